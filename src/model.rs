@@ -1,0 +1,11 @@
+//! The vocabulary that every other module shares: time, identity, series.
+//!
+//! Nothing here reads a clock or touches a socket; moments are arguments.
+
+pub mod id;
+pub mod series;
+pub mod time;
+
+pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
+pub use series::{MetricType, Series, SeriesId, TagSet};
+pub use time::{Moment, Timestamp};

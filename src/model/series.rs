@@ -1,0 +1,280 @@
+//! What is measured: a series is a name, canonical tags and a type.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::id::Origin;
+use super::time::Timestamp;
+
+/// The types of series. `gauge_delta` is a way to write a gauge, and events are not series.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricType {
+    /// `c`: how much since the last window.
+    Counter,
+    /// `g`: a level that stays until it changes.
+    Gauge,
+    /// `ms`: durations in milliseconds.
+    Timer,
+    /// `h`: values without a unit.
+    Histogram,
+    /// `d`: values without a unit.
+    Distribution,
+    /// `s`: how many different members.
+    Set,
+    /// `_sc`: the status of a check.
+    ServiceCheck,
+}
+
+impl MetricType {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Counter,
+        Self::Gauge,
+        Self::Timer,
+        Self::Histogram,
+        Self::Distribution,
+        Self::Set,
+        Self::ServiceCheck,
+    ];
+
+    /// The name used in JSON, in the CLI and in documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Timer => "timer",
+            Self::Histogram => "histogram",
+            Self::Distribution => "distribution",
+            Self::Set => "set",
+            Self::ServiceCheck => "service_check",
+        }
+    }
+
+    /// The unit that the type itself implies: milliseconds for a timer, none otherwise.
+    #[must_use]
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::Timer => "ms",
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for MetricType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Tags in canonical form: sorted by key, each key once. Several values of one key are sorted, made unique and
+/// joined by `,`, which no tag value can hold because it separates tags. A tag without a value has an empty one.
+///
+/// Held as one text and the ends of its parts, since a node has hundreds of thousands of these.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct TagSet {
+    text: Box<str>,
+    ends: Box<[u32]>,
+}
+
+impl TagSet {
+    /// From keys and values in any order, doubles included.
+    pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        let mut sorted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, value) in pairs {
+            sorted.entry(key.into()).or_default().push(value.into());
+        }
+        let mut text = String::new();
+        let mut ends = Vec::with_capacity(sorted.len() * 2);
+        for (key, mut values) in sorted {
+            values.sort_unstable();
+            values.dedup();
+            text.push_str(&key);
+            ends.push(end_of(&text));
+            text.push_str(&values.join(","));
+            ends.push(end_of(&text));
+        }
+        Self { text: text.into(), ends: ends.into() }
+    }
+
+    /// Key and value of each tag, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.ends.chunks_exact(2).map(move |pair| {
+            let (middle, end) = match pair {
+                [middle, end] => (*middle as usize, *end as usize),
+                _ => (start, start),
+            };
+            let key = self.text.get(start..middle).unwrap_or_default();
+            let value = self.text.get(middle..end).unwrap_or_default();
+            start = end;
+            (key, value)
+        })
+    }
+
+    /// The value of a key. A key that was sent with several values has them joined by `,`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    /// How many keys.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.text.len() + self.ends.len() * size_of::<u32>()
+    }
+}
+
+fn end_of(text: &str) -> u32 {
+    // A line is at most 64 KiB, so this holds with room to spare.
+    u32::try_from(text.len()).unwrap_or(u32::MAX)
+}
+
+impl fmt::Debug for TagSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// One series of one container.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Series {
+    /// The name as the application wrote it, made valid UTF-8.
+    pub name: Box<str>,
+    /// Its tags.
+    pub tags: TagSet,
+    /// Its type.
+    pub metric_type: MetricType,
+    /// When its ledger starts. A series that comes back after it was dropped for idleness has a new one.
+    pub created: Timestamp,
+}
+
+impl Series {
+    /// Whether both measure the same thing, whenever they were created.
+    #[must_use]
+    pub fn same_identity(&self, other: &Self) -> bool {
+        self.metric_type == other.metric_type && self.name == other.name && self.tags == other.tags
+    }
+
+    /// Bytes this series costs, itself included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.tags.heap_bytes()
+    }
+}
+
+/// Names a series of a container's generation on a node, the same on every run: `(id, start, rev)` is one record
+/// for ever, so that whoever stores records can refuse a second copy.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesId(u128);
+
+impl SeriesId {
+    /// XXH3-128 over the parts, each ended by a byte that UTF-8 never holds.
+    #[must_use]
+    pub fn new(node: &str, origin: &Origin, series: &Series) -> Self {
+        const END: &[u8] = &[0xff];
+        let mut hash = Xxh3::new();
+        let generation = origin.generation.0.to_le_bytes();
+        for part in [
+            node.as_bytes(),
+            origin.container_id.as_str().as_bytes(),
+            generation.as_slice(),
+            series.metric_type.as_str().as_bytes(),
+            series.name.as_bytes(),
+        ] {
+            hash.update(part);
+            hash.update(END);
+        }
+        for (key, value) in series.tags.iter() {
+            hash.update(key.as_bytes());
+            hash.update(END);
+            hash.update(value.as_bytes());
+            hash.update(END);
+        }
+        Self(hash.digest128())
+    }
+}
+
+impl fmt::Display for SeriesId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SeriesId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::id::{ContainerId, Generation, Labels};
+    use super::*;
+
+    fn tags(pairs: &[(&str, &str)]) -> TagSet {
+        TagSet::from_pairs(pairs.iter().copied())
+    }
+
+    #[test]
+    fn tags_are_sorted_and_doubles_are_kept_once() {
+        let set = tags(&[("b", "2"), ("a", "1"), ("b", "2")]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+        assert_eq!(set, tags(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn a_key_with_several_values_keeps_them_all() {
+        assert_eq!(tags(&[("a", "2"), ("a", "1")]).get("a"), Some("1,2"));
+    }
+
+    #[test]
+    fn where_one_part_ends_matters() {
+        assert_ne!(tags(&[("ab", "c")]), tags(&[("a", "bc")]));
+        assert_eq!(tags(&[("", "v")]).get(""), Some("v"));
+    }
+
+    #[test]
+    fn the_id_is_fixed_and_tells_containers_generations_and_types_apart() {
+        let origin = |container: &str, generation| Origin {
+            container_id: ContainerId::new(container).unwrap(),
+            generation: Generation(generation),
+            task_id: (&ContainerId::new(container).unwrap()).into(),
+            labels: Labels::new(),
+        };
+        let series = |metric_type| Series {
+            name: "x".into(),
+            tags: tags(&[("a", "1")]),
+            metric_type,
+            created: Timestamp::default(),
+        };
+        let id = |o: &Origin, s: &Series| SeriesId::new("n1", o, s);
+        let base = id(&origin("c", 1), &series(MetricType::Timer));
+        assert_eq!(base, id(&origin("c", 1), &series(MetricType::Timer)));
+        assert_ne!(base, id(&origin("c", 2), &series(MetricType::Timer)));
+        assert_ne!(base, id(&origin("d", 1), &series(MetricType::Timer)));
+        assert_ne!(base, id(&origin("c", 1), &series(MetricType::Histogram)));
+        // Stored by others, so it may never change.
+        assert_eq!(base.to_string(), "3f7d6663640bdea3bc9b6a87b5bb2d5b");
+    }
+}

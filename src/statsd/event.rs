@@ -1,0 +1,192 @@
+//! Events: `_e{title length,text length}:title|text|fields`.
+
+use std::borrow::Cow;
+
+use nom::bytes::complete::tag;
+use nom::character::complete::digit1;
+use nom::combinator::map_res;
+use nom::sequence::{delimited, separated_pair};
+use nom::{IResult, Parser as _};
+
+use super::Rejected;
+use super::fields::{self, Identity};
+
+/// Something that happened, in words.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Event<'a> {
+    /// Never empty.
+    pub title: &'a [u8],
+    /// As it came, with `\n` for a line end; [`Event::text`] has the real one.
+    pub raw_text: &'a [u8],
+    /// `d:`, seconds since 1970.
+    pub timestamp: Option<i64>,
+    /// `t:`.
+    pub alert_type: AlertType,
+    /// `p:`.
+    pub priority: Priority,
+    /// `h:`.
+    pub hostname: Option<&'a [u8]>,
+    /// `k:`.
+    pub aggregation_key: Option<&'a [u8]>,
+    /// `s:`.
+    pub source_type: Option<&'a [u8]>,
+    /// The text after `#`.
+    pub tags: &'a [u8],
+    /// Who the client says it is.
+    pub identity: Identity<'a>,
+}
+
+/// How grave an event is.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are DogStatsD's and say it all")]
+pub enum AlertType {
+    Error,
+    Warning,
+    #[default]
+    Info,
+    Success,
+}
+
+/// How much attention an event asks for.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are DogStatsD's and say it all")]
+pub enum Priority {
+    #[default]
+    Normal,
+    Low,
+}
+
+impl<'a> Event<'a> {
+    /// The text with real line ends; `None` where it is empty.
+    #[must_use]
+    pub fn text(&self) -> Option<Cow<'a, str>> {
+        if self.raw_text.is_empty() {
+            return None;
+        }
+        let text = String::from_utf8_lossy(self.raw_text);
+        Some(if text.contains("\\n") { text.replace("\\n", "\n").into() } else { text })
+    }
+
+    fn take(&mut self, field: &'a [u8]) {
+        let filled = |value: &'a [u8]| (!value.is_empty()).then_some(value);
+        match field {
+            // A bad optional field costs the field, not the event (Datadog Agent).
+            [b'd', b':', value @ ..] => self.timestamp = fields::seconds(value).or(self.timestamp),
+            [b'h', b':', value @ ..] => self.hostname = filled(value),
+            [b'k', b':', value @ ..] => self.aggregation_key = filled(value),
+            [b's', b':', value @ ..] => self.source_type = filled(value),
+            [b'p', b':', value @ ..] => {
+                self.priority = if value == b"low" { Priority::Low } else { Priority::Normal };
+            }
+            [b't', b':', value @ ..] => {
+                self.alert_type = match value {
+                    b"error" => AlertType::Error,
+                    b"warning" => AlertType::Warning,
+                    b"success" => AlertType::Success,
+                    _ => AlertType::Info,
+                };
+            }
+            [b'#', tags @ ..] => self.tags = tags,
+            other => self.identity.take(other),
+        }
+    }
+}
+
+/// `_e{title length,text length}:`
+fn header(line: &[u8]) -> IResult<&[u8], (usize, usize)> {
+    delimited(tag("_e{"), separated_pair(length, tag(","), length), tag("}:")).parse(line)
+}
+
+fn length(input: &[u8]) -> IResult<&[u8], usize> {
+    map_res(digit1, |digits: &[u8]| {
+        std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(Rejected::EventHeader)
+    })
+    .parse(input)
+}
+
+/// Reads a line that starts with `_e{`.
+pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
+    let (rest, (title_length, text_length)) = header(line).map_err(|_| Rejected::EventHeader)?;
+    if title_length == 0 {
+        return Err(Rejected::EventEmptyTitle);
+    }
+    let (title, rest) = rest.split_at_checked(title_length).ok_or(Rejected::EventLength)?;
+    // The lengths say where the text starts; what the byte between is, nobody asks (Datadog Agent).
+    let (_, rest) = rest.split_first().ok_or(Rejected::EventLength)?;
+    let (raw_text, rest) = rest.split_at_checked(text_length).ok_or(Rejected::EventLength)?;
+    if !matches!(rest, [] | [b'|', ..]) {
+        return Err(Rejected::EventLength);
+    }
+    let mut event = Event {
+        title,
+        raw_text,
+        timestamp: None,
+        alert_type: AlertType::default(),
+        priority: Priority::default(),
+        hostname: None,
+        aggregation_key: None,
+        source_type: None,
+        tags: &[],
+        identity: Identity::default(),
+    };
+    fields::each(rest, |field| {
+        event.take(field);
+        Ok::<(), Rejected>(())
+    })?;
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_in_bytes_and_count_bars_and_colons() {
+        let event = parse("_e{6,12}:ab|| c|größe\\nmy!".as_bytes()).map(|event| (event.title, event.text()));
+        assert_eq!(event, Ok((b"ab|| c".as_slice(), Some("größe\nmy!".into()))));
+        assert_eq!(parse("_e{6,10}:ab|| c|größe\\nmy!".as_bytes()), Err(Rejected::EventLength), "characters");
+    }
+
+    #[test]
+    fn optional_fields_come_in_any_order() {
+        let event =
+            parse(b"_e{1,1}:a|b|t:warning|x:unk|d:123|h:host|p:low|k:key|s:src|#t1,t:2|c:xyz").unwrap();
+        assert_eq!((event.title, event.raw_text), (b"a".as_slice(), b"b".as_slice()));
+        assert_eq!((event.alert_type, event.priority), (AlertType::Warning, Priority::Low));
+        assert_eq!(event.timestamp, Some(123));
+        assert_eq!(event.hostname, Some(b"host".as_slice()));
+        assert_eq!(event.aggregation_key, Some(b"key".as_slice()));
+        assert_eq!(event.source_type, Some(b"src".as_slice()));
+        assert_eq!(event.tags, b"t1,t:2");
+        assert_eq!(event.identity.container_id(), Some(b"xyz".as_slice()));
+    }
+
+    #[test]
+    fn a_bad_optional_field_costs_only_itself() {
+        let event = parse(b"_e{5,4}:title|text|d:abc|p:urgent|t:doom|h:").unwrap();
+        assert_eq!(
+            (event.timestamp, event.priority, event.alert_type),
+            (None, Priority::Normal, AlertType::Info)
+        );
+        assert_eq!(event.hostname, None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_event_is_named() {
+        for (line, why) in [
+            ("_e{5555:title|text", Rejected::EventHeader),
+            ("_e{a,1}:title|text", Rejected::EventHeader),
+            ("_e{,}:title|text", Rejected::EventHeader),
+            ("_e{1,999999999999999999999999}:a|b", Rejected::EventHeader),
+            ("_e{-5,2}:abc", Rejected::EventHeader),
+            ("_e{0,4}:|text", Rejected::EventEmptyTitle),
+            ("_e{10,10}:title|text", Rejected::EventLength),
+            ("_e{1,1}:ab", Rejected::EventLength),
+            ("_e{1,1}:a|bc", Rejected::EventLength),
+        ] {
+            assert_eq!(parse(line.as_bytes()).map(|_| ()), Err(why), "{line}");
+        }
+    }
+}

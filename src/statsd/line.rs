@@ -1,0 +1,240 @@
+//! One line to one borrowed reading.
+
+use super::check::{self, Check};
+use super::event::{self, Event};
+use super::fields::{self, Identity};
+use super::style::{NameStyle, TagStyles};
+use super::value::{Values, number, number_to_bar};
+use super::{MAX_WEIGHT, Rejected};
+use crate::model::MetricType;
+
+/// What a line says.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub enum Item<'a> {
+    /// A metric's values.
+    Sample(Sample<'a>),
+    /// `_e{…}`: something happened.
+    Event(Event<'a>),
+    /// `_sc|…`: how a check went.
+    Check(Check<'a>),
+}
+
+/// One line's reading of one metric, borrowed from the datagram.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Sample<'a> {
+    /// The name as it came, tags in it included where a tag style is on. Never empty.
+    pub name: &'a [u8],
+    /// Where tags are in `name`.
+    pub style: NameStyle,
+    /// The type of the series.
+    pub metric_type: MetricType,
+    /// One or more values.
+    pub values: Values<'a>,
+    /// The rate the client sampled at, in (0, 1].
+    pub rate: f64,
+    /// How many values each one stands for: 1/rate, at most [`MAX_WEIGHT`].
+    pub weight: f64,
+    /// The text after `#`, tags parted by `,`; empty where there is none.
+    pub tags: &'a [u8],
+    /// When it was measured, in seconds since 1970, where the client says so.
+    pub timestamp: Option<i64>,
+    /// Who the client says it is.
+    pub identity: Identity<'a>,
+}
+
+/// Reads one line, without its line end.
+///
+/// # Errors
+/// Why the line cannot be read. Nothing of it counts then, not even the values before the bad one.
+#[inline]
+pub fn parse(line: &[u8], styles: TagStyles) -> Result<Item<'_>, Rejected> {
+    match line {
+        [b'_', b'e', b'{', ..] => event::parse(line).map(Item::Event),
+        [b'_', b's', b'c', b'|', rest @ ..] => check::parse(rest).map(Item::Check),
+        _ => metric(line, styles).map(Item::Sample),
+    }
+}
+
+#[inline]
+fn metric(line: &[u8], styles: TagStyles) -> Result<Sample<'_>, Rejected> {
+    let (name, rest) = split_name(line)?;
+    let short = number_to_bar(rest);
+    let bar = match short {
+        Some((_, bar)) => bar,
+        None => memchr::memchr(b'|', rest).ok_or(Rejected::MissingType)?,
+    };
+    let (text, after) = rest.split_at_checked(bar).ok_or(Rejected::MissingType)?;
+    let (metric_type, after) = read_type(after)?;
+    let values = match (metric_type, short) {
+        (MetricType::Set, _) if text.is_empty() => return Err(Rejected::EmptyValue),
+        (MetricType::Set, _) => Values::Member(text),
+        (_, Some((number, _))) => Values::One(number),
+        (_, None) => Values::read(text)?,
+    };
+    let mut sample = Sample {
+        name,
+        style: NameStyle::Plain,
+        metric_type,
+        values,
+        rate: 1.0,
+        weight: 1.0,
+        tags: &[],
+        timestamp: None,
+        identity: Identity::default(),
+    };
+    fields::each(after, |field| sample.take(field))?;
+    if !styles.is_empty() {
+        sample.read_style(styles)?;
+    }
+    Ok(sample)
+}
+
+/// Name and what follows its `:`.
+#[inline]
+fn split_name(line: &[u8]) -> Result<(&[u8], &[u8]), Rejected> {
+    let at = memchr::memchr2(b':', b'|', line).ok_or(Rejected::MissingType)?;
+    match line.split_at_checked(at) {
+        Some(([], [b':', ..])) => Err(Rejected::EmptyName),
+        Some((name, [b':', rest @ ..])) => Ok((name, rest)),
+        _ => Err(Rejected::MissingValue),
+    }
+}
+
+/// The type after the first `|`, and the fields behind it.
+#[inline]
+fn read_type(after: &[u8]) -> Result<(MetricType, &[u8]), Rejected> {
+    let (metric_type, rest) = match after {
+        [b'|', b'c', rest @ ..] => (MetricType::Counter, rest),
+        [b'|', b'g', rest @ ..] => (MetricType::Gauge, rest),
+        [b'|', b'm', b's', rest @ ..] => (MetricType::Timer, rest),
+        [b'|', b'h', rest @ ..] => (MetricType::Histogram, rest),
+        [b'|', b'd', rest @ ..] => (MetricType::Distribution, rest),
+        [b'|', b's', rest @ ..] => (MetricType::Set, rest),
+        [b'|'] | [b'|', b'|', ..] => return Err(Rejected::MissingType),
+        _ => return Err(Rejected::UnknownType),
+    };
+    match rest.first() {
+        None | Some(b'|') => Ok((metric_type, rest)),
+        Some(_) => Err(Rejected::UnknownType),
+    }
+}
+
+impl<'a> Sample<'a> {
+    /// Takes one field. Clients grow new ones; what is not known is ignored.
+    #[inline]
+    fn take(&mut self, field: &'a [u8]) -> Result<(), Rejected> {
+        match field {
+            [b'@', rate @ ..] => {
+                let rate = number(rate).map_or(f64::NAN, |number| number.value);
+                if !(rate > 0.0 && rate <= 1.0) {
+                    return Err(Rejected::InvalidSampleRate);
+                }
+                self.rate = rate;
+                self.weight = (1.0 / rate).min(MAX_WEIGHT);
+            }
+            [b'#', tags @ ..] => self.tags = tags,
+            [b'T', seconds @ ..] => {
+                self.timestamp = Some(fields::seconds(seconds).ok_or(Rejected::InvalidTimestamp)?);
+            }
+            other => self.identity.take(other),
+        }
+        Ok(())
+    }
+
+    /// Finds tags in the name, where that is asked for.
+    fn read_style(&mut self, styles: TagStyles) -> Result<(), Rejected> {
+        self.style = NameStyle::of(self.name, styles);
+        if self.style.name_is_empty(self.name) {
+            return Err(Rejected::EmptyName);
+        }
+        if !self.tags.is_empty() && self.style.pairs(self.name).next().is_some() {
+            return Err(Rejected::MixedTagStyles);
+        }
+        let sampled =
+            matches!(self.metric_type, MetricType::Timer | MetricType::Histogram | MetricType::Distribution);
+        if matches!(self.style, NameStyle::SignalFx { .. }) && self.values.count() > 1 && !sampled {
+            return Err(Rejected::PackedBracketType);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::Number;
+    use super::*;
+
+    fn sample(line: &str) -> Result<Sample<'_>, Rejected> {
+        metric(line.as_bytes(), TagStyles::NONE)
+    }
+
+    #[test]
+    fn a_plain_line_is_name_value_and_type() {
+        let read = sample("page.views:3|c").unwrap();
+        assert_eq!(read.name, b"page.views");
+        assert_eq!(read.metric_type, MetricType::Counter);
+        assert_eq!(read.values, Values::One(Number { value: 3.0, signed: false }));
+        assert_eq!((read.rate, read.weight, read.tags, read.timestamp), (1.0, 1.0, &b""[..], None));
+    }
+
+    #[test]
+    fn fields_come_in_any_order_and_the_last_of_a_kind_wins() {
+        let read = sample("x:1|c|T1656581400|#a:b|c:ci-abc|@0.5|#c:d|@0.1|z:1||:|card:low").unwrap();
+        assert_eq!((read.rate, read.weight), (0.1, 10.0));
+        assert_eq!(read.tags, b"c:d");
+        assert_eq!(read.timestamp, Some(1_656_581_400));
+        assert_eq!(read.identity.container_id(), Some(b"abc".as_slice()));
+        assert_eq!(read.identity.cardinality(), Some(b"low".as_slice()));
+    }
+
+    #[test]
+    fn a_rate_is_in_0_to_1_and_its_weight_is_clamped() {
+        for rate in ["0", "2", "-0.5", "NaN", "inf", "", "0,5", "1.1", "-0", "abc"] {
+            assert_eq!(
+                sample(&format!("x:1|c|@{rate}")).map(|_| ()),
+                Err(Rejected::InvalidSampleRate),
+                "{rate}"
+            );
+        }
+        assert_eq!(sample("x:1|ms|@1e-300").unwrap().weight, MAX_WEIGHT);
+        assert_eq!(sample("x:1|ms|@+.5").unwrap().weight, 2.0);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (line, why) in [
+            ("hello", Rejected::MissingType),
+            ("abc666|g", Rejected::MissingValue),
+            ("metric|12:3|c", Rejected::MissingValue),
+            (":1|c", Rejected::EmptyName),
+            ("t:|g", Rejected::EmptyValue),
+            ("t:|s", Rejected::EmptyValue),
+            ("t:1", Rejected::MissingType),
+            ("t:1|", Rejected::MissingType),
+            ("t:1||c", Rejected::MissingType),
+            ("t:1|q", Rejected::UnknownType),
+            ("t:1|C", Rejected::UnknownType),
+            ("t:1|cs", Rejected::UnknownType),
+            ("t:1|c:2|c", Rejected::UnknownType),
+            ("t:1|c ", Rejected::UnknownType),
+            ("t:x|c", Rejected::InvalidValue),
+            ("t:1|c|T", Rejected::InvalidTimestamp),
+            ("t:1|c|T0", Rejected::InvalidTimestamp),
+        ] {
+            assert_eq!(sample(line).map(|_| ()), Err(why), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_set_takes_any_bytes_also_colons() {
+        assert_eq!(sample("u:a:b|s").unwrap().values, Values::Member(b"a:b"));
+        assert_eq!(sample("u:5|s").unwrap().values, Values::Member(b"5"));
+    }
+
+    #[test]
+    fn a_sign_is_remembered_also_among_packed_values() {
+        assert!(sample("g:-0|g").unwrap().values.signed());
+        assert!(sample("g:42:5:-18|g").unwrap().values.signed());
+        assert!(!sample("g:42:5|g").unwrap().values.signed());
+    }
+}

@@ -1,0 +1,179 @@
+//! Tags inside the name, as three older clients write them. Off by default, since `,`, `#` and `[` are ordinary
+//! characters of a name otherwise.
+
+/// Which tag styles are read.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct TagStyles(u8);
+
+impl TagStyles {
+    /// None: the name is all name.
+    pub const NONE: Self = Self(0);
+    /// `name,key=value,key=value`.
+    pub const INFLUX: Self = Self(1);
+    /// `name#key=value,key=value`.
+    pub const LIBRATO: Self = Self(2);
+    /// `name[key=value,key=value]`, the brackets anywhere.
+    pub const SIGNALFX: Self = Self(4);
+    /// All three.
+    pub const ALL: Self = Self(7);
+
+    /// The names by which configuration and command line know them.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("influx", Self::INFLUX), ("librato", Self::LIBRATO), ("signalfx", Self::SIGNALFX)];
+
+    /// Whether none is on.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `other` is on.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// These and `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Where tags are in a name.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum NameStyle {
+    /// Nowhere.
+    Plain,
+    /// Behind the byte at this place.
+    Behind(usize),
+    /// Between brackets.
+    SignalFx {
+        /// Where `[` is.
+        open: usize,
+        /// Where the first `]` behind it is.
+        close: usize,
+    },
+}
+
+impl NameStyle {
+    pub(super) fn of(name: &[u8], styles: TagStyles) -> Self {
+        if styles.has(TagStyles::SIGNALFX)
+            && let Some(open) = memchr::memchr(b'[', name)
+        {
+            let close = name.get(open..).and_then(|rest| memchr::memchr(b']', rest));
+            // A bracket that never closes is no tag; the name stays as it is.
+            return close.map_or(Self::Plain, |length| Self::SignalFx { open, close: open + length });
+        }
+        let begins = |byte: u8| {
+            byte == b',' && styles.has(TagStyles::INFLUX) || byte == b'#' && styles.has(TagStyles::LIBRATO)
+        };
+        name.iter().position(|&byte| begins(byte)).map_or(Self::Plain, Self::Behind)
+    }
+
+    /// The name without its tags, in two parts that belong together.
+    #[must_use]
+    pub fn name<'a>(&self, name: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let (head, tail) = match *self {
+            Self::Plain => (Some(name), None),
+            Self::Behind(at) => (name.get(..at), None),
+            Self::SignalFx { open, close } => (name.get(..open), name.get(close + 1..)),
+        };
+        (head.unwrap_or_default(), tail.unwrap_or_default())
+    }
+
+    pub(super) fn name_is_empty(&self, name: &[u8]) -> bool {
+        matches!(self.name(name), ([], []))
+    }
+
+    /// Key and value of each tag in the name. A tag that is not `key=value` is skipped.
+    pub fn pairs<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let text = match *self {
+            Self::Plain => None,
+            Self::Behind(at) => name.get(at + 1..),
+            Self::SignalFx { open, close } => name.get(open + 1..close),
+        };
+        text.unwrap_or_default().split(|&byte| byte == b',').filter_map(|tag| {
+            let at = memchr::memchr(b'=', tag)?;
+            match (tag.get(..at)?, tag.get(at + 1..)?) {
+                ([], _) | (_, []) => None,
+                pair => Some(pair),
+            }
+        })
+    }
+}
+
+/// A key as these clients' servers store it: characters outside `[A-Za-z0-9_]` become `_`, and a leading digit gets
+/// one in front.
+#[must_use]
+pub fn escaped_key(key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key);
+    let digit = text.starts_with(|first: char| first.is_ascii_digit());
+    let plain = text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' });
+    digit.then_some('_').into_iter().chain(plain).collect()
+}
+
+/// The styles named in `names`, where `all` stands for every one.
+///
+/// # Errors
+/// The first name that is not a style.
+pub fn read<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<TagStyles, &'a str> {
+    let mut styles = TagStyles::NONE;
+    for name in names.into_iter().map(str::trim).filter(|name| !name.is_empty()) {
+        let found = TagStyles::NAMES.iter().find(|(known, _)| *known == name).map(|(_, style)| *style);
+        styles = styles.and(match found {
+            Some(style) => style,
+            None if name == "all" => TagStyles::ALL,
+            None => return Err(name),
+        });
+    }
+    Ok(styles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_name(name: &str, styles: TagStyles) -> (String, Vec<(String, String)>) {
+        let style = NameStyle::of(name.as_bytes(), styles);
+        let (head, tail) = style.name(name.as_bytes());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let pairs =
+            style.pairs(name.as_bytes()).map(|(key, value)| (escaped_key(key), text(value))).collect();
+        (text(head) + &text(tail), pairs)
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn each_style_has_its_own_mark() {
+        let tags = pairs(&[("a", "1"), ("b", "2")]);
+        for name in ["foo,a=1,b=2", "foo#a=1,b=2", "f[a=1,b=2]oo", "[a=1,b=2]foo", "foo[a=1,b=2]"] {
+            assert_eq!(read_name(name, TagStyles::ALL), ("foo".to_owned(), tags.clone()), "{name}");
+            assert_eq!(read_name(name, TagStyles::NONE), (name.to_owned(), vec![]), "{name}");
+        }
+        assert_eq!(read_name("foo#a=1,b=2", TagStyles::INFLUX), ("foo#a=1".to_owned(), pairs(&[("b", "2")])));
+    }
+
+    #[test]
+    fn keys_are_escaped_and_broken_tags_skipped() {
+        assert_eq!(
+            read_name("foo,09digits=0,tag.with.dots=1,bare,=x,y=", TagStyles::ALL).1,
+            pairs(&[("_09digits", "0"), ("tag_with_dots", "1")])
+        );
+    }
+
+    #[test]
+    fn a_bracket_that_never_closes_is_part_of_the_name() {
+        assert_eq!(read_name("[a=1,b=2foo", TagStyles::ALL), ("[a=1,b=2foo".to_owned(), vec![]));
+    }
+
+    #[test]
+    fn styles_are_known_by_name() {
+        assert_eq!(read(["all"]), Ok(TagStyles::ALL));
+        assert_eq!(read(["influx", " librato"]), Ok(TagStyles::INFLUX.and(TagStyles::LIBRATO)));
+        assert_eq!(read(["graphite"]), Err("graphite"));
+    }
+}

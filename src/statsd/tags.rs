@@ -1,0 +1,146 @@
+//! What a series is called: the name and tags of a sample in canonical form. Done once for each new series; later
+//! samples find it by their raw bytes.
+
+use std::borrow::Cow;
+
+use super::line::Sample;
+use super::style::escaped_key;
+use crate::model::TagSet;
+use crate::model::id::ORIGIN_KEYS;
+
+/// Name and tags as they are stored and shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Canonical {
+    /// The name, tags taken out.
+    pub name: String,
+    /// The tags.
+    pub tags: TagSet,
+    /// Whether bytes that are not UTF-8 were replaced by U+FFFD.
+    pub replaced: bool,
+    /// How many tags had the name of an origin key and were renamed.
+    pub renamed: u32,
+}
+
+/// The tags of a `#` field as they came, empty ones included.
+pub fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| byte == b',').take(if text.is_empty() { 0 } else { usize::MAX })
+}
+
+/// Key and value of a tag; a tag without `:` has an empty value. Only the first `:` parts them.
+#[must_use]
+pub fn key_value(tag: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b':', tag).and_then(|at| tag.split_at_checked(at)) {
+        Some((key, value)) => (key, value.get(1..).unwrap_or_default()),
+        None => (tag, &[]),
+    }
+}
+
+/// The canonical form of a sample's name and tags.
+#[must_use]
+pub fn canonical(sample: &Sample<'_>) -> Canonical {
+    let (head, tail) = sample.style.name(sample.name);
+    let mut found = Found::default();
+    let mut name = found.text(head).into_owned();
+    name.push_str(&found.text(tail));
+    let mut pairs = Vec::new();
+    for (key, value) in sample.style.pairs(sample.name) {
+        found.replaced |= std::str::from_utf8(key).is_err();
+        pairs.push((found.renamed(escaped_key(key)), found.text(value).into_owned()));
+    }
+    pairs.extend(found.plain(sample.tags));
+    Canonical { name, tags: TagSet::from_pairs(pairs), replaced: found.replaced, renamed: found.renamed }
+}
+
+/// The canonical form of the tags of an event or a service check, and whether bytes had to be replaced.
+#[must_use]
+pub fn canonical_tags(text: &[u8]) -> (TagSet, bool) {
+    let mut found = Found::default();
+    let pairs = found.plain(text);
+    (TagSet::from_pairs(pairs), found.replaced)
+}
+
+/// What had to be changed on the way.
+#[derive(Default)]
+struct Found {
+    replaced: bool,
+    renamed: u32,
+}
+
+impl Found {
+    fn text<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+        let text = String::from_utf8_lossy(bytes);
+        self.replaced |= matches!(text, Cow::Owned(_));
+        text
+    }
+
+    /// Nothing a client writes may pass for where it comes from.
+    fn renamed(&mut self, key: String) -> String {
+        if !ORIGIN_KEYS.contains(&key.as_str()) {
+            return key;
+        }
+        self.renamed += 1;
+        format!("client_{key}")
+    }
+
+    fn plain(&mut self, text: &[u8]) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        for tag in split(text).filter(|tag| !tag.is_empty()) {
+            let (key, value) = key_value(tag);
+            let key = self.text(key).into_owned();
+            pairs.push((self.renamed(key), self.text(value).into_owned()));
+        }
+        pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::{Item, parse};
+    use super::super::style::TagStyles;
+    use super::*;
+
+    fn read(line: &[u8], styles: TagStyles) -> Canonical {
+        match parse(line, styles) {
+            Ok(Item::Sample(sample)) => canonical(&sample),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pairs(canonical: &Canonical) -> Vec<(&str, &str)> {
+        canonical.tags.iter().collect()
+    }
+
+    #[test]
+    fn the_order_of_tags_does_not_matter_and_empty_ones_are_dropped() {
+        let read = |line: &str| read(line.as_bytes(), TagStyles::NONE);
+        assert_eq!(pairs(&read("x:1|c|#b:2,,a:1,")), [("a", "1"), ("b", "2")]);
+        assert_eq!(read("x:1|c|#b:2,a:1"), read("x:1|c|#a:1,b:2,a:1"));
+        assert_eq!(pairs(&read("x:1|c|#,,")), []);
+    }
+
+    #[test]
+    fn a_bare_tag_has_an_empty_value_and_a_value_may_hold_colons() {
+        let read = read(b"x:1|c|#live,url:http://h:80/p,:v", TagStyles::NONE);
+        assert_eq!(pairs(&read), [("", "v"), ("live", ""), ("url", "http://h:80/p")]);
+    }
+
+    #[test]
+    fn a_tag_that_would_forge_the_origin_is_renamed_and_counted() {
+        let plain = read(b"x:1|c|#task_id:evil,container_id:evil,host:h", TagStyles::NONE);
+        assert_eq!(
+            pairs(&plain),
+            [("client_container_id", "evil"), ("client_task_id", "evil"), ("host", "h")]
+        );
+        assert_eq!(plain.renamed, 2);
+        let styled = read(b"x,task_id=evil:1|c", TagStyles::ALL);
+        assert_eq!((pairs(&styled), styled.renamed), (vec![("client_task_id", "evil")], 1));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_replaced_and_noticed() {
+        let bad = read(b"x\xff:1|c|#a:\xc3(", TagStyles::NONE);
+        assert_eq!((bad.name.as_str(), pairs(&bad)), ("x\u{fffd}", vec![("a", "\u{fffd}(")]));
+        assert!(bad.replaced);
+        assert!(!read("é:1|c|#ü:ö".as_bytes(), TagStyles::NONE).replaced);
+    }
+}

@@ -1,0 +1,225 @@
+//! Numbers: decimal, finite, with the sign remembered.
+
+use super::Rejected;
+
+/// One number of a line.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Number {
+    /// Its value, always finite.
+    pub value: f64,
+    /// Whether it was written with `+` or `-`, which for a gauge can mean "change by".
+    pub signed: bool,
+}
+
+/// The values of one line.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub enum Values<'a> {
+    /// One number, by far the commonest.
+    One(Number),
+    /// Several numbers in one line, each checked when the line was parsed.
+    Packed {
+        /// The text between the first `:` and `|`.
+        text: &'a [u8],
+        /// How many numbers it holds, at least one.
+        count: u32,
+        /// Whether any of them has a sign.
+        signed: bool,
+    },
+    /// A member of a set, any bytes.
+    Member(&'a [u8]),
+}
+
+impl<'a> Values<'a> {
+    /// How many values; what accounting counts.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::One(_) | Self::Member(_) => 1,
+            Self::Packed { count, .. } => *count,
+        }
+    }
+
+    /// Whether any number has a sign.
+    #[must_use]
+    pub fn signed(&self) -> bool {
+        match self {
+            Self::One(number) => number.signed,
+            Self::Packed { signed, .. } => *signed,
+            Self::Member(_) => false,
+        }
+    }
+
+    /// The numbers in order; none for a set.
+    pub fn numbers(&self) -> impl Iterator<Item = Number> + use<'a> {
+        let (one, text) = match *self {
+            Self::One(number) => (Some(number), &[][..]),
+            Self::Packed { text, .. } => (None, text),
+            Self::Member(_) => (None, &[][..]),
+        };
+        one.into_iter().chain(parts(text).filter_map(|part| number(part).ok()))
+    }
+
+    /// Reads the text between `:` and `|`. Empty parts between colons are skipped.
+    pub(super) fn read(text: &'a [u8]) -> Result<Self, Rejected> {
+        let mut one = None;
+        let mut count = 0;
+        let mut signed = false;
+        for part in parts(text) {
+            let number = number(part)?;
+            one = Some(number);
+            count += 1;
+            signed |= number.signed;
+        }
+        match (one, count) {
+            (None, _) => Err(Rejected::EmptyValue),
+            (Some(number), 1) => Ok(Self::One(number)),
+            (Some(_), _) => Ok(Self::Packed { text, count, signed }),
+        }
+    }
+}
+
+/// The parts between colons that are not empty.
+fn parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| byte == b':').filter(|part| !part.is_empty())
+}
+
+/// Reads a whole text as one number.
+#[inline]
+pub(super) fn number(text: &[u8]) -> Result<Number, Rejected> {
+    match plain_decimal(text) {
+        Some((number, end)) if end == text.len() => Ok(number),
+        _ => any_number(text),
+    }
+}
+
+fn any_number(text: &[u8]) -> Result<Number, Rejected> {
+    let (negative, signed, digits) = match text {
+        [b'-', rest @ ..] => (true, true, rest),
+        [b'+', rest @ ..] => (false, true, rest),
+        _ => (false, false, text),
+    };
+    // The library reads "nan" and "inf" as numbers, so only what starts like a decimal may reach it.
+    if !digits.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.') {
+        let non_finite =
+            [b"nan".as_slice(), b"inf", b"infinity"].iter().any(|name| digits.eq_ignore_ascii_case(name));
+        return Err(if non_finite { Rejected::NonFiniteValue } else { Rejected::InvalidValue });
+    }
+    let value: f64 = fast_float2::parse(digits).map_err(|_| Rejected::InvalidValue)?;
+    if !value.is_finite() {
+        return Err(Rejected::NonFiniteValue);
+    }
+    Ok(Number { value: if negative { -value } else { value }, signed })
+}
+
+/// 10^n, each exact in an f64.
+const POWERS_OF_TEN: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// Reads the plain decimal that starts `text`, in one pass, and says where it ends. `None` where that takes more care:
+/// more than 15 digits, or none.
+///
+/// Up to 15 digits fit an f64 exactly, and so does the power of ten, so the one division rounds correctly
+/// (Clinger, "How to read floating point numbers accurately", 1990).
+#[inline]
+fn plain_decimal(text: &[u8]) -> Option<(Number, usize)> {
+    let (negative, signed) = match text.first() {
+        Some(b'-') => (true, true),
+        Some(b'+') => (false, true),
+        _ => (false, false),
+    };
+    let mut at = usize::from(signed);
+    let mut mantissa = 0_u64;
+    let mut digits = 0_usize;
+    let mut whole = None;
+    while let Some(byte) = text.get(at) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            digits += 1;
+        } else if *byte == b'.' && whole.is_none() {
+            whole = Some(digits);
+        } else {
+            break;
+        }
+        at += 1;
+    }
+    if digits == 0 || digits > 15 {
+        return None;
+    }
+    let value = match whole {
+        None => mantissa as f64,
+        Some(whole) => mantissa as f64 / POWERS_OF_TEN.get(digits - whole)?,
+    };
+    Some((Number { value: if negative { -value } else { value }, signed }, at))
+}
+
+/// Reads the number that starts `text` and ends at `|`, and says where the `|` is. `None` where that takes more care:
+/// packed values, exponents, more than 15 digits, no number at all.
+#[inline]
+pub(super) fn number_to_bar(text: &[u8]) -> Option<(Number, usize)> {
+    plain_decimal(text).filter(|(_, end)| text.get(*end) == Some(&b'|'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_decimal_and_finite() {
+        for (text, value) in [
+            ("5", 5.0),
+            ("+5", 5.0),
+            ("-5", -5.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("1e3", 1000.0),
+            ("1E+3", 1000.0),
+            ("4.9e-324", 5e-324),
+            ("0012", 12.0),
+        ] {
+            assert_eq!(number(text.as_bytes()).map(|n| n.value), Ok(value), "{text}");
+        }
+        for text in ["", "+", ".", "--5", "+-5", "0x10", "1_000", "1,5", " 5", "5 ", "1e", "1.2.3", "５", "é"]
+        {
+            assert_eq!(number(text.as_bytes()), Err(Rejected::InvalidValue), "{text}");
+        }
+        for text in ["nan", "NaN", "inf", "-inf", "+Infinity", "1e400", "-1e400"] {
+            assert_eq!(number(text.as_bytes()), Err(Rejected::NonFiniteValue), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_reads_the_same_as_the_long_way() {
+        for text in [
+            "5|",
+            "-0|",
+            "12.5|c",
+            "+.5|",
+            "5.|",
+            "999999999999999|",
+            "0.00000000000001|",
+            "123456.789012345|",
+        ] {
+            let (short, end) = number_to_bar(text.as_bytes()).unwrap();
+            let long = any_number(&text.as_bytes()[..end]).unwrap();
+            assert_eq!((short.value.to_bits(), short.signed), (long.value.to_bits(), long.signed), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_leaves_what_takes_care_to_the_long_way() {
+        for text in ["", "5", "|", ".|", "1e3|", "1:2|", "1.2.3|", "1234567890123456|", "x|"] {
+            assert_eq!(number_to_bar(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn packed_values_keep_their_order_and_skip_empty_ones() {
+        let values = Values::read(b"1::2:").unwrap();
+        assert_eq!(values.count(), 2);
+        assert_eq!(values.numbers().map(|n| n.value).collect::<Vec<_>>(), [1.0, 2.0]);
+        assert_eq!(Values::read(b"::"), Err(Rejected::EmptyValue));
+        assert_eq!(Values::read(b"1:x:3"), Err(Rejected::InvalidValue));
+        assert!(matches!(Values::read(b":5:"), Ok(Values::One(_))));
+    }
+}
