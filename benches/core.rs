@@ -1,0 +1,139 @@
+//! What the core costs: a line read, a sample inserted into a known series, a window closed.
+//!
+//! `make bench`. Times are for comparing two lines of one run; machines differ.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that panics says so")]
+#![allow(missing_docs, reason = "criterion's macros generate functions")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tallyport::aggregate::{Aggregator, GaugeSign};
+use tallyport::model::{Moment, Timestamp};
+use tallyport::statsd::{Item, Sample, TagStyles, lines, parse};
+
+const PLAIN: [&str; 4] = [
+    "service.requests.total:1|c",
+    "service.queue.depth:42|g",
+    "service.response.latency:12.75|ms",
+    "service.response.size:1536|h",
+];
+const TAGS: &str = "|#env:production,region:eu-west-1,handler:checkout";
+
+fn moment() -> Moment {
+    Moment { wall: Timestamp::from_secs(1_767_225_600), mono: Duration::ZERO }
+}
+
+fn datagram(lines: usize, tags: &str) -> Vec<u8> {
+    let lines: Vec<_> = PLAIN.iter().cycle().take(lines).map(|line| format!("{line}{tags}")).collect();
+    lines.join("\n").into_bytes()
+}
+
+fn read(datagram: &[u8], styles: TagStyles) -> f64 {
+    lines(datagram)
+        .filter_map(|line| parse(black_box(line), styles).ok())
+        .map(|item| match item {
+            Item::Sample(sample) => sample.weight + sample.name.len() as f64,
+            _ => 0.0,
+        })
+        .sum()
+}
+
+fn parse_lines(c: &mut Criterion) {
+    let mut group = c.benchmark_group("parse");
+    for (name, tags) in [("plain", ""), ("sampled", "|@0.1"), ("three_tags", TAGS)] {
+        let datagram = datagram(64, tags);
+        group.throughput(Throughput::Elements(64));
+        group.bench_function(name, |b| b.iter(|| read(black_box(&datagram), TagStyles::NONE)));
+    }
+    group.finish();
+}
+
+/// `n` names of each of four types.
+fn names(n: usize, tags: &str) -> Vec<String> {
+    let line = |index: usize| {
+        let (name, rest) = PLAIN.get(index % 4).and_then(|line| line.split_once(':')).unwrap();
+        format!("{name}.{}:{rest}{tags}", index / 4)
+    };
+    (0..n * 4).map(line).collect()
+}
+
+fn insert(c: &mut Criterion) {
+    let mut group = c.benchmark_group("insert_known");
+    for (name, series, tags) in
+        [("250_series", 250, ""), ("2500_series", 2500, ""), ("250_series_three_tags", 250, TAGS)]
+    {
+        let texts = names(series / 4, tags);
+        let samples: Vec<Sample<'_>> = texts
+            .iter()
+            .filter_map(|line| match parse(line.as_bytes(), TagStyles::NONE) {
+                Ok(Item::Sample(sample)) => Some(sample),
+                _ => None,
+            })
+            .collect();
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
+        samples.iter().for_each(|sample| aggregator.sample(sample, moment().wall));
+        group.throughput(Throughput::Elements(samples.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| samples.iter().for_each(|sample| aggregator.sample(black_box(sample), moment().wall)));
+        });
+    }
+    for (name, line) in
+        [("counter", "c:1|c"), ("gauge", "g:1|g"), ("timer", "t:12.5|ms"), ("set", "s:member|s")]
+    {
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
+        let Ok(Item::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { continue };
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(name, |b| b.iter(|| aggregator.sample(black_box(&sample), moment().wall)));
+    }
+    group.finish();
+}
+
+fn whole_datagram(c: &mut Criterion) {
+    let mut group = c.benchmark_group("datagram");
+    for (name, lines) in [("1_line", 1), ("8_lines", 8), ("30_lines", 30)] {
+        let datagram = datagram(lines, "");
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
+        group.throughput(Throughput::Elements(lines as u64));
+        group.bench_function(name, |b| b.iter(|| aggregator.datagram(black_box(&datagram), moment(), None)));
+    }
+    group.finish();
+}
+
+fn close(c: &mut Criterion) {
+    let mut group = c.benchmark_group("close");
+    for series in [100, 10_000] {
+        let texts = names(series / 4, "");
+        let filled = || {
+            let settings = tallyport::aggregate::Settings {
+                limits: tallyport::aggregate::Limits {
+                    series: usize::MAX,
+                    memory: usize::MAX,
+                    ..Default::default()
+                },
+                ..Default::default()
+            };
+            let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, moment().wall);
+            texts.iter().for_each(|line| aggregator.datagram(line.as_bytes(), moment(), None));
+            aggregator
+        };
+        group.throughput(Throughput::Elements(series as u64));
+        group.bench_function(format!("{series}_series"), |b| {
+            b.iter_batched_ref(
+                filled,
+                |aggregator| aggregator.roll(moment().wall.plus(Duration::from_secs(10))),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(40);
+    targets = parse_lines, insert, whole_datagram, close
+}
+criterion_main!(benches);

@@ -1,0 +1,34 @@
+//! From samples to closed windows, without a clock, a socket or a lock.
+//!
+//! [`Aggregator`] takes one container's datagrams and closes its windows; a [`Window`] is what everything downstream
+//! reads. Aggregates merge: a coarser window is the merge of finer ones, so a p99 over an hour comes from merged
+//! bins, never from averaged p99s. Counts, bins, extremes and set members merge exactly, sums and second moments to
+//! 1e-9, first and last by time.
+
+mod accounting;
+mod aggregator;
+mod distribution;
+mod gauge;
+mod limits;
+mod record;
+pub mod set;
+pub mod sketch;
+mod state;
+mod table;
+mod varint;
+mod weight;
+mod window;
+
+pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
+pub use aggregator::{
+    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, OVERFLOW, Settings, SnapshotError, Standing,
+    Tap,
+};
+pub use distribution::{Distribution, Summary};
+pub use gauge::Gauge;
+pub use limits::{Limits, Mode, TokenBucket};
+pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLine, RejectedLines};
+pub use sketch::{PERCENTILES, Percentiles};
+pub use state::{CheckState, Counter, Outcome, State};
+pub use weight::Weight;
+pub use window::{Layout, Record, Span, View, Window, WindowBuilder};

@@ -1,0 +1,264 @@
+//! Everything that arrives is counted once.
+//!
+//! ```text
+//! arrived   = received + kernel drops                     datagrams
+//! received  = read + dropped{reason}                      datagrams
+//! lines     = accepted + rejected{code}
+//! values    = in records + open + dropped{reason}
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Timestamp;
+use crate::statsd::Rejected;
+
+/// Why accepted values were not kept, or datagrams not read.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Dropped {
+    /// Datagrams: more a second than the container may send.
+    DatagramRate,
+    /// Datagrams: more bytes a second than the container may send.
+    ByteRate,
+    /// Values: the container has as many series as it may have.
+    SeriesLimit,
+    /// Values: the name is too long.
+    NameTooLong,
+    /// Values: the line's tags are too long.
+    TagsTooLong,
+    /// Values: the container uses as much memory as it may.
+    MemoryLimit,
+    /// Values: the node uses as much memory as it may.
+    NodeMemory,
+    /// Values: the timestamp is older than every window kept.
+    Late,
+    /// Values: the timestamp is more than ten minutes ahead.
+    Future,
+}
+
+impl Dropped {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::DatagramRate,
+        Self::ByteRate,
+        Self::SeriesLimit,
+        Self::NameTooLong,
+        Self::TagsTooLong,
+        Self::MemoryLimit,
+        Self::NodeMemory,
+        Self::Late,
+        Self::Future,
+    ];
+
+    /// The stable name of the reason.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::DatagramRate => "datagram_rate",
+            Self::ByteRate => "byte_rate",
+            Self::SeriesLimit => "series_limit",
+            Self::NameTooLong => "name_too_long",
+            Self::TagsTooLong => "tags_too_long",
+            Self::MemoryLimit => "memory_limit",
+            Self::NodeMemory => "node_memory",
+            Self::Late => "late",
+            Self::Future => "future",
+        }
+    }
+
+    /// Whether whole datagrams are dropped, whose lines nobody has seen.
+    #[must_use]
+    pub const fn counts_datagrams(self) -> bool {
+        matches!(self, Self::DatagramRate | Self::ByteRate)
+    }
+
+    /// What to change, in a few words; `config` keys are those of the configuration file.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::DatagramRate => "send fewer or fuller datagrams, or raise limits.datagrams_per_second",
+            Self::ByteRate => "send less, or raise limits.bytes_per_second",
+            Self::SeriesLimit => "use fewer different names and tag values, or raise limits.series",
+            Self::NameTooLong => "use shorter names, or raise limits.name_bytes",
+            Self::TagsTooLong => "use fewer or shorter tags, or raise limits.tags_bytes",
+            Self::MemoryLimit => "use fewer series, or raise limits.memory",
+            Self::NodeMemory => "use fewer series on this node, or raise limits.node_memory",
+            Self::Late => "send timestamps sooner, or raise windows.keep",
+            Self::Future => "set the clock that the timestamps come from",
+        }
+    }
+}
+
+/// How often each of a closed set of things happened.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(bound = "[u64; N]: Serialize + for<'a> Deserialize<'a>")]
+pub struct Tally<const N: usize>([u64; N]);
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
+}
+
+impl<const N: usize> Tally<N> {
+    fn add(&mut self, index: usize, n: u64) {
+        if let Some(count) = self.0.get_mut(index) {
+            *count += n;
+        }
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.0.get(index).copied().unwrap_or(0)
+    }
+
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, other) in self.0.iter_mut().zip(other.0) {
+            *mine += other;
+        }
+    }
+}
+
+/// How many lines were rejected, by code.
+pub type RejectedTally = Tally<{ Rejected::ALL.len() }>;
+/// How much was dropped, by reason.
+pub type DroppedTally = Tally<{ Dropped::ALL.len() }>;
+
+impl RejectedTally {
+    /// Counts one line.
+    pub fn count(&mut self, code: Rejected) {
+        self.add(code as usize, 1);
+    }
+
+    /// The codes that happened, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Rejected, u64)> {
+        Rejected::ALL.into_iter().map(|code| (code, self.get(code as usize))).filter(|(_, n)| *n > 0)
+    }
+}
+
+impl DroppedTally {
+    /// Counts `n` values or datagrams.
+    pub fn count(&mut self, reason: Dropped, n: u64) {
+        self.add(reason as usize, n);
+    }
+
+    /// The reasons that happened, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Dropped, u64)> {
+        Dropped::ALL.into_iter().map(|reason| (reason, self.get(reason as usize))).filter(|(_, n)| *n > 0)
+    }
+
+    /// Datagrams that were not read.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.iter().filter(|(reason, _)| reason.counts_datagrams()).map(|(_, n)| n).sum()
+    }
+
+    /// Values that were not kept.
+    #[must_use]
+    pub fn values(&self) -> u64 {
+        self.iter().filter(|(reason, _)| !reason.counts_datagrams()).map(|(_, n)| n).sum()
+    }
+}
+
+/// What one container sent, and what became of it.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Accounting {
+    /// Datagrams taken from the socket.
+    pub received: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Datagrams the kernel dropped because the socket's buffer was full.
+    pub kernel_drops: u64,
+    /// Lines that are not empty, of datagrams that were read.
+    pub lines: u64,
+    /// Lines that could be read.
+    pub accepted: u64,
+    /// Lines that could not.
+    pub rejected: RejectedTally,
+    /// Values of accepted lines. An event is a line without values.
+    pub values: u64,
+    /// Values in closed records.
+    pub in_records: u64,
+    /// What was not kept.
+    pub dropped: DroppedTally,
+    /// What would have been dropped, where limits only observe.
+    pub over_limit: DroppedTally,
+    /// Events kept; an accepted line each.
+    pub events: u64,
+    /// Values that went into the overflow series; they are in records, too.
+    pub folded: u64,
+    /// Lines in which bytes that are not UTF-8 became U+FFFD.
+    pub invalid_utf8: u64,
+    /// Tags of series that were renamed because they would forge the origin.
+    pub renamed_tags: u64,
+    /// When the last datagram came.
+    pub last_datagram: Option<Timestamp>,
+}
+
+impl Accounting {
+    /// Datagrams that reached the socket, whether or not they found room in it.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.received + self.kernel_drops
+    }
+
+    /// Whether the identities hold, with `open` values in the open window.
+    #[must_use]
+    pub fn balanced(&self, open: u64) -> bool {
+        self.lines == self.accepted + self.rejected.total()
+            && self.values == self.in_records + open + self.dropped.values()
+    }
+
+    /// Adds another container's.
+    pub fn merge(&mut self, other: &Self) {
+        self.received += other.received;
+        self.bytes += other.bytes;
+        self.kernel_drops += other.kernel_drops;
+        self.lines += other.lines;
+        self.accepted += other.accepted;
+        self.rejected.merge(&other.rejected);
+        self.values += other.values;
+        self.in_records += other.in_records;
+        self.dropped.merge(&other.dropped);
+        self.over_limit.merge(&other.over_limit);
+        self.events += other.events;
+        self.folded += other.folded;
+        self.invalid_utf8 += other.invalid_utf8;
+        self.renamed_tags += other.renamed_tags;
+        self.last_datagram = self.last_datagram.max(other.last_datagram);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_place_and_name() {
+        let mut tally = DroppedTally::default();
+        for (n, reason) in (1..).zip(Dropped::ALL) {
+            tally.count(reason, n);
+        }
+        let counts: Vec<_> = tally.iter().map(|(_, n)| n).collect();
+        assert_eq!(counts, (1..=9).collect::<Vec<_>>());
+        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (3, 42, 45));
+        let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.reason()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Dropped::ALL.len());
+    }
+
+    #[test]
+    fn codes_are_counted_at_the_place_of_their_declaration() {
+        for (index, code) in Rejected::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, index);
+        }
+        for (index, reason) in Dropped::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

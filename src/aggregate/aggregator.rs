@@ -1,0 +1,348 @@
+//! One container's aggregator: datagrams go in, closed windows come out.
+//!
+//! It owns everything the container has sent, knows no clock and no socket, and can be sent to another thread or,
+//! as a snapshot, to another process.
+
+mod close;
+mod late;
+mod place;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use close::{Closed, LastCheck, Ledger, LedgerRow, Standing};
+use late::{LateStates, When};
+use place::series_at;
+pub use snapshot::SnapshotError;
+
+use super::accounting::{Accounting, Dropped};
+use super::limits::{Limits, Mode, TokenBucket};
+use super::record::{EventRecord, Events, RejectedLines};
+use super::state::{Outcome, State};
+use super::table::{Place, SeriesTable};
+use super::weight::Weight;
+use super::window::Layout;
+use crate::model::{MetricType, Moment, Series, Timestamp};
+use crate::statsd::{self, Check, Event, Item, Rejected, Sample, TagStyles};
+
+/// What all aggregators of a node have in common.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// Length of a window, at most an hour. Fixed while the agent lives.
+    pub window: Duration,
+    /// How many closed windows are kept of a container; a late sample can revise these.
+    pub keep: usize,
+    /// How long a gauge that is no longer sent appears in new windows.
+    pub gauge_carry: Duration,
+    /// How long a series may be silent before it is dropped.
+    pub series_idle: Duration,
+    /// Tag styles that are read in names.
+    pub tag_styles: TagStyles,
+    /// What one container may use.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+            keep: 30,
+            gauge_carry: Duration::from_mins(5),
+            series_idle: Duration::from_hours(1),
+            tag_styles: TagStyles::NONE,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What a signed gauge value means.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GaugeSign {
+    /// A change of the level (StatsD).
+    #[default]
+    Delta,
+    /// A level (Datadog).
+    Absolute,
+}
+
+/// What happens to each line, for whoever watches: the line, and why it was rejected if it was.
+pub type Tap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
+
+/// The name of the series that takes the counts of counters beyond the series limit.
+pub const OVERFLOW: &str = "tallyport.overflow";
+
+/// One container's aggregator.
+#[derive(Debug)]
+pub struct Aggregator {
+    settings: Arc<Settings>,
+    gauge_sign: GaugeSign,
+    table: SeriesTable,
+    slots: Vec<Option<Slot>>,
+    vacant: Vec<Place>,
+    /// Live series, the overflow series not counted.
+    series: usize,
+    overflow: Option<Place>,
+    /// The open window.
+    start: Timestamp,
+    end: Timestamp,
+    /// Since when the open window is observed; its start, or when the container came.
+    opened: Timestamp,
+    late: BTreeMap<Timestamp, LateStates>,
+    /// Shared by all windows closed while no series came or went.
+    layout: Option<Layout>,
+    events: Events,
+    rejected: RejectedLines,
+    accounting: Accounting,
+    datagrams: Option<TokenBucket>,
+    bytes: Option<TokenBucket>,
+    /// Bytes of everything, kept up by growth and recounted at every close.
+    memory: usize,
+    /// Bytes of the closed windows that are kept.
+    history: VecDeque<usize>,
+    /// Set from outside when the node has no memory left.
+    node_full: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    series: Arc<Series>,
+    state: State,
+    ledger: LedgerRow,
+    spellings: u8,
+}
+
+impl Aggregator {
+    /// An aggregator for a container that comes at `now`.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, gauge_sign: GaugeSign, now: Timestamp) -> Self {
+        let start = now.floor(settings.window);
+        let end = start.plus(settings.window);
+        Self {
+            settings,
+            gauge_sign,
+            table: SeriesTable::default(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            series: 0,
+            overflow: None,
+            start,
+            end,
+            opened: now,
+            late: BTreeMap::new(),
+            layout: None,
+            events: Events::default(),
+            rejected: RejectedLines::default(),
+            accounting: Accounting::default(),
+            datagrams: None,
+            bytes: None,
+            memory: 0,
+            history: VecDeque::new(),
+            node_full: false,
+        }
+    }
+
+    /// Takes one datagram that arrived at `now`, which must not be before the open window; call
+    /// [`Aggregator::roll`] first.
+    pub fn datagram(&mut self, bytes: &[u8], now: Moment, mut tap: Option<Tap<'_>>) {
+        self.accounting.received += 1;
+        self.accounting.bytes += bytes.len() as u64;
+        self.accounting.last_datagram = Some(now.wall);
+        if !self.admit(bytes.len() as u64, now.mono) {
+            return;
+        }
+        for line in statsd::lines(bytes) {
+            let outcome = self.line(line, now.wall);
+            if let Some(tap) = tap.as_mut() {
+                tap(line, outcome.err());
+            }
+        }
+    }
+
+    /// Whether the container may send this datagram now.
+    fn admit(&mut self, length: u64, now: Duration) -> bool {
+        let limits = self.settings.limits;
+        let datagrams = limits.datagrams_per_second.is_none_or(|rate| {
+            self.datagrams.get_or_insert_with(|| TokenBucket::full(rate, now)).take(1, rate, now)
+        });
+        if !datagrams && self.is_over(Dropped::DatagramRate, 1) {
+            return false;
+        }
+        let bytes = limits.bytes_per_second.is_none_or(|rate| {
+            self.bytes.get_or_insert_with(|| TokenBucket::full(rate, now)).take(length, rate, now)
+        });
+        bytes || !self.is_over(Dropped::ByteRate, 1)
+    }
+
+    /// Counts `n` beyond a limit; answers whether to drop them.
+    fn is_over(&mut self, reason: Dropped, n: u64) -> bool {
+        match self.settings.limits.mode {
+            Mode::Enforce => self.accounting.dropped.count(reason, n),
+            Mode::Observe => self.accounting.over_limit.count(reason, n),
+        }
+        self.settings.limits.mode == Mode::Enforce
+    }
+
+    #[inline]
+    fn line(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
+        self.accounting.lines += 1;
+        match statsd::parse(line, self.settings.tag_styles) {
+            Ok(item) => {
+                self.accounting.accepted += 1;
+                match item {
+                    Item::Sample(sample) => self.sample(&sample, now),
+                    Item::Check(check) => self.check(&check, now),
+                    Item::Event(event) => self.event(&event, now),
+                }
+                Ok(())
+            }
+            Err(code) => {
+                self.accounting.rejected.count(code);
+                self.rejected.push(now, code, line);
+                Err(code)
+            }
+        }
+    }
+
+    /// Takes one sample that arrived at `now`.
+    #[inline]
+    pub fn sample(&mut self, sample: &Sample<'_>, now: Timestamp) {
+        let values = u64::from(sample.values.count());
+        self.accounting.values += values;
+        let when = match sample.timestamp {
+            None => When::Open(now),
+            Some(seconds) => match self.when(seconds, now) {
+                Ok(when) => when,
+                Err(reason) => return self.accounting.dropped.count(reason, values),
+            },
+        };
+        let Some(place) = self.place(sample, now) else { return };
+        let full = self.memory >= self.settings.limits.memory;
+        if full && grows(sample.metric_type) && self.is_over(Dropped::MemoryLimit, values) {
+            return;
+        }
+        let deltas = self.gauge_sign == GaugeSign::Delta;
+        match when {
+            When::Open(at) => {
+                if let Some(Some(slot)) = self.slots.get_mut(place as usize) {
+                    slot.ledger.last_seen = now;
+                    self.memory += slot.state.insert(sample, at, deltas);
+                }
+            }
+            When::Late { window, at } => self.insert_late(place, sample, window, at, now),
+        }
+    }
+
+    fn check(&mut self, check: &Check<'_>, now: Timestamp) {
+        self.accounting.values += 1;
+        let Some(place) = self.place_of_check(check, now) else { return };
+        let mut replaced = false;
+        let mut text = |bytes: &[u8]| {
+            replaced |= std::str::from_utf8(bytes).is_err();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let outcome = Outcome {
+            status: check.status,
+            message: check.message.map(&mut text),
+            hostname: check.hostname.map(&mut text),
+            timestamp: check.timestamp.map(Timestamp::from_secs),
+        };
+        self.accounting.invalid_utf8 += u64::from(replaced);
+        if let Some(Some(slot)) = self.slots.get_mut(place as usize) {
+            slot.ledger.last_seen = now;
+            slot.state.insert_outcome(Arc::new(outcome), now);
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>, now: Timestamp) {
+        let (record, replaced) = EventRecord::new(event, now);
+        self.accounting.events += 1;
+        self.accounting.invalid_utf8 += u64::from(replaced);
+        self.events.push(record);
+    }
+
+    /// Changes limits, idle times and tag styles. Windows keep their length and number.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        if settings.tag_styles != self.settings.tag_styles {
+            self.table.forget_spellings();
+            self.slots.iter_mut().flatten().for_each(|slot| slot.spellings = 0);
+        }
+        let (window, keep) = (self.settings.window, self.settings.keep);
+        self.settings = Arc::new(Settings { window, keep, ..settings.clone() });
+        (self.datagrams, self.bytes) = (None, None);
+    }
+
+    /// Tells whether the node has memory for new series.
+    pub fn set_node_full(&mut self, full: bool) {
+        self.node_full = full;
+    }
+
+    /// Counts datagrams that the kernel dropped since the socket was opened.
+    pub fn set_kernel_drops(&mut self, drops: u64) {
+        self.accounting.kernel_drops = drops;
+    }
+
+    /// What arrived and what became of it.
+    #[must_use]
+    pub fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
+    /// The last lines that could not be read.
+    #[must_use]
+    pub fn rejected_lines(&self) -> &RejectedLines {
+        &self.rejected
+    }
+
+    /// Live series.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.series
+    }
+
+    /// Bytes of memory, kept windows included; exact at every close, an upper estimate between.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Values that are accepted and in no closed record yet, counted where they lie.
+    #[must_use]
+    pub fn open_values(&self) -> u64 {
+        let open = self.slots.iter().flatten().map(|slot| slot.state.samples());
+        let late = self.late.values().flat_map(LateStates::values).map(State::samples);
+        open.chain(late).sum()
+    }
+
+    /// The end of the open window: when to roll next.
+    #[must_use]
+    pub fn window_end(&self) -> Timestamp {
+        self.end
+    }
+}
+
+/// Whether more samples of a known series can take more memory.
+const fn grows(metric_type: MetricType) -> bool {
+    matches!(
+        metric_type,
+        MetricType::Timer | MetricType::Histogram | MetricType::Distribution | MetricType::Set
+    )
+}
+
+impl Slot {
+    fn new(series: Series, now: Timestamp) -> Self {
+        let state = State::empty(series.metric_type);
+        let ledger = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: now };
+        Self { series: Arc::new(series), state, ledger, spellings: 0 }
+    }
+
+    fn bytes(&self) -> usize {
+        self.series.bytes() + self.state.heap_bytes()
+    }
+}

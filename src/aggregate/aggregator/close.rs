@@ -1,0 +1,268 @@
+//! Closing a window: what the open one holds becomes immutable, the ledger moves on, idle series go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::late::LateStates;
+use super::{Aggregator, Slot};
+use crate::aggregate::record::EventRecord;
+use crate::aggregate::state::{Outcome, State};
+use crate::aggregate::table::Place;
+use crate::aggregate::weight::Weight;
+use crate::aggregate::window::{Layout, Span, Window, WindowBuilder};
+use crate::model::{Series, Timestamp};
+
+/// A window that was closed, and what goes with it.
+#[derive(Debug)]
+pub struct Closed {
+    /// The window itself. Can be empty.
+    pub window: Window,
+    /// What late samples add to earlier windows, oldest first. Nothing of these spans was observed.
+    pub revisions: Vec<Window>,
+    /// How the container stands now.
+    pub standing: Standing,
+}
+
+/// What goes with the newest window of a container, and is replaced by the next.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Every series since it was created.
+    pub ledger: Arc<Ledger>,
+    /// The last events, oldest first.
+    pub events: Arc<[Arc<EventRecord>]>,
+    /// The last outcome of every check.
+    pub checks: Arc<[LastCheck]>,
+}
+
+/// How a check went last.
+#[derive(Clone, Debug)]
+pub struct LastCheck {
+    /// Name and tags.
+    pub series: Arc<Series>,
+    /// When it came.
+    pub at: Timestamp,
+    /// What it said.
+    pub outcome: Arc<Outcome>,
+}
+
+/// Every live series of a container, since each was created.
+#[derive(Debug)]
+pub struct Ledger {
+    layout: Layout,
+    rows: Box<[LedgerRow]>,
+}
+
+/// One series since it was created.
+#[derive(Copy, Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct LedgerRow {
+    /// The sum of a counter, or of the values of a timer, histogram or distribution; 0 for other types.
+    pub total: f64,
+    /// Samples weighted by 1/rate.
+    pub count: Weight,
+    /// When its last sample arrived.
+    pub last_seen: Timestamp,
+}
+
+impl Ledger {
+    /// Each live series and its row.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<Series>, &LedgerRow)> {
+        self.layout.iter().zip(&self.rows).filter_map(|(series, row)| Some((series.as_ref()?, row)))
+    }
+}
+
+impl Slot {
+    /// Moves what the open window holds into the ledger.
+    fn settle(&mut self) {
+        let (sum, count) = added(&self.state);
+        self.ledger.total = crate::aggregate::gauge::saturated(self.ledger.total + sum);
+        self.ledger.count = self.ledger.count.plus(count);
+    }
+
+    fn is_idle(&self, at: Timestamp, idle: std::time::Duration) -> bool {
+        self.state.samples() == 0 && at.since(self.ledger.last_seen) >= idle
+    }
+}
+
+/// What a state adds to its series' ledger.
+fn added(state: &State) -> (f64, Weight) {
+    let sum = match state {
+        State::Counter(counter) => counter.sum,
+        State::Distribution(values) => values.summary.sum,
+        _ => 0.0,
+    };
+    (sum, state.count())
+}
+
+impl Aggregator {
+    /// Closes the open window if it is over at `now`, and opens the one that holds `now`.
+    pub fn roll(&mut self, now: Timestamp) -> Option<Closed> {
+        if now < self.end {
+            return None;
+        }
+        let closed = self.close(self.end);
+        self.drop_idle(now);
+        self.recount();
+        self.start = now.floor(self.settings.window);
+        self.end = self.start.plus(self.settings.window);
+        self.opened = self.start;
+        Some(closed)
+    }
+
+    /// Closes the open window at `now`, over or not. The container sends no more.
+    pub fn finish(&mut self, now: Timestamp) -> Closed {
+        let closed = self.close(now);
+        self.opened = now.min(self.end);
+        self.recount();
+        closed
+    }
+
+    /// The open window as it is now, carried gauges included.
+    #[must_use]
+    pub fn peek(&self, now: Timestamp) -> Window {
+        let mut builder = WindowBuilder::new(self.span(now));
+        for (place, slot) in self.live() {
+            if self.appears(slot, now) {
+                let (sum, _) = added(&slot.state);
+                builder.push(place, &slot.state, slot.ledger.total + sum);
+            }
+        }
+        builder.build(self.current_layout())
+    }
+
+    /// How the container stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let layout = self.current_layout();
+        let vacant = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: Timestamp::MIN };
+        let rows = self.slots.iter().map(|slot| slot.as_ref().map_or(vacant, |slot| slot.ledger)).collect();
+        let checks = self.live().filter_map(|(_, slot)| match &slot.state {
+            State::Check(check) => {
+                let outcome = check.outcome.clone()?;
+                Some(LastCheck { series: Arc::clone(&slot.series), at: check.last_at, outcome })
+            }
+            _ => None,
+        });
+        Standing {
+            ledger: Arc::new(Ledger { layout, rows }),
+            events: self.events.iter().cloned().collect(),
+            checks: checks.collect(),
+        }
+    }
+
+    fn close(&mut self, at: Timestamp) -> Closed {
+        self.layout = Some(self.current_layout());
+        let mut builder = WindowBuilder::new(self.span(at));
+        let mut closed_values = 0;
+        for index in 0..self.slots.len() {
+            let Some(Some(slot)) = self.slots.get(index) else { continue };
+            let appears = self.appears(slot, at);
+            if let Some(Some(slot)) = self.slots.get_mut(index) {
+                slot.settle();
+                closed_values += slot.state.samples();
+                if appears {
+                    builder.push(
+                        Place::try_from(index).unwrap_or(Place::MAX),
+                        &slot.state,
+                        slot.ledger.total,
+                    );
+                }
+                slot.state.next_window();
+            }
+        }
+        self.accounting.in_records += closed_values;
+        let window = builder.build(self.current_layout());
+        let revisions = self.close_late();
+        let standing = self.standing();
+        self.remember(&window);
+        Closed { window, revisions, standing }
+    }
+
+    fn span(&self, at: Timestamp) -> Span {
+        Span { start: self.start, end: self.end, covered: at.min(self.end).since(self.opened) }
+    }
+
+    /// Whether a series has a record in the window that ends at `at`: it has samples, or is a gauge whose level is
+    /// not too old to stand for it.
+    fn appears(&self, slot: &Slot, at: Timestamp) -> bool {
+        match &slot.state {
+            State::Gauge(gauge) if gauge.samples == 0 => {
+                gauge.is_set() && at.since(gauge.last_at) <= self.settings.gauge_carry
+            }
+            state => state.samples() > 0,
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = (Place, &Slot)> {
+        (0..).zip(&self.slots).filter_map(|(place, slot)| Some((place, slot.as_ref()?)))
+    }
+
+    /// The layout of the slots as they are.
+    fn current_layout(&self) -> Layout {
+        match &self.layout {
+            Some(layout) => Arc::clone(layout),
+            None => {
+                self.slots.iter().map(|slot| slot.as_ref().map(|slot| Arc::clone(&slot.series))).collect()
+            }
+        }
+    }
+
+    fn close_late(&mut self) -> Vec<Window> {
+        let late = std::mem::take(&mut self.late);
+        late.into_iter().map(|(start, states)| self.revision(start, states)).collect()
+    }
+
+    fn revision(&mut self, start: Timestamp, states: LateStates) -> Window {
+        let end = start.plus(self.settings.window);
+        let mut builder = WindowBuilder::new(Span { start, end, covered: std::time::Duration::ZERO });
+        let mut states: Vec<_> = states.into_iter().collect();
+        states.sort_unstable_by_key(|(place, _)| *place);
+        for (place, state) in states {
+            let Some(Some(slot)) = self.slots.get_mut(place as usize) else { continue };
+            let (sum, count) = added(&state);
+            slot.ledger.total = crate::aggregate::gauge::saturated(slot.ledger.total + sum);
+            slot.ledger.count = slot.ledger.count.plus(count);
+            self.accounting.in_records += state.samples();
+            builder.push(place, &state, slot.ledger.total);
+        }
+        builder.build(self.current_layout())
+    }
+
+    /// Counts a closed window's memory for as long as it is kept.
+    fn remember(&mut self, window: &Window) {
+        if !window.is_empty() {
+            self.history.push_back(window.bytes());
+        }
+        while self.history.len() > self.settings.keep {
+            self.history.pop_front();
+        }
+    }
+
+    fn drop_idle(&mut self, at: Timestamp) {
+        let idle = self.settings.series_idle;
+        let gone: BTreeSet<Place> =
+            self.live().filter(|(_, slot)| slot.is_idle(at, idle)).map(|(place, _)| place).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.table.remove(|place| gone.contains(&place));
+        for place in gone {
+            if let Some(slot) = self.slots.get_mut(place as usize) {
+                *slot = None;
+                self.vacant.push(place);
+            }
+            self.overflow = self.overflow.filter(|overflow| *overflow != place);
+        }
+        self.series = self.live().count() - usize::from(self.overflow.is_some());
+        self.layout = None;
+    }
+
+    /// Counts the memory anew.
+    pub(super) fn recount(&mut self) {
+        self.memory = size_of::<Self>()
+            + self.slots.capacity() * size_of::<Option<Slot>>()
+            + self.slots.iter().flatten().map(Slot::bytes).sum::<usize>()
+            + self.table.heap_bytes()
+            + self.events.heap_bytes()
+            + self.history.iter().sum::<usize>();
+    }
+}

@@ -1,0 +1,156 @@
+//! Finding the place of a sample's series, or making one, within the container's limits.
+
+use std::sync::Arc;
+
+use super::{Aggregator, OVERFLOW, Slot};
+use crate::aggregate::accounting::Dropped;
+use crate::aggregate::limits::Mode;
+use crate::aggregate::table::{Known, Place, SPELLINGS, Spelling};
+use crate::model::{MetricType, Series, TagSet, Timestamp};
+use crate::statsd::tags::{self, Canonical};
+use crate::statsd::{Check, Sample};
+
+impl Aggregator {
+    /// The place of the sample's series; `None` where its values were dropped.
+    #[inline]
+    pub(super) fn place(&mut self, sample: &Sample<'_>, now: Timestamp) -> Option<Place> {
+        let spelling = Spelling { metric_type: sample.metric_type, name: sample.name, tags: sample.tags };
+        match self.known(&spelling) {
+            Some(place) => Some(place),
+            None => self.spelled_anew(
+                &spelling,
+                || tags::canonical(sample),
+                u64::from(sample.values.count()),
+                now,
+            ),
+        }
+    }
+
+    pub(super) fn place_of_check(&mut self, check: &Check<'_>, now: Timestamp) -> Option<Place> {
+        let spelling = Spelling { metric_type: MetricType::ServiceCheck, name: check.name, tags: check.tags };
+        match self.known(&spelling) {
+            Some(place) => Some(place),
+            None => self.spelled_anew(&spelling, || canonical_check(check), 1, now),
+        }
+    }
+
+    #[inline]
+    fn known(&mut self, spelling: &Spelling<'_>) -> Option<Place> {
+        let known = self.table.known(spelling)?;
+        self.accounting.invalid_utf8 += u64::from(known.replaced);
+        Some(known.place)
+    }
+
+    #[cold]
+    fn spelled_anew(
+        &mut self,
+        spelling: &Spelling<'_>,
+        canonical: impl FnOnce() -> Canonical,
+        values: u64,
+        now: Timestamp,
+    ) -> Option<Place> {
+        let limits = self.settings.limits;
+        if spelling.name.len() > limits.name_bytes && self.is_over(Dropped::NameTooLong, values)
+            || spelling.tags.len() > limits.tags_bytes && self.is_over(Dropped::TagsTooLong, values)
+        {
+            return None;
+        }
+        let Canonical { name, tags, replaced, renamed } = canonical();
+        self.accounting.invalid_utf8 += u64::from(replaced);
+        let metric_type = spelling.metric_type;
+        let found = self.table.find((&name, &tags, metric_type), |place| series_at(&self.slots, place));
+        let place = if let Some(place) = found {
+            place
+        } else {
+            if let Some(reason) = self.refusal() {
+                if limits.mode == Mode::Enforce {
+                    return self.refuse(reason, metric_type, values, now);
+                }
+                self.accounting.over_limit.count(reason, values);
+            }
+            self.accounting.renamed_tags += u64::from(renamed);
+            self.series += 1;
+            self.add(Series { name: name.into(), tags, metric_type, created: now }, now)
+        };
+        if let Some(Some(slot)) = self.slots.get_mut(place as usize)
+            && slot.spellings < SPELLINGS
+        {
+            slot.spellings += 1;
+            self.memory += spelling.name.len() + spelling.tags.len();
+            self.table.add_spelling(spelling, Known { place, replaced });
+        }
+        Some(place)
+    }
+
+    /// Why the container may not have another series, if so.
+    fn refusal(&self) -> Option<Dropped> {
+        if self.series >= self.settings.limits.series {
+            Some(Dropped::SeriesLimit)
+        } else if self.memory >= self.settings.limits.memory {
+            Some(Dropped::MemoryLimit)
+        } else if self.node_full {
+            Some(Dropped::NodeMemory)
+        } else {
+            None
+        }
+    }
+
+    /// A counter beyond the limits still counts, in the overflow series, so that totals stay true.
+    fn refuse(
+        &mut self,
+        reason: Dropped,
+        metric_type: MetricType,
+        values: u64,
+        now: Timestamp,
+    ) -> Option<Place> {
+        if metric_type != MetricType::Counter {
+            self.accounting.dropped.count(reason, values);
+            return None;
+        }
+        self.accounting.folded += values;
+        if let Some(place) = self.overflow {
+            return Some(place);
+        }
+        let series = Series {
+            name: OVERFLOW.into(),
+            tags: TagSet::default(),
+            metric_type: MetricType::Counter,
+            created: now,
+        };
+        let place = self
+            .table
+            .find((&series.name, &series.tags, series.metric_type), |place| series_at(&self.slots, place))
+            .unwrap_or_else(|| self.add(series, now));
+        self.overflow = Some(place);
+        Some(place)
+    }
+
+    /// Puts a series where a place is vacant.
+    pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
+        let slot = Slot::new(series, now);
+        self.memory += size_of::<Option<Slot>>() + slot.bytes();
+        self.layout = None;
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            // As many slots as 32 bits count need more memory than any limit allows.
+            Place::try_from(self.slots.len() - 1).unwrap_or(Place::MAX)
+        });
+        if let Some(vacant) = self.slots.get_mut(place as usize) {
+            *vacant = Some(slot);
+        }
+        let slots = &self.slots;
+        self.table.add(place, |place| series_at(slots, place));
+        place
+    }
+}
+
+pub(super) fn series_at(slots: &[Option<Slot>], place: Place) -> Option<&Series> {
+    slots.get(place as usize)?.as_ref().map(|slot| Arc::as_ref(&slot.series))
+}
+
+fn canonical_check(check: &Check<'_>) -> Canonical {
+    let (tags, tags_replaced) = tags::canonical_tags(check.tags);
+    let name = String::from_utf8_lossy(check.name);
+    let replaced = tags_replaced || matches!(name, std::borrow::Cow::Owned(_));
+    Canonical { name: name.into_owned(), tags, replaced, renamed: 0 }
+}

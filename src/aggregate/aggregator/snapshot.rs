@@ -1,0 +1,259 @@
+//! A whole aggregator as bytes: for moving to another shard, for the next process, for the journal.
+//!
+//! ```text
+//! snapshot = "TPAG" version(u16, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
+//! ```
+//!
+//! Reading answers an aggregator or why not, whatever the bytes. How the client spelled its series is not kept: it is
+//! learnt again with the first line of each. Token buckets start full.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Aggregator, GaugeSign, LateStates, LedgerRow, Settings, Slot, series_at};
+use crate::aggregate::accounting::Accounting;
+use crate::aggregate::distribution::{Distribution, Parts, Summary};
+use crate::aggregate::gauge::Gauge;
+use crate::aggregate::record::Events;
+use crate::aggregate::set::Set;
+use crate::aggregate::sketch::{Packed, Sketch};
+use crate::aggregate::state::{CheckState, Counter, Outcome, State};
+use crate::aggregate::table::Place;
+use crate::aggregate::weight::Weight;
+use crate::model::{MetricType, Series, Timestamp};
+
+const MAGIC: &[u8; 4] = b"TPAG";
+const VERSION: u16 = 1;
+
+/// Why bytes are no snapshot that can be used.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// They do not start as one.
+    #[error("not a snapshot of an aggregator")]
+    NotASnapshot,
+    /// They were written by a version that this one does not know.
+    #[error("snapshot version {found} is not known here, only {VERSION}")]
+    Version {
+        /// The version found.
+        found: u16,
+    },
+    /// They are cut off or changed.
+    #[error("the snapshot is damaged")]
+    Damaged,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotV1 {
+    gauge_sign: GaugeSign,
+    start: Timestamp,
+    end: Timestamp,
+    opened: Timestamp,
+    slots: Vec<Option<SlotV1>>,
+    overflow: Option<Place>,
+    late: Vec<(Timestamp, Vec<(Place, StateV1)>)>,
+    events: Events,
+    accounting: Accounting,
+    history: Vec<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SlotV1 {
+    series: Series,
+    ledger: LedgerRow,
+    state: StateV1,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateV1 {
+    Counter { samples: u64, count: Weight, sum: f64 },
+    Gauge { samples: u64, count: Weight, last: f64, last_at: Timestamp, min: f64, max: f64 },
+    Distribution(DistributionV1),
+    Set { samples: u64, count: Weight, members: Vec<u8> },
+    Check { samples: u64, last_at: Timestamp, outcome: Option<Arc<Outcome>> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct DistributionV1 {
+    samples: u64,
+    count: Weight,
+    sum: f64,
+    min: f64,
+    max: f64,
+    first: (f64, Timestamp),
+    last: (f64, Timestamp),
+    squares: f64,
+    sketch: Vec<u8>,
+}
+
+impl Aggregator {
+    /// Writes everything that is needed to go on elsewhere.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let slot = |slot: &Slot| SlotV1 {
+            series: Series::clone(&slot.series),
+            ledger: slot.ledger,
+            state: StateV1::from(&slot.state),
+        };
+        let late = |states: &LateStates| {
+            let mut states: Vec<_> =
+                states.iter().map(|(place, state)| (*place, StateV1::from(state))).collect();
+            states.sort_unstable_by_key(|(place, _)| *place);
+            states
+        };
+        let snapshot = SnapshotV1 {
+            gauge_sign: self.gauge_sign,
+            start: self.start,
+            end: self.end,
+            opened: self.opened,
+            slots: self.slots.iter().map(|place| place.as_ref().map(slot)).collect(),
+            overflow: self.overflow,
+            late: self.late.iter().map(|(start, states)| (*start, late(states))).collect(),
+            events: self.events.clone(),
+            accounting: self.accounting.clone(),
+            history: self.history.iter().copied().collect(),
+        };
+        let head = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        let mut bytes = postcard::to_extend(&snapshot, head).unwrap_or_default();
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// An aggregator that goes on where a snapshot was taken.
+    ///
+    /// # Errors
+    /// When the bytes are not a snapshot, come from an unknown version, or are damaged.
+    pub fn restore(settings: Arc<Settings>, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let snapshot = checked(bytes)?;
+        let mut aggregator = Self::new(settings, snapshot.gauge_sign, snapshot.opened);
+        (aggregator.start, aggregator.end) = (snapshot.start, snapshot.end);
+        aggregator.overflow = snapshot.overflow;
+        aggregator.events = snapshot.events;
+        aggregator.accounting = snapshot.accounting;
+        aggregator.history = snapshot.history.into();
+        for (place, slot) in (0..).zip(snapshot.slots) {
+            aggregator.restore_slot(place, slot)?;
+        }
+        aggregator.series = aggregator
+            .slots
+            .iter()
+            .flatten()
+            .count()
+            .saturating_sub(usize::from(aggregator.overflow.is_some()));
+        for (start, states) in snapshot.late {
+            let states = states.into_iter().map(|(place, state)| Some((place, state.into_state()?)));
+            let states = states.collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
+            aggregator.late.insert(start, states);
+        }
+        aggregator.recount();
+        Ok(aggregator)
+    }
+
+    fn restore_slot(&mut self, place: Place, slot: Option<SlotV1>) -> Result<(), SnapshotError> {
+        let Some(SlotV1 { series, ledger, state }) = slot else {
+            self.slots.push(None);
+            self.vacant.push(place);
+            return Ok(());
+        };
+        let state = state
+            .into_state()
+            .filter(|state| state.fits(series.metric_type))
+            .ok_or(SnapshotError::Damaged)?;
+        self.slots.push(Some(Slot { series: Arc::new(series), state, ledger, spellings: 0 }));
+        let slots = &self.slots;
+        self.table.add(place, |place| series_at(slots, place));
+        Ok(())
+    }
+}
+
+fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::NotASnapshot)?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
+    let found = u16::from_le_bytes(*version);
+    if found != VERSION {
+        return Err(SnapshotError::Version { found });
+    }
+    let (payload, checksum) = rest.split_last_chunk::<8>().ok_or(SnapshotError::Damaged)?;
+    let covered = bytes.get(..bytes.len() - checksum.len()).ok_or(SnapshotError::Damaged)?;
+    if xxhash_rust::xxh3::xxh3_64(covered) != u64::from_le_bytes(*checksum) {
+        return Err(SnapshotError::Damaged);
+    }
+    match postcard::take_from_bytes(payload) {
+        Ok((snapshot, [])) => Ok(snapshot),
+        _ => Err(SnapshotError::Damaged),
+    }
+}
+
+impl State {
+    fn fits(&self, metric_type: MetricType) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(&Self::empty(metric_type))
+    }
+}
+
+impl From<&State> for StateV1 {
+    fn from(state: &State) -> Self {
+        let packed = |pack: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = Vec::new();
+            pack(&mut bytes);
+            bytes
+        };
+        match state {
+            State::Counter(Counter { samples, count, sum }) => {
+                Self::Counter { samples: *samples, count: *count, sum: *sum }
+            }
+            State::Gauge(Gauge { samples, count, last, last_at, min, max }) => Self::Gauge {
+                samples: *samples,
+                count: *count,
+                last: *last,
+                last_at: *last_at,
+                min: *min,
+                max: *max,
+            },
+            State::Distribution(values) => Self::Distribution(DistributionV1 {
+                samples: values.summary.samples,
+                count: values.summary.count,
+                sum: values.summary.sum,
+                min: values.summary.min,
+                max: values.summary.max,
+                first: (values.summary.first, values.summary.first_at),
+                last: (values.summary.last, values.summary.last_at),
+                squares: values.summary.squares(),
+                sketch: packed(&|out| values.sketch.pack(out)),
+            }),
+            State::Set(set) => {
+                Self::Set { samples: set.samples, count: set.count, members: packed(&|out| set.pack(out)) }
+            }
+            State::Check(check) => {
+                Self::Check { samples: check.samples, last_at: check.last_at, outcome: check.outcome.clone() }
+            }
+        }
+    }
+}
+
+impl StateV1 {
+    fn into_state(self) -> Option<State> {
+        Some(match self {
+            Self::Counter { samples, count, sum } => State::Counter(Counter { samples, count, sum }),
+            Self::Gauge { samples, count, last, last_at, min, max } => {
+                State::Gauge(Gauge { samples, count, last, last_at, min, max })
+            }
+            Self::Distribution(values) => {
+                let DistributionV1 { samples, count, sum, min, max, first, last, squares, sketch: packed } =
+                    values;
+                let mut sketch = Sketch::default();
+                sketch.merge_packed(Packed(&packed))?;
+                let summary =
+                    Summary::from_parts(Parts { samples, count, sum, min, max, first, last, squares });
+                State::Distribution(Box::new(Distribution { summary, sketch }))
+            }
+            Self::Set { samples, count, members } => {
+                State::Set(Box::new(Set::unpack(samples, count, &members)?))
+            }
+            Self::Check { samples, last_at, outcome } => {
+                State::Check(Box::new(CheckState { samples, last_at, outcome }))
+            }
+        })
+    }
+}

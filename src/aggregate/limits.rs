@@ -1,0 +1,119 @@
+//! What one container may use, so that it cannot hurt another.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens at a limit.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The excess is dropped and counted.
+    #[default]
+    Enforce,
+    /// The excess is kept and counted.
+    Observe,
+}
+
+/// The limits of one container.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// What happens at them.
+    pub mode: Mode,
+    /// Datagrams a second, averaged over one; none = unlimited.
+    pub datagrams_per_second: Option<u64>,
+    /// Bytes a second, averaged over one; none = unlimited.
+    pub bytes_per_second: Option<u64>,
+    /// Series at one time.
+    pub series: usize,
+    /// Bytes of a name, as it came.
+    pub name_bytes: usize,
+    /// Bytes of a line's tags, as they came.
+    pub tags_bytes: usize,
+    /// Bytes of memory, kept windows included.
+    pub memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            datagrams_per_second: None,
+            bytes_per_second: None,
+            series: 10_000,
+            name_bytes: 1024,
+            tags_bytes: 8192,
+            memory: 64 << 20,
+        }
+    }
+}
+
+/// Lets `rate` units a second through, and after a pause as many at once.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct TokenBucket {
+    tokens: f64,
+    filled_at: Duration,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    #[must_use]
+    pub fn full(rate: u64, now: Duration) -> Self {
+        Self { tokens: rate as f64, filled_at: now }
+    }
+
+    /// Takes `cost` tokens if that many are there. Something that costs more than the bucket holds passes when it is
+    /// full, or it never would.
+    pub fn take(&mut self, cost: u64, rate: u64, now: Duration) -> bool {
+        let most = rate as f64;
+        let since = now.saturating_sub(self.filled_at).as_secs_f64();
+        self.tokens = (self.tokens + since * most).min(most);
+        self.filled_at = self.filled_at.max(now);
+        let cost = cost as f64;
+        if self.tokens < cost.min(most) {
+            return false;
+        }
+        self.tokens -= cost;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_bucket_lets_its_rate_through_and_no_more() {
+        let mut bucket = TokenBucket::full(10, at(0));
+        let passed = (0..5000).filter(|millis| bucket.take(1, 10, at(*millis))).count();
+        assert_eq!(passed, 10 + 49);
+    }
+
+    #[test]
+    fn after_a_pause_a_burst_of_one_second_passes() {
+        let mut bucket = TokenBucket::full(10, at(0));
+        while bucket.take(1, 10, at(0)) {}
+        assert_eq!((0..100).filter(|_| bucket.take(1, 10, at(60_000))).count(), 10);
+    }
+
+    #[test]
+    fn what_costs_more_than_the_bucket_holds_passes_once_it_is_full() {
+        let mut bucket = TokenBucket::full(100, at(0));
+        assert!(bucket.take(300, 100, at(0)));
+        assert!(!bucket.take(1, 100, at(1999)));
+        assert!(!bucket.take(300, 100, at(2500)));
+        assert!(bucket.take(300, 100, at(3001)));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_gives_nothing_twice() {
+        let mut bucket = TokenBucket::full(1, at(1000));
+        assert!(bucket.take(1, 1, at(1000)));
+        assert!(!bucket.take(1, 1, at(500)));
+        assert!(!bucket.take(1, 1, at(1000)));
+    }
+}

@@ -1,0 +1,177 @@
+//! What a container keeps besides windows: events, and the last lines that could not be read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{TagSet, Timestamp};
+use crate::statsd::{AlertType, Event, Priority, Rejected, tags};
+
+/// Events kept of one container.
+pub const EVENTS: usize = 100;
+/// Rejected lines kept of one container.
+pub const REJECTED_LINES: usize = 8;
+/// Bytes kept of a rejected line.
+pub const REJECTED_BYTES: usize = 256;
+
+/// An event as it is kept and shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// In a few words.
+    pub title: String,
+    /// In many words.
+    pub text: Option<String>,
+    /// When the client says it happened.
+    pub timestamp: Option<Timestamp>,
+    /// How grave it is.
+    pub alert_type: AlertType,
+    /// How much attention it asks for.
+    pub priority: Priority,
+    /// The host the client says it happened on.
+    pub hostname: Option<String>,
+    /// What to group it by.
+    pub aggregation_key: Option<String>,
+    /// What kind of source it comes from.
+    pub source_type: Option<String>,
+    /// Its tags.
+    pub tags: TagSet,
+}
+
+impl EventRecord {
+    /// Makes an event one's own; tells whether bytes had to be replaced.
+    #[must_use]
+    pub fn new(event: &Event<'_>, at: Timestamp) -> (Self, bool) {
+        let mut replaced = false;
+        let mut text = |bytes: &[u8]| {
+            replaced |= std::str::from_utf8(bytes).is_err();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let title = text(event.title);
+        let hostname = event.hostname.map(&mut text);
+        let aggregation_key = event.aggregation_key.map(&mut text);
+        let source_type = event.source_type.map(&mut text);
+        text(event.raw_text);
+        let (tags, tags_replaced) = tags::canonical_tags(event.tags);
+        let record = Self {
+            received_at: at,
+            title,
+            text: event.text().map(std::borrow::Cow::into_owned),
+            timestamp: event.timestamp.map(Timestamp::from_secs),
+            alert_type: event.alert_type,
+            priority: event.priority,
+            hostname,
+            aggregation_key,
+            source_type,
+            tags,
+        };
+        (record, replaced | tags_replaced)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let optional = [&self.text, &self.hostname, &self.aggregation_key, &self.source_type];
+        self.title.len()
+            + self.tags.heap_bytes()
+            + optional.iter().map(|text| text.as_ref().map_or(0, String::len)).sum::<usize>()
+    }
+}
+
+/// The last [`EVENTS`] events, oldest first.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(super) struct Events(VecDeque<Arc<EventRecord>>);
+
+impl Events {
+    /// Keeps one more; the oldest goes.
+    pub(super) fn push(&mut self, event: EventRecord) {
+        if self.0.len() == EVENTS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Arc::new(event));
+    }
+
+    /// Oldest first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<EventRecord>> {
+        self.0.iter()
+    }
+
+    /// Bytes they cost.
+    #[must_use]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.iter().map(|event| size_of::<EventRecord>() + event.heap_bytes()).sum()
+    }
+}
+
+/// A line that could not be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RejectedLine {
+    /// When it came.
+    pub at: Timestamp,
+    /// Why.
+    pub code: Rejected,
+    /// At most its first [`REJECTED_BYTES`] bytes. Served on the admin socket only: it can hold anything.
+    pub line: Vec<u8>,
+}
+
+/// The last [`REJECTED_LINES`] lines, in room that is reused: a container that sends nothing but rubbish makes no
+/// work for the allocator.
+#[derive(Clone, Default, Debug)]
+pub struct RejectedLines {
+    lines: Vec<RejectedLine>,
+    next: usize,
+}
+
+impl RejectedLines {
+    /// Keeps one more; the oldest goes.
+    pub fn push(&mut self, at: Timestamp, code: Rejected, line: &[u8]) {
+        let line = line.get(..REJECTED_BYTES).unwrap_or(line);
+        match self.lines.get_mut(self.next) {
+            Some(old) => {
+                (old.at, old.code) = (at, code);
+                old.line.clear();
+                old.line.extend_from_slice(line);
+            }
+            None => self.lines.push(RejectedLine { at, code, line: line.to_vec() }),
+        }
+        self.next = (self.next + 1) % REJECTED_LINES;
+    }
+
+    /// Oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &RejectedLine> {
+        let (newer, older) = self.lines.split_at_checked(self.next).unwrap_or((&self.lines, &[]));
+        older.iter().chain(newer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_in_order_and_cut() {
+        let mut lines = RejectedLines::default();
+        for n in 0..20_i64 {
+            lines.push(Timestamp::from_secs(n), Rejected::MissingType, &[b'x'; 1000]);
+        }
+        let kept: Vec<_> = lines.iter().map(|line| line.at.as_secs()).collect();
+        assert_eq!(kept, (12..20).collect::<Vec<_>>());
+        assert!(lines.iter().all(|line| line.line.len() == REJECTED_BYTES));
+    }
+
+    #[test]
+    fn the_last_hundred_events_are_kept() {
+        let mut events = Events::default();
+        for n in 0..150 {
+            let line = format!("_e{{{},0}}:{n}|", n.to_string().len());
+            match crate::statsd::parse(line.as_bytes(), crate::statsd::TagStyles::NONE) {
+                Ok(crate::statsd::Item::Event(event)) => {
+                    events.push(EventRecord::new(&event, Timestamp::MIN).0);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let titles: Vec<_> = events.iter().map(|event| event.title.clone()).collect();
+        assert_eq!((titles.len(), titles[0].as_str(), titles[99].as_str()), (100, "50", "149"));
+    }
+}

@@ -1,0 +1,488 @@
+//! Percentiles within 1 %, of any values, in few bytes, merged without loss.
+//!
+//! Up to [`EXACT`] values of one weight are kept as they are. More go into bins: each octave of the f64 range is cut
+//! into 64 equal bins, so a bin is at most 1/64 of its value wide and its middle is within 0.78 % of everything in
+//! it, for every normal f64, negative ones and zero included. A bin's number is the top of the f64's own bits, so
+//! it costs a shift to find, is the same on every machine, and needs no range to be set.
+//!
+//! Which of the two holds depends on nothing but the values and their weights, and bins are integers, so the sketch
+//! of two windows together is the merge of theirs, bit for bit. Why not hdrhistogram or a logarithmic sketch:
+//! `docs/adr/0003-sketch.md`.
+
+use super::varint;
+use super::weight::{BIN_ONE, Weight};
+
+/// Values that are kept as they are in a closed window.
+pub const EXACT: usize = 16;
+/// Values that are kept as they are in an open window, before it pays to count them in bins.
+const RAW: usize = 64;
+/// Bins in an octave, as a power of two.
+const OCTAVE_BITS: u32 = 6;
+/// The f64 bits below a bin's number.
+const BELOW: u32 = f64::MANTISSA_DIGITS - 1 - OCTAVE_BITS;
+
+/// The percentiles that are served, and their names.
+pub const PERCENTILES: [(u32, &str); 5] = [(50, "p50"), (75, "p75"), (90, "p90"), (95, "p95"), (99, "p99")];
+/// One value for each of [`PERCENTILES`].
+pub type Percentiles = [f64; PERCENTILES.len()];
+
+/// The bin of a value: its sign and the exponent and first six bits of its mantissa. Bins are in the order of their
+/// values; 0 is the bin of zero and of what is too small to be a normal f64.
+#[inline]
+fn bin_of(value: f64) -> i32 {
+    let size = (value.abs().to_bits() >> BELOW) as i32;
+    if value < 0.0 { -size } else { size }
+}
+
+/// The value that stands for a bin: the harmonic middle of its ends, equally far, in relation, from both.
+fn middle_of(bin: i32) -> f64 {
+    if bin == 0 {
+        return 0.0;
+    }
+    let at = |number: u32| f64::from_bits(u64::from(number) << BELOW);
+    let low = at(bin.unsigned_abs());
+    let high = at(bin.unsigned_abs() + 1);
+    // 2·low·high/(low+high), ordered so that nothing overflows; the last bin has no finite upper end.
+    let middle = if high.is_finite() { low / (0.5 + 0.5 * (low / high)) } else { low };
+    if bin < 0 { -middle } else { middle }
+}
+
+/// The sketch of an open window.
+#[derive(Clone, Debug, Default)]
+pub struct Sketch {
+    /// Values as they came, all of the weight `each`.
+    raw: Vec<f64>,
+    /// The weight of each raw value. Meaningless while there is none.
+    each: u64,
+    /// Octaves in ascending order, once values are counted in bins.
+    octaves: Vec<Octave>,
+    /// The octave that was hit last; the next value is most likely in the same.
+    hint: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Octave {
+    number: i32,
+    bins: Box<[u64; 1 << OCTAVE_BITS]>,
+}
+
+impl Sketch {
+    /// Whether nothing was inserted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty() && self.octaves.is_empty()
+    }
+
+    /// Adds one value. Answers the bytes by which the sketch grew.
+    #[inline]
+    pub fn insert(&mut self, value: f64, weight: Weight) -> usize {
+        self.insert_binned(value, weight.for_bin())
+    }
+
+    #[inline]
+    fn insert_binned(&mut self, value: f64, weight: u64) -> usize {
+        if !self.octaves.is_empty() {
+            return self.count(bin_of(value), weight);
+        }
+        if self.raw.is_empty() {
+            self.each = weight;
+        }
+        if self.raw.len() < RAW && self.each == weight {
+            let before = self.raw.capacity();
+            self.raw.push(value);
+            return (self.raw.capacity() - before) * size_of::<f64>();
+        }
+        self.spill() + self.count(bin_of(value), weight)
+    }
+
+    /// Counts the raw values in bins from now on.
+    #[cold]
+    fn spill(&mut self) -> usize {
+        let raw = std::mem::take(&mut self.raw);
+        raw.iter().map(|value| self.count(bin_of(*value), self.each)).sum()
+    }
+
+    #[inline]
+    fn count(&mut self, bin: i32, weight: u64) -> usize {
+        let number = bin >> OCTAVE_BITS;
+        let inside = (bin & ((1 << OCTAVE_BITS) - 1)).unsigned_abs() as usize;
+        let mut grown = 0;
+        if self.octaves.get(self.hint).is_none_or(|octave| octave.number != number) {
+            self.hint = match self.octaves.binary_search_by_key(&number, |octave| octave.number) {
+                Ok(at) => at,
+                Err(at) => {
+                    grown = size_of::<Octave>() + size_of::<[u64; 1 << OCTAVE_BITS]>();
+                    self.octaves.insert(at, Octave { number, bins: Box::new([0; 1 << OCTAVE_BITS]) });
+                    at
+                }
+            };
+        }
+        if let Some(bin) = self.octaves.get_mut(self.hint).and_then(|octave| octave.bins.get_mut(inside)) {
+            *bin = bin.saturating_add(weight);
+        }
+        grown
+    }
+
+    /// Adds what the other sketch holds.
+    pub fn merge(&mut self, other: &Self) {
+        for value in &other.raw {
+            self.insert_binned(*value, other.each);
+        }
+        if !other.octaves.is_empty() {
+            self.spill();
+            for (bin, weight) in other.bins() {
+                self.count(bin, weight);
+            }
+        }
+    }
+
+    /// Adds what a packed sketch holds. `None` where its bytes are not a packed sketch.
+    pub fn merge_packed(&mut self, packed: Packed<'_>) -> Option<()> {
+        match packed.contents()? {
+            Contents::Exact { each, values } => {
+                for value in values {
+                    self.insert_binned(value, each);
+                }
+            }
+            Contents::Bins(mut bins) => {
+                self.spill();
+                for (bin, weight) in &mut bins {
+                    self.count(bin, weight);
+                }
+                bins.whole()?;
+            }
+        }
+        Some(())
+    }
+
+    /// Forgets everything but its room for a few raw values.
+    pub fn clear(&mut self) {
+        self.raw.clear();
+        self.octaves = Vec::new();
+        self.hint = 0;
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let octave = size_of::<Octave>() + size_of::<[u64; 1 << OCTAVE_BITS]>();
+        self.raw.capacity() * size_of::<f64>() + self.octaves.len() * octave
+    }
+
+    fn bins(&self) -> impl Iterator<Item = (i32, u64)> {
+        self.octaves.iter().flat_map(|octave| {
+            (octave.number << OCTAVE_BITS..)
+                .zip(octave.bins.iter())
+                .filter(|(_, weight)| **weight > 0)
+                .map(|(bin, weight)| (bin, *weight))
+        })
+    }
+
+    /// Writes the sketch in its smallest form; the same values in any order give the same bytes.
+    pub fn pack(&self, out: &mut Vec<u8>) {
+        if !self.octaves.is_empty() {
+            return pack_bins(out, &self.bins().collect::<Vec<_>>());
+        }
+        let mut values = self.raw.clone();
+        values.sort_unstable_by(f64::total_cmp);
+        if values.len() > EXACT {
+            return pack_bins(out, &in_bins(&values, self.each));
+        }
+        let unsampled = self.each == BIN_ONE || values.is_empty();
+        out.push(if unsampled { EXACT_ONES } else { EXACT_WEIGHTED });
+        varint::write(out, values.len() as u64);
+        if !unsampled {
+            varint::write(out, self.each);
+        }
+        for value in values {
+            // −0 and 0 are one value; two spellings would make two byte strings of it.
+            out.extend_from_slice(&(value + 0.0).to_le_bytes());
+        }
+    }
+}
+
+/// Sorted values of one weight, counted.
+fn in_bins(sorted: &[f64], each: u64) -> Vec<(i32, u64)> {
+    let mut bins: Vec<(i32, u64)> = Vec::new();
+    for value in sorted {
+        let bin = bin_of(*value);
+        match bins.last_mut() {
+            Some((last, weight)) if *last == bin => *weight = weight.saturating_add(each),
+            _ => bins.push((bin, each)),
+        }
+    }
+    bins
+}
+
+const EXACT_ONES: u8 = 0;
+const EXACT_WEIGHTED: u8 = 1;
+const BINS_WHOLE: u8 = 2;
+const BINS_FRACTIONAL: u8 = 3;
+
+/// Bins as the first number, then distances; weights whole where they all are.
+fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
+    let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
+    out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
+    varint::write(out, bins.len() as u64);
+    let mut previous = 0;
+    for (bin, weight) in bins {
+        varint::write(out, varint::zigzag(i64::from(*bin) - previous));
+        varint::write(out, if whole { weight / BIN_ONE } else { *weight });
+        previous = i64::from(*bin);
+    }
+}
+
+/// A sketch of a closed window, as [`Sketch::pack`] wrote it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Packed<'a>(pub &'a [u8]);
+
+enum Contents<'a> {
+    Exact { each: u64, values: ExactValues<'a> },
+    Bins(PackedBins<'a>),
+}
+
+struct ExactValues<'a>(&'a [u8]);
+
+impl Iterator for ExactValues<'_> {
+    type Item = f64;
+
+    fn next(&mut self) -> Option<f64> {
+        let (bytes, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(f64::from_le_bytes(*bytes))
+    }
+}
+
+struct PackedBins<'a> {
+    rest: &'a [u8],
+    left: u64,
+    bin: i64,
+    unit: u64,
+    torn: bool,
+}
+
+impl Iterator for PackedBins<'_> {
+    type Item = (i32, u64);
+
+    fn next(&mut self) -> Option<(i32, u64)> {
+        self.left = self.left.checked_sub(1)?;
+        let next = self.read();
+        self.torn |= next.is_none();
+        next
+    }
+}
+
+impl PackedBins<'_> {
+    fn read(&mut self) -> Option<(i32, u64)> {
+        let distance = varint::unzigzag(varint::read(&mut self.rest)?);
+        self.bin = self.bin.checked_add(distance)?;
+        let bin = i32::try_from(self.bin).ok().filter(|bin| bin.unsigned_abs() < 1 << (64 - BELOW))?;
+        let weight = varint::read(&mut self.rest)?.checked_mul(self.unit)?;
+        Some((bin, weight))
+    }
+
+    /// Whether everything that was announced was there, and nothing else.
+    fn whole(&self) -> Option<()> {
+        (!self.torn && self.left == 0 && self.rest.is_empty()).then_some(())
+    }
+}
+
+impl<'a> Packed<'a> {
+    fn contents(self) -> Option<Contents<'a>> {
+        let (&tag, mut rest) = self.0.split_first()?;
+        let left = varint::read(&mut rest)?;
+        match tag {
+            EXACT_ONES | EXACT_WEIGHTED => {
+                let each = if tag == EXACT_ONES { BIN_ONE } else { varint::read(&mut rest)? };
+                let values = ExactValues(rest);
+                let sound = left <= EXACT as u64
+                    && rest.len() as u64 == left * 8
+                    && each > 0
+                    && ExactValues(rest).all(f64::is_finite);
+                sound.then_some(Contents::Exact { each, values })
+            }
+            BINS_WHOLE | BINS_FRACTIONAL => {
+                let unit = if tag == BINS_WHOLE { BIN_ONE } else { 1 };
+                Some(Contents::Bins(PackedBins { rest, left, bin: 0, unit, torn: false }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Nearest rank: for each percentile the smallest value whose cumulative weight is at least that share of the
+    /// whole. `None` where there is nothing. Values stay within `min` and `max`.
+    #[must_use]
+    pub fn percentiles(self, min: f64, max: f64) -> Option<Percentiles> {
+        let found = match self.contents()? {
+            Contents::Exact { values, .. } => {
+                let values: Vec<_> = values.map(|value| (value, 1)).collect();
+                nearest_rank(values.iter().copied(), values.len() as u128)
+            }
+            Contents::Bins(bins) => {
+                let bins: Vec<_> = bins.collect();
+                let total = bins.iter().map(|(_, weight)| u128::from(*weight)).sum();
+                nearest_rank(bins.iter().map(|(bin, weight)| (middle_of(*bin), *weight)), total)
+            }
+        };
+        found.map(|values| values.map(|value| value.clamp(min, max)))
+    }
+}
+
+/// `ascending` values and their weights, which add up to `total`.
+fn nearest_rank(ascending: impl Iterator<Item = (f64, u64)>, total: u128) -> Option<Percentiles> {
+    let mut found = [0.0; PERCENTILES.len()];
+    let mut wanted = found.iter_mut().zip(PERCENTILES.iter().map(|(percent, _)| {
+        // Whole numbers: 0.1 · 30 is more than 3 in f64, and would ask for the fourth of thirty.
+        (total * u128::from(*percent)).div_ceil(100)
+    }));
+    let mut next = wanted.next();
+    let mut cumulative = 0_u128;
+    for (value, weight) in ascending {
+        cumulative += u128::from(weight);
+        while let Some((slot, rank)) = next.as_mut() {
+            if cumulative < *rank {
+                break;
+            }
+            **slot = value;
+            next = wanted.next();
+        }
+        if next.is_none() {
+            return Some(found);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sketch(values: &[f64], weight: f64) -> Sketch {
+        let mut sketch = Sketch::default();
+        for value in values {
+            sketch.insert(*value, Weight::from_f64(weight));
+        }
+        sketch
+    }
+
+    fn packed(sketch: &Sketch) -> Vec<u8> {
+        let mut out = Vec::new();
+        sketch.pack(&mut out);
+        out
+    }
+
+    fn percentiles(values: &[f64]) -> Percentiles {
+        Packed(&packed(&sketch(values, 1.0))).percentiles(f64::NEG_INFINITY, f64::INFINITY).unwrap()
+    }
+
+    #[test]
+    fn a_few_values_give_exact_percentiles() {
+        let values: Vec<_> = (1..=10).map(f64::from).collect();
+        assert_eq!(percentiles(&values), [5.0, 8.0, 9.0, 10.0, 10.0]);
+        assert_eq!(percentiles(&[7.25]), [7.25; 5]);
+        assert_eq!(percentiles(&[-3.5, 0.0]), [-3.5, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn rank_is_counted_in_whole_numbers() {
+        // 0.9 · 100 samples is the 90th, not the 91st.
+        let values: Vec<_> = (1..=100).map(f64::from).collect();
+        let [p50, p75, p90, p95, p99] = percentiles(&values);
+        for (found, wanted) in [(p50, 50.0), (p75, 75.0), (p90, 90.0), (p95, 95.0), (p99, 99.0)] {
+            assert!((found - wanted).abs() <= wanted * 0.008, "{found} is not {wanted}");
+        }
+    }
+
+    #[test]
+    fn the_middle_of_a_bin_is_within_0_8_percent_of_its_ends() {
+        for exponent in -400..400 {
+            for step in 0..640 {
+                let value = 2_f64.powi(exponent) * (1.0 + f64::from(step) / 640.0);
+                let middle = middle_of(bin_of(value));
+                assert!((middle - value).abs() <= value * 0.008, "{value} became {middle}");
+                assert_eq!(middle_of(bin_of(-value)), -middle);
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range_have_bins_too() {
+        for value in [f64::MAX, f64::MIN_POSITIVE, 1e-9, 1e12] {
+            let middle = middle_of(bin_of(value));
+            assert!(middle.is_finite() && (middle - value).abs() <= value * 0.02, "{value} became {middle}");
+        }
+        assert_eq!(middle_of(bin_of(0.0)), 0.0);
+        assert_eq!(middle_of(bin_of(-0.0)), 0.0);
+        assert_eq!(middle_of(bin_of(5e-324)), 0.0);
+    }
+
+    #[test]
+    fn weights_move_the_rank() {
+        let mut sketch = sketch(&[1.0], 1.0);
+        sketch.insert(100.0, Weight::from_f64(99.0));
+        let [p50, ..] = Packed(&packed(&sketch)).percentiles(1.0, 100.0).unwrap();
+        assert!((p50 - 100.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_hundred_samples_take_less_than_200_bytes() {
+        // Latencies spread over a factor of eight.
+        let values: Vec<_> = (0..100).map(|n| 5.0 * 8_f64.powf(f64::from(n) / 100.0)).collect();
+        assert!(packed(&sketch(&values, 1.0)).len() < 210, "{}", packed(&sketch(&values, 1.0)).len());
+        assert_eq!(packed(&sketch(&values[..1], 1.0)).len(), 10);
+    }
+
+    #[test]
+    fn bytes_that_are_no_sketch_are_refused() {
+        for bytes in
+            [&[][..], &[9, 0], &[0, 2, 0], &[0, 17], &[2, 2, 0, 1], &[2, 1, 0, 1, 0], &[1, 1, 0, 0, 0]]
+        {
+            assert_eq!(Sketch::default().merge_packed(Packed(bytes)), None, "{bytes:?}");
+        }
+        let nan = [&[0, 1][..], &f64::NAN.to_le_bytes()].concat();
+        assert_eq!(Sketch::default().merge_packed(Packed(&nan)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn property_merging_equals_inserting_together(
+            left in prop::collection::vec((-1e12..1e12_f64, 1_u8..4), 0..150),
+            right in prop::collection::vec((-1e3..1e3_f64, 1_u8..4), 0..150),
+            one_weight: bool,
+        ) {
+            let weight = |w: u8| Weight::from_f64(if one_weight { 10.0 } else { 1.0 / (f64::from(w) * 0.3) });
+            let fill = |sketch: &mut Sketch, values: &[(f64, u8)]| {
+                for (value, w) in values {
+                    sketch.insert(*value, weight(*w));
+                }
+            };
+            let (mut a, mut b, mut both) = (Sketch::default(), Sketch::default(), Sketch::default());
+            fill(&mut a, &left);
+            fill(&mut b, &right);
+            fill(&mut both, &left);
+            fill(&mut both, &right);
+            let mut from_packed = a.clone();
+            from_packed.merge_packed(Packed(&packed(&b))).unwrap();
+            a.merge(&b);
+            prop_assert_eq!(packed(&a), packed(&both));
+            prop_assert_eq!(packed(&from_packed), packed(&both));
+        }
+
+        #[test]
+        fn property_percentiles_are_the_nearest_rank_within_one_percent(
+            values in prop::collection::vec(prop_oneof![
+                -1e12..1e12_f64, -1.0..1.0_f64, 1e-9..1e-6_f64, Just(0.0)], 1..300),
+        ) {
+            let found = percentiles(&values);
+            let mut sorted = values;
+            sorted.sort_by(f64::total_cmp);
+            for ((percent, _), found) in PERCENTILES.iter().zip(found) {
+                let rank = (sorted.len() * *percent as usize).div_ceil(100);
+                let wanted = sorted[rank - 1];
+                prop_assert!((found - wanted).abs() <= wanted.abs() * 0.01, "p{percent}: {found} is not {wanted}");
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One series in one span of time, whatever its type: samples go in, spans merge.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::distribution::Distribution;
+use super::gauge::{Gauge, saturated};
+use super::set::Set;
+use super::weight::Weight;
+use crate::model::{MetricType, Timestamp};
+use crate::statsd::{CheckStatus, Sample, Values};
+
+/// The aggregate of one series in one span.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// `c`
+    Counter(Counter),
+    /// `g`
+    Gauge(Gauge),
+    /// `ms`, `h`, `d`
+    Distribution(Box<Distribution>),
+    /// `s`
+    Set(Box<Set>),
+    /// `_sc`
+    Check(Box<CheckState>),
+}
+
+/// A counter in one span.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Counter {
+    /// Raw samples.
+    pub samples: u64,
+    /// Samples weighted by 1/rate.
+    pub count: Weight,
+    /// Σ weight · value, saturating.
+    pub sum: f64,
+}
+
+/// A service check in one span: how it went last.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CheckState {
+    /// Raw samples.
+    pub samples: u64,
+    /// When the last one came.
+    pub last_at: Timestamp,
+    /// What it said; `None` while none has come.
+    pub outcome: Option<Arc<Outcome>>,
+}
+
+/// What a service check said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The status.
+    pub status: CheckStatus,
+    /// In words.
+    pub message: Option<String>,
+    /// The host the client says it ran on.
+    pub hostname: Option<String>,
+    /// When the client says it ran.
+    pub timestamp: Option<Timestamp>,
+}
+
+impl Counter {
+    /// Adds one sample's value.
+    #[inline]
+    fn insert(&mut self, value: f64, weight: f64, exact: Weight) {
+        self.samples += 1;
+        self.count = self.count.plus(exact);
+        self.sum = saturated(self.sum + value * weight);
+    }
+
+    /// Adds another span of the same series.
+    pub fn merge(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.count = self.count.plus(other.count);
+        self.sum = saturated(self.sum + other.sum);
+    }
+}
+
+impl State {
+    /// An aggregate of nothing.
+    #[must_use]
+    pub fn empty(metric_type: MetricType) -> Self {
+        match metric_type {
+            MetricType::Counter => Self::Counter(Counter::default()),
+            MetricType::Gauge => Self::Gauge(Gauge::UNSET),
+            MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
+                Self::Distribution(Box::default())
+            }
+            MetricType::Set => Self::Set(Box::default()),
+            MetricType::ServiceCheck => {
+                Self::Check(Box::new(CheckState { samples: 0, last_at: Timestamp::MIN, outcome: None }))
+            }
+        }
+    }
+
+    /// Adds a sample's values, all at one moment. Answers the bytes by which this grew. A sample of another kind of
+    /// series adds nothing; the series table never lets that happen.
+    #[inline]
+    pub fn insert(&mut self, sample: &Sample<'_>, at: Timestamp, deltas: bool) -> usize {
+        let exact = Weight::from_f64(sample.weight);
+        match (self, &sample.values) {
+            (Self::Counter(counter), Values::One(number)) => {
+                counter.insert(number.value, sample.weight, exact);
+            }
+            (Self::Counter(counter), values) => {
+                values.numbers().for_each(|number| counter.insert(number.value, sample.weight, exact));
+            }
+            (Self::Gauge(gauge), values) => {
+                values.numbers().for_each(|number| gauge.insert(number, exact, at, deltas));
+            }
+            (Self::Distribution(values), Values::One(number)) => {
+                return values.insert(number.value, sample.weight, exact, at);
+            }
+            (Self::Distribution(into), values) => {
+                return values
+                    .numbers()
+                    .map(|number| into.insert(number.value, sample.weight, exact, at))
+                    .sum();
+            }
+            (Self::Set(set), Values::Member(member)) => return set.insert(member, exact),
+            (Self::Set(_) | Self::Check(_), _) => {}
+        }
+        0
+    }
+
+    /// Takes a check's outcome; only a check does.
+    pub fn insert_outcome(&mut self, outcome: Arc<Outcome>, at: Timestamp) {
+        if let Self::Check(check) = self {
+            check.samples += 1;
+            if at >= check.last_at {
+                (check.outcome, check.last_at) = (Some(outcome), at);
+            }
+        }
+    }
+
+    /// Adds another span of the same series. Another type adds nothing.
+    pub fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Counter(mine), Self::Counter(other)) => mine.merge(other),
+            (Self::Gauge(mine), Self::Gauge(other)) => mine.merge(other),
+            (Self::Distribution(mine), Self::Distribution(other)) => mine.merge(other),
+            (Self::Set(mine), Self::Set(other)) => mine.merge(other),
+            (Self::Check(mine), Self::Check(other)) => {
+                mine.samples += other.samples;
+                if other.last_at >= mine.last_at {
+                    (mine.outcome, mine.last_at) = (other.outcome.clone(), other.last_at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Raw samples in the span.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        match self {
+            Self::Counter(counter) => counter.samples,
+            Self::Gauge(gauge) => gauge.samples,
+            Self::Distribution(values) => values.summary.samples,
+            Self::Set(set) => set.samples,
+            Self::Check(check) => check.samples,
+        }
+    }
+
+    /// Samples weighted by 1/rate.
+    #[must_use]
+    pub fn count(&self) -> Weight {
+        match self {
+            Self::Counter(counter) => counter.count,
+            Self::Gauge(gauge) => gauge.count,
+            Self::Distribution(values) => values.summary.count,
+            Self::Set(set) => set.count,
+            Self::Check(check) => Weight::from_count(check.samples),
+        }
+    }
+
+    /// The start of the next window: a gauge keeps its level, everything else starts anew.
+    pub fn next_window(&mut self) {
+        match self {
+            Self::Counter(counter) => *counter = Counter::default(),
+            Self::Gauge(gauge) => gauge.carry(),
+            Self::Distribution(values) => values.clear(),
+            Self::Set(set) => set.clear(),
+            Self::Check(check) => check.samples = 0,
+        }
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Counter(_) | Self::Gauge(_) => 0,
+            Self::Distribution(values) => size_of::<Distribution>() + values.sketch.heap_bytes(),
+            Self::Set(set) => size_of::<Set>() + set.heap_bytes(),
+            Self::Check(_) => size_of::<CheckState>() + size_of::<Outcome>(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Which series a sample belongs to, found by the raw bytes of its line.
+//!
+//! Name and tags are brought into canonical form once for each spelling; then the bytes as they came find the place
+//! by one hash. A client that sends its tags in ever new orders costs itself the slow way: a series remembers at
+//! most [`SPELLINGS`].
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::model::{MetricType, Series, TagSet};
+
+/// Spellings that a series remembers.
+pub(super) const SPELLINGS: u8 = 4;
+
+/// Where a series is in its aggregator.
+pub(super) type Place = u32;
+
+/// A name and tags as they came, and the type.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Spelling<'a> {
+    /// The type of the series.
+    pub(super) metric_type: MetricType,
+    /// The name.
+    pub(super) name: &'a [u8],
+    /// The tags.
+    pub(super) tags: &'a [u8],
+}
+
+/// A spelling that was seen before.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Known {
+    /// Its series.
+    pub(super) place: Place,
+    /// Whether it holds bytes that are not UTF-8.
+    pub(super) replaced: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Name and tags, one after the other.
+    text: Box<[u8]>,
+    name_length: u32,
+    metric_type: MetricType,
+    known: Known,
+}
+
+impl Entry {
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.text.split_at_checked(self.name_length as usize).unwrap_or_default()
+    }
+
+    #[inline]
+    fn is(&self, spelling: &Spelling<'_>) -> bool {
+        let (name, tags) = self.parts();
+        // An empty slice may point nowhere. A C library that compares no bytes of it by a masked load still has the
+        // processor find out that the load would fault, which takes longer than all the rest.
+        let same_tags = tags.len() == spelling.tags.len() && (tags.is_empty() || tags == spelling.tags);
+        self.metric_type == spelling.metric_type && name == spelling.name && same_tags
+    }
+}
+
+/// Spellings and canonical names of a container's series. The hasher has a random seed, since the keys are chosen
+/// by strangers.
+#[derive(Debug, Default)]
+pub(super) struct SeriesTable {
+    spellings: HashTable<Entry>,
+    canonical: HashTable<Place>,
+    hasher: RandomState,
+    bytes: usize,
+}
+
+impl SeriesTable {
+    /// The series of a spelling that was seen before.
+    #[inline]
+    #[must_use]
+    pub(super) fn known(&self, spelling: &Spelling<'_>) -> Option<Known> {
+        let hash = hash_parts(&self.hasher, spelling.metric_type, spelling.name, spelling.tags);
+        self.spellings.find(hash, |entry| entry.is(spelling)).map(|entry| entry.known)
+    }
+
+    /// The place of the series with this name, these tags and this type. `series` gives the series at a place.
+    pub(super) fn find<'s>(
+        &self,
+        (name, tags, metric_type): (&str, &TagSet, MetricType),
+        series: impl Fn(Place) -> Option<&'s Series>,
+    ) -> Option<Place> {
+        let is = |place: &Place| {
+            series(*place).is_some_and(|known| {
+                known.metric_type == metric_type && *known.name == *name && known.tags == *tags
+            })
+        };
+        self.canonical.find(hash_canonical(&self.hasher, name, tags, metric_type), is).copied()
+    }
+
+    /// Remembers a series. `series` gives the series at a place, the new one included.
+    pub(super) fn add<'s>(&mut self, place: Place, series: impl Fn(Place) -> Option<&'s Series>) {
+        let hasher = &self.hasher;
+        let hash_at = |place: Place| {
+            series(place)
+                .map_or(0, |known| hash_canonical(hasher, &known.name, &known.tags, known.metric_type))
+        };
+        self.canonical.insert_unique(hash_at(place), place, |place| hash_at(*place));
+    }
+
+    /// Remembers how a series was spelled.
+    pub(super) fn add_spelling(&mut self, spelling: &Spelling<'_>, known: Known) {
+        let entry = Entry {
+            text: [spelling.name, spelling.tags].concat().into(),
+            name_length: u32::try_from(spelling.name.len()).unwrap_or(u32::MAX),
+            metric_type: spelling.metric_type,
+            known,
+        };
+        self.bytes += entry.text.len();
+        let hash = hash_parts(&self.hasher, spelling.metric_type, spelling.name, spelling.tags);
+        let hasher = &self.hasher;
+        self.spellings.insert_unique(hash, entry, |entry| {
+            let (name, tags) = entry.parts();
+            hash_parts(hasher, entry.metric_type, name, tags)
+        });
+    }
+
+    /// Forgets the series for which `gone` holds, and their spellings.
+    pub(super) fn remove(&mut self, gone: impl Fn(Place) -> bool) {
+        self.canonical.retain(|place| !gone(*place));
+        self.spellings.retain(|entry| !gone(entry.known.place));
+        self.bytes = self.spellings.iter().map(|entry| entry.text.len()).sum();
+    }
+
+    /// Forgets every spelling; series are found again by their canonical names.
+    pub(super) fn forget_spellings(&mut self) {
+        self.spellings.clear();
+        self.bytes = 0;
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes
+            + self.spellings.capacity() * (size_of::<Entry>() + 1)
+            + self.canonical.capacity() * (size_of::<Place>() + 1)
+    }
+}
+
+fn hash_canonical(hasher: &RandomState, name: &str, tags: &TagSet, metric_type: MetricType) -> u64 {
+    hasher.hash_one((name, tags, metric_type))
+}
+
+#[inline]
+fn hash_parts(hasher: &RandomState, metric_type: MetricType, name: &[u8], tags: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(name);
+    hasher.write_u64((name.len() as u64) << 8 | metric_type as u64);
+    hasher.write(tags);
+    hasher.finish()
+}

@@ -1,0 +1,98 @@
+//! How many values a sampled one stands for, added up without rounding.
+
+use serde::{Deserialize, Serialize};
+
+/// A sum of weights, exact: a fixed point of 52 binary places, which is all that an f64 between 1 and
+/// [`crate::statsd::MAX_WEIGHT`] can have. Sums of f64 would depend on their order once a weight such as 1/0.3 is in
+/// them, and merging two windows would no longer equal aggregating their samples together.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+pub struct Weight(u128);
+
+/// Binary places of a [`Weight`].
+const PLACES: u32 = 52;
+/// Binary places of a histogram bin's weight: enough to rank by, and a bin still holds 1.7e13.
+const BIN_PLACES: u32 = 20;
+
+impl Weight {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// One unsampled value.
+    pub const ONE: Self = Self(1 << PLACES);
+
+    /// The weight of one value sampled at a rate. Exact for 1 to 2^75; less than 1 counts as 1.
+    #[must_use]
+    pub fn from_f64(weight: f64) -> Self {
+        if weight.is_nan() || weight <= 1.0 {
+            return Self::ONE;
+        }
+        let bits = weight.to_bits();
+        let mantissa = (bits & ((1 << PLACES) - 1)) | (1 << PLACES);
+        let exponent = (bits >> PLACES) - 1023;
+        Self(u128::from(mantissa) << exponent.min(75))
+    }
+
+    /// `n` unsampled values.
+    #[must_use]
+    pub fn from_count(n: u64) -> Self {
+        Self(u128::from(n) << PLACES)
+    }
+
+    /// Rounded once, to the nearest f64.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / Self::ONE.0 as f64
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// `n` times this.
+    #[must_use]
+    pub fn times(self, n: u64) -> Self {
+        Self(self.0.saturating_mul(u128::from(n)))
+    }
+
+    /// As a bin's weight. Rounding happens here, for one sample, so that sums of bins do not depend on order either.
+    #[must_use]
+    pub fn for_bin(self) -> u64 {
+        const SHIFT: u32 = PLACES - BIN_PLACES;
+        u64::try_from((self.0 + (1 << (SHIFT - 1))) >> SHIFT).unwrap_or(u64::MAX)
+    }
+}
+
+/// One unsampled value in a bin.
+pub(super) const BIN_ONE: u64 = 1 << BIN_PLACES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_a_rate_can_give_is_exact() {
+        for rate in [1.0, 0.5, 0.3, 0.1, 0.7, 1e-6, 0.999_999_999] {
+            let weight: f64 = 1.0 / rate;
+            assert_eq!(Weight::from_f64(weight).as_f64(), weight);
+        }
+        assert_eq!(Weight::from_f64(1.0), Weight::ONE);
+        assert_eq!(Weight::from_count(7).as_f64(), 7.0);
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_their_order() {
+        let weights: Vec<_> = (1..1000).map(|n| Weight::from_f64(1.0 / (f64::from(n) / 1001.0))).collect();
+        let forward = weights.iter().fold(Weight::ZERO, |sum, w| sum.plus(*w));
+        let backward = weights.iter().rev().fold(Weight::ZERO, |sum, w| sum.plus(*w));
+        assert_eq!(forward, backward);
+    }
+
+    #[test]
+    fn what_is_no_weight_counts_as_one() {
+        for weight in [f64::NAN, 0.0, -1.0, 0.5] {
+            assert_eq!(Weight::from_f64(weight), Weight::ONE);
+        }
+        assert_eq!(Weight::ONE.for_bin(), BIN_ONE);
+    }
+}

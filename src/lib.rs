@@ -1,0 +1,10 @@
+//! tallyport: a StatsD socket for every container on the node.
+//!
+//! The modules are in the order of the way of a sample; each may use those above it.
+
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
+
+pub mod aggregate;
+pub mod model;
+pub mod render;
+pub mod statsd;

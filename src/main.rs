@@ -1,0 +1,2 @@
+//! The `tallyport` program.
+fn main() {}

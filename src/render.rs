@@ -1,0 +1,3 @@
+//! From aggregates to documents. Pure: the same input gives the same bytes.
+
+pub mod parsed;

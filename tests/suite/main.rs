@@ -1,0 +1,13 @@
+//! Tests from outside the library: the pure core against models and corpora, and the real binary with real clients.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    clippy::similar_names,
+    reason = "a test that panics has done its work"
+)]
+
+mod aggregate;
+mod corpus;
