@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
 pub mod aggregate;
+pub mod config;
 pub mod model;
 pub mod render;
 pub mod statsd;

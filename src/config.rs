@@ -1,0 +1,179 @@
+//! What the agent is told: one table of settings, layered from defaults, a file, the environment and flags, and read
+//! into values that cannot be wrong.
+//!
+//! Every mistake is reported at once, with the place it was made at. `config/setting.rs` is the one table that the
+//! parser, `config show`, the reference page and the shipped example are made from.
+
+mod layers;
+mod read;
+mod reference;
+mod setting;
+mod value;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use layers::{Environment, Layers, Origin, ProcessEnvironment};
+pub use read::{ConfigError, ConfigErrors};
+pub use reference::{example, reference};
+pub use setting::{Kind, SETTINGS, Setting};
+
+use crate::aggregate::{GaugeSign, Settings};
+
+/// Where a configuration file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
+
+/// Everything the agent is told, checked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// The node's name in records.
+    pub node: String,
+    /// Where the agent keeps what must survive it.
+    pub state_dir: PathBuf,
+    /// The HTTP listener.
+    pub http: Http,
+    /// The admin socket.
+    pub admin: Admin,
+    /// Windows, parsing and the limits of one container.
+    pub aggregation: Settings,
+    /// What a signed gauge value means where the container does not say.
+    pub gauge_sign: GaugeSign,
+    /// Containers' sockets.
+    pub listeners: Listeners,
+    /// What the node may use.
+    pub node_limits: NodeLimits,
+    /// The life of containers.
+    pub containers: Containers,
+    /// Aliases of the two variables, by preset.
+    pub presets: Vec<String>,
+    /// The address that the DC/OS dialect gives out, where set.
+    pub dcos_host: Option<IpAddr>,
+    /// Logging.
+    pub log: Log,
+    /// Threads and shutdown.
+    pub process: Process,
+}
+
+/// The HTTP listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Most connections at one time.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Duration,
+}
+
+/// The admin socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// Its path.
+    pub socket: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+/// Containers' sockets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listeners {
+    /// The port in the agent's own network namespace.
+    pub port: u16,
+    /// Receive buffer of one socket, in bytes.
+    pub receive_buffer: usize,
+    /// All receive buffers together, in bytes.
+    pub receive_buffers: usize,
+    /// How long an address rests before another container gets it.
+    pub rest: Duration,
+}
+
+/// What the node may use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeLimits {
+    /// Live containers.
+    pub containers: usize,
+    /// Memory of all aggregators and windows, in bytes.
+    pub memory: usize,
+}
+
+/// The life of containers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Containers {
+    /// How long a reservation waits for its process.
+    pub reservation_ttl: Duration,
+    /// How long a finished container stays readable.
+    pub tombstone: Duration,
+}
+
+/// Logging.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// What is logged: a level, or `target=level` pairs.
+    pub filter: String,
+    /// How it looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Threads and shutdown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Threads that receive.
+    pub shards: usize,
+    /// How long a graceful shutdown may take.
+    pub drain_deadline: Duration,
+}
+
+impl Config {
+    /// Reads layered settings.
+    ///
+    /// # Errors
+    /// Every mistake in them, all at once.
+    pub fn resolve(layers: &Layers) -> Result<Self, ConfigErrors> {
+        read::resolve(layers)
+    }
+
+    /// Reads the text of a configuration file alone, over the defaults.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn from_toml(text: &str, environment: &dyn Environment) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::defaults(environment);
+        let errors = layers.add_toml(text, "configuration");
+        let resolved = read::resolve(&layers);
+        match resolved {
+            Ok(config) if errors.is_empty() => Ok(config),
+            Ok(_) => Err(ConfigErrors(errors)),
+            Err(ConfigErrors(more)) => Err(ConfigErrors(errors.into_iter().chain(more).collect())),
+        }
+    }
+
+    /// The settings that differ from `other` and only take effect at the next start.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("node", self.node != other.node),
+            ("state_dir", self.state_dir != other.state_dir),
+            ("http", self.http != other.http),
+            ("admin", self.admin != other.admin),
+            ("windows.length", self.aggregation.window != other.aggregation.window),
+            ("windows.keep", self.aggregation.keep != other.aggregation.keep),
+            ("listeners.port", self.listeners.port != other.listeners.port),
+            ("log.format", self.log.format != other.log.format),
+            ("agent.shards", self.process.shards != other.process.shards),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Where a value comes from: defaults below, then the file, then variables, then flags.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::read::ConfigError;
+use super::setting::{SETTINGS, Setting};
+
+/// The process's environment, or a test's.
+pub trait Environment {
+    /// The value of a variable.
+    fn get(&self, name: &str) -> Option<String>;
+    /// The names of all variables.
+    fn names(&self) -> Vec<String>;
+    /// The host's name.
+    fn hostname(&self) -> String;
+    /// Whether the process is root.
+    fn is_root(&self) -> bool;
+    /// The user's number.
+    fn uid(&self) -> u32;
+}
+
+/// The environment this process runs in.
+#[derive(Copy, Clone, Debug)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
+
+    fn hostname(&self) -> String {
+        nix::unistd::gethostname()
+            .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    fn is_root(&self) -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
+    fn uid(&self) -> u32 {
+        nix::unistd::geteuid().as_raw()
+    }
+}
+
+/// Who said a value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Nobody.
+    Default,
+    /// A file, at a line.
+    File(String, usize),
+    /// A variable.
+    Variable(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(name, line) => write!(f, "{name}:{line}"),
+            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A value as it was written, and by whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// The text; a list's words are joined by commas.
+    pub text: String,
+    /// Who wrote it.
+    pub origin: Origin,
+}
+
+/// The value of every setting, as it was written last.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    written: BTreeMap<&'static str, Written>,
+}
+
+impl Layers {
+    /// The defaults, some of which depend on who runs the agent and where.
+    #[must_use]
+    pub fn defaults(environment: &dyn Environment) -> Self {
+        let runtime_dir = runtime_dir(environment);
+        let written = SETTINGS.iter().map(|setting| {
+            let text = match setting.key {
+                "node" => environment.hostname(),
+                "admin.socket" => format!("{runtime_dir}/admin.sock"),
+                _ => setting.default.to_owned(),
+            };
+            (setting.key, Written { text, origin: Origin::Default })
+        });
+        Self { written: written.collect() }
+    }
+
+    /// What is written for a setting.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Written> {
+        self.written.get(key)
+    }
+
+    /// Every setting in the order of the table, and what is written for it.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Written)> {
+        SETTINGS.iter().filter_map(|setting| Some((setting, self.written.get(setting.key)?)))
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// When there is no such setting.
+    pub fn set(&mut self, key: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
+        match Setting::find(key) {
+            Some(setting) => {
+                self.written.insert(setting.key, Written { text, origin });
+                Ok(())
+            }
+            None => Err(ConfigError::unknown(key, &origin)),
+        }
+    }
+
+    /// Writes what a file says; answers what is wrong with it.
+    pub fn add_file(&mut self, path: &Path) -> Vec<ConfigError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.add_toml(&text, &name),
+            Err(error) => vec![ConfigError::unreadable(&name, &error.to_string())],
+        }
+    }
+
+    /// Writes what a file's text says; answers what is wrong with it.
+    pub fn add_toml(&mut self, text: &str, name: &str) -> Vec<ConfigError> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let line_of = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        let mut found: Vec<ConfigError> = errors
+            .iter()
+            .map(|error| {
+                let line = error.span().map_or(1, |span| line_of(span.start));
+                ConfigError::syntax(&Origin::File(name.to_owned(), line), error.message())
+            })
+            .collect();
+        let at = |start| Origin::File(name.to_owned(), line_of(start));
+        self.add_table("", table.get_ref(), &at, &mut found);
+        found
+    }
+
+    fn add_table(
+        &mut self,
+        prefix: &str,
+        table: &DeTable<'_>,
+        at: &dyn Fn(usize) -> Origin,
+        found: &mut Vec<ConfigError>,
+    ) {
+        for (name, value) in table {
+            let key = format!("{prefix}{}", name.get_ref());
+            let origin = at(name.span().start);
+            let written = match value.get_ref() {
+                DeValue::Table(inner) if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{key}."))) => {
+                    self.add_table(&format!("{key}."), inner, at, found);
+                    continue;
+                }
+                value => text_of(value),
+            };
+            let result = match (Setting::find(&key), written) {
+                (None, _) => Err(ConfigError::unknown(&key, &origin)),
+                (Some(_), Some(text)) => self.set(&key, text, origin),
+                (Some(setting), None) => Err(ConfigError::not_a_value(setting, &origin)),
+            };
+            found.extend(result.err());
+        }
+    }
+
+    /// Writes what variables say. Others that start with `TALLYPORT_` are somebody else's: Kubernetes makes some for
+    /// every service.
+    pub fn add_variables(&mut self, environment: &dyn Environment) {
+        for setting in SETTINGS {
+            let name = setting.variable();
+            if let Some(text) = environment.get(&name) {
+                self.written.insert(setting.key, Written { text, origin: Origin::Variable(name) });
+            }
+        }
+    }
+}
+
+/// The text of a single value, or of a list of them.
+fn text_of(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Boolean(switch) => Some(switch.to_string()),
+        DeValue::Array(values) => {
+            let words = values.iter().map(|value| match value.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                _ => None,
+            });
+            words.collect::<Option<Vec<_>>>().map(|words| words.join(","))
+        }
+        _ => None,
+    }
+}
+
+/// Where the admin socket is by default.
+fn runtime_dir(environment: &dyn Environment) -> String {
+    if environment.is_root() {
+        return "/run/tallyport".to_owned();
+    }
+    match environment.get("XDG_RUNTIME_DIR").filter(|dir| dir.starts_with('/')) {
+        Some(dir) => format!("{}/tallyport", dir.trim_end_matches('/')),
+        None => {
+            let temporary = environment.get("TMPDIR").filter(|dir| dir.starts_with('/'));
+            let temporary = temporary.unwrap_or_else(|| "/tmp".to_owned());
+            format!("{}/tallyport-{}", temporary.trim_end_matches('/'), environment.uid())
+        }
+    }
+}

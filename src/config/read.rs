@@ -1,0 +1,324 @@
+//! From what was written to what it means, with every mistake found on the way.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::layers::{Layers, Origin};
+use super::setting::{Kind, Setting};
+use super::value;
+use super::{Admin, Config, Containers, Http, Listeners, Log, LogFormat, NodeLimits, Process};
+use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
+use crate::statsd::{TagStyles, style};
+
+/// One mistake.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{place}{key}{reason}")]
+pub struct ConfigError {
+    place: String,
+    key: String,
+    reason: String,
+}
+
+/// Every mistake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl std::fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl ConfigError {
+    fn new(origin: &Origin, key: &str, reason: String) -> Self {
+        let place = match origin {
+            Origin::Default => String::new(),
+            origin => format!("{origin}: "),
+        };
+        Self { place, key: key.to_owned(), reason }
+    }
+
+    pub(super) fn unknown(key: &str, origin: &Origin) -> Self {
+        let nearest =
+            Setting::nearest(key).map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+        Self::new(origin, key, format!(" is not a setting{nearest}"))
+    }
+
+    pub(super) fn not_a_value(setting: &Setting, origin: &Origin) -> Self {
+        Self::new(origin, setting.key, format!(" takes {}", setting.kind.form()))
+    }
+
+    pub(super) fn syntax(origin: &Origin, message: &str) -> Self {
+        Self::new(origin, "", message.to_owned())
+    }
+
+    pub(super) fn unreadable(name: &str, why: &str) -> Self {
+        Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
+    }
+}
+
+/// Reads settings one by one; a wrong one is noted and stands for its type's zero, which nobody gets to see.
+struct Reader<'l> {
+    layers: &'l Layers,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    fn text(&self, key: &str) -> String {
+        self.layers.get(key).map_or(String::new(), |written| written.text.clone())
+    }
+
+    fn kind(key: &str) -> Kind {
+        Setting::find(key).map_or(Kind::Text, |setting| setting.kind)
+    }
+
+    fn wrong(&mut self, key: &str, reason: &str) {
+        let origin = self.layers.get(key).map_or(Origin::Default, |written| written.origin.clone());
+        let text = self.text(key);
+        self.errors.push(ConfigError::new(&origin, key, format!(" = {text:?} {reason}")));
+    }
+
+    fn read<T: Default>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, String>) -> T {
+        match read(self.text(key).trim()) {
+            Ok(value) => value,
+            Err(reason) => {
+                self.wrong(key, &reason);
+                T::default()
+            }
+        }
+    }
+
+    fn count(&mut self, key: &str) -> u64 {
+        let form = Self::kind(key).form();
+        let (least, most) = match Self::kind(key) {
+            Kind::Count(least, most) => (least, most),
+            _ => (0, u64::MAX),
+        };
+        self.read(key, |text| {
+            let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| format!("is not {form}"))
+        })
+    }
+
+    fn usize(&mut self, key: &str) -> usize {
+        usize::try_from(self.count(key)).unwrap_or(usize::MAX)
+    }
+
+    fn rate(&mut self, key: &str) -> Option<u64> {
+        let form = Self::kind(key).form();
+        self.read(key, |text| match text {
+            "unlimited" => Ok(None),
+            text => text.parse().ok().filter(|n| *n > 0).map(Some).ok_or_else(|| format!("is not {form}")),
+        })
+    }
+
+    fn size(&mut self, key: &str) -> usize {
+        let form = Self::kind(key).form();
+        let (least, most) = match Self::kind(key) {
+            Kind::Size(least, most) => (least, most),
+            _ => (0, u64::MAX),
+        };
+        self.read(key, |text| {
+            let bytes = value::size(text)?;
+            let fits = (least..=most).contains(&bytes);
+            fits.then(|| usize::try_from(bytes).unwrap_or(usize::MAX)).ok_or_else(|| format!("is not {form}"))
+        })
+    }
+
+    fn time(&mut self, key: &str) -> Duration {
+        let form = Self::kind(key).form();
+        let (least, most) = match Self::kind(key) {
+            Kind::Time(least, most) => (Duration::from_millis(least), Duration::from_millis(most)),
+            _ => (Duration::ZERO, Duration::MAX),
+        };
+        self.read(key, |text| {
+            let time = value::time(text)?;
+            (least..=most).contains(&time).then_some(time).ok_or_else(|| format!("is not {form}"))
+        })
+    }
+
+    fn switch(&mut self, key: &str) -> bool {
+        self.read(key, |text| text.parse().map_err(|_| "is not true or false".to_owned()))
+    }
+
+    fn choice<T: Copy + Default>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let form = Self::kind(key).form();
+        self.read(key, |text| {
+            let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+            found.ok_or_else(|| format!("is not {form}"))
+        })
+    }
+
+    fn words(&mut self, key: &str) -> Vec<String> {
+        let form = Self::kind(key).form();
+        let Kind::Words(known) = Self::kind(key) else { return Vec::new() };
+        self.read(key, |text| {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            match words.iter().find(|word| !known.contains(&word.as_str())) {
+                Some(word) => Err(format!("has {word:?}, which is not in {form}")),
+                None => Ok(words),
+            }
+        })
+    }
+
+    fn path(&mut self, key: &str) -> PathBuf {
+        self.read(key, |text| {
+            let path = PathBuf::from(text);
+            path.is_absolute().then_some(path).ok_or_else(|| "is not an absolute path".to_owned())
+        })
+    }
+}
+
+/// Reads everything.
+pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
+    let mut reader = Reader { layers, errors: Vec::new() };
+    let admin = admin(&mut reader);
+    let config = Config {
+        node: node(&mut reader),
+        state_dir: state_dir(&mut reader, &admin.socket),
+        http: http(&mut reader),
+        admin,
+        aggregation: aggregation(&mut reader),
+        gauge_sign: reader
+            .choice("statsd.gauge_sign", &[("delta", GaugeSign::Delta), ("absolute", GaugeSign::Absolute)]),
+        listeners: Listeners {
+            port: u16::try_from(reader.count("listeners.port")).unwrap_or_default(),
+            receive_buffer: reader.size("listeners.receive_buffer"),
+            receive_buffers: reader.size("listeners.receive_buffers"),
+            rest: reader.time("listeners.rest"),
+        },
+        node_limits: NodeLimits {
+            containers: reader.usize("limits.containers"),
+            memory: reader.size("limits.node_memory"),
+        },
+        containers: Containers {
+            reservation_ttl: reader.time("containers.reservation_ttl"),
+            tombstone: reader.time("containers.tombstone"),
+        },
+        presets: reader.words("env.presets"),
+        dcos_host: dcos_host(&mut reader),
+        log: log(&mut reader),
+        process: Process {
+            shards: shards(reader.usize("agent.shards")),
+            drain_deadline: reader.time("agent.drain_deadline"),
+        },
+    };
+    if reader.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.errors)) }
+}
+
+fn node(reader: &mut Reader<'_>) -> String {
+    reader.read("node", |text| {
+        let sound = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
+        sound.then(|| text.to_owned()).ok_or_else(|| "is not a name of 1 to 256 bytes".to_owned())
+    })
+}
+
+fn admin(reader: &mut Reader<'_>) -> Admin {
+    let socket = reader.path("admin.socket");
+    // The kernel's sun_path has 108 bytes, the last for a zero.
+    if socket.as_os_str().len() > 107 {
+        reader.wrong("admin.socket", "is longer than the 107 bytes that a socket's path may have");
+    }
+    let mode = reader.read("admin.mode", |text| {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.ok_or_else(|| "is not permissions in octal, such as \"0660\"".to_owned())
+    });
+    Admin { socket, mode }
+}
+
+fn state_dir(reader: &mut Reader<'_>, socket: &Path) -> PathBuf {
+    if reader.text("state_dir").is_empty() {
+        return socket.parent().unwrap_or(Path::new("/")).join("state");
+    }
+    reader.path("state_dir")
+}
+
+fn http(reader: &mut Reader<'_>) -> Http {
+    let listen: Option<SocketAddr> = reader.read("http.listen", |text| {
+        text.parse().map(Some).map_err(|_| "is not an address and port, such as 127.0.0.1:9725".to_owned())
+    });
+    let insecure = reader.switch("http.insecure");
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && !insecure {
+        reader.wrong(
+            "http.listen",
+            "is off loopback, where everyone who reaches it could read everything; set http.insecure = true \
+             (--http-insecure) to want that",
+        );
+    }
+    Http {
+        listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        max_connections: reader.usize("http.max_connections"),
+        header_timeout: reader.time("http.header_timeout"),
+    }
+}
+
+fn aggregation(reader: &mut Reader<'_>) -> Settings {
+    let styles = reader.words("statsd.tag_styles");
+    Settings {
+        window: whole_seconds(reader),
+        keep: reader.usize("windows.keep"),
+        gauge_carry: reader.time("windows.gauge_carry"),
+        series_idle: reader.time("windows.series_idle"),
+        tag_styles: style::read(styles.iter().map(String::as_str)).unwrap_or(TagStyles::NONE),
+        limits: Limits {
+            mode: reader.choice("limits.mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]),
+            datagrams_per_second: reader.rate("limits.datagrams_per_second"),
+            bytes_per_second: reader.rate("limits.bytes_per_second"),
+            series: reader.usize("limits.series"),
+            name_bytes: reader.size("limits.name_bytes"),
+            tags_bytes: reader.size("limits.tags_bytes"),
+            memory: reader.size("limits.memory"),
+        },
+    }
+}
+
+/// A window is a whole number of seconds, so that its ends are readable and timestamps, which are whole seconds too,
+/// fall into one window.
+fn whole_seconds(reader: &mut Reader<'_>) -> Duration {
+    let window = reader.time("windows.length");
+    if window.subsec_nanos() != 0 {
+        reader.wrong("windows.length", "is not a whole number of seconds");
+    }
+    window
+}
+
+fn dcos_host(reader: &mut Reader<'_>) -> Option<IpAddr> {
+    reader.read("dcos.host", |text| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| "is not an IP address".to_owned()),
+    })
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+fn log(reader: &mut Reader<'_>) -> Log {
+    let filter = reader.read("log.filter", |text| {
+        // The library takes a misspelled level for a target, and then logs everything that target has to say.
+        let pairs = text.split(',').all(|part| part.contains('=') || LEVELS.contains(&part.trim()));
+        match text.parse::<tracing_subscriber::filter::Targets>() {
+            Ok(_) if pairs => Ok(text.to_owned()),
+            _ => Err(format!("is not a level ({}) or target=level pairs", LEVELS.join(", "))),
+        }
+    });
+    let json = reader.choice("log.format", &[("text", false), ("json", true)]);
+    Log { filter, format: if json { LogFormat::Json } else { LogFormat::Text } }
+}
+
+/// One thread for every two cores receives far more than a node's containers send, and leaves the other to them.
+fn shards(wanted: usize) -> usize {
+    if wanted > 0 {
+        return wanted;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / 2).clamp(1, 8)
+}

@@ -1,0 +1,369 @@
+//! Every setting there is.
+
+/// One setting.
+#[derive(Copy, Clone, Debug)]
+pub struct Setting {
+    /// Its key in the file, parts joined by `.`; upper case with `_` and `TALLYPORT_` in front it is a variable.
+    pub key: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its value where nothing else is said; empty where it depends on the machine.
+    pub default: &'static str,
+    /// Whether a reload applies it.
+    pub reload: bool,
+    /// What it does, in a sentence or two.
+    pub help: &'static str,
+}
+
+/// What a setting holds.
+#[derive(Copy, Clone, Debug)]
+pub enum Kind {
+    /// A word or a sentence.
+    Text,
+    /// A path.
+    Path,
+    /// An IP address, or nothing.
+    Ip,
+    /// An IP address and a port.
+    Address,
+    /// `true` or `false`.
+    Switch,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Some of these words; where there are none, any words.
+    Words(&'static [&'static str]),
+    /// A whole number from the first to the second.
+    Count(u64, u64),
+    /// A whole number of at least one, or `unlimited`.
+    Rate,
+    /// Bytes, with a unit, from the first to the second.
+    Size(u64, u64),
+    /// A time, with a unit, from the first to the second, in milliseconds.
+    Time(u64, u64),
+    /// Permissions, in octal.
+    Mode,
+}
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Every setting, in the order of the reference page.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "node",
+        kind: Kind::Text,
+        default: "",
+        reload: false,
+        help: "The node's name in every record. The host's name where it is not set.",
+    },
+    Setting {
+        key: "state_dir",
+        kind: Kind::Path,
+        default: "",
+        reload: false,
+        help: "Directory for what must survive the agent. Beside the admin socket where it is not set.",
+    },
+    Setting {
+        key: "http.listen",
+        kind: Kind::Address,
+        default: "127.0.0.1:9725",
+        reload: false,
+        help: "Where metrics are served. An address off loopback needs http.insecure.",
+    },
+    Setting {
+        key: "http.insecure",
+        kind: Kind::Switch,
+        default: "false",
+        reload: false,
+        help: "Serve off loopback without TLS and without a token. Everyone who reaches the port reads everything.",
+    },
+    Setting {
+        key: "http.max_connections",
+        kind: Kind::Count(1, 65_536),
+        default: "512",
+        reload: false,
+        help: "Most connections at one time, on each of the two listeners; more wait in the backlog.",
+    },
+    Setting {
+        key: "http.header_timeout",
+        kind: Kind::Time(100, 10 * MINUTE),
+        default: "5s",
+        reload: false,
+        help: "How long a client may take to send the head of a request before it is disconnected.",
+    },
+    Setting {
+        key: "admin.socket",
+        kind: Kind::Path,
+        default: "",
+        reload: false,
+        help: "The socket that launchers and runtimes ask. /run/tallyport/admin.sock as root, else below \
+               $XDG_RUNTIME_DIR, else below the temporary directory.",
+    },
+    Setting {
+        key: "admin.mode",
+        kind: Kind::Mode,
+        default: "0660",
+        reload: false,
+        help: "Permissions of the admin socket. Whoever may write to it may reserve and release containers.",
+    },
+    Setting {
+        key: "windows.length",
+        kind: Kind::Time(SECOND, HOUR),
+        default: "10s",
+        reload: false,
+        help: "Length of a window. Windows start at whole multiples of it since 1970.",
+    },
+    Setting {
+        key: "windows.keep",
+        kind: Kind::Count(1, 10_000),
+        default: "30",
+        reload: false,
+        help: "Closed windows kept of each container. A sample with a timestamp can revise one as old as these.",
+    },
+    Setting {
+        key: "windows.gauge_carry",
+        kind: Kind::Time(0, 7 * DAY),
+        default: "5m",
+        reload: true,
+        help: "How long a gauge that is no longer sent still appears in new windows, marked as carried.",
+    },
+    Setting {
+        key: "windows.series_idle",
+        kind: Kind::Time(MINUTE, 7 * DAY),
+        default: "1h",
+        reload: true,
+        help: "How long a series may be silent before it is dropped and frees its place. A gauge's level, to which \
+               changes are added, lives as long.",
+    },
+    Setting {
+        key: "statsd.tag_styles",
+        kind: Kind::Words(&["influx", "librato", "signalfx", "all"]),
+        default: "",
+        reload: true,
+        help: "Tags inside names that are read: name,k=v (influx), name#k=v (librato), name[k=v] (signalfx).",
+    },
+    Setting {
+        key: "statsd.gauge_sign",
+        kind: Kind::OneOf(&["delta", "absolute"]),
+        default: "delta",
+        reload: true,
+        help: "What g:+1|g means for a container that does not say: a change of the level, or a level.",
+    },
+    Setting {
+        key: "listeners.port",
+        kind: Kind::Count(1, 65_535),
+        default: "18125",
+        reload: false,
+        help: "Port of the containers' sockets in the agent's own network namespace, each on a loopback address of \
+               its own. Best outside ip_local_port_range.",
+    },
+    Setting {
+        key: "listeners.receive_buffer",
+        kind: Kind::Size(4 * KIB, 256 * MIB),
+        default: "256KiB",
+        reload: true,
+        help: "Receive buffer of each socket. A small datagram takes 832 bytes of it. New sockets get a new value.",
+    },
+    Setting {
+        key: "listeners.receive_buffers",
+        kind: Kind::Size(MIB, 64 * GIB),
+        default: "512MiB",
+        reload: true,
+        help: "All receive buffers together. Beyond it new sockets get the kernel's smallest.",
+    },
+    Setting {
+        key: "listeners.rest",
+        kind: Kind::Time(0, DAY),
+        default: "10m",
+        reload: true,
+        help: "How long an address rests after a container before another gets it, so that what is still sent to \
+               it reaches nobody.",
+    },
+    Setting {
+        key: "limits.mode",
+        kind: Kind::OneOf(&["enforce", "observe"]),
+        default: "enforce",
+        reload: true,
+        help: "Whether what is beyond a limit is dropped, or only counted.",
+    },
+    Setting {
+        key: "limits.datagrams_per_second",
+        kind: Kind::Rate,
+        default: "unlimited",
+        reload: true,
+        help: "Datagrams a second that a container may send; after a pause, as many at once.",
+    },
+    Setting {
+        key: "limits.bytes_per_second",
+        kind: Kind::Rate,
+        default: "unlimited",
+        reload: true,
+        help: "Bytes a second that a container may send; after a pause, as many at once.",
+    },
+    Setting {
+        key: "limits.series",
+        kind: Kind::Count(1, 10_000_000),
+        default: "10000",
+        reload: true,
+        help: "Series of a container at one time. Counters beyond it add to tallyport.overflow.",
+    },
+    Setting {
+        key: "limits.name_bytes",
+        kind: Kind::Size(1, 64 * KIB),
+        default: "1KiB",
+        reload: true,
+        help: "Length of a name.",
+    },
+    Setting {
+        key: "limits.tags_bytes",
+        kind: Kind::Size(1, 64 * KIB),
+        default: "8KiB",
+        reload: true,
+        help: "Length of a line's tags.",
+    },
+    Setting {
+        key: "limits.memory",
+        kind: Kind::Size(64 * KIB, 64 * GIB),
+        default: "64MiB",
+        reload: true,
+        help: "Memory of a container, its kept windows included.",
+    },
+    Setting {
+        key: "limits.node_memory",
+        kind: Kind::Size(MIB, 1024 * GIB),
+        default: "2GiB",
+        reload: true,
+        help: "Memory of all containers together. Beyond it no container gets new series.",
+    },
+    Setting {
+        key: "limits.containers",
+        kind: Kind::Count(1, 1_000_000),
+        default: "10000",
+        reload: true,
+        help: "Live containers, reservations included.",
+    },
+    Setting {
+        key: "containers.reservation_ttl",
+        kind: Kind::Time(SECOND, DAY),
+        default: "60s",
+        reload: true,
+        help: "How long a reservation waits for its process before it is released. A reserve call can say otherwise.",
+    },
+    Setting {
+        key: "containers.tombstone",
+        kind: Kind::Time(0, 7 * DAY),
+        default: "10m",
+        reload: true,
+        help: "How long a finished container stays readable.",
+    },
+    Setting {
+        key: "env.presets",
+        kind: Kind::Words(&["statsd", "datadog", "DD_AGENT_HOST"]),
+        default: "",
+        reload: true,
+        help: "Variables beside STATSD_UDP_HOST and STATSD_UDP_PORT: statsd adds STATSD_HOST and STATSD_PORT, datadog \
+               adds DD_DOGSTATSD_URL and makes signed gauges absolute. Never over what the application set.",
+    },
+    Setting {
+        key: "dcos.host",
+        kind: Kind::Ip,
+        default: "",
+        reload: true,
+        help: "Address that the DC/OS dialect gives out, with a port of its own for each container. Where it is not \
+               set, a loopback address as for everyone.",
+    },
+    Setting {
+        key: "log.filter",
+        kind: Kind::Text,
+        default: "info",
+        reload: true,
+        help: "What is logged: error, warn, info, debug or trace, or target=level pairs parted by commas.",
+    },
+    Setting {
+        key: "log.format",
+        kind: Kind::OneOf(&["text", "json"]),
+        default: "text",
+        reload: false,
+        help: "How a log line looks.",
+    },
+    Setting {
+        key: "agent.shards",
+        kind: Kind::Count(0, 256),
+        default: "0",
+        reload: false,
+        help: "Threads that receive; 0 means one for every two cores, at least one, at most eight.",
+    },
+    Setting {
+        key: "agent.drain_deadline",
+        kind: Kind::Time(100, HOUR),
+        default: "10s",
+        reload: true,
+        help: "How long a graceful shutdown may take before it is cut off.",
+    },
+];
+
+impl Setting {
+    /// The setting with this key.
+    #[must_use]
+    pub fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// The variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TALLYPORT_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The key nearest to a wrong one, where one is near enough to have been meant.
+    #[must_use]
+    pub fn nearest(key: &str) -> Option<&'static str> {
+        let distance = |setting: &&Self| {
+            // A key under the wrong table, or under none, is often right but for that.
+            let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+            let tables = strsim::normalized_damerau_levenshtein(setting.key, key);
+            let names = 0.9 * strsim::normalized_damerau_levenshtein(&last(setting.key), &last(key));
+            tables.max(names)
+        };
+        let nearest = SETTINGS.iter().max_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+        (distance(&nearest) > 0.55).then_some(nearest.key)
+    }
+}
+
+impl Kind {
+    /// What may be written, in a few words.
+    #[must_use]
+    pub fn form(&self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Ip => "an IP address".to_owned(),
+            Self::Address => "an address and port, such as 127.0.0.1:9725".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::OneOf(words) => words.join(" or "),
+            Self::Words(words) => format!("a list of {}", words.join(", ")),
+            Self::Count(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Rate => "a whole number of at least 1, or \"unlimited\"".to_owned(),
+            Self::Size(least, most) => {
+                format!(
+                    "a size from {} to {}",
+                    super::value::size_text(*least),
+                    super::value::size_text(*most)
+                )
+            }
+            Self::Time(least, most) => {
+                format!(
+                    "a time from {} to {}",
+                    super::value::time_text(*least),
+                    super::value::time_text(*most)
+                )
+            }
+            Self::Mode => "permissions in octal, such as \"0660\"".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+struct TestEnvironment(BTreeMap<&'static str, &'static str>, bool);
+
+impl Environment for TestEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|value| (*value).to_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.keys().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn hostname(&self) -> String {
+        "n1".to_owned()
+    }
+
+    fn is_root(&self) -> bool {
+        self.1
+    }
+
+    fn uid(&self) -> u32 {
+        if self.1 { 0 } else { 1000 }
+    }
+}
+
+fn environment(variables: &[(&'static str, &'static str)]) -> TestEnvironment {
+    TestEnvironment(variables.iter().copied().collect(), true)
+}
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    Config::from_toml(text, &environment(&[]))
+        .map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn nothing_needs_to_be_said() {
+    let config = read("").unwrap();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:9725");
+    assert_eq!(config.admin.socket, PathBuf::from("/run/tallyport/admin.sock"));
+    assert_eq!(config.state_dir, PathBuf::from("/run/tallyport/state"));
+    assert_eq!((config.aggregation.window, config.aggregation.keep), (Duration::from_secs(10), 30));
+    assert_eq!(config.aggregation, Settings::default(), "the core and the table agree on defaults");
+    assert_eq!(config.node, "n1");
+}
+
+#[test]
+fn without_root_everything_is_below_the_users_own_directories() {
+    let socket = |variables: &[(&'static str, &'static str)]| {
+        let environment = TestEnvironment(variables.iter().copied().collect(), false);
+        Config::from_toml("", &environment).unwrap().admin.socket.display().to_string()
+    };
+    assert_eq!(socket(&[("XDG_RUNTIME_DIR", "/run/user/1000/")]), "/run/user/1000/tallyport/admin.sock");
+    assert_eq!(socket(&[]), "/tmp/tallyport-1000/admin.sock");
+    assert_eq!(
+        socket(&[("XDG_RUNTIME_DIR", "relative"), ("TMPDIR", "/var/tmp")]),
+        "/var/tmp/tallyport-1000/admin.sock"
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_line() {
+    let text = "\
+[http]
+listen = \"everywhere\"
+lisen = \"127.0.0.1:1\"
+
+[windows]
+length = 10
+keep = 0
+
+[limits]
+series = \"many\"
+memory = \"64\"
+mode = \"maybe\"
+
+[statsd]
+tag_styles = [\"influx\", \"graphite\"]
+
+[nonsense]
+x = 1
+";
+    let errors = read(text).unwrap_err();
+    assert_eq!(
+        errors,
+        [
+            "configuration:3: http.lisen is not a setting; did you mean http.listen?",
+            "configuration:17: nonsense is not a setting",
+            "configuration:2: http.listen = \"everywhere\" is not an address and port, such as 127.0.0.1:9725",
+            "configuration:15: statsd.tag_styles = \"influx,graphite\" has \"graphite\", which is not in a list of influx, \
+             librato, signalfx, all",
+            "configuration:6: windows.length = \"10\" needs a unit, such as 10s",
+            "configuration:7: windows.keep = \"0\" is not a whole number from 1 to 10000",
+            "configuration:12: limits.mode = \"maybe\" is not enforce or observe",
+            "configuration:10: limits.series = \"many\" is not a whole number from 1 to 10000000",
+            "configuration:11: limits.memory = \"64\" needs a unit, such as 64KiB",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_reported_with_its_line() {
+    let errors = read("[http]\nlisten = \nmode =\n").unwrap_err();
+    assert!(errors.iter().any(|error| error.starts_with("configuration:2: ")), "{errors:?}");
+    assert!(errors.iter().any(|error| error.starts_with("configuration:3: ")), "{errors:?}");
+}
+
+#[test]
+fn a_wrong_key_gets_the_nearest_right_one() {
+    for (wrong, right) in [
+        ("windows.lenght", "windows.length"),
+        ("limits.serie", "limits.series"),
+        ("listen", "http.listen"),
+        ("tombstone", "containers.tombstone"),
+    ] {
+        assert_eq!(Setting::nearest(wrong), Some(right), "{wrong}");
+    }
+    assert_eq!(Setting::nearest("qqqqqqqq"), None);
+}
+
+#[test]
+fn flags_are_over_variables_and_variables_over_the_file() {
+    let environment = environment(&[("TALLYPORT_WINDOWS_KEEP", "20"), ("TALLYPORT_LIMITS_SERIES", "7")]);
+    let mut layers = Layers::defaults(&environment);
+    assert_eq!(layers.add_toml("windows.keep = 10\nlimits.series = 5\nnode = \"file\"", "f.toml"), []);
+    layers.add_variables(&environment);
+    layers.set("windows.keep", "30".to_owned(), Origin::Flag("--keep".to_owned())).unwrap();
+    let config = Config::resolve(&layers).unwrap();
+    assert_eq!(
+        (config.aggregation.keep, config.aggregation.limits.series, config.node.as_str()),
+        (30, 7, "file")
+    );
+    let origins: Vec<_> = ["windows.keep", "limits.series", "node", "log.filter"]
+        .iter()
+        .map(|key| layers.get(key).unwrap().origin.to_string())
+        .collect();
+    assert_eq!(origins, ["--keep", "TALLYPORT_LIMITS_SERIES", "f.toml:3", "default"]);
+}
+
+#[test]
+fn an_address_off_loopback_must_be_wanted() {
+    let errors = read("http.listen = \"0.0.0.0:9725\"").unwrap_err();
+    assert!(errors[0].contains("off loopback"), "{errors:?}");
+    assert!(read("http.listen = \"0.0.0.0:9725\"\nhttp.insecure = true").is_ok());
+    assert!(read("http.listen = \"[::1]:9725\"").is_ok());
+}
+
+#[test]
+fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
+    for setting in SETTINGS {
+        let edges = match setting.kind {
+            Kind::Count(least, most) => [least, most].map(|n| (n.to_string(), (n + 1).to_string())).to_vec(),
+            Kind::Time(_, most) => vec![(value::time_text(most), value::time_text(most + 1000))],
+            Kind::Size(_, most) => vec![(value::size_text(most), value::size_text(most + 1))],
+            _ => continue,
+        };
+        let (inside, _) = &edges[0];
+        let (_, outside) = edges.last().unwrap();
+        let quoted = |text: &str| {
+            if matches!(setting.kind, Kind::Count(..)) { text.to_owned() } else { format!("{text:?}") }
+        };
+        assert!(read(&format!("{} = {}", setting.key, quoted(inside))).is_ok(), "{} = {inside}", setting.key);
+        assert!(
+            read(&format!("{} = {}", setting.key, quoted(outside))).is_err(),
+            "{} = {outside}",
+            setting.key
+        );
+    }
+}
+
+#[test]
+fn every_setting_is_read_by_somebody() {
+    // A value that no setting takes is an error for each of them, but for free text.
+    for setting in SETTINGS {
+        let free = matches!(setting.kind, Kind::Text) && setting.key == "node";
+        let bad = if free { "a\u{7}b" } else { "\u{7}!" };
+        let mut layers = Layers::defaults(&environment(&[]));
+        layers.set(setting.key, bad.to_owned(), Origin::Flag("--set".to_owned())).unwrap();
+        let errors = Config::resolve(&layers).unwrap_err();
+        assert!(errors.to_string().contains(setting.key), "{}: {errors}", setting.key);
+    }
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let commented: String = example()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.contains(" = ") && !setting.contains("= \"\"") => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_eq!(read(&commented), read(""), "{commented}");
+}
+
+#[test]
+fn what_only_a_restart_changes_is_named() {
+    let old = read("").unwrap();
+    let new = read("windows.length = \"20s\"\nlimits.series = 5\nhttp.listen = \"127.0.0.1:1\"").unwrap();
+    assert_eq!(new.needs_restart(&old), ["http", "windows.length"]);
+    assert!(old.needs_restart(&old).is_empty());
+}
+
+#[test]
+fn a_window_is_whole_seconds() {
+    assert!(read("windows.length = \"1500ms\"").is_err());
+    assert!(read("windows.length = \"1s\"").is_ok());
+}
