@@ -7,5 +7,7 @@
 pub mod aggregate;
 pub mod config;
 pub mod model;
+pub mod net;
 pub mod render;
+pub mod shutdown;
 pub mod statsd;

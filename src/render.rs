@@ -1,3 +1,5 @@
 //! From aggregates to documents. Pure: the same input gives the same bytes.
 
+pub mod number;
 pub mod parsed;
+pub mod record;

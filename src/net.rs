@@ -1,0 +1,9 @@
+//! What touches the kernel: clocks, sockets, processes, connections.
+
+pub mod address;
+pub mod clock;
+pub mod http;
+pub mod listener;
+pub mod process;
+pub mod sys;
+pub mod unix;

@@ -1,0 +1,198 @@
+//! The admin socket's path: taken over from a dead agent, never from a living one.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Why a path could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// Another agent is alive there.
+    #[error("{} belongs to another agent{}", path.display(), holder.map_or(String::new(), |pid| format!(", pid {pid}")))]
+    InUse {
+        /// The path.
+        path: PathBuf,
+        /// The other agent's process, where it said so.
+        holder: Option<i32>,
+    },
+    /// Something that is not a socket is in the way.
+    #[error("{} is not a socket, so it is left alone; remove it or set another admin.socket", path.display())]
+    InTheWay {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory belongs to somebody who could put another socket in its place.
+    #[error("{} belongs to user {uid}, who could replace what is in it", path.display())]
+    Stranger {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// The system said no.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> PathError {
+    let path = path.to_owned();
+    move |source| PathError::Io { path: path.clone(), source }
+}
+
+/// A directory that is this agent's alone while this value lives.
+#[derive(Debug)]
+pub struct HeldDirectory {
+    _lock: Flock<std::fs::File>,
+}
+
+/// Makes a directory if need be and takes it for this process alone.
+///
+/// # Errors
+/// When another agent has it, or it cannot be made or written.
+pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
+    make_directory(path)?;
+    hold(&path.join("agent.lock"), path)
+}
+
+/// Takes a lock file, and writes in it who has it.
+fn hold(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).truncate(false).read(true).write(true).open(lock).map_err(at(lock))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock_held) => {
+            std::fs::write(lock, std::process::id().to_string()).map_err(at(lock))?;
+            Ok(HeldDirectory { _lock: lock_held })
+        }
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            let holder = std::fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
+            Err(PathError::InUse { path: held.to_owned(), holder })
+        }
+        Err((_, error)) => Err(at(lock)(error.into())),
+    }
+}
+
+/// Makes a directory for this user alone, unless there is one. One that others own or may write to is refused: they
+/// could put another socket where ours is.
+fn make_directory(path: &Path) -> Result<(), PathError> {
+    if !path.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(at(path))?;
+    }
+    let metadata = std::fs::metadata(path).map_err(at(path))?;
+    let (uid, me) = (metadata.uid(), nix::unistd::geteuid().as_raw());
+    if uid != me && uid != 0 {
+        return Err(PathError::Stranger { path: path.to_owned(), uid });
+    }
+    Ok(())
+}
+
+/// A listening socket at a path; its name goes when this value does.
+#[derive(Debug)]
+pub struct BoundSocket {
+    path: PathBuf,
+    identity: (u64, u64),
+    _lock: HeldDirectory,
+}
+
+impl Drop for BoundSocket {
+    fn drop(&mut self) {
+        // Not somebody else's who has taken the path since.
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the admin socket");
+        }
+    }
+}
+
+/// Listens at a path with these permissions. What a dead agent left there is removed first.
+///
+/// # Errors
+/// When another agent listens there, something else is in the way, or the directory is not ours.
+pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    make_directory(directory)?;
+    let lock = hold(&path.with_added_extension("lock"), path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+            return Err(PathError::InTheWay { path: path.to_owned() });
+        }
+        // The lock tells about agents that know of it; a socket that answers is alive whoever made it.
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(PathError::InUse { path: path.to_owned(), holder: None });
+        }
+        Ok(_) => std::fs::remove_file(path).map_err(at(path))?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(at(path))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(at(path))?;
+    listener.set_nonblocking(true).map_err(at(path))?;
+    let metadata = std::fs::symlink_metadata(path).map_err(at(path))?;
+    let identity = (metadata.dev(), metadata.ino());
+    Ok((listener, BoundSocket { path: path.to_owned(), identity, _lock: lock }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_second_agent_at_the_same_path_is_refused_by_name() {
+        let directory = directory();
+        let path = directory.path().join("admin.sock");
+        let (_listener, _bound) = listen(&path, 0o660).unwrap();
+        let error = listen(&path, 0o660).unwrap_err().to_string();
+        assert_eq!(error, format!("{} belongs to another agent, pid {}", path.display(), std::process::id()));
+    }
+
+    #[test]
+    fn what_a_dead_agent_left_is_taken_over() {
+        let directory = directory();
+        let path = directory.path().join("admin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let (_listener, bound) = listen(&path, 0o600).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        drop(bound);
+        assert!(!path.exists(), "the name goes with the agent");
+    }
+
+    #[test]
+    fn a_living_socket_of_somebody_else_is_left_alone() {
+        let directory = directory();
+        let path = directory.path().join("admin.sock");
+        let _theirs = UnixListener::bind(&path).unwrap();
+        assert!(matches!(listen(&path, 0o660), Err(PathError::InUse { holder: None, .. })));
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_left_alone() {
+        let directory = directory();
+        let path = directory.path().join("admin.sock");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(listen(&path, 0o660), Err(PathError::InTheWay { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_state_directory_has_one_agent_at_a_time() {
+        let directory = directory();
+        let path = directory.path().join("deep/state");
+        let held = hold_directory(&path).unwrap();
+        assert!(matches!(hold_directory(&path), Err(PathError::InUse { holder: Some(_), .. })));
+        drop(held);
+        assert!(hold_directory(&path).is_ok());
+    }
+}

@@ -1,0 +1,47 @@
+//! How numbers are written: whole ones as such where they count something, never NaN, never infinity.
+
+use serde::{Serialize, Serializer};
+
+/// A count or a span: without a point where it is whole.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Whole(pub f64);
+
+impl Serialize for Whole {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if self.0.fract() == 0.0 && self.0.abs() <= EXACT {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "whole and within what an f64 counts exactly"
+            )]
+            let whole = self.0 as i64;
+            serializer.serialize_i64(whole)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+/// The number if it can be written.
+#[must_use]
+pub fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// Seconds of a span, to the millisecond: finer is noise.
+#[must_use]
+pub fn seconds(span: std::time::Duration) -> f64 {
+    span.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_whole_unless_sampling_makes_it_a_fraction() {
+        let text = |value| serde_json::to_string(&Whole(value)).unwrap();
+        assert_eq!([text(128.0), text(0.0), text(3.5), text(-2.0)], ["128", "0", "3.5", "-2"]);
+        assert_eq!(text(1e300), "1e+300");
+    }
+}

@@ -1,0 +1,125 @@
+//! Ending in order, and being ready: both are values that are held, not conventions.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+/// Makes a drain: one side starts it and waits, the other hears of it and holds it up while there is work.
+#[must_use]
+pub fn drain() -> (DrainTrigger, Drain) {
+    let (start, started) = watch::channel(false);
+    let (hold, held) = mpsc::channel(1);
+    (DrainTrigger { start, held }, Drain { started, _hold: hold })
+}
+
+/// Starts the drain.
+#[derive(Debug)]
+pub struct DrainTrigger {
+    start: watch::Sender<bool>,
+    held: mpsc::Receiver<std::convert::Infallible>,
+}
+
+/// Hears of the drain, and holds it up until it is dropped.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    started: watch::Receiver<bool>,
+    _hold: mpsc::Sender<std::convert::Infallible>,
+}
+
+impl DrainTrigger {
+    /// Starts the drain and waits until nobody holds it any more, at most until the deadline. Answers whether
+    /// everybody was done in time.
+    pub async fn start(mut self, deadline: Duration) -> bool {
+        self.start.send_replace(true);
+        tokio::time::timeout(deadline, self.held.recv()).await.is_ok()
+    }
+}
+
+impl Drain {
+    /// Waits until the drain starts, or can no longer start.
+    pub async fn started(&mut self) {
+        let _either_way = self.started.wait_for(|started| *started).await;
+    }
+}
+
+/// What must be true before the agent says that it is ready.
+#[derive(Clone, Default, Debug)]
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, bool>>>);
+
+/// One condition of being ready. Dropping it does not fulfil it: a task that dies has not become ready.
+#[derive(Debug)]
+pub struct Latch {
+    name: &'static str,
+    readiness: Readiness,
+}
+
+impl Readiness {
+    /// Adds a condition, not yet fulfilled.
+    #[must_use]
+    pub fn latch(&self, name: &'static str) -> Latch {
+        self.set(name, false);
+        Latch { name, readiness: self.clone() }
+    }
+
+    /// The conditions that are not fulfilled.
+    #[must_use]
+    pub fn pending(&self) -> Vec<&'static str> {
+        let latches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latches.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
+    }
+
+    fn set(&self, name: &'static str, open: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, open);
+    }
+}
+
+impl Latch {
+    /// Fulfils the condition.
+    pub fn open(&self) {
+        self.readiness.set(self.name, true);
+    }
+
+    /// The condition no longer holds.
+    pub fn close(&self) {
+        self.readiness.set(self.name, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_everybody_who_holds_it() {
+        let (trigger, drain) = drain();
+        let mut worker = drain.clone();
+        let work = tokio::spawn(async move {
+            worker.started().await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        });
+        drop(drain);
+        let before = tokio::time::Instant::now();
+        assert!(trigger.start(Duration::from_secs(10)).await);
+        assert_eq!(before.elapsed(), Duration::from_secs(3));
+        work.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_ends_the_wait() {
+        let (trigger, _held) = drain();
+        assert!(!trigger.start(Duration::from_secs(10)).await);
+    }
+
+    #[test]
+    fn a_latch_that_is_dropped_stays_pending() {
+        let readiness = Readiness::default();
+        let (one, two) = (readiness.latch("one"), readiness.latch("two"));
+        one.open();
+        drop(two);
+        assert_eq!(readiness.pending(), ["two"]);
+        one.close();
+        assert_eq!(readiness.pending(), ["one", "two"]);
+    }
+}
