@@ -6,8 +6,11 @@
 
 pub mod aggregate;
 pub mod config;
+pub mod containers;
 pub mod model;
 pub mod net;
 pub mod render;
+pub mod shard;
 pub mod shutdown;
 pub mod statsd;
+pub mod store;

@@ -7,5 +7,5 @@ pub mod series;
 pub mod time;
 
 pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
-pub use series::{MetricType, Series, SeriesId, TagSet};
+pub use series::{MetricType, Series, SeriesId, SeriesKey, TagSet};
 pub use time::{Moment, Timestamp};

@@ -149,6 +149,8 @@ struct Slice {
 /// One record, borrowed from its window.
 #[derive(Copy, Clone, Debug)]
 pub struct Record<'w> {
+    /// The series' place in the window's layout.
+    pub place: u32,
     /// The series.
     pub series: &'w Arc<Series>,
     /// What it did.
@@ -288,7 +290,7 @@ impl Window {
         } else {
             check(self.checks.get(index - checks)?)
         };
-        Some(Record { series: self.layout.get(place as usize)?.as_ref()?, view })
+        Some(Record { place, series: self.layout.get(place as usize)?.as_ref()?, view })
     }
 
     /// Every record: counters, gauges, carried gauges, distributions, sets, checks, each in the order of places.

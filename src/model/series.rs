@@ -183,6 +183,41 @@ impl Series {
     }
 }
 
+/// A series by what it measures, whenever it was created; for finding the same one in several windows.
+#[derive(Copy, Clone, Debug)]
+pub struct SeriesKey<'a>(pub &'a Series);
+
+impl PartialEq for SeriesKey<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_identity(other.0)
+    }
+}
+
+impl Eq for SeriesKey<'_> {}
+
+impl std::hash::Hash for SeriesKey<'_> {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        (&self.0.name, &self.0.tags, self.0.metric_type).hash(hasher);
+    }
+}
+
+impl PartialOrd for SeriesKey<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By name, then tags, then type: the order that people read.
+impl Ord for SeriesKey<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (&self.0.name, &self.0.tags, self.0.metric_type).cmp(&(
+            &other.0.name,
+            &other.0.tags,
+            other.0.metric_type,
+        ))
+    }
+}
+
 /// Names a series of a container's generation on a node, the same on every run: `(id, start, rev)` is one record
 /// for ever, so that whoever stores records can refuse a second copy.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

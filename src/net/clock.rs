@@ -92,7 +92,7 @@ mod tests {
         let mut clock = SteadyClock::default();
         clock.observe(read(1000, 0));
         let (now, step) = clock.observe(read(405, 5));
-        assert_eq!((now.wall.as_secs(), step), (1005, Some(Step::Back(Duration::from_secs(600)))));
+        assert_eq!((now.wall.as_secs(), step), (1005, Some(Step::Back(Duration::from_mins(10)))));
         let (now, step) = clock.observe(read(406, 6));
         assert_eq!((now.wall.as_secs(), step), (1006, None));
         let (now, step) = clock.observe(read(2000, 7));

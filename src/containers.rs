@@ -1,0 +1,111 @@
+//! The life of containers: `reserve → attach → release`, in one table with one owner.
+//!
+//! ```text
+//!             reserve                     pid exit, release, expiry
+//!   (nothing) ───────▶ listening ───────────────────────▶ draining ──▶ gone ──▶ (forgotten)
+//!                 └──▶ reserved ─── attach ──▶ listening                  after the tombstone time
+//! ```
+//!
+//! `reserved` is a container whose network namespace is not born yet, so it has no socket. `lost` is one whose address
+//! could not be restored after a restart, `mute` one that was found running without an address; both are shown, never
+//! silent. Every call may be made twice: the second changes nothing and gets the same answer.
+//!
+//! [`Containers`] asks the table, which is a task of its own; [`Directory`] is what the table shows to readers.
+
+mod directory;
+mod environment;
+mod errors;
+mod reservation;
+mod socket;
+mod state;
+mod table;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use directory::{ContainerInfo, Directory, Listed};
+pub use environment::environment;
+pub use errors::{AttachError, ReleaseError, ReserveError};
+pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
+pub use state::State;
+pub use table::{Settings, Table};
+
+use std::sync::Arc;
+
+use crate::model::ContainerId;
+
+/// Asks the container table. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    requests: mpsc::Sender<Request>,
+    directory: Arc<Directory>,
+}
+
+/// What the table is asked.
+#[derive(Debug)]
+enum Request {
+    Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
+    Attach(ContainerId, i32, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
+    Configure(Box<Settings>),
+    DrainAll(oneshot::Sender<()>),
+}
+
+/// A reservation, new or as it was.
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    /// The container.
+    pub info: Arc<ContainerInfo>,
+    /// Whether it was not there before.
+    pub new: bool,
+}
+
+impl Containers {
+    /// Reserves a socket for a container.
+    ///
+    /// # Errors
+    /// When the container may not have one, or there is none to be had.
+    pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, ReserveError> {
+        self.ask(|reply| Request::Reserve(Box::new(reservation), reply))
+            .await
+            .unwrap_or(Err(ReserveError::Ending))
+    }
+
+    /// Says which process the container is.
+    ///
+    /// # Errors
+    /// When there is no such container or process, or the container is another process.
+    pub async fn attach(&self, id: ContainerId, pid: i32) -> Result<Arc<ContainerInfo>, AttachError> {
+        self.ask(|reply| Request::Attach(id, pid, reply)).await.unwrap_or(Err(AttachError::Ending))
+    }
+
+    /// Releases a container: what it has sent is read, its window closed, its socket let go.
+    ///
+    /// # Errors
+    /// When there is no such container, or it is gone already.
+    pub async fn release(&self, id: ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
+        self.ask(|reply| Request::Release(id, reply)).await.unwrap_or(Err(ReleaseError::Ending))
+    }
+
+    /// Applies new settings to what comes from now on.
+    pub async fn configure(&self, settings: Settings) {
+        // The table ends with the agent, and then there is nothing to set.
+        let _either_way = self.requests.send(Request::Configure(Box::new(settings))).await;
+    }
+
+    /// Takes no more containers, and drains those that are there.
+    pub async fn drain_all(&self) {
+        let _either_way = self.ask(Request::DrainAll).await;
+    }
+
+    /// What there is.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}

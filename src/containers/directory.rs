@@ -1,0 +1,277 @@
+//! What the table shows to readers: who is here, and who was a moment ago.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::reservation::{Details, Network};
+use super::state::State;
+use crate::aggregate::{Accounting, GaugeSign};
+use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
+use crate::shard::{Glimpse, ShardId};
+
+/// One container in one generation. Immutable; a change is a new one.
+#[derive(Clone, Debug)]
+pub struct ContainerInfo {
+    /// Its reservation.
+    pub allocation: Allocation,
+    /// Where its samples come from.
+    pub origin: Arc<Origin>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its process, once it is known.
+    pub pid: Option<i32>,
+    /// Its address, once it has one.
+    pub address: Option<SocketAddr>,
+    /// The network namespace it asked for.
+    pub network: Network,
+    /// What a signed gauge value means to it.
+    pub gauge_sign: GaugeSign,
+    /// What its runtime says about it.
+    pub details: Details,
+    /// What was not as asked for.
+    pub warnings: Vec<String>,
+    /// Bytes of its receive buffer.
+    pub receive_buffer: usize,
+    /// When it was reserved.
+    pub reserved_at: Timestamp,
+    /// When it had ended and was drained.
+    pub finished_at: Option<Timestamp>,
+    /// How it stood when it ended.
+    pub last: Option<Arc<Glimpse>>,
+    pub(super) shard: Option<ShardId>,
+}
+
+impl ContainerInfo {
+    /// The shard that owns its socket, while it has one.
+    #[must_use]
+    pub fn shard(&self) -> Option<ShardId> {
+        self.shard
+    }
+}
+
+/// Everybody who is here.
+#[derive(Default, Debug)]
+pub struct Directory(RwLock<Inner>);
+
+#[derive(Default, Debug)]
+struct Inner {
+    all: BTreeMap<Allocation, Arc<ContainerInfo>>,
+    /// Oldest generation first.
+    containers: HashMap<ContainerId, Vec<Allocation>>,
+    tasks: BTreeMap<TaskId, Vec<Allocation>>,
+    /// What containers that are forgotten had sent.
+    forgotten: Accounting,
+}
+
+/// The containers of a task that its name means.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its live containers; where none lives, those that have ended, each in its last generation.
+    pub containers: Vec<Arc<ContainerInfo>>,
+}
+
+impl Directory {
+    /// A container in its last generation.
+    #[must_use]
+    pub fn container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
+        let inner = self.read();
+        let newest = inner.containers.get(id)?.last()?;
+        inner.all.get(newest).cloned()
+    }
+
+    /// Every container in every generation, in the order they came.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<ContainerInfo>> {
+        self.read().all.values().cloned().collect()
+    }
+
+    /// What a task's name means.
+    #[must_use]
+    pub fn task(&self, id: &str) -> Option<Listed> {
+        let inner = self.read();
+        let (task_id, allocations) = inner.tasks.get_key_value(id)?;
+        Some(inner.listed(task_id, allocations))
+    }
+
+    /// Every generation of every container of a task, in the order they came.
+    #[must_use]
+    pub fn every_container_of(&self, id: &str) -> Vec<Arc<ContainerInfo>> {
+        let inner = self.read();
+        let allocations = inner.tasks.get(id).map(Vec::as_slice).unwrap_or_default();
+        allocations.iter().filter_map(|allocation| inner.all.get(allocation).cloned()).collect()
+    }
+
+    /// Every task, sorted by id.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Listed> {
+        let inner = self.read();
+        inner.tasks.iter().map(|(task_id, allocations)| inner.listed(task_id, allocations)).collect()
+    }
+
+    /// The ids of tasks that are most like a wrong one, nearest first.
+    #[must_use]
+    pub fn nearest_tasks(&self, id: &str) -> Vec<String> {
+        let inner = self.read();
+        nearest(id, inner.tasks.keys().map(TaskId::as_str))
+    }
+
+    /// The ids of containers that are most like a wrong one, nearest first.
+    #[must_use]
+    pub fn nearest_containers(&self, id: &str) -> Vec<String> {
+        let inner = self.read();
+        nearest(id, inner.containers.keys().map(ContainerId::as_str))
+    }
+
+    /// What containers that are forgotten had sent, all together.
+    #[must_use]
+    pub fn forgotten(&self) -> Accounting {
+        self.read().forgotten.clone()
+    }
+
+    pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
+        let mut inner = self.write();
+        let allocation = info.allocation;
+        if inner.all.insert(allocation, Arc::clone(info)).is_none() {
+            inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
+            inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
+        }
+    }
+
+    pub(super) fn forget(&self, allocation: Allocation) {
+        let mut inner = self.write();
+        let Some(info) = inner.all.remove(&allocation) else { return };
+        if let Some(last) = &info.last {
+            inner.forgotten.merge(&last.accounting);
+        }
+        remove(inner.containers.get_mut(&info.origin.container_id), allocation);
+        remove(inner.tasks.get_mut(&info.origin.task_id), allocation);
+        inner.containers.retain(|_, allocations| !allocations.is_empty());
+        inner.tasks.retain(|_, allocations| !allocations.is_empty());
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) {
+    if let Some(allocations) = allocations {
+        allocations.retain(|allocation| *allocation != gone);
+    }
+}
+
+impl Inner {
+    fn listed(&self, task_id: &TaskId, allocations: &[Allocation]) -> Listed {
+        let containers = || allocations.iter().filter_map(|allocation| self.all.get(allocation));
+        let live: Vec<_> = containers().filter(|info| !info.state.is_finished()).cloned().collect();
+        if !live.is_empty() {
+            return Listed { task_id: task_id.clone(), containers: live };
+        }
+        let mut last: BTreeMap<&ContainerId, &Arc<ContainerInfo>> = BTreeMap::new();
+        for info in containers() {
+            last.insert(&info.origin.container_id, info);
+        }
+        Listed { task_id: task_id.clone(), containers: last.into_values().cloned().collect() }
+    }
+}
+
+/// At most five names that a mistyped one could have meant.
+fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let likeness = |name: &str| {
+        let part = if name.contains(wrong) && !wrong.is_empty() { 0.5 } else { 0.0 };
+        part + strsim::normalized_damerau_levenshtein(name, wrong)
+    };
+    let mut names: Vec<_> =
+        names.map(|name| (likeness(name), name)).filter(|(likeness, _)| *likeness > 0.4).collect();
+    names.sort_by(|(a, first), (b, second)| b.total_cmp(a).then(first.cmp(second)));
+    names.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Generation, Labels};
+
+    fn info(
+        allocation: u64,
+        container: &str,
+        generation: u32,
+        task: &str,
+        state: State,
+    ) -> Arc<ContainerInfo> {
+        Arc::new(ContainerInfo {
+            allocation: Allocation(allocation),
+            origin: Arc::new(Origin {
+                container_id: ContainerId::new(container).unwrap(),
+                generation: Generation(generation),
+                task_id: TaskId::new(task).unwrap(),
+                labels: Labels::new(),
+            }),
+            state,
+            pid: None,
+            address: None,
+            network: Network::Host,
+            gauge_sign: GaugeSign::Delta,
+            details: Details::default(),
+            warnings: Vec::new(),
+            receive_buffer: 0,
+            reserved_at: Timestamp::default(),
+            finished_at: None,
+            last: None,
+            shard: None,
+        })
+    }
+
+    fn ids(listed: &Listed) -> Vec<String> {
+        listed
+            .containers
+            .iter()
+            .map(|c| format!("{}.{}", c.origin.container_id, c.origin.generation))
+            .collect()
+    }
+
+    #[test]
+    fn a_name_means_the_living() {
+        let directory = Directory::default();
+        directory.put(&info(1, "a", 1, "web", State::Gone));
+        directory.put(&info(2, "a", 2, "web", State::Listening));
+        directory.put(&info(3, "b", 1, "web", State::Gone));
+        assert_eq!(ids(&directory.task("web").unwrap()), ["a.2"]);
+        directory.put(&info(2, "a", 2, "web", State::Gone));
+        assert_eq!(
+            ids(&directory.task("web").unwrap()),
+            ["a.2", "b.1"],
+            "when all have ended, their last lives"
+        );
+        assert_eq!(directory.every_container_of("web").len(), 3);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_nowhere() {
+        let directory = Directory::default();
+        directory.put(&info(1, "a", 1, "web", State::Gone));
+        directory.forget(Allocation(1));
+        assert!(
+            directory.task("web").is_none() && directory.all().is_empty() && directory.tasks().is_empty()
+        );
+        assert!(directory.container(&ContainerId::new("a").unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_wrong_name_gets_the_nearest_right_ones() {
+        let directory = Directory::default();
+        for (n, task) in (1..).zip(["web.1", "web.2", "database", "/prod/web/api"]) {
+            directory.put(&info(n, &format!("c{n}"), 1, task, State::Listening));
+        }
+        assert_eq!(directory.nearest_tasks("wbe.1")[0], "web.1");
+        assert_eq!(directory.nearest_tasks("web"), ["web.1", "web.2", "/prod/web/api"]);
+        assert!(directory.nearest_tasks("zzzzzz").is_empty());
+    }
+}

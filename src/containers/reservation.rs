@@ -1,0 +1,186 @@
+//! What a reserve call says, checked.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::GaugeSign;
+use crate::model::{ContainerId, Labels, TaskId};
+
+/// Label that gives a task id where the call gives none.
+pub(super) const TASK_ID_LABEL: &str = "tallyport.task-id";
+/// Label that opts a container out.
+pub(super) const ENABLED_LABEL: &str = "tallyport.enabled";
+/// Label that says what a signed gauge value means.
+pub(super) const GAUGE_SIGN_LABEL: &str = "tallyport.gauge-sign";
+
+/// A container that is about to start.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Reservation {
+    /// Its id.
+    pub container_id: ContainerId,
+    /// Its task; the container itself where there is none.
+    pub task_id: Option<TaskId>,
+    /// What its runtime says about it.
+    pub labels: Labels,
+    /// Where its socket is to be.
+    pub network: Network,
+    /// Its process, where it has one already.
+    pub pid: Option<i32>,
+    /// How long the reservation waits for its process.
+    pub ttl: Ttl,
+    /// What a signed gauge value means to it.
+    pub gauge_sign: Option<GaugeSign>,
+    /// The address it must have, where the caller insists.
+    pub wanted: Option<WantedAddress>,
+    /// Who speaks.
+    pub dialect: Dialect,
+    /// What is kept to be shown.
+    pub details: Details,
+}
+
+/// The network namespace a container runs in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Network {
+    /// The agent's own.
+    #[default]
+    Host,
+    /// The one at this path.
+    Path(PathBuf),
+    /// One of its own that is not born yet.
+    New,
+}
+
+/// How long a reservation waits for its process.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Ttl {
+    /// As long as the configuration says.
+    #[default]
+    Default,
+    /// So long.
+    After(Duration),
+    /// Until it is released.
+    Never,
+}
+
+/// An address that the caller insists on; a part that is not given is chosen.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct WantedAddress {
+    /// The host.
+    pub host: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+/// Which API the call came by.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Dialect {
+    /// `/v1/containers`.
+    #[default]
+    V1,
+    /// The DC/OS metrics isolator's: every repeat is welcome, and nothing expires.
+    Dcos,
+}
+
+/// What a runtime says about a container beyond its labels.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Details {
+    /// The OCI bundle. The same id with another bundle is another container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+    /// The pod sandbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox_id: Option<String>,
+    /// The pod's uid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The runtime's handler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_handler: Option<String>,
+    /// The image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+impl Reservation {
+    /// A container that is about to start, with nothing known but its id.
+    #[must_use]
+    pub fn new(container_id: ContainerId) -> Self {
+        Self {
+            container_id,
+            task_id: None,
+            labels: Labels::new(),
+            network: Network::Host,
+            pid: None,
+            ttl: Ttl::Default,
+            gauge_sign: None,
+            wanted: None,
+            dialect: Dialect::V1,
+            details: Details::default(),
+        }
+    }
+
+    /// The task it belongs to: as the call says, as a label says, or the container alone.
+    #[must_use]
+    pub fn task(&self) -> TaskId {
+        let labelled = || self.labels.get(TASK_ID_LABEL).and_then(|id| TaskId::new(id).ok());
+        self.task_id.clone().or_else(labelled).unwrap_or_else(|| TaskId::from(&self.container_id))
+    }
+
+    /// Why it does not want a socket, if so.
+    #[must_use]
+    pub fn opted_out(&self) -> Option<String> {
+        let value = self.labels.get(ENABLED_LABEL)?;
+        let off = ["false", "0", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no));
+        off.then(|| format!("the label {ENABLED_LABEL} is {value}"))
+    }
+
+    /// What a signed gauge value means: as the call says, as a label says, or as is usual here.
+    #[must_use]
+    pub fn signs(&self, usual: GaugeSign) -> GaugeSign {
+        let labelled = || match self.labels.get(GAUGE_SIGN_LABEL).map(String::as_str) {
+            Some("absolute") => Some(GaugeSign::Absolute),
+            Some("delta") => Some(GaugeSign::Delta),
+            _ => None,
+        };
+        self.gauge_sign.or_else(labelled).unwrap_or(usual)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(key: &str, value: &str) -> Reservation {
+        let mut reservation = Reservation::new(ContainerId::new("c1").unwrap());
+        reservation.labels.insert(key.to_owned(), value.to_owned());
+        reservation
+    }
+
+    #[test]
+    fn a_container_without_a_task_is_its_own() {
+        assert_eq!(labelled("a", "b").task().as_str(), "c1");
+        let mut reservation = labelled(TASK_ID_LABEL, "web.1");
+        assert_eq!(reservation.task().as_str(), "web.1");
+        reservation.task_id = Some(TaskId::new("said").unwrap());
+        assert_eq!(reservation.task().as_str(), "said");
+    }
+
+    #[test]
+    fn a_label_opts_out() {
+        assert!(labelled(ENABLED_LABEL, "False").opted_out().is_some());
+        assert_eq!(labelled(ENABLED_LABEL, "true").opted_out(), None);
+        assert_eq!(labelled("other", "false").opted_out(), None);
+    }
+
+    #[test]
+    fn a_label_says_what_a_sign_means() {
+        assert_eq!(labelled(GAUGE_SIGN_LABEL, "absolute").signs(GaugeSign::Delta), GaugeSign::Absolute);
+        assert_eq!(labelled(GAUGE_SIGN_LABEL, "nonsense").signs(GaugeSign::Delta), GaugeSign::Delta);
+        let mut reservation = labelled(GAUGE_SIGN_LABEL, "absolute");
+        reservation.gauge_sign = Some(GaugeSign::Delta);
+        assert_eq!(reservation.signs(GaugeSign::Absolute), GaugeSign::Delta);
+    }
+}

@@ -1,0 +1,66 @@
+//! Where a container is in its life.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a container is in its life.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its network namespace is not born yet; its socket will be bound when its process is attached.
+    Reserved,
+    /// Its socket is open.
+    Listening,
+    /// It has ended; what it sent is being read.
+    Draining,
+    /// It has ended; its windows can still be read.
+    Gone,
+    /// Its address could not be restored.
+    Lost,
+    /// It was found running without an address.
+    Mute,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Reserved, Self::Listening, Self::Draining, Self::Gone, Self::Lost, Self::Mute];
+
+    /// The name used in JSON, in the CLI and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Listening => "listening",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+            Self::Lost => "lost",
+            Self::Mute => "mute",
+        }
+    }
+
+    /// Whether the container lives: a reserve call finds it, rather than starting a new generation.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Reserved | Self::Listening | Self::Lost | Self::Mute)
+    }
+
+    /// Whether a process can be attached.
+    #[must_use]
+    pub const fn can_attach(self) -> bool {
+        matches!(self, Self::Reserved | Self::Listening)
+    }
+
+    /// Whether its windows will not grow any more.
+    #[must_use]
+    pub const fn is_finished(self) -> bool {
+        matches!(self, Self::Draining | Self::Gone)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,416 @@
+//! The container table: a task that owns every container, its socket's address and its state.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::directory::{ContainerInfo, Directory};
+use super::errors::{AttachError, ReleaseError, ReserveError};
+use super::reservation::{Dialect, Reservation, Ttl};
+use super::state::State;
+use super::{Containers, Request, Reserved, socket};
+use crate::aggregate::GaugeSign;
+use crate::model::{Allocation, ContainerId, Generation, Origin};
+use crate::net::address::Addresses;
+use crate::net::clock;
+use crate::net::listener;
+use crate::net::process::Watched;
+use crate::shard::{Glimpse, NewListener, ShardPool};
+use crate::store::Store;
+
+/// Requests that may wait.
+const QUEUE: usize = 1024;
+/// How often reservations, tombstones and resting addresses are looked over.
+const TICK: Duration = Duration::from_millis(500);
+/// The smallest receive buffer that a socket is given when the node's are used up.
+const SMALLEST_BUFFER: usize = 4096;
+
+/// What the table is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Live containers at most.
+    pub containers: usize,
+    /// Port of sockets in the agent's own namespace.
+    pub port: u16,
+    /// Receive buffer of one socket.
+    pub receive_buffer: usize,
+    /// All receive buffers together.
+    pub receive_buffers: usize,
+    /// How long an address rests.
+    pub rest: Duration,
+    /// How long a reservation waits for its process.
+    pub reservation_ttl: Duration,
+    /// How long a finished container stays readable.
+    pub tombstone: Duration,
+    /// What a signed gauge value means where nobody says.
+    pub gauge_sign: GaugeSign,
+    /// The address that the DC/OS dialect gives out.
+    pub dcos_host: Option<IpAddr>,
+}
+
+/// The container table.
+#[derive(Debug)]
+pub struct Table {
+    settings: Settings,
+    pool: Arc<ShardPool>,
+    store: Arc<Store>,
+    directory: Arc<Directory>,
+    requests: mpsc::Receiver<Request>,
+    entries: HashMap<Allocation, Entry>,
+    live: HashMap<ContainerId, Allocation>,
+    addresses: Addresses,
+    /// Processes that are watched and sockets that are drained.
+    tasks: JoinSet<Event>,
+    next: u64,
+    started: Instant,
+    buffers: usize,
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    info: Arc<ContainerInfo>,
+    /// When the reservation expires, or the tombstone goes.
+    deadline: Option<Instant>,
+    watch: Option<tokio::task::AbortHandle>,
+}
+
+/// What happens by itself.
+#[derive(Debug)]
+enum Event {
+    Ended(Allocation),
+    Drained(Allocation, Option<Box<Glimpse>>),
+}
+
+impl Table {
+    /// A table without containers, and the way to ask it. [`Table::run`] must be run.
+    #[must_use]
+    pub fn new(settings: Settings, pool: Arc<ShardPool>, store: Arc<Store>) -> (Self, Containers) {
+        let (requests, received) = mpsc::channel(QUEUE);
+        let directory = Arc::new(Directory::default());
+        let table = Self {
+            settings,
+            pool,
+            store,
+            directory: Arc::clone(&directory),
+            requests: received,
+            entries: HashMap::new(),
+            live: HashMap::new(),
+            addresses: Addresses::default(),
+            tasks: JoinSet::new(),
+            next: 1,
+            started: Instant::now(),
+            buffers: 0,
+            ending: false,
+        };
+        (table, Containers { requests, directory })
+    }
+
+    /// Runs until nobody can ask any more.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(request) => self.answer(request).await,
+                    None => return,
+                },
+                Some(event) = self.tasks.join_next() => match event {
+                    Ok(Event::Ended(allocation)) => self.ended(allocation),
+                    Ok(Event::Drained(allocation, glimpse)) => self.drained(allocation, glimpse),
+                    // A watch that was aborted belongs to a container that is gone.
+                    Err(_) => {}
+                },
+                _ = tick.tick() => self.look_over(),
+            }
+        }
+    }
+
+    /// An answer that nobody waits for any more is no mistake: the caller gave up.
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Reserve(reservation, reply) => {
+                let _nobody_waits = reply.send(self.reserve(*reservation).await);
+            }
+            Request::Attach(id, pid, reply) => {
+                let _nobody_waits = reply.send(self.attach(&id, pid));
+            }
+            Request::Release(id, reply) => {
+                let _nobody_waits = reply.send(self.release(&id));
+            }
+            Request::Configure(settings) => self.settings = *settings,
+            Request::DrainAll(reply) => self.drain_all(reply).await,
+        }
+    }
+
+    async fn reserve(&mut self, reservation: Reservation) -> Result<Reserved, ReserveError> {
+        if let Some(reason) = reservation.opted_out() {
+            return Err(ReserveError::OptedOut { reason });
+        }
+        if let Some(info) = self.living(&reservation.container_id) {
+            return same(&info, &reservation).map(|()| Reserved { info, new: false });
+        }
+        if self.ending {
+            return Err(ReserveError::Ending);
+        }
+        if self.live.len() >= self.settings.containers {
+            return Err(ReserveError::Full { limit: self.settings.containers });
+        }
+        if !socket::shares_our_namespace(&reservation.network)? {
+            return Err(ReserveError::OwnNamespace);
+        }
+        let process = reservation.pid.map(|pid| watch(pid).map(|watched| (pid, watched))).transpose()?;
+        let mut info = self.open(&reservation).await?;
+        let allocation = info.allocation;
+        let deadline = match &process {
+            Some((pid, _)) => {
+                info.pid = Some(*pid);
+                None
+            }
+            None => self.expiry(&reservation),
+        };
+        let info = Arc::new(info);
+        self.live.insert(reservation.container_id.clone(), allocation);
+        self.entries.insert(allocation, Entry { info: Arc::clone(&info), deadline, watch: None });
+        self.directory.put(&info);
+        if let Some((_, watched)) = process {
+            self.watch(allocation, watched);
+        }
+        let (container, task) = (&info.origin.container_id, &info.origin.task_id);
+        tracing::info!(%container, %task, generation = info.origin.generation.0, address = ?info.address, "reserved");
+        Ok(Reserved { info, new: true })
+    }
+
+    /// Opens a socket and gives it to a shard.
+    async fn open(&mut self, reservation: &Reservation) -> Result<ContainerInfo, ReserveError> {
+        let left = self.settings.receive_buffers.saturating_sub(self.buffers);
+        let buffer = self.settings.receive_buffer.min(left).max(SMALLEST_BUFFER);
+        let now = self.started.elapsed();
+        let (udp, address) = socket::open(reservation, &self.settings, &mut self.addresses, buffer, now)?;
+        let granted = listener::receive_buffer(&udp).unwrap_or(buffer);
+        let mut warnings = Vec::new();
+        if granted < self.settings.receive_buffer {
+            let why = if buffer < self.settings.receive_buffer {
+                "listeners.receive_buffers"
+            } else {
+                "net.core.rmem_max"
+            };
+            let wanted = self.settings.receive_buffer;
+            warnings.push(format!("the receive buffer is {granted} bytes, not {wanted}, because of {why}"));
+        }
+        let origin = Arc::new(Origin {
+            container_id: reservation.container_id.clone(),
+            generation: self.next_generation(&reservation.container_id),
+            task_id: reservation.task(),
+            labels: reservation.labels.clone(),
+        });
+        let allocation = Allocation(self.next);
+        self.next += 1;
+        let gauge_sign = reservation.signs(self.settings.gauge_sign);
+        let new = NewListener { allocation, origin: Arc::clone(&origin), socket: udp, gauge_sign };
+        let shard = match self.pool.open(new).await {
+            Ok(shard) => shard,
+            Err(error) => {
+                self.addresses.give_back(address, Duration::ZERO);
+                return Err(error.into());
+            }
+        };
+        self.buffers += granted;
+        Ok(ContainerInfo {
+            allocation,
+            origin,
+            state: State::Listening,
+            pid: None,
+            address: Some(address),
+            network: reservation.network.clone(),
+            gauge_sign,
+            details: reservation.details.clone(),
+            warnings,
+            receive_buffer: granted,
+            reserved_at: clock::wall(),
+            finished_at: None,
+            last: None,
+            shard: Some(shard),
+        })
+    }
+
+    fn attach(&mut self, id: &ContainerId, pid: i32) -> Result<Arc<ContainerInfo>, AttachError> {
+        let Some(info) = self.living(id) else {
+            return Err(match self.directory.container(id) {
+                Some(_) => AttachError::Ended { id: id.clone() },
+                None => AttachError::Unknown { id: id.clone() },
+            });
+        };
+        match info.pid {
+            Some(attached) if attached == pid => return Ok(info),
+            Some(attached) => return Err(AttachError::Another { id: id.clone(), pid: attached }),
+            None => {}
+        }
+        let watched = watch(pid).map_err(|error| match error {
+            ReserveError::Process { pid, source } => AttachError::Process { pid, source },
+            _ => AttachError::NoProcess { pid },
+        })?;
+        let info = self.change(info.allocation, |info| info.pid = Some(pid)).unwrap_or(info);
+        if let Some(entry) = self.entries.get_mut(&info.allocation) {
+            entry.deadline = None;
+        }
+        self.watch(info.allocation, watched);
+        Ok(info)
+    }
+
+    fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
+        let info = self.living(id).ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
+        Ok(self.drain(info.allocation, "released").unwrap_or(info))
+    }
+
+    fn ended(&mut self, allocation: Allocation) {
+        self.drain(allocation, "its process ended");
+    }
+
+    /// Starts to drain a container that lives.
+    fn drain(&mut self, allocation: Allocation, why: &str) -> Option<Arc<ContainerInfo>> {
+        let info = Arc::clone(&self.entries.get(&allocation)?.info);
+        if !info.state.is_live() {
+            return Some(info);
+        }
+        tracing::info!(container = %info.origin.container_id, task = %info.origin.task_id, why, "draining");
+        self.live.remove(&info.origin.container_id);
+        let info = self.change(allocation, |info| info.state = State::Draining)?;
+        if let Some(watch) = self.entries.get_mut(&allocation).and_then(|entry| entry.watch.take()) {
+            watch.abort();
+        }
+        let (pool, shard) = (Arc::clone(&self.pool), info.shard);
+        self.tasks.spawn(async move {
+            let drained = match shard {
+                Some(shard) => pool.drain(shard, allocation).await.ok().flatten(),
+                None => None,
+            };
+            Event::Drained(allocation, drained.map(Box::new))
+        });
+        Some(info)
+    }
+
+    fn drained(&mut self, allocation: Allocation, glimpse: Option<Box<Glimpse>>) {
+        let last = glimpse.map(|glimpse| Arc::new(*glimpse));
+        let Some(info) = self.change(allocation, |info| {
+            info.state = State::Gone;
+            info.finished_at = Some(clock::wall());
+            info.last = last;
+        }) else {
+            return;
+        };
+        self.buffers = self.buffers.saturating_sub(info.receive_buffer);
+        if let Some(address) = info.address {
+            self.addresses.give_back(address, self.started.elapsed() + self.settings.rest);
+        }
+        if let Some(entry) = self.entries.get_mut(&allocation) {
+            entry.deadline = Some(Instant::now() + self.settings.tombstone);
+        }
+    }
+
+    /// Expires reservations and forgets those whose time is over.
+    fn look_over(&mut self) {
+        let now = Instant::now();
+        let due = |entry: &&Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
+        let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
+        for info in due {
+            if info.state.is_live() {
+                self.drain(info.allocation, "no process came");
+            } else if info.state == State::Gone {
+                self.entries.remove(&info.allocation);
+                self.directory.forget(info.allocation);
+                self.store.forget(info.allocation);
+            }
+        }
+    }
+
+    async fn drain_all(&mut self, reply: oneshot::Sender<()>) {
+        self.ending = true;
+        let glimpses = self.pool.stop().await;
+        let mut glimpses: HashMap<_, _> =
+            glimpses.into_iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
+        let live: Vec<_> = self.live.drain().map(|(_, allocation)| allocation).collect();
+        for allocation in live {
+            self.drained(allocation, glimpses.remove(&allocation).map(Box::new));
+        }
+        let _nobody_waits = reply.send(());
+    }
+
+    /// The living container with this id.
+    fn living(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
+        let allocation = self.live.get(id)?;
+        self.entries.get(allocation).map(|entry| Arc::clone(&entry.info))
+    }
+
+    fn next_generation(&self, id: &ContainerId) -> Generation {
+        self.directory
+            .container(id)
+            .map_or(Generation(1), |last| Generation(last.origin.generation.0.saturating_add(1)))
+    }
+
+    fn expiry(&self, reservation: &Reservation) -> Option<Instant> {
+        match (reservation.ttl, reservation.dialect) {
+            (Ttl::Never, _) | (Ttl::Default, Dialect::Dcos) => None,
+            (Ttl::After(ttl), _) => Some(Instant::now() + ttl),
+            (Ttl::Default, Dialect::V1) => Some(Instant::now() + self.settings.reservation_ttl),
+        }
+    }
+
+    fn watch(&mut self, allocation: Allocation, process: Watched) {
+        let watch = self.tasks.spawn(async move {
+            process.ended().await;
+            Event::Ended(allocation)
+        });
+        if let Some(entry) = self.entries.get_mut(&allocation) {
+            entry.watch = Some(watch);
+        }
+    }
+
+    /// Makes a changed copy of a container's info, and shows it.
+    fn change(
+        &mut self,
+        allocation: Allocation,
+        change: impl FnOnce(&mut ContainerInfo),
+    ) -> Option<Arc<ContainerInfo>> {
+        let entry = self.entries.get_mut(&allocation)?;
+        let mut info = ContainerInfo::clone(&entry.info);
+        change(&mut info);
+        entry.info = Arc::new(info);
+        self.directory.put(&entry.info);
+        Some(Arc::clone(&entry.info))
+    }
+}
+
+fn watch(pid: i32) -> Result<Watched, ReserveError> {
+    Watched::new(pid).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => ReserveError::NoProcess { pid },
+        _ => ReserveError::Process { pid, source },
+    })
+}
+
+/// Whether a repeated reservation is for the container that is here.
+fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveError> {
+    // The isolator repeats itself after its own restarts, with nothing but the id.
+    if reservation.dialect == Dialect::Dcos {
+        return Ok(());
+    }
+    // Every container here shares the agent's namespace, by whatever path it was named.
+    let differs = [
+        ("task", info.origin.task_id != reservation.task()),
+        ("network", !socket::shares_our_namespace(&reservation.network)?),
+        ("bundle", info.details.bundle != reservation.details.bundle),
+    ];
+    match differs.into_iter().find(|(_, differs)| *differs) {
+        Some((what, _)) => Err(ReserveError::Conflict { id: reservation.container_id.clone(), what }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command};
+
+use super::*;
+use crate::aggregate::{self, View};
+use crate::containers::{Network, WantedAddress};
+use crate::model::TaskId;
+use crate::net::clock::Clock;
+
+struct Node {
+    containers: Containers,
+    store: Arc<Store>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        containers: 100,
+        // Not the usual port: an agent may be running here.
+        port: 18_625,
+        receive_buffer: 65_536,
+        receive_buffers: 1 << 30,
+        rest: Duration::from_mins(10),
+        reservation_ttl: Duration::from_mins(1),
+        tombstone: Duration::from_mins(10),
+        gauge_sign: GaugeSign::Delta,
+        dcos_host: None,
+    }
+}
+
+fn node(settings: Settings) -> Node {
+    let store = Arc::new(Store::new(1, 30));
+    let pool =
+        ShardPool::start(1, &store, &Arc::new(aggregate::Settings::default()), usize::MAX, Clock::default());
+    let (table, containers) = Table::new(settings, Arc::new(pool.unwrap()), Arc::clone(&store));
+    tokio::spawn(table.run());
+    Node { containers, store }
+}
+
+fn id(text: &str) -> ContainerId {
+    ContainerId::new(text).unwrap()
+}
+
+impl Node {
+    async fn reserve(&self, container: &str) -> Result<Reserved, ReserveError> {
+        self.containers.reserve(Reservation::new(id(container))).await
+    }
+
+    async fn reserve_with(
+        &self,
+        container: &str,
+        change: impl FnOnce(&mut Reservation),
+    ) -> Result<Reserved, ReserveError> {
+        let mut reservation = Reservation::new(id(container));
+        change(&mut reservation);
+        self.containers.reserve(reservation).await
+    }
+
+    fn state(&self, container: &str) -> Option<State> {
+        self.containers.directory().container(&id(container)).map(|info| info.state)
+    }
+
+    async fn until(&self, container: &str, state: State) -> Arc<ContainerInfo> {
+        for _ in 0..5000 {
+            if self.state(container) == Some(state) {
+                return self.containers.directory().container(&id(container)).unwrap();
+            }
+            // Real time, also where the runtime's is paused: the shard is a thread of its own.
+            std::thread::sleep(Duration::from_millis(1));
+            tokio::task::yield_now().await;
+        }
+        panic!("{container} is {:?}, not {state}", self.state(container));
+    }
+
+    fn sum(&self, allocation: Allocation) -> f64 {
+        let history = self.store.history(allocation).unwrap();
+        let records = history.kept().flat_map(crate::store::Kept::records);
+        let sums = records.map(|(_, _, record)| match record.view {
+            View::Counter { counter, .. } => counter.sum,
+            _ => 0.0,
+        });
+        sums.sum()
+    }
+}
+
+fn send(address: Option<SocketAddr>, datagram: &str) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(datagram.as_bytes(), address.unwrap()).unwrap();
+}
+
+struct Process(Child);
+
+impl Process {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id().try_into().unwrap()
+    }
+
+    fn end(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.0.try_wait().unwrap().is_none() {
+            self.end();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_may_be_repeated_and_has_the_same_address() {
+    let node = node(settings());
+    let first = node.reserve("c1").await.unwrap();
+    let again = node.reserve("c1").await.unwrap();
+    assert!(first.new && !again.new);
+    assert_eq!(first.info.address, again.info.address);
+    assert_eq!((first.info.state, first.info.origin.generation), (State::Listening, Generation(1)));
+    let other = node.reserve("c2").await.unwrap();
+    assert_ne!(other.info.address, first.info.address);
+}
+
+#[tokio::test]
+async fn two_reservations_at_one_moment_open_one_socket() {
+    let node = node(settings());
+    let (one, other) = tokio::join!(node.reserve("c1"), node.reserve("c1"));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.info.address, other.info.address);
+    assert!(one.new != other.new);
+}
+
+#[tokio::test]
+async fn another_task_or_bundle_under_a_living_id_is_a_conflict() {
+    let node = node(settings());
+    node.reserve("c1").await.unwrap();
+    let task = node.reserve_with("c1", |r| r.task_id = Some(TaskId::new("other").unwrap())).await;
+    let bundle = node.reserve_with("c1", |r| r.details.bundle = Some("/b".to_owned())).await;
+    assert!(matches!(task, Err(ReserveError::Conflict { what: "task", .. })));
+    assert!(matches!(bundle, Err(ReserveError::Conflict { what: "bundle", .. })));
+    let network = node.reserve_with("c1", |r| r.network = Network::Path("/proc/self/ns/net".into())).await;
+    assert!(!network.unwrap().new, "another name for the same namespace is no difference");
+}
+
+#[tokio::test]
+async fn what_is_sent_before_the_end_is_read_after_it() {
+    let node = node(settings());
+    let mut process = Process::start();
+    let pid = process.pid();
+    let info = node.reserve_with("c1", |r| r.pid = Some(pid)).await.unwrap().info;
+    assert_eq!(info.pid, Some(pid));
+    send(info.address, "a:1|c");
+    send(info.address, "a:2|c");
+    let before = Instant::now();
+    process.end();
+    let gone = node.until("c1", State::Gone).await;
+    assert!(before.elapsed() < Duration::from_millis(250), "{:?}", before.elapsed());
+    assert_eq!(node.sum(info.allocation), 3.0);
+    assert_eq!(gone.last.as_ref().unwrap().accounting.received, 2);
+    assert!(gone.finished_at.is_some());
+}
+
+#[tokio::test]
+async fn an_id_that_comes_again_is_a_new_generation_with_another_address() {
+    let node = node(settings());
+    let first = node.reserve("c1").await.unwrap().info;
+    node.containers.release(id("c1")).await.unwrap();
+    let second = node.reserve("c1").await.unwrap();
+    assert!(second.new);
+    assert_eq!(second.info.origin.generation, Generation(2));
+    node.until("c1", State::Listening).await;
+    assert_ne!(second.info.address, first.address, "an address rests after its container");
+}
+
+#[tokio::test]
+async fn a_process_is_attached_once() {
+    let node = node(settings());
+    let (one, other) = (Process::start(), Process::start());
+    node.reserve("c1").await.unwrap();
+    let attach = |pid| node.containers.attach(id("c1"), pid);
+    assert_eq!(attach(one.pid()).await.unwrap().pid, Some(one.pid()));
+    assert_eq!(attach(one.pid()).await.unwrap().pid, Some(one.pid()));
+    assert!(matches!(attach(other.pid()).await, Err(AttachError::Another { .. })));
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_attached_or_released() {
+    let node = node(settings());
+    let gone = {
+        let mut process = Process::start();
+        process.end();
+        process.pid()
+    };
+    assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Unknown { .. })));
+    assert!(matches!(node.containers.release(id("c1")).await, Err(ReleaseError::Unknown { .. })));
+    node.reserve("c1").await.unwrap();
+    for pid in [gone, 0, -1] {
+        assert!(matches!(node.containers.attach(id("c1"), pid).await, Err(AttachError::NoProcess { .. })));
+    }
+    let reserved = node.reserve_with("c2", |r| r.pid = Some(gone)).await;
+    assert!(matches!(reserved, Err(ReserveError::NoProcess { .. })));
+    assert!(node.state("c2").is_none(), "nothing is left of it");
+    node.containers.release(id("c1")).await.unwrap();
+    assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Ended { .. })));
+    assert!(matches!(node.containers.release(id("c1")).await, Err(ReleaseError::Unknown { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_nobody_comes_for_expires() {
+    let node = node(settings());
+    node.reserve("usual").await.unwrap();
+    node.reserve_with("soon", |r| r.ttl = Ttl::After(Duration::from_secs(5))).await.unwrap();
+    node.reserve_with("never", |r| r.ttl = Ttl::Never).await.unwrap();
+    node.reserve_with("dcos", |r| r.dialect = Dialect::Dcos).await.unwrap();
+    let process = Process::start();
+    node.reserve_with("attached", |r| r.pid = Some(process.pid())).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    node.until("soon", State::Gone).await;
+    assert_eq!(node.state("usual"), Some(State::Listening));
+    tokio::time::sleep(Duration::from_secs(58)).await;
+    node.until("usual", State::Gone).await;
+    for container in ["never", "dcos", "attached"] {
+        assert_eq!(node.state(container), Some(State::Listening), "{container}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_container_is_readable_until_its_tombstone_goes() {
+    let node = node(settings());
+    let info = node.reserve("c1").await.unwrap().info;
+    send(info.address, "a:1|c");
+    node.containers.release(id("c1")).await.unwrap();
+    node.until("c1", State::Gone).await;
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert_eq!(node.sum(info.allocation), 1.0);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(node.state("c1").is_none());
+    assert!(node.store.history(info.allocation).is_none());
+    assert_eq!(node.containers.directory().forgotten().received, 1, "its counts stay in the node's totals");
+}
+
+#[tokio::test]
+async fn the_number_of_containers_is_limited() {
+    let node = node(Settings { containers: 2, ..settings() });
+    node.reserve("c1").await.unwrap();
+    node.reserve("c2").await.unwrap();
+    assert!(matches!(node.reserve("c3").await, Err(ReserveError::Full { limit: 2 })));
+    assert!(!node.reserve("c2").await.unwrap().new, "one that is here is still answered");
+    node.containers.release(id("c1")).await.unwrap();
+    assert!(node.reserve("c3").await.is_ok());
+}
+
+#[tokio::test]
+async fn receive_buffers_have_a_node_wide_sum() {
+    let node = node(Settings { receive_buffers: 100_000, ..settings() });
+    let first = node.reserve("c1").await.unwrap().info;
+    let second = node.reserve("c2").await.unwrap().info;
+    let third = node.reserve("c3").await.unwrap().info;
+    assert_eq!((first.receive_buffer, first.warnings.len()), (65_536, 0));
+    assert_eq!((second.receive_buffer, third.receive_buffer), (34_464, SMALLEST_BUFFER));
+    assert!(second.warnings[0].contains("listeners.receive_buffers"), "{:?}", second.warnings);
+}
+
+#[tokio::test]
+async fn a_container_that_opts_out_gets_nothing() {
+    let node = node(settings());
+    let label =
+        |r: &mut Reservation| drop(r.labels.insert("tallyport.enabled".to_owned(), "false".to_owned()));
+    assert!(matches!(node.reserve_with("c1", label).await, Err(ReserveError::OptedOut { .. })));
+    assert!(node.state("c1").is_none());
+}
+
+#[tokio::test]
+async fn a_namespace_of_its_own_is_not_served_yet_and_says_so() {
+    let node = node(settings());
+    let new = node.reserve_with("c1", |r| r.network = Network::New).await;
+    assert!(matches!(new, Err(ReserveError::OwnNamespace)));
+    let file = node.reserve_with("c1", |r| r.network = Network::Path("/etc/hostname".into())).await;
+    assert!(matches!(file, Err(ReserveError::NotANamespace { .. })));
+}
+
+#[tokio::test]
+async fn the_dcos_dialect_can_have_one_address_with_many_ports() {
+    let node = node(Settings { dcos_host: Some("127.0.0.9".parse().unwrap()), ..settings() });
+    let dcos = async |container: &str| {
+        node.reserve_with(container, |r| r.dialect = Dialect::Dcos).await.unwrap().info.address.unwrap()
+    };
+    let (first, second) = (dcos("c1").await, dcos("c2").await);
+    assert_eq!([first.ip().to_string(), second.ip().to_string()], ["127.0.0.9", "127.0.0.9"]);
+    assert!(first.port() >= 18_125 && second.port() > first.port());
+    assert_ne!(node.reserve("v1").await.unwrap().info.address.unwrap().ip(), first.ip());
+}
+
+#[tokio::test]
+async fn a_wanted_address_is_given_or_refused() {
+    let node = node(settings());
+    let wanted = |r: &mut Reservation| {
+        r.wanted = Some(WantedAddress { host: Some("127.9.9.9".parse().unwrap()), port: 18_699 });
+    };
+    let info = node.reserve_with("c1", wanted).await.unwrap().info;
+    assert_eq!(info.address.unwrap().to_string(), "127.9.9.9:18699");
+    assert!(matches!(node.reserve_with("c2", wanted).await, Err(ReserveError::AddressTaken { .. })));
+}
+
+#[tokio::test]
+async fn draining_all_reads_what_was_sent_and_takes_nobody_new() {
+    let node = node(settings());
+    let info = node.reserve("c1").await.unwrap().info;
+    send(info.address, "a:5|c");
+    node.containers.drain_all().await;
+    assert_eq!((node.state("c1"), node.sum(info.allocation)), (Some(State::Gone), 5.0));
+    assert!(matches!(node.reserve("c2").await, Err(ReserveError::Ending)));
+}

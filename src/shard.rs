@@ -1,0 +1,13 @@
+//! Threads that receive: each owns some containers' sockets and aggregators, and nobody else touches them.
+//!
+//! Everything reaches a shard as a command and leaves it as an answer or a closed window in the store. Commands go
+//! before data, so that asking about a busy container does not wait for its queue to empty. Window ends are kept
+//! whether or not anything arrives.
+
+mod command;
+mod listener;
+mod pool;
+mod worker;
+
+pub use command::{Glimpse, NewListener, Of, TappedLine};
+pub use pool::{Gauges, OpenError, ShardGone, ShardId, ShardPool};

@@ -1,0 +1,90 @@
+//! What a shard can be told and asked.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::aggregate::{Accounting, GaugeSign, RejectedLine, Settings, Standing, Window};
+use crate::model::{Allocation, Origin, Timestamp};
+use crate::statsd::Rejected;
+
+/// A container's socket, for a shard to take over.
+#[derive(Debug)]
+pub struct NewListener {
+    /// Whose it is.
+    pub allocation: Allocation,
+    /// Where its samples come from.
+    pub origin: Arc<Origin>,
+    /// The socket; not blocking.
+    pub socket: UdpSocket,
+    /// What a signed gauge value means to this container.
+    pub gauge_sign: GaugeSign,
+}
+
+/// Which containers are asked about.
+#[derive(Clone, Debug)]
+pub enum Of {
+    /// Every one.
+    All,
+    /// These.
+    These(Vec<Allocation>),
+}
+
+/// How a container stands at one moment.
+#[derive(Debug)]
+pub struct Glimpse {
+    /// The container.
+    pub allocation: Allocation,
+    /// What arrived and what became of it.
+    pub accounting: Accounting,
+    /// Values in the open window.
+    pub open_values: u64,
+    /// Live series.
+    pub series: usize,
+    /// Bytes of memory.
+    pub memory: usize,
+    /// The last lines that could not be read, oldest first.
+    pub rejected: Vec<RejectedLine>,
+    /// The open window, ledger, events and checks, where they were asked for.
+    pub open: Option<(Window, Standing)>,
+}
+
+/// One line, for whoever tails a container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TappedLine {
+    /// When it came.
+    pub at: Timestamp,
+    /// The line.
+    pub line: Vec<u8>,
+    /// Why it was rejected, if it was.
+    pub rejected: Option<Rejected>,
+    /// Lines before it that there was no room for.
+    pub lost: u64,
+}
+
+/// What a shard is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Takes over a socket.
+    Open(NewListener, oneshot::Sender<nix::Result<()>>),
+    /// Empties a socket, closes its window and lets it go.
+    Drain(Allocation, oneshot::Sender<Option<Glimpse>>),
+    /// Says how containers stand; with their open windows where the flag is set.
+    Look(Of, Detail, oneshot::Sender<Vec<Glimpse>>),
+    /// Sends copies of a container's lines.
+    Tap(Allocation, mpsc::Sender<TappedLine>),
+    /// Applies new settings.
+    Configure(Arc<Settings>),
+    /// Drains everything and ends the thread.
+    Stop(oneshot::Sender<Vec<Glimpse>>),
+}
+
+/// How much is asked about a container.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Detail {
+    /// Counts.
+    Counts,
+    /// Counts and the open window.
+    OpenWindow,
+}

@@ -1,0 +1,138 @@
+//! One container on its shard: socket, aggregator, and whoever tails it.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::command::{Detail, Glimpse, NewListener, TappedLine};
+use crate::aggregate::{Accounting, Aggregator, Settings};
+use crate::model::{Allocation, Moment, Origin, Timestamp};
+use crate::net::listener::{Emptied, take};
+use crate::net::sys;
+use crate::statsd::Rejected;
+
+/// Datagrams that one container may have read before the next has its turn.
+const TURN: usize = 256;
+/// Datagrams that are read at most when a container ends; a socket's buffer holds far fewer.
+const LAST_TURN: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) allocation: Allocation,
+    pub(super) socket: UdpSocket,
+    pub(super) aggregator: Aggregator,
+    origin: Arc<Origin>,
+    /// The kernel's 32-bit drop count when it was read last.
+    kernel_drops: u32,
+    taps: Vec<Tap>,
+    /// What had been lost when it was last logged.
+    logged: Accounting,
+}
+
+#[derive(Debug)]
+struct Tap {
+    to: mpsc::Sender<TappedLine>,
+    lost: u64,
+}
+
+impl Tap {
+    /// Answers whether somebody still listens.
+    fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
+        match self.to.try_send(TappedLine { at, line: line.to_vec(), rejected, lost: self.lost }) {
+            Ok(()) => self.lost = 0,
+            // Whoever tails is slower than what it tails; the container must not wait for it.
+            Err(TrySendError::Full(_)) => self.lost += 1,
+            Err(TrySendError::Closed(_)) => return false,
+        }
+        true
+    }
+}
+
+impl Listener {
+    pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp) -> Self {
+        Self {
+            allocation: new.allocation,
+            socket: new.socket,
+            aggregator: Aggregator::new(settings, new.gauge_sign, now),
+            origin: new.origin,
+            kernel_drops: 0,
+            taps: Vec::new(),
+            logged: Accounting::default(),
+        }
+    }
+
+    pub(super) fn tap(&mut self, to: mpsc::Sender<TappedLine>) {
+        self.taps.push(Tap { to, lost: 0 });
+    }
+
+    /// Reads what is there, up to one turn.
+    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Moment) -> Emptied {
+        self.read(buffer, TURN, now)
+    }
+
+    /// Reads everything that is there.
+    pub(super) fn empty(&mut self, buffer: &mut [u8], now: Moment) {
+        self.read(buffer, LAST_TURN, now);
+        self.count_kernel_drops();
+    }
+
+    fn read(&mut self, buffer: &mut [u8], budget: usize, now: Moment) -> Emptied {
+        let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
+        take(&self.socket, buffer, budget, |datagram| {
+            if taps.is_empty() {
+                aggregator.datagram(datagram, now, None);
+            } else {
+                let mut tap =
+                    |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
+                aggregator.datagram(datagram, now, Some(&mut tap));
+            }
+        })
+    }
+
+    pub(super) fn count_kernel_drops(&mut self) {
+        match sys::kernel_drops(&self.socket) {
+            Ok(drops) => {
+                let new = u64::from(drops.wrapping_sub(self.kernel_drops));
+                self.kernel_drops = drops;
+                self.aggregator.set_kernel_drops(self.aggregator.accounting().kernel_drops + new);
+            }
+            Err(error) => tracing::debug!(%error, "cannot read the kernel's drop count"),
+        }
+    }
+
+    pub(super) fn look(&self, detail: Detail, now: Timestamp) -> Glimpse {
+        let open =
+            (detail == Detail::OpenWindow).then(|| (self.aggregator.peek(now), self.aggregator.standing()));
+        Glimpse {
+            allocation: self.allocation,
+            accounting: self.aggregator.accounting().clone(),
+            open_values: self.aggregator.open_values(),
+            series: self.aggregator.series(),
+            memory: self.aggregator.memory(),
+            rejected: self.aggregator.rejected_lines().iter().cloned().collect(),
+            open,
+        }
+    }
+
+    /// Logs what was lost since it was last asked to: one line for all of it, however much that was, so that no
+    /// application can fill a disk.
+    pub(super) fn log_losses(&mut self) {
+        let now = self.aggregator.accounting();
+        let (rejected, before) = (now.rejected.total(), self.logged.rejected.total());
+        if rejected > before {
+            let last = self.aggregator.rejected_lines().iter().last().map_or("", |line| line.code.code());
+            let (container, lines) = (&self.origin.container_id, rejected - before);
+            tracing::info!(%container, task = %self.origin.task_id, lines, last, "rejected lines");
+        }
+        let dropped = now.dropped.total() - self.logged.dropped.total();
+        let kernel = now.kernel_drops - self.logged.kernel_drops;
+        if dropped > 0 || kernel > 0 {
+            let container = &self.origin.container_id;
+            let reasons: Vec<_> = now.dropped.iter().map(|(reason, _)| reason.reason()).collect();
+            tracing::warn!(%container, task = %self.origin.task_id, dropped, kernel, ?reasons, "dropped data");
+        }
+        self.logged = now.clone();
+    }
+}

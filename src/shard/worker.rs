@@ -1,0 +1,278 @@
+//! The loop of one shard.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
+
+use super::command::{Command, Detail, Glimpse, NewListener, Of};
+use super::listener::Listener;
+use super::pool::Shared;
+use crate::aggregate::Settings;
+use crate::model::{Allocation, Moment, Timestamp};
+use crate::net::clock::{Clock, SteadyClock, Step};
+use crate::net::listener::{DATAGRAM, Emptied};
+use crate::store::Store;
+
+/// The event of the eventfd; no listener has this place.
+const WAKE: u64 = u64::MAX;
+/// Events that are taken at once.
+const EVENTS: usize = 256;
+/// Longest wait, so that a stepped clock is noticed.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// One shard. Everything in it belongs to its thread.
+pub(super) struct Worker {
+    index: usize,
+    epoll: Epoll,
+    wake: Arc<EventFd>,
+    commands: Receiver<Command>,
+    store: Arc<Store>,
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    clock: Clock,
+    steady: SteadyClock,
+    /// When the next window is over; never later than that of any listener.
+    next_end: Timestamp,
+    listeners: Vec<Option<Listener>>,
+    places: HashMap<Allocation, usize>,
+    buffer: Vec<u8>,
+}
+
+/// Whether the loop goes on.
+enum Next {
+    Go,
+    End,
+}
+
+impl Worker {
+    pub(super) fn new(
+        index: usize,
+        commands: Receiver<Command>,
+        wake: Arc<EventFd>,
+        (store, settings, shared, clock): (Arc<Store>, Arc<Settings>, Arc<Shared>, Clock),
+    ) -> nix::Result<Self> {
+        let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        Ok(Self {
+            index,
+            epoll,
+            wake,
+            commands,
+            store,
+            settings,
+            shared,
+            clock,
+            steady: SteadyClock::default(),
+            next_end: Timestamp::MAX,
+            listeners: Vec::new(),
+            places: HashMap::new(),
+            buffer: vec![0; DATAGRAM],
+        })
+    }
+
+    /// Runs until it is told to stop, or nobody can tell it anything any more.
+    pub(super) fn run(&mut self) {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let patience = self.patience();
+            let ready = match self.epoll.wait(&mut events, patience) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => 0,
+                Err(error) => {
+                    tracing::error!(%error, shard = self.index, "cannot wait for sockets");
+                    return;
+                }
+            };
+            if matches!(self.obey(), Next::End) {
+                return;
+            }
+            self.close_windows();
+            for event in events.iter().take(ready) {
+                match usize::try_from(event.data()) {
+                    Ok(place) if event.data() != WAKE => self.receive(place),
+                    // Reading it makes it quiet again; what it stands for is in the command queue.
+                    _ => drop(self.wake.read()),
+                }
+            }
+        }
+    }
+
+    /// How long to wait: until the next window ends.
+    fn patience(&mut self) -> EpollTimeout {
+        let wait = self.next_end.since(self.now().wall).min(LONGEST_WAIT);
+        // Rounded up: a millisecond too early would wake the thread for nothing, once for each window.
+        let millis = u16::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        EpollTimeout::from(millis)
+    }
+
+    fn now(&mut self) -> Moment {
+        let (now, step) = self.steady.observe(self.clock.read());
+        if let Some(step) = step {
+            self.shared.count_step(self.index, step);
+            match step {
+                Step::Forward(by) if self.index == 0 => {
+                    tracing::warn!(?by, "the clock was set forward; windows in between are skipped");
+                }
+                Step::Back(by) if self.index == 0 => {
+                    tracing::warn!(
+                        ?by,
+                        "the clock was set back; windows go on ahead of it, so that none comes twice"
+                    );
+                }
+                _ => {}
+            }
+        }
+        now
+    }
+
+    fn receive(&mut self, place: usize) {
+        let now = self.now();
+        let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
+        if let Some(closed) = listener.aggregator.roll(now.wall) {
+            self.store.push(listener.allocation, closed);
+        }
+        if let Emptied::Broken(error) = listener.receive(&mut self.buffer, now) {
+            let container = listener.allocation;
+            tracing::warn!(%error, %container, "cannot receive");
+        }
+    }
+
+    /// Closes every window that is over.
+    fn close_windows(&mut self) {
+        let now = self.now().wall;
+        if now < self.next_end {
+            return;
+        }
+        let started = Instant::now();
+        let mut memory = 0;
+        self.next_end = Timestamp::MAX;
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.count_kernel_drops();
+            if let Some(closed) = listener.aggregator.roll(now) {
+                self.store.push(listener.allocation, closed);
+            }
+            listener.log_losses();
+            memory += listener.aggregator.memory();
+            self.next_end = self.next_end.min(listener.aggregator.window_end());
+        }
+        let full = self.shared.closed_windows(self.index, started.elapsed(), memory);
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.aggregator.set_node_full(full);
+        }
+    }
+
+    /// Does everything that was asked so far.
+    fn obey(&mut self) -> Next {
+        use std::sync::mpsc::TryRecvError;
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Stop(reply)) => {
+                    let _nobody_waits = reply.send(self.drain_all());
+                    return Next::End;
+                }
+                Ok(command) => self.execute(command),
+                Err(TryRecvError::Empty) => return Next::Go,
+                Err(TryRecvError::Disconnected) => return Next::End,
+            }
+        }
+    }
+
+    /// An answer that nobody waits for any more is no mistake: the asker was disconnected.
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Open(new, reply) => {
+                let _nobody_waits = reply.send(self.open(new));
+            }
+            Command::Drain(allocation, reply) => {
+                let _nobody_waits = reply.send(self.drain(allocation));
+            }
+            Command::Look(of, detail, reply) => {
+                let _nobody_waits = reply.send(self.look(&of, detail));
+            }
+            Command::Tap(allocation, to) => {
+                if let Some(Some(listener)) =
+                    self.places.get(&allocation).and_then(|at| self.listeners.get_mut(*at))
+                {
+                    listener.tap(to);
+                }
+            }
+            Command::Configure(settings) => {
+                for listener in self.listeners.iter_mut().flatten() {
+                    listener.aggregator.reconfigure(&settings);
+                }
+                self.settings = settings;
+            }
+            Command::Stop(_) => {}
+        }
+    }
+
+    fn open(&mut self, new: NewListener) -> nix::Result<()> {
+        let now = self.now().wall;
+        let (allocation, origin) = (new.allocation, Arc::clone(&new.origin));
+        let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64);
+        self.epoll.add(&new.socket, event)?;
+        self.store.open(allocation, origin, now);
+        let listener = Listener::new(new, Arc::clone(&self.settings), now);
+        self.next_end = self.next_end.min(listener.aggregator.window_end());
+        match self.listeners.get_mut(place) {
+            Some(vacant) => *vacant = Some(listener),
+            None => self.listeners.push(Some(listener)),
+        }
+        self.places.insert(allocation, place);
+        Ok(())
+    }
+
+    /// Empties a socket, closes its window, and lets it go.
+    fn drain(&mut self, allocation: Allocation) -> Option<Glimpse> {
+        let now = self.now();
+        let place = self.places.remove(&allocation)?;
+        let mut listener = self.listeners.get_mut(place)?.take()?;
+        if let Err(error) = self.epoll.delete(&listener.socket) {
+            tracing::debug!(%error, "a socket was not watched");
+        }
+        self.finish(&mut listener, now);
+        let glimpse = listener.look(Detail::Counts, now.wall);
+        listener.log_losses();
+        Some(glimpse)
+    }
+
+    fn finish(&mut self, listener: &mut Listener, now: Moment) {
+        if let Some(closed) = listener.aggregator.roll(now.wall) {
+            self.store.push(listener.allocation, closed);
+        }
+        listener.empty(&mut self.buffer, now);
+        let closed = listener.aggregator.finish(now.wall);
+        self.store.push(listener.allocation, closed);
+    }
+
+    fn drain_all(&mut self) -> Vec<Glimpse> {
+        let all: Vec<_> = self.places.keys().copied().collect();
+        all.into_iter().filter_map(|allocation| self.drain(allocation)).collect()
+    }
+
+    fn look(&mut self, of: &Of, detail: Detail) -> Vec<Glimpse> {
+        let now: Timestamp = self.now().wall;
+        let mut look = |listener: &mut Listener| {
+            listener.count_kernel_drops();
+            listener.look(detail, now)
+        };
+        match of {
+            Of::All => self.listeners.iter_mut().flatten().map(look).collect(),
+            Of::These(these) => {
+                let mut glimpses = Vec::with_capacity(these.len());
+                for allocation in these {
+                    let place = self.places.get(allocation).and_then(|at| self.listeners.get_mut(*at));
+                    glimpses.extend(place.and_then(Option::as_mut).map(&mut look));
+                }
+                glimpses
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The last windows of every container, in one sequence that the whole node shares.
+//!
+//! Shards write, everybody else reads. A record gets its place in the sequence, `(epoch, seq)`, at the moment it
+//! becomes visible, so whoever has read up to a place has read everything before it. Windows are immutable: a late
+//! sample makes a new revision of its record with a new place, and the old one stays what it was.
+
+mod cursor;
+mod epoch;
+mod history;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::watch;
+
+pub use cursor::{Cursor, CursorError};
+pub use epoch::next_epoch;
+pub use history::{History, Kept, Published};
+
+use crate::aggregate::{Closed, Window};
+use crate::model::{Allocation, Origin, Timestamp};
+
+/// The last windows of every container.
+#[derive(Debug)]
+pub struct Store {
+    epoch: u64,
+    keep: usize,
+    inner: RwLock<Inner>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The last place that was given.
+    last: u64,
+    containers: HashMap<Allocation, History>,
+    /// Everything published after `gone`, in order.
+    log: VecDeque<Arc<Published>>,
+    /// The last place whose record is gone. What comes after it is all there.
+    gone: u64,
+    records: u64,
+}
+
+/// A cursor that cannot be followed: something after it is gone, or was never here.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Expired {
+    /// The oldest cursor that can be.
+    pub oldest: Cursor,
+}
+
+/// What was published after a cursor, and the cursor after that.
+#[derive(Debug)]
+pub struct Since {
+    /// In order; of the first, some records may be before the cursor.
+    pub published: Vec<Arc<Published>>,
+    /// Where to go on.
+    pub next: Cursor,
+}
+
+/// How much is kept.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Size {
+    /// Windows, revisions included.
+    pub windows: usize,
+    /// Records published since the start.
+    pub records: u64,
+    /// Bytes of the windows.
+    pub bytes: usize,
+}
+
+impl Store {
+    /// An empty store that keeps the last `keep` windows of each container.
+    #[must_use]
+    pub fn new(epoch: u64, keep: usize) -> Self {
+        Self { epoch, keep, inner: RwLock::default(), newest: watch::Sender::new(0) }
+    }
+
+    /// The life of the agent that this sequence belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Makes room for a container that came at `opened`.
+    pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
+        self.write().containers.insert(allocation, History::new(origin, opened));
+    }
+
+    /// Forgets a container.
+    pub fn forget(&self, allocation: Allocation) {
+        let mut inner = self.write();
+        if let Some(history) = inner.containers.remove(&allocation) {
+            let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
+            inner.lose(last.unwrap_or(0));
+        }
+    }
+
+    /// Publishes a window that a shard closed, and the revisions that go with it.
+    pub fn push(&self, allocation: Allocation, closed: Closed) {
+        let last = {
+            let mut guard = self.write();
+            let inner = &mut *guard;
+            let Some(history) = inner.containers.get_mut(&allocation) else { return };
+            let windows =
+                closed.revisions.iter().filter_map(|delta| history.revision(delta)).collect::<Vec<_>>();
+            let new = (!closed.window.is_empty()).then(|| (closed.window, Box::default()));
+            for (window, revs) in windows.into_iter().chain(new) {
+                let published = Arc::new(Published::new(history, window, inner.last + 1, revs));
+                inner.last = published.last();
+                inner.records += published.window().len() as u64;
+                inner.log.push_back(Arc::clone(&published));
+                history.keep(published);
+            }
+            history.set_standing(closed.standing);
+            let gone = history.drop_beyond(self.keep);
+            inner.lose(gone);
+            inner.last
+        };
+        self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
+    }
+
+    /// A container's windows as they are now.
+    #[must_use]
+    pub fn history(&self, allocation: Allocation) -> Option<History> {
+        self.read().containers.get(&allocation).cloned()
+    }
+
+    /// The newest interval of every container that has one, in the order they were published, and the cursor after
+    /// them.
+    #[must_use]
+    pub fn newest(&self) -> (Vec<Kept>, Cursor) {
+        let inner = self.read();
+        let mut newest: Vec<_> =
+            inner.containers.values().filter_map(|h| h.kept().next_back()).cloned().collect();
+        newest.sort_unstable_by_key(|kept| kept.published().next().map(|published| published.first()));
+        (newest, self.cursor(inner.last))
+    }
+
+    /// Everything that was published after a cursor.
+    ///
+    /// # Errors
+    /// When something after the cursor is gone, or the cursor is of another life of the agent.
+    pub fn since(&self, cursor: Cursor) -> Result<Since, Expired> {
+        let inner = self.read();
+        if cursor.epoch != self.epoch || cursor.seq < inner.gone || cursor.seq > inner.last {
+            return Err(Expired { oldest: self.cursor(inner.gone) });
+        }
+        let first = inner.log.partition_point(|published| published.last() <= cursor.seq);
+        Ok(Since { published: inner.log.range(first..).cloned().collect(), next: self.cursor(inner.last) })
+    }
+
+    /// The cursor after everything that is here.
+    #[must_use]
+    pub fn end(&self) -> Cursor {
+        self.cursor(self.read().last)
+    }
+
+    /// Tells of every new place in the sequence.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// How much is kept.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let inner = self.read();
+        let windows = || inner.containers.values().flat_map(History::kept).flat_map(Kept::published);
+        Size {
+            windows: windows().count(),
+            records: inner.records,
+            bytes: windows().map(|published| Window::bytes(published.window())).sum(),
+        }
+    }
+
+    fn cursor(&self, seq: u64) -> Cursor {
+        Cursor { epoch: self.epoch, seq }
+    }
+
+    // A reader or writer that panicked has left windows whole: they are only ever added or dropped.
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Notes that a place's record is gone; the log before it can no longer be followed.
+    fn lose(&mut self, place: u64) {
+        self.gone = self.gone.max(place);
+        while self.log.front().is_some_and(|published| published.last() <= self.gone) {
+            self.log.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! One container's windows.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::aggregate::{Record, Span, Standing, Window, WindowBuilder};
+use crate::model::{Origin, SeriesKey, Timestamp};
+use crate::render::record::Number;
+
+/// A window with its place in the sequence.
+#[derive(Debug)]
+pub struct Published {
+    origin: Arc<Origin>,
+    window: Window,
+    first: u64,
+    /// How often each record was revised; empty where none was.
+    revs: Box<[u32]>,
+}
+
+/// Everything published of one interval: the window as it was closed, and revisions, oldest first.
+#[derive(Clone, Debug)]
+pub struct Kept(Vec<Arc<Published>>);
+
+/// One container's windows and standing.
+#[derive(Clone, Debug)]
+pub struct History {
+    origin: Arc<Origin>,
+    opened: Timestamp,
+    /// By start.
+    kept: VecDeque<Kept>,
+    standing: Option<Standing>,
+}
+
+impl Published {
+    pub(super) fn new(history: &History, window: Window, first: u64, revs: Box<[u32]>) -> Self {
+        Self { origin: Arc::clone(&history.origin), window, first, revs }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// The window.
+    #[must_use]
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// The place of its first record.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The place of its last record.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.first + (self.window.len() as u64).saturating_sub(1)
+    }
+
+    /// Its records and their numbers.
+    #[must_use]
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = (Number, Record<'_>)> {
+        (0..self.window.len()).filter_map(|index| {
+            let number =
+                Number { seq: self.first + index as u64, rev: self.revs.get(index).copied().unwrap_or(0) };
+            Some((number, self.window.record(index)?))
+        })
+    }
+}
+
+impl Kept {
+    /// The interval, as it was observed.
+    #[must_use]
+    pub fn span(&self) -> Option<Span> {
+        self.0.first().map(|published| published.window.span)
+    }
+
+    /// Everything published of it, oldest first.
+    pub fn published(&self) -> impl Iterator<Item = &Arc<Published>> {
+        self.0.iter()
+    }
+
+    /// The newest revision of each record, and the window it is in.
+    pub fn records(&self) -> impl Iterator<Item = (&Arc<Published>, Number, Record<'_>)> {
+        // Nearly always there is only the window, and then there is nothing to look for.
+        let revised = self.0.len() > 1;
+        let mut seen = HashSet::new();
+        self.0
+            .iter()
+            .rev()
+            .flat_map(|published| published.records().map(move |(n, record)| (published, n, record)))
+            .filter(move |(_, _, record)| !revised || seen.insert(SeriesKey(record.series)))
+    }
+}
+
+impl History {
+    pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
+        Self { origin, opened, kept: VecDeque::new(), standing: None }
+    }
+
+    /// Whose windows these are.
+    #[must_use]
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// The intervals in which something was recorded, oldest first.
+    #[must_use]
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
+        self.kept.iter()
+    }
+
+    /// Ledger, events and checks, as of the last window.
+    #[must_use]
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
+    }
+
+    pub(super) fn set_standing(&mut self, standing: Standing) {
+        self.standing = Some(standing);
+    }
+
+    /// Merges what late samples add to an interval into its records; answers the new revisions.
+    pub(super) fn revision(&self, delta: &Window) -> Option<(Window, Box<[u32]>)> {
+        let kept =
+            self.kept.iter().find(|kept| kept.span().is_some_and(|span| span.start == delta.span.start));
+        let mut states = Vec::new();
+        for record in delta.records() {
+            let mut state = record.view.to_state()?;
+            let old = kept
+                .and_then(|kept| kept.records().find(|(_, _, old)| old.series.same_identity(record.series)));
+            let rev = match old {
+                Some((_, number, old)) => {
+                    let added = std::mem::replace(&mut state, old.view.to_state()?);
+                    state.merge(&added);
+                    number.rev + 1
+                }
+                None => 0,
+            };
+            let total = match record.view {
+                crate::aggregate::View::Counter { total, .. } => total,
+                _ => 0.0,
+            };
+            states.push((record.place, state, total, rev));
+        }
+        states.sort_unstable_by_key(|(place, ..)| *place);
+        let span = kept.and_then(Kept::span).unwrap_or_else(|| self.observed(delta.span));
+        let mut builder = WindowBuilder::new(span);
+        for (place, state, total, _) in &states {
+            builder.push(*place, state, *total);
+        }
+        let window = builder.build(Arc::clone(delta.layout()));
+        let revs = window.records().map(|record| {
+            let at = states.binary_search_by_key(&record.place, |(place, ..)| *place);
+            at.ok().and_then(|at| states.get(at)).map_or(0, |(.., rev)| *rev)
+        });
+        let revs = revs.collect();
+        Some((window, revs))
+    }
+
+    /// How much of an interval without records was observed.
+    fn observed(&self, span: Span) -> Span {
+        Span { covered: span.end.since(span.start.max(self.opened)), ..span }
+    }
+
+    pub(super) fn keep(&mut self, published: Arc<Published>) {
+        let start = published.window.span.start;
+        let at = self.kept.partition_point(|kept| kept.span().is_some_and(|span| span.start < start));
+        match self.kept.get_mut(at) {
+            Some(kept) if kept.span().is_some_and(|span| span.start == start) => kept.0.push(published),
+            _ => self.kept.insert(at, Kept(vec![published])),
+        }
+    }
+
+    /// Drops the oldest intervals beyond `keep`; answers the last place that is gone.
+    pub(super) fn drop_beyond(&mut self, keep: usize) -> u64 {
+        let mut gone = 0;
+        while self.kept.len() > keep {
+            let oldest = self.kept.pop_front();
+            gone = oldest
+                .iter()
+                .flat_map(Kept::published)
+                .map(|published| published.last())
+                .fold(gone, u64::max);
+        }
+        gone
+    }
+}

@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use super::*;
+use crate::aggregate::{Aggregator, GaugeSign, View};
+use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
+
+const START: i64 = 1_767_225_600;
+
+fn moment(secs: u64) -> Moment {
+    let mono = Duration::from_secs(secs);
+    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+}
+
+fn origin(container: &str) -> Arc<Origin> {
+    Arc::new(Origin {
+        container_id: ContainerId::new(container).unwrap(),
+        generation: Generation(1),
+        task_id: TaskId::new(container).unwrap(),
+        labels: Labels::new(),
+    })
+}
+
+/// A store and the containers that write to it.
+struct Node {
+    store: Store,
+    aggregators: Vec<Aggregator>,
+}
+
+impl Node {
+    fn new(containers: usize, keep: usize) -> Self {
+        let store = Store::new(7, keep);
+        let aggregators = (0..containers)
+            .map(|n| {
+                store.open(Allocation(n as u64), origin(&format!("c{n}")), moment(0).wall);
+                Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall)
+            })
+            .collect();
+        Self { store, aggregators }
+    }
+
+    fn send(&mut self, container: usize, secs: u64, datagram: &str) -> &mut Self {
+        self.roll(secs);
+        self.aggregators[container].datagram(datagram.as_bytes(), moment(secs), None);
+        self
+    }
+
+    fn roll(&mut self, secs: u64) -> &mut Self {
+        for (n, aggregator) in (0..).zip(&mut self.aggregators) {
+            while aggregator.window_end() <= moment(secs).wall {
+                let closed = aggregator.roll(aggregator.window_end()).unwrap();
+                self.store.push(Allocation(n), closed);
+            }
+        }
+        self
+    }
+
+    /// Place, container, name, revision, and value of a counter's records after a cursor.
+    fn since(&self, seq: u64) -> Vec<(u64, String, String, u32, f64)> {
+        let since = self.store.since(Cursor { epoch: 7, seq }).unwrap();
+        let records = since.published.iter().flat_map(|published| {
+            published.records().map(|(number, record)| {
+                let container = published.origin().container_id.to_string();
+                (number.seq, container, record.series.name.to_string(), number.rev, sum(&record.view))
+            })
+        });
+        records.filter(|(place, ..)| *place > seq).collect()
+    }
+
+    fn kept(&self, container: u64) -> Vec<(u64, f64, u32)> {
+        let history = self.store.history(Allocation(container)).unwrap();
+        let kept: Vec<_> = history.kept().collect();
+        let start = |kept: &Kept| kept.span().unwrap().start.since(moment(0).wall).as_secs();
+        kept.iter()
+            .flat_map(|kept| kept.records().map(|(_, n, record)| (start(kept), sum(&record.view), n.rev)))
+            .collect()
+    }
+}
+
+fn sum(view: &View<'_>) -> f64 {
+    match view {
+        View::Counter { counter, .. } => counter.sum,
+        _ => 0.0,
+    }
+}
+
+#[test]
+fn every_record_has_one_place_in_one_sequence() {
+    let mut node = Node::new(2, 30);
+    node.send(0, 1, "a:1|c\nb:2|c").send(1, 2, "a:3|c").send(0, 12, "a:4|c").roll(20);
+    let places: Vec<_> = node
+        .since(0)
+        .iter()
+        .map(|(place, container, name, ..)| format!("{place} {container} {name}"))
+        .collect();
+    assert_eq!(places, ["1 c0 a", "2 c0 b", "3 c1 a", "4 c0 a"]);
+    assert_eq!(node.store.end(), Cursor { epoch: 7, seq: 4 });
+}
+
+#[test]
+fn a_cursor_gives_what_came_after_it_and_nothing_twice() {
+    let mut node = Node::new(1, 30);
+    node.send(0, 1, "a:1|c\nb:1|c\nc:1|c").roll(10);
+    assert_eq!(node.since(1).iter().map(|record| record.0).collect::<Vec<_>>(), [2, 3]);
+    assert!(node.since(3).is_empty());
+    node.send(0, 11, "a:1|c").roll(20);
+    assert_eq!(node.since(3).iter().map(|record| record.0).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn a_cursor_into_what_is_gone_is_refused_with_the_oldest_that_is_not() {
+    let mut node = Node::new(2, 2);
+    for window in 0..4 {
+        node.send(0, window * 10 + 1, "a:1|c");
+    }
+    node.roll(40);
+    let oldest = Cursor { epoch: 7, seq: 2 };
+    assert_eq!(node.store.since(Cursor { epoch: 7, seq: 1 }).unwrap_err(), Expired { oldest });
+    assert_eq!(node.since(2).len(), 2);
+}
+
+#[test]
+fn a_cursor_of_another_life_or_of_the_future_is_refused() {
+    let mut node = Node::new(1, 30);
+    node.send(0, 1, "a:1|c").roll(10);
+    for cursor in [Cursor { epoch: 6, seq: 0 }, Cursor { epoch: 8, seq: 0 }, Cursor { epoch: 7, seq: 2 }] {
+        assert!(node.store.since(cursor).is_err(), "{cursor}");
+    }
+}
+
+#[test]
+fn a_forgotten_container_leaves_a_gap_that_is_said() {
+    let mut node = Node::new(2, 30);
+    node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").roll(10);
+    node.store.forget(Allocation(0));
+    assert!(node.store.since(Cursor { epoch: 7, seq: 0 }).is_err());
+    assert_eq!(node.since(1).len(), 1);
+    assert!(node.store.history(Allocation(0)).is_none());
+}
+
+#[test]
+fn the_last_windows_with_records_are_kept() {
+    let mut node = Node::new(1, 3);
+    for window in [0, 1, 5, 9, 20] {
+        node.send(0, window * 10 + 1, "a:1|c");
+    }
+    node.roll(300);
+    assert_eq!(node.kept(0).iter().map(|(start, ..)| *start).collect::<Vec<_>>(), [50, 90, 200]);
+}
+
+#[test]
+fn a_late_sample_makes_a_new_revision_with_a_new_place() {
+    let mut node = Node::new(1, 30);
+    node.send(0, 1, "a:1|c\nb:1|c").send(0, 12, "b:9|c");
+    node.send(0, 15, &format!("a:5|c|T{}", START + 2)).send(0, 25, &format!("a:7|c|T{}", START + 3)).roll(30);
+    assert_eq!(node.kept(0), [(0, 13.0, 2), (0, 1.0, 0), (10, 9.0, 0)]);
+    let revisions: Vec<_> =
+        node.since(2).into_iter().map(|(place, _, name, rev, sum)| (place, name, rev, sum)).collect();
+    let a = || "a".to_owned();
+    assert_eq!(revisions, [(3, a(), 1, 6.0), (4, "b".to_owned(), 0, 9.0), (5, a(), 2, 13.0)]);
+}
+
+#[test]
+fn a_late_sample_of_a_silent_window_is_its_first_record() {
+    let mut node = Node::new(1, 30);
+    node.send(0, 25, &format!("a:5|c|T{}", START + 2)).roll(30);
+    assert_eq!(node.kept(0), [(0, 5.0, 0)]);
+    let history = node.store.history(Allocation(0)).unwrap();
+    let span = history.kept().next().unwrap().span().unwrap();
+    assert!(!span.partial(), "the socket was open all the time");
+}
+
+#[test]
+fn a_merged_timer_revision_has_the_percentiles_of_all_its_samples() {
+    let mut node = Node::new(1, 30);
+    node.send(0, 1, "t:1:2:3|ms").send(0, 15, &format!("t:100:200|ms|T{}", START + 2)).roll(20);
+    let history = node.store.history(Allocation(0)).unwrap();
+    let kept = history.kept().next().unwrap();
+    let (_, number, record) = kept.records().next().unwrap();
+    assert_eq!((number.rev, record.view.samples()), (1, 5));
+    assert_eq!(record.view.percentiles().unwrap(), [3.0, 100.0, 200.0, 200.0, 200.0]);
+}
+
+#[test]
+fn the_newest_window_of_every_container_is_known() {
+    let mut node = Node::new(3, 30);
+    node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").send(0, 11, "a:2|c").roll(30);
+    let (newest, next) = node.store.newest();
+    let of = |kept: &Kept| kept.published().next().unwrap().origin().container_id.to_string();
+    assert_eq!(newest.iter().map(of).collect::<Vec<_>>(), ["c1", "c0"]);
+    assert_eq!(next, node.store.end());
+}
+
+#[test]
+fn whoever_subscribes_hears_of_new_records_only() {
+    let mut node = Node::new(1, 30);
+    let mut newest = node.store.subscribe();
+    newest.mark_unchanged();
+    node.roll(20);
+    assert!(!newest.has_changed().unwrap(), "an empty window is no news");
+    node.send(0, 21, "a:1|c").roll(30);
+    assert_eq!((newest.has_changed().unwrap(), *newest.borrow_and_update()), (true, 1));
+}
+
+#[test]
+fn cursors_read_back() {
+    let cursor = Cursor { epoch: 3, seq: 812 };
+    assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    for text in ["", "3", "3-", "-1-2", "a-b", "3-812-1"] {
+        assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
+    }
+}
