@@ -157,6 +157,14 @@ impl Config {
         }
     }
 
+    /// What a signed gauge value means to a container that does not say. Clients that the datadog preset is for write
+    /// a level with its sign.
+    #[must_use]
+    pub fn usual_gauge_sign(&self) -> GaugeSign {
+        let datadog = self.presets.iter().any(|preset| preset == "datadog");
+        if datadog { GaugeSign::Absolute } else { self.gauge_sign }
+    }
+
     /// The settings that differ from `other` and only take effect at the next start.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {

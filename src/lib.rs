@@ -5,6 +5,10 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
 pub mod aggregate;
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod containers;
 pub mod model;
@@ -12,5 +16,7 @@ pub mod net;
 pub mod render;
 pub mod shard;
 pub mod shutdown;
+pub mod stats;
 pub mod statsd;
 pub mod store;
+pub mod telemetry;

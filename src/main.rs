@@ -1,2 +1,7 @@
-//! The `tallyport` program.
-fn main() {}
+//! The `tallyport` program: the agent, the launcher and the commands that ask an agent.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tallyport::cli::main()
+}

@@ -1,5 +1,6 @@
 //! From aggregates to documents. Pure: the same input gives the same bytes.
 
+pub mod exposition;
 pub mod number;
 pub mod parsed;
 pub mod record;

@@ -129,6 +129,12 @@ pub type RejectedTally = Tally<{ Rejected::ALL.len() }>;
 pub type DroppedTally = Tally<{ Dropped::ALL.len() }>;
 
 impl RejectedTally {
+    /// How many lines were rejected for this.
+    #[must_use]
+    pub fn of(&self, code: Rejected) -> u64 {
+        self.get(code as usize)
+    }
+
     /// Counts one line.
     pub fn count(&mut self, code: Rejected) {
         self.add(code as usize, 1);
@@ -141,6 +147,12 @@ impl RejectedTally {
 }
 
 impl DroppedTally {
+    /// How much was dropped for this.
+    #[must_use]
+    pub fn of(&self, reason: Dropped) -> u64 {
+        self.get(reason as usize)
+    }
+
     /// Counts `n` values or datagrams.
     pub fn count(&mut self, reason: Dropped, n: u64) {
         self.add(reason as usize, n);

@@ -250,6 +250,38 @@ impl View<'_> {
     }
 }
 
+impl State {
+    /// Packs what a [`View`] of this state borrows: a sketch, or members.
+    #[must_use]
+    pub fn packed(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Distribution(values) => values.sketch.pack(&mut bytes),
+            Self::Set(set) => set.pack(&mut bytes),
+            Self::Counter(_) | Self::Gauge(_) | Self::Check(_) => {}
+        }
+        bytes
+    }
+
+    /// The state as a record's view; `packed` is what [`State::packed`] gave. `None` for a check without an outcome.
+    #[must_use]
+    pub fn view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
+        Some(match self {
+            Self::Counter(counter) => View::Counter { counter: *counter, total },
+            Self::Gauge(gauge) => View::Gauge(*gauge),
+            Self::Distribution(values) => {
+                View::Distribution { summary: values.summary, sketch: Packed(packed) }
+            }
+            Self::Set(set) => View::Set { samples: set.samples, count: set.count, members: packed },
+            Self::Check(check) => View::Check {
+                samples: check.samples,
+                last_at: check.last_at,
+                outcome: check.outcome.as_ref()?,
+            },
+        })
+    }
+}
+
 impl Window {
     /// How many records.
     #[must_use]

@@ -204,6 +204,14 @@ fn what_only_a_restart_changes_is_named() {
 }
 
 #[test]
+fn the_datadog_preset_makes_signed_gauges_absolute() {
+    assert_eq!(read("").unwrap().usual_gauge_sign(), GaugeSign::Delta);
+    assert_eq!(read("env.presets = [\"statsd\"]").unwrap().usual_gauge_sign(), GaugeSign::Delta);
+    assert_eq!(read("env.presets = [\"datadog\"]").unwrap().usual_gauge_sign(), GaugeSign::Absolute);
+    assert_eq!(read("statsd.gauge_sign = \"absolute\"").unwrap().usual_gauge_sign(), GaugeSign::Absolute);
+}
+
+#[test]
 fn a_window_is_whole_seconds() {
     assert!(read("windows.length = \"1500ms\"").is_err());
     assert!(read("windows.length = \"1s\"").is_ok());

@@ -98,8 +98,8 @@ impl<'a> Frame<'a> {
 
     /// The document of one record. Open and merged records have no number.
     #[must_use]
-    pub fn record(&'a self, number: Option<Number>, record: &Record<'a>) -> RecordDocument<'a> {
-        let series: &'a Series = record.series;
+    pub fn record<'f>(&'f self, number: Option<Number>, record: &Record<'f>) -> RecordDocument<'f> {
+        let series: &'f Series = record.series;
         let id = SeriesId::new(self.node, self.id_origin, series);
         RecordDocument {
             frame: self,
@@ -315,11 +315,11 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&aggs).unwrap(),
             concat!(
-                r#"[["counter",30.0,{"count":10,"rate":3.0,"samples":1,"sum":30.0,"total":30.0}],"#,
-                r#"["gauge",7.0,{"count":2,"last":7.0,"last_at":"2026-01-01T00:00:04Z","max":7.0,"min":5.0,"samples":2}],"#,
-                r#"["set",2.0,{"cardinality":2,"count":3,"samples":3}],"#,
-                r#"["service_check",2.0,{"count":1,"last_at":"2026-01-01T00:00:04Z","message":"down","samples":1,"#,
-                r#""status":"critical","timestamp":"2026-01-01T00:00:00Z"}]]"#
+                r#"[["counter",30.0,{"samples":1,"count":10,"sum":30.0,"rate":3.0,"total":30.0}],"#,
+                r#"["gauge",7.0,{"samples":2,"count":2,"last":7.0,"min":5.0,"max":7.0,"last_at":"2026-01-01T00:00:04Z"}],"#,
+                r#"["set",2.0,{"samples":3,"count":3,"cardinality":2}],"#,
+                r#"["service_check",2.0,{"samples":1,"count":1,"status":"critical","message":"down","#,
+                r#""timestamp":"2026-01-01T00:00:00Z","last_at":"2026-01-01T00:00:04Z"}]]"#
             )
         );
     }

@@ -1,0 +1,164 @@
+//! What the agent answers over HTTP.
+//!
+//! Handlers are functions from the agent's parts and a request to an [`Answer`]; only `routes` knows warp. The HTTP
+//! listener reads; the admin socket reads the same and more (raw lines), and changes things.
+
+mod accounting;
+mod admin;
+mod dcos;
+mod documents;
+mod error;
+mod health;
+mod lifecycle;
+mod metrics;
+mod own;
+mod query;
+mod routes;
+mod scrape;
+mod tasks;
+mod v0;
+mod watch;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::ApiError;
+pub use query::{Filters, Glob, Query, Selection, Windows};
+pub use routes::{admin as admin_routes, http as http_routes};
+
+use crate::config::Config;
+use crate::containers::{ContainerInfo, Containers};
+use crate::model::{Allocation, Timestamp};
+use crate::net::http::Connections;
+use crate::shard::{Glimpse, Of, ShardPool};
+use crate::shutdown::{Drain, Readiness};
+use crate::stats::Stats;
+use crate::store::Store;
+
+/// The OpenAPI document that describes all of it.
+pub const OPENAPI: &str = include_str!("../proto/openapi.json");
+
+/// The parts of the agent that answers come from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Closed windows.
+    pub store: Arc<Store>,
+    /// Open windows and counts.
+    pub pool: Arc<ShardPool>,
+    /// Who is here.
+    pub containers: Containers,
+    /// Whether everything that must be is ready.
+    pub readiness: Readiness,
+    /// What nothing else counts.
+    pub stats: Arc<Stats>,
+    /// The configuration that holds.
+    pub config: Arc<RwLock<Arc<Config>>>,
+    /// Asks for the configuration to be read again.
+    pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Open connections of the HTTP listener and of the admin socket.
+    pub connections: [Connections; 2],
+    /// When the agent started.
+    pub started: Timestamp,
+    /// Hears of the agent's end, so that streams end with it.
+    pub drain: Drain,
+}
+
+/// Asks for the configuration to be read again; the answer is the settings that need a restart, or every mistake.
+pub type ReloadRequest = oneshot::Sender<Result<Vec<&'static str>, String>>;
+
+/// A body that is made while it is sent.
+pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + Sync>>;
+
+/// An answer, whoever carries it.
+pub struct Answer {
+    status: u16,
+    content_type: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: Body,
+}
+
+enum Body {
+    Empty,
+    Whole(Bytes),
+    Chunks(Chunks),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
+    }
+}
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+impl Answer {
+    fn json(status: u16, value: &impl serde::Serialize) -> Self {
+        // Writing to memory cannot fail, and no document here has keys that are not strings.
+        let body = serde_json::to_vec(value).unwrap_or_default();
+        Self::whole(status, JSON, body)
+    }
+
+    fn whole(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type, headers: Vec::new(), body: Body::Whole(body.into()) }
+    }
+
+    fn empty(status: u16) -> Self {
+        Self { status, content_type: "", headers: Vec::new(), body: Body::Empty }
+    }
+
+    fn chunks(content_type: &'static str, chunks: Chunks) -> Self {
+        Self { status: 200, content_type, headers: Vec::new(), body: Body::Chunks(chunks) }
+    }
+
+    fn with_header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl From<ApiError> for Answer {
+    fn from(error: ApiError) -> Self {
+        Self::json(error.status, &error)
+    }
+}
+
+impl Api {
+    /// The configuration that holds.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How containers stand: those that live are asked, of the others it is known.
+    async fn counts(
+        &self,
+        containers: &[Arc<ContainerInfo>],
+    ) -> Result<HashMap<Allocation, Arc<Glimpse>>, ApiError> {
+        let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
+        let asked = self.pool.counts(&Of::These(live)).await?;
+        let asked = asked.into_iter().map(|glimpse| (glimpse.allocation, Arc::new(glimpse)));
+        let known =
+            containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
+        let mut counts: HashMap<_, _> = asked.chain(known).collect();
+        // Who was drained while we asked is known by now.
+        for info in containers {
+            if !counts.contains_key(&info.allocation)
+                && let Some(info) =
+                    self.containers.directory().all().iter().find(|now| now.allocation == info.allocation)
+                && let Some(last) = &info.last
+            {
+                counts.insert(info.allocation, Arc::clone(last));
+            }
+        }
+        Ok(counts)
+    }
+}

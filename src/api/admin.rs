@@ -1,0 +1,94 @@
+//! What only the admin socket does beside the lifecycle: reload, and raw lines as they arrive.
+
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::ApiError;
+use super::query::{Filters, Query};
+use super::{Answer, Api, NDJSON};
+use crate::model::Timestamp;
+use crate::shard::TappedLine;
+use crate::shutdown::Drain;
+
+#[derive(Serialize)]
+struct Reloaded {
+    applied: bool,
+    needs_restart: Vec<&'static str>,
+}
+
+/// `POST /v1/config/reload`
+pub(super) async fn reload(api: &Api) -> Result<Answer, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    api.reloads.send(reply).await.map_err(|_| ApiError::ending())?;
+    match answer.await {
+        Ok(Ok(needs_restart)) => Ok(Answer::json(200, &Reloaded { applied: true, needs_restart })),
+        Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),
+        Err(_) => Err(ApiError::ending()),
+    }
+}
+
+/// Lines of one container that may wait for a slow reader.
+const ROOM: usize = 1024;
+
+#[derive(Serialize)]
+struct Line {
+    at: Timestamp,
+    container_id: String,
+    line: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<&'static str>,
+    #[serde(skip_serializing_if = "is_zero")]
+    lost: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// `GET /v1/tasks/{task_id}/tail`
+pub(super) fn tail(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    let filters = Filters::read(&Query::read(raw, &["container", "label"])?);
+    let listed = api.task(id)?;
+    let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
+    for info in listed.containers.iter().filter(|info| info.last.is_none() && filters.origin(&info.origin)) {
+        let Some(shard) = info.shard() else { continue };
+        let mut tapped = api.pool.tap(shard, info.allocation, ROOM)?;
+        let (merged, container) = (merged.clone(), info.origin.container_id.to_string());
+        // Ends when the reader goes, or the container does.
+        tokio::spawn(async move {
+            while let Some(line) = tapped.recv().await {
+                if merged.send((container.clone(), line)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let state = (lines, api.drain.clone());
+    let chunks = stream::unfold(state, |(mut lines, mut drain): (_, Drain)| async move {
+        let (container_id, line) = next(&mut lines, &mut drain).await?;
+        let document = Line {
+            at: line.at,
+            container_id,
+            line: String::from_utf8_lossy(&line.line).into_owned(),
+            rejected: line.rejected.map(crate::statsd::Rejected::code),
+            lost: line.lost,
+        };
+        let mut text = serde_json::to_vec(&document).unwrap_or_default();
+        text.push(b'\n');
+        Some((Ok(Bytes::from(text)), (lines, drain)))
+    });
+    Ok(Answer::chunks(NDJSON, Box::pin(chunks)))
+}
+
+async fn next(
+    lines: &mut mpsc::Receiver<(String, TappedLine)>,
+    drain: &mut Drain,
+) -> Option<(String, TappedLine)> {
+    tokio::select! {
+        line = lines.recv() => line,
+        () = drain.started() => None,
+    }
+}

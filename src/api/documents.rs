@@ -1,0 +1,311 @@
+//! The documents that several routes share: containers, tasks, counts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::aggregate::{Accounting, GaugeSign};
+use crate::containers::{ContainerInfo, Details, Listed, State, environment};
+use crate::model::{Allocation, Labels, Timestamp};
+use crate::shard::Glimpse;
+
+/// A container, as the lifecycle API shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct ContainerDocument {
+    container_id: String,
+    task_id: String,
+    generation: u32,
+    statsd_host: Option<String>,
+    statsd_port: Option<u16>,
+    state: State,
+    attached: bool,
+    env: BTreeMap<String, String>,
+    warnings: Vec<String>,
+    #[serde(flatten)]
+    more: Option<ContainerMore>,
+}
+
+/// What only reading shows.
+#[derive(Debug, Serialize)]
+struct ContainerMore {
+    labels: Labels,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    last_datagram: Option<Timestamp>,
+    received: u64,
+    kernel_drops: u64,
+    dropped: u64,
+    rejected: u64,
+    series: usize,
+    memory: usize,
+    origin_guard: &'static str,
+    gauge_sign: GaugeSign,
+    receive_buffer: usize,
+    reserved_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+    #[serde(flatten)]
+    details: Details,
+}
+
+impl ContainerDocument {
+    /// What a reserve call answers.
+    pub(super) fn reserved(info: &ContainerInfo, presets: &[String]) -> Self {
+        Self {
+            container_id: info.origin.container_id.to_string(),
+            task_id: info.origin.task_id.to_string(),
+            generation: info.origin.generation.0,
+            statsd_host: info.address.map(|address| address.ip().to_string()),
+            statsd_port: info.address.map(|address| address.port()),
+            state: info.state,
+            attached: info.pid.is_some(),
+            env: info.address.map(|address| environment(address, presets)).unwrap_or_default(),
+            warnings: info.warnings.clone(),
+            more: None,
+        }
+    }
+
+    /// What a reader gets.
+    pub(super) fn shown(info: &ContainerInfo, presets: &[String], glimpse: Option<&Glimpse>) -> Self {
+        let counts = glimpse.map(|glimpse| &glimpse.accounting);
+        let more = ContainerMore {
+            labels: info.origin.labels.clone(),
+            pid: info.pid,
+            last_datagram: counts.and_then(|counts| counts.last_datagram),
+            received: counts.map_or(0, |counts| counts.received),
+            kernel_drops: counts.map_or(0, |counts| counts.kernel_drops),
+            dropped: counts.map_or(0, |counts| counts.dropped.total()),
+            rejected: counts.map_or(0, |counts| counts.rejected.total()),
+            series: glimpse.map_or(0, |glimpse| glimpse.series),
+            memory: glimpse.map_or(0, |glimpse| glimpse.memory),
+            // Every process of the host network reaches a loopback address.
+            origin_guard: "none",
+            gauge_sign: info.gauge_sign,
+            receive_buffer: info.receive_buffer,
+            reserved_at: info.reserved_at,
+            finished_at: info.finished_at,
+            details: info.details.clone(),
+        };
+        Self { more: Some(more), ..Self::reserved(info, presets) }
+    }
+}
+
+/// What the DC/OS dialect knows of a container.
+#[derive(Debug, Serialize)]
+pub(super) struct DcosContainer {
+    container_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statsd_host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statsd_port: Option<u16>,
+}
+
+impl From<&ContainerInfo> for DcosContainer {
+    fn from(info: &ContainerInfo) -> Self {
+        let address: Option<SocketAddr> = info.address;
+        Self {
+            container_id: info.origin.container_id.to_string(),
+            statsd_host: address.map(|address| address.ip().to_string()),
+            statsd_port: address.map(|address| address.port()),
+        }
+    }
+}
+
+/// A task in short, beside its metrics, events or checks.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskShort {
+    task_id: String,
+    state: State,
+    finished: bool,
+    generation: u32,
+    containers: Vec<String>,
+    labels: Labels,
+}
+
+impl From<&Listed> for TaskShort {
+    fn from(listed: &Listed) -> Self {
+        let state = state_of(listed);
+        Self {
+            task_id: listed.task_id.to_string(),
+            state,
+            finished: state.is_finished(),
+            generation: listed.containers.iter().map(|info| info.origin.generation.0).max().unwrap_or(0),
+            containers: listed.containers.iter().map(|info| info.origin.container_id.to_string()).collect(),
+            labels: common_labels(listed),
+        }
+    }
+}
+
+/// A task is where its containers are: listening if one of them is.
+fn state_of(listed: &Listed) -> State {
+    let states: Vec<State> = listed.containers.iter().map(|info| info.state).collect();
+    let order = [State::Listening, State::Reserved, State::Lost, State::Mute, State::Draining];
+    order.into_iter().find(|state| states.contains(state)).unwrap_or(State::Gone)
+}
+
+/// The labels on which all containers of a task agree.
+fn common_labels(listed: &Listed) -> Labels {
+    let mut containers = listed.containers.iter().map(|info| &info.origin.labels);
+    let mut common = containers.next().cloned().unwrap_or_default();
+    for labels in containers {
+        common.retain(|key, value| labels.get(key) == Some(value));
+    }
+    common
+}
+
+/// Counts as they are shown, with the sums that have to agree side by side.
+#[derive(Debug, Serialize)]
+pub(super) struct Counts {
+    datagrams: Datagrams,
+    lines: Lines,
+    values: Values,
+    events: u64,
+    over_limit: BTreeMap<&'static str, u64>,
+    invalid_utf8: u64,
+    renamed_tags: u64,
+    balanced: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Datagrams {
+    arrived: u64,
+    received: u64,
+    bytes: u64,
+    kernel_drops: u64,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lines {
+    received: u64,
+    accepted: u64,
+    rejected: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Values {
+    accepted: u64,
+    in_records: u64,
+    open: u64,
+    folded: u64,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    pub(super) fn new(counts: &Accounting, open: u64) -> Self {
+        let dropped = |datagrams: bool| {
+            let these = counts.dropped.iter().filter(|(reason, _)| reason.counts_datagrams() == datagrams);
+            these.map(|(reason, n)| (reason.reason(), n)).collect()
+        };
+        Self {
+            datagrams: Datagrams {
+                arrived: counts.arrived(),
+                received: counts.received,
+                bytes: counts.bytes,
+                kernel_drops: counts.kernel_drops,
+                dropped: dropped(true),
+            },
+            lines: Lines {
+                received: counts.lines,
+                accepted: counts.accepted,
+                rejected: counts.rejected.iter().map(|(code, n)| (code.code(), n)).collect(),
+            },
+            values: Values {
+                accepted: counts.values,
+                in_records: counts.in_records,
+                open,
+                folded: counts.folded,
+                dropped: dropped(false),
+            },
+            events: counts.events,
+            over_limit: counts.over_limit.iter().map(|(reason, n)| (reason.reason(), n)).collect(),
+            invalid_utf8: counts.invalid_utf8,
+            renamed_tags: counts.renamed_tags,
+            balanced: counts.balanced(open),
+        }
+    }
+}
+
+/// A task in full.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskDocument {
+    #[serde(flatten)]
+    short: TaskInFull,
+    last_datagram: Option<Timestamp>,
+    series: usize,
+    totals: Counts,
+    recent_rejected: Vec<RejectedDocument>,
+    last_scrape: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct TaskInFull {
+    task_id: String,
+    state: State,
+    finished: bool,
+    generation: u32,
+    containers: Vec<ContainerDocument>,
+    labels: Labels,
+}
+
+/// A line that could not be read.
+#[derive(Debug, Serialize)]
+struct RejectedDocument {
+    at: Timestamp,
+    container_id: String,
+    code: &'static str,
+    advice: &'static str,
+    /// Only on the admin socket: a line can hold anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<String>,
+}
+
+impl TaskDocument {
+    pub(super) fn new(
+        listed: &Listed,
+        presets: &[String],
+        glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+        last_scrape: Option<Timestamp>,
+        raw: bool,
+    ) -> Self {
+        let of = |info: &ContainerInfo| glimpses.get(&info.allocation);
+        let mut counts = Accounting::default();
+        let (mut open, mut series) = (0, 0);
+        let mut recent_rejected = Vec::new();
+        for info in &listed.containers {
+            let Some(glimpse) = of(info) else { continue };
+            counts.merge(&glimpse.accounting);
+            open += glimpse.open_values;
+            series += glimpse.series;
+            recent_rejected.extend(glimpse.rejected.iter().map(|line| RejectedDocument {
+                at: line.at,
+                container_id: info.origin.container_id.to_string(),
+                code: line.code.code(),
+                advice: line.code.advice(),
+                line: raw.then(|| String::from_utf8_lossy(&line.line).into_owned()),
+            }));
+        }
+        recent_rejected.sort_by_key(|line| line.at);
+        let TaskShort { task_id, state, finished, generation, labels, .. } = listed.into();
+        let containers = listed.containers.iter();
+        let containers =
+            containers.map(|info| ContainerDocument::shown(info, presets, of(info).map(Arc::as_ref)));
+        Self {
+            short: TaskInFull {
+                task_id,
+                state,
+                finished,
+                generation,
+                containers: containers.collect(),
+                labels,
+            },
+            last_datagram: counts.last_datagram,
+            series,
+            totals: Counts::new(&counts, open),
+            recent_rejected,
+            last_scrape,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Why a request was not answered: a status, a code for programs and a sentence for people.
+
+use serde::Serialize;
+
+use crate::containers::{AttachError, ReleaseError, ReserveError};
+use crate::model::IdError;
+use crate::shard::ShardGone;
+use crate::store::Expired;
+
+/// Why a request was not answered.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ApiError {
+    /// The HTTP status.
+    #[serde(skip)]
+    pub status: u16,
+    /// For programs; never changes.
+    pub code: &'static str,
+    /// For people; says what to do where something can be done.
+    pub message: String,
+    /// Names that may have been meant, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<String>,
+    /// The oldest cursor that can be followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
+}
+
+impl ApiError {
+    fn new(status: u16, code: &'static str, message: String) -> Self {
+        Self { status, code, message, nearest: Vec::new(), oldest: None }
+    }
+
+    /// A query's key that the route does not know.
+    #[must_use]
+    pub fn unknown_parameter(key: &str, known: &[&str]) -> Self {
+        let likeness =
+            |a: &&&str, b: &&&str| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key));
+        let nearest = known.iter().max_by(likeness);
+        let hint = nearest.map_or_else(
+            || "; this route takes none".to_owned(),
+            |nearest| format!("; did you mean {nearest:?}? It takes {}", known.join(", ")),
+        );
+        Self::new(400, "unknown_parameter", format!("there is no parameter {key:?}{hint}"))
+    }
+
+    /// A query's value that cannot be read.
+    #[must_use]
+    pub fn bad_parameter(key: &str, value: &str, why: &str) -> Self {
+        Self::new(400, "bad_parameter", format!("{key} = {value:?} {why}"))
+    }
+
+    /// A body that cannot be read.
+    #[must_use]
+    pub fn bad_body(why: &str) -> Self {
+        Self::new(400, "bad_body", format!("the body cannot be read: {why}"))
+    }
+
+    /// A body that is too long.
+    #[must_use]
+    pub fn body_too_long(most: usize) -> Self {
+        Self::new(413, "body_too_long", format!("the body is longer than {most} bytes"))
+    }
+
+    /// An id that no container or task can have.
+    #[must_use]
+    pub fn bad_id(what: &str, error: IdError) -> Self {
+        Self::new(400, "bad_id", format!("{what} {error}"))
+    }
+
+    /// A task that is not here.
+    #[must_use]
+    pub fn unknown_task(id: &str, nearest: Vec<String>) -> Self {
+        let hint = match nearest.first() {
+            Some(first) => format!("; did you mean {first:?}?"),
+            None => String::new(),
+        };
+        Self {
+            nearest,
+            ..Self::new(404, "unknown_task", format!("there is no task {id:?} on this node{hint}"))
+        }
+    }
+
+    /// A container that is not here.
+    #[must_use]
+    pub fn unknown_container(id: &str, nearest: Vec<String>) -> Self {
+        Self {
+            nearest,
+            ..Self::new(404, "unknown_container", format!("there is no container {id:?} on this node"))
+        }
+    }
+
+    /// A route that is not there.
+    #[must_use]
+    pub fn unknown_route() -> Self {
+        Self::new(404, "unknown_route", "there is no such route; /v1/openapi.json lists them all".to_owned())
+    }
+
+    /// A route that is there for other methods.
+    #[must_use]
+    pub fn method() -> Self {
+        Self::new(405, "method_not_allowed", "this route does not take this method".to_owned())
+    }
+
+    /// A configuration that was refused.
+    #[must_use]
+    pub fn bad_configuration(why: &str) -> Self {
+        Self::new(
+            400,
+            "bad_configuration",
+            format!("the configuration is refused, the old one stays:\n{why}"),
+        )
+    }
+
+    /// The agent is ending.
+    #[must_use]
+    pub fn ending() -> Self {
+        Self::new(503, "ending", "the agent is shutting down".to_owned())
+    }
+}
+
+impl From<ShardGone> for ApiError {
+    fn from(gone: ShardGone) -> Self {
+        Self::new(503, "shard_gone", format!("{gone}; the agent is ending or has failed"))
+    }
+}
+
+impl From<Expired> for ApiError {
+    fn from(expired: Expired) -> Self {
+        let message =
+            "records after this cursor are gone; what lies between is lost to you, go on from the oldest";
+        Self {
+            oldest: Some(expired.oldest.to_string()),
+            ..Self::new(410, "expired_cursor", message.to_owned())
+        }
+    }
+}
+
+impl From<&ReserveError> for ApiError {
+    fn from(error: &ReserveError) -> Self {
+        let (status, code) = match error {
+            // Answered as "no content"; this is for whoever asks by another way.
+            ReserveError::OptedOut { .. } => (409, "opted_out"),
+            ReserveError::Conflict { .. } => (409, "conflict"),
+            ReserveError::AddressTaken { .. } => (409, "address_taken"),
+            ReserveError::OwnNamespace => (400, "unsupported_network"),
+            ReserveError::NotANamespace { .. } => (400, "not_a_namespace"),
+            ReserveError::NoProcess { .. } => (400, "no_such_process"),
+            ReserveError::Full { .. } => (503, "too_many_containers"),
+            ReserveError::NoAddress => (503, "no_address"),
+            ReserveError::Socket { .. } => (503, "no_socket"),
+            ReserveError::Process { .. } => (503, "cannot_watch"),
+            ReserveError::Shard(_) => (503, "shard_gone"),
+            ReserveError::Ending => (503, "ending"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<&AttachError> for ApiError {
+    fn from(error: &AttachError) -> Self {
+        let (status, code) = match error {
+            AttachError::Unknown { .. } => (404, "unknown_container"),
+            AttachError::Ended { .. } => (409, "ended"),
+            AttachError::Another { .. } => (409, "conflict"),
+            AttachError::NoProcess { .. } => (400, "no_such_process"),
+            AttachError::Process { .. } => (503, "cannot_watch"),
+            AttachError::Ending => (503, "ending"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<&ReleaseError> for ApiError {
+    fn from(error: &ReleaseError) -> Self {
+        match error {
+            ReleaseError::Unknown { .. } => Self::new(404, "unknown_container", error.to_string()),
+            ReleaseError::Ending => Self::ending(),
+        }
+    }
+}

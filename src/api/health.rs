@@ -1,0 +1,85 @@
+//! Whether the agent is alive, whether it is ready, and what it runs with.
+
+use serde::Serialize;
+
+use super::{Answer, Api};
+use crate::model::Timestamp;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+    pid: u32,
+}
+
+/// `GET /health`
+pub(super) fn health() -> Answer {
+    let version = env!("CARGO_PKG_VERSION");
+    Answer::json(200, &Health { status: "alive", version, pid: std::process::id() })
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    pending: Vec<&'static str>,
+}
+
+/// `GET /ready`
+pub(super) fn ready(api: &Api) -> Answer {
+    let pending = api.readiness.pending();
+    let ready = pending.is_empty();
+    Answer::json(if ready { 200 } else { 503 }, &Ready { ready, pending })
+}
+
+#[derive(Serialize)]
+struct Node {
+    node: String,
+    version: &'static str,
+    pid: u32,
+    started: Timestamp,
+    epoch: u64,
+    cursor: String,
+    ready: bool,
+    window_seconds: f64,
+    windows_kept: usize,
+    shards: usize,
+    shards_ended: usize,
+    containers: usize,
+    memory: usize,
+    memory_limit: usize,
+    receive_buffer: usize,
+    http_listen: String,
+    admin_socket: String,
+    state_dir: String,
+    last_scrape: Option<Timestamp>,
+}
+
+/// `GET /v1/node`
+pub(super) fn node(api: &Api) -> Answer {
+    let config = api.config();
+    let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
+    Answer::json(
+        200,
+        &Node {
+            node: config.node.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            started: api.started,
+            epoch: api.store.epoch(),
+            cursor: api.store.end().to_string(),
+            ready: api.readiness.pending().is_empty(),
+            window_seconds: config.aggregation.window.as_secs_f64(),
+            windows_kept: config.aggregation.keep,
+            shards: api.pool.len(),
+            shards_ended: api.pool.ended().len(),
+            containers: live,
+            memory: api.pool.gauges().memory,
+            memory_limit: config.node_limits.memory,
+            receive_buffer: config.listeners.receive_buffer,
+            http_listen: config.http.listen.to_string(),
+            admin_socket: config.admin.socket.display().to_string(),
+            state_dir: config.state_dir.display().to_string(),
+            last_scrape: api.stats.last_scrape(),
+        },
+    )
+}

@@ -1,0 +1,235 @@
+//! The lifecycle API of the admin socket: reserve, attach, release, list.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::documents::ContainerDocument;
+use super::error::ApiError;
+use super::query::{Filters, Query, duration};
+use super::{Answer, Api};
+use crate::aggregate::GaugeSign;
+use crate::containers::{Details, Network, Reservation, ReserveError, Ttl};
+use crate::model::{ContainerId, Labels, TaskId};
+
+/// The body of a reserve call. Fields that are not known here are ignored: a newer launcher may send them.
+#[derive(Debug, Deserialize)]
+struct ReserveBody {
+    container_id: String,
+    #[serde(default)]
+    task_id: Option<String>,
+    #[serde(default)]
+    labels: Option<Labels>,
+    #[serde(default)]
+    network: Option<NetworkBody>,
+    #[serde(default)]
+    pid: Option<i32>,
+    #[serde(default)]
+    ttl: TtlBody,
+    #[serde(default)]
+    options: Option<OptionsBody>,
+    #[serde(flatten)]
+    details: Details,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+enum NetworkBody {
+    Host,
+    Netns { path: std::path::PathBuf },
+    New,
+}
+
+/// Seconds, a time with a unit, or `null` for ever.
+#[derive(Debug, Default)]
+enum TtlBody {
+    #[default]
+    Unsaid,
+    Never,
+    Seconds(f64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for TtlBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Said {
+            Seconds(f64),
+            Text(String),
+        }
+        Ok(match Option::deserialize(deserializer)? {
+            None => Self::Never,
+            Some(Said::Seconds(seconds)) => Self::Seconds(seconds),
+            Some(Said::Text(text)) => Self::Text(text),
+        })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct OptionsBody {
+    #[serde(default)]
+    gauge_sign: Option<GaugeSign>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AttachBody {
+    pid: i32,
+}
+
+/// Reads a JSON body.
+pub(super) fn body<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_body(&error.to_string()))
+}
+
+/// Reads the id in a path.
+pub(super) fn container_id(id: &str) -> Result<ContainerId, ApiError> {
+    ContainerId::new(id).map_err(|error| ApiError::bad_id("container_id", error))
+}
+
+impl ReserveBody {
+    fn check(self) -> Result<Reservation, ApiError> {
+        let mut reservation = Reservation::new(container_id(&self.container_id)?);
+        let task_id = self.task_id.as_deref().map(TaskId::new).transpose();
+        reservation.task_id = task_id.map_err(|error| ApiError::bad_id("task_id", error))?;
+        reservation.labels = self.labels.unwrap_or_default();
+        reservation.network = match self.network {
+            None | Some(NetworkBody::Host) => Network::Host,
+            Some(NetworkBody::Netns { path }) => Network::Path(path),
+            Some(NetworkBody::New) => Network::New,
+        };
+        reservation.pid = self.pid;
+        reservation.ttl = self.ttl.read()?;
+        reservation.gauge_sign = self.options.and_then(|options| options.gauge_sign);
+        reservation.details = self.details;
+        Ok(reservation)
+    }
+}
+
+impl TtlBody {
+    fn read(self) -> Result<Ttl, ApiError> {
+        let bad = |text: &str, why: &str| ApiError::bad_parameter("ttl", text, why);
+        match self {
+            Self::Unsaid => Ok(Ttl::Default),
+            Self::Never => Ok(Ttl::Never),
+            Self::Seconds(seconds) => Duration::try_from_secs_f64(seconds)
+                .map(Ttl::After)
+                .map_err(|_| bad(&seconds.to_string(), "is not a number of seconds")),
+            Self::Text(text) => duration(&text).map(Ttl::After).map_err(|why| bad(&text, &why)),
+        }
+    }
+}
+
+/// `POST /v1/containers`
+pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError> {
+    let reservation = body::<ReserveBody>(bytes)?.check()?;
+    match api.containers.reserve(reservation).await {
+        Ok(reserved) => {
+            let status = if reserved.new { 201 } else { 200 };
+            Ok(Answer::json(status, &ContainerDocument::reserved(&reserved.info, &api.config().presets)))
+        }
+        // An answer without content has no body to say why in.
+        Err(ReserveError::OptedOut { reason }) => {
+            Ok(Answer::empty(204).with_header("tallyport-reason", reason))
+        }
+        Err(error) => Err((&error).into()),
+    }
+}
+
+/// `POST /v1/containers/{id}/attach`
+pub(super) async fn attach(api: &Api, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
+    let AttachBody { pid } = body(bytes)?;
+    let info = api.containers.attach(container_id(id)?, pid).await.map_err(|error| ApiError::from(&error))?;
+    Ok(Answer::json(200, &ContainerDocument::reserved(&info, &api.config().presets)))
+}
+
+/// `DELETE /v1/containers/{id}`
+pub(super) async fn release(api: &Api, id: &str) -> Result<Answer, ApiError> {
+    let info = api.containers.release(container_id(id)?).await.map_err(|error| ApiError::from(&error))?;
+    Ok(Answer::json(202, &ContainerDocument::reserved(&info, &api.config().presets)))
+}
+
+/// The filters of a list of containers.
+const LISTED: [&str; 3] = ["task", "container", "label"];
+
+/// `GET /v1/containers`
+pub(super) async fn list(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+    let filters = Filters::read(&Query::read(raw, &LISTED)?);
+    let containers: Vec<_> =
+        api.containers.directory().all().into_iter().filter(|info| filters.origin(&info.origin)).collect();
+    let counts = api.counts(&containers).await?;
+    let presets = &api.config().presets;
+    let shown = containers
+        .iter()
+        .map(|info| ContainerDocument::shown(info, presets, counts.get(&info.allocation).map(AsRef::as_ref)));
+    Ok(Answer::json(200, &shown.collect::<Vec<_>>()))
+}
+
+/// `GET /v1/containers/{id}`
+pub(super) async fn show(api: &Api, id: &str) -> Result<Answer, ApiError> {
+    let directory = api.containers.directory();
+    let info = directory
+        .container(&container_id(id)?)
+        .ok_or_else(|| ApiError::unknown_container(id, directory.nearest_containers(id)))?;
+    let counts = api.counts(std::slice::from_ref(&info)).await?;
+    let glimpse = counts.get(&info.allocation).map(AsRef::as_ref);
+    Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, glimpse)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Reservation, ApiError> {
+        body::<ReserveBody>(text.as_bytes())?.check()
+    }
+
+    #[test]
+    fn everything_but_the_id_is_optional_and_unknown_fields_are_ignored() {
+        let reservation = read(r#"{"container_id":"c1","colour":"blue"}"#).unwrap();
+        assert_eq!(reservation, Reservation::new(ContainerId::new("c1").unwrap()));
+    }
+
+    #[test]
+    fn everything_that_can_be_said_is_read() {
+        let text = r#"{"container_id":"c1","task_id":"web.1","labels":{"a":"b"},"network":{"mode":"netns","path":"/n"},
+            "pid":7,"ttl":"5m","options":{"gauge_sign":"absolute"},"bundle":"/b","sandbox_id":"s","pod_uid":"u",
+            "runtime_handler":"runc","image":"i"}"#;
+        let reservation = read(text).unwrap();
+        assert_eq!(reservation.task().as_str(), "web.1");
+        assert_eq!(reservation.network, Network::Path("/n".into()));
+        assert_eq!((reservation.pid, reservation.ttl), (Some(7), Ttl::After(Duration::from_mins(5))));
+        assert_eq!(reservation.gauge_sign, Some(GaugeSign::Absolute));
+        assert_eq!(reservation.details.bundle.as_deref(), Some("/b"));
+        assert_eq!(reservation.details.image.as_deref(), Some("i"));
+    }
+
+    #[test]
+    fn a_ttl_of_null_is_for_ever_and_a_missing_one_is_the_default() {
+        let ttl = |text: &str| read(&format!(r#"{{"container_id":"c1"{text}}}"#)).unwrap().ttl;
+        assert_eq!(ttl(""), Ttl::Default);
+        assert_eq!(ttl(r#","ttl":null"#), Ttl::Never);
+        assert_eq!(ttl(r#","ttl":2.5"#), Ttl::After(Duration::from_millis(2500)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said() {
+        for (text, code) in [
+            ("", "bad_body"),
+            ("[]", "bad_body"),
+            ("{}", "bad_body"),
+            (r#"{"container_id":7}"#, "bad_body"),
+            (r#"{"container_id":""}"#, "bad_id"),
+            (r#"{"container_id":"../../etc/shadow"}"#, "bad_id"),
+            (r#"{"container_id":"c1","task_id":""}"#, "bad_id"),
+            (r#"{"container_id":"c1","network":{"mode":"bridge"}}"#, "bad_body"),
+            (r#"{"container_id":"c1","network":{"mode":"netns"}}"#, "bad_body"),
+            (r#"{"container_id":"c1","ttl":-1}"#, "bad_parameter"),
+            (r#"{"container_id":"c1","ttl":"soon"}"#, "bad_parameter"),
+            (r#"{"container_id":"c1","labels":{"a":1}}"#, "bad_body"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!((error.status, error.code), (400, code), "{text}: {}", error.message);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A task's records: chosen, merged if asked for, sorted, written.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::documents::TaskShort;
+use super::error::ApiError;
+use super::query::{Query, SELECTION, Selection, Windows};
+use super::{Answer, Api, JSON};
+use crate::aggregate::{Record, Span, State, View, Window};
+use crate::containers::{ContainerInfo, Listed};
+use crate::model::{Origin, SeriesKey, Timestamp};
+use crate::net::clock;
+use crate::render::record::{Frame, Number};
+use crate::shard::Of;
+use crate::store::{History, Published};
+
+/// `GET /v1/tasks/{task_id}/metrics`
+pub(super) async fn metrics(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    let selection = Selection::read(&Query::read(raw, &SELECTION)?, clock::wall())?;
+    let listed = api.task(id)?;
+    let sources = sources(api, &listed, &selection).await?;
+    let mut body = Vec::from(br#"{"task":"#);
+    write(&mut body, &TaskShort::from(&listed));
+    body.extend_from_slice(br#","metrics":"#);
+    write_records(&mut body, &api.config().node, api.store.epoch(), &sources, &selection);
+    body.push(b'}');
+    Ok(Answer::whole(200, JSON, body))
+}
+
+/// Writes a document; writing to memory cannot fail.
+pub(super) fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let _infallible = serde_json::to_writer(out, value);
+}
+
+/// Where a container's records come from.
+pub(super) struct Source {
+    info: Arc<ContainerInfo>,
+    history: Option<History>,
+    open: Option<Window>,
+}
+
+/// What is there of a task's containers; the open windows only where the selection may want them.
+async fn sources(api: &Api, listed: &Listed, selection: &Selection) -> Result<Vec<Source>, ApiError> {
+    // Who names a container means it, whether or not it lives.
+    let mut containers = match selection.filters.names_containers() {
+        true => api.containers.directory().every_container_of(listed.task_id.as_str()),
+        false => listed.containers.clone(),
+    };
+    containers.retain(|info| selection.filters.origin(&info.origin));
+    let mut open = HashMap::new();
+    if matches!(selection.windows, Windows::Newest | Windows::Open) {
+        let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
+        let glimpses = api.pool.open_windows(&Of::These(live)).await?;
+        open =
+            glimpses.into_iter().filter_map(|glimpse| Some((glimpse.allocation, glimpse.open?.0))).collect();
+    }
+    // After the open windows: a window that closes in between is then in both, and counted as closed.
+    let source = |info: Arc<ContainerInfo>| Source {
+        history: api.store.history(info.allocation),
+        open: open.remove(&info.allocation),
+        info,
+    };
+    Ok(containers.into_iter().map(source).collect())
+}
+
+/// A record that was chosen, and the frame it belongs to.
+struct Pick<'a> {
+    frame: usize,
+    number: Option<Number>,
+    record: Record<'a>,
+    origin: &'a Arc<Origin>,
+    span: Span,
+}
+
+/// The frames of the windows that records were chosen from.
+struct Frames<'a> {
+    node: &'a str,
+    epoch: u64,
+    frames: Vec<Frame<'a>>,
+    known: HashMap<*const Published, usize>,
+}
+
+impl<'a> Frames<'a> {
+    fn of(&mut self, published: &'a Arc<Published>) -> usize {
+        *self.known.entry(Arc::as_ptr(published)).or_insert_with(|| {
+            let span = published.window().span;
+            self.frames.push(Frame::new(self.node, self.epoch, published.origin(), span));
+            self.frames.len() - 1
+        })
+    }
+
+    fn open(&mut self, origin: &'a Origin, span: Span) -> usize {
+        self.frames.push(Frame::new(self.node, self.epoch, origin, span).open());
+        self.frames.len() - 1
+    }
+}
+
+/// Writes the records that a selection chooses as a JSON array, sorted by name, tags, type, container and time.
+pub(super) fn write_records(
+    out: &mut Vec<u8>,
+    node: &str,
+    epoch: u64,
+    sources: &[Source],
+    selection: &Selection,
+) {
+    let mut frames = Frames { node, epoch, frames: Vec::new(), known: HashMap::new() };
+    let mut picks = Vec::new();
+    for source in sources {
+        pick(&mut picks, &mut frames, source, selection);
+    }
+    picks.sort_by(by_series_container_and_time);
+    out.push(b'[');
+    if selection.merge {
+        write_merged(out, node, epoch, &picks);
+    } else {
+        for (index, pick) in picks.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            if let Some(frame) = frames.frames.get(pick.frame) {
+                write(out, &frame.record(pick.number, &pick.record));
+            }
+        }
+    }
+    out.push(b']');
+}
+
+fn by_series_container_and_time(a: &Pick<'_>, b: &Pick<'_>) -> Ordering {
+    SeriesKey(a.record.series)
+        .cmp(&SeriesKey(b.record.series))
+        .then_with(|| a.origin.container_id.cmp(&b.origin.container_id))
+        .then_with(|| (a.origin.generation, a.span.start).cmp(&(b.origin.generation, b.span.start)))
+}
+
+fn pick<'a>(picks: &mut Vec<Pick<'a>>, frames: &mut Frames<'a>, source: &'a Source, selection: &Selection) {
+    let recent = |span: Span| selection.since.is_none_or(|since| span.end > since);
+    let mut seen = HashSet::new();
+    let newest_only = matches!(selection.windows, Windows::Newest | Windows::Last);
+    if selection.windows != Windows::Open {
+        let kept = source.history.iter().flat_map(|history| history.kept().rev());
+        for kept in kept.filter(|kept| kept.span().is_some_and(recent)) {
+            for (published, number, record) in kept.records() {
+                if newest_only && !seen.insert(SeriesKey(record.series)) || !selection.filters.record(&record)
+                {
+                    continue;
+                }
+                let (frame, span) = (frames.of(published), published.window().span);
+                picks.push(Pick { frame, number: Some(number), record, origin: published.origin(), span });
+            }
+        }
+    }
+    let Some(open) = &source.open else { return };
+    let wanted = open.records().filter(|record| {
+        !seen.contains(&SeriesKey(record.series)) && selection.filters.record(record) && recent(open.span)
+    });
+    let wanted: Vec<_> = wanted.collect();
+    if !wanted.is_empty() {
+        let (frame, origin, span) =
+            (frames.open(&source.info.origin, open.span), &source.info.origin, open.span);
+        picks.extend(wanted.into_iter().map(|record| Pick { frame, number: None, record, origin, span }));
+    }
+}
+
+/// One record for each series, merged from all that were chosen.
+fn write_merged(out: &mut Vec<u8>, node: &str, epoch: u64, picks: &[Pick<'_>]) {
+    let mut first = true;
+    for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
+        let Some((state, total)) = merged(picks) else { continue };
+        let packed = state.packed();
+        let (Some(pick), Some(view)) = (picks.first(), state.view(total, &packed)) else { continue };
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        let others: Vec<&Origin> = picks.iter().map(|pick| pick.origin.as_ref()).collect();
+        let frame = Frame::new(node, epoch, pick.origin, whole_span(picks)).merged(picks.len(), &others);
+        let record = Record { place: 0, series: pick.record.series, view };
+        write(out, &frame.record(None, &record));
+    }
+}
+
+/// All picks of one series together, in the order of time, and the totals of its counters.
+fn merged(picks: &[Pick<'_>]) -> Option<(State, f64)> {
+    let mut in_time: Vec<_> = picks.iter().collect();
+    in_time.sort_by_key(|pick| pick.span.start);
+    let mut totals: BTreeMap<_, f64> = BTreeMap::new();
+    let mut state: Option<State> = None;
+    for pick in in_time {
+        if let View::Counter { total, .. } = pick.record.view {
+            totals.insert((&pick.origin.container_id, pick.origin.generation), total);
+        }
+        let next = pick.record.view.to_state()?;
+        match &mut state {
+            Some(state) => state.merge(&next),
+            None => state = Some(next),
+        }
+    }
+    Some((state?, totals.values().sum()))
+}
+
+/// From the first start to the last end; covered as long as any of the containers was in each window.
+fn whole_span(picks: &[Pick<'_>]) -> Span {
+    let mut covered: BTreeMap<Timestamp, Duration> = BTreeMap::new();
+    for pick in picks {
+        let longest = covered.entry(pick.span.start).or_default();
+        *longest = (*longest).max(pick.span.covered);
+    }
+    let start = picks.iter().map(|pick| pick.span.start).min().unwrap_or_default();
+    let end = picks.iter().map(|pick| pick.span.end).max().unwrap_or_default();
+    Span { start, end, covered: covered.values().sum() }
+}

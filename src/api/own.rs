@@ -1,0 +1,150 @@
+//! `GET /metrics`: the agent's own metrics, each family of the table with its values.
+
+use super::error::ApiError;
+use super::{Answer, Api};
+use crate::aggregate::{Accounting, Dropped};
+use crate::containers::State;
+use crate::model::Timestamp;
+use crate::render::exposition::{Exposition, Format};
+use crate::stats::{self, Family, ListenerName};
+use crate::statsd::Rejected;
+
+/// `GET /metrics`
+pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, ApiError> {
+    let format = Format::negotiated(accept);
+    let containers = api.containers.directory().all();
+    let glimpses = api.counts(&containers).await?;
+    let mut counts = api.containers.directory().forgotten();
+    glimpses.values().for_each(|glimpse| counts.merge(&glimpse.accounting));
+    let series: usize = containers
+        .iter()
+        .filter(|info| info.last.is_none())
+        .filter_map(|info| glimpses.get(&info.allocation))
+        .map(|glimpse| glimpse.series)
+        .sum();
+    let mut page = Page(Exposition::new(format));
+    page.agent(api);
+    page.containers(api, series);
+    page.received(&counts);
+    page.windows(api);
+    page.http(api);
+    page.process();
+    Ok(Answer::whole(200, format.content_type(), page.0.finish()))
+}
+
+struct Page(Exposition);
+
+impl Page {
+    fn family(&mut self, family: Family) -> &mut Exposition {
+        self.0.family(family.name, family.kind, family.help);
+        &mut self.0
+    }
+
+    fn one(&mut self, family: Family, value: f64) {
+        self.family(family).sample(&[], value);
+    }
+
+    fn agent(&mut self, api: &Api) {
+        self.family(stats::BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        self.one(stats::START, seconds(api.started));
+        self.one(stats::EPOCH, api.store.epoch() as f64);
+        self.one(stats::READY, if api.readiness.pending().is_empty() { 1.0 } else { 0.0 });
+    }
+
+    fn containers(&mut self, api: &Api, series: usize) {
+        let all = api.containers.directory().all();
+        let family = self.family(stats::CONTAINERS);
+        for state in State::ALL {
+            let n = all.iter().filter(|info| info.state == state).count();
+            family.sample(&[("state", state.as_str())], n as f64);
+        }
+        let buffers: usize =
+            all.iter().filter(|info| info.state.is_live()).map(|info| info.receive_buffer).sum();
+        let config = api.config();
+        self.one(stats::SERIES, series as f64);
+        self.one(stats::MEMORY, api.pool.gauges().memory as f64);
+        self.one(stats::MEMORY_LIMIT, config.node_limits.memory as f64);
+        self.one(stats::CONTAINERS_LIMIT, config.node_limits.containers as f64);
+        self.one(stats::RECEIVE_BUFFER, buffers as f64);
+    }
+
+    /// Every code and reason is there from the start: a counter that appears with its first event has no increase.
+    fn received(&mut self, counts: &Accounting) {
+        self.one(stats::DATAGRAMS, counts.received as f64);
+        self.one(stats::BYTES, counts.bytes as f64);
+        self.one(stats::KERNEL, counts.kernel_drops as f64);
+        self.one(stats::LINES_ACCEPTED, counts.accepted as f64);
+        let rejected = self.family(stats::LINES_REJECTED);
+        for code in Rejected::ALL {
+            rejected.sample(&[("code", code.code())], counts.rejected.of(code) as f64);
+        }
+        self.one(stats::VALUES, counts.values as f64);
+        for (family, tally) in [(stats::DROPPED, &counts.dropped), (stats::OVER_LIMIT, &counts.over_limit)] {
+            let family = self.family(family);
+            for reason in Dropped::ALL {
+                family.sample(&[("reason", reason.reason())], tally.of(reason) as f64);
+            }
+        }
+        self.one(stats::FOLDED, counts.folded as f64);
+        self.one(stats::INVALID_UTF8, counts.invalid_utf8 as f64);
+        self.one(stats::RENAMED_TAGS, counts.renamed_tags as f64);
+        self.one(stats::EVENTS, counts.events as f64);
+    }
+
+    fn windows(&mut self, api: &Api) {
+        let size = api.store.size();
+        self.one(stats::RECORDS, size.records as f64);
+        self.one(stats::WINDOWS, size.windows as f64);
+        self.one(stats::WINDOW_BYTES, size.bytes as f64);
+        let gauges = api.pool.gauges();
+        let close = self.family(stats::CLOSE);
+        for (label, quantile) in [("0.5", 0.5), ("0.99", 0.99), ("1", 1.0)] {
+            let micros = gauges.close.value_at_quantile(quantile) as f64;
+            close.sample(&[("quantile", label)], micros / 1e6);
+        }
+        let sum: f64 = gauges
+            .close
+            .iter_recorded()
+            .map(|v| v.value_iterated_to() as f64 * v.count_at_value() as f64)
+            .sum();
+        close.part("_sum", &[], sum / 1e6);
+        close.part("_count", &[], gauges.close.len() as f64);
+        let ended = api.pool.ended().len();
+        let shards = self.family(stats::SHARDS);
+        shards.sample(&[("state", "running")], (api.pool.len() - ended) as f64);
+        shards.sample(&[("state", "ended")], ended as f64);
+        let steps = self.family(stats::CLOCK_STEPS);
+        steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);
+        steps.sample(&[("direction", "back")], gauges.steps_back as f64);
+    }
+
+    fn http(&mut self, api: &Api) {
+        let connections = self.family(stats::CONNECTIONS);
+        for (listener, open) in ListenerName::ALL.iter().zip(&api.connections) {
+            connections.sample(&[("listener", listener.as_str())], open.open() as f64);
+        }
+        let requests = self.family(stats::REQUESTS);
+        for listener in ListenerName::ALL {
+            for (class, n) in api.stats.requests(listener) {
+                requests.sample(&[("listener", listener.as_str()), ("class", class)], n as f64);
+            }
+        }
+        let reloads = self.family(stats::RELOADS);
+        for (outcome, n) in api.stats.reloads() {
+            reloads.sample(&[("outcome", outcome)], n as f64);
+        }
+        self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
+    }
+
+    fn process(&mut self) {
+        let usage = crate::net::process::usage();
+        self.one(stats::CPU, usage.cpu.as_secs_f64());
+        self.one(stats::RESIDENT, usage.resident as f64);
+        self.one(stats::OPEN_FDS, usage.open_fds as f64);
+        self.one(stats::MAX_FDS, usage.max_fds as f64);
+    }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_micros() as f64 / 1e6
+}

@@ -1,0 +1,281 @@
+//! Which path is which handler. The only file that knows warp.
+
+use std::convert::Infallible;
+
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt as _};
+use http::{HeaderName, HeaderValue, StatusCode};
+use percent_encoding::percent_decode_str;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection, Reply};
+
+use super::error::ApiError;
+use super::scrape::Accept;
+use super::{Answer, Api, Body, OPENAPI};
+use super::{
+    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, own, scrape, tasks, v0, watch,
+};
+
+/// Longest body that is read, in bytes.
+const BODY: usize = 1 << 20;
+
+/// What the HTTP listener serves.
+#[must_use]
+pub fn http(api: &Api) -> BoxedFilter<(Response,)> {
+    answered(reading(api, false).or(health_of_process(api)).unify().boxed())
+}
+
+/// What the admin socket serves: everything, and more of it.
+#[must_use]
+pub fn admin(api: &Api) -> BoxedFilter<(Response,)> {
+    let changing = lifecycle(api).or(dcos(api)).unify().or(maintenance(api)).unify().boxed();
+    answered(changing.or(reading(api, true)).unify().or(health_of_process(api)).unify().boxed())
+}
+
+/// An answer for every request, whether or not there is a route for it.
+fn answered(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    routes.recover(rejected).unify().boxed()
+}
+
+async fn rejected(rejection: Rejection) -> Result<Response, Infallible> {
+    let error = if let Some(error) = rejection.find::<Refused>() {
+        error.0.clone()
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        ApiError::method()
+    } else if rejection.is_not_found() {
+        ApiError::unknown_route()
+    } else {
+        ApiError::bad_body("it did not arrive whole")
+    };
+    Ok(Answer::from(error).into_response())
+}
+
+/// Why a request did not reach its handler.
+#[derive(Debug)]
+struct Refused(ApiError);
+impl warp::reject::Reject for Refused {}
+
+impl Reply for Answer {
+    fn into_response(self) -> Response {
+        let mut response = match self.body {
+            Body::Empty => Response::default(),
+            Body::Whole(bytes) => Response::new(bytes.into()),
+            Body::Chunks(chunks) => warp::reply::stream(chunks).into_response(),
+        };
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        if !self.content_type.is_empty() {
+            headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        }
+        for (name, value) in self.headers {
+            // A header cannot hold every text that a label can.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        response
+    }
+}
+
+/// What a handler answered, as a response.
+fn respond(answer: Result<Answer, ApiError>) -> Response {
+    answer.unwrap_or_else(Answer::from).into_response()
+}
+
+/// A part of a path, percent-decoded. Text that is not UTF-8 then is no id of anything.
+struct Segment(String);
+
+impl std::str::FromStr for Segment {
+    type Err = std::str::Utf8Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(percent_decode_str(text).decode_utf8()?.into_owned()))
+    }
+}
+
+fn segment() -> impl Filter<Extract = (Segment,), Error = Rejection> + Copy {
+    warp::path::param()
+}
+
+/// The query as it came; empty where there is none.
+fn query() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
+    async fn none(_: Rejection) -> Result<(String,), Infallible> {
+        Ok((String::new(),))
+    }
+    warp::query::raw().or_else(none).and_then(|raw| async move { Ok::<String, Rejection>(raw) })
+}
+
+fn header(name: &'static str) -> impl Filter<Extract = (Option<String>,), Error = Rejection> + Copy {
+    // One that is not text is as good as none.
+    warp::header::headers_cloned()
+        .map(move |headers: http::HeaderMap| {
+            headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        })
+        .and_then(|value| async move { Ok::<_, Rejection>(value) })
+}
+
+/// The whole body, if it is not too long.
+fn body() -> impl Filter<Extract = (Bytes,), Error = Rejection> + Copy {
+    warp::body::stream().and_then(|stream| async move {
+        whole(stream).await.map_err(|error| warp::reject::custom(Refused(error)))
+    })
+}
+
+async fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Bytes, ApiError> {
+    let mut stream = std::pin::pin!(stream);
+    let mut whole = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let mut chunk = chunk.map_err(|_| ApiError::bad_body("it did not arrive whole"))?;
+        if whole.len() + chunk.remaining() > BODY {
+            return Err(ApiError::body_too_long(BODY));
+        }
+        whole.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    Ok(whole.into())
+}
+
+/// The agent's parts, for a handler.
+fn with(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone + use<> {
+    let api = api.clone();
+    warp::any().map(move || api.clone())
+}
+
+/// A route of fixed parts.
+macro_rules! at {
+    ($method:ident $(/ $part:tt)+) => {
+        at!(@parts warp::any().boxed(); $($part)+).and(warp::path::end()).and(warp::$method())
+    };
+    (@parts $so_far:expr; _ $($rest:tt)*) => { at!(@parts $so_far.and(segment()); $($rest)*) };
+    (@parts $so_far:expr; $part:literal $($rest:tt)*) => { at!(@parts $so_far.and(warp::path($part)); $($rest)*) };
+    (@parts $so_far:expr;) => { $so_far };
+}
+
+fn reading(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    of_tasks(api, raw_lines).or(of_node(api)).unify().or(of_dcos(api)).unify().boxed()
+}
+
+fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    let list = at!(get / "v1" / "tasks")
+        .and(query())
+        .and(with(api))
+        .then(move |raw: String, api: Api| async move { respond(tasks::list(&api, &raw, raw_lines).await) });
+    let show = at!(get / "v1" / "tasks" / _)
+        .and(with(api))
+        .then(move |id: Segment, api: Api| async move { respond(tasks::show(&api, &id.0, raw_lines).await) });
+    let metrics = at!(get / "v1" / "tasks" / _ / "metrics")
+        .and(query())
+        .and(with(api))
+        .then(|id: Segment, raw: String, api: Api| async move { respond(metrics::metrics(&api, &id.0, &raw).await) });
+    let events = at!(get / "v1" / "tasks" / _ / "events")
+        .and(with(api))
+        .then(|id: Segment, api: Api| async move { respond(tasks::events(&api, &id.0).await) });
+    let checks = at!(get / "v1" / "tasks" / _ / "checks")
+        .and(with(api))
+        .then(|id: Segment, api: Api| async move { respond(tasks::checks(&api, &id.0).await) });
+    let watch =
+        at!(get / "v1" / "tasks" / _ / "watch").and(query()).and(header("last-event-id")).and(with(api)).map(
+            |id: Segment, raw: String, last: Option<String>, api: Api| {
+                respond(watch::watch(&api, &id.0, &raw, last.as_deref()))
+            },
+        );
+    list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
+}
+
+fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
+    let scrape = at!(get / "v1" / "metrics")
+        .and(query())
+        .and(header("accept"))
+        .and(header("accept-encoding"))
+        .and(with(api))
+        .map(|raw: String, media: Option<String>, encoding: Option<String>, api: Api| {
+            respond(scrape::scrape(&api, &raw, &Accept { media, encoding }))
+        });
+    let own = at!(get / "metrics")
+        .and(header("accept"))
+        .and(with(api))
+        .then(|accept: Option<String>, api: Api| async move { respond(own::metrics(&api, accept.as_deref()).await) });
+    let accounting = at!(get / "v1" / "accounting")
+        .and(query())
+        .and(with(api))
+        .then(|raw: String, api: Api| async move { respond(accounting::accounting(&api, &raw).await) });
+    let node = at!(get / "v1" / "node").and(with(api)).map(|api: Api| health::node(&api).into_response());
+    let openapi =
+        at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
+    scrape.or(own).unify().or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
+}
+
+fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
+    let ping = at!(get / "v0" / "ping").map(|| v0::ping().into_response());
+    let containers = at!(get / "v0" / "containers")
+        .and(query())
+        .and(with(api))
+        .map(|raw: String, api: Api| respond(v0::containers(&api, &raw)));
+    let app = at!(get / "v0" / "containers" / _ / "app")
+        .and(query())
+        .and(with(api))
+        .map(|id: Segment, raw: String, api: Api| respond(v0::app(&api, &id.0, None, &raw)));
+    let metric = at!(get / "v0" / "containers" / _ / "app" / _).and(query()).and(with(api)).map(
+        |id: Segment, metric: Segment, raw: String, api: Api| {
+            respond(v0::app(&api, &id.0, Some(&metric.0), &raw))
+        },
+    );
+    ping.or(containers).unify().or(app).unify().or(metric).unify().boxed()
+}
+
+fn health_of_process(api: &Api) -> BoxedFilter<(Response,)> {
+    let health = at!(get / "health").map(|| health::health().into_response());
+    let ready = at!(get / "ready").and(with(api)).map(|api: Api| health::ready(&api).into_response());
+    health.or(ready).unify().boxed()
+}
+
+fn lifecycle(api: &Api) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "v1" / "containers")
+        .and(body())
+        .and(with(api))
+        .then(|body: Bytes, api: Api| async move { respond(lifecycle::reserve(&api, &body).await) });
+    let list = at!(get / "v1" / "containers")
+        .and(query())
+        .and(with(api))
+        .then(|raw: String, api: Api| async move { respond(lifecycle::list(&api, &raw).await) });
+    let show = at!(get / "v1" / "containers" / _)
+        .and(with(api))
+        .then(|id: Segment, api: Api| async move { respond(lifecycle::show(&api, &id.0).await) });
+    let release = at!(delete / "v1" / "containers" / _)
+        .and(with(api))
+        .then(|id: Segment, api: Api| async move { respond(lifecycle::release(&api, &id.0).await) });
+    let attach =
+        at!(post / "v1" / "containers" / _ / "attach").and(body()).and(with(api)).then(
+            |id: Segment, body: Bytes, api: Api| async move {
+                respond(lifecycle::attach(&api, &id.0, &body).await)
+            },
+        );
+    reserve.or(list).unify().or(show).unify().or(release).unify().or(attach).unify().boxed()
+}
+
+fn dcos(api: &Api) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "container")
+        .and(body())
+        .and(with(api))
+        .then(|body: Bytes, api: Api| async move { respond(dcos::reserve(&api, &body).await) });
+    let list = at!(get / "containers").and(with(api)).map(|api: Api| dcos::list(&api).into_response());
+    let show = at!(get / "container" / _)
+        .and(with(api))
+        .map(|id: Segment, api: Api| respond(dcos::show(&api, &id.0)));
+    let release = at!(delete / "container" / _)
+        .and(with(api))
+        .then(|id: Segment, api: Api| async move { respond(dcos::release(&api, &id.0).await) });
+    reserve.or(list).unify().or(show).unify().or(release).unify().boxed()
+}
+
+fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
+    let reload = at!(post / "v1" / "config" / "reload")
+        .and(with(api))
+        .then(|api: Api| async move { respond(admin_calls::reload(&api).await) });
+    let tail = at!(get / "v1" / "tasks" / _ / "tail")
+        .and(query())
+        .and(with(api))
+        .map(|id: Segment, raw: String, api: Api| respond(admin_calls::tail(&api, &id.0, &raw)));
+    reload.or(tail).unify().boxed()
+}

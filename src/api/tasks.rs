@@ -1,0 +1,168 @@
+//! Tasks, their events and their checks.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::documents::{TaskDocument, TaskShort};
+use super::error::ApiError;
+use super::query::{Filters, Query};
+use super::{Answer, Api};
+use crate::aggregate::{EventRecord, LastCheck, Standing};
+use crate::containers::{ContainerInfo, Listed};
+use crate::model::Timestamp;
+use crate::render::record::TagsDocument;
+use crate::shard::Of;
+use crate::statsd::{AlertType, Priority};
+
+impl Api {
+    /// The task with exactly this id.
+    pub(super) fn task(&self, id: &str) -> Result<Listed, ApiError> {
+        let directory = self.containers.directory();
+        directory.task(id).ok_or_else(|| ApiError::unknown_task(id, directory.nearest_tasks(id)))
+    }
+
+    /// Events and checks of each container, as they are now.
+    async fn standings(
+        &self,
+        containers: &[Arc<ContainerInfo>],
+    ) -> Result<Vec<(Arc<ContainerInfo>, Standing)>, ApiError> {
+        let live = containers.iter().map(|info| info.allocation).collect();
+        let mut open = self.pool.open_windows(&Of::These(live)).await?;
+        let standing = |info: &Arc<ContainerInfo>| {
+            let at = open.iter().position(|glimpse| glimpse.allocation == info.allocation);
+            let now = at.and_then(|at| open.swap_remove(at).open).map(|(_, standing)| standing);
+            let closed = || self.store.history(info.allocation)?.standing().cloned();
+            Some((Arc::clone(info), now.or_else(closed)?))
+        };
+        Ok(containers.iter().filter_map(standing).collect())
+    }
+}
+
+/// The filters of a list of tasks.
+const LISTED: [&str; 3] = ["task", "container", "label"];
+
+/// `GET /v1/tasks`
+pub(super) async fn list(api: &Api, raw: &str, raw_lines: bool) -> Result<Answer, ApiError> {
+    let filters = Filters::read(&Query::read(raw, &LISTED)?);
+    let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
+    let tasks: Vec<_> = api.containers.directory().tasks().into_iter().filter(wanted).collect();
+    let containers: Vec<_> = tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
+    let counts = api.counts(&containers).await?;
+    let (presets, last_scrape) = (&api.config().presets, api.stats.last_scrape());
+    let documents =
+        tasks.iter().map(|listed| TaskDocument::new(listed, presets, &counts, last_scrape, raw_lines));
+    Ok(Answer::json(200, &documents.collect::<Vec<_>>()))
+}
+
+/// `GET /v1/tasks/{task_id}`
+pub(super) async fn show(api: &Api, id: &str, raw_lines: bool) -> Result<Answer, ApiError> {
+    let listed = api.task(id)?;
+    let counts = api.counts(&listed.containers).await?;
+    let (presets, last_scrape) = (&api.config().presets, api.stats.last_scrape());
+    Ok(Answer::json(200, &TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines)))
+}
+
+#[derive(Serialize)]
+struct EventsDocument<'a> {
+    task: TaskShort,
+    events: Vec<EventDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct EventDocument<'a> {
+    container_id: &'a str,
+    received_at: Timestamp,
+    title: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
+    alert_type: AlertType,
+    priority: Priority,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hostname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aggregation_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_type: Option<&'a str>,
+    tags: TagsDocument<'a>,
+}
+
+impl<'a> EventDocument<'a> {
+    fn new(info: &'a ContainerInfo, event: &'a EventRecord) -> Self {
+        Self {
+            container_id: info.origin.container_id.as_str(),
+            received_at: event.received_at,
+            title: &event.title,
+            text: event.text.as_deref(),
+            timestamp: event.timestamp,
+            alert_type: event.alert_type,
+            priority: event.priority,
+            hostname: event.hostname.as_deref(),
+            aggregation_key: event.aggregation_key.as_deref(),
+            source_type: event.source_type.as_deref(),
+            tags: TagsDocument(&event.tags),
+        }
+    }
+}
+
+/// `GET /v1/tasks/{task_id}/events`
+pub(super) async fn events(api: &Api, id: &str) -> Result<Answer, ApiError> {
+    let listed = api.task(id)?;
+    let standings = api.standings(&listed.containers).await?;
+    let mut events: Vec<_> = standings
+        .iter()
+        .flat_map(|(info, standing)| standing.events.iter().map(|event| EventDocument::new(info, event)))
+        .collect();
+    events.sort_by_key(|event| event.received_at);
+    Ok(Answer::json(200, &EventsDocument { task: (&listed).into(), events }))
+}
+
+#[derive(Serialize)]
+struct ChecksDocument<'a> {
+    task: TaskShort,
+    checks: Vec<CheckDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckDocument<'a> {
+    container_id: &'a str,
+    name: &'a str,
+    tags: TagsDocument<'a>,
+    status: &'static str,
+    received_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hostname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
+}
+
+impl<'a> CheckDocument<'a> {
+    fn new(info: &'a ContainerInfo, check: &'a LastCheck) -> Self {
+        Self {
+            container_id: info.origin.container_id.as_str(),
+            name: &check.series.name,
+            tags: TagsDocument(&check.series.tags),
+            status: check.outcome.status.as_str(),
+            received_at: check.at,
+            message: check.outcome.message.as_deref(),
+            hostname: check.outcome.hostname.as_deref(),
+            timestamp: check.outcome.timestamp,
+        }
+    }
+}
+
+/// `GET /v1/tasks/{task_id}/checks`
+pub(super) async fn checks(api: &Api, id: &str) -> Result<Answer, ApiError> {
+    let listed = api.task(id)?;
+    let standings = api.standings(&listed.containers).await?;
+    let mut checks: Vec<_> = standings
+        .iter()
+        .flat_map(|(info, standing)| standing.checks.iter().map(|check| CheckDocument::new(info, check)))
+        .collect();
+    checks.sort_by(|a, b| (a.name, a.tags.0, a.container_id).cmp(&(b.name, b.tags.0, b.container_id)));
+    Ok(Answer::json(200, &ChecksDocument { task: (&listed).into(), checks }))
+}

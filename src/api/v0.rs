@@ -1,0 +1,177 @@
+//! The DC/OS metrics API for applications' metrics: its paths, its schema and its status codes.
+//!
+//! An unknown container and a silent one both get 204, as they did; ids match whole, names match whole or up to a dot.
+
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::query::Query;
+use super::{Answer, Api};
+use crate::aggregate::{PERCENTILES, Record, View};
+use crate::containers::ContainerInfo;
+use crate::model::{ContainerId, Labels, SeriesKey, Timestamp};
+use crate::net::clock;
+use crate::render::number::{Whole, finite};
+use crate::render::record::TagsDocument;
+
+#[derive(Serialize)]
+struct Ping {
+    ok: bool,
+    timestamp: Timestamp,
+}
+
+/// `GET /v0/ping`
+pub(super) fn ping() -> Answer {
+    Answer::json(200, &Ping { ok: true, timestamp: Timestamp::from_secs(clock::wall().as_secs()) })
+}
+
+/// `GET /v0/containers`
+pub(super) fn containers(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+    Query::read(raw, &[])?;
+    let mut ids: Vec<String> =
+        api.containers.directory().all().iter().map(|info| info.origin.container_id.to_string()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(Answer::json(200, &ids))
+}
+
+#[derive(Serialize)]
+struct Message {
+    datapoints: Vec<Datapoint>,
+    dimensions: Dimensions,
+}
+
+#[derive(Serialize)]
+struct Datapoint {
+    name: String,
+    value: Whole,
+    unit: &'static str,
+    timestamp: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<serde_json::Value>,
+}
+
+#[derive(Default, Serialize)]
+struct Dimensions {
+    mesos_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cluster_id: String,
+    container_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    executor_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    framework_name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    framework_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    framework_role: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    framework_principal: String,
+    task_name: String,
+    task_id: String,
+    hostname: String,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
+}
+
+impl Dimensions {
+    /// A label that has the name of a dimension is that dimension.
+    fn new(info: &ContainerInfo, node: &str) -> Self {
+        let mut labels = info.origin.labels.clone();
+        let mut take = |key: &str| labels.remove(key).unwrap_or_default();
+        let task_id = info.origin.task_id.to_string();
+        let mut dimensions = Self {
+            mesos_id: take("mesos_id"),
+            cluster_id: take("cluster_id"),
+            container_id: info.origin.container_id.to_string(),
+            executor_id: take("executor_id"),
+            framework_name: take("framework_name"),
+            framework_id: take("framework_id"),
+            framework_role: take("framework_role"),
+            framework_principal: take("framework_principal"),
+            task_name: take("task_name"),
+            task_id,
+            hostname: node.to_owned(),
+            labels: Labels::new(),
+        };
+        if dimensions.task_name.is_empty() {
+            // What Mesos calls a task's name is its id without what makes it unique.
+            let name = dimensions.task_id.split('.').next().unwrap_or_default();
+            dimensions.task_name = name.to_owned();
+        }
+        dimensions.labels = labels;
+        dimensions
+    }
+}
+
+/// `GET /v0/containers/{id}/app` and `GET /v0/containers/{id}/app/{metric}`
+pub(super) fn app(api: &Api, id: &str, metric: Option<&str>, raw: &str) -> Result<Answer, ApiError> {
+    Query::read(raw, &[])?;
+    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
+    let Some(info) = info else { return Ok(Answer::empty(204)) };
+    let mut datapoints = datapoints(api, &info);
+    if let Some(metric) = metric {
+        let meant = |name: &str| {
+            name == metric || name.strip_prefix(metric).is_some_and(|rest| rest.starts_with('.'))
+        };
+        datapoints.retain(|datapoint| meant(&datapoint.name));
+    }
+    if datapoints.is_empty() {
+        return Ok(Answer::empty(204));
+    }
+    Ok(Answer::json(200, &Message { datapoints, dimensions: Dimensions::new(&info, &api.config().node) }))
+}
+
+/// Each series' newest closed record, taken apart.
+fn datapoints(api: &Api, info: &ContainerInfo) -> Vec<Datapoint> {
+    let Some(history) = api.store.history(info.allocation) else { return Vec::new() };
+    let mut seen = std::collections::HashSet::new();
+    let mut records = Vec::new();
+    for kept in history.kept().rev() {
+        for (published, _, record) in kept.records() {
+            if seen.insert(SeriesKey(record.series)) {
+                records.push((published.window().span.end, record));
+            }
+        }
+    }
+    records.sort_by(|(_, a), (_, b)| SeriesKey(a.series).cmp(&SeriesKey(b.series)));
+    records.iter().flat_map(|(end, record)| of_record(*end, record)).collect()
+}
+
+/// One datapoint, or for many values one for each of their numbers, named as DC/OS named them.
+fn of_record(end: Timestamp, record: &Record<'_>) -> Vec<Datapoint> {
+    let values: Vec<(&'static str, Option<f64>)> = match &record.view {
+        View::Counter { counter, .. } => vec![("", finite(counter.sum))],
+        View::Gauge(gauge) => vec![("", finite(gauge.last))],
+        View::Set { .. } => vec![("", record.view.cardinality())],
+        // DC/OS knew no checks.
+        View::Check { .. } => vec![],
+        View::Distribution { summary, .. } => {
+            let percentiles = record.view.percentiles();
+            let percentiles = PERCENTILES.iter().zip(percentiles.into_iter().flatten());
+            let sums = [
+                (".count", Some(summary.count.as_f64())),
+                (".lower", finite(summary.min)),
+                (".mean", summary.mean()),
+                (".stddev", summary.stddev()),
+                (".sum", finite(summary.sum)),
+                (".upper", finite(summary.max)),
+            ];
+            sums.into_iter().chain(percentiles.map(|((_, name), value)| (*name, finite(value)))).collect()
+        }
+    };
+    let tags = (!record.series.tags.is_empty())
+        .then(|| serde_json::to_value(TagsDocument(&record.series.tags)).ok());
+    let tags = tags.flatten();
+    let datapoint = |(suffix, value): (&'static str, Option<f64>)| {
+        let dot = if suffix.is_empty() || suffix.starts_with('.') { "" } else { "." };
+        Some(Datapoint {
+            name: format!("{}{dot}{suffix}", record.series.name),
+            value: Whole(value?),
+            unit: "",
+            timestamp: end,
+            tags: tags.clone(),
+        })
+    };
+    values.into_iter().filter_map(datapoint).collect()
+}

@@ -1,0 +1,166 @@
+//! `GET /v1/tasks/{task_id}/watch`: server-sent events, one for each closed window of a task.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::error::ApiError;
+use super::metrics::write;
+use super::query::{Filters, Query};
+use super::{Answer, Api};
+use crate::render::record::Frame;
+use crate::shutdown::Drain;
+use crate::store::{Cursor, Published};
+
+const EVENT_STREAM: &str = "text/event-stream";
+/// How often a quiet stream says that it is alive, so that nobody in between closes it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One stream of events.
+struct Watch {
+    api: Api,
+    task_id: String,
+    filters: Filters,
+    cursor: Cursor,
+    newest: watch::Receiver<u64>,
+    drain: Drain,
+    ready: VecDeque<String>,
+    /// What was published while the agent ended has been sent.
+    last: bool,
+}
+
+/// `GET /v1/tasks/{task_id}/watch`
+pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>) -> Result<Answer, ApiError> {
+    let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?);
+    let listed = api.task(id)?;
+    let newest = api.store.subscribe();
+    let mut ready = VecDeque::from([": watching\n\n".to_owned()]);
+    let cursor = match last_event_id.and_then(|id| id.parse().ok()) {
+        Some(cursor) => match api.store.since(cursor) {
+            Ok(_) => cursor,
+            Err(expired) => {
+                // What lies between is lost to this reader; it is told, and goes on from what is there.
+                ready.push_back(event("gap", None, &Gap { oldest: expired.oldest.to_string() }));
+                expired.oldest
+            }
+        },
+        None => api.store.end(),
+    };
+    let watch = Watch {
+        api: api.clone(),
+        task_id: listed.task_id.to_string(),
+        filters,
+        cursor,
+        newest,
+        drain: api.drain.clone(),
+        ready,
+        last: false,
+    };
+    let chunks = stream::unfold(watch, |mut watch| async move {
+        let text = watch.next().await?;
+        Some((Ok(Bytes::from(text)), watch))
+    });
+    Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
+}
+
+#[derive(Serialize)]
+struct Gap {
+    oldest: String,
+}
+
+#[derive(Serialize)]
+struct Finished<'a> {
+    task_id: &'a str,
+}
+
+/// An event as it goes over the wire.
+fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
+    let mut text = format!("event: {name}\n");
+    if let Some(id) = id {
+        let _infallible = writeln!(text, "id: {id}");
+    }
+    // A JSON text has no line end outside its strings, and none inside them.
+    let _infallible = write!(text, "data: {}\n\n", serde_json::to_string(data).unwrap_or_default());
+    text
+}
+
+impl Watch {
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(text) = self.ready.pop_front() {
+                return Some(text);
+            }
+            if self.last {
+                return None;
+            }
+            self.collect();
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if !self.lives() {
+                self.last = true;
+                return Some(event("finished", None, &Finished { task_id: &self.task_id }));
+            }
+            tokio::select! {
+                changed = self.newest.changed() => self.last = changed.is_err(),
+                () = self.drain.started() => {
+                    self.collect();
+                    self.last = true;
+                }
+                () = tokio::time::sleep(KEEP_ALIVE) => self.ready.push_back(": still here\n\n".to_owned()),
+            }
+        }
+    }
+
+    /// Whether more can come.
+    fn lives(&self) -> bool {
+        let listed = self.api.containers.directory().task(&self.task_id);
+        listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
+    }
+
+    /// Makes an event of every window of the task that was published since.
+    fn collect(&mut self) {
+        match self.api.store.since(self.cursor) {
+            Ok(since) => {
+                let mine = since.published.iter().filter(|p| p.origin().task_id.as_str() == self.task_id);
+                let mine = mine.filter(|published| self.filters.origin(published.origin()));
+                let events: Vec<_> = mine.filter_map(|published| self.window(published)).collect();
+                self.ready.extend(events);
+                self.cursor = since.next;
+            }
+            Err(expired) => {
+                self.ready.push_back(event("gap", None, &Gap { oldest: expired.oldest.to_string() }));
+                self.cursor = expired.oldest;
+            }
+        }
+    }
+
+    fn window(&self, published: &Published) -> Option<String> {
+        let (node, span) = (&self.api.config().node, published.window().span);
+        let frame = Frame::new(node, self.api.store.epoch(), published.origin(), span);
+        let records: Vec<_> = published
+            .records()
+            .filter(|(number, record)| number.seq > self.cursor.seq && self.filters.record(record))
+            .map(|(number, record)| frame.record(Some(number), &record))
+            .collect();
+        if records.is_empty() {
+            return None;
+        }
+        let mut data = Vec::from(br#"{"container_id":"#);
+        write(&mut data, &published.origin().container_id.as_str());
+        data.extend_from_slice(br#","start":"#);
+        write(&mut data, &span.start);
+        data.extend_from_slice(br#","end":"#);
+        write(&mut data, &span.end);
+        data.extend_from_slice(br#","metrics":"#);
+        write(&mut data, &records);
+        data.push(b'}');
+        let id = Cursor { epoch: self.api.store.epoch(), seq: published.last() };
+        Some(format!("event: window\nid: {id}\ndata: {}\n\n", String::from_utf8_lossy(&data)))
+    }
+}

@@ -1,0 +1,305 @@
+//! The agent put together: everything is bound before anything runs, and ends in order.
+//!
+//! ```text
+//! TERM ─▶ not ready ─▶ no new containers ─▶ sockets read until empty, open windows closed as partial
+//!      ─▶ streams send what was closed, answers finish, listeners close ─▶ exit 0
+//! ```
+//!
+//! A second TERM or the deadline cuts that short; then the exit code is 1.
+
+mod reload;
+mod serve;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub use reload::Loader;
+
+use crate::api::Api;
+use crate::client::{Client, Target};
+use crate::config::Config;
+use crate::containers::{self, Table};
+use crate::net::clock::{self, Clock};
+use crate::net::http::{self, Listener};
+use crate::net::unix::{self, BoundSocket, HeldDirectory, PathError};
+use crate::shard::ShardPool;
+use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
+use crate::stats::{ListenerName, Stats};
+use crate::store::{Store, next_epoch};
+use crate::telemetry::LogFilter;
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A path is not to be had.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The HTTP address is not to be had.
+    #[error("cannot listen on {address}: {source}{}", holder.map_or(String::new(), |pid| format!("; another tallyport agent, pid {pid}, answers there")))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+        /// The other agent, if it is one.
+        holder: Option<u32>,
+    },
+    /// The state directory cannot be written.
+    #[error("cannot write to {}: {source}", path.display())]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gave no threads, descriptors or signals.
+    #[error("cannot start {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// How the agent ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// In order.
+    Cleanly,
+    /// By a deadline, a second signal, or because a part of it failed.
+    Otherwise,
+}
+
+/// An agent that is bound and has not begun to serve.
+#[derive(Debug)]
+pub struct Bound {
+    api: Api,
+    table: Table,
+    http: TcpListener,
+    admin: UnixListener,
+    reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    loader: Loader,
+    log: LogFilter,
+    drain: DrainTrigger,
+    latch: Latch,
+    http_address: SocketAddr,
+    _socket: BoundSocket,
+    _state: HeldDirectory,
+}
+
+/// How often shards are looked after.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes everything the agent needs: its directories, its addresses, its threads.
+///
+/// # Errors
+/// When something is not to be had; what was taken is given back.
+pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Bound, StartError> {
+    raise_descriptor_limit();
+    let state = unix::hold_directory(&config.state_dir)?;
+    let epoch = next_epoch(&config.state_dir, clock::wall())
+        .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
+    let (http, http_address) = listen(config.http.listen).await?;
+    let (admin, socket) = unix::listen(&config.admin.socket, config.admin.mode)?;
+    let admin = UnixListener::from_std(admin)
+        .map_err(|source| StartError::System { what: "the admin socket", source })?;
+
+    let store = Arc::new(Store::new(epoch, config.aggregation.keep));
+    let settings = Arc::new(config.aggregation.clone());
+    let pool = ShardPool::start(
+        config.process.shards,
+        &store,
+        &settings,
+        config.node_limits.memory,
+        Clock::default(),
+    )
+    .map_err(|source| StartError::System { what: "the shards", source })?;
+    let pool = Arc::new(pool);
+    let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+    let readiness = Readiness::default();
+    let latch = readiness.latch("listeners");
+    let (trigger, drain) = drain();
+    let (reloads, reload_requests) = mpsc::channel(8);
+    let api = Api {
+        store,
+        pool,
+        containers,
+        readiness,
+        stats: Arc::new(Stats::default()),
+        config: Arc::new(RwLock::new(Arc::new(config))),
+        reloads,
+        connections: Default::default(),
+        started: clock::wall(),
+        drain,
+    };
+    Ok(Bound {
+        api,
+        table,
+        http,
+        admin,
+        reloads: reload_requests,
+        loader,
+        log,
+        drain: trigger,
+        latch,
+        http_address,
+        _socket: socket,
+        _state: state,
+    })
+}
+
+/// What the container table needs of the configuration.
+fn table_settings(config: &Config) -> containers::Settings {
+    containers::Settings {
+        containers: config.node_limits.containers,
+        port: config.listeners.port,
+        receive_buffer: config.listeners.receive_buffer,
+        receive_buffers: config.listeners.receive_buffers,
+        rest: config.listeners.rest,
+        reservation_ttl: config.containers.reservation_ttl,
+        tombstone: config.containers.tombstone,
+        gauge_sign: config.usual_gauge_sign(),
+        dcos_host: config.dcos_host,
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    match TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        Ok((bound, listener)) => Ok((listener, bound)),
+        Err(source) => {
+            let taken = source.kind() == io::ErrorKind::AddrInUse;
+            let holder = if taken { agent_at(address).await } else { None };
+            Err(StartError::Listen { address, source, holder })
+        }
+    }
+}
+
+/// The process of the agent that answers at an address, if one does.
+async fn agent_at(address: SocketAddr) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Health {
+        pid: u32,
+    }
+    let client = Client::new(Target::Http(address.to_string()));
+    let answer = tokio::time::timeout(Duration::from_secs(1), client.get("/health")).await.ok()?.ok()?;
+    serde_json::from_slice::<Health>(&answer.body).ok().map(|health| health.pid)
+}
+
+/// A container costs descriptors; the soft limit is usually a thousand.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}
+
+impl Bound {
+    /// The address that HTTP is served on, where the configured port was 0.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Serves until the process is told to end.
+    ///
+    /// # Errors
+    /// When signals cannot be had.
+    pub async fn run(self) -> Result<Ended, StartError> {
+        let unheard = |source| StartError::System { what: "listening to signals", source };
+        let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
+        let config = self.api.config();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.table.run());
+        tasks.spawn(reload::serve(self.reloads, self.loader, self.log, (&self.api).into()));
+        serve_listeners(&mut tasks, &self.api, self.http, self.admin);
+        self.latch.open();
+        tracing::info!(
+            http = %self.http_address,
+            admin = %config.admin.socket.display(),
+            state = %config.state_dir.display(),
+            node = config.node,
+            epoch = self.api.store.epoch(),
+            shards = config.process.shards,
+            version = env!("CARGO_PKG_VERSION"),
+            "listening",
+        );
+        let mut look = tokio::time::interval(LOOK);
+        let why = loop {
+            tokio::select! {
+                _ = term.recv() => break Why::Told("TERM"),
+                _ = interrupt.recv() => break Why::Told("INT"),
+                _ = hangup.recv() => ask_for_reload(&self.api),
+                _ = look.tick() => if !self.api.pool.ended().is_empty() { break Why::Failed },
+            }
+        };
+        self.latch.close();
+        let deadline = self.api.config().process.drain_deadline;
+        let api = self.api.clone();
+        drop(self.api);
+        let ending = async {
+            let started = tokio::time::Instant::now();
+            api.containers.drain_all().await;
+            drop(api);
+            self.drain.start(deadline.saturating_sub(started.elapsed())).await
+        };
+        let cleanly = match why {
+            Why::Told(name) => {
+                tracing::info!(signal = name, ?deadline, "draining");
+                tokio::select! {
+                    done = tokio::time::timeout(deadline, ending) => done.unwrap_or(false),
+                    _ = term.recv() => false,
+                    _ = interrupt.recv() => false,
+                }
+            }
+            Why::Failed => {
+                tracing::error!(
+                    "a shard has ended; what its containers sent since their last window is lost"
+                );
+                let _late = tokio::time::timeout(deadline, ending).await;
+                false
+            }
+        };
+        tracing::info!(cleanly, "ended");
+        Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
+    }
+}
+
+/// Why the agent ends.
+enum Why {
+    /// A signal said so.
+    Told(&'static str),
+    /// A shard has ended by itself.
+    Failed,
+}
+
+fn serve_listeners(tasks: &mut JoinSet<()>, api: &Api, http: TcpListener, admin: UnixListener) {
+    let config = api.config();
+    let limits =
+        http::Limits { connections: config.http.max_connections, header_timeout: config.http.header_timeout };
+    let [http_connections, admin_connections] = api.connections.clone();
+    let service = serve::counted(crate::api::http_routes(api), ListenerName::Http, Arc::clone(&api.stats));
+    tasks.spawn(http::serve(Listener::Tcp(http), service, limits, http_connections, api.drain.clone()));
+    let service = serve::counted(crate::api::admin_routes(api), ListenerName::Admin, Arc::clone(&api.stats));
+    tasks.spawn(http::serve(Listener::Unix(admin), service, limits, admin_connections, api.drain.clone()));
+}
+
+/// Asks for a reload as the admin API does; the outcome is logged where it is made.
+fn ask_for_reload(api: &Api) {
+    let (reply, _nobody_waits) = oneshot::channel();
+    if api.reloads.try_send(reply).is_err() {
+        tracing::warn!("a reload is under way already");
+    }
+}

@@ -1,0 +1,137 @@
+//! Reading the configuration again while the agent runs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+
+use crate::api::{Api, ReloadRequest};
+use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment};
+use crate::containers::Containers;
+use crate::shard::ShardPool;
+use crate::stats::Stats;
+use crate::telemetry::LogFilter;
+
+/// Where the configuration comes from, to be read as often as need be.
+#[derive(Clone, Debug, Default)]
+pub struct Loader {
+    /// The file that was named; the default one is read where it exists.
+    pub file: Option<PathBuf>,
+    /// Keys and values from the command line, and the flag each came by.
+    pub flags: Vec<(String, String, String)>,
+}
+
+impl Loader {
+    /// Reads every layer.
+    ///
+    /// # Errors
+    /// Every mistake, all at once.
+    pub fn load(&self) -> Result<(Config, Layers), ConfigErrors> {
+        self.load_from(&ProcessEnvironment)
+    }
+
+    fn load_from(&self, environment: &dyn Environment) -> Result<(Config, Layers), ConfigErrors> {
+        let mut layers = Layers::defaults(environment);
+        let default = PathBuf::from(DEFAULT_FILE);
+        let file = self.file.clone().or_else(|| default.exists().then_some(default));
+        let mut errors = file.map(|file| layers.add_file(&file)).unwrap_or_default();
+        layers.add_variables(environment);
+        for (key, value, flag) in &self.flags {
+            errors.extend(layers.set(key, value.clone(), Origin::Flag(flag.clone())).err());
+        }
+        match Config::resolve(&layers) {
+            Ok(config) if errors.is_empty() => Ok((config, layers)),
+            Ok(_) => Err(ConfigErrors(errors)),
+            Err(ConfigErrors(more)) => {
+                errors.extend(more);
+                Err(ConfigErrors(errors))
+            }
+        }
+    }
+}
+
+/// Answers requests to reload, one after the other. Takes no part in the drain: it has nothing to finish.
+pub(super) async fn serve(
+    mut requests: mpsc::Receiver<ReloadRequest>,
+    loader: Loader,
+    log: LogFilter,
+    parts: Parts,
+) {
+    let Parts { pool, containers, stats, config } = parts;
+    while let Some(reply) = requests.recv().await {
+        let outcome = match loader.load() {
+            Ok((new, _)) => {
+                let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
+                let needs_restart = new.needs_restart(&old);
+                let applied = kept_where_fixed(new, &old);
+                let settings = Arc::new(applied.aggregation.clone());
+                log.set(&applied.log.filter);
+                containers.configure(super::table_settings(&applied)).await;
+                // A shard that has ended is noticed elsewhere.
+                let _either_way = pool.configure(&settings, applied.node_limits.memory);
+                *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
+                tracing::info!(?needs_restart, "configuration reloaded");
+                Ok(needs_restart)
+            }
+            Err(errors) => {
+                tracing::error!(%errors, "configuration refused, the old one stays");
+                Err(errors.to_string())
+            }
+        };
+        stats.count_reload(outcome.is_ok());
+        let _nobody_waits = reply.send(outcome);
+    }
+}
+
+/// What a reload changes.
+pub(super) struct Parts {
+    pool: Arc<ShardPool>,
+    containers: Containers,
+    stats: Arc<Stats>,
+    config: Arc<RwLock<Arc<Config>>>,
+}
+
+impl From<&Api> for Parts {
+    fn from(api: &Api) -> Self {
+        Self {
+            pool: Arc::clone(&api.pool),
+            containers: api.containers.clone(),
+            stats: Arc::clone(&api.stats),
+            config: Arc::clone(&api.config),
+        }
+    }
+}
+
+/// The new configuration, but for what only a restart changes.
+fn kept_where_fixed(new: Config, old: &Config) -> Config {
+    let mut applied = new;
+    applied.node.clone_from(&old.node);
+    applied.state_dir.clone_from(&old.state_dir);
+    applied.http.clone_from(&old.http);
+    applied.admin.clone_from(&old.admin);
+    applied.aggregation.window = old.aggregation.window;
+    applied.aggregation.keep = old.aggregation.keep;
+    applied.listeners.port = old.listeners.port;
+    applied.log.format = old.log.format;
+    applied.process.shards = old.process.shards;
+    applied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_restart_changes_stays_and_the_rest_is_applied() {
+        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let old = config("");
+        let everything = "node = \"n\"\nstate_dir = \"/s\"\nhttp.listen = \"127.0.0.1:1\"\nadmin.mode = \"0600\"\n\
+                          windows.length = \"20s\"\nwindows.keep = 5\nlisteners.port = 1\nlog.format = \"json\"\n\
+                          agent.shards = 7\nlimits.series = 5\nlog.filter = \"debug\"";
+        let new = config(everything);
+        let applied = kept_where_fixed(new.clone(), &old);
+        assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
+        assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
+        assert_eq!(new.needs_restart(&old).len(), 9);
+    }
+}

@@ -1,0 +1,55 @@
+//! Between the accept loop and the routes: every answer is counted, and every call on the admin socket is logged with
+//! who made it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::net::http::Peer;
+use crate::stats::{ListenerName, Stats};
+
+/// Routes as a service that counts, and on the admin socket logs.
+pub(super) fn counted(
+    routes: BoxedFilter<(Response,)>,
+    listener: ListenerName,
+    stats: Arc<Stats>,
+) -> Counted {
+    Counted { routes, listener, stats }
+}
+
+/// A service that counts, and on the admin socket logs.
+#[derive(Clone)]
+pub(super) struct Counted {
+    routes: BoxedFilter<(Response,)>,
+    listener: ListenerName,
+    stats: Arc<Stats>,
+}
+
+impl Service<http::Request<Incoming>> for Counted {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let (listener, stats) = (self.listener, Arc::clone(&self.stats));
+        let peer = request.extensions().get::<Peer>().copied();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answered = TowerToHyperService::new(warp::service(self.routes.clone())).call(request);
+        Box::pin(async move {
+            let response = answered.await?;
+            let status = response.status().as_u16();
+            stats.count_request(listener, status);
+            if let (ListenerName::Admin, Some(Peer::Unix { uid, pid })) = (listener, peer) {
+                tracing::info!(target: "audit", uid, pid, %method, path, status, "admin call");
+            }
+            Ok(response)
+        })
+    }
+}

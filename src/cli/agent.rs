@@ -1,0 +1,60 @@
+//! `tallyport agent`.
+
+use std::process::ExitCode;
+
+use super::args::{AgentArgs, Sources};
+use super::failure::Failure;
+use super::output::Output;
+use crate::app::{self, Ended, Loader};
+use crate::telemetry;
+
+/// Threads of the control side: one can render a large answer while the other sees a process end.
+const CONTROL_THREADS: usize = 2;
+
+pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Failure> {
+    let loader = loader(args)?;
+    let (config, _) = loader.load()?;
+    let log = telemetry::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system(&error))?;
+    let ended = runtime.block_on(async { app::bind(config, loader, log).await?.run().await })?;
+    // Whoever still holds a connection has had until the deadline.
+    runtime.shutdown_background();
+    Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn loader(args: &AgentArgs) -> Result<Loader, Failure> {
+    let mut loader = sources(&args.sources)?;
+    let mut flag = |key: &str, value: Option<&String>, flag: &str| {
+        if let Some(value) = value {
+            loader.flags.push((key.to_owned(), value.clone(), flag.to_owned()));
+        }
+    };
+    flag("http.listen", args.http_listen.as_ref(), "--http-listen");
+    flag("http.insecure", args.http_insecure.then(|| "true".to_owned()).as_ref(), "--http-insecure");
+    flag("admin.socket", args.admin_socket.as_ref(), "--admin-socket");
+    flag("state_dir", args.state_dir.as_ref(), "--state-dir");
+    flag("windows.length", args.window.as_ref(), "--window");
+    flag("windows.keep", args.keep.as_ref(), "--keep");
+    flag("log.filter", args.log.as_ref(), "--log");
+    flag("log.format", args.log_format.as_ref(), "--log-format");
+    Ok(loader)
+}
+
+/// The file and the settings of `--set`.
+pub(super) fn sources(sources: &Sources) -> Result<Loader, Failure> {
+    let mut loader = Loader { file: sources.config.clone(), flags: Vec::new() };
+    for pair in &sources.set {
+        match pair.split_once('=') {
+            Some((key, value)) => {
+                loader.flags.push((key.trim().to_owned(), value.trim().to_owned(), format!("--set {key}")));
+            }
+            None => return Err(Failure::usage(format!("--set {pair:?} is not KEY=VALUE"))),
+        }
+    }
+    Ok(loader)
+}

@@ -1,0 +1,270 @@
+//! `tallyport metrics details`: every series of a task.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::args::{DetailsArgs, Format, Window};
+use super::documents::{Metrics, Record, ago, number};
+use super::failure::{Failure, code};
+use super::output::Output;
+use super::resolve::{query, read, segment, task};
+use super::table::{Align, Table};
+use crate::model::Timestamp;
+use crate::net::clock;
+use crate::render::exposition::{Exposition, Format as Text, Kind};
+
+pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), Failure> {
+    let client = args.client.client();
+    let task = task(&client, &args.task_id).await?;
+    let response =
+        client.get(&format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), selection(args))).await?;
+    let Metrics { task, metrics } = read(&response)?;
+    match args.output.format() {
+        Format::Json => out.json(&metrics.iter().map(reordered).collect::<Vec<_>>())?,
+        Format::Ndjson => out.ndjson(metrics.iter().map(reordered))?,
+        Format::Prom => out.write(exposition(&records(&metrics)?).as_bytes())?,
+        Format::Table if metrics.is_empty() => {}
+        Format::Table => table(&records(&metrics)?, clock::wall()).print(out)?,
+    }
+    if metrics.is_empty() {
+        return Err(nothing(args, &task.task_id));
+    }
+    if task.finished && args.output.format() == Format::Table {
+        out.complain(&format!("{} is finished", task.task_id));
+    }
+    Ok(())
+}
+
+fn nothing(args: &DetailsArgs, task_id: &str) -> Failure {
+    let filtered = !args.filters.pairs().is_empty() || args.window.is_some() || args.since.is_some();
+    let said = if filtered { "has no record that fits" } else { "has sent nothing yet" };
+    Failure::new(code::NO_DATA, format!("task {task_id} {said}"))
+        .hint(format!("`tallyport explain {task_id}` says how far its metrics come"))
+}
+
+fn selection(args: &DetailsArgs) -> String {
+    let mut pairs = args.filters.pairs();
+    if let Some(window) = args.window {
+        let word = match window {
+            Window::Last => "last",
+            Window::Open => "open",
+            Window::All => "all",
+        };
+        pairs.push(("window", word));
+    }
+    if let Some(since) = &args.since {
+        pairs.push(("since", since));
+    }
+    if args.merge {
+        pairs.push(("merge", "true"));
+    }
+    query(pairs)
+}
+
+pub(super) fn records(metrics: &[Value]) -> Result<Vec<Record>, Failure> {
+    let record = |value: &Value| serde_json::from_value(value.clone());
+    metrics.iter().map(record).collect::<Result<_, _>>().map_err(|error| Failure::garbled(&error))
+}
+
+/// The record in the order of the DC/OS CLI, with the end of its window as its timestamp; then everything else.
+fn reordered(record: &Value) -> Value {
+    let mut rest = record.as_object().cloned().unwrap_or_default();
+    let timestamp = rest.get("end").cloned().unwrap_or_default();
+    let mut ordered = Map::new();
+    for key in ["name", "value", "unit", "timestamp", "tags", "type", "agg"] {
+        let value = if key == "timestamp" { Some(timestamp.clone()) } else { rest.shift_remove(key) };
+        if let Some(value) = value {
+            ordered.insert(key.to_owned(), value);
+        }
+    }
+    ordered.extend(rest);
+    Value::Object(ordered)
+}
+
+fn table(records: &[Record], now: Timestamp) -> Table {
+    let mut containers: Vec<_> =
+        records.iter().filter_map(|record| record.origin.container_id.as_ref()).collect();
+    containers.dedup();
+    let several = containers.len() > 1;
+    let mut headings = vec![
+        ("NAME", Align::Left),
+        ("TYPE", Align::Left),
+        ("VALUE", Align::Right),
+        ("UNIT", Align::Left),
+        ("TAGS", Align::Left),
+        ("AGE", Align::Right),
+    ];
+    if several {
+        headings.push(("CONTAINER", Align::Left));
+    }
+    let mut table = Table::new(&headings);
+    for record in records {
+        let mut row = vec![
+            record.name.clone(),
+            record.metric_type.clone(),
+            value(record),
+            record.unit.clone(),
+            record.tags(),
+            age(record, now),
+        ];
+        if several {
+            row.push(record.origin.container_id.clone().unwrap_or_default());
+        }
+        table.row(&row);
+    }
+    table
+}
+
+/// A timer is one cell: how many, and how they lie.
+pub(super) fn value(record: &Record) -> String {
+    if let Some(status) = record.agg.get("status").and_then(Value::as_str) {
+        return status.to_owned();
+    }
+    if record.agg.contains_key("p50") {
+        let parts = ["count", "p50", "p95", "p99", "max"];
+        let parts = parts.iter().filter_map(|key| Some(format!("{key}={}", number(record.agg(key)?))));
+        return parts.collect::<Vec<_>>().join(" ");
+    }
+    record.value.map_or("-".to_owned(), number)
+}
+
+fn age(record: &Record, now: Timestamp) -> String {
+    if record.open {
+        return "open".to_owned();
+    }
+    let carried = record.agg.get("carried").is_some();
+    let last_at = record.agg.get("last_at").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    ago(now, last_at.filter(|_| carried).unwrap_or(record.end))
+}
+
+/// Prometheus text: counters since they were created, levels, and summaries of the window.
+fn exposition(records: &[Record]) -> String {
+    let mut families: std::collections::BTreeMap<(String, &str), Vec<&Record>> =
+        std::collections::BTreeMap::new();
+    for record in records {
+        families.entry((sanitised(&record.name), record.metric_type.as_str())).or_default().push(record);
+    }
+    let mut text = Exposition::new(Text::Prometheus);
+    let mut taken = std::collections::BTreeSet::new();
+    for ((name, metric_type), records) in &families {
+        // A family has one type; the second one to come under a name says which it is.
+        let name = if taken.insert(name.clone()) { name.clone() } else { format!("{name}_{metric_type}") };
+        let kind = match *metric_type {
+            "counter" => Kind::Counter,
+            "timer" | "histogram" | "distribution" => Kind::Summary,
+            _ => Kind::Gauge,
+        };
+        let unit = records.first().map_or("", |record| record.unit.as_str());
+        let unit = if unit.is_empty() { String::new() } else { format!(" in {unit}") };
+        text.family(&name, kind, &format!("{metric_type}{unit}"));
+        for record in records {
+            sample(&mut text, kind, record);
+        }
+    }
+    text.finish()
+}
+
+fn sample(text: &mut Exposition, kind: Kind, record: &Record) {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    if let Some(container) = &record.origin.container_id {
+        labels.push(("container_id".to_owned(), container.clone()));
+    }
+    for (key, value) in &record.tags {
+        labels.push((sanitised(key), value.as_str().unwrap_or_default().to_owned()));
+    }
+    let mut borrowed: Vec<(&str, &str)> =
+        labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    match kind {
+        Kind::Counter => text.sample(&borrowed, record.agg("total").or(record.value).unwrap_or_default()),
+        Kind::Summary => {
+            for (key, quantile) in
+                [("p50", "0.5"), ("p75", "0.75"), ("p90", "0.9"), ("p95", "0.95"), ("p99", "0.99")]
+            {
+                if let Some(value) = record.agg(key) {
+                    borrowed.push(("quantile", quantile));
+                    text.sample(&borrowed, value);
+                    borrowed.pop();
+                }
+            }
+            text.part("_sum", &borrowed, record.agg("sum").unwrap_or_default());
+            text.part("_count", &borrowed, record.agg("count").unwrap_or_default());
+        }
+        Kind::Gauge | Kind::Info => text.sample(&borrowed, record.value.unwrap_or_default()),
+    }
+}
+
+fn sanitised(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 1);
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        text.push('_');
+    }
+    for c in name.chars() {
+        let _infallible = text.write_char(if c.is_ascii_alphanumeric() { c } else { '_' });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(json: &Value) -> Record {
+        let mut document = serde_json::json!({
+            "id": "i", "epoch": 1, "node": "n1", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:10Z",
+            "seconds": 10, "covered": 10, "partial": false, "origin": {"container_id": "c1"}, "name": "x",
+            "type": "counter", "unit": "", "tags": {}, "agg": {}
+        });
+        document.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_printed_as_the_dcos_cli_printed_it() {
+        let record = serde_json::json!({"id": "i", "end": "e", "name": "x", "tags": {}, "agg": {}, "unit": "ms",
+            "type": "timer", "value": 1.5, "seq": 3});
+        let keys: Vec<String> = reordered(&record).as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, ["name", "value", "unit", "timestamp", "tags", "type", "agg", "id", "end", "seq"]);
+    }
+
+    #[test]
+    fn a_timer_is_one_cell_and_a_check_is_a_word() {
+        let timer = record(
+            &serde_json::json!({"agg": {"count": 128, "p50": 11.0, "p95": 40.1, "p99": 77.3, "max": 91.0}}),
+        );
+        assert_eq!(value(&timer), "count=128 p50=11 p95=40.1 p99=77.3 max=91");
+        assert_eq!(
+            value(&record(&serde_json::json!({"agg": {"status": "critical"}, "value": 2.0}))),
+            "critical"
+        );
+        assert_eq!(value(&record(&serde_json::json!({"value": 3.0}))), "3");
+        assert_eq!(value(&record(&serde_json::json!({}))), "-");
+    }
+
+    #[test]
+    fn the_age_of_a_carried_gauge_is_that_of_its_level() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let agg = serde_json::json!({"carried": true, "last_at": "2026-01-01T00:00:03Z"});
+        assert_eq!(age(&record(&serde_json::json!({"agg": agg})), now), "57s");
+        assert_eq!(age(&record(&serde_json::json!({})), now), "50s");
+        assert_eq!(age(&record(&serde_json::json!({"open": true})), now), "open");
+    }
+
+    #[test]
+    fn prometheus_text_has_one_type_a_family() {
+        let text = exposition(&[
+            record(&serde_json::json!({"name": "a.b", "agg": {"total": 7.0}, "tags": {"route": "/pay"}})),
+            record(&serde_json::json!({"name": "a_b", "type": "gauge", "value": 2.5})),
+            record(
+                &serde_json::json!({"name": "1t", "type": "timer", "unit": "ms", "agg": {"p50": 1.5, "sum": 3.0, "count": 2}}),
+            ),
+        ]);
+        assert_eq!(
+            text,
+            "# HELP _1t timer in ms\n# TYPE _1t summary\n_1t{container_id=\"c1\",quantile=\"0.5\"} 1.5\n\
+             _1t_sum{container_id=\"c1\"} 3\n_1t_count{container_id=\"c1\"} 2\n\
+             # HELP a_b_total counter\n# TYPE a_b_total counter\na_b_total{container_id=\"c1\",route=\"/pay\"} 7\n\
+             # HELP a_b_gauge gauge\n# TYPE a_b_gauge gauge\na_b_gauge{container_id=\"c1\"} 2.5\n"
+        );
+    }
+}

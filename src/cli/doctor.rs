@@ -1,0 +1,271 @@
+//! `tallyport doctor`: what is wrong on this node, and what to do about it.
+
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use super::args::{DoctorArgs, Format};
+use super::documents::{Container, Task, Totals, ago, counted};
+use super::failure::{Failure, code};
+use super::output::Output;
+use super::resolve::read;
+use crate::client::Client;
+use crate::net::address::ephemeral_ports;
+use crate::net::clock;
+use crate::statsd::Rejected;
+
+/// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
+/// on Linux 6.
+const SMALL_DATAGRAM: usize = 832;
+
+/// How a check went.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Ok,
+    Warning,
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    status: Status,
+    found: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    advice: Vec<String>,
+}
+
+impl Finding {
+    fn new(check: &'static str, status: Status, found: impl Into<String>) -> Self {
+        Self { check, status, found: found.into(), advice: Vec::new() }
+    }
+
+    fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice.push(advice.into());
+        self
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    node: String,
+    version: String,
+    pid: u32,
+    epoch: u64,
+    ready: bool,
+    containers: usize,
+    memory: usize,
+    memory_limit: usize,
+    receive_buffer: usize,
+    shards: usize,
+    shards_ended: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Accounting {
+    containers: Vec<CountedContainer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CountedContainer {
+    container_id: String,
+    #[serde(flatten)]
+    totals: Totals,
+}
+
+pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCode, Failure> {
+    let client = args.client.client();
+    let node: Node = read(&client.get("/v1/node").await?)?;
+    let accounting: Accounting = read(&client.get("/v1/accounting").await?)?;
+    let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];
+    findings.extend(buffers(&node));
+    findings.extend(ports());
+    findings.extend(containers(&args.admin.client()).await);
+    match args.output.format() {
+        Format::Json => out.json(&findings)?,
+        Format::Ndjson => out.ndjson(&findings)?,
+        Format::Prom => return Err(Failure::usage("findings are not metrics; use table, json or ndjson")),
+        Format::Table => print(&findings, out)?,
+    }
+    let failed = findings.iter().any(|finding| finding.status == Status::Failed);
+    Ok(if failed { ExitCode::from(code::ERROR) } else { ExitCode::SUCCESS })
+}
+
+fn agent(node: &Node) -> Finding {
+    let ours = env!("CARGO_PKG_VERSION");
+    let found =
+        format!("{} runs tallyport {} as pid {}, epoch {}", node.node, node.version, node.pid, node.epoch);
+    if node.version == ours {
+        return Finding::new("agent", Status::Ok, found);
+    }
+    Finding::new("agent", Status::Warning, found)
+        .advise(format!("this command is {ours}; restart the agent to have one version"))
+}
+
+fn ready(node: &Node) -> Finding {
+    let shards = format!("{} of {} shards run", node.shards - node.shards_ended, node.shards);
+    match node.ready && node.shards_ended == 0 {
+        true => Finding::new("ready", Status::Ok, shards),
+        false => Finding::new("ready", Status::Failed, format!("not ready; {shards}"))
+            .advise("GET /ready says what is pending; the agent's log says why"),
+    }
+}
+
+fn memory(node: &Node) -> Finding {
+    let percent = node.memory.saturating_mul(100) / node.memory_limit.max(1);
+    let found = format!(
+        "{} MiB of {} MiB ({percent} %), {} containers",
+        node.memory >> 20,
+        node.memory_limit >> 20,
+        node.containers
+    );
+    match percent {
+        0..80 => Finding::new("memory", Status::Ok, found),
+        80..100 => {
+            Finding::new("memory", Status::Warning, found).advise("at 100 % no container gets new series")
+        }
+        _ => Finding::new("memory", Status::Failed, found).advise(
+            "no container gets new series; raise limits.node_memory, or use fewer names and tag values",
+        ),
+    }
+}
+
+/// Everything is counted once, or we have a mistake.
+fn counts(accounting: &Accounting) -> Finding {
+    let wrong = accounting.containers.iter().filter(|container| !container.totals.balanced);
+    let wrong: Vec<&str> = wrong.map(|container| container.container_id.as_str()).collect();
+    if wrong.is_empty() {
+        let n = accounting.containers.len();
+        return Finding::new(
+            "accounting",
+            Status::Ok,
+            format!("everything is counted once in {n} containers"),
+        );
+    }
+    Finding::new("accounting", Status::Failed, format!("the counts do not agree in {}", wrong.join(", ")))
+        .advise("this is a defect of tallyport; please report it with the output of GET /v1/accounting")
+}
+
+fn buffers(node: &Node) -> Option<Finding> {
+    let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
+    let granted = node.receive_buffer.min(most);
+    let holds = granted * 2 / SMALL_DATAGRAM;
+    let found = format!("{} KiB a socket, which holds {holds} small datagrams", granted >> 10);
+    if granted == node.receive_buffer {
+        return Some(Finding::new("receive buffers", Status::Ok, found));
+    }
+    let wanted = node.receive_buffer >> 10;
+    Some(
+        Finding::new("receive buffers", Status::Warning, format!("{found}; {wanted} KiB were asked for"))
+            .advise(format!(
+                "sysctl -w net.core.rmem_max={}, or run with CAP_NET_ADMIN",
+                node.receive_buffer
+            )),
+    )
+}
+
+fn ports() -> Option<Finding> {
+    let port = 18_125_u16;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let range = ephemeral_ports(&text)?;
+    let (first, last) = (range.start(), range.end());
+    if !range.contains(&port) {
+        return Some(Finding::new(
+            "ports",
+            Status::Ok,
+            format!("{port} is outside the kernel's own {first} to {last}"),
+        ));
+    }
+    Some(
+        Finding::new(
+            "ports",
+            Status::Warning,
+            format!("{port} is inside the kernel's own {first} to {last}"),
+        )
+        .advise("another process may get it; set listeners.port outside that range"),
+    )
+}
+
+/// What only the admin socket tells.
+async fn containers(admin: &Client) -> Vec<Finding> {
+    let listed = match admin.get("/v1/containers").await {
+        Ok(response) => read::<Vec<Container>>(&response),
+        Err(error) => Err(error.into()),
+    };
+    let Ok(containers) = listed else {
+        let found = format!("{} does not answer", admin.target());
+        let advice = "launchers cannot reserve; does your user belong to its group? See admin.mode";
+        return vec![Finding::new("admin socket", Status::Warning, found).advise(advice)];
+    };
+    let mut findings = vec![Finding::new("admin socket", Status::Ok, format!("{} answers", admin.target()))];
+    for container in &containers {
+        findings.extend(troubles(container));
+    }
+    if let Ok(response) = admin.get("/v1/tasks").await
+        && let Ok(tasks) = read::<Vec<Task>>(&response)
+    {
+        findings.extend(tasks.iter().filter_map(rejected));
+    }
+    findings
+}
+
+fn troubles(container: &Container) -> Option<Finding> {
+    let named = format!("{} of task {}", container.container_id, container.task_id);
+    if matches!(container.state.as_str(), "lost" | "mute") {
+        return Some(
+            Finding::new("container", Status::Failed, format!("{named} is {}", container.state))
+                .advise("its metrics reach nobody; restart it"),
+        );
+    }
+    if container.kernel_drops + container.dropped > 0 {
+        let found = format!(
+            "{named} lost {} datagrams in the kernel and {} by its limits",
+            container.kernel_drops, container.dropped
+        );
+        return Some(
+            Finding::new("container", Status::Warning, found)
+                .advise(format!("`tallyport explain {}` says why", container.task_id)),
+        );
+    }
+    let warning = container.warnings.first()?;
+    Some(Finding::new("container", Status::Warning, format!("{named}: {warning}")))
+}
+
+fn rejected(task: &Task) -> Option<Finding> {
+    let codes = counted(&task.totals.lines.rejected);
+    if codes.is_empty() {
+        return None;
+    }
+    let text: Vec<String> = codes.iter().map(|(code, n)| format!("{n} {code}")).collect();
+    let mut finding = Finding::new(
+        "rejected lines",
+        Status::Warning,
+        format!("task {}: {}", task.task_id, text.join(", ")),
+    );
+    for line in task.recent_rejected.iter().rev().take(3) {
+        let advice = Rejected::ALL
+            .iter()
+            .find(|known| known.code() == line.code)
+            .map_or(line.advice.as_str(), |c| c.advice());
+        let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
+        finding =
+            finding.advise(format!("{} ago {shown}{}: {advice}", ago(clock::wall(), line.at), line.code));
+    }
+    Some(finding)
+}
+
+fn print(findings: &[Finding], out: &mut Output) -> std::io::Result<()> {
+    for finding in findings {
+        let mark = match finding.status {
+            Status::Ok => out.good("ok     "),
+            Status::Warning => out.warning("warning"),
+            Status::Failed => out.bad("FAILED "),
+        };
+        out.line(&format!("{mark}  {:<15}  {}", finding.check, finding.found))?;
+        for advice in &finding.advice {
+            out.line(&format!("                          {advice}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Why a command failed: what is said, what to do next, and the exit code.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+
+use super::output::Output;
+use crate::app::StartError;
+use crate::client::{ClientError, Response};
+use crate::config::ConfigErrors;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+    /// The reader of our output has gone, which is no failure of ours.
+    silent: bool,
+}
+
+/// Exit codes, as the help lists them.
+pub(super) mod code {
+    pub(in super::super) const ERROR: u8 = 1;
+    pub(in super::super) const USAGE: u8 = 2;
+    pub(in super::super) const NO_TASK: u8 = 3;
+    pub(in super::super) const NO_DATA: u8 = 4;
+    pub(in super::super) const UNREACHABLE: u8 = 5;
+    pub(in super::super) const AMBIGUOUS: u8 = 6;
+}
+
+impl Failure {
+    pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, silent: false }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(code::USAGE, message)
+    }
+
+    pub(super) fn system(error: &std::io::Error) -> Self {
+        Self::new(code::ERROR, error.to_string())
+    }
+
+    /// An answer that is not what was asked for.
+    pub(super) fn answered(response: &Response) -> Self {
+        #[derive(Deserialize)]
+        struct Document {
+            message: String,
+        }
+        match serde_json::from_slice::<Document>(&response.body) {
+            Ok(document) => Self::new(code::ERROR, document.message),
+            Err(_) => Self::new(code::ERROR, format!("the agent answered {}", response.status)),
+        }
+    }
+
+    pub(super) fn garbled(error: &serde_json::Error) -> Self {
+        Self::new(code::ERROR, format!("the agent's answer cannot be read: {error}")).hint(
+            "`tallyport version` and the agent's log line \"listening\" tell whether both have one version",
+        )
+    }
+
+    /// Prints what is to be said; answers the exit code.
+    pub(super) fn report(self, out: &mut Output) -> ExitCode {
+        if !self.silent {
+            out.complain(&format!("tallyport: {}", self.message));
+            if let Some(hint) = self.hint {
+                out.complain(&format!("  {hint}"));
+            }
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        // `tallyport tasks | head` is no error.
+        let silent = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self { silent, code: if silent { 0 } else { code::ERROR }, ..Self::system(&error) }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Unreachable { source, .. } => {
+                let hint = match source.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        "your user may not use this socket; see admin.mode"
+                    }
+                    _ => "start one with `tallyport agent`, or say where it is with --url or --admin-socket",
+                };
+                Self::new(code::UNREACHABLE, error.to_string()).hint(hint)
+            }
+            ClientError::Garbled { .. } => Self::new(code::ERROR, error.to_string()),
+        }
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        let n = errors.0.len();
+        let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
+        Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
+            .hint("`tallyport config reference` says what each setting takes")
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::new(code::ERROR, error.to_string())
+    }
+}

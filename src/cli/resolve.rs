@@ -1,0 +1,129 @@
+//! Asking the agent, and finding the task that a name means.
+
+use std::path::PathBuf;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+
+use super::args::{AdminArgs, ClientArgs, FilterArgs};
+use super::documents::Task;
+use super::failure::{Failure, code};
+use crate::client::{Client, Response, Target};
+use crate::config::{Layers, ProcessEnvironment};
+
+/// What stays as it is in a part of a path (RFC 3986, unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A name as a part of a path. `.` and `..` would be taken for directories by somebody in between.
+pub(super) fn segment(name: &str) -> String {
+    match name {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        name => utf8_percent_encode(name, SEGMENT).to_string(),
+    }
+}
+
+/// A query from keys and values.
+pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(pairs);
+    match query.finish() {
+        empty if empty.is_empty() => empty,
+        query => format!("?{query}"),
+    }
+}
+
+impl ClientArgs {
+    pub(super) fn client(&self) -> Client {
+        Client::new(self.url.clone())
+    }
+}
+
+impl AdminArgs {
+    /// The admin socket: as said, or where an agent of this user has it.
+    pub(super) fn client(&self) -> Client {
+        let usual = || {
+            let layers = Layers::defaults(&ProcessEnvironment);
+            layers.get("admin.socket").map(|written| PathBuf::from(&written.text)).unwrap_or_default()
+        };
+        Client::new(Target::Unix(self.admin_socket.clone().unwrap_or_else(usual)))
+    }
+}
+
+impl FilterArgs {
+    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
+        pairs(&[
+            ("container", &self.container),
+            ("name", &self.name),
+            ("tag", &self.tag),
+            ("label", &self.label),
+        ])
+    }
+}
+
+/// Repeated flags as keys and values.
+pub(super) fn pairs<'a>(flags: &[(&'a str, &'a [String])]) -> Vec<(&'a str, &'a str)> {
+    flags.iter().flat_map(|(key, values)| values.iter().map(|value| (*key, value.as_str()))).collect()
+}
+
+/// An answer of 2xx, read.
+pub(super) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
+    if !(200..300).contains(&response.status) {
+        return Err(Failure::answered(response));
+    }
+    serde_json::from_slice(&response.body).map_err(|error| Failure::garbled(&error))
+}
+
+/// The whole name of the task that a name, or the start of one, means.
+pub(super) async fn task(client: &Client, name: &str) -> Result<Task, Failure> {
+    let response = client.get(&format!("/v1/tasks/{}", segment(name))).await?;
+    if response.status != 404 {
+        return read(&response);
+    }
+    let tasks: Vec<Task> = read(&client.get("/v1/tasks").await?)?;
+    let mut found: Vec<Task> = tasks.into_iter().filter(|task| task.task_id.starts_with(name)).collect();
+    match found.len() {
+        0 => Err(no_such_task(&response)),
+        1 => Ok(found.remove(0)),
+        n => {
+            let listed = found.iter().map(|task| format!("    {}  {}", task.task_id, task.state));
+            let listed = listed.collect::<Vec<_>>().join("\n");
+            Err(Failure::new(code::AMBIGUOUS, format!("{n} tasks start with {name:?}:\n{listed}"))
+                .hint("say more of the name"))
+        }
+    }
+}
+
+fn no_such_task(response: &Response) -> Failure {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        message: String,
+        #[serde(default)]
+        nearest: Vec<String>,
+    }
+    let hint = "`tallyport tasks` lists those that are here";
+    match serde_json::from_slice::<Document>(&response.body) {
+        Ok(Document { message, nearest }) if nearest.len() > 1 => {
+            Failure::new(code::NO_TASK, message).hint(format!("nearest: {}; {hint}", nearest.join(", ")))
+        }
+        Ok(Document { message, .. }) => Failure::new(code::NO_TASK, message).hint(hint),
+        Err(_) => Failure::new(code::NO_TASK, "there is no such task on this node").hint(hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_names_become_one_part_of_a_path() {
+        assert_eq!(segment("/prod/web 1#ä"), "%2Fprod%2Fweb%201%23%C3%A4");
+        assert_eq!([segment("."), segment(".."), segment("web.1")], ["%2E", "%2E%2E", "web.1"]);
+    }
+
+    #[test]
+    fn a_query_is_escaped() {
+        assert_eq!(query([("tag", "a=b&c"), ("name", "x*")]), "?tag=a%3Db%26c&name=x*");
+        assert_eq!(query([]), "");
+    }
+}

@@ -1,0 +1,102 @@
+//! `tallyport run`: reserve a socket, then become the command.
+
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use serde_json::json;
+
+use super::args::RunArgs;
+use super::documents::Container;
+use super::failure::{Failure, code};
+use super::output::Output;
+use super::resolve::read;
+use crate::model::Labels;
+
+/// What a shell answers for a command that is not there.
+const NOT_FOUND: u8 = 127;
+/// What a shell answers for a command that cannot be started.
+const NOT_STARTED: u8 = 126;
+
+pub(super) fn run(args: &RunArgs, out: &mut Output) -> Result<ExitCode, Failure> {
+    let Some((program, rest)) = args.command.split_first() else {
+        return Err(Failure::usage("there is no command to run"));
+    };
+    let mut command = Command::new(program);
+    command.args(rest);
+    match reserve(args, program) {
+        Ok(Some(container)) => inject(&mut command, &container, out),
+        // It was opted out.
+        Ok(None) => {}
+        Err(failure) if args.fail_closed => return Err(failure),
+        Err(failure) => {
+            let _its_code = failure.report(out);
+            out.complain("tallyport: starting without a socket; nothing that is sent will be counted (--fail-closed makes this an error)");
+        }
+    }
+    // Only comes back where the command did not start.
+    let error = command.exec();
+    let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
+    Err(Failure::new(code, format!("cannot start {}: {error}", program.display())))
+}
+
+fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure> {
+    let pid = std::process::id();
+    let task_id = match &args.task_id {
+        Some(id) => id.clone(),
+        None => {
+            let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
+            format!("{name}.{pid}")
+        }
+    };
+    let body = json!({
+        // The process keeps its number when it becomes the command.
+        "container_id": format!("run-{pid}"),
+        "task_id": task_id,
+        "labels": labels(&args.labels)?,
+        "network": {"mode": "host"},
+        "pid": pid,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system(&error))?;
+    let client = args.admin.client();
+    let response =
+        runtime.block_on(client.request("POST", "/v1/containers", body.to_string().into_bytes()))?;
+    if response.status == 204 {
+        return Ok(None);
+    }
+    let container: Container = read(&response)?;
+    if container.task_id != task_id {
+        return Err(Failure::new(
+            code::ERROR,
+            format!("the agent knows this process as task {}", container.task_id),
+        ));
+    }
+    Ok(Some(container))
+}
+
+fn labels(flags: &[String]) -> Result<Labels, Failure> {
+    let label = |flag: &String| match flag.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(Failure::usage(format!("--label {flag:?} is not KEY=VALUE"))),
+    };
+    flags.iter().map(label).collect()
+}
+
+/// The two variables are always written, as a pair; an alias never over what is set.
+fn inject(command: &mut Command, container: &Container, out: &mut Output) {
+    for warning in &container.warnings {
+        out.complain(&format!("tallyport: {warning}"));
+    }
+    for (name, value) in &container.env {
+        let ours = matches!(name.as_str(), "STATSD_UDP_HOST" | "STATSD_UDP_PORT");
+        if let Some(value) = value.as_str()
+            && (ours || std::env::var_os(name).is_none())
+        {
+            command.env(name, value);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Columns that fit the terminal.
+
+use super::output::Output;
+
+/// Which way a column's cells lean.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows under headings. On a terminal the widest columns are cut so that a row takes one line.
+#[derive(Debug)]
+pub(super) struct Table {
+    headings: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+const GAP: usize = 2;
+/// No column is cut below this.
+const NARROWEST: usize = 8;
+
+impl Table {
+    pub(super) fn new(headings: &[(&'static str, Align)]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: &[String]) {
+        // A tab or a line end in a name would break the columns.
+        self.rows.push(
+            cells
+                .iter()
+                .map(|cell| cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+                .collect(),
+        );
+    }
+
+    pub(super) fn print(&self, out: &mut Output) -> std::io::Result<()> {
+        let widths = self.widths(out.width());
+        let headings: Vec<String> = self.headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+        let mut text = out.strong(&self.line(&headings, &widths));
+        text.push('\n');
+        for row in &self.rows {
+            text.push_str(&self.line(row, &widths));
+            text.push('\n');
+        }
+        out.write(text.as_bytes())
+    }
+
+    fn widths(&self, terminal: Option<usize>) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.headings.iter().map(|(heading, _)| heading.len()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let Some(terminal) = terminal else { return widths };
+        let gaps = GAP * widths.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > terminal {
+            match widths.iter_mut().max() {
+                Some(widest) if *widest > NARROWEST => *widest -= 1,
+                _ => break,
+            }
+        }
+        widths
+    }
+
+    fn line(&self, cells: &[String], widths: &[usize]) -> String {
+        let mut line = String::new();
+        for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(&self.headings) {
+            let cell = cut(cell, *width);
+            let padding = " ".repeat(width - cell.chars().count());
+            let (before, after) =
+                if *align == Align::Right { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            line.push_str(before);
+            line.push_str(&cell);
+            line.push_str(after);
+            line.push_str(&" ".repeat(GAP));
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&[("NAME", Align::Left), ("VALUE", Align::Right)]);
+        table.row(&["a.very.long.name.indeed".to_owned(), "1".to_owned()]);
+        table.row(&["b\n".to_owned(), "100000".to_owned()]);
+        table
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let table = table();
+        let widths = table.widths(None);
+        assert_eq!(table.line(&table.rows[0], &widths), "a.very.long.name.indeed       1");
+        assert_eq!(table.line(&table.rows[1], &widths), "b\u{fffd}                       100000");
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_the_widest_column() {
+        let table = table();
+        let widths = table.widths(Some(20));
+        let line = table.line(&table.rows[0], &widths);
+        assert_eq!(line, "a.very.long…       1");
+        assert_eq!(line.chars().count(), 20);
+    }
+}

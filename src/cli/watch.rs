@@ -1,0 +1,114 @@
+//! `tallyport metrics watch`: a task's series, redrawn with every window.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::args::{Format, WatchArgs};
+use super::details::{records, value};
+use super::documents::{Metrics, Record};
+use super::failure::Failure;
+use super::output::Output;
+use super::resolve::{query, read, segment, task};
+use super::sparkline::sparkline;
+use super::table::{Align, Table};
+use crate::client::Response;
+use crate::model::Timestamp;
+
+/// Windows that a sparkline shows.
+const SHOWN: usize = 30;
+
+/// What one event says.
+#[derive(Deserialize)]
+struct WindowEvent {
+    end: Timestamp,
+    metrics: Vec<Value>,
+}
+
+/// The last windows of every series.
+#[derive(Default)]
+struct Screen {
+    series: BTreeMap<(String, String, String), BTreeMap<Timestamp, Record>>,
+    last: Option<Timestamp>,
+}
+
+pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Failure> {
+    let client = args.client.client();
+    let task = task(&client, &args.task_id).await?;
+    let (path, filters) = (format!("/v1/tasks/{}", segment(&task.task_id)), args.filters.pairs());
+    let mut stream = client.lines(&format!("{path}/watch{}", query(filters.clone()))).await?;
+    if stream.status != 200 {
+        return Err(Failure::answered(&Response { status: stream.status, body: stream.rest().await.into() }));
+    }
+    let mut screen = Screen::default();
+    if args.output.format() == Format::Table {
+        let history = query(filters.into_iter().chain([("window", "all")]));
+        let Metrics { metrics, .. } = read(&client.get(&format!("{path}/metrics{history}")).await?)?;
+        screen.add(&records(&metrics)?);
+        screen.draw(&task.task_id, out)?;
+    }
+    let mut left = args.windows.unwrap_or(u64::MAX);
+    let mut event = String::new();
+    while left > 0 {
+        let Some(line) = stream.next().await else { return Ok(()) };
+        if let Some(name) = line.strip_prefix("event: ") {
+            name.clone_into(&mut event);
+            continue;
+        }
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        match (event.as_str(), args.output.format()) {
+            ("window", Format::Json | Format::Ndjson) => out.line(data)?,
+            ("window", _) => {
+                let window: WindowEvent =
+                    serde_json::from_str(data).map_err(|error| Failure::garbled(&error))?;
+                screen.last = screen.last.max(Some(window.end));
+                screen.add(&records(&window.metrics)?);
+                screen.draw(&task.task_id, out)?;
+            }
+            ("finished", _) => {
+                out.complain(&format!("{} is finished", task.task_id));
+                return Ok(());
+            }
+            ("gap", _) => out.complain("windows were closed and forgotten faster than they could be read"),
+            _ => continue,
+        }
+        left -= 1;
+    }
+    Ok(())
+}
+
+impl Screen {
+    fn add(&mut self, records: &[Record]) {
+        for record in records {
+            self.last = self.last.max(Some(record.end));
+            let windows = self.series.entry(record.series()).or_default();
+            windows.insert(record.start, record.clone());
+            while windows.len() > SHOWN {
+                windows.pop_first();
+            }
+        }
+    }
+
+    fn draw(&self, task_id: &str, out: &mut Output) -> std::io::Result<()> {
+        let at = self.last.map_or("no window yet".to_owned(), |last| last.to_string());
+        let head = format!("{}  {}", out.strong(task_id), out.faint(&at));
+        let clear = if out.is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
+        out.line(&format!("{clear}{head}"))?;
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("TYPE", Align::Left),
+            ("TREND", Align::Left),
+            ("VALUE", Align::Right),
+            ("UNIT", Align::Left),
+            ("TAGS", Align::Left),
+        ]);
+        for ((name, tags, metric_type), windows) in &self.series {
+            let trend: Vec<Option<f64>> = windows.values().map(|record| record.value).collect();
+            let Some(last) = windows.values().next_back() else { continue };
+            let row = [name, metric_type, &sparkline(&trend), &value(last), &last.unit, tags];
+            table.row(&row.map(Clone::clone));
+        }
+        table.print(out)
+    }
+}

@@ -1,0 +1,233 @@
+//! Asking an agent, over HTTP or its admin socket.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// How long connecting and an answer's head may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where an agent listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// `http://HOST:PORT`
+    Http(String),
+    /// The admin socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.trim_start_matches("//").into()));
+        }
+        if text.starts_with("https:") {
+            return Err("this version speaks plain HTTP only".to_owned());
+        }
+        let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        match rest.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && !rest.contains('/') && port.parse::<u16>().is_ok() => {
+                Ok(Self::Http(rest.to_owned()))
+            }
+            _ => Err("is not http://HOST:PORT".to_owned()),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error("no agent answers at {target}: {source}")]
+    Unreachable {
+        /// Where.
+        target: Target,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody listens, but what comes back is no answer.
+    #[error("{target} does not answer as an agent does: {why}")]
+    Garbled {
+        /// Where.
+        target: Target,
+        /// Why.
+        why: String,
+    },
+}
+
+/// An answer, read whole.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// An answer whose body is still coming.
+#[derive(Debug)]
+pub struct Lines {
+    /// Its status.
+    pub status: u16,
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+/// Asks one agent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    target: Target,
+}
+
+impl Client {
+    /// A client for this agent.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target }
+    }
+
+    /// Whom it asks.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// `GET`, read whole.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
+        self.request("GET", path, Vec::new()).await
+    }
+
+    /// Any request, its answer read whole.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClientError> {
+        let answer = self.send(method, path, body).await?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.map_err(|error| self.garbled(&error))?;
+        Ok(Response { status, body: body.to_bytes() })
+    }
+
+    /// `GET`, line by line as they come.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
+        let answer = self.send("GET", path, Vec::new()).await?;
+        Ok(Lines { status: answer.status().as_u16(), body: answer.into_body(), buffer: Vec::new() })
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let sent = async {
+            match &self.target {
+                Target::Http(authority) => {
+                    let stream =
+                        TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
+                    self.exchange(stream, authority, method, path, body).await
+                }
+                Target::Unix(socket) => {
+                    let stream =
+                        UnixStream::connect(socket).await.map_err(|error| self.unreachable(error))?;
+                    self.exchange(stream, "localhost", method, path, body).await
+                }
+            }
+        };
+        let late =
+            || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
+        tokio::time::timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(self.unreachable(late())))
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        host: &str,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.garbled(&error))?;
+        tokio::spawn(connection);
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", host)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.garbled(&error))?;
+        sender.send_request(request).await.map_err(|error| self.garbled(&error))
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        ClientError::Unreachable { target: self.target.clone(), source }
+    }
+
+    fn garbled(&self, error: &dyn std::error::Error) -> ClientError {
+        ClientError::Garbled { target: self.target.clone(), why: error.to_string() }
+    }
+}
+
+impl Lines {
+    /// The next line without its end; `None` when there are no more.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=at).collect();
+                return Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned());
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Everything that is left.
+    pub async fn rest(mut self) -> Vec<u8> {
+        while let Some(Ok(frame)) = self.body.frame().await {
+            self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
+        }
+        self.buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_url_or_a_socket() {
+        assert_eq!("http://127.0.0.1:9725/".parse(), Ok(Target::Http("127.0.0.1:9725".to_owned())));
+        assert_eq!("[::1]:9725".parse(), Ok(Target::Http("[::1]:9725".to_owned())));
+        assert_eq!("unix:///run/a.sock".parse(), Ok(Target::Unix("/run/a.sock".into())));
+        for wrong in ["", "localhost", "http://", "http://:1", "https://h:1", "http://h:1/path", "h:99999"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! OpenMetrics 1.0 and the classic Prometheus text format: the same families, two spellings.
+
+use std::fmt::Write as _;
+
+/// Which spelling.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// `application/openmetrics-text`: counters without `_total` in their family name, and an end mark.
+    OpenMetrics,
+    /// `text/plain; version=0.0.4`.
+    Prometheus,
+}
+
+/// The types of families.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Quantiles, sum and count.
+    Summary,
+    /// Always 1; its labels are what it says.
+    Info,
+}
+
+impl Format {
+    /// The format that an `Accept` header asks for.
+    #[must_use]
+    pub fn negotiated(accept: Option<&str>) -> Self {
+        match accept {
+            Some(accept) if accept.contains("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Prometheus,
+        }
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Families being written.
+#[derive(Debug)]
+pub struct Exposition {
+    format: Format,
+    text: String,
+    family: String,
+    kind: Kind,
+}
+
+impl Exposition {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format, text: String::new(), family: String::new(), kind: Kind::Gauge }
+    }
+
+    /// Starts a family. A counter's and an info's name comes without its suffix.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        self.kind = kind;
+        name.clone_into(&mut self.family);
+        let suffix = match (self.format, kind) {
+            (Format::Prometheus, Kind::Counter) => "_total",
+            (Format::Prometheus, Kind::Info) => "_info",
+            _ => "",
+        };
+        let word = match (self.format, kind) {
+            (_, Kind::Counter) => "counter",
+            (_, Kind::Summary) => "summary",
+            (Format::OpenMetrics, Kind::Info) => "info",
+            (_, Kind::Gauge | Kind::Info) => "gauge",
+        };
+        let _infallible = writeln!(self.text, "# HELP {name}{suffix} {}", escaped(help, false));
+        let _infallible = writeln!(self.text, "# TYPE {name}{suffix} {word}");
+    }
+
+    /// Writes one sample of the family that was started last.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        let suffix = match self.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Summary => "",
+        };
+        self.line(suffix, labels, value);
+    }
+
+    /// Writes one part of a summary: `_sum` or `_count`.
+    pub fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        self.line(suffix, labels, value);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        let _infallible = write!(self.text, "{}{suffix}", self.family);
+        for (index, (name, value)) in labels.iter().enumerate() {
+            let open = if index == 0 { '{' } else { ',' };
+            let _infallible = write!(self.text, "{open}{name}=\"{}\"", escaped(value, true));
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _infallible = writeln!(self.text, " {}", number(value));
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
+        self.text
+    }
+}
+
+fn escaped(text: &str, quoted: bool) -> String {
+    let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    if quoted { text.replace('"', "\\\"") } else { text }
+}
+
+fn number(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(format: Format) -> String {
+        let mut exposition = Exposition::new(format);
+        exposition.family("lines_rejected", Kind::Counter, "Lines\nrejected.");
+        exposition.sample(&[("code", "a\"b\\c\nd")], 3.0);
+        exposition.family("close_seconds", Kind::Summary, "Time.");
+        exposition.sample(&[("quantile", "0.5")], 0.25);
+        exposition.part("_count", &[], 7.0);
+        exposition.family("build", Kind::Info, "Version.");
+        exposition.sample(&[("version", "1")], 1.0);
+        exposition.finish()
+    }
+
+    #[test]
+    fn openmetrics_names_families_without_suffixes_and_ends() {
+        assert_eq!(
+            text(Format::OpenMetrics),
+            "# HELP lines_rejected Lines\\nrejected.\n# TYPE lines_rejected counter\n\
+             lines_rejected_total{code=\"a\\\"b\\\\c\\nd\"} 3\n# HELP close_seconds Time.\n# TYPE close_seconds summary\n\
+             close_seconds{quantile=\"0.5\"} 0.25\nclose_seconds_count 7\n# HELP build Version.\n# TYPE build info\n\
+             build_info{version=\"1\"} 1\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn the_classic_format_names_families_as_their_samples() {
+        let text = text(Format::Prometheus);
+        assert!(text.contains("# TYPE lines_rejected_total counter\n"));
+        assert!(text.contains("# TYPE build_info gauge\n"));
+        assert!(!text.contains("EOF"));
+    }
+
+    #[test]
+    fn a_reader_gets_the_format_it_asks_for() {
+        let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+        assert_eq!(Format::negotiated(Some(accept)), Format::OpenMetrics);
+        assert_eq!(Format::negotiated(Some("text/plain")), Format::Prometheus);
+        assert_eq!(Format::negotiated(None), Format::Prometheus);
+    }
+}

@@ -1,0 +1,200 @@
+//! The agent's own metrics: one table of names, and the counters behind those that nothing else counts.
+//!
+//! The reference page is made from the table, so what is not in it does not exist.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::model::Timestamp;
+use crate::render::exposition::Kind;
+
+/// One family of the agent's own metrics.
+#[derive(Copy, Clone, Debug)]
+pub struct Family {
+    /// Its name, without the suffix that its kind adds.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(#[doc = $help]
+        pub const $ident: Family =
+            Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// Every family, in the order they are served.
+        pub const FAMILIES: &[Family] = &[$($ident),*];
+    };
+}
+
+families! {
+    BUILD = "tallyport_build", Info, ["version"], "The version that runs.";
+    START = "tallyport_start_time_seconds", Gauge, [], "When the agent started, in seconds since 1970.";
+    EPOCH = "tallyport_epoch", Gauge, [], "The life of the agent that its cursors belong to.";
+    READY = "tallyport_ready", Gauge, [], "Whether everything that must be is ready: 1 or 0.";
+    CONTAINERS = "tallyport_containers", Gauge, ["state"], "Containers by state, finished ones included until they are forgotten.";
+    SERIES = "tallyport_series", Gauge, [], "Live series of all containers.";
+    MEMORY = "tallyport_memory_bytes", Gauge, [], "Memory of all aggregators and the windows they keep.";
+    MEMORY_LIMIT = "tallyport_memory_limit_bytes", Gauge, [], "What `limits.node_memory` allows.";
+    CONTAINERS_LIMIT = "tallyport_containers_limit", Gauge, [], "What `limits.containers` allows.";
+    RECEIVE_BUFFER = "tallyport_receive_buffer_bytes", Gauge, [], "Receive buffers of all open sockets together.";
+    DATAGRAMS = "tallyport_datagrams_received", Counter, [], "Datagrams taken from containers' sockets.";
+    BYTES = "tallyport_received_bytes", Counter, [], "Bytes of those datagrams.";
+    KERNEL = "tallyport_datagrams_kernel_dropped", Counter, [], "Datagrams the kernel dropped because a socket's buffer was full.";
+    LINES_ACCEPTED = "tallyport_lines_accepted", Counter, [], "Lines that could be read.";
+    LINES_REJECTED = "tallyport_lines_rejected", Counter, ["code"], "Lines that could not be read.";
+    VALUES = "tallyport_values_accepted", Counter, [], "Values of lines that could be read.";
+    DROPPED = "tallyport_dropped", Counter, ["reason"], "Values that were not kept; with the reasons `datagram_rate` and `byte_rate`, datagrams.";
+    OVER_LIMIT = "tallyport_over_limit", Counter, ["reason"], "What would have been dropped if limits.mode were enforce.";
+    FOLDED = "tallyport_values_folded", Counter, [], "Values of counters beyond the series limit, added to tallyport.overflow.";
+    INVALID_UTF8 = "tallyport_lines_invalid_utf8", Counter, [], "Lines in which bytes that are not UTF-8 became U+FFFD.";
+    RENAMED_TAGS = "tallyport_tags_renamed", Counter, [], "Tags of new series that were renamed because they would forge the origin.";
+    EVENTS = "tallyport_events", Counter, [], "Events kept.";
+    RECORDS = "tallyport_records_published", Counter, [], "Records of closed windows, revisions included.";
+    WINDOWS = "tallyport_windows_kept", Gauge, [], "Closed windows that can be read.";
+    WINDOW_BYTES = "tallyport_windows_kept_bytes", Gauge, [], "Memory of those windows.";
+    CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long one shard took to close the windows of one moment.";
+    SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
+    CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
+    CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
+    REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
+    RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
+    LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";
+    CPU = "process_cpu_seconds", Counter, [], "CPU time of the agent, user and system.";
+    RESIDENT = "process_resident_memory_bytes", Gauge, [], "Resident memory of the agent.";
+    OPEN_FDS = "process_open_fds", Gauge, [], "Open file descriptors of the agent.";
+    MAX_FDS = "process_max_fds", Gauge, [], "Most file descriptors the agent may have open.";
+}
+
+/// Which listener a request came by.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum ListenerName {
+    /// The HTTP listener.
+    Http,
+    /// The admin socket.
+    Admin,
+}
+
+impl ListenerName {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Http, Self::Admin];
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// The classes of HTTP statuses.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What nothing else counts.
+#[derive(Debug, Default)]
+pub struct Stats {
+    requests: [[AtomicU64; CLASSES.len()]; 2],
+    reloads_applied: AtomicU64,
+    reloads_refused: AtomicU64,
+    last_scrape: AtomicI64,
+}
+
+impl Stats {
+    /// Counts an answered request.
+    pub fn count_request(&self, listener: ListenerName, status: u16) {
+        let class = usize::from(status / 100).checked_sub(1);
+        let counts = self.requests.get(listener as usize).zip(class);
+        if let Some(count) = counts.and_then(|(classes, class)| classes.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests of a listener, by class.
+    pub fn requests(&self, listener: ListenerName) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.requests.get(listener as usize).into_iter().flatten();
+        CLASSES.into_iter().zip(counts.map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a reload.
+    pub fn count_reload(&self, applied: bool) {
+        let count = if applied { &self.reloads_applied } else { &self.reloads_refused };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reloads, by outcome.
+    #[must_use]
+    pub fn reloads(&self) -> [(&'static str, u64); 2] {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [("applied", load(&self.reloads_applied)), ("refused", load(&self.reloads_refused))]
+    }
+
+    /// Notes that containers' metrics were scraped.
+    pub fn scraped(&self, at: Timestamp) {
+        self.last_scrape.store(at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// When containers' metrics were scraped last.
+    #[must_use]
+    pub fn last_scrape(&self) -> Option<Timestamp> {
+        match self.last_scrape.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Timestamp::from_micros(micros)),
+        }
+    }
+}
+
+/// The reference page, in Markdown.
+#[must_use]
+pub fn reference() -> String {
+    use std::fmt::Write as _;
+    let mut page = String::from(
+        "# The agent's own metrics\n\n\
+         Generated by `tallyport config reference --metrics`; a test keeps this page and the program in step.\n\
+         Served at `GET /metrics`, as OpenMetrics 1.0 or in the classic Prometheus format, whichever the reader accepts.\n\n\
+         | name | type | labels | what it counts |\n|---|---|---|---|\n",
+    );
+    for family in FAMILIES {
+        let (suffix, word) = match family.kind {
+            Kind::Counter => ("_total", "counter"),
+            Kind::Gauge => ("", "gauge"),
+            Kind::Summary => ("", "summary"),
+            Kind::Info => ("_info", "info"),
+        };
+        let labels = family.labels.join(", ");
+        let _infallible =
+            writeln!(page, "| `{}{suffix}` | {word} | {labels} | {} |", family.name, family.help);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_and_are_their_own() {
+        let mut names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+        assert!(names.iter().all(|name| name.starts_with("tallyport_") || name.starts_with("process_")));
+        assert!(names.iter().all(|name| !name.ends_with("_total") && !name.ends_with("_info")));
+        assert!(FAMILIES.iter().all(|family| family.help.ends_with('.')));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAMILIES.len());
+    }
+
+    #[test]
+    fn requests_are_counted_by_class() {
+        let stats = Stats::default();
+        for status in [200, 204, 404, 503, 42, 999] {
+            stats.count_request(ListenerName::Admin, status);
+        }
+        let counts: Vec<_> = stats.requests(ListenerName::Admin).map(|(_, n)| n).collect();
+        assert_eq!(counts, [0, 2, 0, 1, 1]);
+        assert_eq!(stats.requests(ListenerName::Http).map(|(_, n)| n).sum::<u64>(), 0);
+    }
+}

@@ -1,0 +1,46 @@
+//! Logging: to standard error, for people or as JSON, with a filter that can be changed while the agent runs.
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Log, LogFormat};
+
+/// Changes what is logged.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<Targets, tracing_subscriber::Registry>);
+
+impl LogFilter {
+    /// Logs what this filter lets through from now on.
+    pub fn set(&self, filter: &str) {
+        // The handle outlives the subscriber only in tests.
+        let _either_way = self.0.reload(targets(filter));
+    }
+}
+
+/// Starts logging. Once for a process; later calls change nothing.
+#[must_use]
+pub fn start(log: &Log) -> LogFilter {
+    let (filter, handle) = reload::Layer::new(targets(&log.filter));
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match log.format {
+        LogFormat::Json => registry
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
+        LogFormat::Text => registry
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal()))
+            .try_init(),
+    };
+    drop(started);
+    LogFilter(handle)
+}
+
+fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
+}
+
+/// The configuration has checked the text.
+fn targets(filter: &str) -> Targets {
+    filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
+}
