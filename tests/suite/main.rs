@@ -5,9 +5,11 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::float_cmp,
-    clippy::similar_names,
+    clippy::print_stderr,
     reason = "a test that panics has done its work"
 )]
 
+mod agent;
 mod aggregate;
 mod corpus;
+mod lifecycle;

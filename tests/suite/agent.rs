@@ -1,0 +1,255 @@
+//! A real agent, as the tests drive it: the built binary on a port of its own, in a directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tallyport::client::{Client, Response};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tallyport");
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running agent. Dropping it ends it, and fails the test if it does not end in order.
+pub(crate) struct Agent {
+    child: Option<Child>,
+    directory: tempfile::TempDir,
+    pub(crate) http: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Agent {
+    /// Windows of a second, so that tests need not wait for ten.
+    pub(crate) fn start() -> Self {
+        Self::with(&["--window", "1s"])
+    }
+
+    pub(crate) fn with(flags: &[&str]) -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap(), flags)
+    }
+
+    pub(crate) fn in_directory(directory: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["agent", "--http-listen", "127.0.0.1:0", "--log-format", "json", "--admin-socket"])
+            .arg(directory.path().join("admin.sock"))
+            .arg("--state-dir")
+            .arg(directory.path().join("state"))
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (listening, told) = mpsc::channel();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let document: Value = serde_json::from_str(&line).unwrap_or_default();
+                if document["message"] == "listening" {
+                    let _nobody_waits = listening.send(document["http"].as_str().unwrap().parse().unwrap());
+                }
+                kept.lock().unwrap().push(line);
+            }
+        });
+        match told.recv_timeout(PATIENCE) {
+            Ok(http) => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+                Self { child: Some(child), directory, http, log, runtime: runtime.unwrap() }
+            }
+            Err(_) => {
+                let _either_way = child.kill();
+                panic!("the agent did not start: {:?}", log.lock().unwrap());
+            }
+        }
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id().try_into().unwrap()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    pub(crate) fn http_client(&self) -> Client {
+        Client::new(self.http.to_string().parse().unwrap())
+    }
+
+    pub(crate) fn admin_client(&self) -> Client {
+        Client::new(format!("unix:{}", self.admin_socket().display()).parse().unwrap())
+    }
+
+    /// The runtime that clients of this agent run on.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+        &self.runtime
+    }
+
+    pub(crate) fn get_raw(&self, path: &str) -> Response {
+        self.runtime.block_on(self.http_client().get(path)).unwrap()
+    }
+
+    /// `GET` on the HTTP listener: status and JSON.
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        document(&self.get_raw(path))
+    }
+
+    /// Any request on the admin socket: status and JSON.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        document(&self.runtime.block_on(self.admin_client().request(method, path, body)).unwrap())
+    }
+
+    /// Reserves a socket in the agent's own network namespace.
+    pub(crate) fn reserve(&self, container: &str, task: &str) -> Address {
+        self.reserve_with(&json!({"container_id": container, "task_id": task, "ttl": null}))
+    }
+
+    pub(crate) fn reserve_with(&self, body: &Value) -> Address {
+        let (status, reserved) = self.admin("POST", "/v1/containers", body);
+        assert_eq!(status, 201, "{reserved}");
+        Address::of(&reserved)
+    }
+
+    pub(crate) fn release(&self, container: &str) {
+        let (status, answer) = self.admin("DELETE", &format!("/v1/containers/{container}"), &Value::Null);
+        assert_eq!(status, 202, "{answer}");
+    }
+
+    /// Releases a container and waits until everything it sent can be read.
+    pub(crate) fn finish(&self, container: &str) {
+        self.release(container);
+        self.until("the container is gone", || {
+            let (_, shown) = self.admin("GET", &format!("/v1/containers/{container}"), &Value::Null);
+            shown["state"] == "gone"
+        });
+    }
+
+    /// The records of a task that a query selects.
+    pub(crate) fn metrics(&self, task: &str, query: &str) -> Vec<Value> {
+        let (status, answer) = self.get(&format!("/v1/tasks/{task}/metrics{query}"));
+        assert_eq!(status, 200, "{answer}");
+        answer["metrics"].as_array().unwrap().clone()
+    }
+
+    /// Everything a task has reported, one record for each series, by name.
+    pub(crate) fn totals(&self, task: &str) -> serde_json::Map<String, Value> {
+        let records = self.metrics(task, "?window=all&merge");
+        records.into_iter().map(|record| (record["name"].as_str().unwrap().to_owned(), record)).collect()
+    }
+
+    /// A client command of the real binary, told where this agent is.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(args)
+            .env("TALLYPORT_URL", format!("http://{}", self.http))
+            .env("TALLYPORT_ADMIN_SOCKET", self.admin_socket())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn cli(&self, args: &[&str]) -> Ran {
+        ran(&mut self.command(args))
+    }
+
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > deadline {
+                let _either_way = child.kill();
+                panic!("the agent did not end:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        self.wait()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.child.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            let _either_way = self.child.as_mut().map(Child::kill);
+            eprintln!("the agent's log:\n{}", self.log());
+        } else {
+            assert!(self.stop().success(), "the agent did not end in order:\n{}", self.log());
+        }
+    }
+}
+
+fn document(response: &Response) -> (u16, Value) {
+    (response.status, serde_json::from_slice(&response.body).unwrap_or_default())
+}
+
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Where a container's socket is, and a socket to send from.
+pub(crate) struct Address {
+    pub(crate) to: SocketAddr,
+    socket: UdpSocket,
+}
+
+impl Address {
+    pub(crate) fn of(reserved: &Value) -> Self {
+        let host: std::net::IpAddr = reserved["statsd_host"].as_str().unwrap().parse().unwrap();
+        let port = u16::try_from(reserved["statsd_port"].as_u64().unwrap()).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self { to: SocketAddr::new(host, port), socket }
+    }
+
+    pub(crate) fn send(&self, datagram: impl AsRef<[u8]>) {
+        self.socket.send_to(datagram.as_ref(), self.to).unwrap();
+    }
+}
