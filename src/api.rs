@@ -28,6 +28,7 @@ use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::ApiError;
+pub use lifecycle::read_reservation;
 pub use query::{Filters, Glob, Query, Selection, Windows};
 pub use routes::{admin as admin_routes, http as http_routes};
 

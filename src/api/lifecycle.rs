@@ -120,9 +120,17 @@ impl TtlBody {
     }
 }
 
+/// Reads the body of a reserve call.
+///
+/// # Errors
+/// When it is not such a body, or an id or a time in it is none.
+pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
+    body::<ReserveBody>(bytes)?.check()
+}
+
 /// `POST /v1/containers`
 pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError> {
-    let reservation = body::<ReserveBody>(bytes)?.check()?;
+    let reservation = read_reservation(bytes)?;
     match api.containers.reserve(reservation).await {
         Ok(reserved) => {
             let status = if reserved.new { 201 } else { 200 };
@@ -181,7 +189,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Reservation, ApiError> {
-        body::<ReserveBody>(text.as_bytes())?.check()
+        read_reservation(text.as_bytes())
     }
 
     #[test]

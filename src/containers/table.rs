@@ -183,7 +183,7 @@ impl Table {
             self.watch(allocation, watched);
         }
         let (container, task) = (&info.origin.container_id, &info.origin.task_id);
-        tracing::info!(%container, %task, generation = info.origin.generation.0, address = ?info.address, "reserved");
+        tracing::info!(%container, %task, generation = info.origin.generation.0, address = info.address.map(|address| address.to_string()), "reserved");
         Ok(Reserved { info, new: true })
     }
 

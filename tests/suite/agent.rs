@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A running agent. Dropping it ends it, and fails the test if it does not end in order.
 pub(crate) struct Agent {
     child: Option<Child>,
-    directory: tempfile::TempDir,
+    directory: Option<tempfile::TempDir>,
     pub(crate) http: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     runtime: tokio::runtime::Runtime,
@@ -69,8 +69,9 @@ impl Agent {
         });
         match told.recv_timeout(PATIENCE) {
             Ok(http) => {
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-                Self { child: Some(child), directory, http, log, runtime: runtime.unwrap() }
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+                Self { child: Some(child), directory: Some(directory), http, log, runtime: runtime.unwrap() }
             }
             Err(_) => {
                 let _either_way = child.kill();
@@ -80,7 +81,13 @@ impl Agent {
     }
 
     pub(crate) fn admin_socket(&self) -> PathBuf {
-        self.directory.path().join("admin.sock")
+        self.directory.as_ref().unwrap().path().join("admin.sock")
+    }
+
+    /// Ends it in order, and keeps its directory for another.
+    pub(crate) fn into_directory(mut self) -> tempfile::TempDir {
+        assert!(self.stop().success(), "{}", self.log());
+        self.directory.take().unwrap()
     }
 
     pub(crate) fn pid(&self) -> i32 {

@@ -34,7 +34,8 @@ impl Drop for Process {
 #[test]
 fn a_reserve_call_answers_the_address_and_the_environment() {
     let agent = Agent::start();
-    let body = json!({"container_id": "c1", "task_id": "web.1", "labels": {"team": "shop"}, "colour": "ignored"});
+    let body =
+        json!({"container_id": "c1", "task_id": "web.1", "labels": {"team": "shop"}, "colour": "ignored"});
     let (status, reserved) = agent.admin("POST", "/v1/containers", &body);
     assert_eq!(status, 201);
     let (host, port) = (reserved["statsd_host"].as_str().unwrap(), reserved["statsd_port"].as_u64().unwrap());
@@ -61,7 +62,10 @@ fn a_list_shows_what_was_received() {
     let (status, listed) = agent.admin("GET", "/v1/containers", &Value::Null);
     let shown = &listed[0];
     assert_eq!((status, listed.as_array().unwrap().len()), (200, 1));
-    assert_eq!((&shown["received"], &shown["rejected"], &shown["dropped"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(
+        (&shown["received"], &shown["rejected"], &shown["dropped"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
     assert_eq!((&shown["origin_guard"], &shown["labels"]), (&json!("none"), &json!({})));
     assert!(shown["last_datagram"].is_string());
     assert_eq!(agent.admin("GET", "/v1/containers?task=other", &Value::Null).1, json!([]));
@@ -71,10 +75,12 @@ fn a_list_shows_what_was_received() {
 fn a_conflict_is_a_409_and_a_new_life_a_new_generation() {
     let agent = Agent::start();
     agent.reserve("c1", "web.1");
-    let (status, error) = agent.admin("POST", "/v1/containers", &json!({"container_id": "c1", "task_id": "web.2"}));
+    let (status, error) =
+        agent.admin("POST", "/v1/containers", &json!({"container_id": "c1", "task_id": "web.2"}));
     assert_eq!((status, &error["code"]), (409, &json!("conflict")));
     agent.finish("c1");
-    let (status, again) = agent.admin("POST", "/v1/containers", &json!({"container_id": "c1", "task_id": "web.2"}));
+    let (status, again) =
+        agent.admin("POST", "/v1/containers", &json!({"container_id": "c1", "task_id": "web.2"}));
     assert_eq!((status, &again["generation"]), (201, &json!(2)));
 }
 
@@ -86,7 +92,10 @@ fn a_bad_call_gets_its_reason() {
         (json!({"container_id": "x".repeat(257)}), "bad_id"),
         (json!({"container_id": "../../etc/shadow"}), "bad_id"),
         (json!({"task_id": "web"}), "bad_body"),
-        (json!({"container_id": "c", "network": {"mode": "netns", "path": "/etc/hostname"}}), "not_a_namespace"),
+        (
+            json!({"container_id": "c", "network": {"mode": "netns", "path": "/etc/hostname"}}),
+            "not_a_namespace",
+        ),
         (json!({"container_id": "c", "network": {"mode": "new"}}), "unsupported_network"),
         (json!({"container_id": "c", "pid": 0}), "no_such_process"),
     ] {
@@ -101,7 +110,11 @@ fn a_bad_call_gets_its_reason() {
     assert_eq!((status, &error["code"]), (405, &json!("method_not_allowed")));
     let long = json!({"container_id": "c", "labels": {"a": "x".repeat(1 << 20)}});
     assert_eq!(agent.admin("POST", "/v1/containers", &long).0, 413);
-    assert_eq!(agent.admin("GET", "/v1/containers", &Value::Null).1, json!([]), "nothing is left of any of them");
+    assert_eq!(
+        agent.admin("GET", "/v1/containers", &Value::Null).1,
+        json!([]),
+        "nothing is left of any of them"
+    );
 }
 
 #[test]
@@ -116,7 +129,8 @@ fn the_lifecycle_is_on_the_admin_socket_only() {
 fn all_that_a_process_sent_is_readable_within_250_ms_of_its_end() {
     let agent = Agent::with(&["--window", "10s"]);
     let mut process = Process::start();
-    let address = agent.reserve_with(&json!({"container_id": "c1", "task_id": "web.1", "pid": process.pid()}));
+    let address =
+        agent.reserve_with(&json!({"container_id": "c1", "task_id": "web.1", "pid": process.pid()}));
     for _ in 0..100 {
         address.send("a:1|c");
     }
@@ -125,7 +139,10 @@ fn all_that_a_process_sent_is_readable_within_250_ms_of_its_end() {
     agent.until("the last window is closed", || !agent.metrics("web.1", "?window=last").is_empty());
     assert!(ended.elapsed() < Duration::from_millis(250), "{:?}", ended.elapsed());
     let records = agent.metrics("web.1", "?window=all");
-    assert_eq!((records.len(), &records[0]["agg"]["sum"], &records[0]["partial"]), (1, &json!(100.0), &json!(true)));
+    assert_eq!(
+        (records.len(), &records[0]["agg"]["sum"], &records[0]["partial"]),
+        (1, &json!(100.0), &json!(true))
+    );
     let (_, task) = agent.get("/v1/tasks/web.1");
     assert_eq!((&task["finished"], &task["state"]), (&json!(true), &json!("gone")));
 }
@@ -141,7 +158,8 @@ fn a_reservation_nobody_comes_for_expires_and_an_attached_one_does_not() {
     let (status, attached) = attach();
     assert_eq!((status, &attached["attached"]), (200, &json!(true)));
     assert_eq!(attach().0, 200);
-    let state = |id: &str| agent.admin("GET", &format!("/v1/containers/{id}"), &Value::Null).1["state"].clone();
+    let state =
+        |id: &str| agent.admin("GET", &format!("/v1/containers/{id}"), &Value::Null).1["state"].clone();
     agent.until("the reservation has expired", || state("alone") == "gone");
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!((state("attached"), state("forever")), (json!("listening"), json!("listening")));
@@ -158,13 +176,15 @@ fn a_container_that_opts_out_gets_204_and_the_reason() {
 #[test]
 fn presets_add_aliases_and_change_what_a_sign_means() {
     let agent = Agent::with(&["--window", "1s", "--set", "env.presets=statsd,datadog"]);
-    let (_, reserved) = agent.admin("POST", "/v1/containers", &json!({"container_id": "c1", "task_id": "t", "ttl": null}));
+    let (_, reserved) =
+        agent.admin("POST", "/v1/containers", &json!({"container_id": "c1", "task_id": "t", "ttl": null}));
     let (host, port) = (&reserved["statsd_host"], &reserved["statsd_port"]);
     assert_eq!(reserved["env"]["STATSD_HOST"], *host);
     let url = format!("udp://{}:{port}", host.as_str().unwrap());
     assert_eq!(reserved["env"]["DD_DOGSTATSD_URL"], url);
     Address::of(&reserved).send("g:5|g\ng:-3|g");
-    let delta = json!({"container_id": "c2", "task_id": "t2", "ttl": null, "options": {"gauge_sign": "delta"}});
+    let delta =
+        json!({"container_id": "c2", "task_id": "t2", "ttl": null, "options": {"gauge_sign": "delta"}});
     agent.reserve_with(&delta).send("g:5|g\ng:-3|g");
     for (container, task, level) in [("c1", "t", -3.0), ("c2", "t2", 2.0)] {
         agent.finish(container);
@@ -215,7 +235,10 @@ fn every_admin_call_is_logged_with_who_made_it() {
     let log = agent.log();
     let line = log.lines().find(|line| line.contains("audit")).unwrap();
     let document: Value = serde_json::from_str(line).unwrap();
-    assert_eq!((&document["method"], &document["path"], &document["status"]), (&json!("POST"), &json!("/v1/containers"), &json!(201)));
+    assert_eq!(
+        (&document["method"], &document["path"], &document["status"]),
+        (&json!("POST"), &json!("/v1/containers"), &json!(201))
+    );
     assert_eq!(document["uid"], nix::unistd::getuid().as_raw());
     assert_eq!(document["pid"], std::process::id());
 }

@@ -11,5 +11,8 @@
 
 mod agent;
 mod aggregate;
+mod cli;
 mod corpus;
+mod ending;
 mod lifecycle;
+mod reading;
