@@ -1,0 +1,59 @@
+# Every target is one call; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check fmt lint layers doc deny docs bench load fuzz fuzz-smoke clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what builds and tests need
+	scripts/setup all
+
+build: ## the release binaries, in target/release
+	scripts/setup cc rust
+	cargo build --release --locked
+
+demo: ## an agent, an application that knows nothing of it, and what it reports
+	scripts/demo
+
+test: ## set up, then run every test
+	scripts/setup all
+	scripts/ci/test
+
+check: ## everything CI asks for: format, lints, layers, tests, documents, dependencies
+	scripts/setup all
+	scripts/ci/check
+
+fmt: ## format the code
+	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
+
+lint: ## clippy with warnings denied
+	scripts/ci/lint
+
+layers: ## who may use whom
+	scripts/ci/layers
+
+doc: ## the code's documentation, with warnings denied
+	scripts/ci/doc
+
+deny: ## licences, advisories and doubles among the dependencies
+	scripts/ci/deny
+
+docs: ## write the generated pages anew
+	scripts/docs
+
+bench: ## what the core costs: a line, an insert, a window
+	cargo bench --locked --bench core
+
+load: ## two million values of known totals into a release agent
+	scripts/load
+
+fuzz-smoke: ## build every fuzz target and run each for ten seconds
+	scripts/ci/fuzz-smoke 10
+
+fuzz: ## run one fuzz target: make fuzz TARGET=datagram SECONDS=600
+	scripts/fuzz $(or $(TARGET),datagram) $(or $(SECONDS),600)
+
+clean: ## remove what was built
+	cargo clean
+	rm -rf fuzz/target fuzz/artifacts integration/.venv integration/clients/node/node_modules
