@@ -1,0 +1,9 @@
+//! The `tallyport-load` program: traffic with known totals, and whether it arrived.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    tallyport::load::main(&tallyport::load::Options::parse())
+}

@@ -1,0 +1,96 @@
+//! Sending at a rate.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::cycle::Cycle;
+
+/// What was sent.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Sent {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// How often the sender looks at the clock.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Sends every container's cycle so many times, `rate` datagrams a second in all, the containers by turns.
+///
+/// # Errors
+/// When a socket cannot be made or used.
+pub fn send(cycles: &[Cycle], addresses: &[SocketAddr], rounds: u64, rate: u64) -> io::Result<Sent> {
+    let sockets = addresses.iter().map(|address| connected(*address)).collect::<io::Result<Vec<_>>>()?;
+    let mut pace = Pace::new(rate);
+    let longest = cycles.iter().map(|cycle| cycle.datagrams.len()).max().unwrap_or(0);
+    for round in 0..rounds {
+        for turn in 0..longest {
+            for (cycle, socket) in cycles.iter().zip(&sockets) {
+                if let Some(datagram) = cycle.datagrams.get(turn) {
+                    pace.wait();
+                    transmit(socket, datagram)?;
+                }
+            }
+        }
+        if round == 0 {
+            for (cycle, socket) in cycles.iter().zip(&sockets) {
+                for datagram in &cycle.flood {
+                    pace.wait();
+                    transmit(socket, datagram)?;
+                }
+            }
+        }
+    }
+    Ok(Sent { datagrams: pace.sent, took: pace.started.elapsed() })
+}
+
+fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    Ok(socket)
+}
+
+/// A datagram that the system has no room for was not sent, and is sent again.
+fn transmit(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
+    loop {
+        match socket.send(datagram) {
+            Ok(_) => return Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => std::thread::sleep(TICK),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Keeps a rate: as many as are due by now, then a nap.
+struct Pace {
+    started: Instant,
+    sent: u64,
+    due: u64,
+    rate: u64,
+}
+
+impl Pace {
+    fn new(rate: u64) -> Self {
+        Self { started: Instant::now(), sent: 0, due: 0, rate }
+    }
+
+    fn wait(&mut self) {
+        self.sent += 1;
+        if self.rate == 0 {
+            return;
+        }
+        while self.sent > self.due {
+            let elapsed = self.started.elapsed() + TICK;
+            self.due =
+                u64::try_from(elapsed.as_micros() * u128::from(self.rate) / 1_000_000).unwrap_or(u64::MAX);
+            if self.sent > self.due {
+                std::thread::sleep(TICK);
+            }
+        }
+    }
+}
