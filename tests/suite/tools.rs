@@ -1,0 +1,42 @@
+//! Tools that some tests need beside cargo. `scripts/setup` makes them.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The root of the repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Python of `integration/.venv`, which has the packages of `integration/clients/python/requirements.txt`.
+pub(crate) fn python() -> Option<PathBuf> {
+    let python = root().join("integration/.venv/bin/python");
+    let there = succeeds(Command::new(&python).args(["-c", "import datadog, statsd"]));
+    found(there, python, "Python with the packages statsd and datadog", "scripts/setup python")
+}
+
+/// A Node.js that finds hot-shots from `integration/clients/node`.
+pub(crate) fn node() -> Option<PathBuf> {
+    let mut command = Command::new("node");
+    command.args(["-e", "require('hot-shots')"]).current_dir(root().join("integration/clients/node"));
+    found(succeeds(&mut command), "node".into(), "Node.js with the package hot-shots", "scripts/setup node")
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// A missing tool costs a laptop the test, and says so. Where `CI` is set, it fails it.
+#[expect(clippy::explicit_write, reason = "what a passing test prints with a macro is not shown")]
+fn found(there: bool, tool: PathBuf, what: &str, remedy: &str) -> Option<PathBuf> {
+    if there {
+        return Some(tool);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{what} is missing: run {remedy}");
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    writeln!(std::io::stderr(), "SKIPPED {test}: {what} is missing; {remedy} makes it").unwrap();
+    None
+}
