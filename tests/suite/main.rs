@@ -12,7 +12,11 @@
 mod agent;
 mod aggregate;
 mod cli;
+mod clients;
 mod corpus;
 mod ending;
 mod lifecycle;
+mod load;
+mod openapi;
 mod reading;
+mod tools;
