@@ -1,0 +1,396 @@
+//! Datagrams: what a container sends, into the parser and into an aggregator with limits that are soon reached.
+//!
+//! ```text
+//! input = styles limits step *( NUL step )
+//! step  = how datagram                        ; the datagram: any bytes but NUL
+//! ```
+//!
+//! Each of `styles`, `limits` and `how` is one byte; `@@@` in front of a datagram means nothing special. See
+//! [`Limited::settings`] and [`Run::step`] for their bits.
+
+#![no_main]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use tallyport::aggregate::{Aggregator, Closed, EVENTS, GaugeSign, Limits, Mode, Settings};
+use tallyport::model::{MetricType, Moment, TagSet, Timestamp};
+use tallyport::render::parsed::parsed;
+use tallyport::statsd::style::TagStyles;
+use tallyport::statsd::{self, Item, MAX_WEIGHT, Rejected, Sample, Values, tags};
+use tallyport_fuzz::{Merged, START, Trust, known};
+
+/// Windows kept.
+const KEEP: usize = 3;
+/// What a container may use beyond its limit: its empty self and what one line adds.
+const SLACK: usize = 16 << 10;
+
+fuzz_target!(|input: &[u8]| {
+    let [styles, limits, steps @ ..] = input else { return };
+    let mut run = Run::new(*styles, *limits);
+    for step in steps.split(|byte| *byte == 0) {
+        if let [how, datagram @ ..] = step {
+            read(datagram);
+            run.step(*how, datagram);
+        }
+    }
+    run.end();
+});
+
+/// The styles of three bits.
+fn styles_of(bits: u8) -> TagStyles {
+    let on = |bit: u8, style: TagStyles| if bits & bit != 0 { style } else { TagStyles::NONE };
+    on(1, TagStyles::INFLUX).and(on(2, TagStyles::LIBRATO)).and(on(4, TagStyles::SIGNALFX))
+}
+
+/// Reads a datagram in every style, and holds what must be true of a reading.
+fn read(datagram: &[u8]) {
+    let mut bytes = 0;
+    for line in statsd::lines(datagram) {
+        assert!(!line.is_empty() && !line.contains(&b'\n'));
+        assert!(datagram.as_ptr_range().contains(&line.as_ptr()));
+        bytes += line.len();
+        let plain = statsd::parse(line, TagStyles::NONE);
+        let marked = line.iter().any(|byte| b",#[".contains(byte));
+        if let Ok(item) = &plain {
+            accepted(line, TagStyles::NONE, item);
+        }
+        for styles in (1..8).map(styles_of) {
+            match statsd::parse(line, styles) {
+                // Without its mark a style changes nothing.
+                read if !marked => assert_eq!(read, plain),
+                Ok(item) => accepted(line, styles, &item),
+                Err(code) => assert!(Rejected::ALL.contains(&code)),
+            }
+        }
+    }
+    assert!(bytes <= datagram.len());
+    for styles in [TagStyles::NONE, TagStyles::ALL] {
+        tallyport_fuzz::sound(&parsed(datagram, styles));
+    }
+}
+
+fn accepted(line: &[u8], styles: TagStyles, item: &Item<'_>) {
+    // A field that nobody knows changes nothing.
+    let longer = [line, b"|zz"].concat();
+    assert_eq!(statsd::parse(&longer, styles).as_ref(), Ok(item));
+    match item {
+        Item::Sample(read) => sample(line, read),
+        Item::Event(event) => {
+            assert!(!event.title.is_empty());
+            assert!(event.timestamp.is_none_or(|seconds| seconds > 0));
+            tallyport_fuzz::tags(&tags::canonical_tags(event.tags).0);
+        }
+        Item::Check(check) => {
+            assert!(!check.name.is_empty());
+            assert!(check.timestamp.is_none_or(|seconds| seconds > 0));
+            tallyport_fuzz::tags(&tags::canonical_tags(check.tags).0);
+        }
+    }
+}
+
+fn sample(line: &[u8], sample: &Sample<'_>) {
+    assert!(!sample.name.is_empty() && !sample.name.iter().any(|byte| b":|".contains(byte)));
+    assert!(line.starts_with(sample.name));
+    assert!(sample.rate > 0.0 && sample.rate <= 1.0, "{}", sample.rate);
+    assert!(sample.weight >= 1.0 && sample.weight <= MAX_WEIGHT, "{}", sample.weight);
+    assert!(sample.timestamp.is_none_or(|seconds| seconds > 0));
+    assert_ne!(sample.metric_type, MetricType::ServiceCheck);
+    assert_eq!(sample.metric_type == MetricType::Set, matches!(sample.values, Values::Member(_)));
+    if let Values::Member(member) = sample.values {
+        assert!(!member.is_empty() && sample.values.numbers().next().is_none());
+    } else {
+        numbers(line, sample);
+    }
+    let canonical = tags::canonical(sample);
+    assert!(!canonical.name.is_empty(), "{sample:?}");
+    tallyport_fuzz::tags(&canonical.tags);
+    assert_eq!(TagSet::from_pairs(canonical.tags.iter()), canonical.tags, "canonical form is its own");
+}
+
+/// The numbers are those that the standard library reads.
+fn numbers(line: &[u8], sample: &Sample<'_>) {
+    let text = line.get(sample.name.len() + 1..).unwrap_or_default();
+    let text = text.split(|byte| *byte == b'|').next().unwrap_or_default();
+    let texts = text.split(|byte| *byte == b':').filter(|text| !text.is_empty());
+    let texts: Vec<&str> = texts.map(|text| std::str::from_utf8(text).expect("a number is ASCII")).collect();
+    let numbers: Vec<_> = sample.values.numbers().collect();
+    assert_eq!((texts.len(), numbers.len() as u64), (numbers.len(), u64::from(sample.values.count())));
+    for (text, number) in texts.iter().zip(&numbers) {
+        assert!(number.value.is_finite());
+        assert_eq!(number.signed, text.starts_with(['+', '-']), "{text}");
+        let wanted: f64 = text.parse().expect("a number");
+        assert_eq!(number.value.to_bits(), wanted.to_bits(), "{text} is {wanted}, not {}", number.value);
+    }
+    assert_eq!(sample.values.signed(), numbers.iter().any(|number| number.signed));
+}
+
+/// An aggregator, and what it must agree with.
+struct Run {
+    settings: Arc<Settings>,
+    aggregator: Aggregator,
+    now: Moment,
+    merged: Merged,
+    /// Samples in records so far.
+    in_records: u64,
+    /// Lines that the tap heard of, and those of them that were rejected.
+    tapped: (u64, u64),
+    /// Bytes of the windows that are kept.
+    history: VecDeque<usize>,
+    /// The longest line, and the largest window.
+    longest: (usize, usize),
+    /// Whether limits were changed on the way.
+    changed: bool,
+}
+
+struct Limited(u8);
+
+impl Limited {
+    /// ```text
+    /// bits 0-1  series: 10,000, 50, 3, 1
+    /// bits 2-3  memory: 64 MiB, 256 KiB, 64 KiB, 1 KiB
+    /// bit  4    short names and tags
+    /// bit  5    few datagrams and bytes
+    /// bit  6    limits are kept (as opposed to only observed)
+    /// bit  7    windows of a second (as opposed to ten)
+    /// ```
+    fn settings(&self, tag_styles: TagStyles) -> Settings {
+        let on = |bit: u8| self.0 & bit != 0;
+        let limits = Limits {
+            mode: if on(0x40) { Mode::Enforce } else { Mode::Observe },
+            datagrams_per_second: on(0x20).then_some(5),
+            bytes_per_second: on(0x20).then_some(500),
+            series: [10_000, 50, 3, 1][usize::from(self.0 & 3)],
+            name_bytes: if on(0x10) { 8 } else { 1024 },
+            tags_bytes: if on(0x10) { 16 } else { 8192 },
+            memory: [64 << 20, 256 << 10, 64 << 10, 1 << 10][usize::from(self.0 >> 2 & 3)],
+        };
+        Settings {
+            window: Duration::from_secs(if on(0x80) { 1 } else { 10 }),
+            keep: KEEP,
+            gauge_carry: Duration::from_secs(25),
+            series_idle: Duration::from_mins(1),
+            tag_styles,
+            limits,
+        }
+    }
+}
+
+impl Run {
+    /// Bits 0-2 of `styles` are tag styles; bit 3: a signed gauge is a level; bit 4: it comes within a window.
+    fn new(styles: u8, limits: u8) -> Self {
+        let settings = Arc::new(Limited(limits).settings(styles_of(styles)));
+        let sign = if styles & 8 == 0 { GaugeSign::Delta } else { GaugeSign::Absolute };
+        let mono = Duration::from_millis(if styles & 16 == 0 { 0 } else { 400 });
+        let now = Moment { wall: Timestamp::from_secs(START).plus(mono), mono };
+        Self {
+            aggregator: Aggregator::new(Arc::clone(&settings), sign, now.wall),
+            settings,
+            now,
+            merged: Merged::default(),
+            in_records: 0,
+            tapped: (0, 0),
+            history: VecDeque::new(),
+            longest: (0, 0),
+            changed: false,
+        }
+    }
+
+    /// ```text
+    /// bits 0-2  time goes on by: nothing, 1 ms, 1 s, to the window's end, a window, all that are kept,
+    ///           so that gauges are no longer carried, so that series are idle
+    /// bits 3-5  first: nothing, peek, move to another process, change settings, node full or no longer,
+    ///           close every window in between, kernel drops, peek and move
+    /// bits 6-7  the datagram: line by line, whole, 8 times, 32 times; a % in those is the number
+    /// ```
+    fn step(&mut self, how: u8, datagram: &[u8]) {
+        let window = self.settings.window;
+        let by = match how & 7 {
+            0 => Duration::ZERO,
+            1 => Duration::from_millis(1),
+            2 => Duration::from_secs(1),
+            3 => self.aggregator.window_end().since(self.now.wall),
+            4 => window,
+            5 => window.saturating_mul(4),
+            6 => self.settings.gauge_carry + window,
+            _ => self.settings.series_idle + window,
+        };
+        self.now = self.now.plus(by);
+        let action = how >> 3 & 7;
+        if action == 5 {
+            while self.aggregator.window_end() <= self.now.wall {
+                self.roll(self.aggregator.window_end());
+            }
+        }
+        self.roll(self.now.wall);
+        match action {
+            1 => self.peek(),
+            2 => self.move_on(),
+            3 => self.reconfigure(datagram),
+            4 => self.aggregator.set_node_full(!datagram.is_empty()),
+            6 => self.aggregator.set_kernel_drops(self.aggregator.accounting().kernel_drops + 7),
+            7 => {
+                self.peek();
+                self.move_on();
+            }
+            _ => {}
+        }
+        match how >> 6 {
+            0 => datagram.split_inclusive(|byte| *byte == b'\n').for_each(|line| self.datagram(line)),
+            1 => self.datagram(datagram),
+            2 => (0..8).for_each(|n| self.datagram(&numbered(datagram, n))),
+            _ => (0..32).for_each(|n| self.datagram(&numbered(datagram, n))),
+        }
+    }
+
+    fn datagram(&mut self, datagram: &[u8]) {
+        let longest = statsd::lines(datagram).map(<[u8]>::len).max().unwrap_or(0);
+        self.longest.0 = self.longest.0.max(longest);
+        let (lines, rejected) = &mut self.tapped;
+        let mut tap = |_: &[u8], code: Option<Rejected>| {
+            *lines += 1;
+            *rejected += u64::from(code.is_some());
+        };
+        self.aggregator.datagram(datagram, self.now, Some(&mut tap));
+        self.check();
+    }
+
+    /// What must be true at every moment.
+    fn check(&self) {
+        let (accounting, open) = (self.aggregator.accounting(), self.aggregator.open_values());
+        assert!(accounting.balanced(open), "{open} open, {accounting:?}");
+        assert_eq!(accounting.in_records, self.in_records);
+        assert_eq!((accounting.lines, accounting.rejected.total()), self.tapped);
+        assert_eq!(accounting.arrived(), accounting.received + accounting.kernel_drops);
+        assert!(accounting.received >= accounting.dropped.datagrams());
+        assert!(self.aggregator.rejected_lines().iter().count() <= tallyport::aggregate::REJECTED_LINES);
+        let limits = self.settings.limits;
+        if limits.mode == Mode::Observe || self.changed {
+            return;
+        }
+        assert!(self.aggregator.series() <= limits.series);
+        let (line, window) = self.longest;
+        let events = usize::try_from(accounting.events).unwrap_or(EVENTS).min(EVENTS);
+        let series = self.aggregator.series() + 1;
+        let mut allowed = limits.memory + KEEP * window + events * (3 * line + 512) + SLACK;
+        if known::SPELLINGS {
+            allowed += series * 4 * line;
+        }
+        if known::LATE {
+            allowed += series * KEEP * 128;
+        }
+        let memory = self.aggregator.memory();
+        assert!(memory <= allowed, "{memory} bytes, {allowed} allowed at a limit of {}", limits.memory);
+    }
+
+    fn roll(&mut self, now: Timestamp) {
+        let end = self.aggregator.window_end();
+        match self.aggregator.roll(now) {
+            Some(closed) => {
+                assert!(end <= now && closed.window.span.end == end);
+                assert!(self.aggregator.window_end() > now);
+                self.closed(&closed);
+            }
+            None => assert!(now < end),
+        }
+    }
+
+    fn closed(&mut self, closed: &Closed) {
+        self.in_records += tallyport_fuzz::closed(closed, Trust::Sampled);
+        assert_eq!(self.aggregator.open_values(), 0);
+        let bytes = closed.window.bytes();
+        self.longest.1 = self.longest.1.max(bytes);
+        if !closed.window.is_empty() {
+            self.history.push_back(bytes);
+        }
+        while self.history.len() > KEEP {
+            self.history.pop_front();
+        }
+        self.merged.add(&closed.window);
+        closed.revisions.iter().for_each(|revision| self.merged.add(revision));
+        self.check();
+    }
+
+    fn peek(&self) {
+        tallyport_fuzz::window(&self.aggregator.peek(self.now.wall), true, Trust::Sampled);
+        tallyport_fuzz::standing(&self.aggregator.standing(), Trust::Sampled);
+    }
+
+    /// Goes on in another process, which must make no difference.
+    fn move_on(&mut self) {
+        let snapshot = self.aggregator.snapshot();
+        let restored = Aggregator::restore(Arc::clone(&self.settings), &snapshot).expect("it was just made");
+        assert!(restored.snapshot() == snapshot, "a snapshot of what was restored is another");
+        let (old, new) = (&self.aggregator, &restored);
+        assert_eq!(new.accounting(), old.accounting());
+        assert_eq!((new.open_values(), new.series()), (old.open_values(), old.series()));
+        assert_eq!(new.window_end(), old.window_end());
+        let shown = |aggregator: &Aggregator| {
+            tallyport_fuzz::window(&aggregator.peek(self.now.wall), true, Trust::Sampled).1
+        };
+        assert_eq!(shown(new), shown(old));
+        self.aggregator = restored;
+    }
+
+    /// Other limits, idle times and styles, by the first two bytes of the datagram.
+    fn reconfigure(&mut self, datagram: &[u8]) {
+        let [styles, limits, ..] = datagram else { return };
+        let settings = Limited(*limits).settings(styles_of(*styles));
+        self.aggregator.reconfigure(&settings);
+        // The window keeps its length.
+        self.settings = Arc::new(Settings { window: self.settings.window, ..settings });
+        self.changed = true;
+    }
+
+    /// The container is gone: everything that was accepted is in a record or was dropped.
+    fn end(mut self) {
+        self.peek();
+        let closed = self.aggregator.finish(self.now.wall);
+        self.closed(&closed);
+        drop(closed);
+        assert!(self.aggregator.accounting().balanced(0));
+        std::mem::take(&mut self.merged).check();
+        let Self { aggregator, history, longest: (line, _), .. } = self;
+        let slots = aggregator.standing().ledger.iter().count();
+        let counted = aggregator.memory() - history.iter().sum::<usize>();
+        let before = HELD.load(Ordering::Relaxed);
+        drop(aggregator);
+        let held = before - HELD.load(Ordering::Relaxed);
+        // What is not counted: places of series, room that a vector has to spare, the last rejected lines.
+        let texts = if known::CHECK_TEXT { slots * 6 * line } else { 0 };
+        let most = 2 * counted + 64 * slots + SLACK + texts;
+        assert!(held <= most, "{held} bytes were held, {counted} counted");
+    }
+}
+
+/// The datagram with `n` for every `%`.
+fn numbered(datagram: &[u8], n: u32) -> Vec<u8> {
+    let text = n.to_string();
+    let one = |byte: &u8| if *byte == b'%' { text.as_bytes().to_vec() } else { vec![*byte] };
+    datagram.iter().flat_map(one).collect()
+}
+
+/// Bytes that were taken from the allocator and not given back.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+struct Counted;
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+// SAFETY: every call is passed on as it came.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size(), Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(at, layout) }
+    }
+}

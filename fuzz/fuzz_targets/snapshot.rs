@@ -1,0 +1,90 @@
+//! Snapshots: whatever the bytes, reading them answers an aggregator or why not, and an aggregator can go on.
+//!
+//! The first byte says what the rest is: `r` the bytes of a snapshot, `p` its payload, which gets a head and a
+//! checksum, or, with anything else, what to send, and what to change in the payload of the snapshot of that:
+//!
+//! ```text
+//! input   = any-byte count count*change *( datagram NUL )
+//! change  = place(u16, little endian) xor
+//! ```
+
+#![no_main]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use tallyport::aggregate::{Aggregator, GaugeSign, Limits, Settings};
+use tallyport::model::{Moment, Timestamp};
+use tallyport_fuzz::{START, Trust, payload, sealed};
+
+/// Most changes to one payload.
+const CHANGES: u8 = 16;
+
+fuzz_target!(|input: &[u8]| match input {
+    [b'r', bytes @ ..] => restored(bytes),
+    [b'p', payload @ ..] => restored(&sealed(payload)),
+    [_, count, rest @ ..] => changed(*count % (CHANGES + 1), rest),
+    _ => {}
+});
+
+fn settings() -> Arc<Settings> {
+    let limits = Limits { series: 20, memory: 256 << 10, ..Limits::default() };
+    Arc::new(Settings { keep: 3, series_idle: Duration::from_mins(1), limits, ..Settings::default() })
+}
+
+/// A moment some seconds after the start.
+fn moment(secs: u64) -> Moment {
+    let mono = Duration::from_secs(secs);
+    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+}
+
+/// Sends what `rest` says, and changes some bytes of what the aggregator then is.
+fn changed(count: u8, rest: &[u8]) {
+    let Some((changes, datagrams)) = rest.split_at_checked(usize::from(count) * 3) else { return };
+    let mut aggregator = Aggregator::new(settings(), GaugeSign::Delta, moment(0).wall);
+    for (n, datagram) in (0..).zip(datagrams.split(|byte| *byte == 0)) {
+        aggregator.roll(moment(4 * n).wall);
+        aggregator.datagram(datagram, moment(4 * n), None);
+    }
+    let snapshot = aggregator.snapshot();
+    let mut payload = payload(&snapshot).to_vec();
+    for change in changes.chunks_exact(3) {
+        let [low, high, xor] = change else { continue };
+        let place = usize::from(u16::from_le_bytes([*low, *high])) % payload.len();
+        payload[place] ^= xor;
+    }
+    assert!(count > 0 || sealed(&payload) == snapshot, "the head of a snapshot is another now");
+    restored(&sealed(&payload));
+}
+
+fn restored(bytes: &[u8]) {
+    let mut aggregator = match Aggregator::restore(settings(), bytes) {
+        Ok(aggregator) => aggregator,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return;
+        }
+    };
+    let snapshot = aggregator.snapshot();
+    let again = Aggregator::restore(settings(), &snapshot).expect("it was just made");
+    assert!(again.snapshot() == snapshot, "a snapshot of what was restored is another");
+    let end = aggregator.window_end();
+    let now = Moment { wall: end, mono: Duration::ZERO };
+    let later = now.plus(Duration::from_hours(1));
+    tallyport_fuzz::window(&aggregator.peek(moment(0).wall), true, Trust::Restored);
+    tallyport_fuzz::standing(&aggregator.standing(), Trust::Restored);
+    let _counts = (aggregator.open_values(), aggregator.memory(), aggregator.series());
+    let _balanced = aggregator.accounting().balanced(aggregator.open_values());
+    for now in [now, later] {
+        if let Some(closed) = aggregator.roll(now.wall) {
+            tallyport_fuzz::closed(&closed, Trust::Restored);
+        }
+        aggregator.datagram(
+            b"a:1|c\nb:+1|g\nc:1:2|ms\nd:x|s\n_sc|e|1\n_e{1,1}:t|x\nf:1|c|T1767225601",
+            now,
+            None,
+        );
+    }
+    tallyport_fuzz::closed(&aggregator.finish(later.wall), Trust::Restored);
+}

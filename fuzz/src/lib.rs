@@ -1,0 +1,328 @@
+//! What the targets share: what must be true of every record, window and error, whatever was sent.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use tallyport::aggregate::{Closed, Percentiles, Record, Span, State, View, Window};
+use tallyport::api::ApiError;
+use tallyport::model::{
+    ContainerId, Generation, Labels, MetricType, Origin, Series, SeriesKey, TagSet, TaskId, Timestamp,
+};
+use tallyport::render::record::{Frame, Number, value};
+
+/// 2026-01-01T00:00:00Z, on the grid of every window length. Seeds and dictionary have timestamps around it.
+pub const START: i64 = 1_767_225_600;
+
+/// What is known of the state that made a record.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Trust {
+    /// Samples made it: every number must make sense.
+    Sampled,
+    /// A snapshot made it, which can hold any numbers: the document must still be one.
+    Restored,
+}
+
+/// Where all records come from.
+///
+/// # Panics
+/// Never: the ids are good ones.
+#[must_use]
+pub fn origin() -> Origin {
+    let container_id = ContainerId::new("c-42").expect("a good id");
+    Origin {
+        task_id: TaskId::from(&container_id),
+        container_id,
+        generation: Generation(1),
+        labels: Labels::from([("zone".to_owned(), "a".to_owned())]),
+    }
+}
+
+/// Writes a document, reads it back and looks for what may not be in it: NaN and infinity are no JSON, or become null,
+/// which no document here has. Answers its text.
+///
+/// # Panics
+/// When something of that is there.
+pub fn sound(document: &impl Serialize) -> Vec<u8> {
+    let bytes = serde_json::to_vec(document).expect("it can be written");
+    if let Err(error) = serde_json::from_slice::<WithoutNull>(&bytes) {
+        panic!("{error}: {}", String::from_utf8_lossy(&bytes));
+    }
+    bytes
+}
+
+/// Any JSON but null, read and forgotten.
+struct WithoutNull;
+
+impl<'de> Deserialize<'de> for WithoutNull {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for WithoutNull {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("anything but null")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self, E> {
+        number.is_finite().then_some(self).ok_or_else(|| E::custom("not finite"))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self, A::Error> {
+        while values.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// What must be true of tags in canonical form.
+///
+/// # Panics
+/// When it is not.
+pub fn tags(tags: &TagSet) {
+    let keys: Vec<&str> = tags.iter().map(|(key, _)| key).collect();
+    assert!(keys.is_sorted_by(|a, b| a < b), "{tags:?} is not sorted, each key once");
+    assert_eq!((tags.len(), tags.is_empty()), (keys.len(), keys.is_empty()));
+    for (key, value) in tags.iter() {
+        assert!(!tallyport::model::id::ORIGIN_KEYS.contains(&key), "{key} would forge the origin");
+        assert_eq!(tags.get(key), Some(value));
+    }
+}
+
+/// Renders every record of a window, and holds what must be true of it. Answers its raw samples and its documents.
+///
+/// # Panics
+/// When something is not true.
+pub fn window(window: &Window, open: bool, trust: Trust) -> (u64, Vec<Vec<u8>>) {
+    let origin = origin();
+    let frame = Frame::new("n1", 3, &origin, window.span);
+    let frame = if open { frame.open() } else { frame };
+    assert!(!window.is_empty() || window.records().next().is_none());
+    assert_eq!(window.records().count(), window.len(), "a record that cannot be read");
+    assert!(window.record(window.len()).is_none());
+    let mut seen = HashSet::new();
+    let mut samples = 0_u64;
+    let mut documents = Vec::new();
+    for (seq, record) in (1..).zip(window.records()) {
+        let number = (!open).then_some(Number { seq, rev: 0 });
+        documents.push(document(&frame, number, &record, trust));
+        samples = samples.wrapping_add(record.view.samples());
+        if trust == Trust::Sampled {
+            assert!(seen.insert(SeriesKey(record.series)), "two records of {:?} in a window", record.series);
+            self::record(record.series, &record.view);
+        }
+    }
+    if trust == Trust::Sampled {
+        assert!(window.span.start < window.span.end && window.span.covered <= window.span.length());
+    }
+    (samples, documents)
+}
+
+fn document(frame: &Frame<'_>, number: Option<Number>, record: &Record<'_>, trust: Trust) -> Vec<u8> {
+    let text = sound(&frame.record(number, record));
+    let many = matches!(record.view, View::Distribution { .. });
+    let there = value(&record.view).is_some();
+    assert!(there || many || trust == Trust::Restored, "no value: {}", String::from_utf8_lossy(&text));
+    text
+}
+
+/// What must be true of the record of one series.
+fn record(series: &Series, view: &View<'_>) {
+    tags(&series.tags);
+    let samples = view.samples();
+    match view {
+        View::Counter { counter, total } => {
+            assert!(counter.sum.is_finite() && (known::OPEN_TOTAL || total.is_finite()), "{view:?}");
+            assert!(counter.count.as_f64() >= samples as f64, "{samples} samples count {:?}", counter.count);
+        }
+        View::Gauge(gauge) => {
+            assert!(gauge.min <= gauge.last && gauge.last <= gauge.max, "{gauge:?}");
+            assert!([gauge.last, gauge.min, gauge.max].iter().all(|level| level.is_finite()), "{gauge:?}");
+            assert!(samples > 0 || gauge.min.total_cmp(&gauge.max).is_eq(), "a carried gauge with a range");
+        }
+        View::Distribution { summary, .. } => {
+            let within = |value: f64| summary.min <= value && value <= summary.max;
+            assert!(within(summary.first) && within(summary.last), "{summary:?}");
+            assert!(summary.first_at <= summary.last_at, "{summary:?}");
+            assert!(summary.sum.is_finite() && summary.count.as_f64() >= samples as f64, "{summary:?}");
+            many(summary, view.percentiles());
+        }
+        View::Set { count, .. } => {
+            let members = view.cardinality().expect("members that can be read");
+            assert!(count.as_f64() >= samples as f64);
+            // Beyond a thousand it is an estimate.
+            assert!(members >= 1.0 && members <= samples as f64 * 1.2, "{members} of {samples}");
+            assert!(members.fract().abs() < f64::EPSILON, "{members}");
+        }
+        View::Check { .. } => {}
+    }
+    assert!(samples > 0 || matches!(view, View::Gauge(_)), "a record of nothing: {series:?}");
+    let state = view.to_state().expect("a record can be merged");
+    let packed = state.packed();
+    let again = state.view(0.0, &packed).expect("and be a record again");
+    assert_eq!((again.samples(), again.cardinality()), (samples, view.cardinality()));
+    assert_eq!(again.percentiles(), view.percentiles());
+}
+
+/// What must be true of many values.
+fn many(summary: &tallyport::aggregate::Summary, percentiles: Option<Percentiles>) {
+    let within = |value: f64| summary.min <= value && value <= summary.max;
+    let percentiles = percentiles.expect("percentiles of something");
+    assert!(percentiles.is_sorted(), "{percentiles:?} do not ascend");
+    assert!(percentiles.into_iter().all(within), "{percentiles:?} leave {summary:?}");
+    assert!(summary.mean().is_none_or(within), "{:?} leaves {summary:?}", summary.mean());
+    assert!(summary.stddev().is_none_or(|stddev| stddev.is_finite() && stddev >= 0.0), "{summary:?}");
+}
+
+/// A series without the moment it came: what records of several windows are merged by.
+type Key = (String, TagSet, MetricType);
+
+/// All records of each series merged into one, as `merge=true` does.
+#[derive(Debug, Default)]
+pub struct Merged(HashMap<Key, (State, u64)>);
+
+impl Merged {
+    /// Adds every record of a window.
+    ///
+    /// # Panics
+    /// When a record cannot be merged.
+    pub fn add(&mut self, window: &Window) {
+        for record in window.records() {
+            let state = record.view.to_state().expect("a record can be merged");
+            let series = record.series;
+            let key = (series.name.to_string(), series.tags.clone(), series.metric_type);
+            match self.0.get_mut(&key) {
+                Some((merged, samples)) => {
+                    merged.merge(&state);
+                    *samples += record.view.samples();
+                }
+                None => drop(self.0.insert(key, (state, record.view.samples()))),
+            }
+        }
+    }
+
+    /// Renders all, and holds what must be true of them.
+    ///
+    /// # Panics
+    /// When something is not true.
+    pub fn check(self) {
+        let origin = origin();
+        let at = Timestamp::from_secs(START);
+        let span = Span { start: at, end: at, covered: std::time::Duration::ZERO };
+        let frame = Frame::new("n1", 3, &origin, span).merged(2, &[&origin]);
+        for ((name, tags, metric_type), (state, samples)) in self.0 {
+            assert_eq!(state.samples(), samples);
+            let packed = state.packed();
+            let Some(view) = state.view(0.0, &packed) else { panic!("{name}: merged, and no record") };
+            if let View::Distribution { summary, .. } = &view {
+                many(summary, view.percentiles());
+            }
+            let series = std::sync::Arc::new(Series { name: name.into(), tags, metric_type, created: at });
+            document(&frame, None, &Record { place: 0, series: &series, view }, Trust::Sampled);
+        }
+    }
+}
+
+/// Holds what must be true of everything that a close gives. Answers how many samples are in its records.
+///
+/// # Panics
+/// When something is not true.
+pub fn closed(closed: &Closed, trust: Trust) -> u64 {
+    let (mut samples, _) = window(&closed.window, false, trust);
+    let mut last = Timestamp::MIN;
+    for revision in &closed.revisions {
+        let span = revision.span;
+        assert!(span.covered.is_zero());
+        if trust == Trust::Sampled {
+            assert!(last < span.start && span.start < closed.window.span.start, "{span:?} out of order");
+            assert!(!revision.is_empty(), "a revision of nothing");
+        }
+        last = span.start;
+        samples = samples.wrapping_add(window(revision, false, trust).0);
+    }
+    standing(&closed.standing, trust);
+    samples
+}
+
+/// Holds what must be true of how a container stands.
+///
+/// # Panics
+/// When something is not true.
+pub fn standing(standing: &tallyport::aggregate::Standing, trust: Trust) {
+    let mut seen = HashSet::new();
+    for (series, row) in standing.ledger.iter() {
+        if trust == Trust::Sampled {
+            assert!(seen.insert(SeriesKey(series)), "{series:?} is in the ledger twice");
+            assert!(row.total.is_finite() && row.last_seen >= series.created, "{series:?} {row:?}");
+        }
+    }
+    assert!(standing.checks.iter().all(|check| check.series.metric_type == MetricType::ServiceCheck));
+    if trust == Trust::Sampled {
+        assert!(standing.events.len() <= tallyport::aggregate::EVENTS);
+    }
+}
+
+/// What must be true of every error: programs and people can tell what it is.
+///
+/// # Panics
+/// When something is not true.
+pub fn api_error(error: &ApiError) {
+    assert!((400..600).contains(&error.status), "{error:?}");
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    assert!(!error.code.is_empty() && error.code.bytes().all(plain), "{error:?}");
+    assert!(!error.message.trim().is_empty(), "{error:?}");
+    sound(error);
+}
+
+/// A payload as a snapshot: with the head and the checksum that it needs to be looked at.
+#[must_use]
+pub fn sealed(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [b"TPAG".as_slice(), &1_u16.to_le_bytes(), payload].concat();
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// The payload of a snapshot.
+#[must_use]
+pub fn payload(snapshot: &[u8]) -> &[u8] {
+    snapshot.get(6..snapshot.len().saturating_sub(8)).unwrap_or_default()
+}
+
+/// Defects that are known and not yet repaired: each is `true` here until it is, so that the fuzzer goes on to find
+/// others.
+pub mod known {
+    /// A reserve call's `ttl` can be so long that a clock cannot hold when it ends.
+    pub const ENDLESS_TTL: bool = true;
+    /// The total of an open counter is infinite, and so left out, where that of a closed one saturates.
+    pub const OPEN_TOTAL: bool = true;
+    /// What a service check says in words is not counted as memory.
+    pub const CHECK_TEXT: bool = true;
+    /// A series that is known gets further spellings although the container's memory is used up.
+    pub const SPELLINGS: bool = false;
+    /// A counter or a gauge that is known gets late states although the container's memory is used up.
+    pub const LATE: bool = false;
+}
