@@ -20,6 +20,7 @@ mod v0;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -63,6 +64,8 @@ pub struct Api {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Open connections of the HTTP listener and of the admin socket.
     pub connections: [Connections; 2],
+    /// Where the HTTP listener is.
+    pub http_address: SocketAddr,
     /// When the agent started.
     pub started: Timestamp,
     /// Hears of the agent's end, so that streams end with it.

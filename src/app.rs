@@ -91,7 +91,6 @@ pub struct Bound {
     log: LogFilter,
     drain: DrainTrigger,
     latch: Latch,
-    http_address: SocketAddr,
     _socket: BoundSocket,
     _state: HeldDirectory,
 }
@@ -138,6 +137,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         config: Arc::new(RwLock::new(Arc::new(config))),
         reloads,
         connections: Default::default(),
+        http_address,
         started: clock::wall(),
         drain,
     };
@@ -151,7 +151,6 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         log,
         drain: trigger,
         latch,
-        http_address,
         _socket: socket,
         _state: state,
     })
@@ -208,7 +207,7 @@ impl Bound {
     /// The address that HTTP is served on, where the configured port was 0.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
-        self.http_address
+        self.api.http_address
     }
 
     /// Serves until the process is told to end.
@@ -227,7 +226,7 @@ impl Bound {
         serve_listeners(&mut tasks, &self.api, self.http, self.admin);
         self.latch.open();
         tracing::info!(
-            http = %self.http_address,
+            http = %self.api.http_address,
             admin = %config.admin.socket.display(),
             state = %config.state_dir.display(),
             node = config.node,

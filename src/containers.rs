@@ -81,7 +81,7 @@ impl Containers {
     /// Releases a container: what it has sent is read, its window closed, its socket let go.
     ///
     /// # Errors
-    /// When there is no such container, or it is gone already.
+    /// When there is no such container.
     pub async fn release(&self, id: ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
         self.ask(|reply| Request::Release(id, reply)).await.unwrap_or(Err(ReleaseError::Ending))
     }

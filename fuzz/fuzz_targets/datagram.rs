@@ -22,7 +22,7 @@ use tallyport::model::{MetricType, Moment, TagSet, Timestamp};
 use tallyport::render::parsed::parsed;
 use tallyport::statsd::style::TagStyles;
 use tallyport::statsd::{self, Item, MAX_WEIGHT, Rejected, Sample, Values, tags};
-use tallyport_fuzz::{Merged, START, Trust, known};
+use tallyport_fuzz::{Merged, START, Trust};
 
 /// Windows kept.
 const KEEP: usize = 3;
@@ -81,7 +81,7 @@ fn accepted(line: &[u8], styles: TagStyles, item: &Item<'_>) {
     match item {
         Item::Sample(read) => sample(line, read),
         Item::Event(event) => {
-            assert!(!event.title.is_empty());
+            assert!(!event.title().is_empty());
             assert!(event.timestamp.is_none_or(|seconds| seconds > 0));
             tallyport_fuzz::tags(&tags::canonical_tags(event.tags).0);
         }
@@ -275,14 +275,7 @@ impl Run {
         assert!(self.aggregator.series() <= limits.series);
         let (line, window) = self.longest;
         let events = usize::try_from(accounting.events).unwrap_or(EVENTS).min(EVENTS);
-        let series = self.aggregator.series() + 1;
-        let mut allowed = limits.memory + KEEP * window + events * (3 * line + 512) + SLACK;
-        if known::SPELLINGS {
-            allowed += series * 4 * line;
-        }
-        if known::LATE {
-            allowed += series * KEEP * 128;
-        }
+        let allowed = limits.memory + KEEP * window + events * (3 * line + 512) + SLACK;
         let memory = self.aggregator.memory();
         assert!(memory <= allowed, "{memory} bytes, {allowed} allowed at a limit of {}", limits.memory);
     }
@@ -354,15 +347,14 @@ impl Run {
         drop(closed);
         assert!(self.aggregator.accounting().balanced(0));
         std::mem::take(&mut self.merged).check();
-        let Self { aggregator, history, longest: (line, _), .. } = self;
+        let Self { aggregator, history, .. } = self;
         let slots = aggregator.standing().ledger.iter().count();
         let counted = aggregator.memory() - history.iter().sum::<usize>();
         let before = HELD.load(Ordering::Relaxed);
         drop(aggregator);
         let held = before - HELD.load(Ordering::Relaxed);
         // What is not counted: places of series, room that a vector has to spare, the last rejected lines.
-        let texts = if known::CHECK_TEXT { slots * 6 * line } else { 0 };
-        let most = 2 * counted + 64 * slots + SLACK + texts;
+        let most = 2 * counted + 64 * slots + SLACK;
         assert!(held <= most, "{held} bytes were held, {counted} counted");
     }
 }

@@ -116,6 +116,10 @@ impl<const N: usize> Tally<N> {
         self.0.iter().sum()
     }
 
+    fn largest(&self) -> u64 {
+        self.0.iter().copied().max().unwrap_or(0)
+    }
+
     fn merge(&mut self, other: &Self) {
         for (mine, other) in self.0.iter_mut().zip(other.0) {
             *mine += other;
@@ -223,6 +227,25 @@ impl Accounting {
     pub fn balanced(&self, open: u64) -> bool {
         self.lines == self.accepted + self.rejected.total()
             && self.values == self.in_records + open + self.dropped.values()
+    }
+
+    /// Whether no count is `many` or more; adding such would overflow one day.
+    pub(super) fn is_plausible(&self, many: u64) -> bool {
+        let counts = [
+            self.received,
+            self.bytes,
+            self.kernel_drops,
+            self.lines,
+            self.accepted,
+            self.values,
+            self.in_records,
+            self.events,
+            self.folded,
+            self.invalid_utf8,
+            self.renamed_tags,
+        ];
+        let tallies = [self.dropped.largest(), self.over_limit.largest(), self.rejected.largest()];
+        counts.into_iter().chain(tallies).all(|count| count < many)
     }
 
     /// Adds another container's.

@@ -242,6 +242,10 @@ impl Aggregator {
     fn check(&mut self, check: &Check<'_>, now: Timestamp) {
         self.accounting.values += 1;
         let Some(place) = self.place_of_check(check, now) else { return };
+        // Each closed window keeps what its checks said.
+        if self.memory >= self.settings.limits.memory && self.is_over(Dropped::MemoryLimit, 1) {
+            return;
+        }
         let mut replaced = false;
         let mut text = |bytes: &[u8]| {
             replaced |= std::str::from_utf8(bytes).is_err();
@@ -256,7 +260,7 @@ impl Aggregator {
         self.accounting.invalid_utf8 += u64::from(replaced);
         if let Some(Some(slot)) = self.slots.get_mut(place as usize) {
             slot.ledger.last_seen = now;
-            slot.state.insert_outcome(Arc::new(outcome), now);
+            self.memory += slot.state.insert_outcome(Arc::new(outcome), now);
         }
     }
 

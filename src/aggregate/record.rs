@@ -49,7 +49,7 @@ impl EventRecord {
             replaced |= std::str::from_utf8(bytes).is_err();
             String::from_utf8_lossy(bytes).into_owned()
         };
-        let title = text(event.title);
+        text(event.raw_title);
         let hostname = event.hostname.map(&mut text);
         let aggregation_key = event.aggregation_key.map(&mut text);
         let source_type = event.source_type.map(&mut text);
@@ -57,7 +57,7 @@ impl EventRecord {
         let (tags, tags_replaced) = tags::canonical_tags(event.tags);
         let record = Self {
             received_at: at,
-            title,
+            title: event.title().into_owned(),
             text: event.text().map(std::borrow::Cow::into_owned),
             timestamp: event.timestamp.map(Timestamp::from_secs),
             alert_type: event.alert_type,

@@ -276,9 +276,9 @@ impl PackedBins<'_> {
     fn read(&mut self) -> Option<(i32, u64)> {
         let distance = varint::unzigzag(varint::read(&mut self.rest)?);
         self.bin = self.bin.checked_add(distance)?;
-        let bin = i32::try_from(self.bin).ok().filter(|bin| bin.unsigned_abs() < 1 << (64 - BELOW))?;
+        let bin = i32::try_from(self.bin).ok().filter(|bin| bin.abs() <= bin_of(f64::MAX))?;
         let weight = varint::read(&mut self.rest)?.checked_mul(self.unit)?;
-        Some((bin, weight))
+        (weight > 0).then_some((bin, weight))
     }
 
     /// Whether everything that was announced was there, and nothing else.

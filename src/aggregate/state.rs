@@ -61,6 +61,15 @@ pub struct Outcome {
     pub timestamp: Option<Timestamp>,
 }
 
+impl Outcome {
+    /// Bytes of it, its words included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let words = [&self.message, &self.hostname];
+        size_of::<Self>() + words.iter().map(|text| text.as_ref().map_or(0, String::len)).sum::<usize>()
+    }
+}
+
 impl Counter {
     /// Adds one sample's value.
     #[inline]
@@ -125,14 +134,17 @@ impl State {
         0
     }
 
-    /// Takes a check's outcome; only a check does.
-    pub fn insert_outcome(&mut self, outcome: Arc<Outcome>, at: Timestamp) {
-        if let Self::Check(check) = self {
-            check.samples += 1;
-            if at >= check.last_at {
-                (check.outcome, check.last_at) = (Some(outcome), at);
-            }
+    /// Takes a check's outcome; only a check does. Answers the bytes by which this grew.
+    pub fn insert_outcome(&mut self, outcome: Arc<Outcome>, at: Timestamp) -> usize {
+        let Self::Check(check) = self else { return 0 };
+        check.samples += 1;
+        if at < check.last_at {
+            return 0;
         }
+        let before = check.outcome.as_deref().map_or(0, Outcome::bytes);
+        let grown = outcome.bytes().saturating_sub(before);
+        (check.outcome, check.last_at) = (Some(outcome), at);
+        grown
     }
 
     /// Adds another span of the same series. Another type adds nothing.
@@ -194,7 +206,9 @@ impl State {
             Self::Counter(_) | Self::Gauge(_) => 0,
             Self::Distribution(values) => size_of::<Distribution>() + values.sketch.heap_bytes(),
             Self::Set(set) => size_of::<Set>() + set.heap_bytes(),
-            Self::Check(_) => size_of::<CheckState>() + size_of::<Outcome>(),
+            Self::Check(check) => {
+                size_of::<CheckState>() + check.outcome.as_deref().map_or(0, Outcome::bytes)
+            }
         }
     }
 }

@@ -347,6 +347,7 @@ impl Window {
             + size_of_val(&*self.distributions)
             + size_of_val(&*self.sets)
             + size_of_val(&*self.checks)
+            + self.checks.iter().map(|row| row.outcome.bytes()).sum::<usize>()
             + size_of_val(&*self.counts)
             + self.bytes.len()
     }

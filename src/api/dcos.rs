@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::documents::DcosContainer;
 use super::error::ApiError;
-use super::lifecycle::{body, container_id};
+use super::lifecycle::{self, body, container_id};
 use super::{Answer, Api};
-use crate::containers::{Dialect, Reservation, ReserveError, WantedAddress};
+use crate::containers::{Dialect, Reservation, WantedAddress};
 
 #[derive(Debug, Deserialize)]
 struct Body {
@@ -27,15 +27,10 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
     let mut reservation = Reservation::new(container_id(&id)?);
     reservation.dialect = Dialect::Dcos;
     // Port 0 means any, as it does to the system.
-    let port = statsd_port.filter(|port| *port > 0);
-    reservation.wanted = port.map(|port| WantedAddress { host: statsd_host, port });
-    match api.containers.reserve(reservation).await {
-        Ok(reserved) => Ok(Answer::json(201, &DcosContainer::from(reserved.info.as_ref()))),
-        Err(ReserveError::OptedOut { reason }) => {
-            Ok(Answer::empty(204).with_header("tallyport-reason", reason))
-        }
-        Err(error) => Err((&error).into()),
-    }
+    let wanted = WantedAddress { host: statsd_host, port: statsd_port.filter(|port| *port > 0) };
+    reservation.wanted = (wanted.host.is_some() || wanted.port.is_some()).then_some(wanted);
+    let reserved = api.containers.reserve(reservation).await.map_err(|error| ApiError::from(&error))?;
+    Ok(Answer::json(201, &DcosContainer::from(reserved.info.as_ref())))
 }
 
 /// `GET /containers`
@@ -57,6 +52,6 @@ pub(super) fn show(api: &Api, id: &str) -> Result<Answer, ApiError> {
 
 /// `DELETE /container/{id}`
 pub(super) async fn release(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    api.containers.release(container_id(id)?).await.map_err(|error| ApiError::from(&error))?;
+    lifecycle::released(api, id).await?;
     Ok(Answer::empty(202))
 }

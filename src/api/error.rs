@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::containers::{AttachError, ReleaseError, ReserveError};
+use crate::containers::{AttachError, ReserveError};
 use crate::model::IdError;
 use crate::shard::ShardGone;
 use crate::store::Expired;
@@ -167,14 +167,5 @@ impl From<&AttachError> for ApiError {
             AttachError::Ending => (503, "ending"),
         };
         Self::new(status, code, error.to_string())
-    }
-}
-
-impl From<&ReleaseError> for ApiError {
-    fn from(error: &ReleaseError) -> Self {
-        match error {
-            ReleaseError::Unknown { .. } => Self::new(404, "unknown_container", error.to_string()),
-            ReleaseError::Ending => Self::ending(),
-        }
     }
 }

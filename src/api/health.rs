@@ -76,7 +76,7 @@ pub(super) fn node(api: &Api) -> Answer {
             memory: api.pool.gauges().memory,
             memory_limit: config.node_limits.memory,
             receive_buffer: config.listeners.receive_buffer,
-            http_listen: config.http.listen.to_string(),
+            http_listen: api.http_address.to_string(),
             admin_socket: config.admin.socket.display().to_string(),
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),

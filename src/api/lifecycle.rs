@@ -1,5 +1,6 @@
 //! The lifecycle API of the admin socket: reserve, attach, release, list.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -9,7 +10,9 @@ use super::error::ApiError;
 use super::query::{Filters, Query, duration};
 use super::{Answer, Api};
 use crate::aggregate::GaugeSign;
-use crate::containers::{Details, Network, Reservation, ReserveError, Ttl};
+use crate::containers::{
+    AttachError, ContainerInfo, Details, Network, ReleaseError, Reservation, ReserveError, Ttl,
+};
 use crate::model::{ContainerId, Labels, TaskId};
 
 /// The body of a reserve call. Fields that are not known here are ignored: a newer launcher may send them.
@@ -39,6 +42,9 @@ enum NetworkBody {
     Netns { path: std::path::PathBuf },
     New,
 }
+
+/// What waits longer for its process is meant to wait for ever, and can say so.
+const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
 
 /// Seconds, a time with a unit, or `null` for ever.
 #[derive(Debug, Default)]
@@ -109,13 +115,23 @@ impl ReserveBody {
 impl TtlBody {
     fn read(self) -> Result<Ttl, ApiError> {
         let bad = |text: &str, why: &str| ApiError::bad_parameter("ttl", text, why);
-        match self {
-            Self::Unsaid => Ok(Ttl::Default),
-            Self::Never => Ok(Ttl::Never),
-            Self::Seconds(seconds) => Duration::try_from_secs_f64(seconds)
-                .map(Ttl::After)
-                .map_err(|_| bad(&seconds.to_string(), "is not a number of seconds")),
-            Self::Text(text) => duration(&text).map(Ttl::After).map_err(|why| bad(&text, &why)),
+        let (text, ttl) = match self {
+            Self::Unsaid => return Ok(Ttl::Default),
+            Self::Never => return Ok(Ttl::Never),
+            Self::Seconds(seconds) => {
+                let text = seconds.to_string();
+                let ttl = Duration::try_from_secs_f64(seconds);
+                let ttl = ttl.map_err(|_| bad(&text, "is not a number of seconds"))?;
+                (text, ttl)
+            }
+            Self::Text(text) => {
+                let ttl = duration(&text).map_err(|why| bad(&text, &why))?;
+                (text, ttl)
+            }
+        };
+        match ttl <= LONGEST_TTL {
+            true => Ok(Ttl::After(ttl)),
+            false => Err(bad(&text, "is more than a week; null is for ever")),
         }
     }
 }
@@ -147,14 +163,30 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 /// `POST /v1/containers/{id}/attach`
 pub(super) async fn attach(api: &Api, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
     let AttachBody { pid } = body(bytes)?;
-    let info = api.containers.attach(container_id(id)?, pid).await.map_err(|error| ApiError::from(&error))?;
+    let attached = api.containers.attach(container_id(id)?, pid).await;
+    let info = attached.map_err(|error| match error {
+        AttachError::Unknown { .. } => unknown(api, id),
+        error => ApiError::from(&error),
+    })?;
     Ok(Answer::json(200, &ContainerDocument::reserved(&info, &api.config().presets)))
 }
 
 /// `DELETE /v1/containers/{id}`
 pub(super) async fn release(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let info = api.containers.release(container_id(id)?).await.map_err(|error| ApiError::from(&error))?;
+    let info = released(api, id).await?;
     Ok(Answer::json(202, &ContainerDocument::reserved(&info, &api.config().presets)))
+}
+
+/// Releases a container, in either dialect. Whoever repeats itself gets the same answer.
+pub(super) async fn released(api: &Api, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
+    api.containers.release(container_id(id)?).await.map_err(|error| match error {
+        ReleaseError::Unknown { .. } => unknown(api, id),
+        ReleaseError::Ending => ApiError::ending(),
+    })
+}
+
+fn unknown(api: &Api, id: &str) -> ApiError {
+    ApiError::unknown_container(id, api.containers.directory().nearest_containers(id))
 }
 
 /// The filters of a list of containers.
@@ -175,10 +207,7 @@ pub(super) async fn list(api: &Api, raw: &str) -> Result<Answer, ApiError> {
 
 /// `GET /v1/containers/{id}`
 pub(super) async fn show(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let directory = api.containers.directory();
-    let info = directory
-        .container(&container_id(id)?)
-        .ok_or_else(|| ApiError::unknown_container(id, directory.nearest_containers(id)))?;
+    let info = api.containers.directory().container(&container_id(id)?).ok_or_else(|| unknown(api, id))?;
     let counts = api.counts(std::slice::from_ref(&info)).await?;
     let glimpse = counts.get(&info.allocation).map(AsRef::as_ref);
     Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, glimpse)))
@@ -234,6 +263,8 @@ mod tests {
             (r#"{"container_id":"c1","network":{"mode":"netns"}}"#, "bad_body"),
             (r#"{"container_id":"c1","ttl":-1}"#, "bad_parameter"),
             (r#"{"container_id":"c1","ttl":"soon"}"#, "bad_parameter"),
+            (r#"{"container_id":"c1","ttl":1e18}"#, "bad_parameter"),
+            (r#"{"container_id":"c1","ttl":"8d"}"#, "bad_parameter"),
             (r#"{"container_id":"c1","labels":{"a":1}}"#, "bad_body"),
         ] {
             let error = read(text).unwrap_err();

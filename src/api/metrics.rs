@@ -170,26 +170,34 @@ fn write_merged(out: &mut Vec<u8>, node: &str, epoch: u64, picks: &[Pick<'_>]) {
     for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
         let Some((state, total)) = merged(picks) else { continue };
         let packed = state.packed();
-        let (Some(pick), Some(view)) = (picks.first(), state.view(total, &packed)) else { continue };
+        let (Some(pick), Some(view)) = (picks.last(), state.view(total, &packed)) else { continue };
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
         let others: Vec<&Origin> = picks.iter().map(|pick| pick.origin.as_ref()).collect();
         let frame = Frame::new(node, epoch, pick.origin, whole_span(picks)).merged(picks.len(), &others);
+        let frame = if picks.iter().any(|pick| pick.number.is_none()) { frame.open() } else { frame };
         let record = Record { place: 0, series: pick.record.series, view };
         write(out, &frame.record(None, &record));
     }
 }
 
-/// All picks of one series together, in the order of time, and the totals of its counters.
+/// All picks of one series together, in the order of time, and its counters' totals: of each container in each
+/// generation that of the record that was made last, which a revision of an old window can be.
 fn merged(picks: &[Pick<'_>]) -> Option<(State, f64)> {
     let mut in_time: Vec<_> = picks.iter().collect();
     in_time.sort_by_key(|pick| pick.span.start);
-    let mut totals: BTreeMap<_, f64> = BTreeMap::new();
+    let mut totals = BTreeMap::new();
     let mut state: Option<State> = None;
     for pick in in_time {
         if let View::Counter { total, .. } = pick.record.view {
-            totals.insert((&pick.origin.container_id, pick.origin.generation), total);
+            // An open record has no place yet; it comes after all that have.
+            let made = pick.number.map_or(u64::MAX, |number| number.seq);
+            let newest =
+                totals.entry((&pick.origin.container_id, pick.origin.generation)).or_insert((made, total));
+            if made >= newest.0 {
+                *newest = (made, total);
+            }
         }
         let next = pick.record.view.to_state()?;
         match &mut state {
@@ -197,15 +205,20 @@ fn merged(picks: &[Pick<'_>]) -> Option<(State, f64)> {
             None => state = Some(next),
         }
     }
-    Some((state?, totals.values().sum()))
+    Some((state?, totals.values().map(|(_, total)| total).sum()))
 }
 
-/// From the first start to the last end; covered as long as any of the containers was in each window.
+/// From the first start to the last end; covered as long as any of the containers was in each window. Generations of
+/// one container follow each other, so theirs add up.
 fn whole_span(picks: &[Pick<'_>]) -> Span {
-    let mut covered: BTreeMap<Timestamp, Duration> = BTreeMap::new();
+    let mut of_each: BTreeMap<_, Duration> = BTreeMap::new();
     for pick in picks {
-        let longest = covered.entry(pick.span.start).or_default();
-        *longest = (*longest).max(pick.span.covered);
+        *of_each.entry((pick.span.start, &pick.origin.container_id)).or_default() += pick.span.covered;
+    }
+    let mut covered: BTreeMap<Timestamp, Duration> = BTreeMap::new();
+    for ((start, _), of_one) in of_each {
+        let longest = covered.entry(start).or_default();
+        *longest = (*longest).max(of_one);
     }
     let start = picks.iter().map(|pick| pick.span.start).min().unwrap_or_default();
     let end = picks.iter().map(|pick| pick.span.end).max().unwrap_or_default();

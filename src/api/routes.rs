@@ -12,7 +12,7 @@ use warp::{Filter, Rejection, Reply};
 
 use super::error::ApiError;
 use super::scrape::Accept;
-use super::{Answer, Api, Body, OPENAPI};
+use super::{Answer, Api, Body, OPENAPI, Query};
 use super::{
     accounting, admin as admin_calls, dcos, health, lifecycle, metrics, own, scrape, tasks, v0, watch,
 };
@@ -99,6 +99,15 @@ fn segment() -> impl Filter<Extract = (Segment,), Error = Rejection> + Copy {
     warp::path::param()
 }
 
+/// No query: what a route does not know is refused, as [`Query::read`] does it.
+fn no_query() -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    query()
+        .and_then(|raw: String| async move {
+            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(Refused(error)))
+        })
+        .untuple_one()
+}
+
 /// The query as it came; empty where there is none.
 fn query() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
     async fn none(_: Rejection) -> Result<(String,), Infallible> {
@@ -162,18 +171,19 @@ fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
         .and(with(api))
         .then(move |raw: String, api: Api| async move { respond(tasks::list(&api, &raw, raw_lines).await) });
     let show = at!(get / "v1" / "tasks" / _)
+        .and(no_query())
         .and(with(api))
         .then(move |id: Segment, api: Api| async move { respond(tasks::show(&api, &id.0, raw_lines).await) });
     let metrics = at!(get / "v1" / "tasks" / _ / "metrics")
         .and(query())
         .and(with(api))
         .then(|id: Segment, raw: String, api: Api| async move { respond(metrics::metrics(&api, &id.0, &raw).await) });
-    let events = at!(get / "v1" / "tasks" / _ / "events")
-        .and(with(api))
-        .then(|id: Segment, api: Api| async move { respond(tasks::events(&api, &id.0).await) });
-    let checks = at!(get / "v1" / "tasks" / _ / "checks")
-        .and(with(api))
-        .then(|id: Segment, api: Api| async move { respond(tasks::checks(&api, &id.0).await) });
+    let events = at!(get / "v1" / "tasks" / _ / "events").and(query()).and(with(api)).then(
+        |id: Segment, raw: String, api: Api| async move { respond(tasks::events(&api, &id.0, &raw).await) },
+    );
+    let checks = at!(get / "v1" / "tasks" / _ / "checks").and(query()).and(with(api)).then(
+        |id: Segment, raw: String, api: Api| async move { respond(tasks::checks(&api, &id.0, &raw).await) },
+    );
     let watch =
         at!(get / "v1" / "tasks" / _ / "watch").and(query()).and(header("last-event-id")).and(with(api)).map(
             |id: Segment, raw: String, last: Option<String>, api: Api| {
@@ -200,7 +210,10 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
         .and(query())
         .and(with(api))
         .then(|raw: String, api: Api| async move { respond(accounting::accounting(&api, &raw).await) });
-    let node = at!(get / "v1" / "node").and(with(api)).map(|api: Api| health::node(&api).into_response());
+    let node = at!(get / "v1" / "node")
+        .and(no_query())
+        .and(with(api))
+        .map(|api: Api| health::node(&api).into_response());
     let openapi =
         at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
     scrape.or(own).unify().or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
@@ -240,6 +253,7 @@ fn lifecycle(api: &Api) -> BoxedFilter<(Response,)> {
         .and(with(api))
         .then(|raw: String, api: Api| async move { respond(lifecycle::list(&api, &raw).await) });
     let show = at!(get / "v1" / "containers" / _)
+        .and(no_query())
         .and(with(api))
         .then(|id: Segment, api: Api| async move { respond(lifecycle::show(&api, &id.0).await) });
     let release = at!(delete / "v1" / "containers" / _)

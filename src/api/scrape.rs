@@ -56,13 +56,14 @@ pub(super) fn scrape(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, Ap
             (newest.into_iter().map(Part::Kept).collect(), next)
         }
     };
-    api.stats.scraped(clock::wall());
     let lines = match query.last("format") {
         Some("ndjson") => true,
         Some("json") => false,
         Some(other) => return Err(ApiError::bad_parameter("format", other, "is not json or ndjson")),
         None => accept.media.as_deref().is_some_and(|media| media.contains(NDJSON)),
     };
+    // Not before everything that was asked could be read.
+    api.stats.scraped(clock::wall());
     let config = api.config();
     let writer =
         Writer { node: config.node.clone(), epoch: api.store.epoch(), filters, lines, next, any: false };

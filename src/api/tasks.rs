@@ -15,6 +15,9 @@ use crate::render::record::TagsDocument;
 use crate::shard::Of;
 use crate::statsd::{AlertType, Priority};
 
+/// How containers stand.
+type Standings = Vec<(Arc<ContainerInfo>, Standing)>;
+
 impl Api {
     /// The task with exactly this id.
     pub(super) fn task(&self, id: &str) -> Result<Listed, ApiError> {
@@ -22,11 +25,20 @@ impl Api {
         directory.task(id).ok_or_else(|| ApiError::unknown_task(id, directory.nearest_tasks(id)))
     }
 
-    /// Events and checks of each container, as they are now.
-    async fn standings(
-        &self,
-        containers: &[Arc<ContainerInfo>],
-    ) -> Result<Vec<(Arc<ContainerInfo>, Standing)>, ApiError> {
+    /// Events and checks of a task's containers, as they are now; the query chooses among these.
+    async fn standings_of(&self, id: &str, raw: &str) -> Result<(Listed, Standings), ApiError> {
+        let filters = Filters::read(&Query::read(raw, &["container", "label"])?);
+        let listed = self.task(id)?;
+        let containers = match filters.names_containers() {
+            true => self.containers.directory().every_container_of(id),
+            false => listed.containers.clone(),
+        };
+        let wanted: Vec<_> = containers.into_iter().filter(|info| filters.origin(&info.origin)).collect();
+        let standings = self.standings(&wanted).await?;
+        Ok((listed, standings))
+    }
+
+    async fn standings(&self, containers: &[Arc<ContainerInfo>]) -> Result<Standings, ApiError> {
         let live = containers.iter().map(|info| info.allocation).collect();
         let mut open = self.pool.open_windows(&Of::These(live)).await?;
         let standing = |info: &Arc<ContainerInfo>| {
@@ -108,9 +120,8 @@ impl<'a> EventDocument<'a> {
 }
 
 /// `GET /v1/tasks/{task_id}/events`
-pub(super) async fn events(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let listed = api.task(id)?;
-    let standings = api.standings(&listed.containers).await?;
+pub(super) async fn events(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    let (listed, standings) = api.standings_of(id, raw).await?;
     let mut events: Vec<_> = standings
         .iter()
         .flat_map(|(info, standing)| standing.events.iter().map(|event| EventDocument::new(info, event)))
@@ -156,9 +167,8 @@ impl<'a> CheckDocument<'a> {
 }
 
 /// `GET /v1/tasks/{task_id}/checks`
-pub(super) async fn checks(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let listed = api.task(id)?;
-    let standings = api.standings(&listed.containers).await?;
+pub(super) async fn checks(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    let (listed, standings) = api.standings_of(id, raw).await?;
     let mut checks: Vec<_> = standings
         .iter()
         .flat_map(|(info, standing)| standing.checks.iter().map(|check| CheckDocument::new(info, check)))

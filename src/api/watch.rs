@@ -28,6 +28,8 @@ struct Watch {
     filters: Filters,
     cursor: Cursor,
     newest: watch::Receiver<u64>,
+    /// A container is shown as finished only after its last window was published.
+    changed: watch::Receiver<()>,
     drain: Drain,
     ready: VecDeque<String>,
     /// What was published while the agent ended has been sent.
@@ -38,9 +40,12 @@ struct Watch {
 pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?);
     let listed = api.task(id)?;
-    let newest = api.store.subscribe();
+    let (newest, changed) = (api.store.subscribe(), api.containers.directory().subscribe());
     let mut ready = VecDeque::from([": watching\n\n".to_owned()]);
-    let cursor = match last_event_id.and_then(|id| id.parse().ok()) {
+    let after = |id: &str| {
+        id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))
+    };
+    let cursor = match last_event_id.map(after).transpose()? {
         Some(cursor) => match api.store.since(cursor) {
             Ok(_) => cursor,
             Err(expired) => {
@@ -57,6 +62,7 @@ pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>)
         filters,
         cursor,
         newest,
+        changed,
         drain: api.drain.clone(),
         ready,
         last: false,
@@ -107,7 +113,9 @@ impl Watch {
                 return Some(event("finished", None, &Finished { task_id: &self.task_id }));
             }
             tokio::select! {
-                changed = self.newest.changed() => self.last = changed.is_err(),
+                published = self.newest.changed() => self.last = published.is_err(),
+                // Its sender lives as long as the API does, which this holds.
+                _ = self.changed.changed() => {}
                 () = self.drain.started() => {
                     self.collect();
                     self.last = true;

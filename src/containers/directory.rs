@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::watch;
+
 use super::reservation::{Details, Network};
 use super::state::State;
 use crate::aggregate::{Accounting, GaugeSign};
@@ -52,7 +54,10 @@ impl ContainerInfo {
 
 /// Everybody who is here.
 #[derive(Default, Debug)]
-pub struct Directory(RwLock<Inner>);
+pub struct Directory {
+    inner: RwLock<Inner>,
+    changed: watch::Sender<()>,
+}
 
 #[derive(Default, Debug)]
 struct Inner {
@@ -131,6 +136,12 @@ impl Directory {
         self.read().forgotten.clone()
     }
 
+    /// Tells of every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
         let mut inner = self.write();
         let allocation = info.allocation;
@@ -138,6 +149,8 @@ impl Directory {
             inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
             inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
         }
+        drop(inner);
+        self.changed.send_replace(());
     }
 
     pub(super) fn forget(&self, allocation: Allocation) {
@@ -150,14 +163,16 @@ impl Directory {
         remove(inner.tasks.get_mut(&info.origin.task_id), allocation);
         inner.containers.retain(|_, allocations| !allocations.is_empty());
         inner.tasks.retain(|_, allocations| !allocations.is_empty());
+        drop(inner);
+        self.changed.send_replace(());
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -135,7 +135,7 @@ pub enum AttachError {
 /// Why a container was not released.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// No such container, or it has ended.
+    /// No such container.
     #[error("no container {id}")]
     Unknown {
         /// The container.

@@ -71,7 +71,7 @@ pub struct WantedAddress {
     /// The host.
     pub host: Option<IpAddr>,
     /// The port.
-    pub port: u16,
+    pub port: Option<u16>,
 }
 
 /// Which API the call came by.

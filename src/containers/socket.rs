@@ -56,7 +56,10 @@ pub(super) fn open(
 ) -> Result<(UdpSocket, SocketAddr), ReserveError> {
     if let Some(wanted) = reservation.wanted {
         let host = wanted.host.or(settings.dcos_host).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        return open_wanted(SocketAddr::new(host, wanted.port), addresses, buffer);
+        return match wanted.port {
+            Some(port) => open_wanted(SocketAddr::new(host, port), addresses, buffer),
+            None => open_shared(host, addresses, buffer, now),
+        };
     }
     match settings.dcos_host {
         Some(host) if reservation.dialect == Dialect::Dcos => open_shared(host, addresses, buffer, now),

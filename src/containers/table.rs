@@ -265,7 +265,9 @@ impl Table {
     }
 
     fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
-        let info = self.living(id).ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
+        // One that is draining or gone was released already; saying it twice changes nothing.
+        let info = self.living(id).or_else(|| self.directory.container(id));
+        let info = info.ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
         Ok(self.drain(info.allocation, "released").unwrap_or(info))
     }
 

@@ -143,7 +143,7 @@ fn of_event<'a>(event: &Event<'a>) -> Reading<'a> {
             ..More::default()
         },
         timestamp: event.timestamp,
-        ..with_identity(text(event.title), event.tags, &event.identity)
+        ..with_identity(event.title(), event.tags, &event.identity)
     }
 }
 

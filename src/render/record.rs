@@ -85,8 +85,10 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn merged(mut self, records: usize, others: &[&'a Origin]) -> Self {
         self.merged = Some(records);
-        let other = others.iter().any(|other| other.container_id != self.id_origin.container_id);
-        if other {
+        if others.iter().any(|other| other.generation != self.id_origin.generation) {
+            self.origin.generation = None;
+        }
+        if others.iter().any(|other| other.container_id != self.id_origin.container_id) {
             let all = std::iter::once(self.id_origin).chain(others.iter().copied());
             self.origin.containers = all.map(|origin| origin.container_id.as_str()).collect();
             self.origin.containers.sort_unstable();

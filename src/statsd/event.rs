@@ -14,9 +14,9 @@ use super::fields::{self, Identity};
 /// Something that happened, in words.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Event<'a> {
-    /// Never empty.
-    pub title: &'a [u8],
-    /// As it came, with `\n` for a line end; [`Event::text`] has the real one.
+    /// Never empty. As it came, with `\n` for a line end; [`Event::title`] has the real one.
+    pub raw_title: &'a [u8],
+    /// The same.
     pub raw_text: &'a [u8],
     /// `d:`, seconds since 1970.
     pub timestamp: Option<i64>,
@@ -59,14 +59,16 @@ pub enum Priority {
 }
 
 impl<'a> Event<'a> {
+    /// The title with real line ends.
+    #[must_use]
+    pub fn title(&self) -> Cow<'a, str> {
+        with_line_ends(self.raw_title)
+    }
+
     /// The text with real line ends; `None` where it is empty.
     #[must_use]
     pub fn text(&self) -> Option<Cow<'a, str>> {
-        if self.raw_text.is_empty() {
-            return None;
-        }
-        let text = String::from_utf8_lossy(self.raw_text);
-        Some(if text.contains("\\n") { text.replace("\\n", "\n").into() } else { text })
+        (!self.raw_text.is_empty()).then(|| with_line_ends(self.raw_text))
     }
 
     fn take(&mut self, field: &'a [u8]) {
@@ -94,6 +96,12 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Clients write a backslash and an `n` for a line end, which would end the line.
+fn with_line_ends(raw: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(raw);
+    if text.contains("\\n") { text.replace("\\n", "\n").into() } else { text }
+}
+
 /// `_e{title length,text length}:`
 fn header(line: &[u8]) -> IResult<&[u8], (usize, usize)> {
     delimited(tag("_e{"), separated_pair(length, tag(","), length), tag("}:")).parse(line)
@@ -112,7 +120,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
     if title_length == 0 {
         return Err(Rejected::EventEmptyTitle);
     }
-    let (title, rest) = rest.split_at_checked(title_length).ok_or(Rejected::EventLength)?;
+    let (raw_title, rest) = rest.split_at_checked(title_length).ok_or(Rejected::EventLength)?;
     // The lengths say where the text starts; what the byte between is, nobody asks (Datadog Agent).
     let (_, rest) = rest.split_first().ok_or(Rejected::EventLength)?;
     let (raw_text, rest) = rest.split_at_checked(text_length).ok_or(Rejected::EventLength)?;
@@ -120,7 +128,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
         return Err(Rejected::EventLength);
     }
     let mut event = Event {
-        title,
+        raw_title,
         raw_text,
         timestamp: None,
         alert_type: AlertType::default(),
@@ -144,8 +152,9 @@ mod tests {
 
     #[test]
     fn lengths_are_in_bytes_and_count_bars_and_colons() {
-        let event = parse("_e{6,12}:ab|| c|größe\\nmy!".as_bytes()).map(|event| (event.title, event.text()));
-        assert_eq!(event, Ok((b"ab|| c".as_slice(), Some("größe\nmy!".into()))));
+        let event =
+            parse("_e{6,12}:ab|| c|größe\\nmy!".as_bytes()).map(|event| (event.title(), event.text()));
+        assert_eq!(event, Ok(("ab|| c".into(), Some("größe\nmy!".into()))));
         assert_eq!(parse("_e{6,10}:ab|| c|größe\\nmy!".as_bytes()), Err(Rejected::EventLength), "characters");
     }
 
@@ -153,7 +162,7 @@ mod tests {
     fn optional_fields_come_in_any_order() {
         let event =
             parse(b"_e{1,1}:a|b|t:warning|x:unk|d:123|h:host|p:low|k:key|s:src|#t1,t:2|c:xyz").unwrap();
-        assert_eq!((event.title, event.raw_text), (b"a".as_slice(), b"b".as_slice()));
+        assert_eq!((event.raw_title, event.raw_text), (b"a".as_slice(), b"b".as_slice()));
         assert_eq!((event.alert_type, event.priority), (AlertType::Warning, Priority::Low));
         assert_eq!(event.timestamp, Some(123));
         assert_eq!(event.hostname, Some(b"host".as_slice()));

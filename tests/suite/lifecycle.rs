@@ -206,7 +206,8 @@ fn the_dcos_isolator_finds_its_dialect() {
     assert_eq!(agent.admin("GET", "/health", &Value::Null).0, 200);
     Address::of(&reserved).send("statsd_tester.time.uptime:7|g|#test_tag_key:test_tag_value");
     assert_eq!(agent.admin("DELETE", "/container/m1", &Value::Null), (202, Value::Null));
-    assert_eq!(agent.admin("DELETE", "/container/m1", &Value::Null).0, 404);
+    assert_eq!(agent.admin("DELETE", "/container/m1", &Value::Null).0, 202, "a repeat changes nothing");
+    assert_eq!(agent.admin("DELETE", "/container/m2", &Value::Null).0, 404);
     assert_eq!(agent.admin("GET", "/container/m1", &Value::Null).0, 404);
     assert_eq!(agent.admin("POST", "/container", &json!({"container_id": "../x"})).0, 400);
     agent.until("the app's metrics are there", || agent.get("/v0/containers/m1/app").0 == 200);

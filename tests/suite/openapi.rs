@@ -293,7 +293,7 @@ impl Contract {
     }
 }
 
-/// Method, path without the names of parameters, and whether the query is read, of each route in the source.
+/// Method, path without the names of parameters, and whether the query is read or refused, of each route in the source.
 fn routes() -> BTreeSet<(String, String, bool)> {
     let routes = ROUTES.split("at!(").skip(1).filter(|text| !text.starts_with('@'));
     let route = |text: &str| {
@@ -301,7 +301,7 @@ fn routes() -> BTreeSet<(String, String, bool)> {
         let mut parts = parts.split(" / ").map(|part| part.trim_matches('"'));
         let method = parts.next().unwrap().to_owned();
         let parts: Vec<_> = parts.map(|part| if part == "_" { "{}" } else { part }).collect();
-        (method, format!("/{}", parts.join("/")), rest.split(';').next().unwrap().contains(".and(query())"))
+        (method, format!("/{}", parts.join("/")), rest.split(';').next().unwrap().contains("query())"))
     };
     routes.map(route).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::late::LateStates;
 use super::{Aggregator, Slot};
+use crate::aggregate::gauge::saturated;
 use crate::aggregate::record::EventRecord;
 use crate::aggregate::state::{Outcome, State};
 use crate::aggregate::table::Place;
@@ -70,27 +71,28 @@ impl Ledger {
     }
 }
 
+impl LedgerRow {
+    /// Counts what a window, or a part of one, adds.
+    fn add(&mut self, state: &State) {
+        let sum = match state {
+            State::Counter(counter) => counter.sum,
+            State::Distribution(values) => values.summary.sum,
+            _ => 0.0,
+        };
+        self.total = saturated(self.total + sum);
+        self.count = self.count.plus(state.count());
+    }
+}
+
 impl Slot {
     /// Moves what the open window holds into the ledger.
     fn settle(&mut self) {
-        let (sum, count) = added(&self.state);
-        self.ledger.total = crate::aggregate::gauge::saturated(self.ledger.total + sum);
-        self.ledger.count = self.ledger.count.plus(count);
+        self.ledger.add(&self.state);
     }
 
     fn is_idle(&self, at: Timestamp, idle: std::time::Duration) -> bool {
         self.state.samples() == 0 && at.since(self.ledger.last_seen) >= idle
     }
-}
-
-/// What a state adds to its series' ledger.
-fn added(state: &State) -> (f64, Weight) {
-    let sum = match state {
-        State::Counter(counter) => counter.sum,
-        State::Distribution(values) => values.summary.sum,
-        _ => 0.0,
-    };
-    (sum, state.count())
 }
 
 impl Aggregator {
@@ -122,8 +124,11 @@ impl Aggregator {
         let mut builder = WindowBuilder::new(self.span(now));
         for (place, slot) in self.live() {
             if self.appears(slot, now) {
-                let (sum, _) = added(&slot.state);
-                builder.push(place, &slot.state, slot.ledger.total + sum);
+                let mut ledger = slot.ledger;
+                // What is late came before, and is in the total of the record that this one becomes.
+                let late = self.late.values().filter_map(|states| states.get(&place));
+                late.chain([&slot.state]).for_each(|state| ledger.add(state));
+                builder.push(place, &slot.state, ledger.total);
             }
         }
         builder.build(self.current_layout())
@@ -151,6 +156,8 @@ impl Aggregator {
 
     fn close(&mut self, at: Timestamp) -> Closed {
         self.layout = Some(self.current_layout());
+        // Revisions are published before the window, so their part of a total comes before its own.
+        let revisions = self.close_late();
         let mut builder = WindowBuilder::new(self.span(at));
         let mut closed_values = 0;
         for index in 0..self.slots.len() {
@@ -171,7 +178,6 @@ impl Aggregator {
         }
         self.accounting.in_records += closed_values;
         let window = builder.build(self.current_layout());
-        let revisions = self.close_late();
         let standing = self.standing();
         self.remember(&window);
         Closed { window, revisions, standing }
@@ -218,9 +224,7 @@ impl Aggregator {
         states.sort_unstable_by_key(|(place, _)| *place);
         for (place, state) in states {
             let Some(Some(slot)) = self.slots.get_mut(place as usize) else { continue };
-            let (sum, count) = added(&state);
-            slot.ledger.total = crate::aggregate::gauge::saturated(slot.ledger.total + sum);
-            slot.ledger.count = slot.ledger.count.plus(count);
+            slot.ledger.add(&state);
             self.accounting.in_records += state.samples();
             builder.push(place, &state, slot.ledger.total);
         }

@@ -8,6 +8,7 @@
 //! learnt again with the first line of each. Token buckets start full.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
 const VERSION: u16 = 1;
+/// Places in a window are counted in microseconds, in 32 bits.
+const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
 /// Why bytes are no snapshot that can be used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -127,6 +130,9 @@ impl Aggregator {
     /// When the bytes are not a snapshot, come from an unknown version, or are damaged.
     pub fn restore(settings: Arc<Settings>, bytes: &[u8]) -> Result<Self, SnapshotError> {
         let snapshot = checked(bytes)?;
+        if !snapshot.is_plausible() {
+            return Err(SnapshotError::Damaged);
+        }
         let mut aggregator = Self::new(settings, snapshot.gauge_sign, snapshot.opened);
         (aggregator.start, aggregator.end) = (snapshot.start, snapshot.end);
         aggregator.overflow = snapshot.overflow;
@@ -143,12 +149,25 @@ impl Aggregator {
             .count()
             .saturating_sub(usize::from(aggregator.overflow.is_some()));
         for (start, states) in snapshot.late {
-            let states = states.into_iter().map(|(place, state)| Some((place, state.into_state()?)));
+            let states = states.into_iter().map(|(place, state)| aggregator.restored_late(place, state));
             let states = states.collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
             aggregator.late.insert(start, states);
         }
+        if aggregator.overflow.is_some_and(|place| aggregator.slot(place).is_none()) {
+            return Err(SnapshotError::Damaged);
+        }
         aggregator.recount();
         Ok(aggregator)
+    }
+
+    fn slot(&self, place: Place) -> Option<&Slot> {
+        self.slots.get(place as usize)?.as_ref()
+    }
+
+    /// Late samples belong to a series that is there.
+    fn restored_late(&self, place: Place, state: StateV1) -> Option<(Place, State)> {
+        let state = state.into_state()?;
+        state.fits(self.slot(place)?.series.metric_type).then_some((place, state))
     }
 
     fn restore_slot(&mut self, place: Place, slot: Option<SlotV1>) -> Result<(), SnapshotError> {
@@ -159,7 +178,7 @@ impl Aggregator {
         };
         let state = state
             .into_state()
-            .filter(|state| state.fits(series.metric_type))
+            .filter(|state| state.fits(series.metric_type) && ledger.total.is_finite())
             .ok_or(SnapshotError::Damaged)?;
         self.slots.push(Some(Slot { series: Arc::new(series), state, ledger, spellings: 0 }));
         let slots = &self.slots;
@@ -184,6 +203,43 @@ fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
         Ok((snapshot, [])) => Ok(snapshot),
         _ => Err(SnapshotError::Damaged),
     }
+}
+
+/// More than any count can have become: a million values a second for two thousand years.
+const MANY: u64 = 1 << 56;
+
+impl SnapshotV1 {
+    /// A checksum says that nothing was changed by accident; this, that what was written can be gone on with.
+    fn is_plausible(&self) -> bool {
+        self.start < self.end
+            && self.end.since(self.start) <= LONGEST_WINDOW
+            && self.opened <= self.end
+            && self.accounting.is_plausible(MANY)
+            && self.history.iter().all(|bytes| *bytes < 1 << 32)
+    }
+}
+
+impl StateV1 {
+    /// Whether samples can have made it: every number finite, the extremes around the values they are of.
+    fn is_plausible(&self) -> bool {
+        match self {
+            Self::Counter { samples, sum, .. } => *samples < MANY && sum.is_finite(),
+            Self::Gauge { samples, last, min, max, .. } => *samples < MANY && around(*min, *max, &[*last]),
+            Self::Distribution(DistributionV1 { samples: 0, .. }) => true,
+            Self::Distribution(values) => {
+                values.samples < MANY
+                    && values.sum.is_finite()
+                    && around(values.min, values.max, &[values.first.0, values.last.0])
+                    && values.count >= Weight::from_count(values.samples)
+            }
+            Self::Set { samples, .. } | Self::Check { samples, .. } => *samples < MANY,
+        }
+    }
+}
+
+/// Whether both extremes are finite, and all values within.
+fn around(min: f64, max: f64, values: &[f64]) -> bool {
+    min.is_finite() && max.is_finite() && values.iter().all(|value| min <= *value && *value <= max)
 }
 
 impl State {
@@ -234,6 +290,9 @@ impl From<&State> for StateV1 {
 
 impl StateV1 {
     fn into_state(self) -> Option<State> {
+        if !self.is_plausible() {
+            return None;
+        }
         Some(match self {
             Self::Counter { samples, count, sum } => State::Counter(Counter { samples, count, sum }),
             Self::Gauge { samples, count, last, last_at, min, max } => {
@@ -244,6 +303,12 @@ impl StateV1 {
                     values;
                 let mut sketch = Sketch::default();
                 sketch.merge_packed(Packed(&packed))?;
+                if sketch.is_empty() != (samples == 0) {
+                    return None;
+                }
+                if samples == 0 {
+                    return Some(State::Distribution(Box::default()));
+                }
                 let summary =
                     Summary::from_parts(Parts { samples, count, sum, min, max, first, last, squares });
                 State::Distribution(Box::new(Distribution { summary, sketch }))

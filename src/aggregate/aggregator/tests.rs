@@ -216,6 +216,24 @@ fn a_late_sample_revises_its_window_and_an_older_one_is_dropped() {
 }
 
 #[test]
+fn totals_go_up_in_the_order_in_which_records_are_made() {
+    let mut bench = Bench::new();
+    bench.send(1_000, "a:1|c").send(12_000, format!("a:4|c\na:2|c|T{}", START + 3));
+    assert_eq!(counter(&bench.aggregator.peek(moment(12_000).wall), "a"), (4.0, 7.0), "late ones included");
+    bench.roll(20_000);
+    let closed = bench.windows.last().unwrap();
+    assert_eq!(counter(&closed.revisions[0], "a"), (2.0, 3.0), "revisions are published first");
+    assert_eq!(counter(&closed.window, "a"), (4.0, 7.0));
+}
+
+#[test]
+fn a_total_saturates_before_its_window_is_closed() {
+    let mut bench = Bench::new();
+    bench.send(1_000, "a:1.7e308|c").send(12_000, "a:1.7e308|c");
+    assert_eq!(counter(&bench.aggregator.peek(moment(12_000).wall), "a"), (1.7e308, f64::MAX));
+}
+
+#[test]
 fn a_timestamp_in_the_open_window_or_a_little_ahead_counts_now() {
     let mut bench = Bench::new();
     bench.send(5_000, format!("a:1|c|T{}\na:2|c|T{}\na:4|c|T{}", START + 3, START + 600, START + 606));
@@ -319,6 +337,20 @@ fn memory_has_a_limit_that_counters_and_gauges_get_past() {
     assert_eq!(dropped, [Dropped::MemoryLimit]);
     assert!(bench.aggregator.series() < 1_500, "{} series fit", bench.aggregator.series());
     assert_eq!(counter(bench.last(), "c").0, 2.0);
+}
+
+#[test]
+fn what_checks_say_counts_as_memory() {
+    let mut bench = Bench::limited(|limits| limits.memory = 200 << 10);
+    let text = "x".repeat(8_000);
+    for n in 0..100 {
+        bench.send(n, format!("_sc|check.{n}|1|m:{text}"));
+    }
+    let dropped: Vec<_> = bench.aggregator.accounting().dropped.iter().collect();
+    assert!(matches!(dropped[..], [(Dropped::MemoryLimit, 70..85)]), "{dropped:?}");
+    let before = bench.aggregator.memory();
+    bench.roll(10_000);
+    assert!(bench.aggregator.memory() > before + 100_000, "the closed window keeps what they said");
 }
 
 #[test]
@@ -482,4 +514,33 @@ fn a_damaged_snapshot_is_refused_wherever_it_is_damaged() {
     newer[4] = 2;
     assert_eq!(restore(&newer), Err(SnapshotError::Version { found: 2 }));
     assert_eq!(restore(b"hello"), Err(SnapshotError::NotASnapshot));
+}
+
+#[test]
+fn a_snapshot_that_no_samples_can_have_made_is_refused() {
+    let sealed = |mut bytes: Vec<u8>| {
+        let end = bytes.len() - 8;
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..end]);
+        bytes[end..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    };
+    let restore = |bytes: Vec<u8>| Aggregator::restore(Arc::default(), &sealed(bytes)).map(|_| ());
+    let replaced = |datagram: &str, from: f64, to: f64| {
+        let mut bench = Bench::new();
+        bench.send(0, datagram);
+        let mut bytes = bench.aggregator.snapshot();
+        let at = bytes.windows(8).position(|window| window == from.to_le_bytes()).expect("it is in there");
+        bytes[at..at + 8].copy_from_slice(&to.to_le_bytes());
+        restore(bytes)
+    };
+    assert_eq!(replaced("a:123.5|c", 123.5, 124.5), Ok(()));
+    for (datagram, from, to) in [
+        ("a:123.5|c", 123.5, f64::NAN),
+        ("a:123.5|g", 123.5, f64::INFINITY),
+        ("a:123.5|g\na:99|g", 123.5, 98.0),
+        ("a:1|ms\na:123.5|ms\na:2|ms", 123.5, f64::NAN),
+        ("a:1|ms\na:2|ms", 1.0, 3.0),
+    ] {
+        assert_eq!(replaced(datagram, from, to), Err(SnapshotError::Damaged), "{datagram}: {from} is {to}");
+    }
 }

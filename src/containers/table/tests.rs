@@ -205,7 +205,7 @@ async fn what_is_not_there_cannot_be_attached_or_released() {
     assert!(node.state("c2").is_none(), "nothing is left of it");
     node.containers.release(id("c1")).await.unwrap();
     assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Ended { .. })));
-    assert!(matches!(node.containers.release(id("c1")).await, Err(ReleaseError::Unknown { .. })));
+    node.containers.release(id("c1")).await.expect("who repeats itself gets the same answer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,7 +298,7 @@ async fn the_dcos_dialect_can_have_one_address_with_many_ports() {
 async fn a_wanted_address_is_given_or_refused() {
     let node = node(settings());
     let wanted = |r: &mut Reservation| {
-        r.wanted = Some(WantedAddress { host: Some("127.9.9.9".parse().unwrap()), port: 18_699 });
+        r.wanted = Some(WantedAddress { host: Some("127.9.9.9".parse().unwrap()), port: Some(18_699) });
     };
     let info = node.reserve_with("c1", wanted).await.unwrap().info;
     assert_eq!(info.address.unwrap().to_string(), "127.9.9.9:18699");
