@@ -180,6 +180,11 @@ impl Aggregator {
         bytes || !self.is_over(Dropped::ByteRate, 1)
     }
 
+    /// Whether the container has used up its memory.
+    fn is_full(&self) -> bool {
+        self.memory >= self.settings.limits.memory
+    }
+
     /// Counts `n` beyond a limit; answers whether to drop them.
     fn is_over(&mut self, reason: Dropped, n: u64) -> bool {
         match self.settings.limits.mode {
@@ -223,8 +228,9 @@ impl Aggregator {
             },
         };
         let Some(place) = self.place(sample, now) else { return };
-        let full = self.memory >= self.settings.limits.memory;
-        if full && grows(sample.metric_type) && self.is_over(Dropped::MemoryLimit, values) {
+        // Each late sample may be the first of its series in its window.
+        let grows = grows(sample.metric_type) || matches!(when, When::Late { .. });
+        if grows && self.is_full() && self.is_over(Dropped::MemoryLimit, values) {
             return;
         }
         let deltas = self.gauge_sign == GaugeSign::Delta;
@@ -243,7 +249,7 @@ impl Aggregator {
         self.accounting.values += 1;
         let Some(place) = self.place_of_check(check, now) else { return };
         // Each closed window keeps what its checks said.
-        if self.memory >= self.settings.limits.memory && self.is_over(Dropped::MemoryLimit, 1) {
+        if self.is_full() && self.is_over(Dropped::MemoryLimit, 1) {
             return;
         }
         let mut replaced = false;

@@ -52,6 +52,11 @@ struct Reserved {
 }
 
 #[derive(Deserialize)]
+struct Listed {
+    state: String,
+}
+
+#[derive(Deserialize)]
 struct Accounting {
     containers: Vec<Container>,
 }
@@ -127,7 +132,7 @@ pub(super) async fn finish(admin: &Client, names: &[String]) -> Result<(), LoadE
         read::<Value>(&format!("releasing {name}"), &response)?;
     }
     for name in names {
-        while read::<Value>(name, &admin.get(&format!("/v1/containers/{name}")).await?)?["state"] != "gone" {
+        while read::<Listed>(name, &admin.get(&format!("/v1/containers/{name}")).await?)?.state != "gone" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -219,7 +224,7 @@ impl Comparison<'_> {
                     self.same(&format!("{name} sum"), *sum, record.agg.sum);
                 }
                 Some(Total::Members(members)) => {
-                    self.same(&format!("{name} members"), *members as f64, record.value)
+                    self.same(&format!("{name} members"), *members as f64, record.value);
                 }
                 None => self.same(&format!("{name} was not sent"), 0.0, 1.0),
             }

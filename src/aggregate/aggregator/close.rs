@@ -263,9 +263,8 @@ impl Aggregator {
     /// Counts the memory anew.
     pub(super) fn recount(&mut self) {
         self.memory = size_of::<Self>()
-            + self.slots.capacity() * size_of::<Option<Slot>>()
+            + self.places_bytes()
             + self.slots.iter().flatten().map(Slot::bytes).sum::<usize>()
-            + self.table.heap_bytes()
             + self.events.heap_bytes()
             + self.history.iter().sum::<usize>();
     }

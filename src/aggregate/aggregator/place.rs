@@ -72,12 +72,15 @@ impl Aggregator {
             self.series += 1;
             self.add(Series { name: name.into(), tags, metric_type, created: now }, now)
         };
+        // Without one, each of its lines would have to be brought into canonical order.
+        let most = if self.is_full() { 1 } else { SPELLINGS };
         if let Some(Some(slot)) = self.slots.get_mut(place as usize)
-            && slot.spellings < SPELLINGS
+            && slot.spellings < most
         {
             slot.spellings += 1;
-            self.memory += spelling.name.len() + spelling.tags.len();
+            let before = self.table.heap_bytes();
             self.table.add_spelling(spelling, Known { place, replaced });
+            self.memory += self.table.heap_bytes().saturating_sub(before);
         }
         Some(place)
     }
@@ -86,7 +89,7 @@ impl Aggregator {
     fn refusal(&self) -> Option<Dropped> {
         if self.series >= self.settings.limits.series {
             Some(Dropped::SeriesLimit)
-        } else if self.memory >= self.settings.limits.memory {
+        } else if self.is_full() {
             Some(Dropped::MemoryLimit)
         } else if self.node_full {
             Some(Dropped::NodeMemory)
@@ -128,7 +131,8 @@ impl Aggregator {
     /// Puts a series where a place is vacant.
     pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
         let slot = Slot::new(series, now);
-        self.memory += size_of::<Option<Slot>>() + slot.bytes();
+        let before = self.places_bytes();
+        self.memory += slot.bytes();
         self.layout = None;
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -140,7 +144,13 @@ impl Aggregator {
         }
         let slots = &self.slots;
         self.table.add(place, |place| series_at(slots, place));
+        self.memory += self.places_bytes().saturating_sub(before);
         place
+    }
+
+    /// Bytes of what leads to series, with the room that it has to spare.
+    pub(super) fn places_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Slot>>() + self.table.heap_bytes()
     }
 }
 

@@ -340,6 +340,28 @@ fn memory_has_a_limit_that_counters_and_gauges_get_past() {
 }
 
 #[test]
+fn beyond_the_memory_limit_known_series_take_no_further_spellings_and_no_late_values() {
+    let mut bench = Bench::limited(|limits| limits.memory = 200 << 10);
+    bench.send(0, "c:1|c");
+    for n in 0..2000 {
+        bench.send(1_000, format!("some.long.name.of.a.timer.{n}:1|ms"));
+    }
+    bench.roll(10_000);
+    while bench.aggregator.memory() < 200 << 10 {
+        let n = bench.aggregator.series();
+        bench.send(11_000, format!("another.{n}:1|g"));
+    }
+    let memory = bench.aggregator.memory();
+    bench.send(12_000, format!("c:1|c|#{}\nc:1|c|T{}", "a".repeat(4_000), START + 1));
+    for n in 0..4 {
+        bench.send(12_000, format!("c:1|c|#{}", ",".repeat(1_000 + n)));
+    }
+    assert!(bench.aggregator.memory() <= memory + 512, "{} of {memory}", bench.aggregator.memory());
+    bench.roll(20_000);
+    assert_eq!(counter(bench.last(), "c").0, 4.0, "what needs no memory still counts");
+}
+
+#[test]
 fn what_checks_say_counts_as_memory() {
     let mut bench = Bench::limited(|limits| limits.memory = 200 << 10);
     let text = "x".repeat(8_000);
