@@ -5,6 +5,7 @@
 
 mod accounting;
 mod admin;
+mod allow;
 mod dcos;
 mod documents;
 mod error;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 
+pub use allow::allowed;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use query::{Filters, Glob, Query, Selection, Windows};

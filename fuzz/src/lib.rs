@@ -311,4 +311,3 @@ pub fn sealed(payload: &[u8]) -> Vec<u8> {
 pub fn payload(snapshot: &[u8]) -> &[u8] {
     snapshot.get(6..snapshot.len().saturating_sub(8)).unwrap_or_default()
 }
-

@@ -6,6 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::header::{ALLOW, HeaderValue};
+use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -37,15 +39,24 @@ impl Service<http::Request<Incoming>> for Counted {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
         let (listener, stats) = (self.listener, Arc::clone(&self.stats));
         let peer = request.extensions().get::<Peer>().copied();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        // HEAD is GET without the body, which hyper leaves out.
+        if method == Method::HEAD {
+            *request.method_mut() = Method::GET;
+        }
         let answered = TowerToHyperService::new(warp::service(self.routes.clone())).call(request);
         Box::pin(async move {
-            let response = answered.await?;
+            let mut response = answered.await?;
             let status = response.status().as_u16();
             stats.count_request(listener, status);
+            if status == StatusCode::METHOD_NOT_ALLOWED
+                && let Ok(methods) = HeaderValue::from_str(&crate::api::allowed(listener.as_str(), &path))
+            {
+                response.headers_mut().insert(ALLOW, methods);
+            }
             if let (ListenerName::Admin, Some(Peer::Unix { uid, pid })) = (listener, peer) {
                 tracing::info!(target: "audit", uid, pid, %method, path, status, "admin call");
             }

@@ -114,6 +114,26 @@ fn containers_of_one_task_are_merged_or_told_apart() {
 }
 
 #[test]
+fn lives_of_one_container_in_one_window_add_up() {
+    let agent = Agent::with(&["--window", "1h"]);
+    for value in [1, 2] {
+        agent.reserve("c1", "job").send(format!("a:{value}|c"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        agent.finish("c1");
+    }
+    let lives = agent.metrics("job", "?container=c1&window=all");
+    let covered = |record: &Value| record["covered"].as_f64().unwrap();
+    assert_eq!(lives.len(), 2);
+    let merged = &agent.metrics("job", "?container=c1&window=all&merge")[0];
+    assert!((covered(merged) - covered(&lives[0]) - covered(&lives[1])).abs() < 0.002, "{merged}");
+    assert_eq!((&merged["agg"]["sum"], &merged["agg"]["total"]), (&json!(3.0), &json!(3.0)));
+    assert_eq!(
+        (&merged["origin"]["container_id"], &merged["origin"]["generation"]),
+        (&json!("c1"), &Value::Null)
+    );
+}
+
+#[test]
 fn the_open_window_is_shown_until_one_is_closed() {
     let agent = Agent::with(&["--window", "1h"]);
     let address = agent.reserve("c1", "web.1");
@@ -196,11 +216,15 @@ fn a_bad_request_gets_400_and_the_reason() {
         ("/v1/metrics?since=1", "bad_parameter"),
         ("/v1/metrics?format=xml", "bad_parameter"),
         ("/v1/tasks?name=x", "unknown_parameter"),
+        ("/v1/tasks/web.1?window=all", "unknown_parameter"),
+        ("/v1/tasks/web.1/events?name=x", "unknown_parameter"),
+        ("/v1/node?x", "unknown_parameter"),
     ] {
         let (status, error) = agent.get(path);
         assert_eq!((status, &error["code"]), (400, &json!(code)), "{path}");
     }
     assert_eq!(agent.get("/v1/nonsense").1["code"], "unknown_route");
+    assert_eq!(agent.get("/v1/node").1["last_scrape"], Value::Null, "what was refused is no scrape");
 }
 
 #[test]
@@ -335,17 +359,22 @@ fn a_watcher_that_comes_back_goes_on_where_it_was() {
     address.send("a:1|c");
     agent.until("a window is closed", || !agent.metrics("web.1", "?window=last").is_empty());
     let epoch = agent.get("/v1/node").1["epoch"].clone();
-    let request = |id: &str| {
+    let asked = |id: &str| {
         use std::io::{BufRead as _, Write as _};
         let mut stream = std::net::TcpStream::connect(agent.http).unwrap();
         let head = format!("GET /v1/tasks/web.1/watch HTTP/1.1\r\nhost: x\r\nlast-event-id: {id}\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
-        let lines = std::io::BufReader::new(stream).lines().map_while(Result::ok);
-        let named = lines.filter_map(|line| line.strip_prefix("event: ").map(str::to_owned));
-        named.take(1).next().unwrap()
+        std::io::BufReader::new(stream).lines().map_while(Result::ok)
     };
+    let request =
+        |id: &str| asked(id).find_map(|line| line.strip_prefix("event: ").map(str::to_owned)).unwrap();
     assert_eq!(request(&format!("{epoch}-0")), "window", "what was missed comes first");
     assert_eq!(request("1-1"), "gap", "and a gap is said");
+    assert_eq!(
+        asked("soon").next().unwrap(),
+        "HTTP/1.1 400 Bad Request",
+        "nothing is skipped over in silence"
+    );
 }
 
 #[test]

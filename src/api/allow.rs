@@ -1,0 +1,62 @@
+//! Which methods a path takes, for the `Allow` header that goes with a 405 (RFC 9110 §15.5.6).
+//!
+//! The OpenAPI document says so, and a test holds it to the routes.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::OPENAPI;
+
+#[derive(Deserialize)]
+struct Document {
+    paths: BTreeMap<String, BTreeMap<String, Operation>>,
+}
+
+#[derive(Deserialize)]
+struct Operation {
+    #[serde(rename = "x-listener")]
+    listeners: Vec<String>,
+}
+
+static DOCUMENT: LazyLock<Document> =
+    LazyLock::new(|| serde_json::from_str(OPENAPI).unwrap_or(Document { paths: BTreeMap::new() }));
+
+/// The methods that a path takes on a listener (`http` or `admin`), as `Allow` lists them.
+#[must_use]
+pub fn allowed(listener: &str, path: &str) -> String {
+    let mut methods = Vec::new();
+    for (_, operations) in DOCUMENT.paths.iter().filter(|(template, _)| fits(template, path)) {
+        let here = |operation: &Operation| operation.listeners.iter().any(|named| named == listener);
+        let served = operations.iter().filter(|(_, operation)| here(operation));
+        // A fixed path and one with parameters can both fit.
+        methods.extend(served.map(|(method, _)| method.to_ascii_uppercase()));
+    }
+    if methods.iter().any(|method| method == "GET") {
+        methods.push("HEAD".to_owned());
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    methods.join(", ")
+}
+
+fn fits(template: &str, path: &str) -> bool {
+    let (wanted, found) = (template.split('/'), path.trim_end_matches('/').split('/'));
+    wanted.clone().count() == found.clone().count()
+        && wanted.zip(found).all(|(wanted, found)| wanted.starts_with('{') || wanted == found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_takes_what_its_listener_serves() {
+        assert_eq!(allowed("http", "/v1/tasks/web.1"), "GET, HEAD");
+        assert_eq!(allowed("admin", "/v1/containers"), "GET, HEAD, POST");
+        assert_eq!(allowed("admin", "/v1/containers/c1/attach"), "POST");
+        assert_eq!(allowed("admin", "/container/c1"), "DELETE, GET, HEAD");
+        assert_eq!(allowed("http", "/v1/containers"), "");
+    }
+}
