@@ -1,0 +1,316 @@
+//! What each command takes.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::client::Target;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AgentArgs {
+    #[command(flatten)]
+    pub(in crate::cli) sources: Sources,
+    /// Where metrics are served
+    #[arg(long, value_name = "ADDR")]
+    pub(in crate::cli) http_listen: Option<String>,
+    /// Serve off loopback without TLS and without a token
+    #[arg(long)]
+    pub(in crate::cli) http_insecure: bool,
+    /// The socket that launchers and runtimes ask
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) admin_socket: Option<String>,
+    /// Directory for what must survive the agent
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) state_dir: Option<String>,
+    /// Length of a window
+    #[arg(long, value_name = "DUR")]
+    pub(in crate::cli) window: Option<String>,
+    /// Closed windows kept of each container
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) keep: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or target=level pairs
+    #[arg(long, value_name = "FILTER")]
+    pub(in crate::cli) log: Option<String>,
+    /// How a log line looks
+    #[arg(long, value_name = "FORMAT")]
+    pub(in crate::cli) log_format: Option<String>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Sources {
+    /// The configuration file [default: /etc/tallyport/agent.toml where it exists]
+    #[arg(long, value_name = "FILE", env = "TALLYPORT_CONFIG", hide_env_values = true)]
+    pub(in crate::cli) config: Option<PathBuf>,
+    /// Any setting, as `tallyport config show` names it; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(in crate::cli) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RunArgs {
+    /// The task's name [default: the command's name and the process number]
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) task_id: Option<String>,
+    /// A label of the task; may be repeated
+    #[arg(long = "label", value_name = "K=V")]
+    pub(in crate::cli) labels: Vec<String>,
+    /// Do not start COMMAND where there is no socket to be had
+    #[arg(long)]
+    pub(in crate::cli) fail_closed: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(in crate::cli) command: Vec<std::ffi::OsString>,
+}
+
+/// How to find the agent to read from.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ClientArgs {
+    /// The agent to ask
+    #[arg(
+        long,
+        env = "TALLYPORT_URL",
+        default_value = "http://127.0.0.1:9725",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(in crate::cli) url: Target,
+}
+
+/// How to find the agent's admin socket.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AdminArgs {
+    /// The agent's admin socket
+    #[arg(long, env = "TALLYPORT_ADMIN_SOCKET", value_name = "PATH", hide_env_values = true)]
+    pub(in crate::cli) admin_socket: Option<PathBuf>,
+}
+
+/// How the answer is to look.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct OutputArgs {
+    /// How the answer looks
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(in crate::cli) output: Format,
+    /// The same as -o json
+    #[arg(long, conflicts_with = "output")]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum Format {
+    /// For people
+    Table,
+    /// Indented JSON
+    Json,
+    /// One JSON document a line
+    Ndjson,
+    /// Prometheus text, where there are metrics
+    Prom,
+}
+
+impl OutputArgs {
+    pub(in crate::cli) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+/// Which records, tasks and containers are wanted; repeated filters must all hold.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FilterArgs {
+    /// Only this container, or those that fit this pattern
+    #[arg(long, value_name = "GLOB")]
+    pub(in crate::cli) container: Vec<String>,
+    /// Only series whose name fits this pattern
+    #[arg(long, value_name = "GLOB")]
+    pub(in crate::cli) name: Vec<String>,
+    /// Only series with this tag, K=V or K:V
+    #[arg(long, value_name = "K=V")]
+    pub(in crate::cli) tag: Vec<String>,
+    /// Only containers with this label
+    #[arg(long, value_name = "K=V")]
+    pub(in crate::cli) label: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TasksArgs {
+    /// Only this task, or those that fit this pattern
+    #[arg(long, value_name = "GLOB")]
+    pub(in crate::cli) task: Vec<String>,
+    /// Only tasks with such a container
+    #[arg(long, value_name = "GLOB")]
+    pub(in crate::cli) container: Vec<String>,
+    /// Only tasks with this label
+    #[arg(long, value_name = "K=V")]
+    pub(in crate::cli) label: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ContainersListArgs {
+    /// Only containers of such a task
+    #[arg(long, value_name = "GLOB")]
+    pub(in crate::cli) task: Vec<String>,
+    /// Only this container, or those that fit this pattern
+    #[arg(long, value_name = "GLOB")]
+    pub(in crate::cli) container: Vec<String>,
+    /// Only containers with this label
+    #[arg(long, value_name = "K=V")]
+    pub(in crate::cli) label: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ContainerArgs {
+    /// The container
+    pub(in crate::cli) container_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+/// Which windows.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum Window {
+    /// Each series' newest closed record
+    Last,
+    /// What is open
+    Open,
+    /// Every closed record that is kept
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DetailsArgs {
+    /// The task, or the start of its name
+    pub(in crate::cli) task_id: String,
+    /// Which windows
+    #[arg(long, value_name = "WINDOW")]
+    pub(in crate::cli) window: Option<Window>,
+    /// Only windows that ended within this time, such as 5m
+    #[arg(long, value_name = "DUR")]
+    pub(in crate::cli) since: Option<String>,
+    /// One record for each series, merged from all that were selected
+    #[arg(long)]
+    pub(in crate::cli) merge: bool,
+    #[command(flatten)]
+    pub(in crate::cli) filters: FilterArgs,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SummaryArgs {
+    /// The task, or the start of its name
+    pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct WatchArgs {
+    /// The task, or the start of its name
+    pub(in crate::cli) task_id: String,
+    /// Stop after so many windows
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) windows: Option<u64>,
+    #[command(flatten)]
+    pub(in crate::cli) filters: FilterArgs,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExplainArgs {
+    /// The task, or the start of its name
+    pub(in crate::cli) task_id: String,
+    /// The metric, or a pattern
+    pub(in crate::cli) name: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TailArgs {
+    /// The task, or the start of its name
+    pub(in crate::cli) task_id: String,
+    /// Nothing but the lines
+    #[arg(long)]
+    pub(in crate::cli) raw: bool,
+    /// Stop after so many lines
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) lines: Option<u64>,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ParseArgs {
+    /// Datagrams are base64
+    #[arg(long)]
+    pub(in crate::cli) base64: bool,
+    /// Tag styles to read in names: influx, librato, signalfx, all
+    #[arg(long, value_name = "STYLES", default_value = "", hide_default_value = true)]
+    pub(in crate::cli) tag_styles: String,
+    /// Datagrams; without any, one from each line of standard input
+    #[arg(value_name = "DATAGRAM")]
+    pub(in crate::cli) datagrams: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ConfigArgs {
+    #[command(flatten)]
+    pub(in crate::cli) sources: Sources,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ReferenceArgs {
+    /// The page of the agent's own metrics instead
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(in crate::cli) metrics: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DoctorArgs {
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ManArgs {
+    /// Write a page for every command into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct VersionArgs {
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
