@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, BINARY, Ran, ran};
 
-fn tallyport(args: &[&str]) -> Ran {
+pub(crate) fn tallyport(args: &[&str]) -> Ran {
     ran(Command::new(BINARY).args(args).env_remove("TALLYPORT_URL").env_remove("TALLYPORT_ADMIN_SOCKET"))
 }
 

@@ -14,6 +14,7 @@ mod aggregate;
 mod cli;
 mod clients;
 mod corpus;
+mod docs;
 mod ending;
 mod lifecycle;
 mod load;

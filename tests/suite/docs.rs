@@ -1,0 +1,92 @@
+//! The pages say what is there: links lead somewhere, tables have every code and reason, commands exist.
+
+use std::path::{Path, PathBuf};
+
+use tallyport::aggregate::Dropped;
+use tallyport::statsd::Rejected;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pages() -> Vec<PathBuf> {
+    let folders = ["", "docs/reference", "docs/adr", "fuzz", "testdata"];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    let pages: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    assert!(pages.len() > 15, "{pages:?}");
+    pages
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+#[test]
+fn every_link_of_every_page_leads_to_a_file() {
+    for page in pages() {
+        let text = read(&page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !link.starts_with("http") {
+                let target = page.parent().unwrap().join(link.split('#').next().unwrap());
+                assert!(target.exists(), "{}: {link}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_decision_is_listed() {
+    let list = read("docs/adr/README.md");
+    for entry in std::fs::read_dir(root().join("docs/adr")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name == "README.md" || list.contains(&format!("({name})")), "{name}");
+    }
+}
+
+#[test]
+fn every_code_and_every_reason_has_its_line() {
+    let (statsd, accounting) = (read("docs/reference/statsd.md"), read("docs/reference/accounting.md"));
+    for code in Rejected::ALL {
+        assert!(statsd.contains(&format!("`{}`", code.code())), "{}", code.code());
+    }
+    for reason in Dropped::ALL {
+        assert!(accounting.contains(&format!("`{}`", reason.reason())), "{}", reason.reason());
+    }
+}
+
+/// What stands between backticks, and the lines of code blocks.
+fn code(text: &str) -> Vec<&str> {
+    let mut code = Vec::new();
+    for (index, part) in text.split("```").enumerate() {
+        if index % 2 == 1 {
+            code.extend(part.lines().map(str::trim));
+        } else {
+            code.extend(part.split('`').skip(1).step_by(2));
+        }
+    }
+    code
+}
+
+#[test]
+fn every_command_that_pages_name_is_there() {
+    let makefile = read("Makefile");
+    let pages: Vec<_> = pages().iter().map(read).collect();
+    let words = |after: &str| -> Vec<String> {
+        let named = pages.iter().flat_map(|text| code(text)).filter_map(|line| line.strip_prefix(after));
+        let word =
+            |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '-').next().unwrap().to_owned();
+        named.map(word).collect()
+    };
+    let targets = words("make ");
+    assert!(targets.len() > 8, "{targets:?}");
+    for target in targets {
+        assert!(makefile.contains(&format!("\n{target}: ##")), "make {target}");
+    }
+    for command in words("tallyport ").into_iter().chain(words("target/release/tallyport ")) {
+        let ran = crate::cli::tallyport(&["help", &command]);
+        assert_eq!(ran.code, 0, "tallyport {command}: {}", ran.err);
+    }
+}
