@@ -7,14 +7,19 @@
 //! [`Window::record`] gives a record as a [`View`], which renders; [`View::to_state`] gives it back as a [`State`],
 //! which merges.
 
+mod builder;
+mod view;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::distribution::{Distribution, Parts, Summary};
+pub use builder::WindowBuilder;
+pub use view::{Record, View};
+
+use super::distribution::{Parts, Summary};
 use super::gauge::Gauge;
-use super::set::Set;
-use super::sketch::{Packed, Percentiles, Sketch};
-use super::state::{CheckState, Counter, Outcome, State};
+use super::sketch::Packed;
+use super::state::{Counter, Outcome};
 use super::weight::Weight;
 use crate::model::{Series, Timestamp};
 
@@ -144,142 +149,6 @@ impl Offset {
 struct Slice {
     start: u32,
     length: u32,
-}
-
-/// One record, borrowed from its window.
-#[derive(Copy, Clone, Debug)]
-pub struct Record<'w> {
-    /// The series' place in the window's layout.
-    pub place: u32,
-    /// The series.
-    pub series: &'w Arc<Series>,
-    /// What it did.
-    pub view: View<'w>,
-}
-
-/// What one series did in one window.
-#[derive(Copy, Clone, Debug)]
-pub enum View<'w> {
-    /// A counter, and its total since the series was created.
-    Counter {
-        /// The window's part.
-        counter: Counter,
-        /// The ledger's total when the record was made.
-        total: f64,
-    },
-    /// A gauge; carried where it has no samples.
-    Gauge(Gauge),
-    /// A timer, histogram or distribution.
-    Distribution {
-        /// Everything but percentiles.
-        summary: Summary,
-        /// The percentiles' source.
-        sketch: Packed<'w>,
-    },
-    /// A set.
-    Set {
-        /// Raw samples.
-        samples: u64,
-        /// Samples weighted by 1/rate.
-        count: Weight,
-        /// Packed members.
-        members: &'w [u8],
-    },
-    /// A service check.
-    Check {
-        /// Raw samples.
-        samples: u64,
-        /// When the last one came.
-        last_at: Timestamp,
-        /// What it said.
-        outcome: &'w Arc<Outcome>,
-    },
-}
-
-impl View<'_> {
-    /// Raw samples in the window.
-    #[must_use]
-    pub fn samples(&self) -> u64 {
-        match self {
-            Self::Counter { counter, .. } => counter.samples,
-            Self::Gauge(gauge) => gauge.samples,
-            Self::Distribution { summary, .. } => summary.samples,
-            Self::Set { samples, .. } | Self::Check { samples, .. } => *samples,
-        }
-    }
-
-    /// The five percentiles; only of a timer, histogram or distribution.
-    #[must_use]
-    pub fn percentiles(&self) -> Option<Percentiles> {
-        match self {
-            Self::Distribution { summary, sketch } => sketch.percentiles(summary.min, summary.max),
-            _ => None,
-        }
-    }
-
-    /// How many different members a set has.
-    #[must_use]
-    pub fn cardinality(&self) -> Option<f64> {
-        match *self {
-            Self::Set { samples, count, members } => {
-                Set::unpack(samples, count, members).map(|set| set.cardinality())
-            }
-            _ => None,
-        }
-    }
-
-    /// The record as an aggregate again, to merge. `None` where its packed bytes are broken, which only a decoded
-    /// snapshot could bring about and its checks rule out.
-    #[must_use]
-    pub fn to_state(&self) -> Option<State> {
-        Some(match *self {
-            Self::Counter { counter, .. } => State::Counter(counter),
-            Self::Gauge(gauge) => State::Gauge(gauge),
-            Self::Distribution { summary, sketch: packed } => {
-                let mut sketch = Sketch::default();
-                sketch.merge_packed(packed)?;
-                State::Distribution(Box::new(Distribution { summary, sketch }))
-            }
-            Self::Set { samples, count, members } => {
-                State::Set(Box::new(Set::unpack(samples, count, members)?))
-            }
-            Self::Check { samples, last_at, outcome } => {
-                State::Check(Box::new(CheckState { samples, last_at, outcome: Some(Arc::clone(outcome)) }))
-            }
-        })
-    }
-}
-
-impl State {
-    /// Packs what a [`View`] of this state borrows: a sketch, or members.
-    #[must_use]
-    pub fn packed(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        match self {
-            Self::Distribution(values) => values.sketch.pack(&mut bytes),
-            Self::Set(set) => set.pack(&mut bytes),
-            Self::Counter(_) | Self::Gauge(_) | Self::Check(_) => {}
-        }
-        bytes
-    }
-
-    /// The state as a record's view; `packed` is what [`State::packed`] gave. `None` for a check without an outcome.
-    #[must_use]
-    pub fn view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
-        Some(match self {
-            Self::Counter(counter) => View::Counter { counter: *counter, total },
-            Self::Gauge(gauge) => View::Gauge(*gauge),
-            Self::Distribution(values) => {
-                View::Distribution { summary: values.summary, sketch: Packed(packed) }
-            }
-            Self::Set(set) => View::Set { samples: set.samples, count: set.count, members: packed },
-            Self::Check(check) => View::Check {
-                samples: check.samples,
-                last_at: check.last_at,
-                outcome: check.outcome.as_ref()?,
-            },
-        })
-    }
 }
 
 impl Window {
@@ -412,121 +281,4 @@ fn carried_gauge(row: &CarriedRow) -> (u32, View<'_>) {
 fn check(row: &CheckRow) -> (u32, View<'_>) {
     let samples = u64::from(row.samples);
     (row.place, View::Check { samples, last_at: row.last_at, outcome: &row.outcome })
-}
-
-/// Makes a window, record by record, in ascending order of places.
-#[derive(Debug)]
-pub struct WindowBuilder {
-    span: Span,
-    counters: Vec<CounterRow>,
-    gauges: Vec<GaugeRow>,
-    ranges: Vec<RangeRow>,
-    carried: Vec<CarriedRow>,
-    distributions: Vec<DistributionRow>,
-    sets: Vec<SetRow>,
-    checks: Vec<CheckRow>,
-    counts: Vec<(u32, Weight)>,
-    bytes: Vec<u8>,
-}
-
-impl WindowBuilder {
-    /// A window without records.
-    #[must_use]
-    pub fn new(span: Span) -> Self {
-        Self {
-            span,
-            counters: Vec::new(),
-            gauges: Vec::new(),
-            ranges: Vec::new(),
-            carried: Vec::new(),
-            distributions: Vec::new(),
-            sets: Vec::new(),
-            checks: Vec::new(),
-            counts: Vec::new(),
-            bytes: Vec::new(),
-        }
-    }
-
-    /// Adds the record of the series at `place`. `total` is its ledger's total, used for a counter. A state without
-    /// samples adds nothing, but for a gauge, which is carried.
-    pub fn push(&mut self, place: u32, state: &State, total: f64) {
-        let samples = u32::try_from(state.samples()).unwrap_or(u32::MAX);
-        let count = state.count();
-        if samples > 0 && count != Weight::from_count(u64::from(samples)) {
-            self.counts.push((place, count));
-        }
-        match state {
-            State::Gauge(gauge) if samples == 0 => {
-                self.carried.push(CarriedRow { place, last: gauge.last, last_at: gauge.last_at });
-            }
-            _ if samples == 0 => {}
-            State::Counter(counter) => {
-                self.counters.push(CounterRow { place, samples, sum: counter.sum, total });
-            }
-            State::Gauge(gauge) => self.push_gauge(place, samples, gauge),
-            State::Distribution(values) => self.push_distribution(place, samples, values),
-            State::Set(set) => {
-                let members = self.packed(|out| set.pack(out));
-                self.sets.push(SetRow { place, samples, members });
-            }
-            State::Check(check) => {
-                if let Some(outcome) = &check.outcome {
-                    let outcome = Arc::clone(outcome);
-                    self.checks.push(CheckRow { place, samples, last_at: check.last_at, outcome });
-                }
-            }
-        }
-    }
-
-    fn push_gauge(&mut self, place: u32, samples: u32, gauge: &Gauge) {
-        let last_at = Offset::new(gauge.last_at, self.span.start);
-        self.gauges.push(GaugeRow { place, samples, last: gauge.last, last_at });
-        if gauge.min < gauge.max || gauge.min.to_bits() != gauge.last.to_bits() {
-            self.ranges.push(RangeRow { place, min: gauge.min, max: gauge.max });
-        }
-    }
-
-    fn push_distribution(&mut self, place: u32, samples: u32, values: &Distribution) {
-        let sketch = self.packed(|out| values.sketch.pack(out));
-        let summary = &values.summary;
-        self.distributions.push(DistributionRow {
-            place,
-            samples,
-            sum: summary.sum,
-            min: summary.min,
-            max: summary.max,
-            first: summary.first,
-            last: summary.last,
-            squares: summary.squares(),
-            first_at: Offset::new(summary.first_at, self.span.start),
-            last_at: Offset::new(summary.last_at, self.span.start),
-            sketch,
-        });
-    }
-
-    fn packed(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> Slice {
-        let start = self.bytes.len();
-        pack(&mut self.bytes);
-        // 4 GiB of packed bytes in one window are beyond every memory limit.
-        let at = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-        Slice { start: at(start), length: at(self.bytes.len() - start) }
-    }
-
-    /// The finished window.
-    #[must_use]
-    pub fn build(self, layout: Layout) -> Window {
-        Window {
-            span: self.span,
-            layout,
-            counters: self.counters.into(),
-            gauges: self.gauges.into(),
-            ranges: self.ranges.into(),
-            carried: self.carried.into(),
-            distributions: self.distributions.into(),
-            sets: self.sets.into(),
-            checks: self.checks.into(),
-            counts: self.counts.into(),
-            bytes: self.bytes.into(),
-        }
-    }
 }

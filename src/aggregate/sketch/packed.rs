@@ -1,0 +1,165 @@
+//! The sketch of a closed window: bytes, read where they lie.
+//!
+//! ```text
+//! packed  = 0 length *f64 / 1 length each *f64                ; values as they came, sorted, all of one weight
+//!         / 2 length *( distance count ) / 3 length *( distance weight )   ; bins, in ascending order
+//! ```
+//!
+//! All numbers but f64 are of variable length; distances are signed, from bin to bin.
+
+use super::{EXACT, PERCENTILES, Percentiles, bin_of, middle_of};
+use crate::aggregate::varint;
+use crate::aggregate::weight::BIN_ONE;
+
+const EXACT_ONES: u8 = 0;
+const EXACT_WEIGHTED: u8 = 1;
+const BINS_WHOLE: u8 = 2;
+const BINS_FRACTIONAL: u8 = 3;
+
+/// Sorted values as they are; their weight where it is not one.
+pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
+    let unsampled = each == BIN_ONE || sorted.is_empty();
+    out.push(if unsampled { EXACT_ONES } else { EXACT_WEIGHTED });
+    varint::write(out, sorted.len() as u64);
+    if !unsampled {
+        varint::write(out, each);
+    }
+    for value in sorted {
+        // −0 and 0 are one value; two spellings would make two byte strings of it.
+        out.extend_from_slice(&(value + 0.0).to_le_bytes());
+    }
+}
+
+/// Bins as the first number, then distances; weights whole where they all are.
+pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
+    let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
+    out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
+    varint::write(out, bins.len() as u64);
+    let mut previous = 0;
+    for (bin, weight) in bins {
+        varint::write(out, varint::zigzag(i64::from(*bin) - previous));
+        varint::write(out, if whole { weight / BIN_ONE } else { *weight });
+        previous = i64::from(*bin);
+    }
+}
+
+/// A sketch of a closed window, as [`Sketch::pack`] wrote it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Packed<'a>(pub &'a [u8]);
+
+pub(super) enum Contents<'a> {
+    Exact { each: u64, values: ExactValues<'a> },
+    Bins(PackedBins<'a>),
+}
+
+pub(super) struct ExactValues<'a>(&'a [u8]);
+
+impl Iterator for ExactValues<'_> {
+    type Item = f64;
+
+    fn next(&mut self) -> Option<f64> {
+        let (bytes, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(f64::from_le_bytes(*bytes))
+    }
+}
+
+pub(super) struct PackedBins<'a> {
+    rest: &'a [u8],
+    left: u64,
+    bin: i64,
+    unit: u64,
+    torn: bool,
+}
+
+impl Iterator for PackedBins<'_> {
+    type Item = (i32, u64);
+
+    fn next(&mut self) -> Option<(i32, u64)> {
+        self.left = self.left.checked_sub(1)?;
+        let next = self.read();
+        self.torn |= next.is_none();
+        next
+    }
+}
+
+impl PackedBins<'_> {
+    fn read(&mut self) -> Option<(i32, u64)> {
+        let distance = varint::unzigzag(varint::read(&mut self.rest)?);
+        self.bin = self.bin.checked_add(distance)?;
+        let bin = i32::try_from(self.bin).ok().filter(|bin| bin.abs() <= bin_of(f64::MAX))?;
+        let weight = varint::read(&mut self.rest)?.checked_mul(self.unit)?;
+        (weight > 0).then_some((bin, weight))
+    }
+
+    /// Whether everything that was announced was there, and nothing else.
+    pub(super) fn whole(&self) -> Option<()> {
+        (!self.torn && self.left == 0 && self.rest.is_empty()).then_some(())
+    }
+}
+
+impl<'a> Packed<'a> {
+    pub(super) fn contents(self) -> Option<Contents<'a>> {
+        let (&tag, mut rest) = self.0.split_first()?;
+        let left = varint::read(&mut rest)?;
+        match tag {
+            EXACT_ONES | EXACT_WEIGHTED => {
+                let each = if tag == EXACT_ONES { BIN_ONE } else { varint::read(&mut rest)? };
+                let values = ExactValues(rest);
+                let sound = left <= EXACT as u64
+                    && rest.len() as u64 == left * 8
+                    && each > 0
+                    && ExactValues(rest).all(f64::is_finite);
+                sound.then_some(Contents::Exact { each, values })
+            }
+            BINS_WHOLE | BINS_FRACTIONAL => {
+                let unit = if tag == BINS_WHOLE { BIN_ONE } else { 1 };
+                Some(Contents::Bins(PackedBins { rest, left, bin: 0, unit, torn: false }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Nearest rank: for each percentile the smallest value whose cumulative weight is at least that share of the
+    /// whole. `None` where there is nothing. Values stay within `min` and `max`.
+    #[must_use]
+    pub fn percentiles(self, min: f64, max: f64) -> Option<Percentiles> {
+        let found = match self.contents()? {
+            Contents::Exact { values, .. } => {
+                let values: Vec<_> = values.map(|value| (value, 1)).collect();
+                nearest_rank(values.iter().copied(), values.len() as u128)
+            }
+            Contents::Bins(bins) => {
+                let bins: Vec<_> = bins.collect();
+                let total = bins.iter().map(|(_, weight)| u128::from(*weight)).sum();
+                nearest_rank(bins.iter().map(|(bin, weight)| (middle_of(*bin), *weight)), total)
+            }
+        };
+        found.map(|values| values.map(|value| value.clamp(min, max)))
+    }
+}
+
+/// `ascending` values and their weights, which add up to `total`.
+fn nearest_rank(ascending: impl Iterator<Item = (f64, u64)>, total: u128) -> Option<Percentiles> {
+    let mut found = [0.0; PERCENTILES.len()];
+    let mut wanted = found.iter_mut().zip(PERCENTILES.iter().map(|(percent, _)| {
+        // Whole numbers: 0.1 · 30 is more than 3 in f64, and would ask for the fourth of thirty.
+        (total * u128::from(*percent)).div_ceil(100)
+    }));
+    let mut next = wanted.next();
+    let mut cumulative = 0_u128;
+    for (value, weight) in ascending {
+        cumulative += u128::from(weight);
+        while let Some((slot, rank)) = next.as_mut() {
+            if cumulative < *rank {
+                break;
+            }
+            **slot = value;
+            next = wanted.next();
+        }
+        if next.is_none() {
+            return Some(found);
+        }
+    }
+    None
+}

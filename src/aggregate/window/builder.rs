@@ -1,0 +1,129 @@
+//! Making a window.
+
+use std::sync::Arc;
+
+use super::{
+    CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, Layout, Offset, RangeRow, SetRow, Slice,
+    Span, Window,
+};
+use crate::aggregate::distribution::Distribution;
+use crate::aggregate::gauge::Gauge;
+use crate::aggregate::state::State;
+use crate::aggregate::weight::Weight;
+
+/// Makes a window, record by record, in ascending order of places.
+#[derive(Debug)]
+pub struct WindowBuilder {
+    span: Span,
+    counters: Vec<CounterRow>,
+    gauges: Vec<GaugeRow>,
+    ranges: Vec<RangeRow>,
+    carried: Vec<CarriedRow>,
+    distributions: Vec<DistributionRow>,
+    sets: Vec<SetRow>,
+    checks: Vec<CheckRow>,
+    counts: Vec<(u32, Weight)>,
+    bytes: Vec<u8>,
+}
+
+impl WindowBuilder {
+    /// A window without records.
+    #[must_use]
+    pub fn new(span: Span) -> Self {
+        Self {
+            span,
+            counters: Vec::new(),
+            gauges: Vec::new(),
+            ranges: Vec::new(),
+            carried: Vec::new(),
+            distributions: Vec::new(),
+            sets: Vec::new(),
+            checks: Vec::new(),
+            counts: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Adds the record of the series at `place`. `total` is its ledger's total, used for a counter. A state without
+    /// samples adds nothing, but for a gauge, which is carried.
+    pub fn push(&mut self, place: u32, state: &State, total: f64) {
+        let samples = u32::try_from(state.samples()).unwrap_or(u32::MAX);
+        let count = state.count();
+        if samples > 0 && count != Weight::from_count(u64::from(samples)) {
+            self.counts.push((place, count));
+        }
+        match state {
+            State::Gauge(gauge) if samples == 0 => {
+                self.carried.push(CarriedRow { place, last: gauge.last, last_at: gauge.last_at });
+            }
+            _ if samples == 0 => {}
+            State::Counter(counter) => {
+                self.counters.push(CounterRow { place, samples, sum: counter.sum, total });
+            }
+            State::Gauge(gauge) => self.push_gauge(place, samples, gauge),
+            State::Distribution(values) => self.push_distribution(place, samples, values),
+            State::Set(set) => {
+                let members = self.packed(|out| set.pack(out));
+                self.sets.push(SetRow { place, samples, members });
+            }
+            State::Check(check) => {
+                if let Some(outcome) = &check.outcome {
+                    let outcome = Arc::clone(outcome);
+                    self.checks.push(CheckRow { place, samples, last_at: check.last_at, outcome });
+                }
+            }
+        }
+    }
+
+    fn push_gauge(&mut self, place: u32, samples: u32, gauge: &Gauge) {
+        let last_at = Offset::new(gauge.last_at, self.span.start);
+        self.gauges.push(GaugeRow { place, samples, last: gauge.last, last_at });
+        if gauge.min < gauge.max || gauge.min.to_bits() != gauge.last.to_bits() {
+            self.ranges.push(RangeRow { place, min: gauge.min, max: gauge.max });
+        }
+    }
+
+    fn push_distribution(&mut self, place: u32, samples: u32, values: &Distribution) {
+        let sketch = self.packed(|out| values.sketch.pack(out));
+        let summary = &values.summary;
+        self.distributions.push(DistributionRow {
+            place,
+            samples,
+            sum: summary.sum,
+            min: summary.min,
+            max: summary.max,
+            first: summary.first,
+            last: summary.last,
+            squares: summary.squares(),
+            first_at: Offset::new(summary.first_at, self.span.start),
+            last_at: Offset::new(summary.last_at, self.span.start),
+            sketch,
+        });
+    }
+
+    fn packed(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> Slice {
+        let start = self.bytes.len();
+        pack(&mut self.bytes);
+        // 4 GiB of packed bytes in one window are beyond every memory limit.
+        let at = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Slice { start: at(start), length: at(self.bytes.len() - start) }
+    }
+
+    /// The finished window.
+    #[must_use]
+    pub fn build(self, layout: Layout) -> Window {
+        Window {
+            span: self.span,
+            layout,
+            counters: self.counters.into(),
+            gauges: self.gauges.into(),
+            ranges: self.ranges.into(),
+            carried: self.carried.into(),
+            distributions: self.distributions.into(),
+            sets: self.sets.into(),
+            checks: self.checks.into(),
+            counts: self.counts.into(),
+            bytes: self.bytes.into(),
+        }
+    }
+}

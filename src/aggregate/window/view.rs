@@ -1,0 +1,147 @@
+//! One record of a window: what renders, and what merges.
+
+use std::sync::Arc;
+
+use crate::aggregate::distribution::{Distribution, Summary};
+use crate::aggregate::gauge::Gauge;
+use crate::aggregate::set::Set;
+use crate::aggregate::sketch::{Packed, Percentiles, Sketch};
+use crate::aggregate::state::{CheckState, Counter, Outcome, State};
+use crate::aggregate::weight::Weight;
+use crate::model::{Series, Timestamp};
+
+/// One record, borrowed from its window.
+#[derive(Copy, Clone, Debug)]
+pub struct Record<'w> {
+    /// The series' place in the window's layout.
+    pub place: u32,
+    /// The series.
+    pub series: &'w Arc<Series>,
+    /// What it did.
+    pub view: View<'w>,
+}
+
+/// What one series did in one window.
+#[derive(Copy, Clone, Debug)]
+pub enum View<'w> {
+    /// A counter, and its total since the series was created.
+    Counter {
+        /// The window's part.
+        counter: Counter,
+        /// The ledger's total when the record was made.
+        total: f64,
+    },
+    /// A gauge; carried where it has no samples.
+    Gauge(Gauge),
+    /// A timer, histogram or distribution.
+    Distribution {
+        /// Everything but percentiles.
+        summary: Summary,
+        /// The percentiles' source.
+        sketch: Packed<'w>,
+    },
+    /// A set.
+    Set {
+        /// Raw samples.
+        samples: u64,
+        /// Samples weighted by 1/rate.
+        count: Weight,
+        /// Packed members.
+        members: &'w [u8],
+    },
+    /// A service check.
+    Check {
+        /// Raw samples.
+        samples: u64,
+        /// When the last one came.
+        last_at: Timestamp,
+        /// What it said.
+        outcome: &'w Arc<Outcome>,
+    },
+}
+
+impl View<'_> {
+    /// Raw samples in the window.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        match self {
+            Self::Counter { counter, .. } => counter.samples,
+            Self::Gauge(gauge) => gauge.samples,
+            Self::Distribution { summary, .. } => summary.samples,
+            Self::Set { samples, .. } | Self::Check { samples, .. } => *samples,
+        }
+    }
+
+    /// The five percentiles; only of a timer, histogram or distribution.
+    #[must_use]
+    pub fn percentiles(&self) -> Option<Percentiles> {
+        match self {
+            Self::Distribution { summary, sketch } => sketch.percentiles(summary.min, summary.max),
+            _ => None,
+        }
+    }
+
+    /// How many different members a set has.
+    #[must_use]
+    pub fn cardinality(&self) -> Option<f64> {
+        match *self {
+            Self::Set { samples, count, members } => {
+                Set::unpack(samples, count, members).map(|set| set.cardinality())
+            }
+            _ => None,
+        }
+    }
+
+    /// The record as an aggregate again, to merge. `None` where its packed bytes are broken, which only a decoded
+    /// snapshot could bring about and its checks rule out.
+    #[must_use]
+    pub fn to_state(&self) -> Option<State> {
+        Some(match *self {
+            Self::Counter { counter, .. } => State::Counter(counter),
+            Self::Gauge(gauge) => State::Gauge(gauge),
+            Self::Distribution { summary, sketch: packed } => {
+                let mut sketch = Sketch::default();
+                sketch.merge_packed(packed)?;
+                State::Distribution(Box::new(Distribution { summary, sketch }))
+            }
+            Self::Set { samples, count, members } => {
+                State::Set(Box::new(Set::unpack(samples, count, members)?))
+            }
+            Self::Check { samples, last_at, outcome } => {
+                State::Check(Box::new(CheckState { samples, last_at, outcome: Some(Arc::clone(outcome)) }))
+            }
+        })
+    }
+}
+
+impl State {
+    /// Packs what a [`View`] of this state borrows: a sketch, or members.
+    #[must_use]
+    pub fn packed(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Distribution(values) => values.sketch.pack(&mut bytes),
+            Self::Set(set) => set.pack(&mut bytes),
+            Self::Counter(_) | Self::Gauge(_) | Self::Check(_) => {}
+        }
+        bytes
+    }
+
+    /// The state as a record's view; `packed` is what [`State::packed`] gave. `None` for a check without an outcome.
+    #[must_use]
+    pub fn view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
+        Some(match self {
+            Self::Counter(counter) => View::Counter { counter: *counter, total },
+            Self::Gauge(gauge) => View::Gauge(*gauge),
+            Self::Distribution(values) => {
+                View::Distribution { summary: values.summary, sketch: Packed(packed) }
+            }
+            Self::Set(set) => View::Set { samples: set.samples, count: set.count, members: packed },
+            Self::Check(check) => View::Check {
+                samples: check.samples,
+                last_at: check.last_at,
+                outcome: check.outcome.as_ref()?,
+            },
+        })
+    }
+}
