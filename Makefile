@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check fmt lint layers doc deny docs bench load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test check fmt lint layers doc deny docs bench bench-node load fuzz fuzz-smoke clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ docs: ## write the generated pages anew
 
 bench: ## what the core costs: a line, an insert, a window
 	cargo bench --locked --bench core
+
+bench-node: ## what receiving costs: the agent beside two receivers that do nothing, as ratios
+	cargo bench --locked --bench node -- --json target/bench-node.json
 
 load: ## two million values of known totals into a release agent
 	scripts/load

@@ -30,7 +30,7 @@ use crate::containers::{self, Table};
 use crate::net::clock::{self, Clock};
 use crate::net::http::{self, Listener};
 use crate::net::unix::{self, BoundSocket, HeldDirectory, PathError};
-use crate::shard::ShardPool;
+use crate::shard::{Plan, ShardPool};
 use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
@@ -114,14 +114,13 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
 
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let settings = Arc::new(config.aggregation.clone());
-    let pool = ShardPool::start(
-        config.process.shards,
-        &store,
-        &settings,
-        config.node_limits.memory,
-        Clock::default(),
-    )
-    .map_err(|source| StartError::System { what: "the shards", source })?;
+    let plan = Plan {
+        shards: config.process.shards,
+        memory_limit: config.node_limits.memory,
+        gather: config.process.gather,
+    };
+    let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
+        .map_err(|source| StartError::System { what: "the shards", source })?;
     let pool = Arc::new(pool);
     let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
     let readiness = Readiness::default();

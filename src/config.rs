@@ -131,6 +131,8 @@ pub struct Process {
     pub shards: usize,
     /// How long a graceful shutdown may take.
     pub drain_deadline: Duration,
+    /// How long datagrams may gather before they are read.
+    pub gather: Duration,
 }
 
 impl Config {

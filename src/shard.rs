@@ -5,9 +5,10 @@
 //! whether or not anything arrives.
 
 mod command;
+mod gather;
 mod listener;
 mod pool;
 mod worker;
 
 pub use command::{Glimpse, NewListener, Of, TappedLine};
-pub use pool::{Gauges, OpenError, ShardGone, ShardId, ShardPool};
+pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};

@@ -31,7 +31,7 @@ mod value;
 pub use check::{Check, CheckStatus};
 pub use event::{AlertType, Event, Priority};
 pub use fields::{ExternalData, Identity};
-pub use line::{Item, Sample, parse};
+pub use line::{Item, Sample, is_metric, parse, with_sample};
 pub use style::TagStyles;
 pub use value::{Number, Values};
 

@@ -197,22 +197,32 @@ impl Aggregator {
     #[inline]
     fn line(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
         self.accounting.lines += 1;
-        match statsd::parse(line, self.settings.tag_styles) {
-            Ok(item) => {
+        let read = if statsd::is_metric(line) {
+            statsd::with_sample(line, self.settings.tag_styles, |sample| {
                 self.accounting.accepted += 1;
-                match item {
-                    Item::Sample(sample) => self.sample(&sample, now),
-                    Item::Check(check) => self.check(&check, now),
-                    Item::Event(event) => self.event(&event, now),
-                }
-                Ok(())
-            }
-            Err(code) => {
-                self.accounting.rejected.count(code);
-                self.rejected.push(now, code, line);
-                Err(code)
-            }
+                self.sample(sample, now);
+            })
+        } else {
+            self.message(line, now)
+        };
+        if let Err(code) = read {
+            self.accounting.rejected.count(code);
+            self.rejected.push(now, code, line);
         }
+        read
+    }
+
+    /// An event or a check.
+    #[cold]
+    fn message(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
+        let item = statsd::parse(line, self.settings.tag_styles)?;
+        self.accounting.accepted += 1;
+        match item {
+            Item::Sample(sample) => self.sample(&sample, now),
+            Item::Check(check) => self.check(&check, now),
+            Item::Event(event) => self.event(&event, now),
+        }
+        Ok(())
     }
 
     /// Takes one sample that arrived at `now`.

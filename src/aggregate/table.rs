@@ -37,18 +37,60 @@ pub(super) struct Known {
     pub(super) replaced: bool,
 }
 
+/// One line of a cache: finding a series whose name and tags are short is one access to memory.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
-    /// Name and tags, one after the other.
-    text: Box<[u8]>,
+    text: Text,
     name_length: u32,
     metric_type: MetricType,
     known: Known,
 }
 
+/// Longest text that is kept in its entry.
+const INLINE: usize = 46;
+const _: () = assert!(size_of::<Entry>() == 64);
+
+/// Name and tags, one after the other.
+#[derive(Debug)]
+enum Text {
+    Inline(u8, [u8; INLINE]),
+    Boxed(Box<[u8]>),
+}
+
+impl Text {
+    fn new(name: &[u8], tags: &[u8]) -> Self {
+        let whole = [name, tags].concat();
+        let mut inline = [0; INLINE];
+        match (inline.get_mut(..whole.len()), u8::try_from(whole.len())) {
+            (Some(room), Ok(length)) => {
+                room.copy_from_slice(&whole);
+                Self::Inline(length, inline)
+            }
+            _ => Self::Boxed(whole.into()),
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(length, text) => text.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Boxed(text) => text,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Inline(..) => 0,
+            Self::Boxed(text) => text.len(),
+        }
+    }
+}
+
 impl Entry {
+    #[inline]
     fn parts(&self) -> (&[u8], &[u8]) {
-        self.text.split_at_checked(self.name_length as usize).unwrap_or_default()
+        self.text.bytes().split_at_checked(self.name_length as usize).unwrap_or_default()
     }
 
     #[inline]
@@ -107,12 +149,12 @@ impl SeriesTable {
     /// Remembers how a series was spelled.
     pub(super) fn add_spelling(&mut self, spelling: &Spelling<'_>, known: Known) {
         let entry = Entry {
-            text: [spelling.name, spelling.tags].concat().into(),
+            text: Text::new(spelling.name, spelling.tags),
             name_length: u32::try_from(spelling.name.len()).unwrap_or(u32::MAX),
             metric_type: spelling.metric_type,
             known,
         };
-        self.bytes += entry.text.len();
+        self.bytes += entry.text.heap_bytes();
         let hash = hash_parts(&self.hasher, spelling.metric_type, spelling.name, spelling.tags);
         let hasher = &self.hasher;
         self.spellings.insert_unique(hash, entry, |entry| {
@@ -125,7 +167,7 @@ impl SeriesTable {
     pub(super) fn remove(&mut self, gone: impl Fn(Place) -> bool) {
         self.canonical.retain(|place| !gone(*place));
         self.spellings.retain(|entry| !gone(entry.known.place));
-        self.bytes = self.spellings.iter().map(|entry| entry.text.len()).sum();
+        self.bytes = self.spellings.iter().map(|entry| entry.text.heap_bytes()).sum();
     }
 
     /// Forgets every spelling; series are found again by their canonical names.

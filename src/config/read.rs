@@ -210,6 +210,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         log: log(&mut reader),
         process: Process {
             shards: shards(reader.usize("agent.shards")),
+            gather: reader.time("agent.gather"),
             drain_deadline: reader.time("agent.drain_deadline"),
         },
     };

@@ -299,6 +299,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "Threads that receive; 0 means one for every two cores, at least one, at most eight.",
     },
     Setting {
+        key: "agent.gather",
+        kind: Kind::Time(0, 20),
+        default: "10ms",
+        reload: false,
+        help: "How long datagrams may gather before they are read, where enough come and buffers have room. Being \
+               woken up for each one costs several times more. 0s reads at once.",
+    },
+    Setting {
         key: "agent.drain_deadline",
         kind: Kind::Time(100, HOUR),
         default: "10s",

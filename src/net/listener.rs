@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, sockopt};
+use nix::sys::socket::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::sys;
 
 /// Largest payload of a UDP datagram, and then some; with this nothing is ever cut.
 pub const DATAGRAM: usize = 1 << 16;
@@ -34,6 +35,13 @@ pub fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
     Ok(nix::sys::socket::getsockopt(socket, sockopt::RcvBuf)? / 2)
 }
 
+/// What a datagram of so many bytes takes of a socket's buffer, in the kernel's own count, or a little more: its payload
+/// and headers in a block whose size is a power of two, and what describes them.
+#[must_use]
+pub const fn charge(length: usize) -> usize {
+    (length + 384).next_power_of_two() + 512
+}
+
 /// How emptying a socket ended.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Emptied {
@@ -48,7 +56,7 @@ pub enum Emptied {
 /// Takes up to `budget` datagrams that are already there.
 pub fn take(socket: &UdpSocket, buffer: &mut [u8], budget: usize, mut each: impl FnMut(&[u8])) -> Emptied {
     for _ in 0..budget {
-        match nix::sys::socket::recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        match sys::receive(socket, buffer) {
             // A datagram may be empty; that is no end.
             Ok(length) => each(buffer.get(..length).unwrap_or_default()),
             Err(Errno::EAGAIN) => return Emptied::Fully,
@@ -97,6 +105,23 @@ mod tests {
     fn the_buffer_is_as_large_as_asked_for() {
         let (receiver, _sender) = pair();
         assert_eq!(receive_buffer(&receiver).unwrap(), 65_536);
+    }
+
+    #[test]
+    fn what_a_datagram_takes_of_the_buffer_is_not_underestimated() {
+        for length in [0, 5, 100, 200, 600, 1_432, 5_000, 20_000] {
+            let (receiver, sender) = pair();
+            let datagram = vec![b'x'; length];
+            (0..2_000).for_each(|_| drop(sender.send(&datagram)));
+            let mut fitted = 0;
+            take(&receiver, &mut vec![0; DATAGRAM], 2_000, |_| fitted += 1);
+            let full = 2.0 * receive_buffer(&receiver).unwrap() as f64;
+            let charged = (fitted * charge(length)) as f64 / full;
+            assert!(
+                (0.9..2.6).contains(&charged),
+                "{length} bytes: {fitted} fitted, {charged:.2} of the buffer"
+            );
+        }
     }
 
     #[test]

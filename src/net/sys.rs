@@ -38,6 +38,23 @@ pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
     Ok(drops)
 }
 
+/// Takes one datagram that is already there; a longer one than the buffer is cut. Answers its length.
+///
+/// The C library's `recv` is a point at which a thread can be cancelled, which costs a program with several threads a
+/// tenth of what receiving a datagram does (`docs/adr/0009-gathering.md`); nobody here cancels threads.
+///
+/// # Errors
+/// `EAGAIN` where there is none; others when the socket is broken.
+#[inline]
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    let (fd, at, length) = (socket.as_fd().as_raw_fd(), buffer.as_mut_ptr(), buffer.len());
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the kernel writes at most `length` bytes at `at`, which is the buffer, and no address where there is
+    // no room for one.
+    let answer = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, length, libc::MSG_DONTWAIT, none, none) };
+    usize::try_from(answer).map_err(|_| nix::errno::Errno::last())
+}
+
 /// A descriptor that becomes readable when the process ends, and never means another process that later gets the
 /// same number.
 ///

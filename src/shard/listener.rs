@@ -7,14 +7,17 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::{Detail, Glimpse, NewListener, TappedLine};
+use super::gather::Drained;
 use crate::aggregate::{Accounting, Aggregator, Settings};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
-use crate::net::listener::{Emptied, take};
+use crate::net::listener::{self, Emptied, take};
 use crate::net::sys;
 use crate::statsd::Rejected;
 
 /// Datagrams that one container may have read before the next has its turn.
 const TURN: usize = 256;
+/// The smallest buffer the kernel gives, in its own count.
+const SMALLEST: usize = 2304;
 /// Datagrams that are read at most when a container ends; a socket's buffer holds far fewer.
 const LAST_TURN: usize = 1 << 20;
 
@@ -26,6 +29,8 @@ pub(super) struct Listener {
     origin: Arc<Origin>,
     /// The kernel's 32-bit drop count when it was read last.
     kernel_drops: u32,
+    /// Bytes that the kernel lets wait in the socket.
+    capacity: usize,
     taps: Vec<Tap>,
     /// What had been lost when it was last logged.
     logged: Accounting,
@@ -52,8 +57,10 @@ impl Tap {
 
 impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp) -> Self {
+        let capacity = listener::receive_buffer(&new.socket).map_or(SMALLEST, |granted| 2 * granted);
         Self {
             allocation: new.allocation,
+            capacity: capacity.max(SMALLEST),
             socket: new.socket,
             aggregator: Aggregator::new(settings, new.gauge_sign, now),
             origin: new.origin,
@@ -68,19 +75,26 @@ impl Listener {
     }
 
     /// Reads what is there, up to one turn.
-    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Moment) -> Emptied {
-        self.read(buffer, TURN, now)
+    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Moment) -> (Drained, Emptied) {
+        let before = self.aggregator.accounting().received;
+        let (charge, emptied) = self.read(buffer, TURN, now);
+        let datagrams = self.aggregator.accounting().received - before;
+        let fullest = charge as f64 / self.capacity as f64;
+        (Drained { datagrams, fullest, more: emptied == Emptied::Partly }, emptied)
     }
 
     /// Reads everything that is there.
     pub(super) fn empty(&mut self, buffer: &mut [u8], now: Moment) {
-        self.read(buffer, LAST_TURN, now);
+        let _charge = self.read(buffer, LAST_TURN, now);
         self.count_kernel_drops();
     }
 
-    fn read(&mut self, buffer: &mut [u8], budget: usize, now: Moment) -> Emptied {
+    /// Answers how much of the socket's buffer it freed, and how it ended.
+    fn read(&mut self, buffer: &mut [u8], budget: usize, now: Moment) -> (usize, Emptied) {
         let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
-        take(&self.socket, buffer, budget, |datagram| {
+        let mut charge = 0;
+        let emptied = take(&self.socket, buffer, budget, |datagram| {
+            charge += listener::charge(datagram.len());
             if taps.is_empty() {
                 aggregator.datagram(datagram, now, None);
             } else {
@@ -88,7 +102,8 @@ impl Listener {
                     |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
                 aggregator.datagram(datagram, now, Some(&mut tap));
             }
-        })
+        });
+        (charge, emptied)
     }
 
     pub(super) fn count_kernel_drops(&mut self) {

@@ -37,6 +37,17 @@ pub enum OpenError {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ShardId(usize);
 
+/// How shards are to work.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// How many there are.
+    pub shards: usize,
+    /// Bytes that all containers may use together.
+    pub memory_limit: usize,
+    /// How long datagrams may gather before they are read.
+    pub gather: Duration,
+}
+
 /// All shards.
 #[derive(Debug)]
 pub struct ShardPool {
@@ -126,18 +137,17 @@ impl ShardPool {
     /// # Errors
     /// When a thread, an epoll or an eventfd cannot be made.
     pub fn start(
-        shards: usize,
+        plan: &Plan,
         store: &Arc<Store>,
         settings: &Arc<Settings>,
-        memory_limit: usize,
         clock: Clock,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::new(shards, memory_limit));
-        let shards = (0..shards).map(|index| {
+        let shared = Arc::new(Shared::new(plan.shards, plan.memory_limit));
+        let shards = (0..plan.shards).map(|index| {
             let (commands, received) = std::sync::mpsc::channel();
             let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
             let parts = (Arc::clone(store), Arc::clone(settings), Arc::clone(&shared), clock);
-            let mut worker = Worker::new(index, received, Arc::clone(&wake), parts)?;
+            let mut worker = Worker::new(index, plan.gather, (received, Arc::clone(&wake)), parts)?;
             let name = format!("shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
             Ok(Shard {
@@ -318,7 +328,8 @@ mod tests {
     fn node(shards: usize) -> Node {
         let store = Arc::new(Store::new(1, 30));
         let settings = Arc::new(Settings { window: Duration::from_secs(1), ..Settings::default() });
-        let pool = ShardPool::start(shards, &store, &settings, usize::MAX, Clock::default()).unwrap();
+        let plan = Plan { shards, memory_limit: usize::MAX, gather: Duration::from_millis(10) };
+        let pool = ShardPool::start(&plan, &store, &settings, Clock::default()).unwrap();
         Node { store, pool }
     }
 

@@ -7,10 +7,13 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
+use nix::sys::time::TimeSpec;
 
 use super::command::{Command, Detail, Glimpse, NewListener, Of};
+use super::gather::{Drained, Gather};
 use super::listener::Listener;
 use super::pool::Shared;
 use crate::aggregate::Settings;
@@ -22,7 +25,7 @@ use crate::store::Store;
 /// The event of the eventfd; no listener has this place.
 const WAKE: u64 = u64::MAX;
 /// Events that are taken at once.
-const EVENTS: usize = 256;
+const EVENTS: usize = 1024;
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,9 @@ pub(super) struct Worker {
     steady: SteadyClock,
     /// When the next window is over; never later than that of any listener.
     next_end: Timestamp,
+    gather: Gather,
+    /// When sockets were drained last.
+    drained_at: Duration,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
     buffer: Vec<u8>,
@@ -53,8 +59,8 @@ enum Next {
 impl Worker {
     pub(super) fn new(
         index: usize,
-        commands: Receiver<Command>,
-        wake: Arc<EventFd>,
+        gather: Duration,
+        (commands, wake): (Receiver<Command>, Arc<EventFd>),
         (store, settings, shared, clock): (Arc<Store>, Arc<Settings>, Arc<Shared>, Clock),
     ) -> nix::Result<Self> {
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -70,6 +76,8 @@ impl Worker {
             clock,
             steady: SteadyClock::default(),
             next_end: Timestamp::MAX,
+            gather: Gather::new(gather),
+            drained_at: Duration::ZERO,
             listeners: Vec::new(),
             places: HashMap::new(),
             buffer: vec![0; DATAGRAM],
@@ -81,25 +89,58 @@ impl Worker {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             let patience = self.patience();
-            let ready = match self.epoll.wait(&mut events, patience) {
-                Ok(ready) => ready,
-                Err(Errno::EINTR) => 0,
-                Err(error) => {
-                    tracing::error!(%error, shard = self.index, "cannot wait for sockets");
-                    return;
-                }
-            };
+            let Some(mut ready) = self.poll(&mut events, patience) else { return };
+            if self.wait_for_more(&events, ready) {
+                // Sockets that became ready meanwhile have their turn, too.
+                let Some(now) = self.poll(&mut events, EpollTimeout::ZERO) else { return };
+                ready = now;
+            }
             if matches!(self.obey(), Next::End) {
                 return;
             }
             self.close_windows();
-            for event in events.iter().take(ready) {
-                match usize::try_from(event.data()) {
-                    Ok(place) if event.data() != WAKE => self.receive(place),
-                    // Reading it makes it quiet again; what it stands for is in the command queue.
-                    _ => drop(self.wake.read()),
-                }
+            self.drain_ready(events.get(..ready).unwrap_or_default());
+        }
+    }
+
+    /// How many events there are; `None` where waiting for them is no longer possible.
+    fn poll(&self, events: &mut [EpollEvent], patience: EpollTimeout) -> Option<usize> {
+        match self.epoll.wait(events, patience) {
+            Ok(ready) => Some(ready),
+            Err(Errno::EINTR) => Some(0),
+            Err(error) => {
+                tracing::error!(%error, shard = self.index, "cannot wait for sockets");
+                None
             }
+        }
+    }
+
+    /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
+    fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
+        let told = events.iter().take(ready).any(|event| event.data() == WAKE);
+        let wait = self.gather.wait();
+        if ready == 0 || told || wait.is_zero() {
+            return false;
+        }
+        // A command ends the wait: nobody who asks waits for data.
+        let mut wake = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        let _either_way = nix::poll::ppoll(&mut wake, Some(TimeSpec::from_duration(wait)), None);
+        true
+    }
+
+    fn drain_ready(&mut self, events: &[EpollEvent]) {
+        let mut drained = Drained::default();
+        for event in events {
+            match usize::try_from(event.data()) {
+                Ok(place) if event.data() != WAKE => drained.add(self.receive(place)),
+                // Reading it makes it quiet again; what it stands for is in the command queue.
+                _ => drop(self.wake.read()),
+            }
+        }
+        if drained.datagrams > 0 {
+            let now = self.now().mono;
+            self.gather.learn(drained, now.saturating_sub(self.drained_at));
+            self.drained_at = now;
         }
     }
 
@@ -131,16 +172,18 @@ impl Worker {
         now
     }
 
-    fn receive(&mut self, place: usize) {
+    fn receive(&mut self, place: usize) -> Drained {
         let now = self.now();
-        let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
+        let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
         }
-        if let Emptied::Broken(error) = listener.receive(&mut self.buffer, now) {
+        let (drained, emptied) = listener.receive(&mut self.buffer, now);
+        if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, "cannot receive");
         }
+        drained
     }
 
     /// Closes every window that is over.

@@ -20,4 +20,5 @@ mod lifecycle;
 mod load;
 mod openapi;
 mod reading;
+mod receiving;
 mod tools;

@@ -6,6 +6,7 @@ use crate::aggregate::{self, View};
 use crate::containers::{Network, WantedAddress};
 use crate::model::TaskId;
 use crate::net::clock::Clock;
+use crate::shard::Plan;
 
 struct Node {
     containers: Containers,
@@ -29,8 +30,8 @@ fn settings() -> Settings {
 
 fn node(settings: Settings) -> Node {
     let store = Arc::new(Store::new(1, 30));
-    let pool =
-        ShardPool::start(1, &store, &Arc::new(aggregate::Settings::default()), usize::MAX, Clock::default());
+    let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO };
+    let pool = ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
     let (table, containers) = Table::new(settings, Arc::new(pool.unwrap()), Arc::clone(&store));
     tokio::spawn(table.run());
     Node { containers, store }

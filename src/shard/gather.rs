@@ -1,0 +1,145 @@
+//! How long datagrams may gather before they are drained.
+//!
+//! Being woken up for one datagram costs more than receiving, reading and counting it. So a shard that is woken up
+//! waits a moment for more, as long as three things hold, and drains at once otherwise:
+//!
+//! - enough comes: at the present rate at least [`WORTH`] datagrams arrive meanwhile;
+//! - there is room: the socket that fills up fastest uses at most [`ROOM`] of its buffer meanwhile, so that a rate
+//!   that suddenly multiplies still loses nothing;
+//! - it is short: never longer than `agent.gather`.
+//!
+//! A shard without traffic waits for nothing and sets no timer. Why these figures: `docs/adr/0009-gathering.md`.
+
+use std::time::Duration;
+
+/// Datagrams that make waiting worth being woken up once more.
+const WORTH: f64 = 4.0;
+/// Part of a socket's buffer that may fill while datagrams gather.
+const ROOM: f64 = 0.125;
+/// The rate follows what arrives within about this time.
+const MEMORY: Duration = Duration::from_millis(100);
+/// How fast a socket can fill up is forgotten by half in this time: bursts come again.
+const HALF_LIFE: Duration = Duration::from_secs(1);
+/// A shorter wait is none: going to sleep and waking up takes as long.
+const SHORTEST: Duration = Duration::from_micros(100);
+
+/// What one drain found.
+#[derive(Copy, Clone, PartialEq, Debug, Default)]
+pub(super) struct Drained {
+    /// Datagrams.
+    pub(super) datagrams: u64,
+    /// How full the fullest socket was, as a part of its buffer.
+    pub(super) fullest: f64,
+    /// Whether a socket had more than its turn.
+    pub(super) more: bool,
+}
+
+impl Drained {
+    /// Adds what another socket had.
+    pub(super) fn add(&mut self, other: Self) {
+        self.datagrams += other.datagrams;
+        self.fullest = self.fullest.max(other.fullest);
+        self.more |= other.more;
+    }
+}
+
+/// How long datagrams may gather.
+#[derive(Clone, Debug)]
+pub(super) struct Gather {
+    longest: Duration,
+    /// Datagrams a second.
+    rate: f64,
+    /// How fast the fastest socket filled up lately, in buffers a second.
+    fill: f64,
+    more: bool,
+}
+
+impl Gather {
+    /// Nothing has come yet. With a `longest` of zero nothing ever waits.
+    pub(super) fn new(longest: Duration) -> Self {
+        Self { longest, rate: 0.0, fill: 0.0, more: false }
+    }
+
+    /// Learns from a drain that came `after` the one before it.
+    pub(super) fn learn(&mut self, drained: Drained, after: Duration) {
+        let seconds = after.max(SHORTEST).as_secs_f64();
+        let share = seconds / (seconds + MEMORY.as_secs_f64());
+        self.rate += share * (drained.datagrams as f64 / seconds - self.rate);
+        // After a long silence nobody knows how quickly a burst came; it took less than this.
+        let burst = seconds.min(self.longest.max(SHORTEST).as_secs_f64());
+        let kept = 0.5_f64.powf(seconds / HALF_LIFE.as_secs_f64());
+        self.fill = (drained.fullest / burst).max(self.fill * kept);
+        self.more = drained.more;
+    }
+
+    /// How long to wait now; zero where it is not worth it or there is no room for it.
+    pub(super) fn wait(&self) -> Duration {
+        if self.more || self.rate * self.longest.as_secs_f64() < WORTH {
+            return Duration::ZERO;
+        }
+        let room = if self.fill > 0.0 { ROOM / self.fill } else { f64::INFINITY };
+        let wait = self.longest.min(Duration::try_from_secs_f64(room).unwrap_or(Duration::MAX));
+        if wait < SHORTEST { Duration::ZERO } else { wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_millis(10);
+
+    /// A drain every `every`, of so many datagrams, by so much of a buffer.
+    fn steady(gather: &mut Gather, every: Duration, datagrams: u64, fullest: f64) {
+        for _ in 0..200 {
+            gather.learn(Drained { datagrams, fullest, more: false }, every);
+        }
+    }
+
+    #[test]
+    fn nothing_waits_without_traffic_or_where_little_comes() {
+        let mut gather = Gather::new(LONGEST);
+        assert_eq!(gather.wait(), Duration::ZERO);
+        steady(&mut gather, Duration::from_millis(10), 1, 0.002);
+        assert_eq!(gather.wait(), Duration::ZERO, "100 a second");
+        steady(&mut gather, Duration::from_millis(1), 1, 0.002);
+        assert_eq!(gather.wait(), LONGEST, "1000 a second");
+    }
+
+    #[test]
+    fn the_fullest_socket_keeps_seven_eighths_of_its_room() {
+        let mut gather = Gather::new(LONGEST);
+        // One socket fills up within 40 ms.
+        steady(&mut gather, Duration::from_millis(4), 60, 0.1);
+        let wait = gather.wait();
+        assert!(wait > Duration::from_micros(4_900) && wait < Duration::from_micros(5_100), "{wait:?}");
+        // A burst is remembered.
+        gather.learn(Drained { datagrams: 300, fullest: 0.5, more: false }, Duration::from_millis(5));
+        assert_eq!(gather.wait(), Duration::from_micros(1_250));
+        steady(&mut gather, Duration::from_millis(4), 60, 0.01);
+        assert!(gather.wait() > Duration::from_micros(1_250));
+    }
+
+    #[test]
+    fn who_has_more_than_a_turn_is_not_kept_waiting() {
+        let mut gather = Gather::new(LONGEST);
+        steady(&mut gather, Duration::from_millis(5), 256, 0.01);
+        assert!(gather.wait() > Duration::ZERO);
+        gather.learn(Drained { datagrams: 256, fullest: 0.01, more: true }, Duration::from_millis(5));
+        assert_eq!(gather.wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_socket_that_fills_up_at_once_is_drained_at_once() {
+        let mut gather = Gather::new(LONGEST);
+        steady(&mut gather, Duration::from_micros(200), 600, 1.0);
+        assert_eq!(gather.wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn it_can_be_turned_off() {
+        let mut gather = Gather::new(Duration::ZERO);
+        steady(&mut gather, Duration::from_millis(1), 100, 0.01);
+        assert_eq!(gather.wait(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,39 @@
+//! How sockets are read: together, or at once.
+
+use std::time::{Duration, Instant};
+
+use crate::agent::Agent;
+
+/// How often the shard's thread went to sleep while it received two thousand datagrams within a second.
+fn naps(gather: &str) -> u64 {
+    let agent = Agent::with(&["--set", &format!("agent.gather={gather}"), "--set", "agent.shards=1"]);
+    let address = agent.reserve("c1", "web.1");
+    let before = slept(agent.pid());
+    let started = Instant::now();
+    for n in 0..2_000_u32 {
+        address.send("a:1|c");
+        while started.elapsed() < Duration::from_micros(500) * n {
+            std::hint::spin_loop();
+        }
+    }
+    let naps = slept(agent.pid()) - before;
+    agent.until("everything has arrived", || {
+        agent.get("/v1/accounting").1["total"]["datagrams"]["received"] == 2_000
+    });
+    naps
+}
+
+fn slept(pid: i32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let statuses =
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    let shard = statuses.into_iter().find(|status| status.contains("shard-0")).unwrap();
+    let count = shard.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    count.trim().parse().unwrap()
+}
+
+#[test]
+fn datagrams_gather_before_they_are_read_unless_that_is_turned_off() {
+    let (together, at_once) = (naps("20ms"), naps("0s"));
+    assert!(together * 3 < at_once, "{together} naps when they gather, {at_once} when they do not");
+}
