@@ -69,7 +69,7 @@ pub(crate) fn run(subject: Subject, load: &Load, seconds: f64) -> Outcome {
     std::thread::sleep(Duration::from_millis(100));
     let nanos = cpu(running.child.id()) - before;
     let memory = resident(running.child.id());
-    let (received, dropped) = running.finish();
+    let (received, dropped) = running.finish(sent.datagrams);
     assert_eq!(
         received + dropped,
         sent.datagrams,
@@ -150,11 +150,11 @@ impl Running {
         Self { child, addresses, agent: Some(agent) }
     }
 
-    /// How many datagrams were received, and how many the kernel dropped.
-    fn finish(&mut self) -> (u64, u64) {
+    /// How many datagrams were received, and how many the kernel dropped, once all that were sent are accounted for.
+    fn finish(&mut self, sent: u64) -> (u64, u64) {
         let counts = match &self.agent {
             Some(agent) => {
-                let counts = agent.counts();
+                let counts = agent.counts(sent);
                 nix::sys::signal::kill(
                     nix::unistd::Pid::from_raw(self.child.id().cast_signed()),
                     nix::sys::signal::SIGTERM,
@@ -196,10 +196,19 @@ impl Agent {
         )
     }
 
-    fn counts(&self) -> (u64, u64) {
-        let answer = self.runtime.block_on(self.admin.get("/v1/accounting")).unwrap();
-        let counts: Value = serde_json::from_slice(&answer.body).unwrap();
-        let datagrams = &counts["total"]["datagrams"];
-        (datagrams["received"].as_u64().unwrap(), datagrams["kernel_drops"].as_u64().unwrap())
+    /// Asks until everything that was sent is accounted for, or five seconds are over.
+    fn counts(&self, sent: u64) -> (u64, u64) {
+        let mut counted = (0, 0);
+        for _ in 0..100 {
+            let answer = self.runtime.block_on(self.admin.get("/v1/accounting")).unwrap();
+            let counts: Value = serde_json::from_slice(&answer.body).unwrap();
+            let datagrams = &counts["total"]["datagrams"];
+            counted = (datagrams["received"].as_u64().unwrap(), datagrams["kernel_drops"].as_u64().unwrap());
+            if counted.0 + counted.1 >= sent {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        counted
     }
 }
