@@ -43,7 +43,7 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     }
 }
 
-/// A sketch of a closed window, as [`Sketch::pack`] wrote it.
+/// A sketch of a closed window, as [`super::Sketch::pack`] wrote it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Packed<'a>(pub &'a [u8]);
 
