@@ -6,9 +6,9 @@
 //! cargo bench --bench node -- --json FILE  the figures for programs, too
 //! ```
 //!
-//! For each load the receivers and the agent take turns, three rounds; a figure is the median of its rounds. CPU time is
-//! that of all threads of the receiving process, from the scheduler's own count, so a figure does not depend on how
-//! the sender is doing. Ratios within a row mean something on any machine; nanoseconds only on this one.
+//! For each load the receivers and the agent take turns, three rounds; a figure is the median of its rounds, but for what
+//! was lost, which is the worst. CPU time is that of all threads of the receiving process, from the scheduler's own
+//! count, so a figure does not depend on how the sender is doing. Ratios within a row mean something on any machine; nanoseconds only on this one.
 
 #![allow(
     clippy::unwrap_used,

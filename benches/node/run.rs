@@ -25,7 +25,7 @@ pub(crate) struct Outcome {
     pub(crate) rate: f64,
     /// CPU time for each datagram received, in nanoseconds.
     pub(crate) nanos: f64,
-    /// Part of what was sent that was not received.
+    /// Part of what was sent that was not received; the worst round's.
     pub(crate) lost: f64,
     /// Resident memory at the end, in bytes.
     pub(crate) memory: u64,
@@ -51,7 +51,9 @@ impl Outcome {
             figures[figures.len() / 2]
         };
         let memory = all.iter().map(|outcome| outcome.memory).max().unwrap();
-        Self { rate: middle(|o| o.rate), nanos: middle(|o| o.nanos), lost: middle(|o| o.lost), memory }
+        // A loss in one round is a loss; a median would hide it.
+        let lost = all.iter().map(|outcome| outcome.lost).fold(0.0, f64::max);
+        Self { rate: middle(|o| o.rate), nanos: middle(|o| o.nanos), lost, memory }
     }
 
     pub(crate) fn json(&self) -> Value {

@@ -40,8 +40,8 @@ pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
 
 /// Takes one datagram that is already there; a longer one than the buffer is cut. Answers its length.
 ///
-/// The C library's `recv` is a point at which a thread can be cancelled, which costs a program with several threads a
-/// tenth of what receiving a datagram does (`docs/adr/0009-gathering.md`); nobody here cancels threads.
+/// The C library's `recv` is a point at which a thread can be cancelled, which a program with several threads pays for
+/// with each datagram (`docs/adr/0009-gathering.md`); nobody here cancels threads.
 ///
 /// # Errors
 /// `EAGAIN` where there is none; others when the socket is broken.
