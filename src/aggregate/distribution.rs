@@ -165,6 +165,12 @@ impl Distribution {
         self.sketch.insert(value, exact)
     }
 
+    /// Reads what the next value will need, for the processor to fetch it.
+    #[inline]
+    pub(super) fn touch(&self) -> usize {
+        (self.summary.samples as usize).wrapping_add(self.sketch.touch())
+    }
+
     /// Adds another span of the same series.
     pub fn merge(&mut self, other: &Self) {
         self.summary.merge(&other.summary);
