@@ -171,6 +171,15 @@ impl Aggregator {
         self.insert_all(&mut batch, now.wall);
     }
 
+    /// Counts datagrams that were too long to be read, at `now`.
+    pub fn cut(&mut self, datagrams: u64, now: Timestamp) {
+        if datagrams > 0 {
+            self.accounting.received += datagrams;
+            self.accounting.last_datagram = Some(now);
+            self.accounting.dropped.count(Dropped::Truncated, datagrams);
+        }
+    }
+
     /// Whether the container may send this datagram now.
     fn admit(&mut self, length: u64, now: Duration) -> bool {
         let limits = self.settings.limits;

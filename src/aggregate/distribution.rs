@@ -167,8 +167,8 @@ impl Distribution {
 
     /// Reads what the next value will need, for the processor to fetch it.
     #[inline]
-    pub(super) fn touch(&self) -> usize {
-        (self.summary.samples as usize).wrapping_add(self.sketch.touch())
+    pub(super) fn touch(&self, value: f64) -> u64 {
+        self.summary.samples.wrapping_add(self.sketch.touch(value))
     }
 
     /// Adds another span of the same series.

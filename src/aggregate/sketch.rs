@@ -69,8 +69,8 @@ impl Sketch {
 
     /// Reads what the next value will need, for the processor to fetch it.
     #[inline]
-    pub(super) fn touch(&self) -> usize {
-        self.raw.len().wrapping_add(usize::from(self.bins.in_use()))
+    pub(super) fn touch(&self, value: f64) -> u64 {
+        if self.bins.in_use() { self.bins.get(bin_of(value)) } else { self.raw.len() as u64 }
     }
 
     /// Adds one value. Answers the bytes by which the sketch grew.

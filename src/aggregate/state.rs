@@ -131,11 +131,11 @@ impl State {
         0
     }
 
-    /// Reads what the next sample will need, for the processor to fetch it.
+    /// Reads what these values will change, for the processor to fetch it.
     #[inline]
-    pub(super) fn touch(&self) -> usize {
-        match self {
-            Self::Distribution(values) => values.touch(),
+    pub(super) fn touch(&self, values: &Values<'_>) -> u64 {
+        match (self, values) {
+            (Self::Distribution(into), Values::One(number)) => into.touch(number.value),
             _ => 0,
         }
     }

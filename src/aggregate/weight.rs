@@ -16,6 +16,7 @@ pub struct Weight {
 impl From<u128> for Weight {
     #[inline]
     fn from(sum: u128) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
         Self { high: (sum >> u64::BITS) as u64, low: sum as u64 }
     }
 }
@@ -40,6 +41,7 @@ impl Weight {
 
     /// The weight of one value sampled at a rate. Exact for 1 to 2^75; less than 1 counts as 1.
     #[must_use]
+    #[inline]
     pub fn from_f64(weight: f64) -> Self {
         if weight.is_nan() || weight <= 1.0 {
             return Self::ONE;
@@ -58,12 +60,19 @@ impl Weight {
 
     /// Rounded once, to the nearest f64.
     #[must_use]
+    #[inline]
     pub fn as_f64(self) -> f64 {
+        const FRACTION: u64 = (1 << PLACES) - 1;
+        // What was never sampled is a whole number, and far quicker to turn into one.
+        if self.low & FRACTION == 0 && self.high >> PLACES == 0 {
+            return (self.high << (u64::BITS - PLACES) | self.low >> PLACES) as f64;
+        }
         u128::from(self) as f64 / (1_u64 << PLACES) as f64
     }
 
     /// Both together.
     #[must_use]
+    #[inline]
     pub fn plus(self, other: Self) -> Self {
         u128::from(self).saturating_add(other.into()).into()
     }
@@ -76,8 +85,12 @@ impl Weight {
 
     /// As a bin's weight. Rounding happens here, for one sample, so that sums of bins do not depend on order either.
     #[must_use]
+    #[inline]
     pub fn for_bin(self) -> u64 {
         const SHIFT: u32 = PLACES - BIN_PLACES;
+        if self == Self::ONE {
+            return BIN_ONE;
+        }
         u64::try_from((u128::from(self) + (1 << (SHIFT - 1))) >> SHIFT).unwrap_or(u64::MAX)
     }
 }
@@ -97,6 +110,9 @@ mod tests {
         }
         assert_eq!(Weight::from_f64(1.0), Weight::ONE);
         assert_eq!(Weight::from_count(7).as_f64(), 7.0);
+        for count in [1 << 52, (1 << 53) + 1, u64::MAX >> 1, u64::MAX] {
+            assert_eq!(Weight::from_count(count).as_f64(), count as f64);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::pool::Shared;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, SteadyClock, Step};
-use crate::net::listener::{DATAGRAM, Emptied};
+use crate::net::listener::{Emptied, Inbox};
 use crate::store::Store;
 
 /// The event of the eventfd; no listener has this place.
@@ -47,7 +47,7 @@ pub(super) struct Worker {
     drained_at: Duration,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
-    buffer: Vec<u8>,
+    inbox: Inbox,
 }
 
 /// Whether the loop goes on.
@@ -80,7 +80,7 @@ impl Worker {
             drained_at: Duration::ZERO,
             listeners: Vec::new(),
             places: HashMap::new(),
-            buffer: vec![0; DATAGRAM],
+            inbox: Inbox::default(),
         })
     }
 
@@ -178,7 +178,7 @@ impl Worker {
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
         }
-        let (drained, emptied) = listener.receive(&mut self.buffer, now);
+        let (drained, emptied) = listener.receive(&mut self.inbox, now);
         if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, "cannot receive");
@@ -290,7 +290,7 @@ impl Worker {
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
         }
-        listener.empty(&mut self.buffer, now);
+        listener.empty(&mut self.inbox, now);
         let closed = listener.aggregator.finish(now.wall);
         self.store.push(listener.allocation, closed);
     }

@@ -11,9 +11,8 @@ use arrayvec::ArrayVec;
 
 use super::{Aggregator, grows};
 use crate::aggregate::accounting::Dropped;
-use crate::aggregate::state::State;
 use crate::aggregate::table::{Known, Spelling};
-use crate::model::Timestamp;
+use crate::model::{MetricType, Timestamp};
 use crate::statsd::style::NameStyle;
 use crate::statsd::{Sample, Values};
 
@@ -65,7 +64,7 @@ impl Aggregator {
         let found: ArrayVec<_, BATCH> =
             batch.0.iter().map(|plain| self.table.known(&plain.spelling)).collect();
         if found.len() > 1 {
-            self.touch(&found);
+            self.touch(batch, &found);
         }
         for (plain, known) in batch.0.iter().zip(found) {
             match known {
@@ -79,14 +78,17 @@ impl Aggregator {
 
     /// Has the processor fetch what is about to be changed, all of it at once.
     #[inline]
-    fn touch(&self, found: &[Option<Known>]) {
-        let places = || found.iter().flatten().map(|known| known.place);
-        black_box(places().filter(|place| self.columns.state(*place).is_some()).count());
-        black_box(
-            places()
-                .map(|place| self.columns.state(place).map_or(0, State::touch))
-                .fold(0, usize::wrapping_add),
-        );
+    fn touch(&self, batch: &Batch<'_>, found: &[Option<Known>]) {
+        let state = |known: &Option<Known>| self.columns.state((*known)?.place);
+        black_box(found.iter().filter(|known| state(known).is_some()).count());
+        let touched = batch.0.iter().zip(found).map(|(plain, known)| match plain.spelling.metric_type {
+            // The type is known from the line; to ask the state would be to wait for it.
+            MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
+                state(known).map_or(0, |state| state.touch(&plain.values))
+            }
+            _ => 0,
+        });
+        black_box(touched.fold(0, u64::wrapping_add));
     }
 
     #[inline]

@@ -34,7 +34,7 @@ pub(super) struct Bins {
     /// The number of the first octave.
     first: i32,
     /// The number of each octave, where they have gaps.
-    numbers: Option<Box<Vec<i32>>>,
+    numbers: Option<Box<[i32]>>,
 }
 
 impl Default for Bins {
@@ -85,8 +85,7 @@ impl Bins {
     /// Adds a weight to a bin. Answers the bytes by which this grew.
     #[inline]
     pub(super) fn add(&mut self, bin: i32, weight: u64) -> usize {
-        let number = bin >> OCTAVE_BITS;
-        let inside = (bin & (OCTAVE as i32 - 1)).unsigned_abs() as usize;
+        let (number, inside) = octave_of(bin);
         let (at, grown) = match self.find(number) {
             Some(at) => (at, 0),
             None => self.open(number),
@@ -103,6 +102,13 @@ impl Bins {
             _ => false,
         };
         if counted { grown } else { grown + self.widen(bin, weight) }
+    }
+
+    /// The weight of a bin.
+    #[inline]
+    pub(super) fn get(&self, bin: i32) -> u64 {
+        let (number, inside) = octave_of(bin);
+        self.find(number).map_or(0, |at| self.weight(at, inside))
     }
 
     /// Where the octave with this number is.
@@ -128,7 +134,7 @@ impl Bins {
         }
         self.first = numbers.first().copied().unwrap_or(number);
         let gapless = numbers.iter().zip(self.first..).all(|(known, wanted)| *known == wanted);
-        self.numbers = (!gapless).then(|| Box::new(numbers));
+        self.numbers = (!gapless).then(|| numbers.into());
         (at, self.heap_bytes().saturating_sub(before))
     }
 
@@ -148,13 +154,14 @@ impl Bins {
     /// Every bin that was hit and its weight, in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
         self.numbers().enumerate().flat_map(move |(at, number)| {
-            (0..OCTAVE).filter_map(move |inside| {
-                let weight = self.weight(at, inside);
-                (weight > 0).then(|| ((number << OCTAVE_BITS) + inside as i32, weight))
-            })
+            (number << OCTAVE_BITS..)
+                .zip(0..OCTAVE)
+                .map(move |(bin, inside)| (bin, self.weight(at, inside)))
+                .filter(|(_, weight)| *weight > 0)
         })
     }
 
+    #[inline]
     fn weight(&self, at: usize, inside: usize) -> u64 {
         let count = |n: u64| n.saturating_mul(self.unit);
         match &self.counts {
@@ -165,14 +172,15 @@ impl Bins {
     }
 
     fn numbers(&self) -> impl Iterator<Item = i32> {
-        let listed = self.numbers.as_deref().map(|numbers| numbers.iter().copied());
+        let listed = self.numbers.iter().flatten().copied();
         let counted = match &self.numbers {
             None => self.first..self.first.saturating_add(i32::try_from(self.len()).unwrap_or(i32::MAX)),
             Some(_) => 0..0,
         };
-        listed.into_iter().flatten().chain(counted)
+        listed.chain(counted)
     }
 
+    #[inline]
     fn len(&self) -> usize {
         match &self.counts {
             Counts::Bytes(octaves) => octaves.len(),
@@ -188,8 +196,14 @@ impl Bins {
             Counts::Words(octaves) => octaves.capacity() * size_of::<Octave<u16>>(),
             Counts::Weights(octaves) => octaves.capacity() * size_of::<Octave<u64>>(),
         };
-        octaves + self.numbers.as_ref().map_or(0, |n| size_of::<Vec<i32>>() + n.capacity() * size_of::<i32>())
+        octaves + self.numbers.as_ref().map_or(0, |numbers| size_of_val(&**numbers))
     }
+}
+
+/// The number of a bin's octave, and the bin's place in it.
+#[inline]
+fn octave_of(bin: i32) -> (i32, usize) {
+    (bin >> OCTAVE_BITS, (bin & ((1 << OCTAVE_BITS) - 1)).unsigned_abs() as usize)
 }
 
 #[inline]
@@ -197,6 +211,7 @@ fn bin_of<C>(octaves: &mut [Octave<C>], at: usize, inside: usize) -> Option<&mut
     octaves.get_mut(at)?.0.get_mut(inside)
 }
 
+#[inline]
 fn read<C: Copy>(octaves: &[Octave<C>], at: usize, inside: usize) -> Option<C> {
     octaves.get(at)?.0.get(inside).copied()
 }
