@@ -110,7 +110,7 @@ fn take_turns(index: usize, turns: u64) {
         match (kind, &inserted) {
             (Kind::Parse, _) => {
                 let line = &texts[usize::try_from(turn).unwrap() % texts.len()];
-                drop(black_box(parse(black_box(line.as_bytes()), TagStyles::NONE)));
+                let _read = black_box(parse(black_box(line.as_bytes()), TagStyles::NONE));
             }
             (_, Some(sample)) => aggregator.sample(black_box(sample), now.wall),
             _ => aggregator.datagram(black_box(&datagram), now, None),
