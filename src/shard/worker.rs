@@ -43,7 +43,9 @@ pub(super) struct Worker {
     /// When the next window is over; never later than that of any listener.
     next_end: Timestamp,
     gather: Gather,
-    /// When sockets were drained last.
+    /// When the last drain began.
+    drain_began: Duration,
+    /// When it ended.
     drained_at: Duration,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
@@ -77,6 +79,7 @@ impl Worker {
             steady: SteadyClock::default(),
             next_end: Timestamp::MAX,
             gather: Gather::new(gather),
+            drain_began: Duration::ZERO,
             drained_at: Duration::ZERO,
             listeners: Vec::new(),
             places: HashMap::new(),
@@ -118,7 +121,8 @@ impl Worker {
     /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
-        let wait = self.gather.wait();
+        let since = self.now().mono.saturating_sub(self.drain_began);
+        let wait = self.gather.wait(since);
         if ready == 0 || told || wait.is_zero() {
             return false;
         }
@@ -130,6 +134,7 @@ impl Worker {
 
     fn drain_ready(&mut self, events: &[EpollEvent]) {
         let mut drained = Drained::default();
+        let began = self.now().mono;
         for event in events {
             match usize::try_from(event.data()) {
                 Ok(place) if event.data() != WAKE => drained.add(self.receive(place)),
@@ -139,6 +144,7 @@ impl Worker {
         }
         if drained.datagrams > 0 {
             let now = self.now().mono;
+            self.drain_began = began;
             self.gather.learn(drained, now.saturating_sub(self.drained_at));
             self.drained_at = now;
         }
