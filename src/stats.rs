@@ -56,7 +56,7 @@ families! {
     RECORDS = "tallyport_records_published", Counter, [], "Records of closed windows, revisions included.";
     WINDOWS = "tallyport_windows_kept", Gauge, [], "Closed windows that can be read.";
     WINDOW_BYTES = "tallyport_windows_kept_bytes", Gauge, [], "Memory of those windows.";
-    CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long one shard took to close the windows of one moment.";
+    CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long closing windows kept a shard from receiving, each time.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
