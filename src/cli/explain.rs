@@ -227,11 +227,25 @@ fn kept(task: &Task) -> Station {
     if dropped.is_empty() {
         let over = counted(&task.totals.over_limit);
         let outcome = if over.is_empty() { Outcome::Good } else { Outcome::Note };
-        return station("kept", outcome, found).advise(advise(&over));
+        return station("kept", outcome, found).advise(advise(&over)).advise(many_series(task, &over));
     }
     let reasons: Vec<String> = dropped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     let outcome = if values.in_records + values.open == 0 { Outcome::Bad } else { Outcome::Note };
-    station("kept", outcome, format!("{found}, dropped: {}", reasons.join(", "))).advise(advise(&dropped))
+    station("kept", outcome, format!("{found}, dropped: {}", reasons.join(", ")))
+        .advise(advise(&dropped))
+        .advise(many_series(task, &dropped))
+}
+
+/// What makes so many series, where there are too many.
+fn many_series(task: &Task, reasons: &[(String, u64)]) -> Option<String> {
+    let too_many = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::reason);
+    let wide = task.widest_tags.iter().map(|tag| match &tag.key {
+        Some(key) => format!("{key} ({} values in {} series)", tag.values, tag.series),
+        None => format!("the name itself ({} names)", tag.values),
+    });
+    let wide: Vec<String> = wide.collect();
+    let counts = reasons.iter().any(|(reason, _)| too_many.contains(&reason.as_str()));
+    (counts && !wide.is_empty()).then(|| format!("what makes most series: {}", wide.join(", ")))
 }
 
 fn matching<'r>(records: &'r [Record], name: Option<&str>) -> impl Iterator<Item = &'r Record> {
