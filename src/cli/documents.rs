@@ -153,6 +153,7 @@ pub(super) struct Values {
     pub(super) accepted: u64,
     pub(super) in_records: u64,
     pub(super) open: u64,
+    pub(super) folded: u64,
     pub(super) dropped: Map<String, Value>,
 }
 
