@@ -83,7 +83,7 @@ impl ContainerDocument {
             // Every process of the host network reaches a loopback address.
             origin_guard: "none",
             gauge_sign: info.gauge_sign,
-            receive_buffer: info.receive_buffer,
+            receive_buffer: glimpse.map_or(info.receive_buffer, |glimpse| glimpse.receive_buffer),
             reserved_at: info.reserved_at,
             finished_at: info.finished_at,
             details: info.details.clone(),

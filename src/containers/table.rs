@@ -17,6 +17,7 @@ use super::{Containers, Request, Reserved, socket};
 use crate::aggregate::GaugeSign;
 use crate::model::{Allocation, ContainerId, Generation, Origin};
 use crate::net::address::Addresses;
+use crate::net::buffers::Buffers;
 use crate::net::clock;
 use crate::net::listener;
 use crate::net::process::Watched;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub receive_buffer: usize,
     /// All receive buffers together.
     pub receive_buffers: usize,
+    /// One receive buffer at most, in bytes.
+    pub receive_buffer_max: usize,
     /// How long an address rests.
     pub rest: Duration,
     /// How long a reservation waits for its process.
@@ -51,6 +54,12 @@ pub struct Settings {
     pub gauge_sign: GaugeSign,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
+}
+
+impl Settings {
+    fn apply(&self, buffers: &Buffers) {
+        buffers.set(self.receive_buffers, self.receive_buffer_max);
+    }
 }
 
 /// The container table.
@@ -68,7 +77,6 @@ pub struct Table {
     tasks: JoinSet<Event>,
     next: u64,
     started: Instant,
-    buffers: usize,
     ending: bool,
 }
 
@@ -92,6 +100,7 @@ impl Table {
     #[must_use]
     pub fn new(settings: Settings, pool: Arc<ShardPool>, store: Arc<Store>) -> (Self, Containers) {
         let (requests, received) = mpsc::channel(QUEUE);
+        settings.apply(pool.buffers());
         let directory = Arc::new(Directory::default());
         let table = Self {
             settings,
@@ -105,7 +114,6 @@ impl Table {
             tasks: JoinSet::new(),
             next: 1,
             started: Instant::now(),
-            buffers: 0,
             ending: false,
         };
         (table, Containers { requests, directory })
@@ -144,7 +152,10 @@ impl Table {
             Request::Release(id, reply) => {
                 let _nobody_waits = reply.send(self.release(&id));
             }
-            Request::Configure(settings) => self.settings = *settings,
+            Request::Configure(settings) => {
+                self.settings = *settings;
+                self.settings.apply(self.pool.buffers());
+            }
             Request::DrainAll(reply) => self.drain_all(reply).await,
         }
     }
@@ -189,8 +200,7 @@ impl Table {
 
     /// Opens a socket and gives it to a shard.
     async fn open(&mut self, reservation: &Reservation) -> Result<ContainerInfo, ReserveError> {
-        let left = self.settings.receive_buffers.saturating_sub(self.buffers);
-        let buffer = self.settings.receive_buffer.min(left).max(SMALLEST_BUFFER);
+        let buffer = self.settings.receive_buffer.min(self.pool.buffers().left()).max(SMALLEST_BUFFER);
         let now = self.started.elapsed();
         let (udp, address) = socket::open(reservation, &self.settings, &mut self.addresses, buffer, now)?;
         let granted = listener::receive_buffer(&udp).unwrap_or(buffer);
@@ -221,7 +231,6 @@ impl Table {
                 return Err(error.into());
             }
         };
-        self.buffers += granted;
         Ok(ContainerInfo {
             allocation,
             origin,
@@ -307,7 +316,6 @@ impl Table {
         }) else {
             return;
         };
-        self.buffers = self.buffers.saturating_sub(info.receive_buffer);
         if let Some(address) = info.address {
             self.addresses.give_back(address, self.started.elapsed() + self.settings.rest);
         }
