@@ -224,13 +224,10 @@ impl Table {
         self.next += 1;
         let gauge_sign = reservation.signs(self.settings.gauge_sign);
         let new = NewListener { allocation, origin: Arc::clone(&origin), socket: udp, gauge_sign };
-        let shard = match self.pool.open(new).await {
-            Ok(shard) => shard,
-            Err(error) => {
-                self.addresses.give_back(address, Duration::ZERO);
-                return Err(error.into());
-            }
-        };
+        if let Err(error) = self.pool.open(new).await {
+            self.addresses.give_back(address, Duration::ZERO);
+            return Err(error.into());
+        }
         Ok(ContainerInfo {
             allocation,
             origin,
@@ -245,7 +242,6 @@ impl Table {
             reserved_at: clock::wall(),
             finished_at: None,
             last: None,
-            shard: Some(shard),
         })
     }
 
@@ -296,12 +292,9 @@ impl Table {
         if let Some(watch) = self.entries.get_mut(&allocation).and_then(|entry| entry.watch.take()) {
             watch.abort();
         }
-        let (pool, shard) = (Arc::clone(&self.pool), info.shard);
+        let pool = Arc::clone(&self.pool);
         self.tasks.spawn(async move {
-            let drained = match shard {
-                Some(shard) => pool.drain(shard, allocation).await.ok().flatten(),
-                None => None,
-            };
+            let drained = pool.drain(allocation).await.ok().flatten();
             Event::Drained(allocation, drained.map(Box::new))
         });
         Some(info)
