@@ -15,6 +15,8 @@
 mod directory;
 mod environment;
 mod errors;
+mod ports;
+mod process;
 mod reservation;
 mod socket;
 mod state;
@@ -24,9 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use directory::{ContainerInfo, Directory, Listed};
 pub use environment::environment;
-pub use errors::{AttachError, ReleaseError, ReserveError};
+pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
-pub use state::State;
+pub use state::{Place, State};
 pub use table::{Settings, Table};
 
 use std::sync::Arc;
@@ -44,10 +46,25 @@ pub struct Containers {
 #[derive(Debug)]
 enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
-    Attach(ContainerId, i32, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Configure(Box<Settings>),
     DrainAll(oneshot::Sender<()>),
+}
+
+/// A process, as a caller names it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in the kernel's ticks since boot, where the caller has looked.
+    pub start_ticks: Option<u64>,
+}
+
+impl From<i32> for Process {
+    fn from(pid: i32) -> Self {
+        Self { pid, start_ticks: None }
+    }
 }
 
 /// A reservation, new or as it was.
@@ -70,12 +87,18 @@ impl Containers {
             .unwrap_or(Err(ReserveError::Ending))
     }
 
-    /// Says which process the container is.
+    /// Says which process the container is. One that was reserved before its network namespace was born gets its
+    /// socket now.
     ///
     /// # Errors
     /// When there is no such container or process, or the container is another process.
-    pub async fn attach(&self, id: ContainerId, pid: i32) -> Result<Arc<ContainerInfo>, AttachError> {
-        self.ask(|reply| Request::Attach(id, pid, reply)).await.unwrap_or(Err(AttachError::Ending))
+    pub async fn attach(
+        &self,
+        id: ContainerId,
+        process: impl Into<Process>,
+    ) -> Result<Arc<ContainerInfo>, AttachError> {
+        let process = process.into();
+        self.ask(|reply| Request::Attach(id, process, reply)).await.unwrap_or(Err(AttachError::Ending))
     }
 
     /// Releases a container: what it has sent is read, its window closed, its socket let go.

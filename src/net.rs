@@ -4,6 +4,7 @@ pub mod address;
 pub mod clock;
 pub mod http;
 pub mod listener;
+pub mod netns;
 pub mod process;
 pub mod sys;
 pub mod unix;

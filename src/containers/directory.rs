@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::reservation::{Details, Network};
-use super::state::State;
+use super::state::{Place, State};
 use crate::aggregate::{Accounting, GaugeSign};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::{Glimpse, ShardId};
@@ -27,6 +27,8 @@ pub struct ContainerInfo {
     pub address: Option<SocketAddr>,
     /// The network namespace it asked for.
     pub network: Network,
+    /// The network namespace its socket is in.
+    pub place: Place,
     /// What a signed gauge value means to it.
     pub gauge_sign: GaugeSign,
     /// What its runtime says about it.
@@ -233,6 +235,7 @@ mod tests {
             pid: None,
             address: None,
             network: Network::Host,
+            place: Place::Shared,
             gauge_sign: GaugeSign::Delta,
             details: Details::default(),
             warnings: Vec::new(),

@@ -15,6 +15,8 @@ pub(super) const TASK_ID_LABEL: &str = "tallyport.task-id";
 pub(super) const ENABLED_LABEL: &str = "tallyport.enabled";
 /// Label that says what a signed gauge value means.
 pub(super) const GAUGE_SIGN_LABEL: &str = "tallyport.gauge-sign";
+/// Label that names a container among those of its pod.
+pub(super) const NAME_LABEL: &str = "container";
 
 /// A container that is about to start.
 #[derive(Clone, PartialEq, Debug)]
@@ -129,6 +131,12 @@ impl Reservation {
         self.task_id.clone().or_else(labelled).unwrap_or_else(|| TaskId::from(&self.container_id))
     }
 
+    /// What it is called beside its siblings: a container that is restarted has the same name and another id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.labels.get(NAME_LABEL).map_or(self.container_id.as_str(), String::as_str)
+    }
+
     /// Why it does not want a socket, if so.
     #[must_use]
     pub fn opted_out(&self) -> Option<String> {
@@ -166,6 +174,12 @@ mod tests {
         assert_eq!(reservation.task().as_str(), "web.1");
         reservation.task_id = Some(TaskId::new("said").unwrap());
         assert_eq!(reservation.task().as_str(), "said");
+    }
+
+    #[test]
+    fn a_container_of_a_pod_has_a_name_that_outlives_it() {
+        assert_eq!(labelled(NAME_LABEL, "app").name(), "app");
+        assert_eq!(labelled("a", "b").name(), "c1");
     }
 
     #[test]

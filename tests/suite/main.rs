@@ -18,6 +18,8 @@ mod docs;
 mod ending;
 mod lifecycle;
 mod load;
+mod namespaces;
+mod netns;
 mod openapi;
 mod reading;
 mod receiving;

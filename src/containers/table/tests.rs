@@ -3,7 +3,7 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::aggregate::{self, View};
-use crate::containers::{Network, WantedAddress};
+use crate::containers::{AttachError, ProcessError, WantedAddress};
 use crate::model::TaskId;
 use crate::net::clock::Clock;
 use crate::shard::Plan;
@@ -199,10 +199,13 @@ async fn what_is_not_there_cannot_be_attached_or_released() {
     assert!(matches!(node.containers.release(id("c1")).await, Err(ReleaseError::Unknown { .. })));
     node.reserve("c1").await.unwrap();
     for pid in [gone, 0, -1] {
-        assert!(matches!(node.containers.attach(id("c1"), pid).await, Err(AttachError::NoProcess { .. })));
+        assert!(matches!(
+            node.containers.attach(id("c1"), pid).await,
+            Err(AttachError::Process(ProcessError::NoProcess { .. }))
+        ));
     }
     let reserved = node.reserve_with("c2", |r| r.pid = Some(gone)).await;
-    assert!(matches!(reserved, Err(ReserveError::NoProcess { .. })));
+    assert!(matches!(reserved, Err(ReserveError::Process(ProcessError::NoProcess { .. }))));
     assert!(node.state("c2").is_none(), "nothing is left of it");
     node.containers.release(id("c1")).await.unwrap();
     assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Ended { .. })));
@@ -275,12 +278,51 @@ async fn a_container_that_opts_out_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_namespace_of_its_own_is_not_served_yet_and_says_so() {
+async fn a_namespace_that_is_not_born_yet_has_an_address_and_no_socket() {
     let node = node(settings());
-    let new = node.reserve_with("c1", |r| r.network = Network::New).await;
-    assert!(matches!(new, Err(ReserveError::OwnNamespace)));
+    let new = |r: &mut Reservation| r.network = Network::New;
+    let info = node.reserve_with("c1", new).await.unwrap().info;
+    assert_eq!((info.state, info.place, info.receive_buffer), (State::Reserved, Place::Unborn, 0));
+    assert_eq!(info.address.unwrap().to_string(), "127.0.0.1:18125");
+    assert!(!node.reserve_with("c1", new).await.unwrap().new);
+    let host = node.reserve("c1").await;
+    assert!(matches!(host, Err(ReserveError::Conflict { what: "network", .. })));
+    node.containers.release(id("c1")).await.unwrap();
+    node.until("c1", State::Gone).await;
     let file = node.reserve_with("c1", |r| r.network = Network::Path("/etc/hostname".into())).await;
-    assert!(matches!(file, Err(ReserveError::NotANamespace { .. })));
+    assert!(matches!(file, Err(ReserveError::NotANamespace(_))));
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_be_a_newborn_container_is_not_attached() {
+    let node = node(settings());
+    let old = Process::start();
+    std::thread::sleep(Duration::from_millis(50));
+    node.reserve_with("c1", |r| r.network = Network::New).await.unwrap();
+    let young = Process::start();
+    let attach =
+        async |process: crate::containers::Process| match node.containers.attach(id("c1"), process).await {
+            Err(AttachError::Process(error)) => error,
+            answer => panic!("{answer:?}"),
+        };
+    assert!(matches!(attach(old.pid().into()).await, ProcessError::Older { .. }));
+    assert!(matches!(attach(young.pid().into()).await, ProcessError::SharedNamespace { .. }));
+    let recycled = crate::containers::Process { pid: young.pid(), start_ticks: Some(7) };
+    assert!(matches!(attach(recycled).await, ProcessError::Recycled { .. }));
+    assert_eq!(node.state("c1"), Some(State::Reserved), "and it goes on waiting for its process");
+}
+
+#[tokio::test]
+async fn an_id_whose_process_has_just_ended_is_free_at_once() {
+    let node = node(settings());
+    let mut process = Process::start();
+    let pid = process.pid();
+    node.reserve_with("c1", |r| r.pid = Some(pid)).await.unwrap();
+    process.end();
+    // However fast the next comes: the end is looked for, not waited for.
+    let next = node.reserve("c1").await.unwrap();
+    assert!(next.new);
+    assert_eq!(next.info.origin.generation, Generation(2));
 }
 
 #[tokio::test]
