@@ -100,7 +100,7 @@ mod tests {
         let pod = Namespace::own().unwrap();
         for (name, port) in [("app", FIRST), ("sidecar", FIRST + 1)] {
             ports.take(pod, name, port);
-            ports.give_back(pod, port, Duration::from_secs(600));
+            ports.give_back(pod, port, Duration::from_mins(10));
         }
         let first = |ports: &mut Ports, name: &str| ports.candidates(pod, name, Duration::ZERO)[0];
         assert_eq!(first(&mut ports, "other"), FIRST);

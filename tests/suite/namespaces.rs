@@ -1,6 +1,6 @@
 //! Network namespaces as the tests make them, and processes inside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -47,7 +47,7 @@ impl Namespace {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, "sleep", "600"]);
         let process = Process::start(&mut command);
-        process.until_it_has_left(our_own());
+        process.until_it_has_left(&our_own());
         process
     }
 
@@ -102,11 +102,11 @@ impl Process {
     /// A process in a namespace of its own.
     pub(crate) fn apart() -> Self {
         let process = Self::start(Command::new("unshare").args(["--net", "sleep", "600"]));
-        process.until_it_has_left(our_own());
+        process.until_it_has_left(&our_own());
         process
     }
 
-    fn until_it_has_left(&self, namespace: PathBuf) {
+    fn until_it_has_left(&self, namespace: &Path) {
         let deadline = Instant::now() + PATIENCE;
         while std::fs::read_link(format!("/proc/{}/ns/net", self.pid())).unwrap() == namespace {
             assert!(Instant::now() < deadline, "it does not leave {}", namespace.display());

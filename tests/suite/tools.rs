@@ -31,6 +31,15 @@ pub(crate) fn network_namespaces() -> Option<()> {
     found(there, (), "ip, unshare or nsenter", "scripts/setup containers")
 }
 
+/// An OCI runtime.
+pub(crate) fn runtime(name: &str) -> Option<crate::containers::Runtime> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found_at =
+        std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file());
+    let runtime = crate::containers::Runtime(found_at.clone().unwrap_or_default());
+    found(found_at.is_some(), runtime, name, "scripts/setup containers")
+}
+
 fn on_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
