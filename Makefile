@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check fmt lint layers doc deny docs bench bench-node load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test check fmt lint layers doc deny docs bench bench-node load e2e-runtimes fuzz fuzz-smoke clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ bench-node: ## what receiving costs: the agent beside two receivers that do noth
 
 load: ## two million values of known totals into a release agent
 	scripts/load
+
+e2e-runtimes: ## containerd, podman and docker through the wrapper, as root
+	scripts/setup containers engines
+	cargo build --release --locked --bin tallyport --bin tallyport-oci
+	integration/runtimes/run
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10
