@@ -25,6 +25,7 @@ mod file;
 mod hook;
 mod identity;
 mod inject;
+mod precreate;
 mod report;
 mod runtime;
 
@@ -42,16 +43,14 @@ use report::Report;
 pub fn main() -> ExitCode {
     let started = Instant::now();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|word| word == "hook") {
-        return hook::main(arguments.get(2..).unwrap_or_default(), started);
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some("hook") => return hook::main(arguments.get(2..).unwrap_or_default(), started),
+        Some("precreate") => return precreate::main(started),
+        _ => {}
     }
     let call = Call::read(&arguments);
     let report = Report::new(&call);
-    let config = Config::load().unwrap_or_else(|error| {
-        // Without its settings it cannot know what it should do, but the runtime can be found all the same.
-        report.warn(&format!("nothing is changed: {error}"));
-        Config { mode: Mode::PassThrough, ..Config::default() }
-    });
+    let config = settings(&report);
     if config.mode == Mode::Inject
         && let Err(refused) = intercept(&call, &config, &report, started)
     {
@@ -61,6 +60,14 @@ pub fn main() -> ExitCode {
     let error = runtime::become_it(&arguments, &config);
     report.fail(&error.to_string());
     ExitCode::FAILURE
+}
+
+/// The settings. Without them it cannot know what it should do, but the runtime can be found all the same.
+fn settings(report: &Report) -> Config {
+    Config::load().unwrap_or_else(|error| {
+        report.warn(&format!("nothing is changed: {error}"));
+        Config { mode: Mode::PassThrough, ..Config::default() }
+    })
 }
 
 /// Does what a call needs before the runtime gets it. An error is a container that must not start.

@@ -20,6 +20,8 @@ pub(super) struct Bundle {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Linux {
+    #[serde(rename = "cgroupsPath")]
+    cgroups_path: Option<String>,
     namespaces: Option<Vec<Namespace>>,
 }
 
@@ -65,6 +67,16 @@ impl Bundle {
         }
     }
 
+    /// The container's id, as podman and CRI-O make it the end of the cgroup's path: `libpod-<id>`, with `.scope` where
+    /// systemd makes cgroups, or `slice:crio:<id>`.
+    pub(super) fn id(&self) -> Option<&str> {
+        let path = self.linux.as_ref()?.cgroups_path.as_deref()?;
+        let last = path.rsplit(['/', ':']).next()?;
+        let last = last.strip_suffix(".scope").unwrap_or(last);
+        let id = last.rsplit_once('-').map_or(last, |(_, id)| id);
+        Some(id).filter(|id| !id.is_empty())
+    }
+
     /// The command that the container runs.
     pub(super) fn command(&self) -> &[String] {
         self.process.as_ref().and_then(|process| process.args.as_deref()).unwrap_or_default()
@@ -84,6 +96,20 @@ mod tests {
         Bundle::read(&format!(r#"{{"ociVersion":"1.0.2","linux":{{"namespaces":{namespaces}}}}}"#))
             .unwrap()
             .network()
+    }
+
+    #[test]
+    fn an_id_is_the_end_of_the_cgroups_path() {
+        let id = |path: &str| {
+            let bundle = Bundle::read(&format!(r#"{{"linux":{{"cgroupsPath":"{path}"}}}}"#)).unwrap();
+            bundle.id().map(str::to_owned)
+        };
+        for path in
+            ["/libpod_parent/libpod-0ab1", "machine.slice:libpod:0ab1", "/a/libpod-0ab1.scope", "0ab1"]
+        {
+            assert_eq!(id(path).as_deref(), Some("0ab1"), "{path}");
+        }
+        assert_eq!((id(""), Bundle::read("{}").unwrap().id()), (None, None));
     }
 
     #[test]

@@ -26,15 +26,50 @@ struct Reserved {
     env: BTreeMap<String, String>,
     #[serde(default)]
     warnings: Vec<String>,
+    /// Whether it was not there before; what was is not ours to take away.
+    #[serde(skip)]
+    new: bool,
 }
 
 /// What is known of a container that is about to start.
 #[derive(Debug)]
 struct Container<'a> {
     id: &'a str,
-    bundle: String,
+    bundle: Option<&'a str>,
     network: Network,
     identity: Identity,
+}
+
+/// A container's configuration on its way to the runtime.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) id: &'a str,
+    /// The bundle, where it is known; two containers with the same id have different ones.
+    pub(super) bundle: Option<String>,
+    pub(super) text: &'a str,
+    /// What the configuration is called where it makes no sense.
+    pub(super) path: &'a Path,
+}
+
+/// A configuration with the container's address in it.
+#[derive(Debug)]
+pub(super) struct Edited {
+    pub(super) text: String,
+    /// The reservation, where it was made for this.
+    reserved: Option<String>,
+}
+
+impl Edited {
+    /// A reservation that nobody comes for would expire; this way nothing is kept until then.
+    fn give_back(&self, agent: &Agent) {
+        give_back(agent, self.reserved.as_deref());
+    }
+}
+
+fn give_back(agent: &Agent, reserved: Option<&str>) {
+    if let Some(id) = reserved {
+        let _either_way = agent.ask("DELETE", &format!("/v1/containers/{}", agent::encoded(id)), "");
+    }
 }
 
 /// Gives the container a socket, unless it is one that gets none.
@@ -42,21 +77,34 @@ pub(super) fn inject(call: &Call, config: &Config, report: &Report, started: Ins
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
     let path = call.configuration();
     let text = file::read(&path)?;
-    let garbled = |error: serde_json::Error| Error::Garbled { path: path.clone(), why: error.to_string() };
-    let bundle = Bundle::read(&text).map_err(garbled)?;
-    let Some(identity) = identify(id, &bundle, config) else { return Ok(()) };
-    let container = Container { id, bundle: absolute(&call.bundle), network: bundle.network(), identity };
+    let subject = Subject { id, bundle: Some(absolute(&call.bundle)), text: &text, path: &path };
     let agent = Agent::new(config.admin_socket(), started + config.budget());
-    let Some((reserved, id)) = reserve(&agent, &container)? else { return Ok(()) };
+    let Some(edited) = edited(&subject, config, &agent, report)? else { return Ok(()) };
+    file::replace(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
+}
+
+/// Reserves a socket for the container, and puts its address into the configuration. None where it gets no socket.
+pub(super) fn edited(
+    subject: &Subject<'_>,
+    config: &Config,
+    agent: &Agent,
+    report: &Report,
+) -> Result<Option<Edited>, Error> {
+    let garbled =
+        |error: serde_json::Error| Error::Garbled { path: subject.path.to_owned(), why: error.to_string() };
+    let bundle = Bundle::read(subject.text).map_err(garbled)?;
+    let Some(identity) = identify(subject.id, &bundle, config) else { return Ok(None) };
+    let container =
+        Container { id: subject.id, bundle: subject.bundle.as_deref(), network: bundle.network(), identity };
+    let Some((reserved, id)) = reserve(agent, &container)? else { return Ok(None) };
     for warning in &reserved.warnings {
         report.warn(warning);
     }
-    let hooks = Hooks::new(config, &agent, &id, report);
-    let edited = edit::edit(&text, &reserved.env, &|aliases| hooks.list(aliases)).map_err(garbled);
-    edited.and_then(|edited| file::replace(&path, &edited)).inspect_err(|_| {
-        // A reservation that nobody comes for would expire; this way nothing is kept until then.
-        let _either_way = agent.ask("DELETE", &format!("/v1/containers/{}", agent::encoded(&id)), "");
-    })
+    let hooks = Hooks::new(config, agent, &id, report);
+    let edited = edit::edit(subject.text, &reserved.env, &|aliases| hooks.list(aliases)).map_err(garbled);
+    let reserved = reserved.new.then_some(id);
+    let text = edited.inspect_err(|_| give_back(agent, reserved.as_deref()))?;
+    Ok(Some(Edited { text, reserved }))
 }
 
 /// Who the container is; none where it gets no socket.
@@ -79,17 +127,18 @@ fn identify(id: &str, bundle: &Bundle, config: &Config) -> Option<Identity> {
 fn reserve(agent: &Agent, container: &Container<'_>) -> Result<Option<(Reserved, String)>, Error> {
     let mut id = container.id.to_owned();
     let mut answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
-    if answer.status == 409 {
+    if let (409, Some(bundle)) = (answer.status, container.bundle) {
         // Ids are unique for one caller of the runtime only; bundles are for all of them.
-        id = format!("{id}.{:08x}", hash(&container.bundle));
+        id = format!("{id}.{:08x}", hash(bundle));
         answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
     }
     match answer {
-        Answer { status: 200 | 201, body } => {
-            let reserved = serde_json::from_str(&body).map_err(|error| Error::Answer {
+        Answer { status: status @ (200 | 201), body } => {
+            let mut reserved: Reserved = serde_json::from_str(&body).map_err(|error| Error::Answer {
                 socket: agent.socket().to_owned(),
                 why: error.to_string(),
             })?;
+            reserved.new = status == 201;
             Ok(Some((reserved, id)))
         }
         Answer { status: 204, .. } => Ok(None),
@@ -110,7 +159,8 @@ struct Request<'a> {
     task_id: &'a Option<String>,
     labels: &'a BTreeMap<String, String>,
     network: Mode<'a>,
-    bundle: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sandbox_id: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +190,7 @@ impl Container<'_> {
                 Network::Path(path) => Mode::Netns { path },
                 Network::New => Mode::New,
             },
-            bundle: &self.bundle,
+            bundle: self.bundle,
             sandbox_id: &identity.sandbox_id,
             pod_uid: &identity.pod_uid,
             image: &identity.image,

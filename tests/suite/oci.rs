@@ -1,7 +1,9 @@
 //! `tallyport-oci` in front of real runtimes.
 
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -305,6 +307,38 @@ fn an_alias_of_a_preset_is_written_and_never_over_what_the_application_has_set()
         expected.retain(|variable| variable != "STATSD_HOST=mine");
         assert_eq!(exec_environment(&bundle), expected);
         bundle.delete();
+    }
+}
+
+/// What podman's `precreate` hook makes of a configuration.
+fn precreated(agent: &Path, config: &str) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(WRAPPER);
+    command.arg("precreate").env("TALLYPORT_ADMIN_SOCKET", agent).env("TALLYPORT_OCI_CONFIG", "/dev/null");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn podmans_precreate_hook_writes_the_address_or_what_it_has_read() {
+    let agent = Agent::start();
+    let config = r#"{"process":{"env":["A=B"]},"n":1e999,"linux":{"cgroupsPath":"/libpod_parent/libpod-0ab1","namespaces":[{"type":"network"}]}}"#;
+    let (code, edited, _) = precreated(&agent.admin_socket(), config);
+    assert_eq!((code, edited.contains("\"n\":1e999")), (Some(0), true), "{edited}");
+    assert!(
+        edited.contains(r#""env":["A=B","STATSD_UDP_HOST=127.0.0.1","STATSD_UDP_PORT=18125"]"#),
+        "{edited}"
+    );
+    assert!(edited.contains("createRuntime") && !edited.contains("poststop"), "{edited}");
+    assert_eq!(shown(&agent, "0ab1")["state"], "reserved");
+    for (socket, config) in [(Path::new("/nowhere/admin.sock"), config), (&agent.admin_socket(), "{nonsense")]
+    {
+        let (code, output, said) = precreated(socket, config);
+        assert_eq!((code, output.as_str()), (Some(0), config));
+        assert!(said.contains("starts without a socket"), "{said}");
     }
 }
 
