@@ -212,6 +212,42 @@ fn run_fails_open_unless_told_otherwise() {
 }
 
 #[test]
+fn env_gives_a_unit_its_variables_and_never_those_of_an_earlier_life() {
+    let agent = Agent::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("deep/web.service");
+    let written = || std::fs::read_to_string(&file).unwrap();
+    let ran = agent.cli(&[
+        "env",
+        "web.service",
+        "--task-id",
+        "web",
+        "--label",
+        "team=shop",
+        "--env-file",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
+    let (_, shown) = agent.admin("GET", "/v1/containers/web.service", &Value::Null);
+    let (host, port) = (shown["statsd_host"].as_str().unwrap(), &shown["statsd_port"]);
+    assert_eq!(written(), format!("STATSD_UDP_HOST={host}\nSTATSD_UDP_PORT={port}\n"));
+    assert_eq!((&shown["task_id"], &shown["labels"]["team"]), (&json!("web"), &json!("shop")));
+    assert_eq!(
+        agent.cli(&["env", "web.service", "--task-id", "web"]).out,
+        written(),
+        "a repeat changes nothing"
+    );
+    let away =
+        ["env", "web.service", "--admin-socket", "/no/such/socket", "--env-file", file.to_str().unwrap()];
+    let closed = tallyport(&[&away[..], &["--fail-closed"]].concat());
+    assert_eq!((closed.code, written().is_empty()), (5, false));
+    let open = tallyport(&away);
+    assert!(open.code == 0 && open.err.contains("there is no socket"), "{}", open.err);
+    assert_eq!(written(), "");
+    assert_eq!(agent.cli(&["containers", "release", "web.service"]).code, 0);
+}
+
+#[test]
 fn run_answers_as_a_shell_does_for_what_cannot_be_started() {
     let agent = Agent::start();
     assert_eq!(agent.cli(&["run", "--", "/no/such/command"]).code, 127);

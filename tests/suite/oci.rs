@@ -310,6 +310,52 @@ fn an_alias_of_a_preset_is_written_and_never_over_what_the_application_has_set()
     }
 }
 
+#[test]
+fn a_hook_for_the_end_releases_and_never_keeps_a_container_from_being_deleted() {
+    for runtime in runtimes() {
+        let agent = Agent::start();
+        let bundle = Bundle::new(&runtime, &agent.admin_socket());
+        bundle.settings("poststop = \"always\"\nbudget_ms = 200");
+        bundle.up();
+        let config: Value = serde_json::from_str(&bundle.config()).unwrap();
+        assert_eq!(config["hooks"]["poststop"][0]["args"][2], "poststop");
+        bundle.delete();
+        agent.until("the hook has called", || agent.log().contains("\"DELETE\""));
+        bundle.up();
+        // Whoever it would tell is gone.
+        drop(agent);
+        bundle.delete();
+    }
+}
+
+#[test]
+fn a_container_cannot_be_forged_by_another_or_by_the_host() {
+    let Some(runtime) = runtimes().into_iter().next() else { return };
+    let agent = Agent::with(&["--window", "10s"]);
+    let (victim, forger) =
+        (Bundle::new(&runtime, &agent.admin_socket()), Bundle::new(&runtime, &agent.admin_socket()));
+    victim.up();
+    forger.configure(|config| {
+        let script = "for n in {1..1000}; do printf 'forged:1|c' > /dev/udp/127.0.0.1/18125; done; echo ready > /out/ready; sleep 600";
+        config["process"]["args"] = json!(["/usr/bin/bash", "-c", script]);
+    });
+    forger.create();
+    forger.must(&["start", &forger.id]);
+    forger.until_ready();
+    let host = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for n in 0..10_000_u16 {
+        let _refused = host.send_to(b"forged:1|c", ("127.0.0.1", 18_100 + n % 100));
+    }
+    agent.until("all of it has come home", || shown(&agent, &forger.id)["received"] == 1000);
+    assert_eq!(shown(&agent, &victim.id)["received"], 1, "its own");
+    for bundle in [&victim, &forger] {
+        bundle.kill();
+        agent.until("it is gone", || shown(&agent, &bundle.id)["state"] == "gone");
+    }
+    let names = |bundle: &Bundle| agent.totals(&bundle.id).keys().cloned().collect::<Vec<_>>();
+    assert_eq!((names(&victim), names(&forger)), (vec!["starts".to_owned()], vec!["forged".to_owned()]));
+}
+
 /// What podman's `precreate` hook makes of a configuration.
 fn precreated(agent: &Path, config: &str) -> (Option<i32>, String, String) {
     let mut command = std::process::Command::new(WRAPPER);

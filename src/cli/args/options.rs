@@ -65,6 +65,30 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) command: Vec<std::ffi::OsString>,
 }
 
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EnvArgs {
+    /// What is started, such as the name of a unit
+    #[arg(value_name = "CONTAINER")]
+    pub(in crate::cli) container: String,
+    /// The task's name [default: the container's]
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) task_id: Option<String>,
+    /// A label of the task; may be repeated
+    #[arg(long = "label", value_name = "K=V")]
+    pub(in crate::cli) labels: Vec<String>,
+    /// Its process, where there is one already; its end releases the socket
+    #[arg(long, value_name = "PID")]
+    pub(in crate::cli) pid: Option<i32>,
+    /// Write the variables to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Option<PathBuf>,
+    /// Fail where there is no socket to be had, instead of giving no variables
+    #[arg(long)]
+    pub(in crate::cli) fail_closed: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+}
+
 /// How to find the agent to read from.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ClientArgs {
