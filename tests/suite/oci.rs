@@ -336,7 +336,7 @@ fn a_container_cannot_be_forged_by_another_or_by_the_host() {
         (Bundle::new(&runtime, &agent.admin_socket()), Bundle::new(&runtime, &agent.admin_socket()));
     victim.up();
     forger.configure(|config| {
-        let script = "for n in {1..1000}; do printf 'forged:1|c' > /dev/udp/127.0.0.1/18125; done; echo ready > /out/ready; sleep 600";
+        let script = "exec 2> /out/err; for n in {1..1000}; do printf 'forged:1|c' > /dev/udp/127.0.0.1/18125; done; echo ready > /out/ready; sleep 600";
         config["process"]["args"] = json!(["/usr/bin/bash", "-c", script]);
     });
     forger.create();
