@@ -37,6 +37,9 @@ struct State {
 /// Runs a hook. Fails only where the container may not start without its socket; a hook for its end never fails, since
 /// that would keep other hooks from running.
 pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
+    // First and always to its end: crun dies of what it cannot write here.
+    let mut state = Vec::new();
+    let heard = io::stdin().lock().take(LONGEST).read_to_end(&mut state);
     let Some(arguments) = read(arguments) else {
         return complain(
             &Report::to(None),
@@ -47,7 +50,7 @@ pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
     let agent = Agent::new(arguments.socket.clone(), started + arguments.budget);
     let (report, container) = (Report::to(arguments.log), &arguments.container);
     match arguments.stage.as_str() {
-        "create-runtime" => match attach(&agent, container) {
+        "create-runtime" => match heard.map_err(said).and_then(|_| attach(&agent, container, &state)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let message = format!("container {container:?} has no socket: {error}");
@@ -70,6 +73,11 @@ fn complain(report: &Report, message: &str, fail: bool) -> ExitCode {
     }
     report.warn(message);
     ExitCode::SUCCESS
+}
+
+/// What the runtime says makes no sense.
+fn said(error: impl std::fmt::Display) -> Error {
+    Error::Garbled { path: "standard input".into(), why: error.to_string() }
 }
 
 fn read(arguments: &[OsString]) -> Option<Arguments> {
@@ -95,12 +103,8 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
 
 /// Says which process the container is. It lives while its runtime waits for this hook, so its number means it, and its
 /// start tells it from whoever may have the number later.
-fn attach(agent: &Agent, container: &str) -> Result<(), Error> {
-    let garbled = |why: String| Error::Garbled { path: "standard input".into(), why };
-    let mut text = String::new();
-    let stdin = io::stdin().lock();
-    stdin.take(LONGEST).read_to_string(&mut text).map_err(|error| garbled(error.to_string()))?;
-    let State { pid } = serde_json::from_str(&text).map_err(|error| garbled(error.to_string()))?;
+fn attach(agent: &Agent, container: &str, state: &[u8]) -> Result<(), Error> {
+    let State { pid } = serde_json::from_slice(state).map_err(said)?;
     let stat = || PathBuf::from(format!("/proc/{pid}/stat"));
     let start_ticks = process::start_ticks(pid).map_err(|source| Error::Read { path: stat(), source })?;
     let body = format!(r#"{{"pid":{pid},"start_ticks":{start_ticks}}}"#);

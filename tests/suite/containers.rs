@@ -1,6 +1,7 @@
 //! Real containers, made by a real runtime that is started through `tallyport-oci`.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -109,7 +110,8 @@ impl Bundle {
         let file = |name: &str| File::create(self.path(name)).unwrap();
         command.current_dir(self.directory.path()).stdin(Stdio::null());
         command.stdout(file("stdout")).stderr(file("stderr"));
-        let code = command.status().unwrap().code().unwrap_or(-1);
+        let status = command.status().unwrap();
+        let code = status.code().unwrap_or_else(|| -status.signal().unwrap_or(1));
         let read = |name: &str| std::fs::read_to_string(self.path(name)).unwrap();
         Ran { code, out: read("stdout"), err: read("stderr") }
     }
@@ -117,7 +119,7 @@ impl Bundle {
     /// Has the wrapper do what must succeed.
     pub(crate) fn must(&self, arguments: &[&str]) -> Ran {
         let ran = self.run(arguments);
-        assert_eq!(ran.code, 0, "{arguments:?}: {} {}", ran.err, self.log());
+        assert_eq!(ran.code, 0, "{:?} {arguments:?}: {} {}", self.runtime, ran.err, self.log());
         ran
     }
 

@@ -208,7 +208,7 @@ fn an_agent_that_dies_between_create_and_its_hook_stops_nobody() {
             // A hook of the container's own stands in for whatever ends the agent at the worst moment.
             bundle.configure(|config| {
                 let kill =
-                    json!({"path": "/bin/sh", "args": ["sh", "-c", format!("kill -9 {}", agent.pid())]});
+                    json!({"path": "/bin/sh", "args": ["sh", "-c", format!("/bin/cat > /dev/null; kill -9 {}", agent.pid())]});
                 config["hooks"] = json!({"prestart": [kill]});
             });
             let ran = bundle.run(&["create", "--bundle", ".", "--pid-file", "pid", &bundle.id]);
@@ -329,9 +329,24 @@ fn a_hook_for_the_end_releases_and_never_keeps_a_container_from_being_deleted() 
 }
 
 #[test]
+fn a_hook_reads_what_it_is_told_to_its_end_whatever_it_does_with_it() {
+    // crun is killed by what it cannot write.
+    for arguments in
+        [&["poststop", "--container", "c", "--admin-socket", "/nowhere"][..], &["create-runtime"], &[]]
+    {
+        let mut command = std::process::Command::new(WRAPPER);
+        command.arg("hook").args(arguments).stdin(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&vec![b' '; 1 << 20]).unwrap();
+        let succeeded = child.wait().unwrap().success();
+        assert_eq!(succeeded, arguments.first() == Some(&"poststop"), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_container_cannot_be_forged_by_another_or_by_the_host() {
     let Some(runtime) = runtimes().into_iter().next() else { return };
-    let agent = Agent::with(&["--window", "10s"]);
+    let agent = Agent::start();
     let (victim, forger) =
         (Bundle::new(&runtime, &agent.admin_socket()), Bundle::new(&runtime, &agent.admin_socket()));
     victim.up();
@@ -346,7 +361,11 @@ fn a_container_cannot_be_forged_by_another_or_by_the_host() {
     for n in 0..10_000_u16 {
         let _refused = host.send_to(b"forged:1|c", ("127.0.0.1", 18_100 + n % 100));
     }
-    agent.until("all of it has come home", || shown(&agent, &forger.id)["received"] == 1000);
+    // What a busy machine has no room for is dropped by the kernel, and counted when the window closes.
+    agent.until("all of it has come home", || {
+        let forger = shown(&agent, &forger.id);
+        forger["received"].as_u64().unwrap() + forger["kernel_drops"].as_u64().unwrap() == 1000
+    });
     assert_eq!(shown(&agent, &victim.id)["received"], 1, "its own");
     for bundle in [&victim, &forger] {
         bundle.kill();
