@@ -102,6 +102,38 @@ fn whole_datagram(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a processor has to fetch from afar: every container of a node by turns, forty series each, as `bench-node` sends.
+fn containers_by_turns(c: &mut Criterion) {
+    let mut group = c.benchmark_group("by_turns");
+    let lines: Vec<String> = (0..320_usize)
+        .map(|n| match n % 4 {
+            0 => format!("service.requests.{}:1|c", n % 40),
+            1 => format!("service.latency.{}:{}.{}|ms", n % 40, 3 + n * 7 % 40, n % 10),
+            2 => format!("service.depth.{}:{}|g", n % 40, n * 13 % 500),
+            _ => format!("service.size.{}:{}|h", n % 40, 100 + n * 31 % 4000),
+        })
+        .collect();
+    for (name, containers, each) in [
+        ("64_containers_8_lines", 64, 8),
+        ("1000_containers_8_lines", 1000, 8),
+        ("1000_containers_1_line", 1000, 1),
+    ] {
+        let datagrams: Vec<_> = lines.chunks(each).map(|lines| lines.join("\n").into_bytes()).collect();
+        let new = |_| Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
+        let mut aggregators: Vec<_> = (0..containers).map(new).collect();
+        let mut turns = datagrams.iter().cycle();
+        let mut round = || {
+            let datagram = turns.next().unwrap();
+            aggregators.iter_mut().for_each(|each| each.datagram(black_box(datagram), moment(), None));
+        };
+        // As many values as a window holds.
+        (0..3000 / each).for_each(|_| round());
+        group.throughput(Throughput::Elements((containers * each) as u64));
+        group.bench_function(name, |b| b.iter(&mut round));
+    }
+    group.finish();
+}
+
 fn close(c: &mut Criterion) {
     let mut group = c.benchmark_group("close");
     for series in [100, 10_000] {
@@ -134,6 +166,6 @@ fn close(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(40);
-    targets = parse_lines, insert, whole_datagram, close
+    targets = parse_lines, insert, whole_datagram, containers_by_turns, close
 }
 criterion_main!(benches);

@@ -47,7 +47,7 @@ families! {
     LINES_ACCEPTED = "tallyport_lines_accepted", Counter, [], "Lines that could be read.";
     LINES_REJECTED = "tallyport_lines_rejected", Counter, ["code"], "Lines that could not be read.";
     VALUES = "tallyport_values_accepted", Counter, [], "Values of lines that could be read.";
-    DROPPED = "tallyport_dropped", Counter, ["reason"], "Values that were not kept; with the reasons `datagram_rate` and `byte_rate`, datagrams.";
+    DROPPED = "tallyport_dropped", Counter, ["reason"], "Values that were not kept; with the reasons `datagram_rate`, `byte_rate` and `truncated`, datagrams.";
     OVER_LIMIT = "tallyport_over_limit", Counter, ["reason"], "What would have been dropped if limits.mode were enforce.";
     FOLDED = "tallyport_values_folded", Counter, [], "Values of counters beyond the series limit, added to tallyport.overflow.";
     INVALID_UTF8 = "tallyport_lines_invalid_utf8", Counter, [], "Lines in which bytes that are not UTF-8 became U+FFFD.";
@@ -56,7 +56,7 @@ families! {
     RECORDS = "tallyport_records_published", Counter, [], "Records of closed windows, revisions included.";
     WINDOWS = "tallyport_windows_kept", Gauge, [], "Closed windows that can be read.";
     WINDOW_BYTES = "tallyport_windows_kept_bytes", Gauge, [], "Memory of those windows.";
-    CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long one shard took to close the windows of one moment.";
+    CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long closing windows kept a shard from receiving, each time.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";

@@ -19,9 +19,12 @@
     reason = "a bench"
 )]
 
+mod agent;
+mod flood;
 mod receive;
 mod run;
 mod send;
+mod standing;
 
 use run::{Outcome, Subject};
 use send::{Load, Pacing};
@@ -57,10 +60,22 @@ fn main() {
         .take(if once { 1 } else { LOADS.len() })
         .map(|load| measure(load, if once { 1 } else { ROUNDS }, if once { 0.2 } else { 3.0 }))
         .collect();
-    println!("{}", Row::HEAD);
-    rows.iter().for_each(|row| println!("{row}"));
+    if !rows.is_empty() {
+        println!("{}", Row::HEAD);
+        rows.iter().for_each(|row| println!("{row}"));
+    }
+    let mut rows: Vec<_> = rows.iter().map(Row::json).collect();
+    let wanted = |name: &str| !once && filter.is_none_or(|filter| name.contains(filter.as_str()));
+    if wanted("idle") {
+        rows.push(standing::idle(12));
+    }
+    if wanted("full") {
+        rows.push(standing::full(30));
+    }
+    if wanted("flood") {
+        rows.push(flood::flood(5));
+    }
     if let Some(path) = json {
-        let rows: Vec<_> = rows.iter().map(Row::json).collect();
         std::fs::write(path, serde_json::to_string_pretty(&rows).unwrap()).unwrap();
     }
 }

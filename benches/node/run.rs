@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallyport::client::{Client, Target};
 
+use super::agent::Agent;
 use super::send::{self, Load};
 
 /// Who receives.
@@ -63,14 +63,14 @@ impl Outcome {
 
 /// Runs a subject under a load for so long.
 pub(crate) fn run(subject: Subject, load: &Load, seconds: f64) -> Outcome {
-    let mut running = Running::start(subject, load.containers);
+    let running = Running::start(subject, load.containers);
     // What starting costs is not what receiving costs.
     std::thread::sleep(Duration::from_millis(200));
-    let before = cpu(running.child.id());
-    let sent = send::send(load, &running.addresses, seconds);
+    let before = cpu(running.pid());
+    let sent = send::send(load, running.addresses(), seconds);
     std::thread::sleep(Duration::from_millis(100));
-    let nanos = cpu(running.child.id()) - before;
-    let memory = resident(running.child.id());
+    let nanos = cpu(running.pid()) - before;
+    let memory = resident(running.pid());
     let (received, dropped) = running.finish(sent.datagrams);
     assert_eq!(
         received + dropped,
@@ -87,36 +87,36 @@ pub(crate) fn run(subject: Subject, load: &Load, seconds: f64) -> Outcome {
 }
 
 /// Nanoseconds that all threads of a process have run, by the scheduler's count.
-fn cpu(pid: u32) -> u64 {
+pub(crate) fn cpu(pid: u32) -> u64 {
+    cpu_of(pid, |_| true)
+}
+
+/// Nanoseconds that those threads of a process have run that have such a name.
+pub(crate) fn cpu_of(pid: u32, named: impl Fn(&str) -> bool) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     threads
-        .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("schedstat")).ok())
+        .map(|thread| thread.unwrap().path())
+        .filter(|thread| std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| named(name.trim())))
+        .filter_map(|thread| std::fs::read_to_string(thread.join("schedstat")).ok())
         .map(|text| text.split(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
 }
 
-fn resident(pid: u32) -> u64 {
+pub(crate) fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-struct Running {
-    child: Child,
-    addresses: Vec<SocketAddr>,
-    agent: Option<Agent>,
-}
-
-struct Agent {
-    admin: Client,
-    runtime: tokio::runtime::Runtime,
-    directory: tempfile::TempDir,
+enum Running {
+    Agent(Agent),
+    Receiver(Child, Vec<SocketAddr>),
 }
 
 impl Running {
     fn start(subject: Subject, containers: usize) -> Self {
         match subject {
-            Subject::Agent => Self::agent(containers),
+            Subject::Agent => Self::Agent(Agent::start(containers, &[])),
             other => Self::receiver(other.name(), containers),
         }
     }
@@ -131,86 +131,39 @@ impl Running {
         let mut line = String::new();
         BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let addresses = line.split_whitespace().map(|address| address.parse().unwrap()).collect();
-        Self { child, addresses, agent: None }
+        Self::Receiver(child, addresses)
     }
 
-    fn agent(containers: usize) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("admin.sock");
-        let child = Command::new(env!("CARGO_BIN_EXE_tallyport"))
-            .args(["agent", "--http-listen", "127.0.0.1:0", "--log", "error", "--admin-socket"])
-            .arg(&socket)
-            .arg("--state-dir")
-            .arg(directory.path().join("state"))
-            .spawn()
-            .unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let admin = Client::new(Target::Unix(socket));
-        let agent = Agent { admin, runtime, directory };
-        agent.wait();
-        let addresses = (0..containers).map(|index| agent.reserve(index)).collect();
-        Self { child, addresses, agent: Some(agent) }
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Agent(agent) => agent.child.id(),
+            Self::Receiver(child, _) => child.id(),
+        }
+    }
+
+    fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Agent(agent) => &agent.addresses,
+            Self::Receiver(_, addresses) => addresses,
+        }
     }
 
     /// How many datagrams were received, and how many the kernel dropped, once all that were sent are accounted for.
-    fn finish(&mut self, sent: u64) -> (u64, u64) {
-        let counts = match &self.agent {
-            Some(agent) => {
+    fn finish(self, sent: u64) -> (u64, u64) {
+        match self {
+            Self::Agent(agent) => {
                 let counts = agent.counts(sent);
-                nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(self.child.id().cast_signed()),
-                    nix::sys::signal::SIGTERM,
-                )
-                .unwrap();
+                agent.end();
                 counts
             }
-            None => {
-                self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            Self::Receiver(mut child, _) => {
+                child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
                 let mut line = String::new();
-                BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+                BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+                assert!(child.wait().unwrap().success());
                 let mut counts = line.split_whitespace().map(|count| count.parse().unwrap());
                 (counts.next().unwrap(), counts.next().unwrap())
             }
-        };
-        assert!(self.child.wait().unwrap().success());
-        counts
-    }
-}
-
-impl Agent {
-    fn wait(&self) {
-        for _ in 0..200 {
-            if self.runtime.block_on(self.admin.get("/ready")).is_ok_and(|answer| answer.status == 200) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the agent does not get ready in {}", self.directory.path().display());
-    }
-
-    fn reserve(&self, index: usize) -> SocketAddr {
-        let body = json!({"container_id": format!("c{index}"), "ttl": null}).to_string().into_bytes();
-        let answer = self.runtime.block_on(self.admin.request("POST", "/v1/containers", body)).unwrap();
-        let reserved: Value = serde_json::from_slice(&answer.body).unwrap();
-        SocketAddr::new(
-            reserved["statsd_host"].as_str().unwrap().parse().unwrap(),
-            u16::try_from(reserved["statsd_port"].as_u64().unwrap()).unwrap(),
-        )
-    }
-
-    /// Asks until everything that was sent is accounted for, or five seconds are over.
-    fn counts(&self, sent: u64) -> (u64, u64) {
-        let mut counted = (0, 0);
-        for _ in 0..100 {
-            let answer = self.runtime.block_on(self.admin.get("/v1/accounting")).unwrap();
-            let counts: Value = serde_json::from_slice(&answer.body).unwrap();
-            let datagrams = &counts["total"]["datagrams"];
-            counted = (datagrams["received"].as_u64().unwrap(), datagrams["kernel_drops"].as_u64().unwrap());
-            if counted.0 + counted.1 >= sent {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        counted
     }
 }

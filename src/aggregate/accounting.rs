@@ -19,6 +19,8 @@ pub enum Dropped {
     DatagramRate,
     /// Datagrams: more bytes a second than the container may send.
     ByteRate,
+    /// Datagrams: longer than there is room for; none of UDP can be.
+    Truncated,
     /// Values: the container has as many series as it may have.
     SeriesLimit,
     /// Values: the name is too long.
@@ -37,9 +39,10 @@ pub enum Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DatagramRate,
         Self::ByteRate,
+        Self::Truncated,
         Self::SeriesLimit,
         Self::NameTooLong,
         Self::TagsTooLong,
@@ -55,6 +58,7 @@ impl Dropped {
         match self {
             Self::DatagramRate => "datagram_rate",
             Self::ByteRate => "byte_rate",
+            Self::Truncated => "truncated",
             Self::SeriesLimit => "series_limit",
             Self::NameTooLong => "name_too_long",
             Self::TagsTooLong => "tags_too_long",
@@ -68,7 +72,7 @@ impl Dropped {
     /// Whether whole datagrams are dropped, whose lines nobody has seen.
     #[must_use]
     pub const fn counts_datagrams(self) -> bool {
-        matches!(self, Self::DatagramRate | Self::ByteRate)
+        matches!(self, Self::DatagramRate | Self::ByteRate | Self::Truncated)
     }
 
     /// What to change, in a few words; `config` keys are those of the configuration file.
@@ -77,6 +81,7 @@ impl Dropped {
         match self {
             Self::DatagramRate => "send fewer or fuller datagrams, or raise limits.datagrams_per_second",
             Self::ByteRate => "send less, or raise limits.bytes_per_second",
+            Self::Truncated => "send datagrams of at most 64 KiB",
             Self::SeriesLimit => "use fewer different names and tag values, or raise limits.series",
             Self::NameTooLong => "use shorter names, or raise limits.name_bytes",
             Self::TagsTooLong => "use fewer or shorter tags, or raise limits.tags_bytes",
@@ -279,8 +284,8 @@ mod tests {
             tally.count(reason, n);
         }
         let counts: Vec<_> = tally.iter().map(|(_, n)| n).collect();
-        assert_eq!(counts, (1..=9).collect::<Vec<_>>());
-        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (3, 42, 45));
+        assert_eq!(counts, (1..=10).collect::<Vec<_>>());
+        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (6, 49, 55));
         let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.reason()).collect();
         names.sort_unstable();
         names.dedup();

@@ -3,7 +3,9 @@
 //! It owns everything the container has sent, knows no clock and no socket, and can be sent to another thread or,
 //! as a snapshot, to another process.
 
+mod batch;
 mod close;
+mod columns;
 mod late;
 mod place;
 mod snapshot;
@@ -16,9 +18,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use batch::Batch;
 pub use close::{Closed, LastCheck, Ledger, LedgerRow, Standing};
+use columns::Columns;
 use late::{LateStates, When};
-use place::series_at;
 pub use snapshot::SnapshotError;
 
 use super::accounting::{Accounting, Dropped};
@@ -26,9 +29,8 @@ use super::limits::{Limits, Mode, TokenBucket};
 use super::record::{EventRecord, Events, RejectedLines};
 use super::state::{Outcome, State};
 use super::table::{Place, SeriesTable};
-use super::weight::Weight;
 use super::window::Layout;
-use crate::model::{MetricType, Moment, Series, Timestamp};
+use crate::model::{MetricType, Moment, Timestamp};
 use crate::statsd::{self, Check, Event, Item, Rejected, Sample, TagStyles};
 
 /// What all aggregators of a node have in common.
@@ -84,8 +86,7 @@ pub struct Aggregator {
     settings: Arc<Settings>,
     gauge_sign: GaugeSign,
     table: SeriesTable,
-    slots: Vec<Option<Slot>>,
-    vacant: Vec<Place>,
+    columns: Columns,
     /// Live series, the overflow series not counted.
     series: usize,
     overflow: Option<Place>,
@@ -110,14 +111,6 @@ pub struct Aggregator {
     node_full: bool,
 }
 
-#[derive(Debug)]
-struct Slot {
-    series: Arc<Series>,
-    state: State,
-    ledger: LedgerRow,
-    spellings: u8,
-}
-
 impl Aggregator {
     /// An aggregator for a container that comes at `now`.
     #[must_use]
@@ -128,8 +121,7 @@ impl Aggregator {
             settings,
             gauge_sign,
             table: SeriesTable::default(),
-            slots: Vec::new(),
-            vacant: Vec::new(),
+            columns: Columns::default(),
             series: 0,
             overflow: None,
             start,
@@ -150,18 +142,41 @@ impl Aggregator {
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call
     /// [`Aggregator::roll`] first.
-    pub fn datagram(&mut self, bytes: &[u8], now: Moment, mut tap: Option<Tap<'_>>) {
-        self.accounting.received += 1;
-        self.accounting.bytes += bytes.len() as u64;
-        self.accounting.last_datagram = Some(now.wall);
-        if !self.admit(bytes.len() as u64, now.mono) {
-            return;
-        }
-        for line in statsd::lines(bytes) {
-            let outcome = self.line(line, now.wall);
-            if let Some(tap) = tap.as_mut() {
-                tap(line, outcome.err());
+    pub fn datagram(&mut self, bytes: &[u8], now: Moment, tap: Option<Tap<'_>>) {
+        self.datagrams([bytes], now, tap);
+    }
+
+    /// Takes datagrams that arrived at `now`, in their order; the same as one after the other, and faster.
+    pub fn datagrams<'d>(
+        &mut self,
+        datagrams: impl IntoIterator<Item = &'d [u8]>,
+        now: Moment,
+        mut tap: Option<Tap<'_>>,
+    ) {
+        let mut batch = Batch::default();
+        for bytes in datagrams {
+            self.accounting.received += 1;
+            self.accounting.bytes += bytes.len() as u64;
+            self.accounting.last_datagram = Some(now.wall);
+            if !self.admit(bytes.len() as u64, now.mono) {
+                continue;
             }
+            for line in statsd::lines(bytes) {
+                let outcome = self.line(line, &mut batch, now.wall);
+                if let Some(tap) = tap.as_mut() {
+                    tap(line, outcome.err());
+                }
+            }
+        }
+        self.insert_all(&mut batch, now.wall);
+    }
+
+    /// Counts datagrams that were too long to be read, at `now`.
+    pub fn cut(&mut self, datagrams: u64, now: Timestamp) {
+        if datagrams > 0 {
+            self.accounting.received += datagrams;
+            self.accounting.last_datagram = Some(now);
+            self.accounting.dropped.count(Dropped::Truncated, datagrams);
         }
     }
 
@@ -195,14 +210,15 @@ impl Aggregator {
     }
 
     #[inline]
-    fn line(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
+    fn line<'d>(&mut self, line: &'d [u8], batch: &mut Batch<'d>, now: Timestamp) -> Result<(), Rejected> {
         self.accounting.lines += 1;
         let read = if statsd::is_metric(line) {
             statsd::with_sample(line, self.settings.tag_styles, |sample| {
                 self.accounting.accepted += 1;
-                self.sample(sample, now);
+                self.take(sample, batch, now);
             })
         } else {
+            self.insert_all(batch, now);
             self.message(line, now)
         };
         if let Err(code) = read {
@@ -243,16 +259,21 @@ impl Aggregator {
         if grows && self.is_full() && self.is_over(Dropped::MemoryLimit, values) {
             return;
         }
-        let deltas = self.gauge_sign == GaugeSign::Delta;
+        let deltas = self.deltas();
         match when {
             When::Open(at) => {
-                if let Some(Some(slot)) = self.slots.get_mut(place as usize) {
-                    slot.ledger.last_seen = now;
-                    self.memory += slot.state.insert(sample, at, deltas);
+                if let Some((state, ledger)) = self.columns.get_mut(place) {
+                    ledger.last_seen = now;
+                    self.memory += state.insert(&sample.values, sample.weight, at, deltas);
                 }
             }
             When::Late { window, at } => self.insert_late(place, sample, window, at, now),
         }
+    }
+
+    /// Whether a signed gauge value is a change.
+    fn deltas(&self) -> bool {
+        self.gauge_sign == GaugeSign::Delta
     }
 
     fn check(&mut self, check: &Check<'_>, now: Timestamp) {
@@ -274,9 +295,9 @@ impl Aggregator {
             timestamp: check.timestamp.map(Timestamp::from_secs),
         };
         self.accounting.invalid_utf8 += u64::from(replaced);
-        if let Some(Some(slot)) = self.slots.get_mut(place as usize) {
-            slot.ledger.last_seen = now;
-            self.memory += slot.state.insert_outcome(Arc::new(outcome), now);
+        if let Some((state, ledger)) = self.columns.get_mut(place) {
+            ledger.last_seen = now;
+            self.memory += state.insert_outcome(Arc::new(outcome), now);
         }
     }
 
@@ -291,7 +312,7 @@ impl Aggregator {
     pub fn reconfigure(&mut self, settings: &Settings) {
         if settings.tag_styles != self.settings.tag_styles {
             self.table.forget_spellings();
-            self.slots.iter_mut().flatten().for_each(|slot| slot.spellings = 0);
+            self.columns.forget_spellings();
         }
         let (window, keep) = (self.settings.window, self.settings.keep);
         self.settings = Arc::new(Settings { window, keep, ..settings.clone() });
@@ -335,7 +356,7 @@ impl Aggregator {
     /// Values that are accepted and in no closed record yet, counted where they lie.
     #[must_use]
     pub fn open_values(&self) -> u64 {
-        let open = self.slots.iter().flatten().map(|slot| slot.state.samples());
+        let open = self.columns.iter().map(|row| row.state.samples());
         let late = self.late.values().flat_map(LateStates::values).map(State::samples);
         open.chain(late).sum()
     }
@@ -353,16 +374,4 @@ const fn grows(metric_type: MetricType) -> bool {
         metric_type,
         MetricType::Timer | MetricType::Histogram | MetricType::Distribution | MetricType::Set
     )
-}
-
-impl Slot {
-    fn new(series: Series, now: Timestamp) -> Self {
-        let state = State::empty(series.metric_type);
-        let ledger = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: now };
-        Self { series: Arc::new(series), state, ledger, spellings: 0 }
-    }
-
-    fn bytes(&self) -> usize {
-        self.series.bytes() + self.state.heap_bytes()
-    }
 }

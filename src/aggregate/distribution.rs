@@ -165,6 +165,12 @@ impl Distribution {
         self.sketch.insert(value, exact)
     }
 
+    /// Reads what the next value will need, for the processor to fetch it.
+    #[inline]
+    pub(super) fn touch(&self, value: f64) -> u64 {
+        self.summary.samples.wrapping_add(self.sketch.touch(value))
+    }
+
     /// Adds another span of the same series.
     pub fn merge(&mut self, other: &Self) {
         self.summary.merge(&other.summary);

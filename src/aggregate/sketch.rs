@@ -9,17 +9,17 @@
 //! of two windows together is the merge of theirs, bit for bit. Why not hdrhistogram or a logarithmic sketch:
 //! `docs/adr/0003-sketch.md`.
 
+mod bins;
 mod packed;
 
+use bins::Bins;
 pub use packed::Packed;
 use packed::{Contents, pack_bins, pack_values};
 
 use super::weight::Weight;
 
-/// Values that are kept as they are in a closed window.
+/// Values that are kept as they are.
 pub const EXACT: usize = 16;
-/// Values that are kept as they are in an open window, before it pays to count them in bins.
-const RAW: usize = 64;
 /// Bins in an octave, as a power of two.
 const OCTAVE_BITS: u32 = 6;
 /// The f64 bits below a bin's number.
@@ -54,27 +54,23 @@ fn middle_of(bin: i32) -> f64 {
 /// The sketch of an open window.
 #[derive(Clone, Debug, Default)]
 pub struct Sketch {
-    /// Values as they came, all of the weight `each`.
+    /// Values as they came, all of one weight; none once they are counted in bins.
     raw: Vec<f64>,
-    /// The weight of each raw value. Meaningless while there is none.
-    each: u64,
-    /// Octaves in ascending order, once values are counted in bins.
-    octaves: Vec<Octave>,
-    /// The octave that was hit last; the next value is most likely in the same.
-    hint: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Octave {
-    number: i32,
-    bins: Box<[u64; 1 << OCTAVE_BITS]>,
+    /// Also knows the weight of the raw values.
+    bins: Bins,
 }
 
 impl Sketch {
     /// Whether nothing was inserted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.raw.is_empty() && self.octaves.is_empty()
+        self.raw.is_empty() && !self.bins.in_use()
+    }
+
+    /// Reads what the next value will need, for the processor to fetch it.
+    #[inline]
+    pub(super) fn touch(&self, value: f64) -> u64 {
+        if self.bins.in_use() { self.bins.get(bin_of(value)) } else { self.raw.len() as u64 }
     }
 
     /// Adds one value. Answers the bytes by which the sketch grew.
@@ -85,57 +81,41 @@ impl Sketch {
 
     #[inline]
     fn insert_binned(&mut self, value: f64, weight: u64) -> usize {
-        if !self.octaves.is_empty() {
-            return self.count(bin_of(value), weight);
+        if self.bins.in_use() {
+            return self.bins.add(bin_of(value), weight);
         }
+        self.insert_raw(value, weight)
+    }
+
+    fn insert_raw(&mut self, value: f64, weight: u64) -> usize {
         if self.raw.is_empty() {
-            self.each = weight;
+            self.bins.set_unit(weight);
         }
-        if self.raw.len() < RAW && self.each == weight {
+        if self.raw.len() < EXACT && self.bins.unit() == weight {
             let before = self.raw.capacity();
             self.raw.push(value);
             return (self.raw.capacity() - before) * size_of::<f64>();
         }
-        self.spill() + self.count(bin_of(value), weight)
+        self.spill() + self.bins.add(bin_of(value), weight)
     }
 
     /// Counts the raw values in bins from now on.
     #[cold]
     fn spill(&mut self) -> usize {
-        let raw = std::mem::take(&mut self.raw);
-        raw.iter().map(|value| self.count(bin_of(*value), self.each)).sum()
-    }
-
-    #[inline]
-    fn count(&mut self, bin: i32, weight: u64) -> usize {
-        let number = bin >> OCTAVE_BITS;
-        let inside = (bin & ((1 << OCTAVE_BITS) - 1)).unsigned_abs() as usize;
-        let mut grown = 0;
-        if self.octaves.get(self.hint).is_none_or(|octave| octave.number != number) {
-            self.hint = match self.octaves.binary_search_by_key(&number, |octave| octave.number) {
-                Ok(at) => at,
-                Err(at) => {
-                    grown = size_of::<Octave>() + size_of::<[u64; 1 << OCTAVE_BITS]>();
-                    self.octaves.insert(at, Octave { number, bins: Box::new([0; 1 << OCTAVE_BITS]) });
-                    at
-                }
-            };
-        }
-        if let Some(bin) = self.octaves.get_mut(self.hint).and_then(|octave| octave.bins.get_mut(inside)) {
-            *bin = bin.saturating_add(weight);
-        }
-        grown
+        self.bins.begin();
+        let each = self.bins.unit();
+        self.raw.drain(..).map(|value| self.bins.add(bin_of(value), each)).sum()
     }
 
     /// Adds what the other sketch holds.
     pub fn merge(&mut self, other: &Self) {
         for value in &other.raw {
-            self.insert_binned(*value, other.each);
+            self.insert_binned(*value, other.bins.unit());
         }
-        if !other.octaves.is_empty() {
+        if other.bins.in_use() {
             self.spill();
-            for (bin, weight) in other.bins() {
-                self.count(bin, weight);
+            for (bin, weight) in other.bins.iter() {
+                self.bins.add(bin, weight);
             }
         }
     }
@@ -151,7 +131,7 @@ impl Sketch {
             Contents::Bins(mut bins) => {
                 self.spill();
                 for (bin, weight) in &mut bins {
-                    self.count(bin, weight);
+                    self.bins.add(bin, weight);
                 }
                 bins.whole()?;
             }
@@ -159,54 +139,30 @@ impl Sketch {
         Some(())
     }
 
-    /// Forgets everything but its room for a few raw values.
+    /// Forgets every value. Room that was used is kept for the next ones; room that was not goes.
     pub fn clear(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
         self.raw.clear();
-        self.octaves = Vec::new();
-        self.hint = 0;
+        self.bins.clear();
     }
 
     /// Bytes on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let octave = size_of::<Octave>() + size_of::<[u64; 1 << OCTAVE_BITS]>();
-        self.raw.capacity() * size_of::<f64>() + self.octaves.len() * octave
-    }
-
-    fn bins(&self) -> impl Iterator<Item = (i32, u64)> {
-        self.octaves.iter().flat_map(|octave| {
-            (octave.number << OCTAVE_BITS..)
-                .zip(octave.bins.iter())
-                .filter(|(_, weight)| **weight > 0)
-                .map(|(bin, weight)| (bin, *weight))
-        })
+        self.raw.capacity() * size_of::<f64>() + self.bins.heap_bytes()
     }
 
     /// Writes the sketch in its smallest form; the same values in any order give the same bytes.
     pub fn pack(&self, out: &mut Vec<u8>) {
-        if !self.octaves.is_empty() {
-            return pack_bins(out, &self.bins().collect::<Vec<_>>());
+        if self.bins.in_use() {
+            return pack_bins(out, &self.bins.iter().collect::<Vec<_>>());
         }
         let mut values = self.raw.clone();
         values.sort_unstable_by(f64::total_cmp);
-        if values.len() > EXACT {
-            return pack_bins(out, &in_bins(&values, self.each));
-        }
-        pack_values(out, &values, self.each);
+        pack_values(out, &values, self.bins.unit());
     }
-}
-
-/// Sorted values of one weight, counted.
-fn in_bins(sorted: &[f64], each: u64) -> Vec<(i32, u64)> {
-    let mut bins: Vec<(i32, u64)> = Vec::new();
-    for value in sorted {
-        let bin = bin_of(*value);
-        match bins.last_mut() {
-            Some((last, weight)) if *last == bin => *weight = weight.saturating_add(each),
-            _ => bins.push((bin, each)),
-        }
-    }
-    bins
 }
 
 #[cfg(test)]
@@ -283,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_samples_take_less_than_200_bytes() {
+    fn a_hundred_samples_take_about_a_hundred_bytes() {
         // Latencies spread over a factor of eight.
         let values: Vec<_> = (0..100).map(|n| 5.0 * 8_f64.powf(f64::from(n) / 100.0)).collect();
-        assert!(packed(&sketch(&values, 1.0)).len() < 210, "{}", packed(&sketch(&values, 1.0)).len());
+        assert!(packed(&sketch(&values, 1.0)).len() < 110, "{}", packed(&sketch(&values, 1.0)).len());
         assert_eq!(packed(&sketch(&values[..1], 1.0)).len(), 10);
     }
 

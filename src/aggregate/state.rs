@@ -9,7 +9,7 @@ use super::gauge::{Gauge, saturated};
 use super::set::Set;
 use super::weight::Weight;
 use crate::model::{MetricType, Timestamp};
-use crate::statsd::{CheckStatus, Sample, Values};
+use crate::statsd::{CheckStatus, Values};
 
 /// The aggregate of one series in one span.
 #[derive(Clone, Debug)]
@@ -104,34 +104,40 @@ impl State {
         }
     }
 
-    /// Adds a sample's values, all at one moment. Answers the bytes by which this grew. A sample of another kind of
+    /// Adds a sample's values, each standing for `weight`, all at one moment. Answers the bytes by which this grew. A sample of another kind of
     /// series adds nothing; the series table never lets that happen.
     #[inline]
-    pub fn insert(&mut self, sample: &Sample<'_>, at: Timestamp, deltas: bool) -> usize {
-        let exact = Weight::from_f64(sample.weight);
-        match (self, &sample.values) {
+    pub fn insert(&mut self, values: &Values<'_>, weight: f64, at: Timestamp, deltas: bool) -> usize {
+        let exact = Weight::from_f64(weight);
+        match (self, values) {
             (Self::Counter(counter), Values::One(number)) => {
-                counter.insert(number.value, sample.weight, exact);
+                counter.insert(number.value, weight, exact);
             }
             (Self::Counter(counter), values) => {
-                values.numbers().for_each(|number| counter.insert(number.value, sample.weight, exact));
+                values.numbers().for_each(|number| counter.insert(number.value, weight, exact));
             }
             (Self::Gauge(gauge), values) => {
                 values.numbers().for_each(|number| gauge.insert(number, exact, at, deltas));
             }
-            (Self::Distribution(values), Values::One(number)) => {
-                return values.insert(number.value, sample.weight, exact, at);
+            (Self::Distribution(into), Values::One(number)) => {
+                return into.insert(number.value, weight, exact, at);
             }
             (Self::Distribution(into), values) => {
-                return values
-                    .numbers()
-                    .map(|number| into.insert(number.value, sample.weight, exact, at))
-                    .sum();
+                return values.numbers().map(|number| into.insert(number.value, weight, exact, at)).sum();
             }
             (Self::Set(set), Values::Member(member)) => return set.insert(member, exact),
             (Self::Set(_) | Self::Check(_), _) => {}
         }
         0
+    }
+
+    /// Reads what these values will change, for the processor to fetch it.
+    #[inline]
+    pub(super) fn touch(&self, values: &Values<'_>) -> u64 {
+        match (self, values) {
+            (Self::Distribution(into), Values::One(number)) => into.touch(number.value),
+            _ => 0,
+        }
     }
 
     /// Takes a check's outcome; only a check does. Answers the bytes by which this grew.

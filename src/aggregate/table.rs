@@ -194,6 +194,8 @@ fn hash_parts(hasher: &RandomState, metric_type: MetricType, name: &[u8], tags: 
     let mut hasher = hasher.build_hasher();
     hasher.write(name);
     hasher.write_u64((name.len() as u64) << 8 | metric_type as u64);
-    hasher.write(tags);
+    if !tags.is_empty() {
+        hasher.write(tags);
+    }
     hasher.finish()
 }

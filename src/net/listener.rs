@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 
+use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -53,18 +55,65 @@ pub enum Emptied {
     Broken(Errno),
 }
 
-/// Takes up to `budget` datagrams that are already there.
-pub fn take(socket: &UdpSocket, buffer: &mut [u8], budget: usize, mut each: impl FnMut(&[u8])) -> Emptied {
-    for _ in 0..budget {
-        match sys::receive(socket, buffer) {
-            // A datagram may be empty; that is no end.
-            Ok(length) => each(buffer.get(..length).unwrap_or_default()),
-            Err(Errno::EAGAIN) => return Emptied::Fully,
-            Err(Errno::EINTR) => {}
-            Err(error) => return Emptied::Broken(error),
-        }
+/// Datagrams that are taken from a socket together at most.
+const TOGETHER: usize = 32;
+
+/// Datagrams as they came from one socket, one after the other.
+#[derive(Debug)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    /// Where each datagram ends.
+    ends: ArrayVec<usize, TOGETHER>,
+    cut: u64,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { bytes: vec![0; 2 * DATAGRAM], ends: ArrayVec::new(), cut: 0 }
     }
-    Emptied::Partly
+}
+
+impl Inbox {
+    /// Takes up to `most` datagrams that are already there, in place of those that were here. A datagram that is too
+    /// long is counted as cut, and not kept: its last line would be wrong, and nobody could tell.
+    pub fn take(&mut self, socket: impl AsFd, most: usize) -> Emptied {
+        self.ends.clear();
+        self.cut = 0;
+        let mut start = 0;
+        // There must be room for the longest.
+        while self.taken() < most.min(TOGETHER) && start + DATAGRAM <= self.bytes.len() {
+            let Some(room) = self.bytes.get_mut(start..start + DATAGRAM) else { break };
+            match sys::receive(&socket, room) {
+                Ok(length) if length > DATAGRAM => self.cut += 1,
+                // A datagram may be empty; that is no end.
+                Ok(length) => {
+                    start += length;
+                    self.ends.push(start);
+                }
+                Err(Errno::EAGAIN) => return Emptied::Fully,
+                Err(Errno::EINTR) => {}
+                Err(error) => return Emptied::Broken(error),
+            }
+        }
+        Emptied::Partly
+    }
+
+    /// What was taken, in order.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.ends.iter().scan(0, |start, end| self.bytes.get(std::mem::replace(start, *end)..*end))
+    }
+
+    /// How many were taken, those that were cut included.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.ends.len().saturating_add(usize::try_from(self.cut).unwrap_or(usize::MAX))
+    }
+
+    /// How many were too long for a datagram of UDP, and are lost.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
 }
 
 #[cfg(test)]
@@ -72,22 +121,33 @@ mod tests {
     use super::*;
 
     fn pair() -> (UdpSocket, UdpSocket) {
-        let receiver = open("127.0.0.1:0".parse().unwrap(), 65_536).unwrap();
+        pair_with(65_536)
+    }
+
+    fn pair_with(buffer: usize) -> (UdpSocket, UdpSocket) {
+        let receiver = open("127.0.0.1:0".parse().unwrap(), buffer).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
         (receiver, sender)
     }
 
+    fn lengths(inbox: &Inbox) -> Vec<usize> {
+        inbox.datagrams().map(<[u8]>::len).collect()
+    }
+
     #[test]
     fn datagrams_come_whole_and_in_order_and_may_be_empty() {
-        let (receiver, sender) = pair();
+        let (receiver, sender) = pair_with(212_992);
         let long = vec![b'x'; 65_507];
-        for datagram in [b"a:1|c".as_slice(), b"", &long, b"b:1|c"] {
+        for datagram in [b"a:1|c".as_slice(), b"", &long, &long, b"b:1|c"] {
             sender.send(datagram).unwrap();
         }
-        let mut lengths = Vec::new();
-        let emptied = take(&receiver, &mut vec![0; DATAGRAM], 100, |datagram| lengths.push(datagram.len()));
-        assert_eq!((lengths, emptied), (vec![5, 0, 65_507, 5], Emptied::Fully));
+        let mut inbox = Inbox::default();
+        // Behind two long ones there is no room for another.
+        let taken = inbox.take(&receiver, 100);
+        assert_eq!((taken, lengths(&inbox)), (Emptied::Partly, vec![5, 0, 65_507, 65_507]));
+        assert_eq!((inbox.take(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5]));
+        assert_eq!(inbox.datagrams().next(), Some(b"b:1|c".as_slice()));
     }
 
     #[test]
@@ -96,9 +156,23 @@ mod tests {
         for _ in 0..10 {
             sender.send(b"a:1|c").unwrap();
         }
-        let mut taken = 0;
-        assert_eq!(take(&receiver, &mut [0; 64], 4, |_| taken += 1), Emptied::Partly);
-        assert_eq!(taken, 4);
+        let mut inbox = Inbox::default();
+        assert_eq!((inbox.take(&receiver, 4), lengths(&inbox)), (Emptied::Partly, vec![5; 4]));
+        assert_eq!((inbox.take(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5; 6]));
+    }
+
+    #[test]
+    fn a_datagram_that_is_longer_than_any_of_udp_is_counted_as_cut_and_not_kept() {
+        let (receiver, sender) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        for length in [5, DATAGRAM, DATAGRAM + 1, 7] {
+            sender.send(&vec![b'x'; length]).unwrap();
+        }
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.take(&receiver, 2), Emptied::Partly);
+        assert_eq!((lengths(&inbox), inbox.cut()), (vec![5, DATAGRAM], 0));
+        assert_eq!(inbox.take(&receiver, 9), Emptied::Fully);
+        assert_eq!((lengths(&inbox), inbox.cut()), (vec![7], 1));
     }
 
     #[test]
@@ -113,8 +187,11 @@ mod tests {
             let (receiver, sender) = pair();
             let datagram = vec![b'x'; length];
             (0..2_000).for_each(|_| drop(sender.send(&datagram)));
+            let mut inbox = Inbox::default();
             let mut fitted = 0;
-            take(&receiver, &mut vec![0; DATAGRAM], 2_000, |_| fitted += 1);
+            while inbox.take(&receiver, 2_000) == Emptied::Partly || inbox.taken() > 0 {
+                fitted += inbox.taken();
+            }
             let full = 2.0 * receive_buffer(&receiver).unwrap() as f64;
             let charged = (fitted * charge(length)) as f64 / full;
             assert!(

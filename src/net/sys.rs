@@ -38,7 +38,7 @@ pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
     Ok(drops)
 }
 
-/// Takes one datagram that is already there; a longer one than the buffer is cut. Answers its length.
+/// Takes one datagram that is already there. Answers its length, also where that is more than the buffer and it was cut.
 ///
 /// The C library's `recv` is a point at which a thread can be cancelled, which a program with several threads pays for
 /// with each datagram (`docs/adr/0009-gathering.md`); nobody here cancels threads.
@@ -48,10 +48,11 @@ pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
 #[inline]
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
     let (fd, at, length) = (socket.as_fd().as_raw_fd(), buffer.as_mut_ptr(), buffer.len());
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     let none = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: the kernel writes at most `length` bytes at `at`, which is the buffer, and no address where there is
     // no room for one.
-    let answer = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, length, libc::MSG_DONTWAIT, none, none) };
+    let answer = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, length, flags, none, none) };
     usize::try_from(answer).map_err(|_| nix::errno::Errno::last())
 }
 

@@ -1,12 +1,14 @@
 //! How long datagrams may gather before they are drained.
 //!
-//! Being woken up for one datagram costs more than receiving, reading and counting it. So a shard that is woken up
-//! waits a moment for more, as long as three things hold, and drains at once otherwise:
+//! Being woken up for one datagram costs more than receiving, reading and counting it. So a shard begins to drain its
+//! sockets at most once in a while, as long as three things hold, and drains at once otherwise:
 //!
 //! - enough comes: at the present rate at least [`WORTH`] datagrams arrive meanwhile;
 //! - there is room: the socket that fills up fastest uses at most [`ROOM`] of its buffer meanwhile, so that a rate
 //!   that suddenly multiplies still loses nothing;
 //! - it is short: never longer than `agent.gather`.
+//!
+//! While one drain lasts, datagrams gather for the next, so a busy shard does not wait at all.
 //!
 //! A shard without traffic waits for nothing and sets no timer. Why these figures: `docs/adr/0009-gathering.md`.
 
@@ -72,13 +74,14 @@ impl Gather {
         self.more = drained.more;
     }
 
-    /// How long to wait now; zero where it is not worth it or there is no room for it.
-    pub(super) fn wait(&self) -> Duration {
+    /// How long to wait now, `since` the last drain began; zero where it is not worth it or there is no room for it.
+    pub(super) fn wait(&self, since: Duration) -> Duration {
         if self.more || self.rate * self.longest.as_secs_f64() < WORTH {
             return Duration::ZERO;
         }
         let room = if self.fill > 0.0 { ROOM / self.fill } else { f64::INFINITY };
-        let wait = self.longest.min(Duration::try_from_secs_f64(room).unwrap_or(Duration::MAX));
+        let period = self.longest.min(Duration::try_from_secs_f64(room).unwrap_or(Duration::MAX));
+        let wait = period.saturating_sub(since);
         if wait < SHORTEST { Duration::ZERO } else { wait }
     }
 }
@@ -99,11 +102,11 @@ mod tests {
     #[test]
     fn nothing_waits_without_traffic_or_where_little_comes() {
         let mut gather = Gather::new(LONGEST);
-        assert_eq!(gather.wait(), Duration::ZERO);
+        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
         steady(&mut gather, Duration::from_millis(10), 1, 0.002);
-        assert_eq!(gather.wait(), Duration::ZERO, "100 a second");
+        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO, "100 a second");
         steady(&mut gather, Duration::from_millis(1), 1, 0.002);
-        assert_eq!(gather.wait(), LONGEST, "1000 a second");
+        assert_eq!(gather.wait(Duration::ZERO), LONGEST, "1000 a second");
     }
 
     #[test]
@@ -111,35 +114,44 @@ mod tests {
         let mut gather = Gather::new(LONGEST);
         // One socket fills up within 40 ms.
         steady(&mut gather, Duration::from_millis(4), 60, 0.1);
-        let wait = gather.wait();
+        let wait = gather.wait(Duration::ZERO);
         assert!(wait > Duration::from_micros(4_900) && wait < Duration::from_micros(5_100), "{wait:?}");
         // A burst is remembered.
         gather.learn(Drained { datagrams: 300, fullest: 0.5, more: false }, Duration::from_millis(5));
-        assert_eq!(gather.wait(), Duration::from_micros(1_250));
+        assert_eq!(gather.wait(Duration::ZERO), Duration::from_micros(1_250));
         steady(&mut gather, Duration::from_millis(4), 60, 0.01);
-        assert!(gather.wait() > Duration::from_micros(1_250));
+        assert!(gather.wait(Duration::ZERO) > Duration::from_micros(1_250));
     }
 
     #[test]
     fn who_has_more_than_a_turn_is_not_kept_waiting() {
         let mut gather = Gather::new(LONGEST);
         steady(&mut gather, Duration::from_millis(5), 256, 0.01);
-        assert!(gather.wait() > Duration::ZERO);
+        assert!(gather.wait(Duration::ZERO) > Duration::ZERO);
         gather.learn(Drained { datagrams: 256, fullest: 0.01, more: true }, Duration::from_millis(5));
-        assert_eq!(gather.wait(), Duration::ZERO);
+        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
     fn a_socket_that_fills_up_at_once_is_drained_at_once() {
         let mut gather = Gather::new(LONGEST);
         steady(&mut gather, Duration::from_micros(200), 600, 1.0);
-        assert_eq!(gather.wait(), Duration::ZERO);
+        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn time_that_a_drain_took_is_not_waited_again() {
+        let mut gather = Gather::new(LONGEST);
+        steady(&mut gather, Duration::from_millis(10), 100, 0.001);
+        assert_eq!(gather.wait(Duration::from_millis(4)), Duration::from_millis(6));
+        assert_eq!(gather.wait(Duration::from_millis(9_950)), Duration::ZERO);
+        assert_eq!(gather.wait(Duration::from_secs(5)), Duration::ZERO);
     }
 
     #[test]
     fn it_can_be_turned_off() {
         let mut gather = Gather::new(Duration::ZERO);
         steady(&mut gather, Duration::from_millis(1), 100, 0.01);
-        assert_eq!(gather.wait(), Duration::ZERO);
+        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
     }
 }

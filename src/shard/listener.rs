@@ -10,7 +10,7 @@ use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::gather::Drained;
 use crate::aggregate::{Accounting, Aggregator, Settings};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
-use crate::net::listener::{self, Emptied, take};
+use crate::net::listener::{self, Emptied, Inbox};
 use crate::net::sys;
 use crate::statsd::Rejected;
 
@@ -75,35 +75,41 @@ impl Listener {
     }
 
     /// Reads what is there, up to one turn.
-    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Moment) -> (Drained, Emptied) {
+    pub(super) fn receive(&mut self, inbox: &mut Inbox, now: Moment) -> (Drained, Emptied) {
         let before = self.aggregator.accounting().received;
-        let (charge, emptied) = self.read(buffer, TURN, now);
+        let (charge, emptied) = self.read(inbox, TURN, now);
         let datagrams = self.aggregator.accounting().received - before;
         let fullest = charge as f64 / self.capacity as f64;
         (Drained { datagrams, fullest, more: emptied == Emptied::Partly }, emptied)
     }
 
     /// Reads everything that is there.
-    pub(super) fn empty(&mut self, buffer: &mut [u8], now: Moment) {
-        let _charge = self.read(buffer, LAST_TURN, now);
+    pub(super) fn empty(&mut self, inbox: &mut Inbox, now: Moment) {
+        let _charge = self.read(inbox, LAST_TURN, now);
         self.count_kernel_drops();
     }
 
     /// Answers how much of the socket's buffer it freed, and how it ended.
-    fn read(&mut self, buffer: &mut [u8], budget: usize, now: Moment) -> (usize, Emptied) {
-        let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
-        let mut charge = 0;
-        let emptied = take(&self.socket, buffer, budget, |datagram| {
-            charge += listener::charge(datagram.len());
+    fn read(&mut self, inbox: &mut Inbox, budget: usize, now: Moment) -> (usize, Emptied) {
+        let (mut charge, mut left) = (0, budget);
+        while left > 0 {
+            let emptied = inbox.take(&self.socket, left);
+            left = left.saturating_sub(inbox.taken());
+            charge += inbox.datagrams().map(|datagram| listener::charge(datagram.len())).sum::<usize>();
+            self.aggregator.cut(inbox.cut(), now.wall);
+            let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
             if taps.is_empty() {
-                aggregator.datagram(datagram, now, None);
+                aggregator.datagrams(inbox.datagrams(), now, None);
             } else {
                 let mut tap =
                     |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
-                aggregator.datagram(datagram, now, Some(&mut tap));
+                aggregator.datagrams(inbox.datagrams(), now, Some(&mut tap));
             }
-        });
-        (charge, emptied)
+            if emptied != Emptied::Partly {
+                return (charge, emptied);
+            }
+        }
+        (charge, Emptied::Partly)
     }
 
     pub(super) fn count_kernel_drops(&mut self) {

@@ -70,7 +70,7 @@ pub(super) struct Shared {
     memory_limit: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
-    /// How long closing the windows of one shard took, in microseconds.
+    /// How long closing windows kept a shard from receiving at one go, in microseconds.
     close: Mutex<Histogram<u64>>,
 }
 
@@ -83,7 +83,7 @@ pub struct Gauges {
     pub steps_forward: u64,
     /// How often the clock was set back.
     pub steps_back: u64,
-    /// How long closing the windows of one shard took, in microseconds.
+    /// How long closing windows kept a shard from receiving at one go, in microseconds.
     pub close: Histogram<u64>,
 }
 
@@ -109,10 +109,14 @@ impl Shared {
         }
     }
 
-    /// Notes a round of closed windows; answers whether the node's memory is used up.
-    pub(super) fn closed_windows(&self, shard: usize, took: Duration, memory: usize) -> bool {
+    /// Notes how long closing windows kept a shard from receiving.
+    pub(super) fn held_up(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.close.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
+    }
+
+    /// Notes a shard's memory; answers whether the node's is used up.
+    pub(super) fn is_full_with(&self, shard: usize, memory: usize) -> bool {
         if let Some(mine) = self.memory.get(shard) {
             mine.store(memory, Ordering::Relaxed);
         }

@@ -19,13 +19,15 @@ use super::pool::Shared;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, SteadyClock, Step};
-use crate::net::listener::{DATAGRAM, Emptied};
+use crate::net::listener::{Emptied, Inbox};
 use crate::store::Store;
 
 /// The event of the eventfd; no listener has this place.
 const WAKE: u64 = u64::MAX;
 /// Events that are taken at once.
 const EVENTS: usize = 1024;
+/// Closing windows holds up receiving for so long at one go, and for one container more.
+const STALL: Duration = Duration::from_millis(5);
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -43,11 +45,24 @@ pub(super) struct Worker {
     /// When the next window is over; never later than that of any listener.
     next_end: Timestamp,
     gather: Gather,
-    /// When sockets were drained last.
+    /// When the last drain began.
+    drain_began: Duration,
+    /// When it ended.
     drained_at: Duration,
+    /// Windows that are over and not closed yet.
+    closing: Option<Closing>,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
-    buffer: Vec<u8>,
+    inbox: Inbox,
+}
+
+/// A round of closing windows that is under way.
+#[derive(Debug, Default)]
+struct Closing {
+    /// The next listener's place.
+    next: usize,
+    /// Bytes of those before it.
+    memory: usize,
 }
 
 /// Whether the loop goes on.
@@ -77,10 +92,12 @@ impl Worker {
             steady: SteadyClock::default(),
             next_end: Timestamp::MAX,
             gather: Gather::new(gather),
+            drain_began: Duration::ZERO,
             drained_at: Duration::ZERO,
+            closing: None,
             listeners: Vec::new(),
             places: HashMap::new(),
-            buffer: vec![0; DATAGRAM],
+            inbox: Inbox::default(),
         })
     }
 
@@ -118,8 +135,9 @@ impl Worker {
     /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
-        let wait = self.gather.wait();
-        if ready == 0 || told || wait.is_zero() {
+        let since = self.now().mono.saturating_sub(self.drain_began);
+        let wait = self.gather.wait(since);
+        if ready == 0 || told || wait.is_zero() || self.closing.is_some() {
             return false;
         }
         // A command ends the wait: nobody who asks waits for data.
@@ -130,6 +148,7 @@ impl Worker {
 
     fn drain_ready(&mut self, events: &[EpollEvent]) {
         let mut drained = Drained::default();
+        let began = self.now().mono;
         for event in events {
             match usize::try_from(event.data()) {
                 Ok(place) if event.data() != WAKE => drained.add(self.receive(place)),
@@ -139,6 +158,7 @@ impl Worker {
         }
         if drained.datagrams > 0 {
             let now = self.now().mono;
+            self.drain_began = began;
             self.gather.learn(drained, now.saturating_sub(self.drained_at));
             self.drained_at = now;
         }
@@ -146,6 +166,9 @@ impl Worker {
 
     /// How long to wait: until the next window ends.
     fn patience(&mut self) -> EpollTimeout {
+        if self.closing.is_some() {
+            return EpollTimeout::ZERO;
+        }
         let wait = self.next_end.since(self.now().wall).min(LONGEST_WAIT);
         // Rounded up: a millisecond too early would wake the thread for nothing, once for each window.
         let millis = u16::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
@@ -178,7 +201,7 @@ impl Worker {
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
         }
-        let (drained, emptied) = listener.receive(&mut self.buffer, now);
+        let (drained, emptied) = listener.receive(&mut self.inbox, now);
         if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, "cannot receive");
@@ -186,25 +209,42 @@ impl Worker {
         drained
     }
 
-    /// Closes every window that is over.
+    /// Closes windows that are over, for at most [`STALL`]; what is left has its turn after the next datagrams. A container
+    /// that sends meanwhile has its window closed before its datagrams are read.
     fn close_windows(&mut self) {
         let now = self.now().wall;
-        if now < self.next_end {
+        if self.closing.is_none() && now < self.next_end {
             return;
         }
         let started = Instant::now();
-        let mut memory = 0;
-        self.next_end = Timestamp::MAX;
-        for listener in self.listeners.iter_mut().flatten() {
+        let mut closing = self.closing.take().unwrap_or_default();
+        while let Some(place) = self.listeners.get_mut(closing.next) {
+            closing.next += 1;
+            let Some(listener) = place else { continue };
             listener.count_kernel_drops();
             if let Some(closed) = listener.aggregator.roll(now) {
                 self.store.push(listener.allocation, closed);
             }
             listener.log_losses();
-            memory += listener.aggregator.memory();
-            self.next_end = self.next_end.min(listener.aggregator.window_end());
+            closing.memory += listener.aggregator.memory();
+            if started.elapsed() >= STALL {
+                break;
+            }
         }
-        let full = self.shared.closed_windows(self.index, started.elapsed(), memory);
+        self.shared.held_up(started.elapsed());
+        if closing.next < self.listeners.len() {
+            self.closing = Some(closing);
+        } else {
+            self.closed_windows(closing.memory);
+        }
+    }
+
+    /// Every window that was over is closed.
+    fn closed_windows(&mut self, memory: usize) {
+        let listeners = || self.listeners.iter().flatten();
+        let ends = listeners().map(|listener| listener.aggregator.window_end());
+        self.next_end = ends.min().unwrap_or(Timestamp::MAX);
+        let full = self.shared.is_full_with(self.index, memory);
         for listener in self.listeners.iter_mut().flatten() {
             listener.aggregator.set_node_full(full);
         }
@@ -290,7 +330,7 @@ impl Worker {
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
         }
-        listener.empty(&mut self.buffer, now);
+        listener.empty(&mut self.inbox, now);
         let closed = listener.aggregator.finish(now.wall);
         self.store.push(listener.allocation, closed);
     }

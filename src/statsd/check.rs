@@ -87,7 +87,7 @@ pub(super) fn parse(rest: &[u8]) -> Result<Check<'_>, Rejected> {
         hostname: None,
         timestamp: None,
         tags: &[],
-        identity: Identity::default(),
+        identity: Identity::NONE,
     };
     fields::each(rest, |field| {
         check.take(field);

@@ -137,7 +137,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
         aggregation_key: None,
         source_type: None,
         tags: &[],
-        identity: Identity::default(),
+        identity: Identity::NONE,
     };
     fields::each(rest, |field| {
         event.take(field);

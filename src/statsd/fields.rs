@@ -1,7 +1,7 @@
 //! What may follow a type, an event's text or a check's status: fields told apart by how they start.
 
 /// Who the client says it is. Kept to be shown; origin comes from the socket.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Identity<'a> {
     container: &'a [u8],
     external: &'a [u8],
@@ -20,6 +20,9 @@ pub struct ExternalData<'a> {
 }
 
 impl<'a> Identity<'a> {
+    /// Nothing said.
+    pub const NONE: Self = Self { container: &[], external: &[], cardinality: &[] };
+
     /// Takes the field if it is one of `c:`, `e:` and `card:`. The last of a kind wins.
     #[inline]
     pub(super) fn take(&mut self, field: &'a [u8]) {
@@ -103,7 +106,7 @@ mod tests {
     use super::*;
 
     fn identity(field: &'static [u8]) -> Identity<'static> {
-        let mut identity = Identity::default();
+        let mut identity = Identity::NONE;
         identity.take(field);
         identity
     }

@@ -92,17 +92,7 @@ pub fn with_sample<'a>(
         (_, Some((number, _))) => Values::One(number),
         (_, None) => Values::read(text)?,
     };
-    let mut sample = Sample {
-        name,
-        style: NameStyle::Plain,
-        metric_type,
-        values,
-        rate: 1.0,
-        weight: 1.0,
-        tags: &[],
-        timestamp: None,
-        identity: Identity::default(),
-    };
+    let mut sample = Sample::plain(name, metric_type, values);
     fields::each(after, |field| sample.take(field))?;
     if !styles.is_empty() {
         sample.read_style(styles)?;
@@ -142,6 +132,23 @@ fn read_type(after: &[u8]) -> Result<(MetricType, &[u8]), Rejected> {
 }
 
 impl<'a> Sample<'a> {
+    /// A sample without any fields.
+    #[inline]
+    #[must_use]
+    pub const fn plain(name: &'a [u8], metric_type: MetricType, values: Values<'a>) -> Self {
+        Self {
+            name,
+            style: NameStyle::Plain,
+            metric_type,
+            values,
+            rate: 1.0,
+            weight: 1.0,
+            tags: &[],
+            timestamp: None,
+            identity: Identity::NONE,
+        }
+    }
+
     /// Takes one field. Clients grow new ones; what is not known is ignored.
     #[inline]
     fn take(&mut self, field: &'a [u8]) -> Result<(), Rejected> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::Aggregator;
+use super::columns::{Row, RowMut};
 use super::late::LateStates;
-use super::{Aggregator, Slot};
 use crate::aggregate::gauge::saturated;
 use crate::aggregate::record::EventRecord;
 use crate::aggregate::state::{Outcome, State};
@@ -84,14 +86,18 @@ impl LedgerRow {
     }
 }
 
-impl Slot {
-    /// Moves what the open window holds into the ledger.
-    fn settle(&mut self) {
-        self.ledger.add(&self.state);
-    }
-
-    fn is_idle(&self, at: Timestamp, idle: std::time::Duration) -> bool {
+impl Row<'_> {
+    fn is_idle(&self, at: Timestamp, idle: Duration) -> bool {
         self.state.samples() == 0 && at.since(self.ledger.last_seen) >= idle
+    }
+}
+
+/// Whether a series has a record in the window that ends at `at`: it has samples, or is a gauge whose level is not too
+/// old to stand for it.
+fn appears(state: &State, at: Timestamp, carry: Duration) -> bool {
+    match state {
+        State::Gauge(gauge) if gauge.samples == 0 => gauge.is_set() && at.since(gauge.last_at) <= carry,
+        state => state.samples() > 0,
     }
 }
 
@@ -122,13 +128,13 @@ impl Aggregator {
     #[must_use]
     pub fn peek(&self, now: Timestamp) -> Window {
         let mut builder = WindowBuilder::new(self.span(now));
-        for (place, slot) in self.live() {
-            if self.appears(slot, now) {
-                let mut ledger = slot.ledger;
+        for Row { place, state, ledger, .. } in self.columns.iter() {
+            if appears(state, now, self.settings.gauge_carry) {
+                let mut ledger = *ledger;
                 // What is late came before, and is in the total of the record that this one becomes.
                 let late = self.late.values().filter_map(|states| states.get(&place));
-                late.chain([&slot.state]).for_each(|state| ledger.add(state));
-                builder.push(place, &slot.state, ledger.total);
+                late.chain([state]).for_each(|state| ledger.add(state));
+                builder.push(place, state, ledger.total);
             }
         }
         builder.build(self.current_layout())
@@ -138,12 +144,11 @@ impl Aggregator {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let layout = self.current_layout();
-        let vacant = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: Timestamp::MIN };
-        let rows = self.slots.iter().map(|slot| slot.as_ref().map_or(vacant, |slot| slot.ledger)).collect();
-        let checks = self.live().filter_map(|(_, slot)| match &slot.state {
+        let rows = self.columns.ledger();
+        let checks = self.columns.iter().filter_map(|row| match row.state {
             State::Check(check) => {
                 let outcome = check.outcome.clone()?;
-                Some(LastCheck { series: Arc::clone(&slot.series), at: check.last_at, outcome })
+                Some(LastCheck { series: Arc::clone(row.series), at: check.last_at, outcome })
             }
             _ => None,
         });
@@ -160,21 +165,13 @@ impl Aggregator {
         let revisions = self.close_late();
         let mut builder = WindowBuilder::new(self.span(at));
         let mut closed_values = 0;
-        for index in 0..self.slots.len() {
-            let Some(Some(slot)) = self.slots.get(index) else { continue };
-            let appears = self.appears(slot, at);
-            if let Some(Some(slot)) = self.slots.get_mut(index) {
-                slot.settle();
-                closed_values += slot.state.samples();
-                if appears {
-                    builder.push(
-                        Place::try_from(index).unwrap_or(Place::MAX),
-                        &slot.state,
-                        slot.ledger.total,
-                    );
-                }
-                slot.state.next_window();
+        for RowMut { place, state, ledger } in self.columns.iter_mut() {
+            ledger.add(state);
+            closed_values += state.samples();
+            if appears(state, at, self.settings.gauge_carry) {
+                builder.push(place, state, ledger.total);
             }
+            state.next_window();
         }
         self.accounting.in_records += closed_values;
         let window = builder.build(self.current_layout());
@@ -187,29 +184,9 @@ impl Aggregator {
         Span { start: self.start, end: self.end, covered: at.min(self.end).since(self.opened) }
     }
 
-    /// Whether a series has a record in the window that ends at `at`: it has samples, or is a gauge whose level is
-    /// not too old to stand for it.
-    fn appears(&self, slot: &Slot, at: Timestamp) -> bool {
-        match &slot.state {
-            State::Gauge(gauge) if gauge.samples == 0 => {
-                gauge.is_set() && at.since(gauge.last_at) <= self.settings.gauge_carry
-            }
-            state => state.samples() > 0,
-        }
-    }
-
-    fn live(&self) -> impl Iterator<Item = (Place, &Slot)> {
-        (0..).zip(&self.slots).filter_map(|(place, slot)| Some((place, slot.as_ref()?)))
-    }
-
-    /// The layout of the slots as they are.
+    /// The layout of the series as they are.
     fn current_layout(&self) -> Layout {
-        match &self.layout {
-            Some(layout) => Arc::clone(layout),
-            None => {
-                self.slots.iter().map(|slot| slot.as_ref().map(|slot| Arc::clone(&slot.series))).collect()
-            }
-        }
+        self.layout.as_ref().map_or_else(|| self.columns.layout(), Arc::clone)
     }
 
     fn close_late(&mut self) -> Vec<Window> {
@@ -219,14 +196,14 @@ impl Aggregator {
 
     fn revision(&mut self, start: Timestamp, states: LateStates) -> Window {
         let end = start.plus(self.settings.window);
-        let mut builder = WindowBuilder::new(Span { start, end, covered: std::time::Duration::ZERO });
+        let mut builder = WindowBuilder::new(Span { start, end, covered: Duration::ZERO });
         let mut states: Vec<_> = states.into_iter().collect();
         states.sort_unstable_by_key(|(place, _)| *place);
         for (place, state) in states {
-            let Some(Some(slot)) = self.slots.get_mut(place as usize) else { continue };
-            slot.ledger.add(&state);
+            let Some((_, ledger)) = self.columns.get_mut(place) else { continue };
+            ledger.add(&state);
             self.accounting.in_records += state.samples();
-            builder.push(place, &state, slot.ledger.total);
+            builder.push(place, &state, ledger.total);
         }
         builder.build(self.current_layout())
     }
@@ -244,19 +221,16 @@ impl Aggregator {
     fn drop_idle(&mut self, at: Timestamp) {
         let idle = self.settings.series_idle;
         let gone: BTreeSet<Place> =
-            self.live().filter(|(_, slot)| slot.is_idle(at, idle)).map(|(place, _)| place).collect();
+            self.columns.iter().filter(|row| row.is_idle(at, idle)).map(|row| row.place).collect();
         if gone.is_empty() {
             return;
         }
         self.table.remove(|place| gone.contains(&place));
         for place in gone {
-            if let Some(slot) = self.slots.get_mut(place as usize) {
-                *slot = None;
-                self.vacant.push(place);
-            }
+            self.columns.remove(place);
             self.overflow = self.overflow.filter(|overflow| *overflow != place);
         }
-        self.series = self.live().count() - usize::from(self.overflow.is_some());
+        self.series = self.columns.iter().count() - usize::from(self.overflow.is_some());
         self.layout = None;
     }
 
@@ -264,7 +238,7 @@ impl Aggregator {
     pub(super) fn recount(&mut self) {
         self.memory = size_of::<Self>()
             + self.places_bytes()
-            + self.slots.iter().flatten().map(Slot::bytes).sum::<usize>()
+            + self.columns.heap_bytes()
             + self.events.heap_bytes()
             + self.history.iter().sum::<usize>();
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Aggregator, GaugeSign};
+use super::Aggregator;
 use crate::aggregate::accounting::Dropped;
 use crate::aggregate::state::State;
 use crate::aggregate::table::Place;
@@ -52,13 +52,13 @@ impl Aggregator {
         at: Timestamp,
         now: Timestamp,
     ) {
-        let Some(Some(slot)) = self.slots.get_mut(place as usize) else { return };
-        slot.ledger.last_seen = now;
-        let deltas = self.gauge_sign == GaugeSign::Delta;
-        if let State::Gauge(gauge) = &mut slot.state {
+        let deltas = self.deltas();
+        let Some((state, ledger)) = self.columns.get_mut(place) else { return };
+        ledger.last_seen = now;
+        if let State::Gauge(gauge) = state {
             if deltas && sample.values.signed() {
                 // What a level was changed by in the past has changed every level since; it counts as a change now.
-                slot.state.insert(sample, now, deltas);
+                state.insert(&sample.values, sample.weight, now, deltas);
                 return;
             }
             if let Some(number) = sample.values.numbers().last() {
@@ -70,6 +70,6 @@ impl Aggregator {
             self.memory += size_of::<(Place, State)>();
             State::empty(sample.metric_type)
         });
-        self.memory += state.insert(sample, at, deltas);
+        self.memory += state.insert(&sample.values, sample.weight, at, deltas);
     }
 }

@@ -1,10 +1,9 @@
 //! Finding the place of a sample's series, or making one, within the container's limits.
 
-use std::sync::Arc;
-
-use super::{Aggregator, OVERFLOW, Slot};
+use super::{Aggregator, OVERFLOW};
 use crate::aggregate::accounting::Dropped;
 use crate::aggregate::limits::Mode;
+use crate::aggregate::state::State;
 use crate::aggregate::table::{Known, Place, SPELLINGS, Spelling};
 use crate::model::{MetricType, Series, TagSet, Timestamp};
 use crate::statsd::tags::{self, Canonical};
@@ -58,7 +57,7 @@ impl Aggregator {
         let Canonical { name, tags, replaced, renamed } = canonical();
         self.accounting.invalid_utf8 += u64::from(replaced);
         let metric_type = spelling.metric_type;
-        let found = self.table.find((&name, &tags, metric_type), |place| series_at(&self.slots, place));
+        let found = self.table.find((&name, &tags, metric_type), |place| self.columns.series(place));
         let place = if let Some(place) = found {
             place
         } else {
@@ -74,10 +73,7 @@ impl Aggregator {
         };
         // Without one, each of its lines would have to be brought into canonical order.
         let most = if self.is_full() { 1 } else { SPELLINGS };
-        if let Some(Some(slot)) = self.slots.get_mut(place as usize)
-            && slot.spellings < most
-        {
-            slot.spellings += 1;
+        if self.columns.take_spelling(place, most) {
             let before = self.table.heap_bytes();
             self.table.add_spelling(spelling, Known { place, replaced });
             self.memory += self.table.heap_bytes().saturating_sub(before);
@@ -122,7 +118,7 @@ impl Aggregator {
         };
         let place = self
             .table
-            .find((&series.name, &series.tags, series.metric_type), |place| series_at(&self.slots, place))
+            .find((&series.name, &series.tags, series.metric_type), |place| self.columns.series(place))
             .unwrap_or_else(|| self.add(series, now));
         self.overflow = Some(place);
         Some(place)
@@ -130,32 +126,20 @@ impl Aggregator {
 
     /// Puts a series where a place is vacant.
     pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
-        let slot = Slot::new(series, now);
         let before = self.places_bytes();
-        self.memory += slot.bytes();
+        self.memory += series.bytes() + State::empty(series.metric_type).heap_bytes();
         self.layout = None;
-        let place = self.vacant.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            // As many slots as 32 bits count need more memory than any limit allows.
-            Place::try_from(self.slots.len() - 1).unwrap_or(Place::MAX)
-        });
-        if let Some(vacant) = self.slots.get_mut(place as usize) {
-            *vacant = Some(slot);
-        }
-        let slots = &self.slots;
-        self.table.add(place, |place| series_at(slots, place));
+        let place = self.columns.add(series, now);
+        let columns = &self.columns;
+        self.table.add(place, |place| columns.series(place));
         self.memory += self.places_bytes().saturating_sub(before);
         place
     }
 
     /// Bytes of what leads to series, with the room that it has to spare.
     pub(super) fn places_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<Slot>>() + self.table.heap_bytes()
+        self.columns.column_bytes() + self.table.heap_bytes()
     }
-}
-
-pub(super) fn series_at(slots: &[Option<Slot>], place: Place) -> Option<&Series> {
-    slots.get(place as usize)?.as_ref().map(|slot| Arc::as_ref(&slot.series))
 }
 
 fn canonical_check(check: &Check<'_>) -> Canonical {

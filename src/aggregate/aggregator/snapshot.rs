@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregator, GaugeSign, LateStates, LedgerRow, Settings, Slot, series_at};
+use super::columns::Row;
+use super::{Aggregator, GaugeSign, LateStates, LedgerRow, Settings};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::distribution::{Distribution, Parts, Summary};
 use crate::aggregate::gauge::Gauge;
@@ -93,10 +94,10 @@ impl Aggregator {
     /// Writes everything that is needed to go on elsewhere.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        let slot = |slot: &Slot| SlotV1 {
-            series: Series::clone(&slot.series),
-            ledger: slot.ledger,
-            state: StateV1::from(&slot.state),
+        let slot = |row: Row<'_>| SlotV1 {
+            series: Series::clone(row.series),
+            ledger: *row.ledger,
+            state: StateV1::from(row.state),
         };
         let late = |states: &LateStates| {
             let mut states: Vec<_> =
@@ -109,7 +110,7 @@ impl Aggregator {
             start: self.start,
             end: self.end,
             opened: self.opened,
-            slots: self.slots.iter().map(|place| place.as_ref().map(slot)).collect(),
+            slots: self.columns.places().map(|place| place.map(slot)).collect(),
             overflow: self.overflow,
             late: self.late.iter().map(|(start, states)| (*start, late(states))).collect(),
             events: self.events.clone(),
@@ -139,50 +140,41 @@ impl Aggregator {
         aggregator.events = snapshot.events;
         aggregator.accounting = snapshot.accounting;
         aggregator.history = snapshot.history.into();
-        for (place, slot) in (0..).zip(snapshot.slots) {
-            aggregator.restore_slot(place, slot)?;
+        for slot in snapshot.slots {
+            aggregator.restore_slot(slot)?;
         }
-        aggregator.series = aggregator
-            .slots
-            .iter()
-            .flatten()
-            .count()
-            .saturating_sub(usize::from(aggregator.overflow.is_some()));
+        aggregator.series =
+            aggregator.columns.iter().count().saturating_sub(usize::from(aggregator.overflow.is_some()));
         for (start, states) in snapshot.late {
             let states = states.into_iter().map(|(place, state)| aggregator.restored_late(place, state));
             let states = states.collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
             aggregator.late.insert(start, states);
         }
-        if aggregator.overflow.is_some_and(|place| aggregator.slot(place).is_none()) {
+        if aggregator.overflow.is_some_and(|place| aggregator.columns.series(place).is_none()) {
             return Err(SnapshotError::Damaged);
         }
         aggregator.recount();
         Ok(aggregator)
     }
 
-    fn slot(&self, place: Place) -> Option<&Slot> {
-        self.slots.get(place as usize)?.as_ref()
-    }
-
     /// Late samples belong to a series that is there.
     fn restored_late(&self, place: Place, state: StateV1) -> Option<(Place, State)> {
         let state = state.into_state()?;
-        state.fits(self.slot(place)?.series.metric_type).then_some((place, state))
+        state.fits(self.columns.series(place)?.metric_type).then_some((place, state))
     }
 
-    fn restore_slot(&mut self, place: Place, slot: Option<SlotV1>) -> Result<(), SnapshotError> {
+    fn restore_slot(&mut self, slot: Option<SlotV1>) -> Result<(), SnapshotError> {
         let Some(SlotV1 { series, ledger, state }) = slot else {
-            self.slots.push(None);
-            self.vacant.push(place);
+            self.columns.push(None);
             return Ok(());
         };
         let state = state
             .into_state()
             .filter(|state| state.fits(series.metric_type) && ledger.total.is_finite())
             .ok_or(SnapshotError::Damaged)?;
-        self.slots.push(Some(Slot { series: Arc::new(series), state, ledger, spellings: 0 }));
-        let slots = &self.slots;
-        self.table.add(place, |place| series_at(slots, place));
+        let place = self.columns.push(Some((series, state, ledger)));
+        let columns = &self.columns;
+        self.table.add(place, |place| columns.series(place));
         Ok(())
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! packed  = 0 length *f64 / 1 length each *f64                ; values as they came, sorted, all of one weight
-//!         / 2 length *( distance count ) / 3 length *( distance weight )   ; bins, in ascending order
+//!         / 2 length first *pair                              ; bins in ascending order, weights whole
+//!         / 3 length *( distance weight )                     ; bins in ascending order
+//! pair    = ( count − 1, distance − 1 ) [ rest of distance ] [ rest of count ]   ; a nibble each; 15 = and a rest
 //! ```
 //!
-//! All numbers but f64 are of variable length; distances are signed, from bin to bin.
+//! All numbers but f64 and pairs are of variable length; the distance from bin to bin is signed in the last form. Nearly
+//! all bins of a hundred values are close to each other and hold few, so one byte says where a bin is and what it holds.
 
 use super::{EXACT, PERCENTILES, Percentiles, bin_of, middle_of};
 use crate::aggregate::varint;
@@ -30,17 +33,45 @@ pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
     }
 }
 
-/// Bins as the first number, then distances; weights whole where they all are.
+/// Ascending bins and their weights.
 pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
     out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
     varint::write(out, bins.len() as u64);
+    if whole { pack_pairs(out, bins) } else { pack_weights(out, bins) }
+}
+
+fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let mut previous = 0;
     for (bin, weight) in bins {
         varint::write(out, varint::zigzag(i64::from(*bin) - previous));
-        varint::write(out, if whole { weight / BIN_ONE } else { *weight });
+        varint::write(out, *weight);
         previous = i64::from(*bin);
     }
+}
+
+fn pack_pairs(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
+    let Some((first, _)) = bins.first() else { return };
+    varint::write(out, varint::zigzag(i64::from(*first)));
+    let mut previous = i64::from(*first) - 1;
+    for (bin, weight) in bins {
+        let distance = (i64::from(*bin) - previous).unsigned_abs().saturating_sub(1);
+        let count = (weight / BIN_ONE).saturating_sub(1);
+        out.push((nibble(count) << 4) | nibble(distance));
+        for long in [distance, count] {
+            if let Some(rest) = long.checked_sub(MORE) {
+                varint::write(out, rest);
+            }
+        }
+        previous = i64::from(*bin);
+    }
+}
+
+/// A nibble of this says that the rest of its number follows.
+const MORE: u64 = 15;
+
+fn nibble(number: u64) -> u8 {
+    u8::try_from(number.min(MORE)).unwrap_or_default()
 }
 
 /// A sketch of a closed window, as [`super::Sketch::pack`] wrote it.
@@ -68,7 +99,7 @@ pub(super) struct PackedBins<'a> {
     rest: &'a [u8],
     left: u64,
     bin: i64,
-    unit: u64,
+    pairs: bool,
     torn: bool,
 }
 
@@ -85,11 +116,28 @@ impl Iterator for PackedBins<'_> {
 
 impl PackedBins<'_> {
     fn read(&mut self) -> Option<(i32, u64)> {
-        let distance = varint::unzigzag(varint::read(&mut self.rest)?);
+        let (distance, weight) = if self.pairs { self.pair()? } else { self.weight()? };
         self.bin = self.bin.checked_add(distance)?;
         let bin = i32::try_from(self.bin).ok().filter(|bin| bin.abs() <= bin_of(f64::MAX))?;
-        let weight = varint::read(&mut self.rest)?.checked_mul(self.unit)?;
         (weight > 0).then_some((bin, weight))
+    }
+
+    fn weight(&mut self) -> Option<(i64, u64)> {
+        let distance = varint::unzigzag(varint::read(&mut self.rest)?);
+        Some((distance, varint::read(&mut self.rest)?))
+    }
+
+    fn pair(&mut self) -> Option<(i64, u64)> {
+        let (pair, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        let distance = self.number(pair & 0x0f)?;
+        let count = self.number(pair >> 4)?;
+        Some((i64::try_from(distance).ok()?, count.checked_mul(BIN_ONE)?))
+    }
+
+    fn number(&mut self, nibble: u8) -> Option<u64> {
+        let rest = if u64::from(nibble) == MORE { varint::read(&mut self.rest)? } else { 0 };
+        rest.checked_add(u64::from(nibble) + 1)
     }
 
     /// Whether everything that was announced was there, and nothing else.
@@ -113,8 +161,10 @@ impl<'a> Packed<'a> {
                 sound.then_some(Contents::Exact { each, values })
             }
             BINS_WHOLE | BINS_FRACTIONAL => {
-                let unit = if tag == BINS_WHOLE { BIN_ONE } else { 1 };
-                Some(Contents::Bins(PackedBins { rest, left, bin: 0, unit, torn: false }))
+                let pairs = tag == BINS_WHOLE;
+                let first = if pairs && left > 0 { varint::unzigzag(varint::read(&mut rest)?) } else { 0 };
+                let bin = if pairs { first.checked_sub(1)? } else { 0 };
+                Some(Contents::Bins(PackedBins { rest, left, bin, pairs, torn: false }))
             }
             _ => None,
         }

@@ -1,0 +1,184 @@
+//! A container's series by place, in columns: what every sample touches lies apart from what only a close needs.
+
+use std::sync::Arc;
+
+use super::LedgerRow;
+use crate::aggregate::state::State;
+use crate::aggregate::table::{Place, SPELLINGS};
+use crate::aggregate::weight::Weight;
+use crate::aggregate::window::Layout;
+use crate::model::{Series, Timestamp};
+
+/// One line of a cache.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Cell(Option<State>);
+
+const _: () = assert!(size_of::<Cell>() == 64);
+
+/// What a place holds in the ledger while no series is there.
+const VACANT: LedgerRow = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: Timestamp::MIN };
+
+/// Every series of a container. All columns are of one length.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    states: Vec<Cell>,
+    ledger: Vec<LedgerRow>,
+    series: Vec<Option<Arc<Series>>>,
+    /// How many spellings are remembered of each.
+    spellings: Vec<u8>,
+    vacant: Vec<Place>,
+}
+
+/// One series.
+pub(super) struct Row<'c> {
+    pub(super) place: Place,
+    pub(super) series: &'c Arc<Series>,
+    pub(super) state: &'c State,
+    pub(super) ledger: &'c LedgerRow,
+}
+
+/// One series, to change.
+pub(super) struct RowMut<'c> {
+    pub(super) place: Place,
+    pub(super) state: &'c mut State,
+    pub(super) ledger: &'c mut LedgerRow,
+}
+
+impl Columns {
+    /// Puts a series where a place is vacant.
+    pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
+        let state = State::empty(series.metric_type);
+        let ledger = LedgerRow { last_seen: now, ..VACANT };
+        match self.vacant.pop() {
+            Some(place) => {
+                self.put(place, Some((series, state, ledger)));
+                place
+            }
+            None => self.push(Some((series, state, ledger))),
+        }
+    }
+
+    /// The next place, with or without a series.
+    pub(super) fn push(&mut self, row: Option<(Series, State, LedgerRow)>) -> Place {
+        // As many series as 32 bits count need more memory than any limit allows.
+        let place = Place::try_from(self.states.len()).unwrap_or(Place::MAX);
+        self.states.push(Cell(None));
+        self.ledger.push(VACANT);
+        self.series.push(None);
+        self.spellings.push(0);
+        match row {
+            Some(row) => self.put(place, Some(row)),
+            None => self.vacant.push(place),
+        }
+        place
+    }
+
+    /// Takes the series from a place.
+    pub(super) fn remove(&mut self, place: Place) {
+        self.put(place, None);
+        self.vacant.push(place);
+    }
+
+    fn put(&mut self, place: Place, row: Option<(Series, State, LedgerRow)>) {
+        let at = place as usize;
+        let (series, state, ledger) = match row {
+            Some((series, state, ledger)) => (Some(Arc::new(series)), Some(state), ledger),
+            None => (None, None, VACANT),
+        };
+        if let (Some(cell), Some(row), Some(known), Some(spellings)) = (
+            self.states.get_mut(at),
+            self.ledger.get_mut(at),
+            self.series.get_mut(at),
+            self.spellings.get_mut(at),
+        ) {
+            (cell.0, *row, *known, *spellings) = (state, ledger, series, 0);
+        }
+    }
+
+    /// Notes one more spelling of a series, unless it has `most`.
+    pub(super) fn take_spelling(&mut self, place: Place, most: u8) -> bool {
+        debug_assert!(most <= SPELLINGS);
+        match self.spellings.get_mut(place as usize) {
+            Some(spellings) if *spellings < most => {
+                *spellings += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets how many spellings are remembered.
+    pub(super) fn forget_spellings(&mut self) {
+        self.spellings.fill(0);
+    }
+
+    #[inline]
+    pub(super) fn state(&self, place: Place) -> Option<&State> {
+        self.states.get(place as usize)?.0.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<(&mut State, &mut LedgerRow)> {
+        Some((self.states.get_mut(place as usize)?.0.as_mut()?, self.ledger.get_mut(place as usize)?))
+    }
+
+    pub(super) fn series(&self, place: Place) -> Option<&Series> {
+        self.series.get(place as usize)?.as_deref()
+    }
+
+    /// Every series that is there, by place.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        let columns = self.series.iter().zip(&self.states).zip(&self.ledger);
+        (0..).zip(columns).filter_map(|(place, ((series, state), ledger))| {
+            Some(Row { place, series: series.as_ref()?, state: state.0.as_ref()?, ledger })
+        })
+    }
+
+    /// Every series that is there, by place, to change.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
+        let columns = self.states.iter_mut().zip(&mut self.ledger);
+        (0..)
+            .zip(columns)
+            .filter_map(|(place, (state, ledger))| Some(RowMut { place, state: state.0.as_mut()?, ledger }))
+    }
+
+    /// Every place, with its series or vacant.
+    pub(super) fn places(&self) -> impl Iterator<Item = Option<Row<'_>>> {
+        let columns = self.series.iter().zip(&self.states).zip(&self.ledger);
+        (0..).zip(columns).map(|(place, ((series, state), ledger))| {
+            Some(Row { place, series: series.as_ref()?, state: state.0.as_ref()?, ledger })
+        })
+    }
+
+    /// The series by place.
+    pub(super) fn layout(&self) -> Layout {
+        self.series.as_slice().into()
+    }
+
+    /// The ledger by place.
+    pub(super) fn ledger(&self) -> Box<[LedgerRow]> {
+        self.ledger.as_slice().into()
+    }
+
+    /// Bytes of the columns, with the room that they have to spare.
+    pub(super) fn column_bytes(&self) -> usize {
+        self.states.capacity() * size_of::<Cell>()
+            + self.ledger.capacity() * size_of::<LedgerRow>()
+            + self.series.capacity() * size_of::<Option<Arc<Series>>>()
+            + self.spellings.capacity()
+            + self.vacant.capacity() * size_of::<Place>()
+    }
+
+    /// Bytes of what the columns lead to.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.iter().map(|row| row.bytes()).sum()
+    }
+}
+
+impl Row<'_> {
+    /// Bytes of what the row leads to.
+    pub(super) fn bytes(&self) -> usize {
+        self.series.bytes() + self.state.heap_bytes()
+    }
+}

@@ -1,0 +1,77 @@
+//! Receiving and counting samples of known series allocates nothing.
+//!
+//! A test binary of its own, since it counts what the whole program allocates.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics says so")]
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use tallyport::aggregate::{Aggregator, GaugeSign};
+use tallyport::model::{Moment, Timestamp};
+use tallyport::net::listener::{self, Inbox};
+
+const TAGS: &str = "|#env:production,region:eu-west-1";
+
+fn moment(millis: u64) -> Moment {
+    let since = Duration::from_millis(millis);
+    Moment { wall: Timestamp::from_secs(1_767_225_600).plus(since), mono: since }
+}
+
+/// Every type, sampled and not, with tags and without, with several values and with a timestamp of now.
+fn lines(n: u64) -> Vec<String> {
+    let latency = 5 + n % 40;
+    [
+        format!("requests:{n}|c"),
+        format!("requests.sampled:{n}|c|@0.1"),
+        format!("depth:{n}|g"),
+        "depth.delta:+1|g".to_owned(),
+        format!("latency:{latency}.25|ms{TAGS}"),
+        format!("latency.sampled:{latency}|ms|@0.5"),
+        format!("size:{latency}:12:{latency}|h"),
+        format!("size.packed:{latency}|d{TAGS}"),
+        format!("users:{}|s", n % 10),
+        format!("of.now:{latency}|ms|T1767225600"),
+    ]
+    .to_vec()
+}
+
+fn datagrams() -> Vec<Vec<u8>> {
+    (0..400).map(|n| lines(n).join("\n").into_bytes()).collect()
+}
+
+#[test]
+fn a_sample_of_a_known_series_allocates_nothing() {
+    let datagrams = datagrams();
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    let mut feed = |millis| {
+        let each = datagrams.iter().map(Vec::as_slice);
+        measure(|| aggregator.datagrams(each, moment(millis), None)).count_total
+    };
+    assert!(feed(0) > 0, "new series do, or nothing is counted here");
+    assert_eq!(feed(1), 0);
+    // The first window decides what room is kept for the next.
+    let closed = aggregator.roll(moment(10_000).wall).unwrap();
+    assert_eq!(closed.window.len(), 10);
+}
+
+#[test]
+fn taking_datagrams_from_a_socket_allocates_nothing() {
+    let receiver = listener::open("127.0.0.1:0".parse().unwrap(), 262_144).unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(receiver.local_addr().unwrap()).unwrap();
+    let mut inbox = Inbox::default();
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    let datagrams = datagrams();
+    aggregator.datagrams(datagrams.iter().map(Vec::as_slice), moment(0), None);
+    datagrams.iter().take(50).for_each(|datagram| drop(sender.send(datagram)));
+    let counted = measure(|| {
+        while inbox.take(&receiver, 256) == listener::Emptied::Partly {
+            aggregator.datagrams(inbox.datagrams(), moment(1), None);
+        }
+        aggregator.datagrams(inbox.datagrams(), moment(1), None);
+    });
+    assert_eq!((aggregator.accounting().received, counted.count_total), (450, 0));
+}
