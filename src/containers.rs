@@ -45,9 +45,30 @@ pub struct Containers {
 enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
     Attach(ContainerId, i32, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Configure(Box<Settings>),
     DrainAll(oneshot::Sender<()>),
+}
+
+/// Why a running container has no socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// It was started without an address.
+    Mute,
+    /// It has an address, which could not be opened again.
+    Lost,
+}
+
+impl Unserved {
+    /// The state that shows it.
+    #[must_use]
+    pub const fn state(self) -> State {
+        match self {
+            Self::Mute => State::Mute,
+            Self::Lost => State::Lost,
+        }
+    }
 }
 
 /// A reservation, new or as it was.
@@ -76,6 +97,17 @@ impl Containers {
     /// When there is no such container or process, or the container is another process.
     pub async fn attach(&self, id: ContainerId, pid: i32) -> Result<Arc<ContainerInfo>, AttachError> {
         self.ask(|reply| Request::Attach(id, pid, reply)).await.unwrap_or(Err(AttachError::Ending))
+    }
+
+    /// Notes a running container that has no socket, so that it is shown and counted until it ends. One that is here
+    /// already stays as it is.
+    ///
+    /// # Errors
+    /// When the node has as many containers as it may have, or the agent is ending.
+    pub async fn note(&self, reservation: Reservation, why: Unserved) -> Result<Reserved, ReserveError> {
+        self.ask(|reply| Request::Note(Box::new(reservation), why, reply))
+            .await
+            .unwrap_or(Err(ReserveError::Ending))
     }
 
     /// Releases a container: what it has sent is read, its window closed, its socket let go.

@@ -1,5 +1,7 @@
 //! The container table: a task that owns every container, its socket's address and its state.
 
+mod note;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -141,6 +143,9 @@ impl Table {
             Request::Attach(id, pid, reply) => {
                 let _nobody_waits = reply.send(self.attach(&id, pid));
             }
+            Request::Note(reservation, why, reply) => {
+                let _nobody_waits = reply.send(self.note(&reservation, why));
+            }
             Request::Release(id, reply) => {
                 let _nobody_waits = reply.send(self.release(&id));
             }
@@ -225,6 +230,7 @@ impl Table {
         Ok(ContainerInfo {
             allocation,
             origin,
+            alias: reservation.alias.clone(),
             state: State::Listening,
             pid: None,
             address: Some(address),
