@@ -1,9 +1,9 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check fmt lint layers doc deny docs bench bench-node load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test e2e-nri check fmt lint layers doc deny docs bench bench-node load fuzz fuzz-smoke clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what builds and tests need
 	scripts/setup all
@@ -18,6 +18,10 @@ demo: ## an agent, an application that knows nothing of it, and what it reports
 test: ## set up, then run every test
 	scripts/setup all
 	scripts/ci/test
+
+e2e-nri: ## pods of real containerds with the agent as their plugin; needs root, builds containerd once
+	scripts/setup cc rust
+	scripts/e2e-nri
 
 check: ## everything CI asks for: format, lints, layers, tests, documents, dependencies
 	scripts/setup all

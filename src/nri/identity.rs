@@ -15,6 +15,8 @@ use crate::model::{ContainerId, IdError, Labels, TaskId};
 const RECOMMENDED: &str = "app.kubernetes.io/";
 /// Prefix of Datadog's unified service tags.
 const DATADOG: &str = "tags.datadoghq.com/";
+/// Labels that only the runtime gives.
+const IDENTITY: [&str; 7] = ["namespace", "pod", "uid", "container", "image", "workload", "workload_kind"];
 /// Where runtimes that do not name the image in its own field have it.
 const IMAGE_ANNOTATIONS: [&str; 2] = ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"];
 
@@ -58,8 +60,8 @@ fn alias(pod: &PodSandbox, container: &Container) -> Option<TaskId> {
     TaskId::new(&format!("{}/{said}", pod.namespace)).ok()
 }
 
-/// What is set later wins: the recommended labels, Datadog's, the container's own of Datadog's, and last the runtime,
-/// so that no label can claim another origin.
+/// What is set later wins: the recommended labels, Datadog's, and the container's own of Datadog's. What the runtime
+/// says comes from nowhere else, so that no label can claim another origin, not even where the runtime says nothing.
 fn labels(pod: &PodSandbox, container: &Container) -> Labels {
     let mut labels = Labels::new();
     let mut set = |key: &str, value: &str| {
@@ -67,15 +69,19 @@ fn labels(pod: &PodSandbox, container: &Container) -> Labels {
             labels.insert(key.to_owned(), value.to_owned());
         }
     };
-    for (key, value) in &pod.labels {
-        match key.strip_prefix(RECOMMENDED) {
-            Some("name") => {
-                set("app", value);
-                set("service", value);
-            }
-            Some(name) => set(&name.replace('-', "_"), value),
-            None => {}
+    // In order, so that two labels that become one have the same winner every time.
+    let recommended =
+        pod.labels.iter().filter_map(|(key, value)| Some((key.strip_prefix(RECOMMENDED)?, value)));
+    for (name, value) in recommended.collect::<std::collections::BTreeMap<_, _>>() {
+        let name = name.replace('-', "_");
+        // The application's name is called so below: there are many names.
+        if name != "name" && !IDENTITY.contains(&name.as_str()) {
+            set(&name, value);
         }
+    }
+    if let Some(name) = label(pod, "app.kubernetes.io/name") {
+        set("app", name);
+        set("service", name);
     }
     for prefix in [DATADOG.to_owned(), format!("{DATADOG}{}.", container.name)] {
         for name in ["env", "service", "version"] {

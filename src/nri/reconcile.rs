@@ -81,11 +81,17 @@ impl Plugin {
             let verdict = self.settings.borrow().selection.verdict(pod, container);
             match found(container.state, self.is_live(&id), verdict) {
                 Found::Ended => continue,
+                Found::Known if self.never_heard(&id, container) => {
+                    self.ended(id.as_str()).await;
+                    self.unserved(pod, container, Unserved::Mute).await;
+                    self.known(&id, container).await;
+                    counts[2] += 1;
+                }
                 Found::Known => {
                     counts[0] += 1;
                     self.known(&id, container).await;
                 }
-                Found::Unknown if self.again(pod, container).await => counts[1] += 1,
+                Found::Unknown if self.again(&id, pod, container).await => counts[1] += 1,
                 Found::Unknown => counts[2] += 1,
                 Found::Other => {}
             }
@@ -99,20 +105,34 @@ impl Plugin {
         tracing::info!(kept, restored, without, released = gone.len(), "compared with the container runtime");
     }
 
+    /// Whether a container runs without the address that was reserved for it: the runtime had lost its patience before
+    /// it had our answer.
+    fn never_heard(&self, id: &ContainerId, container: &Container) -> bool {
+        let reserved = || self.containers.directory().container(id).and_then(|info| info.address);
+        let runs = container.state == ContainerState::Running as i32;
+        runs && self.ours.contains_key(id)
+            && reserved().is_some_and(|address| given(container) != Some(address))
+    }
+
     async fn known(&mut self, id: &ContainerId, container: &Container) {
         let runs = container.state == ContainerState::Running as i32;
-        let waits = self.ours.entry(id.clone()).or_insert(None);
-        if runs {
+        if given(container).is_some() {
+            self.ours.entry(id.clone()).or_insert(None);
+        }
+        // Another launcher's containers are its own business.
+        if let Some(waits) = self.ours.get_mut(id)
+            && runs
+        {
             *waits = None;
             self.attach(id.clone(), container.pid).await;
         }
     }
 
     /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
-    async fn again(&mut self, pod: &PodSandbox, container: &Container) -> bool {
+    async fn again(&mut self, id: &ContainerId, pod: &PodSandbox, container: &Container) -> bool {
         let Some(address) = given(container) else {
             self.unserved(pod, container, Unserved::Mute).await;
-            self.known_process(container).await;
+            self.known(id, container).await;
             return false;
         };
         let Ok(mut reservation) = identity::reservation(pod, container) else { return false };
@@ -125,16 +145,8 @@ impl Plugin {
         } else {
             self.stats().count(Outcome::Restored);
         }
-        self.known_process(container).await;
+        self.known(id, container).await;
         restored.is_ok()
-    }
-
-    async fn known_process(&mut self, container: &Container) {
-        if let Ok(id) = ContainerId::new(&container.id)
-            && self.ours.contains_key(&id)
-        {
-            self.known(&id, container).await;
-        }
     }
 }
 

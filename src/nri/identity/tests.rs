@@ -74,6 +74,13 @@ fn no_label_can_claim_another_origin() {
 }
 
 #[test]
+fn no_label_can_claim_what_the_runtime_does_not_say() {
+    let nameless = PodSandbox { uid: String::new(), ..pod("web-0", &[("app.kubernetes.io/uid", "u-2")]) };
+    assert_eq!(labels(&nameless, &container()).get("uid"), None);
+    assert_eq!(labels_of(&[("app.kubernetes.io/image", "trusted:1")]).get("image"), None);
+}
+
+#[test]
 fn the_containers_own_tags_are_over_the_pods_and_those_over_the_recommended_labels() {
     let all = [
         ("app.kubernetes.io/name", "store"),

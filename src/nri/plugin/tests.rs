@@ -286,6 +286,22 @@ async fn every_call_of_the_protocol_is_answered_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_container_that_never_heard_of_its_address_is_mute() {
+    let mut node = Node::new(10);
+    let address = node.create(&container("c1")).await.unwrap();
+    node.synchronize(&[with_address(running("c1"), &address.to_string())]).await;
+    assert_eq!(node.state("c1"), Some(State::Listening));
+    // The runtime had lost its patience before it had the answer, and started it without.
+    node.synchronize(&[running("c1")]).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    let launched = Reservation::new(ContainerId::new("run-7").unwrap());
+    node.containers.reserve(launched).await.unwrap();
+    node.synchronize(&[running("c1"), running("run-7")]).await;
+    node.synchronize(&[running("c1"), running("run-7")]).await;
+    assert_eq!(node.state("run-7"), Some(State::Listening), "another launcher knows what it does");
+}
+
+#[tokio::test]
 async fn what_is_known_is_kept_and_what_is_gone_is_released() {
     let mut node = Node::new(10);
     for id in ["c1", "c2", "c3"] {
@@ -294,7 +310,8 @@ async fn what_is_known_is_kept_and_what_is_gone_is_released() {
     }
     let address = node.info("c1").unwrap().address;
     let stopped = Container { state: ContainerState::Stopped as i32, ..container("c3") };
-    node.synchronize(&[running("c1"), stopped]).await;
+    let kept = with_address(running("c1"), &address.unwrap().to_string());
+    node.synchronize(&[kept, stopped]).await;
     node.until("c2", State::Gone).await;
     node.until("c3", State::Gone).await;
     let info = node.info("c1").unwrap();
@@ -315,7 +332,7 @@ async fn a_running_container_without_an_address_is_mute_until_it_ends() {
     let mut node = Node::new(10);
     let process = Process::start();
     let mute = Container { pid: process.0.id(), ..running("c1") };
-    node.synchronize(&[mute.clone()]).await;
+    node.synchronize(std::slice::from_ref(&mute)).await;
     assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
     assert_eq!(node.info("c1").unwrap().origin.task_id.as_str(), "shop_web-0_u-1");
     node.synchronize(&[mute]).await;
