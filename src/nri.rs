@@ -46,7 +46,7 @@ pub fn read_all(received: &[u8]) -> usize {
             for (pod, container) in all.pods.iter().zip(&all.containers) {
                 let _either_way = Selection::default().verdict(pod, container);
                 let _either_way = identity::reservation(pod, container);
-                let _either_way = adjustment::given(container);
+                let _either_way = adjustment::given(pod, container);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::messages::{Adjustment, Container, KeyValue};
+use super::messages::{Adjustment, Container, KeyValue, PodSandbox};
 use crate::containers::environment;
 
 /// Annotation that says which address the container was given, so that an agent that starts again can open it again.
@@ -31,10 +31,16 @@ pub(super) fn adjustment(container: &Container, address: SocketAddr, presets: &[
     Adjustment { annotations, env }
 }
 
-/// The address that a container was given by an earlier life of the agent.
-pub(super) fn given(container: &Container) -> Option<SocketAddr> {
+/// The address that a container was told.
+pub(super) fn told(container: &Container) -> Option<SocketAddr> {
     let address: SocketAddr = container.annotations.get(ADDRESS)?.parse().ok()?;
     address.ip().is_loopback().then_some(address)
+}
+
+/// The address that a container was given by an earlier life of the agent. A runtime can be set to hand a pod's own
+/// annotations on to its containers, so one that the pod has, too, is not believed.
+pub(super) fn given(pod: &PodSandbox, container: &Container) -> Option<SocketAddr> {
+    told(container).filter(|_| !pod.annotations.contains_key(ADDRESS))
 }
 
 fn names(container: &Container) -> impl Iterator<Item = &str> {
@@ -75,13 +81,18 @@ mod tests {
     #[test]
     fn the_address_is_read_back_from_the_annotation_and_from_nowhere_else() {
         let adjustment = adjustment(&container(&[]), "127.1.2.3:18125".parse().unwrap(), &[]);
+        let mut pod = PodSandbox::default();
         let mut started = container(&["STATSD_UDP_HOST=127.9.9.9", "STATSD_UDP_PORT=18125"]);
-        assert_eq!(given(&started), None, "who writes a pod can set variables");
+        assert_eq!(given(&pod, &started), None, "who writes a pod can set variables");
         started.annotations = adjustment.annotations;
-        assert_eq!(given(&started), Some("127.1.2.3:18125".parse().unwrap()));
+        assert_eq!(given(&pod, &started), Some("127.1.2.3:18125".parse().unwrap()));
         for wrong in ["10.0.0.1:18125", "127.0.0.1", ""] {
             started.annotations.insert(ADDRESS.to_owned(), wrong.to_owned());
-            assert_eq!(given(&started), None, "{wrong:?}");
+            assert_eq!(given(&pod, &started), None, "{wrong:?}");
         }
+        started.annotations.insert(ADDRESS.to_owned(), "127.9.9.9:18125".to_owned());
+        assert!(given(&pod, &started).is_some());
+        pod.annotations.insert(ADDRESS.to_owned(), "127.9.9.9:18125".to_owned());
+        assert_eq!(given(&pod, &started), None, "the pod's author wrote it");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
 
-use super::adjustment::given;
+use super::adjustment::{given, told};
 use super::identity;
 use super::messages::{Container, ContainerState, PodSandbox, Synchronize};
 use super::plugin::Plugin;
@@ -111,12 +111,12 @@ impl Plugin {
         let reserved = || self.containers.directory().container(id).and_then(|info| info.address);
         let runs = container.state == ContainerState::Running as i32;
         runs && self.ours.contains_key(id)
-            && reserved().is_some_and(|address| given(container) != Some(address))
+            && reserved().is_some_and(|address| told(container) != Some(address))
     }
 
     async fn known(&mut self, id: &ContainerId, container: &Container) {
         let runs = container.state == ContainerState::Running as i32;
-        if given(container).is_some() {
+        if told(container).is_some() {
             self.ours.entry(id.clone()).or_insert(None);
         }
         // Another launcher's containers are its own business.
@@ -130,7 +130,7 @@ impl Plugin {
 
     /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
     async fn again(&mut self, id: &ContainerId, pod: &PodSandbox, container: &Container) -> bool {
-        let Some(address) = given(container) else {
+        let Some(address) = given(pod, container) else {
             self.unserved(pod, container, Unserved::Mute).await;
             self.known(id, container).await;
             return false;

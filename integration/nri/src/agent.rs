@@ -59,9 +59,15 @@ impl Agent {
     /// One of the agent's own metrics, by its name with labels.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let socket = self.directory.join("admin.sock");
-        let page = http(&socket, "/metrics")?;
+        let page = http(&socket, "/metrics", None)?;
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         line.trim().parse().ok()
+    }
+
+    /// Sends a body to the admin socket; answers whether that did something.
+    pub fn post(&self, path: &str, body: &str) -> bool {
+        let answer = http(&self.directory.join("admin.sock"), path, Some(body));
+        answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 20"))
     }
 
     pub fn log(&self) -> String {
@@ -99,11 +105,14 @@ impl Drop for Agent {
     }
 }
 
-/// A page of the admin socket.
-fn http(socket: &Path, path: &str) -> Option<String> {
+/// A page of the admin socket, or its answer to a body.
+fn http(socket: &Path, path: &str, body: Option<&str>) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").ok()?;
+    let (method, body) = (if body.is_some() { "POST" } else { "GET" }, body.unwrap_or_default());
+    let length = body.len();
+    let head = format!("host: agent\r\nconnection: close\r\ncontent-length: {length}\r\n");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{head}\r\n{body}").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)

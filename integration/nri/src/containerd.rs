@@ -62,10 +62,16 @@ impl Containerd {
         self.pods.push(pod.to_owned());
     }
 
-    /// Ends it, whose containers live on, and starts it again.
+    /// Ends it and starts it again.
     pub fn restart(&mut self) {
+        self.stopped(|| ());
+    }
+
+    /// Ends it, whose containers live on, does something meanwhile, and starts it again.
+    pub fn stopped(&mut self, meanwhile: impl FnOnce()) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        meanwhile();
         self.child = spawn(self.directory.path());
         self.answers();
     }

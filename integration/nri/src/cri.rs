@@ -20,6 +20,8 @@ use crate::messages::{
 pub struct Cri {
     runtime: Runtime,
     sender: SendRequest<Full<Bytes>>,
+    /// What containers run.
+    pub command: String,
 }
 
 /// A pod, as a test wants it.
@@ -69,7 +71,7 @@ impl Cri {
             tokio::spawn(connection);
             sender
         });
-        Self { runtime, sender }
+        Self { runtime, sender, command: "/bin/app".to_owned() }
     }
 
     fn call<A: Message + Default>(&self, method: &str, message: &impl Message) -> Result<A, String> {
@@ -106,6 +108,10 @@ impl Cri {
         self.call::<Id>("RunPodSandbox", &RunPod { config: Some(pod.config()) }).unwrap().id
     }
 
+    /// Creates a container.
+    ///
+    /// # Errors
+    /// When the runtime says no, in its words.
     pub fn create(
         &self,
         sandbox: &str,
@@ -117,7 +123,7 @@ impl Cri {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             image: Some(Image { image: "localhost/app:1".to_owned() }),
-            command: vec!["/bin/app".to_owned()],
+            command: vec![self.command.clone()],
             envs: env.iter().map(variable).collect(),
             log_path: String::new(),
             linux: Some(LinuxContainer {
@@ -137,7 +143,15 @@ impl Cri {
     }
 
     pub fn start_created(&self, id: &str) {
-        self.call::<Empty>("StartContainer", &Id { id: id.to_owned() }).unwrap();
+        self.try_start(id).unwrap();
+    }
+
+    /// Starts a container that was created.
+    ///
+    /// # Errors
+    /// When the runtime says no, in its words.
+    pub fn try_start(&self, id: &str) -> Result<(), String> {
+        self.call::<Empty>("StartContainer", &Id { id: id.to_owned() }).map(drop)
     }
 
     pub fn stop(&self, id: &str) {

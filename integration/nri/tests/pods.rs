@@ -157,6 +157,83 @@ fn a_container_that_ended_while_nobody_looked_is_released() {
 }
 
 #[test]
+fn a_container_that_the_runtime_cannot_start_leaves_nothing_behind() {
+    let (mut node, agent) = Node::start();
+    let pod = node.pod(&WEB);
+    node.cri.command = "/bin/no-such-program".to_owned();
+    let id = node.cri.create(&pod, &WEB, "main", &[]).unwrap();
+    let error = node.cri.try_start(&id).unwrap_err();
+    assert!(error.contains("no-such-program"), "{error}");
+    node.cri.remove(&id);
+    until("nothing waits for it", || agent.state(&id).as_deref() == Some("gone"));
+}
+
+#[test]
+fn containers_that_come_and_go_leave_nothing_behind() {
+    let (mut node, agent) = Node::start();
+    let pod = node.pod(&WEB);
+    let descriptors = |agent: &Agent| std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let before = descriptors(&agent);
+    let mut ids = Vec::new();
+    for n in 0..40 {
+        let id = node.cri.start(&pod, &WEB, &format!("main-{n}"), &[]);
+        if n % 2 == 0 {
+            // Killed from outside, as the kernel does where memory ends.
+            let killed =
+                std::process::Command::new("kill").args(["-9", &node.cri.pid(&id).to_string()]).status();
+            assert!(killed.unwrap().success());
+        } else {
+            node.cri.stop(&id);
+        }
+        ids.push(id);
+    }
+    until("all are gone", || ids.iter().all(|id| agent.state(id).as_deref() == Some("gone")));
+    until("no socket and no process is held", || descriptors(&agent) <= before);
+    ids.iter().for_each(|id| node.cri.remove(id));
+    assert_eq!(agent.metric("tallyport_containers{state=\"listening\"}"), Some(0.0));
+}
+
+#[test]
+fn a_container_that_ends_while_containerd_is_away_is_released_at_once() {
+    let (mut node, agent) = Node::start();
+    let pod = node.pod(&WEB);
+    let id = node.cri.start(&pod, &WEB, "main", &[]);
+    let pid = node.cri.pid(&id);
+    node.containerd.stopped(|| {
+        assert!(
+            std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success()
+        );
+        until("its process is watched", || agent.state(&id).as_deref() == Some("gone"));
+    });
+    node.cri = node.containerd.cri();
+    until("the plugin is back", || agent.metric("tallyport_nri_connected") == Some(1.0));
+    assert_eq!(agent.state(&id).as_deref(), Some("gone"));
+}
+
+/// Who writes a pod writes its variables, and must not get another container's samples with them.
+#[test]
+fn a_pod_that_names_another_containers_address_does_not_get_it() {
+    let (mut node, agent) = Node::start();
+    let pod = node.pod(&WEB);
+    let victim = node.cri.start(&pod, &WEB, "victim", &[]);
+    let env = node.cri.process_env(&victim);
+    let of = |name: &str| value(&env, name).unwrap().to_owned();
+    let (host, port) = (of("STATSD_UDP_HOST"), of("STATSD_UDP_PORT"));
+    agent.stop();
+    let forged = format!("{host}:{port}");
+    let annotations: &'static [(&str, &str)] = vec![("tallyport.address", &*forged.leak())].leak();
+    let other = Pod { name: "thief", uid: "u-thief", namespace: "bank", annotations, ..WEB };
+    let sandbox = node.pod(&other);
+    let variables = [("STATSD_UDP_HOST", host.as_str()), ("STATSD_UDP_PORT", port.as_str())];
+    let thief = node.cri.start(&sandbox, &other, "thief", &variables);
+    let agent = node.agent(&[]);
+    assert_eq!(agent.state(&victim).as_deref(), Some("listening"));
+    assert_eq!(agent.state(&thief).as_deref(), Some("mute"));
+    until("the victim's datagrams are its own", || received(&agent, &victim) > 5);
+    assert_eq!(agent.container(&victim).unwrap()["statsd_host"], host);
+}
+
+#[test]
 fn what_started_without_the_agent_is_mute() {
     let (mut node, agent) = Node::start();
     let pod = node.pod(&WEB);
