@@ -66,8 +66,8 @@ impl Plugin {
     /// Answers a call.
     ///
     /// # Errors
-    /// With a status, when there is no such call or its message cannot be read. The runtime would refuse to create
-    /// the container for any other error, so there is none.
+    /// With a status, when there is no such call, or what the runtime says of itself and of what is there cannot be
+    /// read. A call about a container is never answered with one: the runtime would not create it.
     pub(super) async fn call(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
         let started = std::time::Instant::now();
         let answer = self.dispatch(request).await;
@@ -84,11 +84,11 @@ impl Plugin {
             "Configure" => Ok(configure(&read(payload)?).encode_to_vec()),
             "Synchronize" => Ok(self.synchronize(read(payload)?).await?.encode_to_vec()),
             "CreateContainer" => {
-                let adjust = self.create(&read(payload)?).await;
+                let adjust = self.create(&forgiving(payload)).await;
                 Ok(CreateContainerAnswer { adjust }.encode_to_vec())
             }
             "StateChange" => {
-                let StateChange { event, pod, container } = read(payload)?;
+                let StateChange { event, pod, container } = forgiving(payload);
                 let event = Event::try_from(event).unwrap_or(Event::Unknown);
                 self.happened(event, About { pod, container }).await;
                 Ok(Vec::new())
@@ -99,7 +99,7 @@ impl Plugin {
             }
             method => match event_of(method) {
                 Some(event) => {
-                    self.happened(event, read(payload)?).await;
+                    self.happened(event, forgiving(payload)).await;
                     Ok(Vec::new())
                 }
                 None => Err(unimplemented(method)),
@@ -297,6 +297,14 @@ fn event_of(method: &str) -> Option<Event> {
 
 fn read<M: prost::Message + Default>(payload: &[u8]) -> Result<M, Status> {
     M::decode(payload).map_err(|error| Status { code: INVALID, message: error.to_string() })
+}
+
+/// What is said of a container; nothing where it cannot be read.
+fn forgiving<M: prost::Message + Default>(payload: &[u8]) -> M {
+    M::decode(payload).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the container runtime said something of a container that cannot be read");
+        M::default()
+    })
 }
 
 fn unimplemented(what: &str) -> Status {

@@ -18,6 +18,7 @@ mod docs;
 mod ending;
 mod lifecycle;
 mod load;
+mod nri;
 mod openapi;
 mod reading;
 mod receiving;

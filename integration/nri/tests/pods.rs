@@ -189,7 +189,9 @@ fn containers_that_come_and_go_leave_nothing_behind() {
     }
     until("all are gone", || ids.iter().all(|id| agent.state(id).as_deref() == Some("gone")));
     until("no socket and no process is held", || descriptors(&agent) <= before);
-    ids.iter().for_each(|id| node.cri.remove(id));
+    for id in &ids {
+        node.cri.remove(id);
+    }
     assert_eq!(agent.metric("tallyport_containers{state=\"listening\"}"), Some(0.0));
 }
 

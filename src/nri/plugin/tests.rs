@@ -279,10 +279,20 @@ async fn every_call_of_the_protocol_is_answered_and_no_other() {
     let service = "another.Service".to_owned();
     let other = Request { service, method: "Configure".to_owned(), ..Request::default() };
     assert_eq!(node.plugin.call(&other).await.unwrap_err().code, UNIMPLEMENTED);
-    let service = PLUGIN_SERVICE.to_owned();
-    let payload = vec![0x0a, 0xff];
-    let garbled = Request { service, method: "CreateContainer".to_owned(), payload, timeout_nano: 0 };
-    assert_eq!(node.plugin.call(&garbled).await.unwrap_err().code, INVALID);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stops_no_container() {
+    let mut node = Node::new(10);
+    let garbled = |method: &str| {
+        let (service, method) = (PLUGIN_SERVICE.to_owned(), method.to_owned());
+        Request { service, method, payload: vec![0x0a, 0xff], timeout_nano: 0 }
+    };
+    for method in ["CreateContainer", "StartContainer", "StopContainer", "StateChange"] {
+        assert_eq!(node.plugin.call(&garbled(method)).await, Ok(Vec::new()), "{method}");
+    }
+    assert_eq!(node.plugin.call(&garbled("Synchronize")).await.unwrap_err().code, INVALID);
+    assert!(node.containers.directory().all().is_empty());
 }
 
 #[tokio::test]
