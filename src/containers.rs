@@ -47,6 +47,7 @@ pub struct Containers {
 enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
     Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Configure(Box<Settings>),
     DrainAll(oneshot::Sender<()>),
@@ -64,6 +65,26 @@ pub struct Process {
 impl From<i32> for Process {
     fn from(pid: i32) -> Self {
         Self { pid, start_ticks: None }
+    }
+}
+
+/// Why a running container has no socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// It was started without an address.
+    Mute,
+    /// It has an address, which could not be opened again.
+    Lost,
+}
+
+impl Unserved {
+    /// The state that shows it.
+    #[must_use]
+    pub const fn state(self) -> State {
+        match self {
+            Self::Mute => State::Mute,
+            Self::Lost => State::Lost,
+        }
     }
 }
 
@@ -99,6 +120,17 @@ impl Containers {
     ) -> Result<Arc<ContainerInfo>, AttachError> {
         let process = process.into();
         self.ask(|reply| Request::Attach(id, process, reply)).await.unwrap_or(Err(AttachError::Ending))
+    }
+
+    /// Notes a running container that has no socket, so that it is shown and counted until it ends. One that is here
+    /// already stays as it is.
+    ///
+    /// # Errors
+    /// When the node has as many containers as it may have, or the agent is ending.
+    pub async fn note(&self, reservation: Reservation, why: Unserved) -> Result<Reserved, ReserveError> {
+        self.ask(|reply| Request::Note(Box::new(reservation), why, reply))
+            .await
+            .unwrap_or(Err(ReserveError::Ending))
     }
 
     /// Releases a container: what it has sent is read, its window closed, its socket let go.

@@ -81,6 +81,8 @@ impl ContainerDocument {
             series: glimpse.map_or(0, |glimpse| glimpse.series),
             memory: glimpse.map_or(0, |glimpse| glimpse.memory),
             origin_guard: match info.place {
+                // Nothing is kept from a socket that is not there.
+                _ if info.address.is_none() => "none",
                 // Every process of the host network reaches a loopback address.
                 Place::Shared => "none",
                 Place::Own(_) | Place::Unborn => "netns",

@@ -149,6 +149,7 @@ Examples:
   tallyport metrics details web.1
   tallyport metrics details web.1 --name 'response.*' --tag route=/pay
   tallyport metrics details web.1 --since 5m --merge --json
+  tallyport metrics details -n shop web-0 -c main
 
 Without --window, each series shows its newest closed record, or the open one where none is
 closed yet.")]

@@ -25,6 +25,8 @@ pub struct Reservation {
     pub container_id: ContainerId,
     /// Its task; the container itself where there is none.
     pub task_id: Option<TaskId>,
+    /// Another name by which its task can be read.
+    pub alias: Option<TaskId>,
     /// What its runtime says about it.
     pub labels: Labels,
     /// Where its socket is to be.
@@ -113,6 +115,7 @@ impl Reservation {
         Self {
             container_id,
             task_id: None,
+            alias: None,
             labels: Labels::new(),
             network: Network::Host,
             pid: None,

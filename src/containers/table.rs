@@ -27,6 +27,7 @@ use crate::store::Store;
 
 mod attach;
 mod listen;
+mod note;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;
@@ -151,6 +152,9 @@ impl Table {
             Request::Attach(id, process, reply) => {
                 let _nobody_waits = reply.send(self.attach(&id, process).await);
             }
+            Request::Note(reservation, why, reply) => {
+                let _nobody_waits = reply.send(self.note(&reservation, why));
+            }
             Request::Release(id, reply) => {
                 let _nobody_waits = reply.send(self.release(&id));
             }
@@ -216,6 +220,7 @@ impl Table {
         ContainerInfo {
             allocation,
             origin,
+            alias: reservation.alias.clone(),
             state: State::Reserved,
             pid: None,
             address: None,

@@ -54,6 +54,15 @@ pub struct Namespace {
     id: NamespaceId,
 }
 
+/// The addresses that a socket may have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// The loopback address; where none is given, the usual one.
+    pub host: Option<IpAddr>,
+    /// The ports, best first.
+    pub ports: Vec<u16>,
+}
+
 /// A socket in a namespace.
 #[derive(Debug)]
 pub struct Opened {
@@ -111,17 +120,17 @@ impl Namespace {
         self.id
     }
 
-    /// Opens a socket on the namespace's loopback address, at the first of these ports that is free there. Where
+    /// Opens a socket on a loopback address of the namespace, at the first of these ports that is free there. Where
     /// nobody has brought `lo` up, this does.
     ///
     /// # Errors
     /// `PermissionDenied` when this process may not enter; `AddrInUse` when every port is taken.
-    pub async fn listen(self, ports: Vec<u16>, buffer: usize) -> io::Result<Opened> {
+    pub async fn listen(self, choice: Choice, buffer: usize) -> io::Result<Opened> {
         let (tell, told) = oneshot::channel();
         std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
             let opened = setns(&self.file, CloneFlags::CLONE_NEWNET)
                 .map_err(io::Error::from)
-                .and_then(|()| listen_here(&ports, buffer));
+                .and_then(|()| listen_here(&choice, buffer));
             // The table waits for it, or is gone, and the socket with it.
             let _either_way = tell.send(opened);
         })?;
@@ -140,14 +149,13 @@ pub fn loopback() -> IpAddr {
 }
 
 /// Opens a socket in the namespace of the calling thread.
-fn listen_here(ports: &[u16], buffer: usize) -> io::Result<Opened> {
+fn listen_here(Choice { host, ports }: &Choice, buffer: usize) -> io::Result<Opened> {
     let loopback_down = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
         .or_else(|_| socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None))
         .and_then(sys::raise_loopback)
         .err();
-    let opened = first_free(loopback(), ports, buffer);
-    let opened = match opened {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+    let opened = match first_free(host.unwrap_or_else(loopback), ports, buffer) {
+        Err(error) if host.is_none() && error.kind() == io::ErrorKind::AddrNotAvailable => {
             first_free(IpAddr::V6(Ipv6Addr::LOCALHOST), ports, buffer)
         }
         opened => opened,

@@ -192,8 +192,13 @@ mod tests {
         annotations.push(("tallyport.task-id", "kube-system_etcd_u-0"));
         let identity = identify(&annotations);
         assert_eq!(identity.task_id.as_deref(), Some("shop_web-1_u-1"));
-        let expected =
-            ["container=app", "namespace=shop", "pod=web-1", "tallyport.task-id=kube-system_etcd_u-0"];
+        let expected = [
+            "container=app",
+            "namespace=shop",
+            "pod=web-1",
+            "tallyport.task-id=kube-system_etcd_u-0",
+            "uid=u-1",
+        ];
         assert_eq!(labels(&identity), expected);
         assert_eq!((identity.sandbox_id.as_deref(), identity.pod_uid.as_deref()), (Some("s1"), Some("u-1")));
     }
@@ -220,7 +225,7 @@ mod tests {
             ("io.kubernetes.cri-o.Labels", pod),
         ]);
         assert_eq!(identity.task_id.as_deref(), Some("shop_web-1_u-1"));
-        assert_eq!(labels(&identity), ["container=app", "namespace=shop", "pod=web-1"]);
+        assert_eq!(labels(&identity), ["container=app", "namespace=shop", "pod=web-1", "uid=u-1"]);
         let nonsense = identify(&[
             ("io.kubernetes.cri-o.ContainerType", "container"),
             ("io.kubernetes.cri-o.Labels", "{"),

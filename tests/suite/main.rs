@@ -21,6 +21,7 @@ mod lifecycle;
 mod load;
 mod namespaces;
 mod netns;
+mod nri;
 mod oci;
 mod openapi;
 mod reading;

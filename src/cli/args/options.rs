@@ -201,6 +201,24 @@ pub(in crate::cli) struct ContainerArgs {
     pub(in crate::cli) output: OutputArgs,
 }
 
+/// Names a task by its Kubernetes pod.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct NamespaceArgs {
+    /// The task is a pod of this Kubernetes namespace: its name, the start of it, or its other name
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(in crate::cli) namespace: Option<String>,
+}
+
+/// Names a task by its Kubernetes pod, and one of its containers.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PodArgs {
+    #[command(flatten)]
+    pub(in crate::cli) of: NamespaceArgs,
+    /// Only this container of the pod
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace")]
+    pub(in crate::cli) pod_container: Option<String>,
+}
+
 /// Which windows.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum Window {
@@ -216,6 +234,8 @@ pub(in crate::cli) enum Window {
 pub(in crate::cli) struct DetailsArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: PodArgs,
     /// Which windows
     #[arg(long, value_name = "WINDOW")]
     pub(in crate::cli) window: Option<Window>,
@@ -238,6 +258,8 @@ pub(in crate::cli) struct SummaryArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
+    pub(in crate::cli) pod: NamespaceArgs,
+    #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
@@ -247,6 +269,8 @@ pub(in crate::cli) struct SummaryArgs {
 pub(in crate::cli) struct WatchArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: PodArgs,
     /// Stop after so many windows
     #[arg(long, value_name = "N")]
     pub(in crate::cli) windows: Option<u64>,
@@ -262,6 +286,8 @@ pub(in crate::cli) struct WatchArgs {
 pub(in crate::cli) struct ExplainArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: NamespaceArgs,
     /// The metric, or a pattern
     pub(in crate::cli) name: Option<String>,
     #[command(flatten)]
@@ -276,6 +302,8 @@ pub(in crate::cli) struct ExplainArgs {
 pub(in crate::cli) struct TailArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: NamespaceArgs,
     /// Nothing but the lines
     #[arg(long)]
     pub(in crate::cli) raw: bool,

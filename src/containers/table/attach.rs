@@ -11,7 +11,7 @@ use crate::containers::process::Candidate;
 use crate::containers::socket::Site;
 use crate::containers::state::Place;
 use crate::model::{Allocation, ContainerId};
-use crate::net::netns::Namespace;
+use crate::net::netns::{Choice, Namespace};
 use crate::net::process::Watched;
 
 impl Table {
@@ -33,6 +33,8 @@ impl Table {
         }
         let candidate = Candidate::find(process.pid)?.started_at(process.start_ticks)?;
         let (pid, watched) = match info.place {
+            // Without a socket there is nothing that the wrong process could get.
+            _ if !info.state.can_attach() => candidate.taken(),
             Place::Shared => {
                 let own = Namespace::own().map_err(|source| AttachError::Enter { source })?;
                 candidate.in_namespace(own)?.taken()
@@ -93,9 +95,12 @@ impl Table {
         namespace: Namespace,
     ) -> Result<(), AttachError> {
         let mut born = ContainerInfo::clone(info);
-        let ports = info.address.map(|address| address.port()).into_iter().collect();
+        let promised = Choice {
+            host: info.address.map(|address| address.ip()),
+            ports: info.address.map(|address| address.port()).into_iter().collect(),
+        };
         let name = info.origin.container_id.to_string();
-        self.listen_within(&mut born, namespace, ports, &name).await.map_err(|error| match error {
+        self.listen_within(&mut born, namespace, promised, &name).await.map_err(|error| match error {
             ReserveError::Shard(error) => AttachError::Shard(error),
             ReserveError::Enter { source } => AttachError::Enter { source },
             error => AttachError::Enter { source: std::io::Error::other(error.to_string()) },

@@ -1,6 +1,7 @@
 //! Opening a container's socket where it is to be, and giving it to a shard.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::containers::reservation::Reservation;
 use crate::containers::socket::{self, Site};
 use crate::containers::state::{Place, State};
 use crate::net::listener;
-use crate::net::netns::{self, Namespace};
+use crate::net::netns::{self, Choice, Namespace};
 use crate::shard::NewListener;
 
 impl Table {
@@ -36,12 +37,27 @@ impl Table {
                 listening
             }
             Site::Own(namespace) => {
-                let ports = self.ports.candidates(namespace.id(), reservation.name(), now);
-                self.listen_within(info, namespace, ports, reservation.name()).await
+                let (host, port) = wanted_within(reservation)?;
+                let ports = match port {
+                    // Who has been told its address once can have no other.
+                    Some(port) => vec![port],
+                    None => self.ports.candidates(namespace.id(), reservation.name(), now),
+                };
+                let choice = Choice { host, ports };
+                let listening = self.listen_within(info, namespace, choice, reservation.name()).await;
+                listening.map_err(|error| match (error, port) {
+                    (ReserveError::Enter { source }, Some(port)) if source.kind() == ErrorKind::AddrInUse => {
+                        let address = SocketAddr::new(host.unwrap_or_else(netns::loopback), port);
+                        ReserveError::AddressTaken { address }
+                    }
+                    (error, _) => error,
+                })
             }
             Site::Unborn => {
                 // Nobody can have a port where nobody is yet.
-                info.address = Some(SocketAddr::new(netns::loopback(), ports::FIRST));
+                let (host, port) = wanted_within(reservation)?;
+                let (host, port) = (host.unwrap_or_else(netns::loopback), port.unwrap_or(ports::FIRST));
+                info.address = Some(SocketAddr::new(host, port));
                 Ok(())
             }
         }
@@ -52,11 +68,11 @@ impl Table {
         &mut self,
         info: &mut ContainerInfo,
         namespace: Namespace,
-        ports: Vec<u16>,
+        choice: Choice,
         name: &str,
     ) -> Result<(), ReserveError> {
         let id = namespace.id();
-        let opened = namespace.listen(ports, self.next_buffer()).await;
+        let opened = namespace.listen(choice, self.next_buffer()).await;
         let opened = opened.map_err(|source| ReserveError::Enter { source })?;
         if let Some(error) = opened.loopback_down {
             info.warnings.push(format!("the interface lo is down in the container's network, and the agent cannot bring it up: {error}"));
@@ -96,5 +112,18 @@ impl Table {
     fn next_buffer(&self) -> usize {
         let left = self.settings.receive_buffers.saturating_sub(self.buffers);
         self.settings.receive_buffer.min(left).max(SMALLEST_BUFFER)
+    }
+}
+
+/// The parts of its address that a container with a namespace of its own insists on. At anything but a loopback address
+/// others would reach it, and what says that nobody does would be wrong.
+fn wanted_within(reservation: &Reservation) -> Result<(Option<IpAddr>, Option<u16>), ReserveError> {
+    let Some(wanted) = reservation.wanted else { return Ok((None, None)) };
+    match wanted.host {
+        Some(host) if !host.is_loopback() => Err(ReserveError::Socket {
+            address: SocketAddr::new(host, wanted.port.unwrap_or(ports::FIRST)),
+            source: io::Error::new(ErrorKind::AddrNotAvailable, "it is not a loopback address"),
+        }),
+        host => Ok((host, wanted.port)),
     }
 }

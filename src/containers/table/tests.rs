@@ -3,7 +3,7 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::aggregate::{self, View};
-use crate::containers::{AttachError, ProcessError, WantedAddress};
+use crate::containers::{AttachError, ProcessError, Unserved, WantedAddress};
 use crate::model::TaskId;
 use crate::net::clock::Clock;
 use crate::shard::Plan;
@@ -356,4 +356,39 @@ async fn draining_all_reads_what_was_sent_and_takes_nobody_new() {
     node.containers.drain_all().await;
     assert_eq!((node.state("c1"), node.sum(info.allocation)), (Some(State::Gone), 5.0));
     assert!(matches!(node.reserve("c2").await, Err(ReserveError::Ending)));
+}
+
+#[tokio::test]
+async fn a_container_that_runs_without_a_socket_is_shown_until_it_ends() {
+    let node = node(settings());
+    let mut process = Process::start();
+    for (container, why, state) in [("c1", Unserved::Mute, State::Mute), ("c2", Unserved::Lost, State::Lost)]
+    {
+        let noted = node.containers.note(Reservation::new(id(container)), why).await.unwrap();
+        assert!(noted.new);
+        assert_eq!((noted.info.state, noted.info.address), (state, None));
+        let again = node.containers.note(Reservation::new(id(container)), Unserved::Mute).await.unwrap();
+        assert!(!again.new, "who is here stays as it is");
+        assert_eq!(node.state(container), Some(state));
+        node.containers.attach(id(container), process.pid()).await.unwrap();
+    }
+    process.end();
+    node.until("c1", State::Gone).await;
+    node.until("c2", State::Gone).await;
+    let served = node.reserve("c1").await.unwrap().info;
+    assert_eq!((served.state, served.origin.generation), (State::Listening, Generation(2)));
+    let noted = node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
+    assert_eq!(noted.info.state, State::Listening, "one that has a socket is not mute");
+}
+
+#[tokio::test]
+async fn containers_without_a_socket_count_among_those_that_live() {
+    let node = node(Settings { containers: 1, ..settings() });
+    node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
+    assert!(matches!(node.reserve("c2").await, Err(ReserveError::Full { limit: 1 })));
+    let noted = node.containers.note(Reservation::new(id("c2")), Unserved::Mute).await;
+    assert!(matches!(noted, Err(ReserveError::Full { limit: 1 })));
+    node.containers.release(id("c1")).await.unwrap();
+    node.until("c1", State::Gone).await;
+    assert!(node.reserve("c2").await.is_ok());
 }
