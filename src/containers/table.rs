@@ -392,12 +392,18 @@ fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveEr
     let differs = [
         ("task", info.origin.task_id != reservation.task()),
         ("network", place != info.place && !unborn),
-        ("bundle", info.details.bundle != reservation.details.bundle),
+        // The NRI plugin is told of no bundle; what it reserved is the wrapper's container all the same.
+        ("bundle", another(info.details.bundle.as_ref(), reservation.details.bundle.as_ref())),
     ];
     match differs.into_iter().find(|(_, differs)| *differs) {
         Some((what, _)) => Err(ReserveError::Conflict { id: reservation.container_id.clone(), what }),
         None => Ok(()),
     }
+}
+
+/// Whether both say what it is, and not the same.
+fn another<T: PartialEq>(is: Option<&T>, said: Option<&T>) -> bool {
+    is.zip(said).is_some_and(|(is, said)| is != said)
 }
 
 #[cfg(test)]

@@ -6,13 +6,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use prost::Message;
 use serde_json::Value;
 use tallyport::nri::messages::{
-    About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, PLUGIN_SERVICE, PodSandbox,
-    RegisterPlugin, Request, Response, Synchronize, SynchronizeAnswer,
+    About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, LinuxNamespace, LinuxPodSandbox,
+    PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Request, Response, Synchronize, SynchronizeAnswer,
 };
 use tallyport::nri::mux::{Connection, Demux, frames};
 use tallyport::nri::ttrpc::{self, Assembler, Frame};
 
 use crate::agent::{Agent, PATIENCE};
+use crate::namespaces::Namespace;
+use crate::tools;
 
 /// The runtime's side of one connection.
 struct Runtime {
@@ -66,6 +68,11 @@ impl Runtime {
         let _events: ConfigureAnswer = self.call("Configure", &Empty {});
         let _done: SynchronizeAnswer = self.call("Synchronize", &Synchronize::default());
         plugin
+    }
+
+    fn knows(&mut self, pod: &PodSandbox, containers: &[Container]) {
+        let all = Synchronize { pods: vec![pod.clone()], containers: containers.to_vec(), more: false };
+        let _done: SynchronizeAnswer = self.call("Synchronize", &all);
     }
 
     /// The names of the variables that a new container gets.
@@ -155,8 +162,7 @@ fn a_running_container_without_an_address_is_shown_everywhere() {
     };
     let (id, pod_sandbox_id) = ("c1".to_owned(), "s1".to_owned());
     let container = Container { id, pod_sandbox_id, state: 3, ..Container::default() };
-    let all = Synchronize { pods: vec![pod], containers: vec![container], more: false };
-    let _done: SynchronizeAnswer = runtime.call("Synchronize", &all);
+    runtime.knows(&pod, &[container]);
     let (_, shown) = agent.admin("GET", "/v1/containers/c1", &Value::Null);
     assert_eq!((&shown["state"], &shown["statsd_host"]), (&Value::from("mute"), &Value::Null));
     assert_eq!(shown["env"], serde_json::json!({}));
@@ -171,4 +177,83 @@ fn a_running_container_without_an_address_is_shown_everywhere() {
     for path in ["/v1/tasks", "/v1/accounting", "/v1/metrics", "/v0/containers"] {
         assert_eq!(agent.get_raw(path).status, 200, "{path}");
     }
+}
+
+/// A pod whose network is its own.
+fn pod_in(namespace: &Namespace) -> PodSandbox {
+    let network = LinuxNamespace { kind: "network".to_owned(), path: namespace.path().display().to_string() };
+    PodSandbox {
+        id: "s1".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "u-1".to_owned(),
+        namespace: "shop".to_owned(),
+        linux: Some(LinuxPodSandbox { namespaces: vec![network] }),
+        ..PodSandbox::default()
+    }
+}
+
+/// A container of that pod, as the runtime lists it once it runs at an address.
+fn runs(name: &str, port: u16) -> Container {
+    let annotations = [("tallyport.address".to_owned(), format!("127.0.0.1:{port}"))].into();
+    let pod_sandbox_id = "s1".to_owned();
+    Container {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        pod_sandbox_id,
+        annotations,
+        state: 3,
+        ..Container::default()
+    }
+}
+
+fn shown(agent: &Agent, container: &str) -> Value {
+    agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
+}
+
+#[test]
+fn the_containers_of_a_pod_have_their_sockets_inside_its_network() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let (_directory, listener, file) = setting("");
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let namespace = Namespace::new();
+    for (name, port) in [("main", 18_125), ("sidecar", 18_126)] {
+        let about =
+            About { pod: Some(pod_in(&namespace)), container: Some(Container { state: 1, ..runs(name, 0) }) };
+        let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
+        let given: Vec<_> = answer.adjust.unwrap().env.into_iter().map(|variable| variable.value).collect();
+        assert_eq!(given, ["127.0.0.1".to_owned(), port.to_string()]);
+        namespace.send(port, &format!("{name}:1|c"));
+        agent.until("it has come", || shown(&agent, name)["received"] == 1);
+    }
+    assert_eq!(shown(&agent, "main")["origin_guard"], "netns");
+    // It comes back under another id, beside its sibling.
+    agent.release("main");
+    agent.until("it is gone", || shown(&agent, "main")["state"] == "gone");
+    let again = Container { id: "main-2".to_owned(), state: 1, ..runs("main", 0) };
+    let about = About { pod: Some(pod_in(&namespace)), container: Some(again) };
+    let _answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
+    assert_eq!(shown(&agent, "main-2")["statsd_port"], 18_125, "its name has its port");
+}
+
+#[test]
+fn an_address_inside_a_pods_network_is_opened_again_after_a_restart() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let (_directory, listener, file) = setting("");
+    let namespace = Namespace::new();
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    // Listed in another order than they were created in; each has its own port all the same.
+    runtime
+        .knows(&pod_in(&namespace), &[runs("sidecar", 18_126), runs("main", 18_125), runs("thief", 18_125)]);
+    for (name, port) in [("main", 18_125), ("sidecar", 18_126)] {
+        let container = shown(&agent, name);
+        assert_eq!((&container["state"], &container["statsd_port"]), (&"listening".into(), &port.into()));
+        namespace.send(port, &format!("{name}:1|c"));
+        agent.until("it has come", || shown(&agent, name)["received"] == 1);
+    }
+    let thief = shown(&agent, "thief");
+    assert_eq!((&thief["state"], &thief["origin_guard"]), (&"lost".into(), &"none".into()));
 }

@@ -298,7 +298,7 @@ fn who_is_not_selected_gets_nothing() {
 
 /// Two containers share one namespace, which is not the node's.
 #[test]
-fn a_pod_with_a_network_of_its_own_starts() {
+fn a_pod_with_a_network_of_its_own_is_served_inside_it() {
     if !Path::new("/usr/lib/cni/ptp").exists() {
         assert!(std::env::var_os("CI").is_none(), "the CNI plugins are missing");
         eprintln!("SKIPPED: the CNI plugins are missing");
@@ -311,16 +311,46 @@ fn a_pod_with_a_network_of_its_own_starts() {
     let [main, sidecar] = ids.each_ref().map(|id| namespace(node.cri.pid(id)));
     assert_eq!(main, sidecar);
     assert_ne!(main, namespace(std::process::id()));
-    for id in &ids {
-        until("the agent shows it", || agent.state(id).is_some());
-        // This version opens no sockets in other namespaces: the container starts, and is shown as what it is.
-        match agent.state(id).as_deref() {
-            Some("mute") => assert_eq!(value(&node.cri.process_env(id), "STATSD_UDP_HOST"), None),
-            Some("listening") => {
-                assert_eq!(value(&node.cri.process_env(id), "STATSD_UDP_HOST"), Some("127.0.0.1"));
-                until("datagrams arrive", || received(&agent, id) > 5);
-            }
-            state => panic!("{state:?}"),
+    let served = |agent: &Agent, cri: &Cri, id: &str, name: &str, port: &str| {
+        let container = agent.container(id).unwrap();
+        assert_eq!((&container["state"], &container["origin_guard"]), (&json!("listening"), &json!("netns")));
+        assert_eq!(container["labels"]["container"], name);
+        for env in [cri.process_env(id), cri.exec_env(id)] {
+            assert_eq!(value(&env, "STATSD_UDP_HOST"), Some("127.0.0.1"), "{env:?}");
+            assert_eq!(value(&env, "STATSD_UDP_PORT"), Some(port), "{env:?}");
         }
+        until("datagrams arrive", || received(agent, id) > 5);
+        let of_container = ["metrics", "details", "-n", "shop", WEB.name, "-c", name, "--window", "all"];
+        until("they are counted under the pod and the container", || {
+            let records = agent.ask(&of_container).unwrap_or_default();
+            let mut records = records.as_array().into_iter().flatten();
+            records.any(|record| record["name"] == "app.ticks" && record["origin"]["container_id"] == id)
+        });
+    };
+    served(&agent, &node.cri, &ids[0], "main", "18125");
+    served(&agent, &node.cri, &ids[1], "sidecar", "18126");
+    node.cri.stop(&ids[0]);
+    let took = until("its end is noticed", || agent.state(&ids[0]).as_deref() == Some("gone"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let main = node.cri.start(&pod, &own, "main-again", &[]);
+    assert_eq!(agent.container(&main).unwrap()["statsd_port"], 18_127, "the other's port rests");
+    node.cri.stop(&main);
+    node.cri.remove(&ids[0]);
+    let main = node.cri.start(&pod, &own, "main", &[]);
+    served(&agent, &node.cri, &main, "main", "18125");
+    agent.stop();
+    let agent = node.agent(&[]);
+    served(&agent, &node.cri, &main, "main", "18125");
+    served(&agent, &node.cri, &ids[1], "sidecar", "18126");
+    assert_eq!(agent.metric("tallyport_nri_containers_total{outcome=\"restored\"}"), Some(2.0));
+    // The host's own 127.0.0.1 is another one.
+    let outside = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in 18_125..18_130 {
+        let _refused = outside.send_to(b"forged:1|c", ("127.0.0.1", port));
     }
+    node.cri.stop(&ids[1]);
+    node.cri.stop(&main);
+    until("both are gone", || [&main, &ids[1]].iter().all(|id| agent.state(id).as_deref() == Some("gone")));
+    let records = agent.ask(&["metrics", "details", TASK, "--window", "all"]).unwrap();
+    assert!(records.as_array().unwrap().iter().all(|record| record["name"] != "forged"), "{records}");
 }

@@ -137,13 +137,17 @@ async fn two_reservations_at_one_moment_open_one_socket() {
 #[tokio::test]
 async fn another_task_or_bundle_under_a_living_id_is_a_conflict() {
     let node = node(settings());
-    node.reserve("c1").await.unwrap();
+    node.reserve_with("c1", |r| r.details.bundle = Some("/a".to_owned())).await.unwrap();
     let task = node.reserve_with("c1", |r| r.task_id = Some(TaskId::new("other").unwrap())).await;
     let bundle = node.reserve_with("c1", |r| r.details.bundle = Some("/b".to_owned())).await;
     assert!(matches!(task, Err(ReserveError::Conflict { what: "task", .. })));
     assert!(matches!(bundle, Err(ReserveError::Conflict { what: "bundle", .. })));
     let network = node.reserve_with("c1", |r| r.network = Network::Path("/proc/self/ns/net".into())).await;
     assert!(!network.unwrap().new, "another name for the same namespace is no difference");
+    assert!(!node.reserve("c1").await.unwrap().new, "nor is what is not said");
+    node.reserve("c2").await.unwrap();
+    let later = node.reserve_with("c2", |r| r.details.bundle = Some("/a".to_owned())).await;
+    assert!(!later.unwrap().new, "and who is told of it later means the same container");
 }
 
 #[tokio::test]
@@ -379,6 +383,41 @@ async fn a_container_that_runs_without_a_socket_is_shown_until_it_ends() {
     assert_eq!((served.state, served.origin.generation), (State::Listening, Generation(2)));
     let noted = node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
     assert_eq!(noted.info.state, State::Listening, "one that has a socket is not mute");
+}
+
+#[tokio::test]
+async fn a_container_without_a_socket_is_watched_in_whatever_network_it_is_and_gets_none_by_it() {
+    let node = node(settings());
+    for network in [Network::New, Network::Path("/no/such/netns".into())] {
+        let mut process = Process::start();
+        let reservation = Reservation { network, ..Reservation::new(id("c1")) };
+        node.containers.note(reservation, Unserved::Lost).await.unwrap();
+        let attached = node.containers.attach(id("c1"), process.pid()).await.unwrap();
+        assert_eq!((attached.state, attached.address), (State::Lost, None));
+        process.end();
+        node.until("c1", State::Gone).await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_a_network_of_the_containers_own_is_promised_as_it_was_and_only_a_loopback_one() {
+    let node = node(settings());
+    let unborn = |host: &str, port| {
+        let (network, wanted) = (Network::New, WantedAddress { host: host.parse().ok(), port });
+        Reservation { network, wanted: Some(wanted), ..Reservation::new(id(&format!("at-{host}"))) }
+    };
+    for (host, port, expected) in [
+        ("127.0.0.1", Some(18_140), "127.0.0.1:18140"),
+        ("127.0.0.9", None, "127.0.0.9:18125"),
+        ("", Some(18_141), "127.0.0.1:18141"),
+    ] {
+        let promised = node.containers.reserve(unborn(host, port)).await.unwrap().info;
+        assert_eq!(promised.address, Some(expected.parse().unwrap()));
+    }
+    for host in ["0.0.0.0", "10.0.0.1"] {
+        let refused = node.containers.reserve(unborn(host, Some(18_140))).await.unwrap_err();
+        assert!(refused.to_string().contains("not a loopback address"), "{refused}");
+    }
 }
 
 #[tokio::test]

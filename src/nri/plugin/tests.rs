@@ -361,6 +361,19 @@ async fn the_address_of_an_earlier_life_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_container_that_starts_after_a_restart_has_the_address_it_was_created_with() {
+    let mut node = Node::new(10);
+    node.synchronize(&[with_address(container("c1"), "127.77.1.4:18626")]).await;
+    assert_eq!(node.state("c1"), None, "it may never start");
+    node.happens("StartContainer", &with_address(container("c1"), "127.77.1.4:18626")).await;
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.state, info.address), (State::Listening, Some("127.77.1.4:18626".parse().unwrap())));
+    assert_eq!((node.counted(Outcome::Restored), node.counted(Outcome::Mute)), (1, 0));
+    node.plugin.look_over(Instant::now() + STARTS_WITHIN * 2).await;
+    assert_eq!(node.state("c1"), Some(State::Listening), "it has started");
+}
+
+#[tokio::test]
 async fn an_address_that_a_stranger_has_taken_is_lost() {
     let _stranger = UdpSocket::bind("127.77.1.2:18626").unwrap();
     let mut node = Node::new(10);
