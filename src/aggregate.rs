@@ -7,6 +7,7 @@
 
 mod accounting;
 mod aggregator;
+mod cardinality;
 mod distribution;
 mod gauge;
 mod limits;
@@ -24,6 +25,7 @@ pub use aggregator::{
     Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, OVERFLOW, Settings, SnapshotError, Standing,
     Tap,
 };
+pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, Summary};
 pub use gauge::Gauge;
 pub use limits::{Limits, Mode, TokenBucket};

@@ -21,6 +21,7 @@
 
 mod agent;
 mod flood;
+mod peers;
 mod receive;
 mod run;
 mod send;
@@ -71,6 +72,9 @@ fn main() {
     }
     if wanted("full") {
         rows.push(standing::full(30));
+    }
+    if wanted("peers") {
+        rows.push(peers::compare(ROUNDS, 3.0));
     }
     if wanted("flood") {
         rows.push(flood::flood(5));

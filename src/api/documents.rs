@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::aggregate::{Accounting, GaugeSign};
+use crate::aggregate::{Accounting, GaugeSign, WideTag};
 use crate::containers::{ContainerInfo, Details, Listed, Place, State, environment};
 use crate::model::{Allocation, Labels, Timestamp};
 use crate::shard::Glimpse;
@@ -240,6 +240,8 @@ pub(super) struct TaskDocument {
     short: TaskInFull,
     last_datagram: Option<Timestamp>,
     series: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    widest_tags: Option<Vec<WideTag>>,
     totals: Counts,
     recent_rejected: Vec<RejectedDocument>,
     last_scrape: Option<Timestamp>,
@@ -253,6 +255,13 @@ struct TaskInFull {
     generation: u32,
     containers: Vec<ContainerDocument>,
     labels: Labels,
+}
+
+impl TaskDocument {
+    /// With the tags that make most of its series.
+    pub(super) fn with_widest_tags(self, widest: Vec<WideTag>) -> Self {
+        Self { widest_tags: Some(widest), ..self }
+    }
 }
 
 /// A line that could not be read.
@@ -308,6 +317,7 @@ impl TaskDocument {
             },
             last_datagram: counts.last_datagram,
             series,
+            widest_tags: None,
             totals: Counts::new(&counts, open),
             recent_rejected,
             last_scrape,

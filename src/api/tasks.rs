@@ -8,12 +8,16 @@ use super::documents::{TaskDocument, TaskShort};
 use super::error::ApiError;
 use super::query::{Filters, Query};
 use super::{Answer, Api};
-use crate::aggregate::{EventRecord, LastCheck, Standing};
+use crate::aggregate::{EventRecord, LastCheck, Standing, WideTag, widest_tags};
 use crate::containers::{ContainerInfo, Listed};
 use crate::model::Timestamp;
 use crate::render::record::TagsDocument;
 use crate::shard::Of;
 use crate::statsd::{AlertType, Priority};
+use crate::store::History;
+
+/// Tags that are named as those that make most series.
+const WIDEST_TAGS: usize = 5;
 
 /// How containers stand.
 type Standings = Vec<(Arc<ContainerInfo>, Standing)>;
@@ -36,6 +40,15 @@ impl Api {
         let wanted: Vec<_> = containers.into_iter().filter(|info| filters.origin(&info.origin)).collect();
         let standings = self.standings(&wanted).await?;
         Ok((listed, standings))
+    }
+
+    /// What makes the series of a task, as of the last closed windows.
+    fn widest_tags(&self, listed: &Listed) -> Vec<WideTag> {
+        let history = |info: &Arc<ContainerInfo>| self.store.history(info.allocation);
+        let histories: Vec<_> = listed.containers.iter().filter_map(history).collect();
+        let ledgers =
+            histories.iter().filter_map(History::standing).flat_map(|standing| standing.ledger.iter());
+        widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS)
     }
 
     async fn standings(&self, containers: &[Arc<ContainerInfo>]) -> Result<Standings, ApiError> {
@@ -72,7 +85,8 @@ pub(super) async fn show(api: &Api, id: &str, raw_lines: bool) -> Result<Answer,
     let listed = api.task(id)?;
     let counts = api.counts(&listed.containers).await?;
     let (presets, last_scrape) = (&api.config().presets, api.stats.last_scrape());
-    Ok(Answer::json(200, &TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines)))
+    let document = TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines);
+    Ok(Answer::json(200, &document.with_widest_tags(api.widest_tags(&listed))))
 }
 
 #[derive(Serialize)]

@@ -74,9 +74,19 @@ pub(super) struct Task {
     pub(super) labels: Map<String, Value>,
     pub(super) last_datagram: Option<Timestamp>,
     pub(super) series: usize,
+    #[serde(default)]
+    pub(super) widest_tags: Vec<WideTag>,
     pub(super) totals: Totals,
     pub(super) recent_rejected: Vec<RejectedLine>,
     pub(super) last_scrape: Option<Timestamp>,
+}
+
+/// A tag key, or the name where there is none, that makes many series.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct WideTag {
+    pub(super) key: Option<String>,
+    pub(super) values: usize,
+    pub(super) series: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -143,6 +153,7 @@ pub(super) struct Values {
     pub(super) accepted: u64,
     pub(super) in_records: u64,
     pub(super) open: u64,
+    pub(super) folded: u64,
     pub(super) dropped: Map<String, Value>,
 }
 

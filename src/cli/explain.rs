@@ -10,7 +10,7 @@ use super::documents::{Container, Metrics, Record, Task, ago, counted};
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::{read, segment, task};
-use crate::aggregate::Dropped;
+use crate::aggregate::{Dropped, OVERFLOW};
 use crate::api::Glob;
 use crate::client::Client;
 use crate::net::clock;
@@ -228,25 +228,42 @@ fn kept(task: &Task) -> Station {
     let values = &task.totals.values;
     let dropped: Vec<(String, u64)> =
         counted(&values.dropped).into_iter().chain(counted(&task.totals.datagrams.dropped)).collect();
-    let advise = |reasons: &[(String, u64)]| -> Vec<String> {
-        let advice = reasons.iter().filter_map(|(reason, _)| {
-            let known = Dropped::ALL.iter().find(|known| known.reason() == reason)?;
-            Some(format!("{reason}: {}", known.advice()))
-        });
-        advice.collect()
-    };
-    let found = format!(
-        "{} values accepted, {} in records, {} in the open window",
-        values.accepted, values.in_records, values.open
-    );
-    if dropped.is_empty() {
-        let over = counted(&task.totals.over_limit);
-        let outcome = if over.is_empty() { Outcome::Good } else { Outcome::Note };
-        return station("kept", outcome, found).advise(advise(&over));
+    let over = counted(&task.totals.over_limit);
+    let mut found = vec![
+        format!("{} values accepted", values.accepted),
+        format!("{} in records", values.in_records),
+        format!("{} in the open window", values.open),
+    ];
+    found.extend((values.folded > 0).then(|| format!("{} of counters in {OVERFLOW}", values.folded)));
+    if !dropped.is_empty() {
+        let reasons: Vec<String> = dropped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        found.push(format!("dropped: {}", reasons.join(", ")));
     }
-    let reasons: Vec<String> = dropped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-    let outcome = if values.in_records + values.open == 0 { Outcome::Bad } else { Outcome::Note };
-    station("kept", outcome, format!("{found}, dropped: {}", reasons.join(", "))).advise(advise(&dropped))
+    let outcome = match (dropped.is_empty(), over.is_empty() && values.folded == 0) {
+        (true, true) => Outcome::Good,
+        (false, _) if values.in_records + values.open == 0 => Outcome::Bad,
+        _ => Outcome::Note,
+    };
+    let advice = dropped.iter().chain(&over).filter_map(|(reason, _)| {
+        let known = Dropped::ALL.iter().find(|known| known.reason() == reason)?;
+        Some(format!("{reason}: {}", known.advice()))
+    });
+    station("kept", outcome, found.join(", "))
+        .advise(advice)
+        .advise(many_series(task, dropped.iter().chain(&over)))
+}
+
+/// What makes so many series, where there are too many.
+fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u64)>) -> Option<String> {
+    let limits = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::reason);
+    let too_many = task.totals.values.folded > 0
+        || reasons.into_iter().any(|(reason, _)| limits.contains(&reason.as_str()));
+    let wide = task.widest_tags.iter().map(|tag| match &tag.key {
+        Some(key) => format!("{key} ({} values in {} series)", tag.values, tag.series),
+        None => format!("the name itself ({} names)", tag.values),
+    });
+    let wide: Vec<String> = wide.collect();
+    (too_many && !wide.is_empty()).then(|| format!("what makes most series: {}", wide.join(", ")))
 }
 
 fn matching<'r>(records: &'r [Record], name: Option<&str>) -> impl Iterator<Item = &'r Record> {

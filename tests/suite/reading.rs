@@ -391,6 +391,29 @@ fn everything_is_counted_once() {
 }
 
 #[test]
+fn the_tags_that_make_most_series_are_named() {
+    let agent = Agent::with(&["--window", "1s", "--set", "limits.series=20"]);
+    let web = agent.reserve("c1", "web.1");
+    for n in 0..50 {
+        web.send(format!("requests:1|c|#env:production,user:{n},route:{}", n % 2).as_bytes());
+    }
+    let widest = || agent.get("/v1/tasks/web.1").1["widest_tags"].clone();
+    agent.until("a window is closed", || widest().as_array().is_some_and(|tags| !tags.is_empty()));
+    let wanted = json!([
+        {"key": "user", "values": 20, "series": 20},
+        {"key": null, "values": 2, "series": 21},
+        {"key": "route", "values": 2, "series": 20},
+    ]);
+    assert_eq!(widest(), wanted, "the overflow series has a name, and no tags");
+    let explained = agent.cli(&["explain", "web.1"]).out;
+    assert!(
+        explained
+            .contains("what makes most series: user (20 values in 20 series), the name itself (2 names)"),
+        "{explained}"
+    );
+}
+
+#[test]
 fn prometheus_reads_the_agents_own_metrics() {
     let agent = Agent::with(&["--window", "10s"]);
     everything(&agent);
