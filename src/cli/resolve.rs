@@ -184,7 +184,7 @@ mod tests {
             "totals": {
                 "datagrams": {"received": 0, "kernel_drops": 0, "dropped": {}},
                 "lines": {"received": 0, "accepted": 0, "rejected": {}},
-                "values": {"accepted": 0, "in_records": 0, "open": 0, "dropped": {}},
+                "values": {"accepted": 0, "in_records": 0, "open": 0, "folded": 0, "dropped": {}},
                 "events": 0, "over_limit": {}, "balanced": true,
             }, "recent_rejected": [], "last_scrape": null,
         });
