@@ -163,6 +163,7 @@ fn table_settings(config: &Config) -> containers::Settings {
         port: config.listeners.port,
         receive_buffer: config.listeners.receive_buffer,
         receive_buffers: config.listeners.receive_buffers,
+        receive_buffer_max: config.listeners.receive_buffer_max,
         rest: config.listeners.rest,
         reservation_ttl: config.containers.reservation_ttl,
         tombstone: config.containers.tombstone,

@@ -88,6 +88,8 @@ pub struct Listeners {
     pub receive_buffer: usize,
     /// All receive buffers together, in bytes.
     pub receive_buffers: usize,
+    /// What the receive buffer of a busy socket grows to, in bytes.
+    pub receive_buffer_max: usize,
     /// How long an address rests before another container gets it.
     pub rest: Duration,
 }

@@ -1,6 +1,7 @@
 //! What touches the kernel: clocks, sockets, processes, connections.
 
 pub mod address;
+pub mod buffers;
 pub mod clock;
 pub mod http;
 pub mod listener;

@@ -88,7 +88,7 @@ impl ContainerDocument {
                 Place::Own(_) | Place::Unborn => "netns",
             },
             gauge_sign: info.gauge_sign,
-            receive_buffer: info.receive_buffer,
+            receive_buffer: glimpse.map_or(info.receive_buffer, |glimpse| glimpse.receive_buffer),
             reserved_at: info.reserved_at,
             finished_at: info.finished_at,
             details: info.details.clone(),

@@ -61,8 +61,7 @@ impl Page {
             let n = all.iter().filter(|info| info.state == state).count();
             family.sample(&[("state", state.as_str())], n as f64);
         }
-        let buffers: usize =
-            all.iter().filter(|info| info.state.is_live()).map(|info| info.receive_buffer).sum();
+        let buffers = api.pool.buffers().used();
         let config = api.config();
         self.one(stats::SERIES, series as f64);
         self.one(stats::MEMORY, api.pool.gauges().memory as f64);

@@ -58,6 +58,8 @@ struct Node {
     memory: usize,
     memory_limit: usize,
     receive_buffer: usize,
+    receive_buffers: usize,
+    receive_buffers_limit: usize,
     shards: usize,
     shards_ended: usize,
 }
@@ -151,7 +153,12 @@ fn buffers(node: &Node) -> Option<Finding> {
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
     let granted = node.receive_buffer.min(most);
     let holds = granted * 2 / SMALL_DATAGRAM;
-    let found = format!("{} KiB a socket, which holds {holds} small datagrams", granted >> 10);
+    let found = format!(
+        "{} KiB a socket, which holds {holds} small datagrams; in all {} of {} MiB",
+        granted >> 10,
+        node.receive_buffers >> 20,
+        node.receive_buffers_limit >> 20
+    );
     if granted == node.receive_buffer {
         return Some(Finding::new("receive buffers", Status::Ok, found));
     }

@@ -201,6 +201,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             port: u16::try_from(reader.count("listeners.port")).unwrap_or_default(),
             receive_buffer: reader.size("listeners.receive_buffer"),
             receive_buffers: reader.size("listeners.receive_buffers"),
+            receive_buffer_max: reader.size("listeners.receive_buffer_max"),
             rest: reader.time("listeners.rest"),
         },
         node_limits: NodeLimits {

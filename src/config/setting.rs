@@ -177,6 +177,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "All receive buffers together. Beyond it new sockets get the kernel's smallest.",
     },
     Setting {
+        key: "listeners.receive_buffer_max",
+        kind: Kind::Size(4 * KIB, 256 * MIB),
+        default: "4MiB",
+        reload: true,
+        help: "What the receive buffer of a busy socket grows to, as long as all together take less than half of \
+               listeners.receive_buffers.",
+    },
+    Setting {
         key: "listeners.rest",
         kind: Kind::Time(0, DAY),
         default: "10m",

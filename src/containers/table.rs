@@ -20,6 +20,7 @@ use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
 use crate::model::{Allocation, ContainerId, Generation, Origin};
 use crate::net::address::Addresses;
+use crate::net::buffers::Buffers;
 use crate::net::clock;
 use crate::net::process::Watched;
 use crate::shard::{Glimpse, ShardPool};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub receive_buffer: usize,
     /// All receive buffers together.
     pub receive_buffers: usize,
+    /// One receive buffer at most, in bytes.
+    pub receive_buffer_max: usize,
     /// How long an address rests.
     pub rest: Duration,
     /// How long a reservation waits for its process.
@@ -57,6 +60,12 @@ pub struct Settings {
     pub gauge_sign: GaugeSign,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
+}
+
+impl Settings {
+    fn apply(&self, buffers: &Buffers) {
+        buffers.set(self.receive_buffers, self.receive_buffer_max);
+    }
 }
 
 /// The container table.
@@ -75,7 +84,6 @@ pub struct Table {
     tasks: JoinSet<Event>,
     next: u64,
     started: Instant,
-    buffers: usize,
     ending: bool,
 }
 
@@ -102,6 +110,7 @@ impl Table {
     #[must_use]
     pub fn new(settings: Settings, pool: Arc<ShardPool>, store: Arc<Store>) -> (Self, Containers) {
         let (requests, received) = mpsc::channel(QUEUE);
+        settings.apply(pool.buffers());
         let directory = Arc::new(Directory::default());
         let table = Self {
             settings,
@@ -116,7 +125,6 @@ impl Table {
             tasks: JoinSet::new(),
             next: 1,
             started: Instant::now(),
-            buffers: 0,
             ending: false,
         };
         (table, Containers { requests, directory })
@@ -158,7 +166,10 @@ impl Table {
             Request::Release(id, reply) => {
                 let _nobody_waits = reply.send(self.release(&id));
             }
-            Request::Configure(settings) => self.settings = *settings,
+            Request::Configure(settings) => {
+                self.settings = *settings;
+                self.settings.apply(self.pool.buffers());
+            }
             Request::DrainAll(reply) => self.drain_all(reply).await,
         }
     }
@@ -283,7 +294,6 @@ impl Table {
         }) else {
             return;
         };
-        self.buffers = self.buffers.saturating_sub(info.receive_buffer);
         let until = self.started.elapsed() + self.settings.rest;
         match (info.address, info.place) {
             (Some(address), Place::Shared) => self.addresses.give_back(address, until),

@@ -21,12 +21,21 @@ pub const DATAGRAM: usize = 1 << 16;
 pub fn open(address: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    // Beyond net.core.rmem_max only a privileged process gets what it asks for.
-    if nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &buffer).is_err() {
-        socket.set_recv_buffer_size(buffer)?;
-    }
+    set_receive_buffer(&socket, buffer)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Asks for a receive buffer of so many bytes; [`receive_buffer`] says what was given.
+///
+/// # Errors
+/// When the descriptor is not a socket.
+pub fn set_receive_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    // Beyond net.core.rmem_max only a privileged process gets what it asks for.
+    if nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &bytes).is_err() {
+        nix::sys::socket::setsockopt(&socket, sockopt::RcvBuf, &bytes)?;
+    }
+    Ok(())
 }
 
 /// The receive buffer the kernel gave, in bytes as they were asked for; the kernel keeps twice that for its own needs.

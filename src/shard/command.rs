@@ -42,6 +42,8 @@ pub struct Glimpse {
     pub open_values: u64,
     /// Live series.
     pub series: usize,
+    /// Bytes of the socket's receive buffer.
+    pub receive_buffer: usize,
     /// Bytes of memory.
     pub memory: usize,
     /// The last lines that could not be read, oldest first.

@@ -74,6 +74,14 @@ impl Gather {
         self.more = drained.more;
     }
 
+    /// Whether a socket that filled up so far `since` the drain before has too little room to gather for as long as it may.
+    pub(super) fn is_hot(&self, fullest: f64, since: Duration) -> bool {
+        let longest = self.longest.max(SHORTEST);
+        // Less than it may take is no shorter a time: what came in a burst would have to fit again.
+        let periods = longest.as_secs_f64() / since.clamp(longest / 16, longest).as_secs_f64();
+        fullest * periods > ROOM
+    }
+
     /// How long to wait now, `since` the last drain began; zero where it is not worth it or there is no room for it.
     pub(super) fn wait(&self, since: Duration) -> Duration {
         if self.more || self.rate * self.longest.as_secs_f64() < WORTH {
@@ -146,6 +154,17 @@ mod tests {
         assert_eq!(gather.wait(Duration::from_millis(4)), Duration::from_millis(6));
         assert_eq!(gather.wait(Duration::from_millis(9_950)), Duration::ZERO);
         assert_eq!(gather.wait(Duration::from_secs(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_socket_is_hot_where_an_eighth_of_it_fills_up_within_the_longest_wait() {
+        let gather = Gather::new(LONGEST);
+        assert!(!gather.is_hot(0.12, LONGEST) && gather.is_hot(0.13, LONGEST));
+        assert!(
+            !gather.is_hot(0.012, Duration::from_millis(1)) && gather.is_hot(0.013, Duration::from_millis(1))
+        );
+        assert!(!gather.is_hot(0.12, Duration::from_secs(1)), "slow");
+        assert!(!gather.is_hot(0.003, Duration::ZERO), "a few datagrams at once");
     }
 
     #[test]

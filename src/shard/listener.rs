@@ -10,14 +10,17 @@ use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::gather::Drained;
 use crate::aggregate::{Accounting, Aggregator, Settings};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
+use crate::net::buffers::Buffers;
 use crate::net::listener::{self, Emptied, Inbox};
 use crate::net::sys;
 use crate::statsd::Rejected;
 
 /// Datagrams that one container may have read before the next has its turn.
 const TURN: usize = 256;
-/// The smallest buffer the kernel gives, in its own count.
-const SMALLEST: usize = 2304;
+/// The smallest buffer the kernel gives.
+const SMALLEST: usize = 1152;
+/// A socket that was hot so often gets a larger buffer.
+const HOT: u8 = 8;
 /// Datagrams that are read at most when a container ends; a socket's buffer holds far fewer.
 const LAST_TURN: usize = 1 << 20;
 
@@ -29,8 +32,10 @@ pub(super) struct Listener {
     origin: Arc<Origin>,
     /// The kernel's 32-bit drop count when it was read last.
     kernel_drops: u32,
-    /// Bytes that the kernel lets wait in the socket.
-    capacity: usize,
+    /// Bytes of the receive buffer, as they were asked for; the kernel lets twice as many wait.
+    receive_buffer: usize,
+    /// How often lately the socket filled up so fast that it could not gather for long.
+    heat: u8,
     taps: Vec<Tap>,
     /// What had been lost when it was last logged.
     logged: Accounting,
@@ -57,10 +62,11 @@ impl Tap {
 
 impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp) -> Self {
-        let capacity = listener::receive_buffer(&new.socket).map_or(SMALLEST, |granted| 2 * granted);
+        let receive_buffer = listener::receive_buffer(&new.socket).unwrap_or(0).max(SMALLEST);
         Self {
             allocation: new.allocation,
-            capacity: capacity.max(SMALLEST),
+            receive_buffer,
+            heat: 0,
             socket: new.socket,
             aggregator: Aggregator::new(settings, new.gauge_sign, now),
             origin: new.origin,
@@ -79,7 +85,7 @@ impl Listener {
         let before = self.aggregator.accounting().received;
         let (charge, emptied) = self.read(inbox, TURN, now);
         let datagrams = self.aggregator.accounting().received - before;
-        let fullest = charge as f64 / self.capacity as f64;
+        let fullest = charge as f64 / (2 * self.receive_buffer) as f64;
         (Drained { datagrams, fullest, more: emptied == Emptied::Partly }, emptied)
     }
 
@@ -112,6 +118,31 @@ impl Listener {
         (charge, Emptied::Partly)
     }
 
+    /// Asks for a larger buffer where a drain found this one hot again and again: then the shard can let it gather for
+    /// longer, and a burst has more room.
+    pub(super) fn regulate(&mut self, hot: bool, buffers: &Buffers) {
+        self.heat = if hot { self.heat.saturating_add(1) } else { self.heat.saturating_sub(1) };
+        if self.heat < HOT {
+            return;
+        }
+        self.heat = 0;
+        if let Some(granted) = buffers.grow(&self.socket, self.receive_buffer) {
+            let container = &self.origin.container_id;
+            tracing::debug!(%container, from = self.receive_buffer, to = granted, "a larger receive buffer");
+            self.receive_buffer = granted;
+        }
+    }
+
+    /// Takes the buffer from the budget.
+    pub(super) fn take(&self, buffers: &Buffers) {
+        buffers.take(self.receive_buffer);
+    }
+
+    /// Gives the buffer back to the budget.
+    pub(super) fn give_back(&self, buffers: &Buffers) {
+        buffers.give_back(self.receive_buffer);
+    }
+
     pub(super) fn count_kernel_drops(&mut self) {
         match sys::kernel_drops(&self.socket) {
             Ok(drops) => {
@@ -131,6 +162,7 @@ impl Listener {
             accounting: self.aggregator.accounting().clone(),
             open_values: self.aggregator.open_values(),
             series: self.aggregator.series(),
+            receive_buffer: self.receive_buffer,
             memory: self.aggregator.memory(),
             rejected: self.aggregator.rejected_lines().iter().cloned().collect(),
             open,

@@ -14,6 +14,7 @@ use super::command::{Command, Detail, Glimpse, NewListener, Of, TappedLine};
 use super::worker::Worker;
 use crate::aggregate::Settings;
 use crate::model::Allocation;
+use crate::net::buffers::Buffers;
 use crate::net::clock::{Clock, Step};
 use crate::store::Store;
 
@@ -70,6 +71,7 @@ pub(super) struct Shared {
     memory_limit: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
+    pub(super) buffers: Arc<Buffers>,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
     close: Mutex<Histogram<u64>>,
 }
@@ -94,6 +96,8 @@ impl Shared {
             memory_limit: AtomicUsize::new(memory_limit),
             steps_forward: AtomicU64::new(0),
             steps_back: AtomicU64::new(0),
+            // Nothing grows before the container table has said how far.
+            buffers: Arc::new(Buffers::new(0, 0)),
             close: Mutex::new(histogram()),
         }
     }
@@ -267,6 +271,12 @@ impl ShardPool {
             thread.as_ref().is_none_or(JoinHandle::is_finished)
         };
         self.shards.iter().enumerate().filter(|(_, shard)| ended(shard)).map(|(index, _)| index).collect()
+    }
+
+    /// The budget of all receive buffers.
+    #[must_use]
+    pub fn buffers(&self) -> &Arc<Buffers> {
+        &self.shared.buffers
     }
 
     /// How many shards there are.

@@ -151,7 +151,7 @@ impl Worker {
         let began = self.now().mono;
         for event in events {
             match usize::try_from(event.data()) {
-                Ok(place) if event.data() != WAKE => drained.add(self.receive(place)),
+                Ok(place) if event.data() != WAKE => drained.add(self.receive(place, began)),
                 // Reading it makes it quiet again; what it stands for is in the command queue.
                 _ => drop(self.wake.read()),
             }
@@ -195,13 +195,15 @@ impl Worker {
         now
     }
 
-    fn receive(&mut self, place: usize) -> Drained {
+    fn receive(&mut self, place: usize, began: Duration) -> Drained {
         let now = self.now();
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
         }
         let (drained, emptied) = listener.receive(&mut self.inbox, now);
+        let since = began.saturating_sub(self.drain_began);
+        listener.regulate(self.gather.is_hot(drained.fullest, since), &self.shared.buffers);
         if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, "cannot receive");
@@ -303,6 +305,7 @@ impl Worker {
         self.epoll.add(&new.socket, event)?;
         self.store.open(allocation, origin, now);
         let listener = Listener::new(new, Arc::clone(&self.settings), now);
+        listener.take(&self.shared.buffers);
         self.next_end = self.next_end.min(listener.aggregator.window_end());
         match self.listeners.get_mut(place) {
             Some(vacant) => *vacant = Some(listener),
@@ -323,6 +326,7 @@ impl Worker {
         self.finish(&mut listener, now);
         let glimpse = listener.look(Detail::Counts, now.wall);
         listener.log_losses();
+        listener.give_back(&self.shared.buffers);
         Some(glimpse)
     }
 

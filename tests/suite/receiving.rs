@@ -37,3 +37,35 @@ fn datagrams_gather_before_they_are_read_unless_that_is_turned_off() {
     let (together, at_once) = (naps("20ms"), naps("0s"));
     assert!(together * 3 < at_once, "{together} naps when they gather, {at_once} when they do not");
 }
+
+/// Sends bursts that fill a small buffer, and says what the receive buffer is at last.
+fn after_bursts(agent: &Agent) -> u64 {
+    let web = agent.reserve("c1", "web.1");
+    let buffer = || agent.get("/v1/tasks/web.1").1["containers"][0]["receive_buffer"].as_u64().unwrap();
+    assert_eq!(buffer(), 16_384);
+    for _ in 0..40 {
+        (0..12).for_each(|_| web.send("a:1|c"));
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    buffer()
+}
+
+#[test]
+fn a_busy_socket_gets_a_larger_buffer_and_the_budget_knows() {
+    let agent = Agent::with(&["--set", "listeners.receive_buffer=16KiB"]);
+    let grown = after_bursts(&agent);
+    assert!(grown >= 32_768, "{grown}");
+    assert_eq!(agent.get("/v1/node").1["receive_buffers"], grown);
+    assert!(agent.cli(&["doctor"]).out.contains("in all 0 of 512 MiB"), "{}", agent.cli(&["doctor"]).out);
+}
+
+#[test]
+fn a_buffer_grows_no_further_than_its_maximum() {
+    let agent = Agent::with(&[
+        "--set",
+        "listeners.receive_buffer=16KiB",
+        "--set",
+        "listeners.receive_buffer_max=16KiB",
+    ]);
+    assert_eq!(after_bursts(&agent), 16_384);
+}

@@ -101,7 +101,6 @@ impl Table {
         let (allocation, origin) = (info.allocation, Arc::clone(&info.origin));
         let new = NewListener { allocation, origin, socket: udp, gauge_sign: info.gauge_sign };
         info.shard = Some(self.pool.open(new).await?);
-        self.buffers += granted;
         info.receive_buffer = granted;
         info.address = Some(address);
         info.state = State::Listening;
@@ -110,8 +109,7 @@ impl Table {
 
     /// Bytes of the next socket's buffer: what is usual, or what is left of the node's.
     fn next_buffer(&self) -> usize {
-        let left = self.settings.receive_buffers.saturating_sub(self.buffers);
-        self.settings.receive_buffer.min(left).max(SMALLEST_BUFFER)
+        self.settings.receive_buffer.min(self.pool.buffers().left()).max(SMALLEST_BUFFER)
     }
 }
 

@@ -20,6 +20,7 @@ fn settings() -> Settings {
         port: 18_625,
         receive_buffer: 65_536,
         receive_buffers: 1 << 30,
+        receive_buffer_max: 1 << 22,
         rest: Duration::from_mins(10),
         reservation_ttl: Duration::from_mins(1),
         tombstone: Duration::from_mins(10),

@@ -30,6 +30,7 @@ impl Node {
             port: 18_626,
             receive_buffer: 65_536,
             receive_buffers: 1 << 30,
+            receive_buffer_max: 1 << 22,
             rest: Duration::from_mins(10),
             reservation_ttl: Duration::from_mins(1),
             tombstone: Duration::from_mins(10),
