@@ -1,9 +1,9 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check fmt lint layers doc deny docs bench bench-node load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs bench bench-node bench-nri load fuzz fuzz-smoke clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what builds and tests need
 	scripts/setup all
@@ -19,6 +19,10 @@ test: ## set up, then run every test
 	scripts/setup all
 	scripts/ci/test
 
+e2e-nri: ## pods of real containerds with the agent as their plugin; needs root, builds containerd once
+	scripts/setup cc rust
+	scripts/e2e-nri
+
 check: ## everything CI asks for: format, lints, layers, tests, documents, dependencies
 	scripts/setup all
 	scripts/ci/check
@@ -26,6 +30,7 @@ check: ## everything CI asks for: format, lints, layers, tests, documents, depen
 fmt: ## format the code
 	cargo fmt
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path integration/nri/Cargo.toml
 
 lint: ## clippy with warnings denied
 	scripts/ci/lint
@@ -50,8 +55,17 @@ bench-node: ## what receiving costs: the agent beside two receivers that do noth
 	scripts/peers
 	cargo bench --locked --bench node -- --json target/bench-node.json
 
+bench-nri: ## what the plugin adds to the start of a container, by turns with and without it
+	scripts/setup cc rust
+	scripts/e2e-nri --cost 200
+
 load: ## two million values of known totals into a release agent
 	scripts/load
+
+e2e-runtimes: ## containerd, podman and docker through the wrapper, as root
+	scripts/setup containers engines
+	cargo build --release --locked --bin tallyport --bin tallyport-oci
+	integration/runtimes/run
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10
@@ -61,4 +75,4 @@ fuzz: ## run one fuzz target: make fuzz TARGET=datagram SECONDS=600
 
 clean: ## remove what was built
 	cargo clean
-	rm -rf fuzz/target fuzz/artifacts integration/.venv integration/clients/node/node_modules
+	rm -rf fuzz/target fuzz/artifacts integration/nri/target integration/.venv integration/clients/node/node_modules

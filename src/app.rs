@@ -7,6 +7,7 @@
 //!
 //! A second TERM or the deadline cuts that short; then the exit code is 1.
 
+mod plugin;
 mod reload;
 mod serve;
 
@@ -222,7 +223,8 @@ impl Bound {
         let config = self.api.config();
         let mut tasks = JoinSet::new();
         tasks.spawn(self.table.run());
-        tasks.spawn(reload::serve(self.reloads, self.loader, self.log, (&self.api).into()));
+        let pods = plugin::start(&mut tasks, &self.api);
+        tasks.spawn(reload::serve(self.reloads, self.loader, self.log, reload::Parts::new(&self.api, pods)));
         serve_listeners(&mut tasks, &self.api, self.http, self.admin);
         self.latch.open();
         tracing::info!(

@@ -10,6 +10,7 @@ mod containers;
 mod details;
 mod doctor;
 mod documents;
+mod env;
 mod explain;
 mod failure;
 mod manual;
@@ -62,6 +63,7 @@ fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Agent(args) => return agent::agent(&args, out),
         Command::Run(args) => return run::run(&args, out),
+        Command::Env(args) => return env::env(&args, out),
         Command::Parse(args) => parse::parse(&args, out)?,
         Command::Config { command } => match command {
             ConfigCommand::Check(args) => config::check(&args, out)?,

@@ -47,6 +47,10 @@ pub struct Config {
     pub containers: Containers,
     /// Aliases of the two variables, by preset.
     pub presets: Vec<String>,
+    /// The plugin of the container runtime.
+    pub nri: Nri,
+    /// Which pods and containers it serves.
+    pub kubernetes: Kubernetes,
     /// The address that the DC/OS dialect gives out, where set.
     pub dcos_host: Option<IpAddr>,
     /// Logging.
@@ -106,6 +110,50 @@ pub struct Containers {
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
     pub tombstone: Duration,
+}
+
+/// The plugin of the container runtime.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Nri {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// The runtime's socket.
+    pub socket: PathBuf,
+    /// Its place among the runtime's plugins.
+    pub index: u8,
+}
+
+/// Which pods and containers the plugin serves; lists are patterns, as they were written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kubernetes {
+    /// What holds for a pod that says nothing.
+    pub mode: PodMode,
+    /// Only pods of these namespaces.
+    pub namespaces: Vec<String>,
+    /// No pods of these namespaces.
+    pub exclude_namespaces: Vec<String>,
+    /// Only pods with all of these labels.
+    pub pod_labels: Vec<String>,
+    /// No pods with any of these labels.
+    pub exclude_pod_labels: Vec<String>,
+    /// Only containers with these names.
+    pub containers: Vec<String>,
+    /// No containers with these names.
+    pub exclude_containers: Vec<String>,
+    /// Runtime handlers whose containers cannot be served.
+    pub sandboxed_handlers: Vec<String>,
+}
+
+/// What holds for a pod that says nothing.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum PodMode {
+    /// It gets sockets.
+    #[default]
+    All,
+    /// It gets none.
+    OptIn,
+    /// Nobody gets any; who would have is counted.
+    Observe,
 }
 
 /// Logging.
@@ -180,6 +228,7 @@ impl Config {
             ("windows.length", self.aggregation.window != other.aggregation.window),
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),
             ("listeners.port", self.listeners.port != other.listeners.port),
+            ("nri", self.nri != other.nri),
             ("log.format", self.log.format != other.log.format),
             ("agent.shards", self.process.shards != other.process.shards),
         ];

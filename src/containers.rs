@@ -15,6 +15,8 @@
 mod directory;
 mod environment;
 mod errors;
+mod ports;
+mod process;
 mod reservation;
 mod socket;
 mod state;
@@ -24,9 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use directory::{ContainerInfo, Directory, Listed};
 pub use environment::environment;
-pub use errors::{AttachError, ReleaseError, ReserveError};
+pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
-pub use state::State;
+pub use state::{Place, State};
 pub use table::{Settings, Table};
 
 use std::sync::Arc;
@@ -44,10 +46,46 @@ pub struct Containers {
 #[derive(Debug)]
 enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
-    Attach(ContainerId, i32, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Configure(Box<Settings>),
     DrainAll(oneshot::Sender<()>),
+}
+
+/// A process, as a caller names it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in the kernel's ticks since boot, where the caller has looked.
+    pub start_ticks: Option<u64>,
+}
+
+impl From<i32> for Process {
+    fn from(pid: i32) -> Self {
+        Self { pid, start_ticks: None }
+    }
+}
+
+/// Why a running container has no socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// It was started without an address.
+    Mute,
+    /// It has an address, which could not be opened again.
+    Lost,
+}
+
+impl Unserved {
+    /// The state that shows it.
+    #[must_use]
+    pub const fn state(self) -> State {
+        match self {
+            Self::Mute => State::Mute,
+            Self::Lost => State::Lost,
+        }
+    }
 }
 
 /// A reservation, new or as it was.
@@ -70,12 +108,29 @@ impl Containers {
             .unwrap_or(Err(ReserveError::Ending))
     }
 
-    /// Says which process the container is.
+    /// Says which process the container is. One that was reserved before its network namespace was born gets its
+    /// socket now.
     ///
     /// # Errors
     /// When there is no such container or process, or the container is another process.
-    pub async fn attach(&self, id: ContainerId, pid: i32) -> Result<Arc<ContainerInfo>, AttachError> {
-        self.ask(|reply| Request::Attach(id, pid, reply)).await.unwrap_or(Err(AttachError::Ending))
+    pub async fn attach(
+        &self,
+        id: ContainerId,
+        process: impl Into<Process>,
+    ) -> Result<Arc<ContainerInfo>, AttachError> {
+        let process = process.into();
+        self.ask(|reply| Request::Attach(id, process, reply)).await.unwrap_or(Err(AttachError::Ending))
+    }
+
+    /// Notes a running container that has no socket, so that it is shown and counted until it ends. One that is here
+    /// already stays as it is.
+    ///
+    /// # Errors
+    /// When the node has as many containers as it may have, or the agent is ending.
+    pub async fn note(&self, reservation: Reservation, why: Unserved) -> Result<Reserved, ReserveError> {
+        self.ask(|reply| Request::Note(Box::new(reservation), why, reply))
+            .await
+            .unwrap_or(Err(ReserveError::Ending))
     }
 
     /// Releases a container: what it has sent is read, its window closed, its socket let go.

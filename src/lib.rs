@@ -14,6 +14,8 @@ pub mod containers;
 pub mod load;
 pub mod model;
 pub mod net;
+pub mod nri;
+pub mod oci;
 pub mod render;
 pub mod shard;
 pub mod shutdown;

@@ -2,10 +2,12 @@
 //!
 //! Nothing here reads a clock or touches a socket; moments are arguments.
 
+pub mod glob;
 pub mod id;
 pub mod series;
 pub mod time;
 
+pub use glob::Glob;
 pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
 pub use series::{MetricType, Series, SeriesId, SeriesKey, TagSet};
 pub use time::{Moment, Timestamp};

@@ -5,6 +5,7 @@ pub mod buffers;
 pub mod clock;
 pub mod http;
 pub mod listener;
+pub mod netns;
 pub mod process;
 pub mod sys;
 pub mod unix;

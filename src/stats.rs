@@ -2,7 +2,11 @@
 //!
 //! The reference page is made from the table, so what is not in it does not exist.
 
+mod nri;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+pub use nri::{NriStats, Outcome};
 
 use crate::model::Timestamp;
 use crate::render::exposition::Kind;
@@ -62,6 +66,9 @@ families! {
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
+    NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has taken the plugin: 1 or 0.";
+    NRI_CONTAINERS = "tallyport_nri_containers", Counter, ["outcome"], "Containers that the runtime told of, by what became of them.";
+    NRI_HANDLING = "tallyport_nri_handling_seconds", Summary, ["quantile"], "How long the plugin took to answer the runtime.";
     LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";
     CPU = "process_cpu_seconds", Counter, [], "CPU time of the agent, user and system.";
     RESIDENT = "process_resident_memory_bytes", Gauge, [], "Resident memory of the agent.";
@@ -102,6 +109,8 @@ pub struct Stats {
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     last_scrape: AtomicI64,
+    /// The NRI plugin.
+    pub nri: NriStats,
 }
 
 impl Stats {

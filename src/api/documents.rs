@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::aggregate::{Accounting, GaugeSign, WideTag};
-use crate::containers::{ContainerInfo, Details, Listed, State, environment};
+use crate::containers::{ContainerInfo, Details, Listed, Place, State, environment};
 use crate::model::{Allocation, Labels, Timestamp};
 use crate::shard::Glimpse;
 
@@ -80,8 +80,13 @@ impl ContainerDocument {
             rejected: counts.map_or(0, |counts| counts.rejected.total()),
             series: glimpse.map_or(0, |glimpse| glimpse.series),
             memory: glimpse.map_or(0, |glimpse| glimpse.memory),
-            // Every process of the host network reaches a loopback address.
-            origin_guard: "none",
+            origin_guard: match info.place {
+                // Nothing is kept from a socket that is not there.
+                _ if info.address.is_none() => "none",
+                // Every process of the host network reaches a loopback address.
+                Place::Shared => "none",
+                Place::Own(_) | Place::Unborn => "netns",
+            },
             gauge_sign: info.gauge_sign,
             receive_buffer: glimpse.map_or(info.receive_buffer, |glimpse| glimpse.receive_buffer),
             reserved_at: info.reserved_at,

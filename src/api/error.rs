@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::containers::{AttachError, ReserveError};
+use crate::containers::{AttachError, ProcessError, ReserveError};
 use crate::model::IdError;
 use crate::shard::ShardGone;
 use crate::store::Expired;
@@ -142,17 +142,28 @@ impl From<&ReserveError> for ApiError {
             ReserveError::OptedOut { .. } => (409, "opted_out"),
             ReserveError::Conflict { .. } => (409, "conflict"),
             ReserveError::AddressTaken { .. } => (409, "address_taken"),
-            ReserveError::OwnNamespace => (400, "unsupported_network"),
-            ReserveError::NotANamespace { .. } => (400, "not_a_namespace"),
-            ReserveError::NoProcess { .. } => (400, "no_such_process"),
+            ReserveError::NotANamespace(_) => (400, "not_a_namespace"),
+            ReserveError::Enter { .. } => (503, "cannot_enter"),
+            ReserveError::Process(error) => code_of(error),
             ReserveError::Full { .. } => (503, "too_many_containers"),
             ReserveError::NoAddress => (503, "no_address"),
             ReserveError::Socket { .. } => (503, "no_socket"),
-            ReserveError::Process { .. } => (503, "cannot_watch"),
             ReserveError::Shard(_) => (503, "shard_gone"),
             ReserveError::Ending => (503, "ending"),
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+fn code_of(error: &ProcessError) -> (u16, &'static str) {
+    match error {
+        ProcessError::NoProcess { .. } => (400, "no_such_process"),
+        ProcessError::Recycled { .. } | ProcessError::Older { .. } => (409, "another_process"),
+        ProcessError::AnotherNamespace { .. }
+        | ProcessError::SharedNamespace { .. }
+        | ProcessError::Occupied { .. } => (409, "another_namespace"),
+        ProcessError::Watch { .. } => (503, "cannot_watch"),
+        ProcessError::Hidden { .. } => (503, "cannot_enter"),
     }
 }
 
@@ -162,8 +173,9 @@ impl From<&AttachError> for ApiError {
             AttachError::Unknown { .. } => (404, "unknown_container"),
             AttachError::Ended { .. } => (409, "ended"),
             AttachError::Another { .. } => (409, "conflict"),
-            AttachError::NoProcess { .. } => (400, "no_such_process"),
-            AttachError::Process { .. } => (503, "cannot_watch"),
+            AttachError::Process(error) => code_of(error),
+            AttachError::Enter { .. } => (503, "cannot_enter"),
+            AttachError::Shard(_) => (503, "shard_gone"),
             AttachError::Ending => (503, "ending"),
         };
         Self::new(status, code, error.to_string())

@@ -11,7 +11,7 @@ use super::query::{Filters, Query, duration};
 use super::{Answer, Api};
 use crate::aggregate::GaugeSign;
 use crate::containers::{
-    AttachError, ContainerInfo, Details, Network, ReleaseError, Reservation, ReserveError, Ttl,
+    AttachError, ContainerInfo, Details, Network, Process, ReleaseError, Reservation, ReserveError, Ttl,
 };
 use crate::model::{ContainerId, Labels, TaskId};
 
@@ -81,6 +81,8 @@ struct OptionsBody {
 #[derive(Debug, Deserialize)]
 struct AttachBody {
     pid: i32,
+    #[serde(default)]
+    start_ticks: Option<u64>,
 }
 
 /// Reads a JSON body.
@@ -162,8 +164,8 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 
 /// `POST /v1/containers/{id}/attach`
 pub(super) async fn attach(api: &Api, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
-    let AttachBody { pid } = body(bytes)?;
-    let attached = api.containers.attach(container_id(id)?, pid).await;
+    let AttachBody { pid, start_ticks } = body(bytes)?;
+    let attached = api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await;
     let info = attached.map_err(|error| match error {
         AttachError::Unknown { .. } => unknown(api, id),
         error => ApiError::from(&error),

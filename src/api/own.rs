@@ -1,12 +1,14 @@
 //! `GET /metrics`: the agent's own metrics, each family of the table with its values.
 
+use hdrhistogram::Histogram;
+
 use super::error::ApiError;
 use super::{Answer, Api};
 use crate::aggregate::{Accounting, Dropped};
 use crate::containers::State;
 use crate::model::Timestamp;
 use crate::render::exposition::{Exposition, Format};
-use crate::stats::{self, Family, ListenerName};
+use crate::stats::{self, Family, ListenerName, NriStats, Outcome};
 use crate::statsd::Rejected;
 
 /// `GET /metrics`
@@ -28,6 +30,7 @@ pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, A
     page.received(&counts);
     page.windows(api);
     page.http(api);
+    page.nri(&api.stats.nri);
     page.process();
     Ok(Answer::whole(200, format.content_type(), page.0.finish()))
 }
@@ -96,18 +99,7 @@ impl Page {
         self.one(stats::WINDOWS, size.windows as f64);
         self.one(stats::WINDOW_BYTES, size.bytes as f64);
         let gauges = api.pool.gauges();
-        let close = self.family(stats::CLOSE);
-        for (label, quantile) in [("0.5", 0.5), ("0.99", 0.99), ("1", 1.0)] {
-            let micros = gauges.close.value_at_quantile(quantile) as f64;
-            close.sample(&[("quantile", label)], micros / 1e6);
-        }
-        let sum: f64 = gauges
-            .close
-            .iter_recorded()
-            .map(|v| v.value_iterated_to() as f64 * v.count_at_value() as f64)
-            .sum();
-        close.part("_sum", &[], sum / 1e6);
-        close.part("_count", &[], gauges.close.len() as f64);
+        self.times(stats::CLOSE, &gauges.close);
         let ended = api.pool.ended().len();
         let shards = self.family(stats::SHARDS);
         shards.sample(&[("state", "running")], (api.pool.len() - ended) as f64);
@@ -133,6 +125,28 @@ impl Page {
             reloads.sample(&[("outcome", outcome)], n as f64);
         }
         self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
+    }
+
+    fn nri(&mut self, nri: &NriStats) {
+        self.one(stats::NRI_CONNECTED, if nri.is_connected() { 1.0 } else { 0.0 });
+        let outcomes = self.family(stats::NRI_CONTAINERS);
+        for outcome in Outcome::ALL {
+            outcomes.sample(&[("outcome", outcome.as_str())], nri.of(outcome) as f64);
+        }
+        self.times(stats::NRI_HANDLING, &nri.handling());
+    }
+
+    /// A summary of times in microseconds.
+    fn times(&mut self, family: Family, times: &Histogram<u64>) {
+        let family = self.family(family);
+        for (label, quantile) in [("0.5", 0.5), ("0.99", 0.99), ("1", 1.0)] {
+            let micros = times.value_at_quantile(quantile) as f64;
+            family.sample(&[("quantile", label)], micros / 1e6);
+        }
+        let sum: f64 =
+            times.iter_recorded().map(|v| v.value_iterated_to() as f64 * v.count_at_value() as f64).sum();
+        family.part("_sum", &[], sum / 1e6);
+        family.part("_count", &[], times.len() as f64);
     }
 
     fn process(&mut self) {

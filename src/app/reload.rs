@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::{Api, ReloadRequest};
 use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment};
 use crate::containers::Containers;
+use crate::nri;
 use crate::shard::ShardPool;
 use crate::stats::Stats;
 use crate::telemetry::LogFilter;
@@ -57,7 +58,7 @@ pub(super) async fn serve(
     log: LogFilter,
     parts: Parts,
 ) {
-    let Parts { pool, containers, stats, config } = parts;
+    let Parts { pool, containers, stats, config, pods } = parts;
     while let Some(reply) = requests.recv().await {
         let outcome = match loader.load() {
             Ok((new, _)) => {
@@ -67,6 +68,7 @@ pub(super) async fn serve(
                 let settings = Arc::new(applied.aggregation.clone());
                 log.set(&applied.log.filter);
                 containers.configure(super::table_settings(&applied)).await;
+                pods.send_replace(Arc::new(super::plugin::settings(&applied)));
                 // A shard that has ended is noticed elsewhere.
                 let _either_way = pool.configure(&settings, applied.node_limits.memory);
                 *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
@@ -89,15 +91,17 @@ pub(super) struct Parts {
     containers: Containers,
     stats: Arc<Stats>,
     config: Arc<RwLock<Arc<Config>>>,
+    pods: watch::Sender<Arc<nri::Settings>>,
 }
 
-impl From<&Api> for Parts {
-    fn from(api: &Api) -> Self {
+impl Parts {
+    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::Settings>>) -> Self {
         Self {
             pool: Arc::clone(&api.pool),
             containers: api.containers.clone(),
             stats: Arc::clone(&api.stats),
             config: Arc::clone(&api.config),
+            pods,
         }
     }
 }
@@ -112,6 +116,7 @@ fn kept_where_fixed(new: Config, old: &Config) -> Config {
     applied.aggregation.window = old.aggregation.window;
     applied.aggregation.keep = old.aggregation.keep;
     applied.listeners.port = old.listeners.port;
+    applied.nri.clone_from(&old.nri);
     applied.log.format = old.log.format;
     applied.process.shards = old.process.shards;
     applied
@@ -127,11 +132,11 @@ mod tests {
         let old = config("");
         let everything = "node = \"n\"\nstate_dir = \"/s\"\nhttp.listen = \"127.0.0.1:1\"\nadmin.mode = \"0600\"\n\
                           windows.length = \"20s\"\nwindows.keep = 5\nlisteners.port = 1\nlog.format = \"json\"\n\
-                          agent.shards = 7\nlimits.series = 5\nlog.filter = \"debug\"";
+                          agent.shards = 7\nnri.enabled = true\nlimits.series = 5\nlog.filter = \"debug\"";
         let new = config(everything);
         let applied = kept_where_fixed(new.clone(), &old);
         assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
         assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
-        assert_eq!(new.needs_restart(&old).len(), 9);
+        assert_eq!(new.needs_restart(&old).len(), 10);
     }
 }

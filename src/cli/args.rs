@@ -45,6 +45,19 @@ Examples:
 The program gets STATSD_UDP_HOST and STATSD_UDP_PORT. Without an agent it starts all the same,
 without them; --fail-closed makes that an error.")]
     Run(RunArgs),
+    /// Reserve a socket for CONTAINER and print its variables, for a systemd unit or another launcher
+    #[command(after_help = "\
+Examples:
+  tallyport env web.service --task-id web
+  tallyport env web.service --env-file /run/tallyport/env/web.service
+
+In a unit:
+  ExecStartPre=+/usr/bin/tallyport env %n --env-file /run/tallyport/env/%n
+  EnvironmentFile=-/run/tallyport/env/%n
+  ExecStopPost=-+/usr/bin/tallyport containers release %n
+
+Without an agent there are no variables and the unit starts; --fail-closed makes that an error.")]
+    Env(EnvArgs),
     /// List the tasks of this node
     #[command(after_help = "\
 Examples:
@@ -136,6 +149,7 @@ Examples:
   tallyport metrics details web.1
   tallyport metrics details web.1 --name 'response.*' --tag route=/pay
   tallyport metrics details web.1 --since 5m --merge --json
+  tallyport metrics details -n shop web-0 -c main
 
 Without --window, each series shows its newest closed record, or the open one where none is
 closed yet.")]

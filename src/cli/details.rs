@@ -16,7 +16,7 @@ use crate::render::exposition::{Exposition, Format as Text, Kind};
 
 pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), Failure> {
     let client = args.client.client();
-    let task = task(&client, &args.task_id).await?;
+    let task = task(&client, &args.pod.of, &args.task_id).await?;
     let response =
         client.get(&format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), selection(args))).await?;
     let Metrics { task, metrics } = read(&response)?;
@@ -37,14 +37,19 @@ pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), 
 }
 
 fn nothing(args: &DetailsArgs, task_id: &str) -> Failure {
-    let filtered = !args.filters.pairs().is_empty() || args.window.is_some() || args.since.is_some();
+    let filtered = !args.filters.pairs().is_empty()
+        || args.pod.pod_container.is_some()
+        || args.window.is_some()
+        || args.since.is_some();
     let said = if filtered { "has no record that fits" } else { "has sent nothing yet" };
     Failure::new(code::NO_DATA, format!("task {task_id} {said}"))
         .hint(format!("`tallyport explain {task_id}` says how far its metrics come"))
 }
 
 fn selection(args: &DetailsArgs) -> String {
+    let container = args.pod.label();
     let mut pairs = args.filters.pairs();
+    pairs.extend(container.as_deref().map(|label| ("label", label)));
     if let Some(window) = args.window {
         let word = match window {
             Window::Last => "last",

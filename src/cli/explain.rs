@@ -47,7 +47,7 @@ struct Explanation {
 
 pub(super) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<ExitCode, Failure> {
     let client = args.client.client();
-    let task = task(&client, &args.task_id).await?;
+    let task = task(&client, &args.pod, &args.task_id).await?;
     // The admin socket knows the lines themselves; without it their codes have to do.
     let task = with_lines(&args.admin.client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", segment(&task.task_id));
@@ -117,6 +117,12 @@ fn injected(task: &Task) -> Station {
     let mut advice = Vec::new();
     let mut outcome = Outcome::Good;
     for container in &task.containers {
+        if let Some(why) = unserved(container) {
+            outcome = Outcome::Bad;
+            found = format!("{found}; {} is {}", container.container_id, container.state);
+            advice.push(format!("{why}; restart it, and it gets one"));
+            continue;
+        }
         match environment_of(container) {
             Some(Seen::Ours) => found.push_str("; the process has them"),
             Some(Seen::Without) => {
@@ -142,6 +148,15 @@ fn injected(task: &Task) -> Station {
         }
     }
     station("injected", outcome, found).advise(advice)
+}
+
+/// Why a container that runs has no socket.
+fn unserved(container: &Container) -> Option<&'static str> {
+    match container.state.as_str() {
+        "mute" => Some("it was started while the agent was away, or could not be served"),
+        "lost" => Some("its address could not be opened again after a restart of the agent"),
+        _ => None,
+    }
 }
 
 /// What a process has in its environment, as far as we may look.

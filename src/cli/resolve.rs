@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use super::args::{AdminArgs, ClientArgs, FilterArgs};
+use super::args::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs};
 use super::documents::Task;
 use super::failure::{Failure, code};
 use crate::client::{Client, Response, Target};
@@ -74,8 +74,63 @@ pub(super) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failur
     serde_json::from_slice(&response.body).map_err(|error| Failure::garbled(&error))
 }
 
+impl PodArgs {
+    /// The filter that leaves one container of the pod.
+    pub(super) fn label(&self) -> Option<String> {
+        self.pod_container.as_ref().map(|name| format!("container={name}"))
+    }
+}
+
+/// The task that is meant: by its own name or the start of one, or by its pod's.
+pub(super) async fn task(client: &Client, of: &NamespaceArgs, name: &str) -> Result<Task, Failure> {
+    match &of.namespace {
+        Some(namespace) => pod(client, namespace, name).await,
+        None => by_name(client, name).await,
+    }
+}
+
+/// The task of the pod with this name, or with a name that starts so, or with this other name inside its namespace.
+async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Task, Failure> {
+    let label = format!("namespace={namespace}");
+    let tasks: Vec<Task> =
+        read(&client.get(&format!("/v1/tasks{}", query([("label", label.as_str())]))).await?)?;
+    let mut found = pods(tasks, name);
+    match found.len() {
+        0 => {}
+        1 => return Ok(found.remove(0)),
+        n => return Err(ambiguous(n, &format!("pods of {namespace:?} fit {name:?}"), &found)),
+    }
+    let response = client.get(&format!("/v1/tasks/{}", segment(&format!("{namespace}/{name}")))).await?;
+    match response.status {
+        404 => {
+            Err(Failure::new(code::NO_TASK, format!("there is no pod {name} in {namespace} on this node"))
+                .hint(format!("`tallyport tasks --label namespace={namespace}` lists those that are here")))
+        }
+        _ => read(&response),
+    }
+}
+
+/// The pods that a name means: those of exactly this name before those that start so, and the living before others.
+fn pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
+    let pod =
+        |task: &Task| task.labels.get("pod").and_then(|pod| pod.as_str()).unwrap_or_default().to_owned();
+    let (exact, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| pod(task) == name);
+    let fitting = match exact.is_empty() {
+        true => others.into_iter().filter(|task| pod(task).starts_with(name)).collect(),
+        false => exact,
+    };
+    let (finished, live): (Vec<_>, Vec<_>) = fitting.into_iter().partition(|task| task.finished);
+    if live.is_empty() { finished } else { live }
+}
+
+fn ambiguous(n: usize, what: &str, found: &[Task]) -> Failure {
+    let listed = found.iter().map(|task| format!("    {}  {}", task.task_id, task.state));
+    let listed = listed.collect::<Vec<_>>().join("\n");
+    Failure::new(code::AMBIGUOUS, format!("{n} {what}:\n{listed}")).hint("say more of the name")
+}
+
 /// The whole name of the task that a name, or the start of one, means.
-pub(super) async fn task(client: &Client, name: &str) -> Result<Task, Failure> {
+async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
     let response = client.get(&format!("/v1/tasks/{}", segment(name))).await?;
     if response.status != 404 {
         return read(&response);
@@ -85,12 +140,7 @@ pub(super) async fn task(client: &Client, name: &str) -> Result<Task, Failure> {
     match found.len() {
         0 => Err(no_such_task(&response)),
         1 => Ok(found.remove(0)),
-        n => {
-            let listed = found.iter().map(|task| format!("    {}  {}", task.task_id, task.state));
-            let listed = listed.collect::<Vec<_>>().join("\n");
-            Err(Failure::new(code::AMBIGUOUS, format!("{n} tasks start with {name:?}:\n{listed}"))
-                .hint("say more of the name"))
-        }
+        n => Err(ambiguous(n, &format!("tasks start with {name:?}"), &found)),
     }
 }
 
@@ -125,5 +175,36 @@ mod tests {
     fn a_query_is_escaped() {
         assert_eq!(query([("tag", "a=b&c"), ("name", "x*")]), "?tag=a%3Db%26c&name=x*");
         assert_eq!(query([]), "");
+    }
+
+    fn task(pod: &str, uid: &str, finished: bool) -> Task {
+        let document = serde_json::json!({
+            "task_id": format!("shop_{pod}_{uid}"), "state": "listening", "finished": finished, "containers": [],
+            "labels": {"namespace": "shop", "pod": pod}, "last_datagram": null, "series": 0,
+            "totals": {
+                "datagrams": {"received": 0, "kernel_drops": 0, "dropped": {}},
+                "lines": {"received": 0, "accepted": 0, "rejected": {}},
+                "values": {"accepted": 0, "in_records": 0, "open": 0, "folded": 0, "dropped": {}},
+                "events": 0, "over_limit": {}, "balanced": true,
+            }, "recent_rejected": [], "last_scrape": null,
+        });
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn a_pods_name_means_the_one_that_lives() {
+        let tasks =
+            || vec![task("web-0", "u1", true), task("web-0", "u2", false), task("web-01", "u3", false)];
+        let named =
+            |name: &str| -> Vec<String> { pods(tasks(), name).into_iter().map(|t| t.task_id).collect() };
+        assert_eq!(named("web-0"), ["shop_web-0_u2"]);
+        assert_eq!(named("web-01"), ["shop_web-01_u3"]);
+        assert_eq!(named("web"), ["shop_web-0_u2", "shop_web-01_u3"]);
+        assert!(named("db").is_empty());
+        assert_eq!(
+            pods(vec![task("web-0", "u1", true)], "web").len(),
+            1,
+            "one that has ended can still be read"
+        );
     }
 }

@@ -5,9 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::args::RunArgs;
+use super::args::{AdminArgs, RunArgs};
 use super::documents::Container;
 use super::failure::{Failure, code};
 use super::output::Output;
@@ -58,17 +58,7 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
         "network": {"mode": "host"},
         "pid": pid,
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::system(&error))?;
-    let client = args.admin.client();
-    let response =
-        runtime.block_on(client.request("POST", "/v1/containers", body.to_string().into_bytes()))?;
-    if response.status == 204 {
-        return Ok(None);
-    }
-    let container: Container = read(&response)?;
+    let Some(container) = ask(&args.admin, &body)? else { return Ok(None) };
     if container.task_id != task_id {
         return Err(Failure::new(
             code::ERROR,
@@ -78,7 +68,18 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
     Ok(Some(container))
 }
 
-fn labels(flags: &[String]) -> Result<Labels, Failure> {
+/// Makes a reserve call. None where the container is opted out.
+pub(super) fn ask(admin: &AdminArgs, body: &Value) -> Result<Option<Container>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system(&error))?;
+    let request = body.to_string().into_bytes();
+    let response = runtime.block_on(admin.client().request("POST", "/v1/containers", request))?;
+    if response.status == 204 { Ok(None) } else { read(&response).map(Some) }
+}
+
+pub(super) fn labels(flags: &[String]) -> Result<Labels, Failure> {
     let label = |flag: &String| match flag.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(Failure::usage(format!("--label {flag:?} is not KEY=VALUE"))),

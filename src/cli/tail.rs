@@ -22,7 +22,7 @@ struct Line {
 
 pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failure> {
     let client = args.admin.client();
-    let task = task(&client, &args.task_id).await?;
+    let task = task(&client, &args.pod, &args.task_id).await?;
     let mut lines = client.lines(&format!("/v1/tasks/{}/tail", segment(&task.task_id))).await?;
     if lines.status != 200 {
         return Err(Failure::answered(&Response { status: lines.status, body: lines.rest().await.into() }));

@@ -35,8 +35,10 @@ struct Screen {
 
 pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Failure> {
     let client = args.client.client();
-    let task = task(&client, &args.task_id).await?;
-    let (path, filters) = (format!("/v1/tasks/{}", segment(&task.task_id)), args.filters.pairs());
+    let task = task(&client, &args.pod.of, &args.task_id).await?;
+    let container = args.pod.label();
+    let (path, mut filters) = (format!("/v1/tasks/{}", segment(&task.task_id)), args.filters.pairs());
+    filters.extend(container.as_deref().map(|label| ("label", label)));
     let mut stream = client.lines(&format!("{path}/watch{}", query(filters.clone()))).await?;
     if stream.status != 200 {
         return Err(Failure::answered(&Response { status: stream.status, body: stream.rest().await.into() }));

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
-use super::{Admin, Config, Containers, Http, Listeners, Log, LogFormat, NodeLimits, Process};
+use super::{
+    Admin, Config, Containers, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode, Process,
+};
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::statsd::{TagStyles, style};
 
@@ -164,7 +166,11 @@ impl Reader<'_> {
         self.read(key, |text| {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
             let words: Vec<String> = words.map(str::to_owned).collect();
-            match words.iter().find(|word| !known.contains(&word.as_str())) {
+            let odd = |word: &&String| match known {
+                [] => word.chars().any(char::is_control),
+                known => !known.contains(&word.as_str()),
+            };
+            match words.iter().find(odd) {
                 Some(word) => Err(format!("has {word:?}, which is not in {form}")),
                 None => Ok(words),
             }
@@ -207,6 +213,8 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             tombstone: reader.time("containers.tombstone"),
         },
         presets: reader.words("env.presets"),
+        nri: nri(&mut reader),
+        kubernetes: kubernetes(&mut reader),
         dcos_host: dcos_host(&mut reader),
         log: log(&mut reader),
         process: Process {
@@ -299,6 +307,28 @@ fn dcos_host(reader: &mut Reader<'_>) -> Option<IpAddr> {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| "is not an IP address".to_owned()),
     })
+}
+
+fn nri(reader: &mut Reader<'_>) -> Nri {
+    Nri {
+        enabled: reader.switch("nri.enabled"),
+        socket: reader.path("nri.socket"),
+        index: u8::try_from(reader.count("nri.index")).unwrap_or_default(),
+    }
+}
+
+fn kubernetes(reader: &mut Reader<'_>) -> Kubernetes {
+    let modes = [("all", PodMode::All), ("opt-in", PodMode::OptIn), ("observe", PodMode::Observe)];
+    Kubernetes {
+        mode: reader.choice("kubernetes.mode", &modes),
+        namespaces: reader.words("kubernetes.namespaces"),
+        exclude_namespaces: reader.words("kubernetes.exclude_namespaces"),
+        pod_labels: reader.words("kubernetes.pod_labels"),
+        exclude_pod_labels: reader.words("kubernetes.exclude_pod_labels"),
+        containers: reader.words("kubernetes.containers"),
+        exclude_containers: reader.words("kubernetes.exclude_containers"),
+        sandboxed_handlers: reader.words("kubernetes.sandboxed_handlers"),
+    }
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

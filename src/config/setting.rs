@@ -278,6 +278,88 @@ pub const SETTINGS: &[Setting] = &[
                adds DD_DOGSTATSD_URL and makes signed gauges absolute. Never over what the application set.",
     },
     Setting {
+        key: "nri.enabled",
+        kind: Kind::Switch,
+        default: "false",
+        reload: false,
+        help: "Whether the agent is a plugin of the node's container runtime (containerd from 1.7, CRI-O from 1.26), \
+               which gives every container of a pod its socket.",
+    },
+    Setting {
+        key: "nri.socket",
+        kind: Kind::Path,
+        default: "/var/run/nri/nri.sock",
+        reload: false,
+        help: "The runtime's NRI socket.",
+    },
+    Setting {
+        key: "nri.index",
+        kind: Kind::Count(0, 99),
+        default: "90",
+        reload: false,
+        help: "Place among the runtime's plugins; lower ones are asked first. A late one sees what the others have \
+               set, and writes no alias over it.",
+    },
+    Setting {
+        key: "kubernetes.mode",
+        kind: Kind::OneOf(&["all", "opt-in", "observe"]),
+        default: "all",
+        reload: true,
+        help: "Which pods get sockets: all but those that opt out with the annotation tallyport.enabled=false, only \
+               those that opt in with true, or none, and who would have is counted (observe).",
+    },
+    Setting {
+        key: "kubernetes.namespaces",
+        kind: Kind::Words(&[]),
+        default: "",
+        reload: true,
+        help: "Only pods of these namespaces, * and ? allowed. Where there are none, of all.",
+    },
+    Setting {
+        key: "kubernetes.exclude_namespaces",
+        kind: Kind::Words(&[]),
+        default: "kube-system",
+        reload: true,
+        help: "No pods of these namespaces, * and ? allowed, whatever their annotations say.",
+    },
+    Setting {
+        key: "kubernetes.pod_labels",
+        kind: Kind::Words(&[]),
+        default: "",
+        reload: true,
+        help: "Only pods that have all of these labels, key or key=value, * and ? allowed in the value.",
+    },
+    Setting {
+        key: "kubernetes.exclude_pod_labels",
+        kind: Kind::Words(&[]),
+        default: "app.kubernetes.io/name=tallyport",
+        reload: true,
+        help: "No pods that have any of these labels, whatever their annotations say. The default leaves out the \
+               agent itself.",
+    },
+    Setting {
+        key: "kubernetes.containers",
+        kind: Kind::Words(&[]),
+        default: "",
+        reload: true,
+        help: "Only containers with these names, * and ? allowed. Where there are none, all.",
+    },
+    Setting {
+        key: "kubernetes.exclude_containers",
+        kind: Kind::Words(&[]),
+        default: "",
+        reload: true,
+        help: "No containers with these names, * and ? allowed.",
+    },
+    Setting {
+        key: "kubernetes.sandboxed_handlers",
+        kind: Kind::Words(&[]),
+        default: "runsc*,gvisor*,kata*",
+        reload: true,
+        help: "Runtime handlers whose containers have a network stack or a kernel of their own, * and ? allowed. They \
+               cannot reach a socket of the node, so they are counted and get none.",
+    },
+    Setting {
         key: "dcos.host",
         kind: Kind::Ip,
         default: "",
@@ -362,6 +444,7 @@ impl Kind {
             Self::Address => "an address and port, such as 127.0.0.1:9725".to_owned(),
             Self::Switch => "true or false".to_owned(),
             Self::OneOf(words) => words.join(" or "),
+            Self::Words([]) => "a list of words".to_owned(),
             Self::Words(words) => format!("a list of {}", words.join(", ")),
             Self::Count(least, most) => format!("a whole number from {least} to {most}"),
             Self::Rate => "a whole number of at least 1, or \"unlimited\"".to_owned(),

@@ -216,3 +216,15 @@ fn a_window_is_whole_seconds() {
     assert!(read("windows.length = \"1500ms\"").is_err());
     assert!(read("windows.length = \"1s\"").is_ok());
 }
+
+#[test]
+fn a_list_of_patterns_takes_any_words() {
+    let config =
+        read("[kubernetes]\nnamespaces = [\"shop\", \"bank-*\"]\npod_labels = [\"app=web\"]").unwrap();
+    assert_eq!(config.kubernetes.namespaces, ["shop", "bank-*"]);
+    assert_eq!(config.kubernetes.pod_labels, ["app=web"]);
+    assert_eq!(config.kubernetes.exclude_namespaces, ["kube-system"]);
+    assert_eq!(read("kubernetes.exclude_namespaces = []").unwrap().kubernetes.exclude_namespaces, [""; 0]);
+    assert!(read("kubernetes.namespaces = [\"a\\u0007\"]").is_err());
+    assert_eq!(read("kubernetes.mode = \"opt-in\"").unwrap().kubernetes.mode, PodMode::OptIn);
+}

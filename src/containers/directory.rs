@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::reservation::{Details, Network};
-use super::state::State;
+use super::state::{Place, State};
 use crate::aggregate::{Accounting, GaugeSign};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
@@ -19,6 +19,8 @@ pub struct ContainerInfo {
     pub allocation: Allocation,
     /// Where its samples come from.
     pub origin: Arc<Origin>,
+    /// Another name by which its task can be read.
+    pub alias: Option<TaskId>,
     /// Where it is in its life.
     pub state: State,
     /// Its process, once it is known.
@@ -27,6 +29,8 @@ pub struct ContainerInfo {
     pub address: Option<SocketAddr>,
     /// The network namespace it asked for.
     pub network: Network,
+    /// The network namespace its socket is in.
+    pub place: Place,
     /// What a signed gauge value means to it.
     pub gauge_sign: GaugeSign,
     /// What its runtime says about it.
@@ -58,6 +62,8 @@ struct Inner {
     /// Oldest generation first.
     containers: HashMap<ContainerId, Vec<Allocation>>,
     tasks: BTreeMap<TaskId, Vec<Allocation>>,
+    /// Other names of tasks. One may mean several tasks, and a task's own name goes before it.
+    aliases: BTreeMap<TaskId, Vec<Allocation>>,
     /// What containers that are forgotten had sent.
     forgotten: Accounting,
 }
@@ -90,7 +96,7 @@ impl Directory {
     #[must_use]
     pub fn task(&self, id: &str) -> Option<Listed> {
         let inner = self.read();
-        let (task_id, allocations) = inner.tasks.get_key_value(id)?;
+        let (task_id, allocations) = inner.named(id)?;
         Some(inner.listed(task_id, allocations))
     }
 
@@ -98,7 +104,7 @@ impl Directory {
     #[must_use]
     pub fn every_container_of(&self, id: &str) -> Vec<Arc<ContainerInfo>> {
         let inner = self.read();
-        let allocations = inner.tasks.get(id).map(Vec::as_slice).unwrap_or_default();
+        let allocations = inner.named(id).map(|(_, allocations)| allocations.as_slice()).unwrap_or_default();
         allocations.iter().filter_map(|allocation| inner.all.get(allocation).cloned()).collect()
     }
 
@@ -141,6 +147,9 @@ impl Directory {
         if inner.all.insert(allocation, Arc::clone(info)).is_none() {
             inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
             inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
+            if let Some(alias) = &info.alias {
+                inner.aliases.entry(alias.clone()).or_default().push(allocation);
+            }
         }
         drop(inner);
         self.changed.send_replace(());
@@ -154,8 +163,12 @@ impl Directory {
         }
         remove(inner.containers.get_mut(&info.origin.container_id), allocation);
         remove(inner.tasks.get_mut(&info.origin.task_id), allocation);
+        if let Some(alias) = &info.alias {
+            remove(inner.aliases.get_mut(alias), allocation);
+        }
         inner.containers.retain(|_, allocations| !allocations.is_empty());
         inner.tasks.retain(|_, allocations| !allocations.is_empty());
+        inner.aliases.retain(|_, allocations| !allocations.is_empty());
         drop(inner);
         self.changed.send_replace(());
     }
@@ -176,6 +189,11 @@ fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) {
 }
 
 impl Inner {
+    /// The containers that a task's name, or another name for it, means.
+    fn named(&self, id: &str) -> Option<(&TaskId, &Vec<Allocation>)> {
+        self.tasks.get_key_value(id).or_else(|| self.aliases.get_key_value(id))
+    }
+
     fn listed(&self, task_id: &TaskId, allocations: &[Allocation]) -> Listed {
         let containers = || allocations.iter().filter_map(|allocation| self.all.get(allocation));
         let live: Vec<_> = containers().filter(|info| !info.state.is_finished()).cloned().collect();
@@ -222,10 +240,12 @@ mod tests {
                 task_id: TaskId::new(task).unwrap(),
                 labels: Labels::new(),
             }),
+            alias: None,
             state,
             pid: None,
             address: None,
             network: Network::Host,
+            place: Place::Shared,
             gauge_sign: GaugeSign::Delta,
             details: Details::default(),
             warnings: Vec::new(),
@@ -258,6 +278,26 @@ mod tests {
             "when all have ended, their last lives"
         );
         assert_eq!(directory.every_container_of("web").len(), 3);
+    }
+
+    #[test]
+    fn an_alias_means_every_task_that_has_it_and_never_a_task_of_that_name() {
+        let directory = Directory::default();
+        let aliased = |n, container, task| {
+            let info = ContainerInfo::clone(&info(n, container, 1, task, State::Listening));
+            Arc::new(ContainerInfo { alias: Some(TaskId::new("shop/web").unwrap()), ..info })
+        };
+        directory.put(&aliased(1, "a", "shop_web-0_u1"));
+        directory.put(&aliased(2, "b", "shop_web-1_u2"));
+        assert_eq!(ids(&directory.task("shop/web").unwrap()), ["a.1", "b.1"]);
+        assert_eq!(directory.every_container_of("shop/web").len(), 2);
+        assert_eq!(directory.tasks().len(), 2, "a list has each task once, by its own name");
+        directory.put(&info(3, "c", 1, "shop/web", State::Listening));
+        assert_eq!(ids(&directory.task("shop/web").unwrap()), ["c.1"]);
+        for n in 1..4 {
+            directory.forget(Allocation(n));
+        }
+        assert!(directory.task("shop/web").is_none());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use crate::model::ContainerId;
+use crate::net::netns::NotANamespace;
 
 /// Why a container was not given a socket.
 #[derive(Debug, thiserror::Error)]
@@ -29,19 +29,14 @@ pub enum ReserveError {
         /// The limit.
         limit: usize,
     },
-    /// The container has a network namespace of its own.
-    #[error(
-        "the container has a network namespace of its own, in which this version cannot open a socket; \
-         use the network mode \"host\""
-    )]
-    OwnNamespace,
     /// The path is not a network namespace.
-    #[error("{} is not a network namespace: {why}", path.display())]
-    NotANamespace {
-        /// The path.
-        path: PathBuf,
-        /// What it is instead.
-        why: String,
+    #[error(transparent)]
+    NotANamespace(#[from] NotANamespace),
+    /// The container's network namespace cannot be entered, or has no port free.
+    #[error("cannot open a socket in the container's network namespace: {source}{}", privilege_hint(source))]
+    Enter {
+        /// Why not.
+        source: io::Error,
     },
     /// The address that was asked for is somebody else's.
     #[error("the address {address} is taken")]
@@ -60,20 +55,9 @@ pub enum ReserveError {
     /// Every address is taken or at rest.
     #[error("every address is in use or at rest")]
     NoAddress,
-    /// There is no process with this number.
-    #[error("there is no process {pid}")]
-    NoProcess {
-        /// The number.
-        pid: i32,
-    },
-    /// The process cannot be watched.
-    #[error("cannot watch process {pid}: {source}")]
-    Process {
-        /// The number.
-        pid: i32,
-        /// Why not.
-        source: io::Error,
-    },
+    /// The process cannot be the container.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// The shard does not answer.
     #[error("cannot hand the socket over: {0}")]
     Shard(#[from] crate::shard::OpenError),
@@ -88,6 +72,78 @@ fn port_hint(source: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => "; another process has this port, set listeners.port to a free one",
         _ => "",
     }
+}
+
+/// What a process without the privilege should do.
+fn privilege_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; the agent needs CAP_SYS_ADMIN for that, as root has it",
+        io::ErrorKind::AddrInUse => "; every port from 18125 upward is taken there",
+        _ => "",
+    }
+}
+
+/// Why a process cannot be a container's.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is none with this number.
+    #[error("there is no process {pid}")]
+    NoProcess {
+        /// The number.
+        pid: i32,
+    },
+    /// It cannot be watched.
+    #[error("cannot watch process {pid}: {source}")]
+    Watch {
+        /// The number.
+        pid: i32,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its namespace cannot be looked at.
+    #[error("cannot look at the network namespace of process {pid}: {source}")]
+    Hidden {
+        /// The number.
+        pid: i32,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not where the container is.
+    #[error("process {pid} is in another network namespace ({is}) than the container ({expected})")]
+    AnotherNamespace {
+        /// The number.
+        pid: i32,
+        /// Inode of the namespace it is in.
+        is: u64,
+        /// Inode of the namespace it should be in.
+        expected: u64,
+    },
+    /// It has no namespace of its own, though the container was to have one.
+    #[error(
+        "process {pid} shares the agent's network namespace, but the container was reserved with one of its own"
+    )]
+    SharedNamespace {
+        /// The number.
+        pid: i32,
+    },
+    /// Its namespace is a container's that was there before.
+    #[error("process {pid} is in the network namespace of another container")]
+    Occupied {
+        /// The number.
+        pid: i32,
+    },
+    /// It has the number of the process that was meant.
+    #[error("process {pid} is not the one that was meant: it started at another time")]
+    Recycled {
+        /// The number.
+        pid: i32,
+    },
+    /// It was there before the container was reserved.
+    #[error("process {pid} is older than the container's reservation")]
+    Older {
+        /// The number.
+        pid: i32,
+    },
 }
 
 /// Why a process was not attached.
@@ -113,20 +169,18 @@ pub enum AttachError {
         /// Its process.
         pid: i32,
     },
-    /// There is no such process.
-    #[error("there is no process {pid}")]
-    NoProcess {
-        /// The number.
-        pid: i32,
-    },
-    /// It cannot be watched.
-    #[error("cannot watch process {pid}: {source}")]
-    Process {
-        /// The number.
-        pid: i32,
+    /// The process cannot be the container.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its socket could not be opened.
+    #[error("cannot open a socket in the container's network namespace: {source}{}", privilege_hint(source))]
+    Enter {
         /// Why not.
         source: io::Error,
     },
+    /// The shard does not answer.
+    #[error("cannot hand the socket over: {0}")]
+    Shard(#[from] crate::shard::OpenError),
     /// The agent is ending.
     #[error("the agent is shutting down")]
     Ending,

@@ -15,6 +15,8 @@ pub(super) const TASK_ID_LABEL: &str = "tallyport.task-id";
 pub(super) const ENABLED_LABEL: &str = "tallyport.enabled";
 /// Label that says what a signed gauge value means.
 pub(super) const GAUGE_SIGN_LABEL: &str = "tallyport.gauge-sign";
+/// Label that names a container among those of its pod.
+pub(super) const NAME_LABEL: &str = "container";
 
 /// A container that is about to start.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,6 +25,8 @@ pub struct Reservation {
     pub container_id: ContainerId,
     /// Its task; the container itself where there is none.
     pub task_id: Option<TaskId>,
+    /// Another name by which its task can be read.
+    pub alias: Option<TaskId>,
     /// What its runtime says about it.
     pub labels: Labels,
     /// Where its socket is to be.
@@ -111,6 +115,7 @@ impl Reservation {
         Self {
             container_id,
             task_id: None,
+            alias: None,
             labels: Labels::new(),
             network: Network::Host,
             pid: None,
@@ -127,6 +132,12 @@ impl Reservation {
     pub fn task(&self) -> TaskId {
         let labelled = || self.labels.get(TASK_ID_LABEL).and_then(|id| TaskId::new(id).ok());
         self.task_id.clone().or_else(labelled).unwrap_or_else(|| TaskId::from(&self.container_id))
+    }
+
+    /// What it is called beside its siblings: a container that is restarted has the same name and another id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.labels.get(NAME_LABEL).map_or(self.container_id.as_str(), String::as_str)
     }
 
     /// Why it does not want a socket, if so.
@@ -166,6 +177,12 @@ mod tests {
         assert_eq!(reservation.task().as_str(), "web.1");
         reservation.task_id = Some(TaskId::new("said").unwrap());
         assert_eq!(reservation.task().as_str(), "said");
+    }
+
+    #[test]
+    fn a_container_of_a_pod_has_a_name_that_outlives_it() {
+        assert_eq!(labelled(NAME_LABEL, "app").name(), "app");
+        assert_eq!(labelled("a", "b").name(), "c1");
     }
 
     #[test]

@@ -1,49 +1,55 @@
-//! Where a container's socket is to be, and opening it there.
+//! Where a container's socket is to be, and opening it where it shares the agent's namespace.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::errors::ReserveError;
 use super::reservation::{Dialect, Network, Reservation};
+use super::state::Place;
 use super::table::Settings;
 use crate::net::address::Addresses;
 use crate::net::listener;
+use crate::net::netns::{Namespace, NotANamespace};
 
-/// The agent's own network namespace.
-const OWN: &str = "/proc/self/ns/net";
-/// `NSFS_MAGIC` of `linux/magic.h`: the file system that namespaces live in.
-const NSFS: i64 = 0x6e73_6673;
 /// Addresses that are tried before giving up; each failure is a stranger who listens there.
 const TRIES: usize = 64;
 
-/// Whether the container runs in the agent's network namespace. Runtimes give a path for that too, so what counts is
-/// which namespace it is, not whether there is a path.
-pub(super) fn shares_our_namespace(network: &Network) -> Result<bool, ReserveError> {
-    match network {
-        Network::Host => Ok(true),
-        Network::New => Ok(false),
-        Network::Path(path) => {
-            let named = identity(path)?;
-            Ok(identity(Path::new(OWN)).is_ok_and(|own| own == named))
-        }
-    }
+/// The namespace that a container's socket is to be in.
+#[derive(Debug)]
+pub(super) enum Site {
+    /// The agent's.
+    Shared,
+    /// One of its own.
+    Own(Namespace),
+    /// One of its own that is not born yet.
+    Unborn,
 }
 
-fn identity(path: &Path) -> Result<(u64, u64), ReserveError> {
-    let no = |why: String| ReserveError::NotANamespace { path: path.to_owned(), why };
-    let options = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(path, options, nix::sys::stat::Mode::empty())
-        .map_err(|error| no(io::Error::from(error).to_string()))?;
-    let file = std::fs::File::from(fd);
-    let system = nix::sys::statfs::fstatfs(&file).map_err(|error| no(io::Error::from(error).to_string()))?;
-    if system.filesystem_type().0 != NSFS {
-        return Err(no("it is an ordinary file".to_owned()));
+impl Site {
+    /// Where a container is to be. Runtimes give a path for the agent's own namespace too, so what counts is which
+    /// namespace it is, not whether there is a path.
+    pub(super) fn of(network: &Network) -> Result<Self, NotANamespace> {
+        Ok(match network {
+            Network::Host => Self::Shared,
+            Network::New => Self::Unborn,
+            Network::Path(path) => {
+                let named = Namespace::open(path)?;
+                match Namespace::own() {
+                    Ok(own) if own == named.id() => Self::Shared,
+                    _ => Self::Own(named),
+                }
+            }
+        })
     }
-    let metadata = file.metadata().map_err(|error| no(error.to_string()))?;
-    Ok((metadata.dev(), metadata.ino()))
+
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::Shared => Place::Shared,
+            Self::Own(namespace) => Place::Own(namespace.id()),
+            Self::Unborn => Place::Unborn,
+        }
+    }
 }
 
 /// Opens a socket for a container that shares our namespace.
@@ -150,19 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_namespace_is_known_by_what_it_is_not_by_how_it_is_named() {
+    fn our_own_namespace_is_shared_however_it_is_named() {
+        let place = |network: &Network| Site::of(network).unwrap().place();
         let path = |path: &str| Network::Path(path.into());
-        assert!(shares_our_namespace(&Network::Host).unwrap());
-        assert!(shares_our_namespace(&path("/proc/self/ns/net")).unwrap());
-        assert!(shares_our_namespace(&path(&format!("/proc/{}/ns/net", std::process::id()))).unwrap());
-        assert!(!shares_our_namespace(&Network::New).unwrap());
-    }
-
-    #[test]
-    fn a_path_that_is_no_namespace_is_refused() {
-        for (path, why) in [("/etc/hostname", "ordinary file"), ("/no/such/path", "No such file")] {
-            let error = shares_our_namespace(&Network::Path(path.into())).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-        }
+        assert_eq!(place(&Network::Host), Place::Shared);
+        assert_eq!(place(&path("/proc/self/ns/net")), Place::Shared);
+        assert_eq!(place(&path(&format!("/proc/{}/ns/net", std::process::id()))), Place::Shared);
+        assert_eq!(place(&Network::New), Place::Unborn);
+        assert!(Site::of(&path("/etc/hostname")).is_err());
     }
 }

@@ -4,6 +4,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::net::netns::NamespaceId;
+
+/// The network namespace of a container's socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The agent's: every process there reaches it.
+    Shared,
+    /// The container's own, or its pod's: nobody outside reaches it.
+    Own(NamespaceId),
+    /// The container's own, once its process is there.
+    Unborn,
+}
+
 /// Where a container is in its life.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

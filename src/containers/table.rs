@@ -10,19 +10,25 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::directory::{ContainerInfo, Directory};
-use super::errors::{AttachError, ReleaseError, ReserveError};
-use super::reservation::{Dialect, Reservation, Ttl};
-use super::state::State;
-use super::{Containers, Request, Reserved, socket};
+use super::errors::{ReleaseError, ReserveError};
+use super::ports::Ports;
+use super::process::Candidate;
+use super::reservation::{Dialect, Network, Reservation, Ttl};
+use super::socket::Site;
+use super::state::{Place, State};
+use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
 use crate::model::{Allocation, ContainerId, Generation, Origin};
 use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
 use crate::net::clock;
-use crate::net::listener;
 use crate::net::process::Watched;
-use crate::shard::{Glimpse, NewListener, ShardPool};
+use crate::shard::{Glimpse, ShardPool};
 use crate::store::Store;
+
+mod attach;
+mod listen;
+mod note;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;
@@ -73,6 +79,7 @@ pub struct Table {
     entries: HashMap<Allocation, Entry>,
     live: HashMap<ContainerId, Allocation>,
     addresses: Addresses,
+    ports: Ports,
     /// Processes that are watched and sockets that are drained.
     tasks: JoinSet<Event>,
     next: u64,
@@ -85,6 +92,9 @@ struct Entry {
     info: Arc<ContainerInfo>,
     /// When the reservation expires, or the tombstone goes.
     deadline: Option<Instant>,
+    /// When it was reserved, as the kernel counts the start of processes.
+    since_boot: Duration,
+    process: Option<Arc<Watched>>,
     watch: Option<tokio::task::AbortHandle>,
 }
 
@@ -111,6 +121,7 @@ impl Table {
             entries: HashMap::new(),
             live: HashMap::new(),
             addresses: Addresses::default(),
+            ports: Ports::default(),
             tasks: JoinSet::new(),
             next: 1,
             started: Instant::now(),
@@ -146,8 +157,11 @@ impl Table {
             Request::Reserve(reservation, reply) => {
                 let _nobody_waits = reply.send(self.reserve(*reservation).await);
             }
-            Request::Attach(id, pid, reply) => {
-                let _nobody_waits = reply.send(self.attach(&id, pid));
+            Request::Attach(id, process, reply) => {
+                let _nobody_waits = reply.send(self.attach(&id, process).await);
+            }
+            Request::Note(reservation, why, reply) => {
+                let _nobody_waits = reply.send(self.note(&reservation, why));
             }
             Request::Release(id, reply) => {
                 let _nobody_waits = reply.send(self.release(&id));
@@ -164,6 +178,7 @@ impl Table {
         if let Some(reason) = reservation.opted_out() {
             return Err(ReserveError::OptedOut { reason });
         }
+        self.bury(&reservation.container_id);
         if let Some(info) = self.living(&reservation.container_id) {
             return same(&info, &reservation).map(|()| Reserved { info, new: false });
         }
@@ -173,11 +188,14 @@ impl Table {
         if self.live.len() >= self.settings.containers {
             return Err(ReserveError::Full { limit: self.settings.containers });
         }
-        if !socket::shares_our_namespace(&reservation.network)? {
-            return Err(ReserveError::OwnNamespace);
+        let mut site = Site::of(&reservation.network)?;
+        let mut process = None;
+        if let Some(pid) = reservation.pid {
+            let (settled, pid, watched) = self.settle(site, Candidate::find(pid)?)?;
+            (site, process) = (settled, Some((pid, watched)));
         }
-        let process = reservation.pid.map(|pid| watch(pid).map(|watched| (pid, watched))).transpose()?;
-        let mut info = self.open(&reservation).await?;
+        let mut info = self.new_info(&reservation, &site);
+        self.place(&mut info, &reservation, site).await?;
         let allocation = info.allocation;
         let deadline = match &process {
             Some((pid, _)) => {
@@ -188,7 +206,9 @@ impl Table {
         };
         let info = Arc::new(info);
         self.live.insert(reservation.container_id.clone(), allocation);
-        self.entries.insert(allocation, Entry { info: Arc::clone(&info), deadline, watch: None });
+        let since_boot = clock::since_boot();
+        let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
+        self.entries.insert(allocation, entry);
         self.directory.put(&info);
         if let Some((_, watched)) = process {
             self.watch(allocation, watched);
@@ -198,22 +218,8 @@ impl Table {
         Ok(Reserved { info, new: true })
     }
 
-    /// Opens a socket and gives it to a shard.
-    async fn open(&mut self, reservation: &Reservation) -> Result<ContainerInfo, ReserveError> {
-        let buffer = self.settings.receive_buffer.min(self.pool.buffers().left()).max(SMALLEST_BUFFER);
-        let now = self.started.elapsed();
-        let (udp, address) = socket::open(reservation, &self.settings, &mut self.addresses, buffer, now)?;
-        let granted = listener::receive_buffer(&udp).unwrap_or(buffer);
-        let mut warnings = Vec::new();
-        if granted < self.settings.receive_buffer {
-            let why = if buffer < self.settings.receive_buffer {
-                "listeners.receive_buffers"
-            } else {
-                "net.core.rmem_max"
-            };
-            let wanted = self.settings.receive_buffer;
-            warnings.push(format!("the receive buffer is {granted} bytes, not {wanted}, because of {why}"));
-        }
+    /// What is known of a container before it has a socket.
+    fn new_info(&mut self, reservation: &Reservation, site: &Site) -> ContainerInfo {
         let origin = Arc::new(Origin {
             container_id: reservation.container_id.clone(),
             generation: self.next_generation(&reservation.container_id),
@@ -222,51 +228,23 @@ impl Table {
         });
         let allocation = Allocation(self.next);
         self.next += 1;
-        let gauge_sign = reservation.signs(self.settings.gauge_sign);
-        let new = NewListener { allocation, origin: Arc::clone(&origin), socket: udp, gauge_sign };
-        if let Err(error) = self.pool.open(new).await {
-            self.addresses.give_back(address, Duration::ZERO);
-            return Err(error.into());
-        }
-        Ok(ContainerInfo {
+        ContainerInfo {
             allocation,
             origin,
-            state: State::Listening,
+            alias: reservation.alias.clone(),
+            state: State::Reserved,
             pid: None,
-            address: Some(address),
+            address: None,
             network: reservation.network.clone(),
-            gauge_sign,
+            place: site.place(),
+            gauge_sign: reservation.signs(self.settings.gauge_sign),
             details: reservation.details.clone(),
-            warnings,
-            receive_buffer: granted,
+            warnings: Vec::new(),
+            receive_buffer: 0,
             reserved_at: clock::wall(),
             finished_at: None,
             last: None,
-        })
-    }
-
-    fn attach(&mut self, id: &ContainerId, pid: i32) -> Result<Arc<ContainerInfo>, AttachError> {
-        let Some(info) = self.living(id) else {
-            return Err(match self.directory.container(id) {
-                Some(_) => AttachError::Ended { id: id.clone() },
-                None => AttachError::Unknown { id: id.clone() },
-            });
-        };
-        match info.pid {
-            Some(attached) if attached == pid => return Ok(info),
-            Some(attached) => return Err(AttachError::Another { id: id.clone(), pid: attached }),
-            None => {}
         }
-        let watched = watch(pid).map_err(|error| match error {
-            ReserveError::Process { pid, source } => AttachError::Process { pid, source },
-            _ => AttachError::NoProcess { pid },
-        })?;
-        let info = self.change(info.allocation, |info| info.pid = Some(pid)).unwrap_or(info);
-        if let Some(entry) = self.entries.get_mut(&info.allocation) {
-            entry.deadline = None;
-        }
-        self.watch(info.allocation, watched);
-        Ok(info)
     }
 
     fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
@@ -289,8 +267,11 @@ impl Table {
         tracing::info!(container = %info.origin.container_id, task = %info.origin.task_id, why, "draining");
         self.live.remove(&info.origin.container_id);
         let info = self.change(allocation, |info| info.state = State::Draining)?;
-        if let Some(watch) = self.entries.get_mut(&allocation).and_then(|entry| entry.watch.take()) {
-            watch.abort();
+        if let Some(entry) = self.entries.get_mut(&allocation) {
+            entry.process = None;
+            if let Some(watch) = entry.watch.take() {
+                watch.abort();
+            }
         }
         let pool = Arc::clone(&self.pool);
         self.tasks.spawn(async move {
@@ -309,8 +290,11 @@ impl Table {
         }) else {
             return;
         };
-        if let Some(address) = info.address {
-            self.addresses.give_back(address, self.started.elapsed() + self.settings.rest);
+        let until = self.started.elapsed() + self.settings.rest;
+        match (info.address, info.place) {
+            (Some(address), Place::Shared) => self.addresses.give_back(address, until),
+            (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
+            (_, Place::Unborn) | (None, _) => {}
         }
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.deadline = Some(Instant::now() + self.settings.tombstone);
@@ -365,13 +349,25 @@ impl Table {
         }
     }
 
+    /// Drains a container whose process has ended unnoticed so far, so that its id is free for the next.
+    fn bury(&mut self, id: &ContainerId) {
+        let Some(allocation) = self.live.get(id).copied() else { return };
+        let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
+        if process.is_some_and(|process| process.has_ended()) {
+            self.ended(allocation);
+        }
+    }
+
     fn watch(&mut self, allocation: Allocation, process: Watched) {
+        let process = Arc::new(process);
+        let watched = Arc::clone(&process);
         let watch = self.tasks.spawn(async move {
-            process.ended().await;
+            watched.ended().await;
             Event::Ended(allocation)
         });
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.watch = Some(watch);
+            entry.process = Some(process);
         }
     }
 
@@ -390,29 +386,30 @@ impl Table {
     }
 }
 
-fn watch(pid: i32) -> Result<Watched, ReserveError> {
-    Watched::new(pid).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => ReserveError::NoProcess { pid },
-        _ => ReserveError::Process { pid, source },
-    })
-}
-
 /// Whether a repeated reservation is for the container that is here.
 fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveError> {
     // The isolator repeats itself after its own restarts, with nothing but the id.
     if reservation.dialect == Dialect::Dcos {
         return Ok(());
     }
-    // Every container here shares the agent's namespace, by whatever path it was named.
+    // It is the namespace that counts, by whatever path it was named.
+    let place = Site::of(&reservation.network)?.place();
+    let unborn = place == Place::Unborn && info.network == Network::New;
     let differs = [
         ("task", info.origin.task_id != reservation.task()),
-        ("network", !socket::shares_our_namespace(&reservation.network)?),
-        ("bundle", info.details.bundle != reservation.details.bundle),
+        ("network", place != info.place && !unborn),
+        // The NRI plugin is told of no bundle; what it reserved is the wrapper's container all the same.
+        ("bundle", another(info.details.bundle.as_ref(), reservation.details.bundle.as_ref())),
     ];
     match differs.into_iter().find(|(_, differs)| *differs) {
         Some((what, _)) => Err(ReserveError::Conflict { id: reservation.container_id.clone(), what }),
         None => Ok(()),
     }
+}
+
+/// Whether both say what it is, and not the same.
+fn another<T: PartialEq>(is: Option<&T>, said: Option<&T>) -> bool {
+    is.zip(said).is_some_and(|(is, said)| is != said)
 }
 
 #[cfg(test)]

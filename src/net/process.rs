@@ -1,9 +1,10 @@
 //! Processes: knowing when a container's ends, and what our own uses.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 
 use super::sys;
@@ -30,6 +31,34 @@ impl Watched {
         // An error means that the descriptor is no longer watched, which it is until `self` is dropped.
         let _ready = self.0.readable().await;
     }
+
+    /// Whether it has ended already. While it has not, its number means it and no other process.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut polled = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// Ticks of the kernel's clock between boot and the start of a process. A number that is given to another process
+/// comes with another start.
+///
+/// # Errors
+/// `NotFound` where there is no such process.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name stands in brackets and may hold anything, brackets and spaces included; the start is the 20th after it.
+    let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
+    let start = fields.split_whitespace().nth(19).and_then(|start| start.parse().ok());
+    start.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// What [`start_ticks`] counts, as a time since boot; right to a tick, which is 10 ms nearly everywhere.
+#[must_use]
+pub fn since_boot(ticks: u64) -> Duration {
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    let per_second = per_second.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
+    Duration::from_millis(ticks.saturating_mul(1000) / per_second.unwrap_or(100))
 }
 
 /// What this process uses.
@@ -66,5 +95,35 @@ pub fn usage() -> Usage {
         // Reading the directory opens one more.
         open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)),
         max_fds: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::clock;
+
+    #[test]
+    fn a_process_starts_when_it_is_started() {
+        let before = clock::since_boot();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let started = since_boot(start_ticks(pid).unwrap());
+        let tick = Duration::from_millis(20);
+        assert!(started + tick >= before && started <= clock::since_boot() + tick, "{started:?} {before:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(start_ticks(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn an_end_is_known_before_the_process_is_reaped() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let watched = Watched::new(child.id().try_into().unwrap()).unwrap();
+        assert!(!watched.has_ended());
+        child.kill().unwrap();
+        watched.ended().await;
+        assert!(watched.has_ended());
+        child.wait().unwrap();
     }
 }

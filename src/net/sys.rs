@@ -74,6 +74,49 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What kind of namespace an open descriptor is: `CLONE_NEWNET` and so on.
+///
+/// # Errors
+/// When it is not a namespace, or was opened with `O_PATH`.
+pub fn namespace_kind(namespace: impl AsFd) -> io::Result<i32> {
+    /// `NS_GET_NSTYPE` of `linux/nsfs.h`.
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the call takes no argument and touches no memory of ours.
+    let kind = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}
+
+/// Brings the interface `lo` up in the network namespace of this socket, which need not be the thread's. Answers
+/// whether it was down.
+///
+/// # Errors
+/// When there is no such interface, or this process may not administer the namespace.
+pub fn raise_loopback(socket: impl AsFd) -> io::Result<bool> {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: zeros are a valid `ifreq`: an empty name and no flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    // SAFETY: the kernel reads the name, which ends with a zero, and writes flags into the request, which is ours.
+    if unsafe { libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just written this field of the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    // The flag is the lowest bit, so it fits whatever the type.
+    let up = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    if flags & up != 0 {
+        return Ok(false);
+    }
+    request.ifr_ifru.ifru_flags = flags | up;
+    // SAFETY: the kernel reads the name and the flags, both of which are set.
+    match unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Waits for a descriptor to become readable through the async runtime.
 ///
 /// # Errors

@@ -224,7 +224,8 @@ impl Drop for Agent {
             let _either_way = self.child.as_mut().map(Child::kill);
             eprintln!("the agent's log:\n{}", self.log());
         } else {
-            assert!(self.stop().success(), "the agent did not end in order:\n{}", self.log());
+            let status = self.stop();
+            assert!(status.success(), "the agent did not end in order, {status}:\n{}", self.log());
         }
     }
 }

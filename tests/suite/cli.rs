@@ -61,6 +61,37 @@ fn details_are_a_table_sorted_by_name() {
 }
 
 #[test]
+fn a_pod_is_named_by_its_namespace_and_one_of_its_containers_by_its_name() {
+    let agent = Agent::start();
+    for (id, pod, container) in
+        [("c1", "web-0", "main"), ("c2", "web-0", "sidecar"), ("c3", "web-1", "main"), ("c4", "db-0", "main")]
+    {
+        let labels = json!({"namespace": "shop", "pod": pod, "container": container});
+        let body =
+            json!({"container_id": id, "task_id": format!("shop_{pod}_u"), "labels": labels, "ttl": null});
+        agent.reserve_with(&body).send(format!("from.{container}:1|c"));
+        agent.finish(id);
+    }
+    let names = |args: &[&str]| -> (i32, Vec<String>) {
+        let ran = agent.cli(&[&["metrics", "details", "--json", "-n"], args].concat());
+        let records: Value = serde_json::from_str(&ran.out).unwrap_or_default();
+        let records = records.as_array().cloned().unwrap_or_default();
+        (ran.code, records.iter().map(|record| record["name"].as_str().unwrap().to_owned()).collect())
+    };
+    assert_eq!(names(&["shop", "web-0"]).1, ["from.main", "from.sidecar"]);
+    assert_eq!(names(&["shop", "web-0", "-c", "sidecar"]).1, ["from.sidecar"]);
+    assert_eq!(names(&["shop", "db"]).1, ["from.main"], "the start of a name is enough");
+    assert_eq!(names(&["shop", "web"]).0, 6, "where it means one");
+    assert_eq!(names(&["bank", "web-0"]).0, 3);
+    assert_eq!(names(&["shop", "web-0", "-c", "none"]).0, 4);
+    assert_eq!(
+        agent.cli(&["metrics", "details", "web-0", "-c", "main"]).code,
+        2,
+        "-c without -n is nobody's"
+    );
+}
+
+#[test]
 fn grep_finds_what_the_walkthrough_shows() {
     let agent = Agent::with(&["--window", "10s"]);
     some(&agent);
@@ -209,6 +240,42 @@ fn run_fails_open_unless_told_otherwise() {
     let closed =
         tallyport(&["run", "--fail-closed", "--admin-socket", "/no/such/socket", "--", "echo", "started"]);
     assert_eq!((closed.code, closed.out.as_str()), (5, ""));
+}
+
+#[test]
+fn env_gives_a_unit_its_variables_and_never_those_of_an_earlier_life() {
+    let agent = Agent::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("deep/web.service");
+    let written = || std::fs::read_to_string(&file).unwrap();
+    let ran = agent.cli(&[
+        "env",
+        "web.service",
+        "--task-id",
+        "web",
+        "--label",
+        "team=shop",
+        "--env-file",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
+    let (_, shown) = agent.admin("GET", "/v1/containers/web.service", &Value::Null);
+    let (host, port) = (shown["statsd_host"].as_str().unwrap(), &shown["statsd_port"]);
+    assert_eq!(written(), format!("STATSD_UDP_HOST={host}\nSTATSD_UDP_PORT={port}\n"));
+    assert_eq!((&shown["task_id"], &shown["labels"]["team"]), (&json!("web"), &json!("shop")));
+    assert_eq!(
+        agent.cli(&["env", "web.service", "--task-id", "web"]).out,
+        written(),
+        "a repeat changes nothing"
+    );
+    let away =
+        ["env", "web.service", "--admin-socket", "/no/such/socket", "--env-file", file.to_str().unwrap()];
+    let closed = tallyport(&[&away[..], &["--fail-closed"]].concat());
+    assert_eq!((closed.code, written().is_empty()), (5, false));
+    let open = tallyport(&away);
+    assert!(open.code == 0 && open.err.contains("there is no socket"), "{}", open.err);
+    assert_eq!(written(), "");
+    assert_eq!(agent.cli(&["containers", "release", "web.service"]).code, 0);
 }
 
 #[test]

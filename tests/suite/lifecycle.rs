@@ -96,7 +96,10 @@ fn a_bad_call_gets_its_reason() {
             json!({"container_id": "c", "network": {"mode": "netns", "path": "/etc/hostname"}}),
             "not_a_namespace",
         ),
-        (json!({"container_id": "c", "network": {"mode": "new"}}), "unsupported_network"),
+        (
+            json!({"container_id": "c", "network": {"mode": "netns", "path": "/proc/self/ns/mnt"}}),
+            "not_a_namespace",
+        ),
         (json!({"container_id": "c", "pid": 0}), "no_such_process"),
     ] {
         let (status, error) = agent.admin("POST", "/v1/containers", &body);

@@ -23,6 +23,28 @@ pub(crate) fn node() -> Option<PathBuf> {
     found(succeeds(&mut command), "node".into(), "Node.js with the package hot-shots", "scripts/setup node")
 }
 
+/// Root, who may make network namespaces, and the programs that do.
+pub(crate) fn network_namespaces() -> Option<()> {
+    let root = nix::unistd::geteuid().is_root();
+    found(root, (), "root, who may make network namespaces,", "sudo")?;
+    let there = ["ip", "unshare", "nsenter", "bash"].iter().all(|tool| on_path(tool));
+    found(there, (), "ip, unshare or nsenter", "scripts/setup containers")
+}
+
+/// An OCI runtime.
+pub(crate) fn runtime(name: &str) -> Option<crate::containers::Runtime> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found_at =
+        std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file());
+    let runtime = crate::containers::Runtime(found_at.clone().unwrap_or_default());
+    found(found_at.is_some(), runtime, name, "scripts/setup containers")
+}
+
+fn on_path(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
+}
+
 fn succeeds(command: &mut Command) -> bool {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
@@ -30,7 +52,7 @@ fn succeeds(command: &mut Command) -> bool {
 
 /// A missing tool costs a laptop the test, and says so. Where `CI` is set, it fails it.
 #[expect(clippy::explicit_write, reason = "what a passing test prints with a macro is not shown")]
-fn found(there: bool, tool: PathBuf, what: &str, remedy: &str) -> Option<PathBuf> {
+fn found<T>(there: bool, tool: T, what: &str, remedy: &str) -> Option<T> {
     if there {
         return Some(tool);
     }

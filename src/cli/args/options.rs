@@ -65,6 +65,30 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) command: Vec<std::ffi::OsString>,
 }
 
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EnvArgs {
+    /// What is started, such as the name of a unit
+    #[arg(value_name = "CONTAINER")]
+    pub(in crate::cli) container: String,
+    /// The task's name [default: the container's]
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) task_id: Option<String>,
+    /// A label of the task; may be repeated
+    #[arg(long = "label", value_name = "K=V")]
+    pub(in crate::cli) labels: Vec<String>,
+    /// Its process, where there is one already; its end releases the socket
+    #[arg(long, value_name = "PID")]
+    pub(in crate::cli) pid: Option<i32>,
+    /// Write the variables to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Option<PathBuf>,
+    /// Fail where there is no socket to be had, instead of giving no variables
+    #[arg(long)]
+    pub(in crate::cli) fail_closed: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+}
+
 /// How to find the agent to read from.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ClientArgs {
@@ -177,6 +201,24 @@ pub(in crate::cli) struct ContainerArgs {
     pub(in crate::cli) output: OutputArgs,
 }
 
+/// Names a task by its Kubernetes pod.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct NamespaceArgs {
+    /// The task is a pod of this Kubernetes namespace: its name, the start of it, or its other name
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(in crate::cli) namespace: Option<String>,
+}
+
+/// Names a task by its Kubernetes pod, and one of its containers.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PodArgs {
+    #[command(flatten)]
+    pub(in crate::cli) of: NamespaceArgs,
+    /// Only this container of the pod
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace")]
+    pub(in crate::cli) pod_container: Option<String>,
+}
+
 /// Which windows.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum Window {
@@ -192,6 +234,8 @@ pub(in crate::cli) enum Window {
 pub(in crate::cli) struct DetailsArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: PodArgs,
     /// Which windows
     #[arg(long, value_name = "WINDOW")]
     pub(in crate::cli) window: Option<Window>,
@@ -214,6 +258,8 @@ pub(in crate::cli) struct SummaryArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
+    pub(in crate::cli) pod: NamespaceArgs,
+    #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
@@ -223,6 +269,8 @@ pub(in crate::cli) struct SummaryArgs {
 pub(in crate::cli) struct WatchArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: PodArgs,
     /// Stop after so many windows
     #[arg(long, value_name = "N")]
     pub(in crate::cli) windows: Option<u64>,
@@ -238,6 +286,8 @@ pub(in crate::cli) struct WatchArgs {
 pub(in crate::cli) struct ExplainArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: NamespaceArgs,
     /// The metric, or a pattern
     pub(in crate::cli) name: Option<String>,
     #[command(flatten)]
@@ -252,6 +302,8 @@ pub(in crate::cli) struct ExplainArgs {
 pub(in crate::cli) struct TailArgs {
     /// The task, or the start of its name
     pub(in crate::cli) task_id: String,
+    #[command(flatten)]
+    pub(in crate::cli) pod: NamespaceArgs,
     /// Nothing but the lines
     #[arg(long)]
     pub(in crate::cli) raw: bool,

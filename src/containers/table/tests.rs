@@ -3,7 +3,7 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::aggregate::{self, View};
-use crate::containers::{Network, WantedAddress};
+use crate::containers::{AttachError, ProcessError, Unserved, WantedAddress};
 use crate::model::TaskId;
 use crate::net::clock::Clock;
 use crate::shard::Plan;
@@ -138,13 +138,17 @@ async fn two_reservations_at_one_moment_open_one_socket() {
 #[tokio::test]
 async fn another_task_or_bundle_under_a_living_id_is_a_conflict() {
     let node = node(settings());
-    node.reserve("c1").await.unwrap();
+    node.reserve_with("c1", |r| r.details.bundle = Some("/a".to_owned())).await.unwrap();
     let task = node.reserve_with("c1", |r| r.task_id = Some(TaskId::new("other").unwrap())).await;
     let bundle = node.reserve_with("c1", |r| r.details.bundle = Some("/b".to_owned())).await;
     assert!(matches!(task, Err(ReserveError::Conflict { what: "task", .. })));
     assert!(matches!(bundle, Err(ReserveError::Conflict { what: "bundle", .. })));
     let network = node.reserve_with("c1", |r| r.network = Network::Path("/proc/self/ns/net".into())).await;
     assert!(!network.unwrap().new, "another name for the same namespace is no difference");
+    assert!(!node.reserve("c1").await.unwrap().new, "nor is what is not said");
+    node.reserve("c2").await.unwrap();
+    let later = node.reserve_with("c2", |r| r.details.bundle = Some("/a".to_owned())).await;
+    assert!(!later.unwrap().new, "and who is told of it later means the same container");
 }
 
 #[tokio::test]
@@ -200,10 +204,13 @@ async fn what_is_not_there_cannot_be_attached_or_released() {
     assert!(matches!(node.containers.release(id("c1")).await, Err(ReleaseError::Unknown { .. })));
     node.reserve("c1").await.unwrap();
     for pid in [gone, 0, -1] {
-        assert!(matches!(node.containers.attach(id("c1"), pid).await, Err(AttachError::NoProcess { .. })));
+        assert!(matches!(
+            node.containers.attach(id("c1"), pid).await,
+            Err(AttachError::Process(ProcessError::NoProcess { .. }))
+        ));
     }
     let reserved = node.reserve_with("c2", |r| r.pid = Some(gone)).await;
-    assert!(matches!(reserved, Err(ReserveError::NoProcess { .. })));
+    assert!(matches!(reserved, Err(ReserveError::Process(ProcessError::NoProcess { .. }))));
     assert!(node.state("c2").is_none(), "nothing is left of it");
     node.containers.release(id("c1")).await.unwrap();
     assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Ended { .. })));
@@ -276,12 +283,51 @@ async fn a_container_that_opts_out_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_namespace_of_its_own_is_not_served_yet_and_says_so() {
+async fn a_namespace_that_is_not_born_yet_has_an_address_and_no_socket() {
     let node = node(settings());
-    let new = node.reserve_with("c1", |r| r.network = Network::New).await;
-    assert!(matches!(new, Err(ReserveError::OwnNamespace)));
+    let new = |r: &mut Reservation| r.network = Network::New;
+    let info = node.reserve_with("c1", new).await.unwrap().info;
+    assert_eq!((info.state, info.place, info.receive_buffer), (State::Reserved, Place::Unborn, 0));
+    assert_eq!(info.address.unwrap().to_string(), "127.0.0.1:18125");
+    assert!(!node.reserve_with("c1", new).await.unwrap().new);
+    let host = node.reserve("c1").await;
+    assert!(matches!(host, Err(ReserveError::Conflict { what: "network", .. })));
+    node.containers.release(id("c1")).await.unwrap();
+    node.until("c1", State::Gone).await;
     let file = node.reserve_with("c1", |r| r.network = Network::Path("/etc/hostname".into())).await;
-    assert!(matches!(file, Err(ReserveError::NotANamespace { .. })));
+    assert!(matches!(file, Err(ReserveError::NotANamespace(_))));
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_be_a_newborn_container_is_not_attached() {
+    let node = node(settings());
+    let old = Process::start();
+    std::thread::sleep(Duration::from_millis(50));
+    node.reserve_with("c1", |r| r.network = Network::New).await.unwrap();
+    let young = Process::start();
+    let attach =
+        async |process: crate::containers::Process| match node.containers.attach(id("c1"), process).await {
+            Err(AttachError::Process(error)) => error,
+            answer => panic!("{answer:?}"),
+        };
+    assert!(matches!(attach(old.pid().into()).await, ProcessError::Older { .. }));
+    assert!(matches!(attach(young.pid().into()).await, ProcessError::SharedNamespace { .. }));
+    let recycled = crate::containers::Process { pid: young.pid(), start_ticks: Some(7) };
+    assert!(matches!(attach(recycled).await, ProcessError::Recycled { .. }));
+    assert_eq!(node.state("c1"), Some(State::Reserved), "and it goes on waiting for its process");
+}
+
+#[tokio::test]
+async fn an_id_whose_process_has_just_ended_is_free_at_once() {
+    let node = node(settings());
+    let mut process = Process::start();
+    let pid = process.pid();
+    node.reserve_with("c1", |r| r.pid = Some(pid)).await.unwrap();
+    process.end();
+    // However fast the next comes: the end is looked for, not waited for.
+    let next = node.reserve("c1").await.unwrap();
+    assert!(next.new);
+    assert_eq!(next.info.origin.generation, Generation(2));
 }
 
 #[tokio::test]
@@ -315,4 +361,74 @@ async fn draining_all_reads_what_was_sent_and_takes_nobody_new() {
     node.containers.drain_all().await;
     assert_eq!((node.state("c1"), node.sum(info.allocation)), (Some(State::Gone), 5.0));
     assert!(matches!(node.reserve("c2").await, Err(ReserveError::Ending)));
+}
+
+#[tokio::test]
+async fn a_container_that_runs_without_a_socket_is_shown_until_it_ends() {
+    let node = node(settings());
+    let mut process = Process::start();
+    for (container, why, state) in [("c1", Unserved::Mute, State::Mute), ("c2", Unserved::Lost, State::Lost)]
+    {
+        let noted = node.containers.note(Reservation::new(id(container)), why).await.unwrap();
+        assert!(noted.new);
+        assert_eq!((noted.info.state, noted.info.address), (state, None));
+        let again = node.containers.note(Reservation::new(id(container)), Unserved::Mute).await.unwrap();
+        assert!(!again.new, "who is here stays as it is");
+        assert_eq!(node.state(container), Some(state));
+        node.containers.attach(id(container), process.pid()).await.unwrap();
+    }
+    process.end();
+    node.until("c1", State::Gone).await;
+    node.until("c2", State::Gone).await;
+    let served = node.reserve("c1").await.unwrap().info;
+    assert_eq!((served.state, served.origin.generation), (State::Listening, Generation(2)));
+    let noted = node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
+    assert_eq!(noted.info.state, State::Listening, "one that has a socket is not mute");
+}
+
+#[tokio::test]
+async fn a_container_without_a_socket_is_watched_in_whatever_network_it_is_and_gets_none_by_it() {
+    let node = node(settings());
+    for network in [Network::New, Network::Path("/no/such/netns".into())] {
+        let mut process = Process::start();
+        let reservation = Reservation { network, ..Reservation::new(id("c1")) };
+        node.containers.note(reservation, Unserved::Lost).await.unwrap();
+        let attached = node.containers.attach(id("c1"), process.pid()).await.unwrap();
+        assert_eq!((attached.state, attached.address), (State::Lost, None));
+        process.end();
+        node.until("c1", State::Gone).await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_a_network_of_the_containers_own_is_promised_as_it_was_and_only_a_loopback_one() {
+    let node = node(settings());
+    let unborn = |host: &str, port| {
+        let (network, wanted) = (Network::New, WantedAddress { host: host.parse().ok(), port });
+        Reservation { network, wanted: Some(wanted), ..Reservation::new(id(&format!("at-{host}"))) }
+    };
+    for (host, port, expected) in [
+        ("127.0.0.1", Some(18_140), "127.0.0.1:18140"),
+        ("127.0.0.9", None, "127.0.0.9:18125"),
+        ("", Some(18_141), "127.0.0.1:18141"),
+    ] {
+        let promised = node.containers.reserve(unborn(host, port)).await.unwrap().info;
+        assert_eq!(promised.address, Some(expected.parse().unwrap()));
+    }
+    for host in ["0.0.0.0", "10.0.0.1"] {
+        let refused = node.containers.reserve(unborn(host, Some(18_140))).await.unwrap_err();
+        assert!(refused.to_string().contains("not a loopback address"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn containers_without_a_socket_count_among_those_that_live() {
+    let node = node(Settings { containers: 1, ..settings() });
+    node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
+    assert!(matches!(node.reserve("c2").await, Err(ReserveError::Full { limit: 1 })));
+    let noted = node.containers.note(Reservation::new(id("c2")), Unserved::Mute).await;
+    assert!(matches!(noted, Err(ReserveError::Full { limit: 1 })));
+    node.containers.release(id("c1")).await.unwrap();
+    node.until("c1", State::Gone).await;
+    assert!(node.reserve("c2").await.is_ok());
 }

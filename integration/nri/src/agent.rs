@@ -1,0 +1,119 @@
+//! The real agent, as the plugin of a containerd, and its own commands to look into it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::{given, until};
+
+pub struct Agent {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Agent {
+    /// Starts it, and waits until the runtime has taken it.
+    pub fn start(directory: &Path, nri: &Path, more: &[&str]) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
+        let nri = format!("nri.socket={}", nri.display());
+        let mut command = Command::new(given("TALLYPORT_E2E_AGENT"));
+        command.args(["agent", "--window", "1s", "--log", "debug", "--http-listen", "127.0.0.1:0"]);
+        command.arg("--admin-socket").arg(directory.join("admin.sock"));
+        // Not the usual port: an agent may be running here.
+        command.args(["--set", "nri.enabled=true", "--set", &nri, "--set", "listeners.port=18627"]);
+        for setting in more {
+            command.args(["--set", setting]);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let agent = Self { child, directory: directory.to_owned() };
+        until("the runtime takes the plugin", || agent.metric("tallyport_nri_connected") == Some(1.0));
+        agent
+    }
+
+    /// What a command prints, where it succeeds.
+    pub fn ask(&self, args: &[&str]) -> Option<Value> {
+        let output = Command::new(given("TALLYPORT_E2E_AGENT"))
+            .args(args)
+            .arg("--json")
+            .env("TALLYPORT_URL", self.url())
+            .env("TALLYPORT_ADMIN_SOCKET", self.directory.join("admin.sock"))
+            .output()
+            .unwrap();
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn url(&self) -> String {
+        // The admin socket serves everything that the HTTP listener does.
+        format!("unix:{}", self.directory.join("admin.sock").display())
+    }
+
+    pub fn container(&self, id: &str) -> Option<Value> {
+        self.ask(&["containers", "show", id])
+    }
+
+    pub fn state(&self, id: &str) -> Option<String> {
+        Some(self.container(id)?["state"].as_str()?.to_owned())
+    }
+
+    /// One of the agent's own metrics, by its name with labels.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let socket = self.directory.join("admin.sock");
+        let page = http(&socket, "/metrics", None)?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
+    }
+
+    /// Sends a body to the admin socket; answers whether that did something.
+    pub fn post(&self, path: &str, body: &str) -> bool {
+        let answer = http(&self.directory.join("admin.sock"), path, Some(body));
+        answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 20"))
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it in order.
+    pub fn stop(mut self) {
+        let ended = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(ended.success());
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Ends it at once.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            // The tests' own questions are most of it.
+            let said: Vec<_> = log.lines().filter(|line| !line.contains("admin call")).collect();
+            eprintln!("the agent's log:\n{}", said.join("\n"));
+        }
+        let _either_way = self.child.kill();
+        let _either_way = self.child.wait();
+    }
+}
+
+/// A page of the admin socket, or its answer to a body.
+fn http(socket: &Path, path: &str, body: Option<&str>) -> Option<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+    let (method, body) = (if body.is_some() { "POST" } else { "GET" }, body.unwrap_or_default());
+    let length = body.len();
+    let head = format!("host: agent\r\nconnection: close\r\ncontent-length: {length}\r\n");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{head}\r\n{body}").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}

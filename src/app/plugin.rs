@@ -1,0 +1,105 @@
+//! The NRI plugin, as the configuration wants it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api::Api;
+use crate::config::{Config, PodMode};
+use crate::model::Glob;
+use crate::nri::{self, Endpoint, LabelRule, Mode, Plugin, Selection, Settings};
+
+/// Starts the plugin, where there is to be one; answers by what a reload tells it.
+pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api) -> watch::Sender<Arc<Settings>> {
+    let config = api.config();
+    let (told, settings) = watch::channel(Arc::new(settings(&config)));
+    if config.nri.enabled {
+        let endpoint = Endpoint { socket: config.nri.socket.clone(), index: config.nri.index };
+        let plugin = Plugin::new(api.containers.clone(), settings, Arc::clone(&api.stats));
+        tasks.spawn(nri::run(endpoint, plugin, api.drain.clone()));
+    }
+    told
+}
+
+/// What the plugin needs of the configuration.
+pub(super) fn settings(config: &Config) -> Settings {
+    let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+    let labels = |rules: &[String]| rules.iter().map(|rule| LabelRule::new(rule)).collect();
+    let pods = &config.kubernetes;
+    let selection = Selection {
+        mode: match pods.mode {
+            PodMode::All => Mode::All,
+            PodMode::OptIn => Mode::OptIn,
+            PodMode::Observe => Mode::Observe,
+        },
+        namespaces: globs(&pods.namespaces),
+        exclude_namespaces: globs(&pods.exclude_namespaces),
+        pod_labels: labels(&pods.pod_labels),
+        exclude_pod_labels: labels(&pods.exclude_pod_labels),
+        containers: globs(&pods.containers),
+        exclude_containers: globs(&pods.exclude_containers),
+        sandboxed_handlers: globs(&pods.sandboxed_handlers),
+    };
+    Settings { selection, presets: config.presets.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProcessEnvironment;
+    use crate::nri::Verdict;
+    use crate::nri::messages::{Container, PodSandbox};
+
+    fn verdict(text: &str, change: impl FnOnce(&mut PodSandbox)) -> Verdict {
+        let config = Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let mut pod = PodSandbox { namespace: "shop".to_owned(), ..PodSandbox::default() };
+        pod.labels.insert("app".to_owned(), "web".to_owned());
+        change(&mut pod);
+        let container = Container { name: "main".to_owned(), ..Container::default() };
+        settings(&config).selection.verdict(&pod, &container)
+    }
+
+    #[test]
+    fn every_setting_changes_who_is_served() {
+        let as_is = |text: &str| verdict(text, |_| {});
+        assert_eq!(as_is(""), Verdict::Inject);
+        for (text, expected) in [
+            ("kubernetes.mode = \"opt-in\"", Verdict::NotOptedIn),
+            ("kubernetes.mode = \"observe\"", Verdict::Observe),
+            ("kubernetes.namespaces = [\"bank\"]", Verdict::Excluded("kubernetes.namespaces")),
+            ("kubernetes.exclude_namespaces = [\"s*\"]", Verdict::Excluded("kubernetes.exclude_namespaces")),
+            ("kubernetes.pod_labels = [\"app=db\"]", Verdict::Excluded("kubernetes.pod_labels")),
+            ("kubernetes.exclude_pod_labels = [\"app\"]", Verdict::Excluded("kubernetes.exclude_pod_labels")),
+            ("kubernetes.containers = [\"side*\"]", Verdict::Excluded("kubernetes.containers")),
+            (
+                "kubernetes.exclude_containers = [\"main\"]",
+                Verdict::Excluded("kubernetes.exclude_containers"),
+            ),
+        ] {
+            assert_eq!(as_is(text), expected, "{text}");
+        }
+        let handler = |text: &str| verdict(text, |pod| pod.runtime_handler = "youki-vm".to_owned());
+        assert_eq!(handler(""), Verdict::Inject);
+        assert_eq!(handler("kubernetes.sandboxed_handlers = [\"*-vm\"]"), Verdict::Sandboxed);
+    }
+
+    #[test]
+    fn the_system_the_agent_and_sandboxes_are_left_out_by_default() {
+        let system = verdict("", |pod| pod.namespace = "kube-system".to_owned());
+        assert_eq!(system, Verdict::Excluded("kubernetes.exclude_namespaces"));
+        let agent = verdict("", |pod| {
+            pod.labels.insert("app.kubernetes.io/name".to_owned(), "tallyport".to_owned());
+        });
+        assert_eq!(agent, Verdict::Excluded("kubernetes.exclude_pod_labels"));
+        for handler in ["runsc", "gvisor", "kata-qemu"] {
+            assert_eq!(verdict("", |pod| pod.runtime_handler = handler.to_owned()), Verdict::Sandboxed);
+        }
+    }
+
+    #[test]
+    fn presets_reach_the_plugin() {
+        let config = Config::from_toml("env.presets = [\"statsd\"]", &ProcessEnvironment).unwrap();
+        assert_eq!(settings(&config).presets, ["statsd"]);
+    }
+}

@@ -1,0 +1,7 @@
+//! The `tallyport-oci` program: an OCI runtime wrapper and its hooks.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tallyport::oci::main()
+}

@@ -1,0 +1,70 @@
+//! `tallyport env`: a socket for what a launcher of another kind starts, and its variables as a file.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::args::EnvArgs;
+use super::documents::Container;
+use super::failure::Failure;
+use super::output::Output;
+use super::run::{ask, labels};
+
+pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure> {
+    let lines = match reserve(args) {
+        Ok(Some(container)) => lines(&container, out),
+        // It was opted out.
+        Ok(None) => String::new(),
+        Err(failure) if args.fail_closed => return Err(failure),
+        Err(failure) => {
+            let _its_code = failure.report(out);
+            out.complain("tallyport: there is no socket; nothing that is sent will be counted (--fail-closed makes this an error)");
+            // An address of an earlier life must not stay: it may be another's by now.
+            String::new()
+        }
+    };
+    match &args.env_file {
+        Some(path) => write(path, &lines)
+            .map_err(|error| Failure::new(1, format!("cannot write {}: {error}", path.display())))?,
+        None => out.write(lines.as_bytes()).map_err(|error| Failure::system(&error))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reserve(args: &EnvArgs) -> Result<Option<Container>, Failure> {
+    let body = json!({
+        "container_id": args.container,
+        "task_id": args.task_id.as_ref().unwrap_or(&args.container),
+        "labels": labels(&args.labels)?,
+        "network": {"mode": "host"},
+        "pid": args.pid,
+        // Nobody names a process later, so it lasts until it is released, or its process ends.
+        "ttl": null,
+    });
+    ask(&args.admin, &body)
+}
+
+fn lines(container: &Container, out: &mut Output) -> String {
+    for warning in &container.warnings {
+        out.complain(&format!("tallyport: {warning}"));
+    }
+    let variables = container.env.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
+    variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()
+}
+
+/// Readers see the old file or the new one.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)?;
+    }
+    let beside = path.with_added_extension(format!("{}.new", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _either_way = std::fs::remove_file(&beside);
+    }
+    written
+}

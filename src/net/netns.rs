@@ -1,0 +1,217 @@
+//! Network namespaces: which is which, and sockets inside one.
+//!
+//! A thread that enters a namespace stays there, so it is a thread of its own that ends with the call; there is no way
+//! back to get wrong. The socket stays in its namespace for as long as it is open, and the namespace stays with it.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use tokio::sync::oneshot;
+
+use super::{listener, sys};
+
+/// The namespace that this process is in.
+const OWN: &str = "/proc/self/ns/net";
+/// `NSFS_MAGIC` of `linux/magic.h`: the file system that namespaces live in.
+const NSFS: i64 = 0x6e73_6673;
+
+/// Which namespace it is. No two that exist at one moment have the same; one that is gone may leave its own to another.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NamespaceId {
+    dev: u64,
+    ino: u64,
+}
+
+impl NamespaceId {
+    /// The number that `/proc/PID/ns/net` shows.
+    #[must_use]
+    pub const fn inode(self) -> u64 {
+        self.ino
+    }
+}
+
+/// Why a path is not a network namespace.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not a network namespace: {why}", path.display())]
+pub struct NotANamespace {
+    /// The path.
+    pub path: PathBuf,
+    /// What it is instead.
+    pub why: io::Error,
+}
+
+/// An open network namespace. It exists for as long as this does, so nobody keeps it.
+#[derive(Debug)]
+pub struct Namespace {
+    file: File,
+    id: NamespaceId,
+}
+
+/// The addresses that a socket may have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// The loopback address; where none is given, the usual one.
+    pub host: Option<IpAddr>,
+    /// The ports, best first.
+    pub ports: Vec<u16>,
+}
+
+/// A socket in a namespace.
+#[derive(Debug)]
+pub struct Opened {
+    /// The socket; not blocking.
+    pub socket: UdpSocket,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Why the namespace's `lo` stays down, where it does: nothing will arrive before somebody brings it up.
+    pub loopback_down: Option<io::Error>,
+}
+
+impl Namespace {
+    /// Opens the namespace at a path, and nothing that only looks like one: a device or a pipe there is not touched.
+    ///
+    /// # Errors
+    /// When there is nothing, or something else.
+    pub fn open(path: &Path) -> Result<Self, NotANamespace> {
+        Self::open_checked(path).map_err(|why| NotANamespace { path: path.to_owned(), why })
+    }
+
+    /// The namespace of a process, which may have ended since; whoever must know asks for its end afterwards.
+    ///
+    /// # Errors
+    /// When there is no such process, or this one may not look at it.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        Self::open_checked(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// The namespace that this process is in.
+    ///
+    /// # Errors
+    /// When `/proc` is not there.
+    pub fn own() -> io::Result<NamespaceId> {
+        Self::open_checked(Path::new(OWN)).map(|own| own.id)
+    }
+
+    fn open_checked(path: &Path) -> io::Result<Self> {
+        let looked_at = File::from(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
+        let system = nix::sys::statfs::fstatfs(&looked_at)?;
+        if system.filesystem_type().0 != NSFS {
+            return Err(io::Error::other("it is an ordinary file"));
+        }
+        // A descriptor that only names a file cannot be entered; this opens the very file that was looked at.
+        let file = File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd()))?;
+        if sys::namespace_kind(&file)? != libc::CLONE_NEWNET {
+            return Err(io::Error::other("it is a namespace of another kind"));
+        }
+        let metadata = file.metadata()?;
+        Ok(Self { file, id: NamespaceId { dev: metadata.dev(), ino: metadata.ino() } })
+    }
+
+    /// Which namespace it is.
+    #[must_use]
+    pub fn id(&self) -> NamespaceId {
+        self.id
+    }
+
+    /// Opens a socket on a loopback address of the namespace, at the first of these ports that is free there. Where
+    /// nobody has brought `lo` up, this does.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when this process may not enter; `AddrInUse` when every port is taken.
+    pub async fn listen(self, choice: Choice, buffer: usize) -> io::Result<Opened> {
+        let (tell, told) = oneshot::channel();
+        std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
+            let opened = setns(&self.file, CloneFlags::CLONE_NEWNET)
+                .map_err(io::Error::from)
+                .and_then(|()| listen_here(&choice, buffer));
+            // The table waits for it, or is gone, and the socket with it.
+            let _either_way = tell.send(opened);
+        })?;
+        told.await.unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
+    }
+}
+
+/// The loopback address that containers with a namespace of their own are given: `127.0.0.1`, or `::1` where the kernel
+/// knows no IPv4.
+#[must_use]
+pub fn loopback() -> IpAddr {
+    match socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+/// Opens a socket in the namespace of the calling thread.
+fn listen_here(Choice { host, ports }: &Choice, buffer: usize) -> io::Result<Opened> {
+    let loopback_down = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
+        .or_else(|_| socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None))
+        .and_then(sys::raise_loopback)
+        .err();
+    let opened = match first_free(host.unwrap_or_else(loopback), ports, buffer) {
+        Err(error) if host.is_none() && error.kind() == io::ErrorKind::AddrNotAvailable => {
+            first_free(IpAddr::V6(Ipv6Addr::LOCALHOST), ports, buffer)
+        }
+        opened => opened,
+    };
+    opened.map(|(socket, address)| Opened { socket, address, loopback_down })
+}
+
+fn first_free(host: IpAddr, ports: &[u16], buffer: usize) -> io::Result<(UdpSocket, SocketAddr)> {
+    for port in ports {
+        let address = SocketAddr::new(host, *port);
+        match listener::open(address, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            opened => return opened.map(|socket| (socket, address)),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_namespace_is_known_by_what_it_is_not_by_how_it_is_named() {
+        let own = Namespace::own().unwrap();
+        let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
+        assert_eq!(Namespace::open(Path::new(&path)).unwrap().id(), own);
+        assert_eq!(Namespace::of_process(std::process::id().try_into().unwrap()).unwrap().id(), own);
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_is_refused_and_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for (path, why) in [
+            ("/etc/hostname", "ordinary file"),
+            ("/no/such/path", "No such file"),
+            ("/proc/self/ns/mnt", "another kind"),
+            // Opening it for reading would wait for a writer for ever.
+            (pipe.to_str().unwrap(), "ordinary file"),
+        ] {
+            let error = Namespace::open(Path::new(path)).unwrap_err();
+            assert!(error.why.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_free_port_is_taken() {
+        let (first, address) = first_free(loopback(), &[18_725, 18_726], 4096).unwrap();
+        assert_eq!(address.port(), 18_725);
+        assert_eq!(first_free(loopback(), &[18_725, 18_726], 4096).unwrap().1.port(), 18_726);
+        assert_eq!(
+            first_free(loopback(), &[18_725], 4096).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse,
+            "{first:?}"
+        );
+    }
+}

@@ -1,0 +1,324 @@
+//! The messages of NRI v1alpha1 that the plugin reads and writes, kept by hand; `proto/nri.proto` explains them.
+//!
+//! Only the fields that somebody here uses are named. Others are passed over, as protobuf says, so a newer runtime
+//! can say more.
+
+use std::collections::HashMap;
+
+/// The service that the runtime calls.
+pub const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
+/// The service that we call.
+pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
+
+/// A ttrpc call.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Request {
+    /// Whose method.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// Which method.
+    #[prost(string, tag = "2")]
+    pub method: String,
+    /// Its argument.
+    #[prost(bytes = "vec", tag = "3")]
+    pub payload: Vec<u8>,
+    /// How long the caller waits; 0 = as long as it takes.
+    #[prost(int64, tag = "4")]
+    pub timeout_nano: i64,
+}
+
+/// A ttrpc answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Response {
+    /// What went wrong, where something did.
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<Status>,
+    /// The result.
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
+}
+
+/// What went wrong, with gRPC's codes.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Status {
+    /// The code; 0 = nothing.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// In words.
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+/// Nothing.
+#[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
+pub struct Empty {}
+
+/// We say who we are.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RegisterPlugin {
+    /// Our name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Our place among the plugins: two digits, lower ones are asked first.
+    #[prost(string, tag = "2")]
+    pub index: String,
+}
+
+/// The runtime says who it is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Configure {
+    /// What the runtime's administrator has written for us.
+    #[prost(string, tag = "1")]
+    pub config: String,
+    /// The runtime's name.
+    #[prost(string, tag = "2")]
+    pub runtime_name: String,
+    /// Its version.
+    #[prost(string, tag = "3")]
+    pub runtime_version: String,
+    /// How long it waits for our answers, in milliseconds; 0 where it does not say.
+    #[prost(int64, tag = "5")]
+    pub request_timeout: i64,
+    /// The version of its NRI; empty where it does not say.
+    #[prost(string, tag = "6")]
+    pub nri_version: String,
+}
+
+/// Which events we want.
+#[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
+pub struct ConfigureAnswer {
+    /// A bit for each: event n is bit n - 1.
+    #[prost(int32, tag = "2")]
+    pub events: i32,
+}
+
+/// What is there already.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Synchronize {
+    /// Every pod.
+    #[prost(message, repeated, tag = "1")]
+    pub pods: Vec<PodSandbox>,
+    /// Every container.
+    #[prost(message, repeated, tag = "2")]
+    pub containers: Vec<Container>,
+    /// Whether more of them come in another call.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+
+/// We have seen it.
+#[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
+pub struct SynchronizeAnswer {
+    /// The `more` of the call, which says that we wait for the rest.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+
+/// The argument of every call about a container or a pod; of a pod alone, there is no container.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct About {
+    /// The pod.
+    #[prost(message, optional, tag = "1")]
+    pub pod: Option<PodSandbox>,
+    /// The container.
+    #[prost(message, optional, tag = "2")]
+    pub container: Option<Container>,
+}
+
+/// The older form of every call that needs no answer.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StateChange {
+    /// What has happened.
+    #[prost(enumeration = "Event", tag = "1")]
+    pub event: i32,
+    /// The pod.
+    #[prost(message, optional, tag = "2")]
+    pub pod: Option<PodSandbox>,
+    /// The container; none where the event is the pod's.
+    #[prost(message, optional, tag = "3")]
+    pub container: Option<Container>,
+}
+
+/// What can happen.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum Event {
+    /// Something newer.
+    Unknown = 0,
+    /// A pod starts.
+    RunPodSandbox = 1,
+    /// A pod is stopped.
+    StopPodSandbox = 2,
+    /// A pod is removed.
+    RemovePodSandbox = 3,
+    /// A container is about to be created; the answer may change it.
+    CreateContainer = 4,
+    /// It was created.
+    PostCreateContainer = 5,
+    /// It is about to be started; its process is there and waits.
+    StartContainer = 6,
+    /// It was started.
+    PostStartContainer = 7,
+    /// Its resources are about to be changed.
+    UpdateContainer = 8,
+    /// They were changed.
+    PostUpdateContainer = 9,
+    /// It has ended, or is stopped.
+    StopContainer = 10,
+    /// It is removed.
+    RemoveContainer = 11,
+}
+
+impl Event {
+    /// Its bit in [`ConfigureAnswer::events`].
+    #[must_use]
+    pub const fn bit(self) -> i32 {
+        match self as i32 {
+            0 => 0,
+            n => 1 << (n - 1),
+        }
+    }
+}
+
+/// A pod.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PodSandbox {
+    /// Its sandbox's id, new with each sandbox.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Its uid, given by the API server.
+    #[prost(string, tag = "3")]
+    pub uid: String,
+    /// Its namespace.
+    #[prost(string, tag = "4")]
+    pub namespace: String,
+    /// Its labels.
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: HashMap<String, String>,
+    /// Its annotations.
+    #[prost(map = "string, string", tag = "6")]
+    pub annotations: HashMap<String, String>,
+    /// The handler that its runtime class names; empty = the usual one.
+    #[prost(string, tag = "7")]
+    pub runtime_handler: String,
+    /// What is particular to Linux.
+    #[prost(message, optional, tag = "8")]
+    pub linux: Option<LinuxPodSandbox>,
+}
+
+/// What is particular to Linux about a pod.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LinuxPodSandbox {
+    /// Its namespaces. The network's is here only where the pod has one of its own.
+    #[prost(message, repeated, tag = "5")]
+    pub namespaces: Vec<LinuxNamespace>,
+}
+
+/// A container.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Container {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Its pod's sandbox.
+    #[prost(string, tag = "2")]
+    pub pod_sandbox_id: String,
+    /// Its name in the pod.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// Where it is in its life.
+    #[prost(enumeration = "ContainerState", tag = "4")]
+    pub state: i32,
+    /// Its annotations, which come from the runtime and its plugins, not from who wrote the pod.
+    #[prost(map = "string, string", tag = "6")]
+    pub annotations: HashMap<String, String>,
+    /// Its environment, `NAME=value` each.
+    #[prost(string, repeated, tag = "8")]
+    pub env: Vec<String>,
+    /// What is particular to Linux.
+    #[prost(message, optional, tag = "11")]
+    pub linux: Option<LinuxContainer>,
+    /// Its process, once there is one.
+    #[prost(uint32, tag = "12")]
+    pub pid: u32,
+    /// Its image, where the runtime says.
+    #[prost(message, optional, tag = "22")]
+    pub image: Option<Image>,
+}
+
+/// Where a container is in its life.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum ContainerState {
+    /// Something newer.
+    Unknown = 0,
+    /// It was created.
+    Created = 1,
+    /// It is frozen.
+    Paused = 2,
+    /// It runs.
+    Running = 3,
+    /// It has ended.
+    Stopped = 4,
+}
+
+/// What is particular to Linux about a container.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LinuxContainer {
+    /// Its namespaces.
+    #[prost(message, repeated, tag = "1")]
+    pub namespaces: Vec<LinuxNamespace>,
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LinuxNamespace {
+    /// `network`, `pid`, …
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// Where it is; empty = not born yet.
+    #[prost(string, tag = "2")]
+    pub path: String,
+}
+
+/// An image.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Image {
+    /// As it was asked for.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// Our answer about a container that is about to be created.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreateContainerAnswer {
+    /// What to change about it.
+    #[prost(message, optional, tag = "1")]
+    pub adjust: Option<Adjustment>,
+}
+
+/// What to change about a container.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Adjustment {
+    /// Annotations to add.
+    #[prost(map = "string, string", tag = "2")]
+    pub annotations: HashMap<String, String>,
+    /// Variables to set. A name with `-` in front takes back what an earlier plugin has set, which would be a
+    /// conflict otherwise.
+    #[prost(message, repeated, tag = "4")]
+    pub env: Vec<KeyValue>,
+}
+
+/// A variable.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyValue {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}

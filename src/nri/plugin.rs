@@ -1,0 +1,315 @@
+//! What the plugin does when the runtime calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::adjustment::adjustment;
+use super::identity;
+use super::messages::{
+    About, Adjustment, Configure, ConfigureAnswer, Container, CreateContainerAnswer, Event, PLUGIN_SERVICE,
+    PodSandbox, Request, StateChange, Status, Synchronize, SynchronizeAnswer,
+};
+use super::reconcile::Listing;
+use super::selection::{Selection, Verdict};
+use super::ttrpc::{INVALID, UNIMPLEMENTED};
+use crate::containers::{ContainerInfo, Containers, Reservation, ReserveError, Unserved};
+use crate::model::ContainerId;
+use crate::stats::{NriStats, Outcome, Stats};
+
+/// What the plugin is told; a reload changes it for the containers that come after.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Whom to serve.
+    pub selection: Selection,
+    /// Aliases of the two variables, by preset.
+    pub presets: Vec<String>,
+}
+
+/// How long the container table may take to answer before a container starts without. The runtime waits for two
+/// seconds, and then for no plugin that has let it wait.
+const BUDGET: Duration = Duration::from_millis(500);
+/// How long a container that was created may take to start. Longer than kubelet waits for the runtime (two minutes).
+const STARTS_WITHIN: Duration = Duration::from_mins(5);
+
+/// The events that are asked for; every other would only hold the runtime up.
+const EVENTS: [Event; 4] =
+    [Event::CreateContainer, Event::StartContainer, Event::StopContainer, Event::RemoveContainer];
+
+/// The plugin. Lives longer than a connection: it knows which containers are its own.
+#[derive(Debug)]
+pub struct Plugin {
+    pub(super) containers: Containers,
+    pub(super) settings: watch::Receiver<Arc<Settings>>,
+    stats: Arc<Stats>,
+    /// Containers that the runtime told of and that are in the table; those that have not started, with when they
+    /// were created.
+    pub(super) ours: HashMap<ContainerId, Option<Instant>>,
+    pub(super) listing: Listing,
+}
+
+impl Plugin {
+    /// A plugin that puts containers into the table.
+    #[must_use]
+    pub fn new(containers: Containers, settings: watch::Receiver<Arc<Settings>>, stats: Arc<Stats>) -> Self {
+        Self { containers, settings, stats, ours: HashMap::new(), listing: Listing::default() }
+    }
+
+    pub(super) fn stats(&self) -> &NriStats {
+        &self.stats.nri
+    }
+
+    /// Answers a call.
+    ///
+    /// # Errors
+    /// With a status, when there is no such call, or what the runtime says of itself and of what is there cannot be
+    /// read. A call about a container is never answered with one: the runtime would not create it.
+    pub(super) async fn call(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
+        let started = std::time::Instant::now();
+        let answer = self.dispatch(request).await;
+        self.stats().handled(started.elapsed());
+        answer
+    }
+
+    async fn dispatch(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
+        let payload = request.payload.as_slice();
+        if request.service != PLUGIN_SERVICE {
+            return Err(unimplemented(&request.service));
+        }
+        match request.method.as_str() {
+            "Configure" => Ok(configure(&read(payload)?).encode_to_vec()),
+            "Synchronize" => Ok(self.synchronize(read(payload)?).await?.encode_to_vec()),
+            "CreateContainer" => {
+                let adjust = self.create(&forgiving(payload)).await;
+                Ok(CreateContainerAnswer { adjust }.encode_to_vec())
+            }
+            "StateChange" => {
+                let StateChange { event, pod, container } = forgiving(payload);
+                let event = Event::try_from(event).unwrap_or(Event::Unknown);
+                self.happened(event, About { pod, container }).await;
+                Ok(Vec::new())
+            }
+            "Shutdown" => {
+                tracing::info!("the container runtime is going down");
+                Ok(Vec::new())
+            }
+            method => match event_of(method) {
+                Some(event) => {
+                    self.happened(event, forgiving(payload)).await;
+                    Ok(Vec::new())
+                }
+                None => Err(unimplemented(method)),
+            },
+        }
+    }
+
+    /// A container is about to be created.
+    async fn create(&mut self, about: &About) -> Option<Adjustment> {
+        let (pod, container) = (about.pod.as_ref()?, about.container.as_ref()?);
+        let settings = Arc::clone(&self.settings.borrow());
+        let verdict = settings.selection.verdict(pod, container);
+        if verdict != Verdict::Inject {
+            self.left_alone(pod, container, verdict);
+            return None;
+        }
+        let served = match identity::reservation(pod, container) {
+            Ok(reservation) => self.reserve(reservation).await,
+            Err(error) => Err(format!("its id {error}")),
+        };
+        let address = served.and_then(|info| info.address.ok_or_else(|| "it has no address".to_owned()));
+        match address {
+            Ok(address) => {
+                self.stats().count(Outcome::Injected);
+                Some(adjustment(container, address, &settings.presets))
+            }
+            Err(why) => {
+                self.stats().count(Outcome::Failed);
+                tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %why,
+                    "a container starts without a socket");
+                None
+            }
+        }
+    }
+
+    fn left_alone(&self, pod: &PodSandbox, container: &Container, verdict: Verdict) {
+        let outcome = match verdict {
+            Verdict::Inject => return,
+            Verdict::Observe => Outcome::Observed,
+            Verdict::Sandboxed => Outcome::Sandboxed,
+            Verdict::OptedOut | Verdict::NotOptedIn => Outcome::OptedOut,
+            Verdict::Excluded(_) => Outcome::Excluded,
+        };
+        self.stats().count(outcome);
+        let (namespace, pod_name, name) = (&pod.namespace, &pod.name, &container.name);
+        if verdict == Verdict::Sandboxed {
+            let handler = &pod.runtime_handler;
+            tracing::warn!(?namespace, pod = ?pod_name, container = ?name, ?handler,
+                "a container with a kernel of its own cannot reach a socket of the node, and gets none");
+        } else {
+            tracing::debug!(?namespace, pod = ?pod_name, container = ?name, ?verdict, "left alone");
+        }
+    }
+
+    /// Asks the table for a socket, and gives up before the runtime gives up us.
+    pub(super) async fn reserve(&mut self, reservation: Reservation) -> Result<Arc<ContainerInfo>, String> {
+        let (containers, id) = (self.containers.clone(), reservation.container_id.clone());
+        let mut asked = tokio::spawn(async move { containers.reserve(reservation).await });
+        match tokio::time::timeout(BUDGET, &mut asked).await {
+            Ok(Ok(Ok(reserved))) => {
+                self.ours.entry(id).or_insert_with(|| Some(Instant::now()));
+                Ok(reserved.info)
+            }
+            Ok(Ok(Err(error))) => Err(error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => {
+                // What comes too late would wait for a container that does not know of it.
+                let containers = self.containers.clone();
+                tokio::spawn(async move {
+                    if let Ok(Ok(late)) = asked.await
+                        && late.new
+                    {
+                        let _either_way = containers.release(id).await;
+                    }
+                });
+                Err("the container table did not answer in time".to_owned())
+            }
+        }
+    }
+
+    /// Something has happened to a container. Whoever is told twice does nothing the second time.
+    async fn happened(&mut self, event: Event, about: About) {
+        let (Some(pod), Some(container)) = (about.pod, about.container) else { return };
+        match event {
+            Event::StartContainer | Event::PostStartContainer => self.started(&pod, &container).await,
+            Event::StopContainer | Event::RemoveContainer => self.ended(&container.id).await,
+            _ => {}
+        }
+    }
+
+    async fn started(&mut self, pod: &PodSandbox, container: &Container) {
+        let Ok(id) = ContainerId::new(&container.id) else { return };
+        if !self.is_live(&id) {
+            // It was created by an earlier life of the agent, or while nobody served it.
+            if self.settings.borrow().selection.verdict(pod, container) != Verdict::Inject {
+                return;
+            }
+            self.again(&id, pod, container).await;
+        }
+        if let Some(waits) = self.ours.get_mut(&id) {
+            *waits = None;
+            self.attach(id, container.pid).await;
+        }
+    }
+
+    pub(super) async fn ended(&mut self, id: &str) {
+        let Ok(id) = ContainerId::new(id) else { return };
+        if self.ours.remove(&id).is_some() {
+            // Its process's end may have been noticed before, and its tombstone gone.
+            let _either_way = self.containers.release(id).await;
+        }
+    }
+
+    /// Shows a running container that has no socket.
+    pub(super) async fn unserved(&mut self, pod: &PodSandbox, container: &Container, why: Unserved) {
+        let outcome = match why {
+            Unserved::Mute => Outcome::Mute,
+            Unserved::Lost => Outcome::Lost,
+        };
+        let noted = match identity::reservation(pod, container) {
+            Ok(reservation) => self.containers.note(reservation, why).await,
+            Err(_) => return,
+        };
+        match noted {
+            Ok(reserved) => {
+                self.ours.insert(reserved.info.origin.container_id.clone(), None);
+                if reserved.new {
+                    self.stats().count(outcome);
+                }
+            }
+            Err(ReserveError::Ending) => {}
+            Err(error) => tracing::warn!(container = ?container.id, %error, "a container cannot be shown"),
+        }
+    }
+
+    /// Says which process a container is, so that its end is noticed at once. Without the node's process numbers the
+    /// runtime's events have to do.
+    pub(super) async fn attach(&self, id: ContainerId, pid: u32) {
+        let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return };
+        if let Err(error) = self.containers.attach(id.clone(), pid).await {
+            tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
+        }
+    }
+
+    /// Whether a container lives in the table.
+    pub(super) fn is_live(&self, id: &ContainerId) -> bool {
+        self.containers.directory().container(id).is_some_and(|info| info.state.is_live())
+    }
+
+    /// Releases what was created long ago and never started: the runtime has given up on it without saying so.
+    pub(super) async fn look_over(&mut self, now: Instant) {
+        let due =
+            |created: &Option<Instant>| created.is_some_and(|at| now.duration_since(at) > STARTS_WITHIN);
+        let due: Vec<_> = self.ours.iter().filter(|(_, at)| due(at)).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            tracing::info!(container = %id, "it was created and never started");
+            self.ended(id.as_str()).await;
+        }
+    }
+
+    async fn synchronize(&mut self, part: Synchronize) -> Result<SynchronizeAnswer, Status> {
+        let more = part.more;
+        self.listing.add(part).map_err(|error| Status { code: INVALID, message: error.to_string() })?;
+        if !more {
+            let listing = std::mem::take(&mut self.listing);
+            self.reconcile(listing).await;
+        }
+        Ok(SynchronizeAnswer { more })
+    }
+}
+
+fn configure(runtime: &Configure) -> ConfigureAnswer {
+    tracing::info!(runtime = ?runtime.runtime_name, version = ?runtime.runtime_version, nri = ?runtime.nri_version,
+        "the container runtime has taken the plugin");
+    ConfigureAnswer { events: EVENTS.into_iter().fold(0, |events, event| events | event.bit()) }
+}
+
+/// The event that a call of its own tells of (NRI 0.12 and later; before, all of them came as `StateChange`).
+fn event_of(method: &str) -> Option<Event> {
+    Some(match method {
+        "RunPodSandbox" => Event::RunPodSandbox,
+        "StopPodSandbox" => Event::StopPodSandbox,
+        "RemovePodSandbox" => Event::RemovePodSandbox,
+        "PostCreateContainer" => Event::PostCreateContainer,
+        "StartContainer" => Event::StartContainer,
+        "PostStartContainer" => Event::PostStartContainer,
+        "UpdateContainer" => Event::UpdateContainer,
+        "PostUpdateContainer" => Event::PostUpdateContainer,
+        "StopContainer" => Event::StopContainer,
+        "RemoveContainer" => Event::RemoveContainer,
+        "UpdatePodSandbox" | "PostUpdatePodSandbox" => Event::Unknown,
+        _ => return None,
+    })
+}
+
+fn read<M: prost::Message + Default>(payload: &[u8]) -> Result<M, Status> {
+    M::decode(payload).map_err(|error| Status { code: INVALID, message: error.to_string() })
+}
+
+/// What is said of a container; nothing where it cannot be read.
+fn forgiving<M: prost::Message + Default>(payload: &[u8]) -> M {
+    M::decode(payload).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the container runtime said something of a container that cannot be read");
+        M::default()
+    })
+}
+
+fn unimplemented(what: &str) -> Status {
+    Status { code: UNIMPLEMENTED, message: format!("{what:?} is not implemented") }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,433 @@
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command};
+
+use super::*;
+use crate::aggregate;
+use crate::containers::{self, State, Table};
+use crate::net::clock::Clock;
+use crate::nri::messages::{ContainerState, LinuxContainer, LinuxNamespace};
+use crate::nri::selection::Mode;
+use crate::shard::{Plan, ShardPool};
+use crate::store::Store;
+
+/// A plugin with a container table behind it, and the runtime's side of its calls.
+pub(in crate::nri) struct Node {
+    pub(in crate::nri) plugin: Plugin,
+    pub(in crate::nri) containers: Containers,
+    pub(in crate::nri) stats: Arc<Stats>,
+    settings: watch::Sender<Arc<Settings>>,
+}
+
+impl Node {
+    pub(in crate::nri) fn new(containers: usize) -> Self {
+        let store = Arc::new(Store::new(1, 30));
+        let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO };
+        let pool =
+            ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
+        let table = containers::Settings {
+            containers,
+            // Not the usual port: an agent may be running here.
+            port: 18_626,
+            receive_buffer: 65_536,
+            receive_buffers: 1 << 30,
+            receive_buffer_max: 1 << 22,
+            rest: Duration::from_mins(10),
+            reservation_ttl: Duration::from_mins(1),
+            tombstone: Duration::from_mins(10),
+            gauge_sign: aggregate::GaugeSign::Delta,
+            dcos_host: None,
+        };
+        let (table, containers) = Table::new(table, Arc::new(pool.unwrap()), store);
+        tokio::spawn(table.run());
+        let (settings, told) = watch::channel(Arc::new(Settings::default()));
+        let stats = Arc::new(Stats::default());
+        let plugin = Plugin::new(containers.clone(), told, Arc::clone(&stats));
+        Self { plugin, containers, stats, settings }
+    }
+
+    fn told(&self, settings: Settings) {
+        self.settings.send_replace(Arc::new(settings));
+    }
+
+    async fn call(&mut self, method: &str, message: &impl prost::Message) -> Result<Vec<u8>, Status> {
+        let service = PLUGIN_SERVICE.to_owned();
+        let payload = message.encode_to_vec();
+        self.plugin.call(&Request { service, method: method.to_owned(), payload, timeout_nano: 0 }).await
+    }
+
+    async fn create(&mut self, container: &Container) -> Option<SocketAddr> {
+        let answer = self.call("CreateContainer", &about(container)).await.unwrap();
+        let adjustment = CreateContainerAnswer::decode(answer.as_slice()).unwrap().adjust?;
+        let of = |name: &str| adjustment.env.iter().find(|env| env.key == name).unwrap().value.clone();
+        Some(format!("{}:{}", of("STATSD_UDP_HOST"), of("STATSD_UDP_PORT")).parse().unwrap())
+    }
+
+    async fn happens(&mut self, method: &str, container: &Container) {
+        assert_eq!(self.call(method, &about(container)).await, Ok(Vec::new()), "{method}");
+    }
+
+    async fn synchronize(&mut self, containers: &[Container]) {
+        let all = Synchronize { pods: vec![pod()], containers: containers.to_vec(), more: false };
+        let answer = self.call("Synchronize", &all).await.unwrap();
+        assert_eq!(SynchronizeAnswer::decode(answer.as_slice()).unwrap(), SynchronizeAnswer { more: false });
+    }
+
+    fn info(&self, id: &str) -> Option<Arc<ContainerInfo>> {
+        self.containers.directory().container(&ContainerId::new(id).unwrap())
+    }
+
+    fn state(&self, id: &str) -> Option<State> {
+        self.info(id).map(|info| info.state)
+    }
+
+    async fn until(&self, id: &str, state: State) {
+        for _ in 0..5000 {
+            if self.state(id) == Some(state) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{id} is {:?}, not {state}", self.state(id));
+    }
+
+    fn counted(&self, outcome: Outcome) -> u64 {
+        self.stats.nri.of(outcome)
+    }
+}
+
+pub(in crate::nri) fn pod() -> PodSandbox {
+    PodSandbox {
+        id: "s1".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "u-1".to_owned(),
+        namespace: "shop".to_owned(),
+        ..PodSandbox::default()
+    }
+}
+
+pub(in crate::nri) fn container(id: &str) -> Container {
+    // Runtimes give a path for the node's own network, too.
+    let network = LinuxNamespace { kind: "network".to_owned(), path: "/proc/self/ns/net".to_owned() };
+    Container {
+        id: id.to_owned(),
+        pod_sandbox_id: "s1".to_owned(),
+        name: "web".to_owned(),
+        linux: Some(LinuxContainer { namespaces: vec![network] }),
+        ..Container::default()
+    }
+}
+
+pub(in crate::nri) fn about(container: &Container) -> About {
+    About { pod: Some(pod()), container: Some(container.clone()) }
+}
+
+fn running(id: &str) -> Container {
+    Container { state: ContainerState::Running as i32, ..container(id) }
+}
+
+fn with_address(container: Container, address: &str) -> Container {
+    let annotations = HashMap::from([("tallyport.address".to_owned(), address.to_owned())]);
+    Container { annotations, ..container }
+}
+
+struct Process(Child);
+
+impl Process {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_container_is_served_from_its_creation_to_its_end() {
+    let mut node = Node::new(10);
+    let address = node.create(&container("c1")).await.unwrap();
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.state, info.address, info.pid), (State::Listening, Some(address), None));
+    assert_eq!(info.origin.task_id.as_str(), "shop_web-0_u-1");
+    let process = Process::start();
+    let started = Container { pid: process.0.id(), ..container("c1") };
+    node.happens("StartContainer", &started).await;
+    assert_eq!(node.info("c1").unwrap().pid, Some(process.0.id().try_into().unwrap()));
+    drop(process);
+    node.until("c1", State::Gone).await;
+    node.happens("StopContainer", &started).await;
+    node.happens("RemoveContainer", &started).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Injected)), (Some(State::Gone), 1));
+    assert_eq!(node.stats.nri.handling().len(), 4);
+}
+
+#[tokio::test]
+async fn without_its_process_the_runtimes_word_ends_a_container() {
+    for (method, event) in [("StopContainer", None), ("StateChange", Some(Event::RemoveContainer))] {
+        let mut node = Node::new(10);
+        node.create(&container("c1")).await.unwrap();
+        node.happens("StartContainer", &container("c1")).await;
+        assert_eq!(node.state("c1"), Some(State::Listening), "no process is no reason");
+        match event {
+            None => node.happens(method, &container("c1")).await,
+            Some(event) => {
+                let About { pod, container } = about(&container("c1"));
+                let change = StateChange { event: event as i32, pod, container };
+                assert_eq!(node.call(method, &change).await, Ok(Vec::new()));
+            }
+        }
+        node.until("c1", State::Gone).await;
+    }
+}
+
+#[tokio::test]
+async fn both_generations_of_the_wire_attach_the_process() {
+    let process = Process::start();
+    let started = Container { pid: process.0.id(), ..container("c1") };
+    let mut node = Node::new(10);
+    node.create(&started).await.unwrap();
+    let About { pod, container } = about(&started);
+    let change = StateChange { event: Event::StartContainer as i32, pod, container };
+    node.call("StateChange", &change).await.unwrap();
+    assert!(node.info("c1").unwrap().pid.is_some());
+    let mut node = Node::new(10);
+    node.create(&started).await.unwrap();
+    node.happens("PostStartContainer", &started).await;
+    assert!(node.info("c1").unwrap().pid.is_some());
+}
+
+#[tokio::test]
+async fn whoever_is_left_alone_is_counted_and_gets_nothing() {
+    for (selection, outcome) in [
+        (Selection { mode: Mode::Observe, ..Selection::default() }, Outcome::Observed),
+        (Selection { mode: Mode::OptIn, ..Selection::default() }, Outcome::OptedOut),
+        (
+            Selection { namespaces: vec![crate::model::Glob::new("bank")], ..Selection::default() },
+            Outcome::Excluded,
+        ),
+        (
+            Selection { sandboxed_handlers: vec![crate::model::Glob::new("*")], ..Selection::default() },
+            Outcome::Sandboxed,
+        ),
+    ] {
+        let mut node = Node::new(10);
+        node.told(Settings { selection, presets: Vec::new() });
+        assert_eq!(node.create(&container("c1")).await, None, "{outcome:?}");
+        node.happens("StartContainer", &container("c1")).await;
+        assert_eq!((node.counted(outcome), node.state("c1")), (1, None), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_served_starts_all_the_same_and_is_shown_as_mute() {
+    let mut node = Node::new(0);
+    assert_eq!(node.create(&container("c1")).await, None);
+    assert_eq!(node.counted(Outcome::Failed), 1);
+    let mut node = Node::new(10);
+    let missing = LinuxNamespace { kind: "network".to_owned(), path: "/no/such/netns".to_owned() };
+    let lost = Container { linux: Some(LinuxContainer { namespaces: vec![missing] }), ..container("c1") };
+    assert_eq!(node.create(&lost).await, None);
+    node.happens("StartContainer", &lost).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    node.happens("StopContainer", &lost).await;
+    node.until("c1", State::Gone).await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_none_stops_nothing() {
+    let mut node = Node::new(10);
+    for id in ["", "../../etc/shadow", "a\u{7}"] {
+        assert_eq!(node.create(&container(id)).await, None);
+        for method in ["StartContainer", "StopContainer", "RemoveContainer"] {
+            node.happens(method, &container(id)).await;
+        }
+    }
+    assert!(node.containers.directory().all().is_empty());
+}
+
+#[tokio::test]
+async fn presets_come_from_the_configuration() {
+    let mut node = Node::new(10);
+    node.told(Settings { presets: vec!["datadog".to_owned()], ..Settings::default() });
+    let answer = node.call("CreateContainer", &about(&container("c1"))).await.unwrap();
+    let answer = CreateContainerAnswer::decode(answer.as_slice()).unwrap();
+    assert!(answer.adjust.unwrap().env.iter().any(|env| env.key == "DD_DOGSTATSD_URL"));
+}
+
+#[tokio::test]
+async fn every_call_of_the_protocol_is_answered_and_no_other() {
+    let mut node = Node::new(10);
+    let configured = node.call("Configure", &Configure::default()).await.unwrap();
+    // Bits 3, 5, 9 and 10: events 4, 6, 10 and 11.
+    assert_eq!(ConfigureAnswer::decode(configured.as_slice()).unwrap().events, 0b110_0010_1000);
+    for method in [
+        "RunPodSandbox",
+        "StopPodSandbox",
+        "RemovePodSandbox",
+        "UpdatePodSandbox",
+        "PostCreateContainer",
+        "UpdateContainer",
+        "PostUpdateContainer",
+        "Shutdown",
+    ] {
+        node.happens(method, &container("c1")).await;
+    }
+    let unknown = node.call("ValidateContainerAdjustment", &about(&container("c1"))).await;
+    assert_eq!(unknown.unwrap_err().code, UNIMPLEMENTED);
+    let service = "another.Service".to_owned();
+    let other = Request { service, method: "Configure".to_owned(), ..Request::default() };
+    assert_eq!(node.plugin.call(&other).await.unwrap_err().code, UNIMPLEMENTED);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stops_no_container() {
+    let mut node = Node::new(10);
+    let garbled = |method: &str| {
+        let (service, method) = (PLUGIN_SERVICE.to_owned(), method.to_owned());
+        Request { service, method, payload: vec![0x0a, 0xff], timeout_nano: 0 }
+    };
+    for method in ["CreateContainer", "StartContainer", "StopContainer", "StateChange"] {
+        assert_eq!(node.plugin.call(&garbled(method)).await, Ok(Vec::new()), "{method}");
+    }
+    assert_eq!(node.plugin.call(&garbled("Synchronize")).await.unwrap_err().code, INVALID);
+    assert!(node.containers.directory().all().is_empty());
+}
+
+#[tokio::test]
+async fn a_container_that_never_heard_of_its_address_is_mute() {
+    let mut node = Node::new(10);
+    let address = node.create(&container("c1")).await.unwrap();
+    node.synchronize(&[with_address(running("c1"), &address.to_string())]).await;
+    assert_eq!(node.state("c1"), Some(State::Listening));
+    // The runtime had lost its patience before it had the answer, and started it without.
+    node.synchronize(&[running("c1")]).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    let launched = Reservation::new(ContainerId::new("run-7").unwrap());
+    node.containers.reserve(launched).await.unwrap();
+    node.synchronize(&[running("c1"), running("run-7")]).await;
+    node.synchronize(&[running("c1"), running("run-7")]).await;
+    assert_eq!(node.state("run-7"), Some(State::Listening), "another launcher knows what it does");
+}
+
+#[tokio::test]
+async fn what_is_known_is_kept_and_what_is_gone_is_released() {
+    let mut node = Node::new(10);
+    for id in ["c1", "c2", "c3"] {
+        node.create(&container(id)).await.unwrap();
+        node.happens("StartContainer", &container(id)).await;
+    }
+    let address = node.info("c1").unwrap().address;
+    let stopped = Container { state: ContainerState::Stopped as i32, ..container("c3") };
+    let kept = with_address(running("c1"), &address.unwrap().to_string());
+    node.synchronize(&[kept, stopped]).await;
+    node.until("c2", State::Gone).await;
+    node.until("c3", State::Gone).await;
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.state, info.address), (State::Listening, address));
+}
+
+#[tokio::test]
+async fn a_container_of_somebody_else_is_not_released() {
+    let mut node = Node::new(10);
+    let other = Reservation::new(ContainerId::new("run-7").unwrap());
+    node.containers.reserve(other).await.unwrap();
+    node.synchronize(&[]).await;
+    assert_eq!(node.state("run-7"), Some(State::Listening));
+}
+
+#[tokio::test]
+async fn a_running_container_without_an_address_is_mute_until_it_ends() {
+    let mut node = Node::new(10);
+    let process = Process::start();
+    let mute = Container { pid: process.0.id(), ..running("c1") };
+    node.synchronize(std::slice::from_ref(&mute)).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    assert_eq!(node.info("c1").unwrap().origin.task_id.as_str(), "shop_web-0_u-1");
+    node.synchronize(&[mute]).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    drop(process);
+    node.until("c1", State::Gone).await;
+}
+
+#[tokio::test]
+async fn the_address_of_an_earlier_life_is_opened_again() {
+    let mut node = Node::new(10);
+    node.synchronize(&[with_address(running("c1"), "127.77.1.1:18626")]).await;
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.state, node.counted(Outcome::Restored)), (State::Listening, 1));
+    assert_eq!(info.address, Some("127.77.1.1:18626".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_container_that_starts_after_a_restart_has_the_address_it_was_created_with() {
+    let mut node = Node::new(10);
+    node.synchronize(&[with_address(container("c1"), "127.77.1.4:18626")]).await;
+    assert_eq!(node.state("c1"), None, "it may never start");
+    node.happens("StartContainer", &with_address(container("c1"), "127.77.1.4:18626")).await;
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.state, info.address), (State::Listening, Some("127.77.1.4:18626".parse().unwrap())));
+    assert_eq!((node.counted(Outcome::Restored), node.counted(Outcome::Mute)), (1, 0));
+    node.plugin.look_over(Instant::now() + STARTS_WITHIN * 2).await;
+    assert_eq!(node.state("c1"), Some(State::Listening), "it has started");
+}
+
+#[tokio::test]
+async fn an_address_that_a_stranger_has_taken_is_lost() {
+    let _stranger = UdpSocket::bind("127.77.1.2:18626").unwrap();
+    let mut node = Node::new(10);
+    node.synchronize(&[with_address(running("c1"), "127.77.1.2:18626")]).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Lost)), (Some(State::Lost), 1));
+    // Two that claim one address: the first has it.
+    node.synchronize(&[
+        with_address(running("c2"), "127.77.1.3:18626"),
+        with_address(running("c3"), "127.77.1.3:18626"),
+    ])
+    .await;
+    assert_eq!((node.state("c2"), node.state("c3")), (Some(State::Listening), Some(State::Lost)));
+}
+
+#[tokio::test]
+async fn a_list_that_comes_in_parts_is_compared_when_it_is_whole() {
+    let mut node = Node::new(10);
+    let part = Synchronize { containers: vec![running("c1")], more: true, ..Synchronize::default() };
+    let answer = node.call("Synchronize", &part).await.unwrap();
+    assert!(SynchronizeAnswer::decode(answer.as_slice()).unwrap().more, "the rest is waited for");
+    assert_eq!(node.state("c1"), None);
+    node.synchronize(&[]).await;
+    assert_eq!(node.state("c1"), Some(State::Mute));
+}
+
+#[tokio::test]
+async fn who_is_not_selected_is_not_mute() {
+    let mut node = Node::new(10);
+    let selection = Selection { mode: Mode::OptIn, ..Selection::default() };
+    node.told(Settings { selection, presets: Vec::new() });
+    node.synchronize(&[running("c1")]).await;
+    assert_eq!(node.state("c1"), None);
+}
+
+#[tokio::test]
+async fn what_was_created_and_never_started_is_released_after_a_while() {
+    let mut node = Node::new(10);
+    node.create(&container("c1")).await.unwrap();
+    node.create(&container("c2")).await.unwrap();
+    node.happens("StartContainer", &container("c2")).await;
+    let now = Instant::now();
+    node.plugin.look_over(now + STARTS_WITHIN / 2).await;
+    assert_eq!(node.state("c1"), Some(State::Listening));
+    node.plugin.look_over(now + STARTS_WITHIN * 2).await;
+    node.until("c1", State::Gone).await;
+    assert_eq!(node.state("c2"), Some(State::Listening));
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_holds_nobody_up() {
+    let mut node = Node::new(10);
+    node.containers.drain_all().await;
+    assert_eq!(node.create(&container("c1")).await, None);
+    node.happens("StartContainer", &container("c1")).await;
+    assert_eq!(node.state("c1"), None);
+}

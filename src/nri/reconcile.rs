@@ -1,0 +1,185 @@
+//! What the runtime says is there, compared with what is known.
+
+use std::collections::{HashMap, HashSet};
+
+use prost::Message as _;
+
+use super::adjustment::{given, told};
+use super::identity;
+use super::messages::{Container, ContainerState, PodSandbox, Synchronize};
+use super::plugin::Plugin;
+use super::selection::Verdict;
+use crate::containers::{Unserved, WantedAddress};
+use crate::model::ContainerId;
+use crate::stats::Outcome;
+
+/// Most bytes of a list, all its parts together. A node of 500 pods has about a megabyte.
+const LARGEST: usize = 64 << 20;
+
+/// The list is longer than any node's.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the list of containers is larger than {LARGEST} bytes")]
+pub(super) struct ListingError;
+
+/// A list that comes in parts.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pods: HashMap<String, PodSandbox>,
+    containers: Vec<Container>,
+    size: usize,
+}
+
+impl Listing {
+    /// Takes a part.
+    pub(super) fn add(&mut self, part: Synchronize) -> Result<(), ListingError> {
+        self.size = self.size.saturating_add(part.encoded_len());
+        if self.size > LARGEST {
+            *self = Self::default();
+            return Err(ListingError);
+        }
+        self.pods.extend(part.pods.into_iter().map(|pod| (pod.id.clone(), pod)));
+        self.containers.extend(part.containers);
+        Ok(())
+    }
+}
+
+/// What is to be done about a container of the list.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Found {
+    /// It has ended; whoever has it lets it go.
+    Ended,
+    /// It is known and lives.
+    Known,
+    /// It is not known, and is nobody's business.
+    Other,
+    /// It is not known, and runs.
+    Unknown,
+}
+
+fn found(state: i32, live: bool, verdict: Verdict) -> Found {
+    let state = ContainerState::try_from(state).unwrap_or(ContainerState::Unknown);
+    match (state, live) {
+        (ContainerState::Stopped, _) => Found::Ended,
+        (_, true) => Found::Known,
+        // What was created and not started is told of again when it starts.
+        (ContainerState::Running | ContainerState::Paused, false) if verdict == Verdict::Inject => {
+            Found::Unknown
+        }
+        _ => Found::Other,
+    }
+}
+
+impl Plugin {
+    /// Keeps what is known, releases what is gone, opens addresses again, and shows who has none.
+    pub(super) async fn reconcile(&mut self, listing: Listing) {
+        let Listing { pods, containers, .. } = listing;
+        let mut there = HashSet::new();
+        let mut counts = [0_usize; 3];
+        for container in &containers {
+            let Ok(id) = ContainerId::new(&container.id) else { continue };
+            let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
+            let verdict = self.settings.borrow().selection.verdict(pod, container);
+            match found(container.state, self.is_live(&id), verdict) {
+                Found::Ended => continue,
+                Found::Known if self.never_heard(&id, container) => {
+                    self.ended(id.as_str()).await;
+                    self.unserved(pod, container, Unserved::Mute).await;
+                    self.known(&id, container).await;
+                    counts[2] += 1;
+                }
+                Found::Known => {
+                    counts[0] += 1;
+                    self.known(&id, container).await;
+                }
+                Found::Unknown if self.again(&id, pod, container).await => counts[1] += 1,
+                Found::Unknown => counts[2] += 1,
+                Found::Other => {}
+            }
+            there.insert(id);
+        }
+        let gone: Vec<_> = self.ours.keys().filter(|id| !there.contains(*id)).cloned().collect();
+        for id in &gone {
+            self.ended(id.as_str()).await;
+        }
+        let [kept, restored, without] = counts;
+        tracing::info!(kept, restored, without, released = gone.len(), "compared with the container runtime");
+    }
+
+    /// Whether a container runs without the address that was reserved for it: the runtime had lost its patience before
+    /// it had our answer.
+    fn never_heard(&self, id: &ContainerId, container: &Container) -> bool {
+        let reserved = || self.containers.directory().container(id).and_then(|info| info.address);
+        let runs = container.state == ContainerState::Running as i32;
+        runs && self.ours.contains_key(id)
+            && reserved().is_some_and(|address| told(container) != Some(address))
+    }
+
+    async fn known(&mut self, id: &ContainerId, container: &Container) {
+        let runs = container.state == ContainerState::Running as i32;
+        if told(container).is_some() {
+            self.ours.entry(id.clone()).or_insert(None);
+        }
+        // Another launcher's containers are its own business.
+        if let Some(waits) = self.ours.get_mut(id)
+            && runs
+        {
+            *waits = None;
+            self.attach(id.clone(), container.pid).await;
+        }
+    }
+
+    /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
+    pub(super) async fn again(&mut self, id: &ContainerId, pod: &PodSandbox, container: &Container) -> bool {
+        let Some(address) = given(pod, container) else {
+            self.unserved(pod, container, Unserved::Mute).await;
+            self.known(id, container).await;
+            return false;
+        };
+        let Ok(mut reservation) = identity::reservation(pod, container) else { return false };
+        reservation.wanted = Some(WantedAddress { host: Some(address.ip()), port: Some(address.port()) });
+        let restored = self.reserve(reservation).await;
+        if let Err(why) = &restored {
+            tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %address, why,
+                "a container's address cannot be opened again");
+            self.unserved(pod, container, Unserved::Lost).await;
+        } else {
+            self.stats().count(Outcome::Restored);
+        }
+        self.known(id, container).await;
+        restored.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_container_of_the_list_is_depends_on_its_life_and_on_what_is_known() {
+        use ContainerState::{Created, Paused, Running, Stopped};
+        for (state, live, verdict, expected) in [
+            (Stopped, true, Verdict::Inject, Found::Ended),
+            (Running, true, Verdict::Inject, Found::Known),
+            (Running, true, Verdict::OptedOut, Found::Known),
+            (Created, true, Verdict::Inject, Found::Known),
+            (Running, false, Verdict::Inject, Found::Unknown),
+            (Paused, false, Verdict::Inject, Found::Unknown),
+            (Created, false, Verdict::Inject, Found::Other),
+            (Running, false, Verdict::Sandboxed, Found::Other),
+            (Running, false, Verdict::Observe, Found::Other),
+        ] {
+            assert_eq!(found(state as i32, live, verdict), expected, "{state:?} {live} {verdict:?}");
+        }
+        assert_eq!(found(77, false, Verdict::Inject), Found::Other, "a state of a newer runtime");
+    }
+
+    #[test]
+    fn a_list_without_end_is_refused() {
+        let mut listing = Listing::default();
+        let pod = PodSandbox { id: "x".repeat(1 << 20), ..PodSandbox::default() };
+        let part = Synchronize { pods: vec![pod; 3], containers: Vec::new(), more: true };
+        let refused = (0..40).find(|_| listing.add(part.clone()).is_err());
+        assert_eq!(refused, Some(21));
+        assert!(listing.pods.is_empty(), "and nothing of it is kept");
+    }
+}

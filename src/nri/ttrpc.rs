@@ -1,0 +1,208 @@
+//! ttrpc, the remote calls that NRI is made of: a ten-byte header and a protobuf message.
+//!
+//! The header is the message's length and the call's number (both 32 bits, big endian), a type and flags. The caller
+//! numbers its calls with odd numbers that only grow; the answer has the number of its call.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::messages::{Request, Response, Status};
+
+/// Length of a message's header.
+pub const HEADER: usize = 10;
+/// Largest message that is read; the protocol's own limit.
+pub const LARGEST: usize = 4 << 20;
+
+/// The status of a call for which there is no handler (gRPC's `UNIMPLEMENTED`). The runtime then falls back to an
+/// older call where there is one.
+pub const UNIMPLEMENTED: i32 = 12;
+/// The status of a call whose message cannot be read (gRPC's `INVALID_ARGUMENT`).
+pub const INVALID: i32 = 3;
+
+/// What a message is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A call.
+    Request,
+    /// Its answer.
+    Response,
+    /// A part of a stream, which NRI does not have, or something newer.
+    Other(u8),
+}
+
+impl Kind {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Request => 1,
+            Self::Response => 2,
+            Self::Other(byte) => byte,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Request,
+            2 => Self::Response,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// One message, whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// The call it belongs to.
+    pub stream: u32,
+    /// What it is.
+    pub kind: Kind,
+    /// The protobuf message.
+    pub data: Bytes,
+}
+
+/// Why a connection cannot be read any further.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TtrpcError {
+    /// A message beyond the protocol's limit.
+    #[error("a message of {length} bytes, where {LARGEST} are allowed")]
+    TooLarge {
+        /// Its length.
+        length: usize,
+    },
+}
+
+/// Puts messages together from the pieces in which they come. Holds at most one message.
+#[derive(Debug, Default)]
+pub struct Assembler(BytesMut);
+
+impl Assembler {
+    /// Takes what came.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.0.extend_from_slice(piece);
+    }
+
+    /// The next message, once it is whole.
+    ///
+    /// # Errors
+    /// When it is larger than any may be; nothing after it can be read.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, TtrpcError> {
+        let Some(mut header) = self.0.get(..HEADER) else { return Ok(None) };
+        let length = usize::try_from(header.get_u32()).unwrap_or(usize::MAX);
+        let stream = header.get_u32();
+        let kind = Kind::from_byte(header.get_u8());
+        if length > LARGEST {
+            return Err(TtrpcError::TooLarge { length });
+        }
+        if self.0.len() < HEADER + length {
+            return Ok(None);
+        }
+        self.0.advance(HEADER);
+        Ok(Some(Frame { stream, kind, data: self.0.split_to(length).freeze() }))
+    }
+}
+
+/// A message with its header.
+#[must_use]
+pub fn frame(stream: u32, kind: Kind, message: &impl prost::Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut out = BytesMut::with_capacity(HEADER + length);
+    // What we say is some hundred bytes; a message beyond the limit would be refused by the other side.
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_u32(stream);
+    out.put_u8(kind.byte());
+    out.put_u8(0);
+    out.put_slice(&message.encode_to_vec());
+    out.freeze()
+}
+
+/// A call.
+#[must_use]
+pub fn call(stream: u32, service: &str, method: &str, message: &impl prost::Message) -> Bytes {
+    let request = Request {
+        service: service.to_owned(),
+        method: method.to_owned(),
+        payload: message.encode_to_vec(),
+        timeout_nano: 0,
+    };
+    frame(stream, Kind::Request, &request)
+}
+
+/// The answer to a call.
+#[must_use]
+pub fn answer(stream: u32, answer: Result<Vec<u8>, Status>) -> Bytes {
+    let response = match answer {
+        Ok(payload) => Response { status: None, payload },
+        Err(status) => Response { status: Some(status), payload: Vec::new() },
+    };
+    frame(stream, Kind::Response, &response)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::nri::messages::Empty;
+
+    #[test]
+    fn a_message_is_whole_once_its_last_byte_is_there() {
+        let bytes = call(3, "service", "Method", &Empty {});
+        let mut assembler = Assembler::default();
+        for byte in &bytes {
+            assert_eq!(assembler.next_frame().unwrap(), None);
+            assembler.push(&[*byte]);
+        }
+        let frame = assembler.next_frame().unwrap().unwrap();
+        assert_eq!((frame.stream, frame.kind), (3, Kind::Request));
+        let request = Request::decode(frame.data).unwrap();
+        assert_eq!((request.service.as_str(), request.method.as_str()), ("service", "Method"));
+        assert_eq!(assembler.next_frame().unwrap(), None);
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_refused_by_its_header() {
+        let mut assembler = Assembler::default();
+        assembler.push(&[0x00, 0x40, 0x00, 0x01, 0, 0, 0, 1, 1, 0]);
+        assert_eq!(assembler.next_frame(), Err(TtrpcError::TooLarge { length: (4 << 20) + 1 }));
+    }
+
+    #[test]
+    fn an_error_is_a_status_and_nothing_else() {
+        let status = Status { code: UNIMPLEMENTED, message: "no".to_owned() };
+        let mut assembler = Assembler::default();
+        assembler.push(&answer(5, Err(status.clone())));
+        let frame = assembler.next_frame().unwrap().unwrap();
+        assert_eq!((frame.stream, frame.kind), (5, Kind::Response));
+        let response = Response::decode(frame.data).unwrap();
+        assert_eq!((response.status, response.payload.len()), (Some(status), 0));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_arrive_in_order_however_they_are_cut(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..6),
+            cut in 1_usize..4000,
+        ) {
+            let bytes: Vec<u8> = (1..).zip(&payloads).flat_map(|(n, payload)| answer(n, Ok(payload.clone()))).collect();
+            let (mut assembler, mut got) = (Assembler::default(), Vec::new());
+            for piece in bytes.chunks(cut) {
+                assembler.push(piece);
+                while let Some(frame) = assembler.next_frame().unwrap() {
+                    got.push(Response::decode(frame.data).unwrap().payload);
+                }
+            }
+            prop_assert_eq!(got, payloads);
+        }
+
+        #[test]
+        fn any_bytes_are_messages_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let mut assembler = Assembler::default();
+            assembler.push(&bytes);
+            let mut whole = 0;
+            while let Ok(Some(frame)) = assembler.next_frame() {
+                whole += HEADER + frame.data.len();
+                let _either_way = Request::decode(frame.data);
+            }
+            prop_assert!(whole <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Asking the agent: HTTP/1.1 over its admin socket, within a budget.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::errors::Error;
+
+/// Longest answer that is read.
+const LONGEST: usize = 1 << 20;
+/// How long to wait before knocking again at a door with a queue.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// The way to an agent, until the budget is used up.
+#[derive(Debug)]
+pub(super) struct Agent {
+    socket: PathBuf,
+    deadline: Instant,
+}
+
+/// An answer.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+/// What the agent says when it says no.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+impl Answer {
+    /// A refusal as an error.
+    pub(super) fn refusal(&self) -> Error {
+        let Refusal { code, message } = serde_json::from_str(&self.body).unwrap_or_default();
+        Error::Refused { status: self.status, code, message }
+    }
+}
+
+impl Agent {
+    pub(super) fn new(socket: PathBuf, deadline: Instant) -> Self {
+        Self { socket, deadline }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, Error> {
+        let unreachable = |source| Error::Unreachable { socket: self.socket.clone(), source };
+        let mut stream = self.connect().map_err(unreachable)?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        let text = self.exchange(&mut stream, &request).map_err(unreachable)?;
+        read(&text).map_err(|why| Error::Answer { socket: self.socket.clone(), why: why.to_owned() })
+    }
+
+    /// Whether the agent numbers processes as we do, so that it can hold a handle of the one that we name.
+    pub(super) fn shares_processes(&self) -> bool {
+        let peer = self.connect().ok().and_then(|stream| {
+            nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).ok()
+        });
+        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid"));
+        peer.is_some_and(|peer| match (namespace(&peer.pid().to_string()), namespace("self")) {
+            (Ok(theirs), Ok(ours)) => theirs == ours,
+            _ => false,
+        })
+    }
+
+    /// What is left of the budget.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(late()) } else { Ok(left) }
+    }
+
+    /// Connects. An agent that hangs has a queue that fills up, and a blocking call would wait for it without end.
+    fn connect(&self) -> io::Result<UnixStream> {
+        let address = SockAddr::unix(&self.socket)?;
+        loop {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            match socket.connect(&address) {
+                Ok(()) => {
+                    socket.set_nonblocking(false)?;
+                    return Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(self.left()?.min(AGAIN));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn exchange(&self, stream: &mut UnixStream, request: &str) -> io::Result<String> {
+        let mut rest = request.as_bytes();
+        while !rest.is_empty() {
+            stream.set_write_timeout(Some(self.left()?))?;
+            let written = stream.write(rest).map_err(in_time)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        let mut text = Vec::new();
+        let mut buffer = [0; 8192];
+        loop {
+            stream.set_read_timeout(Some(self.left()?))?;
+            let length = stream.read(&mut buffer).map_err(in_time)?;
+            text.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            if length == 0 || is_whole(&text) {
+                return String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into());
+            }
+            if text.len() > LONGEST {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+        }
+    }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
+}
+
+fn in_time(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { late() } else { error }
+}
+
+/// The head of an answer, and what comes after it.
+fn split(text: &str) -> Option<(&str, &str)> {
+    text.split_once("\r\n\r\n")
+}
+
+fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+}
+
+/// The length that an answer's body is going to have.
+fn length(head: &str) -> Option<usize> {
+    match head.split_whitespace().nth(1) {
+        Some("204") => Some(0),
+        _ => header(head, "content-length")?.parse().ok(),
+    }
+}
+
+fn is_whole(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    split(text).is_some_and(|(head, body)| length(head).is_some_and(|length| body.len() >= length))
+}
+
+fn read(text: &str) -> Result<Answer, &'static str> {
+    let (head, body) = split(text).ok_or("the answer breaks off")?;
+    let status = head.strip_prefix("HTTP/1.1 ").ok_or("this is not HTTP/1.1")?;
+    let status = status.split_whitespace().next().and_then(|status| status.parse().ok());
+    let status = status.ok_or("the answer has no status")?;
+    let length = length(head).ok_or("the answer does not say how long it is")?;
+    let body = body.get(..length).ok_or("the answer breaks off")?;
+    Ok(Answer { status, body: body.to_owned() })
+}
+
+/// An id as a part of a path.
+pub(super) fn encoded(id: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    id.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_to_its_length() {
+        let read = |text: &str| (is_whole(text.as_bytes()), read(text));
+        let answer = |status, body: &str| Ok(Answer { status, body: body.to_owned() });
+        assert_eq!(
+            read("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}more"),
+            (true, answer(201, "{}"))
+        );
+        assert_eq!(read("HTTP/1.1 204 No Content\r\ntallyport-reason: x\r\n\r\n"), (true, answer(204, "")));
+        assert_eq!(
+            read("HTTP/1.1 201 Created\r\ncontent-length: 9\r\n\r\n{}"),
+            (false, Err("the answer breaks off"))
+        );
+        assert_eq!(read("HTTP/1.1 200"), (false, Err("the answer breaks off")));
+        assert_eq!(read("SSH-2.0\r\n\r\n").1, Err("this is not HTTP/1.1"));
+    }
+
+    #[test]
+    fn an_agent_that_hangs_costs_no_more_than_the_budget() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("admin.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let budget = Duration::from_millis(100);
+        let ask = || {
+            let started = Instant::now();
+            let agent = Agent::new(socket.clone(), started + budget);
+            let error = agent.ask("GET", "/", "").unwrap_err().to_string();
+            (error, started.elapsed())
+        };
+        let (error, taken) = ask();
+        assert!(error.contains("did not answer in time"), "{error}");
+        assert!(taken >= budget && taken < budget * 5, "{taken:?}");
+        // With its queue full nobody even gets in.
+        let queue: Vec<_> = (0..5000)
+            .map_while(|_| {
+                let caller = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+                caller.set_nonblocking(true).unwrap();
+                caller.connect(&SockAddr::unix(&socket).unwrap()).ok().map(|()| caller)
+            })
+            .collect();
+        let (error, taken) = ask();
+        assert!(error.contains("did not answer in time"), "{error}");
+        assert!(taken < budget * 5, "{taken:?} {}", queue.len());
+        drop(listener);
+        let (error, taken) = ask();
+        assert!(error.contains("Connection refused") && taken < budget, "{error}");
+    }
+
+    #[test]
+    fn an_id_stays_one_part_of_a_path() {
+        assert_eq!(encoded("a-b_c.d~1"), "a-b_c.d~1");
+        assert_eq!(encoded("a/b ?é"), "a%2Fb%20%3F%C3%A9");
+    }
+}

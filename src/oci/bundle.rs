@@ -1,0 +1,128 @@
+//! What a bundle's `config.json` says about a container.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::document::Object;
+
+/// The parts of a configuration that say who a container is and where.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Bundle {
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    pub(super) hostname: Option<String>,
+    linux: Option<Linux>,
+    process: Option<Process>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Linux {
+    #[serde(rename = "cgroupsPath")]
+    cgroups_path: Option<String>,
+    namespaces: Option<Vec<Namespace>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Process {
+    args: Option<Vec<String>>,
+}
+
+/// The network namespace that a container asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Network {
+    /// That of whoever starts it.
+    Host,
+    /// The one at this path, which may be the host's all the same.
+    Path(PathBuf),
+    /// One that the runtime is going to make.
+    New,
+}
+
+impl Bundle {
+    pub(super) fn read(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    pub(super) fn network(&self) -> Network {
+        let namespaces =
+            self.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
+        match namespaces.iter().find(|namespace| namespace.kind == "network") {
+            None => Network::Host,
+            Some(Namespace { path: Some(path), .. }) if !path.as_os_str().is_empty() => {
+                Network::Path(path.clone())
+            }
+            Some(_) => Network::New,
+        }
+    }
+
+    /// The container's id, as podman and CRI-O make it the end of the cgroup's path: `libpod-<id>`, with `.scope` where
+    /// systemd makes cgroups, or `slice:crio:<id>`.
+    pub(super) fn id(&self) -> Option<&str> {
+        let path = self.linux.as_ref()?.cgroups_path.as_deref()?;
+        let last = path.rsplit(['/', ':']).next()?;
+        let last = last.strip_suffix(".scope").unwrap_or(last);
+        let id = last.rsplit_once('-').map_or(last, |(_, id)| id);
+        Some(id).filter(|id| !id.is_empty())
+    }
+
+    /// The command that the container runs.
+    pub(super) fn command(&self) -> &[String] {
+        self.process.as_ref().and_then(|process| process.args.as_deref()).unwrap_or_default()
+    }
+}
+
+/// The environment of a process document, or of the one in a configuration.
+pub(super) fn environment(process: &Object<'_>) -> serde_json::Result<Vec<String>> {
+    process.value("env")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(namespaces: &str) -> Network {
+        Bundle::read(&format!(r#"{{"ociVersion":"1.0.2","linux":{{"namespaces":{namespaces}}}}}"#))
+            .unwrap()
+            .network()
+    }
+
+    #[test]
+    fn an_id_is_the_end_of_the_cgroups_path() {
+        let id = |path: &str| {
+            let bundle = Bundle::read(&format!(r#"{{"linux":{{"cgroupsPath":"{path}"}}}}"#)).unwrap();
+            bundle.id().map(str::to_owned)
+        };
+        for path in
+            ["/libpod_parent/libpod-0ab1", "machine.slice:libpod:0ab1", "/a/libpod-0ab1.scope", "0ab1"]
+        {
+            assert_eq!(id(path).as_deref(), Some("0ab1"), "{path}");
+        }
+        assert_eq!((id(""), Bundle::read("{}").unwrap().id()), (None, None));
+    }
+
+    #[test]
+    fn the_network_is_the_hosts_one_by_path_or_a_new_one() {
+        assert_eq!(network("[]"), Network::Host);
+        assert_eq!(network("null"), Network::Host);
+        assert_eq!(network(r#"[{"type":"pid"},{"type":"network"}]"#), Network::New);
+        assert_eq!(network(r#"[{"type":"network","path":""}]"#), Network::New);
+        assert_eq!(network(r#"[{"type":"network","path":"/n"}]"#), Network::Path("/n".into()));
+        assert_eq!(Bundle::read("{}").unwrap().network(), Network::Host);
+        assert_eq!(
+            Bundle::read(r#"{"linux":null,"process":null,"annotations":null}"#).unwrap().command().len(),
+            0
+        );
+    }
+}

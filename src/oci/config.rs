@@ -1,0 +1,185 @@
+//! The wrapper's settings: `/etc/tallyport/oci.toml`, and a few variables over it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::errors::Error;
+use super::identity::{Identities, Mark, Row};
+
+/// The file that is read where `TALLYPORT_OCI_CONFIG` names no other.
+const FILE: &str = "/etc/tallyport/oci.toml";
+
+/// Whether containers are given sockets.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    /// They are.
+    #[default]
+    Inject,
+    /// Every call goes straight through, so that the wrapper can be taken out of a runtime's configuration while
+    /// containers run.
+    PassThrough,
+}
+
+/// Which containers are given sockets.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Select {
+    /// Those that do not say no.
+    #[default]
+    All,
+    /// Those that say yes.
+    OptIn,
+}
+
+/// Whether containers are given a `poststop` hook.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Poststop {
+    /// Where the agent cannot hold a handle of the container's process, which would tell it of the end at once.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The settings.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) mode: Mode,
+    pub(super) select: Select,
+    /// Whether a container may not start without a socket.
+    pub(super) fail_closed: bool,
+    pub(super) poststop: Poststop,
+    /// The real runtime, by name or path.
+    pub(super) runtime: Option<PathBuf>,
+    /// The real runtime for each name that this program is called by.
+    pub(super) runtimes: BTreeMap<String, PathBuf>,
+    pub(super) admin_socket: Option<PathBuf>,
+    /// Milliseconds that everything that asks the agent may take together.
+    pub(super) budget_ms: u64,
+    /// Where docker keeps what it knows of a container and does not tell its runtime; empty where it is not to be read.
+    pub(super) docker_root: PathBuf,
+    /// Who containers are; comes before what is built in.
+    pub(super) identity: Vec<Row>,
+    /// Which containers only hold a pod together, beside those that are built in.
+    pub(super) sandbox: Vec<Mark>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            select: Select::default(),
+            fail_closed: false,
+            poststop: Poststop::default(),
+            runtime: None,
+            runtimes: BTreeMap::new(),
+            admin_socket: None,
+            budget_ms: 1000,
+            docker_root: "/var/lib/docker".into(),
+            identity: Vec::new(),
+            sandbox: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file; what it does not say, and everything where there is none, is as usual.
+    pub(super) fn load() -> Result<Self, Error> {
+        let named = std::env::var_os("TALLYPORT_OCI_CONFIG");
+        let path = PathBuf::from(named.clone().unwrap_or_else(|| FILE.into()));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::read(&text, &path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+
+    fn read(text: &str, path: &Path) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| Error::Garbled {
+            path: path.to_owned(),
+            why: error.to_string().trim().to_owned(),
+        })
+    }
+
+    pub(super) fn identities(&self) -> Identities {
+        Identities::before_built_in(&self.identity, &self.sandbox)
+    }
+
+    pub(super) fn budget(&self) -> Duration {
+        Duration::from_millis(self.budget_ms)
+    }
+
+    /// Where the agent listens.
+    pub(super) fn admin_socket(&self) -> PathBuf {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        admin_socket(
+            variable("TALLYPORT_ADMIN_SOCKET").map(PathBuf::from).or_else(|| self.admin_socket.clone()),
+            nix::unistd::geteuid().is_root(),
+            variable("XDG_RUNTIME_DIR"),
+        )
+    }
+}
+
+fn admin_socket(said: Option<PathBuf>, root: bool, runtime_directory: Option<OsString>) -> PathBuf {
+    let usual = match runtime_directory {
+        Some(directory) if !root => PathBuf::from(directory),
+        _ => PathBuf::from("/run"),
+    };
+    said.unwrap_or_else(|| usual.join("tallyport/admin.sock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Error> {
+        Config::read(text, Path::new("oci.toml"))
+    }
+
+    #[test]
+    fn what_is_said_holds_and_the_rest_is_as_usual() {
+        let config = read(
+            "mode = \"pass-through\"\nfail_closed = true\nbudget_ms = 250\nruntime = \"crun\"\npoststop = \"never\"\n\
+             select = \"opt-in\"\nadmin_socket = \"/run/a.sock\"\n[runtimes]\ntallyport-kata = \"/usr/bin/kata\"\n\
+             [[identity]]\nname = \"mine\"\nwhen = { a = \"b\" }\ntask_id = [\"{a}\"]\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (config.mode, config.select, config.fail_closed),
+            (Mode::PassThrough, Select::OptIn, true)
+        );
+        assert_eq!((config.budget(), config.poststop), (Duration::from_millis(250), Poststop::Never));
+        assert_eq!(config.runtimes["tallyport-kata"], PathBuf::from("/usr/bin/kata"));
+        let config = read("").unwrap();
+        assert_eq!(
+            (config.mode, config.fail_closed, config.budget()),
+            (Mode::Inject, false, Duration::from_secs(1))
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_said() {
+        for text in ["mode = \"maybe\"", "fail_close = true", "budget_ms = -1", "[[identity]]\nwehn = {}"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_agent_is_where_it_listens_by_default() {
+        let at = |said: Option<&str>, root, directory: Option<&str>| {
+            admin_socket(said.map(PathBuf::from), root, directory.map(OsString::from)).display().to_string()
+        };
+        assert_eq!(at(None, true, Some("/run/user/0")), "/run/tallyport/admin.sock");
+        assert_eq!(at(None, false, Some("/run/user/7")), "/run/user/7/tallyport/admin.sock");
+        assert_eq!(at(Some("/a.sock"), false, Some("/run/user/7")), "/a.sock");
+    }
+}

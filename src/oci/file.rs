@@ -1,0 +1,85 @@
+//! Replacing a file whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use super::errors::Error;
+
+/// Longest document that is read: far beyond what any runtime writes.
+const LONGEST: u64 = 64 << 20;
+
+/// Reads a text file.
+pub(super) fn read(path: &Path) -> Result<String, Error> {
+    let read = || {
+        let file = File::open(path)?;
+        match file.metadata()? {
+            // A pipe is read once, and then the runtime finds nothing.
+            metadata if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
+            metadata if metadata.len() > LONGEST => Err(io::ErrorKind::FileTooLarge.into()),
+            _ => io::read_to_string(file),
+        }
+    };
+    read().map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Replaces a file, keeping its mode and its owner. Readers see the old text or the new one.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    write(path, text).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    // What a link points to is replaced, not the link.
+    let path = path.canonicalize()?;
+    let old = std::fs::metadata(&path)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tallyport-{}", std::process::id()));
+    let beside = Beside(path.with_file_name(name));
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside.0)?;
+    new.write_all(text.as_bytes())?;
+    fchown(&new, Some(old.uid()), Some(old.gid()))?;
+    // After the owner: a change of owner takes special bits away.
+    new.set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o7777))?;
+    std::fs::rename(&beside.0, &path)
+}
+
+/// A file that is not left lying about where something fails.
+struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // After the rename there is nothing to remove.
+        let _either_way = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mode_and_owner_stay_and_nothing_is_left_beside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let root = nix::unistd::geteuid().is_root();
+        if root {
+            std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+        }
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("config.json", &link).unwrap();
+        replace(&link, "new").unwrap();
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!((read(&path).unwrap(), metadata.mode() & 0o7777), ("new".to_owned(), 0o640));
+        assert!(!root || (metadata.uid(), metadata.gid()) == (1234, 4321));
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_twice_is_not_read_once() {
+        assert!(read(Path::new("/dev/null")).unwrap_err().to_string().contains("not a regular file"));
+    }
+}

@@ -1,0 +1,264 @@
+//! Who a container is: a table of what the runtimes say.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::bundle::Bundle;
+use super::document::Object;
+
+/// The rows for the runtimes that are known.
+const BUILT_IN: &str = include_str!("identity.toml");
+/// Annotations that are meant for this program and become labels whatever the row says.
+const OURS: &str = "tallyport.";
+/// Labels that are copied at most, and bytes of each: an annotation may hold a whole manifest.
+const COPIED: usize = 32;
+const LONGEST: usize = 256;
+
+/// Rows of the table, and what marks containers that only hold a pod together.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Identities {
+    identity: Vec<Row>,
+    sandbox: Vec<Mark>,
+}
+
+/// One row: whom it is for, and who they are.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Row {
+    /// For whoever reads the file.
+    name: String,
+    when: BTreeMap<String, String>,
+    task_id: Vec<String>,
+    labels: BTreeMap<String, String>,
+    copy: Vec<String>,
+    sandbox_id: Option<String>,
+    pod_uid: Option<String>,
+    image: Option<String>,
+}
+
+/// What marks a container that only holds a pod together.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Mark {
+    when: BTreeMap<String, String>,
+    command: Vec<String>,
+}
+
+/// Who a container is.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub(super) struct Identity {
+    pub(super) task_id: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) sandbox_id: Option<String>,
+    pub(super) pod_uid: Option<String>,
+    pub(super) image: Option<String>,
+}
+
+/// What is known of a container.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) id: &'a str,
+    pub(super) hostname: &'a str,
+    /// What its runtime says of it.
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+impl Identities {
+    /// These rows, and those that are built in after them.
+    pub(super) fn before_built_in(identity: &[Row], sandbox: &[Mark]) -> Self {
+        // A test reads them; there is no second way for them to be wrong.
+        let built_in: Self = toml::from_str(BUILT_IN).unwrap_or_default();
+        Self {
+            identity: identity.iter().cloned().chain(built_in.identity).collect(),
+            sandbox: sandbox.iter().cloned().chain(built_in.sandbox).collect(),
+        }
+    }
+
+    /// Whether a container only holds a pod's namespaces.
+    pub(super) fn is_sandbox(&self, bundle: &Bundle, annotations: &BTreeMap<String, String>) -> bool {
+        self.sandbox.iter().any(|mark| {
+            let command = !mark.command.is_empty() && mark.command == bundle.command();
+            command || (!mark.when.is_empty() && holds(&mark.when, annotations))
+        })
+    }
+
+    /// Who a container is, by the first row that knows it.
+    pub(super) fn identify(&self, facts: &Facts<'_>) -> Option<Identity> {
+        self.identity.iter().find(|row| holds(&row.when, &facts.annotations)).map(|row| row.identify(facts))
+    }
+}
+
+fn holds(when: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
+    when.iter().all(|(key, value)| annotations.get(key).is_some_and(|is| value == "*" || value == is))
+}
+
+impl Row {
+    fn identify(&self, facts: &Facts<'_>) -> Identity {
+        let filled =
+            |template: &Option<String>| template.as_deref().and_then(|template| fill(template, facts));
+        let labels =
+            self.labels.iter().filter_map(|(name, template)| Some((name.clone(), fill(template, facts)?)));
+        let mut labels: BTreeMap<_, _> = labels.collect();
+        let copied = facts.annotations.iter().filter(|(key, value)| {
+            value.len() <= LONGEST && self.copy.iter().any(|pattern| matches(pattern, key))
+        });
+        for (key, value) in copied.take(COPIED) {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        let container = labels.get("container").cloned();
+        for (key, value) in facts.annotations.iter().filter(|(key, _)| key.starts_with(OURS)) {
+            // One with a container's name is for that container, and counts more than one for all of them.
+            match key.split_once("/container.") {
+                Some((key, name)) if Some(name) == container.as_deref() => {
+                    labels.insert(key.to_owned(), value.clone());
+                }
+                Some(_) => {}
+                None => drop(labels.entry(key.clone()).or_insert_with(|| value.clone())),
+            }
+        }
+        labels.retain(|key, _| !key.contains("/container."));
+        Identity {
+            task_id: self.task_id.iter().find_map(|template| fill(template, facts)),
+            labels,
+            sandbox_id: filled(&self.sandbox_id),
+            pod_uid: filled(&self.pod_uid),
+            image: filled(&self.image),
+        }
+    }
+}
+
+fn matches(pattern: &str, key: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == key, |prefix| key.starts_with(prefix))
+}
+
+/// A template with its parts filled in; none where one is missing or empty.
+fn fill(template: &str, facts: &Facts<'_>) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}')?;
+        text.push_str(before);
+        text.push_str(&part(name, facts).filter(|value| !value.is_empty())?);
+        rest = after;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+fn part(name: &str, facts: &Facts<'_>) -> Option<String> {
+    match name {
+        "id" => return Some(facts.id.to_owned()),
+        "hostname" => return Some(facts.hostname.to_owned()),
+        _ => {}
+    }
+    match name.split_once('#') {
+        Some((annotation, member)) => {
+            let object = Object::read(facts.annotations.get(annotation)?).ok()?;
+            object.value(member).ok()
+        }
+        None => facts.annotations.get(name).cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identify(annotations: &[(&str, &str)]) -> Identity {
+        let annotations =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let facts = Facts { id: "c1", hostname: "h", annotations };
+        Identities::before_built_in(&[], &[]).identify(&facts).unwrap()
+    }
+
+    fn labels(identity: &Identity) -> Vec<String> {
+        identity.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    const POD: [(&str, &str); 6] = [
+        ("io.kubernetes.cri.container-type", "container"),
+        ("io.kubernetes.cri.container-name", "app"),
+        ("io.kubernetes.cri.sandbox-id", "s1"),
+        ("io.kubernetes.cri.sandbox-name", "web-1"),
+        ("io.kubernetes.cri.sandbox-namespace", "shop"),
+        ("io.kubernetes.cri.sandbox-uid", "u-1"),
+    ];
+
+    #[test]
+    fn a_pod_is_its_own_task_whatever_its_annotations_say() {
+        let mut annotations = POD.to_vec();
+        annotations.push(("tallyport.task-id", "kube-system_etcd_u-0"));
+        let identity = identify(&annotations);
+        assert_eq!(identity.task_id.as_deref(), Some("shop_web-1_u-1"));
+        let expected = [
+            "container=app",
+            "namespace=shop",
+            "pod=web-1",
+            "tallyport.task-id=kube-system_etcd_u-0",
+            "uid=u-1",
+        ];
+        assert_eq!(labels(&identity), expected);
+        assert_eq!((identity.sandbox_id.as_deref(), identity.pod_uid.as_deref()), (Some("s1"), Some("u-1")));
+    }
+
+    #[test]
+    fn an_annotation_for_one_container_of_a_pod_is_for_no_other() {
+        let mut annotations = POD.to_vec();
+        annotations.push(("tallyport.enabled", "true"));
+        annotations.push(("tallyport.enabled/container.app", "false"));
+        annotations.push(("tallyport.gauge-sign/container.sidecar", "absolute"));
+        let identity = identify(&annotations);
+        assert_eq!(identity.labels["tallyport.enabled"], "false");
+        assert!(
+            !identity.labels.keys().any(|key| key.contains("gauge-sign") || key.contains('/')),
+            "{identity:?}"
+        );
+    }
+
+    #[test]
+    fn crio_says_it_in_json() {
+        let pod = r#"{"io.kubernetes.pod.name":"web-1","io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.uid":"u-1","io.kubernetes.container.name":"app"}"#;
+        let identity = identify(&[
+            ("io.kubernetes.cri-o.ContainerType", "container"),
+            ("io.kubernetes.cri-o.Labels", pod),
+        ]);
+        assert_eq!(identity.task_id.as_deref(), Some("shop_web-1_u-1"));
+        assert_eq!(labels(&identity), ["container=app", "namespace=shop", "pod=web-1", "uid=u-1"]);
+        let nonsense = identify(&[
+            ("io.kubernetes.cri-o.ContainerType", "container"),
+            ("io.kubernetes.cri-o.Labels", "{"),
+        ]);
+        assert_eq!((nonsense.task_id, nonsense.labels.len()), (None, 0));
+    }
+
+    #[test]
+    fn nomad_docker_and_others_have_their_rows() {
+        let nomad = identify(&[("docker.name", "x-1"), ("com.hashicorp.nomad.alloc_id", "a1")]);
+        assert_eq!(nomad.task_id.as_deref(), Some("a1"));
+        let docker = identify(&[("docker.name", "web"), ("docker.image", "shop/web:7"), ("other", "x")]);
+        assert_eq!((docker.task_id.as_deref(), docker.image.as_deref()), (Some("web"), Some("shop/web:7")));
+        assert_eq!(labels(&docker), ["container=web"]);
+        let podman = identify(&[("io.container.manager", "libpod"), ("tallyport.task-id", "web.1")]);
+        assert_eq!(podman.task_id.as_deref(), Some("web.1"));
+        let long = "x".repeat(LONGEST + 1);
+        let ctr = identify(&[("team", "shop"), ("manifest", &long)]);
+        assert_eq!((ctr.task_id.as_deref(), labels(&ctr)), (None, vec!["team=shop".to_owned()]));
+    }
+
+    #[test]
+    fn a_container_that_holds_a_pod_is_known_by_its_mark_or_its_command() {
+        let identities = Identities::before_built_in(&[], &[]);
+        let command =
+            |command: &str| Bundle::read(&format!(r#"{{"process":{{"args":{command}}}}}"#)).unwrap();
+        let is = |bundle: &Bundle, key: &str, value: &str| {
+            identities.is_sandbox(bundle, &BTreeMap::from([(key.to_owned(), value.to_owned())]))
+        };
+        let app = command(r#"["/bin/app"]"#);
+        assert!(is(&app, "io.kubernetes.cri.container-type", "sandbox"));
+        assert!(!is(&app, "io.kubernetes.cri.container-type", "container"));
+        assert!(is(&command(r#"["/pause"]"#), "a", "b") && is(&command(r#"["/catatonit","-P"]"#), "a", "b"));
+        assert!(!is(&command("[]"), "a", "b"));
+    }
+}

@@ -1,0 +1,256 @@
+//! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::{self, Agent, Answer};
+use super::bundle::{Bundle, Network};
+use super::command_line::Call;
+use super::config::{Config, Poststop, Select};
+use super::document::json;
+use super::edit::{self, Hook, Staged};
+use super::errors::Error;
+use super::identity::{Facts, Identity};
+use super::report::Report;
+use super::{docker, file, runtime};
+
+/// The annotation that opts in or out.
+const ENABLED: &str = "tallyport.enabled";
+
+/// What the agent answers.
+#[derive(Debug, Deserialize)]
+struct Reserved {
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    warnings: Vec<String>,
+    /// Whether it was not there before; what was is not ours to take away.
+    #[serde(skip)]
+    new: bool,
+}
+
+/// What is known of a container that is about to start.
+#[derive(Debug)]
+struct Container<'a> {
+    id: &'a str,
+    bundle: Option<&'a str>,
+    network: Network,
+    identity: Identity,
+}
+
+/// A container's configuration on its way to the runtime.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) id: &'a str,
+    /// The bundle, where it is known; two containers with the same id have different ones.
+    pub(super) bundle: Option<String>,
+    pub(super) text: &'a str,
+    /// What the configuration is called where it makes no sense.
+    pub(super) path: &'a Path,
+}
+
+/// A configuration with the container's address in it.
+#[derive(Debug)]
+pub(super) struct Edited {
+    pub(super) text: String,
+    /// The reservation, where it was made for this.
+    reserved: Option<String>,
+}
+
+impl Edited {
+    /// A reservation that nobody comes for would expire; this way nothing is kept until then.
+    fn give_back(&self, agent: &Agent) {
+        give_back(agent, self.reserved.as_deref());
+    }
+}
+
+fn give_back(agent: &Agent, reserved: Option<&str>) {
+    if let Some(id) = reserved {
+        let _either_way = agent.ask("DELETE", &format!("/v1/containers/{}", agent::encoded(id)), "");
+    }
+}
+
+/// Gives the container a socket, unless it is one that gets none.
+pub(super) fn inject(call: &Call, config: &Config, report: &Report, started: Instant) -> Result<(), Error> {
+    let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
+    let path = call.configuration();
+    let text = file::read(&path)?;
+    let subject = Subject { id, bundle: Some(absolute(&call.bundle)), text: &text, path: &path };
+    let agent = Agent::new(config.admin_socket(), started + config.budget());
+    let Some(edited) = edited(&subject, config, &agent, report)? else { return Ok(()) };
+    file::replace(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
+}
+
+/// Reserves a socket for the container, and puts its address into the configuration. None where it gets no socket.
+pub(super) fn edited(
+    subject: &Subject<'_>,
+    config: &Config,
+    agent: &Agent,
+    report: &Report,
+) -> Result<Option<Edited>, Error> {
+    let garbled =
+        |error: serde_json::Error| Error::Garbled { path: subject.path.to_owned(), why: error.to_string() };
+    let bundle = Bundle::read(subject.text).map_err(garbled)?;
+    let Some(identity) = identify(subject.id, &bundle, config) else { return Ok(None) };
+    let container =
+        Container { id: subject.id, bundle: subject.bundle.as_deref(), network: bundle.network(), identity };
+    let Some((reserved, id)) = reserve(agent, &container)? else { return Ok(None) };
+    for warning in &reserved.warnings {
+        report.warn(warning);
+    }
+    let hooks = Hooks::new(config, agent, &id, report);
+    let edited = edit::edit(subject.text, &reserved.env, &|aliases| hooks.list(aliases)).map_err(garbled);
+    let reserved = reserved.new.then_some(id);
+    let text = edited.inspect_err(|_| give_back(agent, reserved.as_deref()))?;
+    Ok(Some(Edited { text, reserved }))
+}
+
+/// Who the container is; none where it gets no socket.
+fn identify(id: &str, bundle: &Bundle, config: &Config) -> Option<Identity> {
+    let identities = config.identities();
+    let mut annotations = bundle.annotations.clone().unwrap_or_default();
+    if identities.is_sandbox(bundle, &annotations) {
+        return None;
+    }
+    annotations.extend(docker::annotations(&config.docker_root, id));
+    let facts = Facts { id, hostname: bundle.hostname.as_deref().unwrap_or_default(), annotations };
+    let identity = identities.identify(&facts).unwrap_or_default();
+    let said = identity.labels.get(ENABLED).map(String::as_str);
+    let yes =
+        said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)));
+    (config.select == Select::All || yes).then_some(identity)
+}
+
+/// Asks for a socket. None where the agent says that the container does not want one.
+fn reserve(agent: &Agent, container: &Container<'_>) -> Result<Option<(Reserved, String)>, Error> {
+    let mut id = container.id.to_owned();
+    let mut answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
+    if let (409, Some(bundle)) = (answer.status, container.bundle) {
+        // Ids are unique for one caller of the runtime only; bundles are for all of them.
+        id = format!("{id}.{:08x}", hash(bundle));
+        answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
+    }
+    match answer {
+        Answer { status: status @ (200 | 201), body } => {
+            let mut reserved: Reserved = serde_json::from_str(&body).map_err(|error| Error::Answer {
+                socket: agent.socket().to_owned(),
+                why: error.to_string(),
+            })?;
+            reserved.new = status == 201;
+            Ok(Some((reserved, id)))
+        }
+        Answer { status: 204, .. } => Ok(None),
+        answer => Err(answer.refusal()),
+    }
+}
+
+/// FNV-1a: no secret, only short and always the same.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// The body of a reserve call.
+#[derive(Serialize)]
+struct Request<'a> {
+    container_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_id: &'a Option<String>,
+    labels: &'a BTreeMap<String, String>,
+    network: Mode<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox_id: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_uid: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: &'a Option<String>,
+}
+
+/// The network as a reserve call names it.
+#[derive(Serialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+enum Mode<'a> {
+    Host,
+    Netns { path: &'a Path },
+    New,
+}
+
+impl Container<'_> {
+    fn request(&self, id: &str) -> String {
+        let identity = &self.identity;
+        let request = Request {
+            container_id: id,
+            task_id: &identity.task_id,
+            labels: &identity.labels,
+            network: match &self.network {
+                Network::Host => Mode::Host,
+                Network::Path(path) => Mode::Netns { path },
+                Network::New => Mode::New,
+            },
+            bundle: self.bundle,
+            sandbox_id: &identity.sandbox_id,
+            pod_uid: &identity.pod_uid,
+            image: &identity.image,
+        };
+        json(&request)
+    }
+}
+
+/// The hooks that a container is given.
+#[derive(Debug)]
+struct Hooks {
+    path: Option<String>,
+    arguments: Vec<String>,
+    timeout: u64,
+    poststop: bool,
+}
+
+impl Hooks {
+    fn new(config: &Config, agent: &Agent, id: &str, report: &Report) -> Self {
+        let budget = config.budget();
+        let mut arguments: Vec<String> = [
+            "--container",
+            id,
+            "--admin-socket",
+            &agent.socket().to_string_lossy(),
+            "--budget-ms",
+            &budget.as_millis().to_string(),
+        ]
+        .map(str::to_owned)
+        .into();
+        if config.fail_closed {
+            arguments.push("--fail-closed".to_owned());
+        }
+        // crun keeps what hooks write to stderr to itself.
+        if let Some(log) = report.for_hooks().and_then(Path::to_str) {
+            arguments.extend(["--log".to_owned(), log.to_owned()]);
+        }
+        let poststop = match config.poststop {
+            Poststop::Always => true,
+            Poststop::Never => false,
+            Poststop::Auto => !agent.shares_processes(),
+        };
+        Self { path: runtime::own_path(), arguments, timeout: budget.as_secs() + 2, poststop }
+    }
+
+    fn list(&self, aliases: &[String]) -> Staged {
+        let Some(path) = &self.path else { return Vec::new() };
+        let mut arguments = self.arguments.clone();
+        if !aliases.is_empty() {
+            arguments.extend(["--aliases".to_owned(), aliases.join(",")]);
+        }
+        let hook = |verb: &str| Hook::new(path, verb, &arguments, self.timeout);
+        let mut hooks = vec![("createRuntime", hook("create-runtime"))];
+        if self.poststop {
+            hooks.push(("poststop", hook("poststop")));
+        }
+        hooks
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}

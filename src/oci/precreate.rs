@@ -1,0 +1,62 @@
+//! `tallyport-oci precreate`: podman's hook of that name, which reads a configuration and writes the one to be used.
+//!
+//! Where it fails, podman starts no container at all and does not say why, so what came in goes out as it was.
+
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::agent::Agent;
+use super::bundle::Bundle;
+use super::config::{Config, Mode};
+use super::errors::Error;
+use super::inject::{self, Subject};
+use super::report::Report;
+
+/// What the configuration is called in messages.
+const NAME: &str = "standard input";
+
+/// Reads a configuration, and writes it with the container's address.
+pub(super) fn main(started: Instant) -> ExitCode {
+    let report = Report::to(None);
+    let mut text = Vec::new();
+    // Bytes, because what is no text has to come out again, too.
+    if let Err(error) = io::stdin().lock().read_to_end(&mut text) {
+        report.fail(&format!("cannot read the configuration: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let config = super::settings(&report);
+    let edited = match config.mode {
+        Mode::Inject => edit(&text, &config, &report, started),
+        Mode::PassThrough => Ok(None),
+    };
+    let output = match edited {
+        Ok(edited) => edited.map_or(text, String::into_bytes),
+        Err(error) if config.fail_closed => {
+            report.fail(&format!("the container does not start without a socket (fail_closed): {error}"));
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            report.warn(&format!("the container starts without a socket: {error}"));
+            text
+        }
+    };
+    match io::stdout().lock().write_all(&output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn edit(text: &[u8], config: &Config, report: &Report, started: Instant) -> Result<Option<String>, Error> {
+    let path = Path::new(NAME);
+    let garbled = |why: String| Error::Garbled { path: path.to_owned(), why };
+    let text = std::str::from_utf8(text).map_err(|error| garbled(error.to_string()))?;
+    let bundle = Bundle::read(text).map_err(|error| garbled(error.to_string()))?;
+    let id = bundle
+        .id()
+        .ok_or_else(|| garbled("linux.cgroupsPath does not say which container it is".to_owned()))?;
+    let subject = Subject { id, bundle: None, text, path };
+    let agent = Agent::new(config.admin_socket(), started + config.budget());
+    Ok(inject::edited(&subject, config, &agent, report)?.map(|edited| edited.text))
+}

@@ -1,0 +1,198 @@
+//! Sockets inside containers' own network namespaces.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::agent::Agent;
+use crate::namespaces::{Namespace, Process};
+use crate::tools;
+
+fn reserve(agent: &Agent, container: &str, network: &Value) -> Value {
+    let body = json!({"container_id": container, "task_id": format!("task-{container}"), "network": network});
+    let (status, reserved) = agent.admin("POST", "/v1/containers", &body);
+    assert_eq!(status, 201, "{reserved}");
+    reserved
+}
+
+fn at(namespace: &Namespace) -> Value {
+    json!({"mode": "netns", "path": namespace.path()})
+}
+
+fn attach(agent: &Agent, container: &str, process: &Process) -> (u16, Value) {
+    agent.admin("POST", &format!("/v1/containers/{container}/attach"), &json!({"pid": process.pid()}))
+}
+
+fn shown(agent: &Agent, container: &str) -> Value {
+    agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
+}
+
+fn received(agent: &Agent, container: &str, datagrams: u64) {
+    agent.until("the datagram is counted", || shown(agent, container)["received"] == datagrams);
+}
+
+#[test]
+fn a_socket_in_a_namespace_is_reached_from_inside_and_from_nowhere_else() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let namespace = Namespace::new();
+    let reserved = reserve(&agent, "c1", &at(&namespace));
+    assert_eq!(
+        (&reserved["statsd_host"], &reserved["statsd_port"], &reserved["state"], &reserved["warnings"]),
+        (&json!("127.0.0.1"), &json!(18_125), &json!("listening"), &json!([]))
+    );
+    // Nobody but the agent has brought `lo` up there.
+    namespace.send(18_125, "a:1|c");
+    received(&agent, "c1", 1);
+    let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in 18_120..18_140 {
+        let _refused = outside.send_to(b"forged:1|c", ("127.0.0.1", port));
+    }
+    namespace.send(18_125, "a:2|c");
+    received(&agent, "c1", 2);
+    assert_eq!(shown(&agent, "c1")["origin_guard"], "netns");
+    agent.finish("c1");
+    let totals = agent.totals("task-c1");
+    assert_eq!((totals.len(), &totals["a"]["value"]), (1, &json!(3.0)));
+}
+
+#[test]
+fn siblings_have_ports_of_their_own_and_who_is_restarted_has_the_one_it_had() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let (pod, other) = (Namespace::new(), Namespace::new());
+    let port = |id: &str, name: &str, namespace: &Namespace| {
+        let body = json!({"container_id": id, "task_id": id, "labels": {"container": name}, "network": at(namespace)});
+        let (status, reserved) = agent.admin("POST", "/v1/containers", &body);
+        assert_eq!(status, 201, "{reserved}");
+        u16::try_from(reserved["statsd_port"].as_u64().unwrap()).unwrap()
+    };
+    assert_eq!([port("c1", "app", &pod), port("c2", "sidecar", &pod)], [18_125, 18_126]);
+    assert_eq!(port("c3", "app", &other), 18_125, "another namespace, another world");
+    pod.send(18_125, "a:1|c");
+    pod.send(18_126, "b:1|c\nb:1|c");
+    agent.finish("c1");
+    assert_eq!(port("c4", "late", &pod), 18_127);
+    assert_eq!(port("c5", "app", &pod), 18_125);
+    agent.finish("c2");
+    assert_eq!(
+        (&agent.totals("c1")["a"]["value"], &agent.totals("c2")["b"]["value"]),
+        (&json!(1.0), &json!(2.0))
+    );
+}
+
+#[test]
+fn a_port_that_the_application_has_is_left_to_it() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let namespace = Namespace::new();
+    reserve(&agent, "c1", &at(&namespace));
+    // Another agent knows nothing of the first, as it knows nothing of what an application has opened.
+    let stranger = Agent::start();
+    assert_eq!(reserve(&stranger, "c1", &at(&namespace))["statsd_port"], 18_126);
+}
+
+#[test]
+fn a_container_that_is_not_born_knows_its_address_and_has_it_once_it_is() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let reserved = reserve(&agent, "c1", &json!({"mode": "new"}));
+    assert_eq!((&reserved["state"], &reserved["attached"]), (&json!("reserved"), &json!(false)));
+    assert_eq!(reserved["env"], json!({"STATSD_UDP_HOST": "127.0.0.1", "STATSD_UDP_PORT": "18125"}));
+    let mut process = Process::apart();
+    let (status, attached) = attach(&agent, "c1", &process);
+    assert_eq!((status, &attached["state"], &attached["attached"]), (200, &json!("listening"), &json!(true)));
+    assert_eq!((&attached["statsd_host"], &attached["statsd_port"]), (&json!("127.0.0.1"), &json!(18_125)));
+    assert_eq!(attach(&agent, "c1", &process).0, 200, "a repeat changes nothing");
+    process.send(18_125, "a:7|c");
+    received(&agent, "c1", 1);
+    process.end();
+    agent.until("it is gone", || shown(&agent, "c1")["state"] == "gone");
+    assert_eq!(agent.totals("task-c1")["a"]["value"], 7.0);
+}
+
+#[test]
+fn a_process_in_a_reserve_call_brings_its_namespace() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let process = Process::apart();
+    let body = json!({"container_id": "c1", "network": {"mode": "new"}, "pid": process.pid()});
+    let (status, reserved) = agent.admin("POST", "/v1/containers", &body);
+    assert_eq!((status, &reserved["state"], &reserved["attached"]), (201, &json!("listening"), &json!(true)));
+    process.send(18_125, "a:1|c");
+    received(&agent, "c1", 1);
+}
+
+#[test]
+fn a_process_that_is_somewhere_else_is_never_attached() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let (mine, theirs) = (Namespace::new(), Namespace::new());
+    let stranger = theirs.process();
+    // Starts are counted in ticks.
+    std::thread::sleep(Duration::from_millis(100));
+    reserve(&agent, "c1", &at(&mine));
+    reserve(&agent, "c2", &at(&theirs));
+    reserve(&agent, "host", &json!({"mode": "host"}));
+    reserve(&agent, "unborn", &json!({"mode": "new"}));
+    let code = |container: &str, process: &Process| {
+        let (status, error) = attach(&agent, container, process);
+        (status, error["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = |code: &str| (409, code.to_owned());
+    assert_eq!(code("c1", &stranger), refused("another_namespace"));
+    assert_eq!(code("host", &stranger), refused("another_namespace"));
+    assert_eq!(code("unborn", &stranger), refused("another_process"), "it was there before");
+    assert_eq!(
+        code("unborn", &theirs.process()),
+        refused("another_namespace"),
+        "another container lives there"
+    );
+    // Whoever comes under the same name is somebody else all the same.
+    mine.replace();
+    let newcomer = mine.process();
+    assert_eq!(code("c1", &newcomer), refused("another_namespace"));
+    for container in ["c1", "host", "unborn"] {
+        assert_eq!(shown(&agent, container)["attached"], false, "{container}");
+    }
+    assert_eq!(attach(&agent, "c2", &stranger).0, 200);
+    let start = json!({"pid": newcomer.pid(), "start_ticks": 7});
+    let (status, error) = agent.admin("POST", "/v1/containers/unborn/attach", &start);
+    assert_eq!((status, &error["code"]), (409, &json!("another_process")), "its number was used again");
+    let body = json!({"container_id": "c3", "network": at(&theirs), "pid": newcomer.pid()});
+    let (status, error) = agent.admin("POST", "/v1/containers", &body);
+    assert_eq!((status, &error["code"]), (409, &json!("another_namespace")));
+}
+
+#[test]
+fn a_namespace_goes_within_a_second_of_its_container() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::with(&["--window", "10s", "--set", "containers.reservation_ttl=1s"]);
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let before = descriptors();
+    // Whichever ends it: its process, a release, or nobody having come for it.
+    for ending in ["process", "release", "expiry"] {
+        let namespace = Namespace::new();
+        let leash = namespace.leash();
+        reserve(&agent, ending, &at(&namespace));
+        let mut process = namespace.process();
+        if ending == "process" {
+            assert_eq!(attach(&agent, ending, &process).0, 200);
+        }
+        drop(namespace);
+        process.send(18_125, "a:1|c");
+        received(&agent, ending, 1);
+        process.end();
+        let ended = Instant::now();
+        if ending == "release" {
+            assert!(leash.holds(), "the socket keeps its namespace");
+            agent.release(ending);
+        }
+        agent.until("the namespace is gone", || !leash.holds());
+        let patience = Duration::from_secs(if ending == "expiry" { 3 } else { 1 });
+        assert!(ended.elapsed() < patience, "{ending}: {:?}", ended.elapsed());
+        assert_eq!(agent.totals(&format!("task-{ending}"))["a"]["value"], 1.0, "{ending}");
+    }
+    agent.until("no descriptor is left", || descriptors() <= before);
+}

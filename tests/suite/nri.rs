@@ -1,0 +1,259 @@
+//! The agent as a plugin of a container runtime whose side of the socket is the test's. `make e2e-nri` has real ones.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use prost::Message;
+use serde_json::Value;
+use tallyport::nri::messages::{
+    About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, LinuxNamespace, LinuxPodSandbox,
+    PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Request, Response, Synchronize, SynchronizeAnswer,
+};
+use tallyport::nri::mux::{Connection, Demux, frames};
+use tallyport::nri::ttrpc::{self, Assembler, Frame};
+
+use crate::agent::{Agent, PATIENCE};
+use crate::namespaces::Namespace;
+use crate::tools;
+
+/// The runtime's side of one connection.
+struct Runtime {
+    stream: UnixStream,
+    demux: Demux,
+    plugin: Assembler,
+    runtime: Assembler,
+    next: u32,
+}
+
+impl Runtime {
+    fn accept(listener: &UnixListener) -> Self {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (plugin, runtime) = (Assembler::default(), Assembler::default());
+        Self { stream, demux: Demux::default(), plugin, runtime, next: 1 }
+    }
+
+    fn frame(&mut self, of_plugin: bool) -> Frame {
+        loop {
+            let assembler = if of_plugin { &mut self.plugin } else { &mut self.runtime };
+            if let Some(frame) = assembler.next_frame().unwrap() {
+                return frame;
+            }
+            let mut bytes = [0; 4096];
+            let n = self.stream.read(&mut bytes).unwrap();
+            assert!(n > 0, "the agent closed the connection");
+            let (plugin, runtime) = (&mut self.plugin, &mut self.runtime);
+            let each = |connection, piece: &[u8]| match connection {
+                Connection::Plugin => plugin.push(piece),
+                Connection::Runtime => runtime.push(piece),
+            };
+            self.demux.push(&bytes[..n], each).unwrap();
+        }
+    }
+
+    fn call<A: Message + Default>(&mut self, method: &str, message: &impl Message) -> A {
+        let call = ttrpc::call(self.next, PLUGIN_SERVICE, method, message);
+        self.next += 2;
+        self.stream.write_all(&frames(Connection::Plugin, &call)).unwrap();
+        let response = Response::decode(self.frame(true).data).unwrap();
+        assert_eq!(response.status, None, "{method}");
+        A::decode(response.payload.as_slice()).unwrap()
+    }
+
+    fn takes_the_plugin(&mut self) -> RegisterPlugin {
+        let frame = self.frame(false);
+        let plugin = RegisterPlugin::decode(Request::decode(frame.data).unwrap().payload.as_slice()).unwrap();
+        let answer = ttrpc::answer(frame.stream, Ok(Vec::new()));
+        self.stream.write_all(&frames(Connection::Runtime, &answer)).unwrap();
+        let _events: ConfigureAnswer = self.call("Configure", &Empty {});
+        let _done: SynchronizeAnswer = self.call("Synchronize", &Synchronize::default());
+        plugin
+    }
+
+    fn knows(&mut self, pod: &PodSandbox, containers: &[Container]) {
+        let all = Synchronize { pods: vec![pod.clone()], containers: containers.to_vec(), more: false };
+        let _done: SynchronizeAnswer = self.call("Synchronize", &all);
+    }
+
+    /// The names of the variables that a new container gets.
+    fn variables(&mut self, id: &str) -> Vec<String> {
+        let pod = PodSandbox {
+            id: "s1".to_owned(),
+            name: "web-0".to_owned(),
+            uid: "u-1".to_owned(),
+            namespace: "shop".to_owned(),
+            ..PodSandbox::default()
+        };
+        let container = Container { id: id.to_owned(), name: "main".to_owned(), ..Container::default() };
+        let about = About { pod: Some(pod), container: Some(container) };
+        let answer: CreateContainerAnswer = self.call("CreateContainer", &about);
+        answer.adjust.unwrap_or_default().env.into_iter().map(|variable| variable.key).collect()
+    }
+}
+
+/// A directory with a runtime's socket and a configuration that leads there.
+fn setting(more: &str) -> (tempfile::TempDir, UnixListener, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nri.sock");
+    let file = directory.path().join("agent.toml").display().to_string();
+    let text =
+        format!("nri.enabled = true\nnri.socket = \"{}\"\nlisteners.port = 18628\n{more}", socket.display());
+    std::fs::write(&file, text).unwrap();
+    (directory, UnixListener::bind(socket).unwrap(), file)
+}
+
+#[test]
+fn the_agent_is_a_plugin_where_the_configuration_says_so_and_nowhere_else() {
+    let (_directory, listener, file) = setting("nri.index = 7");
+    listener.set_nonblocking(true).unwrap();
+    let without = Agent::with(&["--config", &file, "--set", "nri.enabled=false"]);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(listener.accept().is_err(), "nobody comes");
+    drop(without);
+    listener.set_nonblocking(false).unwrap();
+    let agent = Agent::with(&["--config", &file]);
+    let plugin = Runtime::accept(&listener).takes_the_plugin();
+    assert_eq!((plugin.name.as_str(), plugin.index.as_str()), ("tallyport", "07"));
+    assert_eq!(agent.get_raw("/ready").status, 200, "a runtime that goes away does not make it unready");
+}
+
+#[test]
+fn a_pods_container_is_a_task_that_can_be_read() {
+    let (_directory, listener, file) = setting("env.presets = [\"statsd\"]");
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let names = runtime.variables("c1");
+    assert_eq!(names, ["STATSD_HOST", "STATSD_PORT", "STATSD_UDP_HOST", "STATSD_UDP_PORT"]);
+    let (status, task) = agent.get("/v1/tasks/shop_web-0_u-1");
+    assert_eq!((status, &task["containers"][0]["container_id"]), (200, &Value::from("c1")));
+    assert_eq!(task["labels"]["namespace"], "shop");
+    let page = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
+    for line in ["tallyport_nri_connected 1", "tallyport_nri_containers_total{outcome=\"injected\"} 1"] {
+        assert!(page.lines().any(|l| l == line), "{line}\n{page}");
+    }
+}
+
+#[test]
+fn a_reload_changes_whom_the_plugin_serves() {
+    let (directory, listener, file) = setting("");
+    let agent = Agent::with(&["--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    assert_eq!(runtime.variables("c1").len(), 2);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}\nkubernetes.mode = \"opt-in\"")).unwrap();
+    assert_eq!(agent.admin("POST", "/v1/config/reload", &Value::Null).0, 200);
+    assert!(runtime.variables("c2").is_empty(), "without a restart");
+    drop(directory);
+}
+
+#[test]
+fn a_running_container_without_an_address_is_shown_everywhere() {
+    let (_directory, listener, file) = setting("");
+    let agent = Agent::with(&["--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let pod = PodSandbox {
+        id: "s1".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "u-1".to_owned(),
+        ..PodSandbox::default()
+    };
+    let (id, pod_sandbox_id) = ("c1".to_owned(), "s1".to_owned());
+    let container = Container { id, pod_sandbox_id, state: 3, ..Container::default() };
+    runtime.knows(&pod, &[container]);
+    let (_, shown) = agent.admin("GET", "/v1/containers/c1", &Value::Null);
+    assert_eq!((&shown["state"], &shown["statsd_host"]), (&Value::from("mute"), &Value::Null));
+    assert_eq!(shown["env"], serde_json::json!({}));
+    let (status, metrics) = agent.get("/v1/tasks/_web-0_u-1/metrics");
+    assert_eq!((status, &metrics["metrics"]), (200, &serde_json::json!([])));
+    let explained = agent.cli(&["explain", "_web-0_u-1"]);
+    assert!(explained.code == 4 && explained.out.contains("c1 is mute"), "{explained:?}");
+    let doctor = agent.cli(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.out.contains("c1 of task _web-0_u-1 is mute"), "{doctor:?}");
+    let page = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
+    assert!(page.lines().any(|line| line == "tallyport_containers{state=\"mute\"} 1"), "{page}");
+    for path in ["/v1/tasks", "/v1/accounting", "/v1/metrics", "/v0/containers"] {
+        assert_eq!(agent.get_raw(path).status, 200, "{path}");
+    }
+}
+
+/// A pod whose network is its own.
+fn pod_in(namespace: &Namespace) -> PodSandbox {
+    let network = LinuxNamespace { kind: "network".to_owned(), path: namespace.path().display().to_string() };
+    PodSandbox {
+        id: "s1".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "u-1".to_owned(),
+        namespace: "shop".to_owned(),
+        linux: Some(LinuxPodSandbox { namespaces: vec![network] }),
+        ..PodSandbox::default()
+    }
+}
+
+/// A container of that pod, as the runtime lists it once it runs at an address.
+fn runs(name: &str, port: u16) -> Container {
+    let annotations = [("tallyport.address".to_owned(), format!("127.0.0.1:{port}"))].into();
+    let pod_sandbox_id = "s1".to_owned();
+    Container {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        pod_sandbox_id,
+        annotations,
+        state: 3,
+        ..Container::default()
+    }
+}
+
+fn shown(agent: &Agent, container: &str) -> Value {
+    agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
+}
+
+#[test]
+fn the_containers_of_a_pod_have_their_sockets_inside_its_network() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let (_directory, listener, file) = setting("");
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let namespace = Namespace::new();
+    for (name, port) in [("main", 18_125), ("sidecar", 18_126)] {
+        let about =
+            About { pod: Some(pod_in(&namespace)), container: Some(Container { state: 1, ..runs(name, 0) }) };
+        let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
+        let given: Vec<_> = answer.adjust.unwrap().env.into_iter().map(|variable| variable.value).collect();
+        assert_eq!(given, ["127.0.0.1".to_owned(), port.to_string()]);
+        namespace.send(port, &format!("{name}:1|c"));
+        agent.until("it has come", || shown(&agent, name)["received"] == 1);
+    }
+    assert_eq!(shown(&agent, "main")["origin_guard"], "netns");
+    // It comes back under another id, beside its sibling.
+    agent.release("main");
+    agent.until("it is gone", || shown(&agent, "main")["state"] == "gone");
+    let again = Container { id: "main-2".to_owned(), state: 1, ..runs("main", 0) };
+    let about = About { pod: Some(pod_in(&namespace)), container: Some(again) };
+    let _answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
+    assert_eq!(shown(&agent, "main-2")["statsd_port"], 18_125, "its name has its port");
+}
+
+#[test]
+fn an_address_inside_a_pods_network_is_opened_again_after_a_restart() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let (_directory, listener, file) = setting("");
+    let namespace = Namespace::new();
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    // Listed in another order than they were created in; each has its own port all the same.
+    runtime
+        .knows(&pod_in(&namespace), &[runs("sidecar", 18_126), runs("main", 18_125), runs("thief", 18_125)]);
+    for (name, port) in [("main", 18_125), ("sidecar", 18_126)] {
+        let container = shown(&agent, name);
+        assert_eq!((&container["state"], &container["statsd_port"]), (&"listening".into(), &port.into()));
+        namespace.send(port, &format!("{name}:1|c"));
+        agent.until("it has come", || shown(&agent, name)["received"] == 1);
+    }
+    let thief = shown(&agent, "thief");
+    assert_eq!((&thief["state"], &thief["origin_guard"]), (&"lost".into(), &"none".into()));
+}
