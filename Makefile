@@ -47,10 +47,12 @@ deny: ## licences, advisories and doubles among the dependencies
 docs: ## write the generated pages anew
 	scripts/docs
 
-bench: ## what the core costs: a line, an insert, a window
+bench: ## what the core costs: a line, an insert, a window, in time and in instructions
 	cargo bench --locked --bench core
+	cargo bench --locked --bench instructions -- --json target/bench-instructions.json
 
-bench-node: ## what receiving costs: the agent beside two receivers that do nothing, as ratios
+bench-node: ## what receiving costs: the agent beside two receivers that do nothing and other servers, as ratios
+	scripts/peers
 	cargo bench --locked --bench node -- --json target/bench-node.json
 
 bench-nri: ## what the plugin adds to the start of a container, by turns with and without it

@@ -243,7 +243,9 @@ impl Bound {
                 _ = term.recv() => break Why::Told("TERM"),
                 _ = interrupt.recv() => break Why::Told("INT"),
                 _ = hangup.recv() => ask_for_reload(&self.api),
-                _ = look.tick() => if !self.api.pool.ended().is_empty() { break Why::Failed },
+                _ = look.tick() => if self.api.pool.balance().await.is_err() || !self.api.pool.ended().is_empty() {
+                    break Why::Failed
+                },
             }
         };
         self.latch.close();

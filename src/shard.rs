@@ -4,6 +4,7 @@
 //! before data, so that asking about a busy container does not wait for its queue to empty. Window ends are kept
 //! whether or not anything arrives.
 
+mod balance;
 mod command;
 mod gather;
 mod listener;

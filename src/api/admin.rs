@@ -49,13 +49,12 @@ const fn is_zero(n: &u64) -> bool {
 }
 
 /// `GET /v1/tasks/{task_id}/tail`
-pub(super) fn tail(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn tail(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?);
     let listed = api.task(id)?;
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in listed.containers.iter().filter(|info| info.last.is_none() && filters.origin(&info.origin)) {
-        let Some(shard) = info.shard() else { continue };
-        let mut tapped = api.pool.tap(shard, info.allocation, ROOM)?;
+        let mut tapped = api.pool.tap(info.allocation, ROOM).await?;
         let (merged, container) = (merged.clone(), info.origin.container_id.to_string());
         // Ends when the reader goes, or the container does.
         tokio::spawn(async move {

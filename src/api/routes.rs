@@ -287,9 +287,11 @@ fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
     let reload = at!(post / "v1" / "config" / "reload")
         .and(with(api))
         .then(|api: Api| async move { respond(admin_calls::reload(&api).await) });
-    let tail = at!(get / "v1" / "tasks" / _ / "tail")
-        .and(query())
-        .and(with(api))
-        .map(|id: Segment, raw: String, api: Api| respond(admin_calls::tail(&api, &id.0, &raw)));
+    let tail =
+        at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(with(api)).then(
+            |id: Segment, raw: String, api: Api| async move {
+                respond(admin_calls::tail(&api, &id.0, &raw).await)
+            },
+        );
     reload.or(tail).unify().boxed()
 }

@@ -10,7 +10,7 @@ use super::reservation::{Details, Network};
 use super::state::{Place, State};
 use crate::aggregate::{Accounting, GaugeSign};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
-use crate::shard::{Glimpse, ShardId};
+use crate::shard::Glimpse;
 
 /// One container in one generation. Immutable; a change is a new one.
 #[derive(Clone, Debug)]
@@ -45,15 +45,6 @@ pub struct ContainerInfo {
     pub finished_at: Option<Timestamp>,
     /// How it stood when it ended.
     pub last: Option<Arc<Glimpse>>,
-    pub(super) shard: Option<ShardId>,
-}
-
-impl ContainerInfo {
-    /// The shard that owns its socket, while it has one.
-    #[must_use]
-    pub fn shard(&self) -> Option<ShardId> {
-        self.shard
-    }
 }
 
 /// Everybody who is here.
@@ -260,7 +251,6 @@ mod tests {
             reserved_at: Timestamp::default(),
             finished_at: None,
             last: None,
-            shard: None,
         })
     }
 

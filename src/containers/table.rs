@@ -244,7 +244,6 @@ impl Table {
             reserved_at: clock::wall(),
             finished_at: None,
             last: None,
-            shard: None,
         }
     }
 
@@ -274,12 +273,9 @@ impl Table {
                 watch.abort();
             }
         }
-        let (pool, shard) = (Arc::clone(&self.pool), info.shard);
+        let pool = Arc::clone(&self.pool);
         self.tasks.spawn(async move {
-            let drained = match shard {
-                Some(shard) => pool.drain(shard, allocation).await.ok().flatten(),
-                None => None,
-            };
+            let drained = pool.drain(allocation).await.ok().flatten();
             Event::Drained(allocation, drained.map(Box::new))
         });
         Some(info)

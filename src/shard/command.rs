@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::listener::Listener;
 use crate::aggregate::{Accounting, GaugeSign, RejectedLine, Settings, Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::statsd::Rejected;
@@ -72,6 +73,12 @@ pub(super) enum Command {
     Open(NewListener, oneshot::Sender<nix::Result<()>>),
     /// Empties a socket, closes its window and lets it go.
     Drain(Allocation, oneshot::Sender<Option<Glimpse>>),
+    /// Says how much each container has made it do, in all.
+    Work(oneshot::Sender<Vec<(Allocation, u64)>>),
+    /// Lets a container go as it is, for another shard to adopt.
+    Leave(Allocation, oneshot::Sender<Option<Box<Listener>>>),
+    /// Takes over a container as it is; gives it back where that is not possible.
+    Adopt(Box<Listener>, oneshot::Sender<Result<(), Box<Listener>>>),
     /// Says how containers stand; with their open windows where the flag is set.
     Look(Of, Detail, oneshot::Sender<Vec<Glimpse>>),
     /// Sends copies of a container's lines.

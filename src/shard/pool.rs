@@ -1,5 +1,6 @@
 //! The shards together: who goes where, and how to ask all of them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
+use super::balance::Balance;
 use super::command::{Command, Detail, Glimpse, NewListener, Of, TappedLine};
 use super::worker::Worker;
 use crate::aggregate::Settings;
@@ -36,7 +38,7 @@ pub enum OpenError {
 
 /// Which shard a container is on.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct ShardId(usize);
+pub struct ShardId(pub(super) usize);
 
 /// How shards are to work.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -53,11 +55,14 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct ShardPool {
     shards: Vec<Shard>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    /// Where each container is. Written while one is moved, so that who asks for containers finds every one.
+    pub(super) places: RwLock<HashMap<Allocation, ShardId>>,
+    pub(super) balance: Mutex<Balance>,
 }
 
 #[derive(Debug)]
-struct Shard {
+pub(super) struct Shard {
     commands: Mutex<Sender<Command>>,
     wake: Arc<EventFd>,
     containers: AtomicUsize,
@@ -68,6 +73,8 @@ struct Shard {
 #[derive(Debug)]
 pub(super) struct Shared {
     memory: Vec<AtomicUsize>,
+    /// Nanoseconds that each shard was not waiting.
+    pub(super) busy: Vec<AtomicU64>,
     memory_limit: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
@@ -93,6 +100,7 @@ impl Shared {
     fn new(shards: usize, memory_limit: usize) -> Self {
         Self {
             memory: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            busy: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             memory_limit: AtomicUsize::new(memory_limit),
             steps_forward: AtomicU64::new(0),
             steps_back: AtomicU64::new(0),
@@ -110,6 +118,13 @@ impl Shared {
                 Step::Back(_) => &self.steps_back,
             }
             .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes how long a shard was not waiting.
+    pub(super) fn was_busy(&self, shard: usize, took: Duration) {
+        if let Some(busy) = self.busy.get(shard) {
+            busy.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
@@ -165,37 +180,41 @@ impl ShardPool {
                 thread: Mutex::new(Some(thread)),
             })
         });
-        Ok(Self { shards: shards.collect::<std::io::Result<_>>()?, shared })
+        let (places, balance) = (RwLock::default(), Mutex::new(Balance::new(plan.shards)));
+        Ok(Self { shards: shards.collect::<std::io::Result<_>>()?, shared, places, balance })
     }
 
     /// Gives a container's socket to the shard that has the fewest.
     ///
     /// # Errors
     /// When that shard has ended or cannot watch another socket.
-    pub async fn open(&self, new: NewListener) -> Result<ShardId, OpenError> {
+    pub async fn open(&self, new: NewListener) -> Result<(), OpenError> {
+        let allocation = new.allocation;
         let fewest =
             self.shards.iter().enumerate().min_by_key(|(_, shard)| shard.containers.load(Ordering::Relaxed));
         let (index, shard) = fewest.ok_or(ShardGone)?;
-        shard.containers.fetch_add(1, Ordering::Relaxed);
+        shard.gain();
         if let Err(error) = shard.ask(|reply| Command::Open(new, reply)).await? {
-            shard.containers.fetch_sub(1, Ordering::Relaxed);
+            shard.lose();
             return Err(OpenError::Watch(error.into()));
         }
-        Ok(ShardId(index))
+        self.places.write().await.insert(allocation, ShardId(index));
+        Ok(())
+    }
+
+    pub(super) fn shard(&self, ShardId(index): ShardId) -> Result<&Shard, ShardGone> {
+        self.shards.get(index).ok_or(ShardGone)
     }
 
     /// Empties a container's socket, closes its window, and lets it go. Answers how it stood at the end.
     ///
     /// # Errors
     /// When its shard has ended.
-    pub async fn drain(
-        &self,
-        ShardId(index): ShardId,
-        allocation: Allocation,
-    ) -> Result<Option<Glimpse>, ShardGone> {
-        let shard = self.shards.get(index).ok_or(ShardGone)?;
+    pub async fn drain(&self, allocation: Allocation) -> Result<Option<Glimpse>, ShardGone> {
+        let Some(place) = self.places.write().await.remove(&allocation) else { return Ok(None) };
+        let shard = self.shard(place)?;
         let glimpse = shard.ask(|reply| Command::Drain(allocation, reply)).await?;
-        shard.containers.fetch_sub(1, Ordering::Relaxed);
+        shard.lose();
         Ok(glimpse)
     }
 
@@ -216,6 +235,7 @@ impl ShardPool {
     }
 
     async fn look(&self, of: &Of, detail: Detail) -> Result<Vec<Glimpse>, ShardGone> {
+        let _nothing_moves = self.places.read().await;
         // All are asked before the first answer is waited for.
         let answers: Vec<_> = self
             .shards
@@ -233,14 +253,17 @@ impl ShardPool {
     ///
     /// # Errors
     /// When its shard has ended.
-    pub fn tap(
+    pub async fn tap(
         &self,
-        ShardId(index): ShardId,
         allocation: Allocation,
         room: usize,
     ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
         let (to, lines) = mpsc::channel(room);
-        self.shards.get(index).ok_or(ShardGone)?.tell(Command::Tap(allocation, to))?;
+        let places = self.places.read().await;
+        // One that has just ended has no lines any more.
+        if let Some(place) = places.get(&allocation) {
+            self.shard(*place)?.tell(Command::Tap(allocation, to))?;
+        }
         Ok(lines)
     }
 
@@ -304,6 +327,16 @@ impl ShardPool {
 }
 
 impl Shard {
+    /// It has one container more.
+    pub(super) fn gain(&self) {
+        self.containers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has one container fewer.
+    pub(super) fn lose(&self) {
+        self.containers.fetch_sub(1, Ordering::Relaxed);
+    }
+
     fn tell(&self, command: Command) -> Result<(), ShardGone> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command).map_err(|_| ShardGone)?;
         // A full counter means that the shard has been woken already.
@@ -312,7 +345,7 @@ impl Shard {
     }
 
     /// Sends at once; the future only waits for the answer.
-    fn ask<T, F>(&self, command: F) -> impl Future<Output = Result<T, ShardGone>> + use<T, F>
+    pub(super) fn ask<T, F>(&self, command: F) -> impl Future<Output = Result<T, ShardGone>> + use<T, F>
     where
         F: FnOnce(oneshot::Sender<T>) -> Command,
     {
@@ -347,7 +380,7 @@ mod tests {
         Node { store, pool }
     }
 
-    async fn open(node: &Node, allocation: u64) -> (ShardId, UdpSocket) {
+    async fn open(node: &Node, allocation: u64) -> UdpSocket {
         let container_id = ContainerId::new(&format!("c{allocation}")).unwrap();
         let task_id = TaskId::from(&container_id);
         let origin =
@@ -357,7 +390,8 @@ mod tests {
         sender.connect(socket.local_addr().unwrap()).unwrap();
         let new =
             NewListener { allocation: Allocation(allocation), origin, socket, gauge_sign: GaugeSign::Delta };
-        (node.pool.open(new).await.unwrap(), sender)
+        node.pool.open(new).await.unwrap();
+        sender
     }
 
     fn sums(node: &Node, allocation: u64) -> f64 {
@@ -377,13 +411,13 @@ mod tests {
         for allocation in 0..4 {
             senders.push(open(&node, allocation).await);
         }
-        for (n, (_, sender)) in (1..).zip(&senders) {
+        for (n, sender) in (1..).zip(&senders) {
             for _ in 0..100 {
                 sender.send(format!("a:{n}|c").as_bytes()).unwrap();
             }
         }
-        for (allocation, (shard, _)) in (0..).zip(&senders) {
-            let glimpse = node.pool.drain(*shard, Allocation(allocation)).await.unwrap().unwrap();
+        for allocation in 0..4 {
+            let glimpse = node.pool.drain(Allocation(allocation)).await.unwrap().unwrap();
             assert_eq!((glimpse.accounting.received, glimpse.accounting.in_records), (100, 100));
             assert!(glimpse.accounting.balanced(0));
             assert_eq!(sums(&node, allocation), 100.0 * (allocation + 1) as f64);
@@ -393,7 +427,7 @@ mod tests {
     #[tokio::test]
     async fn the_open_window_can_be_looked_at() {
         let node = node(1);
-        let (_, sender) = open(&node, 1).await;
+        let sender = open(&node, 1).await;
         sender.send(b"a:1|c\nbad").unwrap();
         let glimpse = loop {
             let glimpse = node.pool.open_windows(&Of::All).await.unwrap().remove(0);
@@ -410,7 +444,7 @@ mod tests {
     #[tokio::test]
     async fn windows_close_without_traffic() {
         let node = node(1);
-        let (_, sender) = open(&node, 1).await;
+        let sender = open(&node, 1).await;
         sender.send(b"a:1|c").unwrap();
         let mut newest = node.store.subscribe();
         tokio::time::timeout(Duration::from_secs(5), newest.wait_for(|seq| *seq > 0)).await.unwrap().unwrap();
@@ -424,8 +458,8 @@ mod tests {
     #[tokio::test]
     async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
         let node = node(1);
-        let (shard, sender) = open(&node, 1).await;
-        let mut lines = node.pool.tap(shard, Allocation(1), 2).unwrap();
+        let sender = open(&node, 1).await;
+        let mut lines = node.pool.tap(Allocation(1), 2).await.unwrap();
         node.pool.counts(&Of::All).await.unwrap();
         sender.send(b"a:1|c\nbad\nb:1|c\nc:1|c").unwrap();
         let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
@@ -438,13 +472,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_container_that_moves_to_and_fro_loses_nothing_and_keeps_its_order() {
+        let node = node(2);
+        let sender = open(&node, 1).await;
+        let sending = std::thread::spawn(move || {
+            for n in 0..20_000 {
+                // A level is what was sent last, so one that overtakes another would show.
+                sender.send(format!("sent:1|c\nlevel:{n}|g").as_bytes()).unwrap();
+                if n % 50 == 0 {
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            }
+        });
+        let mut moves = 0;
+        while !sending.is_finished() {
+            node.pool.move_to(Allocation(1), ShardId(moves % 2)).await.unwrap();
+            assert_eq!(node.pool.counts(&Of::All).await.unwrap().len(), 1);
+            moves += 1;
+        }
+        let glimpse = node.pool.drain(Allocation(1)).await.unwrap().unwrap();
+        assert!(moves > 20, "{moves}");
+        assert_eq!(glimpse.accounting.received + glimpse.accounting.kernel_drops, 20_000);
+        assert_eq!((glimpse.accounting.kernel_drops, sums(&node, 1)), (0, 20_000.0));
+        let history = node.store.history(Allocation(1)).unwrap();
+        let records = history.kept().flat_map(crate::store::Kept::records);
+        let levels = records.filter_map(|(_, _, record)| match record.view {
+            crate::aggregate::View::Gauge(gauge) => Some(gauge.last),
+            _ => None,
+        });
+        assert_eq!(levels.last(), Some(19_999.0));
+    }
+
+    #[tokio::test]
     async fn stopping_drains_everything_and_then_nothing_answers() {
         let node = node(2);
-        let (shard, sender) = open(&node, 1).await;
+        let sender = open(&node, 1).await;
         sender.send(b"a:1|c").unwrap();
         let glimpses = node.pool.stop().await;
         assert_eq!(glimpses.iter().map(|glimpse| glimpse.accounting.in_records).sum::<u64>(), 1);
-        assert!(node.pool.drain(shard, Allocation(1)).await.is_err());
+        assert!(node.pool.drain(Allocation(1)).await.is_err());
         while node.pool.ended().len() < 2 {
             tokio::task::yield_now().await;
         }

@@ -1,6 +1,7 @@
 //! The loop of one shard.
 
 use std::collections::HashMap;
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -104,14 +105,17 @@ impl Worker {
     /// Runs until it is told to stop, or nobody can tell it anything any more.
     pub(super) fn run(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
+        let mut began = Instant::now();
         loop {
             let patience = self.patience();
+            self.shared.was_busy(self.index, began.elapsed());
             let Some(mut ready) = self.poll(&mut events, patience) else { return };
             if self.wait_for_more(&events, ready) {
                 // Sockets that became ready meanwhile have their turn, too.
                 let Some(now) = self.poll(&mut events, EpollTimeout::ZERO) else { return };
                 ready = now;
             }
+            began = Instant::now();
             if matches!(self.obey(), Next::End) {
                 return;
             }
@@ -277,6 +281,20 @@ impl Worker {
             Command::Drain(allocation, reply) => {
                 let _nobody_waits = reply.send(self.drain(allocation));
             }
+            Command::Work(reply) => {
+                let work =
+                    self.listeners.iter().flatten().map(|listener| (listener.allocation, listener.work()));
+                let _nobody_waits = reply.send(work.collect());
+            }
+            Command::Leave(allocation, reply) => {
+                if let Err(Some(listener)) = reply.send(self.leave(allocation)) {
+                    // Nobody takes it, so it stays.
+                    let _could_watch_it_before = self.adopt(listener);
+                }
+            }
+            Command::Adopt(listener, reply) => {
+                let _nobody_waits = reply.send(self.adopt(listener));
+            }
             Command::Look(of, detail, reply) => {
                 let _nobody_waits = reply.send(self.look(&of, detail));
             }
@@ -300,29 +318,51 @@ impl Worker {
     fn open(&mut self, new: NewListener) -> nix::Result<()> {
         let now = self.now().wall;
         let (allocation, origin) = (new.allocation, Arc::clone(&new.origin));
-        let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64);
-        self.epoll.add(&new.socket, event)?;
+        let place = self.watch(&new.socket)?;
         self.store.open(allocation, origin, now);
         let listener = Listener::new(new, Arc::clone(&self.settings), now);
         listener.take(&self.shared.buffers);
+        self.put(place, listener);
+        Ok(())
+    }
+
+    /// The place that a socket's events will name.
+    fn watch(&self, socket: &UdpSocket) -> nix::Result<usize> {
+        let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+        self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        Ok(place)
+    }
+
+    fn put(&mut self, place: usize, listener: Listener) {
         self.next_end = self.next_end.min(listener.aggregator.window_end());
+        self.places.insert(listener.allocation, place);
         match self.listeners.get_mut(place) {
             Some(vacant) => *vacant = Some(listener),
             None => self.listeners.push(Some(listener)),
         }
-        self.places.insert(allocation, place);
+    }
+
+    /// Lets a container go as it is. Its datagrams wait in the kernel until it is adopted.
+    fn leave(&mut self, allocation: Allocation) -> Option<Box<Listener>> {
+        let place = self.places.remove(&allocation)?;
+        let listener = self.listeners.get_mut(place)?.take()?;
+        if let Err(error) = self.epoll.delete(&listener.socket) {
+            tracing::debug!(%error, "a socket was not watched");
+        }
+        Some(Box::new(listener))
+    }
+
+    fn adopt(&mut self, mut listener: Box<Listener>) -> Result<(), Box<Listener>> {
+        let Ok(place) = self.watch(&listener.socket) else { return Err(listener) };
+        listener.aggregator.reconfigure(&self.settings);
+        self.put(place, *listener);
         Ok(())
     }
 
     /// Empties a socket, closes its window, and lets it go.
     fn drain(&mut self, allocation: Allocation) -> Option<Glimpse> {
         let now = self.now();
-        let place = self.places.remove(&allocation)?;
-        let mut listener = self.listeners.get_mut(place)?.take()?;
-        if let Err(error) = self.epoll.delete(&listener.socket) {
-            tracing::debug!(%error, "a socket was not watched");
-        }
+        let mut listener = self.leave(allocation)?;
         self.finish(&mut listener, now);
         let glimpse = listener.look(Detail::Counts, now.wall);
         listener.log_losses();

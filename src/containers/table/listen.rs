@@ -100,7 +100,7 @@ impl Table {
         }
         let (allocation, origin) = (info.allocation, Arc::clone(&info.origin));
         let new = NewListener { allocation, origin, socket: udp, gauge_sign: info.gauge_sign };
-        info.shard = Some(self.pool.open(new).await?);
+        self.pool.open(new).await?;
         info.receive_buffer = granted;
         info.address = Some(address);
         info.state = State::Listening;
