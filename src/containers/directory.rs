@@ -47,8 +47,6 @@ pub struct ContainerInfo {
     pub last: Option<Arc<Glimpse>>,
 }
 
-impl ContainerInfo {}
-
 /// Everybody who is here.
 #[derive(Default, Debug)]
 pub struct Directory {
