@@ -1,0 +1,152 @@
+use std::net::UdpSocket;
+
+use super::*;
+use crate::aggregate::GaugeSign;
+use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
+use crate::net::listener;
+
+struct Node {
+    store: Arc<Store>,
+    pool: ShardPool,
+}
+
+fn node(shards: usize) -> Node {
+    let store = Arc::new(Store::new(1, 30));
+    let settings = Arc::new(Settings { window: Duration::from_secs(1), ..Settings::default() });
+    let plan = Plan { shards, memory_limit: usize::MAX, gather: Duration::from_millis(10) };
+    let pool = ShardPool::start(&plan, &store, &settings, Clock::default()).unwrap();
+    Node { store, pool }
+}
+
+async fn open(node: &Node, allocation: u64) -> UdpSocket {
+    let container_id = ContainerId::new(&format!("c{allocation}")).unwrap();
+    let task_id = TaskId::from(&container_id);
+    let origin = Arc::new(Origin { container_id, generation: Generation(1), task_id, labels: Labels::new() });
+    let socket = listener::open("127.0.0.1:0".parse().unwrap(), 262_144).unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(socket.local_addr().unwrap()).unwrap();
+    let new =
+        NewListener { allocation: Allocation(allocation), origin, socket, gauge_sign: GaugeSign::Delta };
+    node.pool.open(new).await.unwrap();
+    sender
+}
+
+fn sums(node: &Node, allocation: u64) -> f64 {
+    let history = node.store.history(Allocation(allocation)).unwrap();
+    let records = history.kept().flat_map(crate::store::Kept::records);
+    let sum = |view: &crate::aggregate::View<'_>| match view {
+        crate::aggregate::View::Counter { counter, .. } => counter.sum,
+        _ => 0.0,
+    };
+    records.map(|(_, _, record)| sum(&record.view)).sum()
+}
+
+#[tokio::test]
+async fn what_was_sent_is_there_after_a_drain() {
+    let node = node(2);
+    let mut senders = Vec::new();
+    for allocation in 0..4 {
+        senders.push(open(&node, allocation).await);
+    }
+    for (n, sender) in (1..).zip(&senders) {
+        for _ in 0..100 {
+            sender.send(format!("a:{n}|c").as_bytes()).unwrap();
+        }
+    }
+    for allocation in 0..4 {
+        let glimpse = node.pool.drain(Allocation(allocation)).await.unwrap().unwrap();
+        assert_eq!((glimpse.accounting.received, glimpse.accounting.in_records), (100, 100));
+        assert!(glimpse.accounting.balanced(0));
+        assert_eq!(sums(&node, allocation), 100.0 * (allocation + 1) as f64);
+    }
+}
+
+#[tokio::test]
+async fn the_open_window_can_be_looked_at() {
+    let node = node(1);
+    let sender = open(&node, 1).await;
+    sender.send(b"a:1|c\nbad").unwrap();
+    let glimpse = loop {
+        let glimpse = node.pool.open_windows(&Of::All).await.unwrap().remove(0);
+        if glimpse.accounting.received > 0 {
+            break glimpse;
+        }
+    };
+    assert_eq!((glimpse.series, glimpse.rejected.len()), (1, 1));
+    assert!(glimpse.open.is_some_and(|(window, _)| window.len() == 1) || glimpse.accounting.in_records == 1);
+}
+
+#[tokio::test]
+async fn windows_close_without_traffic() {
+    let node = node(1);
+    let sender = open(&node, 1).await;
+    sender.send(b"a:1|c").unwrap();
+    let mut newest = node.store.subscribe();
+    tokio::time::timeout(Duration::from_secs(5), newest.wait_for(|seq| *seq > 0)).await.unwrap().unwrap();
+    assert_eq!(sums(&node, 1), 1.0);
+    // It is noted a moment after the window can be read.
+    while node.pool.gauges().close.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
+    let node = node(1);
+    let sender = open(&node, 1).await;
+    let mut lines = node.pool.tap(Allocation(1), 2).await.unwrap();
+    node.pool.counts(&Of::All).await.unwrap();
+    sender.send(b"a:1|c\nbad\nb:1|c\nc:1|c").unwrap();
+    let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
+    while received().await < 1 {}
+    let (first, second) = (lines.recv().await.unwrap(), lines.recv().await.unwrap());
+    assert_eq!((first.line.as_slice(), first.rejected), (b"a:1|c".as_slice(), None));
+    assert_eq!(second.rejected.map(crate::statsd::Rejected::code), Some("missing_type"));
+    sender.send(b"d:1|c").unwrap();
+    assert_eq!(lines.recv().await.unwrap().lost, 2);
+}
+
+#[tokio::test]
+async fn a_container_that_moves_to_and_fro_loses_nothing_and_keeps_its_order() {
+    let node = node(2);
+    let sender = open(&node, 1).await;
+    let sending = std::thread::spawn(move || {
+        for n in 0..20_000 {
+            // A level is what was sent last, so one that overtakes another would show.
+            sender.send(format!("sent:1|c\nlevel:{n}|g").as_bytes()).unwrap();
+            if n % 50 == 0 {
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        }
+    });
+    let mut moves = 0;
+    while !sending.is_finished() {
+        node.pool.move_to(Allocation(1), ShardId(moves % 2)).await.unwrap();
+        assert_eq!(node.pool.counts(&Of::All).await.unwrap().len(), 1);
+        moves += 1;
+    }
+    let glimpse = node.pool.drain(Allocation(1)).await.unwrap().unwrap();
+    assert!(moves > 20, "{moves}");
+    assert_eq!(glimpse.accounting.received + glimpse.accounting.kernel_drops, 20_000);
+    assert_eq!((glimpse.accounting.kernel_drops, sums(&node, 1)), (0, 20_000.0));
+    let history = node.store.history(Allocation(1)).unwrap();
+    let records = history.kept().flat_map(crate::store::Kept::records);
+    let levels = records.filter_map(|(_, _, record)| match record.view {
+        crate::aggregate::View::Gauge(gauge) => Some(gauge.last),
+        _ => None,
+    });
+    assert_eq!(levels.last(), Some(19_999.0));
+}
+
+#[tokio::test]
+async fn stopping_drains_everything_and_then_nothing_answers() {
+    let node = node(2);
+    let sender = open(&node, 1).await;
+    sender.send(b"a:1|c").unwrap();
+    let glimpses = node.pool.stop().await;
+    assert_eq!(glimpses.iter().map(|glimpse| glimpse.accounting.in_records).sum::<u64>(), 1);
+    assert!(node.pool.drain(Allocation(1)).await.is_err());
+    while node.pool.ended().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+}
