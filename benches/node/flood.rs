@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::agent::{Agent, datagrams};
+use super::send::connected;
 
 const CONTAINERS: usize = 64;
 /// Datagrams a second of each quiet container.
@@ -50,15 +51,7 @@ struct Round {
 fn round(name: &str, flooding: bool, seconds: u64) -> Round {
     eprintln!("flood: {name}");
     let agent = Agent::start(CONTAINERS, &[]);
-    let sockets: Vec<UdpSocket> = agent
-        .addresses
-        .iter()
-        .map(|address| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(address).unwrap();
-            socket
-        })
-        .collect();
+    let sockets = connected(&agent.addresses);
     let (ending, flooded) = (AtomicBool::new(false), AtomicU64::new(0));
     let (flooder, quiet) = sockets.split_first().unwrap();
     let (probe, quiet) = quiet.split_first().unwrap();

@@ -66,16 +66,19 @@ pub(crate) struct Sent {
     pub(crate) took: Duration,
 }
 
+/// A socket for each address.
+pub(crate) fn connected(addresses: &[SocketAddr]) -> Vec<UdpSocket> {
+    let socket = |address: &SocketAddr| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(address).unwrap();
+        socket
+    };
+    addresses.iter().map(socket).collect()
+}
+
 /// Sends for so long.
 pub(crate) fn send(load: &Load, addresses: &[SocketAddr], seconds: f64) -> Sent {
-    let sockets: Vec<UdpSocket> = addresses
-        .iter()
-        .map(|address| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(address).unwrap();
-            socket
-        })
-        .collect();
+    let sockets = connected(addresses);
     let datagrams = load.datagrams();
     let started = Instant::now();
     let mut sent = 0_u64;

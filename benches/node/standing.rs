@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::agent::Agent;
 use super::run::{cpu, cpu_of, resident};
+use super::send::connected;
 
 const CONTAINERS: usize = 1000;
 
@@ -87,11 +88,6 @@ struct Sender {
 
 impl Sender {
     fn new(addresses: &[SocketAddr]) -> Self {
-        let socket = |address: &SocketAddr| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(address).unwrap();
-            socket
-        };
         let lines: Vec<String> = (0..50)
             .map(|n| format!("service.requests.{n}:{n}|c"))
             .chain((0..25).map(|n| format!("service.depth.{n}:{n}|g")))
@@ -105,7 +101,7 @@ impl Sender {
         };
         let datagrams =
             lines.chunks(25).map(|lines| lines.join("\n").into_bytes()).chain((0..25).map(timer)).collect();
-        Self { sockets: addresses.iter().map(socket).collect(), datagrams, sent: 0 }
+        Self { sockets: connected(addresses), datagrams, sent: 0 }
     }
 
     /// Everything once, spread over the time of a window.

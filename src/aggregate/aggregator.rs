@@ -310,12 +310,17 @@ impl Aggregator {
 
     /// Changes limits, idle times and tag styles. Windows keep their length and number.
     pub fn reconfigure(&mut self, settings: &Settings) {
+        let (window, keep) = (self.settings.window, self.settings.keep);
+        let settings = Settings { window, keep, ..settings.clone() };
+        // Otherwise a container would get full token buckets whenever it moves.
+        if settings == *self.settings {
+            return;
+        }
         if settings.tag_styles != self.settings.tag_styles {
             self.table.forget_spellings();
             self.columns.forget_spellings();
         }
-        let (window, keep) = (self.settings.window, self.settings.keep);
-        self.settings = Arc::new(Settings { window, keep, ..settings.clone() });
+        self.settings = Arc::new(settings);
         (self.datagrams, self.bytes) = (None, None);
     }
 

@@ -247,10 +247,31 @@ mod tests {
     }
 
     #[test]
+    fn weights_as_large_as_a_snapshot_can_have_saturate() {
+        let mut bytes = Vec::new();
+        pack_values(&mut bytes, &[1.0; EXACT], u64::MAX);
+        let mut sketch = Sketch::default();
+        for _ in 0..2 {
+            sketch.merge_packed(Packed(&bytes)).unwrap();
+        }
+        sketch.insert(100.0, Weight::ONE);
+        let [p50, ..] = Packed(&packed(&sketch)).percentiles(1.0, 100.0).unwrap();
+        assert!((p50 - 1.0).abs() < 0.01);
+    }
+
+    #[test]
     fn bytes_that_are_no_sketch_are_refused() {
-        for bytes in
-            [&[][..], &[9, 0], &[0, 2, 0], &[0, 17], &[2, 2, 0, 1], &[2, 1, 0, 1, 0], &[1, 1, 0, 0, 0]]
-        {
+        for bytes in [
+            &[][..],
+            &[9, 0],
+            &[2, 0],
+            &[3, 0],
+            &[0, 2, 0],
+            &[0, 17],
+            &[2, 2, 0, 1],
+            &[2, 1, 0, 1, 0],
+            &[1, 1, 0, 0, 0],
+        ] {
             assert_eq!(Sketch::default().merge_packed(Packed(bytes)), None, "{bytes:?}");
         }
         let nan = [&[0, 1][..], &f64::NAN.to_le_bytes()].concat();

@@ -139,9 +139,12 @@ impl Worker {
     /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
+        if ready == 0 || told || self.closing.is_some() {
+            return false;
+        }
         let since = self.now().mono.saturating_sub(self.drain_began);
         let wait = self.gather.wait(since);
-        if ready == 0 || told || wait.is_zero() || self.closing.is_some() {
+        if wait.is_zero() {
             return false;
         }
         // A command ends the wait: nobody who asks waits for data.

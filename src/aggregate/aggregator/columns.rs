@@ -129,10 +129,7 @@ impl Columns {
 
     /// Every series that is there, by place.
     pub(super) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        let columns = self.series.iter().zip(&self.states).zip(&self.ledger);
-        (0..).zip(columns).filter_map(|(place, ((series, state), ledger))| {
-            Some(Row { place, series: series.as_ref()?, state: state.0.as_ref()?, ledger })
-        })
+        self.places().flatten()
     }
 
     /// Every series that is there, by place, to change.

@@ -308,6 +308,19 @@ fn names_and_tags_have_a_length() {
 }
 
 #[test]
+fn a_container_that_moves_gets_no_new_tokens() {
+    let mut bench = Bench::limited(|limits| limits.datagrams_per_second = Some(1));
+    bench.send(0, "a:1|c");
+    let same = bench.aggregator.settings.as_ref().clone();
+    bench.aggregator.reconfigure(&same);
+    bench.send(1, "a:1|c");
+    assert_eq!(
+        bench.aggregator.accounting().dropped.iter().collect::<Vec<_>>(),
+        [(Dropped::DatagramRate, 1)]
+    );
+}
+
+#[test]
 fn datagrams_and_bytes_a_second_have_a_limit() {
     let mut bench = Bench::limited(|limits| limits.datagrams_per_second = Some(10));
     for _ in 0..15 {

@@ -144,8 +144,8 @@ impl Bins {
         let before = self.heap_bytes();
         self.counts = match &self.counts {
             Counts::Bytes(octaves) if weight == self.unit => Counts::Words(widened(octaves, u16::from)),
-            Counts::Bytes(octaves) => Counts::Weights(widened(octaves, |n| u64::from(n) * self.unit)),
-            Counts::Words(octaves) => Counts::Weights(widened(octaves, |n| u64::from(n) * self.unit)),
+            Counts::Bytes(octaves) => Counts::Weights(widened(octaves, |n| self.units(u64::from(n)))),
+            Counts::Words(octaves) => Counts::Weights(widened(octaves, |n| self.units(u64::from(n)))),
             Counts::Weights(octaves) => Counts::Weights(octaves.clone()),
         };
         self.heap_bytes().saturating_sub(before) + self.add(bin, weight)
@@ -161,12 +161,17 @@ impl Bins {
         })
     }
 
+    /// What so many counts weigh. A snapshot can have any unit.
+    #[inline]
+    fn units(&self, count: u64) -> u64 {
+        count.saturating_mul(self.unit)
+    }
+
     #[inline]
     fn weight(&self, at: usize, inside: usize) -> u64 {
-        let count = |n: u64| n.saturating_mul(self.unit);
         match &self.counts {
-            Counts::Bytes(octaves) => read(octaves, at, inside).map_or(0, |n| count(u64::from(n))),
-            Counts::Words(octaves) => read(octaves, at, inside).map_or(0, |n| count(u64::from(n))),
+            Counts::Bytes(octaves) => read(octaves, at, inside).map_or(0, |n| self.units(u64::from(n))),
+            Counts::Words(octaves) => read(octaves, at, inside).map_or(0, |n| self.units(u64::from(n))),
             Counts::Weights(octaves) => read(octaves, at, inside).unwrap_or(0),
         }
     }

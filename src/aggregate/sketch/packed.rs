@@ -160,10 +160,10 @@ impl<'a> Packed<'a> {
                     && ExactValues(rest).all(f64::is_finite);
                 sound.then_some(Contents::Exact { each, values })
             }
-            BINS_WHOLE | BINS_FRACTIONAL => {
+            // No bins would be a sketch of values that nobody sent.
+            BINS_WHOLE | BINS_FRACTIONAL if left > 0 => {
                 let pairs = tag == BINS_WHOLE;
-                let first = if pairs && left > 0 { varint::unzigzag(varint::read(&mut rest)?) } else { 0 };
-                let bin = if pairs { first.checked_sub(1)? } else { 0 };
+                let bin = if pairs { varint::unzigzag(varint::read(&mut rest)?).checked_sub(1)? } else { 0 };
                 Some(Contents::Bins(PackedBins { rest, left, bin, pairs, torn: false }))
             }
             _ => None,
