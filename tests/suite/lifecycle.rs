@@ -1,35 +1,12 @@
 //! `reserve → attach → release` through the admin socket of a real agent, in both dialects.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::agent::{Address, Agent};
-
-struct Process(Child);
-
-impl Process {
-    fn start() -> Self {
-        Self(Command::new("sleep").arg("600").spawn().unwrap())
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn end(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _either_way = self.0.kill();
-        let _either_way = self.0.wait();
-    }
-}
+use crate::namespaces::Process;
 
 #[test]
 fn a_reserve_call_answers_the_address_and_the_environment() {
@@ -131,7 +108,7 @@ fn the_lifecycle_is_on_the_admin_socket_only() {
 #[test]
 fn all_that_a_process_sent_is_readable_within_250_ms_of_its_end() {
     let agent = Agent::with(&["--window", "10s"]);
-    let mut process = Process::start();
+    let mut process = Process::start(Command::new("sleep").arg("600"));
     let address =
         agent.reserve_with(&json!({"container_id": "c1", "task_id": "web.1", "pid": process.pid()}));
     for _ in 0..100 {
@@ -153,7 +130,7 @@ fn all_that_a_process_sent_is_readable_within_250_ms_of_its_end() {
 #[test]
 fn a_reservation_nobody_comes_for_expires_and_an_attached_one_does_not() {
     let agent = Agent::with(&["--window", "1s", "--set", "containers.reservation_ttl=1s"]);
-    let process = Process::start();
+    let process = Process::start(Command::new("sleep").arg("600"));
     agent.admin("POST", "/v1/containers", &json!({"container_id": "alone"}));
     agent.admin("POST", "/v1/containers", &json!({"container_id": "attached"}));
     agent.admin("POST", "/v1/containers", &json!({"container_id": "forever", "ttl": null}));
