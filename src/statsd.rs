@@ -24,14 +24,19 @@ mod check;
 mod event;
 mod fields;
 mod line;
+mod plain;
+mod scan;
 pub mod style;
 pub mod tags;
 mod value;
+
+use std::iter;
 
 pub use check::{Check, CheckStatus};
 pub use event::{AlertType, Event, Priority};
 pub use fields::{ExternalData, Identity};
 pub use line::{Item, Sample, is_metric, parse, with_sample};
+pub use plain::Plain;
 pub use style::TagStyles;
 pub use value::{Number, Values};
 
@@ -149,31 +154,27 @@ impl Rejected {
     }
 }
 
+/// The first line of a text, without its line end and one CR before it, and what follows.
+#[inline]
+#[must_use]
+pub fn first_line(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
+    let (line, after) = text.split_at_checked(end).unwrap_or((text, &[]));
+    (line.strip_suffix(b"\r").unwrap_or(line), after.get(1..).unwrap_or_default())
+}
+
 /// The lines of a datagram: split at LF, one CR before it dropped, empty ones skipped.
-pub fn lines(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Lines { rest: Some(datagram) }
-}
-
-struct Lines<'a> {
-    rest: Option<&'a [u8]>,
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let rest = self.rest?;
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let (line, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-            self.rest = after.get(1..);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+pub fn lines(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    iter::from_fn(move || {
+        while !datagram.is_empty() {
+            let (line, after) = first_line(datagram);
+            datagram = after;
             if !line.is_empty() {
                 return Some(line);
             }
         }
-    }
+        None
+    })
 }
 
 #[cfg(test)]

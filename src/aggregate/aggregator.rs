@@ -31,7 +31,7 @@ use super::state::{Outcome, State};
 use super::table::{Place, SeriesTable};
 use super::window::Layout;
 use crate::model::{MetricType, Moment, Timestamp};
-use crate::statsd::{self, Check, Event, Item, Rejected, Sample, TagStyles};
+use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample, TagStyles};
 
 /// What all aggregators of a node have in common.
 #[derive(Clone, PartialEq, Debug)]
@@ -154,6 +154,7 @@ impl Aggregator {
         mut tap: Option<Tap<'_>>,
     ) {
         let mut batch = Batch::default();
+        let quick = tap.is_none() && self.settings.tag_styles.is_empty();
         for bytes in datagrams {
             self.accounting.received += 1;
             self.accounting.bytes += bytes.len() as u64;
@@ -161,7 +162,20 @@ impl Aggregator {
             if !self.admit(bytes.len() as u64, now.mono) {
                 continue;
             }
-            for line in statsd::lines(bytes) {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                if quick && let Some((plain, after)) = Plain::start_of(rest) {
+                    self.accounting.lines += 1;
+                    self.accounting.accepted += 1;
+                    self.take_plain(plain, &mut batch, now.wall);
+                    rest = after;
+                    continue;
+                }
+                let (line, after) = statsd::first_line(rest);
+                rest = after;
+                if line.is_empty() {
+                    continue;
+                }
                 let outcome = self.line(line, &mut batch, now.wall);
                 if let Some(tap) = tap.as_mut() {
                     tap(line, outcome.err());
@@ -209,7 +223,6 @@ impl Aggregator {
         self.settings.limits.mode == Mode::Enforce
     }
 
-    #[inline]
     fn line<'d>(&mut self, line: &'d [u8], batch: &mut Batch<'d>, now: Timestamp) -> Result<(), Rejected> {
         self.accounting.lines += 1;
         let read = if statsd::is_metric(line) {
@@ -262,8 +275,7 @@ impl Aggregator {
         let deltas = self.deltas();
         match when {
             When::Open(at) => {
-                if let Some((state, ledger)) = self.columns.get_mut(place) {
-                    ledger.last_seen = now;
+                if let Some(state) = self.columns.state_mut(place) {
                     self.memory += state.insert(&sample.values, sample.weight, at, deltas);
                 }
             }
@@ -295,8 +307,7 @@ impl Aggregator {
             timestamp: check.timestamp.map(Timestamp::from_secs),
         };
         self.accounting.invalid_utf8 += u64::from(replaced);
-        if let Some((state, ledger)) = self.columns.get_mut(place) {
-            ledger.last_seen = now;
+        if let Some(state) = self.columns.state_mut(place) {
             self.memory += state.insert_outcome(Arc::new(outcome), now);
         }
     }

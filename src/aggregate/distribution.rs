@@ -168,7 +168,9 @@ impl Distribution {
     /// Reads what the next value will need, for the processor to fetch it.
     #[inline]
     pub(super) fn touch(&self, value: f64) -> u64 {
-        self.summary.samples.wrapping_add(self.sketch.touch(value))
+        // One from each line of the cache.
+        let sums = self.summary.samples.wrapping_add(self.summary.squares.to_bits());
+        sums.wrapping_add(self.sketch.touch(value))
     }
 
     /// Adds another span of the same series.

@@ -116,6 +116,7 @@ impl State {
             (Self::Counter(counter), values) => {
                 values.numbers().for_each(|number| counter.insert(number.value, weight, exact));
             }
+            (Self::Gauge(gauge), Values::One(number)) => gauge.insert(*number, exact, at, deltas),
             (Self::Gauge(gauge), values) => {
                 values.numbers().for_each(|number| gauge.insert(number, exact, at, deltas));
             }

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::model::{MetricType, Series, TagSet};
+use crate::statsd::Plain;
 
 /// Spellings that a series remembers.
 pub(super) const SPELLINGS: u8 = 4;
@@ -27,6 +28,17 @@ pub(super) struct Spelling<'a> {
     /// The tags.
     pub(super) tags: &'a [u8],
 }
+
+impl<'a> From<Plain<'a>> for Spelling<'a> {
+    #[inline]
+    fn from(Plain { metric_type, name, tags, .. }: Plain<'a>) -> Self {
+        Self { metric_type, name, tags }
+    }
+}
+
+/// A spelling's place among all of them, as one table sees it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Hash(u64);
 
 /// A spelling that was seen before.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -114,12 +126,18 @@ pub(super) struct SeriesTable {
 }
 
 impl SeriesTable {
+    /// What [`SeriesTable::known`] wants to know of a spelling.
+    #[inline]
+    #[must_use]
+    pub(super) fn hash(&self, spelling: &Spelling<'_>) -> Hash {
+        Hash(hash_parts(&self.hasher, spelling.name, spelling.tags))
+    }
+
     /// The series of a spelling that was seen before.
     #[inline]
     #[must_use]
-    pub(super) fn known(&self, spelling: &Spelling<'_>) -> Option<Known> {
-        let hash = hash_parts(&self.hasher, spelling.metric_type, spelling.name, spelling.tags);
-        self.spellings.find(hash, |entry| entry.is(spelling)).map(|entry| entry.known)
+    pub(super) fn known(&self, hash: Hash, spelling: &Spelling<'_>) -> Option<Known> {
+        self.spellings.find(hash.0, |entry| entry.is(spelling)).map(|entry| entry.known)
     }
 
     /// The place of the series with this name, these tags and this type. `series` gives the series at a place.
@@ -155,11 +173,11 @@ impl SeriesTable {
             known,
         };
         self.bytes += entry.text.heap_bytes();
-        let hash = hash_parts(&self.hasher, spelling.metric_type, spelling.name, spelling.tags);
+        let Hash(hash) = self.hash(spelling);
         let hasher = &self.hasher;
         self.spellings.insert_unique(hash, entry, |entry| {
             let (name, tags) = entry.parts();
-            hash_parts(hasher, entry.metric_type, name, tags)
+            hash_parts(hasher, name, tags)
         });
     }
 
@@ -190,10 +208,10 @@ fn hash_canonical(hasher: &RandomState, name: &str, tags: &TagSet, metric_type: 
 }
 
 #[inline]
-fn hash_parts(hasher: &RandomState, metric_type: MetricType, name: &[u8], tags: &[u8]) -> u64 {
+fn hash_parts(hasher: &RandomState, name: &[u8], tags: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
+    // Few series differ in their type alone. The hasher itself tells "a" and "bc" from "ab" and "c".
     hasher.write(name);
-    hasher.write_u64((name.len() as u64) << 8 | metric_type as u64);
     if !tags.is_empty() {
         hasher.write(tags);
     }

@@ -11,62 +11,54 @@ use arrayvec::ArrayVec;
 
 use super::{Aggregator, grows};
 use crate::aggregate::accounting::Dropped;
-use crate::aggregate::table::{Known, Spelling};
+use crate::aggregate::table::{Hash, Known};
 use crate::model::{MetricType, Timestamp};
-use crate::statsd::style::NameStyle;
-use crate::statsd::{Sample, Values};
+use crate::statsd::{Plain, Sample};
 
 /// Samples that are inserted together at most. A processor has about as many accesses to memory under way at once.
 const BATCH: usize = 16;
 
-/// What nearly all samples are: without tags in the name, and of now.
+/// A sample that was read and not yet inserted.
 #[derive(Copy, Clone, Debug)]
-struct Plain<'a> {
-    spelling: Spelling<'a>,
-    values: Values<'a>,
-    weight: f64,
+struct Waiting<'a> {
+    plain: Plain<'a>,
+    hash: Hash,
 }
 
 /// Samples of one container that were read and not yet inserted, in order.
 #[derive(Default, Debug)]
-pub(super) struct Batch<'a>(ArrayVec<Plain<'a>, BATCH>);
-
-impl<'a> Plain<'a> {
-    #[inline]
-    fn of(sample: &Sample<'a>) -> Option<Self> {
-        let Sample {
-            name, style: NameStyle::Plain, metric_type, tags, values, weight, timestamp: None, ..
-        } = *sample
-        else {
-            return None;
-        };
-        Some(Self { spelling: Spelling { metric_type, name, tags }, values, weight })
-    }
-}
+pub(super) struct Batch<'a>(ArrayVec<Waiting<'a>, BATCH>);
 
 impl Aggregator {
     /// Takes a sample, now or together with those that follow.
     #[inline]
     pub(super) fn take<'a>(&mut self, sample: &Sample<'a>, batch: &mut Batch<'a>, now: Timestamp) {
-        let Some(plain) = Plain::of(sample) else {
-            self.insert_all(batch, now);
-            return self.sample(sample, now);
-        };
+        if let Some(plain) = Plain::of(sample) {
+            return self.take_plain(plain, batch, now);
+        }
+        self.insert_all(batch, now);
+        self.sample(sample, now);
+    }
+
+    /// Takes a sample together with those that follow.
+    #[inline]
+    pub(super) fn take_plain<'a>(&mut self, plain: Plain<'a>, batch: &mut Batch<'a>, now: Timestamp) {
         if batch.0.is_full() {
             self.insert_all(batch, now);
         }
-        batch.0.push(plain);
+        let hash = self.table.hash(&plain.into());
+        batch.0.push(Waiting { plain, hash });
     }
 
     /// Inserts what waits.
-    #[inline]
     pub(super) fn insert_all(&mut self, batch: &mut Batch<'_>, now: Timestamp) {
-        let found: ArrayVec<_, BATCH> =
-            batch.0.iter().map(|plain| self.table.known(&plain.spelling)).collect();
+        let table = &self.table;
+        let find = |waiting: &Waiting<'_>| table.known(waiting.hash, &waiting.plain.into());
+        let found: ArrayVec<_, BATCH> = batch.0.iter().map(find).collect();
         if found.len() > 1 {
             self.touch(batch, &found);
         }
-        for (plain, known) in batch.0.iter().zip(found) {
+        for (Waiting { plain, .. }, known) in batch.0.iter().zip(found) {
             match known {
                 Some(known) => self.insert_known(plain, known, now),
                 // The first of its spelling, though perhaps no longer: one before it may have been the same.
@@ -81,10 +73,10 @@ impl Aggregator {
     fn touch(&self, batch: &Batch<'_>, found: &[Option<Known>]) {
         let state = |known: &Option<Known>| self.columns.state((*known)?.place);
         black_box(found.iter().filter(|known| state(known).is_some()).count());
-        let touched = batch.0.iter().zip(found).map(|(plain, known)| match plain.spelling.metric_type {
+        let touched = batch.0.iter().zip(found).map(|(waiting, known)| match waiting.plain.metric_type {
             // The type is known from the line; to ask the state would be to wait for it.
             MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
-                state(known).map_or(0, |state| state.touch(&plain.values))
+                state(known).map_or(0, |state| state.touch(&waiting.plain.values))
             }
             _ => 0,
         });
@@ -96,21 +88,20 @@ impl Aggregator {
         let values = u64::from(plain.values.count());
         self.accounting.values += values;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
-        let over = grows(plain.spelling.metric_type) && self.is_full();
+        let over = grows(plain.metric_type) && self.is_full();
         if over && self.is_over(Dropped::MemoryLimit, values) {
             return;
         }
         let deltas = self.deltas();
-        if let Some((state, ledger)) = self.columns.get_mut(known.place) {
-            ledger.last_seen = now;
+        if let Some(state) = self.columns.state_mut(known.place) {
             self.memory += state.insert(&plain.values, plain.weight, now, deltas);
         }
     }
 
     #[cold]
     fn insert_new(&mut self, plain: &Plain<'_>, now: Timestamp) {
-        let Spelling { metric_type, name, tags } = plain.spelling;
-        let sample = Sample { weight: plain.weight, tags, ..Sample::plain(name, metric_type, plain.values) };
+        let Plain { metric_type, name, tags, values, weight } = *plain;
+        let sample = Sample { weight, tags, ..Sample::plain(name, metric_type, values) };
         self.sample(&sample, now);
     }
 }

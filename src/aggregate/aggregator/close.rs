@@ -62,7 +62,7 @@ pub struct LedgerRow {
     pub total: f64,
     /// Samples weighted by 1/rate.
     pub count: Weight,
-    /// When its last sample arrived.
+    /// The end of the last window that has a sample of it, or when one last arrived late.
     pub last_seen: Timestamp,
 }
 
@@ -167,6 +167,9 @@ impl Aggregator {
         let mut closed_values = 0;
         for RowMut { place, state, ledger } in self.columns.iter_mut() {
             ledger.add(state);
+            if state.samples() > 0 {
+                ledger.last_seen = at;
+            }
             closed_values += state.samples();
             if appears(state, at, self.settings.gauge_carry) {
                 builder.push(place, state, ledger.total);

@@ -119,6 +119,10 @@ impl Columns {
     }
 
     #[inline]
+    pub(super) fn state_mut(&mut self, place: Place) -> Option<&mut State> {
+        self.states.get_mut(place as usize)?.0.as_mut()
+    }
+
     pub(super) fn get_mut(&mut self, place: Place) -> Option<(&mut State, &mut LedgerRow)> {
         Some((self.states.get_mut(place as usize)?.0.as_mut()?, self.ledger.get_mut(place as usize)?))
     }

@@ -35,7 +35,7 @@ impl Aggregator {
 
     #[inline]
     fn known(&mut self, spelling: &Spelling<'_>) -> Option<Place> {
-        let known = self.table.known(spelling)?;
+        let known = self.table.known(self.table.hash(spelling), spelling)?;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
         Some(known.place)
     }

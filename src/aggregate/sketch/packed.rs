@@ -4,11 +4,18 @@
 //! packed  = 0 length *f64 / 1 length each *f64                ; values as they came, sorted, all of one weight
 //!         / 2 length first *pair                              ; bins in ascending order, weights whole
 //!         / 3 length *( distance weight )                     ; bins in ascending order
+//!         / 4 length first *bit                               ; the same as 2: of each bin from the first to the last
+//!                                                             ; as many ones as it holds, then a zero
 //! pair    = ( count − 1, distance − 1 ) [ rest of distance ] [ rest of count ]   ; a nibble each; 15 = and a rest
 //! ```
 //!
-//! All numbers but f64 and pairs are of variable length; the distance from bin to bin is signed in the last form. Nearly
-//! all bins of a hundred values are close to each other and hold few, so one byte says where a bin is and what it holds.
+//! All numbers but f64, pairs and bits are of variable length; the distance from bin to bin is signed in the third form.
+//! The bins of a hundred values are close to each other and hold few, so bits are shortest; of ten thousand values they
+//! hold many, and of ten values they are far apart, so pairs are.
+
+mod bits;
+
+use bits::{Ones, write_ones};
 
 use super::{EXACT, PERCENTILES, Percentiles, bin_of, middle_of};
 use crate::aggregate::varint;
@@ -18,6 +25,7 @@ const EXACT_ONES: u8 = 0;
 const EXACT_WEIGHTED: u8 = 1;
 const BINS_WHOLE: u8 = 2;
 const BINS_FRACTIONAL: u8 = 3;
+const BINS_IN_BITS: u8 = 4;
 
 /// Sorted values as they are; their weight where it is not one.
 pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
@@ -36,9 +44,23 @@ pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
 /// Ascending bins and their weights.
 pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
+    let start = out.len();
     out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
     varint::write(out, bins.len() as u64);
-    if whole { pack_pairs(out, bins) } else { pack_weights(out, bins) }
+    if !whole {
+        return pack_weights(out, bins);
+    }
+    let Some((first, _)) = bins.first() else { return };
+    varint::write(out, varint::zigzag(i64::from(*first)));
+    let head = out.len();
+    pack_pairs(out, *first, bins);
+    if bits::length(bins) < (out.len() - head) as u64 {
+        out.truncate(head);
+        write_ones(out, bins);
+        if let Some(tag) = out.get_mut(start) {
+            *tag = BINS_IN_BITS;
+        }
+    }
 }
 
 fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
@@ -50,10 +72,8 @@ fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     }
 }
 
-fn pack_pairs(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
-    let Some((first, _)) = bins.first() else { return };
-    varint::write(out, varint::zigzag(i64::from(*first)));
-    let mut previous = i64::from(*first) - 1;
+fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
+    let mut previous = i64::from(first) - 1;
     for (bin, weight) in bins {
         let distance = (i64::from(*bin) - previous).unsigned_abs().saturating_sub(1);
         let count = (weight / BIN_ONE).saturating_sub(1);
@@ -99,8 +119,15 @@ pub(super) struct PackedBins<'a> {
     rest: &'a [u8],
     left: u64,
     bin: i64,
-    pairs: bool,
+    form: Form,
     torn: bool,
+}
+
+/// How each bin is written.
+enum Form {
+    Pairs,
+    Weights,
+    Bits(Ones),
 }
 
 impl Iterator for PackedBins<'_> {
@@ -116,7 +143,14 @@ impl Iterator for PackedBins<'_> {
 
 impl PackedBins<'_> {
     fn read(&mut self) -> Option<(i32, u64)> {
-        let (distance, weight) = if self.pairs { self.pair()? } else { self.weight()? };
+        let (distance, weight) = match &mut self.form {
+            Form::Pairs => self.pair()?,
+            Form::Weights => self.weight()?,
+            Form::Bits(ones) => {
+                let (distance, count) = ones.next(&mut self.rest)?;
+                (distance, count.checked_mul(BIN_ONE)?)
+            }
+        };
         self.bin = self.bin.checked_add(distance)?;
         let bin = i32::try_from(self.bin).ok().filter(|bin| bin.abs() <= bin_of(f64::MAX))?;
         (weight > 0).then_some((bin, weight))
@@ -142,8 +176,16 @@ impl PackedBins<'_> {
 
     /// Whether everything that was announced was there, and nothing else.
     pub(super) fn whole(&self) -> Option<()> {
-        (!self.torn && self.left == 0 && self.rest.is_empty()).then_some(())
+        let ended = match &self.form {
+            Form::Bits(ones) => ones.is_over(),
+            Form::Pairs | Form::Weights => true,
+        };
+        (!self.torn && self.left == 0 && self.rest.is_empty() && ended).then_some(())
     }
+}
+
+fn bins(rest: &[u8], left: u64, bin: i64, form: Form) -> Contents<'_> {
+    Contents::Bins(PackedBins { rest, left, bin, form, torn: false })
 }
 
 impl<'a> Packed<'a> {
@@ -161,10 +203,11 @@ impl<'a> Packed<'a> {
                 sound.then_some(Contents::Exact { each, values })
             }
             // No bins would be a sketch of values that nobody sent.
-            BINS_WHOLE | BINS_FRACTIONAL if left > 0 => {
-                let pairs = tag == BINS_WHOLE;
-                let bin = if pairs { varint::unzigzag(varint::read(&mut rest)?).checked_sub(1)? } else { 0 };
-                Some(Contents::Bins(PackedBins { rest, left, bin, pairs, torn: false }))
+            BINS_FRACTIONAL if left > 0 => Some(bins(rest, left, 0, Form::Weights)),
+            BINS_WHOLE | BINS_IN_BITS if left > 0 => {
+                let first = varint::unzigzag(varint::read(&mut rest)?);
+                let form = if tag == BINS_WHOLE { Form::Pairs } else { Form::Bits(Ones::default()) };
+                Some(bins(rest, left, first.checked_sub(1)?, form))
             }
             _ => None,
         }
