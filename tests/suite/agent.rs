@@ -137,6 +137,11 @@ impl Agent {
         assert_eq!(status, 201, "{reserved}");
         Address::of(&reserved)
     }
+    /// `GET` on the admin socket, where somebody answers there.
+    pub(crate) fn try_admin(&self, path: &str) -> Option<(u16, Value)> {
+        self.runtime.block_on(self.admin_client().get(path)).ok().map(|response| document(&response))
+    }
+
 
     pub(crate) fn release(&self, container: &str) {
         let (status, answer) = self.admin("DELETE", &format!("/v1/containers/{container}"), &Value::Null);

@@ -78,6 +78,18 @@ impl Bundle {
         std::fs::write(self.path("config.json"), config.to_string()).unwrap();
     }
 
+    /// Changes one thing of `config.json` as it is.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut config = serde_json::from_str(&self.config()).unwrap();
+        change(&mut config);
+        std::fs::write(self.path("config.json"), config.to_string()).unwrap();
+    }
+
+    /// Has the wrapper ask at another socket.
+    pub(crate) fn ask_at(&mut self, socket: PathBuf) {
+        self.admin_socket = socket;
+    }
+
     /// Has the wrapper read these settings.
     pub(crate) fn settings(&self, text: &str) {
         std::fs::write(self.path("etc/oci.toml"), text).unwrap();
@@ -126,7 +138,12 @@ impl Bundle {
     pub(crate) fn create(&self) {
         let (path, pid_file) =
             (self.directory.path().display().to_string(), self.path("pid").display().to_string());
-        self.must(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id]);
+        self.run(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id])
+        let ran = self.try_create();
+        assert_eq!(ran.code, 0, "{:?}: {} {}", self.runtime, ran.err, self.log());
+    }
+
+    pub(crate) fn try_create(&self) -> Ran {
     }
 
     pub(crate) fn pid(&self) -> i32 {

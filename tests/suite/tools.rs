@@ -27,8 +27,8 @@ pub(crate) fn node() -> Option<PathBuf> {
 pub(crate) fn network_namespaces() -> Option<()> {
     let root = nix::unistd::geteuid().is_root();
     found(root, (), "root, who may make network namespaces,", "sudo")?;
-    let there = ["ip", "unshare", "nsenter", "bash"].iter().all(|tool| on_path(tool));
-    found(there, (), "ip, unshare or nsenter", "scripts/setup containers")
+    let there = ["ip", "unshare", "nsenter", "bash", "pgrep"].iter().all(|tool| on_path(tool));
+    found(there, (), "ip, unshare, nsenter or pgrep", "scripts/setup containers")
 }
 
 /// An OCI runtime.
