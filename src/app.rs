@@ -193,6 +193,7 @@ async fn agent_at(address: SocketAddr) -> Option<u32> {
     let answer = tokio::time::timeout(Duration::from_secs(1), client.get("/health")).await.ok()?.ok()?;
     serde_json::from_slice::<Health>(&answer.body).ok().map(|health| health.pid)
 }
+        node_labels: config.node_labels.clone(),
 
 /// A container costs descriptors; the soft limit is usually a thousand.
 fn raise_descriptor_limit() {

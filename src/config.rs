@@ -4,12 +4,14 @@
 //! Every mistake is reported at once, with the place it was made at. `config/setting.rs` is the one table that the
 //! parser, `config show`, the reference page and the shipped example are made from.
 
+mod labels;
 mod layers;
 mod read;
 mod reference;
 mod setting;
 mod value;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +32,8 @@ pub struct Config {
     /// The node's name in records.
     pub node: String,
     /// Where the agent keeps what must survive it.
+    /// Labels that every record of the node has.
+    pub node_labels: BTreeMap<String, String>,
     pub state_dir: PathBuf,
     /// The HTTP listener.
     pub http: Http,

@@ -1,10 +1,12 @@
 //! From what was written to what it means, with every mistake found on the way.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::layers::{Layers, Origin};
+use super::labels;
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
@@ -193,6 +195,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         node: node(&mut reader),
         state_dir: state_dir(&mut reader, &admin.socket),
         http: http(&mut reader),
+        node_labels: node_labels(&mut reader),
         admin,
         aggregation: aggregation(&mut reader),
         gauge_sign: reader
@@ -236,6 +239,30 @@ fn node(reader: &mut Reader<'_>) -> String {
 fn admin(reader: &mut Reader<'_>) -> Admin {
     let socket = reader.path("admin.socket");
     // The kernel's sun_path has 108 bytes, the last for a zero.
+fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    const KEY: &str = "node_labels";
+    if reader.text(KEY).is_empty() {
+        return BTreeMap::new();
+    }
+    let path = reader.path(KEY);
+    if path.as_os_str().is_empty() {
+        return BTreeMap::new();
+    }
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            reader.wrong(KEY, &format!("cannot be read: {error}"));
+            return BTreeMap::new();
+        }
+    };
+    let name = path.display().to_string();
+    labels::parse(&text).unwrap_or_else(|mistakes| {
+        let at = |(line, why): (usize, String)| ConfigError::syntax(&Origin::File(name.clone(), line), &why);
+        reader.errors.extend(mistakes.into_iter().map(at));
+        BTreeMap::new()
+    })
+}
+
     if socket.as_os_str().len() > 107 {
         reader.wrong("admin.socket", "is longer than the 107 bytes that a socket's path may have");
     }

@@ -62,6 +62,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "The node's name in every record. The host's name where it is not set.",
     },
     Setting {
+        key: "node_labels",
+        kind: Kind::Path,
+        default: "",
+        reload: true,
+        help: "A file of labels that every container of the node gets beside its own: lines of key=\"value\", as \
+               Kubernetes' downward API writes them. Read again by a reload, for containers that come after.",
+    },
+    Setting {
         key: "state_dir",
         kind: Kind::Path,
         default: "",

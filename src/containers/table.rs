@@ -18,7 +18,7 @@ use super::socket::Site;
 use super::state::{Place, State};
 use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
-use crate::model::{Allocation, ContainerId, Generation, Origin};
+use crate::model::{Allocation, ContainerId, Generation, Labels, Origin};
 use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
 use crate::net::clock;
@@ -61,6 +61,8 @@ pub struct Settings {
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
 }
+    /// Labels that every container gets, over its own of these names: nobody can say that it is elsewhere.
+    pub node_labels: Labels,
 
 impl Settings {
     fn apply(&self, buffers: &Buffers) {
@@ -224,7 +226,7 @@ impl Table {
             container_id: reservation.container_id.clone(),
             generation: self.next_generation(&reservation.container_id),
             task_id: reservation.task(),
-            labels: reservation.labels.clone(),
+            labels,
         });
         let allocation = Allocation(self.next);
         self.next += 1;
@@ -232,6 +234,8 @@ impl Table {
             allocation,
             origin,
             alias: reservation.alias.clone(),
+        let mut labels = reservation.labels.clone();
+        labels.extend(self.settings.node_labels.clone());
             state: State::Reserved,
             pid: None,
             address: None,

@@ -18,6 +18,7 @@ mod corpus;
 mod docs;
 mod ending;
 mod failures;
+mod labels;
 mod lifecycle;
 mod load;
 mod namespaces;
