@@ -31,9 +31,9 @@ pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
 pub struct Config {
     /// The node's name in records.
     pub node: String,
-    /// Where the agent keeps what must survive it.
     /// Labels that every record of the node has.
     pub node_labels: BTreeMap<String, String>,
+    /// Where the agent keeps what must survive it.
     pub state_dir: PathBuf,
     /// The HTTP listener.
     pub http: Http,
@@ -96,6 +96,20 @@ pub struct Listeners {
     pub receive_buffer_max: usize,
     /// How long an address rests before another container gets it.
     pub rest: Duration,
+    /// Whether the kernel refuses what others send.
+    pub guard: Guarding,
+}
+
+/// Whether the kernel refuses what others send to a container on the host's network.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Guarding {
+    /// Where it can.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Always; an agent that cannot have that does not start.
+    Required,
 }
 
 /// What the node may use.
@@ -232,6 +246,7 @@ impl Config {
             ("windows.length", self.aggregation.window != other.aggregation.window),
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),
             ("listeners.port", self.listeners.port != other.listeners.port),
+            ("listeners.guard", self.listeners.guard != other.listeners.guard),
             ("nri", self.nri != other.nri),
             ("log.format", self.log.format != other.log.format),
             ("agent.shards", self.process.shards != other.process.shards),

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::layers::{Layers, Origin};
 use super::labels;
+use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
-    Admin, Config, Containers, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode, Process,
+    Admin, Config, Containers, Guarding, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri,
+    PodMode, Process,
 };
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::statsd::{TagStyles, style};
@@ -193,9 +194,9 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
     let admin = admin(&mut reader);
     let config = Config {
         node: node(&mut reader),
+        node_labels: node_labels(&mut reader),
         state_dir: state_dir(&mut reader, &admin.socket),
         http: http(&mut reader),
-        node_labels: node_labels(&mut reader),
         admin,
         aggregation: aggregation(&mut reader),
         gauge_sign: reader
@@ -206,6 +207,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             receive_buffers: reader.size("listeners.receive_buffers"),
             receive_buffer_max: reader.size("listeners.receive_buffer_max"),
             rest: reader.time("listeners.rest"),
+            guard: reader.choice("listeners.guard", &GUARDING),
         },
         node_limits: NodeLimits {
             containers: reader.usize("limits.containers"),
@@ -236,9 +238,6 @@ fn node(reader: &mut Reader<'_>) -> String {
     })
 }
 
-fn admin(reader: &mut Reader<'_>) -> Admin {
-    let socket = reader.path("admin.socket");
-    // The kernel's sun_path has 108 bytes, the last for a zero.
 fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
     const KEY: &str = "node_labels";
     if reader.text(KEY).is_empty() {
@@ -263,6 +262,9 @@ fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
     })
 }
 
+fn admin(reader: &mut Reader<'_>) -> Admin {
+    let socket = reader.path("admin.socket");
+    // The kernel's sun_path has 108 bytes, the last for a zero.
     if socket.as_os_str().len() > 107 {
         reader.wrong("admin.socket", "is longer than the 107 bytes that a socket's path may have");
     }
@@ -335,6 +337,9 @@ fn dcos_host(reader: &mut Reader<'_>) -> Option<IpAddr> {
         text => text.parse().map(Some).map_err(|_| "is not an IP address".to_owned()),
     })
 }
+
+const GUARDING: [(&str, Guarding); 3] =
+    [("auto", Guarding::Auto), ("off", Guarding::Off), ("required", Guarding::Required)];
 
 fn nri(reader: &mut Reader<'_>) -> Nri {
     Nri {

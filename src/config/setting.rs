@@ -201,6 +201,15 @@ pub const SETTINGS: &[Setting] = &[
                it reaches nobody.",
     },
     Setting {
+        key: "listeners.guard",
+        kind: Kind::OneOf(&["auto", "off", "required"]),
+        default: "auto",
+        reload: false,
+        help: "Whether the kernel refuses what others on the host's network send to a container's socket there: where it \
+               can (auto), never, or the agent does not start where it cannot (required). It takes Linux 5.14, cgroup \
+               v2, CAP_BPF and CAP_NET_ADMIN.",
+    },
+    Setting {
         key: "limits.mode",
         kind: Kind::OneOf(&["enforce", "observe"]),
         default: "enforce",

@@ -111,7 +111,10 @@ impl Bundle {
 
     pub(crate) fn start(&self, program: &Path, arguments: &[&str]) -> Ran {
         // crun wants a machine with cgroups of one version, and gets to see one.
-        let script = "umount /sys/fs/cgroup/unified 2> /dev/null; exec \"$@\"";
+        let script = match self.runtime.0.ends_with("crun") {
+            true => "umount /sys/fs/cgroup/unified 2> /dev/null; exec \"$@\"",
+            false => "exec \"$@\"",
+        };
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script, "-"]);
         command.arg(program).arg("--root").arg(self.path("state"));
@@ -136,14 +139,14 @@ impl Bundle {
     }
 
     pub(crate) fn create(&self) {
-        let (path, pid_file) =
-            (self.directory.path().display().to_string(), self.path("pid").display().to_string());
-        self.run(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id])
         let ran = self.try_create();
         assert_eq!(ran.code, 0, "{:?}: {} {}", self.runtime, ran.err, self.log());
     }
 
     pub(crate) fn try_create(&self) -> Ran {
+        let (path, pid_file) =
+            (self.directory.path().display().to_string(), self.path("pid").display().to_string());
+        self.run(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id])
     }
 
     pub(crate) fn pid(&self) -> i32 {

@@ -108,7 +108,10 @@ fn a_container_in_the_hosts_network_has_an_address_of_its_own() {
             let own = host.starts_with("STATSD_UDP_HOST=127.") && !host.contains("=127.0.");
             assert!(own, "{runtime:?} {namespace:?}: {host}");
             agent.until("it is counted", || shown(&agent, &bundle.id)["received"] == 1);
-            assert_eq!(shown(&agent, &bundle.id)["origin_guard"], "none");
+            // crun makes no control group of the second version on a machine that has both.
+            let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+            let guard = if groups.lines().any(|line| line == "0::/") { "none" } else { "cgroup" };
+            assert_eq!(shown(&agent, &bundle.id)["origin_guard"], guard);
             bundle.delete();
         }
     }
