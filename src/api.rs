@@ -68,10 +68,23 @@ pub struct Api {
     pub connections: [Connections; 2],
     /// Where the HTTP listener is.
     pub http_address: SocketAddr,
+    /// Whether the kernel guards containers on the host's network.
+    pub guarding: Guarded,
     /// When the agent started.
     pub started: Timestamp,
     /// Hears of the agent's end, so that streams end with it.
     pub drain: Drain,
+}
+
+/// Whether the kernel refuses what others send to a container on the host's network.
+#[derive(Clone, Debug)]
+pub enum Guarded {
+    /// It does.
+    On,
+    /// It is not asked to.
+    Off,
+    /// It cannot; why not.
+    Unavailable(Arc<str>),
 }
 
 /// Asks for the configuration to be read again; the answer is the settings that need a restart, or every mistake.

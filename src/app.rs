@@ -24,11 +24,12 @@ use tokio::task::JoinSet;
 
 pub use reload::Loader;
 
-use crate::api::Api;
+use crate::api::{Api, Guarded};
 use crate::client::{Client, Target};
-use crate::config::Config;
+use crate::config::{Config, Guarding};
 use crate::containers::{self, Table};
 use crate::net::clock::{self, Clock};
+use crate::net::guard::{Guard, GuardError};
 use crate::net::http::{self, Listener};
 use crate::net::unix::{self, BoundSocket, HeldDirectory, PathError};
 use crate::shard::{Plan, ShardPool};
@@ -61,6 +62,11 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The guard is required, and not to be had.
+    #[error(
+        "containers on the host's network cannot be guarded, as listeners.guard = \"required\" wants: {0}"
+    )]
+    Guard(#[from] GuardError),
     /// The system gave no threads, descriptors or signals.
     #[error("cannot start {what}: {source}")]
     System {
@@ -105,6 +111,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// When something is not to be had; what was taken is given back.
 pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Bound, StartError> {
     raise_descriptor_limit();
+    let (guard, guarding) = guard(&config)?;
     let state = unix::hold_directory(&config.state_dir)?;
     let epoch = next_epoch(&config.state_dir, clock::wall())
         .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
@@ -124,6 +131,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         .map_err(|source| StartError::System { what: "the shards", source })?;
     let pool = Arc::new(pool);
     let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+    let table = table.guarded_by(guard);
     let readiness = Readiness::default();
     let latch = readiness.latch("listeners");
     let (trigger, drain) = drain();
@@ -138,6 +146,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         reloads,
         connections: Default::default(),
         http_address,
+        guarding,
         started: clock::wall(),
         drain,
     };
@@ -156,6 +165,21 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     })
 }
 
+/// The guard, where there is to be one, and how that went.
+fn guard(config: &Config) -> Result<(Option<Guard>, Guarded), GuardError> {
+    if config.listeners.guard == Guarding::Off {
+        return Ok((None, Guarded::Off));
+    }
+    match Guard::new(config.node_limits.containers) {
+        Ok(guard) => Ok((Some(guard), Guarded::On)),
+        Err(error) if config.listeners.guard == Guarding::Required => Err(error),
+        Err(error) => {
+            tracing::info!(%error, "containers on the host's network are not guarded");
+            Ok((None, Guarded::Unavailable(error.to_string().into())))
+        }
+    }
+}
+
 /// What the container table needs of the configuration.
 fn table_settings(config: &Config) -> containers::Settings {
     containers::Settings {
@@ -169,6 +193,7 @@ fn table_settings(config: &Config) -> containers::Settings {
         tombstone: config.containers.tombstone,
         gauge_sign: config.usual_gauge_sign(),
         dcos_host: config.dcos_host,
+        node_labels: config.node_labels.clone(),
     }
 }
 

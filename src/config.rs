@@ -4,12 +4,14 @@
 //! Every mistake is reported at once, with the place it was made at. `config/setting.rs` is the one table that the
 //! parser, `config show`, the reference page and the shipped example are made from.
 
+mod labels;
 mod layers;
 mod read;
 mod reference;
 mod setting;
 mod value;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +31,8 @@ pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
 pub struct Config {
     /// The node's name in records.
     pub node: String,
+    /// Labels that every record of the node has.
+    pub node_labels: BTreeMap<String, String>,
     /// Where the agent keeps what must survive it.
     pub state_dir: PathBuf,
     /// The HTTP listener.
@@ -92,6 +96,20 @@ pub struct Listeners {
     pub receive_buffer_max: usize,
     /// How long an address rests before another container gets it.
     pub rest: Duration,
+    /// Whether the kernel refuses what others send.
+    pub guard: Guarding,
+}
+
+/// Whether the kernel refuses what others send to a container on the host's network.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Guarding {
+    /// Where it can.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Always; an agent that cannot have that does not start.
+    Required,
 }
 
 /// What the node may use.
@@ -228,6 +246,7 @@ impl Config {
             ("windows.length", self.aggregation.window != other.aggregation.window),
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),
             ("listeners.port", self.listeners.port != other.listeners.port),
+            ("listeners.guard", self.listeners.guard != other.listeners.guard),
             ("nri", self.nri != other.nri),
             ("log.format", self.log.format != other.log.format),
             ("agent.shards", self.process.shards != other.process.shards),

@@ -2,7 +2,9 @@
 
 pub mod address;
 pub mod buffers;
+pub mod cgroup;
 pub mod clock;
+pub mod guard;
 pub mod http;
 pub mod listener;
 pub mod netns;

@@ -83,6 +83,7 @@ impl ContainerDocument {
             origin_guard: match info.place {
                 // Nothing is kept from a socket that is not there.
                 _ if info.address.is_none() => "none",
+                Place::Shared if info.guarded => "cgroup",
                 // Every process of the host network reaches a loopback address.
                 Place::Shared => "none",
                 Place::Own(_) | Place::Unborn => "netns",

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Answer, Api};
+use super::{Answer, Api, Guarded};
 use crate::model::Timestamp;
 
 #[derive(Serialize)]
@@ -50,6 +50,9 @@ struct Node {
     receive_buffer: usize,
     receive_buffers: usize,
     receive_buffers_limit: usize,
+    guard: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guard_missing: Option<String>,
     http_listen: String,
     admin_socket: String,
     state_dir: String,
@@ -59,6 +62,11 @@ struct Node {
 /// `GET /v1/node`
 pub(super) fn node(api: &Api) -> Answer {
     let config = api.config();
+    let (guard, guard_missing) = match &api.guarding {
+        Guarded::On => ("on", None),
+        Guarded::Off => ("off", None),
+        Guarded::Unavailable(why) => ("unavailable", Some(why.to_string())),
+    };
     let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
     Answer::json(
         200,
@@ -79,6 +87,8 @@ pub(super) fn node(api: &Api) -> Answer {
             memory_limit: config.node_limits.memory,
             receive_buffer: config.listeners.receive_buffer,
             receive_buffers: api.pool.buffers().used(),
+            guard,
+            guard_missing,
             receive_buffers_limit: api.pool.buffers().limit(),
             http_listen: api.http_address.to_string(),
             admin_socket: config.admin.socket.display().to_string(),

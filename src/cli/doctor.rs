@@ -60,6 +60,8 @@ struct Node {
     receive_buffer: usize,
     receive_buffers: usize,
     receive_buffers_limit: usize,
+    guard: String,
+    guard_missing: Option<String>,
     shards: usize,
     shards_ended: usize,
 }
@@ -83,6 +85,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];
     findings.extend(buffers(&node));
     findings.extend(ports());
+    findings.push(guard(&node));
     findings.extend(containers(&args.admin.client()).await);
     match args.output.format() {
         Format::Json => out.json(&findings)?,
@@ -192,6 +195,22 @@ fn ports() -> Option<Finding> {
         )
         .advise("another process may get it; set listeners.port outside that range"),
     )
+}
+
+/// Whether containers on the host's network can be forged.
+fn guard(node: &Node) -> Finding {
+    let all = "every process of the host's network can send to containers there";
+    match (node.guard.as_str(), &node.guard_missing) {
+        ("on", _) => {
+            Finding::new("guard", Status::Ok, "the kernel keeps others from containers on the host's network")
+        }
+        ("off", _) => Finding::new("guard", Status::Ok, format!("off (listeners.guard); {all}")),
+        (_, why) => {
+            let why = why.as_deref().unwrap_or("the agent does not say why");
+            Finding::new("guard", Status::Warning, format!("{all}: {why}"))
+                .advise("containers with a network of their own need none; listeners.guard = \"off\" says that this is meant")
+        }
+    }
 }
 
 /// What only the admin socket tells.

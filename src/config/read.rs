@@ -1,14 +1,17 @@
 //! From what was written to what it means, with every mistake found on the way.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::labels;
 use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
-    Admin, Config, Containers, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode, Process,
+    Admin, Config, Containers, Guarding, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri,
+    PodMode, Process,
 };
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::statsd::{TagStyles, style};
@@ -191,6 +194,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
     let admin = admin(&mut reader);
     let config = Config {
         node: node(&mut reader),
+        node_labels: node_labels(&mut reader),
         state_dir: state_dir(&mut reader, &admin.socket),
         http: http(&mut reader),
         admin,
@@ -203,6 +207,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             receive_buffers: reader.size("listeners.receive_buffers"),
             receive_buffer_max: reader.size("listeners.receive_buffer_max"),
             rest: reader.time("listeners.rest"),
+            guard: reader.choice("listeners.guard", &GUARDING),
         },
         node_limits: NodeLimits {
             containers: reader.usize("limits.containers"),
@@ -230,6 +235,30 @@ fn node(reader: &mut Reader<'_>) -> String {
     reader.read("node", |text| {
         let sound = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
         sound.then(|| text.to_owned()).ok_or_else(|| "is not a name of 1 to 256 bytes".to_owned())
+    })
+}
+
+fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    const KEY: &str = "node_labels";
+    if reader.text(KEY).is_empty() {
+        return BTreeMap::new();
+    }
+    let path = reader.path(KEY);
+    if path.as_os_str().is_empty() {
+        return BTreeMap::new();
+    }
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            reader.wrong(KEY, &format!("cannot be read: {error}"));
+            return BTreeMap::new();
+        }
+    };
+    let name = path.display().to_string();
+    labels::parse(&text).unwrap_or_else(|mistakes| {
+        let at = |(line, why): (usize, String)| ConfigError::syntax(&Origin::File(name.clone(), line), &why);
+        reader.errors.extend(mistakes.into_iter().map(at));
+        BTreeMap::new()
     })
 }
 
@@ -308,6 +337,9 @@ fn dcos_host(reader: &mut Reader<'_>) -> Option<IpAddr> {
         text => text.parse().map(Some).map_err(|_| "is not an IP address".to_owned()),
     })
 }
+
+const GUARDING: [(&str, Guarding); 3] =
+    [("auto", Guarding::Auto), ("off", Guarding::Off), ("required", Guarding::Required)];
 
 fn nri(reader: &mut Reader<'_>) -> Nri {
     Nri {

@@ -62,6 +62,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "The node's name in every record. The host's name where it is not set.",
     },
     Setting {
+        key: "node_labels",
+        kind: Kind::Path,
+        default: "",
+        reload: true,
+        help: "A file of labels that every container of the node gets beside its own: lines of key=\"value\", as \
+               Kubernetes' downward API writes them. Read again by a reload, for containers that come after.",
+    },
+    Setting {
         key: "state_dir",
         kind: Kind::Path,
         default: "",
@@ -191,6 +199,15 @@ pub const SETTINGS: &[Setting] = &[
         reload: true,
         help: "How long an address rests after a container before another gets it, so that what is still sent to \
                it reaches nobody.",
+    },
+    Setting {
+        key: "listeners.guard",
+        kind: Kind::OneOf(&["auto", "off", "required"]),
+        default: "auto",
+        reload: false,
+        help: "Whether the kernel refuses what others on the host's network send to a container's socket there: where it \
+               can (auto), never, or the agent does not start where it cannot (required). It takes Linux 5.14, cgroup \
+               v2, CAP_BPF and CAP_NET_ADMIN.",
     },
     Setting {
         key: "limits.mode",

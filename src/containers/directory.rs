@@ -31,6 +31,8 @@ pub struct ContainerInfo {
     pub network: Network,
     /// The network namespace its socket is in.
     pub place: Place,
+    /// Whether the kernel refuses what others send to its socket.
+    pub guarded: bool,
     /// What a signed gauge value means to it.
     pub gauge_sign: GaugeSign,
     /// What its runtime says about it.
@@ -244,6 +246,7 @@ mod tests {
             address: None,
             network: Network::Host,
             place: Place::Shared,
+            guarded: false,
             gauge_sign: GaugeSign::Delta,
             details: Details::default(),
             warnings: Vec::new(),

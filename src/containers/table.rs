@@ -18,10 +18,11 @@ use super::socket::Site;
 use super::state::{Place, State};
 use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
-use crate::model::{Allocation, ContainerId, Generation, Origin};
+use crate::model::{Allocation, ContainerId, Generation, Labels, Origin};
 use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
 use crate::net::clock;
+use crate::net::guard::Guard;
 use crate::net::process::Watched;
 use crate::shard::{Glimpse, ShardPool};
 use crate::store::Store;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub gauge_sign: GaugeSign,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
+    /// Labels that every container gets, over its own of these names: nobody can say that it is elsewhere.
+    pub node_labels: Labels,
 }
 
 impl Settings {
@@ -80,6 +83,8 @@ pub struct Table {
     live: HashMap<ContainerId, Allocation>,
     addresses: Addresses,
     ports: Ports,
+    /// Has the kernel refuse what others send to a container that shares our network.
+    guard: Option<Guard>,
     /// Processes that are watched and sockets that are drained.
     tasks: JoinSet<Event>,
     next: u64,
@@ -122,12 +127,20 @@ impl Table {
             live: HashMap::new(),
             addresses: Addresses::default(),
             ports: Ports::default(),
+            guard: None,
             tasks: JoinSet::new(),
             next: 1,
             started: Instant::now(),
             ending: false,
         };
         (table, Containers { requests, directory })
+    }
+
+    /// Guards the listeners of containers that share our network.
+    #[must_use]
+    pub fn guarded_by(mut self, guard: Option<Guard>) -> Self {
+        self.guard = guard;
+        self
     }
 
     /// Runs until nobody can ask any more.
@@ -200,6 +213,7 @@ impl Table {
         let deadline = match &process {
             Some((pid, _)) => {
                 info.pid = Some(*pid);
+                self.protect(&mut info);
                 None
             }
             None => self.expiry(&reservation),
@@ -220,11 +234,13 @@ impl Table {
 
     /// What is known of a container before it has a socket.
     fn new_info(&mut self, reservation: &Reservation, site: &Site) -> ContainerInfo {
+        let mut labels = reservation.labels.clone();
+        labels.extend(self.settings.node_labels.clone());
         let origin = Arc::new(Origin {
             container_id: reservation.container_id.clone(),
             generation: self.next_generation(&reservation.container_id),
             task_id: reservation.task(),
-            labels: reservation.labels.clone(),
+            labels,
         });
         let allocation = Allocation(self.next);
         self.next += 1;
@@ -237,6 +253,7 @@ impl Table {
             address: None,
             network: reservation.network.clone(),
             place: site.place(),
+            guarded: false,
             gauge_sign: reservation.signs(self.settings.gauge_sign),
             details: reservation.details.clone(),
             warnings: Vec::new(),
@@ -290,6 +307,11 @@ impl Table {
         }) else {
             return;
         };
+        if info.guarded
+            && let (Some(guard), Some(address)) = (&mut self.guard, info.address)
+        {
+            guard.expose(address);
+        }
         let until = self.started.elapsed() + self.settings.rest;
         match (info.address, info.place) {
             (Some(address), Place::Shared) => self.addresses.give_back(address, until),
@@ -377,12 +399,19 @@ impl Table {
         allocation: Allocation,
         change: impl FnOnce(&mut ContainerInfo),
     ) -> Option<Arc<ContainerInfo>> {
-        let entry = self.entries.get_mut(&allocation)?;
-        let mut info = ContainerInfo::clone(&entry.info);
+        let mut info = ContainerInfo::clone(&self.entries.get(&allocation)?.info);
         change(&mut info);
-        entry.info = Arc::new(info);
-        self.directory.put(&entry.info);
-        Some(Arc::clone(&entry.info))
+        Some(self.replace(info))
+    }
+
+    /// Shows a container's info in place of what it was.
+    fn replace(&mut self, info: ContainerInfo) -> Arc<ContainerInfo> {
+        let info = Arc::new(info);
+        if let Some(entry) = self.entries.get_mut(&info.allocation) {
+            entry.info = Arc::clone(&info);
+            self.directory.put(&info);
+        }
+        info
     }
 }
 

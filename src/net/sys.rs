@@ -1,4 +1,4 @@
-//! The system calls that no safe wrapper offers. The only file that may say `unsafe`.
+//! The system calls that no safe wrapper offers. With `guard/bpf.rs` the only file that may say `unsafe`.
 
 #![allow(unsafe_code, reason = "each call below says why it is sound")]
 
@@ -113,6 +113,23 @@ pub fn raise_loopback(socket: impl AsFd) -> io::Result<bool> {
     // SAFETY: the kernel reads the name and the flags, both of which are set.
     match unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) } {
         0 => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A number for the network namespace of a socket that no other namespace has had since boot.
+///
+/// # Errors
+/// When the descriptor is not a socket, or the kernel is older than 5.14.
+pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
+    /// Of `asm-generic/socket.h`.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap_or_default();
+    let (fd, at) = (socket.as_fd().as_raw_fd(), (&raw mut cookie).cast());
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of the cookie, and any bytes are a u64.
+    match unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, at, &raw mut length) } {
+        0 => Ok(cookie),
         _ => Err(io::Error::last_os_error()),
     }
 }

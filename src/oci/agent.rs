@@ -79,6 +79,11 @@ impl Agent {
         })
     }
 
+    /// What is left of the budget, to be spent by another program.
+    pub(super) fn left_of_budget(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// What is left of the budget.
     fn left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -108,14 +113,22 @@ impl Agent {
         let mut rest = request.as_bytes();
         while !rest.is_empty() {
             stream.set_write_timeout(Some(self.left()?))?;
-            let written = stream.write(rest).map_err(in_time)?;
-            rest = rest.get(written..).unwrap_or_default();
+            match stream.write(rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) => again(error)?,
+            }
         }
         let mut text = Vec::new();
         let mut buffer = [0; 8192];
         loop {
             stream.set_read_timeout(Some(self.left()?))?;
-            let length = stream.read(&mut buffer).map_err(in_time)?;
+            let length = match stream.read(&mut buffer) {
+                Ok(length) => length,
+                Err(error) => {
+                    again(error)?;
+                    continue;
+                }
+            };
             text.extend_from_slice(buffer.get(..length).unwrap_or_default());
             if length == 0 || is_whole(&text) {
                 return String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into());
@@ -131,8 +144,13 @@ fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
 }
 
-fn in_time(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock { late() } else { error }
+/// Whether to try again. A call with a time limit is interrupted where the process is stopped and goes on.
+fn again(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        io::ErrorKind::WouldBlock => Err(late()),
+        _ => Err(error),
+    }
 }
 
 /// The head of an answer, and what comes after it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -204,6 +204,10 @@ impl Container<'_> {
 struct Hooks {
     path: Option<String>,
     arguments: Vec<String>,
+    /// What the wrapper has left of the budget, for the hook that the container waits for; the one for its end has its
+    /// own.
+    left: Duration,
+    budget: Duration,
     timeout: u64,
     poststop: bool,
 }
@@ -211,16 +215,10 @@ struct Hooks {
 impl Hooks {
     fn new(config: &Config, agent: &Agent, id: &str, report: &Report) -> Self {
         let budget = config.budget();
-        let mut arguments: Vec<String> = [
-            "--container",
-            id,
-            "--admin-socket",
-            &agent.socket().to_string_lossy(),
-            "--budget-ms",
-            &budget.as_millis().to_string(),
-        ]
-        .map(str::to_owned)
-        .into();
+        let mut arguments: Vec<String> =
+            ["--container", id, "--admin-socket", &agent.socket().to_string_lossy()]
+                .map(str::to_owned)
+                .into();
         if config.fail_closed {
             arguments.push("--fail-closed".to_owned());
         }
@@ -233,7 +231,8 @@ impl Hooks {
             Poststop::Never => false,
             Poststop::Auto => !agent.shares_processes(),
         };
-        Self { path: runtime::own_path(), arguments, timeout: budget.as_secs() + 2, poststop }
+        let (path, left, timeout) = (runtime::own_path(), agent.left_of_budget(), budget.as_secs() + 2);
+        Self { path, arguments, left, budget, timeout, poststop }
     }
 
     fn list(&self, aliases: &[String]) -> Staged {
@@ -242,10 +241,14 @@ impl Hooks {
         if !aliases.is_empty() {
             arguments.extend(["--aliases".to_owned(), aliases.join(",")]);
         }
-        let hook = |verb: &str| Hook::new(path, verb, &arguments, self.timeout);
-        let mut hooks = vec![("createRuntime", hook("create-runtime"))];
+        let hook = |verb: &str, budget: Duration| {
+            let budget = ["--budget-ms".to_owned(), budget.as_millis().to_string()];
+            let arguments: Vec<String> = arguments.iter().cloned().chain(budget).collect();
+            Hook::new(path, verb, &arguments, self.timeout)
+        };
+        let mut hooks = vec![("createRuntime", hook("create-runtime", self.left))];
         if self.poststop {
-            hooks.push(("poststop", hook("poststop")));
+            hooks.push(("poststop", hook("poststop", self.budget)));
         }
         hooks
     }

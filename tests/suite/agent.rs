@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -43,8 +43,18 @@ impl Agent {
         Self::in_directory(tempfile::tempdir().unwrap(), flags)
     }
 
+    /// One that is in another network. What it serves over HTTP cannot be read from here; the admin socket can.
+    pub(crate) fn inside(network: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", network.display())).arg(BINARY);
+        Self::of(command, tempfile::tempdir().unwrap(), flags)
+    }
+
     pub(crate) fn in_directory(directory: tempfile::TempDir, flags: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
+        Self::of(Command::new(BINARY), directory, flags)
+    }
+
+    fn of(mut command: Command, directory: tempfile::TempDir, flags: &[&str]) -> Self {
         command
             .args(["agent", "--http-listen", "127.0.0.1:0", "--log-format", "json", "--admin-socket"])
             .arg(directory.path().join("admin.sock"))
@@ -125,6 +135,11 @@ impl Agent {
     pub(crate) fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         document(&self.runtime.block_on(self.admin_client().request(method, path, body)).unwrap())
+    }
+
+    /// `GET` on the admin socket, where somebody answers there.
+    pub(crate) fn try_admin(&self, path: &str) -> Option<(u16, Value)> {
+        self.runtime.block_on(self.admin_client().get(path)).ok().map(|response| document(&response))
     }
 
     /// Reserves a socket in the agent's own network namespace.

@@ -78,6 +78,18 @@ impl Bundle {
         std::fs::write(self.path("config.json"), config.to_string()).unwrap();
     }
 
+    /// Changes one thing of `config.json` as it is.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut config = serde_json::from_str(&self.config()).unwrap();
+        change(&mut config);
+        std::fs::write(self.path("config.json"), config.to_string()).unwrap();
+    }
+
+    /// Has the wrapper ask at another socket.
+    pub(crate) fn ask_at(&mut self, socket: PathBuf) {
+        self.admin_socket = socket;
+    }
+
     /// Has the wrapper read these settings.
     pub(crate) fn settings(&self, text: &str) {
         std::fs::write(self.path("etc/oci.toml"), text).unwrap();
@@ -99,7 +111,10 @@ impl Bundle {
 
     pub(crate) fn start(&self, program: &Path, arguments: &[&str]) -> Ran {
         // crun wants a machine with cgroups of one version, and gets to see one.
-        let script = "umount /sys/fs/cgroup/unified 2> /dev/null; exec \"$@\"";
+        let script = match self.runtime.0.ends_with("crun") {
+            true => "umount /sys/fs/cgroup/unified 2> /dev/null; exec \"$@\"",
+            false => "exec \"$@\"",
+        };
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script, "-"]);
         command.arg(program).arg("--root").arg(self.path("state"));
@@ -124,9 +139,14 @@ impl Bundle {
     }
 
     pub(crate) fn create(&self) {
+        let ran = self.try_create();
+        assert_eq!(ran.code, 0, "{:?}: {} {}", self.runtime, ran.err, self.log());
+    }
+
+    pub(crate) fn try_create(&self) -> Ran {
         let (path, pid_file) =
             (self.directory.path().display().to_string(), self.path("pid").display().to_string());
-        self.must(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id]);
+        self.run(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id])
     }
 
     pub(crate) fn pid(&self) -> i32 {

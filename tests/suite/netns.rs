@@ -125,47 +125,6 @@ fn a_process_in_a_reserve_call_brings_its_namespace() {
 }
 
 #[test]
-fn a_process_that_is_somewhere_else_is_never_attached() {
-    let Some(()) = tools::network_namespaces() else { return };
-    let agent = Agent::start();
-    let (mine, theirs) = (Namespace::new(), Namespace::new());
-    let stranger = theirs.process();
-    // Starts are counted in ticks.
-    std::thread::sleep(Duration::from_millis(100));
-    reserve(&agent, "c1", &at(&mine));
-    reserve(&agent, "c2", &at(&theirs));
-    reserve(&agent, "host", &json!({"mode": "host"}));
-    reserve(&agent, "unborn", &json!({"mode": "new"}));
-    let code = |container: &str, process: &Process| {
-        let (status, error) = attach(&agent, container, process);
-        (status, error["code"].as_str().unwrap_or_default().to_owned())
-    };
-    let refused = |code: &str| (409, code.to_owned());
-    assert_eq!(code("c1", &stranger), refused("another_namespace"));
-    assert_eq!(code("host", &stranger), refused("another_namespace"));
-    assert_eq!(code("unborn", &stranger), refused("another_process"), "it was there before");
-    assert_eq!(
-        code("unborn", &theirs.process()),
-        refused("another_namespace"),
-        "another container lives there"
-    );
-    // Whoever comes under the same name is somebody else all the same.
-    mine.replace();
-    let newcomer = mine.process();
-    assert_eq!(code("c1", &newcomer), refused("another_namespace"));
-    for container in ["c1", "host", "unborn"] {
-        assert_eq!(shown(&agent, container)["attached"], false, "{container}");
-    }
-    assert_eq!(attach(&agent, "c2", &stranger).0, 200);
-    let start = json!({"pid": newcomer.pid(), "start_ticks": 7});
-    let (status, error) = agent.admin("POST", "/v1/containers/unborn/attach", &start);
-    assert_eq!((status, &error["code"]), (409, &json!("another_process")), "its number was used again");
-    let body = json!({"container_id": "c3", "network": at(&theirs), "pid": newcomer.pid()});
-    let (status, error) = agent.admin("POST", "/v1/containers", &body);
-    assert_eq!((status, &error["code"]), (409, &json!("another_namespace")));
-}
-
-#[test]
 fn a_namespace_goes_within_a_second_of_its_container() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::with(&["--window", "10s", "--set", "containers.reservation_ttl=1s"]);

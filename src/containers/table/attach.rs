@@ -47,12 +47,30 @@ impl Table {
                 (pid, watched)
             }
         };
-        let attached = self.change(info.allocation, |info| info.pid = Some(pid)).unwrap_or(info);
+        // What it sends comes after this, so nobody has been let in before the guard is there.
+        let mut attached = ContainerInfo::clone(&self.living(id).unwrap_or(info));
+        attached.pid = Some(pid);
+        self.protect(&mut attached);
+        let attached = self.replace(attached);
         if let Some(entry) = self.entries.get_mut(&attached.allocation) {
             entry.deadline = None;
         }
         self.watch(attached.allocation, watched);
         Ok(attached)
+    }
+
+    /// Has the kernel guard the listener of a container that shares our network, where there is a guard. One that cannot
+    /// be guarded is served all the same, and says why.
+    pub(super) fn protect(&mut self, info: &mut ContainerInfo) {
+        let (Some(guard), Place::Shared, Some(address), Some(pid)) =
+            (&mut self.guard, info.place, info.address, info.pid)
+        else {
+            return;
+        };
+        match guard.protect(address, pid, info.origin.container_id.as_str()) {
+            Ok(()) => info.guarded = true,
+            Err(why) => info.warnings.push(format!("others on this network can send to its socket: {why}")),
+        }
     }
 
     /// Where a container is that comes with its process, and whether that can be its process.

@@ -26,6 +26,7 @@ fn settings() -> Settings {
         tombstone: Duration::from_mins(10),
         gauge_sign: GaugeSign::Delta,
         dcos_host: None,
+        node_labels: Labels::new(),
     }
 }
 

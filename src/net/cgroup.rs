@@ -1,0 +1,206 @@
+//! Control groups of the second version: where they are, and which one a process is in.
+//!
+//! A machine may have both versions at once; only the second has one hierarchy for everything and numbers that the
+//! kernel's programs can ask for.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// The inode of the directory that is above all others (`kernfs` numbers from one).
+const ROOT: u64 = 1;
+
+/// A control group, by what the kernel calls it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// Its number, which no other group has had since boot.
+    pub id: u64,
+    /// How far it is below the root, which is at zero.
+    pub level: u32,
+    directory: PathBuf,
+}
+
+impl Group {
+    /// Whether a group of this number is this one, or below it.
+    #[must_use]
+    pub fn holds(&self, id: u64) -> bool {
+        self.id == id || is_below(&self.directory, id)
+    }
+}
+
+/// Whether a group of this number is below a directory. A group may be removed while this looks.
+fn is_below(directory: &Path, id: u64) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
+        .any(|(metadata, path)| metadata.is_dir() && (metadata.ino() == id || is_below(&path, id)))
+}
+
+/// The hierarchy of the machine.
+#[derive(Debug)]
+pub struct Hierarchy {
+    path: PathBuf,
+    root: File,
+}
+
+/// Why there is no hierarchy.
+#[derive(Debug, thiserror::Error)]
+pub enum HierarchyError {
+    /// None of the second version is mounted.
+    #[error("no cgroup v2 hierarchy is mounted")]
+    None,
+    /// What is mounted is a branch.
+    #[error("only a branch of the cgroup v2 hierarchy is mounted; run the agent with the host's cgroups")]
+    Branch,
+    /// The system does not tell.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a process has no group by which it can be told from others.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// It is in the root, where everybody may be.
+    #[error("its process is in no cgroup v2 of its own")]
+    Root,
+    /// It is outside of what this process sees.
+    #[error("its cgroup v2 is out of the agent's sight; run the agent with the host's cgroup namespace")]
+    OutOfSight,
+    /// The system does not tell.
+    #[error("its cgroup cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+impl Hierarchy {
+    /// Finds where the whole hierarchy is mounted.
+    ///
+    /// # Errors
+    /// When it is not mounted, or only a branch of it is.
+    pub fn find() -> Result<Self, HierarchyError> {
+        let file = Path::new("/proc/self/mountinfo");
+        let unreadable = |source| HierarchyError::Unreadable { path: file.to_owned(), source };
+        let mounts = std::fs::read_to_string(file).map_err(unreadable)?;
+        let mut error = HierarchyError::None;
+        for path in mount_points(&mounts).map(PathBuf::from) {
+            match File::open(&path).and_then(|root| Ok((root.metadata()?.ino(), root))) {
+                Ok((ROOT, root)) => return Ok(Self { path, root }),
+                Ok(_) => error = HierarchyError::Branch,
+                Err(source) => error = HierarchyError::Unreadable { path, source },
+            }
+        }
+        Err(error)
+    }
+
+    /// The group of a container's process: that of the container where its path says so, since a container may make
+    /// groups of its own below it; else the one that the process is in.
+    ///
+    /// # Errors
+    /// When it is in none that tells it from others, or has ended.
+    pub fn group_of(&self, pid: i32, container: &str) -> Result<Group, GroupError> {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let path = group_path(&groups).ok_or(GroupError::Root)?;
+        if path.starts_with("/..") {
+            return Err(GroupError::OutOfSight);
+        }
+        let path = boundary(path, container);
+        let level = path.split('/').filter(|part| !part.is_empty()).count();
+        if level == 0 {
+            return Err(GroupError::Root);
+        }
+        let directory = self.path.join(path.trim_start_matches('/'));
+        let id = std::fs::metadata(&directory)?.ino();
+        Ok(Group { id, level: u32::try_from(level).unwrap_or(u32::MAX), directory })
+    }
+}
+
+impl AsFd for Hierarchy {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// Where hierarchies of the second version are mounted. The file system's type follows a dash, after fields of which
+/// some are optional.
+fn mount_points(mountinfo: &str) -> impl Iterator<Item = &str> {
+    mountinfo.lines().filter_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        (system.split(' ').next() == Some("cgroup2")).then(|| mount.split(' ').nth(4)).flatten()
+    })
+}
+
+/// The path of a process's group of the second version, in what `/proc/PID/cgroup` says.
+fn group_path(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// The part of a path that ends with the group that is named after a container: by its id, or as systemd names it.
+fn boundary<'p>(path: &'p str, container: &str) -> &'p str {
+    let named = |part: &str| {
+        let name = part.strip_suffix(".scope").unwrap_or(part);
+        name.strip_suffix(container).is_some_and(|engine| engine.is_empty() || engine.ends_with('-'))
+    };
+    let ends = path.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at).skip(1).chain([path.len()]);
+    let parts = ends.filter_map(|end| path.get(..end));
+    let whole = |part: &&str| part.rsplit('/').next().is_some_and(named);
+    parts.filter(whole).last().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_version_is_found_beside_the_first() {
+        let mounts = "32 31 0:27 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
+                      42 31 0:39 / /elsewhere rw shared:1 master:2 - cgroup2 none rw\n\
+                      43 31 0:40 / /tmp/cgroup2 rw - tmpfs cgroup2 rw\n";
+        assert_eq!(mount_points(mounts).collect::<Vec<_>>(), ["/sys/fs/cgroup/unified", "/elsewhere"]);
+    }
+
+    #[test]
+    fn a_process_has_one_group_of_the_second_version_or_none() {
+        assert_eq!(group_path("9:name=systemd:/\n1:cpu:/x\n0::/a/b\n"), Some("/a/b"));
+        assert_eq!(group_path("9:name=systemd:/\n1:cpu:/x\n"), None);
+    }
+
+    #[test]
+    fn a_container_ends_where_the_group_with_its_name_does() {
+        let id = "4f5c";
+        for (path, of_container) in [
+            ("/docker/4f5c", "/docker/4f5c"),
+            ("/docker/4f5c/init.scope", "/docker/4f5c"),
+            ("/system.slice/docker-4f5c.scope", "/system.slice/docker-4f5c.scope"),
+            ("/machine.slice/libpod-4f5c.scope/container", "/machine.slice/libpod-4f5c.scope"),
+            ("/docker/4f5c/docker/4f5c/x", "/docker/4f5c/docker/4f5c"),
+            ("/docker/a4f5c/x", "/docker/a4f5c/x"),
+            ("/docker/4f5cd/x", "/docker/4f5cd/x"),
+            ("/user.slice/session-1.scope", "/user.slice/session-1.scope"),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(boundary(path, id), of_container);
+        }
+    }
+
+    #[test]
+    fn our_own_group_is_what_the_system_says() {
+        let Ok(hierarchy) = Hierarchy::find() else { return };
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let path = group_path(&groups).unwrap();
+        match hierarchy.group_of(pid, "nobody") {
+            Ok(group) => assert_eq!(group.level as usize, path.matches('/').count()),
+            Err(GroupError::Root) => assert_eq!(path, "/"),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(matches!(hierarchy.group_of(i32::MAX, "nobody"), Err(GroupError::Unreadable(_))));
+    }
+}

@@ -1,0 +1,212 @@
+//! The system call `bpf(2)`, which no safe wrapper offers: a map, programs, and their place in the kernel. With `sys.rs`
+//! the only file that may say `unsafe`.
+
+#![allow(unsafe_code, reason = "each call below says why it is sound")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use super::assembler::Instruction;
+use super::program::Point;
+
+// Commands, and kinds of what they make (`linux/bpf.h`).
+const MAP_CREATE: libc::c_int = 0;
+const MAP_UPDATE: libc::c_int = 2;
+const MAP_DELETE: libc::c_int = 3;
+const PROG_LOAD: libc::c_int = 5;
+const LINK_CREATE: libc::c_int = 28;
+const MAP_TYPE_HASH: u32 = 1;
+const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+/// Entries are allocated as they are made, not all at once.
+const NO_PREALLOC: u32 = 1;
+
+/// Bytes for what the kernel's verifier has to say; the program is short, and so is that.
+const LOG: usize = 64 << 10;
+
+/// A hash map with keys of `K` bytes and values of `V`. Goes when the last program and this are gone.
+#[derive(Debug)]
+pub(super) struct Map<const K: usize, const V: usize>(OwnedFd);
+
+/// Why the kernel does not take a program.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// What the system call answered.
+    pub(super) source: io::Error,
+    /// What the verifier says; empty where it was not asked.
+    pub(super) log: String,
+}
+
+/// The start of `union bpf_attr` as `BPF_MAP_CREATE` reads it.
+#[repr(C)]
+struct MapAttributes {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+}
+
+/// As the commands on a map's elements read it.
+#[repr(C)]
+struct ElementAttributes {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// As `BPF_PROG_LOAD` reads it.
+#[repr(C)]
+struct ProgramAttributes {
+    kind: u32,
+    length: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    point: u32,
+}
+
+/// As `BPF_LINK_CREATE` reads it.
+#[repr(C)]
+struct LinkAttributes {
+    program: u32,
+    target: u32,
+    point: u32,
+    flags: u32,
+}
+
+impl<const K: usize, const V: usize> Map<K, V> {
+    /// A map with room for so many entries.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without `CAP_BPF`; others where memory is short.
+    pub(super) fn new(entries: u32) -> io::Result<Self> {
+        let size = |bytes: usize| u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput);
+        let attributes = MapAttributes {
+            kind: MAP_TYPE_HASH,
+            key_size: size(K)?,
+            value_size: size(V)?,
+            max_entries: entries,
+            flags: NO_PREALLOC,
+        };
+        // SAFETY: the command reads the attributes, in which there are no addresses.
+        let map = unsafe { call(MAP_CREATE, &attributes)? };
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(map) }))
+    }
+
+    /// The descriptor that a program names the map by.
+    pub(super) fn descriptor(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Writes an entry, over one with this key.
+    ///
+    /// # Errors
+    /// `E2BIG` when the map is full.
+    pub(super) fn insert(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
+        // SAFETY: the kernel reads K bytes at the key and V bytes at the value, which are there for as long as it does.
+        unsafe { call(MAP_UPDATE, &self.element(address(key), address(value))?) }.map(drop)
+    }
+
+    /// Takes an entry away.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub(super) fn remove(&self, key: &[u8; K]) -> io::Result<()> {
+        // SAFETY: the kernel reads K bytes at the key, which are there for as long as it does, and no value.
+        unsafe { call(MAP_DELETE, &self.element(address(key), 0)?) }.map(drop)
+    }
+
+    fn element(&self, key: u64, value: u64) -> io::Result<ElementAttributes> {
+        Ok(ElementAttributes { map: number(&self.0)?, padding: 0, key, value, flags: 0 })
+    }
+}
+
+/// Gives a program to the kernel.
+///
+/// # Errors
+/// With what the verifier says, where it was the verifier that refused.
+pub(super) fn load(point: Point, instructions: &[Instruction]) -> Result<OwnedFd, Refused> {
+    load_with(point, instructions, &mut []).or_else(|quiet| {
+        // Asking for its log costs more and can fail on its own, so it is asked for where there is something to say.
+        let mut log = vec![0; LOG];
+        load_with(point, instructions, &mut log).map_err(|_again| {
+            let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
+            Refused { source: quiet, log: String::from_utf8_lossy(said).trim_end().to_owned() }
+        })
+    })
+}
+
+fn load_with(point: Point, instructions: &[Instruction], log: &mut [u8]) -> io::Result<OwnedFd> {
+    let mut name = [0; 16];
+    for (to, from) in name.iter_mut().zip(point.name().bytes().take(15)) {
+        *to = from;
+    }
+    let attributes = ProgramAttributes {
+        kind: PROG_TYPE_CGROUP_SOCK_ADDR,
+        length: u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        instructions: address(instructions),
+        // None of the functions that it calls asks for one.
+        license: address(c""),
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        log: if log.is_empty() { 0 } else { log.as_mut_ptr().expose_provenance() as u64 },
+        kernel_version: 0,
+        flags: 0,
+        name,
+        interface: 0,
+        point: point as u32,
+    };
+    // SAFETY: the kernel reads `length` instructions of eight bytes and a text that ends with a zero, and writes at most
+    // `log_size` bytes; all three are there for as long as it does.
+    let program = unsafe { call(PROG_LOAD, &attributes)? };
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(program) })
+}
+
+/// Has the kernel run a program for what the processes of a control group do, until the answer is closed, by whatever
+/// ends this process too.
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_NET_ADMIN`, or where another program is there that tolerates none beside it;
+/// `InvalidInput` before Linux 5.7.
+pub(super) fn attach(program: impl AsFd, group: impl AsFd, point: Point) -> io::Result<OwnedFd> {
+    // By reference: a program that is closed before the call has no number any more.
+    let (program_number, target) = (number(&program)?, number(&group)?);
+    let attributes = LinkAttributes { program: program_number, target, point: point as u32, flags: 0 };
+    // SAFETY: the command reads the attributes, in which there are no addresses.
+    let link = unsafe { call(LINK_CREATE, &attributes)? };
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// The system call.
+///
+/// # Safety
+/// The attributes are those of the command, and what they hold addresses of is as long as they say, and is not written
+/// by the kernel unless it is ours to be written.
+unsafe fn call<A>(command: libc::c_int, attributes: &A) -> io::Result<i32> {
+    // SAFETY: the kernel reads as many bytes as the attributes have, and takes what is missing of the union for zeros.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<A>()) };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(answer).map_err(|_| io::Error::other("the kernel answered no descriptor"))
+}
+
+fn address<T: ?Sized>(of: &T) -> u64 {
+    std::ptr::from_ref(of).cast::<u8>().expose_provenance() as u64
+}
+
+fn number(descriptor: impl AsFd) -> io::Result<u32> {
+    u32::try_from(descriptor.as_fd().as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}

@@ -1,0 +1,128 @@
+//! Control groups of the second version as the tests make them, and processes in them that send.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::namespaces::Process;
+use crate::tools;
+
+/// How a datagram is sent. The kernel asks a guard at another place for each.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Way {
+    /// To a peer that was connected to first.
+    Connect,
+    /// With the address on the datagram.
+    Send,
+    /// As the first, by an IPv6 socket.
+    Connect6,
+    /// As the second, by an IPv6 socket.
+    Send6,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 4] = [Self::Connect, Self::Send, Self::Connect6, Self::Send6];
+}
+
+/// Sends as many datagrams as it is told to, and ends with the first error's number.
+const SENDER: &str = "use Socket qw(:DEFAULT :addrinfo inet_pton pack_sockaddr_in6 AF_INET6);
+    my ($way, $host, $port, $times, $line) = @ARGV;
+    my $six = $way =~ /6$/;
+    my $ip = inet_pton($six ? AF_INET6 : AF_INET, $six && $host !~ /:/ ? \"::ffff:$host\" : $host) or die $host;
+    my $to = $six ? pack_sockaddr_in6($port, $ip) : pack_sockaddr_in($port, $ip);
+    socket(my $s, $six ? AF_INET6 : AF_INET, SOCK_DGRAM, 17) or die $!;
+    if ($way =~ /Connect/) { connect($s, $to) or exit $!+0 }
+    for (1..$times) { defined($way =~ /Connect/ ? send($s, $line, 0) : send($s, $line, 0, $to)) or exit $!+0 }";
+
+/// The command that sends, to be run by whomever: `sh -c` with these words.
+pub(crate) fn sender(way: Way, to: SocketAddr, times: u32, line: &str) -> Vec<String> {
+    let (way, host, port) = (format!("{way:?}"), to.ip().to_string(), to.port().to_string());
+    ["perl", "-e", SENDER, &way, &host, &port, &times.to_string(), line].map(str::to_owned).to_vec()
+}
+
+/// Sends once, and answers the error's number.
+pub(crate) fn send_from(group: Option<&Group>, way: Way, to: SocketAddr, line: &str) -> i32 {
+    let words = sender(way, to, 1, line);
+    let mut command = match group {
+        Some(group) => group.command(&words),
+        None => {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            command
+        }
+    };
+    let ran = command.stdin(Stdio::null()).output().unwrap();
+    ran.status.code().unwrap()
+}
+
+/// A control group that goes when this does.
+pub(crate) struct Group(PathBuf);
+
+impl Group {
+    /// One at the top of the hierarchy; none where there is no hierarchy to make it in.
+    pub(crate) fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tp-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        Self::at(tools::cgroups().expect("who asks has asked whether there are any").join(name))
+    }
+
+    /// One below this one.
+    pub(crate) fn child(&self) -> Self {
+        Self::at(self.0.join("child"))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// A program that is in the group from its first instruction.
+    pub(crate) fn command(&self, words: &[String]) -> Command {
+        in_group(&self.0, words)
+    }
+
+    /// A process in the group that does nothing.
+    pub(crate) fn process(&self) -> Process {
+        let process = idle_in(&self.0);
+        let path = format!("/{}", self.0.file_name().unwrap().to_str().unwrap());
+        let groups = format!("/proc/{}/cgroup", process.pid());
+        while !std::fs::read_to_string(&groups).unwrap().contains(&path) {
+            std::thread::yield_now();
+        }
+        process
+    }
+}
+
+/// A process that is in no group of its own.
+pub(crate) fn process_in_the_root() -> Process {
+    let process = idle_in(&tools::cgroups().unwrap());
+    let groups = format!("/proc/{}/cgroup", process.pid());
+    while !std::fs::read_to_string(&groups).unwrap().lines().any(|line| line == "0::/") {
+        std::thread::yield_now();
+    }
+    process
+}
+
+fn idle_in(group: &std::path::Path) -> Process {
+    Process::start(&mut in_group(group, &["sleep".to_owned(), "600".to_owned()]))
+}
+
+fn in_group(group: &std::path::Path, words: &[String]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(group).args(words);
+    command
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The processes in it have been told to end, and take a moment.
+        for _ in 0..200 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        eprintln!("{} is left", self.0.display());
+    }
+}
