@@ -17,6 +17,7 @@ mod containers;
 mod corpus;
 mod docs;
 mod ending;
+mod install;
 mod lifecycle;
 mod load;
 mod namespaces;
