@@ -13,6 +13,7 @@ mod documents;
 mod env;
 mod explain;
 mod failure;
+mod hook;
 mod manual;
 mod output;
 mod parse;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::Cli;
-use args::{Command, ConfigCommand, ContainersCommand, MetricsCommand};
+use args::{Command, ConfigCommand, ContainersCommand, HookCommand, MetricsCommand};
 use failure::Failure;
 use output::Output;
 
@@ -70,6 +71,10 @@ fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
             ConfigCommand::Show(args) => config::show(&args, out)?,
             ConfigCommand::Reference(args) => config::reference(&args, out)?,
             ConfigCommand::Example => config::example(out)?,
+        },
+        Command::Hook { command } => match command {
+            HookCommand::Install(args) => hook::install(&args, out)?,
+            HookCommand::Remove(args) => hook::remove(&args, out)?,
         },
         Command::Completions { shell } => manual::completions(shell, out)?,
         Command::Man(args) => manual::man(&args, out)?,

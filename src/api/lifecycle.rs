@@ -1,5 +1,6 @@
 //! The lifecycle API of the admin socket: reserve, attach, release, list.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::{Answer, Api};
 use crate::aggregate::GaugeSign;
 use crate::containers::{
     AttachError, ContainerInfo, Details, Network, Process, ReleaseError, Reservation, ReserveError, Ttl,
+    WantedAddress,
 };
 use crate::model::{ContainerId, Labels, TaskId};
 
@@ -76,6 +78,8 @@ impl<'de> Deserialize<'de> for TtlBody {
 struct OptionsBody {
     #[serde(default)]
     gauge_sign: Option<GaugeSign>,
+    #[serde(default)]
+    port: Option<NonZeroU16>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +112,9 @@ impl ReserveBody {
         };
         reservation.pid = self.pid;
         reservation.ttl = self.ttl.read()?;
-        reservation.gauge_sign = self.options.and_then(|options| options.gauge_sign);
+        let options = self.options.unwrap_or_default();
+        reservation.gauge_sign = options.gauge_sign;
+        reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
         reservation.details = self.details;
         Ok(reservation)
     }

@@ -97,6 +97,11 @@ Examples:
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Have container engines use tallyport-oci, or forget it
+    Hook {
+        #[command(subcommand)]
+        command: HookCommand,
+    },
     /// Look for what is wrong on this node
     #[command(after_help = "\
 Examples:
@@ -139,6 +144,32 @@ Examples:
 Examples:
   tallyport containers release c-42")]
     Release(ContainerArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HookCommand {
+    /// Write the configuration that an engine needs, after showing what changes
+    #[command(after_help = "\
+Examples:
+  tallyport hook install --for docker --dry-run            show what would change
+  tallyport hook install --for docker --default            every container of this docker
+  tallyport hook install --for containerd                  pods whose runtimeClassName is tallyport
+  tallyport hook install --for podman --mechanism hook     without another runtime
+  tallyport hook install --for crio --real-runtime /usr/bin/crun
+
+A file that is there is copied to NAME.tallyport-backup first, keeps its mode and owner, and is
+replaced whole or not at all. A second run changes nothing. No service is restarted.")]
+    Install(HookInstallArgs),
+    /// Take out of an engine's configuration what install wrote
+    #[command(after_help = "\
+Examples:
+  tallyport hook remove --for docker --dry-run
+  tallyport hook remove --for containerd
+
+A file that nobody else has changed since is what it was before, to the byte; of any other only
+what install wrote is taken out. Containers that were made with tallyport-oci need the program
+for as long as they are there.")]
+    Remove(HookRemoveArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use super::output::Output;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
+use crate::install;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -112,6 +113,13 @@ impl From<ConfigErrors> for Failure {
         let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
         Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
             .hint("`tallyport config reference` says what each setting takes")
+    }
+}
+
+impl From<install::Error> for Failure {
+    fn from(error: install::Error) -> Self {
+        let code = if matches!(error, install::Error::Request(_)) { code::USAGE } else { code::ERROR };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 /// An object whose values have not been read.
 #[derive(Debug, Default)]
-pub(super) struct Object<'a>(Vec<(String, Text<'a>)>);
+pub(crate) struct Object<'a>(Vec<(String, Text<'a>)>);
 
 #[derive(Debug)]
 enum Text<'a> {
@@ -19,7 +19,7 @@ enum Text<'a> {
 
 impl<'a> Object<'a> {
     /// Reads an object.
-    pub(super) fn read(text: &'a str) -> serde_json::Result<Self> {
+    pub(crate) fn read(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
 
@@ -28,6 +28,11 @@ impl<'a> Object<'a> {
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         let (_, text) = self.0.iter().rfind(|(name, _)| name == key)?;
         Some(text.as_str()).filter(|text| *text != "null")
+    }
+
+    /// Every key with the text of its value, as they stand.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, text)| (key.as_str(), text.as_str()))
     }
 
     /// Reads a value; the default where there is none.
@@ -74,7 +79,7 @@ impl Text<'_> {
 }
 
 /// A value as JSON. What is written here has only strings for keys, so it always can be.
-pub(super) fn json(value: &(impl Serialize + ?Sized)) -> String {
+pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 

@@ -15,19 +15,19 @@ const NAME: &str = "tallyport-oci";
 
 /// A hook, as the runtime reads it.
 #[derive(Debug, Serialize)]
-pub(super) struct Hook {
+pub(crate) struct Hook {
     /// This program.
-    pub(super) path: String,
+    pub(crate) path: String,
     args: Vec<String>,
     /// Seconds after which the runtime ends it.
     timeout: u64,
 }
 
 /// Hooks, each with the stage at which it is called.
-pub(super) type Staged = Vec<(&'static str, Hook)>;
+pub(crate) type Staged = Vec<(&'static str, Hook)>;
 
 impl Hook {
-    pub(super) fn new(path: &str, stage: &str, arguments: &[String], timeout: u64) -> Self {
+    pub(crate) fn new(path: &str, stage: &str, arguments: &[String], timeout: u64) -> Self {
         let mut args = vec![NAME.to_owned(), "hook".to_owned(), stage.to_owned()];
         args.extend_from_slice(arguments);
         Self { path: path.to_owned(), args, timeout }
@@ -35,7 +35,7 @@ impl Hook {
 }
 
 /// Puts an environment and hooks into a configuration, in place of those that an earlier life of it was given.
-pub(super) fn edit(
+pub(crate) fn edit(
     text: &str,
     variables: &BTreeMap<String, String>,
     hooks: &dyn Fn(&[String]) -> Staged,

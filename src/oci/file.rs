@@ -26,31 +26,66 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 
 /// Replaces a file, keeping its mode and its owner. Readers see the old text or the new one.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
-    write(path, text).map_err(|source| Error::Write { path: path.to_owned(), source })
+    // Whether a container's configuration outlives a crash of the machine matters to nobody, and waiting for it would.
+    let write = || Staged::beside(path, text)?.replace(path, false);
+    write().map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    // What a link points to is replaced, not the link.
-    let path = path.canonicalize()?;
-    let old = std::fs::metadata(&path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tallyport-{}", std::process::id()));
-    let beside = Beside(path.with_file_name(name));
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside.0)?;
-    new.write_all(text.as_bytes())?;
-    fchown(&new, Some(old.uid()), Some(old.gid()))?;
-    // After the owner: a change of owner takes special bits away.
-    new.set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o7777))?;
-    std::fs::rename(&beside.0, &path)
+/// A text that stands beside the file it is to be. It is not left lying about where something fails.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    /// The file it takes the place of: what a link points to is replaced, not the link.
+    target: PathBuf,
+    file: File,
 }
 
-/// A file that is not left lying about where something fails.
-struct Beside(PathBuf);
+impl Staged {
+    /// Writes a text beside a file, which need not be there yet.
+    pub(crate) fn beside(path: &Path, text: &str) -> io::Result<Self> {
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".tallyport-{}", std::process::id()));
+        let path = target.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut staged = Self { path, target, file };
+        staged.file.write_all(text.as_bytes())?;
+        Ok(staged)
+    }
 
-impl Drop for Beside {
+    /// Where it is until then.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes its place, with the mode and owner of a file that is there; where there is none, as a new file of the
+    /// system's. What is durable is there after a crash of the machine, too.
+    pub(crate) fn replace(self, like: &Path, durable: bool) -> io::Result<()> {
+        let mode = match std::fs::metadata(like) {
+            Ok(old) => {
+                fchown(&self.file, Some(old.uid()), Some(old.gid()))?;
+                old.mode() & 0o7777
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0o644,
+            Err(error) => return Err(error),
+        };
+        // After the owner: a change of owner takes special bits away.
+        self.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        if durable {
+            self.file.sync_all()?;
+        }
+        std::fs::rename(&self.path, &self.target)?;
+        match self.target.parent().filter(|_| durable) {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Staged {
     fn drop(&mut self) {
         // After the rename there is nothing to remove.
-        let _either_way = std::fs::remove_file(&self.0);
+        let _either_way = std::fs::remove_file(&self.path);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `tallyport-oci hook create-runtime|poststop`: what the runtime calls at the turns of a container's life.
+//! `tallyport-oci hook create-runtime|poststop|pod`: what the runtime calls at the turns of a container's life.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -10,11 +10,12 @@ use serde::Deserialize;
 
 use super::agent::{self, Agent};
 use super::errors::Error;
+use super::pod;
 use super::report::Report;
 use crate::net::process;
 
 /// Longest state that is read; a container's annotations are part of it.
-const LONGEST: u64 = 16 << 20;
+pub(super) const LONGEST: u64 = 16 << 20;
 
 /// The arguments that the wrapper wrote into the hook.
 #[derive(PartialEq, Eq, Debug)]
@@ -37,6 +38,10 @@ struct State {
 /// Runs a hook. Fails only where the container may not start without its socket; a hook for its end never fails, since
 /// that would keep other hooks from running.
 pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
+    let word = |at: usize| arguments.get(at).and_then(|word| word.to_str());
+    if word(0) == Some("pod") {
+        return pod::main(word(1).and_then(|port| port.parse().ok()), started);
+    }
     // First and always to its end: crun dies of what it cannot write here.
     let mut state = Vec::new();
     let heard = io::stdin().lock().take(LONGEST).read_to_end(&mut state);
@@ -66,7 +71,7 @@ pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
     }
 }
 
-fn complain(report: &Report, message: &str, fail: bool) -> ExitCode {
+pub(super) fn complain(report: &Report, message: &str, fail: bool) -> ExitCode {
     if fail {
         report.fail(message);
         return ExitCode::FAILURE;
@@ -76,7 +81,7 @@ fn complain(report: &Report, message: &str, fail: bool) -> ExitCode {
 }
 
 /// What the runtime says makes no sense.
-fn said(error: impl std::fmt::Display) -> Error {
+pub(super) fn said(error: impl std::fmt::Display) -> Error {
     Error::Garbled { path: "standard input".into(), why: error.to_string() }
 }
 

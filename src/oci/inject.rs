@@ -117,10 +117,13 @@ fn identify(id: &str, bundle: &Bundle, config: &Config) -> Option<Identity> {
     annotations.extend(docker::annotations(&config.docker_root, id));
     let facts = Facts { id, hostname: bundle.hostname.as_deref().unwrap_or_default(), annotations };
     let identity = identities.identify(&facts).unwrap_or_default();
+    (config.select == Select::All || wants(&identity)).then_some(identity)
+}
+
+/// Whether a container has opted in.
+pub(super) fn wants(identity: &Identity) -> bool {
     let said = identity.labels.get(ENABLED).map(String::as_str);
-    let yes =
-        said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)));
-    (config.select == Select::All || yes).then_some(identity)
+    said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
 }
 
 /// Asks for a socket. None where the agent says that the container does not want one.

@@ -149,6 +149,17 @@ impl Bundle {
         self.run(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id])
     }
 
+    /// The same, with nothing in front of the real runtime.
+    pub(crate) fn up_without_the_wrapper(&self) {
+        let (path, pid_file) =
+            (self.directory.path().display().to_string(), self.path("pid").display().to_string());
+        let ran =
+            self.start(&self.runtime.0, &["create", "--bundle", &path, "--pid-file", &pid_file, &self.id]);
+        assert_eq!(ran.code, 0, "{:?}: {} {}", self.runtime, ran.err, self.log());
+        self.must(&["start", &self.id]);
+        self.until_ready();
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }

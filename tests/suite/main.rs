@@ -20,6 +20,7 @@ mod ending;
 mod failures;
 mod groups;
 mod guard;
+mod install;
 mod labels;
 mod lifecycle;
 mod load;

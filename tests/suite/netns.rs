@@ -94,6 +94,27 @@ fn a_port_that_the_application_has_is_left_to_it() {
 }
 
 #[test]
+fn who_was_told_its_port_already_has_that_one_or_none() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let agent = Agent::start();
+    let namespace = Namespace::new();
+    let ask = |container: &str, port: u32| {
+        let body = json!({"container_id": container, "network": at(&namespace), "options": {"port": port}});
+        agent.admin("POST", "/v1/containers", &body)
+    };
+    let (status, reserved) = ask("c1", 8125);
+    assert_eq!((status, &reserved["statsd_port"]), (201, &json!(8125)), "{reserved}");
+    namespace.send(8125, "a:1|c");
+    received(&agent, "c1", 1);
+    assert_eq!(ask("c1", 8125).0, 200, "again");
+    let (status, refused) = ask("c2", 8125);
+    assert_eq!((status, &refused["code"]), (409, &json!("address_taken")), "{refused}");
+    for port in [0, 65_536] {
+        assert_eq!(ask("c3", port).0, 400, "{port}");
+    }
+}
+
+#[test]
 fn a_container_that_is_not_born_knows_its_address_and_has_it_once_it_is() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::start();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::containers::{Bundle, Runtime, WRAPPER, statsd};
-use crate::namespaces::{Leash, Namespace};
+use crate::namespaces::{Leash, Namespace, Process};
 use crate::tools;
 
 /// Every runtime that is there, and that has to be.
@@ -385,4 +385,67 @@ fn it_refuses_to_become_itself() {
         let ran = crate::agent::ran(&mut command);
         assert!(ran.code == 1 && ran.err.contains(why), "{}: {}", ran.code, ran.err);
     }
+}
+
+#[test]
+fn containers_of_a_pod_share_the_address_that_all_were_given_beforehand() {
+    for runtime in runtimes() {
+        let agent = Agent::start();
+        let mut pause = Process::apart();
+        let network = format!("/proc/{}/ns/net", pause.pid());
+        let bundles = ["app", "sidecar"].map(|name| {
+            let bundle = Bundle::new(&runtime, &agent.admin_socket());
+            bundle.settings(&format!("admin_socket = {:?}", agent.admin_socket()));
+            given_beforehand(&bundle, name, &network);
+            bundle.up_without_the_wrapper();
+            bundle
+        });
+        for bundle in &bundles {
+            assert_eq!(bundle.environment(), ["STATSD_UDP_HOST=127.0.0.1", "STATSD_UDP_PORT=8125"]);
+        }
+        agent.until("both are counted", || shown(&agent, "s1")["received"] == 2);
+        let pod = shown(&agent, "s1");
+        assert_eq!((&pod["task_id"], &pod["pid"]), (&json!("shop_web-1_u-1"), &json!(pause.pid())));
+        assert_eq!((&pod["statsd_port"], &pod["origin_guard"]), (&json!(8125), &json!("netns")));
+        assert_eq!(
+            pod["labels"],
+            json!({"namespace": "shop", "pod": "web-1", "uid": "u-1"}),
+            "it is the whole pod's"
+        );
+        bundles.iter().for_each(Bundle::delete);
+        assert_eq!(shown(&agent, "s1")["state"], "listening", "it outlives containers");
+        pause.end();
+        agent.until("and ends with the pod", || shown(&agent, "s1")["state"] == "gone");
+        assert_eq!(agent.totals("shop_web-1_u-1")["starts"]["value"], 2.0);
+    }
+}
+
+#[test]
+fn a_pod_in_the_hosts_network_gets_nothing_at_an_address_that_is_everybodys() {
+    for runtime in runtimes() {
+        let agent = Agent::start();
+        let bundle = Bundle::new(&runtime, &agent.admin_socket());
+        bundle.settings(&format!("admin_socket = {:?}", agent.admin_socket()));
+        given_beforehand(&bundle, "app", &format!("/proc/{}/ns/net", std::process::id()));
+        bundle.up_without_the_wrapper();
+        assert_eq!(agent.admin("GET", "/v1/containers", &Value::Null).1, json!([]));
+        bundle.delete();
+    }
+}
+
+/// A container of a pod as containerd makes it from a base specification of ours.
+fn given_beforehand(bundle: &Bundle, name: &str, network: &str) {
+    let settings = format!("TALLYPORT_OCI_CONFIG={}", bundle.path("etc/oci.toml").display());
+    bundle.configure(|config| {
+        config["process"]["env"] = json!(["PATH=/usr/bin:/bin", "STATSD_UDP_HOST=127.0.0.1", "STATSD_UDP_PORT=8125"]);
+        config["linux"]["namespaces"][4]["path"] = json!(network);
+        config["hooks"] = json!({"createRuntime": [
+            {"path": WRAPPER, "args": ["tallyport-oci", "hook", "pod", "8125"], "env": [settings], "timeout": 3}
+        ]});
+        config["annotations"] = json!({
+            "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.container-name": name,
+            "io.kubernetes.cri.sandbox-id": "s1", "io.kubernetes.cri.sandbox-name": "web-1",
+            "io.kubernetes.cri.sandbox-namespace": "shop", "io.kubernetes.cri.sandbox-uid": "u-1"
+        });
+    });
 }

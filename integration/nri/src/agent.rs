@@ -15,20 +15,31 @@ pub struct Agent {
 impl Agent {
     /// Starts it, and waits until the runtime has taken it.
     pub fn start(directory: &Path, nri: &Path, more: &[&str]) -> Self {
-        let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let nri = format!("nri.socket={}", nri.display());
+        let agent = Self::spawn(directory, &[&["nri.enabled=true", &nri], more].concat());
+        until("the runtime takes the plugin", || agent.metric("tallyport_nri_connected") == Some(1.0));
+        agent
+    }
+
+    /// Starts it as nobody's plugin.
+    pub fn alone(directory: &Path) -> Self {
+        let agent = Self::spawn(directory, &[]);
+        until("it answers", || agent.ask(&["tasks"]).is_some());
+        agent
+    }
+
+    fn spawn(directory: &Path, settings: &[&str]) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let mut command = Command::new(given("TALLYPORT_E2E_AGENT"));
         command.args(["agent", "--window", "1s", "--log", "debug", "--http-listen", "127.0.0.1:0"]);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
         // Not the usual port: an agent may be running here.
-        command.args(["--set", "nri.enabled=true", "--set", &nri, "--set", "listeners.port=18627"]);
-        for setting in more {
+        command.args(["--set", "listeners.port=18627"]);
+        for setting in settings {
             command.args(["--set", setting]);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let agent = Self { child, directory: directory.to_owned() };
-        until("the runtime takes the plugin", || agent.metric("tallyport_nri_connected") == Some(1.0));
-        agent
+        Self { child, directory: directory.to_owned() }
     }
 
     /// What a command prints, where it succeeds.

@@ -15,8 +15,15 @@ pub struct Containerd {
 
 impl Containerd {
     pub fn start() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// Starts one whose file somebody has changed before.
+    pub fn with(change: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("config.toml"), config(directory.path())).unwrap();
+        let file = directory.path().join("config.toml");
+        std::fs::write(&file, config(directory.path())).unwrap();
+        change(&file);
         std::fs::create_dir(directory.path().join("cni")).unwrap();
         std::fs::write(directory.path().join("cni/10-ptp.conflist"), NETWORK).unwrap();
         let child = spawn(directory.path());
@@ -60,6 +67,11 @@ impl Containerd {
     /// Notes a pod that is to be removed in the end.
     pub fn owns(&mut self, pod: &str) {
         self.pods.push(pod.to_owned());
+    }
+
+    /// Its file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("config.toml")
     }
 
     /// Ends it and starts it again.

@@ -1,0 +1,431 @@
+//! Making container engines use `tallyport-oci`, and making them forget it again.
+//!
+//! ```text
+//! Request ── plan, plan_removal ──▶ Plan: every file as it is and as it is to be ── apply ──▶ files
+//!   read the file ─ docker | containerd | podman | crio: text in, text out      stage beside, have it checked,
+//!                                                                               back up, rename
+//! ```
+//!
+//! Edits are pure and keep what they do not concern: comments, order, unknown keys, spaces. What would change is known
+//! before anything is written, so that it can be shown.
+
+mod apply;
+mod base_spec;
+mod check;
+mod containerd;
+mod crio;
+mod docker;
+mod errors;
+mod json;
+mod podman;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use apply::apply;
+pub use errors::Error;
+
+/// How a file that is all ours begins.
+const HEADER: &str = "# Written by `tallyport hook install`; `tallyport hook remove` takes it away.\n";
+/// Where the wrapper's settings are.
+const SETTINGS: &str = "/etc/tallyport/oci.toml";
+
+/// What starts containers.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Engine {
+    /// containerd, for pods.
+    Containerd,
+    /// dockerd.
+    Docker,
+    /// podman.
+    Podman,
+    /// CRI-O.
+    Crio,
+}
+
+/// How containers come by their address.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Mechanism {
+    /// The wrapper stands in front of the runtime.
+    Wrapper,
+    /// podman asks its `precreate` hook.
+    Hook,
+    /// containerd gives every container the same address, and a hook opens it for the pod.
+    BaseSpec,
+}
+
+/// What is to be installed or removed.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where.
+    pub engine: Engine,
+    /// How; of no meaning to a removal, which takes away what is there.
+    pub mechanism: Mechanism,
+    /// The engine's file, where it is not the usual one.
+    pub config: Option<PathBuf>,
+    /// What the runtime is called in it.
+    pub name: String,
+    /// Whether containers that ask for no runtime get it.
+    pub default: bool,
+    /// `tallyport-oci`.
+    pub wrapper: PathBuf,
+    /// The runtime that the wrapper is to start, where that is to be written into its settings.
+    pub runtime: Option<PathBuf>,
+    /// Where files of our own go.
+    pub directory: PathBuf,
+    /// The specification that containerd's containers begin with, where it is not the usual one.
+    pub specification: Option<PathBuf>,
+}
+
+/// What an engine's file says of us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry {
+    mechanism: Mechanism,
+    name: String,
+    /// The wrapper, the directory of hooks or the specification.
+    path: String,
+    default: bool,
+}
+
+/// Why a text cannot be edited.
+#[derive(PartialEq, Eq, Debug)]
+struct Garbled(String);
+
+/// One file, as it is and as it is to be.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text; none where there is no file.
+    pub before: Option<String>,
+    /// The text it is to have; none where it is to go.
+    pub after: Option<String>,
+    backup: Backup,
+    /// Whether the engine reads it, and may be asked what it makes of it.
+    engines: bool,
+}
+
+/// What becomes of the copy beside a file.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Backup {
+    /// The file is copied before it is changed.
+    Make,
+    /// The copy stays, if there is one.
+    Leave,
+    /// The file is as it was, and the copy goes.
+    Drop,
+}
+
+/// What would be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// Files that change; none where everything is as it should be.
+    pub changes: Vec<Change>,
+    /// What is to be known.
+    pub notes: Vec<String>,
+    /// How the engine comes to read its file again.
+    pub restart: &'static str,
+    engine: Engine,
+    entry: String,
+}
+
+/// Whether a path was written by us.
+fn is_ours(path: &str) -> bool {
+    Path::new(path).file_name().is_some_and(|name| name.to_string_lossy().starts_with("tallyport"))
+}
+
+impl Engine {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Containerd => containerd::FILE,
+            Self::Docker => docker::FILE,
+            Self::Podman => podman::FILE,
+            Self::Crio => crio::FILE,
+        }
+    }
+
+    fn restart(self) -> &'static str {
+        match self {
+            Self::Containerd => containerd::RESTART,
+            Self::Docker => docker::RESTART,
+            Self::Podman => podman::RESTART,
+            Self::Crio => crio::RESTART,
+        }
+    }
+
+    fn found(self, text: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+        match self {
+            Self::Containerd => containerd::found(text, name),
+            Self::Docker => docker::found(text, name),
+            Self::Podman => podman::found(text, name),
+            Self::Crio => crio::found(text, name),
+        }
+    }
+
+    fn install(self, text: &str, entry: &Entry, usual: &podman::Usual) -> Result<String, Garbled> {
+        match self {
+            Self::Containerd => containerd::install(text, entry),
+            Self::Docker => docker::install(text, entry),
+            Self::Podman => podman::install(text, entry, usual),
+            Self::Crio => crio::install(text, entry),
+        }
+    }
+
+    fn remove(self, text: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+        match self {
+            Self::Containerd => containerd::remove(text, entry, before),
+            Self::Docker => docker::remove(text, entry, before),
+            Self::Podman => podman::remove(text, entry, before),
+            Self::Crio => crio::remove(text, entry, before),
+        }
+    }
+}
+
+impl Request {
+    fn file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.engine.file().into())
+    }
+
+    /// Our directory of podman's hooks. One of its own: CRI-O starts nothing where it finds this stage in the shared one.
+    fn hooks(&self) -> PathBuf {
+        self.directory.join("tallyport-hooks.d")
+    }
+
+    fn base_spec(&self) -> PathBuf {
+        self.directory.join("tallyport-base-spec.json")
+    }
+
+    fn entry(&self) -> Result<Entry, Error> {
+        let path = match self.mechanism {
+            Mechanism::Wrapper => self.wrapper.clone(),
+            Mechanism::Hook => self.hooks(),
+            Mechanism::BaseSpec => self.base_spec(),
+        };
+        let said = path.into_os_string().into_string();
+        let path = said.map_err(|path| Error::Request(format!("{} is not UTF-8", path.display())))?;
+        if !path.starts_with('/') {
+            return Err(Error::Request(format!(
+                "{path} is not an absolute path, and engines start elsewhere"
+            )));
+        }
+        Ok(Entry { mechanism: self.mechanism, name: self.name.clone(), path, default: self.default })
+    }
+
+    /// Finds what no file can be at fault for.
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |why: String| Err(Error::Request(why));
+        let fits = match self.mechanism {
+            Mechanism::Wrapper => true,
+            Mechanism::Hook => self.engine == Engine::Podman,
+            Mechanism::BaseSpec => self.engine == Engine::Containerd,
+        };
+        if !fits {
+            return wrong("only podman has the mechanism hook, and only containerd base-spec".to_owned());
+        }
+        if self.mechanism == Mechanism::Hook && self.default {
+            return wrong("podman's hook is for every container, so there is no default to be".to_owned());
+        }
+        // What Kubernetes takes for the handler of a RuntimeClass.
+        let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let name = &self.name;
+        if name.is_empty()
+            || name.len() > 63
+            || !name.chars().all(fit)
+            || name.starts_with('-')
+            || name.ends_with('-')
+        {
+            return wrong(format!(
+                "{name:?} is no name of a runtime: a-z, 0-9 and - within, at most 63 of them"
+            ));
+        }
+        if name == "runc" || name == "crun" {
+            return wrong(format!("{name} is the name of a real runtime; choose another"));
+        }
+        Ok(())
+    }
+}
+
+/// A file's text; none where there is no file.
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Where a file's copy is. Engines read every file of a directory whose name ends in `.d`, so there it is one level up.
+fn backup_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tallyport-backup");
+    match path.parent() {
+        Some(parent) if parent.extension().is_some_and(|extension| extension == "d") => {
+            parent.with_file_name(name)
+        }
+        _ => path.with_file_name(name),
+    }
+}
+
+/// What an installation would change.
+///
+/// # Errors
+/// When the request makes no sense, a file cannot be read or edited, the name is taken, or a program is missing.
+pub fn plan(request: &Request) -> Result<Plan, Error> {
+    request.check()?;
+    let (path, entry) = (request.file(), request.entry()?);
+    let before = read(&path)?;
+    let text = before.as_deref().unwrap_or_default();
+    let garbled = |Garbled(why)| Error::Garbled { path: path.clone(), why };
+    let there = request.engine.found(text, &request.name).map_err(garbled)?;
+    if let Some(there) = &there {
+        mixes(there, &entry, &path)?;
+    }
+    let mut notes = vec![check::wrapper(&request.wrapper, request.runtime.as_deref())?];
+    let usual = usual(&path)?;
+    let after = request.engine.install(text, &entry, &usual).map_err(garbled)?;
+    let mut changes = own_files(request)?;
+    if after != text {
+        // What is kept is the file as it was before us.
+        let backup = if there.is_none() && before.is_some() { Backup::Make } else { Backup::Leave };
+        changes.push(Change {
+            path: path.clone(),
+            before: before.clone(),
+            after: Some(after),
+            backup,
+            engines: true,
+        });
+    }
+    if request.engine == Engine::Containerd {
+        notes.extend(notes_on_containerd(text, request).map_err(garbled)?);
+    }
+    Ok(Plan { changes, notes, restart: request.engine.restart(), engine: request.engine, entry: entry.path })
+}
+
+/// One way at a time: a container that came by two of them would ask for two sockets.
+fn mixes(there: &Entry, wanted: &Entry, path: &Path) -> Result<(), Error> {
+    if !is_ours(&there.path) && there.path != wanted.path {
+        let (path, name, found) = (path.to_owned(), there.name.clone(), there.path.clone());
+        return Err(Error::Taken { path, name, found });
+    }
+    if there.mechanism == wanted.mechanism {
+        return Ok(());
+    }
+    Err(Error::Request(format!("{} has tallyport by another mechanism; remove that first", path.display())))
+}
+
+/// The lists that hold where podman's file is not the one that is read first.
+fn usual(path: &Path) -> Result<podman::Usual, Error> {
+    let mut usual = podman::Usual::default();
+    for other in podman::OTHERS.iter().map(Path::new).filter(|other| *other != path) {
+        if let Some(text) = read(other)? {
+            usual = usual.after(&text);
+        }
+    }
+    Ok(usual)
+}
+
+/// Files that are ours: what they are to say is known.
+fn own_files(request: &Request) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    let mut write = |path: PathBuf, after: String| {
+        let before = read(&path)?;
+        if before.as_ref() != Some(&after) {
+            changes.push(Change { path, before, after: Some(after), backup: Backup::Leave, engines: false });
+        }
+        Ok(())
+    };
+    if let Some(runtime) = &request.runtime {
+        let path = settings();
+        let text = read(&path)?.unwrap_or_default();
+        let garbled = |Garbled(why)| Error::Garbled { path: path.clone(), why };
+        let mut document = tables::read(&text).map_err(garbled)?;
+        tables::set(document.as_table_mut(), "runtime", runtime.to_string_lossy().as_ref());
+        write(path, document.to_string())?;
+    }
+    match request.mechanism {
+        Mechanism::Wrapper => {}
+        Mechanism::Hook => {
+            write(request.hooks().join(podman::HOOK), podman::hook(&request.wrapper.to_string_lossy()))?;
+        }
+        Mechanism::BaseSpec => {
+            let usual = base_spec::usual(request.specification.as_deref())?;
+            let spec = base_spec::with_address(&usual, &request.wrapper.to_string_lossy());
+            let garbled = |Garbled(why)| Error::Garbled { path: request.base_spec(), why };
+            write(request.base_spec(), spec.map_err(garbled)?)?;
+        }
+    }
+    Ok(changes)
+}
+
+fn settings() -> PathBuf {
+    std::env::var_os("TALLYPORT_OCI_CONFIG").map_or_else(|| SETTINGS.into(), PathBuf::from)
+}
+
+fn notes_on_containerd(text: &str, request: &Request) -> Result<Vec<String>, Garbled> {
+    let mut notes = Vec::new();
+    if containerd::without_pods(text) {
+        notes.push(
+            "disabled_plugins turns pods off in this file, so nothing will read what is added".to_owned(),
+        );
+    }
+    if let Some(path) = containerd::starts(text, &request.name)?
+        && request.mechanism == Mechanism::Wrapper
+        && request.runtime.is_none()
+    {
+        notes.push(format!(
+            "pods ran on {path}; give --real-runtime {path} to have the wrapper start it, too"
+        ));
+    }
+    Ok(notes)
+}
+
+/// What a removal would change.
+///
+/// # Errors
+/// When a file cannot be read or edited.
+pub fn plan_removal(request: &Request) -> Result<Plan, Error> {
+    let path = request.file();
+    let mut plan = Plan {
+        changes: Vec::new(),
+        notes: Vec::new(),
+        restart: match request.engine {
+            Engine::Docker => docker::RESTART_REMOVED,
+            engine => engine.restart(),
+        },
+        engine: request.engine,
+        entry: String::new(),
+    };
+    let Some(text) = read(&path)? else { return Ok(plan) };
+    let garbled = |Garbled(why)| Error::Garbled { path: path.clone(), why };
+    let Some(entry) = request.engine.found(&text, &request.name).map_err(garbled)? else { return Ok(plan) };
+    if !is_ours(&entry.path) && Path::new(&entry.path) != request.wrapper {
+        return Err(Error::Taken { path: path.clone(), name: entry.name, found: entry.path });
+    }
+    let usual = usual(&path)?;
+    let backup = read(&backup_of(&path))?;
+    let made_from = |old: &str| request.engine.install(old, &entry, &usual).is_ok_and(|made| made == text);
+    let (after, keep) = if backup.as_deref().is_some_and(made_from) {
+        (backup, Backup::Drop)
+    } else if made_from("") {
+        (None, Backup::Leave)
+    } else {
+        plan.notes
+            .push(format!("{} was changed since, so only what is ours is taken out of it", path.display()));
+        let before = backup.unwrap_or_default();
+        (Some(request.engine.remove(&text, &entry, &before).map_err(garbled)?), Backup::Leave)
+    };
+    plan.changes.push(Change { path, before: Some(text), after, backup: keep, engines: true });
+    let ours = match entry.mechanism {
+        Mechanism::Wrapper => None,
+        Mechanism::Hook => Some(Path::new(&entry.path).join(podman::HOOK)),
+        Mechanism::BaseSpec => Some(PathBuf::from(&entry.path)),
+    };
+    if let Some(path) = ours
+        && let before @ Some(_) = read(&path)?
+    {
+        plan.changes.push(Change { path, before, after: None, backup: Backup::Leave, engines: false });
+    }
+    Ok(plan)
+}

@@ -1,0 +1,98 @@
+//! Whether what containers would need is there, and what an engine makes of its file.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Engine, Error};
+
+/// Asks the wrapper for its runtime's version, which goes straight through to the runtime. What it answers is worth
+/// telling.
+pub(super) fn wrapper(wrapper: &Path, runtime: Option<&Path>) -> Result<String, Error> {
+    for path in [Some(wrapper), runtime].into_iter().flatten() {
+        runs(path)?;
+    }
+    let mut command = Command::new(wrapper);
+    command.arg("--version").stdin(Stdio::null());
+    if let Some(runtime) = runtime {
+        command.env("TALLYPORT_OCI_RUNTIME", runtime);
+    }
+    let wrong = |why: String| Error::Program { path: wrapper.to_owned(), why };
+    let output = command.output().map_err(|error| wrong(error.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(wrong(format!("it starts no runtime: {}", said.trim())));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(format!("{} starts {}", wrapper.display(), said.lines().next().unwrap_or_default()))
+}
+
+fn runs(path: &Path) -> Result<(), Error> {
+    let wrong = |why: String| Err(Error::Program { path: path.to_owned(), why });
+    match std::fs::metadata(path) {
+        Err(error) => wrong(error.to_string()),
+        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
+            wrong("it is not a program".to_owned())
+        }
+        Ok(_) if !path.is_absolute() => {
+            wrong("it is not an absolute path, and engines start elsewhere".to_owned())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// What came of asking an engine.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// It takes the file.
+    Accepted(&'static str),
+    /// It is not here, or has no such question.
+    Unasked(String),
+    /// It says this.
+    Refused(&'static str, String),
+}
+
+/// Has the engine read a file, and look in it for what was written where it shows.
+pub(super) fn engine(engine: Engine, path: &Path, written: Option<&str>) -> Verdict {
+    match engine {
+        Engine::Docker if asks("dockerd", "--help").is_some_and(|help| !help.contains("--validate")) => {
+            Verdict::Unasked("this dockerd cannot check its file (23.0 and later can)".to_owned())
+        }
+        Engine::Docker => ask("dockerd", &["--validate", "--config-file"], path, &[], None),
+        Engine::Containerd => ask("containerd", &["--config"], path, &["config", "dump"], written),
+        Engine::Podman | Engine::Crio => {
+            Verdict::Unasked("it was read as TOML; podman and CRI-O have no check of their own".to_owned())
+        }
+    }
+}
+
+fn ask(
+    program: &'static str,
+    before: &[&str],
+    path: &Path,
+    after: &[&str],
+    written: Option<&str>,
+) -> Verdict {
+    let output = Command::new(program).args(before).arg(path).args(after).stdin(Stdio::null()).output();
+    let Ok(output) = output else {
+        return Verdict::Unasked(format!(
+            "{program} is not here, so it was not asked what it makes of the file"
+        ));
+    };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Verdict::Refused(program, err.trim().to_owned());
+    }
+    match written.filter(|written| !out.contains(written)) {
+        Some(written) => Verdict::Refused(
+            program,
+            format!("it does not see {written} in it; does a file that is named in `imports` replace it?"),
+        ),
+        None => Verdict::Accepted(program),
+    }
+}
+
+fn asks(program: &str, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).stdin(Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}

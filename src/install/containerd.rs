@@ -1,0 +1,125 @@
+//! containerd's `config.toml`, as far as its CRI plugin reads it.
+//!
+//! The runtime's table is copied from the one that pods get already, so that settings such as `SystemdCgroup` hold for
+//! both.
+
+use toml_edit::{DocumentMut, Item, Table, TableLike, value};
+
+use super::tables::{copy, get, give_back, make, read, set, text};
+use super::{Entry, Garbled, Mechanism};
+
+pub(super) const FILE: &str = "/etc/containerd/config.toml";
+pub(super) const RESTART: &str = "systemctl restart containerd";
+/// What runc is to containerd.
+const SHIM: &str = "io.containerd.runc.v2";
+/// The runtime of pods that ask for none, where the file does not say.
+const USUAL: &str = "runc";
+const DEFAULT: &str = "default_runtime_name";
+/// Both lines of containerd read it; without a file they run on what they call their defaults.
+const NEW: &str = "version = 2\n";
+
+/// Reads a file, and says what its version calls the plugin.
+fn open(file: &str) -> Result<(DocumentMut, [&'static str; 3]), Garbled> {
+    let document = read(if file.trim().is_empty() { NEW } else { file })?;
+    let version = document.get("version").and_then(Item::as_integer);
+    let plugin = match version.unwrap_or(1) {
+        2 => "io.containerd.grpc.v1.cri",
+        3 | 4 => "io.containerd.cri.v1.runtime",
+        1 => {
+            let why = "its format is version 1, which containerd 2 does not read; write it anew with \
+                       `containerd config migrate`, or begin it with `version = 2` where it has no plugins";
+            return Err(Garbled(why.to_owned()));
+        }
+        version => return Err(Garbled(format!("format version {version} is not known here"))),
+    };
+    Ok((document, ["plugins", plugin, "containerd"]))
+}
+
+fn runtime<'a>(document: &'a DocumentMut, plugin: &[&str], name: &str) -> Option<&'a dyn TableLike> {
+    get(document.as_table(), &[plugin, &["runtimes", name]].concat())?.as_table_like()
+}
+
+/// What stands under a runtime's name.
+pub(super) fn found(file: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+    let (document, plugin) = open(file)?;
+    let default = text(document.as_table(), &[&plugin[..], &[DEFAULT]].concat());
+    Ok(runtime(&document, &plugin, name).map(|table| {
+        let spec = text(table, &["base_runtime_spec"]).filter(|path| super::is_ours(path));
+        Entry {
+            mechanism: if spec.is_some() { Mechanism::BaseSpec } else { Mechanism::Wrapper },
+            name: name.to_owned(),
+            path: spec.or_else(|| text(table, &["options", "BinaryName"])).unwrap_or_default(),
+            default: default.as_deref() == Some(name),
+        }
+    }))
+}
+
+pub(super) fn install(file: &str, entry: &Entry) -> Result<String, Garbled> {
+    let (mut document, plugin) = open(file)?;
+    let model = model(&document, &plugin, &entry.name);
+    let containerd = make(document.as_table_mut(), &plugin)?;
+    if entry.default {
+        set(containerd, DEFAULT, entry.name.as_str());
+    }
+    let runtimes = make(containerd, &["runtimes"])?;
+    // containerd 1.x forgets its own runc where the file names any runtime, and then its CRI plugin does not start.
+    if runtimes.is_empty() {
+        let mut runc = Table::new();
+        runc.insert("runtime_type", value(SHIM));
+        runtimes.insert(USUAL, Item::Table(runc));
+    }
+    if runtimes.get(&entry.name).is_none() {
+        runtimes.insert(&entry.name, Item::Table(model));
+    }
+    let ours = make(runtimes, &[&entry.name])?;
+    match entry.mechanism {
+        Mechanism::BaseSpec => set(ours, "base_runtime_spec", entry.path.as_str()),
+        _ => {
+            let options = make(ours, &["options"])?;
+            set(options, "BinaryName", entry.path.as_str());
+        }
+    }
+    Ok(document.to_string())
+}
+
+/// What the new runtime is like: the default one where runc's shim starts that, else runc.
+fn model(document: &DocumentMut, plugin: &[&str], name: &str) -> Table {
+    let default = text(document.as_table(), &[plugin, &[DEFAULT]].concat());
+    let names = default.iter().map(String::as_str).chain([USUAL]).filter(|other| *other != name);
+    let of_runc = |table: &&dyn TableLike| text(*table, &["runtime_type"]).is_none_or(|shim| shim == SHIM);
+    let found = names.filter_map(|name| runtime(document, plugin, name)).find(of_runc);
+    let mut model = found.map(copy).unwrap_or_default();
+    if !model.contains_key("runtime_type") {
+        model.insert("runtime_type", value(SHIM));
+    }
+    model
+}
+
+/// What the runtime that the new one is copied from starts, where it is not runc: the wrapper would start another.
+pub(super) fn starts(file: &str, name: &str) -> Result<Option<String>, Garbled> {
+    let (document, plugin) = open(file)?;
+    Ok(text(&model(&document, &plugin, name), &["options", "BinaryName"])
+        .filter(|path| !super::is_ours(path)))
+}
+
+/// Whether the file turns pods off, as that of docker's packages does.
+pub(super) fn without_pods(file: &str) -> bool {
+    let disabled =
+        read(file).ok().and_then(|document| super::tables::texts(document.get("disabled_plugins")));
+    disabled
+        .is_some_and(|names| names.iter().any(|name| name == "cri" || name == "io.containerd.grpc.v1.cri"))
+}
+
+/// Takes an entry away; the default becomes what it was `before`.
+pub(super) fn remove(file: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+    let (mut document, plugin) = open(file)?;
+    let containerd = make(document.as_table_mut(), &plugin)?;
+    if entry.default {
+        let was = open(before)
+            .ok()
+            .and_then(|(document, plugin)| text(document.as_table(), &[&plugin[..], &[DEFAULT]].concat()));
+        give_back(containerd, DEFAULT, was, &entry.name);
+    }
+    make(containerd, &["runtimes"])?.remove(&entry.name);
+    Ok(document.to_string())
+}

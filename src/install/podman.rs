@@ -1,0 +1,110 @@
+//! podman's `containers.conf`: a runtime, or a directory of hooks.
+//!
+//! A list in one file takes the place of the same list in another that was read before, so one that is begun here
+//! begins with what holds without it.
+
+use toml_edit::{Array, Item, Table};
+
+use super::tables::{add, edit, get, give_back, make, read, set, take, text, texts};
+use super::{Entry, Garbled, Mechanism};
+
+pub(super) const FILE: &str = "/etc/containers/containers.conf.d/99-tallyport.conf";
+pub(super) const RESTART: &str = "nothing has to be restarted: podman reads it at its next start";
+/// Files that are read before ours.
+pub(super) const OTHERS: [&str; 2] =
+    ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"];
+/// The file that podman finds in its directory of hooks.
+pub(super) const HOOK: &str = "tallyport.json";
+const ENGINE: &str = "engine";
+const JSON: &str = "runtime_supports_json";
+const HOOKS: &str = "hooks_dir";
+
+/// The lists that hold where our file has none.
+#[derive(Clone, Debug)]
+pub(super) struct Usual {
+    json: Vec<String>,
+    hooks: Vec<String>,
+}
+
+impl Default for Usual {
+    /// What podman has built in.
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            json: list(&["crun", "runc", "kata", "runsc", "youki", "krun"]),
+            hooks: list(&["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]),
+        }
+    }
+}
+
+impl Usual {
+    /// What a file that is read before ours makes of them.
+    pub(super) fn after(mut self, file: &str) -> Self {
+        if let Ok(document) = read(file) {
+            let list = |key| texts(get(document.as_table(), &[ENGINE, key]));
+            self.json = list(JSON).unwrap_or(self.json);
+            self.hooks = list(HOOKS).unwrap_or(self.hooks);
+        }
+        self
+    }
+}
+
+/// What stands under a runtime's name, or which directory of hooks is ours.
+pub(super) fn found(file: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+    let document = read(file)?;
+    let runtime = texts(get(document.as_table(), &[ENGINE, "runtimes", name]));
+    let default = text(document.as_table(), &[ENGINE, "runtime"]).as_deref() == Some(name);
+    let directories = texts(get(document.as_table(), &[ENGINE, HOOKS])).unwrap_or_default();
+    let ours = directories.into_iter().find(|path| super::is_ours(path));
+    let (mechanism, path) = match (runtime, ours) {
+        (Some(paths), _) => (Mechanism::Wrapper, paths.into_iter().next().unwrap_or_default()),
+        (None, Some(path)) => (Mechanism::Hook, path),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Entry { mechanism, name: name.to_owned(), path, default }))
+}
+
+pub(super) fn install(file: &str, entry: &Entry, usual: &Usual) -> Result<String, Garbled> {
+    edit(file, super::HEADER, |document| {
+        let engine = document.entry(ENGINE).or_insert(Item::Table(Table::new()));
+        let engine = engine.as_table_like_mut().ok_or_else(|| Garbled("engine is not a table".to_owned()))?;
+        if entry.mechanism == Mechanism::Hook {
+            return add(engine, HOOKS, &usual.hooks, &entry.path);
+        }
+        if entry.default {
+            set(engine, "runtime", entry.name.as_str());
+        }
+        // Without it podman does not understand what the wrapper says of a failure.
+        add(engine, JSON, &usual.json, &entry.name)?;
+        set(make(engine, &["runtimes"])?, &entry.name, Array::from_iter([entry.path.as_str()]));
+        Ok(())
+    })
+}
+
+/// Takes an entry away; the default becomes what it was `before`.
+pub(super) fn remove(file: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+    let mut document = read(file)?;
+    let engine = make(document.as_table_mut(), &[ENGINE])?;
+    if entry.mechanism == Mechanism::Hook {
+        take(engine, HOOKS, &entry.path);
+        return Ok(document.to_string());
+    }
+    if entry.default {
+        let was = read(before).ok().and_then(|document| text(document.as_table(), &[ENGINE, "runtime"]));
+        give_back(engine, "runtime", was, &entry.name);
+    }
+    take(engine, JSON, &entry.name);
+    make(engine, &["runtimes"])?.remove(&entry.name);
+    Ok(document.to_string())
+}
+
+/// The hook that has podman ask the wrapper what a container's configuration is to be.
+pub(super) fn hook(wrapper: &str) -> String {
+    let hook = serde_json::json!({
+        "version": "1.0.0",
+        "hook": {"path": wrapper, "args": ["tallyport-oci", "precreate"], "timeout": 3},
+        "when": {"always": true},
+        "stages": ["precreate"],
+    });
+    format!("{hook:#}\n")
+}
