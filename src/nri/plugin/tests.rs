@@ -36,6 +36,7 @@ impl Node {
             tombstone: Duration::from_mins(10),
             gauge_sign: aggregate::GaugeSign::Delta,
             dcos_host: None,
+            node_labels: crate::model::Labels::new(),
         };
         let (table, containers) = Table::new(table, Arc::new(pool.unwrap()), store);
         tokio::spawn(table.run());
