@@ -36,7 +36,7 @@ pub use query::{Filters, Glob, Query, Selection, Windows};
 pub use routes::{admin as admin_routes, http as http_routes};
 
 use crate::config::Config;
-use crate::containers::{ContainerInfo, Containers};
+use crate::containers::{ContainerInfo, Containers, Guarded};
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::Connections;
 use crate::shard::{Glimpse, Of, ShardPool};
@@ -74,17 +74,6 @@ pub struct Api {
     pub started: Timestamp,
     /// Hears of the agent's end, so that streams end with it.
     pub drain: Drain,
-}
-
-/// Whether the kernel refuses what others send to a container on the host's network.
-#[derive(Clone, Debug)]
-pub enum Guarded {
-    /// It does.
-    On,
-    /// It is not asked to.
-    Off,
-    /// It cannot; why not.
-    Unavailable(Arc<str>),
 }
 
 /// Asks for the configuration to be read again; the answer is the settings that need a restart, or every mistake.

@@ -24,10 +24,10 @@ use tokio::task::JoinSet;
 
 pub use reload::Loader;
 
-use crate::api::{Api, Guarded};
+use crate::api::Api;
 use crate::client::{Client, Target};
 use crate::config::{Config, Guarding};
-use crate::containers::{self, Table};
+use crate::containers::{self, Guarded, Table};
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
 use crate::net::http::{self, Listener};

@@ -28,7 +28,7 @@ pub use directory::{ContainerInfo, Directory, Listed};
 pub use environment::environment;
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
-pub use state::{Place, State};
+pub use state::{Guarded, Place, State};
 pub use table::{Settings, Table};
 
 use std::sync::Arc;

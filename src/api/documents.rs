@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::aggregate::{Accounting, GaugeSign, WideTag};
-use crate::containers::{ContainerInfo, Details, Listed, Place, State, environment};
+use crate::containers::{ContainerInfo, Details, Guarded, Listed, Place, State, environment};
 use crate::model::{Allocation, Labels, Timestamp};
 use crate::shard::Glimpse;
 
@@ -41,6 +41,7 @@ struct ContainerMore {
     series: usize,
     memory: usize,
     origin_guard: &'static str,
+    origin_guard_missing: Option<String>,
     gauge_sign: GaugeSign,
     receive_buffer: usize,
     reserved_at: Timestamp,
@@ -83,11 +84,12 @@ impl ContainerDocument {
             origin_guard: match info.place {
                 // Nothing is kept from a socket that is not there.
                 _ if info.address.is_none() => "none",
-                Place::Shared if info.guarded => "cgroup",
+                Place::Shared if info.guarded == Guarded::On => "cgroup",
                 // Every process of the host network reaches a loopback address.
                 Place::Shared => "none",
                 Place::Own(_) | Place::Unborn => "netns",
             },
+            origin_guard_missing: info.guarded.missing().map(str::to_owned),
             gauge_sign: info.gauge_sign,
             receive_buffer: glimpse.map_or(info.receive_buffer, |glimpse| glimpse.receive_buffer),
             reserved_at: info.reserved_at,

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Answer, Api, Guarded};
+use super::{Answer, Api};
+use crate::containers::Guarded;
 use crate::model::Timestamp;
 
 #[derive(Serialize)]
@@ -51,7 +52,6 @@ struct Node {
     receive_buffers: usize,
     receive_buffers_limit: usize,
     guard: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     guard_missing: Option<String>,
     http_listen: String,
     admin_socket: String,
@@ -62,10 +62,10 @@ struct Node {
 /// `GET /v1/node`
 pub(super) fn node(api: &Api) -> Answer {
     let config = api.config();
-    let (guard, guard_missing) = match &api.guarding {
-        Guarded::On => ("on", None),
-        Guarded::Off => ("off", None),
-        Guarded::Unavailable(why) => ("unavailable", Some(why.to_string())),
+    let guard = match &api.guarding {
+        Guarded::On => "on",
+        Guarded::Off => "off",
+        Guarded::Unavailable(_) => "unavailable",
     };
     let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
     Answer::json(
@@ -88,7 +88,7 @@ pub(super) fn node(api: &Api) -> Answer {
             receive_buffer: config.listeners.receive_buffer,
             receive_buffers: api.pool.buffers().used(),
             guard,
-            guard_missing,
+            guard_missing: api.guarding.missing().map(str::to_owned),
             receive_buffers_limit: api.pool.buffers().limit(),
             http_listen: api.http_address.to_string(),
             admin_socket: config.admin.socket.display().to_string(),

@@ -254,6 +254,10 @@ fn troubles(container: &Container) -> Option<Finding> {
                 .advise(format!("`tallyport explain {}` says why", container.task_id)),
         );
     }
+    if let Some(why) = &container.origin_guard_missing {
+        let found = format!("others on the host's network can send to {named}: {why}");
+        return Some(Finding::new("container", Status::Warning, found));
+    }
     let warning = container.warnings.first()?;
     Some(Finding::new("container", Status::Warning, format!("{named}: {warning}")))
 }

@@ -112,6 +112,8 @@ pub(super) struct Container {
     pub(super) dropped: u64,
     #[serde(default)]
     pub(super) rejected: u64,
+    #[serde(default)]
+    pub(super) origin_guard_missing: Option<String>,
 }
 
 impl Container {

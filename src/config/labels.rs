@@ -35,13 +35,15 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<(usize, 
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match label(line) {
-            Ok((key, _)) if labels.contains_key(key) => {
-                mistakes.push((number, format!("{key} is there twice")))
+        let mistake = match label(line) {
+            Ok((key, _)) if labels.contains_key(key) => format!("{key} is there twice"),
+            Ok((key, value)) => {
+                labels.insert(key.to_owned(), value);
+                continue;
             }
-            Ok((key, value)) => drop(labels.insert(key.to_owned(), value)),
-            Err(why) => mistakes.push((number, why)),
-        }
+            Err(why) => why,
+        };
+        mistakes.push((number, mistake));
     }
     if mistakes.is_empty() { Ok(labels) } else { Err(mistakes) }
 }

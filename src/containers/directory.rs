@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::reservation::{Details, Network};
-use super::state::{Place, State};
+use super::state::{Guarded, Place, State};
 use crate::aggregate::{Accounting, GaugeSign};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
@@ -32,7 +32,7 @@ pub struct ContainerInfo {
     /// The network namespace its socket is in.
     pub place: Place,
     /// Whether the kernel refuses what others send to its socket.
-    pub guarded: bool,
+    pub guarded: Guarded,
     /// What a signed gauge value means to it.
     pub gauge_sign: GaugeSign,
     /// What its runtime says about it.
@@ -246,7 +246,7 @@ mod tests {
             address: None,
             network: Network::Host,
             place: Place::Shared,
-            guarded: false,
+            guarded: Guarded::Off,
             gauge_sign: GaugeSign::Delta,
             details: Details::default(),
             warnings: Vec::new(),

@@ -1,6 +1,7 @@
 //! Where a container is in its life.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,29 @@ pub enum Place {
     Own(NamespaceId),
     /// The container's own, once its process is there.
     Unborn,
+}
+
+/// Whether the kernel refuses what others send, to one container on the host's network or to all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Guarded {
+    /// It does.
+    On,
+    /// It is not asked to.
+    #[default]
+    Off,
+    /// It cannot; why not.
+    Unavailable(Arc<str>),
+}
+
+impl Guarded {
+    /// Why it cannot.
+    #[must_use]
+    pub fn missing(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable(why) => Some(why),
+            Self::On | Self::Off => None,
+        }
+    }
 }
 
 /// Where a container is in its life.

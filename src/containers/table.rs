@@ -15,7 +15,7 @@ use super::ports::Ports;
 use super::process::Candidate;
 use super::reservation::{Dialect, Network, Reservation, Ttl};
 use super::socket::Site;
-use super::state::{Place, State};
+use super::state::{Guarded, Place, State};
 use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
 use crate::model::{Allocation, ContainerId, Generation, Labels, Origin};
@@ -253,7 +253,7 @@ impl Table {
             address: None,
             network: reservation.network.clone(),
             place: site.place(),
-            guarded: false,
+            guarded: Guarded::Off,
             gauge_sign: reservation.signs(self.settings.gauge_sign),
             details: reservation.details.clone(),
             warnings: Vec::new(),
@@ -307,7 +307,7 @@ impl Table {
         }) else {
             return;
         };
-        if info.guarded
+        if info.guarded == Guarded::On
             && let (Some(guard), Some(address)) = (&mut self.guard, info.address)
         {
             guard.expose(address);

@@ -84,7 +84,7 @@ const ROWS: &[Row] = &[
         open: Unserved,
         closed: Refused(LATE),
         breaks: |scene| {
-            let slow = slow(&scene.agent, &scene.kept, Duration::from_millis(700));
+            let slow = slow(&scene.agent, &scene.kept, Duration::from_millis(550));
             scene.bundle.ask_at(slow);
         },
         between: |_| {},

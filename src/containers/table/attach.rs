@@ -9,7 +9,7 @@ use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::{AttachError, ProcessError, ReserveError};
 use crate::containers::process::Candidate;
 use crate::containers::socket::Site;
-use crate::containers::state::Place;
+use crate::containers::state::{Guarded, Place};
 use crate::model::{Allocation, ContainerId};
 use crate::net::netns::{Choice, Namespace};
 use crate::net::process::Watched;
@@ -67,10 +67,10 @@ impl Table {
         else {
             return;
         };
-        match guard.protect(address, pid, info.origin.container_id.as_str()) {
-            Ok(()) => info.guarded = true,
-            Err(why) => info.warnings.push(format!("others on this network can send to its socket: {why}")),
-        }
+        info.guarded = match guard.protect(address, pid, info.origin.container_id.as_str()) {
+            Ok(()) => Guarded::On,
+            Err(why) => Guarded::Unavailable(why.to_string().into()),
+        };
     }
 
     /// Where a container is that comes with its process, and whether that can be its process.
