@@ -25,6 +25,7 @@ mod netns;
 mod nri;
 mod oci;
 mod openapi;
+mod probe;
 mod reading;
 mod receiving;
 mod tools;
