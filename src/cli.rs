@@ -17,6 +17,7 @@ mod hook;
 mod manual;
 mod output;
 mod parse;
+mod probe;
 mod resolve;
 mod run;
 mod sparkline;
@@ -65,6 +66,7 @@ fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Agent(args) => return agent::agent(&args, out),
         Command::Run(args) => return run::run(&args, out),
         Command::Env(args) => return env::env(&args, out),
+        Command::ProbeSend => return probe::send(out),
         Command::Parse(args) => parse::parse(&args, out)?,
         Command::Config { command } => match command {
             ConfigCommand::Check(args) => config::check(&args, out)?,

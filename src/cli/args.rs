@@ -106,8 +106,15 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport doctor
-  tallyport doctor --json")]
+  tallyport doctor --json
+  tallyport doctor --probe runc --probe docker
+
+A probe is a short container that is started as others are and sends one metric; doctor says
+how far that came, and what mends it.")]
     Doctor(DoctorArgs),
+    /// Send what doctor's probe looks for
+    #[command(hide = true)]
+    ProbeSend,
     /// Print completions for a shell
     #[command(after_help = "\
 Examples:

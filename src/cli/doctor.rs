@@ -8,6 +8,7 @@ use super::args::{DoctorArgs, Format};
 use super::documents::{Container, Task, Totals, ago, counted};
 use super::failure::{Failure, code};
 use super::output::Output;
+use super::probe::probe;
 use super::resolve::read;
 use crate::client::Client;
 use crate::net::address::ephemeral_ports;
@@ -21,14 +22,14 @@ const SMALL_DATAGRAM: usize = 832;
 /// How a check went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+pub(super) enum Status {
     Ok,
     Warning,
     Failed,
 }
 
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     check: &'static str,
     status: Status,
     found: String,
@@ -37,11 +38,11 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, status: Status, found: impl Into<String>) -> Self {
+    pub(super) fn new(check: &'static str, status: Status, found: impl Into<String>) -> Self {
         Self { check, status, found: found.into(), advice: Vec::new() }
     }
 
-    fn advise(mut self, advice: impl Into<String>) -> Self {
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice.push(advice.into());
         self
     }
@@ -87,6 +88,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(ports());
     findings.push(guard(&node));
     findings.extend(containers(&args.admin.client()).await);
+    findings.extend(probe(args).await);
     match args.output.format() {
         Format::Json => out.json(&findings)?,
         Format::Ndjson => out.ndjson(&findings)?,

@@ -60,6 +60,11 @@ pub(crate) fn runtime(name: &str) -> Option<crate::containers::Runtime> {
     found(found_at.is_some(), runtime, name, "scripts/setup containers")
 }
 
+/// A program that is no container runtime.
+pub(crate) fn program(name: &str, remedy: &str) -> Option<PathBuf> {
+    found(on_path(name), name.into(), name, remedy)
+}
+
 fn on_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())

@@ -30,7 +30,11 @@ impl Agent {
 
     fn spawn(directory: &Path, settings: &[&str]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
-        let mut command = Command::new(given("TALLYPORT_E2E_AGENT"));
+        // With what deploy/kubernetes/tallyport.yaml gives it, and nothing else.
+        let capabilities = "-all,+sys_admin,+sys_ptrace,+net_admin";
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", capabilities, "--inh-caps", capabilities, "--no-new-privs"]);
+        command.arg(given("TALLYPORT_E2E_AGENT"));
         command.args(["agent", "--window", "1s", "--log", "debug", "--http-listen", "127.0.0.1:0"]);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
         // Not the usual port: an agent may be running here.

@@ -22,10 +22,15 @@ const TASK: &str = "shop_web-0_5f1c-installed";
 fn wrapper(directory: &Path) -> std::path::PathBuf {
     let settings = directory.join("oci.toml");
     let socket = directory.join("admin.sock");
-    std::fs::write(&settings, format!("admin_socket = {socket:?}\nruntime = {:?}\n", given("TALLYPORT_E2E_RUNC"))).unwrap();
+    std::fs::write(
+        &settings,
+        format!("admin_socket = {socket:?}\nruntime = {:?}\n", given("TALLYPORT_E2E_RUNC")),
+    )
+    .unwrap();
     let program = Path::new(&given("TALLYPORT_E2E_AGENT")).with_file_name("tallyport-oci");
     let wrapper = directory.join("tallyport-oci");
-    let script = format!("#!/bin/sh\nTALLYPORT_OCI_CONFIG={} exec {} \"$@\"\n", settings.display(), program.display());
+    let script =
+        format!("#!/bin/sh\nTALLYPORT_OCI_CONFIG={} exec {} \"$@\"\n", settings.display(), program.display());
     std::fs::write(&wrapper, script).unwrap();
     std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     wrapper
@@ -35,7 +40,12 @@ fn hook(verb: &str, file: &Path, directory: &Path, more: &[&str]) {
     let path = format!("{}:{}", given("TALLYPORT_E2E_CONTAINERD"), given("PATH"));
     let mut command = Command::new(given("TALLYPORT_E2E_AGENT"));
     command.args(["hook", verb, "--for", "containerd", "--config"]).arg(file);
-    command.arg("--wrapper").arg(directory.join("tallyport-oci")).arg("--directory").arg(directory).args(more);
+    command
+        .arg("--wrapper")
+        .arg(directory.join("tallyport-oci"))
+        .arg("--directory")
+        .arg(directory)
+        .args(more);
     let output = command.env("PATH", path).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");

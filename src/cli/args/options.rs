@@ -415,8 +415,56 @@ pub(in crate::cli) struct HookRemoveArgs {
     pub(in crate::cli) engine: EngineArgs,
 }
 
+/// By which way a probe is started.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum ProbeName {
+    /// The wrapper and runc
+    Runc,
+    /// The wrapper and crun
+    Crun,
+    /// By ctr, containerd and the wrapper
+    Containerd,
+    /// By docker's runtime tallyport
+    Docker,
+    /// By podman's runtime tallyport
+    Podman,
+}
+
+impl ProbeName {
+    /// The program that starts it.
+    pub(in crate::cli) fn program(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+            Self::Containerd => "ctr",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+
+    /// Whether that is a runtime, with nothing in front of it but the wrapper.
+    pub(in crate::cli) fn is_runtime(self) -> bool {
+        matches!(self, Self::Runc | Self::Crun)
+    }
+}
+
+impl std::fmt::Display for ProbeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::Containerd { "containerd" } else { self.program() })
+    }
+}
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DoctorArgs {
+    /// Start a short container this way, and see whether its metric arrives; may be repeated
+    #[arg(long, value_name = "WAY")]
+    pub(in crate::cli) probe: Vec<ProbeName>,
+    /// The probe's runtime in docker and podman; default: the one that they take themselves
+    #[arg(long, value_name = "NAME", default_value = "tallyport", requires = "probe")]
+    pub(in crate::cli) runtime_name: String,
+    /// The probe's wrapper [default: tallyport-oci beside this program]
+    #[arg(long, value_name = "PATH", requires = "probe")]
+    pub(in crate::cli) wrapper: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]

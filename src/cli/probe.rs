@@ -1,0 +1,383 @@
+//! `tallyport doctor --probe`: a short container by the way that containers go on this node, and what became of it.
+//!
+//! Its process is this program, which sends one metric (`tallyport probe-send`). The first step that fails is said, with
+//! what mends it.
+
+use std::fs::File;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::args::{DoctorArgs, ProbeName};
+use super::doctor::{Finding, Status};
+use super::failure::{Failure, code};
+use super::output::Output;
+use crate::client::Client;
+
+/// What the probe sends, and its value.
+const METRIC: &str = "tallyport.probe";
+const VALUE: f64 = 42.0;
+/// How long an engine may take to start a container and end it.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long what was sent may take to be readable: a window of the usual length, at most.
+const ARRIVAL: Duration = Duration::from_secs(15);
+/// Where this program is in the container.
+const INSIDE: &str = "/tallyport-probe";
+/// What a program of the node needs in a container that has nothing of its own.
+const SYSTEM: [&str; 4] = ["/bin", "/lib", "/lib64", "/usr"];
+/// Names the runtime that the engine takes itself.
+const DEFAULT: &str = "default";
+
+/// What went wrong, and what mends it.
+struct Trouble {
+    found: String,
+    advice: String,
+}
+
+fn trouble(found: impl Into<String>, advice: impl Into<String>) -> Trouble {
+    Trouble { found: found.into(), advice: advice.into() }
+}
+
+/// One container, and what is made for it. Goes when this does.
+struct Probe<'a> {
+    args: &'a DoctorArgs,
+    subject: ProbeName,
+    id: String,
+    directory: PathBuf,
+    wrapper: PathBuf,
+}
+
+/// Starts a probe in each of these ways, one after the other.
+pub(super) async fn probe(args: &DoctorArgs) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for subject in &args.probe {
+        match Probe::new(args, *subject) {
+            Ok(probe) => probe.check(&mut findings).await,
+            Err(error) => findings.push(
+                Finding::new(
+                    "probe",
+                    Status::Failed,
+                    format!("{subject}: nothing can be made for it: {error}"),
+                )
+                .advise("is there room in the directory for temporary files (TMPDIR)?"),
+            ),
+        }
+    }
+    findings
+}
+
+impl<'a> Probe<'a> {
+    fn new(args: &'a DoctorArgs, subject: ProbeName) -> std::io::Result<Self> {
+        let id = format!("tallyport-probe-{subject}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(&id);
+        // Fails where somebody has put something there.
+        std::fs::create_dir(&directory)?;
+        let wrapper = args.wrapper.clone().map_or_else(
+            || std::env::current_exe().map(|program| program.with_file_name("tallyport-oci")),
+            Ok,
+        );
+        let probe = Self { args, subject, id, directory, wrapper: wrapper? };
+        for name in ["rootfs", "state"] {
+            std::fs::create_dir(probe.directory.join(name))?;
+        }
+        Ok(probe)
+    }
+
+    async fn check(&self, findings: &mut Vec<Finding>) {
+        let subject = self.subject;
+        let mut note = |step: &str, result: Result<String, Trouble>| {
+            let ok = result.is_ok();
+            findings.push(match result {
+                Ok(found) => Finding::new("probe", Status::Ok, format!("{subject}, {step}: {found}")),
+                Err(Trouble { found, advice }) => {
+                    Finding::new("probe", Status::Failed, format!("{subject}, {step}: {found}"))
+                        .advise(advice)
+                }
+            });
+            ok
+        };
+        if note("programs", self.programs()) && note("start and address", self.start()) {
+            let arrived = self.arrived(&self.args.admin.client()).await;
+            note("arrival", arrived);
+        }
+    }
+
+    /// Whether the programs on the way are there.
+    fn programs(&self) -> Result<String, Trouble> {
+        let program = self.subject.program();
+        if !self.subject.is_runtime() {
+            let said = self.ask(Command::new(program).arg("version")).map_err(|why| {
+                let advice = format!("is {program} installed, and its service running?");
+                trouble(format!("{program} does not answer: {why}"), advice)
+            })?;
+            return Ok(format!("{program} answers ({})", first_line(&said)));
+        }
+        let wrapper = self.wrapper.display();
+        let mut command = Command::new(&self.wrapper);
+        let version = self.ask(command.arg("--version").env("TALLYPORT_OCI_RUNTIME", program));
+        let said = version.map_err(|why| {
+            let advice = "install both; --wrapper says where tallyport-oci is";
+            trouble(format!("{wrapper} starts no {program}: {why}"), advice)
+        })?;
+        Ok(format!("{wrapper} starts {}", first_line(&said)))
+    }
+
+    /// Runs the container to its end; answers the address that its process had.
+    fn start(&self) -> Result<String, Trouble> {
+        let command = match self.subject {
+            ProbeName::Runc | ProbeName::Crun => self.bundle().map(|()| self.runtime()),
+            ProbeName::Containerd => Ok(self.containerd()),
+            ProbeName::Docker => self.docker(),
+            ProbeName::Podman => Ok(self.podman()),
+        };
+        let mut command =
+            command.map_err(|error| trouble(format!("it cannot be prepared: {error}"), "run it as root"))?;
+        let said = self.ask(&mut command);
+        self.clean_up();
+        let said = said.map_err(|why| {
+            let advice = self.advice(&why);
+            trouble(format!("the container did not run: {why}"), advice)
+        })?;
+        let address = said.lines().find_map(|line| line.trim().strip_prefix("sent to "));
+        address.map(|address| format!("its process had {address}")).ok_or_else(|| {
+            trouble(
+                format!("its process had no STATSD_UDP_HOST: {}", said.trim()),
+                "is the agent running, and is its socket the admin_socket of /etc/tallyport/oci.toml? Is mode = \
+                 \"inject\" there, and the runtime of containers tallyport-oci?",
+            )
+        })
+    }
+
+    /// What mends a container that did not run.
+    fn advice(&self, why: &str) -> String {
+        let engine = self.subject;
+        let unknown = ["nknown", "not found", "nvalid"].iter().any(|word| why.contains(word));
+        match engine {
+            ProbeName::Docker if unknown => format!(
+                "`tallyport hook install --for docker`, then `systemctl reload docker`; --runtime-name {DEFAULT} \
+                 takes docker's own"
+            ),
+            ProbeName::Podman if unknown => {
+                format!("`tallyport hook install --for podman`; --runtime-name {DEFAULT} takes podman's own")
+            }
+            _ => format!("without the wrapper, does {engine} start a container?"),
+        }
+    }
+
+    /// Waits for the metric under the task that the container was given.
+    async fn arrived(&self, client: &Client) -> Result<String, Trouble> {
+        #[derive(Deserialize)]
+        struct Answer {
+            metrics: Vec<Record>,
+        }
+        #[derive(Deserialize)]
+        struct Record {
+            name: String,
+            value: Option<f64>,
+        }
+        let task = &self.id;
+        let (path, since) = (format!("/v1/tasks/{task}/metrics?window=all"), Instant::now());
+        let mut known = false;
+        while since.elapsed() < ARRIVAL {
+            let answer = client.get(&path).await;
+            let answer = answer.map_err(|error| trouble(error.to_string(), "is the agent running?"))?;
+            known |= answer.status == 200;
+            let records = serde_json::from_slice::<Answer>(&answer.body).map(|answer| answer.metrics);
+            let ours = |record: &Record| {
+                record.name == METRIC && record.value.is_some_and(|value| (value - VALUE).abs() < 0.5)
+            };
+            if records.is_ok_and(|records| records.iter().any(ours)) {
+                return Ok(format!("{METRIC} arrived under task {task}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(if known {
+            trouble(
+                format!("{METRIC} did not arrive under task {task} within {} s", ARRIVAL.as_secs()),
+                format!(
+                    "`tallyport explain {task}` says how far it came; is `lo` up in the container's network?"
+                ),
+            )
+        } else {
+            trouble(
+                format!("the agent at {} knows no task {task}", client.target()),
+                "the wrapper asked another agent: compare admin_socket in /etc/tallyport/oci.toml with --admin-socket",
+            )
+        })
+    }
+
+    /// What a command prints, where it succeeds within its time; else what it says.
+    fn ask(&self, command: &mut Command) -> Result<String, String> {
+        let file = |name: &str| File::create(self.directory.join(name)).map_err(|error| error.to_string());
+        // Files, because a runtime leaves its output to its container.
+        command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+        if let Some(socket) = &self.args.admin.admin_socket {
+            command.env("TALLYPORT_ADMIN_SOCKET", socket);
+        }
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+        let since = Instant::now();
+        let status = loop {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) => break status,
+                None if since.elapsed() > PATIENCE => {
+                    let _either_way = child.kill();
+                    let _either_way = child.wait();
+                    return Err(format!("{program} did not end within {} s", PATIENCE.as_secs()));
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let read = |name: &str| std::fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+        let (out, err) = (read("stdout"), read("stderr"));
+        let nothing_sent = status.code() == Some(i32::from(code::NO_DATA));
+        if status.success() || nothing_sent {
+            Ok(out + &err)
+        } else {
+            Err(format!("{status}: {}", err.trim()))
+        }
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        self.directory.join("rootfs")
+    }
+
+    fn bundle(&self) -> std::io::Result<()> {
+        let bind = |(from, to): (PathBuf, &str)| json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", "ro"]});
+        let mut mounts: Vec<_> = mounts().map(bind).collect();
+        mounts.push(json!({"destination": "/proc", "type": "proc", "source": "proc"}));
+        mounts.push(
+            json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}),
+        );
+        let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({"type": kind}));
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false, "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": [INSIDE, "probe-send"],
+                "env": ["PATH=/usr/bin:/bin"]
+            },
+            "root": {"path": "rootfs"},
+            "mounts": mounts,
+            "annotations": {"tallyport.task-id": self.id},
+            "linux": {"cgroupsPath": format!("/{}", self.id), "namespaces": namespaces},
+        });
+        std::fs::write(self.directory.join("config.json"), config.to_string())
+    }
+
+    fn runtime(&self) -> Command {
+        let mut command = Command::new(&self.wrapper);
+        command.env("TALLYPORT_OCI_RUNTIME", self.subject.program());
+        command.arg("--root").arg(self.directory.join("state"));
+        command.arg("run").arg("--bundle").arg(&self.directory).arg(&self.id);
+        command
+    }
+
+    fn containerd(&self) -> Command {
+        let mut command = Command::new("ctr");
+        command.args(["run", "--rm", "--runc-binary"]).arg(&self.wrapper);
+        command.args(["--annotation", &format!("tallyport.task-id={}", self.id)]);
+        for (from, to) in mounts() {
+            let mount = format!("type=bind,src={},dst={to},options=rbind:ro", from.display());
+            command.args(["--mount", &mount]);
+        }
+        command.arg("--rootfs").arg(self.rootfs()).args([&self.id, INSIDE, "probe-send"]);
+        command
+    }
+
+    /// An image with nothing in it, and a container with the node's programs.
+    fn docker(&self) -> std::io::Result<Command> {
+        let nothing = self.directory.join("nothing.tar");
+        // Two empty blocks end a tar.
+        std::fs::write(&nothing, [0; 1024])?;
+        self.ask(Command::new("docker").arg("import").arg(&nothing).arg(self.image()))
+            .map_err(std::io::Error::other)?;
+        let mut command = Command::new("docker");
+        command.args(["run", "--rm", "--name", &self.id, "--network", "none", "--pull", "never"]);
+        if self.args.runtime_name != DEFAULT {
+            command.args(["--runtime", &self.args.runtime_name]);
+        }
+        volumes(&mut command);
+        command.args([&self.image(), INSIDE, "probe-send"]);
+        Ok(command)
+    }
+
+    fn image(&self) -> String {
+        format!("{}:nothing", self.id)
+    }
+
+    fn podman(&self) -> Command {
+        let mut command = Command::new("podman");
+        if self.args.runtime_name != DEFAULT {
+            command.args(["--runtime", &self.args.runtime_name]);
+        }
+        command.args(["run", "--rm", "--name", &self.id, "--network", "none"]);
+        command.args(["--annotation", &format!("tallyport.task-id={}", self.id)]);
+        volumes(&mut command);
+        command.arg("--rootfs").arg(self.rootfs()).args([INSIDE, "probe-send"]);
+        command
+    }
+
+    /// What is left of a container that did not go by itself.
+    fn clean_up(&self) {
+        let mut command = Command::new(self.subject.program());
+        match self.subject {
+            ProbeName::Runc | ProbeName::Crun => {
+                command.arg("--root").arg(self.directory.join("state"));
+                command.args(["delete", "--force", &self.id]);
+            }
+            ProbeName::Docker => {
+                command.args(["image", "rm", "--force", &self.image()]);
+            }
+            // These take it away themselves (--rm).
+            ProbeName::Containerd | ProbeName::Podman => return,
+        }
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let _either_way = quiet.status();
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        // Nothing of the node's may hang in there still: what is removed would be the node's.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if !mounts.contains(&self.id) {
+            let _either_way = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// What is mounted into a container, and where to.
+fn mounts() -> impl Iterator<Item = (PathBuf, &'static str)> {
+    let program = std::env::current_exe().ok().map(|program| (program, INSIDE));
+    let system = SYSTEM.into_iter().filter(|path| Path::new(path).is_dir());
+    system.map(|path| (PathBuf::from(path), path)).chain(program)
+}
+
+/// The same, as docker and podman take it.
+fn volumes(command: &mut Command) {
+    for (from, to) in mounts() {
+        command.args(["--volume", &format!("{}:{to}:ro", from.display())]);
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+}
+
+/// `tallyport probe-send`: what a probe's process does.
+pub(super) fn send(out: &mut Output) -> Result<ExitCode, Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (Some(host), Some(port)) = (variable("STATSD_UDP_HOST"), variable("STATSD_UDP_PORT")) else {
+        out.line("neither STATSD_UDP_HOST nor STATSD_UDP_PORT is set")?;
+        return Ok(ExitCode::from(code::NO_DATA));
+    };
+    let address = format!("{host}:{port}");
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.send_to(format!("{METRIC}:{VALUE}|c").as_bytes(), &address)?;
+    out.line(&format!("sent to {address}"))?;
+    Ok(ExitCode::SUCCESS)
+}
