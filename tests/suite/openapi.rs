@@ -533,7 +533,7 @@ fn populated() -> Contract {
         "framework_id": "f", "framework_role": "r", "framework_principal": "p"});
     for (container, task) in [("c-42", "web.1"), ("c-43", "web.1"), ("c-44", "batch"), ("c-45", "idle")] {
         let body = json!({"container_id": container, "task_id": task, "labels": labels, "network": {"mode": "host"},
-            "pid": null, "ttl": null, "options": {"gauge_sign": "delta"}, "bundle": "/b", "sandbox_id": "s", "pod_uid": "u",
+            "pid": null, "ttl": null, "options": {"gauge_sign": "delta", "port": null}, "bundle": "/b", "sandbox_id": "s", "pod_uid": "u",
             "runtime_handler": "runc", "image": "shop/web:7", "colour": "ignored"});
         let address = Address::of(&contract.change("POST /v1/containers", &body, 201));
         if task != "idle" {
