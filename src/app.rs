@@ -26,7 +26,7 @@ pub use reload::Loader;
 
 use crate::api::Api;
 use crate::client::{Client, Target};
-use crate::config::Config;
+use crate::config::{Config, UnixMode};
 use crate::containers::{self, Table};
 use crate::net::clock::{self, Clock};
 use crate::net::http::{self, Listener};
@@ -169,6 +169,16 @@ fn table_settings(config: &Config) -> containers::Settings {
         tombstone: config.containers.tombstone,
         gauge_sign: config.usual_gauge_sign(),
         dcos_host: config.dcos_host,
+        unix: containers::UnixSettings {
+            mode: match config.unix.mode {
+                UnixMode::Off => containers::UnixMode::Off,
+                UnixMode::OptIn => containers::UnixMode::OptIn,
+                UnixMode::All => containers::UnixMode::All,
+            },
+            path: config.unix.path.clone(),
+            directory: config.state_dir.join("sockets"),
+            queue: config.unix.queue,
+        },
     }
 }
 

@@ -21,15 +21,18 @@ mod reservation;
 mod socket;
 mod state;
 mod table;
+mod unix;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::net::unixgram::would_hide;
 pub use directory::{ContainerInfo, Directory, Listed};
-pub use environment::environment;
+pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Place, State};
 pub use table::{Settings, Table};
+pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::sync::Arc;
 

@@ -1,14 +1,15 @@
 //! From what was written to what it means, with every mistake found on the way.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
-    Admin, Config, Containers, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode, Process,
+    Admin, Config, Containers, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode,
+    Process, Unix, UnixMode,
 };
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::statsd::{TagStyles, style};
@@ -213,6 +214,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             tombstone: reader.time("containers.tombstone"),
         },
         presets: reader.words("env.presets"),
+        unix: unix(&mut reader),
         nri: nri(&mut reader),
         kubernetes: kubernetes(&mut reader),
         dcos_host: dcos_host(&mut reader),
@@ -307,6 +309,27 @@ fn dcos_host(reader: &mut Reader<'_>) -> Option<IpAddr> {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| "is not an IP address".to_owned()),
     })
+}
+
+/// The path inside containers. Its directory is mounted, so it must not be one that containers need for anything else.
+fn unix(reader: &mut Reader<'_>) -> Unix {
+    let modes = [("off", UnixMode::Off), ("opt-in", UnixMode::OptIn), ("all", UnixMode::All)];
+    let path = reader.path("unix.path");
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let shared =
+        ["/var/run", "/var/lib", "/var/tmp", "/var/log", "/usr/bin", "/usr/lib", "/usr/local", "/dev/shm"];
+    let climbs = path.components().any(|part| !matches!(part, Component::RootDir | Component::Normal(_)));
+    if path.as_os_str().len() > 107 {
+        reader.wrong("unix.path", "is longer than the 107 bytes that a socket's path may have");
+    } else if path.is_absolute()
+        && (climbs || parent.components().count() < 3 || shared.iter().any(|at| parent == Path::new(at)))
+    {
+        reader.wrong(
+            "unix.path",
+            "is in a directory that containers need for other things; set one like /var/run/datadog/dsd.socket",
+        );
+    }
+    Unix { mode: reader.choice("unix.mode", &modes), path, queue: reader.usize("unix.queue") }
 }
 
 fn nri(reader: &mut Reader<'_>) -> Nri {

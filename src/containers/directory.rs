@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::reservation::{Details, Network};
 use super::state::{Place, State};
+use super::unix::UnixSocket;
 use crate::aggregate::{Accounting, GaugeSign};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
@@ -27,6 +28,8 @@ pub struct ContainerInfo {
     pub pid: Option<i32>,
     /// Its address, once it has one.
     pub address: Option<SocketAddr>,
+    /// Its Unix socket, where it has one.
+    pub unix: Option<UnixSocket>,
     /// The network namespace it asked for.
     pub network: Network,
     /// The network namespace its socket is in.
@@ -242,6 +245,7 @@ mod tests {
             state,
             pid: None,
             address: None,
+            unix: None,
             network: Network::Host,
             place: Place::Shared,
             gauge_sign: GaugeSign::Delta,

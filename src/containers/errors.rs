@@ -52,6 +52,12 @@ pub enum ReserveError {
         /// Why not.
         source: io::Error,
     },
+    /// Its Unix socket, the only one it wants, could not be opened.
+    #[error("cannot open its Unix socket: {source}")]
+    Unix {
+        /// Why not.
+        source: io::Error,
+    },
     /// Every address is taken or at rest.
     #[error("every address is in use or at rest")]
     NoAddress,

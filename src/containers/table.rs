@@ -16,6 +16,7 @@ use super::process::Candidate;
 use super::reservation::{Dialect, Network, Reservation, Ttl};
 use super::socket::Site;
 use super::state::{Place, State};
+use super::unix::{Sockets, UnixSettings};
 use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
 use crate::model::{Allocation, ContainerId, Generation, Origin};
@@ -29,6 +30,7 @@ use crate::store::Store;
 mod attach;
 mod listen;
 mod note;
+mod unix;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub gauge_sign: GaugeSign,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
+    /// Containers' Unix sockets.
+    pub unix: UnixSettings,
 }
 
 impl Settings {
@@ -80,6 +84,7 @@ pub struct Table {
     live: HashMap<ContainerId, Allocation>,
     addresses: Addresses,
     ports: Ports,
+    unix: Sockets,
     /// Processes that are watched and sockets that are drained.
     tasks: JoinSet<Event>,
     next: u64,
@@ -112,6 +117,7 @@ impl Table {
         let (requests, received) = mpsc::channel(QUEUE);
         settings.apply(pool.buffers());
         let directory = Arc::new(Directory::default());
+        let unix = Sockets::new(&settings.unix.directory, settings.unix.queue);
         let table = Self {
             settings,
             pool,
@@ -122,6 +128,7 @@ impl Table {
             live: HashMap::new(),
             addresses: Addresses::default(),
             ports: Ports::default(),
+            unix,
             tasks: JoinSet::new(),
             next: 1,
             started: Instant::now(),
@@ -195,7 +202,10 @@ impl Table {
             (site, process) = (settled, Some((pid, watched)));
         }
         let mut info = self.new_info(&reservation, &site);
-        self.place(&mut info, &reservation, site).await?;
+        if let Err(error) = self.place(&mut info, &reservation, site).await {
+            info.unix.iter().for_each(|unix| self.give_back_unix(unix));
+            return Err(error);
+        }
         let allocation = info.allocation;
         let deadline = match &process {
             Some((pid, _)) => {
@@ -210,9 +220,10 @@ impl Table {
         let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
         self.entries.insert(allocation, entry);
         self.directory.put(&info);
-        if let Some((_, watched)) = process {
-            self.watch(allocation, watched);
-        }
+        let info = match process {
+            Some((_, watched)) => self.watch(allocation, watched).await.unwrap_or(info),
+            None => info,
+        };
         let (container, task) = (&info.origin.container_id, &info.origin.task_id);
         tracing::info!(%container, %task, generation = info.origin.generation.0, address = info.address.map(|address| address.to_string()), "reserved");
         Ok(Reserved { info, new: true })
@@ -235,6 +246,7 @@ impl Table {
             state: State::Reserved,
             pid: None,
             address: None,
+            unix: None,
             network: reservation.network.clone(),
             place: site.place(),
             gauge_sign: reservation.signs(self.settings.gauge_sign),
@@ -296,6 +308,9 @@ impl Table {
             (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
             (_, Place::Unborn) | (None, _) => {}
         }
+        if let Some(unix) = &info.unix {
+            self.give_back_unix(unix);
+        }
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.deadline = Some(Instant::now() + self.settings.tombstone);
         }
@@ -304,6 +319,7 @@ impl Table {
     /// Expires reservations and forgets those whose time is over.
     fn look_over(&mut self) {
         let now = Instant::now();
+        self.sweep_unix();
         let due = |entry: &&Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
         let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
         for info in due {
@@ -358,7 +374,9 @@ impl Table {
         }
     }
 
-    fn watch(&mut self, allocation: Allocation, process: Watched) {
+    /// Watches a container's process, and tells its shard whose datagrams are the container's.
+    async fn watch(&mut self, allocation: Allocation, process: Watched) -> Option<Arc<ContainerInfo>> {
+        let cgroup = process.cgroup();
         let process = Arc::new(process);
         let watched = Arc::clone(&process);
         let watch = self.tasks.spawn(async move {
@@ -369,6 +387,7 @@ impl Table {
             entry.watch = Some(watch);
             entry.process = Some(process);
         }
+        self.acquaint(allocation, cgroup).await
     }
 
     /// Makes a changed copy of a container's info, and shows it.

@@ -1,7 +1,7 @@
 //! Processes: knowing when a container's ends, and what our own uses.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,9 +35,20 @@ impl Watched {
     /// Whether it has ended already. While it has not, its number means it and no other process.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let mut polled = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
-        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        has_ended(self.0.get_ref())
     }
+
+    /// The cgroup that it is in, where the kernel says; see [`sys::cgroup_of`].
+    #[must_use]
+    pub fn cgroup(&self) -> Option<u64> {
+        sys::cgroup_of(self.0.get_ref())
+    }
+}
+
+/// Whether the process that a handle means has ended.
+pub(super) fn has_ended(process: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Ticks of the kernel's clock between boot and the start of a process. A number that is given to another process
@@ -46,11 +57,24 @@ impl Watched {
 /// # Errors
 /// `NotFound` where there is no such process.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    stat(pid, 19)
+}
+
+/// The process that a process came from, or that has taken it in; 0 where it has no number here.
+///
+/// # Errors
+/// `NotFound` where there is no such process.
+pub fn parent(pid: i32) -> io::Result<i32> {
+    stat(pid, 1)
+}
+
+/// A field of a process's `stat`, counted from the one behind its name.
+fn stat<T: std::str::FromStr>(pid: i32, field: usize) -> io::Result<T> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name stands in brackets and may hold anything, brackets and spaces included; the start is the 20th after it.
+    // The name stands in brackets and may hold anything, brackets and spaces included.
     let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
-    let start = fields.split_whitespace().nth(19).and_then(|start| start.parse().ok());
-    start.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let value = fields.split_whitespace().nth(field).and_then(|value| value.parse().ok());
+    value.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// What [`start_ticks`] counts, as a time since boot; right to a tick, which is 10 ms nearly everywhere.

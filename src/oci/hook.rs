@@ -93,7 +93,7 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
             "--fail-closed" => fail_closed = true,
             "--log" => log = Some(words.next()??.into()),
             // For the wrapper's next life.
-            "--aliases" => drop(words.next()??),
+            "--aliases" | "--mount" => drop(words.next()??),
             _ => return None,
         }
     }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_hook_is_told_everything_by_its_arguments() {
         let arguments = parsed(
-            "create-runtime --container c1 --admin-socket /a.sock --budget-ms 250 --fail-closed --log /l --aliases A,B",
+            "create-runtime --container c1 --admin-socket /a.sock --budget-ms 250 --fail-closed --log /l --aliases A,B --mount /m",
         );
         let expected = Arguments {
             stage: "create-runtime".to_owned(),

@@ -90,6 +90,12 @@ impl Agent {
         self.directory.take().unwrap()
     }
 
+    /// Keeps the directory of one that was killed for another.
+    pub(crate) fn into_dead_directory(mut self) -> tempfile::TempDir {
+        assert!(self.child.is_none(), "it lives");
+        self.directory.take().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.child.as_ref().unwrap().id().try_into().unwrap()
     }

@@ -27,3 +27,4 @@ mod openapi;
 mod reading;
 mod receiving;
 mod tools;
+mod unix;

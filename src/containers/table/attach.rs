@@ -43,7 +43,10 @@ impl Table {
             Place::Unborn => {
                 let candidate = candidate.born_after(self.reserved_at(info.allocation))?;
                 let (pid, watched, namespace) = self.newborn(candidate)?;
-                self.give_birth(&info, namespace).await?;
+                // One that wants nothing but a Unix socket has it already.
+                if info.address.is_some() {
+                    self.give_birth(&info, namespace).await?;
+                }
                 (pid, watched)
             }
         };
@@ -51,8 +54,7 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(&attached.allocation) {
             entry.deadline = None;
         }
-        self.watch(attached.allocation, watched);
-        Ok(attached)
+        Ok(self.watch(attached.allocation, watched).await.unwrap_or(attached))
     }
 
     /// Where a container is that comes with its process, and whether that can be its process.
