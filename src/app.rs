@@ -87,12 +87,13 @@ pub struct Bound {
     table: Table,
     http: TcpListener,
     admin: UnixListener,
+    descriptors: UnixListener,
     reloads: mpsc::Receiver<crate::api::ReloadRequest>,
     loader: Loader,
     log: LogFilter,
     drain: DrainTrigger,
     latch: Latch,
-    _socket: BoundSocket,
+    _sockets: [BoundSocket; 2],
     _state: HeldDirectory,
 }
 
@@ -110,8 +111,13 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
     let (http, http_address) = listen(config.http.listen).await?;
     let (admin, socket) = unix::listen(&config.admin.socket, config.admin.mode)?;
-    let admin = UnixListener::from_std(admin)
-        .map_err(|source| StartError::System { what: "the admin socket", source })?;
+    let beside = config.admin.socket.with_added_extension("fd");
+    let (descriptors, beside) = unix::listen_for_messages(&beside, config.admin.mode)?;
+    let watched = |listener| {
+        UnixListener::from_std(listener)
+            .map_err(|source| StartError::System { what: "the admin socket", source })
+    };
+    let (admin, descriptors) = (watched(admin)?, watched(descriptors)?);
 
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let settings = Arc::new(config.aggregation.clone());
@@ -146,12 +152,13 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         table,
         http,
         admin,
+        descriptors,
         reloads: reload_requests,
         loader,
         log,
         drain: trigger,
         latch,
-        _socket: socket,
+        _sockets: [socket, beside],
         _state: state,
     })
 }
@@ -236,6 +243,7 @@ impl Bound {
         let pods = plugin::start(&mut tasks, &self.api);
         tasks.spawn(reload::serve(self.reloads, self.loader, self.log, reload::Parts::new(&self.api, pods)));
         serve_listeners(&mut tasks, &self.api, self.http, self.admin);
+        tasks.spawn(crate::api::descriptors(self.api.clone(), self.descriptors));
         self.latch.open();
         tracing::info!(
             http = %self.api.http_address,

@@ -90,7 +90,7 @@ impl ContainerDocument {
             statsd_host: info.address.map(|address| address.ip().to_string()),
             statsd_port: info.address.map(|address| address.port()),
             state: info.state,
-            attached: info.pid.is_some(),
+            attached: info.attached,
             env: info.address.map(|address| environment(address, presets)).unwrap_or_default(),
             warnings: info.warnings.clone(),
             unix_socket: info.unix.as_ref().map(|unix| UnixDocument::new(unix, presets)),

@@ -24,7 +24,9 @@ pub struct ContainerInfo {
     pub alias: Option<TaskId>,
     /// Where it is in its life.
     pub state: State,
-    /// Its process, once it is known.
+    /// Whether its process is known.
+    pub attached: bool,
+    /// The number of its process, once that is known and where it has one here.
     pub pid: Option<i32>,
     /// Its address, once it has one.
     pub address: Option<SocketAddr>,
@@ -243,6 +245,7 @@ mod tests {
             }),
             alias: None,
             state,
+            attached: false,
             pid: None,
             address: None,
             unix: None,

@@ -184,6 +184,14 @@ pub enum AttachError {
         /// Why not.
         source: io::Error,
     },
+    /// A socket that was passed is not where the container's is to be.
+    #[error(
+        "the socket at {address} is not at the address that was promised, or not in the container's own network"
+    )]
+    Astray {
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// The shard does not answer.
     #[error("cannot hand the socket over: {0}")]
     Shard(#[from] crate::shard::OpenError),

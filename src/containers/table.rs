@@ -167,6 +167,9 @@ impl Table {
             Request::Attach(id, process, reply) => {
                 let _nobody_waits = reply.send(self.attach(&id, process).await);
             }
+            Request::AttachHandle(id, handle, reply) => {
+                let _nobody_waits = reply.send(self.attach_handle(&id, *handle).await);
+            }
             Request::Note(reservation, why, reply) => {
                 let _nobody_waits = reply.send(self.note(&reservation, why));
             }
@@ -209,7 +212,7 @@ impl Table {
         let allocation = info.allocation;
         let deadline = match &process {
             Some((pid, _)) => {
-                info.pid = Some(*pid);
+                (info.pid, info.attached) = (Some(*pid), true);
                 None
             }
             None => self.expiry(&reservation),
@@ -244,6 +247,7 @@ impl Table {
             origin,
             alias: reservation.alias.clone(),
             state: State::Reserved,
+            attached: false,
             pid: None,
             address: None,
             unix: None,

@@ -145,14 +145,14 @@ impl Sockets {
     }
 
     /// Removes a socket, so that who still sends hears that nobody listens.
-    pub(super) fn close(&self, unix: &UnixSocket) {
+    pub(super) fn close(unix: &UnixSocket) {
         // A reservation whose process never came may have a directory and no socket.
         let _either_way = std::fs::remove_file(unix.socket());
     }
 
     /// Removes a socket and its directory.
-    pub(super) fn remove(&self, unix: &UnixSocket) {
-        self.close(unix);
+    pub(super) fn remove(unix: &UnixSocket) {
+        Self::close(unix);
         if let Err(error) = std::fs::remove_dir(&unix.source) {
             tracing::debug!(directory = %unix.source.display(), %error, "a directory of a Unix socket stays");
         }

@@ -134,7 +134,8 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Mess
             (libc::SOL_SOCKET, kind @ (libc::SCM_RIGHTS | SCM_PIDFD)) => {
                 for index in 0..length / size_of::<libc::c_int>() {
                     // SAFETY: there are as many integers as the length has room for.
-                    let fd = unsafe { data.cast::<libc::c_int>().add(index).read_unaligned() };
+                    let fd = unsafe { data.cast::<[u8; size_of::<libc::c_int>()]>().add(index).read() };
+                    let fd = libc::c_int::from_ne_bytes(fd);
                     // A kernel that has no handle of a process that has ended says so by a number below zero.
                     if fd < 0 {
                         continue;

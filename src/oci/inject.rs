@@ -15,7 +15,7 @@ use super::edit::{self, Gift, Hook, Mount, Remembered, Staged};
 use super::errors::Error;
 use super::identity::{Facts, Identity};
 use super::report::Report;
-use super::{docker, file, runtime};
+use super::{descriptors, docker, file, runtime};
 
 /// The annotation that opts in or out.
 const ENABLED: &str = "tallyport.enabled";
@@ -273,10 +273,16 @@ impl Hooks {
         if let Some(log) = report.for_hooks().and_then(Path::to_str) {
             arguments.extend(["--log".to_owned(), log.to_owned()]);
         }
+        // An agent that numbers processes otherwise is passed a handle; so it is where this program may not look.
+        let shares = agent.shares_processes();
+        let descriptors = !shares && descriptors::socket_of(agent.socket()).exists();
+        if descriptors {
+            arguments.push("--descriptors".to_owned());
+        }
         let poststop = match config.poststop {
             Poststop::Always => true,
             Poststop::Never => false,
-            Poststop::Auto => !agent.shares_processes(),
+            Poststop::Auto => !shares && !descriptors,
         };
         Self { path: runtime::own_path(), arguments, timeout: budget.as_secs() + 2, poststop }
     }

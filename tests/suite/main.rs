@@ -15,6 +15,7 @@ mod cli;
 mod clients;
 mod containers;
 mod corpus;
+mod descriptors;
 mod docs;
 mod ending;
 mod lifecycle;

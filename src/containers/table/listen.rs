@@ -88,14 +88,13 @@ impl Table {
     }
 
     /// Gives a container's sockets to a shard: the one for UDP, if it has one, and the Unix socket that it was promised.
-    async fn listen(
+    pub(super) async fn listen(
         &mut self,
         info: &mut ContainerInfo,
         udp: Option<(UdpSocket, SocketAddr)>,
     ) -> Result<(), ReserveError> {
         let asked = self.next_buffer();
-        let granted =
-            udp.as_ref().map(|(socket, _)| listener::receive_buffer(socket).unwrap_or(asked)).unwrap_or(0);
+        let granted = udp.as_ref().map_or(0, |(socket, _)| listener::receive_buffer(socket).unwrap_or(asked));
         let wanted = self.settings.receive_buffer;
         if granted < wanted && udp.is_some() {
             let why = if asked < wanted { "listeners.receive_buffers" } else { "net.core.rmem_max" };
@@ -114,7 +113,7 @@ impl Table {
     }
 
     /// Bytes of the next socket's buffer: what is usual, or what is left of the node's.
-    fn next_buffer(&self) -> usize {
+    pub(super) fn next_buffer(&self) -> usize {
         self.settings.receive_buffer.min(self.pool.buffers().left()).max(SMALLEST_BUFFER)
     }
 }

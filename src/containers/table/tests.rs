@@ -26,6 +26,12 @@ fn settings() -> Settings {
         tombstone: Duration::from_mins(10),
         gauge_sign: GaugeSign::Delta,
         dcos_host: None,
+        unix: UnixSettings {
+            mode: crate::containers::UnixMode::OptIn,
+            path: "/var/run/datadog/dsd.socket".into(),
+            directory: "/nowhere/sockets".into(),
+            queue: 1,
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use super::Table;
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReserveError;
 use crate::containers::reservation::Reservation;
-use crate::containers::unix::{UnixSocket, UnixWish};
+use crate::containers::unix::{Sockets, UnixSocket, UnixWish};
 use crate::model::Allocation;
 use crate::net::kin::Kin;
 use crate::net::unixgram::Unixgram;
@@ -62,7 +62,7 @@ impl Table {
             Err(source) if unix.only => Err(ReserveError::Unix { source }),
             Err(error) => {
                 info.warnings.push(without(&error));
-                self.unix.remove(unix);
+                Sockets::remove(unix);
                 info.unix = None;
                 Ok(None)
             }
@@ -105,8 +105,8 @@ impl Table {
         match () {
             () if self.has_unix(&unix.source) => {}
             // The container goes on with the directory mounted, and the agent's next life opens a socket there.
-            () if self.ending => self.unix.close(unix),
-            () => self.unix.remove(unix),
+            () if self.ending => Sockets::close(unix),
+            () => Sockets::remove(unix),
         }
     }
 

@@ -36,6 +36,12 @@ impl Node {
             tombstone: Duration::from_mins(10),
             gauge_sign: aggregate::GaugeSign::Delta,
             dcos_host: None,
+            unix: containers::UnixSettings {
+                mode: containers::UnixMode::OptIn,
+                path: "/var/run/datadog/dsd.socket".into(),
+                directory: "/nowhere/sockets".into(),
+                queue: 1,
+            },
         };
         let (table, containers) = Table::new(table, Arc::new(pool.unwrap()), store);
         tokio::spawn(table.run());
