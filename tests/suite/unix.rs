@@ -240,7 +240,7 @@ struct Cgroup(PathBuf, Process);
 
 impl Cgroup {
     fn new() -> Option<Self> {
-        let Some(()) = tools::network_namespaces() else { return None };
+        tools::network_namespaces()?;
         let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
         let path = root.join(format!("tp-unix-{}-{:?}", std::process::id(), std::thread::current().id()));
