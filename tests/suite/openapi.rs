@@ -452,6 +452,8 @@ fn every_error_of_the_program_is_in_the_document_with_its_status() {
     let mut program = errors_of_the_program();
     // Answered with 204, which has no body to say a code in.
     assert!(program.remove(&("409".to_owned(), "opted_out".to_owned())));
+    // Answered on the socket for descriptors, which is no HTTP.
+    assert!(program.remove(&("400".to_owned(), "bad_descriptors".to_owned())));
     assert_eq!(errors, program);
     let codes: BTreeSet<_> = errors.iter().map(|(_, code)| code.as_str()).collect();
     assert_eq!(document.words("ErrorCode"), codes.into_iter().collect::<Vec<_>>());
@@ -533,7 +535,7 @@ fn populated() -> Contract {
         "framework_id": "f", "framework_role": "r", "framework_principal": "p"});
     for (container, task) in [("c-42", "web.1"), ("c-43", "web.1"), ("c-44", "batch"), ("c-45", "idle")] {
         let body = json!({"container_id": container, "task_id": task, "labels": labels, "network": {"mode": "host"},
-            "pid": null, "ttl": null, "options": {"gauge_sign": "delta"}, "bundle": "/b", "sandbox_id": "s", "pod_uid": "u",
+            "pid": null, "ttl": null, "options": {"gauge_sign": "delta", "port": null}, "bundle": "/b", "sandbox_id": "s", "pod_uid": "u",
             "runtime_handler": "runc", "image": "shop/web:7", "colour": "ignored"});
         let address = Address::of(&contract.change("POST /v1/containers", &body, 201));
         if task != "idle" {
@@ -541,6 +543,9 @@ fn populated() -> Contract {
         }
         contract.change("POST /v1/containers", &body, 200);
     }
+    let mounted = json!({"container_id": "c-unix", "labels": {"tallyport.unix-socket": "true"}, "ttl": null});
+    contract.change("POST /v1/containers", &mounted, 201);
+    contract.change("GET /v1/containers/c-unix", &Value::Null, 200);
     let pid = i32::try_from(std::process::id()).unwrap();
     let process = json!({"pid": pid, "start_ticks": tallyport::net::process::start_ticks(pid).unwrap()});
     let attached = contract.change("POST /v1/containers/c-42/attach", &process, 200);
