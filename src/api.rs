@@ -7,6 +7,7 @@ mod accounting;
 mod admin;
 mod allow;
 mod dcos;
+mod descriptors;
 mod documents;
 mod error;
 mod health;
@@ -30,6 +31,7 @@ use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 pub use allow::allowed;
+pub use descriptors::serve as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use query::{Filters, Glob, Query, Selection, Windows};

@@ -26,7 +26,7 @@ pub use reload::Loader;
 
 use crate::api::Api;
 use crate::client::{Client, Target};
-use crate::config::{Config, Guarding};
+use crate::config::{Config, Guarding, UnixMode};
 use crate::containers::{self, Guarded, Table};
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
@@ -93,12 +93,13 @@ pub struct Bound {
     table: Table,
     http: TcpListener,
     admin: UnixListener,
+    descriptors: UnixListener,
     reloads: mpsc::Receiver<crate::api::ReloadRequest>,
     loader: Loader,
     log: LogFilter,
     drain: DrainTrigger,
     latch: Latch,
-    _socket: BoundSocket,
+    _sockets: [BoundSocket; 2],
     _state: HeldDirectory,
 }
 
@@ -117,8 +118,13 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
     let (http, http_address) = listen(config.http.listen).await?;
     let (admin, socket) = unix::listen(&config.admin.socket, config.admin.mode)?;
-    let admin = UnixListener::from_std(admin)
-        .map_err(|source| StartError::System { what: "the admin socket", source })?;
+    let beside = config.admin.socket.with_added_extension("fd");
+    let (descriptors, beside) = unix::listen_for_messages(&beside, config.admin.mode)?;
+    let watched = |listener| {
+        UnixListener::from_std(listener)
+            .map_err(|source| StartError::System { what: "the admin socket", source })
+    };
+    let (admin, descriptors) = (watched(admin)?, watched(descriptors)?);
 
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let settings = Arc::new(config.aggregation.clone());
@@ -155,12 +161,13 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         table,
         http,
         admin,
+        descriptors,
         reloads: reload_requests,
         loader,
         log,
         drain: trigger,
         latch,
-        _socket: socket,
+        _sockets: [socket, beside],
         _state: state,
     })
 }
@@ -194,6 +201,16 @@ fn table_settings(config: &Config) -> containers::Settings {
         gauge_sign: config.usual_gauge_sign(),
         dcos_host: config.dcos_host,
         node_labels: config.node_labels.clone(),
+        unix: containers::UnixSettings {
+            mode: match config.unix.mode {
+                UnixMode::Off => containers::UnixMode::Off,
+                UnixMode::OptIn => containers::UnixMode::OptIn,
+                UnixMode::All => containers::UnixMode::All,
+            },
+            path: config.unix.path.clone(),
+            directory: config.state_dir.join("sockets"),
+            queue: config.unix.queue,
+        },
     }
 }
 
@@ -251,6 +268,7 @@ impl Bound {
         let pods = plugin::start(&mut tasks, &self.api);
         tasks.spawn(reload::serve(self.reloads, self.loader, self.log, reload::Parts::new(&self.api, pods)));
         serve_listeners(&mut tasks, &self.api, self.http, self.admin);
+        tasks.spawn(crate::api::descriptors(self.api.clone(), self.descriptors));
         self.latch.open();
         tracing::info!(
             http = %self.api.http_address,

@@ -51,6 +51,8 @@ pub struct Config {
     pub containers: Containers,
     /// Aliases of the two variables, by preset.
     pub presets: Vec<String>,
+    /// Containers' Unix sockets.
+    pub unix: Unix,
     /// The plugin of the container runtime.
     pub nri: Nri,
     /// Which pods and containers it serves.
@@ -128,6 +130,29 @@ pub struct Containers {
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
     pub tombstone: Duration,
+}
+
+/// Containers' Unix sockets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unix {
+    /// Who gets one.
+    pub mode: UnixMode,
+    /// Where containers find it.
+    pub path: PathBuf,
+    /// Datagrams that may wait in one.
+    pub queue: usize,
+}
+
+/// Which containers get a Unix socket.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum UnixMode {
+    /// None.
+    Off,
+    /// Those that ask for it.
+    #[default]
+    OptIn,
+    /// All but those that say no.
+    All,
 }
 
 /// The plugin of the container runtime.
@@ -247,6 +272,7 @@ impl Config {
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),
             ("listeners.port", self.listeners.port != other.listeners.port),
             ("listeners.guard", self.listeners.guard != other.listeners.guard),
+            ("unix.queue", self.unix.queue != other.unix.queue),
             ("nri", self.nri != other.nri),
             ("log.format", self.log.format != other.log.format),
             ("agent.shards", self.process.shards != other.process.shards),

@@ -15,21 +15,26 @@
 mod directory;
 mod environment;
 mod errors;
+mod handle;
 mod ports;
 mod process;
 mod reservation;
 mod socket;
 mod state;
 mod table;
+mod unix;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::net::unixgram::would_hide;
 pub use directory::{ContainerInfo, Directory, Listed};
-pub use environment::environment;
+pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
+pub use handle::{Handle, HandleError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Guarded, Place, State};
 pub use table::{Settings, Table};
+pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::sync::Arc;
 
@@ -47,6 +52,7 @@ pub struct Containers {
 enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
     Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+    AttachHandle(ContainerId, Box<Handle>, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
     Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Configure(Box<Settings>),
@@ -120,6 +126,20 @@ impl Containers {
     ) -> Result<Arc<ContainerInfo>, AttachError> {
         let process = process.into();
         self.ask(|reply| Request::Attach(id, process, reply)).await.unwrap_or(Err(AttachError::Ending))
+    }
+
+    /// The same by a handle of the process, which need not have a number here.
+    ///
+    /// # Errors
+    /// As [`Self::attach`], and when what was passed does not fit together.
+    pub async fn attach_handle(
+        &self,
+        id: ContainerId,
+        handle: Handle,
+    ) -> Result<Arc<ContainerInfo>, AttachError> {
+        self.ask(|reply| Request::AttachHandle(id, Box::new(handle), reply))
+            .await
+            .unwrap_or(Err(AttachError::Ending))
     }
 
     /// Notes a running container that has no socket, so that it is shown and counted until it ends. One that is here

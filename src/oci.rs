@@ -16,6 +16,7 @@ mod agent;
 mod bundle;
 mod command_line;
 mod config;
+mod descriptors;
 mod docker;
 pub(crate) mod document;
 pub(crate) mod edit;

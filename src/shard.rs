@@ -7,6 +7,7 @@
 mod balance;
 mod command;
 mod gather;
+mod inlet;
 mod listener;
 mod pool;
 mod worker;

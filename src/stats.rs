@@ -51,7 +51,7 @@ families! {
     LINES_ACCEPTED = "tallyport_lines_accepted", Counter, [], "Lines that could be read.";
     LINES_REJECTED = "tallyport_lines_rejected", Counter, ["code"], "Lines that could not be read.";
     VALUES = "tallyport_values_accepted", Counter, [], "Values of lines that could be read.";
-    DROPPED = "tallyport_dropped", Counter, ["reason"], "Values that were not kept; with the reasons `datagram_rate`, `byte_rate` and `truncated`, datagrams.";
+    DROPPED = "tallyport_dropped", Counter, ["reason"], "Values that were not kept; with the reasons `datagram_rate`, `byte_rate`, `truncated`, `foreign_sender` and `ended_sender`, datagrams.";
     OVER_LIMIT = "tallyport_over_limit", Counter, ["reason"], "What would have been dropped if limits.mode were enforce.";
     FOLDED = "tallyport_values_folded", Counter, [], "Values of counters beyond the series limit, added to tallyport.overflow.";
     INVALID_UTF8 = "tallyport_lines_invalid_utf8", Counter, [], "Lines in which bytes that are not UTF-8 became U+FFFD.";

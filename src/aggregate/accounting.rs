@@ -21,6 +21,11 @@ pub enum Dropped {
     ByteRate,
     /// Datagrams: longer than there is room for; none of UDP can be.
     Truncated,
+    /// Datagrams: by a Unix socket, from a process that does not belong to the container.
+    ForeignSender,
+    /// Datagrams: by a Unix socket, from a process that had ended before anybody could see whether it belongs to the
+    /// container.
+    EndedSender,
     /// Values: the container has as many series as it may have.
     SeriesLimit,
     /// Values: the name is too long.
@@ -39,10 +44,12 @@ pub enum Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DatagramRate,
         Self::ByteRate,
         Self::Truncated,
+        Self::ForeignSender,
+        Self::EndedSender,
         Self::SeriesLimit,
         Self::NameTooLong,
         Self::TagsTooLong,
@@ -59,6 +66,8 @@ impl Dropped {
             Self::DatagramRate => "datagram_rate",
             Self::ByteRate => "byte_rate",
             Self::Truncated => "truncated",
+            Self::ForeignSender => "foreign_sender",
+            Self::EndedSender => "ended_sender",
             Self::SeriesLimit => "series_limit",
             Self::NameTooLong => "name_too_long",
             Self::TagsTooLong => "tags_too_long",
@@ -72,7 +81,10 @@ impl Dropped {
     /// Whether whole datagrams are dropped, whose lines nobody has seen.
     #[must_use]
     pub const fn counts_datagrams(self) -> bool {
-        matches!(self, Self::DatagramRate | Self::ByteRate | Self::Truncated)
+        matches!(
+            self,
+            Self::DatagramRate | Self::ByteRate | Self::Truncated | Self::ForeignSender | Self::EndedSender
+        )
     }
 
     /// What to change, in a few words; `config` keys are those of the configuration file.
@@ -82,6 +94,12 @@ impl Dropped {
             Self::DatagramRate => "send fewer or fuller datagrams, or raise limits.datagrams_per_second",
             Self::ByteRate => "send less, or raise limits.bytes_per_second",
             Self::Truncated => "send datagrams of at most 64 KiB",
+            Self::ForeignSender => {
+                "find out which other process of the node opens the container's Unix socket"
+            }
+            Self::EndedSender => {
+                "let the process that sends live for a moment longer, or use a kernel from 6.16"
+            }
             Self::SeriesLimit => "use fewer different names and tag values, or raise limits.series",
             Self::NameTooLong => "use shorter names, or raise limits.name_bytes",
             Self::TagsTooLong => "use fewer or shorter tags, or raise limits.tags_bytes",
@@ -284,8 +302,8 @@ mod tests {
             tally.count(reason, n);
         }
         let counts: Vec<_> = tally.iter().map(|(_, n)| n).collect();
-        assert_eq!(counts, (1..=10).collect::<Vec<_>>());
-        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (6, 49, 55));
+        assert_eq!(counts, (1..=12).collect::<Vec<_>>());
+        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (15, 63, 78));
         let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.reason()).collect();
         names.sort_unstable();
         names.dedup();

@@ -187,10 +187,15 @@ impl Aggregator {
 
     /// Counts datagrams that were too long to be read, at `now`.
     pub fn cut(&mut self, datagrams: u64, now: Timestamp) {
+        self.turn_away(Dropped::Truncated, datagrams, now);
+    }
+
+    /// Counts datagrams that were not read because of who sent them, at `now`.
+    pub fn turn_away(&mut self, reason: Dropped, datagrams: u64, now: Timestamp) {
         if datagrams > 0 {
             self.accounting.received += datagrams;
             self.accounting.last_datagram = Some(now);
-            self.accounting.dropped.count(Dropped::Truncated, datagrams);
+            self.accounting.dropped.count(reason, datagrams);
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::aggregate::{Accounting, GaugeSign, WideTag};
-use crate::containers::{ContainerInfo, Details, Guarded, Listed, Place, State, environment};
+use crate::containers::{
+    ContainerInfo, Details, Guarded, Listed, Place, State, UnixSocket, environment, unix_environment,
+};
 use crate::model::{Allocation, Labels, Timestamp};
 use crate::shard::Glimpse;
 
@@ -23,8 +26,35 @@ pub(super) struct ContainerDocument {
     attached: bool,
     env: BTreeMap<String, String>,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unix_socket: Option<UnixDocument>,
     #[serde(flatten)]
     more: Option<ContainerMore>,
+}
+
+/// A container's Unix socket, and how it gets there.
+#[derive(Debug, Serialize)]
+struct UnixDocument {
+    path: String,
+    mount: MountDocument,
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct MountDocument {
+    source: String,
+    destination: String,
+}
+
+impl UnixDocument {
+    fn new(unix: &UnixSocket, presets: &[String]) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        Self {
+            path: text(&unix.path),
+            mount: MountDocument { source: text(&unix.source), destination: text(unix.destination()) },
+            env: unix_environment(&unix.path, presets),
+        }
+    }
 }
 
 /// What only reading shows.
@@ -61,9 +91,10 @@ impl ContainerDocument {
             statsd_host: info.address.map(|address| address.ip().to_string()),
             statsd_port: info.address.map(|address| address.port()),
             state: info.state,
-            attached: info.pid.is_some(),
+            attached: info.attached,
             env: info.address.map(|address| environment(address, presets)).unwrap_or_default(),
             warnings: info.warnings.clone(),
+            unix_socket: info.unix.as_ref().map(|unix| UnixDocument::new(unix, presets)),
             more: None,
         }
     }
@@ -82,6 +113,8 @@ impl ContainerDocument {
             series: glimpse.map_or(0, |glimpse| glimpse.series),
             memory: glimpse.map_or(0, |glimpse| glimpse.memory),
             origin_guard: match info.place {
+                // A process that is no container's is heard by nobody there.
+                _ if info.unix.as_ref().is_some_and(|unix| unix.only && unix.checked) => "unix",
                 // Nothing is kept from a socket that is not there.
                 _ if info.address.is_none() => "none",
                 Place::Shared if info.guarded == Guarded::On => "cgroup",

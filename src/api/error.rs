@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::containers::{AttachError, ProcessError, ReserveError};
+use crate::containers::{AttachError, HandleError, ProcessError, ReserveError};
 use crate::model::IdError;
 use crate::shard::ShardGone;
 use crate::store::Expired;
@@ -53,6 +53,12 @@ impl ApiError {
     #[must_use]
     pub fn bad_body(why: &str) -> Self {
         Self::new(400, "bad_body", format!("the body cannot be read: {why}"))
+    }
+
+    /// Descriptors that are not what they have to be.
+    #[must_use]
+    pub fn bad_descriptors(error: &HandleError) -> Self {
+        Self::new(400, "bad_descriptors", error.to_string())
     }
 
     /// A body that is too long.
@@ -147,7 +153,7 @@ impl From<&ReserveError> for ApiError {
             ReserveError::Process(error) => code_of(error),
             ReserveError::Full { .. } => (503, "too_many_containers"),
             ReserveError::NoAddress => (503, "no_address"),
-            ReserveError::Socket { .. } => (503, "no_socket"),
+            ReserveError::Socket { .. } | ReserveError::Unix { .. } => (503, "no_socket"),
             ReserveError::Shard(_) => (503, "shard_gone"),
             ReserveError::Ending => (503, "ending"),
         };
@@ -175,6 +181,7 @@ impl From<&AttachError> for ApiError {
             AttachError::Another { .. } => (409, "conflict"),
             AttachError::Process(error) => code_of(error),
             AttachError::Enter { .. } => (503, "cannot_enter"),
+            AttachError::Astray { .. } => (400, "bad_descriptors"),
             AttachError::Shard(_) => (503, "shard_gone"),
             AttachError::Ending => (503, "ending"),
         };

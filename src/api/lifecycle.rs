@@ -193,7 +193,7 @@ pub(super) async fn released(api: &Api, id: &str) -> Result<Arc<ContainerInfo>, 
     })
 }
 
-fn unknown(api: &Api, id: &str) -> ApiError {
+pub(super) fn unknown(api: &Api, id: &str) -> ApiError {
     ApiError::unknown_container(id, api.containers.directory().nearest_containers(id))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::labels;
@@ -11,7 +11,7 @@ use super::setting::{Kind, Setting};
 use super::value;
 use super::{
     Admin, Config, Containers, Guarding, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri,
-    PodMode, Process,
+    PodMode, Process, Unix, UnixMode,
 };
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::statsd::{TagStyles, style};
@@ -218,6 +218,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             tombstone: reader.time("containers.tombstone"),
         },
         presets: reader.words("env.presets"),
+        unix: unix(&mut reader),
         nri: nri(&mut reader),
         kubernetes: kubernetes(&mut reader),
         dcos_host: dcos_host(&mut reader),
@@ -264,9 +265,9 @@ fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
 
 fn admin(reader: &mut Reader<'_>) -> Admin {
     let socket = reader.path("admin.socket");
-    // The kernel's sun_path has 108 bytes, the last for a zero.
-    if socket.as_os_str().len() > 107 {
-        reader.wrong("admin.socket", "is longer than the 107 bytes that a socket's path may have");
+    // The kernel's sun_path has 108 bytes, the last for a zero; beside it there is one with `.fd` behind its name.
+    if socket.as_os_str().len() > 104 {
+        reader.wrong("admin.socket", "is longer than the 104 bytes that it may have");
     }
     let mode = reader.read("admin.mode", |text| {
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -340,6 +341,27 @@ fn dcos_host(reader: &mut Reader<'_>) -> Option<IpAddr> {
 
 const GUARDING: [(&str, Guarding); 3] =
     [("auto", Guarding::Auto), ("off", Guarding::Off), ("required", Guarding::Required)];
+
+/// The path inside containers. Its directory is mounted, so it must not be one that containers need for anything else.
+fn unix(reader: &mut Reader<'_>) -> Unix {
+    let modes = [("off", UnixMode::Off), ("opt-in", UnixMode::OptIn), ("all", UnixMode::All)];
+    let path = reader.path("unix.path");
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let shared =
+        ["/var/run", "/var/lib", "/var/tmp", "/var/log", "/usr/bin", "/usr/lib", "/usr/local", "/dev/shm"];
+    let climbs = path.components().any(|part| !matches!(part, Component::RootDir | Component::Normal(_)));
+    if path.as_os_str().len() > 107 {
+        reader.wrong("unix.path", "is longer than the 107 bytes that a socket's path may have");
+    } else if path.is_absolute()
+        && (climbs || parent.components().count() < 3 || shared.iter().any(|at| parent == Path::new(at)))
+    {
+        reader.wrong(
+            "unix.path",
+            "is in a directory that containers need for other things; set one like /var/run/datadog/dsd.socket",
+        );
+    }
+    Unix { mode: reader.choice("unix.mode", &modes), path, queue: reader.usize("unix.queue") }
+}
 
 fn nri(reader: &mut Reader<'_>) -> Nri {
     Nri {

@@ -295,6 +295,30 @@ pub const SETTINGS: &[Setting] = &[
                adds DD_DOGSTATSD_URL and makes signed gauges absolute. Never over what the application set.",
     },
     Setting {
+        key: "unix.mode",
+        kind: Kind::OneOf(&["off", "opt-in", "all"]),
+        default: "opt-in",
+        reload: true,
+        help: "Which containers get a Unix socket of their own, mounted by the OCI wrapper or the NRI plugin: none, those \
+               that ask for it with the annotation tallyport.unix-socket, or all but those that say no.",
+    },
+    Setting {
+        key: "unix.path",
+        kind: Kind::Path,
+        default: "/var/run/datadog/dsd.socket",
+        reload: true,
+        help: "Where containers find their Unix socket. The directory is mounted over what the image has there, so it must \
+               be one that holds nothing else.",
+    },
+    Setting {
+        key: "unix.queue",
+        kind: Kind::Count(1, 65_536),
+        default: "512",
+        reload: false,
+        help: "Datagrams that may wait in a Unix socket before whoever sends has to wait, too. Where the agent may not make \
+               a network namespace, net.unix.max_dgram_qlen says.",
+    },
+    Setting {
         key: "nri.enabled",
         kind: Kind::Switch,
         default: "false",

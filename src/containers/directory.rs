@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::reservation::{Details, Network};
 use super::state::{Guarded, Place, State};
+use super::unix::UnixSocket;
 use crate::aggregate::{Accounting, GaugeSign};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
@@ -23,10 +24,14 @@ pub struct ContainerInfo {
     pub alias: Option<TaskId>,
     /// Where it is in its life.
     pub state: State,
-    /// Its process, once it is known.
+    /// Whether its process is known.
+    pub attached: bool,
+    /// The number of its process, once that is known and where it has one here.
     pub pid: Option<i32>,
     /// Its address, once it has one.
     pub address: Option<SocketAddr>,
+    /// Its Unix socket, where it has one.
+    pub unix: Option<UnixSocket>,
     /// The network namespace it asked for.
     pub network: Network,
     /// The network namespace its socket is in.
@@ -242,8 +247,10 @@ mod tests {
             }),
             alias: None,
             state,
+            attached: false,
             pid: None,
             address: None,
+            unix: None,
             network: Network::Host,
             place: Place::Shared,
             guarded: Guarded::Off,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 /// `STATSD_UDP_HOST` and `STATSD_UDP_PORT`, and the aliases of the presets.
 ///
@@ -25,6 +26,14 @@ pub fn environment(address: SocketAddr, presets: &[String]) -> BTreeMap<String, 
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// The variables of a container into which its Unix socket is mounted, at this path; they go before those of its address.
+#[must_use]
+pub fn unix_environment(path: &Path, presets: &[String]) -> BTreeMap<String, String> {
+    let datadog = presets.iter().any(|preset| preset == "datadog");
+    let url = datadog.then(|| ("DD_DOGSTATSD_URL".to_owned(), format!("unix://{}", path.display())));
+    url.into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +49,17 @@ mod tests {
     #[test]
     fn the_two_variables_are_always_there() {
         assert_eq!(names(&[], "127.1.2.3:18125"), ["STATSD_UDP_HOST=127.1.2.3", "STATSD_UDP_PORT=18125"]);
+    }
+
+    #[test]
+    fn a_unix_socket_is_named_by_the_preset_of_those_who_can_use_it() {
+        let named = |presets: &[&str]| {
+            let presets: Vec<_> = presets.iter().map(|preset| (*preset).to_owned()).collect();
+            unix_environment(Path::new("/var/run/datadog/dsd.socket"), &presets)
+        };
+        let url = ("DD_DOGSTATSD_URL".to_owned(), "unix:///var/run/datadog/dsd.socket".to_owned());
+        assert_eq!(named(&["statsd", "datadog"]).into_iter().collect::<Vec<_>>(), [url]);
+        assert!(named(&["statsd"]).is_empty());
     }
 
     #[test]

@@ -52,6 +52,12 @@ pub enum ReserveError {
         /// Why not.
         source: io::Error,
     },
+    /// Its Unix socket, the only one it wants, could not be opened.
+    #[error("cannot open its Unix socket: {source}")]
+    Unix {
+        /// Why not.
+        source: io::Error,
+    },
     /// Every address is taken or at rest.
     #[error("every address is in use or at rest")]
     NoAddress,
@@ -177,6 +183,14 @@ pub enum AttachError {
     Enter {
         /// Why not.
         source: io::Error,
+    },
+    /// A socket that was passed is not where the container's is to be.
+    #[error(
+        "the socket at {address} is not at the address that was promised, or not in the container's own network"
+    )]
+    Astray {
+        /// Where it is.
+        address: SocketAddr,
     },
     /// The shard does not answer.
     #[error("cannot hand the socket over: {0}")]

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::errors::ProcessError;
+use super::handle::{Bound, Handle};
 use crate::net::netns::{Namespace, NamespaceId};
 use crate::net::process::{self, Watched};
 
@@ -17,7 +18,8 @@ pub(super) struct Candidate {
     pid: i32,
     watched: Watched,
     namespace: io::Result<Namespace>,
-    start_ticks: u64,
+    /// Nothing where it has no number here by which its start could be read.
+    start_ticks: Option<u64>,
 }
 
 impl Candidate {
@@ -32,20 +34,55 @@ impl Candidate {
         if watched.has_ended() {
             return Err(ProcessError::NoProcess { pid });
         }
-        Ok(Self { pid, watched, namespace, start_ticks })
+        Ok(Self { pid, watched, namespace, start_ticks: Some(start_ticks) })
+    }
+
+    /// A process that was passed as a handle. Its namespace is looked up by the handle and has to be the one that came with
+    /// it; where this program may not look, that one is believed. Answers the socket that came along, where this program
+    /// could not open it itself.
+    pub(super) async fn of(handle: Handle) -> Result<(Self, Option<Bound>), ProcessError> {
+        let Handle { process, pid, namespace: said, socket } = handle;
+        let hidden = |source| ProcessError::Hidden { pid, source };
+        let seen = match Namespace::of_handle(&process).await {
+            // Before Linux 5.8 a handle leads nowhere.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && pid > 0 => {
+                Namespace::of_process(pid)
+            }
+            seen => seen,
+        };
+        let (namespace, socket) = match seen {
+            Ok(seen) => match said {
+                Some(said) if said.id() != seen.id() => {
+                    let (is, expected) = (seen.id().inode(), said.id().inode());
+                    return Err(ProcessError::AnotherNamespace { pid, is, expected });
+                }
+                _ => (seen, None),
+            },
+            Err(error) => match said {
+                Some(said) if error.kind() == io::ErrorKind::PermissionDenied => (said, socket),
+                _ => return Err(hidden(error)),
+            },
+        };
+        let start_ticks = if pid > 0 { process::start_ticks(pid).ok() } else { None };
+        let watched = Watched::of(process).map_err(|source| ProcessError::Watch { pid, source })?;
+        if watched.has_ended() {
+            return Err(ProcessError::NoProcess { pid });
+        }
+        Ok((Self { pid, watched, namespace: Ok(namespace), start_ticks }, socket))
     }
 
     /// Holds it to the start that the caller saw.
     pub(super) fn started_at(self, ticks: Option<u64>) -> Result<Self, ProcessError> {
         match ticks {
-            Some(ticks) if ticks != self.start_ticks => Err(ProcessError::Recycled { pid: self.pid }),
+            Some(_) if ticks != self.start_ticks => Err(ProcessError::Recycled { pid: self.pid }),
             _ => Ok(self),
         }
     }
 
     /// A container that was not born when it was reserved cannot be an older process.
     pub(super) fn born_after(self, reserved: Duration) -> Result<Self, ProcessError> {
-        match process::since_boot(self.start_ticks) + TICKS < reserved {
+        let started = self.start_ticks.map(process::since_boot);
+        match started.is_some_and(|started| started + TICKS < reserved) {
             true => Err(ProcessError::Older { pid: self.pid }),
             false => Ok(self),
         }
@@ -103,8 +140,8 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_held_to_its_start() {
         let ticks = me().start_ticks;
-        assert!(me().started_at(Some(ticks)).is_ok() && me().started_at(None).is_ok());
-        assert!(matches!(me().started_at(Some(ticks + 1)), Err(ProcessError::Recycled { .. })));
+        assert!(me().started_at(ticks).is_ok() && me().started_at(None).is_ok());
+        assert!(matches!(me().started_at(ticks.map(|ticks| ticks + 1)), Err(ProcessError::Recycled { .. })));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::unix::UnixWish;
 use crate::aggregate::GaugeSign;
 use crate::model::{ContainerId, Labels, TaskId};
 
@@ -15,6 +16,8 @@ pub(super) const TASK_ID_LABEL: &str = "tallyport.task-id";
 pub(super) const ENABLED_LABEL: &str = "tallyport.enabled";
 /// Label that says what a signed gauge value means.
 pub(super) const GAUGE_SIGN_LABEL: &str = "tallyport.gauge-sign";
+/// Label that asks for a Unix socket.
+pub(super) const UNIX_LABEL: &str = "tallyport.unix-socket";
 /// Label that names a container among those of its pod.
 pub(super) const NAME_LABEL: &str = "container";
 
@@ -37,6 +40,10 @@ pub struct Reservation {
     pub ttl: Ttl,
     /// What a signed gauge value means to it.
     pub gauge_sign: Option<GaugeSign>,
+    /// Whether it wants a Unix socket; where nobody says, a label does.
+    pub unix: Option<UnixWish>,
+    /// Where it finds the Unix socket that an earlier life of the agent gave it, whatever is wanted now.
+    pub mounted: Option<PathBuf>,
     /// The address it must have, where the caller insists.
     pub wanted: Option<WantedAddress>,
     /// Who speaks.
@@ -121,6 +128,8 @@ impl Reservation {
             pid: None,
             ttl: Ttl::Default,
             gauge_sign: None,
+            unix: None,
+            mounted: None,
             wanted: None,
             dialect: Dialect::V1,
             details: Details::default(),
@@ -146,6 +155,12 @@ impl Reservation {
         let value = self.labels.get(ENABLED_LABEL)?;
         let off = ["false", "0", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no));
         off.then(|| format!("the label {ENABLED_LABEL} is {value}"))
+    }
+
+    /// Whether it wants a Unix socket: as the call says, or as a label says.
+    #[must_use]
+    pub fn wishes(&self) -> Option<UnixWish> {
+        self.unix.or_else(|| self.labels.get(UNIX_LABEL).and_then(|said| UnixWish::read(said)))
     }
 
     /// What a signed gauge value means: as the call says, as a label says, or as is usual here.

@@ -16,6 +16,7 @@ use super::process::Candidate;
 use super::reservation::{Dialect, Network, Reservation, Ttl};
 use super::socket::Site;
 use super::state::{Guarded, Place, State};
+use super::unix::{Sockets, UnixSettings};
 use super::{Containers, Request, Reserved};
 use crate::aggregate::GaugeSign;
 use crate::model::{Allocation, ContainerId, Generation, Labels, Origin};
@@ -30,6 +31,7 @@ use crate::store::Store;
 mod attach;
 mod listen;
 mod note;
+mod unix;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;
@@ -63,6 +65,8 @@ pub struct Settings {
     pub dcos_host: Option<IpAddr>,
     /// Labels that every container gets, over its own of these names: nobody can say that it is elsewhere.
     pub node_labels: Labels,
+    /// Containers' Unix sockets.
+    pub unix: UnixSettings,
 }
 
 impl Settings {
@@ -85,6 +89,7 @@ pub struct Table {
     ports: Ports,
     /// Has the kernel refuse what others send to a container that shares our network.
     guard: Option<Guard>,
+    unix: Sockets,
     /// Processes that are watched and sockets that are drained.
     tasks: JoinSet<Event>,
     next: u64,
@@ -117,6 +122,7 @@ impl Table {
         let (requests, received) = mpsc::channel(QUEUE);
         settings.apply(pool.buffers());
         let directory = Arc::new(Directory::default());
+        let unix = Sockets::new(&settings.unix.directory, settings.unix.queue);
         let table = Self {
             settings,
             pool,
@@ -128,6 +134,7 @@ impl Table {
             addresses: Addresses::default(),
             ports: Ports::default(),
             guard: None,
+            unix,
             tasks: JoinSet::new(),
             next: 1,
             started: Instant::now(),
@@ -173,6 +180,9 @@ impl Table {
             Request::Attach(id, process, reply) => {
                 let _nobody_waits = reply.send(self.attach(&id, process).await);
             }
+            Request::AttachHandle(id, handle, reply) => {
+                let _nobody_waits = reply.send(self.attach_handle(&id, *handle).await);
+            }
             Request::Note(reservation, why, reply) => {
                 let _nobody_waits = reply.send(self.note(&reservation, why));
             }
@@ -208,11 +218,14 @@ impl Table {
             (site, process) = (settled, Some((pid, watched)));
         }
         let mut info = self.new_info(&reservation, &site);
-        self.place(&mut info, &reservation, site).await?;
+        if let Err(error) = self.place(&mut info, &reservation, site).await {
+            info.unix.iter().for_each(|unix| self.give_back_unix(unix));
+            return Err(error);
+        }
         let allocation = info.allocation;
         let deadline = match &process {
             Some((pid, _)) => {
-                info.pid = Some(*pid);
+                (info.pid, info.attached) = (Some(*pid), true);
                 self.protect(&mut info);
                 None
             }
@@ -224,9 +237,10 @@ impl Table {
         let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
         self.entries.insert(allocation, entry);
         self.directory.put(&info);
-        if let Some((_, watched)) = process {
-            self.watch(allocation, watched);
-        }
+        let info = match process {
+            Some((_, watched)) => self.watch(allocation, watched).await.unwrap_or(info),
+            None => info,
+        };
         let (container, task) = (&info.origin.container_id, &info.origin.task_id);
         tracing::info!(%container, %task, generation = info.origin.generation.0, address = info.address.map(|address| address.to_string()), "reserved");
         Ok(Reserved { info, new: true })
@@ -249,8 +263,10 @@ impl Table {
             origin,
             alias: reservation.alias.clone(),
             state: State::Reserved,
+            attached: false,
             pid: None,
             address: None,
+            unix: None,
             network: reservation.network.clone(),
             place: site.place(),
             guarded: Guarded::Off,
@@ -318,6 +334,9 @@ impl Table {
             (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
             (_, Place::Unborn) | (None, _) => {}
         }
+        if let Some(unix) = &info.unix {
+            self.give_back_unix(unix);
+        }
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.deadline = Some(Instant::now() + self.settings.tombstone);
         }
@@ -326,6 +345,7 @@ impl Table {
     /// Expires reservations and forgets those whose time is over.
     fn look_over(&mut self) {
         let now = Instant::now();
+        self.sweep_unix();
         let due = |entry: &&Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
         let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
         for info in due {
@@ -380,7 +400,9 @@ impl Table {
         }
     }
 
-    fn watch(&mut self, allocation: Allocation, process: Watched) {
+    /// Watches a container's process, and tells its shard whose datagrams are the container's.
+    async fn watch(&mut self, allocation: Allocation, process: Watched) -> Option<Arc<ContainerInfo>> {
+        let cgroup = process.cgroup();
         let process = Arc::new(process);
         let watched = Arc::clone(&process);
         let watch = self.tasks.spawn(async move {
@@ -391,6 +413,7 @@ impl Table {
             entry.watch = Some(watch);
             entry.process = Some(process);
         }
+        self.acquaint(allocation, cgroup).await
     }
 
     /// Makes a changed copy of a container's info, and shows it.

@@ -107,6 +107,29 @@ impl Inbox {
         Emptied::Partly
     }
 
+    /// Forgets what was here.
+    pub(super) fn clear(&mut self) {
+        self.ends.clear();
+        self.cut = 0;
+    }
+
+    /// Room for one more datagram; none where there is none.
+    pub(super) fn room(&mut self) -> Option<&mut [u8]> {
+        let start = self.ends.last().copied().unwrap_or(0);
+        if self.taken() >= TOGETHER { None } else { self.bytes.get_mut(start..start + DATAGRAM) }
+    }
+
+    /// Keeps a datagram of so many bytes that is in the room.
+    pub(super) fn add(&mut self, length: usize) {
+        let start = self.ends.last().copied().unwrap_or(0);
+        self.ends.push(start + length);
+    }
+
+    /// Counts a datagram that was too long.
+    pub(super) fn add_cut(&mut self) {
+        self.cut += 1;
+    }
+
     /// What was taken, in order.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.ends.iter().scan(0, |start, end| self.bytes.get(std::mem::replace(start, *end)..*end))

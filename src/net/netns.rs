@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -99,14 +99,39 @@ impl Namespace {
         Self::open_checked(Path::new(OWN)).map(|own| own.id)
     }
 
+    /// A namespace that somebody passed.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        let file = File::from(descriptor);
+        check_system(&file)?;
+        Self::checked(file)
+    }
+
+    /// The namespace of the process that a handle means, whether or not the process has a number here.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when this process may not enter it; others when the process has ended.
+    pub async fn of_handle(process: &OwnedFd) -> io::Result<Self> {
+        let process = process.try_clone()?;
+        let (tell, told) = oneshot::channel();
+        std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
+            let entered = setns(&process, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+            let _nobody_waits = tell.send(entered.and_then(|()| File::open("/proc/thread-self/ns/net")));
+        })?;
+        let opened = told.await.unwrap_or_else(|_| Err(io::Error::other("the thread that looked failed")));
+        Self::checked(opened?)
+    }
+
     fn open_checked(path: &Path) -> io::Result<Self> {
         let looked_at = File::from(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
-        let system = nix::sys::statfs::fstatfs(&looked_at)?;
-        if system.filesystem_type().0 != NSFS {
-            return Err(io::Error::other("it is an ordinary file"));
-        }
+        check_system(&looked_at)?;
         // A descriptor that only names a file cannot be entered; this opens the very file that was looked at.
-        let file = File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd()))?;
+        Self::checked(File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd()))?)
+    }
+
+    fn checked(file: File) -> io::Result<Self> {
         if sys::namespace_kind(&file)? != libc::CLONE_NEWNET {
             return Err(io::Error::other("it is a namespace of another kind"));
         }
@@ -136,6 +161,34 @@ impl Namespace {
         })?;
         told.await.unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
     }
+}
+
+/// Whether a socket is in the namespace that this process is in.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn is_here(socket: &UdpSocket) -> io::Result<bool> {
+    let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
+    for table in ["udp", "udp6"] {
+        let listed = match std::fs::read_to_string(format!("/proc/self/net/{table}")) {
+            Ok(listed) => listed,
+            // There is no IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table == "udp6" => continue,
+            Err(error) => return Err(error),
+        };
+        if listed.lines().any(|line| line.split_whitespace().nth(9) == Some(&inode)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn check_system(file: &File) -> io::Result<()> {
+    let system = nix::sys::statfs::fstatfs(file)?;
+    if system.filesystem_type().0 != NSFS {
+        return Err(io::Error::other("it is an ordinary file"));
+    }
+    Ok(())
 }
 
 /// The loopback address that containers with a namespace of their own are given: `127.0.0.1`, or `::1` where the kernel

@@ -1,7 +1,7 @@
 //! Processes: knowing when a container's ends, and what our own uses.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,6 +26,20 @@ impl Watched {
         Ok(Self(sys::readable(sys::pidfd_open(pid)?)?))
     }
 
+    /// Watches the process that a handle means.
+    ///
+    /// # Errors
+    /// When the runtime's poller cannot take it.
+    pub fn of(handle: OwnedFd) -> io::Result<Self> {
+        Ok(Self(sys::readable(handle)?))
+    }
+
+    /// Its handle.
+    #[must_use]
+    pub fn handle(&self) -> &OwnedFd {
+        self.0.get_ref()
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&self) {
         // An error means that the descriptor is no longer watched, which it is until `self` is dropped.
@@ -35,9 +49,41 @@ impl Watched {
     /// Whether it has ended already. While it has not, its number means it and no other process.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let mut polled = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
-        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        has_ended(self.0.get_ref())
     }
+
+    /// The cgroup that it is in, where the kernel says; see [`sys::cgroup_of`].
+    #[must_use]
+    pub fn cgroup(&self) -> Option<u64> {
+        sys::cgroup_of(self.0.get_ref())
+    }
+}
+
+/// Whether the process that a handle means has ended.
+pub(super) fn has_ended(process: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// The number of the process that a handle means; 0 where it has none here, as in a pid namespace beside ours.
+///
+/// # Errors
+/// When it is no handle of a process, or of one that has ended.
+pub fn number_of(handle: &OwnedFd) -> io::Result<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    match pid {
+        Some(pid) if pid >= 0 => Ok(pid),
+        Some(_) => Err(io::ErrorKind::NotFound.into()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a handle of a process")),
+    }
+}
+
+/// Whether two handles mean one process. Before Linux 6.9 all handles look alike, and two are taken for one.
+#[must_use]
+pub fn are_one(one: &OwnedFd, other: &OwnedFd) -> bool {
+    let inode = |handle: &OwnedFd| nix::sys::stat::fstat(handle).map(|stat| stat.st_ino);
+    matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Ticks of the kernel's clock between boot and the start of a process. A number that is given to another process
@@ -46,11 +92,24 @@ impl Watched {
 /// # Errors
 /// `NotFound` where there is no such process.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    stat(pid, 19)
+}
+
+/// The process that a process came from, or that has taken it in; 0 where it has no number here.
+///
+/// # Errors
+/// `NotFound` where there is no such process.
+pub fn parent(pid: i32) -> io::Result<i32> {
+    stat(pid, 1)
+}
+
+/// A field of a process's `stat`, counted from the one behind its name.
+fn stat<T: std::str::FromStr>(pid: i32, field: usize) -> io::Result<T> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name stands in brackets and may hold anything, brackets and spaces included; the start is the 20th after it.
+    // The name stands in brackets and may hold anything, brackets and spaces included.
     let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
-    let start = fields.split_whitespace().nth(19).and_then(|start| start.parse().ok());
-    start.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let value = fields.split_whitespace().nth(field).and_then(|value| value.parse().ok());
+    value.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// What [`start_ticks`] counts, as a time since boot; right to a tick, which is 10 ms nearly everywhere.
@@ -114,6 +173,19 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(start_ticks(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_handle_says_which_process_it_is_of_and_nothing_else_does() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let handle = sys::pidfd_open(pid).unwrap();
+        assert_eq!(number_of(&handle).unwrap(), pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(number_of(&handle).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(number_of(&file.into()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[tokio::test]

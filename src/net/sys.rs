@@ -74,6 +74,124 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Room for what may come with a message: who sent it, its process, and 253 descriptors, as many as the kernel passes.
+const CONTROL: usize = 1152;
+/// `SO_PASSPIDFD` and `SCM_PIDFD` of `asm-generic/socket.h` and `linux/socket.h`.
+const SO_PASSPIDFD: libc::c_int = 76;
+const SCM_PIDFD: libc::c_int = 4;
+
+/// Memory for control messages, which the kernel lays out for its own integers.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// A message, and what came with it.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// Its length, also where that is more than the buffer and it was cut.
+    pub length: usize,
+    /// The process that sent it, where the socket asks for that; 0 where it has no number here.
+    pub sender: Option<i32>,
+    /// A handle of that process, where the socket asks for it and the kernel has one.
+    pub process: Option<OwnedFd>,
+    /// Descriptors that the sender passed. Whoever ignores them closes them.
+    pub passed: Vec<OwnedFd>,
+}
+
+/// Takes one message that is already there from a Unix socket, with what came with it.
+///
+/// The wrapper of the `nix` crate answers an error where the kernel had to leave a descriptor out, and leaves those that
+/// did come open for ever; whoever can send could use them up.
+///
+/// # Errors
+/// `EAGAIN` where there is none; others when the socket is broken.
+pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Message> {
+    let mut control = Control([0; CONTROL]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: zeros are a valid header: no name, no parts, no control messages.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the kernel writes at most as much as the lengths say, into the buffer and the control memory, both ours.
+    let answer = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
+    let length = usize::try_from(answer).map_err(|_| nix::errno::Errno::last())?;
+    let mut message = Message { length, ..Message::default() };
+    // SAFETY: the kernel has set the header's control length to what it has written.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    // SAFETY: the macros answer null or a control message that lies whole within that length, aligned as it has to be.
+    while let Some(head) = unsafe { next.as_ref() } {
+        // SAFETY: the data of a control message begins here, and is as long as the message's length less its head.
+        let (data, empty) = unsafe { (libc::CMSG_DATA(next), libc::CMSG_LEN(0)) };
+        let length = head.cmsg_len.saturating_sub(usize::try_from(empty).unwrap_or(usize::MAX));
+        match (head.cmsg_level, head.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
+                // SAFETY: it is long enough, and any bytes are three integers.
+                let credentials: libc::ucred = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                message.sender = Some(credentials.pid);
+            }
+            (libc::SOL_SOCKET, kind @ (libc::SCM_RIGHTS | SCM_PIDFD)) => {
+                for index in 0..length / size_of::<libc::c_int>() {
+                    // SAFETY: there are as many integers as the length has room for.
+                    let fd = unsafe { data.cast::<[u8; size_of::<libc::c_int>()]>().add(index).read() };
+                    let fd = libc::c_int::from_ne_bytes(fd);
+                    // A kernel that has no handle of a process that has ended says so by a number below zero.
+                    if fd < 0 {
+                        continue;
+                    }
+                    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+                    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                    match kind {
+                        SCM_PIDFD => message.process = Some(fd),
+                        _ => message.passed.push(fd),
+                    }
+                }
+            }
+            _ => {}
+        }
+        // SAFETY: as for the first one.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const header, next) };
+    }
+    Ok(message)
+}
+
+/// Asks for a handle of the process that sent each message.
+///
+/// # Errors
+/// When the kernel is older than 6.5.
+pub fn ask_for_processes(socket: impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `length` bytes, which is the size of the integer.
+    match unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_PASSPIDFD, (&raw const on).cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The cgroup (of version 2) that a process is in, or was in when it ended: the inode of its directory. None where the
+/// kernel does not say: before 6.13, and before 6.15 of one that has ended.
+#[must_use]
+pub fn cgroup_of(process: impl AsFd) -> Option<u64> {
+    /// The first 64 bytes of `struct pidfd_info` of `linux/pidfd.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct PidfdInfo {
+        mask: u64,
+        cgroup: u64,
+        numbers: [u32; 12],
+    }
+    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b;
+    const CGROUP: u64 = 1 << 2;
+    const EXIT: u64 = 1 << 3;
+    let mut info = PidfdInfo { mask: CGROUP | EXIT, ..PidfdInfo::default() };
+    // SAFETY: the number says how long the structure is, and the kernel writes no further.
+    let answer = unsafe { libc::ioctl(process.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (answer == 0 && info.mask & CGROUP != 0).then_some(info.cgroup)
+}
+
 /// What kind of namespace an open descriptor is: `CLONE_NEWNET` and so on.
 ///
 /// # Errors
@@ -147,6 +265,7 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
 
     use super::*;
 
@@ -178,6 +297,43 @@ mod tests {
         child.kill().unwrap();
         assert!(ended(5_000_u16));
         child.wait().unwrap();
+    }
+
+    /// A socket that says who sends.
+    fn told_who_sends() -> (UnixDatagram, UnixDatagram) {
+        let (receiver, sender) = UnixDatagram::pair().unwrap();
+        nix::sys::socket::setsockopt(&receiver, nix::sys::socket::sockopt::PassCred, &true).unwrap();
+        let _older_kernels_cannot = ask_for_processes(&receiver);
+        (receiver, sender)
+    }
+
+    #[test]
+    fn a_message_says_who_sent_it() {
+        let (receiver, sender) = told_who_sends();
+        sender.send(b"a:1|c").unwrap();
+        let mut buffer = [0; 16];
+        let message = receive_message(&receiver, &mut buffer).unwrap();
+        assert_eq!((message.length, &buffer[..5]), (5, b"a:1|c".as_slice()));
+        assert_eq!(message.sender, Some(std::process::id().try_into().unwrap()));
+        assert!(message.passed.is_empty());
+        assert_eq!(receive_message(&receiver, &mut buffer).unwrap_err(), nix::errno::Errno::EAGAIN);
+    }
+
+    #[test]
+    fn descriptors_that_come_along_are_closed_with_their_message() {
+        use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+        let (receiver, sender) = told_who_sends();
+        let (pipe, end) = nix::unistd::pipe().unwrap();
+        let passed = [end.as_raw_fd(); 253];
+        let rights = [ControlMessage::ScmRights(&passed)];
+        let bytes = [io::IoSlice::new(b"x")];
+        sendmsg::<()>(sender.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
+        drop(end);
+        let message = receive_message(&receiver, &mut [0; 16]).unwrap();
+        assert_eq!((message.length, message.passed.len()), (1, 253));
+        assert!(message.sender.is_some(), "behind them there was room for the rest");
+        drop(message);
+        assert_eq!(nix::unistd::read(&pipe, &mut [0; 1]), Ok(0), "nobody has the other end any more");
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! The admin socket's path: taken over from a dead agent, never from a living one.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Connections that may wait.
+const BACKLOG: i32 = 128;
 
 /// Why a path could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +122,27 @@ impl Drop for BoundSocket {
 /// # Errors
 /// When another agent listens there, something else is in the way, or the directory is not ours.
 pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
+    listen_as(path, mode, |path| UnixListener::bind(path))
+}
+
+/// The same for a socket that keeps messages apart (SEQPACKET).
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
+    listen_as(path, mode, |path| {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        socket.listen(BACKLOG)?;
+        Ok(OwnedFd::from(socket).into())
+    })
+}
+
+fn listen_as(
+    path: &Path,
+    mode: u32,
+    bind: impl FnOnce(&Path) -> io::Result<UnixListener>,
+) -> Result<(UnixListener, BoundSocket), PathError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     make_directory(directory)?;
     let lock = hold(&path.with_added_extension("lock"), path)?;
@@ -131,7 +157,7 @@ pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), Pat
         Ok(_) => std::fs::remove_file(path).map_err(at(path))?,
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path).map_err(at(path))?;
+    let listener = bind(path).map_err(at(path))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(at(path))?;
     listener.set_nonblocking(true).map_err(at(path))?;
     let metadata = std::fs::symlink_metadata(path).map_err(at(path))?;

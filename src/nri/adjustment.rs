@@ -1,20 +1,66 @@
 //! What the plugin changes about a container that is about to be created.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use super::messages::{Adjustment, Container, KeyValue, PodSandbox};
-use crate::containers::environment;
+use super::messages::{Adjustment, Container, KeyValue, Mount, PodSandbox};
+use crate::containers::{ContainerInfo, UnixSocket, environment, unix_environment, would_hide};
 
 /// Annotation that says which address the container was given, so that an agent that starts again can open it again.
 /// Containers' annotations come from the runtime and its plugins; unlike a variable, who writes a pod cannot set it.
 const ADDRESS: &str = "tallyport.address";
 
+/// Annotation that says where the container finds its Unix socket, for the same reason.
+const SOCKET: &str = "tallyport.socket";
+
+/// What a container was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Given {
+    /// Its address.
+    pub(super) address: Option<SocketAddr>,
+    /// Where it finds its Unix socket.
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// What is given to a container that has these sockets.
+///
+/// # Errors
+/// In words, when it has none, or what it has cannot be given to it.
+pub(super) fn adjustment(
+    container: &Container,
+    info: &ContainerInfo,
+    presets: &[String],
+) -> Result<Adjustment, String> {
+    let mut adjustment = Adjustment::default();
+    let mut variables = BTreeMap::new();
+    if let Some(address) = info.address {
+        variables.extend(environment(address, presets));
+        adjustment.annotations.insert(ADDRESS.to_owned(), address.to_string());
+    }
+    if let Some(unix) = &info.unix {
+        match mount(container, unix) {
+            Ok(mount) => {
+                variables.extend(unix_environment(&unix.path, presets));
+                adjustment.annotations.insert(SOCKET.to_owned(), unix.path.display().to_string());
+                adjustment.mounts.push(mount);
+            }
+            Err(why) if unix.only => return Err(why),
+            Err(why) => tracing::warn!(container = ?container.id, %why, "a Unix socket is not mounted"),
+        }
+    }
+    if adjustment.annotations.is_empty() {
+        return Err("it has no address".to_owned());
+    }
+    adjustment.env = variables_of(container, variables);
+    Ok(adjustment)
+}
+
 /// The two variables are one pair and always written; an alias is never written over what the application set.
-pub(super) fn adjustment(container: &Container, address: SocketAddr, presets: &[String]) -> Adjustment {
+fn variables_of(container: &Container, variables: BTreeMap<String, String>) -> Vec<KeyValue> {
     let is_set = |name: &str| names(container).any(|set| set == name);
     let mut env = Vec::new();
-    for (name, value) in environment(address, presets) {
+    for (name, value) in variables {
         let set = is_set(&name);
         match name.as_str() {
             "STATSD_UDP_HOST" | "STATSD_UDP_PORT" if set => {
@@ -27,20 +73,36 @@ pub(super) fn adjustment(container: &Container, address: SocketAddr, presets: &[
         }
         env.push(KeyValue { key: name, value });
     }
-    let annotations = HashMap::from([(ADDRESS.to_owned(), address.to_string())]);
-    Adjustment { annotations, env }
+    env
 }
 
-/// The address that a container was told.
-pub(super) fn told(container: &Container) -> Option<SocketAddr> {
-    let address: SocketAddr = container.annotations.get(ADDRESS)?.parse().ok()?;
-    address.ip().is_loopback().then_some(address)
+/// The mount of a Unix socket's directory. Never over what the application or an earlier plugin has mounted, which the
+/// runtime would take for a conflict and start nothing.
+fn mount(container: &Container, unix: &UnixSocket) -> Result<Mount, String> {
+    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("its path is no text");
+    let (destination, source) = (text(unix.destination())?, text(&unix.source)?);
+    match container.mounts.iter().find(|theirs| would_hide(&theirs.destination, &destination)) {
+        Some(theirs) => Err(format!("{:?} is a mount of its own", theirs.destination)),
+        None => {
+            let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).into();
+            Ok(Mount { destination, kind: "bind".to_owned(), source, options })
+        }
+    }
 }
 
-/// The address that a container was given by an earlier life of the agent. A runtime can be set to hand a pod's own
-/// annotations on to its containers, so one that the pod has, too, is not believed.
-pub(super) fn given(pod: &PodSandbox, container: &Container) -> Option<SocketAddr> {
-    told(container).filter(|_| !pod.annotations.contains_key(ADDRESS))
+/// What a container was told; none where that is nothing.
+pub(super) fn told(container: &Container) -> Option<Given> {
+    let address = container.annotations.get(ADDRESS).and_then(|address| address.parse().ok());
+    let address = address.filter(|address: &SocketAddr| address.ip().is_loopback());
+    let socket = container.annotations.get(SOCKET).map(PathBuf::from).filter(|path| path.is_absolute());
+    (address.is_some() || socket.is_some()).then_some(Given { address, socket })
+}
+
+/// What a container was given by an earlier life of the agent. A runtime can be set to hand a pod's own annotations on to
+/// its containers, so one that the pod has, too, is not believed.
+pub(super) fn given(pod: &PodSandbox, container: &Container) -> Option<Given> {
+    let forged = [ADDRESS, SOCKET].iter().any(|key| pod.annotations.contains_key(*key));
+    told(container).filter(|_| !forged)
 }
 
 fn names(container: &Container) -> impl Iterator<Item = &str> {
@@ -55,10 +117,35 @@ mod tests {
         Container { env: env.iter().map(|text| (*text).to_owned()).collect(), ..Container::default() }
     }
 
-    fn adjusted(env: &[&str], presets: &[&str]) -> Vec<String> {
+    fn variables(env: &[&str], presets: &[&str]) -> Vec<KeyValue> {
         let presets: Vec<String> = presets.iter().map(|preset| (*preset).to_owned()).collect();
-        let adjustment = adjustment(&container(env), "127.1.2.3:18125".parse().unwrap(), &presets);
-        adjustment.env.iter().map(|variable| format!("{}={}", variable.key, variable.value)).collect()
+        variables_of(&container(env), environment("127.1.2.3:18125".parse().unwrap(), &presets))
+    }
+
+    fn adjusted(env: &[&str], presets: &[&str]) -> Vec<String> {
+        let variables = variables(env, presets);
+        variables.iter().map(|variable| format!("{}={}", variable.key, variable.value)).collect()
+    }
+
+    #[test]
+    fn a_mount_is_never_put_over_another() {
+        let unix = UnixSocket {
+            source: "/run/tallyport/state/sockets/0a".into(),
+            path: "/var/run/datadog/dsd.socket".into(),
+            only: false,
+            checked: false,
+        };
+        let with = |destination: &str| Container {
+            mounts: vec![Mount { destination: destination.to_owned(), ..Mount::default() }],
+            ..Container::default()
+        };
+        let ours = mount(&with("/var/run"), &unix).unwrap();
+        assert_eq!((ours.destination.as_str(), ours.kind.as_str()), ("/var/run/datadog", "bind"));
+        assert_eq!(ours.source, "/run/tallyport/state/sockets/0a");
+        assert_eq!(
+            mount(&with("/run/datadog"), &unix).unwrap_err(),
+            "\"/run/datadog\" is a mount of its own"
+        );
     }
 
     #[test]
@@ -79,20 +166,23 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_read_back_from_the_annotation_and_from_nowhere_else() {
-        let adjustment = adjustment(&container(&[]), "127.1.2.3:18125".parse().unwrap(), &[]);
+    fn what_was_given_is_read_back_from_annotations_and_from_nowhere_else() {
         let mut pod = PodSandbox::default();
         let mut started = container(&["STATSD_UDP_HOST=127.9.9.9", "STATSD_UDP_PORT=18125"]);
         assert_eq!(given(&pod, &started), None, "who writes a pod can set variables");
-        started.annotations = adjustment.annotations;
-        assert_eq!(given(&pod, &started), Some("127.1.2.3:18125".parse().unwrap()));
+        let mut annotate = |key: &str, value: &str| {
+            started.annotations.insert(key.to_owned(), value.to_owned());
+            given(&pod, &started)
+        };
         for wrong in ["10.0.0.1:18125", "127.0.0.1", ""] {
-            started.annotations.insert(ADDRESS.to_owned(), wrong.to_owned());
-            assert_eq!(given(&pod, &started), None, "{wrong:?}");
+            assert_eq!(annotate(ADDRESS, wrong), None, "{wrong:?}");
         }
-        started.annotations.insert(ADDRESS.to_owned(), "127.9.9.9:18125".to_owned());
-        assert!(given(&pod, &started).is_some());
-        pod.annotations.insert(ADDRESS.to_owned(), "127.9.9.9:18125".to_owned());
+        let address = Some("127.1.2.3:18125".parse().unwrap());
+        assert_eq!(annotate(ADDRESS, "127.1.2.3:18125"), Some(Given { address, socket: None }));
+        assert_eq!(annotate(SOCKET, "no/path"), Some(Given { address, socket: None }));
+        let socket = Some("/var/run/datadog/dsd.socket".into());
+        assert_eq!(annotate(SOCKET, "/var/run/datadog/dsd.socket"), Some(Given { address, socket }));
+        pod.annotations.insert(SOCKET.to_owned(), "/x".to_owned());
         assert_eq!(given(&pod, &started), None, "the pod's author wrote it");
     }
 }

@@ -4,6 +4,8 @@ use super::messages::{Container, PodSandbox};
 
 /// Whether its containers get sockets.
 pub(super) const ENABLED: &str = "tallyport.enabled";
+/// Whether they get a Unix socket.
+pub(super) const UNIX_SOCKET: &str = "tallyport.unix-socket";
 /// Another name for the pod's task, inside its namespace.
 pub(super) const TASK_ID: &str = "tallyport.task-id";
 /// What a signed gauge value means.

@@ -5,10 +5,10 @@
 
 use std::path::PathBuf;
 
-use super::annotation::{self, GAUGE_SIGN, TASK_ID};
+use super::annotation::{self, GAUGE_SIGN, TASK_ID, UNIX_SOCKET};
 use super::messages::{Container, LinuxNamespace, PodSandbox};
 use crate::aggregate::GaugeSign;
-use crate::containers::{Details, Network, Reservation, Ttl};
+use crate::containers::{Details, Network, Reservation, Ttl, UnixWish};
 use crate::model::{ContainerId, IdError, Labels, TaskId};
 
 /// Prefix of the labels that Kubernetes recommends.
@@ -37,6 +37,7 @@ pub(super) fn reservation(pod: &PodSandbox, container: &Container) -> Result<Res
         Some("delta") => Some(GaugeSign::Delta),
         _ => None,
     };
+    reservation.unix = annotation::of(pod, container, UNIX_SOCKET).and_then(UnixWish::read);
     reservation.details = Details {
         bundle: None,
         sandbox_id: Some(pod.id.clone()),

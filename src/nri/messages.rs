@@ -238,6 +238,9 @@ pub struct Container {
     /// Its environment, `NAME=value` each.
     #[prost(string, repeated, tag = "8")]
     pub env: Vec<String>,
+    /// Its mounts, those of earlier plugins included.
+    #[prost(message, repeated, tag = "9")]
+    pub mounts: Vec<Mount>,
     /// What is particular to Linux.
     #[prost(message, optional, tag = "11")]
     pub linux: Option<LinuxContainer>,
@@ -306,10 +309,30 @@ pub struct Adjustment {
     /// Annotations to add.
     #[prost(map = "string, string", tag = "2")]
     pub annotations: HashMap<String, String>,
+    /// Mounts to add.
+    #[prost(message, repeated, tag = "3")]
+    pub mounts: Vec<Mount>,
     /// Variables to set. A name with `-` in front takes back what an earlier plugin has set, which would be a
     /// conflict otherwise.
     #[prost(message, repeated, tag = "4")]
     pub env: Vec<KeyValue>,
+}
+
+/// A mount.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Mount {
+    /// Where it is in the container.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// `bind`, …
+    #[prost(string, tag = "2")]
+    pub kind: String,
+    /// Where it comes from.
+    #[prost(string, tag = "3")]
+    pub source: String,
+    /// As for `mount`.
+    #[prost(string, repeated, tag = "4")]
+    pub options: Vec<String>,
 }
 
 /// A variable.

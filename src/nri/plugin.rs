@@ -120,13 +120,18 @@ impl Plugin {
             Ok(reservation) => self.reserve(reservation).await,
             Err(error) => Err(format!("its id {error}")),
         };
-        let address = served.and_then(|info| info.address.ok_or_else(|| "it has no address".to_owned()));
-        match address {
-            Ok(address) => {
+        let adjusted = match served {
+            Ok(info) => adjustment(container, &info, &settings.presets),
+            Err(why) => Err(why),
+        };
+        match adjusted {
+            Ok(adjustment) => {
                 self.stats().count(Outcome::Injected);
-                Some(adjustment(container, address, &settings.presets))
+                Some(adjustment)
             }
             Err(why) => {
+                // What was reserved, if anything, the container would not know of.
+                self.ended(&container.id).await;
                 self.stats().count(Outcome::Failed);
                 tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %why,
                     "a container starts without a socket");

@@ -1,15 +1,16 @@
 //! What the runtime says is there, compared with what is known.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 use prost::Message as _;
 
-use super::adjustment::{given, told};
+use super::adjustment::{Given, given, told};
 use super::identity;
 use super::messages::{Container, ContainerState, PodSandbox, Synchronize};
 use super::plugin::Plugin;
 use super::selection::Verdict;
-use crate::containers::{Unserved, WantedAddress};
+use crate::containers::{UnixWish, Unserved, WantedAddress};
 use crate::model::ContainerId;
 use crate::stats::Outcome;
 
@@ -108,10 +109,14 @@ impl Plugin {
     /// Whether a container runs without the address that was reserved for it: the runtime had lost its patience before
     /// it had our answer.
     fn never_heard(&self, id: &ContainerId, container: &Container) -> bool {
-        let reserved = || self.containers.directory().container(id).and_then(|info| info.address);
+        let Some(info) = self.containers.directory().container(id) else { return false };
         let runs = container.state == ContainerState::Running as i32;
-        runs && self.ours.contains_key(id)
-            && reserved().is_some_and(|address| told(container) != Some(address))
+        let told = told(container);
+        let heard = match info.address {
+            Some(address) => told.is_some_and(|told| told.address == Some(address)),
+            None => info.unix.is_none() || told.is_some(),
+        };
+        runs && self.ours.contains_key(id) && !heard
     }
 
     async fn known(&mut self, id: &ContainerId, container: &Container) {
@@ -130,16 +135,25 @@ impl Plugin {
 
     /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
     pub(super) async fn again(&mut self, id: &ContainerId, pod: &PodSandbox, container: &Container) -> bool {
-        let Some(address) = given(pod, container) else {
+        let Some(Given { address, socket }) = given(pod, container) else {
             self.unserved(pod, container, Unserved::Mute).await;
             self.known(id, container).await;
             return false;
         };
         let Ok(mut reservation) = identity::reservation(pod, container) else { return false };
-        reservation.wanted = Some(WantedAddress { host: Some(address.ip()), port: Some(address.port()) });
+        let wanted =
+            |address: SocketAddr| WantedAddress { host: Some(address.ip()), port: Some(address.port()) };
+        reservation.wanted = address.map(wanted);
+        // It has what it was given, whatever the settings say by now.
+        reservation.unix = Some(match (&socket, address) {
+            (Some(_), None) => UnixWish::Only,
+            (Some(_), Some(_)) => UnixWish::Beside,
+            (None, _) => UnixWish::No,
+        });
+        reservation.mounted = socket;
         let restored = self.reserve(reservation).await;
         if let Err(why) = &restored {
-            tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %address, why,
+            tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, ?address, why,
                 "a container's address cannot be opened again");
             self.unserved(pod, container, Unserved::Lost).await;
         } else {

@@ -54,6 +54,11 @@ impl Agent {
         &self.socket
     }
 
+    /// When the budget is used up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Asks, and waits for the answer.
     pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, Error> {
         let unreachable = |source| Error::Unreachable { socket: self.socket.clone(), source };

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::bundle::environment;
 use super::document::{Object, json};
+use crate::net::unixgram;
 
 /// The variables that are always written, as a pair.
 const PAIR: [&str; 2] = ["STATSD_UDP_HOST", "STATSD_UDP_PORT"];
@@ -23,6 +24,60 @@ pub(crate) struct Hook {
     timeout: u64,
 }
 
+/// What the agent gives a container.
+#[derive(Debug, Default)]
+pub(crate) struct Gift {
+    /// Variables.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// A directory to be mounted.
+    pub(crate) mount: Option<Mount>,
+}
+
+/// A directory to be mounted, and what only holds where it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Mount {
+    /// Where it is outside.
+    pub(super) source: String,
+    /// Where the container finds it.
+    pub(super) destination: String,
+    /// Variables that go before the others.
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+/// A mount, as the runtime reads it. Who only sends needs not write; nothing in there is to be run.
+#[derive(Debug, Serialize)]
+struct Bind<'a> {
+    destination: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    source: &'a str,
+    options: [&'static str; 5],
+}
+
+/// What a configuration says of a mount that is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Mounted {
+    destination: String,
+}
+
+/// What our hooks remember of an earlier life of the bundle, and of this one.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    /// The aliases that were written.
+    pub(super) aliases: Vec<String>,
+    /// Where the directory was mounted.
+    pub(super) mount: Option<String>,
+}
+
+/// A configuration as it is to be.
+#[derive(Debug)]
+pub(crate) struct Edited {
+    pub(crate) text: String,
+    /// The mount of the application's that is where ours was to be, so that ours is not.
+    pub(super) in_the_way: Option<String>,
+}
+
 /// Hooks, each with the stage at which it is called.
 pub(crate) type Staged = Vec<(&'static str, Hook)>;
 
@@ -37,18 +92,37 @@ impl Hook {
 /// Puts an environment and hooks into a configuration, in place of those that an earlier life of it was given.
 pub(crate) fn edit(
     text: &str,
-    variables: &BTreeMap<String, String>,
-    hooks: &dyn Fn(&[String]) -> Staged,
-) -> serde_json::Result<String> {
+    gift: &Gift,
+    hooks: &dyn Fn(&Remembered) -> Staged,
+) -> serde_json::Result<Edited> {
     let mut config = Object::read(text)?;
-    let ours_before = aliases_of_hooks(&config)?;
+    let before = remembered(&config)?;
+    let mut variables = gift.variables.clone();
+    let mut ours = Remembered::default();
+    let mut in_the_way = None;
+    let (mounts, taken) = without(&config, before.mount.as_deref(), gift.mount.as_ref())?;
+    match &gift.mount {
+        Some(mount) if taken.is_none() => {
+            let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+            let Mount { source, destination, .. } = mount;
+            let bind = json(&Bind { destination, kind: "bind", source, options });
+            let list: Vec<String> = mounts.iter().cloned().chain([bind]).collect();
+            config.set("mounts", format!("[{}]", list.join(",")));
+            variables.extend(mount.variables.clone());
+            ours.mount = Some(destination.clone());
+        }
+        Some(_) => in_the_way = taken,
+        None => {}
+    }
+    if ours.mount.is_none() && before.mount.is_some() {
+        config.set("mounts", format!("[{}]", mounts.join(",")));
+    }
     // `crun create` takes a configuration without a process, and gets none from us.
-    let mut aliases = Vec::new();
     if config.get("process").is_some() {
         let mut process = config.object("process")?;
-        let (environment, added) = merged(environment(&process)?, variables, &ours_before);
+        let (environment, added) = merged(environment(&process)?, &variables, &before.aliases);
         process.set("env", json(&environment));
-        aliases = added;
+        ours.aliases = added;
         let process = process.text();
         config.set("process", process);
     }
@@ -56,7 +130,7 @@ pub(crate) fn edit(
     for stage in ["createRuntime", "poststop"] {
         let before: Vec<&RawValue> = all.value(stage)?;
         let others = before.iter().filter(|hook| !is_ours(hook)).map(|hook| hook.get().to_owned());
-        let new = hooks(&aliases).into_iter().filter(|(of, _)| *of == stage).map(|(_, hook)| json(&hook));
+        let new = hooks(&ours).into_iter().filter(|(of, _)| *of == stage).map(|(_, hook)| json(&hook));
         // Ours come first: whatever a later hook starts may send already.
         let list: Vec<String> = new.chain(others).collect();
         if !list.is_empty() || !before.is_empty() {
@@ -66,21 +140,46 @@ pub(crate) fn edit(
     }
     let all = all.text();
     config.set("hooks", all);
-    Ok(config.text())
+    Ok(Edited { text: config.text(), in_the_way })
+}
+
+/// The mounts that are there but for ours of an earlier life, and which of them is where ours is to be, or inside.
+fn without(
+    config: &Object<'_>,
+    ours_before: Option<&str>,
+    wanted: Option<&Mount>,
+) -> serde_json::Result<(Vec<String>, Option<String>)> {
+    let all: Vec<&RawValue> = config.value("mounts")?;
+    let (mut others, mut taken) = (Vec::new(), None);
+    for mount in all {
+        let Mounted { destination } = serde_json::from_str(mount.get())?;
+        if ours_before == Some(destination.as_str()) {
+            continue;
+        }
+        others.push(mount.get().to_owned());
+        if wanted.is_some_and(|wanted| unixgram::would_hide(&destination, &wanted.destination)) {
+            taken = Some(destination);
+        }
+    }
+    Ok((others, taken))
 }
 
 /// Puts the container's address into the document of a process that joins it. None where it has none.
 pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Option<String>> {
     let config = Object::read(config)?;
-    let names: Vec<String> =
-        PAIR.iter().map(|name| (*name).to_owned()).chain(aliases_of_hooks(&config)?).collect();
+    let Remembered { aliases, .. } = remembered(&config)?;
     let of_container = environment(&config.object("process")?)?;
+    let has =
+        |name: &str| of_container.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set == name));
+    // One that has nothing but a Unix socket has no pair, and one without a socket may have set one of the two itself.
+    let pair = PAIR.iter().filter(|_| PAIR.iter().all(|name| has(name))).map(|name| (*name).to_owned());
+    let names: Vec<String> = pair.chain(aliases).collect();
     let split = of_container.iter().filter_map(|variable| variable.split_once('='));
     let known: BTreeMap<String, String> = split
         .filter(|(name, _)| names.iter().any(|ours| ours == name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    if PAIR.iter().any(|name| !known.contains_key(*name)) {
+    if known.is_empty() {
         return Ok(None);
     }
     let mut document = Object::read(process)?;
@@ -125,17 +224,21 @@ fn is_ours(hook: &RawValue) -> bool {
     matches!(arguments(hook).as_slice(), [name, verb, ..] if name == NAME && verb == "hook")
 }
 
-/// The aliases that our hooks remember having been written.
-fn aliases_of_hooks(config: &Object<'_>) -> serde_json::Result<Vec<String>> {
+/// What our hooks remember having been written.
+fn remembered(config: &Object<'_>) -> serde_json::Result<Remembered> {
     let hooks = config.object("hooks")?;
     let hooks: Vec<&RawValue> = hooks.value("createRuntime")?;
-    let ours = hooks.into_iter().filter(|hook| is_ours(hook)).map(arguments);
-    let named = ours.flat_map(|arguments| {
-        let at = arguments.iter().position(|argument| argument == "--aliases");
-        let names = at.and_then(|at| arguments.get(at + 1)).cloned().unwrap_or_default();
-        names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-    });
-    Ok(named.collect())
+    let mut remembered = Remembered::default();
+    for arguments in hooks.into_iter().filter(|hook| is_ours(hook)).map(arguments) {
+        let behind = |word: &str| {
+            let at = arguments.iter().position(|argument| argument == word);
+            at.and_then(|at| arguments.get(at + 1)).cloned()
+        };
+        let names = behind("--aliases").unwrap_or_default();
+        remembered.aliases.extend(names.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+        remembered.mount = behind("--mount").or(remembered.mount);
+    }
+    Ok(remembered)
 }
 
 #[cfg(test)]
@@ -149,17 +252,86 @@ mod tests {
     }
 
     fn edited(text: &str, port: &str, stages: &[&'static str]) -> String {
-        let variables = variables(&[
+        let gift = Gift { variables: given(port), mount: None };
+        edit(text, &gift, &remembering(stages)).unwrap().text
+    }
+
+    fn given(port: &str) -> BTreeMap<String, String> {
+        variables(&[
             ("STATSD_UDP_HOST", "127.0.0.1"),
             ("STATSD_UDP_PORT", port),
             ("STATSD_HOST", "127.0.0.1"),
             ("DD_DOGSTATSD_URL", "udp://127.0.0.1"),
-        ]);
-        let hooks = |aliases: &[String]| {
-            let arguments = ["--aliases".to_owned(), aliases.join(",")];
+        ])
+    }
+
+    fn remembering(stages: &[&'static str]) -> impl Fn(&Remembered) -> Staged {
+        move |ours: &Remembered| {
+            let mut arguments = vec!["--aliases".to_owned(), ours.aliases.join(",")];
+            arguments.extend(ours.mount.iter().flat_map(|at| ["--mount".to_owned(), at.clone()]));
             stages.iter().map(|stage| (*stage, Hook::new("/x", stage, &arguments, 2))).collect()
+        }
+    }
+
+    /// Edits with a directory to be mounted; without an address where the container wants none.
+    fn mounted(text: &str, variables: BTreeMap<String, String>) -> Edited {
+        let mount = Mount {
+            source: "/run/tallyport/state/sockets/0a".to_owned(),
+            destination: "/var/run/datadog".to_owned(),
+            variables: [("DD_DOGSTATSD_URL".to_owned(), "unix:///var/run/datadog/dsd.socket".to_owned())]
+                .into(),
         };
-        edit(text, &variables, &hooks).unwrap()
+        let gift = Gift { variables, mount: Some(mount) };
+        edit(text, &gift, &remembering(&["createRuntime"])).unwrap()
+    }
+
+    #[test]
+    fn a_directory_is_mounted_behind_all_others_and_its_variables_go_first() {
+        let text = r#"{"process":{"env":[]},"mounts":[{"destination":"/proc","type":"proc","x":1e400}]}"#;
+        let edited = mounted(text, given("18125"));
+        assert!(
+            edited.text.contains(r#"{"destination":"/proc","type":"proc","x":1e400}"#),
+            "{}",
+            edited.text
+        );
+        let config: Value = serde_json::from_str(&edited.text.replace("1e400", "1")).unwrap();
+        let ours = json!({"destination": "/var/run/datadog", "type": "bind",
+            "source": "/run/tallyport/state/sockets/0a", "options": ["bind", "ro", "nosuid", "nodev", "noexec"]});
+        assert_eq!((&config["mounts"][1], edited.in_the_way), (&ours, None));
+        let env = config["process"]["env"].to_string();
+        assert!(env.contains("DD_DOGSTATSD_URL=unix:///var/run/datadog/dsd.socket"), "{env}");
+        assert!(env.contains("STATSD_UDP_PORT=18125"), "{env}");
+        let again = mounted(&edited.text, given("18125"));
+        assert_eq!(again.text, edited.text, "and once, however often the bundle is used");
+        let without = edit(&edited.text, &Gift::default(), &remembering(&[])).unwrap().text;
+        let without: Value = serde_json::from_str(&without.replace("1e400", "1")).unwrap();
+        assert_eq!(without["mounts"].as_array().unwrap().len(), 1);
+        assert_eq!(without["process"]["env"], json!([]));
+    }
+
+    #[test]
+    fn what_the_application_has_mounted_is_never_hidden() {
+        for (theirs, hidden) in [
+            ("/var/run/datadog", true),
+            ("/run/datadog/", true),
+            ("/var/run/datadog/apm", true),
+            ("/var/run", false),
+            ("/var/run/datadog2", false),
+        ] {
+            let text = format!(r#"{{"process":{{"env":[]}},"mounts":[{{"destination":"{theirs}"}}]}}"#);
+            let edited = mounted(&text, given("18125"));
+            assert_eq!(edited.in_the_way.as_deref(), hidden.then_some(theirs));
+            let expected = if hidden { "udp://127.0.0.1" } else { "unix:///var/run/datadog/dsd.socket" };
+            assert!(edited.text.contains(&format!("DD_DOGSTATSD_URL={expected}")), "{}", edited.text);
+        }
+    }
+
+    #[test]
+    fn who_joins_a_container_without_an_address_finds_its_socket() {
+        let config = mounted(CONFIG, BTreeMap::new()).text;
+        assert!(!config.contains("STATSD_UDP"), "{config}");
+        let joined = edit_process(r#"{"env":["TERM=x"]}"#, &config).unwrap().unwrap();
+        assert_eq!(joined, r#"{"env":["TERM=x","DD_DOGSTATSD_URL=unix:///var/run/datadog/dsd.socket"]}"#);
     }
 
     fn value(text: &str) -> Value {
@@ -212,16 +384,17 @@ mod tests {
 
     #[test]
     fn a_configuration_that_makes_no_sense_is_refused() {
-        let none = |_: &[String]| Vec::new();
+        let none = |_: &Remembered| Vec::new();
         for text in [
             "",
             "[]",
             r#"{"process":[]}"#,
             r#"{"process":{"env":"A=B"}}"#,
             r#"{"hooks":7}"#,
+            r#"{"mounts":7}"#,
             r#"{"hooks":{"createRuntime":{}}}"#,
         ] {
-            assert!(edit(text, &BTreeMap::new(), &none).is_err(), "{text}");
+            assert!(edit(text, &Gift::default(), &none).is_err(), "{text}");
         }
     }
 

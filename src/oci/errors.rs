@@ -45,6 +45,9 @@ pub(super) enum Error {
     /// The runtime did not start.
     #[error("cannot start {}: {source}", path.display())]
     Start { path: PathBuf, source: io::Error },
+    /// The container wants nothing but a Unix socket, and that cannot be mounted.
+    #[error("its Unix socket cannot be mounted, and it wants no other: {why}")]
+    Mount { why: String },
     /// A container that may not start without a socket.
     #[error("container {id:?} does not start without a socket (fail_closed): {source}")]
     Closed { id: String, source: Box<Error> },

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::agent::{self, Agent};
+use super::descriptors;
 use super::errors::Error;
 use super::pod;
 use super::report::Report;
@@ -25,6 +26,7 @@ struct Arguments {
     socket: PathBuf,
     budget: Duration,
     fail_closed: bool,
+    descriptors: bool,
     log: Option<PathBuf>,
 }
 
@@ -53,9 +55,9 @@ pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
         );
     };
     let agent = Agent::new(arguments.socket.clone(), started + arguments.budget);
-    let (report, container) = (Report::to(arguments.log), &arguments.container);
+    let (report, container) = (Report::to(arguments.log.clone()), &arguments.container);
     match arguments.stage.as_str() {
-        "create-runtime" => match heard.map_err(said).and_then(|_| attach(&agent, container, &state)) {
+        "create-runtime" => match heard.map_err(said).and_then(|_| attach(&agent, &arguments, &state)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let message = format!("container {container:?} has no socket: {error}");
@@ -89,27 +91,33 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
     let mut words = arguments.iter().map(|word| word.to_str());
     let stage = words.next()??.to_owned();
     let (mut container, mut socket, mut log) = (None, None, None);
-    let (mut budget, mut fail_closed) = (Duration::from_secs(1), false);
+    let (mut budget, mut fail_closed, mut descriptors) = (Duration::from_secs(1), false, false);
     while let Some(word) = words.next() {
         match word? {
             "--container" => container = Some(words.next()??.to_owned()),
             "--admin-socket" => socket = Some(words.next()??.into()),
             "--budget-ms" => budget = Duration::from_millis(words.next()??.parse().ok()?),
             "--fail-closed" => fail_closed = true,
+            "--descriptors" => descriptors = true,
             "--log" => log = Some(words.next()??.into()),
             // For the wrapper's next life.
-            "--aliases" => drop(words.next()??),
+            "--aliases" | "--mount" => drop(words.next()??),
             _ => return None,
         }
     }
     let known = ["create-runtime", "poststop"].contains(&stage.as_str());
-    known.then_some(Arguments { stage, container: container?, socket: socket?, budget, fail_closed, log })
+    let (container, socket) = (container?, socket?);
+    known.then_some(Arguments { stage, container, socket, budget, fail_closed, descriptors, log })
 }
 
 /// Says which process the container is. It lives while its runtime waits for this hook, so its number means it, and its
 /// start tells it from whoever may have the number later.
-fn attach(agent: &Agent, container: &str, state: &[u8]) -> Result<(), Error> {
+fn attach(agent: &Agent, arguments: &Arguments, state: &[u8]) -> Result<(), Error> {
     let State { pid } = serde_json::from_slice(state).map_err(said)?;
+    let container = &arguments.container;
+    if arguments.descriptors {
+        return descriptors::attach(agent.socket(), container, pid, agent.deadline());
+    }
     let stat = || PathBuf::from(format!("/proc/{pid}/stat"));
     let start_ticks = process::start_ticks(pid).map_err(|source| Error::Read { path: stat(), source })?;
     let body = format!(r#"{{"pid":{pid},"start_ticks":{start_ticks}}}"#);
@@ -134,7 +142,7 @@ mod tests {
     #[test]
     fn a_hook_is_told_everything_by_its_arguments() {
         let arguments = parsed(
-            "create-runtime --container c1 --admin-socket /a.sock --budget-ms 250 --fail-closed --log /l --aliases A,B",
+            "create-runtime --container c1 --admin-socket /a.sock --budget-ms 250 --fail-closed --descriptors --log /l --aliases A,B --mount /m",
         );
         let expected = Arguments {
             stage: "create-runtime".to_owned(),
@@ -142,6 +150,7 @@ mod tests {
             socket: "/a.sock".into(),
             budget: Duration::from_millis(250),
             fail_closed: true,
+            descriptors: true,
             log: Some("/l".into()),
         };
         assert_eq!(arguments, Some(expected));

@@ -1,7 +1,7 @@
 //! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use super::bundle::{Bundle, Network};
 use super::command_line::Call;
 use super::config::{Config, Poststop, Select};
 use super::document::json;
-use super::edit::{self, Hook, Staged};
+use super::edit::{self, Gift, Hook, Mount, Remembered, Staged};
 use super::errors::Error;
 use super::identity::{Facts, Identity};
 use super::report::Report;
-use super::{docker, file, runtime};
+use super::{descriptors, docker, file, runtime};
 
 /// The annotation that opts in or out.
 const ENABLED: &str = "tallyport.enabled";
@@ -26,9 +26,24 @@ struct Reserved {
     env: BTreeMap<String, String>,
     #[serde(default)]
     warnings: Vec<String>,
+    #[serde(default)]
+    unix_socket: Option<UnixSocket>,
     /// Whether it was not there before; what was is not ours to take away.
     #[serde(skip)]
     new: bool,
+}
+
+/// The container's Unix socket, and how it gets there.
+#[derive(Debug, Deserialize)]
+struct UnixSocket {
+    mount: Mounted,
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mounted {
+    source: PathBuf,
+    destination: String,
 }
 
 /// What is known of a container that is about to start.
@@ -101,10 +116,40 @@ pub(super) fn edited(
         report.warn(warning);
     }
     let hooks = Hooks::new(config, agent, &id, report);
-    let edited = edit::edit(subject.text, &reserved.env, &|aliases| hooks.list(aliases)).map_err(garbled);
-    let reserved = reserved.new.then_some(id);
-    let text = edited.inspect_err(|_| give_back(agent, reserved.as_deref()))?;
-    Ok(Some(Edited { text, reserved }))
+    let new = reserved.new.then_some(id);
+    let (gift, unreachable) = reserved.gift();
+    let edited = edit::edit(subject.text, &gift, &|ours| hooks.list(ours)).map_err(garbled);
+    let edited = edited.and_then(|edited| {
+        let in_the_way = edited.in_the_way.as_ref().map(|theirs| format!("{theirs} is a mount of its own"));
+        match unreachable.or(in_the_way) {
+            Some(why) if gift.variables.is_empty() => return Err(Error::Mount { why }),
+            Some(why) => report.warn(&format!("its Unix socket is not mounted: {why}")),
+            None => {}
+        }
+        Ok(edited)
+    });
+    let text = edited.inspect_err(|_| give_back(agent, new.as_deref()))?.text;
+    Ok(Some(Edited { text, reserved: new }))
+}
+
+impl Reserved {
+    /// What of it can be given, and why something cannot. A directory that cannot be seen from here cannot be mounted from
+    /// here, and the runtime would start nothing: it belongs to an agent in a container of its own, or to another user.
+    fn gift(self) -> (Gift, Option<String>) {
+        let Some(UnixSocket { mount: Mounted { source, destination }, env }) = self.unix_socket else {
+            return (Gift { variables: self.env, mount: None }, None);
+        };
+        match source.to_str() {
+            Some(text) if source.is_dir() => {
+                let mount = Mount { source: text.to_owned(), destination, variables: env };
+                (Gift { variables: self.env, mount: Some(mount) }, None)
+            }
+            _ => {
+                let why = format!("{} cannot be reached", source.display());
+                (Gift { variables: self.env, mount: None }, Some(why))
+            }
+        }
+    }
 }
 
 /// Who the container is; none where it gets no socket.
@@ -229,20 +274,29 @@ impl Hooks {
         if let Some(log) = report.for_hooks().and_then(Path::to_str) {
             arguments.extend(["--log".to_owned(), log.to_owned()]);
         }
+        // An agent that numbers processes otherwise is passed a handle; so it is where this program may not look.
+        let shares = agent.shares_processes();
+        let descriptors = !shares && descriptors::socket_of(agent.socket()).exists();
+        if descriptors {
+            arguments.push("--descriptors".to_owned());
+        }
         let poststop = match config.poststop {
             Poststop::Always => true,
             Poststop::Never => false,
-            Poststop::Auto => !agent.shares_processes(),
+            Poststop::Auto => !shares && !descriptors,
         };
         let (path, left, timeout) = (runtime::own_path(), agent.left_of_budget(), budget.as_secs() + 2);
         Self { path, arguments, left, budget, timeout, poststop }
     }
 
-    fn list(&self, aliases: &[String]) -> Staged {
+    fn list(&self, ours: &Remembered) -> Staged {
         let Some(path) = &self.path else { return Vec::new() };
         let mut arguments = self.arguments.clone();
-        if !aliases.is_empty() {
-            arguments.extend(["--aliases".to_owned(), aliases.join(",")]);
+        if !ours.aliases.is_empty() {
+            arguments.extend(["--aliases".to_owned(), ours.aliases.join(",")]);
+        }
+        if let Some(mount) = &ours.mount {
+            arguments.extend(["--mount".to_owned(), mount.clone()]);
         }
         let hook = |verb: &str, budget: Duration| {
             let budget = ["--budget-ms".to_owned(), budget.as_millis().to_string()];

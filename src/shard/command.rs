@@ -8,17 +8,21 @@ use tokio::sync::{mpsc, oneshot};
 use super::listener::Listener;
 use crate::aggregate::{Accounting, GaugeSign, RejectedLine, Settings, Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
+use crate::net::kin::Kin;
+use crate::net::unixgram::Unixgram;
 use crate::statsd::Rejected;
 
-/// A container's socket, for a shard to take over.
+/// A container's sockets, for a shard to take over.
 #[derive(Debug)]
 pub struct NewListener {
     /// Whose it is.
     pub allocation: Allocation,
     /// Where its samples come from.
     pub origin: Arc<Origin>,
-    /// The socket; not blocking.
-    pub socket: UdpSocket,
+    /// The UDP socket; not blocking.
+    pub socket: Option<UdpSocket>,
+    /// The Unix socket.
+    pub unix: Option<Unixgram>,
     /// What a signed gauge value means to this container.
     pub gauge_sign: GaugeSign,
 }
@@ -81,6 +85,8 @@ pub(super) enum Command {
     Adopt(Box<Listener>, oneshot::Sender<Result<(), Box<Listener>>>),
     /// Says how containers stand; with their open windows where the flag is set.
     Look(Of, Detail, oneshot::Sender<Vec<Glimpse>>),
+    /// Says which processes a container's are.
+    Acquaint(Allocation, Kin, oneshot::Sender<()>),
     /// Sends copies of a container's lines.
     Tap(Allocation, mpsc::Sender<TappedLine>),
     /// Applies new settings.

@@ -1,4 +1,4 @@
-//! One container on its shard: socket, aggregator, and whoever tails it.
+//! One container on its shard: sockets, aggregator, and whoever tails it.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::gather::Drained;
-use crate::aggregate::{Accounting, Aggregator, Settings};
+use super::inlet::Inlet;
+use crate::aggregate::{Accounting, Aggregator, Dropped, Settings};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::listener::{self, Emptied, Inbox};
@@ -27,7 +28,8 @@ const LAST_TURN: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) allocation: Allocation,
-    pub(super) socket: UdpSocket,
+    pub(super) socket: Option<UdpSocket>,
+    pub(super) unix: Option<Inlet>,
     pub(super) aggregator: Aggregator,
     origin: Arc<Origin>,
     /// The kernel's 32-bit drop count when it was read last.
@@ -62,12 +64,14 @@ impl Tap {
 
 impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp) -> Self {
-        let receive_buffer = listener::receive_buffer(&new.socket).unwrap_or(0).max(SMALLEST);
+        let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
+        let receive_buffer = new.socket.as_ref().map_or(0, granted);
         Self {
             allocation: new.allocation,
             receive_buffer,
             heat: 0,
             socket: new.socket,
+            unix: new.unix.map(Inlet::new),
             aggregator: Aggregator::new(settings, new.gauge_sign, now),
             origin: new.origin,
             kernel_drops: 0,
@@ -86,7 +90,7 @@ impl Listener {
         self.taps.push(Tap { to, lost: 0 });
     }
 
-    /// Reads what is there, up to one turn.
+    /// Reads what is there in the UDP socket, up to one turn.
     pub(super) fn receive(&mut self, inbox: &mut Inbox, now: Moment) -> (Drained, Emptied) {
         let before = self.aggregator.accounting().received;
         let (charge, emptied) = self.read(inbox, TURN, now);
@@ -95,9 +99,18 @@ impl Listener {
         (Drained { datagrams, fullest, more: emptied == Emptied::Partly }, emptied)
     }
 
+    /// Reads what is there in the Unix socket, up to one turn.
+    pub(super) fn receive_unix(&mut self, inbox: &mut Inbox, now: Moment) -> (Drained, Emptied) {
+        let (taken, emptied) = self.read_unix(inbox, TURN, now);
+        let queue = self.unix.as_ref().map_or(1, Inlet::queue);
+        let fullest = taken as f64 / queue as f64;
+        (Drained { datagrams: taken as u64, fullest, more: emptied == Emptied::Partly }, emptied)
+    }
+
     /// Reads everything that is there.
     pub(super) fn empty(&mut self, inbox: &mut Inbox, now: Moment) {
         let _charge = self.read(inbox, LAST_TURN, now);
+        let _taken = self.read_unix(inbox, LAST_TURN, now);
         self.count_kernel_drops();
     }
 
@@ -105,23 +118,47 @@ impl Listener {
     fn read(&mut self, inbox: &mut Inbox, budget: usize, now: Moment) -> (usize, Emptied) {
         let (mut charge, mut left) = (0, budget);
         while left > 0 {
-            let emptied = inbox.take(&self.socket, left);
+            let Some(socket) = &self.socket else { return (0, Emptied::Fully) };
+            let emptied = inbox.take(socket, left);
             left = left.saturating_sub(inbox.taken());
             charge += inbox.datagrams().map(|datagram| listener::charge(datagram.len())).sum::<usize>();
-            self.aggregator.cut(inbox.cut(), now.wall);
-            let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
-            if taps.is_empty() {
-                aggregator.datagrams(inbox.datagrams(), now, None);
-            } else {
-                let mut tap =
-                    |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
-                aggregator.datagrams(inbox.datagrams(), now, Some(&mut tap));
-            }
+            self.keep(inbox, now);
             if emptied != Emptied::Partly {
                 return (charge, emptied);
             }
         }
         (charge, Emptied::Partly)
+    }
+
+    /// Answers how many datagrams it took from the Unix socket, and how it ended.
+    fn read_unix(&mut self, inbox: &mut Inbox, budget: usize, now: Moment) -> (usize, Emptied) {
+        let mut taken = 0;
+        while taken < budget {
+            let Some(unix) = &mut self.unix else { return (0, Emptied::Fully) };
+            let (emptied, refused) = unix.take(inbox, budget - taken, now.mono);
+            let strangers = refused.foreign.saturating_add(refused.ended);
+            taken += inbox.taken().saturating_add(usize::try_from(strangers).unwrap_or(usize::MAX));
+            self.aggregator.turn_away(Dropped::ForeignSender, refused.foreign, now.wall);
+            self.aggregator.turn_away(Dropped::EndedSender, refused.ended, now.wall);
+            self.keep(inbox, now);
+            if emptied != Emptied::Partly {
+                return (taken, emptied);
+            }
+        }
+        (taken, Emptied::Partly)
+    }
+
+    /// Hands on what was taken.
+    #[inline]
+    fn keep(&mut self, inbox: &Inbox, now: Moment) {
+        self.aggregator.cut(inbox.cut(), now.wall);
+        let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
+        if taps.is_empty() {
+            aggregator.datagrams(inbox.datagrams(), now, None);
+        } else {
+            let mut tap = |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
+            aggregator.datagrams(inbox.datagrams(), now, Some(&mut tap));
+        }
     }
 
     /// Asks for a larger buffer where a drain found this one hot again and again: then the shard can let it gather for
@@ -132,7 +169,8 @@ impl Listener {
             return;
         }
         self.heat = 0;
-        if let Some(granted) = buffers.grow(&self.socket, self.receive_buffer) {
+        let Some(socket) = &self.socket else { return };
+        if let Some(granted) = buffers.grow(socket, self.receive_buffer) {
             let container = &self.origin.container_id;
             tracing::debug!(%container, from = self.receive_buffer, to = granted, "a larger receive buffer");
             self.receive_buffer = granted;
@@ -150,7 +188,9 @@ impl Listener {
     }
 
     pub(super) fn count_kernel_drops(&mut self) {
-        match sys::kernel_drops(&self.socket) {
+        // A Unix socket that is full makes its sender wait, or refuses it; nothing is lost on this side.
+        let Some(socket) = &self.socket else { return };
+        match sys::kernel_drops(socket) {
             Ok(drops) => {
                 let new = u64::from(drops.wrapping_sub(self.kernel_drops));
                 self.kernel_drops = drops;

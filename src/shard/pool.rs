@@ -18,6 +18,7 @@ use crate::aggregate::Settings;
 use crate::model::Allocation;
 use crate::net::buffers::Buffers;
 use crate::net::clock::{Clock, Step};
+use crate::net::kin::Kin;
 use crate::store::Store;
 
 /// A shard has ended, by a panic or because the agent is ending.
@@ -265,6 +266,16 @@ impl ShardPool {
             self.shard(*place)?.tell(Command::Tap(allocation, to))?;
         }
         Ok(lines)
+    }
+
+    /// Says which processes a container's are, and waits until its shard knows.
+    ///
+    /// # Errors
+    /// When its shard has ended.
+    pub async fn acquaint(&self, allocation: Allocation, kin: Kin) -> Result<(), ShardGone> {
+        let places = self.places.read().await;
+        let Some(place) = places.get(&allocation) else { return Ok(()) };
+        self.shard(*place)?.ask(|reply| Command::Acquaint(allocation, kin, reply)).await
     }
 
     /// Applies new settings to every container.

@@ -1,7 +1,6 @@
 //! The loop of one shard.
 
 use std::collections::HashMap;
-use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -25,6 +24,8 @@ use crate::store::Store;
 
 /// The event of the eventfd; no listener has this place.
 const WAKE: u64 = u64::MAX;
+/// Added to the place in events of a Unix socket; no listener's place is as large.
+const UNIX: u64 = 1 << 63;
 /// Events that are taken at once.
 const EVENTS: usize = 1024;
 /// Closing windows holds up receiving for so long at one go, and for one container more.
@@ -157,10 +158,11 @@ impl Worker {
         let mut drained = Drained::default();
         let began = self.now().mono;
         for event in events {
-            match usize::try_from(event.data()) {
-                Ok(place) if event.data() != WAKE => drained.add(self.receive(place, began)),
+            match event.data() {
                 // Reading it makes it quiet again; what it stands for is in the command queue.
-                _ => drop(self.wake.read()),
+                WAKE => drop(self.wake.read()),
+                unix if unix & UNIX != 0 => drained.add(self.receive_unix(place_of(unix & !UNIX))),
+                place => drained.add(self.receive(place_of(place), began)),
             }
         }
         if drained.datagrams > 0 {
@@ -214,6 +216,21 @@ impl Worker {
         if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, "cannot receive");
+        }
+        drained
+    }
+
+    /// The same for a Unix socket, which has no buffer that could grow.
+    fn receive_unix(&mut self, place: usize) -> Drained {
+        let now = self.now();
+        let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
+        if let Some(closed) = listener.aggregator.roll(now.wall) {
+            self.store.push(listener.allocation, closed);
+        }
+        let (drained, emptied) = listener.receive_unix(&mut self.inbox, now);
+        if let Emptied::Broken(error) = emptied {
+            let container = listener.allocation;
+            tracing::warn!(%error, %container, "cannot receive by its Unix socket");
         }
         drained
     }
@@ -301,10 +318,14 @@ impl Worker {
             Command::Look(of, detail, reply) => {
                 let _nobody_waits = reply.send(self.look(&of, detail));
             }
+            Command::Acquaint(allocation, kin, reply) => {
+                if let Some(unix) = self.find(allocation).and_then(|listener| listener.unix.as_mut()) {
+                    unix.acquaint(kin);
+                }
+                let _nobody_waits = reply.send(());
+            }
             Command::Tap(allocation, to) => {
-                if let Some(Some(listener)) =
-                    self.places.get(&allocation).and_then(|at| self.listeners.get_mut(*at))
-                {
+                if let Some(listener) = self.find(allocation) {
                     listener.tap(to);
                 }
             }
@@ -318,22 +339,43 @@ impl Worker {
         }
     }
 
+    fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {
+        self.places.get(&allocation).and_then(|at| self.listeners.get_mut(*at))?.as_mut()
+    }
+
     fn open(&mut self, new: NewListener) -> nix::Result<()> {
         let now = self.now().wall;
         let (allocation, origin) = (new.allocation, Arc::clone(&new.origin));
-        let place = self.watch(&new.socket)?;
-        self.store.open(allocation, origin, now);
         let listener = Listener::new(new, Arc::clone(&self.settings), now);
+        let place = self.watch(&listener)?;
+        self.store.open(allocation, origin, now);
         listener.take(&self.shared.buffers);
         self.put(place, listener);
         Ok(())
     }
 
-    /// The place that a socket's events will name.
-    fn watch(&self, socket: &UdpSocket) -> nix::Result<usize> {
+    /// The place that events of a container's sockets will name.
+    fn watch(&self, listener: &Listener) -> nix::Result<usize> {
         let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
-        self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        let event = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
+        if let Some(socket) = &listener.socket {
+            self.epoll.add(socket, event(place as u64))?;
+        }
+        if let Some(unix) = &listener.unix
+            && let Err(error) = self.epoll.add(unix.socket(), event(place as u64 | UNIX))
+        {
+            self.unwatch(listener);
+            return Err(error);
+        }
         Ok(place)
+    }
+
+    fn unwatch(&self, listener: &Listener) {
+        let udp = listener.socket.as_ref().map(|socket| self.epoll.delete(socket));
+        let unix = listener.unix.as_ref().map(|unix| self.epoll.delete(unix.socket()));
+        for error in [udp, unix].into_iter().flatten().filter_map(Result::err) {
+            tracing::debug!(%error, "a socket was not watched");
+        }
     }
 
     fn put(&mut self, place: usize, listener: Listener) {
@@ -349,14 +391,12 @@ impl Worker {
     fn leave(&mut self, allocation: Allocation) -> Option<Box<Listener>> {
         let place = self.places.remove(&allocation)?;
         let listener = self.listeners.get_mut(place)?.take()?;
-        if let Err(error) = self.epoll.delete(&listener.socket) {
-            tracing::debug!(%error, "a socket was not watched");
-        }
+        self.unwatch(&listener);
         Some(Box::new(listener))
     }
 
     fn adopt(&mut self, mut listener: Box<Listener>) -> Result<(), Box<Listener>> {
-        let Ok(place) = self.watch(&listener.socket) else { return Err(listener) };
+        let Ok(place) = self.watch(&listener) else { return Err(listener) };
         listener.aggregator.reconfigure(&self.settings);
         self.put(place, *listener);
         Ok(())
@@ -405,4 +445,9 @@ impl Worker {
             }
         }
     }
+}
+
+/// The place that an event names.
+fn place_of(data: u64) -> usize {
+    usize::try_from(data).unwrap_or(usize::MAX)
 }

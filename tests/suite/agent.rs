@@ -45,17 +45,32 @@ impl Agent {
 
     /// One that is in another network. What it serves over HTTP cannot be read from here; the admin socket can.
     pub(crate) fn inside(network: &Path, flags: &[&str]) -> Self {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", network.display())).arg(BINARY);
-        Self::of(command, tempfile::tempdir().unwrap(), flags)
+        let launcher = ["nsenter", &format!("--net={}", network.display())];
+        Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
     }
 
     pub(crate) fn in_directory(directory: tempfile::TempDir, flags: &[&str]) -> Self {
-        Self::of(Command::new(BINARY), directory, flags)
+        Self::by(&[], directory, flags)
     }
 
-    fn of(mut command: Command, directory: tempfile::TempDir, flags: &[&str]) -> Self {
+    /// One that numbers processes by itself.
+    pub(crate) fn apart(flags: &[&str]) -> Self {
+        let launcher = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
+    }
+
+    /// One that may enter no namespaces.
+    pub(crate) fn without_privileges(flags: &[&str]) -> Self {
+        let launcher = ["setpriv", "--bounding-set=-sys_admin"];
+        Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
+    }
+
+    /// One that is started by a command which becomes it, or waits for it.
+    fn by(launcher: &[&str], directory: tempfile::TempDir, flags: &[&str]) -> Self {
+        let words = [launcher, &[BINARY]].concat();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(["agent", "--http-listen", "127.0.0.1:0", "--log-format", "json", "--admin-socket"])
             .arg(directory.path().join("admin.sock"))
             .arg("--state-dir")
@@ -100,8 +115,18 @@ impl Agent {
         self.directory.take().unwrap()
     }
 
+    /// Keeps the directory of one that was killed for another.
+    pub(crate) fn into_dead_directory(mut self) -> tempfile::TempDir {
+        assert!(self.child.is_none(), "it lives");
+        self.directory.take().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> i32 {
-        self.child.as_ref().unwrap().id().try_into().unwrap()
+        let started = self.child.as_ref().unwrap().id();
+        // It is what was started, or the only child of that.
+        let children = std::fs::read_to_string(format!("/proc/{started}/task/{started}/children"));
+        let child = children.ok().and_then(|children| children.trim().parse().ok());
+        child.unwrap_or_else(|| started.try_into().unwrap())
     }
 
     /// What it has logged so far.

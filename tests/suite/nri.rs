@@ -296,3 +296,56 @@ fn an_address_inside_a_pods_network_is_opened_again_after_a_restart() {
     let thief = shown(&agent, "thief");
     assert_eq!((&thief["state"], &thief["origin_guard"]), (&"lost".into(), &"none".into()));
 }
+
+#[test]
+fn a_pods_container_has_its_unix_socket_mounted_and_opened_again_after_a_restart() {
+    let (_directory, listener, file) = setting("env.presets = [\"datadog\"]");
+    let agent = Agent::with(&["--window", "1s", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let pod = PodSandbox {
+        id: "s1".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "u-1".to_owned(),
+        namespace: "shop".to_owned(),
+        annotations: [
+            ("tallyport.unix-socket".to_owned(), "only".to_owned()),
+            ("tallyport.unix-socket/container.sidecar".to_owned(), "false".to_owned()),
+        ]
+        .into(),
+        ..PodSandbox::default()
+    };
+    let mut create = |name: &str| {
+        let container = Container { state: 1, annotations: [].into(), ..runs(name, 0) };
+        let about = About { pod: Some(pod.clone()), container: Some(container) };
+        let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
+        answer.adjust.unwrap()
+    };
+    assert!(create("sidecar").mounts.is_empty());
+    let given = create("main");
+    let variables: Vec<_> =
+        given.env.iter().map(|variable| (variable.key.as_str(), variable.value.as_str())).collect();
+    assert_eq!(variables, [("DD_DOGSTATSD_URL", "unix:///var/run/datadog/dsd.socket")]);
+    let [mount] = given.mounts.as_slice() else { panic!("{:?}", given.mounts) };
+    assert_eq!((mount.destination.as_str(), mount.kind.as_str()), ("/var/run/datadog", "bind"));
+    assert!(mount.options.contains(&"ro".to_owned()));
+    let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let (directory, before) = (agent.into_directory(), inode(&mount.source));
+    let socket = format!("{}/dsd.socket", mount.source);
+    assert!(!std::path::Path::new(&socket).exists(), "who sends hears that nobody listens");
+    let agent =
+        Agent::in_directory(directory, &["--window", "1s", "--config", &file, "--set", "unix.mode=off"]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let running = Container { annotations: given.annotations.clone(), ..runs("main", 0) };
+    runtime.knows(&pod, &[running]);
+    let again = shown(&agent, "main");
+    assert_eq!(
+        (&again["state"], &again["statsd_host"]),
+        (&Value::from("listening"), &Value::Null),
+        "{again}"
+    );
+    assert_eq!(inode(&mount.source), before, "the directory that it has mounted");
+    std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"a:1|c", socket).unwrap();
+    agent.until("it is heard", || shown(&agent, "main")["received"] == 1);
+}

@@ -452,6 +452,8 @@ fn every_error_of_the_program_is_in_the_document_with_its_status() {
     let mut program = errors_of_the_program();
     // Answered with 204, which has no body to say a code in.
     assert!(program.remove(&("409".to_owned(), "opted_out".to_owned())));
+    // Answered on the socket for descriptors, which is no HTTP.
+    assert!(program.remove(&("400".to_owned(), "bad_descriptors".to_owned())));
     assert_eq!(errors, program);
     let codes: BTreeSet<_> = errors.iter().map(|(_, code)| code.as_str()).collect();
     assert_eq!(document.words("ErrorCode"), codes.into_iter().collect::<Vec<_>>());
@@ -541,6 +543,9 @@ fn populated() -> Contract {
         }
         contract.change("POST /v1/containers", &body, 200);
     }
+    let mounted = json!({"container_id": "c-unix", "labels": {"tallyport.unix-socket": "true"}, "ttl": null});
+    contract.change("POST /v1/containers", &mounted, 201);
+    contract.change("GET /v1/containers/c-unix", &Value::Null, 200);
     let pid = i32::try_from(std::process::id()).unwrap();
     let process = json!({"pid": pid, "start_ticks": tallyport::net::process::start_ticks(pid).unwrap()});
     let attached = contract.change("POST /v1/containers/c-42/attach", &process, 200);

@@ -26,7 +26,7 @@ use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 

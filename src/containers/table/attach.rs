@@ -7,12 +7,14 @@ use super::Table;
 use crate::containers::Process;
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::{AttachError, ProcessError, ReserveError};
+use crate::containers::handle::{Bound, Handle};
 use crate::containers::process::Candidate;
 use crate::containers::socket::Site;
 use crate::containers::state::{Guarded, Place};
 use crate::model::{Allocation, ContainerId};
-use crate::net::netns::{Choice, Namespace};
-use crate::net::process::Watched;
+use crate::net::listener;
+use crate::net::netns::{Choice, Namespace, NamespaceId};
+use crate::net::process::{self, Watched};
 
 impl Table {
     pub(super) async fn attach(
@@ -20,18 +22,43 @@ impl Table {
         id: &ContainerId,
         process: Process,
     ) -> Result<Arc<ContainerInfo>, AttachError> {
-        let Some(info) = self.living(id) else {
-            return Err(match self.directory.container(id) {
-                Some(_) => AttachError::Ended { id: id.clone() },
-                None => AttachError::Unknown { id: id.clone() },
-            });
-        };
-        match info.pid {
-            Some(attached) if attached == process.pid => return Ok(info),
-            Some(attached) => return Err(AttachError::Another { id: id.clone(), pid: attached }),
-            None => {}
+        let info = self.attachable(id)?;
+        if info.attached {
+            let same = info.pid == Some(process.pid);
+            return again(info, same);
         }
         let candidate = Candidate::find(process.pid)?.started_at(process.start_ticks)?;
+        self.take_in(info, candidate, None).await
+    }
+
+    pub(super) async fn attach_handle(
+        &mut self,
+        id: &ContainerId,
+        handle: Handle,
+    ) -> Result<Arc<ContainerInfo>, AttachError> {
+        let info = self.attachable(id)?;
+        if info.attached {
+            let known = self.entries.get(&info.allocation).and_then(|entry| entry.process.clone());
+            let same = known.is_some_and(|known| process::are_one(known.handle(), &handle.process));
+            return again(info, same);
+        }
+        let (candidate, socket) = Candidate::of(handle).await?;
+        self.take_in(info, candidate, socket).await
+    }
+
+    fn attachable(&self, id: &ContainerId) -> Result<Arc<ContainerInfo>, AttachError> {
+        self.living(id).ok_or_else(|| match self.directory.container(id) {
+            Some(_) => AttachError::Ended { id: id.clone() },
+            None => AttachError::Unknown { id: id.clone() },
+        })
+    }
+
+    async fn take_in(
+        &mut self,
+        info: Arc<ContainerInfo>,
+        candidate: Candidate,
+        socket: Option<Bound>,
+    ) -> Result<Arc<ContainerInfo>, AttachError> {
         let (pid, watched) = match info.place {
             // Without a socket there is nothing that the wrong process could get.
             _ if !info.state.can_attach() => candidate.taken(),
@@ -43,20 +70,23 @@ impl Table {
             Place::Unborn => {
                 let candidate = candidate.born_after(self.reserved_at(info.allocation))?;
                 let (pid, watched, namespace) = self.newborn(candidate)?;
-                self.give_birth(&info, namespace).await?;
+                // One that wants nothing but a Unix socket has it already.
+                if info.address.is_some() {
+                    self.give_birth(&info, namespace, socket).await?;
+                }
                 (pid, watched)
             }
         };
         // What it sends comes after this, so nobody has been let in before the guard is there.
-        let mut attached = ContainerInfo::clone(&self.living(id).unwrap_or(info));
-        attached.pid = Some(pid);
+        let mut attached = ContainerInfo::clone(&self.living(&info.origin.container_id).unwrap_or(info));
+        attached.pid = Some(pid).filter(|pid| *pid > 0);
+        attached.attached = true;
         self.protect(&mut attached);
         let attached = self.replace(attached);
         if let Some(entry) = self.entries.get_mut(&attached.allocation) {
             entry.deadline = None;
         }
-        self.watch(attached.allocation, watched);
-        Ok(attached)
+        Ok(self.watch(attached.allocation, watched).await.unwrap_or(attached))
     }
 
     /// Has the kernel guard the listener of a container that shares our network, where there is a guard. One that cannot
@@ -111,8 +141,14 @@ impl Table {
         &mut self,
         info: &Arc<ContainerInfo>,
         namespace: Namespace,
+        socket: Option<Bound>,
     ) -> Result<(), AttachError> {
         let mut born = ContainerInfo::clone(info);
+        if let Some(bound) = socket {
+            self.listen_by(&mut born, namespace.id(), bound).await?;
+            self.change(info.allocation, |info| *info = born);
+            return Ok(());
+        }
         let promised = Choice {
             host: info.address.map(|address| address.ip()),
             ports: info.address.map(|address| address.port()).into_iter().collect(),
@@ -127,7 +163,40 @@ impl Table {
         Ok(())
     }
 
+    /// Listens by a socket that somebody opened who may enter the namespace, which this program may not.
+    async fn listen_by(
+        &mut self,
+        born: &mut ContainerInfo,
+        namespace: NamespaceId,
+        bound: Bound,
+    ) -> Result<(), AttachError> {
+        if bound.is_astray(born.address) {
+            return Err(AttachError::Astray { address: bound.address });
+        }
+        let Bound { socket, address } = bound;
+        let failed = |source| AttachError::Enter { source };
+        socket.set_nonblocking(true).map_err(failed)?;
+        listener::set_receive_buffer(&socket, self.next_buffer()).map_err(failed)?;
+        self.listen(born, Some((socket, address))).await.map_err(|error| match error {
+            ReserveError::Shard(error) => AttachError::Shard(error),
+            error => failed(std::io::Error::other(error.to_string())),
+        })?;
+        born.place = Place::Own(namespace);
+        self.ports.take(namespace, born.origin.container_id.as_str(), address.port());
+        Ok(())
+    }
+
     fn reserved_at(&self, allocation: Allocation) -> Duration {
         self.entries.get(&allocation).map_or(Duration::ZERO, |entry| entry.since_boot)
+    }
+}
+
+/// Whoever says twice what it has said hears what it has heard.
+fn again(info: Arc<ContainerInfo>, same: bool) -> Result<Arc<ContainerInfo>, AttachError> {
+    match same {
+        true => Ok(info),
+        false => {
+            Err(AttachError::Another { id: info.origin.container_id.clone(), pid: info.pid.unwrap_or(0) })
+        }
     }
 }

@@ -25,12 +25,16 @@ impl Table {
         site: Site,
     ) -> Result<(), ReserveError> {
         let now = self.started.elapsed();
+        self.promise_unix(info, reservation)?;
+        if info.unix.as_ref().is_some_and(|unix| unix.only) {
+            return self.listen(info, None).await;
+        }
         match site {
             Site::Shared => {
                 let buffer = self.next_buffer();
                 let (udp, address) =
                     socket::open(reservation, &self.settings, &mut self.addresses, buffer, now)?;
-                let listening = self.listen(info, udp, address).await;
+                let listening = self.listen(info, Some((udp, address))).await;
                 if listening.is_err() {
                     self.addresses.give_back(address, Duration::ZERO);
                 }
@@ -77,38 +81,39 @@ impl Table {
         if let Some(error) = opened.loopback_down {
             info.warnings.push(format!("the interface lo is down in the container's network, and the agent cannot bring it up: {error}"));
         }
-        self.listen(info, opened.socket, opened.address).await?;
+        self.listen(info, Some((opened.socket, opened.address))).await?;
         info.place = Place::Own(id);
         self.ports.take(id, name, opened.address.port());
         Ok(())
     }
 
-    /// Gives a socket to a shard.
-    async fn listen(
+    /// Gives a container's sockets to a shard: the one for UDP, if it has one, and the Unix socket that it was promised.
+    pub(super) async fn listen(
         &mut self,
         info: &mut ContainerInfo,
-        udp: UdpSocket,
-        address: SocketAddr,
+        udp: Option<(UdpSocket, SocketAddr)>,
     ) -> Result<(), ReserveError> {
         let asked = self.next_buffer();
-        let granted = listener::receive_buffer(&udp).unwrap_or(asked);
+        let granted = udp.as_ref().map_or(0, |(socket, _)| listener::receive_buffer(socket).unwrap_or(asked));
         let wanted = self.settings.receive_buffer;
-        if granted < wanted {
+        if granted < wanted && udp.is_some() {
             let why = if asked < wanted { "listeners.receive_buffers" } else { "net.core.rmem_max" };
             let warning = format!("the receive buffer is {granted} bytes, not {wanted}, because of {why}");
             info.warnings.push(warning);
         }
+        let unix = self.open_unix(info)?;
+        let (socket, address) = udp.unzip();
         let (allocation, origin) = (info.allocation, Arc::clone(&info.origin));
-        let new = NewListener { allocation, origin, socket: udp, gauge_sign: info.gauge_sign };
+        let new = NewListener { allocation, origin, socket, unix, gauge_sign: info.gauge_sign };
         self.pool.open(new).await?;
         info.receive_buffer = granted;
-        info.address = Some(address);
+        info.address = address;
         info.state = State::Listening;
         Ok(())
     }
 
     /// Bytes of the next socket's buffer: what is usual, or what is left of the node's.
-    fn next_buffer(&self) -> usize {
+    pub(super) fn next_buffer(&self) -> usize {
         self.settings.receive_buffer.min(self.pool.buffers().left()).max(SMALLEST_BUFFER)
     }
 }

@@ -27,6 +27,12 @@ fn settings() -> Settings {
         gauge_sign: GaugeSign::Delta,
         dcos_host: None,
         node_labels: Labels::new(),
+        unix: UnixSettings {
+            mode: crate::containers::UnixMode::OptIn,
+            path: "/var/run/datadog/dsd.socket".into(),
+            directory: "/nowhere/sockets".into(),
+            queue: 1,
+        },
     }
 }
 

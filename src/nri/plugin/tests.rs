@@ -37,6 +37,12 @@ impl Node {
             gauge_sign: aggregate::GaugeSign::Delta,
             dcos_host: None,
             node_labels: crate::model::Labels::new(),
+            unix: containers::UnixSettings {
+                mode: containers::UnixMode::OptIn,
+                path: "/var/run/datadog/dsd.socket".into(),
+                directory: "/nowhere/sockets".into(),
+                queue: 1,
+            },
         };
         let (table, containers) = Table::new(table, Arc::new(pool.unwrap()), store);
         tokio::spawn(table.run());

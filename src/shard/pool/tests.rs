@@ -26,8 +26,8 @@ async fn open(node: &Node, allocation: u64) -> UdpSocket {
     let socket = listener::open("127.0.0.1:0".parse().unwrap(), 262_144).unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(socket.local_addr().unwrap()).unwrap();
-    let new =
-        NewListener { allocation: Allocation(allocation), origin, socket, gauge_sign: GaugeSign::Delta };
+    let (allocation, gauge_sign) = (Allocation(allocation), GaugeSign::Delta);
+    let new = NewListener { allocation, origin, socket: Some(socket), unix: None, gauge_sign };
     node.pool.open(new).await.unwrap();
     sender
 }

@@ -1,0 +1,135 @@
+//! The socket `<admin.socket>.fd`: descriptors instead of numbers, for launchers whose processes have no number here, or
+//! whose namespaces this program cannot find by one.
+//!
+//! One message on each connection (SEQPACKET keeps them apart): a JSON document of at most [`LONGEST`] bytes, and with it a
+//! handle of the container's process, its network namespace if the launcher may look at that, and a socket in it where the
+//! launcher has opened that itself.
+//! One answer, as the admin socket would give it, with the status inside. Everything that was passed and is not kept is
+//! closed before the answer is sent.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, send};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::Api;
+use super::error::ApiError;
+use super::lifecycle;
+use crate::containers::{AttachError, Handle};
+use crate::net::sys::{self, Message};
+
+/// Longest message.
+const LONGEST: usize = 4096;
+/// Most connections at one time; more wait in the backlog.
+const CONNECTIONS: usize = 64;
+/// How long a caller may take to say something, and to hear the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait where no connection can be taken.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What a caller says.
+#[derive(Debug, Deserialize)]
+struct Said {
+    /// The container.
+    attach: String,
+}
+
+/// What it hears.
+#[derive(Debug, Serialize)]
+struct Heard {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// Where the container's socket is to be, for a launcher that may open it where this program may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+}
+
+/// Answers callers until the agent ends.
+pub async fn serve(api: Api, listener: UnixListener) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut drain = api.drain.clone();
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.started() => return,
+        };
+        match accepted {
+            Ok((caller, _)) => {
+                let api = api.clone();
+                tokio::spawn(async move {
+                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, converse(&api, &caller)).await {
+                        tracing::debug!(%error, "a caller with descriptors went away");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept at the socket for descriptors");
+                // Descriptors that ran out come back when somebody goes.
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
+    let mut buffer = [0; LONGEST];
+    let message = loop {
+        caller.readable().await?;
+        let receive = || sys::receive_message(caller, &mut buffer).map_err(io::Error::from);
+        match caller.try_io(Interest::READABLE, receive) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => break received?,
+        }
+    };
+    let answered = answer(api, &buffer, message).await;
+    let peer = caller.peer_cred().ok();
+    let (uid, pid) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
+    tracing::info!(uid, pid, status = answered.status, code = answered.code, "descriptors");
+    let answer = serde_json::to_vec(&answered).map_err(io::Error::other)?;
+    send(caller.as_raw_fd(), &answer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+async fn answer(api: &Api, buffer: &[u8], message: Message) -> Heard {
+    let mut address = None;
+    match attach(api, buffer, message, &mut address).await {
+        Ok(()) => Heard { status: 200, code: None, message: None, address: None },
+        Err(error) => Heard {
+            status: error.status,
+            code: Some(error.code),
+            message: Some(error.message),
+            address: address.filter(|_| error.code == "cannot_enter"),
+        },
+    }
+}
+
+async fn attach(
+    api: &Api,
+    buffer: &[u8],
+    Message { length, passed, .. }: Message,
+    address: &mut Option<String>,
+) -> Result<(), ApiError> {
+    let text = buffer.get(..length).ok_or_else(|| ApiError::body_too_long(LONGEST))?;
+    let Said { attach } = lifecycle::body(text)?;
+    let id = lifecycle::container_id(&attach)?;
+    let handle = Handle::of(passed).map_err(|error| ApiError::bad_descriptors(&error))?;
+    if let Some(info) = api.containers.directory().container(&id) {
+        *address = info.address.map(|address| address.to_string());
+    }
+    let attached = api.containers.attach_handle(id, handle).await;
+    attached.map(drop).map_err(|error| match error {
+        AttachError::Unknown { .. } => lifecycle::unknown(api, &attach),
+        error => ApiError::from(&error),
+    })
+}

@@ -1,0 +1,237 @@
+//! Containers' Unix sockets: who gets one, and the directories that they are mounted from.
+//!
+//! A directory is mounted and not the socket alone, so that a socket that is opened again after a restart is found by a
+//! container that has the directory already. The directories are in one that only the agent's user may enter; containers
+//! come in by their mount.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::model::ContainerId;
+use crate::net::unixgram::{Opener, Unixgram};
+
+/// Which containers get a Unix socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum UnixMode {
+    /// None.
+    Off,
+    /// Those that ask for it.
+    OptIn,
+    /// All but those that say no.
+    All,
+}
+
+/// What a container says about a Unix socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum UnixWish {
+    /// It wants none.
+    No,
+    /// It wants one beside its address.
+    Beside,
+    /// It wants nothing else: no address that others could send to.
+    Only,
+}
+
+impl UnixWish {
+    /// Reads a label or an annotation; nothing where it says neither.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let is = |words: &[&str]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
+        match () {
+            () if is(&["true", "1", "yes", "on"]) => Some(Self::Beside),
+            () if is(&["only"]) => Some(Self::Only),
+            () if is(&["false", "0", "no", "off"]) => Some(Self::No),
+            () => None,
+        }
+    }
+}
+
+/// What the table is told about Unix sockets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnixSettings {
+    /// Who gets one.
+    pub mode: UnixMode,
+    /// Where containers find it.
+    pub path: PathBuf,
+    /// Where the agent has them, each in a directory of its own.
+    pub directory: PathBuf,
+    /// Datagrams that may wait in one.
+    pub queue: usize,
+}
+
+impl UnixSettings {
+    /// Whether a container gets one, and whether it gets nothing else.
+    #[must_use]
+    pub fn decide(&self, wish: Option<UnixWish>) -> UnixWish {
+        match self.mode {
+            UnixMode::Off => UnixWish::No,
+            UnixMode::OptIn => wish.unwrap_or(UnixWish::No),
+            UnixMode::All => wish.unwrap_or(UnixWish::Beside),
+        }
+    }
+}
+
+/// A container's Unix socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnixSocket {
+    /// The directory that it is in, as the agent sees it; to be mounted into the container.
+    pub source: PathBuf,
+    /// Where the container finds the socket.
+    pub path: PathBuf,
+    /// Whether the container has no address beside it.
+    pub only: bool,
+    /// Whether it is known whose datagrams are the container's.
+    pub checked: bool,
+}
+
+impl UnixSocket {
+    /// Where the directory is to be mounted in the container.
+    #[must_use]
+    pub fn destination(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.source.join(self.path.file_name().unwrap_or_default())
+    }
+}
+
+/// The directories.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    directory: PathBuf,
+    queue: usize,
+    /// Made for the first socket: most nodes have none.
+    opener: Option<Opener>,
+    /// Whether what an earlier life of the agent left, and nobody has claimed since, is gone.
+    swept: bool,
+}
+
+impl Sockets {
+    /// Removes the sockets of an earlier life: who sends to one shall hear that nobody listens. Their directories stay for
+    /// containers that have them mounted.
+    pub(super) fn new(directory: &Path, queue: usize) -> Self {
+        for left in entries(directory) {
+            for file in entries(&left) {
+                // It may be gone already, or be nothing that is ours.
+                let _either_way = std::fs::remove_file(file);
+            }
+        }
+        Self { directory: directory.to_owned(), queue, opener: None, swept: false }
+    }
+
+    /// Where a container's socket is. The same container has the same place after a restart; a name says nothing about
+    /// where it leads, so an id may have anything in it.
+    pub(super) fn place(&self, id: &ContainerId) -> PathBuf {
+        self.directory.join(format!("{:032x}", xxh3_128(id.as_str().as_bytes())))
+    }
+
+    /// Makes a container's directory, which everybody may enter who comes that far.
+    pub(super) fn make(&self, source: &Path) -> io::Result<()> {
+        let with = |path: &Path, mode| {
+            std::fs::create_dir_all(path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        };
+        with(&self.directory, 0o700)?;
+        with(source, 0o755)
+    }
+
+    pub(super) fn open(&mut self, unix: &UnixSocket) -> io::Result<Unixgram> {
+        let queue = self.queue;
+        self.opener.get_or_insert_with(|| Opener::new(queue)).open(&unix.socket())
+    }
+
+    /// Removes a socket, so that who still sends hears that nobody listens.
+    pub(super) fn close(unix: &UnixSocket) {
+        // A reservation whose process never came may have a directory and no socket.
+        let _either_way = std::fs::remove_file(unix.socket());
+    }
+
+    /// Removes a socket and its directory.
+    pub(super) fn remove(unix: &UnixSocket) {
+        Self::close(unix);
+        if let Err(error) = std::fs::remove_dir(&unix.source) {
+            tracing::debug!(directory = %unix.source.display(), %error, "a directory of a Unix socket stays");
+        }
+    }
+
+    /// Whether [`Self::sweep`] has been done.
+    pub(super) fn is_swept(&self) -> bool {
+        self.swept
+    }
+
+    /// Removes the directories that are nobody's.
+    pub(super) fn sweep(&mut self, is_claimed: impl Fn(&Path) -> bool) {
+        self.swept = true;
+        for left in entries(&self.directory).into_iter().filter(|left| !is_claimed(left)) {
+            // What is not empty is nothing that we have made.
+            let _either_way = std::fs::remove_dir(left);
+        }
+    }
+}
+
+/// What is in a directory; nothing where there is none.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_a_socket_is_said_by_the_setting_and_the_container() {
+        use UnixWish::{Beside, No, Only};
+        for (mode, said, expected) in [
+            (UnixMode::Off, Some(Only), No),
+            (UnixMode::OptIn, None, No),
+            (UnixMode::OptIn, Some(Beside), Beside),
+            (UnixMode::All, None, Beside),
+            (UnixMode::All, Some(No), No),
+            (UnixMode::All, Some(Only), Only),
+        ] {
+            let settings = UnixSettings { mode, path: "/a/b".into(), directory: "/c".into(), queue: 1 };
+            assert_eq!(settings.decide(said), expected, "{mode:?} {said:?}");
+        }
+        assert_eq!(
+            ["Yes", "ONLY", "off", "maybe", ""].map(UnixWish::read),
+            [Some(Beside), Some(Only), Some(No), None, None]
+        );
+    }
+
+    #[test]
+    fn whatever_a_container_is_called_its_directory_is_one_of_ours() {
+        let sockets = Sockets::new(Path::new("/run/tallyport/state/sockets"), 1);
+        let mut places: Vec<_> = ["c1", "c2", "..a", "%2e%2e", "a b", "-", "\u{e9}", &"x".repeat(256)]
+            .map(|id| sockets.place(&ContainerId::new(id).unwrap()))
+            .into();
+        for place in &places {
+            assert_eq!(place.parent(), Some(Path::new("/run/tallyport/state/sockets")));
+            assert_eq!(place.file_name().unwrap().len(), 32);
+        }
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), 8);
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_goes_unless_somebody_claims_it() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("sockets");
+        let before = Sockets::new(&directory, 1);
+        let places = ["c1", "c2"].map(|id| before.place(&ContainerId::new(id).unwrap()));
+        for place in &places {
+            before.make(place).unwrap();
+            std::fs::write(place.join("dsd.socket"), "").unwrap();
+        }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&places[0])), (0o700, 0o755));
+        let mut after = Sockets::new(&directory, 1);
+        assert!(places.iter().all(|place| place.exists() && entries(place).is_empty()));
+        after.sweep(|place| place == places[0]);
+        assert_eq!((places[0].exists(), places[1].exists(), after.is_swept()), (true, false, true));
+    }
+}

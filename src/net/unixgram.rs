@@ -1,0 +1,246 @@
+//! A container's Unix socket for datagrams: opened, and emptied of what its own processes sent.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
+
+use super::kin::Verdict;
+use super::listener::{DATAGRAM, Emptied, Inbox};
+use super::sys::{self, Message};
+
+/// Longest path of a Unix socket: the kernel has 108 bytes for it, the last for a zero.
+pub const LONGEST_PATH: usize = 107;
+/// How many datagrams may wait in a Unix socket that is opened in this thread's network namespace.
+const QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";
+
+/// Whether a mount that is in a container would be hidden by one of ours. `/var/run` is a link to `/run` nearly everywhere.
+#[must_use]
+pub fn would_hide(theirs: &str, ours: &str) -> bool {
+    let real = |path: &str| {
+        let path = path.trim_end_matches('/');
+        path.strip_prefix("/var/run").map_or_else(|| path.to_owned(), |rest| format!("/run{rest}"))
+    };
+    real(theirs).strip_prefix(&real(ours)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// An open socket.
+#[derive(Debug)]
+pub struct Unixgram {
+    /// The socket; not blocking.
+    pub socket: UnixDatagram,
+    /// Datagrams that may wait in it; whoever sends more waits, or is refused.
+    pub queue: usize,
+}
+
+/// Opens sockets in which more datagrams may wait than usual.
+///
+/// The kernel lets ten datagrams wait in a Unix socket, unless its administrator says otherwise, and takes the figure of
+/// the network namespace in which the socket is opened. This keeps a namespace in which nothing is but a larger figure; a
+/// path leads to a socket from everywhere.
+#[derive(Debug, Default)]
+pub struct Opener {
+    apart: Option<File>,
+}
+
+impl Opener {
+    /// An opener of sockets in which `queue` datagrams may wait, or as many as usual where this process may not make a
+    /// network namespace.
+    #[must_use]
+    pub fn new(queue: usize) -> Self {
+        if room().is_some_and(|usual| usual >= queue) {
+            return Self::default();
+        }
+        let made = elsewhere(move || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            // The path leads to what belongs to the thread's own namespace.
+            std::fs::write(QUEUE, queue.to_string())?;
+            File::open("/proc/thread-self/ns/net")
+        });
+        if let Err(error) = &made {
+            tracing::debug!(%error, "Unix sockets have the usual room, net.unix.max_dgram_qlen");
+        }
+        Self { apart: made.ok() }
+    }
+
+    /// Opens a socket at a path, for everybody who reaches the path. What a dead agent left there is removed first.
+    ///
+    /// # Errors
+    /// When the path is too long, something that is no socket is in the way, or the directory cannot be written.
+    pub fn open(&self, path: &Path) -> io::Result<Unixgram> {
+        let length = path.as_os_str().len();
+        if length > LONGEST_PATH {
+            let why = format!(
+                "its path is {length} bytes long and may have {LONGEST_PATH}; set a shorter state_dir or unix.path"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                let why = "something that is not a socket is in its place";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+            }
+            Ok(_) => std::fs::remove_file(path)?,
+            Err(_) => {}
+        }
+        let (opened, queue) = match self.apart.as_ref().map(File::try_clone) {
+            Some(Ok(namespace)) => elsewhere(move || {
+                setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+                unconnected()
+            })?,
+            _ => unconnected()?,
+        };
+        setsockopt(&opened, sockopt::PassCred, &true)?;
+        if let Err(error) = sys::ask_for_processes(&opened) {
+            tracing::debug!(%error, "senders that have ended cannot be checked");
+        }
+        bind(opened.as_raw_fd(), &UnixAddr::new(path)?)?;
+        // Whoever the container runs as; who else comes this far is told by what the kernel says of each sender.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        Ok(Unixgram { socket: opened.into(), queue })
+    }
+}
+
+/// Does something on a thread of its own, which may go to another namespace: there is no way back to get wrong.
+fn elsewhere<T: Send + 'static>(does: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let thread = std::thread::Builder::new().name("unixgram".to_owned()).spawn(does)?;
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread failed")))
+}
+
+/// A socket, and how many datagrams may wait in it.
+fn unconnected() -> io::Result<(OwnedFd, usize)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok((socket(AddressFamily::Unix, SockType::Datagram, flags, None)?, room().unwrap_or(1)))
+}
+
+/// How many datagrams may wait in a Unix socket that is opened on this thread.
+fn room() -> Option<usize> {
+    std::fs::read_to_string(QUEUE).ok()?.trim().parse().ok()
+}
+
+/// Datagrams that were not read because of who sent them.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Refused {
+    /// Of processes that do not belong to the container.
+    pub foreign: u64,
+    /// Of processes that had ended before anybody could look.
+    pub ended: u64,
+}
+
+impl Inbox {
+    /// Takes up to `most` datagrams that are already there, in place of those that were here; those whose sender is not
+    /// one of the container's are counted and not kept.
+    pub fn take_of_kin(
+        &mut self,
+        socket: &UnixDatagram,
+        most: usize,
+        mut judge: impl FnMut(i32, Option<&OwnedFd>) -> Verdict,
+    ) -> (Emptied, Refused) {
+        self.clear();
+        let mut refused = Refused::default();
+        while self.taken() < most {
+            let Some(room) = self.room() else { break };
+            let Message { length, sender, process, passed: _closed } =
+                match sys::receive_message(socket, room) {
+                    Ok(message) => message,
+                    Err(Errno::EAGAIN) => return (Emptied::Fully, refused),
+                    Err(Errno::EINTR) => continue,
+                    Err(error) => return (Emptied::Broken(error), refused),
+                };
+            // The kernel always says who it was; that it should not is no reason to believe anybody.
+            match sender.map_or(Verdict::Foreign, |sender| judge(sender, process.as_ref())) {
+                Verdict::Kin if length > DATAGRAM => self.add_cut(),
+                Verdict::Kin => self.add(length),
+                Verdict::Foreign => refused.foreign += 1,
+                Verdict::Ended => refused.ended += 1,
+            }
+            // A stranger who floods has his turn and no more.
+            if refused.foreign + refused.ended >= most as u64 {
+                break;
+            }
+        }
+        (Emptied::Partly, refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_for_whoever_reaches_it_and_replaces_what_a_dead_agent_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dsd.socket");
+        let opener = Opener::default();
+        drop(opener.open(&path).unwrap());
+        let opened = opener.open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        UnixDatagram::unbound().unwrap().send_to(b"a:1|c", &path).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let mut inbox = Inbox::default();
+        let taken = inbox
+            .take_of_kin(&opened.socket, 9, |pid, _| if pid == me { Verdict::Kin } else { Verdict::Foreign });
+        assert_eq!((taken, inbox.datagrams().count()), ((Emptied::Fully, Refused::default()), 1));
+    }
+
+    #[test]
+    fn what_cannot_be_a_sockets_path_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = directory.path().join("x".repeat(LONGEST_PATH));
+        let error = Opener::default().open(&long).unwrap_err().to_string();
+        assert!(error.contains("may have 107"), "{error}");
+        let fits = "x".repeat(LONGEST_PATH - directory.path().as_os_str().len() - 1);
+        assert!(Opener::default().open(&directory.path().join(fits)).is_ok());
+        let file = directory.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        assert!(Opener::default().open(&file).unwrap_err().to_string().contains("not a socket"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    }
+
+    #[test]
+    fn more_may_wait_where_this_process_can_see_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = Opener::new(700).open(&directory.path().join("s")).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(directory.path().join("s")).unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let fitted = (0..2_000).take_while(|_| sender.send(b"a:1|c").is_ok()).count();
+        // The sender's own buffer may be full first.
+        assert!(fitted <= opened.queue + 1 && fitted >= opened.queue.min(200), "{fitted} {}", opened.queue);
+        if nix::unistd::geteuid().is_root() {
+            assert!(opened.queue >= 700);
+        }
+    }
+
+    #[test]
+    fn who_is_not_of_the_container_is_counted_and_not_read() {
+        let (receiver, sender) = UnixDatagram::pair().unwrap();
+        setsockopt(&receiver, sockopt::PassCred, &true).unwrap();
+        for length in [3, 4, DATAGRAM + 1, 5, 6] {
+            sender.send(&vec![b'x'; length]).unwrap();
+        }
+        let mut verdicts =
+            [Verdict::Kin, Verdict::Foreign, Verdict::Kin, Verdict::Ended, Verdict::Kin].into_iter();
+        let mut inbox = Inbox::default();
+        let (emptied, refused) = inbox.take_of_kin(&receiver, 9, |_, _| verdicts.next().unwrap());
+        assert_eq!((emptied, refused), (Emptied::Fully, Refused { foreign: 1, ended: 1 }));
+        assert_eq!(inbox.datagrams().map(<[u8]>::len).collect::<Vec<_>>(), [3, 6]);
+        assert_eq!(inbox.cut(), 1);
+    }
+
+    #[test]
+    fn a_stranger_who_floods_has_a_turn_and_no_more() {
+        let (receiver, sender) = UnixDatagram::pair().unwrap();
+        setsockopt(&receiver, sockopt::PassCred, &true).unwrap();
+        (0..5).for_each(|_| drop(sender.send(b"x")));
+        let mut inbox = Inbox::default();
+        let (emptied, refused) = inbox.take_of_kin(&receiver, 3, |_, _| Verdict::Foreign);
+        assert_eq!((emptied, refused.foreign), (Emptied::Partly, 3));
+    }
+}

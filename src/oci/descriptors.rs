@@ -1,0 +1,115 @@
+//! Passing the agent descriptors instead of numbers: over `<admin socket>.fd`, one message and one answer.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::document::json;
+use super::errors::Error;
+use crate::net::{listener, sys};
+
+/// Longest answer.
+const LONGEST: usize = 8192;
+/// Bytes of the receive buffer of a socket that is opened here; the agent makes of it what it likes.
+const BUFFER: usize = 262_144;
+
+#[derive(Serialize)]
+struct Said<'a> {
+    attach: &'a str,
+}
+
+/// What the agent answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Heard {
+    status: u16,
+    code: String,
+    message: String,
+    address: Option<SocketAddr>,
+}
+
+/// The socket that goes with an admin socket.
+pub(super) fn socket_of(admin: &Path) -> PathBuf {
+    let mut path = admin.as_os_str().to_owned();
+    path.push(".fd");
+    path.into()
+}
+
+/// Says which process a container is, by a handle of it and of its network. Where the agent may not enter that network, the
+/// socket is opened here, if this program may.
+pub(super) fn attach(admin: &Path, container: &str, pid: i32, deadline: Instant) -> Result<(), Error> {
+    let path = socket_of(admin);
+    let unreachable = |source| Error::Unreachable { socket: path.clone(), source };
+    let process = sys::pidfd_open(pid).map_err(unreachable)?;
+    let mut passed = vec![process];
+    // A rootless crun keeps even its own user from looking; then the agent has to look by the handle alone.
+    passed.extend(std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from));
+    let ask = |passed: &[OwnedFd]| exchange(&path, container, passed, deadline).map_err(unreachable);
+    let mut heard = ask(&passed)?;
+    if let ("cannot_enter", Some(address)) = (heard.code.as_str(), heard.address)
+        && let Some(socket) = passed.get(1).and_then(|namespace| open(namespace, address).ok())
+    {
+        passed.push(socket);
+        heard = ask(&passed)?;
+    }
+    match heard {
+        Heard { status: 200, .. } => Ok(()),
+        Heard { status, code, message, .. } => Err(Error::Refused { status, code, message }),
+    }
+}
+
+/// Opens a socket in a namespace. This program stays there; it has nothing else to do that would mind.
+fn open(namespace: &OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
+    setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    let socket = listener::open(address, BUFFER)?;
+    // Where it cannot be brought up, somebody else may.
+    let _either_way = sys::raise_loopback(&socket);
+    Ok(socket.into())
+}
+
+fn exchange(path: &Path, container: &str, passed: &[OwnedFd], deadline: Instant) -> io::Result<Heard> {
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
+    };
+    let address = SockAddr::unix(path)?;
+    let socket = loop {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            Ok(()) => break socket,
+            // Its queue is full.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(left()?.min(Duration::from_millis(5)));
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    socket.set_nonblocking(false)?;
+    socket.set_write_timeout(Some(left()?))?;
+    let said = json(&Said { attach: container });
+    let numbers: Vec<_> = passed.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(said.as_bytes())],
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    socket.set_read_timeout(Some(left()?))?;
+    let mut answer = vec![0; LONGEST];
+    let length = io::Read::read(&mut &socket, &mut answer)?;
+    answer.truncate(length);
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    serde_json::from_slice(&answer).map_err(io::Error::other)
+}

@@ -1,0 +1,126 @@
+//! A container's Unix socket on its shard, and what is known of those who send by it.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::net::kin::{Kin, Verdict};
+use crate::net::listener::{Emptied, Inbox};
+use crate::net::unixgram::{Refused, Unixgram};
+
+/// How long what was seen of a process is believed of its number; looking costs some files of `/proc`.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Senders that are remembered at most.
+const REMEMBERED: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Inlet {
+    unix: Unixgram,
+    senders: Senders,
+}
+
+/// Who sent lately.
+#[derive(Debug, Default)]
+struct Senders {
+    /// The container's processes, once its first one is known.
+    kin: Option<Kin>,
+    seen: HashMap<i32, Seen>,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Seen {
+    verdict: Verdict,
+    at: Duration,
+}
+
+impl Inlet {
+    pub(super) fn new(unix: Unixgram) -> Self {
+        Self { unix, senders: Senders::default() }
+    }
+
+    pub(super) fn socket(&self) -> &UnixDatagram {
+        &self.unix.socket
+    }
+
+    /// Datagrams that may wait in the socket; never zero.
+    pub(super) fn queue(&self) -> usize {
+        self.unix.queue.max(1)
+    }
+
+    /// From now on it is known who belongs to the container.
+    pub(super) fn acquaint(&mut self, kin: Kin) {
+        self.senders = Senders { kin: Some(kin), seen: HashMap::new() };
+    }
+
+    pub(super) fn take(&mut self, inbox: &mut Inbox, most: usize, now: Duration) -> (Emptied, Refused) {
+        let senders = &mut self.senders;
+        inbox.take_of_kin(&self.unix.socket, most, |pid, handle| senders.judge(pid, handle, now))
+    }
+}
+
+impl Senders {
+    fn judge(&mut self, pid: i32, handle: Option<&OwnedFd>, now: Duration) -> Verdict {
+        let Some(kin) = &self.kin else {
+            // Nothing of a container runs before its first process is known, so who can be seen is somebody else. Where
+            // processes of containers cannot be seen from here, nobody can be told from anybody.
+            return if pid == 0 { Verdict::Kin } else { Verdict::Foreign };
+        };
+        let known = self.seen.get(&pid).copied();
+        if let Some(seen) = known.filter(|seen| now.saturating_sub(seen.at) < BELIEVED) {
+            return seen.verdict;
+        }
+        let verdict = match (kin.judge(pid, handle), known) {
+            // What was seen of it while it lived is all that there is to know.
+            (Verdict::Ended, Some(seen)) => seen.verdict,
+            (verdict, _) => verdict,
+        };
+        // Of who has ended there is nothing to remember, and its number may be another's at any time.
+        if verdict != Verdict::Ended {
+            if self.seen.len() >= REMEMBERED {
+                self.seen.clear();
+            }
+            self.seen.insert(pid, Seen { verdict, at: now });
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn before_the_container_is_known_only_who_cannot_be_seen_is_believed() {
+        let mut senders = Senders::default();
+        assert_eq!(senders.judge(0, None, NOW), Verdict::Kin);
+        assert_eq!(senders.judge(1, None, NOW), Verdict::Foreign);
+        assert!(senders.seen.is_empty(), "and nothing is kept of it");
+    }
+
+    #[test]
+    fn what_was_seen_of_a_process_holds_for_a_second_and_beyond_its_end() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let kin = Kin::of(pid, None).unwrap();
+        let mut senders = Senders { kin: Some(kin), ..Senders::default() };
+        senders.seen.insert(pid, Seen { verdict: Verdict::Foreign, at: NOW });
+        assert_eq!(senders.judge(pid, None, NOW + BELIEVED / 2), Verdict::Foreign);
+        assert_eq!(senders.judge(pid, None, NOW + BELIEVED), Verdict::Kin);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_container_with_many_processes_costs_no_more_than_a_few() {
+        let kin = Kin::of(std::process::id().try_into().unwrap(), None).unwrap();
+        let mut senders = Senders { kin: Some(kin), ..Senders::default() };
+        for pid in 1..10_000 {
+            senders.judge(pid, None, NOW);
+            assert!(senders.seen.len() <= REMEMBERED);
+        }
+        assert!(!senders.seen.is_empty());
+    }
+}
