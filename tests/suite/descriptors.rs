@@ -49,7 +49,13 @@ impl Caller {
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(text)], rights, MsgFlags::MSG_NOSIGNAL, None)
             .unwrap();
         let mut answer = vec![0; 8192];
-        let length = std::io::Read::read(&mut &self.0, &mut answer).unwrap();
+        // A read with a time limit does not go on by itself when the whole test was stopped for a while.
+        let length = loop {
+            match std::io::Read::read(&mut &self.0, &mut answer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => break read.unwrap(),
+            }
+        };
         serde_json::from_slice(&answer[..length]).unwrap_or_default()
     }
 }
