@@ -22,8 +22,8 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, OVERFLOW, Settings, SnapshotError, Standing,
-    Tap,
+    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, OVERFLOW, SNAPSHOT_VERSION, Settings,
+    SnapshotError, Standing, Tap,
 };
 pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, Summary};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use tallyport::aggregate::{Closed, Percentiles, Record, Span, State, View, Window};
+use tallyport::aggregate::{Closed, Percentiles, Record, SNAPSHOT_VERSION, Span, State, View, Window};
 use tallyport::api::ApiError;
 use tallyport::model::{
     ContainerId, Generation, Labels, MetricType, Origin, Series, SeriesKey, TagSet, TaskId, Timestamp,
@@ -300,7 +300,7 @@ pub fn api_error(error: &ApiError) {
 /// A payload as a snapshot: with the head and the checksum that it needs to be looked at.
 #[must_use]
 pub fn sealed(payload: &[u8]) -> Vec<u8> {
-    let mut bytes = [b"TPAG".as_slice(), &1_u16.to_le_bytes(), payload].concat();
+    let mut bytes = [b"TPAG".as_slice(), &SNAPSHOT_VERSION.to_le_bytes(), payload].concat();
     let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes

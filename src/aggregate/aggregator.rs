@@ -22,7 +22,7 @@ use batch::Batch;
 pub use close::{Closed, LastCheck, Ledger, LedgerRow, Standing};
 use columns::Columns;
 use late::{LateStates, When};
-pub use snapshot::SnapshotError;
+pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 
 use super::accounting::{Accounting, Dropped};
 use super::limits::{Limits, Mode, TokenBucket};

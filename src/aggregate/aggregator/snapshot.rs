@@ -26,7 +26,8 @@ use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
-const VERSION: u16 = 2;
+/// The version of a snapshot's payload that is written, and the only one that is read.
+pub const SNAPSHOT_VERSION: u16 = 2;
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -37,7 +38,7 @@ pub enum SnapshotError {
     #[error("not a snapshot of an aggregator")]
     NotASnapshot,
     /// They were written by a version that this one does not know.
-    #[error("snapshot version {found} is not known here, only {VERSION}")]
+    #[error("snapshot version {found} is not known here, only {SNAPSHOT_VERSION}")]
     Version {
         /// The version found.
         found: u16,
@@ -117,7 +118,7 @@ impl Aggregator {
             accounting: self.accounting.clone(),
             history: self.history.iter().copied().collect(),
         };
-        let head = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
+        let head = [MAGIC.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         let mut bytes = postcard::to_extend(&snapshot, head).unwrap_or_default();
         let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
@@ -183,7 +184,7 @@ fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::NotASnapshot)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
     let found = u16::from_le_bytes(*version);
-    if found != VERSION {
+    if found != SNAPSHOT_VERSION {
         return Err(SnapshotError::Version { found });
     }
     let (payload, checksum) = rest.split_last_chunk::<8>().ok_or(SnapshotError::Damaged)?;
