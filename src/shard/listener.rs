@@ -36,6 +36,8 @@ pub(super) struct Listener {
     kernel_drops: u32,
     /// Bytes of the receive buffer, as they were asked for; the kernel lets twice as many wait.
     receive_buffer: usize,
+    /// Whether the socket was empty after one datagram when it was read last.
+    lone: bool,
     /// How often lately the socket filled up so fast that it could not gather for long.
     heat: u8,
     taps: Vec<Tap>,
@@ -69,6 +71,7 @@ impl Listener {
         Self {
             allocation: new.allocation,
             receive_buffer,
+            lone: false,
             heat: 0,
             socket: new.socket,
             unix: new.unix.map(Inlet::new),
@@ -91,12 +94,17 @@ impl Listener {
     }
 
     /// Reads what is there in the UDP socket, up to one turn.
+    ///
+    /// Where one datagram was all the last time, the next is taken without asking for another, which costs as much as
+    /// taking one. If there is another, the socket stays ready, and the time after that it is asked again.
     pub(super) fn receive(&mut self, inbox: &mut Inbox, now: Moment) -> (Drained, Emptied) {
+        let turn = if self.lone { 1 } else { TURN };
         let before = self.aggregator.accounting().received;
-        let (charge, emptied) = self.read(inbox, TURN, now);
+        let (charge, emptied) = self.read(inbox, turn, now);
         let datagrams = self.aggregator.accounting().received - before;
+        self.lone = turn > 1 && datagrams == 1;
         let fullest = charge as f64 / (2 * self.receive_buffer) as f64;
-        (Drained { datagrams, fullest, more: emptied == Emptied::Partly }, emptied)
+        (Drained { datagrams, fullest, more: emptied == Emptied::Partly && turn > 1 }, emptied)
     }
 
     /// Reads what is there in the Unix socket, up to one turn.
@@ -233,5 +241,53 @@ impl Listener {
             tracing::warn!(%container, task = %self.origin.task_id, dropped, kernel, ?reasons, "dropped data");
         }
         self.logged = now.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::aggregate::GaugeSign;
+    use crate::model::{ContainerId, Generation, Labels, TaskId};
+
+    fn pair() -> (Listener, UdpSocket) {
+        let container_id = ContainerId::new("c").unwrap();
+        let task_id = TaskId::from(&container_id);
+        let origin =
+            Arc::new(Origin { container_id, generation: Generation(1), task_id, labels: Labels::new() });
+        let socket = listener::open("127.0.0.1:0".parse().unwrap(), 262_144).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(socket.local_addr().unwrap()).unwrap();
+        let allocation = Allocation(1);
+        let new = NewListener {
+            allocation,
+            origin,
+            socket: Some(socket),
+            unix: None,
+            gauge_sign: GaugeSign::Delta,
+        };
+        (Listener::new(new, Arc::default(), Timestamp::from_secs(0)), sender)
+    }
+
+    #[test]
+    fn a_socket_that_had_one_datagram_is_asked_for_more_every_other_time() {
+        let (mut listener, sender) = pair();
+        let mut inbox = Inbox::default();
+        let now = Moment { wall: Timestamp::from_secs(1), mono: Duration::ZERO };
+        let mut take = |sent: usize| {
+            for _ in 0..sent {
+                sender.send(b"a:1|c").unwrap();
+            }
+            let (drained, emptied) = listener.receive(&mut inbox, now);
+            (drained.datagrams, emptied == Emptied::Fully, drained.more)
+        };
+        assert_eq!(take(1), (1, true, false), "it is asked until nothing is left");
+        assert_eq!(take(2), (1, false, false), "one is taken as it was before, and no more promised");
+        assert_eq!(take(1), (2, true, false), "what was left comes with the next");
+        assert_eq!(take(1), (1, true, false), "two were not one");
+        assert_eq!(take(1), (1, false, false));
+        assert_eq!(take(0), (0, true, false), "nothing was left");
     }
 }

@@ -110,8 +110,11 @@ impl Worker {
         loop {
             let patience = self.patience();
             self.shared.was_busy(self.index, began.elapsed());
-            let Some(mut ready) = self.poll(&mut events, patience) else { return };
-            if self.wait_for_more(&events, ready) {
+            let first = self.first_events();
+            let Some(mut ready) = self.poll(events.get_mut(..first).unwrap_or_default(), patience) else {
+                return;
+            };
+            if self.wait_for_more(&events, ready) || (ready == first && first < EVENTS) {
                 // Sockets that became ready meanwhile have their turn, too.
                 let Some(now) = self.poll(&mut events, EpollTimeout::ZERO) else { return };
                 ready = now;
@@ -123,6 +126,13 @@ impl Worker {
             self.close_windows();
             self.drain_ready(events.get(..ready).unwrap_or_default());
         }
+    }
+
+    /// How many events to wait for. Where datagrams will gather after the first, it says enough: the kernel looks at each
+    /// socket that it names, and will look at all of them again.
+    fn first_events(&mut self) -> usize {
+        let since = self.now().mono.saturating_sub(self.drain_began);
+        if self.gather.wait(since).is_zero() { EVENTS } else { 1 }
     }
 
     /// How many events there are; `None` where waiting for them is no longer possible.
