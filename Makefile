@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs bench bench-node bench-nri load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ deny: ## licences, advisories and doubles among the dependencies
 
 docs: ## write the generated pages anew
 	scripts/docs
+
+docs-check: ## run every command of the book, and compare what it prints; needs root
+	scripts/setup cc rust
+	cargo build --release --locked --bin tallyport
+	scripts/docs-check
 
 bench: ## what the core costs: a line, an insert, a window, in time and in instructions
 	cargo bench --locked --bench core

@@ -10,7 +10,7 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs/reference", "docs/adr", "fuzz", "testdata"];
+    let folders = ["", "docs", "docs/reference", "docs/adr", "fuzz", "testdata"];
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
     let pages: Vec<_> = files
         .map(|entry| entry.unwrap().path())
@@ -89,4 +89,20 @@ fn every_command_that_pages_name_is_there() {
         let ran = crate::cli::tallyport(&["help", &command]);
         assert_eq!(ran.code, 0, "tallyport {command}: {}", ran.err);
     }
+}
+
+#[test]
+fn every_command_of_the_book_prints_what_it_says() {
+    let there = crate::tools::network_namespaces()
+        .and_then(|()| crate::tools::program("curl", "scripts/setup containers"));
+    if there.is_none() {
+        return;
+    }
+    let binaries = Path::new(env!("CARGO_BIN_EXE_tallyport")).parent().unwrap();
+    let mut check = std::process::Command::new("python3");
+    let ran =
+        check.arg("scripts/docs-check").arg("--binaries").arg(binaries).current_dir(root()).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.lines().count() >= 3, "{said}");
 }
