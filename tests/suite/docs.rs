@@ -24,14 +24,32 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
+/// What links can name of a page: its headings, as Git forges spell them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    })
+}
+
 #[test]
 fn every_link_of_every_page_leads_to_a_file() {
     for page in pages() {
         let text = read(&page);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if !link.starts_with("http") {
-                let target = page.parent().unwrap().join(link.split('#').next().unwrap());
+                let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
                 assert!(target.exists(), "{}: {link}", page.display());
+                assert!(
+                    anchor.is_empty() || anchors(&read(&target)).any(|known| known == anchor),
+                    "{}: {link}",
+                    page.display()
+                );
             }
         }
     }
