@@ -33,4 +33,4 @@ pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLi
 pub use sketch::{PERCENTILES, Percentiles};
 pub use state::{CheckState, Counter, Outcome, State};
 pub use weight::Weight;
-pub use window::{Layout, Record, Span, View, Window, WindowBuilder};
+pub use window::{CodecError, KnownLayout, Layout, Record, Span, View, Window, WindowBuilder};

@@ -263,6 +263,8 @@ impl Bound {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
         let config = self.api.config();
+        let shards = self.api.readiness.latch("shards");
+        shards.open();
         let mut tasks = JoinSet::new();
         tasks.spawn(self.table.run());
         let pods = plugin::start(&mut tasks, &self.api);
@@ -280,15 +282,22 @@ impl Bound {
             version = env!("CARGO_PKG_VERSION"),
             "listening",
         );
-        let mut look = tokio::time::interval(LOOK);
+        let (mut look, mut failures) = (tokio::time::interval(LOOK), self.api.pool.failures());
         let why = loop {
             tokio::select! {
                 _ = term.recv() => break Why::Told("TERM"),
                 _ = interrupt.recv() => break Why::Told("INT"),
                 _ = hangup.recv() => ask_for_reload(&self.api),
-                _ = look.tick() => if self.api.pool.balance().await.is_err() || !self.api.pool.ended().is_empty() {
-                    break Why::Failed
-                },
+                Ok(()) = failures.changed() => shards.close(),
+                _ = look.tick() => {
+                    if !self.api.pool.ended().is_empty() {
+                        break Why::Failed;
+                    }
+                    // One that failed just now is looked at again next time.
+                    if self.api.pool.balance().await.is_ok() && !failures.has_changed().unwrap_or(true) {
+                        shards.open();
+                    }
+                }
             }
         };
         self.latch.close();
@@ -312,7 +321,7 @@ impl Bound {
             }
             Why::Failed => {
                 tracing::error!(
-                    "a shard has ended; what its containers sent since their last window is lost"
+                    "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
                 );
                 let _late = tokio::time::timeout(deadline, ending).await;
                 false
@@ -327,7 +336,7 @@ impl Bound {
 enum Why {
     /// A signal said so.
     Told(&'static str),
-    /// A shard has ended by itself.
+    /// A shard has failed too often.
     Failed,
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
-pub use history::{History, Kept, Published};
+pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 
 use crate::aggregate::{Closed, Window};
 use crate::model::{Allocation, Origin, Timestamp};
@@ -75,15 +75,66 @@ impl Store {
         Self { epoch, keep, inner: RwLock::default(), newest: watch::Sender::new(0) }
     }
 
+    /// A store that goes on with the sequence of the process before, whose cursors stay good. `end` is where that
+    /// process was; the histories keep the places they had.
+    #[must_use]
+    pub fn resumed(end: Cursor, keep: usize, histories: Vec<(Allocation, History)>) -> Self {
+        let places = |history: &History| history.published().map(Arc::clone).collect::<Vec<_>>();
+        let mut log: Vec<_> = histories.iter().flat_map(|(_, history)| places(history)).collect();
+        log.sort_unstable_by_key(|published| published.first());
+        // Behind the last place that is missing everything is there.
+        let mut gone = end.seq;
+        let mut kept = log.len();
+        while let Some(published) = kept.checked_sub(1).and_then(|at| log.get(at)) {
+            if published.last() != gone {
+                break;
+            }
+            gone = published.first().saturating_sub(1);
+            kept -= 1;
+        }
+        let log = log.split_off(kept).into();
+        let inner =
+            Inner { last: end.seq, containers: histories.into_iter().collect(), log, gone, records: 0 };
+        Self { epoch: end.epoch, keep, inner: RwLock::new(inner), newest: watch::Sender::new(end.seq) }
+    }
+
+    /// Takes in windows of an earlier life of the agent. They get places in this life's sequence, in the order of those
+    /// they had. A container that is here already stays as it is.
+    pub fn adopt(&self, histories: Vec<(Allocation, History)>) {
+        let last = {
+            let mut guard = self.write();
+            let inner = &mut *guard;
+            let mut all = Vec::new();
+            for (allocation, mut history) in histories {
+                if inner.containers.contains_key(&allocation) {
+                    continue;
+                }
+                history.drop_beyond(self.keep);
+                all.extend(history.take().into_iter().map(|published| (allocation, published)));
+                inner.containers.insert(allocation, history);
+            }
+            all.sort_by_key(|(_, published)| published.first());
+            for (allocation, published) in all {
+                let Some(history) = inner.containers.get_mut(&allocation) else { continue };
+                let published = Arc::new(published.placed(inner.last + 1));
+                inner.last = published.last();
+                inner.log.push_back(Arc::clone(&published));
+                history.keep(published);
+            }
+            inner.last
+        };
+        self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
+    }
+
     /// The life of the agent that this sequence belongs to.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Makes room for a container that came at `opened`.
+    /// Makes room for a container that came at `opened`. One whose windows were adopted keeps them.
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
-        self.write().containers.insert(allocation, History::new(origin, opened));
+        self.write().containers.entry(allocation).or_insert_with(|| History::new(origin, opened));
     }
 
     /// Forgets a container.
@@ -103,8 +154,8 @@ impl Store {
             let Some(history) = inner.containers.get_mut(&allocation) else { return };
             let windows =
                 closed.revisions.iter().filter_map(|delta| history.revision(delta)).collect::<Vec<_>>();
-            let new = (!closed.window.is_empty()).then(|| (closed.window, Box::default()));
-            for (window, revs) in windows.into_iter().chain(new) {
+            let new = (!closed.window.is_empty()).then(|| history.joined(closed.window));
+            for (window, revs) in windows.into_iter().chain(new.flatten()) {
                 let published = Arc::new(Published::new(history, window, inner.last + 1, revs));
                 inner.last = published.last();
                 inner.records += published.window().len() as u64;

@@ -40,11 +40,13 @@ pub enum Dropped {
     Late,
     /// Values: the timestamp is more than ten minutes ahead.
     Future,
+    /// Values: they were in the open window when the shard failed at this container.
+    ShardFailed,
 }
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DatagramRate,
         Self::ByteRate,
         Self::Truncated,
@@ -57,6 +59,7 @@ impl Dropped {
         Self::NodeMemory,
         Self::Late,
         Self::Future,
+        Self::ShardFailed,
     ];
 
     /// The stable name of the reason.
@@ -75,6 +78,7 @@ impl Dropped {
             Self::NodeMemory => "node_memory",
             Self::Late => "late",
             Self::Future => "future",
+            Self::ShardFailed => "shard_failed",
         }
     }
 
@@ -107,6 +111,9 @@ impl Dropped {
             Self::NodeMemory => "use fewer series on this node, or raise limits.node_memory",
             Self::Late => "send timestamps sooner, or raise windows.keep",
             Self::Future => "set the clock that the timestamps come from",
+            Self::ShardFailed => {
+                "this is a defect of tallyport; please report it with the agent's log, which says where it failed"
+            }
         }
     }
 }
@@ -252,6 +259,15 @@ impl Accounting {
             && self.values == self.in_records + open + self.dropped.values()
     }
 
+    /// Counts what was under way and is lost: a line that was counted and not judged is none, and values that are in no
+    /// record are dropped. Answers how many values these are.
+    pub(super) fn give_up_open(&mut self) -> u64 {
+        self.lines = self.accepted + self.rejected.total();
+        let lost = self.values.saturating_sub(self.in_records + self.dropped.values());
+        self.dropped.count(Dropped::ShardFailed, lost);
+        lost
+    }
+
     /// Whether no count is `many` or more; adding such would overflow one day.
     pub(super) fn is_plausible(&self, many: u64) -> bool {
         let counts = [
@@ -302,8 +318,8 @@ mod tests {
             tally.count(reason, n);
         }
         let counts: Vec<_> = tally.iter().map(|(_, n)| n).collect();
-        assert_eq!(counts, (1..=12).collect::<Vec<_>>());
-        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (15, 63, 78));
+        assert_eq!(counts, (1..=13).collect::<Vec<_>>());
+        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (15, 76, 91));
         let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.reason()).collect();
         names.sort_unstable();
         names.dedup();

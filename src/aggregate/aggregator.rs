@@ -6,6 +6,7 @@
 mod batch;
 mod close;
 mod columns;
+mod failure;
 mod late;
 mod place;
 mod snapshot;

@@ -8,12 +8,19 @@
 //! [`State`](super::State), which merges.
 
 mod builder;
+mod codec;
+mod layout;
+mod short;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use builder::WindowBuilder;
+pub use codec::CodecError;
+pub use layout::KnownLayout;
 pub use view::{Record, View};
 
 use super::distribution::{Parts, Summary};
@@ -70,59 +77,73 @@ pub struct Window {
     bytes: Box<[u8]>,
 }
 
-#[derive(Debug)]
+// Rows are written as they are: what is changed here changes bytes on disk, and `codec::VERSION` with them.
+
+#[derive(Debug, Serialize, Deserialize)]
 struct CounterRow {
     place: u32,
     samples: u32,
+    #[serde(with = "short")]
     sum: f64,
+    #[serde(with = "short")]
     total: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct GaugeRow {
     place: u32,
     samples: u32,
+    #[serde(with = "short")]
     last: f64,
     last_at: Offset,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct RangeRow {
     place: u32,
+    #[serde(with = "short")]
     min: f64,
+    #[serde(with = "short")]
     max: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct CarriedRow {
     place: u32,
+    #[serde(with = "short")]
     last: f64,
     last_at: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct DistributionRow {
     place: u32,
     samples: u32,
+    #[serde(with = "short")]
     sum: f64,
+    #[serde(with = "short")]
     min: f64,
+    #[serde(with = "short")]
     max: f64,
+    #[serde(with = "short")]
     first: f64,
+    #[serde(with = "short")]
     last: f64,
+    #[serde(with = "short")]
     squares: f64,
     first_at: Offset,
     last_at: Offset,
     sketch: Slice,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct SetRow {
     place: u32,
     samples: u32,
     members: Slice,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct CheckRow {
     place: u32,
     samples: u32,
@@ -131,7 +152,7 @@ struct CheckRow {
 }
 
 /// A moment as microseconds after the window's start; windows are at most an hour long, so this fits.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 struct Offset(u32);
 
 impl Offset {
@@ -145,7 +166,7 @@ impl Offset {
 }
 
 /// Where something is in the byte buffer.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 struct Slice {
     start: u32,
     length: u32,

@@ -107,14 +107,15 @@ impl ShardPool {
         let Some(listener) = self.shard(from)?.ask(|reply| Command::Leave(allocation, reply)).await? else {
             return Ok(());
         };
-        match self.shard(to)?.ask(|reply| Command::Adopt(listener, reply)).await? {
-            Ok(()) => {
+        match self.shard(to)?.ask(|reply| Command::Adopt(listener, reply)).await {
+            // Should it fail at that, it has the container if anybody has.
+            Ok(Ok(())) | Err(ShardGone) => {
                 places.insert(allocation, to);
                 self.shard(from)?.lose();
                 self.shard(to)?.gain();
             }
             // The kernel would not watch one more socket there; it has just watched it here.
-            Err(listener) => {
+            Ok(Err(listener)) => {
                 let back = self.shard(from)?.ask(|reply| Command::Adopt(listener, reply)).await?;
                 back.map_err(|_| ShardGone)?;
             }

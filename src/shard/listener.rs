@@ -83,6 +83,11 @@ impl Listener {
         }
     }
 
+    /// Whose it is.
+    pub(super) fn name(&self) -> String {
+        self.origin.container_id.to_string()
+    }
+
     /// What this container has made its shard do, in all: a datagram counts as eight lines, about as they cost.
     pub(super) fn work(&self) -> u64 {
         let counts = self.aggregator.accounting();
@@ -179,9 +184,9 @@ impl Listener {
         self.heat = 0;
         let Some(socket) = &self.socket else { return };
         if let Some(granted) = buffers.grow(socket, self.receive_buffer) {
+            let from = std::mem::replace(&mut self.receive_buffer, granted);
             let container = &self.origin.container_id;
-            tracing::debug!(%container, from = self.receive_buffer, to = granted, "a larger receive buffer");
-            self.receive_buffer = granted;
+            tracing::debug!(%container, from, to = granted, "a larger receive buffer");
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::balance::Balance;
 use super::command::{Command, Detail, Glimpse, NewListener, Of, TappedLine};
@@ -79,6 +79,8 @@ pub(super) struct Shared {
     memory_limit: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
+    /// How often shards have failed and gone on.
+    failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
     close: Mutex<Histogram<u64>>,
@@ -93,6 +95,8 @@ pub struct Gauges {
     pub steps_forward: u64,
     /// How often the clock was set back.
     pub steps_back: u64,
+    /// How often shards have failed and gone on.
+    pub failures: u64,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
     pub close: Histogram<u64>,
 }
@@ -105,6 +109,7 @@ impl Shared {
             memory_limit: AtomicUsize::new(memory_limit),
             steps_forward: AtomicU64::new(0),
             steps_back: AtomicU64::new(0),
+            failures: watch::Sender::new(0),
             // Nothing grows before the container table has said how far.
             buffers: Arc::new(Buffers::new(0, 0)),
             close: Mutex::new(histogram()),
@@ -120,6 +125,11 @@ impl Shared {
             }
             .fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a failure of a shard.
+    pub(super) fn failed(&self) {
+        self.failures.send_modify(|failures| *failures += 1);
     }
 
     /// Notes how long a shard was not waiting.
@@ -214,7 +224,11 @@ impl ShardPool {
     pub async fn drain(&self, allocation: Allocation) -> Result<Option<Glimpse>, ShardGone> {
         let Some(place) = self.places.write().await.remove(&allocation) else { return Ok(None) };
         let shard = self.shard(place)?;
-        let glimpse = shard.ask(|reply| Command::Drain(allocation, reply)).await?;
+        let glimpse = match shard.ask(|reply| Command::Drain(allocation, reply)).await {
+            // It failed at that and goes on, with what is left of the container.
+            Err(ShardGone) => shard.ask(|reply| Command::Drain(allocation, reply)).await?,
+            Ok(glimpse) => glimpse,
+        };
         shard.lose();
         Ok(glimpse)
     }
@@ -289,10 +303,14 @@ impl ShardPool {
 
     /// Drains every container and ends the threads. Answers how the containers stood at the end.
     pub async fn stop(&self) -> Vec<Glimpse> {
-        let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(Command::Stop)).collect();
+        let answers: Vec<_> = self.shards.iter().map(|shard| (shard, shard.ask(Command::Stop))).collect();
         let mut glimpses = Vec::new();
-        for answer in answers {
-            glimpses.extend(answer.await.unwrap_or_default());
+        for (shard, answer) in answers {
+            glimpses.extend(match answer.await {
+                Ok(drained) => drained,
+                // It failed at one of them, and goes on.
+                Err(ShardGone) => shard.ask(Command::Stop).await.unwrap_or_default(),
+            });
         }
         glimpses
     }
@@ -305,6 +323,12 @@ impl ShardPool {
             thread.as_ref().is_none_or(JoinHandle::is_finished)
         };
         self.shards.iter().enumerate().filter(|(_, shard)| ended(shard)).map(|(index, _)| index).collect()
+    }
+
+    /// Tells of shards that have failed and go on: how often that has happened.
+    #[must_use]
+    pub fn failures(&self) -> watch::Receiver<u64> {
+        self.shared.failures.subscribe()
     }
 
     /// The budget of all receive buffers.
@@ -332,6 +356,7 @@ impl ShardPool {
             memory: self.shared.total_memory(),
             steps_forward: self.shared.steps_forward.load(Ordering::Relaxed),
             steps_back: self.shared.steps_back.load(Ordering::Relaxed),
+            failures: *self.shared.failures.borrow(),
             close: self.shared.close.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

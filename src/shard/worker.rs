@@ -1,5 +1,7 @@
 //! The loop of one shard.
 
+mod failure;
+
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, SteadyClock, Step};
 use crate::net::listener::{Emptied, Inbox};
 use crate::store::Store;
+use failure::Failures;
 
 /// The event of the eventfd; no listener has this place.
 const WAKE: u64 = u64::MAX;
@@ -56,6 +59,9 @@ pub(super) struct Worker {
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
     inbox: Inbox,
+    /// The place of the listener that is being worked on, should that fail.
+    at_hand: Option<usize>,
+    failures: Failures,
 }
 
 /// A round of closing windows that is under way.
@@ -100,11 +106,13 @@ impl Worker {
             listeners: Vec::new(),
             places: HashMap::new(),
             inbox: Inbox::default(),
+            at_hand: None,
+            failures: Failures::default(),
         })
     }
 
-    /// Runs until it is told to stop, or nobody can tell it anything any more.
-    pub(super) fn run(&mut self) {
+    /// Serves until it is told to stop, or nobody can tell it anything any more.
+    fn serve(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut began = Instant::now();
         loop {
@@ -216,6 +224,7 @@ impl Worker {
 
     fn receive(&mut self, place: usize, began: Duration) -> Drained {
         let now = self.now();
+        self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
@@ -233,6 +242,7 @@ impl Worker {
     /// The same for a Unix socket, which has no buffer that could grow.
     fn receive_unix(&mut self, place: usize) -> Drained {
         let now = self.now();
+        self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
         if let Some(closed) = listener.aggregator.roll(now.wall) {
             self.store.push(listener.allocation, closed);
@@ -255,6 +265,7 @@ impl Worker {
         let started = Instant::now();
         let mut closing = self.closing.take().unwrap_or_default();
         while let Some(place) = self.listeners.get_mut(closing.next) {
+            self.at_hand = Some(closing.next);
             closing.next += 1;
             let Some(listener) = place else { continue };
             listener.count_kernel_drops();
@@ -340,17 +351,21 @@ impl Worker {
                 }
             }
             Command::Configure(settings) => {
-                for listener in self.listeners.iter_mut().flatten() {
-                    listener.aggregator.reconfigure(&settings);
-                }
                 self.settings = settings;
+                for (place, listener) in self.listeners.iter_mut().enumerate() {
+                    self.at_hand = Some(place);
+                    if let Some(listener) = listener {
+                        listener.aggregator.reconfigure(&self.settings);
+                    }
+                }
             }
             Command::Stop(_) => {}
         }
     }
 
     fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {
-        self.places.get(&allocation).and_then(|at| self.listeners.get_mut(*at))?.as_mut()
+        self.at_hand = self.places.get(&allocation).copied();
+        self.at_hand.and_then(|at| self.listeners.get_mut(at))?.as_mut()
     }
 
     fn open(&mut self, new: NewListener) -> nix::Result<()> {
@@ -412,24 +427,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Empties a socket, closes its window, and lets it go.
+    /// Empties a socket, closes its window, and lets it go. Only at the very end: should any of it fail, the container is
+    /// still here, and is drained when that is asked again.
     fn drain(&mut self, allocation: Allocation) -> Option<Glimpse> {
         let now = self.now();
-        let mut listener = self.leave(allocation)?;
-        self.finish(&mut listener, now);
-        let glimpse = listener.look(Detail::Counts, now.wall);
-        listener.log_losses();
-        listener.give_back(&self.shared.buffers);
-        Some(glimpse)
-    }
-
-    fn finish(&mut self, listener: &mut Listener, now: Moment) {
+        let place = self.places.get(&allocation).copied()?;
+        self.at_hand = Some(place);
+        let listener = self.listeners.get_mut(place)?.as_mut()?;
         if let Some(closed) = listener.aggregator.roll(now.wall) {
-            self.store.push(listener.allocation, closed);
+            self.store.push(allocation, closed);
         }
         listener.empty(&mut self.inbox, now);
         let closed = listener.aggregator.finish(now.wall);
-        self.store.push(listener.allocation, closed);
+        self.store.push(allocation, closed);
+        let glimpse = listener.look(Detail::Counts, now.wall);
+        listener.log_losses();
+        let listener = self.leave(allocation)?;
+        listener.give_back(&self.shared.buffers);
+        Some(glimpse)
     }
 
     fn drain_all(&mut self) -> Vec<Glimpse> {
@@ -439,21 +454,19 @@ impl Worker {
 
     fn look(&mut self, of: &Of, detail: Detail) -> Vec<Glimpse> {
         let now: Timestamp = self.now().wall;
-        let mut look = |listener: &mut Listener| {
-            listener.count_kernel_drops();
-            listener.look(detail, now)
+        let places: Vec<usize> = match of {
+            Of::All => (0..self.listeners.len()).collect(),
+            Of::These(these) => these.iter().filter_map(|these| self.places.get(these).copied()).collect(),
         };
-        match of {
-            Of::All => self.listeners.iter_mut().flatten().map(look).collect(),
-            Of::These(these) => {
-                let mut glimpses = Vec::with_capacity(these.len());
-                for allocation in these {
-                    let place = self.places.get(allocation).and_then(|at| self.listeners.get_mut(*at));
-                    glimpses.extend(place.and_then(Option::as_mut).map(&mut look));
-                }
-                glimpses
+        let mut glimpses = Vec::with_capacity(places.len());
+        for place in places {
+            self.at_hand = Some(place);
+            if let Some(Some(listener)) = self.listeners.get_mut(place) {
+                listener.count_kernel_drops();
+                glimpses.push(listener.look(detail, now));
             }
         }
+        glimpses
     }
 }
 

@@ -1,11 +1,15 @@
 //! One container's windows.
 
+mod image;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::aggregate::{Record, Span, Standing, Window, WindowBuilder};
 use crate::model::{Origin, SeriesKey, Timestamp};
 use crate::render::record::Number;
+
+pub use image::{HISTORY_VERSION, HistoryError};
 
 /// A window with its place in the sequence.
 #[derive(Debug)]
@@ -36,6 +40,11 @@ impl Published {
         Self { origin: Arc::clone(&history.origin), window, first, revs }
     }
 
+    /// The same at another place.
+    pub(super) fn placed(self, first: u64) -> Self {
+        Self { first, ..self }
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
@@ -58,6 +67,12 @@ impl Published {
     #[must_use]
     pub fn last(&self) -> u64 {
         self.first + (self.window.len() as u64).saturating_sub(1)
+    }
+
+    /// How often each record was revised, in the order of records; empty where none was.
+    #[must_use]
+    pub fn revs(&self) -> &[u32] {
+        &self.revs
     }
 
     /// Its records and their numbers.
@@ -97,6 +112,23 @@ impl Kept {
 }
 
 impl History {
+    /// The windows of a container that came at `opened`, as they were kept elsewhere: each with the place it had and how
+    /// often its records were revised.
+    #[must_use]
+    pub fn of(
+        origin: Arc<Origin>,
+        opened: Timestamp,
+        windows: impl IntoIterator<Item = (u64, Box<[u32]>, Window)>,
+        standing: Option<Standing>,
+    ) -> Self {
+        let mut history = Self::new(origin, opened);
+        for (first, revs, window) in windows {
+            history.keep(Arc::new(Published::new(&history, window, first, revs)));
+        }
+        history.standing = standing;
+        history
+    }
+
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
         Self { origin, opened, kept: VecDeque::new(), standing: None }
     }
@@ -111,6 +143,20 @@ impl History {
     #[must_use]
     pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
         self.kept.iter()
+    }
+
+    /// Everything that is kept, by start and then oldest first.
+    pub fn published(&self) -> impl Iterator<Item = &Arc<Published>> {
+        self.kept().flat_map(Kept::published)
+    }
+
+    /// Takes everything out that nobody else holds.
+    pub(super) fn take(&mut self) -> Vec<Published> {
+        std::mem::take(&mut self.kept)
+            .into_iter()
+            .flat_map(|kept| kept.0)
+            .filter_map(Arc::into_inner)
+            .collect()
     }
 
     /// Ledger, events and checks, as of the last window.
@@ -159,6 +205,18 @@ impl History {
         });
         let revs = revs.collect();
         Some((window, revs))
+    }
+
+    /// A closed window as it is to be published. Where an earlier life of the agent has left a part of the same interval,
+    /// both become one: there is at most one record of a series in an interval.
+    pub(super) fn joined(&self, window: Window) -> Option<(Window, Box<[u32]>)> {
+        let same = |kept: &&Kept| kept.span().is_some_and(|span| span.start == window.span.start);
+        let Some(before) = self.kept.iter().rev().find(same).and_then(Kept::span) else {
+            return Some((window, Box::default()));
+        };
+        let (mut joined, revs) = self.revision(&window)?;
+        joined.span.covered = (before.covered + window.span.covered).min(before.length());
+        Some((joined, revs))
     }
 
     /// How much of an interval without records was observed.

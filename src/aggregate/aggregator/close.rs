@@ -1,5 +1,7 @@
 //! Closing a window: what the open one holds becomes immutable, the ledger moves on, idle series go.
 
+mod codec;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

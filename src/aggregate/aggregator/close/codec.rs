@@ -1,0 +1,78 @@
+//! A standing as bytes, beside the windows it goes with.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LastCheck, Ledger, LedgerRow, Standing};
+use crate::aggregate::record::{EVENTS, EventRecord};
+use crate::aggregate::state::Outcome;
+use crate::aggregate::window::{CodecError, KnownLayout, Layout};
+use crate::model::{MetricType, Series, Timestamp};
+
+#[derive(Serialize, Deserialize)]
+struct StandingV1 {
+    layout: u64,
+    rows: Box<[LedgerRow]>,
+    events: Vec<Arc<EventRecord>>,
+    checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+}
+
+impl Ledger {
+    /// The series that its rows are of.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl Standing {
+    /// A standing with nothing in its ledger, whose events and checks are known.
+    #[must_use]
+    pub fn without_ledger(events: Vec<Arc<EventRecord>>, checks: Vec<LastCheck>) -> Self {
+        let ledger = Ledger { layout: Layout::from([]), rows: Box::default() };
+        Self { ledger: Arc::new(ledger), events: events.into(), checks: checks.into() }
+    }
+
+    /// Appends the standing to bytes. `layout` is the fingerprint of its ledger's layout, which is written elsewhere.
+    pub fn encode(&self, layout: u64, out: &mut Vec<u8>) {
+        let checks =
+            self.checks.iter().map(|check| (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome)));
+        let standing = StandingV1 {
+            layout,
+            rows: self.ledger.rows.clone(),
+            events: self.events.to_vec(),
+            checks: checks.collect(),
+        };
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        *out = postcard::to_extend(&standing, std::mem::take(out)).unwrap_or_default();
+    }
+
+    /// The standing that [`Standing::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are no standing of this layout.
+    pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
+        let standing: StandingV1 = match postcard::take_from_bytes(bytes) {
+            Ok((standing, [])) => standing,
+            _ => return Err(CodecError::Damaged),
+        };
+        if standing.layout != layout.fingerprint() {
+            return Err(CodecError::OtherLayout);
+        }
+        let is_check = |series: &Series| series.metric_type == MetricType::ServiceCheck;
+        let plausible = standing.rows.iter().all(|row| row.total.is_finite())
+            && standing.events.len() <= EVENTS
+            && standing.checks.iter().all(|(series, ..)| is_check(series));
+        if !plausible {
+            return Err(CodecError::Damaged);
+        }
+        let checks =
+            standing.checks.into_iter().map(|(series, at, outcome)| LastCheck { series, at, outcome });
+        Ok(Self {
+            ledger: Arc::new(Ledger { layout: Arc::clone(layout.layout()), rows: standing.rows }),
+            events: standing.events.into(),
+            checks: checks.collect(),
+        })
+    }
+}

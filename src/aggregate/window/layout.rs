@@ -1,0 +1,174 @@
+//! Layouts as bytes: each is written as what changed since one that is known already.
+//!
+//! A container makes a series now and then, and all its windows name series by their place. Written whole, a layout of
+//! ten thousand series would cost more than the windows that use it. A change names both layouts by fingerprint, so one
+//! that is applied to the wrong layout, because something between was lost, is found out.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{CodecError, Layout};
+use crate::model::Series;
+
+/// Places beyond this are a mistake: more series need more memory than any container is given.
+const PLACES: u32 = 1 << 24;
+
+/// A layout, and the fingerprint by which bytes name it.
+#[derive(Clone, Debug)]
+pub struct KnownLayout {
+    layout: Layout,
+    fingerprint: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangeV1 {
+    from: u64,
+    to: u64,
+    /// Ascending.
+    places: Vec<(u32, Option<Arc<Series>>)>,
+}
+
+impl Default for KnownLayout {
+    /// Without any series.
+    fn default() -> Self {
+        Self::new(Layout::from([]))
+    }
+}
+
+impl KnownLayout {
+    /// Takes the layout's fingerprint.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        let fingerprint = fingerprint(&layout);
+        Self { layout, fingerprint }
+    }
+
+    /// The layout.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Of its series and their places; vacant places at the end make no difference.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// What must be changed in `from` to have this, as bytes.
+    #[must_use]
+    pub fn change_from(&self, from: &Self) -> Vec<u8> {
+        let length = self.layout.len().max(from.layout.len());
+        let at = |layout: &Layout, place: usize| layout.get(place).cloned().flatten();
+        let changed = (0..length).filter_map(|place| {
+            let (old, new) = (at(&from.layout, place), at(&self.layout, place));
+            let same = match (&old, &new) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old == new,
+                (None, None) => true,
+                _ => false,
+            };
+            Some((u32::try_from(place).ok().filter(|_| !same)?, new))
+        });
+        let change = ChangeV1 { from: from.fingerprint, to: self.fingerprint, places: changed.collect() };
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        postcard::to_allocvec(&change).unwrap_or_default()
+    }
+
+    /// This layout with a change that [`KnownLayout::change_from`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are no change, or one of another layout.
+    pub fn changed(&self, change: &[u8]) -> Result<Self, CodecError> {
+        let change: ChangeV1 = match postcard::take_from_bytes(change) {
+            Ok((change, [])) => change,
+            _ => return Err(CodecError::Damaged),
+        };
+        if change.from != self.fingerprint {
+            return Err(CodecError::OtherLayout);
+        }
+        let ascending = change.places.is_sorted_by(|(a, _), (b, _)| a < b);
+        let last = change.places.last().map_or(0, |(place, _)| *place);
+        if !ascending || last >= PLACES {
+            return Err(CodecError::Damaged);
+        }
+        let mut series = self.layout.to_vec();
+        let length = if change.places.is_empty() { 0 } else { last as usize + 1 };
+        series.resize(series.len().max(length), None);
+        for (place, new) in change.places {
+            if let Some(old) = series.get_mut(place as usize) {
+                *old = new;
+            }
+        }
+        let changed = Self::new(series.into());
+        // A fingerprint of another version's making is no damage that a checksum would find.
+        if changed.fingerprint == change.to { Ok(changed) } else { Err(CodecError::OtherLayout) }
+    }
+}
+
+fn fingerprint(layout: &Layout) -> u64 {
+    let mut hasher = Xxh3::new();
+    let mut bytes = Vec::new();
+    for (place, series) in layout.iter().enumerate() {
+        let Some(series) = series else { continue };
+        bytes.clear();
+        bytes.extend_from_slice(&(place as u64).to_le_bytes());
+        bytes = postcard::to_extend(series, bytes).unwrap_or_default();
+        hasher.update(&bytes);
+    }
+    hasher.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{MetricType, TagSet, Timestamp};
+
+    fn series(name: &str) -> Option<Arc<Series>> {
+        Some(Arc::new(Series {
+            name: name.into(),
+            tags: TagSet::from_pairs([("route", "/pay")]),
+            metric_type: MetricType::Counter,
+            created: Timestamp::from_secs(1_767_225_600),
+        }))
+    }
+
+    fn layout<const N: usize>(series: [Option<Arc<Series>>; N]) -> KnownLayout {
+        KnownLayout::new(Layout::from(series))
+    }
+
+    #[test]
+    fn a_change_holds_only_what_changed_and_gives_the_layout_back() {
+        let first = layout([series("a"), series("b"), series("c")]);
+        let whole = first.change_from(&KnownLayout::default());
+        let read = KnownLayout::default().changed(&whole).unwrap();
+        assert_eq!(read.layout(), first.layout());
+        let second = layout([series("a"), None, series("c"), series("d")]);
+        let change = second.change_from(&read);
+        assert!(change.len() < whole.len());
+        assert_eq!(read.changed(&change).unwrap().layout(), second.layout());
+    }
+
+    #[test]
+    fn a_change_of_another_layout_is_refused() {
+        let (first, second) = (layout([series("a")]), layout([series("b")]));
+        let change = second.change_from(&first);
+        assert_eq!(KnownLayout::default().changed(&change).unwrap_err(), CodecError::OtherLayout);
+    }
+
+    #[test]
+    fn vacant_places_at_the_end_make_no_difference() {
+        let (short, long) = (layout([series("a")]), layout([series("a"), None, None]));
+        assert_eq!(short.fingerprint(), long.fingerprint());
+        assert_ne!(short.fingerprint(), layout([None, series("a")]).fingerprint());
+    }
+
+    #[test]
+    fn a_place_beyond_all_memory_is_refused() {
+        let empty = KnownLayout::default();
+        let change = ChangeV1 { from: empty.fingerprint, to: 0, places: vec![(u32::MAX, None)] };
+        let bytes = postcard::to_allocvec(&change).unwrap();
+        assert_eq!(empty.changed(&bytes).unwrap_err(), CodecError::Damaged);
+    }
+}

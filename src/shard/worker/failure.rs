@@ -1,0 +1,87 @@
+//! A panic on a shard: caught, said and counted, and the shard goes on.
+//!
+//! Its sockets stay open, and every container but the one at hand is as it was. That one begins again: nobody knows in
+//! what state the panic left it.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use crate::model::Timestamp;
+
+/// A shard that fails so often within [`LATELY`] does nothing else any more, and ends.
+const OFTEN: usize = 10;
+const LATELY: Duration = Duration::from_mins(1);
+
+/// How often a shard has failed lately.
+#[derive(Debug, Default)]
+pub(super) struct Failures(VecDeque<Instant>);
+
+impl Failures {
+    /// Notes one; answers whether there are too many.
+    fn are_too_many(&mut self, now: Instant) -> bool {
+        self.0.push_back(now);
+        self.0.retain(|at| now.saturating_duration_since(*at) < LATELY);
+        self.0.len() >= OFTEN
+    }
+}
+
+impl Worker {
+    /// Runs until it is told to stop, nobody can tell it anything any more, or it fails again and again.
+    pub(in crate::shard) fn run(&mut self) {
+        let mut failed: Option<Box<dyn Any + Send>> = None;
+        loop {
+            // What a panic breaks is the listener at hand, which begins again; everything else is whole between any two
+            // statements. Saying so may fail, too.
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(panic) = failed.take() {
+                    self.go_on(panic.as_ref());
+                }
+                self.serve();
+            }));
+            let Err(panic) = served else { return };
+            if self.failures.are_too_many(Instant::now()) {
+                return;
+            }
+            failed = Some(panic);
+        }
+    }
+
+    fn go_on(&mut self, panic: &(dyn Any + Send)) {
+        let now = self.now().wall;
+        self.closing = None;
+        // Windows may be over that the panic kept from being closed.
+        self.next_end = Timestamp::MIN;
+        let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
+        let (container, lost) = match broken {
+            Some(listener) => (Some(listener.name()), listener.aggregator.begin_again(now)),
+            None => (None, 0),
+        };
+        self.shared.failed();
+        let why = text_of(panic);
+        tracing::error!(shard = self.index, why, container, lost, "a shard has failed, and goes on");
+    }
+}
+
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it did not say why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failing_again_and_again_is_too_much_and_now_and_then_is_not() {
+        let (mut often, mut seldom) = (Failures::default(), Failures::default());
+        let now = Instant::now();
+        let at = |n: u32, apart: Duration| now + apart * n;
+        let first = (1..100).find(|n| often.are_too_many(at(*n, Duration::from_secs(1))));
+        assert_eq!(first, Some(10));
+        assert!(!(0..100).any(|n| seldom.are_too_many(at(n, Duration::from_secs(10)))));
+    }
+}

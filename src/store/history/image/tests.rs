@@ -1,0 +1,169 @@
+use std::time::Duration;
+
+use super::*;
+use crate::aggregate::{Aggregator, GaugeSign, Settings};
+use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, TaskId};
+use crate::store::{Cursor, Store};
+
+/// 2026-01-01T00:00:00Z, on the grid.
+const START: i64 = 1_767_225_600;
+
+fn moment(secs: u64) -> Moment {
+    let mono = Duration::from_secs(secs);
+    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+}
+
+fn origin(container: &str) -> Arc<Origin> {
+    Arc::new(Origin {
+        container_id: ContainerId::new(container).unwrap(),
+        generation: Generation(2),
+        task_id: TaskId::new("web.1").unwrap(),
+        labels: Labels::from([("zone".to_owned(), "a".to_owned())]),
+    })
+}
+
+/// A store in which two containers have sent something of everything for a minute, with late samples.
+fn store() -> Store {
+    let store = Store::new(7, 4);
+    for n in 0..2 {
+        store.open(Allocation(n), origin(&format!("c{n}")), moment(1).wall);
+    }
+    let mut aggregators: Vec<_> = (0..2)
+        .map(|_| Aggregator::new(Arc::new(Settings::default()), GaugeSign::Delta, moment(1).wall))
+        .collect();
+    for secs in (1..60).step_by(3) {
+        for (n, aggregator) in (0..).zip(&mut aggregators) {
+            if let Some(closed) = aggregator.roll(moment(secs).wall) {
+                store.push(Allocation(n), closed);
+            }
+            let late = START + i64::try_from(secs).unwrap() - 12;
+            let lines = format!(
+                "a:1|c\nb{secs}:2|g\nt:{secs}:3.7|ms|@0.5\ns:{secs}|s\n_sc|up|1|m:no\n_e{{1,1}}:t|x\na:5|c|T{late}"
+            );
+            aggregator.datagram(lines.as_bytes(), moment(secs), None);
+        }
+    }
+    store
+}
+
+/// All that a reader can see of a history.
+fn seen(history: &History) -> String {
+    let records: Vec<_> = history
+        .published()
+        .map(|p| (p.first(), p.window().span, p.records().collect::<Vec<_>>()))
+        .map(|r| format!("{r:?}"))
+        .collect();
+    format!("{:?} {:?} {records:?} {:?}", history.origin, history.opened, history.standing)
+}
+
+#[test]
+fn a_history_comes_back_as_it_was() {
+    let history = store().history(Allocation(1)).unwrap();
+    assert!(history.published().any(|published| published.revs().contains(&1)), "no revision in it");
+    let read = History::from_image(&history.to_image()).unwrap();
+    assert_eq!(seen(&read), seen(&history));
+}
+
+#[test]
+fn every_byte_changed_or_cut_off_is_found_out() {
+    let bytes = store().history(Allocation(0)).unwrap().to_image();
+    for length in 0..bytes.len() {
+        assert!(History::from_image(&bytes[..length]).is_err(), "cut off at {length}");
+    }
+    for place in 0..bytes.len() {
+        for xor in [1, 0x80, 0xff] {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= xor;
+            assert!(History::from_image(&bytes).is_err(), "changed at {place}");
+        }
+    }
+}
+
+#[test]
+fn a_forged_history_is_read_or_refused() {
+    let image = store().history(Allocation(0)).unwrap().to_image();
+    let sealed = |mut bytes: Vec<u8>| {
+        bytes.truncate(bytes.len() - 8);
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    };
+    assert_eq!(sealed(image.clone()), image);
+    for place in 6..image.len() - 8 {
+        let mut bytes = image.clone();
+        bytes[place] ^= 0x55;
+        if let Ok(history) = History::from_image(&sealed(bytes)) {
+            assert!(history.published().all(|p| p.window().records().count() == p.window().len()));
+        }
+    }
+    let mut other = image;
+    other[4] = 9;
+    assert_eq!(History::from_image(&sealed(other)).unwrap_err(), HistoryError::Version { found: 9 });
+    assert_eq!(History::from_image(b"TPAGxx").unwrap_err(), HistoryError::NotAHistory);
+}
+
+#[test]
+fn a_store_that_goes_on_has_the_places_it_had() {
+    let before = store();
+    let histories = || {
+        (0..2).map(|n| {
+            (Allocation(n), History::from_image(&before.history(Allocation(n)).unwrap().to_image()).unwrap())
+        })
+    };
+    let after = Store::resumed(before.end(), 4, histories().collect());
+    assert_eq!(after.end(), before.end());
+    for seq in 0..=before.end().seq {
+        let cursor = Cursor { epoch: 7, seq };
+        let places = |store: &Store| {
+            store.since(cursor).map(|since| since.published.iter().map(|p| p.first()).collect::<Vec<_>>())
+        };
+        assert_eq!(places(&after), places(&before), "after {seq}");
+    }
+}
+
+#[test]
+fn adopted_windows_get_new_places_in_the_order_they_had() {
+    let before = store();
+    let histories = || {
+        (0..2).map(|n| {
+            (
+                Allocation(n + 10),
+                History::from_image(&before.history(Allocation(n)).unwrap().to_image()).unwrap(),
+            )
+        })
+    };
+    let after = Store::new(8, 4);
+    after.adopt(histories().collect());
+    let since = after.since(Cursor { epoch: 8, seq: 0 }).unwrap();
+    let order: Vec<_> = since.published.iter().map(|p| p.first()).collect();
+    assert!(order.is_sorted() && order[0] == 1, "{order:?}");
+    assert_eq!(since.next.seq, since.published.iter().map(|p| p.window().len() as u64).sum::<u64>());
+    let records = |store: &Store, n| {
+        let history = store.history(Allocation(n)).unwrap();
+        history
+            .published()
+            .flat_map(|p| p.records().map(|(n, record)| format!("{} {record:?}", n.rev)).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(records(&after, 10), records(&before, 0));
+}
+
+#[test]
+fn a_part_of_an_interval_that_was_adopted_becomes_one_with_the_rest() {
+    let window = |opened, ends, n: u64| {
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
+        (0..n).for_each(|_| aggregator.datagram(b"a:1|c", moment(opened), None));
+        aggregator.finish(moment(ends).wall)
+    };
+    let store = Store::new(8, 4);
+    let part = (1, Box::default(), window(0, 3, 4).window);
+    store.adopt(vec![(Allocation(1), History::of(origin("c"), moment(0).wall, [part], None))]);
+    store.open(Allocation(1), origin("c"), moment(5).wall);
+    store.push(Allocation(1), window(5, 10, 7));
+    let history = store.history(Allocation(1)).unwrap();
+    let kept: Vec<_> = history.kept().collect();
+    assert_eq!(kept.len(), 1, "one interval");
+    let records: Vec<_> = kept[0].records().collect();
+    assert_eq!((records.len(), records[0].1.rev, records[0].2.view.samples()), (1, 1, 11));
+    assert_eq!(records[0].0.window().span.covered, Duration::from_secs(8));
+}
