@@ -198,6 +198,7 @@ fn table_settings(config: &Config) -> containers::Settings {
         rest: config.listeners.rest,
         reservation_ttl: config.containers.reservation_ttl,
         tombstone: config.containers.tombstone,
+        adopt_mute: config.containers.adopt_mute,
         gauge_sign: config.usual_gauge_sign(),
         dcos_host: config.dcos_host,
         node_labels: config.node_labels.clone(),

@@ -130,6 +130,8 @@ pub struct Containers {
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
     pub tombstone: Duration,
+    /// Whether pods of containers that were never told an address get a socket at the usual one.
+    pub adopt_mute: bool,
 }
 
 /// Containers' Unix sockets.

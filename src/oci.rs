@@ -30,6 +30,7 @@ mod pod;
 mod precreate;
 mod report;
 mod runtime;
+mod table;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

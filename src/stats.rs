@@ -40,6 +40,7 @@ families! {
     EPOCH = "tallyport_epoch", Gauge, [], "The life of the agent that its cursors belong to.";
     READY = "tallyport_ready", Gauge, [], "Whether everything that must be is ready: 1 or 0.";
     CONTAINERS = "tallyport_containers", Gauge, ["state"], "Containers by state, finished ones included until they are forgotten.";
+    ADOPTED = "tallyport_pods_adopted", Gauge, [], "Pods that have a socket at 127.0.0.1:8125, because a container of theirs was found without one.";
     SERIES = "tallyport_series", Gauge, [], "Live series of all containers.";
     MEMORY = "tallyport_memory_bytes", Gauge, [], "Memory of all aggregators and the windows they keep.";
     MEMORY_LIMIT = "tallyport_memory_limit_bytes", Gauge, [], "What `limits.node_memory` allows.";

@@ -115,7 +115,8 @@ impl ReserveBody {
         let options = self.options.unwrap_or_default();
         reservation.gauge_sign = options.gauge_sign;
         reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
-        reservation.details = self.details;
+        // Only the agent itself adopts.
+        reservation.details = Details { adopted: false, ..self.details };
         Ok(reservation)
     }
 }

@@ -61,6 +61,8 @@ impl Page {
             let n = all.iter().filter(|info| info.state == state).count();
             family.sample(&[("state", state.as_str())], n as f64);
         }
+        let adopted = all.iter().filter(|info| info.details.adopted && info.state.is_live()).count();
+        self.one(stats::ADOPTED, adopted as f64);
         let buffers = api.pool.buffers().used();
         let config = api.config();
         self.one(stats::SERIES, series as f64);

@@ -241,9 +241,10 @@ async fn containers(admin: &Client) -> Vec<Finding> {
 fn troubles(container: &Container) -> Option<Finding> {
     let named = format!("{} of task {}", container.container_id, container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
+        let more = container.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
         return Some(
-            Finding::new("container", Status::Failed, format!("{named} is {}", container.state))
-                .advise("its metrics reach nobody; restart it"),
+            Finding::new("container", Status::Failed, format!("{named} is {}{more}", container.state))
+                .advise("its metrics reach nobody under its name; restart it"),
         );
     }
     if container.kernel_drops + container.dropped > 0 {

@@ -216,6 +216,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         containers: Containers {
             reservation_ttl: reader.time("containers.reservation_ttl"),
             tombstone: reader.time("containers.tombstone"),
+            adopt_mute: reader.switch("containers.adopt_mute"),
         },
         presets: reader.words("env.presets"),
         unix: unix(&mut reader),

@@ -287,6 +287,15 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a finished container stays readable.",
     },
     Setting {
+        key: "containers.adopt_mute",
+        kind: Kind::Switch,
+        default: "false",
+        reload: true,
+        help: "Whether the pod of a container that is found running without an address gets a socket at 127.0.0.1:8125, \
+               where clients send to that were told nothing. What arrives there is the pod's, not one container's. It is \
+               there until the pod ends, and a StatsD server of the pod's own could not have that port any more.",
+    },
+    Setting {
         key: "env.presets",
         kind: Kind::Words(&["statsd", "datadog", "DD_AGENT_HOST"]),
         default: "",

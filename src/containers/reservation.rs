@@ -21,6 +21,9 @@ pub(super) const UNIX_LABEL: &str = "tallyport.unix-socket";
 /// Label that names a container among those of its pod.
 pub(super) const NAME_LABEL: &str = "container";
 
+/// Label that names a container's image.
+pub(super) const IMAGE_LABEL: &str = "image";
+
 /// A container that is about to start.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reservation {
@@ -36,6 +39,8 @@ pub struct Reservation {
     pub network: Network,
     /// Its process, where it has one already.
     pub pid: Option<i32>,
+    /// The process that holds its pod's network, where that is known.
+    pub holder: Option<i32>,
     /// How long the reservation waits for its process.
     pub ttl: Ttl,
     /// What a signed gauge value means to it.
@@ -113,6 +118,9 @@ pub struct Details {
     /// The image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Whether this is a pod's socket, opened because a container of the pod has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 impl Reservation {
@@ -126,6 +134,7 @@ impl Reservation {
             labels: Labels::new(),
             network: Network::Host,
             pid: None,
+            holder: None,
             ttl: Ttl::Default,
             gauge_sign: None,
             unix: None,

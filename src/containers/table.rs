@@ -28,6 +28,7 @@ use crate::net::process::Watched;
 use crate::shard::{Glimpse, ShardPool};
 use crate::store::Store;
 
+mod adopt;
 mod attach;
 mod listen;
 mod note;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
     pub tombstone: Duration,
+    /// Whether the pod of a container that was never told an address gets a socket at the usual one.
+    pub adopt_mute: bool,
     /// What a signed gauge value means where nobody says.
     pub gauge_sign: GaugeSign,
     /// The address that the DC/OS dialect gives out.
@@ -184,7 +187,7 @@ impl Table {
                 let _nobody_waits = reply.send(self.attach_handle(&id, *handle).await);
             }
             Request::Note(reservation, why, reply) => {
-                let _nobody_waits = reply.send(self.note(&reservation, why));
+                let _nobody_waits = reply.send(self.note(&reservation, why).await);
             }
             Request::Release(id, reply) => {
                 let _nobody_waits = reply.send(self.release(&id));

@@ -30,6 +30,7 @@ pub(super) fn reservation(pod: &PodSandbox, container: &Container) -> Result<Res
     reservation.alias = alias(pod, container);
     reservation.labels = labels(pod, container);
     reservation.network = network(pod, container);
+    reservation.holder = i32::try_from(pod.pid).ok().filter(|pid| *pid > 0);
     // How long it may take until it starts is looked after by the plugin, which hears whether it was removed.
     reservation.ttl = Ttl::Never;
     reservation.gauge_sign = match annotation::of(pod, container, GAUGE_SIGN) {
@@ -44,6 +45,7 @@ pub(super) fn reservation(pod: &PodSandbox, container: &Container) -> Result<Res
         pod_uid: Some(pod.uid.clone()),
         runtime_handler: some(&pod.runtime_handler),
         image: image(container),
+        ..Details::default()
     };
     Ok(reservation)
 }

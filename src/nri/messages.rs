@@ -207,6 +207,9 @@ pub struct PodSandbox {
     /// What is particular to Linux.
     #[prost(message, optional, tag = "8")]
     pub linux: Option<LinuxPodSandbox>,
+    /// The process that holds its namespaces; 0 where the runtime does not say.
+    #[prost(uint32, tag = "9")]
+    pub pid: u32,
 }
 
 /// What is particular to Linux about a pod.

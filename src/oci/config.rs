@@ -5,17 +5,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::errors::Error;
 use super::identity::{Identities, Mark, Row};
+use super::table::{self, Table};
 
 /// The file that is read where `TALLYPORT_OCI_CONFIG` names no other.
 const FILE: &str = "/etc/tallyport/oci.toml";
 
 /// Whether containers are given sockets.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Mode {
     /// They are.
     #[default]
@@ -26,8 +24,7 @@ pub(super) enum Mode {
 }
 
 /// Which containers are given sockets.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Select {
     /// Those that do not say no.
     #[default]
@@ -37,8 +34,7 @@ pub(super) enum Select {
 }
 
 /// Whether containers are given a `poststop` hook.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Poststop {
     /// Where the agent cannot hold a handle of the container's process, which would tell it of the end at once.
     #[default]
@@ -48,8 +44,7 @@ pub(super) enum Poststop {
 }
 
 /// The settings.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug)]
 pub(super) struct Config {
     pub(super) mode: Mode,
     pub(super) select: Select,
@@ -104,10 +99,28 @@ impl Config {
     }
 
     fn read(text: &str, path: &Path) -> Result<Self, Error> {
-        toml::from_str(text).map_err(|error| Error::Garbled {
-            path: path.to_owned(),
-            why: error.to_string().trim().to_owned(),
-        })
+        table::read(text, Self::of).map_err(|why| Error::Garbled { path: path.to_owned(), why })
+    }
+
+    fn of(table: &mut Table<'_>) -> Self {
+        let usual = Self::default();
+        let modes = [("inject", Mode::Inject), ("pass-through", Mode::PassThrough)];
+        let selects = [("all", Select::All), ("opt-in", Select::OptIn)];
+        let poststops = [("auto", Poststop::Auto), ("always", Poststop::Always), ("never", Poststop::Never)];
+        let runtimes = table.named_texts("runtimes").into_iter();
+        Self {
+            mode: table.word("mode", &modes).unwrap_or_default(),
+            select: table.word("select", &selects).unwrap_or_default(),
+            fail_closed: table.switch("fail_closed").unwrap_or(usual.fail_closed),
+            poststop: table.word("poststop", &poststops).unwrap_or_default(),
+            runtime: table.text("runtime").map(PathBuf::from),
+            runtimes: runtimes.map(|(name, runtime)| (name, PathBuf::from(runtime))).collect(),
+            admin_socket: table.text("admin_socket").map(PathBuf::from),
+            budget_ms: table.number("budget_ms").unwrap_or(usual.budget_ms),
+            docker_root: table.text("docker_root").map_or(usual.docker_root, PathBuf::from),
+            identity: table.tables("identity", Row::of),
+            sandbox: table.tables("sandbox", Mark::of),
+        }
     }
 
     pub(super) fn identities(&self) -> Identities {
@@ -167,10 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_said() {
-        for text in ["mode = \"maybe\"", "fail_close = true", "budget_ms = -1", "[[identity]]\nwehn = {}"] {
-            assert!(read(text).is_err(), "{text}");
+    fn mistakes_are_said() {
+        let why = |text| read(text).unwrap_err().to_string();
+        for text in
+            ["mode = \"maybe\"", "fail_close = true", "budget_ms = -1", "[[identity]]\nwehn = {}", "select ="]
+        {
+            assert!(why(text).contains("line "), "{text}: {}", why(text));
         }
+        assert!(why("\nmode = \"maybe\"").ends_with("line 2: mode is not \"inject\" or \"pass-through\""));
     }
 
     #[test]

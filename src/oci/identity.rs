@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use super::bundle::Bundle;
 use super::document::Object;
+use super::table::{self, Table};
 
 /// The rows for the runtimes that are known.
 const BUILT_IN: &str = include_str!("identity.toml");
@@ -16,19 +15,15 @@ const COPIED: usize = 32;
 const LONGEST: usize = 256;
 
 /// Rows of the table, and what marks containers that only hold a pod together.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Identities {
     identity: Vec<Row>,
     sandbox: Vec<Mark>,
 }
 
 /// One row: whom it is for, and who they are.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Row {
-    /// For whoever reads the file.
-    name: String,
     when: BTreeMap<String, String>,
     task_id: Vec<String>,
     labels: BTreeMap<String, String>,
@@ -39,8 +34,7 @@ pub(super) struct Row {
 }
 
 /// What marks a container that only holds a pod together.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     when: BTreeMap<String, String>,
     command: Vec<String>,
@@ -69,7 +63,11 @@ impl Identities {
     /// These rows, and those that are built in after them.
     pub(super) fn before_built_in(identity: &[Row], sandbox: &[Mark]) -> Self {
         // A test reads them; there is no second way for them to be wrong.
-        let built_in: Self = toml::from_str(BUILT_IN).unwrap_or_default();
+        let built_in = table::read(BUILT_IN, |table| Self {
+            identity: table.tables("identity", Row::of),
+            sandbox: table.tables("sandbox", Mark::of),
+        })
+        .unwrap_or_default();
         Self {
             identity: identity.iter().cloned().chain(built_in.identity).collect(),
             sandbox: sandbox.iter().cloned().chain(built_in.sandbox).collect(),
@@ -94,7 +92,27 @@ fn holds(when: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>
     when.iter().all(|(key, value)| annotations.get(key).is_some_and(|is| value == "*" || value == is))
 }
 
+impl Mark {
+    pub(super) fn of(table: &mut Table<'_>) -> Self {
+        Self { when: table.named_texts("when"), command: table.texts("command") }
+    }
+}
+
 impl Row {
+    pub(super) fn of(table: &mut Table<'_>) -> Self {
+        // For whoever reads the file.
+        let _name = table.text("name");
+        Self {
+            when: table.named_texts("when"),
+            task_id: table.texts("task_id"),
+            labels: table.named_texts("labels"),
+            copy: table.texts("copy"),
+            sandbox_id: table.text("sandbox_id"),
+            pod_uid: table.text("pod_uid"),
+            image: table.text("image"),
+        }
+    }
+
     fn identify(&self, facts: &Facts<'_>) -> Identity {
         let filled =
             |template: &Option<String>| template.as_deref().and_then(|template| fill(template, facts));

@@ -99,8 +99,11 @@ mod tests {
 
     #[test]
     fn a_runtime_is_named_by_variable_settings_or_the_name_it_was_called_by() {
-        let config: Config =
-            toml::from_str("runtime = \"/opt/runc\"\n[runtimes]\ntallyport-x = \"/opt/x\"").unwrap();
+        let config = Config {
+            runtime: Some("/opt/runc".into()),
+            runtimes: [("tallyport-x".to_owned(), "/opt/x".into())].into(),
+            ..Config::default()
+        };
         let none = Config::default();
         let name = |called: &str, variable: Option<&str>, config: &Config| {
             wanted(OsStr::new(called), variable.map(OsString::from), config).display().to_string()

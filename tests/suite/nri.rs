@@ -18,7 +18,7 @@ use crate::namespaces::Namespace;
 use crate::tools;
 
 /// The runtime's side of one connection.
-struct Runtime {
+pub(crate) struct Runtime {
     stream: UnixStream,
     demux: Demux,
     plugin: Assembler,
@@ -27,7 +27,7 @@ struct Runtime {
 }
 
 impl Runtime {
-    fn accept(listener: &UnixListener) -> Self {
+    pub(crate) fn accept(listener: &UnixListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (plugin, runtime) = (Assembler::default(), Assembler::default());
@@ -52,7 +52,7 @@ impl Runtime {
         }
     }
 
-    fn call<A: Message + Default>(&mut self, method: &str, message: &impl Message) -> A {
+    pub(crate) fn call<A: Message + Default>(&mut self, method: &str, message: &impl Message) -> A {
         let call = ttrpc::call(self.next, PLUGIN_SERVICE, method, message);
         self.next += 2;
         self.stream.write_all(&frames(Connection::Plugin, &call)).unwrap();
@@ -61,7 +61,7 @@ impl Runtime {
         A::decode(response.payload.as_slice()).unwrap()
     }
 
-    fn takes_the_plugin(&mut self) -> RegisterPlugin {
+    pub(crate) fn takes_the_plugin(&mut self) -> RegisterPlugin {
         let plugin = self.registers_the_plugin();
         let _done: SynchronizeAnswer = self.call("Synchronize", &Synchronize::default());
         plugin
@@ -76,7 +76,7 @@ impl Runtime {
         plugin
     }
 
-    fn knows(&mut self, pod: &PodSandbox, containers: &[Container]) {
+    pub(crate) fn knows(&mut self, pod: &PodSandbox, containers: &[Container]) {
         let all = Synchronize { pods: vec![pod.clone()], containers: containers.to_vec(), more: false };
         let _done: SynchronizeAnswer = self.call("Synchronize", &all);
     }
@@ -102,7 +102,7 @@ fn web_pod() -> PodSandbox {
 }
 
 /// A directory with a runtime's socket and a configuration that leads there.
-fn setting(more: &str) -> (tempfile::TempDir, UnixListener, String) {
+pub(crate) fn setting(more: &str) -> (tempfile::TempDir, UnixListener, String) {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nri.sock");
     let file = directory.path().join("agent.toml").display().to_string();
@@ -226,13 +226,13 @@ fn a_connection_that_is_cut_costs_nobody_a_socket_and_is_made_again() {
 }
 
 /// A pod whose network is its own.
-fn pod_in(namespace: &Namespace) -> PodSandbox {
+pub(crate) fn pod_in(namespace: &Namespace) -> PodSandbox {
     let network = LinuxNamespace { kind: "network".to_owned(), path: namespace.path().display().to_string() };
     PodSandbox { linux: Some(LinuxPodSandbox { namespaces: vec![network] }), ..web_pod() }
 }
 
 /// A container of that pod, as the runtime lists it once it runs at an address.
-fn runs(name: &str, port: u16) -> Container {
+pub(crate) fn runs(name: &str, port: u16) -> Container {
     let annotations = [("tallyport.address".to_owned(), format!("127.0.0.1:{port}"))].into();
     let pod_sandbox_id = "s1".to_owned();
     Container {
@@ -245,7 +245,7 @@ fn runs(name: &str, port: u16) -> Container {
     }
 }
 
-fn shown(agent: &Agent, container: &str) -> Value {
+pub(crate) fn shown(agent: &Agent, container: &str) -> Value {
     agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
 }
 

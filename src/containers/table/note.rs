@@ -9,7 +9,7 @@ use crate::net::clock;
 
 impl Table {
     /// Takes a running container in, without a socket.
-    pub(super) fn note(
+    pub(super) async fn note(
         &mut self,
         reservation: &Reservation,
         why: Unserved,
@@ -28,6 +28,9 @@ impl Table {
         let site = Site::of(&reservation.network).unwrap_or(Site::Unborn);
         let mut info = self.new_info(reservation, &site);
         info.state = why.state();
+        if why == Unserved::Mute {
+            info.warnings.extend(self.adopt(reservation, site).await);
+        }
         let allocation = info.allocation;
         let info = Arc::new(info);
         self.live.insert(reservation.container_id.clone(), allocation);

@@ -24,6 +24,7 @@ fn settings() -> Settings {
         rest: Duration::from_mins(10),
         reservation_ttl: Duration::from_mins(1),
         tombstone: Duration::from_mins(10),
+        adopt_mute: false,
         gauge_sign: GaugeSign::Delta,
         dcos_host: None,
         node_labels: Labels::new(),

@@ -34,6 +34,7 @@ impl Node {
             rest: Duration::from_mins(10),
             reservation_ttl: Duration::from_mins(1),
             tombstone: Duration::from_mins(10),
+            adopt_mute: false,
             gauge_sign: aggregate::GaugeSign::Delta,
             dcos_host: None,
             node_labels: crate::model::Labels::new(),

@@ -1,0 +1,111 @@
+//! Pods of containers that were never told an address, served where StatsD clients send to when nobody tells them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Table;
+use crate::containers::reservation::{IMAGE_LABEL, NAME_LABEL};
+use crate::containers::socket::Site;
+use crate::containers::{Details, Network, Reservation, ReserveError, Ttl, UnixWish, WantedAddress};
+use crate::model::ContainerId;
+
+/// Where clients send to when nobody tells them.
+const USUAL: WantedAddress = WantedAddress { host: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: Some(8125) };
+
+/// Why a pod is not adopted.
+#[derive(Debug, thiserror::Error)]
+enum AdoptError {
+    #[error("it is in no pod")]
+    NoPod,
+    #[error("its network is the node's")]
+    Shared,
+    #[error("nobody says which process holds its pod's network, and so when that ends")]
+    NoHolder,
+    #[error(transparent)]
+    Refused(#[from] ReserveError),
+}
+
+impl Table {
+    /// Has the pod of a mute container served, where that is wanted. Answers what there is to say of it.
+    pub(super) async fn adopt(&mut self, mute: &Reservation, site: Site) -> Option<String> {
+        if !self.settings.adopt_mute {
+            return None;
+        }
+        Some(match self.adopted(mute, site).await {
+            Ok(pod) => {
+                format!("what it sends to 127.0.0.1:8125 is its pod's, which is here as container {pod}")
+            }
+            Err(why) => format!("its pod cannot be adopted: {why}"),
+        })
+    }
+
+    async fn adopted(&mut self, mute: &Reservation, site: Site) -> Result<ContainerId, AdoptError> {
+        let pod = mute.details.sandbox_id.as_deref().and_then(|id| ContainerId::new(id).ok());
+        let pod = pod.ok_or(AdoptError::NoPod)?;
+        if !matches!(site, Site::Own(_)) {
+            return Err(AdoptError::Shared);
+        }
+        // A socket keeps its network alive, so one without an end in sight is not opened.
+        let holder = mute.holder.or_else(|| named(&mute.network)).ok_or(AdoptError::NoHolder)?;
+        let reserved = self.reserve(of_pod(mute, pod.clone(), holder)).await?;
+        if reserved.new {
+            let task = &reserved.info.origin.task_id;
+            tracing::info!(container = %pod, %task, "a pod was adopted");
+        }
+        Ok(pod)
+    }
+}
+
+/// What is reserved for a container's pod: nothing of it says which container.
+fn of_pod(mute: &Reservation, pod: ContainerId, holder: i32) -> Reservation {
+    let mut labels = mute.labels.clone();
+    labels.remove(NAME_LABEL);
+    labels.remove(IMAGE_LABEL);
+    Reservation {
+        task_id: Some(mute.task()),
+        alias: mute.alias.clone(),
+        labels,
+        network: mute.network.clone(),
+        pid: Some(holder),
+        ttl: Ttl::Never,
+        unix: Some(UnixWish::No),
+        wanted: Some(USUAL),
+        details: Details { bundle: None, image: None, adopted: true, ..mute.details.clone() },
+        ..Reservation::new(pod)
+    }
+}
+
+/// The process that a network is named by: runtimes write `/proc/PID/ns/net`.
+fn named(network: &Network) -> Option<i32> {
+    let Network::Path(path) = network else { return None };
+    path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_socket_is_no_containers() {
+        let mut mute = Reservation::new(ContainerId::new("c1").unwrap());
+        for (key, value) in [("container", "main"), ("image", "shop:1"), ("namespace", "shop")] {
+            mute.labels.insert(key.to_owned(), value.to_owned());
+        }
+        mute.details.bundle = Some("/b".to_owned());
+        mute.details.pod_uid = Some("u-1".to_owned());
+        let pod = of_pod(&mute, ContainerId::new("s1").unwrap(), 7);
+        assert_eq!((pod.container_id.as_str(), pod.task().as_str(), pod.pid), ("s1", "c1", Some(7)));
+        assert_eq!(pod.labels.iter().collect::<Vec<_>>(), [(&"namespace".to_owned(), &"shop".to_owned())]);
+        assert_eq!((pod.details.bundle, pod.details.pod_uid.as_deref()), (None, Some("u-1")));
+        assert!(pod.details.adopted && !mute.details.adopted);
+    }
+
+    #[test]
+    fn the_process_that_holds_a_network_is_in_its_path() {
+        let of = |path: &str| named(&Network::Path(path.into()));
+        assert_eq!(of("/proc/17/ns/net"), Some(17));
+        assert_eq!(
+            (of("/proc/self/ns/net"), of("/run/netns/cni-1"), named(&Network::New)),
+            (None, None, None)
+        );
+    }
+}
