@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::model::ContainerId;
@@ -75,7 +76,7 @@ impl UnixSettings {
 }
 
 /// A container's Unix socket.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UnixSocket {
     /// The directory that it is in, as the agent sees it; to be mounted into the container.
     pub source: PathBuf,

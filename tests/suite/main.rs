@@ -34,6 +34,7 @@ mod openapi;
 mod probe;
 mod reading;
 mod receiving;
+mod restart;
 mod spoofing;
 mod tools;
 mod unix;
