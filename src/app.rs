@@ -132,6 +132,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         shards: config.process.shards,
         memory_limit: config.node_limits.memory,
         gather: config.process.gather,
+        not_before: None,
     };
     let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
         .map_err(|source| StartError::System { what: "the shards", source })?;

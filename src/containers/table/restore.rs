@@ -68,6 +68,7 @@ impl Table {
     /// Takes back the containers that an earlier life of the agent wrote down. Only what is still the same process, in the
     /// same cgroup and network namespace, gets its address again.
     pub async fn restore(&mut self, images: Vec<Image>) -> Restored {
+        self.unix.clear();
         let mut restored = Restored::default();
         for image in images {
             self.next = self.next.max(image.allocation.0.saturating_add(1));
