@@ -132,12 +132,21 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         shards: config.process.shards,
         memory_limit: config.node_limits.memory,
         gather: config.process.gather,
+        not_before: None,
     };
     let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
         .map_err(|source| StartError::System { what: "the shards", source })?;
     let pool = Arc::new(pool);
     let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
-    let table = table.guarded_by(guard);
+    let (journal, replayed) = containers::Journal::open(&config.state_dir, containers.journal().clone())
+        .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
+    let mut table = table.guarded_by(guard).recorded_in(journal);
+    let found = replayed.images.len();
+    let restored = table.restore(replayed.images).await;
+    if found > 0 || replayed.damaged > 0 {
+        let containers::Restored { kept, lost, gone } = restored;
+        tracing::info!(kept, lost, gone, damaged = replayed.damaged, "read the journal of the last agent");
+    }
     let readiness = Readiness::default();
     let latch = readiness.latch("listeners");
     let (trigger, drain) = drain();

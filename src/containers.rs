@@ -16,6 +16,8 @@ mod directory;
 mod environment;
 mod errors;
 mod handle;
+mod image;
+mod journal;
 mod ports;
 mod process;
 mod reservation;
@@ -31,9 +33,11 @@ pub use directory::{ContainerInfo, Directory, Listed};
 pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
+pub use image::{IMAGE_VERSION, Identity, Image};
+pub use journal::{Journal, JournalHealth, Replayed};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Guarded, Place, State};
-pub use table::{Settings, Table};
+pub use table::{Restored, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::sync::Arc;
@@ -45,6 +49,7 @@ use crate::model::ContainerId;
 pub struct Containers {
     requests: mpsc::Sender<Request>,
     directory: Arc<Directory>,
+    journal: JournalHealth,
 }
 
 /// What the table is asked.
@@ -176,6 +181,12 @@ impl Containers {
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// Whether what becomes of them can be written down.
+    #[must_use]
+    pub fn journal(&self) -> &JournalHealth {
+        &self.journal
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {

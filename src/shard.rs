@@ -10,7 +10,9 @@ mod gather;
 mod inlet;
 mod listener;
 mod pool;
+mod suspend;
 mod worker;
 
-pub use command::{Glimpse, NewListener, Of, TappedLine};
+pub use command::{Before, Glimpse, NewListener, Of, TappedLine};
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
+pub use suspend::{Part, Suspended};

@@ -62,6 +62,7 @@ families! {
     WINDOWS = "tallyport_windows_kept", Gauge, [], "Closed windows that can be read.";
     WINDOW_BYTES = "tallyport_windows_kept_bytes", Gauge, [], "Memory of those windows.";
     CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long closing windows kept a shard from receiving, each time.";
+    JOURNAL_FAILURES = "tallyport_journal_failures", Counter, [], "How often the container table could not be written down; until it is again, a crash would lose addresses.";
     SHARD_FAILURES = "tallyport_shard_failures", Counter, [], "Panics of shards that went on; what each lost is dropped with the reason `shard_failed`.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";

@@ -106,6 +106,7 @@ impl Page {
         let shards = self.family(stats::SHARDS);
         shards.sample(&[("state", "running")], (api.pool.len() - ended) as f64);
         shards.sample(&[("state", "ended")], ended as f64);
+        self.one(stats::JOURNAL_FAILURES, api.containers.journal().failures() as f64);
         self.one(stats::SHARD_FAILURES, gauges.failures as f64);
         let steps = self.family(stats::CLOCK_STEPS);
         steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);

@@ -63,6 +63,7 @@ struct Node {
     receive_buffers_limit: usize,
     guard: String,
     guard_missing: Option<String>,
+    journal_trouble: Option<String>,
     shards: usize,
     shards_ended: usize,
 }
@@ -87,6 +88,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(buffers(&node));
     findings.extend(ports());
     findings.push(guard(&node));
+    findings.push(journal(&node));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {
@@ -215,6 +217,18 @@ fn guard(node: &Node) -> Finding {
     }
 }
 
+/// Whether a crash would lose addresses.
+fn journal(node: &Node) -> Finding {
+    match &node.journal_trouble {
+        None => Finding::new("journal", Status::Ok, "containers outlive a crash of the agent"),
+        Some(why) => {
+            let found = format!("it cannot be written, and a crash would lose containers: {why}");
+            Finding::new("journal", Status::Failed, found)
+                .advise("make room in state_dir, or make it writable; the agent tries again by itself")
+        }
+    }
+}
+
 /// What only the admin socket tells.
 async fn containers(admin: &Client) -> Vec<Finding> {
     let listed = match admin.get("/v1/containers").await {
@@ -241,10 +255,14 @@ async fn containers(admin: &Client) -> Vec<Finding> {
 fn troubles(container: &Container) -> Option<Finding> {
     let named = format!("{} of task {}", container.container_id, container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
-        let more = container.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
+        let why = container.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
+        let advice = match container.state.as_str() {
+            "lost" => "its metrics reach nobody until its address can be opened; the agent tries again by itself",
+            _ => "its metrics reach nobody under its name; restart it",
+        };
         return Some(
-            Finding::new("container", Status::Failed, format!("{named} is {}{more}", container.state))
-                .advise("its metrics reach nobody under its name; restart it"),
+            Finding::new("container", Status::Failed, format!("{named} is {}{why}", container.state))
+                .advise(advice),
         );
     }
     if container.kernel_drops + container.dropped > 0 {

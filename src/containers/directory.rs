@@ -1,6 +1,6 @@
 //! What the table shows to readers: who is here, and who was a moment ago.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -71,6 +71,8 @@ struct Inner {
     aliases: BTreeMap<TaskId, Vec<Allocation>>,
     /// What containers that are forgotten had sent.
     forgotten: Accounting,
+    /// Those that have changed since that was asked last.
+    changed: BTreeSet<Allocation>,
 }
 
 /// The containers of a task that its name means.
@@ -149,6 +151,7 @@ impl Directory {
     pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
         let mut inner = self.write();
         let allocation = info.allocation;
+        inner.changed.insert(allocation);
         if inner.all.insert(allocation, Arc::clone(info)).is_none() {
             inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
             inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
@@ -160,8 +163,14 @@ impl Directory {
         self.changed.send_replace(());
     }
 
+    /// The containers that came, changed or went since this was asked last.
+    pub(super) fn take_changed(&self) -> BTreeSet<Allocation> {
+        std::mem::take(&mut self.write().changed)
+    }
+
     pub(super) fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
+        inner.changed.insert(allocation);
         let Some(info) = inner.all.remove(&allocation) else { return };
         if let Some(last) = &info.last {
             inner.forgotten.merge(&last.accounting);

@@ -58,6 +58,12 @@ impl Ports {
         }
     }
 
+    /// Whether a container has this port.
+    pub(super) fn has(&self, namespace: NamespaceId, number: u16) -> bool {
+        let known = self.namespaces.get(&namespace).map(Vec::as_slice).unwrap_or_default();
+        known.iter().any(|port| port.number == number && port.until.is_none())
+    }
+
     /// Whether a container has a socket there.
     pub(super) fn in_use(&self, namespace: NamespaceId) -> bool {
         self.namespaces.get(&namespace).is_some_and(|known| known.iter().any(|port| port.until.is_none()))

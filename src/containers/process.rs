@@ -118,6 +118,11 @@ impl Candidate {
         Ok((pid, self.watched, namespace))
     }
 
+    /// Its cgroup of version 2, where the kernel says.
+    pub(super) fn cgroup(&self) -> Option<u64> {
+        self.watched.cgroup()
+    }
+
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }

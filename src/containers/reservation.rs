@@ -58,7 +58,7 @@ pub struct Reservation {
 }
 
 /// The network namespace a container runs in.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Network {
     /// The agent's own.
     #[default]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::net::netns::NamespaceId;
 
 /// The network namespace of a container's socket.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Place {
     /// The agent's: every process there reaches it.
     Shared,

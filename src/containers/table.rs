@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use super::directory::{ContainerInfo, Directory};
 use super::errors::{ReleaseError, ReserveError};
+use super::image::Image;
+use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
 use super::process::Candidate;
 use super::reservation::{Dialect, Network, Reservation, Ttl};
@@ -32,7 +34,11 @@ mod adopt;
 mod attach;
 mod listen;
 mod note;
+mod record;
+mod restore;
 mod unix;
+
+pub use restore::Restored;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;
@@ -98,6 +104,11 @@ pub struct Table {
     next: u64,
     started: Instant,
     ending: bool,
+    journal: Option<Journal>,
+    /// Those that run at an address that could not be opened again.
+    lost: HashMap<Allocation, Image>,
+    /// When that was tried last.
+    retried: Instant,
 }
 
 #[derive(Debug)]
@@ -142,8 +153,11 @@ impl Table {
             next: 1,
             started: Instant::now(),
             ending: false,
+            journal: None,
+            lost: HashMap::new(),
+            retried: Instant::now(),
         };
-        (table, Containers { requests, directory })
+        (table, Containers { requests, directory, journal: JournalHealth::default() })
     }
 
     /// Guards the listeners of containers that share our network.
@@ -156,8 +170,10 @@ impl Table {
     /// Runs until nobody can ask any more.
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
+        self.renew_journal();
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.record();
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(request) => self.answer(request).await,
@@ -169,7 +185,11 @@ impl Table {
                     // A watch that was aborted belongs to a container that is gone.
                     Err(_) => {}
                 },
-                _ = tick.tick() => self.look_over(),
+                _ = tick.tick() => {
+                    self.look_over();
+                    self.retry_lost().await;
+                    self.renew_journal();
+                }
             }
         }
     }
@@ -178,19 +198,27 @@ impl Table {
     async fn answer(&mut self, request: Request) {
         match request {
             Request::Reserve(reservation, reply) => {
-                let _nobody_waits = reply.send(self.reserve(*reservation).await);
+                let reserved = self.reserve(*reservation).await;
+                self.record();
+                let _nobody_waits = reply.send(reserved);
             }
             Request::Attach(id, process, reply) => {
-                let _nobody_waits = reply.send(self.attach(&id, process).await);
+                let attached = self.attach(&id, process).await;
+                self.record();
+                let _nobody_waits = reply.send(attached);
             }
             Request::AttachHandle(id, handle, reply) => {
-                let _nobody_waits = reply.send(self.attach_handle(&id, *handle).await);
+                let attached = self.attach_handle(&id, *handle).await;
+                self.record();
+                let _nobody_waits = reply.send(attached);
             }
             Request::Note(reservation, why, reply) => {
                 let _nobody_waits = reply.send(self.note(&reservation, why).await);
             }
             Request::Release(id, reply) => {
-                let _nobody_waits = reply.send(self.release(&id));
+                let released = self.release(&id);
+                self.record();
+                let _nobody_waits = reply.send(released);
             }
             Request::Configure(settings) => {
                 self.settings = *settings;
@@ -333,6 +361,8 @@ impl Table {
         }
         let until = self.started.elapsed() + self.settings.rest;
         match (info.address, info.place) {
+            // It had the address no more than we.
+            _ if self.lost.remove(&allocation).is_some() => {}
             (Some(address), Place::Shared) => self.addresses.give_back(address, until),
             (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
             (_, Place::Unborn) | (None, _) => {}
@@ -364,6 +394,9 @@ impl Table {
 
     async fn drain_all(&mut self, reply: oneshot::Sender<()>) {
         self.ending = true;
+        // Their containers go on without us, and the next life of the agent takes them back.
+        self.record();
+        self.journal = None;
         let glimpses = self.pool.stop().await;
         let mut glimpses: HashMap<_, _> =
             glimpses.into_iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::model::ContainerId;
@@ -75,7 +76,7 @@ impl UnixSettings {
 }
 
 /// A container's Unix socket.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UnixSocket {
     /// The directory that it is in, as the agent sees it; to be mounted into the container.
     pub source: PathBuf,
@@ -113,13 +114,16 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Removes the sockets of an earlier life: who sends to one shall hear that nobody listens. Their directories stay for
     /// containers that have them mounted.
-    pub(super) fn new(directory: &Path, queue: usize) -> Self {
-        for left in entries(directory) {
+    pub(super) fn clear(&self) {
+        for left in entries(&self.directory) {
             for file in entries(&left) {
                 // It may be gone already, or be nothing that is ours.
                 let _either_way = std::fs::remove_file(file);
             }
         }
+    }
+
+    pub(super) fn new(directory: &Path, queue: usize) -> Self {
         Self { directory: directory.to_owned(), queue, opener: None, swept: false }
     }
 
@@ -230,6 +234,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&places[0])), (0o700, 0o755));
         let mut after = Sockets::new(&directory, 1);
+        after.clear();
         assert!(places.iter().all(|place| place.exists() && entries(place).is_empty()));
         after.sweep(|place| place == places[0]);
         assert_eq!((places[0].exists(), places[1].exists(), after.is_swept()), (true, false, true));

@@ -29,6 +29,15 @@ pub struct SteadyClock {
 }
 
 impl SteadyClock {
+    /// A clock that goes on where the one of the process before was, whatever the wall clock says: windows up to there are
+    /// closed. `read` is what both clocks say.
+    #[must_use]
+    pub fn from(not_before: Option<Timestamp>, read: Moment) -> Self {
+        let last = not_before.map(|wall| Moment { wall, mono: read.mono });
+        let behind = last.is_some_and(|last| last.wall.since(read.wall) >= STEP);
+        Self { last, behind }
+    }
+
     /// The time now, given what both clocks say.
     pub fn observe(&mut self, read: Moment) -> (Moment, Option<Step>) {
         let Some(last) = self.last else {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{listener, sys};
@@ -23,7 +24,7 @@ const OWN: &str = "/proc/self/ns/net";
 const NSFS: i64 = 0x6e73_6673;
 
 /// Which namespace it is. No two that exist at one moment have the same; one that is gone may leave its own to another.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct NamespaceId {
     dev: u64,
     ino: u64,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listener::Listener;
-use crate::aggregate::{Accounting, GaugeSign, RejectedLine, Settings, Standing, Window};
+use crate::aggregate::{Accounting, Aggregator, GaugeSign, RejectedLine, Settings, Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::kin::Kin;
 use crate::net::unixgram::Unixgram;
@@ -25,6 +25,17 @@ pub struct NewListener {
     pub unix: Option<Unixgram>,
     /// What a signed gauge value means to this container.
     pub gauge_sign: GaugeSign,
+    /// What the process before had of it; nothing where it is new.
+    pub before: Option<Box<Before>>,
+}
+
+/// How a container stood in the process before.
+#[derive(Debug)]
+pub struct Before {
+    /// Its aggregator.
+    pub aggregator: Aggregator,
+    /// What the kernel had dropped at its UDP socket when that was counted last.
+    pub kernel_drops: u32,
 }
 
 /// Which containers are asked about.
@@ -91,6 +102,8 @@ pub(super) enum Command {
     Tap(Allocation, mpsc::Sender<TappedLine>),
     /// Applies new settings.
     Configure(Arc<Settings>),
+    /// Lets every container go as it is, and says what time it is here.
+    Suspend(oneshot::Sender<(Vec<Box<Listener>>, Timestamp)>),
     /// Drains everything and ends the thread.
     Stop(oneshot::Sender<Vec<Glimpse>>),
 }

@@ -68,6 +68,11 @@ impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp) -> Self {
         let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
+        let (aggregator, kernel_drops) = match new.before {
+            Some(before) => (before.aggregator, before.kernel_drops),
+            None => (Aggregator::new(settings, new.gauge_sign, now), 0),
+        };
+        let logged = aggregator.accounting().clone();
         Self {
             allocation: new.allocation,
             receive_buffer,
@@ -75,12 +80,17 @@ impl Listener {
             heat: 0,
             socket: new.socket,
             unix: new.unix.map(Inlet::new),
-            aggregator: Aggregator::new(settings, new.gauge_sign, now),
+            aggregator,
             origin: new.origin,
-            kernel_drops: 0,
+            kernel_drops,
             taps: Vec::new(),
-            logged: Accounting::default(),
+            logged,
         }
+    }
+
+    /// What the kernel had dropped at its UDP socket when that was counted last.
+    pub(super) fn counted_drops(&self) -> u32 {
+        self.kernel_drops
     }
 
     /// Whose it is.

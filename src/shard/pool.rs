@@ -15,7 +15,7 @@ use super::balance::Balance;
 use super::command::{Command, Detail, Glimpse, NewListener, Of, TappedLine};
 use super::worker::Worker;
 use crate::aggregate::Settings;
-use crate::model::Allocation;
+use crate::model::{Allocation, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::clock::{Clock, Step};
 use crate::net::kin::Kin;
@@ -50,15 +50,17 @@ pub struct Plan {
     pub memory_limit: usize,
     /// How long datagrams may gather before they are read.
     pub gather: Duration,
+    /// Up to where the process before had closed windows, where there was one.
+    pub not_before: Option<Timestamp>,
 }
 
 /// All shards.
 #[derive(Debug)]
 pub struct ShardPool {
-    shards: Vec<Shard>,
+    pub(super) shards: Vec<Shard>,
     pub(super) shared: Arc<Shared>,
     /// Where each container is. Written while one is moved, so that who asks for containers finds every one.
-    pub(super) places: RwLock<HashMap<Allocation, ShardId>>,
+    pub(super) places: Arc<RwLock<HashMap<Allocation, ShardId>>>,
     pub(super) balance: Mutex<Balance>,
 }
 
@@ -181,7 +183,8 @@ impl ShardPool {
             let (commands, received) = std::sync::mpsc::channel();
             let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
             let parts = (Arc::clone(store), Arc::clone(settings), Arc::clone(&shared), clock);
-            let mut worker = Worker::new(index, plan.gather, (received, Arc::clone(&wake)), parts)?;
+            let mut worker =
+                Worker::new(index, plan.gather, (received, Arc::clone(&wake)), parts, plan.not_before)?;
             let name = format!("shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
             Ok(Shard {
@@ -191,7 +194,7 @@ impl ShardPool {
                 thread: Mutex::new(Some(thread)),
             })
         });
-        let (places, balance) = (RwLock::default(), Mutex::new(Balance::new(plan.shards)));
+        let (places, balance) = (Arc::default(), Mutex::new(Balance::new(plan.shards)));
         Ok(Self { shards: shards.collect::<std::io::Result<_>>()?, shared, places, balance })
     }
 

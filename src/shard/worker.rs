@@ -85,6 +85,7 @@ impl Worker {
         gather: Duration,
         (commands, wake): (Receiver<Command>, Arc<EventFd>),
         (store, settings, shared, clock): (Arc<Store>, Arc<Settings>, Arc<Shared>, Clock),
+        not_before: Option<Timestamp>,
     ) -> nix::Result<Self> {
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
@@ -97,7 +98,7 @@ impl Worker {
             settings,
             shared,
             clock,
-            steady: SteadyClock::default(),
+            steady: SteadyClock::from(not_before, clock.read()),
             next_end: Timestamp::MAX,
             gather: Gather::new(gather),
             drain_began: Duration::ZERO,
@@ -357,6 +358,14 @@ impl Worker {
                     if let Some(listener) = listener {
                         listener.aggregator.reconfigure(&self.settings);
                     }
+                }
+            }
+            Command::Suspend(reply) => {
+                let all: Vec<_> = self.places.keys().copied().collect();
+                let all = all.into_iter().filter_map(|allocation| self.leave(allocation)).collect();
+                let now = self.now().wall;
+                if let Err((all, _)) = reply.send((all, now)) {
+                    all.into_iter().for_each(|listener| drop(self.adopt(listener)));
                 }
             }
             Command::Stop(_) => {}

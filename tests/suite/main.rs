@@ -35,6 +35,7 @@ mod openapi;
 mod probe;
 mod reading;
 mod receiving;
+mod restart;
 mod spoofing;
 mod tools;
 mod unix;

@@ -104,7 +104,8 @@ impl Table {
         let unix = self.open_unix(info)?;
         let (socket, address) = udp.unzip();
         let (allocation, origin) = (info.allocation, Arc::clone(&info.origin));
-        let new = NewListener { allocation, origin, socket, unix, gauge_sign: info.gauge_sign };
+        let gauge_sign = info.gauge_sign;
+        let new = NewListener { allocation, origin, socket, unix, gauge_sign, before: None };
         self.pool.open(new).await?;
         info.receive_buffer = granted;
         info.address = address;

@@ -39,7 +39,7 @@ fn settings() -> Settings {
 
 fn node(settings: Settings) -> Node {
     let store = Arc::new(Store::new(1, 30));
-    let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO };
+    let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO, not_before: None };
     let pool = ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
     let (table, containers) = Table::new(settings, Arc::new(pool.unwrap()), Arc::clone(&store));
     tokio::spawn(table.run());

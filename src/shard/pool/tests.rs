@@ -14,7 +14,7 @@ struct Node {
 fn node(shards: usize) -> Node {
     let store = Arc::new(Store::new(1, 30));
     let settings = Arc::new(Settings { window: Duration::from_secs(1), ..Settings::default() });
-    let plan = Plan { shards, memory_limit: usize::MAX, gather: Duration::from_millis(10) };
+    let plan = Plan { shards, memory_limit: usize::MAX, gather: Duration::from_millis(10), not_before: None };
     let pool = ShardPool::start(&plan, &store, &settings, Clock::default()).unwrap();
     Node { store, pool }
 }
@@ -27,7 +27,7 @@ async fn open(node: &Node, allocation: u64) -> UdpSocket {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(socket.local_addr().unwrap()).unwrap();
     let (allocation, gauge_sign) = (Allocation(allocation), GaugeSign::Delta);
-    let new = NewListener { allocation, origin, socket: Some(socket), unix: None, gauge_sign };
+    let new = NewListener { allocation, origin, socket: Some(socket), unix: None, gauge_sign, before: None };
     node.pool.open(new).await.unwrap();
     sender
 }

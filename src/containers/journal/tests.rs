@@ -1,0 +1,155 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::aggregate::GaugeSign;
+use crate::containers::image::Identity;
+use crate::containers::{Network, Place, State, UnixSocket};
+use crate::model::{ContainerId, Generation, Labels, Origin, TaskId, Timestamp};
+use crate::net::netns::Namespace;
+
+const SEED: u64 = 7;
+
+/// A container that has come so far in its life.
+fn image(allocation: u64, step: u8) -> Image {
+    let container_id = ContainerId::new(&format!("c{allocation}")).unwrap();
+    let own = Namespace::own().unwrap();
+    Image {
+        allocation: Allocation(allocation),
+        origin: Arc::new(Origin {
+            task_id: TaskId::from(&container_id),
+            container_id,
+            generation: Generation(u32::from(step) + 1),
+            labels: Labels::from([("framework".to_owned(), "marathon".to_owned())]),
+        }),
+        alias: None,
+        state: if step == 0 { State::Reserved } else { State::Listening },
+        attached: step > 0,
+        pid: (step > 0).then_some(4_711),
+        identity: (step > 0).then_some(Identity { start_ticks: 123_456, cgroup: Some(9) }),
+        address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18_125)),
+        unix: Some(UnixSocket {
+            source: "/s/1".into(),
+            path: "/p/d.sock".into(),
+            only: false,
+            checked: true,
+        }),
+        network: Network::Path("/run/netns/one".into()),
+        place: if step > 1 { Place::Own(own) } else { Place::Unborn },
+        gauge_sign: GaugeSign::Absolute,
+        details: [Some("/bundle".to_owned()), None, Some("uid".to_owned()), None, None],
+        warnings: vec!["the receive buffer is small".to_owned()],
+        receive_buffer: 65_536,
+        reserved_at: Timestamp::from_secs(1_000),
+        since_boot: Duration::from_millis(1_234_567),
+        deadline: Some(Timestamp::from_secs(1_060)),
+        finished_at: None,
+        accounting: None,
+    }
+}
+
+/// Every image that was ever written, and the file.
+fn written() -> (Vec<Image>, Vec<u8>) {
+    let steps = [(1, 0), (2, 0), (1, 1), (3, 0), (2, 1), (1, 2)];
+    let images: Vec<_> = steps.into_iter().map(|(allocation, step)| image(allocation, step)).collect();
+    let mut bytes: Vec<u8> =
+        images.iter().flat_map(|image| Record::Put(Box::new(image.clone())).to_bytes(SEED)).collect();
+    bytes.extend(Record::Forget(Allocation(3)).to_bytes(SEED));
+    (images, bytes)
+}
+
+/// Whatever was done to the file, only what was written comes out of it, each container once.
+fn holds_nothing_else(images: &[Image], bytes: &[u8]) -> Replayed {
+    let replayed = replay(bytes, SEED);
+    assert!(replayed.images.iter().all(|image| images.contains(image)));
+    assert!(replayed.images.is_sorted_by(|one, next| one.allocation < next.allocation));
+    replayed
+}
+
+#[test]
+fn what_was_written_last_comes_back() {
+    let (images, bytes) = written();
+    let replayed = holds_nothing_else(&images, &bytes);
+    assert_eq!((replayed.images, replayed.damaged), (vec![image(1, 2), image(2, 1)], 0));
+}
+
+#[test]
+fn wherever_it_is_cut_off_what_is_before_comes_back() {
+    let (images, bytes) = written();
+    for length in 0..bytes.len() {
+        let replayed = holds_nothing_else(&images, &bytes[..length]);
+        assert!(replayed.damaged <= 1);
+    }
+}
+
+#[test]
+fn whichever_bit_is_flipped_one_record_is_lost_and_no_other() {
+    let (images, bytes) = written();
+    for at in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[at / 8] ^= 1 << (at % 8);
+        let replayed = holds_nothing_else(&images, &flipped);
+        assert_eq!(replayed.damaged, 1, "bit {at}");
+        let ids: Vec<_> = replayed.images.iter().map(|image| image.allocation.0).collect();
+        assert!(ids == [1, 2] || ids == [1, 2, 3], "bit {at}: {ids:?}");
+    }
+}
+
+#[test]
+fn another_boot_knows_none_of_it() {
+    let (_, bytes) = written();
+    let replayed = replay(&bytes, SEED + 1);
+    assert_eq!((replayed.images.len(), replayed.damaged), (0, 1));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_strange(bytes: Vec<u8>, at in 0_usize..2_000, n in 0_usize..300) {
+        replay(&bytes, SEED);
+        let (images, mut journal) = written();
+        let at = at.min(journal.len());
+        let end = (at + n).min(journal.len());
+        journal.splice(at..end, bytes);
+        holds_nothing_else(&images, &journal);
+    }
+}
+
+#[test]
+fn it_is_written_anew_when_most_of_it_is_out_of_date_and_holds_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let health = JournalHealth::default();
+    let (mut journal, empty) = Journal::open(directory.path(), health.clone()).unwrap();
+    assert!(empty.images.is_empty() && journal.is_stale());
+    journal.rewrite([image(1, 0)].into_iter());
+    let mut appended = 0;
+    while !journal.is_stale() {
+        journal.append(Allocation(1), Some(image(1, 2)));
+        appended += 1;
+    }
+    let size = || std::fs::metadata(directory.path().join("containers.journal")).unwrap().len();
+    let before = size();
+    assert!(appended > 100 && before > SMALL);
+    journal.rewrite([image(1, 2)].into_iter());
+    assert!(size() < 1_000 && !journal.is_stale());
+    journal.append(Allocation(2), Some(image(2, 0)));
+    journal.append(Allocation(2), None);
+    let (_, replayed) = Journal::open(directory.path(), health.clone()).unwrap();
+    assert_eq!((replayed.images, replayed.damaged), (vec![image(1, 2)], 0));
+    assert_eq!((health.trouble(), health.failures()), (None, 0));
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_trouble_until_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("state");
+    let health = JournalHealth::default();
+    let (mut journal, _) = Journal::open(&directory, health.clone()).unwrap();
+    journal.rewrite(std::iter::empty());
+    assert!(health.trouble().unwrap().contains("No such file"));
+    assert!(journal.is_stale(), "it tries again");
+    std::fs::create_dir(&directory).unwrap();
+    journal.rewrite([image(1, 1)].into_iter());
+    assert_eq!((health.trouble(), health.failures(), journal.is_stale()), (None, 1, false));
+}

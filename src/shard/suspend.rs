@@ -1,0 +1,96 @@
+//! Every container taken from its shard as it is, for the process that takes over; and given back where that fails.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use tokio::sync::OwnedRwLockWriteGuard;
+
+use super::command::Command;
+use super::listener::Listener;
+use super::pool::{ShardGone, ShardId, ShardPool};
+use crate::model::{Allocation, Timestamp};
+
+/// All containers, on no shard: what they send waits in the kernel. Whoever asks for one waits, too.
+#[derive(Debug)]
+pub struct Suspended {
+    pool: Arc<ShardPool>,
+    places: OwnedRwLockWriteGuard<HashMap<Allocation, ShardId>>,
+    listeners: Vec<Box<Listener>>,
+    /// Up to where the shards had closed windows.
+    pub now: Timestamp,
+}
+
+/// What there is of one container.
+#[derive(Debug)]
+pub struct Part<'s> {
+    /// Whose it is.
+    pub allocation: Allocation,
+    /// The UDP socket.
+    pub socket: Option<BorrowedFd<'s>>,
+    /// The Unix socket, and how many datagrams may wait in it.
+    pub unix: Option<(BorrowedFd<'s>, usize)>,
+    /// A snapshot of its aggregator.
+    pub aggregator: Vec<u8>,
+    /// What the kernel had dropped at its UDP socket when that was counted last.
+    pub kernel_drops: u32,
+}
+
+impl ShardPool {
+    /// Takes every container from its shard.
+    ///
+    /// # Errors
+    /// When a shard has ended. Then all are where they were.
+    pub async fn suspend(self: &Arc<Self>) -> Result<Suspended, ShardGone> {
+        let places = Arc::clone(&self.places).write_owned().await;
+        let pool = Arc::clone(self);
+        let mut suspended = Suspended { pool, places, listeners: Vec::new(), now: Timestamp::MIN };
+        let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(Command::Suspend)).collect();
+        let mut failed = None;
+        for answer in answers {
+            match answer.await {
+                Ok((listeners, now)) => {
+                    suspended.listeners.extend(listeners);
+                    suspended.now = suspended.now.max(now);
+                }
+                Err(gone) => failed = Some(gone),
+            }
+        }
+        match failed {
+            None => Ok(suspended),
+            Some(gone) => {
+                suspended.resume().await;
+                Err(gone)
+            }
+        }
+    }
+}
+
+impl Suspended {
+    /// Every container.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        self.listeners.iter().map(|listener| Part {
+            allocation: listener.allocation,
+            socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
+            unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),
+            aggregator: listener.aggregator.snapshot(),
+            kernel_drops: listener.counted_drops(),
+        })
+    }
+
+    /// Gives every container back to its shard.
+    pub async fn resume(self) {
+        let Self { pool, places, listeners, .. } = self;
+        for listener in listeners {
+            let (allocation, name) = (listener.allocation, listener.name());
+            let shard = places.get(&allocation).and_then(|place| pool.shard(*place).ok());
+            let adopted = match shard {
+                Some(shard) => shard.ask(|reply| Command::Adopt(listener, reply)).await,
+                None => Err(ShardGone),
+            };
+            if !matches!(adopted, Ok(Ok(()))) {
+                tracing::error!(container = name, "a container could not be given back to its shard");
+            }
+        }
+    }
+}
