@@ -31,6 +31,7 @@ mod netns;
 mod nri;
 mod oci;
 mod openapi;
+mod page;
 mod probe;
 mod reading;
 mod receiving;
