@@ -26,6 +26,7 @@ mod install;
 mod labels;
 mod lifecycle;
 mod load;
+mod monitoring;
 mod namespaces;
 mod netns;
 mod nri;
