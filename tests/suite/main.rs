@@ -32,6 +32,7 @@ mod netns;
 mod nri;
 mod oci;
 mod openapi;
+mod packaging;
 mod page;
 mod probe;
 mod reading;
