@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +11,15 @@ setup: ## install what builds and tests need
 build: ## the release binaries, in target/release
 	scripts/setup cc rust
 	cargo build --release --locked
+
+install: ## programs, manual pages, completions and units into PREFIX (/usr/local), below DESTDIR
+	scripts/install
+
+uninstall: ## what install put there, out again
+	scripts/install --uninstall
+
+deb: build ## a Debian package, in target/
+	scripts/deb
 
 demo: ## an agent, an application that knows nothing of it, and what it reports
 	scripts/demo
@@ -72,6 +81,25 @@ e2e-runtimes: ## containerd, podman and docker through the wrapper, as root
 	cargo build --release --locked --bin tallyport --bin tallyport-oci
 	integration/runtimes/run
 
+e2e-browser: ## the page of a real agent in a headless Chromium
+	scripts/setup cc rust node browser
+	cargo build --locked --bin tallyport
+	node --test integration/browser/page.test.mjs
+
+e2e-rules: ## alert rules where they have to speak and where they have to be silent, by promtool
+	scripts/setup prometheus
+	promtool check rules deploy/prometheus/rules.yaml
+	promtool test rules deploy/prometheus/rules.test.yaml
+
+e2e-deb: build ## the package on a clean Debian 12, as root: install, upgrade, remove, nothing left
+	scripts/setup package
+	scripts/e2e-deb
+
+screenshots: ## the page's pictures in docs/images, made anew
+	scripts/setup cc rust node browser
+	cargo build --locked --bin tallyport
+	node integration/browser/screenshots.mjs
+
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10
 
@@ -80,4 +108,4 @@ fuzz: ## run one fuzz target: make fuzz TARGET=datagram SECONDS=600
 
 clean: ## remove what was built
 	cargo clean
-	rm -rf fuzz/target fuzz/artifacts integration/nri/target integration/.venv integration/clients/node/node_modules
+	rm -rf fuzz/target fuzz/artifacts integration/nri/target integration/.venv integration/clients/node/node_modules integration/browser/node_modules

@@ -42,7 +42,7 @@ pub fn allowed(listener: &str, path: &str) -> String {
 }
 
 fn fits(template: &str, path: &str) -> bool {
-    let (wanted, found) = (template.split('/'), path.trim_end_matches('/').split('/'));
+    let (wanted, found) = (template.trim_end_matches('/').split('/'), path.trim_end_matches('/').split('/'));
     wanted.clone().count() == found.clone().count()
         && wanted.zip(found).all(|(wanted, found)| wanted.starts_with('{') || wanted == found)
 }
@@ -58,5 +58,6 @@ mod tests {
         assert_eq!(allowed("admin", "/v1/containers/c1/attach"), "POST");
         assert_eq!(allowed("admin", "/container/c1"), "DELETE, GET, HEAD");
         assert_eq!(allowed("http", "/v1/containers"), "");
+        assert_eq!(allowed("http", "/"), "GET, HEAD");
     }
 }

@@ -180,7 +180,7 @@ impl From<&Listed> for TaskShort {
 }
 
 /// A task is where its containers are: listening if one of them is.
-fn state_of(listed: &Listed) -> State {
+pub(super) fn state_of(listed: &Listed) -> State {
     let states: Vec<State> = listed.containers.iter().map(|info| info.state).collect();
     let order = [State::Listening, State::Reserved, State::Lost, State::Mute, State::Draining];
     order.into_iter().find(|state| states.contains(state)).unwrap_or(State::Gone)

@@ -32,8 +32,9 @@ pub(super) fn ready(api: &Api) -> Answer {
     Answer::json(if ready { 200 } else { 503 }, &Ready { ready, pending })
 }
 
-#[derive(Serialize)]
-struct Node {
+/// What the agent runs with.
+#[derive(Debug, Serialize)]
+pub(super) struct Node {
     node: String,
     version: &'static str,
     pid: u32,
@@ -62,16 +63,19 @@ struct Node {
 
 /// `GET /v1/node`
 pub(super) fn node(api: &Api) -> Answer {
-    let config = api.config();
-    let guard = match &api.guarding {
-        Guarded::On => "on",
-        Guarded::Off => "off",
-        Guarded::Unavailable(_) => "unavailable",
-    };
-    let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
-    Answer::json(
-        200,
-        &Node {
+    Answer::json(200, &Node::of(api))
+}
+
+impl Node {
+    pub(super) fn of(api: &Api) -> Self {
+        let config = api.config();
+        let guard = match &api.guarding {
+            Guarded::On => "on",
+            Guarded::Off => "off",
+            Guarded::Unavailable(_) => "unavailable",
+        };
+        let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
+        Self {
             node: config.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -96,6 +100,6 @@ pub(super) fn node(api: &Api) -> Answer {
             admin_socket: config.admin.socket.display().to_string(),
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),
-        },
-    )
+        }
+    }
 }

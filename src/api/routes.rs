@@ -14,7 +14,8 @@ use super::error::ApiError;
 use super::scrape::Accept;
 use super::{Answer, Api, Body, OPENAPI, Query};
 use super::{
-    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, own, scrape, tasks, v0, watch,
+    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, scrape, tasks,
+    v0, watch,
 };
 
 /// Longest body that is read, in bytes.
@@ -153,8 +154,8 @@ fn with(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone 
 
 /// A route of fixed parts.
 macro_rules! at {
-    ($method:ident $(/ $part:tt)+) => {
-        at!(@parts warp::any().boxed(); $($part)+).and(warp::path::end()).and(warp::$method())
+    ($method:ident $(/ $part:tt)*) => {
+        at!(@parts warp::any().boxed(); $($part)*).and(warp::path::end()).and(warp::$method())
     };
     (@parts $so_far:expr; _ $($rest:tt)*) => { at!(@parts $so_far.and(segment()); $($rest)*) };
     (@parts $so_far:expr; $part:literal $($rest:tt)*) => { at!(@parts $so_far.and(warp::path($part)); $($rest)*) };
@@ -162,7 +163,14 @@ macro_rules! at {
 }
 
 fn reading(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    of_tasks(api, raw_lines).or(of_node(api)).unify().or(of_dcos(api)).unify().boxed()
+    of_tasks(api, raw_lines)
+        .or(of_node(api))
+        .unify()
+        .or(of_dcos(api))
+        .unify()
+        .or(for_people(api))
+        .unify()
+        .boxed()
 }
 
 fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
@@ -217,6 +225,20 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
     let openapi =
         at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
     scrape.or(own).unify().or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
+}
+
+/// The page, and the stream that it follows.
+fn for_people(api: &Api) -> BoxedFilter<(Response,)> {
+    let page = at!(get).and(header("accept-encoding")).and(header("if-none-match")).map(
+        |encoding: Option<String>, known: Option<String>| {
+            page::page(encoding.as_deref(), known.as_deref()).into_response()
+        },
+    );
+    let overview = at!(get / "v1" / "watch")
+        .and(query())
+        .and(with(api))
+        .then(|raw: String, api: Api| async move { respond(overview::watch(&api, &raw).await) });
+    page.or(overview).unify().boxed()
 }
 
 fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {

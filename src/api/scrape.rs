@@ -78,7 +78,7 @@ pub(super) fn scrape(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, Ap
 }
 
 /// `gzip`, but not `gzip;q=0`.
-fn is_gzip(encoding: &str) -> bool {
+pub(super) fn is_gzip(encoding: &str) -> bool {
     let mut parts = encoding.split(';').map(str::trim);
     let named = parts.next().is_some_and(|name| name == "gzip" || name == "*");
     named && !parts.any(|part| part.replace(' ', "").trim_start_matches("q=").parse() == Ok(0.0))

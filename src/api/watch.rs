@@ -17,7 +17,7 @@ use crate::render::record::Frame;
 use crate::shutdown::Drain;
 use crate::store::{Cursor, Published};
 
-const EVENT_STREAM: &str = "text/event-stream";
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// How often a quiet stream says that it is alive, so that nobody in between closes it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -85,7 +85,7 @@ struct Finished<'a> {
 }
 
 /// An event as it goes over the wire.
-fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
+pub(super) fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
     let mut text = format!("event: {name}\n");
     if let Some(id) = id {
         let _infallible = writeln!(text, "id: {id}");

@@ -585,6 +585,7 @@ fn read_everything(contract: &Contract) {
         "/v1/accounting?task=batch",
         "/v1/node",
         "/v1/openapi.json",
+        "/",
         "/health",
         "/ready",
         "/v0/ping",
@@ -600,6 +601,8 @@ fn read_everything(contract: &Contract) {
     contract.get(&format!("/v1/metrics?since={}", cursor.as_str().unwrap()));
     let accept = [("accept", "application/openmetrics-text"), ("accept-encoding", "gzip")];
     contract.ask_with("http", "GET /metrics", &accept, b"");
+    let tag = exchange(&contract.agent, "http", "GET /", &[], b"").headers["etag"].clone();
+    contract.ask_with("http", "GET /", &[("if-none-match", &tag)], b"");
     let (_, scrape) = contract.ask_with("http", "GET /v1/metrics", &accept, b"");
     assert!(scrape["metrics"].as_array().unwrap().len() > 5, "{scrape}");
     for target in ["/v1/containers", "/v1/containers?task=b*", "/v1/containers/c-42", "/v1/containers/c-44"] {
@@ -635,18 +638,33 @@ fn read_streams(contract: &Contract) {
     tailed.iter().for_each(|document| contract.valid("tail", line, document));
     assert_eq!((&tailed[0]["line"], &tailed[1]["rejected"]), (&json!("a:1|c"), &json!("missing_type")));
     contract.change("DELETE /container/m-1", &Value::Null, 202);
+    let kinds = read_events(contract, events, watch, usize::MAX);
+    let known: BTreeSet<String> = events.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(kinds, known);
+    let overview = exchange(agent, "http", "GET /v1/watch", &[], b"");
+    let events = &contract.promised("GET /v1/watch", &overview).unwrap()["x-events"];
+    let kinds = read_events(contract, events, overview, 3);
+    assert_eq!(kinds, events.as_object().unwrap().keys().cloned().collect());
+}
+
+/// Checks the first events of a stream, and tells their kinds.
+fn read_events(contract: &Contract, events: &Value, stream: Answer, first: usize) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     let mut kind = String::new();
-    for text in watch.body.lines().map(Result::unwrap) {
+    let mut left = first;
+    for text in stream.body.lines().map(Result::unwrap) {
         if let Some(name) = text.strip_prefix("event: ") {
             name.clone_into(&mut kind);
         } else if let Some(data) = text.strip_prefix("data: ") {
             contract.valid(&kind, &events[&kind], &serde_json::from_str(data).unwrap());
             kinds.insert(kind.clone());
+            left -= 1;
+            if left == 0 {
+                break;
+            }
         }
     }
-    let known: BTreeSet<String> = events.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(kinds, known);
+    kinds
 }
 
 fn speak_the_dcos_dialect(contract: &Contract) {

@@ -1,0 +1,119 @@
+//! `GET /`: the page for people. One document with its style and its script inside, so that a node without a way out
+//! shows it, and nobody can change what it runs.
+//!
+//! `page/` has it in three files, which are put together at compile time. The policy that goes with it names the hashes
+//! of the style and the script: a browser runs these and nothing else, and lets them make no HTML out of text.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::Answer;
+use super::scrape::is_gzip;
+use crate::aggregate::Dropped;
+use crate::statsd::Rejected;
+
+const HTML: &str = "text/html; charset=utf-8";
+const DOCUMENT: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/style.css");
+/// In this order: what formats, draws and lists; what is shown; what ties it together.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n",
+    include_str!("page/format.js"),
+    include_str!("page/plot.js"),
+    include_str!("page/list.js"),
+    include_str!("page/series.js"),
+    include_str!("page/cards.js"),
+    include_str!("page/inspector.js"),
+    include_str!("page/tasks.js"),
+    include_str!("page/task.js"),
+    include_str!("page/page.js"),
+);
+
+struct Page {
+    plain: Bytes,
+    packed: Bytes,
+    policy: String,
+    tag: String,
+}
+
+static PAGE: LazyLock<Page> = LazyLock::new(|| {
+    let plain = DOCUMENT
+        .replacen("@style@", STYLE, 1)
+        .replacen("@advice@", &Advice::json(), 1)
+        .replacen("@script@", SCRIPT, 1);
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory cannot fail.
+    let _infallible = encoder.write_all(plain.as_bytes());
+    Page {
+        policy: policy(),
+        tag: format!("\"{}\"", hash(&plain)),
+        packed: encoder.finish().unwrap_or_default().into(),
+        plain: plain.into(),
+    }
+});
+
+/// What to do about what was lost, in the words of the rest of the program.
+#[derive(Serialize)]
+struct Advice {
+    dropped: BTreeMap<&'static str, &'static str>,
+    rejected: BTreeMap<&'static str, &'static str>,
+}
+
+impl Advice {
+    fn json() -> String {
+        let advice = Self {
+            dropped: Dropped::ALL.iter().map(|reason| (reason.reason(), reason.advice())).collect(),
+            rejected: Rejected::ALL.iter().map(|code| (code.code(), code.advice())).collect(),
+        };
+        // It stands in an element, which no text of it may end.
+        serde_json::to_string(&advice).unwrap_or_default().replace('<', "\\u003c")
+    }
+}
+
+fn hash(text: &str) -> String {
+    STANDARD.encode(Sha256::digest(text))
+}
+
+fn policy() -> String {
+    format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+         trusted-types 'none'",
+        hash(SCRIPT),
+        hash(STYLE)
+    )
+}
+
+/// `GET /`
+pub(super) fn page(encoding: Option<&str>, known: Option<&str>) -> Answer {
+    let page = &*PAGE;
+    let is_known = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == page.tag));
+    let gzip = encoding.is_some_and(|encoding| encoding.split(',').any(is_gzip));
+    let answer = match (is_known, gzip) {
+        (true, _) => Answer::empty(304),
+        (false, true) => {
+            Answer::whole(200, HTML, page.packed.clone()).with_header("content-encoding", "gzip".to_owned())
+        }
+        (false, false) => Answer::whole(200, HTML, page.plain.clone()),
+    };
+    let headers = [
+        ("content-security-policy", page.policy.as_str()),
+        ("etag", &page.tag),
+        // Always asked for again, and seldom sent again.
+        ("cache-control", "no-cache"),
+        ("vary", "accept-encoding"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ];
+    headers.into_iter().fold(answer, |answer, (name, value)| answer.with_header(name, value.to_owned()))
+}

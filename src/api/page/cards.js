@@ -1,0 +1,91 @@
+// What stands beside the series of a task: what was lost, events, checks, containers.
+
+const ADVICE = JSON.parse(byId("advice").textContent);
+
+/** Replaces what is in a box where it differs from what was there. */
+function keep(box, value, make) {
+  const stamp = JSON.stringify(value);
+  if (box.stamp === stamp) return;
+  box.stamp = stamp;
+  box.replaceChildren(...make(value));
+}
+
+function when(timestamp) {
+  return el("time", { datetime: timestamp, title: timestamp }, clock.format(new Date(timestamp)));
+}
+
+function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task_id: id }) {
+  const rows = [];
+  const add = (count, what, reason, advice, last) => rows.push([count, what, reason, advice, last]);
+  const { datagrams, lines, values } = totals;
+  if (datagrams.kernel_drops > 0) {
+    add(datagrams.kernel_drops, "datagrams", "buffer full", "send fewer and fuller datagrams, or raise listeners.receive_buffer");
+  }
+  for (const [reason, count] of Object.entries(datagrams.dropped)) add(count, "datagrams", reason, ADVICE.dropped[reason]);
+  for (const [reason, count] of Object.entries(values.dropped)) add(count, "values", reason, ADVICE.dropped[reason]);
+  for (const [reason, count] of Object.entries(totals.over_limit)) add(count, "over limit, kept", reason, ADVICE.dropped[reason]);
+  for (const [code, count] of Object.entries(lines.rejected)) {
+    const last = recent.filter((line) => line.code === code).pop();
+    add(count, "lines", code, ADVICE.rejected[code], last && last.at);
+  }
+  if (!totals.balanced) add(1, "sum", "unbalanced", "the counts of this task do not add up: please tell us");
+  byId("task-losses").hidden = rows.length === 0;
+  byId("task-losses").classList.toggle("grave", rows.some(([, what]) => what === "datagrams" || what === "values"));
+  keep(byId("losses"), rows, () => rows.map(([count, what, reason, advice, last]) => el("tr", {}, el("td", { title: full(count) }, number(count)),
+    el("td", {}, what), el("td", {}, el("code", {}, reason)), el("td", {}, last ? when(last) : ""), el("td", {}, advice || ""))));
+  const limited = values.dropped.series_limit || values.dropped.memory_limit || totals.over_limit.series_limit || values.folded;
+  const named = (widest || []).filter((tag) => tag.values > 1);
+  const notes = [];
+  if (limited && named.length > 0) {
+    notes.push("Most series come from ", named.map((tag) => `${tag.key === null ? "names" : tag.key} (${plural(tag.values, "value")})`).join(", "), ". ");
+  }
+  if (Object.keys(lines.rejected).length > 0) notes.push("The lines themselves: ", el("code", {}, `tallyport tail ${shell(id)} --raw`));
+  byId("wide-tags").hidden = notes.length === 0;
+  byId("wide-tags").replaceChildren(...notes);
+}
+
+function card(head, ...more) {
+  return el("article", { class: "card" }, head, ...more);
+}
+
+function nothing(title, text, command) {
+  return [el("div", { class: "empty" }, el("h2", {}, title), el("p", {}, text), el("pre", {}, command))];
+}
+
+function eventCards(events) {
+  if (events.length === 0) return nothing("No event yet", "The last hundred events of each container are shown here. To send one:", "_e{6,5}:deploy|v1.27|t:success|#team:shop");
+  return [...events].reverse().map((event) => card(
+    el("h3", {}, el("span", { class: `badge ${event.alert_type}` }, event.alert_type), event.title),
+    event.text ? el("p", {}, event.text.replaceAll("\\n", "\n")) : "",
+    el("p", { class: "sub" }, when(event.timestamp || event.received_at), ` · ${event.container_id}`, event.hostname ? ` · ${event.hostname}` : ""),
+    tagList(Object.entries(event.tags), "Tags"),
+  ));
+}
+
+function checkCards(checks) {
+  if (checks.length === 0) return nothing("No service check yet", "The last status of each check is shown here. To send one:", "_sc|database.up|0|#shard:1|m:answers");
+  return checks.map((check) => card(
+    el("h3", {}, el("span", { class: `badge ${check.status}` }, check.status), check.name),
+    check.message ? el("p", {}, check.message) : "",
+    el("p", { class: "sub" }, when(check.received_at), ` · ${check.container_id}`),
+    tagList(Object.entries(check.tags), "Tags"),
+  ));
+}
+
+function containerCards(containers) {
+  return containers.map((one) => card(
+    el("h3", {}, one.container_id, " ", el("span", { class: `state ${one.state}` }, one.state)),
+    el("dl", {}, [
+      ["Generation", number(one.generation)],
+      ["Address", one.statsd_host ? `${one.statsd_host}:${one.statsd_port}` : one.unix_socket ? one.unix_socket.path : "none"],
+      ["Others kept out by", one.origin_guard],
+      ["Process", one.pid ? String(one.pid) : NOTHING],
+      ["Received", `${number(one.received)} datagrams`],
+      ["Receive buffer", bytes(one.receive_buffer)],
+      ["Memory", bytes(one.memory)],
+      ["Image", one.image || NOTHING],
+    ].map(terms)),
+    one.warnings.map((warning) => el("p", { class: "warn" }, warning)),
+    tagList(Object.entries(one.labels), "Labels"),
+  ));
+}
