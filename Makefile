@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs bench bench-node bench-nri load fuzz fuzz-smoke clean
+.PHONY: help setup build demo test e2e-nri e2e-prometheus e2e-runtimes check fmt lint layers doc deny docs bench bench-node bench-nri load fuzz fuzz-smoke clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ e2e-runtimes: ## containerd, podman and docker through the wrapper, as root
 	scripts/setup containers engines
 	cargo build --release --locked --bin tallyport --bin tallyport-oci
 	integration/runtimes/run
+
+e2e-prometheus: ## a real Prometheus scrapes an agent with 200 tasks
+	scripts/setup cc rust prometheus
+	scripts/e2e-prometheus
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10

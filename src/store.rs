@@ -7,6 +7,7 @@
 mod cursor;
 mod epoch;
 mod history;
+mod past;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,9 +17,11 @@ use tokio::sync::watch;
 pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 pub use history::{History, Kept, Published};
+pub use past::{Counted, Gone, Identities, REMEMBERED};
 
 use crate::aggregate::{Closed, Window};
 use crate::model::{Allocation, Origin, Timestamp};
+use crate::render::prometheus::Level;
 
 /// The last windows of every container.
 #[derive(Debug)]
@@ -39,6 +42,7 @@ struct Inner {
     /// The last place whose record is gone. What comes after it is all there.
     gone: u64,
     records: u64,
+    past: past::Past,
 }
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
@@ -83,13 +87,18 @@ impl Store {
 
     /// Makes room for a container that came at `opened`.
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
-        self.write().containers.insert(allocation, History::new(origin, opened));
+        let mut inner = self.write();
+        inner.past.opened(&origin);
+        inner.containers.insert(allocation, History::new(origin, opened));
     }
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
         if let Some(history) = inner.containers.remove(&allocation) {
+            let left = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
+            inner.past.add(history.origin(), left);
+            inner.past.closed(history.origin());
             let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
             inner.lose(last.unwrap_or(0));
         }
@@ -111,7 +120,11 @@ impl Store {
                 inner.log.push_back(Arc::clone(&published));
                 history.keep(published);
             }
-            history.set_standing(closed.standing);
+            if let Some(before) = history.set_standing(closed.standing)
+                && let Some(now) = history.standing()
+            {
+                inner.past.add(history.origin(), before.ledger.gone(&now.ledger));
+            }
             let gone = history.drop_beyond(self.keep);
             inner.lose(gone);
             inner.last
@@ -123,6 +136,18 @@ impl Store {
     #[must_use]
     pub fn history(&self, allocation: Allocation) -> Option<History> {
         self.read().containers.get(&allocation).cloned()
+    }
+
+    /// Every container's windows as they are now, in the order the containers came, and what is gone at a level.
+    #[must_use]
+    pub fn everything(&self, level: Level) -> (Vec<(Allocation, History)>, Identities) {
+        let inner = self.read();
+        let histories = inner.containers.iter().map(|(allocation, history)| (*allocation, history.clone()));
+        let mut histories: Vec<_> = histories.collect();
+        let past = inner.past.of(level);
+        drop(inner);
+        histories.sort_unstable_by_key(|(allocation, _)| *allocation);
+        (histories, past)
     }
 
     /// The newest interval of every container that has one, in the order they were published, and the cursor after

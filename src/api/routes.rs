@@ -14,7 +14,8 @@ use super::error::ApiError;
 use super::scrape::Accept;
 use super::{Answer, Api, Body, OPENAPI, Query};
 use super::{
-    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, own, scrape, tasks, v0, watch,
+    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, own, prometheus, scrape, tasks, v0,
+    watch,
 };
 
 /// Longest body that is read, in bytes.
@@ -206,6 +207,19 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
         .and(header("accept"))
         .and(with(api))
         .then(|accept: Option<String>, api: Api| async move { respond(own::metrics(&api, accept.as_deref()).await) });
+    let of_tasks = at!(get / "metrics" / "tasks")
+        .and(query())
+        .and(header("accept"))
+        .and(header("accept-encoding"))
+        .and(with(api))
+        .then(|raw: String, media: Option<String>, encoding: Option<String>, api: Api| async move {
+            respond(prometheus::tasks(&api, &raw, &Accept { media, encoding }).await)
+        });
+    let targets = at!(get / "v1" / "sd")
+        .and(no_query())
+        .and(header("host"))
+        .and(with(api))
+        .map(|host: Option<String>, api: Api| prometheus::targets(&api, host.as_deref()).into_response());
     let accounting = at!(get / "v1" / "accounting")
         .and(query())
         .and(with(api))
@@ -216,7 +230,8 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
         .map(|api: Api| health::node(&api).into_response());
     let openapi =
         at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
-    scrape.or(own).unify().or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
+    let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
+    metrics.or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
 }
 
 fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {

@@ -32,6 +32,7 @@ mod nri;
 mod oci;
 mod openapi;
 mod probe;
+mod prometheus;
 mod reading;
 mod receiving;
 mod spoofing;
