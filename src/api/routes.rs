@@ -249,7 +249,16 @@ fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
             respond(v0::app(&api, &id.0, Some(&metric.0), &raw))
         },
     );
-    ping.or(containers).unify().or(app).unify().or(metric).unify().boxed()
+    let container = at!(get / "v0" / "containers" / _)
+        .and(query())
+        .and(with(api))
+        .map(|id: Segment, raw: String, api: Api| respond(v0::container(&api, &id.0, &raw)));
+    let node = at!(get / "v0" / "node")
+        .and(query())
+        .and(with(api))
+        .map(|raw: String, api: Api| respond(v0::node(&api, &raw)));
+    let resources = container.or(node).unify();
+    ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
 }
 
 fn health_of_process(api: &Api) -> BoxedFilter<(Response,)> {

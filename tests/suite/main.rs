@@ -35,6 +35,7 @@ mod probe;
 mod prometheus;
 mod reading;
 mod receiving;
+mod resources;
 mod spoofing;
 mod tools;
 mod unix;
