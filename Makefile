@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ screenshots: ## the page's pictures in docs/images, made anew
 	scripts/setup cc rust node browser
 	cargo build --locked --bin tallyport
 	node integration/browser/screenshots.mjs
+e2e-prometheus: ## a real Prometheus scrapes an agent with 200 tasks
+	scripts/setup cc rust prometheus
+	scripts/e2e-prometheus
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10

@@ -16,9 +16,11 @@ mod metrics;
 mod overview;
 mod own;
 mod page;
+mod prometheus;
 mod query;
 mod routes;
 mod scrape;
+mod stream;
 mod tasks;
 mod v0;
 mod watch;
@@ -41,6 +43,7 @@ pub use routes::{admin as admin_routes, http as http_routes};
 
 use crate::config::Config;
 use crate::containers::{ContainerInfo, Containers, Guarded};
+use crate::host::CpuMeter;
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::Connections;
 use crate::shard::{Glimpse, Of, ShardPool};
@@ -74,6 +77,8 @@ pub struct Api {
     pub http_address: SocketAddr,
     /// Whether the kernel guards containers on the host's network.
     pub guarding: Guarded,
+    /// How the node's processors were used lately.
+    pub cpu: Arc<CpuMeter>,
     /// When the agent started.
     pub started: Timestamp,
     /// Hears of the agent's end, so that streams end with it.

@@ -29,6 +29,7 @@ use crate::api::Api;
 use crate::client::{Client, Target};
 use crate::config::{Config, Guarding, UnixMode};
 use crate::containers::{self, Guarded, Table};
+use crate::host::CpuMeter;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
 use crate::net::http::{self, Listener};
@@ -163,6 +164,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         connections: Default::default(),
         http_address,
         guarding,
+        cpu: Arc::new(CpuMeter::start()),
         started: clock::wall(),
         drain,
     };

@@ -19,6 +19,7 @@ mod output;
 mod parse;
 mod probe;
 mod resolve;
+mod resources;
 mod run;
 mod sparkline;
 mod summary;

@@ -22,6 +22,7 @@ pub use reference::{example, reference};
 pub use setting::{Kind, SETTINGS, Setting};
 
 use crate::aggregate::{GaugeSign, Settings};
+use crate::render::prometheus::{Level, Naming};
 
 /// Where a configuration file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
@@ -59,6 +60,8 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// The address that the DC/OS dialect gives out, where set.
     pub dcos_host: Option<IpAddr>,
+    /// Containers' metrics for Prometheus.
+    pub prometheus: Prometheus,
     /// Logging.
     pub log: Log,
     /// Threads and shutdown.
@@ -199,6 +202,19 @@ pub enum PodMode {
     OptIn,
     /// Nobody gets any; who would have is counted.
     Observe,
+}
+
+/// Containers' metrics for Prometheus, where a query does not say otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prometheus {
+    /// What metrics are called.
+    pub naming: Naming,
+    /// How closely series say where they come from.
+    pub identity: Level,
+    /// Whether it is said when counters were created.
+    pub created: bool,
+    /// How long series outlast their container.
+    pub linger: Duration,
 }
 
 /// Logging.

@@ -3,4 +3,5 @@
 pub mod exposition;
 pub mod number;
 pub mod parsed;
+pub mod prometheus;
 pub mod record;

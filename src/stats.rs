@@ -73,6 +73,7 @@ families! {
     NRI_CONTAINERS = "tallyport_nri_containers", Counter, ["outcome"], "Containers that the runtime told of, by what became of them.";
     NRI_HANDLING = "tallyport_nri_handling_seconds", Summary, ["quantile"], "How long the plugin took to answer the runtime.";
     LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";
+    CLASHES = "tallyport_scrape_clashes", Counter, [], "Series left out of /metrics/tasks, each time, because prometheus.naming gives one name to several.";
     CPU = "process_cpu_seconds", Counter, [], "CPU time of the agent, user and system.";
     RESIDENT = "process_resident_memory_bytes", Gauge, [], "Resident memory of the agent.";
     OPEN_FDS = "process_open_fds", Gauge, [], "Open file descriptors of the agent.";
@@ -112,6 +113,7 @@ pub struct Stats {
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     last_scrape: AtomicI64,
+    clashes: AtomicU64,
     /// The NRI plugin.
     pub nri: NriStats,
 }
@@ -148,6 +150,17 @@ impl Stats {
     /// Notes that containers' metrics were scraped.
     pub fn scraped(&self, at: Timestamp) {
         self.last_scrape.store(at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Counts series that a scraper was not given because their names are those of others.
+    pub fn count_clashes(&self, series: u64) {
+        self.clashes.fetch_add(series, Ordering::Relaxed);
+    }
+
+    /// How many those were.
+    #[must_use]
+    pub fn clashes(&self) -> u64 {
+        self.clashes.load(Ordering::Relaxed)
     }
 
     /// When containers' metrics were scraped last.

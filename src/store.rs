@@ -7,6 +7,7 @@
 mod cursor;
 mod epoch;
 mod history;
+mod past;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,9 +17,12 @@ use tokio::sync::watch;
 pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
+use past::Past;
+pub use past::{Counted, Gone, Identities, REMEMBERED};
 
 use crate::aggregate::{Closed, Window};
 use crate::model::{Allocation, Origin, Timestamp};
+use crate::render::prometheus::Level;
 
 /// The last windows of every container.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ struct Inner {
     /// The last place whose record is gone. What comes after it is all there.
     gone: u64,
     records: u64,
+    past: Past,
 }
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
@@ -93,8 +98,10 @@ impl Store {
             kept -= 1;
         }
         let log = log.split_off(kept).into();
-        let inner =
-            Inner { last: end.seq, containers: histories.into_iter().collect(), log, gone, records: 0 };
+        let mut past = Past::default();
+        histories.iter().for_each(|(_, history)| past.opened(history.origin()));
+        let containers = histories.into_iter().collect();
+        let inner = Inner { last: end.seq, containers, log, gone, past, records: 0 };
         Self { epoch: end.epoch, keep, inner: RwLock::new(inner), newest: watch::Sender::new(end.seq) }
     }
 
@@ -111,6 +118,7 @@ impl Store {
                 }
                 history.drop_beyond(self.keep);
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
+                inner.past.opened(history.origin());
                 inner.containers.insert(allocation, history);
             }
             all.sort_by_key(|(_, published)| published.first());
@@ -134,13 +142,21 @@ impl Store {
 
     /// Makes room for a container that came at `opened`. One whose windows were adopted keeps them.
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
-        self.write().containers.entry(allocation).or_insert_with(|| History::new(origin, opened));
+        let mut guard = self.write();
+        let inner = &mut *guard;
+        inner.containers.entry(allocation).or_insert_with(|| {
+            inner.past.opened(&origin);
+            History::new(origin, opened)
+        });
     }
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
         if let Some(history) = inner.containers.remove(&allocation) {
+            let left = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
+            inner.past.add(history.origin(), left);
+            inner.past.closed(history.origin());
             let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
             inner.lose(last.unwrap_or(0));
         }
@@ -162,7 +178,11 @@ impl Store {
                 inner.log.push_back(Arc::clone(&published));
                 history.keep(published);
             }
-            history.set_standing(closed.standing);
+            if let Some(before) = history.set_standing(closed.standing)
+                && let Some(now) = history.standing()
+            {
+                inner.past.add(history.origin(), before.ledger.gone(&now.ledger));
+            }
             let gone = history.drop_beyond(self.keep);
             inner.lose(gone);
             inner.last
@@ -174,6 +194,18 @@ impl Store {
     #[must_use]
     pub fn history(&self, allocation: Allocation) -> Option<History> {
         self.read().containers.get(&allocation).cloned()
+    }
+
+    /// Every container's windows as they are now, in the order the containers came, and what is gone at a level.
+    #[must_use]
+    pub fn everything(&self, level: Level) -> (Vec<(Allocation, History)>, Identities) {
+        let inner = self.read();
+        let histories = inner.containers.iter().map(|(allocation, history)| (*allocation, history.clone()));
+        let mut histories: Vec<_> = histories.collect();
+        let past = inner.past.of(level);
+        drop(inner);
+        histories.sort_unstable_by_key(|(allocation, _)| *allocation);
+        (histories, past)
     }
 
     /// The newest interval of every container that has one, in the order they were published, and the cursor after

@@ -129,6 +129,7 @@ impl Page {
             reloads.sample(&[("outcome", outcome)], n as f64);
         }
         self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
+        self.one(stats::CLASHES, api.stats.clashes() as f64);
     }
 
     fn nri(&mut self, nri: &NriStats) {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::Answer;
-use super::scrape::is_gzip;
+use super::stream::takes_gzip;
 use crate::aggregate::Dropped;
 use crate::statsd::Rejected;
 
@@ -97,7 +97,7 @@ fn policy() -> String {
 pub(super) fn page(encoding: Option<&str>, known: Option<&str>) -> Answer {
     let page = &*PAGE;
     let is_known = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == page.tag));
-    let gzip = encoding.is_some_and(|encoding| encoding.split(',').any(is_gzip));
+    let gzip = takes_gzip(encoding);
     let answer = match (is_known, gzip) {
         (true, _) => Answer::empty(304),
         (false, true) => {

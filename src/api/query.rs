@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::ApiError;
 use crate::aggregate::Record;
 pub use crate::model::Glob;
-use crate::model::{Origin, TagSet, Timestamp};
+use crate::model::{Origin, Series, TagSet, Timestamp};
 
 /// The keys and values of a URL's query, in order.
 #[derive(Clone, Debug, Default)]
@@ -106,13 +106,25 @@ impl Filters {
     /// Whether a record is wanted, its origin aside.
     #[must_use]
     pub fn record(&self, record: &Record<'_>) -> bool {
-        self.names.iter().all(|glob| glob.matches(&record.series.name)) && self.tags(&record.series.tags)
+        self.series(record.series)
+    }
+
+    /// Whether records of a series are wanted.
+    #[must_use]
+    pub fn series(&self, series: &Series) -> bool {
+        self.names.iter().all(|glob| glob.matches(&series.name)) && self.tags(&series.tags)
     }
 
     fn tags(&self, tags: &TagSet) -> bool {
         // A key with several values has them joined by commas; any of them will do.
         let fits = |pair: &Pair, value: &str| pair.fits(value) || value.split(',').any(|one| pair.fits(one));
         self.tags.iter().all(|pair| tags.get(&pair.key).is_some_and(|value| fits(pair, value)))
+    }
+
+    /// Whether not everything is wanted, wherever it comes from.
+    #[must_use]
+    pub fn names_origins(&self) -> bool {
+        !(self.tasks.is_empty() && self.containers.is_empty() && self.labels.is_empty())
     }
 
     /// Whether containers are named, so that finished ones are meant, too.

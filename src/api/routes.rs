@@ -14,8 +14,8 @@ use super::error::ApiError;
 use super::scrape::Accept;
 use super::{Answer, Api, Body, OPENAPI, Query};
 use super::{
-    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, scrape, tasks,
-    v0, watch,
+    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, prometheus,
+    scrape, tasks, v0, watch,
 };
 
 /// Longest body that is read, in bytes.
@@ -214,6 +214,19 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
         .and(header("accept"))
         .and(with(api))
         .then(|accept: Option<String>, api: Api| async move { respond(own::metrics(&api, accept.as_deref()).await) });
+    let of_tasks = at!(get / "metrics" / "tasks")
+        .and(query())
+        .and(header("accept"))
+        .and(header("accept-encoding"))
+        .and(with(api))
+        .then(|raw: String, media: Option<String>, encoding: Option<String>, api: Api| async move {
+            respond(prometheus::tasks(&api, &raw, &Accept { media, encoding }).await)
+        });
+    let targets = at!(get / "v1" / "sd")
+        .and(no_query())
+        .and(header("host"))
+        .and(with(api))
+        .map(|host: Option<String>, api: Api| prometheus::targets(&api, host.as_deref()).into_response());
     let accounting = at!(get / "v1" / "accounting")
         .and(query())
         .and(with(api))
@@ -224,7 +237,8 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
         .map(|api: Api| health::node(&api).into_response());
     let openapi =
         at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
-    scrape.or(own).unify().or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
+    let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
+    metrics.or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
 }
 
 /// The page, and the stream that it follows.
@@ -256,7 +270,16 @@ fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
             respond(v0::app(&api, &id.0, Some(&metric.0), &raw))
         },
     );
-    ping.or(containers).unify().or(app).unify().or(metric).unify().boxed()
+    let container = at!(get / "v0" / "containers" / _)
+        .and(query())
+        .and(with(api))
+        .map(|id: Segment, raw: String, api: Api| respond(v0::container(&api, &id.0, &raw)));
+    let node = at!(get / "v0" / "node")
+        .and(query())
+        .and(with(api))
+        .map(|raw: String, api: Api| respond(v0::node(&api, &raw)));
+    let resources = container.or(node).unify();
+    ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
 }
 
 fn health_of_process(api: &Api) -> BoxedFilter<(Response,)> {

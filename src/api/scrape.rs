@@ -1,17 +1,12 @@
 //! `GET /v1/metrics`: every task's records in one answer, streamed; from a cursor on, everything in order.
 
-use std::io::Write as _;
 use std::sync::Arc;
-
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use futures_util::stream;
 
 use super::error::ApiError;
 use super::metrics::write;
 use super::query::{FILTERS, Filters, Query};
-use super::{Answer, Api, Chunks, JSON, NDJSON};
+use super::stream::{streamed, takes_gzip};
+use super::{Answer, Api, JSON, NDJSON};
 use crate::aggregate::Record;
 use crate::net::clock;
 use crate::render::record::{Frame, Number};
@@ -67,21 +62,14 @@ pub(super) fn scrape(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, Ap
     let config = api.config();
     let writer =
         Writer { node: config.node.clone(), epoch: api.store.epoch(), filters, lines, next, any: false };
-    let gzip = accept.encoding.as_deref().is_some_and(|encoding| encoding.split(',').any(is_gzip));
-    let mut answer = Answer::chunks(if lines { NDJSON } else { JSON }, chunks(writer, parts, gzip))
+    let gzip = takes_gzip(accept.encoding.as_deref());
+    let mut answer = Answer::chunks(if lines { NDJSON } else { JSON }, streamed(pieces(writer, parts), gzip))
         .with_header(CURSOR, next.to_string())
         .with_header("vary", "accept, accept-encoding".to_owned());
     if gzip {
         answer = answer.with_header("content-encoding", "gzip".to_owned());
     }
     Ok(answer)
-}
-
-/// `gzip`, but not `gzip;q=0`.
-pub(super) fn is_gzip(encoding: &str) -> bool {
-    let mut parts = encoding.split(';').map(str::trim);
-    let named = parts.next().is_some_and(|name| name == "gzip" || name == "*");
-    named && !parts.any(|part| part.replace(' ', "").trim_start_matches("q=").parse() == Ok(0.0))
 }
 
 /// Writes records as they are asked for, so that an answer never lies whole in memory.
@@ -154,37 +142,21 @@ enum Stage {
     Done,
 }
 
-fn chunks(mut writer: Writer, parts: Vec<Part>, gzip: bool) -> Chunks {
+fn pieces(mut writer: Writer, parts: Vec<Part>) -> impl FnMut() -> Option<Vec<u8>> {
     let mut parts = Some(parts);
     let mut stage = Stage::Head;
-    let mut encoder = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
-    let mut next = move || {
-        let (plain, last) = match &mut stage {
-            Stage::Head => {
-                stage = Stage::Parts(parts.take().unwrap_or_default().into_iter());
-                (writer.head(), false)
+    move || match &mut stage {
+        Stage::Head => {
+            stage = Stage::Parts(parts.take().unwrap_or_default().into_iter());
+            Some(writer.head())
+        }
+        Stage::Parts(parts) => Some(match parts.next() {
+            Some(part) => writer.part(&part),
+            None => {
+                stage = Stage::Done;
+                writer.tail()
             }
-            Stage::Parts(parts) => match parts.next() {
-                Some(part) => (writer.part(&part), false),
-                None => {
-                    stage = Stage::Done;
-                    (writer.tail(), true)
-                }
-            },
-            Stage::Done => return None,
-        };
-        Some(match (&mut encoder, last) {
-            (None, _) => plain,
-            (Some(encoder), false) => {
-                let _infallible = encoder.write_all(&plain);
-                std::mem::take(encoder.get_mut())
-            }
-            (Some(encoder), true) => {
-                let _infallible = encoder.write_all(&plain);
-                let _infallible = encoder.try_finish();
-                std::mem::take(encoder.get_mut())
-            }
-        })
-    };
-    Box::pin(stream::iter(std::iter::from_fn(move || next().map(|chunk| Ok(Bytes::from(chunk))))))
+        }),
+        Stage::Done => None,
+    }
 }

@@ -1,9 +1,12 @@
-//! The DC/OS metrics API for applications' metrics: its paths, its schema and its status codes.
+//! The DC/OS metrics API: its paths, its schema and its status codes.
 //!
 //! An unknown container and a silent one both get 204, as they did; ids match whole, names match whole or up to a dot.
 
+mod resources;
+
 use serde::Serialize;
 
+pub(super) use self::resources::{container, node};
 use super::error::ApiError;
 use super::query::Query;
 use super::{Answer, Api};

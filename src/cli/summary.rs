@@ -10,6 +10,7 @@ use super::documents::{Metrics, Record, Task, ago, counted, number};
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::{query, read, segment, task};
+use super::resources::{Used, used};
 use super::table::{Align, Table};
 use crate::net::clock;
 
@@ -31,6 +32,8 @@ struct Summary {
     rejected: BTreeMap<String, u64>,
     dropped: BTreeMap<String, u64>,
     kernel_drops: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Used>,
     largest: Vec<Largest>,
 }
 
@@ -50,7 +53,8 @@ pub(super) async fn summary(args: &SummaryArgs, out: &mut Output) -> Result<(), 
     let task = task(&client, &args.pod, &args.task_id).await?;
     let path = format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), query([]));
     let Metrics { metrics, .. } = read(&client.get(&path).await?)?;
-    let summary = summed(&task, &records(&metrics)?);
+    let mut summary = summed(&task, &records(&metrics)?);
+    summary.resources = used(&client, &task).await?;
     match args.output.format() {
         Format::Json => out.json(&summary)?,
         Format::Ndjson => out.ndjson([&summary])?,
@@ -105,6 +109,7 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
             .chain(counted(&totals.datagrams.dropped))
             .collect(),
         kernel_drops: totals.datagrams.kernel_drops,
+        resources: None,
         largest,
     }
 }
@@ -138,6 +143,9 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
     let losses = if losses.is_empty() { out.good("nothing") } else { out.bad(&losses) };
     out.line(&format!("  lost           {losses}"))?;
     out.line(&format!("  series         {}", summary.series))?;
+    for (what, used) in summary.resources.iter().flat_map(Used::lines) {
+        out.line(&format!("  {what:<13}  {used}"))?;
+    }
     if !summary.largest.is_empty() {
         out.line("")?;
         let headings = [

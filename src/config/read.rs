@@ -11,9 +11,10 @@ use super::setting::{Kind, Setting};
 use super::value;
 use super::{
     Admin, Config, Containers, Guarding, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri,
-    PodMode, Process, Unix, UnixMode,
+    PodMode, Process, Prometheus, Unix, UnixMode,
 };
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
+use crate::render::prometheus::{Level, Naming};
 use crate::statsd::{TagStyles, style};
 
 /// One mistake.
@@ -223,6 +224,12 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         nri: nri(&mut reader),
         kubernetes: kubernetes(&mut reader),
         dcos_host: dcos_host(&mut reader),
+        prometheus: Prometheus {
+            naming: reader.choice("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
+            identity: reader.choice("prometheus.identity", &Level::ALL.map(|level| (level.as_str(), level))),
+            created: reader.switch("prometheus.created"),
+            linger: reader.time("prometheus.linger"),
+        },
         log: log(&mut reader),
         process: Process {
             shards: shards(reader.usize("agent.shards")),

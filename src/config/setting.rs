@@ -418,6 +418,37 @@ pub const SETTINGS: &[Setting] = &[
                set, a loopback address as for everyone.",
     },
     Setting {
+        key: "prometheus.naming",
+        kind: Kind::OneOf(&["openmetrics", "statsd_exporter", "datadog", "graphite"]),
+        default: "openmetrics",
+        reload: true,
+        help: "What /metrics/tasks calls metrics where the query does not say: by the conventions of OpenMetrics, or as \
+               another server does.",
+    },
+    Setting {
+        key: "prometheus.identity",
+        kind: Kind::OneOf(&["low", "orchestrator", "high"]),
+        default: "orchestrator",
+        reload: true,
+        help: "How closely the series of /metrics/tasks say where they come from, where the query does not say: by workload, \
+               by pod and container or task, or by container and generation.",
+    },
+    Setting {
+        key: "prometheus.created",
+        kind: Kind::Switch,
+        default: "false",
+        reload: true,
+        help: "Whether /metrics/tasks says when each counter was created, to those who ask for OpenMetrics.",
+    },
+    Setting {
+        key: "prometheus.linger",
+        kind: Kind::Time(0, DAY),
+        default: "2m",
+        reload: true,
+        help: "How long the series of a container that ended stay in /metrics/tasks, so that every scraper sees their last \
+               values. Longer than the interval of scrapes; at most containers.tombstone counts.",
+    },
+    Setting {
         key: "log.filter",
         kind: Kind::Text,
         default: "info",

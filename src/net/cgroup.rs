@@ -141,7 +141,8 @@ fn group_path(groups: &str) -> Option<&str> {
 }
 
 /// The part of a path that ends with the group that is named after a container: by its id, or as systemd names it.
-fn boundary<'p>(path: &'p str, container: &str) -> &'p str {
+#[must_use]
+pub fn boundary<'p>(path: &'p str, container: &str) -> &'p str {
     let named = |part: &str| {
         let name = part.strip_suffix(".scope").unwrap_or(part);
         name.strip_suffix(container).is_some_and(|engine| engine.is_empty() || engine.ends_with('-'))

@@ -121,11 +121,15 @@ fn escaped(text: &str, quoted: bool) -> String {
     if quoted { text.replace('"', "\\\"") } else { text }
 }
 
-fn number(value: f64) -> String {
+/// A number, with an exponent where it would be long without.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {
         if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else if size != 0.0 && !(1e-5..1e17).contains(&size) {
+        format!("{value:e}")
     } else {
         value.to_string()
     }
@@ -164,6 +168,14 @@ mod tests {
         assert!(text.contains("# TYPE lines_rejected_total counter\n"));
         assert!(text.contains("# TYPE build_info gauge\n"));
         assert!(!text.contains("EOF"));
+    }
+
+    #[test]
+    fn numbers_are_short_and_exact() {
+        let numbers = [0.0, -0.5, 1e16, 123_456_789.25, f64::MAX, 5e-324, f64::NEG_INFINITY];
+        let texts =
+            ["0", "-0.5", "10000000000000000", "123456789.25", "1.7976931348623157e308", "5e-324", "-Inf"];
+        assert_eq!(numbers.map(number), texts);
     }
 
     #[test]

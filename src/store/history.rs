@@ -86,6 +86,12 @@ impl Published {
     }
 }
 
+impl AsRef<Window> for Published {
+    fn as_ref(&self) -> &Window {
+        &self.window
+    }
+}
+
 impl Kept {
     /// The interval, as it was observed.
     #[must_use]
@@ -165,8 +171,9 @@ impl History {
         self.standing.as_ref()
     }
 
-    pub(super) fn set_standing(&mut self, standing: Standing) {
-        self.standing = Some(standing);
+    /// Answers the standing before.
+    pub(super) fn set_standing(&mut self, standing: Standing) -> Option<Standing> {
+        self.standing.replace(standing)
     }
 
     /// Merges what late samples add to an interval into its records; answers the new revisions.

@@ -107,6 +107,27 @@ fn the_daemon_set_starts_the_agent_as_the_program_takes_it() {
 }
 
 #[test]
+fn the_pod_monitor_finds_the_agent_and_takes_tasks_labels_from_the_page() {
+    let (agents, monitors) =
+        (manifests("deploy/kubernetes/tallyport.yaml"), manifests("deploy/kubernetes/podmonitor.yaml"));
+    let pod = &kind(&agents, "DaemonSet")["spec"]["template"];
+    let monitor = &kind(&monitors, "PodMonitor")["spec"];
+    for (label, value) in monitor["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(&pod["metadata"]["labels"][label], value, "{label}");
+    }
+    let ports = pod["spec"]["containers"][0]["ports"].as_array().unwrap();
+    let openapi: Value = serde_json::from_str(&read("proto/openapi.json")).unwrap();
+    let endpoints = monitor["podMetricsEndpoints"].as_array().unwrap();
+    for endpoint in endpoints {
+        assert!(ports.iter().any(|port| port["name"] == endpoint["port"]), "{endpoint}");
+        let path = endpoint["path"].as_str().unwrap();
+        assert!(openapi["paths"].get(path).is_some(), "{path}");
+        assert_eq!(endpoint["honorLabels"] == true, path == "/metrics/tasks");
+    }
+    assert_eq!(endpoints.len(), 2);
+}
+
+#[test]
 fn the_daemon_sets_settings_hold_and_its_sockets_are_mounted() {
     let manifests = manifests("deploy/kubernetes/tallyport.yaml");
     let text = kind(&manifests, "ConfigMap")["data"]["agent.toml"].as_str().unwrap();

@@ -581,6 +581,8 @@ fn read_everything(contract: &Contract) {
         "/v1/metrics?format=ndjson",
         "/v1/metrics?name=hits",
         "/metrics",
+        "/metrics/tasks?naming=graphite&identity=low&created&shard=0/1",
+        "/v1/sd",
         "/v1/accounting",
         "/v1/accounting?task=batch",
         "/v1/node",
@@ -589,7 +591,10 @@ fn read_everything(contract: &Contract) {
         "/health",
         "/ready",
         "/v0/ping",
+        "/v0/node",
         "/v0/containers",
+        "/v0/containers/c-42",
+        "/v0/containers/c-44",
         "/v0/containers/c-42/app",
         "/v0/containers/c-44/app/hits",
         "/v0/containers/c-45/app",
@@ -603,6 +608,7 @@ fn read_everything(contract: &Contract) {
     contract.ask_with("http", "GET /metrics", &accept, b"");
     let tag = exchange(&contract.agent, "http", "GET /", &[], b"").headers["etag"].clone();
     contract.ask_with("http", "GET /", &[("if-none-match", &tag)], b"");
+    contract.ask_with("http", "GET /metrics/tasks", &accept, b"");
     let (_, scrape) = contract.ask_with("http", "GET /v1/metrics", &accept, b"");
     assert!(scrape["metrics"].as_array().unwrap().len() > 5, "{scrape}");
     for target in ["/v1/containers", "/v1/containers?task=b*", "/v1/containers/c-42", "/v1/containers/c-44"] {
@@ -696,6 +702,7 @@ fn ask_for_what_cannot_be(contract: &Contract) {
         ("/v1/tasks/nope/tail", 404, "unknown_task"),
         ("/v1/tasks/web.1/metrics?since=soon", 400, "bad_parameter"),
         ("/v1/metrics?since=1", 400, "bad_parameter"),
+        ("/metrics/tasks?shard=4/4", 400, "bad_parameter"),
         ("/v1/metrics?since=1-1", 410, "expired_cursor"),
         ("/v1/containers/c-4", 404, "unknown_container"),
         ("/v1/containers/a%2Fb", 400, "bad_id"),

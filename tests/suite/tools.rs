@@ -12,8 +12,19 @@ pub(crate) fn root() -> &'static Path {
 /// The Python of `integration/.venv`, which has the packages of `integration/clients/python/requirements.txt`.
 pub(crate) fn python() -> Option<PathBuf> {
     let python = root().join("integration/.venv/bin/python");
-    let there = succeeds(Command::new(&python).args(["-c", "import datadog, statsd"]));
-    found(there, python, "Python with the packages statsd and datadog", "scripts/setup python")
+    let there = succeeds(Command::new(&python).args(["-c", "import datadog, prometheus_client, statsd"]));
+    found(
+        there,
+        python,
+        "Python with the packages statsd, datadog and prometheus-client",
+        "scripts/setup python",
+    )
+}
+
+/// Prometheus' tool that checks expositions, where it is there: it comes with a server that nobody wants on a laptop, so
+/// only `make e2e-prometheus` asks for it.
+pub(crate) fn promtool() -> Option<PathBuf> {
+    on_path("promtool").then(|| "promtool".into())
 }
 
 /// A Node.js that finds hot-shots from `integration/clients/node`.

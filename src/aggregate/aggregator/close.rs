@@ -73,6 +73,28 @@ impl Ledger {
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<Series>, &LedgerRow)> {
         self.layout.iter().zip(&self.rows).filter_map(|(series, row)| Some((series.as_ref()?, row)))
     }
+
+    /// The series at a place, which records of windows name it by.
+    #[must_use]
+    pub fn get(&self, place: usize) -> Option<(&Arc<Series>, &LedgerRow)> {
+        Some((self.layout.get(place)?.as_ref()?, self.rows.get(place)?))
+    }
+
+    /// How many places there are, vacant ones included.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// What is no longer in a later ledger of the same container.
+    pub fn gone<'l>(&'l self, later: &'l Self) -> impl Iterator<Item = (&'l Arc<Series>, &'l LedgerRow)> {
+        let places = if Arc::ptr_eq(&self.layout, &later.layout) { 0 } else { self.places() };
+        (0..places).filter_map(|place| {
+            let (series, row) = self.get(place)?;
+            let kept = later.get(place).is_some_and(|(now, _)| Arc::ptr_eq(series, now));
+            (!kept).then_some((series, row))
+        })
+    }
 }
 
 impl LedgerRow {

@@ -1,0 +1,39 @@
+"""Reads a page of metrics as Prometheus' own Python library does, and prints what it found as JSON.
+
+    read.py openmetrics|classic < page
+
+Whatever the library refuses, and whatever it takes although it is not to be (a series or a family twice), ends it with
+an error.
+"""
+
+import json
+import sys
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as classic
+
+
+def twice(lines):
+    seen = set()
+    for line in lines:
+        if line in seen:
+            sys.exit(f"{line!r} is there twice")
+        seen.add(line)
+
+
+def main():
+    page = sys.stdin.buffer.read().decode()
+    # In the text, since the classic parser gives counters other names.
+    twice(line.split(" ")[2] for line in page.split("\n") if line.startswith("# TYPE "))
+    twice(line.rpartition(" ")[0] for line in page.split("\n") if line and not line.startswith("#"))
+    families = []
+    for family in {"openmetrics": openmetrics, "classic": classic}[sys.argv[1]](page):
+        samples = [{"name": s.name, "labels": s.labels, "value": s.value} for s in family.samples]
+        families.append({"name": family.name, "type": family.type, "unit": family.unit, "samples": samples})
+    if sys.argv[1] == "openmetrics":
+        twice((sample["name"], frozenset(sample["labels"].items())) for f in families for sample in f["samples"])
+    json.dump(families, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

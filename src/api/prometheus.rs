@@ -1,0 +1,262 @@
+//! `GET /metrics/tasks`: what containers report, for Prometheus.
+
+use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::ApiError;
+use super::query::{FILTERS, Filters, Query};
+use super::scrape::Accept;
+use super::stream::{streamed, takes_gzip};
+use super::{Answer, Api};
+use crate::containers::ContainerInfo;
+use crate::model::{Allocation, Origin, Timestamp};
+use crate::net::clock;
+use crate::render::exposition::Format;
+use crate::render::prometheus::{Builder, Held, Identity, Level, Naming, Page, Source};
+use crate::store::{History, Published, REMEMBERED, Store};
+
+/// How far back percentiles and sets reach: further than most scrapes are apart.
+const SPAN: Duration = Duration::from_mins(1);
+
+/// What a page is made of.
+struct Wanted {
+    format: Format,
+    naming: Naming,
+    level: Level,
+    created: bool,
+    shard: Option<Shard>,
+    filters: Filters,
+    window: Duration,
+    carry: Duration,
+    linger: Duration,
+}
+
+/// A part of the workloads, so that several servers can share the work.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct Shard {
+    part: u64,
+    parts: u64,
+}
+
+impl FromStr for Shard {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers =
+            text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
+        match numbers {
+            Some((part, parts)) if part < parts && parts <= 1024 => Ok(Self { part, parts }),
+            _ => Err("is not a part and how many there are, such as 0/4: the first of four"),
+        }
+    }
+}
+
+impl Shard {
+    /// Whole workloads, so that what is summed up is in one part.
+    fn has(self, origin: &Origin) -> bool {
+        self.has_workload(&Identity::of(origin, Level::Low))
+    }
+
+    fn has_workload(self, workload: &Identity) -> bool {
+        xxh3_64(workload.as_str().as_bytes()) % self.parts == self.part
+    }
+}
+
+impl Wanted {
+    fn read(api: &Api, raw: &str, accept: &Accept) -> Result<Self, ApiError> {
+        let mut known = vec!["naming", "identity", "created", "shard"];
+        known.extend(FILTERS);
+        let query = Query::read(raw, &known)?;
+        let config = api.config();
+        let naming = one_of(&query, "naming", &Naming::ALL.map(|naming| (naming.as_str(), naming)))?;
+        let level = one_of(&query, "identity", &Level::ALL.map(|level| (level.as_str(), level)))?;
+        let created = query.last("created").map(|_| query.switch("created")).transpose()?;
+        Ok(Self {
+            format: Format::negotiated(accept.media.as_deref()),
+            naming: naming.unwrap_or(config.prometheus.naming),
+            level: level.unwrap_or(config.prometheus.identity),
+            created: created.unwrap_or(config.prometheus.created),
+            shard: query.parsed("shard")?,
+            filters: Filters::read(&query),
+            window: config.aggregation.window,
+            carry: config.aggregation.gauge_carry,
+            linger: config.prometheus.linger,
+        })
+    }
+
+    fn container(&self, origin: &Origin) -> bool {
+        self.filters.origin(origin) && self.shard.is_none_or(|shard| shard.has(origin))
+    }
+}
+
+fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> Result<Option<T>, ApiError> {
+    let find = |text: &str| {
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        found
+            .ok_or_else(|| ApiError::bad_parameter(key, text, &format!("is not one of {}", names.join(", "))))
+    };
+    query.last(key).map(find).transpose()
+}
+
+/// `GET /metrics/tasks`
+pub(super) async fn tasks(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
+    let wanted = Wanted::read(api, raw, accept)?;
+    let now = clock::wall();
+    api.stats.scraped(now);
+    let gzip = takes_gzip(accept.encoding.as_deref());
+    let (store, format) = (Arc::clone(&api.store), wanted.format);
+    // After the store's: who is here by then, but was not yet, has nothing to show.
+    let containers = {
+        let api = api.clone();
+        move || api.containers.directory().all()
+    };
+    // A node's hundred thousand series are sorted in a tenth of a second, for which no other answer should wait.
+    let gathered = tokio::task::spawn_blocking(move || gather(&store, containers, &wanted, now)).await;
+    let mut page = gathered.map_err(|_| ApiError::ending())?;
+    let stats = Arc::clone(&api.stats);
+    let mut counted = 0;
+    let next = move || {
+        let piece = page.piece();
+        stats.count_clashes(page.clashes() - std::mem::replace(&mut counted, page.clashes()));
+        piece.map(String::into_bytes)
+    };
+    let answer = Answer::chunks(format.content_type(), streamed(next, gzip))
+        .with_header("vary", "accept, accept-encoding".to_owned());
+    Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
+}
+
+/// One target of Prometheus' HTTP service discovery.
+#[derive(serde::Serialize)]
+struct Target<'a> {
+    targets: [&'a str; 1],
+    labels: TargetLabels<'a>,
+}
+
+#[derive(serde::Serialize)]
+struct TargetLabels<'a> {
+    #[serde(rename = "__metrics_path__")]
+    path: &'static str,
+    /// The two targets have one address; without this they would have one `up`.
+    metrics_path: &'static str,
+    node: &'a str,
+}
+
+/// `GET /v1/sd`: this agent's two targets, at the address it was asked by where that has a port.
+pub(super) fn targets(api: &Api, host: Option<&str>) -> Answer {
+    let listening = api.http_address.to_string();
+    let address = host.filter(|host| is_address(host)).unwrap_or(&listening);
+    let config = api.config();
+    let target = |path| Target {
+        targets: [address],
+        labels: TargetLabels { path, metrics_path: path, node: &config.node },
+    };
+    Answer::json(200, &["/metrics", "/metrics/tasks"].map(target))
+}
+
+fn is_address(host: &str) -> bool {
+    let name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
+    };
+    host.rsplit_once(':')
+        .is_some_and(|(host, port)| name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn gather(
+    store: &Store,
+    containers: impl Fn() -> Vec<Arc<ContainerInfo>>,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Page<Published> {
+    let (histories, past) = store.everything(wanted.level);
+    let known: HashMap<Allocation, Arc<ContainerInfo>> =
+        containers().into_iter().map(|info| (info.allocation, info)).collect();
+    let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
+        .with_created(wanted.created);
+    let mut identities = HashSet::new();
+    for (allocation, history) in &histories {
+        let Some(standing) = history.standing() else { continue };
+        let origin = history.origin();
+        if !wanted.container(origin) {
+            continue;
+        }
+        let shown = known
+            .get(allocation)
+            .is_some_and(|info| info.finished_at.is_none_or(|ended| now.since(ended) <= wanted.linger));
+        let windows = if shown { windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
+        let source = Source { origin, ledger: &standing.ledger, windows, shown };
+        page.add(&source, |series| wanted.filters.series(series));
+        identities.insert(Identity::of(origin, wanted.level));
+    }
+    // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
+    let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
+    for (identity, gone) in &past {
+        let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
+        if !(identities.contains(identity) || everyone && workload) {
+            continue;
+        }
+        for counted in gone.iter().filter(|counted| wanted.filters.series(&counted.series)) {
+            if wanted.level != Level::Low || now.since(counted.last_seen) <= REMEMBERED {
+                let sums = (counted.created, counted.total, counted.count);
+                page.add_past(identity, &counted.series, sums);
+            }
+        }
+    }
+    page.finish()
+}
+
+/// The windows that ended within `span`, newest first, each record in its newest revision.
+fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<Held<Published>> {
+    let mut held = Vec::new();
+    for kept in history.kept().rev() {
+        if kept.span().is_none_or(|of| now.since(of.end) > span) {
+            break;
+        }
+        let mut published = kept.published();
+        match (published.next(), published.next()) {
+            (Some(alone), None) => {
+                held.push(Held { window: Arc::clone(alone), records: (0..alone.window().len()).collect() });
+            }
+            _ => {
+                for (window, number, _) in kept.records() {
+                    let record = usize::try_from(number.seq - window.first()).unwrap_or(usize::MAX);
+                    match held.last_mut() {
+                        Some(Held { window: last, records }) if Arc::ptr_eq(last, window) => {
+                            records.push(record);
+                        }
+                        _ => held.push(Held { window: Arc::clone(window), records: vec![record] }),
+                    }
+                }
+            }
+        }
+    }
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_only_with_a_port() {
+        for host in ["127.0.0.1:9725", "node-1.example:80", "[::1]:9725"] {
+            assert!(is_address(host), "{host}");
+        }
+        for host in ["localhost", "", ":80", "a/b:80", "a b:80", "x:0", "x:http"] {
+            assert!(!is_address(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_shard_is_a_part_of_several() {
+        assert_eq!("0/4".parse(), Ok(Shard { part: 0, parts: 4 }));
+        assert_eq!("3/4".parse(), Ok(Shard { part: 3, parts: 4 }));
+        for wrong in ["4/4", "0/0", "1", "-1/4", "0/1025", "a/b", ""] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The DC/OS metrics API for what containers and the node use.
+//!
+//! Names and units are those of its first generation, which both of its command lines know. Where a container has no limit
+//! there is no datapoint of it; `io.*` is ours, since Mesos knew of disks what no control group does.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Datapoint, Dimensions, Message};
+use crate::api::error::ApiError;
+use crate::api::query::Query;
+use crate::api::{Answer, Api};
+use crate::containers::{ContainerInfo, Place};
+use crate::host::{self, Resources};
+use crate::model::{ContainerId, Timestamp};
+use crate::net::clock;
+use crate::render::number::{Whole, finite};
+
+const SECONDS: &str = "seconds";
+const COUNT: &str = "count";
+const BYTES: &str = "bytes";
+const PERCENT: &str = "percent";
+
+/// Datapoints of one moment, in the making.
+struct Points {
+    at: Timestamp,
+    points: Vec<Datapoint>,
+}
+
+impl Points {
+    fn new() -> Self {
+        Self { at: Timestamp::from_secs(clock::wall().as_secs()), points: Vec::new() }
+    }
+
+    fn put(&mut self, name: &str, value: impl Into<Option<f64>>, unit: &'static str) {
+        self.tagged(name, value, unit, None);
+    }
+
+    fn tagged(
+        &mut self,
+        name: &str,
+        value: impl Into<Option<f64>>,
+        unit: &'static str,
+        tags: Option<&Value>,
+    ) {
+        if let Some(value) = value.into().and_then(finite) {
+            let name = name.to_owned();
+            self.points.push(Datapoint {
+                name,
+                value: Whole(value),
+                unit,
+                timestamp: self.at,
+                tags: tags.cloned(),
+            });
+        }
+    }
+
+    /// Bytes, packets, errors and dropped packets.
+    fn traffic(&mut self, names: [&str; 4], values: [u64; 4], tags: Option<&Value>) {
+        for ((name, value), unit) in names.into_iter().zip(values).zip([BYTES, COUNT, COUNT, COUNT]) {
+            self.tagged(name, value as f64, unit, tags);
+        }
+    }
+}
+
+/// `GET /v0/containers/{id}`
+pub(in crate::api) fn container(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    Query::read(raw, &[])?;
+    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
+    let Some((info, resources)) = info.and_then(|info| Some((info.clone(), used(api, &info)?))) else {
+        return Ok(Answer::empty(204));
+    };
+    let datapoints = of_container(&resources);
+    if datapoints.is_empty() {
+        return Ok(Answer::empty(204));
+    }
+    Ok(Answer::json(200, &Message { datapoints, dimensions: Dimensions::new(&info, &api.config().node) }))
+}
+
+/// What a container uses, if its process is known and lives.
+fn used(api: &Api, info: &ContainerInfo) -> Option<Resources> {
+    let (pid, id) = (info.pid?, &info.origin.container_id);
+    let own_network = matches!(info.place, Place::Own(_));
+    let resources = host::resources(pid, id.as_str(), own_network).ok()?;
+    // While it had not ended its number meant it; its end is known at once.
+    let now = api.containers.directory().container(id)?;
+    (now.allocation == info.allocation && now.state.is_live()).then_some(resources)
+}
+
+fn of_container(resources: &Resources) -> Vec<Datapoint> {
+    let mut points = Points::new();
+    if let Some(cpu) = &resources.cpu {
+        points.put("cpus.user.time", cpu.user.as_secs_f64(), SECONDS);
+        points.put("cpus.system.time", cpu.system.as_secs_f64(), SECONDS);
+        points.put("cpus.limit", cpu.limit, COUNT);
+        points.put("cpus.nr.periods", cpu.periods as f64, COUNT);
+        points.put("cpus.nr.throttled", cpu.throttled_periods as f64, COUNT);
+        points.put("cpus.throttled.time", cpu.throttled.as_secs_f64(), SECONDS);
+    }
+    if let Some(memory) = &resources.memory {
+        for (name, bytes) in [
+            ("mem.total", Some(memory.total)),
+            ("mem.limit", memory.limit),
+            ("mem.soft.limit", memory.soft_limit),
+            ("mem.cache", memory.cache),
+            ("mem.rss", memory.rss),
+            ("mem.swap", memory.swap),
+        ] {
+            points.put(name, bytes.map(|bytes| bytes as f64), BYTES);
+        }
+    }
+    if let Some(io) = &resources.io {
+        points.put("io.read.bytes", io.read_bytes as f64, BYTES);
+        points.put("io.write.bytes", io.written_bytes as f64, BYTES);
+        points.put("io.read.operations", io.reads as f64, COUNT);
+        points.put("io.write.operations", io.writes as f64, COUNT);
+    }
+    points.put("processes", resources.processes.map(|n| n as f64), COUNT);
+    points.put("threads", resources.threads.map(|n| n as f64), COUNT);
+    if let Some(network) = &resources.network {
+        let names = ["net.rx.bytes", "net.rx.packets", "net.rx.errors", "net.rx.dropped"];
+        points.traffic(names, network.received, None);
+        let names = ["net.tx.bytes", "net.tx.packets", "net.tx.errors", "net.tx.dropped"];
+        points.traffic(names, network.sent, None);
+    }
+    points.points
+}
+
+/// What an answer about the node has for dimensions.
+#[derive(Serialize)]
+struct NodeMessage {
+    datapoints: Vec<Datapoint>,
+    dimensions: NodeDimensions,
+}
+
+#[derive(Serialize)]
+struct NodeDimensions {
+    mesos_id: &'static str,
+    hostname: String,
+}
+
+/// `GET /v0/node`
+pub(in crate::api) fn node(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+    Query::read(raw, &[])?;
+    let datapoints = host::node().map(|node| of_node(&node, api.cpu.shares())).unwrap_or_default();
+    let dimensions = NodeDimensions { mesos_id: "", hostname: api.config().node.clone() };
+    Ok(Answer::json(200, &NodeMessage { datapoints, dimensions }))
+}
+
+fn of_node(node: &host::Node, cpu: Option<host::Shares>) -> Vec<Datapoint> {
+    let mut points = Points::new();
+    points.put("system.uptime", node.uptime.as_secs_f64().floor(), SECONDS);
+    points.put("process.count", node.processes as f64, COUNT);
+    points.put("cpu.cores", node.cores as f64, COUNT);
+    if let Some(cpu) = cpu {
+        points.put("cpu.total", cpu.total, PERCENT);
+        points.put("cpu.user", cpu.user, PERCENT);
+        points.put("cpu.system", cpu.system, PERCENT);
+        points.put("cpu.idle", cpu.idle, PERCENT);
+        points.put("cpu.wait", cpu.wait, PERCENT);
+    }
+    for (name, load) in ["load.1min", "load.5min", "load.15min"].into_iter().zip(node.load) {
+        // The kernel says two places; more would be made up by the conversion.
+        points.put(name, (load * 100.0).round() / 100.0, COUNT);
+    }
+    for (name, bytes) in
+        ["memory.total", "memory.free", "memory.buffers", "memory.cached"].into_iter().zip(node.memory)
+    {
+        points.put(name, bytes as f64, BYTES);
+    }
+    let [total, free] = node.swap;
+    points.put("swap.total", total as f64, BYTES);
+    points.put("swap.free", free as f64, BYTES);
+    points.put("swap.used", total.saturating_sub(free) as f64, BYTES);
+    for system in &node.file_systems {
+        let tags = json!({"path": system.path.to_string_lossy()});
+        for (word, (bytes, inodes)) in
+            ["total", "used", "free"].into_iter().zip(system.bytes.into_iter().zip(system.inodes))
+        {
+            points.tagged(&format!("filesystem.capacity.{word}"), bytes as f64, BYTES, Some(&tags));
+            points.tagged(&format!("filesystem.inode.{word}"), inodes as f64, COUNT, Some(&tags));
+        }
+    }
+    for interface in &node.interfaces {
+        let tags = json!({"interface": interface.name});
+        let names = ["network.in", "network.in.packets", "network.in.errors", "network.in.dropped"];
+        points.traffic(names, interface.received, Some(&tags));
+        let names = ["network.out", "network.out.packets", "network.out.errors", "network.out.dropped"];
+        points.traffic(names, interface.sent, Some(&tags));
+    }
+    points.points
+}

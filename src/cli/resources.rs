@@ -1,0 +1,106 @@
+//! What a task's containers use, as the agent reads it from their control groups.
+
+use serde::{Deserialize, Serialize};
+
+use super::documents::Task;
+use super::failure::Failure;
+use super::resolve::{read, segment};
+use crate::client::Client;
+
+/// What all containers of a task use together. What none of them tells is absent.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Used {
+    cpu_seconds: Option<f64>,
+    cpu_limit: Option<f64>,
+    cpu_throttled_seconds: Option<f64>,
+    memory_bytes: Option<f64>,
+    memory_limit_bytes: Option<f64>,
+    io_read_bytes: Option<f64>,
+    io_written_bytes: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    datapoints: Vec<Datapoint>,
+}
+
+#[derive(Deserialize)]
+struct Datapoint {
+    name: String,
+    value: f64,
+}
+
+/// Asks for every container of a task; none where nothing is known of any.
+pub(super) async fn used(client: &Client, task: &Task) -> Result<Option<Used>, Failure> {
+    let mut used = Used::default();
+    let mut known = false;
+    for container in &task.containers {
+        let answer = client.get(&format!("/v0/containers/{}", segment(&container.container_id))).await?;
+        if answer.status == 204 {
+            continue;
+        }
+        let message: Message = read(&answer)?;
+        known = true;
+        message.datapoints.iter().for_each(|point| used.add(point));
+    }
+    Ok(known.then_some(used))
+}
+
+impl Used {
+    fn add(&mut self, point: &Datapoint) {
+        let sum = match point.name.as_str() {
+            "cpus.user.time" | "cpus.system.time" => &mut self.cpu_seconds,
+            "cpus.limit" => &mut self.cpu_limit,
+            "cpus.throttled.time" => &mut self.cpu_throttled_seconds,
+            "mem.total" => &mut self.memory_bytes,
+            "mem.limit" => &mut self.memory_limit_bytes,
+            "io.read.bytes" => &mut self.io_read_bytes,
+            "io.write.bytes" => &mut self.io_written_bytes,
+            _ => return,
+        };
+        *sum = Some(sum.unwrap_or_default() + point.value);
+    }
+
+    /// A line for people of each that is known.
+    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        if let Some(seconds) = self.cpu_seconds {
+            let limit = self.cpu_limit.map_or(String::new(), |limit| format!(" of {limit} CPUs"));
+            let throttled = self.cpu_throttled_seconds.filter(|seconds| *seconds > 0.0);
+            let throttled = throttled.map_or(String::new(), |seconds| format!(", throttled {seconds:.2} s"));
+            lines.push(("cpu", format!("{seconds:.2} s{limit}{throttled}")));
+        }
+        if let Some(bytes) = self.memory_bytes {
+            let limit =
+                self.memory_limit_bytes.map_or(String::new(), |limit| format!(" of {}", mebibytes(limit)));
+            lines.push(("memory", format!("{}{limit}", mebibytes(bytes))));
+        }
+        if let (Some(read), Some(written)) = (self.io_read_bytes, self.io_written_bytes) {
+            lines.push(("io", format!("{} read, {} written", mebibytes(read), mebibytes(written))));
+        }
+        lines
+    }
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_are_added_up_and_what_is_unknown_has_no_line() {
+        let mut used = Used::default();
+        for (name, value) in [
+            ("cpus.user.time", 1.0),
+            ("cpus.system.time", 0.5),
+            ("mem.total", 1_048_576.0),
+            ("mem.total", 524_288.0),
+        ] {
+            used.add(&Datapoint { name: name.to_owned(), value });
+        }
+        assert_eq!(used.lines(), [("cpu", "1.50 s".to_owned()), ("memory", "1.5 MiB".to_owned())]);
+    }
+}

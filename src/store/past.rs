@@ -1,0 +1,274 @@
+//! What series that are gone had counted, so that a workload's counters go on where they were.
+//!
+//! A job of two seconds is gone before anybody reads twice. What it counted is added up here when it is forgotten: by
+//! pod or task for as long as another container of the same is here, by workload for a day.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::aggregate::{LedgerRow, Weight};
+use crate::model::{MetricType, Origin, Series, SeriesKey, Timestamp};
+use crate::render::prometheus::{Identity, Level, Total};
+
+/// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
+pub const REMEMBERED: Duration = Duration::from_hours(25);
+
+/// Most series of workloads that are remembered; beyond it, those seen longest ago go.
+const MOST: usize = 100_000;
+
+/// What a series had counted where it is gone.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// The series, as one of those had it.
+    pub series: Arc<Series>,
+    /// When the first of them was created.
+    pub created: Timestamp,
+    /// The end of the last window that had a sample of it.
+    pub last_seen: Timestamp,
+    /// The sum of a counter, or of the values of a timer, histogram or distribution.
+    pub total: Total,
+    /// Samples weighted by 1/rate.
+    pub count: Weight,
+}
+
+/// A series, whoever had it.
+#[derive(Clone, Debug)]
+struct Key(Arc<Series>);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_identity(&other.0)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        SeriesKey(&self.0).hash(state);
+    }
+}
+
+/// Every series that is gone of one identity.
+#[derive(Clone, Default, Debug)]
+pub struct Gone(HashMap<Key, Counted>);
+
+impl Gone {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Counted> {
+        self.0.values()
+    }
+
+    /// Answers whether the series is new here.
+    fn add(&mut self, series: &Arc<Series>, row: &LedgerRow) -> bool {
+        let before = self.0.len();
+        let one = || Counted {
+            series: Arc::clone(series),
+            created: series.created,
+            last_seen: row.last_seen,
+            total: Total::default(),
+            count: Weight::ZERO,
+        };
+        let counted = self.0.entry(Key(Arc::clone(series))).or_insert_with(one);
+        counted.created = counted.created.min(series.created);
+        counted.last_seen = counted.last_seen.max(row.last_seen);
+        counted.total = counted.total.plus(row.total.into());
+        counted.count = counted.count.plus(row.count);
+        self.0.len() > before
+    }
+}
+
+/// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
+pub type Identities = HashMap<Identity, Arc<Gone>>;
+
+/// Everything that is gone.
+#[derive(Debug)]
+pub(super) struct Past {
+    placed: Identities,
+    /// How many containers of each pod or task are here.
+    here: HashMap<Identity, usize>,
+    workloads: Identities,
+    /// How many series these have, and how many they may.
+    len: usize,
+    most: usize,
+    newest: Timestamp,
+    /// When old ones were last looked for.
+    pruned: Timestamp,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self::at_most(MOST)
+    }
+}
+
+impl Past {
+    fn at_most(most: usize) -> Self {
+        let (placed, here, workloads) = Default::default();
+        Self { placed, here, workloads, len: 0, most, newest: Timestamp::MIN, pruned: Timestamp::MIN }
+    }
+
+    /// What is gone of a level: nothing of containers' own, which are never the same again.
+    pub(super) fn of(&self, level: Level) -> Identities {
+        match level {
+            Level::Low => self.workloads.clone(),
+            Level::Orchestrator => self.placed.clone(),
+            Level::High => Identities::new(),
+        }
+    }
+
+    /// A container is here.
+    pub(super) fn opened(&mut self, origin: &Origin) {
+        *self.here.entry(Identity::of(origin, Level::Orchestrator)).or_default() += 1;
+    }
+
+    /// Series of a container that goes on are gone.
+    pub(super) fn add<'l>(
+        &mut self,
+        origin: &Origin,
+        series: impl Iterator<Item = (&'l Arc<Series>, &'l LedgerRow)>,
+    ) {
+        let mut counting = series.filter(|(series, _)| counts(series.metric_type)).peekable();
+        if counting.peek().is_none() {
+            return;
+        }
+        let placed = self.placed.entry(Identity::of(origin, Level::Orchestrator)).or_default();
+        let workload = self.workloads.entry(Identity::of(origin, Level::Low)).or_default();
+        let (placed, workload) = (Arc::make_mut(placed), Arc::make_mut(workload));
+        for (series, row) in counting {
+            placed.add(series, row);
+            self.len += usize::from(workload.add(series, row));
+            self.newest = self.newest.max(row.last_seen);
+        }
+        self.prune();
+    }
+
+    /// A container is gone, after what is left of it was added.
+    pub(super) fn closed(&mut self, origin: &Origin) {
+        let identity = Identity::of(origin, Level::Orchestrator);
+        let others = self.here.get_mut(&identity).map_or(0, |here| {
+            *here -= 1;
+            *here
+        });
+        if others == 0 {
+            self.here.remove(&identity);
+            self.placed.remove(&identity);
+        }
+    }
+
+    fn prune(&mut self) {
+        const SELDOM: Duration = Duration::from_mins(1);
+        if self.newest.since(self.pruned) >= SELDOM {
+            self.pruned = self.newest;
+            self.forget_before(self.newest.minus(REMEMBERED));
+        }
+        if self.len > self.most {
+            let mut seen: Vec<_> = self
+                .workloads
+                .values()
+                .flat_map(|gone| gone.iter())
+                .map(|counted| counted.last_seen)
+                .collect();
+            // A tenth at once, so that this is rare.
+            let gone = (self.len - self.most + self.most / 10).min(seen.len().saturating_sub(1));
+            let (_, limit, _) = seen.select_nth_unstable(gone);
+            let limit = *limit;
+            self.forget_before(limit);
+        }
+    }
+
+    fn forget_before(&mut self, limit: Timestamp) {
+        for gone in self.workloads.values_mut() {
+            if gone.iter().any(|counted| counted.last_seen < limit) {
+                Arc::make_mut(gone).0.retain(|_, counted| counted.last_seen >= limit);
+            }
+        }
+        self.workloads.retain(|_, gone| !gone.0.is_empty());
+        self.len = self.workloads.values().map(|gone| gone.0.len()).sum();
+    }
+}
+
+/// Whether a type has totals.
+fn counts(metric_type: MetricType) -> bool {
+    !matches!(metric_type, MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContainerId, Generation, Labels, TagSet, TaskId};
+
+    fn origin(task: &str) -> Origin {
+        Origin {
+            container_id: ContainerId::new("c").unwrap(),
+            generation: Generation(1),
+            task_id: TaskId::new(task).unwrap(),
+            labels: Labels::new(),
+        }
+    }
+
+    fn add(past: &mut Past, task: &str, name: &str, total: f64, at: i64) {
+        let series = Arc::new(Series {
+            name: name.into(),
+            tags: TagSet::default(),
+            metric_type: MetricType::Counter,
+            created: Timestamp::from_secs(at),
+        });
+        let row = LedgerRow { total, count: Weight::ONE, last_seen: Timestamp::from_secs(at) };
+        past.add(&origin(task), std::iter::once((&series, &row)));
+    }
+
+    fn total(past: &Past, level: Level, task: &str) -> Option<f64> {
+        let gone = past.of(level).get(&Identity::of(&origin(task), level)).cloned()?;
+        Some(gone.iter().map(|counted| counted.total.as_f64()).sum())
+    }
+
+    #[test]
+    fn lives_of_a_workload_add_up() {
+        let mut past = Past::default();
+        past.opened(&origin("job.1"));
+        add(&mut past, "job.1", "done", 3.0, 10);
+        past.closed(&origin("job.1"));
+        add(&mut past, "job.2", "done", 4.0, 20);
+        past.closed(&origin("job.2"));
+        assert_eq!(total(&past, Level::Low, "job.3"), Some(7.0));
+        assert_eq!(total(&past, Level::Orchestrator, "job.1"), None, "nobody of that name is here");
+    }
+
+    #[test]
+    fn a_task_goes_on_while_one_of_its_containers_is_here() {
+        let mut past = Past::default();
+        past.opened(&origin("web.1"));
+        past.opened(&origin("web.1"));
+        add(&mut past, "web.1", "hits", 5.0, 10);
+        past.closed(&origin("web.1"));
+        assert_eq!(total(&past, Level::Orchestrator, "web.1"), Some(5.0));
+        past.closed(&origin("web.1"));
+        assert_eq!(total(&past, Level::Orchestrator, "web.1"), None);
+    }
+
+    #[test]
+    fn what_nobody_has_sent_for_a_day_is_forgotten() {
+        let mut past = Past::default();
+        add(&mut past, "old.1", "done", 1.0, 0);
+        add(&mut past, "new.1", "done", 1.0, 25 * 3600);
+        assert_eq!(total(&past, Level::Low, "old.1"), Some(1.0));
+        add(&mut past, "new.1", "done", 1.0, 25 * 3600 + 60);
+        assert_eq!((total(&past, Level::Low, "old.1"), total(&past, Level::Low, "new.1")), (None, Some(2.0)));
+    }
+
+    #[test]
+    fn beyond_the_limit_the_oldest_go() {
+        let mut past = Past::at_most(20);
+        for n in 0..21 {
+            add(&mut past, "job.1", &format!("n{n}"), 1.0, n);
+        }
+        let left = total(&past, Level::Low, "job.1").unwrap();
+        assert!((17.0..=20.0).contains(&left), "{left}");
+        let gone = past.of(Level::Low);
+        let oldest = gone.values().flat_map(|gone| gone.iter()).map(|counted| counted.last_seen).min();
+        assert!(oldest > Some(Timestamp::from_secs(0)));
+    }
+}
