@@ -7,6 +7,7 @@
 //!
 //! A second TERM or the deadline cuts that short; then the exit code is 1.
 
+mod missed;
 mod plugin;
 mod reload;
 mod serve;
@@ -280,6 +281,8 @@ impl Bound {
         let pods = plugin::start(&mut tasks, &self.api);
         tasks.spawn(reload::serve(self.reloads, self.loader, self.log, reload::Parts::new(&self.api, pods)));
         serve_listeners(&mut tasks, &self.api, self.http, self.admin);
+        let socket = self.api.config().admin.socket.clone();
+        tasks.spawn(missed::run(socket, self.api.containers.clone(), self.api.drain.clone()));
         tasks.spawn(crate::api::descriptors(self.api.clone(), self.descriptors));
         self.latch.open();
         tracing::info!(

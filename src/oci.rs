@@ -26,6 +26,7 @@ pub(crate) mod file;
 mod hook;
 mod identity;
 mod inject;
+pub(crate) mod missed;
 mod pod;
 mod precreate;
 mod report;

@@ -257,7 +257,9 @@ fn troubles(container: &Container) -> Option<Finding> {
     if matches!(container.state.as_str(), "lost" | "mute") {
         let why = container.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
         let advice = match container.state.as_str() {
-            "lost" => "its metrics reach nobody until its address can be opened; the agent tries again by itself",
+            "lost" => {
+                "its metrics reach nobody until its address can be opened; the agent tries again by itself"
+            }
             _ => "its metrics reach nobody under its name; restart it",
         };
         return Some(

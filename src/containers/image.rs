@@ -34,6 +34,8 @@ pub struct Image {
     pub(super) gauge_sign: GaugeSign,
     /// Bundle, sandbox, uid of the pod, handler, image: absent keys are no values in JSON, and would be nothing at all here.
     pub(super) details: [Option<String>; 5],
+    /// Whether it stands for a pod of which a container was found without an address.
+    pub(super) adopted: bool,
     pub(super) warnings: Vec<String>,
     pub(super) receive_buffer: usize,
     pub(super) reserved_at: Timestamp,
@@ -62,7 +64,7 @@ impl Image {
         since_boot: Duration,
         deadline: Option<Timestamp>,
     ) -> Self {
-        let Details { bundle, sandbox_id, pod_uid, runtime_handler, image } = info.details.clone();
+        let Details { bundle, sandbox_id, pod_uid, runtime_handler, image, adopted } = info.details.clone();
         Self {
             allocation: info.allocation,
             origin: Arc::clone(&info.origin),
@@ -77,6 +79,7 @@ impl Image {
             place: info.place,
             gauge_sign: info.gauge_sign,
             details: [bundle, sandbox_id, pod_uid, runtime_handler, image],
+            adopted,
             warnings: info.warnings.clone(),
             receive_buffer: info.receive_buffer,
             reserved_at: info.reserved_at,
@@ -104,7 +107,7 @@ impl Image {
             place: self.place,
             guarded: Guarded::Off,
             gauge_sign: self.gauge_sign,
-            details: Details { bundle, sandbox_id, pod_uid, runtime_handler, image },
+            details: Details { bundle, sandbox_id, pod_uid, runtime_handler, image, adopted: self.adopted },
             warnings: self.warnings.clone(),
             receive_buffer: self.receive_buffer,
             reserved_at: self.reserved_at,

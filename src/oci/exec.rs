@@ -31,7 +31,7 @@ pub(super) fn inject(call: &Call) -> Result<(), Error> {
     // Without a document the runtime takes the container's own environment.
     let Some(document) = &call.process else { return Ok(()) };
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
-    let config = bundle(call, id).unwrap_or_else(|| ".".into()).join("config.json");
+    let config = bundle(call.root.as_deref(), id).unwrap_or_else(|| ".".into()).join("config.json");
     let garbled = |path: &Path| {
         let path = path.to_owned();
         move |error: serde_json::Error| Error::Garbled { path, why: error.to_string() }
@@ -44,20 +44,24 @@ pub(super) fn inject(call: &Call) -> Result<(), Error> {
     }
 }
 
-fn bundle(call: &Call, id: &str) -> Option<PathBuf> {
+fn bundle(root: Option<&Path>, id: &str) -> Option<PathBuf> {
+    states(root, id).into_iter().find_map(|path| bundle_of(&std::fs::read_to_string(path).ok()?))
+}
+
+/// The files in which runtimes may keep what they know of a container.
+pub(super) fn states(root: Option<&Path>, id: &str) -> Vec<PathBuf> {
     if id.contains('/') || id == ".." {
-        return None;
+        return Vec::new();
     }
-    let roots = match &call.root {
-        Some(root) => vec![root.clone()],
+    let roots = match root {
+        Some(root) => vec![root.to_owned()],
         None => {
             let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
             let bases = rootless.into_iter().chain([PathBuf::from("/run")]);
             bases.flat_map(|base| ROOTS.map(|name| base.join(name))).collect()
         }
     };
-    let states = roots.iter().flat_map(|root| ["state.json", "status"].map(|name| root.join(id).join(name)));
-    states.into_iter().find_map(|path| bundle_of(&std::fs::read_to_string(path).ok()?))
+    roots.iter().flat_map(|root| ["state.json", "status"].map(|name| root.join(id).join(name))).collect()
 }
 
 fn bundle_of(state: &str) -> Option<PathBuf> {
@@ -84,7 +88,12 @@ mod tests {
 
     #[test]
     fn an_id_cannot_lead_out_of_the_runtimes_directory() {
-        let call = Call::read(&["x", "exec", "-p", "/p", "../../etc"].map(std::ffi::OsString::from));
-        assert_eq!(bundle(&call, "../../etc"), None);
+        assert!(
+            states(None, "../../etc").is_empty() && states(Some(Path::new("/run/runc")), "..").is_empty()
+        );
+        assert_eq!(
+            states(Some(Path::new("/r")), "c1"),
+            ["/r/c1/state.json", "/r/c1/status"].map(PathBuf::from)
+        );
     }
 }

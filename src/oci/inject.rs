@@ -15,7 +15,7 @@ use super::edit::{self, Gift, Hook, Mount, Remembered, Staged};
 use super::errors::Error;
 use super::identity::{Facts, Identity};
 use super::report::Report;
-use super::{descriptors, docker, file, runtime};
+use super::{descriptors, docker, file, missed, runtime};
 
 /// The annotation that opts in or out.
 const ENABLED: &str = "tallyport.enabled";
@@ -61,6 +61,8 @@ pub(super) struct Subject<'a> {
     pub(super) id: &'a str,
     /// The bundle, where it is known; two containers with the same id have different ones.
     pub(super) bundle: Option<String>,
+    /// Where the runtime keeps its state, where it was told.
+    pub(super) root: Option<&'a Path>,
     pub(super) text: &'a str,
     /// What the configuration is called where it makes no sense.
     pub(super) path: &'a Path,
@@ -92,7 +94,8 @@ pub(super) fn inject(call: &Call, config: &Config, report: &Report, started: Ins
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
     let path = call.configuration();
     let text = file::read(&path)?;
-    let subject = Subject { id, bundle: Some(absolute(&call.bundle)), text: &text, path: &path };
+    let (bundle, root) = (Some(absolute(&call.bundle)), call.root.as_deref());
+    let subject = Subject { id, bundle, root, text: &text, path: &path };
     let agent = Agent::new(config.admin_socket(), started + config.budget());
     let Some(edited) = edited(&subject, config, &agent, report)? else { return Ok(()) };
     file::replace(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
@@ -111,7 +114,13 @@ pub(super) fn edited(
     let Some(identity) = identify(subject.id, &bundle, config) else { return Ok(None) };
     let container =
         Container { id: subject.id, bundle: subject.bundle.as_deref(), network: bundle.network(), identity };
-    let Some((reserved, id)) = reserve(agent, &container)? else { return Ok(None) };
+    let asked = reserve(agent, &container).inspect_err(|_| {
+        // One that may not start without a socket does not.
+        if !config.fail_closed {
+            missed::leave(agent.socket(), subject.id, subject.root, &container.request(subject.id));
+        }
+    });
+    let Some((reserved, id)) = asked? else { return Ok(None) };
     for warning in &reserved.warnings {
         report.warn(warning);
     }

@@ -56,7 +56,7 @@ fn edit(text: &[u8], config: &Config, report: &Report, started: Instant) -> Resu
     let id = bundle
         .id()
         .ok_or_else(|| garbled("linux.cgroupsPath does not say which container it is".to_owned()))?;
-    let subject = Subject { id, bundle: None, text, path };
+    let subject = Subject { id, bundle: None, root: None, text, path };
     let agent = Agent::new(config.admin_socket(), started + config.budget());
     Ok(inject::edited(&subject, config, &agent, report)?.map(|edited| edited.text))
 }

@@ -282,6 +282,7 @@ mod tests {
             socket: Some(socket),
             unix: None,
             gauge_sign: GaugeSign::Delta,
+            before: None,
         };
         (Listener::new(new, Arc::default(), Timestamp::from_secs(0)), sender)
     }

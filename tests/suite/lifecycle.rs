@@ -1,5 +1,6 @@
 //! `reserve → attach → release` through the admin socket of a real agent, in both dialects.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -196,6 +197,42 @@ fn the_dcos_isolator_finds_its_dialect() {
     assert_eq!(datapoint["name"], "statsd_tester.time.uptime");
     assert_eq!((&datapoint["value"], &datapoint["unit"]), (&json!(7), &json!("")));
     assert_eq!(datapoint["tags"], json!({"test_tag_key": "test_tag_value"}));
+}
+
+/// Byte for byte as libprocess writes them: by one connection that is kept, and over a Unix socket there is no host to name.
+#[test]
+fn the_isolators_calls_are_answered_by_one_connection_in_a_form_that_it_reads() {
+    let agent = Agent::start();
+    let mut stream = std::os::unix::net::UnixStream::connect(agent.admin_socket()).unwrap();
+    stream.set_read_timeout(Some(crate::agent::PATIENCE)).unwrap();
+    let mut ask = |head: &str, body: &str| {
+        let request = format!("{head} HTTP/1.1\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            answer.push(byte[0]);
+        }
+        let head = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).unwrap();
+        (head.split_whitespace().nth(1).unwrap().to_owned(), String::from_utf8(body).unwrap())
+    };
+    let reserve = "Accept: application/json\r\nConnection: Keep-Alive\r\nContent-Length: 24\r\n\
+                   Content-Type: application/json\r\n\r\n{\"container_id\":\"ab.cd\"}";
+    for _launch in 0..2 {
+        let (status, body) = ask("POST /container", reserve);
+        assert_eq!(status, "201", "{body}");
+        let reserved: Value = serde_json::from_str(&body).unwrap();
+        assert!(
+            reserved["statsd_host"].is_string() && reserved["statsd_port"].is_u64(),
+            "both, or the launch fails"
+        );
+        let clean_up = "Accept: application/json\r\nConnection: Keep-Alive\r\n\r\n";
+        assert_eq!(ask("DELETE /container/ab.cd", clean_up), ("202".to_owned(), String::new()));
+    }
 }
 
 #[test]

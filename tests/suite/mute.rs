@@ -2,13 +2,17 @@
 
 use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tallyport::nri::messages::{Container, PodSandbox};
 
 use crate::agent::Agent;
+use crate::containers::Bundle;
 use crate::namespaces::{Namespace, Process};
 use crate::nri::{Runtime, pod_in, runs, setting, shown};
+use crate::oci::runtimes;
 use crate::tools;
 
 const TASK: &str = "shop_web-0_u-1";
@@ -137,4 +141,106 @@ fn a_reload_turns_adoption_on_for_those_that_are_found_from_then_on() {
     assert_eq!(agent.admin("POST", "/v1/config/reload", &Value::Null).0, 200);
     runtime.knows(&held(&namespace, &holder), &[mute("first"), mute("second")]);
     assert_eq!((adopted(&agent), warning(&agent, "first")), (1.0, String::new()));
+}
+
+/// What the wrapper has left for an agent that is to be in this directory.
+fn notes(directory: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(directory.join("admin.sock.missed"));
+    found.map(|found| found.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
+}
+
+/// Makes a note as old as one that nobody needs any more.
+fn age(note: &Path) {
+    assert!(Command::new("touch").args(["-d", "-2 minutes"]).arg(note).status().unwrap().success());
+}
+
+#[test]
+fn what_the_wrapper_started_while_the_agent_was_away_is_found_in_every_life_of_the_agent() {
+    for runtime in runtimes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().to_owned();
+        let bundle = Bundle::new(&runtime, &at.join("admin.sock"));
+        bundle.configure(|config| {
+            config["annotations"] = json!({"tallyport.task-id": "web.1", "team": "shop"})
+        });
+        bundle.up();
+        assert_eq!(notes(&at).len(), 1, "{runtime:?}");
+        let mut agent = Agent::in_directory(directory, &["--window", "1s"]);
+        for life in ["first", "second"] {
+            agent.until("it is found", || shown(&agent, &bundle.id)["state"] == "mute");
+            let found = shown(&agent, &bundle.id);
+            assert_eq!(
+                (&found["task_id"], &found["labels"]["team"]),
+                (&json!("web.1"), &json!("shop")),
+                "{life}"
+            );
+            assert_eq!((&found["pid"], &found["attached"]), (&json!(bundle.pid()), &json!(true)), "{life}");
+            if life == "first" {
+                agent = Agent::in_directory(agent.into_directory(), &["--window", "1s"]);
+            }
+        }
+        let page = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
+        assert!(page.lines().any(|line| line == "tallyport_containers{state=\"mute\"} 1"), "{page}");
+        bundle.kill();
+        agent.until("it is shown no longer than it lives", || shown(&agent, &bundle.id)["state"] == "gone");
+        bundle.delete();
+        notes(&at).iter().for_each(|note| age(note));
+        agent.until("and its note goes", || notes(&at).is_empty());
+        // The next life of the bundle is served.
+        bundle.up();
+        assert_eq!((shown(&agent, &bundle.id)["state"].as_str(), notes(&at).len()), (Some("listening"), 0));
+    }
+}
+
+#[test]
+fn nobody_is_mute_who_did_not_start_or_wanted_no_socket() {
+    for runtime in runtimes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().to_owned();
+        let bundle = Bundle::new(&runtime, &at.join("admin.sock"));
+        bundle.settings("fail_closed = true");
+        assert_ne!(bundle.try_create().code, 0);
+        assert!(notes(&at).is_empty(), "it does not start");
+        bundle.settings("");
+        bundle.configure(|config| config["root"]["path"] = json!("no-such-root"));
+        assert_ne!(bundle.try_create().code, 0);
+        let failed = notes(&at);
+        assert_eq!(failed.len(), 1, "nobody could know");
+        let unwilling = Bundle::new(&runtime, &at.join("admin.sock"));
+        unwilling.configure(|config| config["annotations"] = json!({"tallyport.enabled": "false"}));
+        unwilling.up();
+        assert_eq!(notes(&at).len(), 2);
+        let agent = Agent::in_directory(directory, &["--window", "1s"]);
+        agent.until("who wanted none is forgotten", || notes(&at) == failed);
+        age(&failed[0]);
+        agent.until("and who did not start", || notes(&at).is_empty());
+        assert_eq!(agent.admin("GET", "/v1/containers", &Value::Null).1, json!([]));
+    }
+}
+
+#[test]
+fn a_pod_that_the_wrapper_could_not_serve_is_adopted() {
+    for runtime in runtimes() {
+        let namespace = Namespace::new();
+        let holder = namespace.process();
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(&runtime, &directory.path().join("admin.sock"));
+        bundle.configure(|config| {
+            let cri = |key: &str| format!("io.kubernetes.cri.{key}");
+            config["annotations"] = json!({
+                cri("container-type"): "container", cri("container-name"): "main", cri("sandbox-id"): bundle.id.clone() + "-pod",
+                cri("sandbox-name"): "web-0", cri("sandbox-namespace"): "shop", cri("sandbox-uid"): "u-1"});
+            let path = format!("/proc/{}/ns/net", holder.pid());
+            config["linux"]["namespaces"][4] = json!({"type": "network", "path": path});
+        });
+        bundle.up();
+        let agent =
+            Agent::in_directory(directory, &["--window", "1s", "--set", "containers.adopt_mute=true"]);
+        agent.until("it is found", || adopted(&agent) == 1.0);
+        assert_eq!(shown(&agent, &bundle.id)["state"], "mute");
+        let pod = format!("{}-pod", bundle.id);
+        namespace.send(8125, "a:1|c");
+        agent.until("its pod is heard", || shown(&agent, &pod)["received"] == 1);
+        assert_eq!(shown(&agent, &pod)["task_id"], TASK);
+    }
 }

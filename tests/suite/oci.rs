@@ -14,7 +14,7 @@ use crate::namespaces::{Leash, Namespace, Process};
 use crate::tools;
 
 /// Every runtime that is there, and that has to be.
-fn runtimes() -> Vec<Runtime> {
+pub(crate) fn runtimes() -> Vec<Runtime> {
     if tools::network_namespaces().is_none() {
         return Vec::new();
     }

@@ -251,6 +251,31 @@ fn what_started_without_the_agent_is_mute() {
     until("and no longer than it lives", || agent.state(&id).as_deref() == Some("gone"));
 }
 
+/// What no variable says it may have as a default of its own.
+#[test]
+fn the_pod_of_a_mute_container_is_heard_where_it_is_adopted() {
+    if !Path::new("/usr/lib/cni/ptp").exists() {
+        assert!(std::env::var_os("CI").is_none(), "the CNI plugins are missing");
+        eprintln!("SKIPPED: the CNI plugins are missing");
+        return;
+    }
+    let (mut node, agent) = Node::start();
+    let own = Pod { own_network: true, ..WEB };
+    let pod = node.pod(&own);
+    agent.kill();
+    let default = [("STATSD_UDP_HOST", "127.0.0.1"), ("STATSD_UDP_PORT", "8125")];
+    let id = node.cri.start(&pod, &own, "main", &default);
+    let agent = node.agent(&["containers.adopt_mute=true"]);
+    until("it is shown", || agent.state(&id).as_deref() == Some("mute"));
+    assert_eq!(agent.metric("tallyport_pods_adopted"), Some(1.0), "{:?}", agent.container(&id));
+    until("its datagrams arrive", || received(&agent, &pod) > 5);
+    until("they are counted under the pod", || ticks(&agent, TASK).is_some());
+    assert_eq!(ticks(&agent, TASK).unwrap()["origin"]["container_id"], pod.as_str());
+    node.cri.remove_pod(&pod);
+    until("it ends with the pod", || agent.state(&pod).as_deref() == Some("gone"));
+    assert_eq!(agent.metric("tallyport_pods_adopted"), Some(0.0));
+}
+
 #[test]
 fn an_agent_that_hangs_holds_containers_up_for_no_longer_than_the_runtime_waits() {
     let (mut node, agent) = Node::start();

@@ -40,6 +40,7 @@ fn image(allocation: u64, step: u8) -> Image {
         place: if step > 1 { Place::Own(own) } else { Place::Unborn },
         gauge_sign: GaugeSign::Absolute,
         details: [Some("/bundle".to_owned()), None, Some("uid".to_owned()), None, None],
+        adopted: true,
         warnings: vec!["the receive buffer is small".to_owned()],
         receive_buffer: 65_536,
         reserved_at: Timestamp::from_secs(1_000),

@@ -1,0 +1,77 @@
+//! Containers that the wrapper started while nobody answered it: looked for, and shown as mute.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::api::read_reservation;
+use crate::containers::{Containers, Process, ReserveError, Unserved};
+use crate::oci::missed::{self, Missed};
+use crate::shutdown::Drain;
+
+/// How often the wrapper's notes are read.
+const EVERY: Duration = Duration::from_secs(2);
+/// How long it may take from a note to a process. What has none by then did not start, or has ended.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Reads notes until the agent ends.
+pub(super) async fn run(admin_socket: PathBuf, containers: Containers, mut drain: Drain) {
+    let directory = missed::directory(&admin_socket);
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut said = false;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = drain.started() => return,
+        }
+        let at = directory.clone();
+        let Ok(read) = tokio::task::spawn_blocking(move || missed::read(&at)).await else { return };
+        match read {
+            Ok(all) => {
+                for missed in all {
+                    take(&containers, &missed).await;
+                }
+            }
+            Err(error) if !said => {
+                tracing::warn!(directory = %directory.display(), %error, "what the wrapper left is not read");
+                said = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Shows a container that runs. Its note stays as long as it does, for the agent's next life.
+async fn take(containers: &Containers, missed: &Missed) {
+    let reservation = match read_reservation(&missed.request) {
+        Ok(reservation) if reservation.opted_out().is_none() => reservation,
+        // It wanted none, or asked for what it would not have been given.
+        _ => return forget(missed),
+    };
+    let id = reservation.container_id.clone();
+    let lives = containers.directory().container(&id).is_some_and(|info| info.state.is_live());
+    match missed.process {
+        // Whoever is here has a socket, waits for its process, or is mute already.
+        Some(_) if lives => {}
+        Some((pid, ticks)) => match containers.note(reservation, Unserved::Mute).await {
+            Ok(_) => {
+                let process = Process { pid, start_ticks: Some(ticks) };
+                if let Err(error) = containers.attach(id.clone(), process).await {
+                    // It may have ended just now.
+                    tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
+                    let _either_way = containers.release(id).await;
+                }
+            }
+            Err(ReserveError::Ending) => {}
+            Err(error) => tracing::warn!(container = %id, %error, "a container cannot be shown"),
+        },
+        None if !lives && missed.age > PATIENCE => forget(missed),
+        None => {}
+    }
+}
+
+fn forget(missed: &Missed) {
+    if let Err(error) = missed.forget() {
+        tracing::debug!(%error, "a note of the wrapper's stays");
+    }
+}
