@@ -18,7 +18,8 @@ install: ## programs, manual pages, completions and units into PREFIX (/usr/loca
 uninstall: ## what install put there, out again
 	scripts/install --uninstall
 
-deb: build ## a Debian package, in target/
+deb: ## a Debian package of the release binaries, in target/
+	$(MAKE) build
 	scripts/deb
 
 demo: ## an agent, an application that knows nothing of it, and what it reports
@@ -86,12 +87,12 @@ e2e-browser: ## the page of a real agent in a headless Chromium
 	cargo build --locked --bin tallyport
 	node --test integration/browser/page.test.mjs
 
-e2e-rules: ## alert rules where they have to speak and where they have to be silent, by promtool
+e2e-rules: ## alert rules where they speak and where they are silent, and the dashboards' queries, by promtool
 	scripts/setup prometheus
-	promtool check rules deploy/prometheus/rules.yaml
-	promtool test rules deploy/prometheus/rules.test.yaml
+	scripts/e2e-rules
 
-e2e-deb: build ## the package on a clean Debian 12, as root: install, upgrade, remove, nothing left
+e2e-deb: ## the package on a clean Debian 12, as root: install, upgrade, remove, nothing left
+	$(MAKE) build
 	scripts/setup package
 	scripts/e2e-deb
 

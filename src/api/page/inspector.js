@@ -59,9 +59,9 @@ const inspector = {
   point(event) {
     const box = this.svg.getBoundingClientRect();
     const moment = taskView.from() + ((event.clientX - box.left) / box.width) * (taskView.until - taskView.from());
-    const record = this.series.history().find((one) => Date.parse(one.start) <= moment && moment < Date.parse(one.end));
+    const record = this.series.history().find((one) => one.from <= moment && moment < one.to);
     if (!record) return;
-    const middle = ((Date.parse(record.start) + Date.parse(record.end)) / 2 - taskView.from()) / (taskView.until - taskView.from());
+    const middle = ((record.from + record.to) / 2 - taskView.from()) / (taskView.until - taskView.from());
     put(this.svg, "here", `M${(middle * WIDE).toFixed(1)} 0V${HIGH}`);
     this.parts.readout.replaceChildren(valueOf(record), el("small", {}, `  at ${clock.format(new Date(record.start))}`));
   },

@@ -33,8 +33,8 @@ function shapeOf(type) {
 /** What a record is drawn as: its value, and how far the band goes. */
 function point(record) {
   return {
-    from: Date.parse(record.start),
-    to: Date.parse(record.end),
+    from: record.from,
+    to: record.to,
     value: record.value,
     top: record.agg && record.agg.p99 !== undefined ? record.agg.p99 : record.value,
   };

@@ -16,12 +16,14 @@ class Series {
     const known = this.records.get(record.start);
     // A closed record goes before an open one, and its last revision before the others.
     if (known && !known.open && (record.open || known.rev > record.rev)) return;
+    record.from = Date.parse(record.start);
+    record.to = Date.parse(record.end);
     this.records.set(record.start, record);
     this.sorted = null;
   }
 
   history() {
-    if (!this.sorted) this.sorted = [...this.records.values()].sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
+    if (!this.sorted) this.sorted = [...this.records.values()].sort((a, b) => a.from - b.from);
     return this.sorted;
   }
 
@@ -32,14 +34,17 @@ class Series {
 
   /** Forgets what the agent no longer keeps. */
   forget(before) {
-    for (const [start, record] of this.records) if (Date.parse(record.end) <= before) this.records.delete(start);
-    this.sorted = null;
+    for (const [start, record] of this.records) {
+      if (record.to > before) continue;
+      this.records.delete(start);
+      this.sorted = null;
+    }
     return this.records.size > 0;
   }
 
   age() {
-    const { agg, end, open } = this.newest();
-    return agentNow() - (agg.carried && agg.last_at ? seconds(agg.last_at) : open ? agentNow() : seconds(end));
+    const { agg, to, open } = this.newest();
+    return open ? 0 : agentNow() - (agg.carried && agg.last_at ? seconds(agg.last_at) : to / 1000);
   }
 
   points() {

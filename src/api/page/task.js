@@ -171,7 +171,7 @@ const taskView = {
     for (const record of records) {
       if (!this.series.has(record.id)) this.series.set(record.id, new Series(record));
       this.series.get(record.id).add(record);
-      this.until = Math.max(this.until, Date.parse(record.end));
+      this.until = Math.max(this.until, record.to);
     }
     for (const [id, series] of this.series) {
       if (series.forget(this.from())) several.add(series.container);
@@ -208,21 +208,25 @@ const taskView = {
   async again() {
     if (this.reading || !this.document) return;
     this.reading = true;
+    try {
+      await this.readAgain();
+    } finally {
+      this.reading = false;
+    }
+  },
+
+  async readAgain() {
     const turn = this.turn;
     const answer = await ask(this.api(""));
-    if (turn === this.turn && answer && answer.status === 200) {
-      this.documentCame(answer.body);
-      await this.lists();
-      // Before the first window closes, only the open one has anything.
-      if (turn === this.turn && answer.body.series > this.series.size) {
-        const newest = await ask(this.api("/metrics"));
-        if (turn === this.turn && newest && newest.status === 200) {
-          this.add(newest.body.metrics);
-          this.showSeries(false);
-        }
-      }
-    }
-    this.reading = false;
+    if (turn !== this.turn || !answer || answer.status !== 200) return;
+    this.documentCame(answer.body);
+    await this.lists();
+    // Before the first window closes, only the open one has anything.
+    if (turn !== this.turn || answer.body.series <= this.series.size) return;
+    const newest = await ask(this.api("/metrics"));
+    if (turn !== this.turn || !newest || newest.status !== 200) return;
+    this.add(newest.body.metrics);
+    this.showSeries(false);
   },
 
   known(is) {
@@ -317,6 +321,7 @@ const taskView = {
     byId("series-table").hidden = wanted.length === 0;
     this.empty(wanted.length === 0, all.length);
     this.list.show(wanted);
+    if (asked) this.wantWindows();
   },
 
   chips(all) {
