@@ -161,7 +161,7 @@ fn what_the_wrapper_started_while_the_agent_was_away_is_found_in_every_life_of_t
         let at = directory.path().to_owned();
         let bundle = Bundle::new(&runtime, &at.join("admin.sock"));
         bundle.configure(|config| {
-            config["annotations"] = json!({"tallyport.task-id": "web.1", "team": "shop"})
+            config["annotations"] = json!({"tallyport.task-id": "web.1", "team": "shop"});
         });
         bundle.up();
         assert_eq!(notes(&at).len(), 1, "{runtime:?}");
