@@ -21,7 +21,7 @@ pub(in crate::nri) struct Node {
 impl Node {
     pub(in crate::nri) fn new(containers: usize) -> Self {
         let store = Arc::new(Store::new(1, 30));
-        let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO };
+        let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO, not_before: None };
         let pool =
             ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
         let table = containers::Settings {
