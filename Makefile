@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: ## set up, then run every test
 e2e-nri: ## pods of real containerds with the agent as their plugin; needs root, builds containerd once
 	scripts/setup cc rust
 	scripts/e2e-nri
+
+e2e-restart: ## twenty hand-overs in a row under a load of known totals
+	scripts/setup cc rust
+	scripts/e2e-restart
 
 check: ## everything CI asks for: format, lints, layers, tests, documents, dependencies
 	scripts/setup all

@@ -7,10 +7,13 @@
 //!
 //! A second TERM or the deadline cuts that short; then the exit code is 1.
 
+mod handover;
+mod held;
 mod missed;
 mod plugin;
 mod reload;
 mod serve;
+mod takeover;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,21 +27,23 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 pub use reload::Loader;
+pub use takeover::take_over;
 
 use crate::api::Api;
-use crate::client::{Client, Target};
 use crate::config::{Config, Guarding, UnixMode};
 use crate::containers::{self, Guarded, Table};
 use crate::host::CpuMeter;
+use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
 use crate::net::http::{self, Listener};
-use crate::net::unix::{self, BoundSocket, HeldDirectory, PathError};
+use crate::net::unix::PathError;
 use crate::shard::{Plan, ShardPool};
 use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
+use held::Held;
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,12 @@ pub enum StartError {
         "containers on the host's network cannot be guarded, as listeners.guard = \"required\" wants: {0}"
     )]
     Guard(#[from] GuardError),
+    /// The agent that runs does not hand over, or this one cannot go on with what it has.
+    #[error("cannot take over from the agent that runs: {source}")]
+    TakeOver {
+        /// Why not.
+        source: io::Error,
+    },
     /// The system gave no threads, descriptors or signals.
     #[error("cannot start {what}: {source}")]
     System {
@@ -91,20 +102,24 @@ pub enum Ended {
 /// An agent that is bound and has not begun to serve.
 #[derive(Debug)]
 pub struct Bound {
-    api: Api,
-    table: Table,
-    http: TcpListener,
-    admin: UnixListener,
-    descriptors: UnixListener,
-    reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    parts: Parts,
+    held: Held,
     loader: Loader,
     log: LogFilter,
-    drain: DrainTrigger,
-    latch: Latch,
-    _sockets: [BoundSocket; 2],
-    _state: HeldDirectory,
 }
 
+/// The parts of an agent, tied together.
+#[derive(Debug)]
+struct Parts {
+    api: Api,
+    table: Table,
+    reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    drain: DrainTrigger,
+    latch: Latch,
+}
+
+/// How long answers may take that were under way when another process took over.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How often shards are looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -114,74 +129,66 @@ const LOOK: Duration = Duration::from_secs(1);
 /// When something is not to be had; what was taken is given back.
 pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Bound, StartError> {
     raise_descriptor_limit();
-    let (guard, guarding) = guard(&config)?;
-    let state = unix::hold_directory(&config.state_dir)?;
+    let guarded = guard(&config)?;
+    let held = Held::take(&config).await?;
     let epoch = next_epoch(&config.state_dir, clock::wall())
         .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
-    let (http, http_address) = listen(config.http.listen).await?;
-    let (admin, socket) = unix::listen(&config.admin.socket, config.admin.mode)?;
-    let beside = config.admin.socket.with_added_extension("fd");
-    let (descriptors, beside) = unix::listen_for_messages(&beside, config.admin.mode)?;
-    let watched = |listener| {
-        UnixListener::from_std(listener)
-            .map_err(|source| StartError::System { what: "the admin socket", source })
-    };
-    let (admin, descriptors) = (watched(admin)?, watched(descriptors)?);
-
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
-    let settings = Arc::new(config.aggregation.clone());
-    let plan = Plan {
-        shards: config.process.shards,
-        memory_limit: config.node_limits.memory,
-        gather: config.process.gather,
-        not_before: None,
-    };
-    let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
-        .map_err(|source| StartError::System { what: "the shards", source })?;
-    let pool = Arc::new(pool);
-    let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
-    let (journal, replayed) = containers::Journal::open(&config.state_dir, containers.journal().clone())
-        .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
-    let mut table = table.guarded_by(guard).recorded_in(journal);
+    let state_dir = config.state_dir.clone();
+    let mut parts = Parts::new(config, guarded, store, None, held.http_address)?;
+    let health = parts.api.containers.journal().clone();
+    let (journal, replayed) = containers::Journal::open(&state_dir, health)
+        .map_err(|source| StartError::State { path: state_dir, source })?;
+    parts.table = parts.table.recorded_in(journal);
     let found = replayed.images.len();
-    let restored = table.restore(replayed.images).await;
+    let containers::Restored { kept, lost, gone } = parts.table.restore(replayed.images).await;
     if found > 0 || replayed.damaged > 0 {
-        let containers::Restored { kept, lost, gone } = restored;
         tracing::info!(kept, lost, gone, damaged = replayed.damaged, "read the journal of the last agent");
     }
-    let readiness = Readiness::default();
-    let latch = readiness.latch("listeners");
-    let (trigger, drain) = drain();
-    let (reloads, reload_requests) = mpsc::channel(8);
-    let api = Api {
-        store,
-        pool,
-        containers,
-        readiness,
-        stats: Arc::new(Stats::default()),
-        config: Arc::new(RwLock::new(Arc::new(config))),
-        reloads,
-        connections: Default::default(),
-        http_address,
-        guarding,
-        cpu: Arc::new(CpuMeter::start()),
-        started: clock::wall(),
-        drain,
-    };
-    Ok(Bound {
-        api,
-        table,
-        http,
-        admin,
-        descriptors,
-        reloads: reload_requests,
-        loader,
-        log,
-        drain: trigger,
-        latch,
-        _sockets: [socket, beside],
-        _state: state,
-    })
+    Ok(Bound { parts, held, loader, log })
+}
+
+impl Parts {
+    /// Starts the shards, and ties the parts together.
+    fn new(
+        config: Config,
+        (guard, guarding): (Option<Guard>, Guarded),
+        store: Arc<Store>,
+        not_before: Option<Timestamp>,
+        http_address: SocketAddr,
+    ) -> Result<Self, StartError> {
+        let settings = Arc::new(config.aggregation.clone());
+        let plan = Plan {
+            shards: config.process.shards,
+            memory_limit: config.node_limits.memory,
+            gather: config.process.gather,
+            not_before,
+        };
+        let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
+            .map_err(|source| StartError::System { what: "the shards", source })?;
+        let pool = Arc::new(pool);
+        let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+        let readiness = Readiness::default();
+        let latch = readiness.latch("listeners");
+        let (trigger, drain) = drain();
+        let (reloads, reload_requests) = mpsc::channel(8);
+        let api = Api {
+            store,
+            pool,
+            containers,
+            readiness,
+            stats: Arc::new(Stats::default()),
+            config: Arc::new(RwLock::new(Arc::new(config))),
+            reloads,
+            connections: Default::default(),
+            http_address,
+            guarding,
+            cpu: Arc::new(CpuMeter::start()),
+            started: clock::wall(),
+            drain,
+        };
+        Ok(Self { api, table: table.guarded_by(guard), reloads: reload_requests, drain: trigger, latch })
+    }
 }
 
 /// The guard, where there is to be one, and how that went.
@@ -227,28 +234,6 @@ fn table_settings(config: &Config) -> containers::Settings {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    match TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener))) {
-        Ok((bound, listener)) => Ok((listener, bound)),
-        Err(source) => {
-            let taken = source.kind() == io::ErrorKind::AddrInUse;
-            let holder = if taken { agent_at(address).await } else { None };
-            Err(StartError::Listen { address, source, holder })
-        }
-    }
-}
-
-/// The process of the agent that answers at an address, if one does.
-async fn agent_at(address: SocketAddr) -> Option<u32> {
-    #[derive(serde::Deserialize)]
-    struct Health {
-        pid: u32,
-    }
-    let client = Client::new(Target::Http(address.to_string()));
-    let answer = tokio::time::timeout(Duration::from_secs(1), client.get("/health")).await.ok()?.ok()?;
-    serde_json::from_slice::<Health>(&answer.body).ok().map(|health| health.pid)
-}
-
 /// A container costs descriptors; the soft limit is usually a thousand.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -263,7 +248,7 @@ impl Bound {
     /// The address that HTTP is served on, where the configured port was 0.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
-        self.api.http_address
+        self.held.http_address
     }
 
     /// Serves until the process is told to end.
@@ -275,55 +260,66 @@ impl Bound {
         let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-        let config = self.api.config();
-        let shards = self.api.readiness.latch("shards");
+        let Self { parts: Parts { api, table, reloads, drain, latch }, held, loader, log } = self;
+        let config = api.config();
+        let shards = api.readiness.latch("shards");
         shards.open();
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.table.run());
-        let pods = plugin::start(&mut tasks, &self.api);
-        tasks.spawn(reload::serve(self.reloads, self.loader, self.log, reload::Parts::new(&self.api, pods)));
-        serve_listeners(&mut tasks, &self.api, self.http, self.admin);
-        let socket = self.api.config().admin.socket.clone();
-        tasks.spawn(missed::run(socket, self.api.containers.clone(), self.api.drain.clone()));
-        tasks.spawn(crate::api::descriptors(self.api.clone(), self.descriptors));
-        self.latch.open();
+        tasks.spawn(table.run());
+        let pods = plugin::start(&mut tasks, &api);
+        tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods)));
+        let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
+        let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
+        serve_listeners(&mut tasks, &api, http, admin);
+        tasks.spawn(missed::run(config.admin.socket.clone(), api.containers.clone(), api.drain.clone()));
+        tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
+        latch.open();
         tracing::info!(
-            http = %self.api.http_address,
+            http = %api.http_address,
             admin = %config.admin.socket.display(),
             state = %config.state_dir.display(),
             node = config.node,
-            epoch = self.api.store.epoch(),
+            epoch = api.store.epoch(),
             shards = config.process.shards,
             version = env!("CARGO_PKG_VERSION"),
             "listening",
         );
-        let (mut look, mut failures) = (tokio::time::interval(LOOK), self.api.pool.failures());
+        let (gone, mut taken) = mpsc::channel(1);
+        tasks.spawn(handover::serve(handover, api.clone(), shared, drain.pauser(), gone));
+        let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.failures());
         let why = loop {
             tokio::select! {
                 _ = term.recv() => break Why::Told("TERM"),
                 _ = interrupt.recv() => break Why::Told("INT"),
-                _ = hangup.recv() => ask_for_reload(&self.api),
+                _ = hangup.recv() => ask_for_reload(&api),
+                Some(()) = taken.recv() => break Why::HandedOver,
                 Ok(()) = failures.changed() => shards.close(),
                 _ = look.tick() => {
-                    if !self.api.pool.ended().is_empty() {
+                    if !api.pool.ended().is_empty() {
                         break Why::Failed;
                     }
                     // One that failed just now is looked at again next time.
-                    if self.api.pool.balance().await.is_ok() && !failures.has_changed().unwrap_or(true) {
+                    if api.pool.balance().await.is_ok() && !failures.has_changed().unwrap_or(true) {
                         shards.open();
                     }
                 }
             }
         };
-        self.latch.close();
-        let deadline = self.api.config().process.drain_deadline;
-        let api = self.api.clone();
-        drop(self.api);
+        latch.close();
+        if matches!(why, Why::HandedOver) {
+            // Names and locks are the other process's now; what is under way here has a moment to end.
+            std::mem::forget((sockets, state));
+            drop(api);
+            let _late = drain.start(LAST_ANSWERS).await;
+            tracing::info!("handed over");
+            return Ok(Ended::Cleanly);
+        }
+        let deadline = api.config().process.drain_deadline;
         let ending = async {
             let started = tokio::time::Instant::now();
             api.containers.drain_all().await;
             drop(api);
-            self.drain.start(deadline.saturating_sub(started.elapsed())).await
+            drain.start(deadline.saturating_sub(started.elapsed())).await
         };
         let cleanly = match why {
             Why::Told(name) => {
@@ -334,6 +330,7 @@ impl Bound {
                     _ = interrupt.recv() => false,
                 }
             }
+            Why::HandedOver => true,
             Why::Failed => {
                 tracing::error!(
                     "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
@@ -351,6 +348,8 @@ impl Bound {
 enum Why {
     /// A signal said so.
     Told(&'static str),
+    /// Another process has everything.
+    HandedOver,
     /// A shard has failed too often.
     Failed,
 }

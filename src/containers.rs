@@ -18,6 +18,7 @@ mod errors;
 mod handle;
 mod image;
 mod journal;
+mod leaving;
 mod ports;
 mod process;
 mod reservation;
@@ -35,11 +36,13 @@ pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
 pub use image::{IMAGE_VERSION, Identity, Image};
 pub use journal::{Journal, JournalHealth, Replayed};
+pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Guarded, Place, State};
 pub use table::{Restored, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
+use std::io;
 use std::sync::Arc;
 
 use crate::model::ContainerId;
@@ -61,6 +64,7 @@ enum Request {
     Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Configure(Box<Settings>),
+    HandOver(oneshot::Sender<io::Result<Leaving>>),
     DrainAll(oneshot::Sender<()>),
 }
 
@@ -175,6 +179,15 @@ impl Containers {
     /// Takes no more containers, and drains those that are there.
     pub async fn drain_all(&self) {
         let _either_way = self.ask(Request::DrainAll).await;
+    }
+
+    /// Gives everything away to another process; nothing is received until that is decided.
+    ///
+    /// # Errors
+    /// When a shard has ended, or descriptors ran out. Then everything goes on.
+    pub async fn hand_over(&self) -> io::Result<Leaving> {
+        let ending = || Err(io::Error::other("the agent is shutting down"));
+        self.ask(Request::HandOver).await.unwrap_or_else(ending)
     }
 
     /// What there is.

@@ -11,13 +11,26 @@ use tokio::sync::{mpsc, watch};
 pub fn drain() -> (DrainTrigger, Drain) {
     let (start, started) = watch::channel(false);
     let (hold, held) = mpsc::channel(1);
-    (DrainTrigger { start, held }, Drain { started, _hold: hold })
+    let (pause, paused) = watch::channel(false);
+    (DrainTrigger { start, pause, held }, Drain { started, paused, _hold: hold })
+}
+
+/// Holds up whatever is new, for a while.
+#[derive(Clone, Debug)]
+pub struct Pauser(watch::Sender<bool>);
+
+impl Pauser {
+    /// Has nothing new begun from now on, or again.
+    pub fn pause(&self, paused: bool) {
+        self.0.send_replace(paused);
+    }
 }
 
 /// Starts the drain.
 #[derive(Debug)]
 pub struct DrainTrigger {
     start: watch::Sender<bool>,
+    pause: watch::Sender<bool>,
     held: mpsc::Receiver<std::convert::Infallible>,
 }
 
@@ -25,10 +38,17 @@ pub struct DrainTrigger {
 #[derive(Clone, Debug)]
 pub struct Drain {
     started: watch::Receiver<bool>,
+    paused: watch::Receiver<bool>,
     _hold: mpsc::Sender<std::convert::Infallible>,
 }
 
 impl DrainTrigger {
+    /// What can hold up whatever is new.
+    #[must_use]
+    pub fn pauser(&self) -> Pauser {
+        Pauser(self.pause.clone())
+    }
+
     /// Starts the drain and waits until nobody holds it any more, at most until the deadline. Answers whether
     /// everybody was done in time.
     pub async fn start(mut self, deadline: Duration) -> bool {
@@ -38,6 +58,14 @@ impl DrainTrigger {
 }
 
 impl Drain {
+    /// Waits until nothing new may begin, or until it may again.
+    pub async fn paused(&mut self, paused: bool) {
+        if self.paused.wait_for(|now| *now == paused).await.is_err() {
+            // Who could say otherwise is gone.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until the drain starts, or can no longer start.
     pub async fn started(&mut self) {
         let _either_way = self.started.wait_for(|started| *started).await;

@@ -56,11 +56,18 @@ struct Heard {
 /// Answers callers until the agent ends.
 pub async fn serve(api: Api, listener: UnixListener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut drain = api.drain.clone();
+    let (mut drain, mut holding) = (api.drain.clone(), api.drain.clone());
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            // Who calls meanwhile waits in the kernel, for us or for the process that takes over.
+            () = holding.paused(true) => {
+                tokio::select! {
+                    () = holding.paused(false) => continue,
+                    () = drain.started() => return,
+                }
+            }
             () = drain.started() => return,
         };
         match accepted {

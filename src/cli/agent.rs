@@ -21,7 +21,13 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
         .enable_all()
         .build()
         .map_err(|error| Failure::system(&error))?;
-    let ended = runtime.block_on(async { app::bind(config, loader, log).await?.run().await })?;
+    let ended = runtime.block_on(async {
+        let bound = match args.take_over {
+            true => app::take_over(config, loader, log).await?,
+            false => app::bind(config, loader, log).await?,
+        };
+        bound.run().await
+    })?;
     // Whoever still holds a connection has had until the deadline.
     runtime.shutdown_background();
     Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })

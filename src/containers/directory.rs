@@ -163,6 +163,11 @@ impl Directory {
         self.changed.send_replace(());
     }
 
+    /// Counts what containers had sent that the process before had forgotten.
+    pub(super) fn remember(&self, forgotten: &Accounting) {
+        self.write().forgotten.merge(forgotten);
+    }
+
     /// The containers that came, changed or went since this was asked last.
     pub(super) fn take_changed(&self) -> BTreeSet<Allocation> {
         std::mem::take(&mut self.write().changed)

@@ -27,11 +27,12 @@ use crate::net::buffers::Buffers;
 use crate::net::clock;
 use crate::net::guard::Guard;
 use crate::net::process::Watched;
-use crate::shard::{Glimpse, ShardPool};
+use crate::shard::{Glimpse, ShardPool, Suspended};
 use crate::store::Store;
 
 mod adopt;
 mod attach;
+mod leave;
 mod listen;
 mod note;
 mod record;
@@ -105,6 +106,8 @@ pub struct Table {
     started: Instant,
     ending: bool,
     journal: Option<Journal>,
+    /// What another process has now.
+    suspended: Option<Suspended>,
     /// Those that run at an address that could not be opened again.
     lost: HashMap<Allocation, Image>,
     /// When that was tried last.
@@ -154,6 +157,7 @@ impl Table {
             started: Instant::now(),
             ending: false,
             journal: None,
+            suspended: None,
             lost: HashMap::new(),
             retried: Instant::now(),
         };
@@ -224,6 +228,10 @@ impl Table {
                 self.settings = *settings;
                 self.settings.apply(self.pool.buffers());
             }
+            Request::HandOver(reply) if self.ending => {
+                let _nobody_waits = reply.send(Err(std::io::Error::other("the agent is shutting down")));
+            }
+            Request::HandOver(reply) => self.hand_over(reply).await,
             Request::DrainAll(reply) => self.drain_all(reply).await,
         }
     }

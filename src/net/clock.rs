@@ -29,13 +29,13 @@ pub struct SteadyClock {
 }
 
 impl SteadyClock {
-    /// A clock that goes on where the one of the process before was, whatever the wall clock says: windows up to there are
-    /// closed. `read` is what both clocks say.
+    /// A clock that is not behind the one of the process before, whatever the wall clock says: windows up to there are closed.
+    /// `read` is what both clocks say.
     #[must_use]
     pub fn from(not_before: Option<Timestamp>, read: Moment) -> Self {
-        let last = not_before.map(|wall| Moment { wall, mono: read.mono });
-        let behind = last.is_some_and(|last| last.wall.since(read.wall) >= STEP);
-        Self { last, behind }
+        let ahead = not_before.filter(|wall| *wall > read.wall);
+        let behind = ahead.is_some_and(|wall| wall.since(read.wall) >= STEP);
+        Self { last: ahead.map(|wall| Moment { wall, mono: read.mono }), behind }
     }
 
     /// The time now, given what both clocks say.
@@ -113,6 +113,15 @@ mod tests {
         let (now, step) = clock.observe(read(2000, 7));
         assert_eq!((now.wall.as_secs(), step), (2000, Some(Step::Forward(Duration::from_secs(993)))));
         assert_eq!(clock.observe(read(1000, 8)).1, Some(Step::Back(Duration::from_secs(1001))), "told again");
+    }
+
+    #[test]
+    fn a_clock_is_not_behind_the_one_of_the_process_before() {
+        let seconds = |secs| Some(Timestamp::from_secs(secs));
+        let mut ahead = SteadyClock::from(seconds(1_600), read(1_000, 0));
+        assert_eq!(ahead.observe(read(1_001, 1)), (read(1_601, 1), None), "it was told before");
+        let mut behind = SteadyClock::from(seconds(900), read(1_000, 0));
+        assert_eq!(behind.observe(read(1_001, 1)), (read(1_001, 1), None), "what took long is no step");
     }
 
     #[test]

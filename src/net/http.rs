@@ -94,7 +94,7 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let mut open = JoinSet::new();
+    let (mut open, mut holding) = (JoinSet::new(), drain.clone());
     loop {
         while open.try_join_next().is_some() {}
         let next = async {
@@ -103,6 +103,13 @@ pub async fn serve<S, B>(
         };
         let (place, accepted) = tokio::select! {
             next = next => next,
+            // Who connects meanwhile waits in the kernel, for us or for the process that takes over.
+            () = holding.paused(true) => {
+                tokio::select! {
+                    () = holding.paused(false) => continue,
+                    () = drain.started() => break,
+                }
+            }
             () = drain.started() => break,
         };
         match accepted {

@@ -18,6 +18,13 @@ const MEMINFO_DROPS: usize = 8;
 /// # Errors
 /// When the descriptor is not a socket, or the kernel is older than 4.12.
 pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
+    let [.., drops] = memory(socket)?;
+    debug_assert_eq!(MEMINFO_DROPS, MEMINFO_FIELDS - 1);
+    Ok(drops)
+}
+
+/// `SO_MEMINFO`: what waits, how much may, and so on.
+fn memory(socket: impl AsFd) -> io::Result<[u32; MEMINFO_FIELDS]> {
     let mut fields = [0_u32; MEMINFO_FIELDS];
     let mut length = libc::socklen_t::try_from(size_of_val(&fields)).unwrap_or_default();
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `fields`, and any bytes are u32.
@@ -33,9 +40,16 @@ pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
     if answer != 0 {
         return Err(io::Error::last_os_error());
     }
-    let [.., drops] = fields;
-    debug_assert_eq!(MEMINFO_DROPS, MEMINFO_FIELDS - 1);
-    Ok(drops)
+    Ok(fields)
+}
+
+/// How full a socket's receive buffer is: the part of it that waiting datagrams take.
+///
+/// # Errors
+/// When the descriptor is not a socket, or the kernel is older than 4.12.
+pub fn filled(socket: impl AsFd) -> io::Result<f64> {
+    let [used, limit, ..] = memory(socket)?;
+    Ok(f64::from(used) / f64::from(limit.max(1)))
 }
 
 /// Takes one datagram that is already there. Answers its length, also where that is more than the buffer and it was cut.

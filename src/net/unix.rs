@@ -1,7 +1,7 @@
 //! The admin socket's path: taken over from a dead agent, never from a living one.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,30 @@ fn at(path: &Path) -> impl Fn(io::Error) -> PathError {
 /// A directory that is this agent's alone while this value lives.
 #[derive(Debug)]
 pub struct HeldDirectory {
-    _lock: Flock<std::fs::File>,
+    lock: Flock<std::fs::File>,
+}
+
+impl HeldDirectory {
+    /// The lock, for the process that takes over. Once it has it, this value must be forgotten: dropping it would open the
+    /// lock for both.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.lock.as_fd().try_clone_to_owned()
+    }
+
+    /// The lock that the process before shared.
+    ///
+    /// # Errors
+    /// When it is not one, or somebody else has it.
+    pub fn taken(lock: OwnedFd) -> io::Result<Self> {
+        let lock = Flock::lock(std::fs::File::from(lock), FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, error)| io::Error::from(error))?;
+        lock.set_len(0)?;
+        std::os::unix::fs::FileExt::write_all_at(&*lock, std::process::id().to_string().as_bytes(), 0)?;
+        Ok(Self { lock })
+    }
 }
 
 /// Makes a directory if need be and takes it for this process alone.
@@ -74,7 +97,7 @@ fn hold(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock_held) => {
             std::fs::write(lock, std::process::id().to_string()).map_err(at(lock))?;
-            Ok(HeldDirectory { _lock: lock_held })
+            Ok(HeldDirectory { lock: lock_held })
         }
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
             let holder = std::fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
@@ -103,7 +126,27 @@ fn make_directory(path: &Path) -> Result<(), PathError> {
 pub struct BoundSocket {
     path: PathBuf,
     identity: (u64, u64),
-    _lock: HeldDirectory,
+    lock: HeldDirectory,
+}
+
+impl BoundSocket {
+    /// The lock of the path, for the process that takes over; see [`HeldDirectory::share`].
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.lock.share()
+    }
+
+    /// The socket at a path whose lock the process before shared.
+    ///
+    /// # Errors
+    /// When there is none at the path.
+    pub fn taken(path: &Path, lock: OwnedFd) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        let lock = HeldDirectory::taken(lock)?;
+        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), lock })
+    }
 }
 
 impl Drop for BoundSocket {
@@ -162,7 +205,7 @@ fn listen_as(
     listener.set_nonblocking(true).map_err(at(path))?;
     let metadata = std::fs::symlink_metadata(path).map_err(at(path))?;
     let identity = (metadata.dev(), metadata.ino());
-    Ok((listener, BoundSocket { path: path.to_owned(), identity, _lock: lock }))
+    Ok((listener, BoundSocket { path: path.to_owned(), identity, lock }))
 }
 
 #[cfg(test)]

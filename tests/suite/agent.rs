@@ -115,6 +115,15 @@ impl Agent {
         self.directory.take().unwrap()
     }
 
+    /// Another process, which takes over from this one; this one has to end in order.
+    pub(crate) fn handed_over(mut self, flags: &[&str]) -> Self {
+        let directory = self.directory.take().unwrap();
+        let next = Self::by(&[], directory, &[flags, &["--take-over"]].concat());
+        assert!(self.wait().success(), "{}", self.log());
+        assert!(next.log().contains("took over"), "{}", next.log());
+        next
+    }
+
     /// Keeps the directory of one that was killed for another.
     pub(crate) fn into_dead_directory(mut self) -> tempfile::TempDir {
         assert!(self.child.is_none(), "it lives");

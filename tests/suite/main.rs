@@ -22,6 +22,7 @@ mod ending;
 mod failures;
 mod groups;
 mod guard;
+mod handover;
 mod install;
 mod labels;
 mod lifecycle;

@@ -13,14 +13,14 @@ use crate::namespaces::Namespace;
 use crate::tools;
 
 /// A process that a test says is a container, ended with it.
-struct Sleeper(Child);
+pub(crate) struct Sleeper(Child);
 
 impl Sleeper {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Command::new("sleep").arg("600").spawn().unwrap())
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 }
@@ -41,7 +41,7 @@ fn killed_and_started(mut agent: Agent, flags: &[&str]) -> (Agent, Duration) {
     (Agent::in_directory(directory, flags), started.elapsed())
 }
 
-fn shown(agent: &Agent, container: &str) -> Value {
+pub(crate) fn shown(agent: &Agent, container: &str) -> Value {
     agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
 }
 

@@ -28,6 +28,9 @@ pub(in crate::cli) struct AgentArgs {
     /// Closed windows kept of each container
     #[arg(long, value_name = "N")]
     pub(in crate::cli) keep: Option<String>,
+    /// Take everything over from the agent that runs, without losing a datagram; start as usual where none does
+    #[arg(long)]
+    pub(in crate::cli) take_over: bool,
     /// What is logged: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,

@@ -1,0 +1,289 @@
+//! From one process to the next: everything the agent has, and nobody notices but for a pause.
+//!
+//! ```text
+//! old                                  new
+//!  offer: versions, what is fixed ───▶  can I read that, am I to run with the same?
+//!       ◀─────────────────── take, or refuse and why
+//!  windows: those that are closed ──▶
+//!       ◀─────────────────────────── have, again while more are closed meanwhile
+//!  shards let go: the pause begins
+//!  everything else, descriptors ─────▶  puts everything together, so that nothing can fail any more
+//!       ◀────────────────────────── ready
+//!  go ───────────────────────────────▶  receives: the pause is over
+//!       ◀──────────────────────── serving
+//!  bye, ends ────────────────────────▶  goes on for good
+//! ```
+//!
+//! Whatever fails before the end, and whoever says nothing for too long: the old one goes on where it stopped, and the new
+//! one ends.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+use crate::aggregate::SNAPSHOT_VERSION;
+use crate::api::Api;
+use crate::config::Config;
+use crate::containers::{IMAGE_VERSION, Manifest};
+use crate::model::Allocation;
+use crate::net::passing::Channel;
+use crate::shutdown::Pauser;
+use crate::store::{HISTORY_VERSION, History};
+
+/// The version of this conversation.
+const PROTOCOL: u16 = 1;
+/// How long the other process may take for one step. While receiving is paused the kernel's buffers have to last.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the old process says before anything stops.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Offer {
+    protocol: u16,
+    /// Of containers, aggregators and histories.
+    versions: [u16; 3],
+    /// The length of windows, in microseconds.
+    window: u64,
+    /// What the HTTP listener was told.
+    http_listen: String,
+    admin_socket: PathBuf,
+    /// For people.
+    program: String,
+    pid: u32,
+}
+
+/// Closed windows, by container.
+pub(super) type Histories = Vec<(Allocation, Vec<u8>)>;
+
+/// What goes over at last, beside descriptors.
+#[derive(Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) manifest: Manifest,
+    /// Those that have changed since they were sent.
+    pub(super) histories: Histories,
+    /// Where the sequence is.
+    pub(super) end: (u64, u64),
+}
+
+/// How often closed windows are sent while others are being closed: so that few are left for the pause.
+const ROUNDS: usize = 4;
+/// How many descriptors come before those of containers.
+pub(super) const SHARED: usize = 8;
+
+/// The descriptors of the agent itself: HTTP, admin socket, the socket for descriptors, that for handing over, and the locks
+/// of the state directory and of the three sockets.
+#[derive(Debug)]
+pub(super) struct Shared(pub(super) [OwnedFd; SHARED]);
+
+impl Offer {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            versions: [u16::from(IMAGE_VERSION), SNAPSHOT_VERSION, HISTORY_VERSION],
+            window: u64::try_from(config.aggregation.window.as_micros()).unwrap_or(u64::MAX),
+            http_listen: config.http.listen.to_string(),
+            admin_socket: config.admin.socket.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        }
+    }
+
+    /// Why a process that would make the other offer cannot take over from one that makes this.
+    pub(super) fn differs(&self, other: &Self) -> Option<String> {
+        let needs_restart = |what: &str| format!("{what} differs; restart the agent instead");
+        if (self.protocol, self.versions) != (other.protocol, other.versions) {
+            return Some(format!(
+                "version {} cannot read what version {} has; restart the agent instead",
+                other.program, self.program
+            ));
+        }
+        let fixed = [
+            ("windows.length", self.window != other.window),
+            ("http.listen", self.http_listen != other.http_listen),
+            ("admin.socket", self.admin_socket != other.admin_socket),
+        ];
+        fixed.into_iter().find(|(_, differs)| *differs).map(|(what, _)| needs_restart(what))
+    }
+}
+
+/// Where an agent listens for the process that takes over.
+pub(super) fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("hand-over.sock")
+}
+
+pub(super) fn to_bytes(value: &impl Serialize) -> Vec<u8> {
+    // Writing to memory fails only for types that postcard cannot express, and these it can.
+    postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// # Errors
+/// When the bytes are something else.
+pub(super) fn from_bytes<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Waits for one word.
+pub(super) fn hears(channel: &Channel, word: &str) -> io::Result<()> {
+    let (heard, _) = channel.receive(PATIENCE)?;
+    match heard == word.as_bytes() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&heard).into_owned())),
+    }
+}
+
+/// Waits for processes that want to take over. Tells when one has.
+pub(super) async fn serve(
+    listener: UnixListener,
+    api: Api,
+    shared: Shared,
+    pauser: Pauser,
+    gone: mpsc::Sender<()>,
+) {
+    let mut drain = api.drain.clone();
+    let parts = Arc::new((api, shared, pauser));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.started() => return,
+        };
+        let connected = accepted.and_then(|(stream, _)| stream.into_std()).and_then(|stream| {
+            stream.set_nonblocking(false)?;
+            Channel::accepted(stream.into())
+        });
+        let channel = match connected {
+            Ok(channel) => channel,
+            Err(error) => {
+                tracing::warn!(%error, "somebody who cannot take over");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        let parts = Arc::clone(&parts);
+        let handle = tokio::runtime::Handle::current();
+        let given = tokio::task::spawn_blocking(move || {
+            let (api, shared, pauser) = &*parts;
+            converse(&channel, api, shared, pauser, &handle)
+        });
+        match given.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => {
+                let _nobody_waits = gone.send(()).await;
+                return;
+            }
+            Err(error) => tracing::error!(%error, "nobody has taken over, and this process goes on"),
+        }
+    }
+}
+
+fn converse(
+    channel: &Channel,
+    api: &Api,
+    shared: &Shared,
+    pauser: &Pauser,
+    handle: &tokio::runtime::Handle,
+) -> io::Result<()> {
+    channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
+    hears(channel, "take")?;
+    tracing::info!("another process takes over");
+    let mut before = HashMap::new();
+    for _ in 0..ROUNDS {
+        let now = histories(api);
+        let changed = changed(&before, &now);
+        if changed.is_empty() && !before.is_empty() {
+            break;
+        }
+        channel.send(b"windows", &[])?;
+        channel.send_all(&to_bytes(&changed), &[])?;
+        hears(channel, "have")?;
+        before = now;
+    }
+    pauser.pause(true);
+    let leaving = match handle.block_on(api.containers.hand_over()) {
+        Ok(leaving) => leaving,
+        Err(error) => {
+            pauser.pause(false);
+            return Err(error);
+        }
+    };
+    let given = give(channel, api, shared, &before, &leaving.manifest, &leaving.descriptors);
+    leaving.decide(given.is_ok());
+    if given.is_err() {
+        pauser.pause(false);
+    }
+    given
+}
+
+/// Everything that has to be there while nothing moves.
+fn give(
+    channel: &Channel,
+    api: &Api,
+    shared: &Shared,
+    before: &HashMap<Allocation, History>,
+    manifest: &Manifest,
+    descriptors: &[OwnedFd],
+) -> io::Result<()> {
+    let histories = changed(before, &histories(api));
+    let end = api.store.end();
+    let bytes = postcard::to_allocvec(&(manifest, &histories, (end.epoch, end.seq)));
+    let mut all = Vec::with_capacity(SHARED + descriptors.len());
+    for descriptor in shared.0.iter().chain(descriptors) {
+        all.push(descriptor.try_clone()?);
+    }
+    channel.send(b"everything", &[])?;
+    channel.send_all(&bytes.unwrap_or_default(), &all)?;
+    hears(channel, "ready")?;
+    channel.send(b"go", &[])?;
+    hears(channel, "serving")?;
+    channel.send(b"bye", &[])
+}
+
+fn histories(api: &Api) -> HashMap<Allocation, History> {
+    let all = api.containers.directory().all();
+    all.iter().filter_map(|info| Some((info.allocation, api.store.history(info.allocation)?))).collect()
+}
+
+/// Those in which a window was closed since.
+fn changed(before: &HashMap<Allocation, History>, now: &HashMap<Allocation, History>) -> Histories {
+    let changed = now
+        .iter()
+        .filter(|(allocation, now)| !before.get(allocation).is_some_and(|before| is_same(before, now)));
+    changed.map(|(allocation, history)| (*allocation, history.to_image())).collect()
+}
+
+/// Whether no window was closed between the two: each brings a ledger of its own.
+fn is_same(one: &History, other: &History) -> bool {
+    match (one.standing(), other.standing()) {
+        (Some(one), Some(other)) => Arc::ptr_eq(&one.ledger, &other.ledger),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProcessEnvironment;
+
+    #[test]
+    fn what_cannot_be_gone_on_with_is_refused_by_name() {
+        let offer = |text: &str| Offer::of(&Config::from_toml(text, &ProcessEnvironment).unwrap());
+        let old = offer("");
+        assert_eq!(old.differs(&offer("windows.keep = 5\nagent.shards = 3\nlimits.series = 7")), None);
+        for (text, named) in [
+            ("windows.length = \"20s\"", "windows.length"),
+            ("http.listen = \"127.0.0.1:1\"", "http.listen"),
+            ("admin.socket = \"/x\"", "admin.socket"),
+        ] {
+            assert!(old.differs(&offer(text)).unwrap().starts_with(named));
+        }
+        let newer = Offer { versions: [9, 9, 9], program: "9.9.9".to_owned(), ..old.clone() };
+        assert!(old.differs(&newer).unwrap().contains("version 9.9.9 cannot read"));
+        assert_eq!(from_bytes::<Offer>(&to_bytes(&old)).unwrap(), old);
+        assert!(from_bytes::<Offer>(b"take").is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The container table as it goes to the process that takes over.
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::image::Image;
+use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError};
+use crate::model::{Allocation, Timestamp};
+use crate::net::unixgram::Unixgram;
+use crate::shard::Before;
+
+/// Everything there is of the containers, as bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Every container, finished ones included.
+    pub(super) containers: Vec<Handed>,
+    /// What those had sent that are forgotten.
+    pub(super) forgotten: Accounting,
+    /// The next allocation.
+    pub(super) next: u64,
+    /// Up to where windows are closed.
+    pub not_before: Timestamp,
+    /// When receiving stopped, since the machine was booted.
+    pub stopped: Duration,
+}
+
+/// One container. Which of its descriptors there are, in this order: UDP socket, Unix socket, handle of its process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    pub(super) image: Image,
+    pub(super) aggregator: Option<Vec<u8>>,
+    pub(super) kernel_drops: u32,
+    pub(super) udp: bool,
+    pub(super) unix_queue: Option<usize>,
+    pub(super) process: bool,
+}
+
+/// The table on its way out. While this is undecided nothing is received.
+#[derive(Debug)]
+pub struct Leaving {
+    /// What there is.
+    pub manifest: Manifest,
+    /// The descriptors that belong to it, in order.
+    pub descriptors: Vec<OwnedFd>,
+    /// Told whether it went well: then this table is no more, else it goes on.
+    pub(super) outcome: oneshot::Sender<bool>,
+}
+
+impl Leaving {
+    /// Says whether somebody else has the containers now.
+    pub fn decide(self, taken: bool) {
+        // The table waits for it, or is gone, and then nothing is left to decide.
+        let _either_way = self.outcome.send(taken);
+    }
+}
+
+/// A container that is ready to be received for again.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) image: Image,
+    pub(super) before: Option<Before>,
+    pub(super) udp: Option<UdpSocket>,
+    pub(super) unix: Option<Unixgram>,
+    pub(super) process: Option<OwnedFd>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Arriving {
+    pub(super) containers: Vec<Ready>,
+    pub(super) forgotten: Accounting,
+    pub(super) next: u64,
+    stopped: Duration,
+}
+
+/// Why what came cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// There are more or fewer descriptors than it says.
+    #[error("the descriptors that came are not those that were announced")]
+    Descriptors,
+    /// A container's aggregator cannot be read.
+    #[error("container {allocation}: {source}")]
+    Aggregator {
+        /// The container.
+        allocation: Allocation,
+        /// Why not.
+        source: SnapshotError,
+    },
+}
+
+impl Manifest {
+    /// Puts everything together, so that nothing can be wrong with it any more.
+    ///
+    /// # Errors
+    /// When something is.
+    pub fn assemble(
+        self,
+        descriptors: Vec<OwnedFd>,
+        settings: &Arc<Settings>,
+    ) -> Result<Arriving, ManifestError> {
+        let mut descriptors = descriptors.into_iter();
+        let mut next = |wanted: bool| match wanted {
+            true => descriptors.next().map(Some).ok_or(ManifestError::Descriptors),
+            false => Ok(None),
+        };
+        let mut containers = Vec::with_capacity(self.containers.len());
+        for Handed { image, aggregator, kernel_drops, udp, unix_queue, process } in self.containers {
+            let allocation = image.allocation;
+            let restored =
+                aggregator.map(|bytes| Aggregator::restore(Arc::clone(settings), &bytes)).transpose();
+            let restored = restored.map_err(|source| ManifestError::Aggregator { allocation, source })?;
+            let before = restored.map(|aggregator| Before { aggregator, kernel_drops });
+            let udp = next(udp)?.map(UdpSocket::from);
+            let unix = next(unix_queue.is_some())?.zip(unix_queue);
+            let unix = unix.map(|(socket, queue)| Unixgram { socket: socket.into(), queue });
+            containers.push(Ready { image, before, udp, unix, process: next(process)? });
+        }
+        match descriptors.next() {
+            Some(_) => Err(ManifestError::Descriptors),
+            None => {
+                Ok(Arriving { containers, forgotten: self.forgotten, next: self.next, stopped: self.stopped })
+            }
+        }
+    }
+}
+
+impl Arriving {
+    /// When receiving stopped, since the machine was booted.
+    #[must_use]
+    pub fn stopped(&self) -> Duration {
+        self.stopped
+    }
+
+    /// How full the fullest UDP socket is by now, as a part of its buffer.
+    #[must_use]
+    pub fn fullest(&self) -> f64 {
+        let sockets = self.containers.iter().filter_map(|ready| ready.udp.as_ref());
+        let parts = sockets.filter_map(|socket| crate::net::sys::filled(socket).ok());
+        parts.fold(0.0, f64::max)
+    }
+}

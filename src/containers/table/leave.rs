@@ -1,0 +1,149 @@
+//! Leaving everything to the process that takes over, and taking over from the one before.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{Event, Table};
+use crate::aggregate::Accounting;
+use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, Ready};
+use crate::containers::state::{Place, State};
+use crate::model::Allocation;
+use crate::net::clock;
+use crate::net::process::Watched;
+use crate::shard::{NewListener, OpenError, Suspended};
+
+impl Table {
+    /// Stops receiving, gives away what there is, and waits to hear what came of it.
+    pub(super) async fn hand_over(&mut self, reply: oneshot::Sender<std::io::Result<Leaving>>) {
+        // What is being read for the last time is read here.
+        while self.entries.values().any(|entry| entry.info.state == State::Draining) {
+            match self.tasks.join_next().await {
+                Some(Ok(Event::Ended(allocation))) => self.ended(allocation),
+                Some(Ok(Event::Drained(allocation, glimpse))) => self.drained(allocation, glimpse),
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        self.record();
+        let stopped = clock::since_boot();
+        let suspended = match self.pool.suspend().await {
+            Ok(suspended) => suspended,
+            Err(gone) => {
+                let _nobody_waits = reply.send(Err(std::io::Error::other(gone)));
+                return;
+            }
+        };
+        let (outcome, decided) = oneshot::channel();
+        let leaving = self.everything(&suspended, stopped).map(|(manifest, descriptors)| Leaving {
+            manifest,
+            descriptors,
+            outcome,
+        });
+        let taken = match reply.send(leaving) {
+            Ok(()) => decided.await.unwrap_or(false),
+            Err(_) => false,
+        };
+        if taken {
+            // Who still asks waits until this process ends: nobody here knows any more.
+            self.suspended = Some(suspended);
+            (self.ending, self.journal) = (true, None);
+        } else {
+            suspended.resume().await;
+        }
+    }
+
+    fn everything(
+        &self,
+        suspended: &Suspended,
+        stopped: Duration,
+    ) -> std::io::Result<(Manifest, Vec<OwnedFd>)> {
+        let mut parts: HashMap<Allocation, _> =
+            suspended.parts().map(|part| (part.allocation, part)).collect();
+        let (mut containers, mut descriptors) = (Vec::new(), Vec::new());
+        let mut all: Vec<_> = self.entries.keys().copied().collect();
+        all.sort_unstable();
+        for allocation in all {
+            let Some(image) = self.image(allocation) else { continue };
+            let part = parts.remove(&allocation);
+            let socket = part.as_ref().and_then(|part| part.socket);
+            let unix = part.as_ref().and_then(|part| part.unix);
+            let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
+            let given = [
+                socket.map(|socket| socket.try_clone_to_owned()),
+                unix.map(|(unix, _)| unix.try_clone_to_owned()),
+                process.map(|process| process.handle().try_clone()),
+            ];
+            for descriptor in given.into_iter().flatten() {
+                descriptors.push(descriptor?);
+            }
+            containers.push(Handed {
+                image,
+                kernel_drops: part.as_ref().map_or(0, |part| part.kernel_drops),
+                udp: socket.is_some(),
+                unix_queue: unix.map(|(_, queue)| queue),
+                process: process.is_some(),
+                aggregator: part.map(|part| part.aggregator),
+            });
+        }
+        let forgotten: Accounting = self.directory.forgotten();
+        let manifest =
+            Manifest { containers, forgotten, next: self.next, not_before: suspended.now, stopped };
+        Ok((manifest, descriptors))
+    }
+
+    /// Goes on with everything that the process before had. Answers since when all is received, since the machine was booted.
+    ///
+    /// # Errors
+    /// When a shard does not take a socket.
+    pub async fn arrive(&mut self, arriving: Arriving) -> Result<Duration, OpenError> {
+        self.next = arriving.next;
+        self.directory.remember(&arriving.forgotten);
+        let mut rest = Vec::with_capacity(arriving.containers.len());
+        // First of all datagrams are read again.
+        for Ready { image, before, udp, unix, process } in arriving.containers {
+            if let Some(before) = before {
+                let (allocation, origin) = (image.allocation, Arc::clone(&image.origin));
+                let (gauge_sign, before) = (image.gauge_sign, Some(Box::new(before)));
+                let new = NewListener { allocation, origin, socket: udp, unix, gauge_sign, before };
+                self.pool.open(new).await?;
+            }
+            rest.push((image, process));
+        }
+        let receiving = clock::since_boot();
+        for (image, process) in rest {
+            if image.state.is_finished() {
+                self.entomb(image);
+                continue;
+            }
+            let mut info = image.info();
+            if info.state == State::Lost {
+                self.lost.insert(image.allocation, image.clone());
+            } else if info.state == State::Listening {
+                match (info.address, info.place) {
+                    (Some(address), Place::Shared) => drop(self.addresses.take(address)),
+                    (Some(address), Place::Own(namespace)) => {
+                        self.ports.take(namespace, image.name(), address.port());
+                    }
+                    _ => {}
+                }
+                if info.attached {
+                    self.protect(&mut info);
+                }
+            }
+            let allocation = info.allocation;
+            self.put_back(info, &image);
+            match process.map(Watched::of) {
+                Some(Ok(watched)) => drop(self.watch(allocation, watched).await),
+                Some(Err(error)) => {
+                    tracing::error!(container = %image.origin.container_id, %error, "cannot watch a process");
+                }
+                None => {}
+            }
+        }
+        Ok(receiving)
+    }
+}

@@ -1,0 +1,185 @@
+//! Messages and descriptors between two processes of this program, on one machine and of one user.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::sys;
+
+/// Descriptors that the kernel passes with one message at most.
+const TOGETHER: usize = 253;
+/// Longest message; what is longer goes into memory that is passed.
+const LONGEST: usize = 64 << 10;
+
+/// One end of a connection that keeps messages apart.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Takes an accepted connection, whose other end has to be a process of this user, or of root.
+    ///
+    /// # Errors
+    /// `PermissionDenied` where it is not.
+    pub fn accepted(socket: OwnedFd) -> io::Result<Self> {
+        let peer = getsockopt(&socket, sockopt::PeerCredentials)?;
+        if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
+            let why = format!("it is a process of user {}", peer.uid());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(Self(socket))
+    }
+
+    /// Connects to who listens at a path, who has to be of this user, or root.
+    ///
+    /// # Errors
+    /// `NotFound` or `ConnectionRefused` where nobody listens.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Self::accepted(socket.into())
+    }
+
+    /// Sends a message, and descriptors with it.
+    ///
+    /// # Errors
+    /// When the other end is gone, or there is too much for one message.
+    pub fn send(&self, message: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+        let raw: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { [].as_slice() } else { rights.as_slice() };
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], rights, flags, None)?;
+        Ok(())
+    }
+
+    /// Waits for a message, and the descriptors that came with it.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the other end is gone, `TimedOut` when nothing came.
+    pub fn receive(&self, patience: Duration) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let deadline = Instant::now() + patience;
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            match sys::receive_message(&self.0, &mut buffer) {
+                Ok(sys::Message { length: 0, .. }) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(message) if message.length > LONGEST => return Err(io::ErrorKind::InvalidData.into()),
+                Ok(message) => {
+                    buffer.truncate(message.length);
+                    return Ok((buffer, message.passed));
+                }
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let millis = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let _either_way = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], millis);
+        }
+    }
+
+    /// Sends bytes of any length, and any number of descriptors.
+    ///
+    /// # Errors
+    /// When the other end is gone, or there is no memory.
+    pub fn send_all(&self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+        let mut memory = File::from(memfd_create("tallyport", MFdFlags::MFD_CLOEXEC)?);
+        memory.write_all(bytes)?;
+        let count = u64::try_from(descriptors.len()).unwrap_or(u64::MAX);
+        self.send(&count.to_le_bytes(), &[memory.into()])?;
+        descriptors.chunks(TOGETHER).try_for_each(|some| self.send(b"descriptors", some))
+    }
+
+    /// Waits for what [`Self::send_all`] sends.
+    ///
+    /// # Errors
+    /// As [`Self::receive`], and `InvalidData` when something else came.
+    pub fn receive_all(&self, patience: Duration) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        let (count, memory) = self.receive(patience)?;
+        let count = usize::try_from(u64::from_le_bytes(count.try_into().map_err(|_| invalid())?));
+        let count = count.map_err(|_| invalid())?;
+        let mut memory = File::from(memory.into_iter().next().ok_or_else(invalid)?);
+        let mut bytes = Vec::new();
+        memory.rewind()?;
+        memory.read_to_end(&mut bytes)?;
+        let mut descriptors = Vec::new();
+        while descriptors.len() < count {
+            let (_, some) = self.receive(patience)?;
+            // Fewer come where this process may have no more.
+            if some.is_empty() {
+                return Err(io::Error::other("descriptors ran out"));
+            }
+            descriptors.extend(some);
+        }
+        if descriptors.len() == count { Ok((bytes, descriptors)) } else { Err(invalid()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Channel, Channel) {
+        let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        (Channel::accepted(one.into()).unwrap(), Channel::accepted(other.into()).unwrap())
+    }
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn much_comes_whole_with_descriptors_in_their_order() {
+        let (one, other) = pair();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let files: Vec<OwnedFd> = (0..600)
+            .map(|n: u32| {
+                let mut file = File::from(memfd_create("x", MFdFlags::MFD_CLOEXEC).unwrap());
+                file.write_all(&n.to_le_bytes()).unwrap();
+                file.into()
+            })
+            .collect();
+        let sent = bytes.clone();
+        let sending = std::thread::spawn(move || one.send_all(&sent, &files).unwrap());
+        let (came, files) = other.receive_all(Duration::from_secs(20)).unwrap();
+        sending.join().unwrap();
+        assert!(came == bytes);
+        let numbers: Vec<_> = files
+            .into_iter()
+            .map(|file| {
+                let mut number = [0; 4];
+                let mut file = File::from(file);
+                file.rewind().unwrap();
+                file.read_exact(&mut number).unwrap();
+                u32::from_le_bytes(number)
+            })
+            .collect();
+        assert_eq!(numbers, (0..600).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn silence_and_an_end_are_told_apart() {
+        let (one, other) = pair();
+        assert_eq!(one.receive(SOON).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(other);
+        assert_eq!(one.receive(SOON).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(one.send(b"x", &[]).is_err());
+    }
+
+    #[test]
+    fn fewer_descriptors_than_announced_are_not_waited_for_for_ever() {
+        let (one, other) = pair();
+        let memory: OwnedFd = memfd_create("x", MFdFlags::MFD_CLOEXEC).unwrap();
+        one.send(&5_u64.to_le_bytes(), &[memory]).unwrap();
+        assert_eq!(other.receive_all(SOON).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        one.send(b"nonsense", &[]).unwrap();
+        assert_eq!(other.receive_all(SOON).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,182 @@
+//! From one process to the next: nothing is lost, nothing comes twice, and what fails changes nothing.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tallyport::net::passing::Channel;
+
+use crate::agent::{Agent, BINARY, PATIENCE, ran};
+use crate::namespaces::Namespace;
+use crate::restart::{Sleeper, shown};
+use crate::tools;
+
+const LONG: &[&str] = &["--window", "1h"];
+
+#[test]
+fn a_load_of_known_totals_does_not_notice_five_hand_overs() {
+    let flags = ["--window", "1s", "--keep", "600"];
+    let mut agent = Agent::with(&flags);
+    let mut load = Command::new(env!("CARGO_BIN_EXE_tallyport-load"));
+    let url = format!("http://{}", agent.http);
+    load.args(["--json", "--containers", "16", "--samples", "600000", "--rate", "10000", "--url", &url]);
+    load.arg("--admin-socket").arg(agent.admin_socket()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let load = load.spawn().unwrap();
+    agent.until("it is under way", || {
+        agent.get("/v1/accounting").1["total"]["datagrams"]["received"].as_u64().unwrap() > 1_000
+    });
+    let cursor = agent.get("/v1/node").1["cursor"].as_str().unwrap().to_owned();
+    let epoch = agent.get("/v1/node").1["epoch"].clone();
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(700));
+        agent = agent.handed_over(&flags);
+    }
+    let output = load.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(report["mismatches"], json!([]), "{}", String::from_utf8_lossy(&output.stderr));
+    let n = |key: &str| report[key].as_u64().unwrap();
+    assert_eq!((n("sent"), n("kernel_drops")), (n("received"), 0), "{report}");
+    // Cursors go on, and no interval comes twice or is left out.
+    assert_eq!(agent.get("/v1/node").1["epoch"], epoch);
+    let (status, after) = agent.get(&format!("/v1/metrics?since={cursor}"));
+    assert_eq!(status, 200, "{after}");
+    let records = after["metrics"].as_array().unwrap();
+    let mut places: Vec<_> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    let first: u64 = cursor.rsplit_once('-').unwrap().1.parse().unwrap();
+    places.sort_unstable();
+    assert_eq!(places, (first + 1..=first + places.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn everything_that_was_there_is_there_and_goes_on() {
+    let agent = Agent::with(LONG);
+    let process = Sleeper::start();
+    let web = agent.reserve_with(&json!({"container_id": "c1", "task_id": "web", "pid": process.pid()}));
+    let waiting = agent.reserve("waiting", "later");
+    agent.reserve("over", "done").send("a:3|c");
+    agent.until("it is there", || shown(&agent, "over")["received"] == 1);
+    agent.finish("over");
+    web.send("hits:10|c\nlevel:5|g\nms:1:2:3|ms\nbad");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    let before = shown(&agent, "c1");
+    let agent = agent.handed_over(LONG);
+    let now = shown(&agent, "c1");
+    assert_eq!(now, before);
+    assert!(agent.admin_socket().exists(), "its name is not the old one's any more");
+    web.send("hits:5|c\nlevel:+2|g\nms:4|ms");
+    waiting.send("a:1|c");
+    agent.until("it is counted", || {
+        shown(&agent, "c1")["received"] == 2 && shown(&agent, "waiting")["received"] == 1
+    });
+    let open = agent.metrics("web", "?window=open");
+    let value = |name: &str| open.iter().find(|record| record["name"] == name).unwrap()["value"].clone();
+    assert_eq!((value("hits"), value("level"), value("ms")), (json!(15.0), json!(7.0), json!(2.5)));
+    assert_eq!(agent.totals("done")["a"]["value"], 3.0);
+    let (_, accounting) = agent.get("/v1/accounting");
+    assert_eq!(
+        (&accounting["total"]["balanced"], &accounting["total"]["lines"]["rejected"]["missing_type"]),
+        (&json!(true), &json!(1))
+    );
+    // The end of a process is seen by the handle that came along.
+    drop(process);
+    agent.until("it has ended", || shown(&agent, "c1")["state"] == "gone");
+    assert_eq!(agent.totals("web")["hits"]["value"], 15.0);
+    // A kill after a hand-over is like any other.
+    let mut agent = agent;
+    agent.signal(Signal::SIGKILL);
+    agent.wait();
+    let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
+    assert_eq!(shown(&agent, "waiting")["state"], "listening");
+    assert_eq!(agent.cli(&["doctor"]).code, 0, "{}", agent.cli(&["doctor"]).out);
+}
+
+#[test]
+fn sockets_inside_networks_and_unix_sockets_go_over_too() {
+    let Some(()) = tools::network_namespaces() else { return };
+    let flags = ["--window", "1h", "--set", "unix.mode=all"];
+    let agent = Agent::with(&flags);
+    let namespace = Namespace::new();
+    let process = namespace.process();
+    agent.reserve_with(&json!({"container_id": "c1", "network": {"mode": "new"}, "ttl": null}));
+    let (status, answer) = agent.admin("POST", "/v1/containers/c1/attach", &json!({"pid": process.pid()}));
+    assert_eq!(status, 200, "{answer}");
+    let socket = shown(&agent, "c1")["unix_socket"].clone();
+    process.send(18_125, "a:1|c");
+    agent.until("it is heard", || shown(&agent, "c1")["received"] == 1);
+    let agent = agent.handed_over(&flags);
+    assert_eq!(
+        (&shown(&agent, "c1")["origin_guard"], &shown(&agent, "c1")["unix_socket"]),
+        (&json!("netns"), &socket)
+    );
+    process.send(18_125, "a:1|c");
+    agent.until("it is heard", || shown(&agent, "c1")["received"] == 2);
+    let source = socket["source"].as_str().or(socket["directory"].as_str());
+    assert!(source.is_none_or(|source| std::fs::read_dir(source).unwrap().count() == 1), "{socket}");
+}
+
+#[test]
+fn a_process_that_would_run_with_something_else_is_refused_and_the_old_one_goes_on() {
+    let agent = Agent::with(LONG);
+    let web = agent.reserve("c1", "web");
+    let socket = agent.admin_socket();
+    let refused = ran(Command::new(BINARY)
+        .args(["agent", "--take-over", "--http-listen", "127.0.0.1:0", "--window", "2s", "--admin-socket"])
+        .arg(&socket)
+        .arg("--state-dir")
+        .arg(socket.with_file_name("state")));
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("windows.length differs; restart the agent instead"), "{}", refused.err);
+    web.send("a:1|c");
+    agent.until("it is heard", || shown(&agent, "c1")["received"] == 1);
+    assert!(agent.log().contains("nobody has taken over"), "{}", agent.log());
+    assert!(socket.exists());
+}
+
+#[test]
+fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
+    let agent = Agent::with(LONG);
+    let web = agent.reserve("c1", "web");
+    let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
+    let mut sent = 0;
+    // It says so many words, and is gone.
+    for words in 0..=3 {
+        let channel = Channel::connect(&path).unwrap();
+        channel.receive(PATIENCE).unwrap();
+        let mut taken = Vec::new();
+        if words > 0 {
+            channel.send(b"take", &[]).unwrap();
+            assert_eq!(channel.receive(PATIENCE).unwrap().0, b"windows");
+            channel.receive_all(PATIENCE).unwrap();
+        }
+        if words > 1 {
+            channel.send(b"have", &[]).unwrap();
+            assert_eq!(channel.receive(PATIENCE).unwrap().0, b"everything");
+            taken = channel.receive_all(PATIENCE).unwrap().1;
+            assert!(taken.len() > 8, "there are the agent's own, and one of the container");
+            // Nobody reads, and nothing is lost.
+            (0..50).for_each(|_| web.send("a:1|c"));
+            sent += 50;
+        }
+        if words > 2 {
+            channel.send(b"ready", &[]).unwrap();
+            assert_eq!(channel.receive(PATIENCE).unwrap().0, b"go");
+        }
+        drop((channel, taken));
+        web.send("a:1|c");
+        sent += 1;
+        agent.until("all is counted", || shown(&agent, "c1")["received"] == sent);
+        assert_eq!(agent.get("/ready").0, 200);
+    }
+    assert_eq!(agent.metrics("web", "?window=open")[0]["value"].as_f64(), Some(f64::from(sent)));
+    // And one that lives takes over.
+    let agent = agent.handed_over(LONG);
+    assert_eq!(shown(&agent, "c1")["received"], sent);
+}
+
+#[test]
+fn where_there_is_nobody_to_take_over_from_it_starts_as_usual() {
+    let agent = Agent::with(&["--take-over"]);
+    assert_eq!(agent.get("/ready").0, 200);
+    assert!(agent.log().contains("there is no agent to take over from"));
+}
