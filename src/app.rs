@@ -10,6 +10,7 @@
 mod plugin;
 mod reload;
 mod serve;
+mod windows;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,6 +38,9 @@ use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
+use crate::window_log::Parts;
+
+use windows::WindowLog;
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,7 @@ pub struct Bound {
     log: LogFilter,
     drain: DrainTrigger,
     latch: Latch,
+    window_log: Option<WindowLog>,
     _sockets: [BoundSocket; 2],
     _state: HeldDirectory,
 }
@@ -126,6 +131,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     };
     let (admin, descriptors) = (watched(admin)?, watched(descriptors)?);
 
+    let left = windows::read(&config)?;
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let settings = Arc::new(config.aggregation.clone());
     let plan = Plan {
@@ -137,7 +143,14 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         .map_err(|source| StartError::System { what: "the shards", source })?;
     let pool = Arc::new(pool);
     let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
-    let table = table.guarded_by(guard);
+    let mut table = table.guarded_by(guard);
+    let mut window_log = None;
+    if let Some(left) = left {
+        let directory = Arc::clone(containers.directory());
+        let parts = Parts { store: Arc::clone(&store), pool: Arc::clone(&pool), directory };
+        let (log, restored) = WindowLog::start(&config, left, parts, table)?;
+        (window_log, table) = (Some(log), restored);
+    }
     let readiness = Readiness::default();
     let latch = readiness.latch("listeners");
     let (trigger, drain) = drain();
@@ -148,6 +161,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         containers,
         readiness,
         stats: Arc::new(Stats::default()),
+        window_log: window_log.as_ref().map(|log| Arc::clone(&log.status)),
         config: Arc::new(RwLock::new(Arc::new(config))),
         reloads,
         connections: Default::default(),
@@ -167,6 +181,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         log,
         drain: trigger,
         latch,
+        window_log,
         _sockets: [socket, beside],
         _state: state,
     })
@@ -299,6 +314,9 @@ impl Bound {
             let started = tokio::time::Instant::now();
             api.containers.drain_all().await;
             drop(api);
+            if let Some(log) = self.window_log {
+                log.end().await;
+            }
             self.drain.start(deadline.saturating_sub(started.elapsed())).await
         };
         let cleanly = match why {

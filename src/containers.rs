@@ -33,7 +33,7 @@ pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Guarded, Place, State};
-pub use table::{Settings, Table};
+pub use table::{Finished, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::sync::Arc;

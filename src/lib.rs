@@ -24,3 +24,4 @@ pub mod stats;
 pub mod statsd;
 pub mod store;
 pub mod telemetry;
+pub mod window_log;

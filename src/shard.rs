@@ -12,5 +12,5 @@ mod listener;
 mod pool;
 mod worker;
 
-pub use command::{Glimpse, NewListener, Of, TappedLine};
+pub use command::{Checkpoint, Glimpse, NewListener, Of, TappedLine};
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};

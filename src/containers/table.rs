@@ -31,7 +31,10 @@ use crate::store::Store;
 mod attach;
 mod listen;
 mod note;
+mod restore;
 mod unix;
+
+pub use restore::Finished;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;

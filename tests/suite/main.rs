@@ -35,5 +35,6 @@ mod probe;
 mod reading;
 mod receiving;
 mod spoofing;
+mod surviving;
 mod tools;
 mod unix;
