@@ -7,7 +7,6 @@
 #![no_main]
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
