@@ -169,7 +169,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(0, HOUR),
         default: "1s",
         reload: false,
-        help: "How often open windows are written, too: what a crash loses of what was received. 0s = never.",
+        help: "How often open windows are written, too: what a crash loses of what was received. Never where it is 0s.",
     },
     Setting {
         key: "windows.checkpoint_rate",

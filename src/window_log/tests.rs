@@ -12,7 +12,7 @@ use super::recover::{Resumed, recover};
 use super::segment::{OPEN, Segment};
 use crate::aggregate::{Aggregator, GaugeSign, Noted, Settings};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
-use crate::store::{Cursor, History, Published, Store};
+use crate::store::{Cursor, Published, Store};
 
 /// 2026-01-01T00:00:00Z, on the grid.
 const START: i64 = 1_767_225_600;
@@ -168,7 +168,7 @@ struct Node {
     log: Log,
     cursor: u64,
     /// What the log has said is written.
-    written: Vec<Arc<Published>>,
+    written: Vec<(u64, String)>,
     finished: HashMap<Allocation, Timestamp>,
 }
 
@@ -227,7 +227,9 @@ impl Node {
         let since = self.store.since(Cursor { epoch: 7, seq: self.cursor }).unwrap();
         self.log.append(&since.published, &known)?;
         self.cursor = since.next.seq;
-        self.written.extend(since.published);
+        // Only the store keeps windows.
+        self.written.extend(since.published.iter().map(|published| (published.first(), seen(published))));
+        drop(since);
         self.log.prune(&known)?;
         Ok(())
     }
@@ -275,10 +277,15 @@ fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::Report) 
 }
 
 /// What of these is kept.
-fn kept(store: &Store, written: &[Arc<Published>]) -> Vec<String> {
-    let kept: Vec<_> = (0..20).filter_map(|n| store.history(Allocation(n))).collect();
-    let kept: Vec<_> = kept.iter().flat_map(History::published).map(|p| p.first()).collect();
-    written.iter().filter(|p| kept.contains(&p.first())).map(|p| seen(p)).collect()
+fn kept(store: &Store, written: &[(u64, String)]) -> Vec<String> {
+    let kept = store.kept_after(0);
+    let is_kept = |first: u64| kept.iter().any(|published| published.first() == first);
+    written.iter().filter(|(first, _)| is_kept(*first)).map(|(_, seen)| seen.clone()).collect()
+}
+
+/// All that is kept.
+fn all_kept(store: &Store) -> Vec<String> {
+    store.kept_after(0).iter().map(|published| seen(published)).collect()
 }
 
 #[test]
@@ -304,14 +311,13 @@ fn a_death_at_any_call_loses_nothing_that_was_said_to_be_written_and_invents_not
         let mut node = Node::on(&disk, 3, 4, SMALL);
         assert_eq!(node.run_for(300, &disk), Some(at));
         let (windows, _) = restored(&disk, 4, 300);
-        let all = node.store.kept_after(0);
-        let all: Vec<_> = all.iter().map(|published| seen(published)).collect();
+        let all = all_kept(&node.store);
         for window in kept(&node.store, &node.written) {
             assert!(windows.contains(&window), "call {at}: {window} is lost");
         }
         let unknown = windows.iter().find(|window| !all.contains(window));
         // What was dropped from memory may still be on disk.
-        let old = |window: &String| node.written.iter().any(|published| seen(published) == *window);
+        let old = |window: &String| node.written.iter().any(|(_, seen)| seen == window);
         assert!(unknown.is_none_or(old), "call {at}: {unknown:?} was never there");
     }
 }
@@ -326,7 +332,7 @@ fn a_call_that_fails_once_is_made_good() {
         node.run_for(300, &disk);
         node.follow().unwrap();
         let (windows, report) = restored(&disk, 30, 300);
-        assert_eq!(windows, kept(&node.store, &node.store.kept_after(0)), "call {at}");
+        assert_eq!(windows, all_kept(&node.store), "call {at}");
         assert!(report.damage.parts <= 1 && report.damage.entries == 0, "call {at}: {report:?}");
     }
 }
@@ -341,7 +347,7 @@ fn a_full_disk_costs_nothing_once_there_is_room_again() {
     disk.set(Trouble::None);
     node.follow().unwrap();
     assert!(node.written.len() > before);
-    assert_eq!(restored(&disk, 30, 100).0, kept(&node.store, &node.store.kept_after(0)));
+    assert_eq!(restored(&disk, 30, 100).0, all_kept(&node.store));
 }
 
 #[test]
@@ -389,7 +395,7 @@ fn files_go_when_nothing_in_them_is_kept_and_one_that_sends_seldom_holds_none_ba
     assert_eq!(length as u64, node.log.length());
     let (windows, _) = restored(&disk, 3, 400);
     assert!(windows.iter().any(|window| window.starts_with("c0 ")), "the seldom one is lost");
-    let mut wanted = kept(&node.store, &node.store.kept_after(0));
+    let mut wanted = all_kept(&node.store);
     let mut windows = windows;
     wanted.sort();
     windows.sort();
@@ -412,7 +418,7 @@ fn beyond_its_size_the_oldest_go_and_are_counted() {
     assert!(node.log.given_up() > 0);
     let (windows, _) = restored(&disk, 1000, 200);
     assert!(windows.len() < node.written.len());
-    assert_eq!(windows.last(), node.written.last().map(|last| seen(last)).as_ref());
+    assert_eq!(windows.last(), node.written.last().map(|(_, seen)| seen));
 }
 
 #[test]
@@ -532,7 +538,7 @@ fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_on
 #[test]
 fn a_disk_that_stays_full_does_not_fill_up_with_empty_files() {
     let disk = Disk::with(Trouble::Full(2000));
-    let mut node = Node::on(&disk, 3, 3, MIB);
+    let mut node = Node::on(&disk, 3, 30, MIB);
     node.run(&disk);
     for _ in 0..20 {
         assert!(node.follow().is_err());
