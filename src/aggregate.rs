@@ -22,7 +22,7 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, OVERFLOW, SNAPSHOT_VERSION, Settings,
+    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, Noted, OVERFLOW, SNAPSHOT_VERSION, Settings,
     SnapshotError, Standing, Tap,
 };
 pub use cardinality::{WideTag, widest_tags};

@@ -67,6 +67,8 @@ pub struct Api {
     pub readiness: Readiness,
     /// What nothing else counts.
     pub stats: Arc<Stats>,
+    /// How the window log is doing, where there is one.
+    pub window_log: Option<Arc<crate::window_log::Status>>,
     /// The configuration that holds.
     pub config: Arc<RwLock<Arc<Config>>>,
     /// Asks for the configuration to be read again.

@@ -14,6 +14,7 @@ mod plugin;
 mod reload;
 mod serve;
 mod takeover;
+mod windows;
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
 use held::Held;
+use windows::WindowLog;
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +115,7 @@ pub struct Bound {
 struct Parts {
     api: Api,
     table: Table,
+    window_log: Option<WindowLog>,
     reloads: mpsc::Receiver<crate::api::ReloadRequest>,
     drain: DrainTrigger,
     latch: Latch,
@@ -133,6 +136,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     let held = Held::take(&config).await?;
     let epoch = next_epoch(&config.state_dir, clock::wall())
         .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
+    let left = windows::read(&config)?;
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let state_dir = config.state_dir.clone();
     let mut parts = Parts::new(config, guarded, store, None, held.http_address)?;
@@ -140,6 +144,9 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
         .map_err(|source| StartError::State { path: state_dir, source })?;
     parts.table = parts.table.recorded_in(journal);
+    if let Some(left) = left {
+        parts.keep_windows(left, &replayed.images)?;
+    }
     let found = replayed.images.len();
     let containers::Restored { kept, lost, gone } = parts.table.restore(replayed.images).await;
     if found > 0 || replayed.damaged > 0 {
@@ -178,6 +185,7 @@ impl Parts {
             containers,
             readiness,
             stats: Arc::new(Stats::default()),
+            window_log: None,
             config: Arc::new(RwLock::new(Arc::new(config))),
             reloads,
             connections: Default::default(),
@@ -187,7 +195,16 @@ impl Parts {
             started: clock::wall(),
             drain,
         };
-        Ok(Self { api, table: table.guarded_by(guard), reloads: reload_requests, drain: trigger, latch })
+        let table = table.guarded_by(guard);
+        Ok(Self { api, table, window_log: None, reloads: reload_requests, drain: trigger, latch })
+    }
+
+    /// Takes in the windows of the life before, and keeps a log of those that come.
+    fn keep_windows(&mut self, left: windows::Left, images: &[containers::Image]) -> Result<(), StartError> {
+        let log = WindowLog::start(&self.api, left, &mut self.table, images)?;
+        self.api.window_log = Some(Arc::clone(&log.status));
+        self.window_log = Some(log);
+        Ok(())
     }
 }
 
@@ -260,7 +277,7 @@ impl Bound {
         let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-        let Self { parts: Parts { api, table, reloads, drain, latch }, held, loader, log } = self;
+        let Self { parts: Parts { api, table, window_log, reloads, drain, latch }, held, loader, log } = self;
         let config = api.config();
         let shards = api.readiness.latch("shards");
         shards.open();
@@ -319,6 +336,9 @@ impl Bound {
             let started = tokio::time::Instant::now();
             api.containers.drain_all().await;
             drop(api);
+            if let Some(log) = window_log {
+                log.end().await;
+            }
             drain.start(deadline.saturating_sub(started.elapsed())).await
         };
         let cleanly = match why {

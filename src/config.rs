@@ -42,6 +42,8 @@ pub struct Config {
     pub admin: Admin,
     /// Windows, parsing and the limits of one container.
     pub aggregation: Settings,
+    /// Closed and open windows on disk.
+    pub window_log: WindowLog,
     /// What a signed gauge value means where the container does not say.
     pub gauge_sign: GaugeSign,
     /// Containers' sockets.
@@ -86,6 +88,19 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Its permissions.
     pub mode: u32,
+}
+
+/// Closed and open windows on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WindowLog {
+    /// Whether they are written.
+    pub enabled: bool,
+    /// All files of closed windows together, in bytes.
+    pub size: usize,
+    /// How often open windows are written; never where it is zero.
+    pub checkpoint: Duration,
+    /// Bytes of open windows to be written a second.
+    pub checkpoint_rate: usize,
 }
 
 /// Containers' sockets.
@@ -288,6 +303,7 @@ impl Config {
             ("admin", self.admin != other.admin),
             ("windows.length", self.aggregation.window != other.aggregation.window),
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),
+            ("windows.log", self.window_log != other.window_log),
             ("listeners.port", self.listeners.port != other.listeners.port),
             ("listeners.guard", self.listeners.guard != other.listeners.guard),
             ("unix.queue", self.unix.queue != other.unix.queue),

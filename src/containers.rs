@@ -39,7 +39,7 @@ pub use journal::{Journal, JournalHealth, Replayed};
 pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Guarded, Place, State};
-pub use table::{Restored, Settings, Table};
+pub use table::{Finished, Restored, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::io;

@@ -25,3 +25,4 @@ pub mod stats;
 pub mod statsd;
 pub mod store;
 pub mod telemetry;
+pub mod window_log;

@@ -13,6 +13,6 @@ mod pool;
 mod suspend;
 mod worker;
 
-pub use command::{Before, Glimpse, NewListener, Of, TappedLine};
+pub use command::{Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
 pub use suspend::{Part, Suspended};

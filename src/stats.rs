@@ -64,6 +64,17 @@ families! {
     CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long closing windows kept a shard from receiving, each time.";
     JOURNAL_FAILURES = "tallyport_journal_failures", Counter, [], "How often the container table could not be written down; until it is again, a crash would lose addresses.";
     SHARD_FAILURES = "tallyport_shard_failures", Counter, [], "Panics of shards that went on; what each lost is dropped with the reason `shard_failed`.";
+    RESTORED = "tallyport_windows_restored", Gauge, ["state"], "Windows that came back at the start, closed ones and those known as of a checkpoint.";
+    GAP = "tallyport_gap_seconds", Gauge, [], "How long nobody received before the agent started; 0 where that is not known.";
+    LOG_WINDOWS = "tallyport_window_log_windows", Counter, [], "Closed windows written to disk, revisions included.";
+    LOG_WRITTEN = "tallyport_window_log_written_bytes", Counter, ["state"], "Bytes written to disk of closed windows and of open ones.";
+    LOG_SIZE = "tallyport_window_log_size_bytes", Gauge, [], "Files of closed windows.";
+    LOG_FAILING = "tallyport_window_log_failing", Gauge, [], "Whether windows cannot be written to disk: 1 or 0.";
+    LOG_FAILURES = "tallyport_window_log_failures", Counter, [], "Attempts to write that failed.";
+    LOG_MISSED = "tallyport_window_log_missed", Counter, ["reason"], "What is not on disk: records that went from memory before they could be written (`late`), windows given up because of `windows.log_size` (`size`).";
+    LOG_DAMAGE = "tallyport_window_log_damaged", Gauge, ["what"], "What could not be used of the log at the start: damaged parts, entries without what they belong to, files.";
+    CHECKPOINTS = "tallyport_checkpoints", Counter, [], "Checkpoints of open windows.";
+    CHECKPOINT_INTERVAL = "tallyport_checkpoint_interval_seconds", Gauge, [], "Time between the last two checkpoints: what a crash loses at most of what was received.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";

@@ -20,7 +20,7 @@ pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED};
 
-use crate::aggregate::{Closed, Window};
+use crate::aggregate::{Closed, EventRecord, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::render::prometheus::Level;
 
@@ -62,6 +62,9 @@ pub struct Since {
     pub next: Cursor,
 }
 
+/// A container, where its samples come from, and its last events, oldest first.
+pub type ContainerEvents = (Allocation, Arc<Origin>, Arc<[Arc<EventRecord>]>);
+
 /// How much is kept.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub struct Size {
@@ -84,30 +87,38 @@ impl Store {
     /// process was; the histories keep the places they had.
     #[must_use]
     pub fn resumed(end: Cursor, keep: usize, histories: Vec<(Allocation, History)>) -> Self {
-        let places = |history: &History| history.published().map(Arc::clone).collect::<Vec<_>>();
-        let mut log: Vec<_> = histories.iter().flat_map(|(_, history)| places(history)).collect();
+        let mut inner = Inner { last: end.seq, ..Inner::default() };
+        let mut log = Vec::new();
+        for (allocation, mut history) in histories {
+            for published in history.take() {
+                let first = published.first();
+                let published = Arc::new(published.placed(allocation, first));
+                log.push(Arc::clone(&published));
+                history.keep(published);
+            }
+            inner.containers.insert(allocation, history);
+        }
         log.sort_unstable_by_key(|published| published.first());
-        // Behind the last place that is missing everything is there.
-        let mut gone = end.seq;
-        let mut kept = log.len();
-        while let Some(published) = kept.checked_sub(1).and_then(|at| log.get(at)) {
-            if published.last() != gone {
+        // Behind the last place that is missing, everything is there.
+        inner.gone = end.seq;
+        for published in log.iter().rev().take_while(|published| published.last() <= end.seq) {
+            if published.last() != inner.gone {
                 break;
             }
-            gone = published.first().saturating_sub(1);
-            kept -= 1;
+            inner.gone = published.first().saturating_sub(1);
         }
-        let log = log.split_off(kept).into();
-        let mut past = Past::default();
-        histories.iter().for_each(|(_, history)| past.opened(history.origin()));
-        let containers = histories.into_iter().collect();
-        let inner = Inner { last: end.seq, containers, log, gone, past, records: 0 };
+        for history in inner.containers.values() {
+            inner.past.opened(history.origin());
+        }
+        inner.log = log.into();
+        inner.lose(inner.gone);
         Self { epoch: end.epoch, keep, inner: RwLock::new(inner), newest: watch::Sender::new(end.seq) }
     }
 
     /// Takes in windows of an earlier life of the agent. They get places in this life's sequence, in the order of those
-    /// they had. A container that is here already stays as it is.
-    pub fn adopt(&self, histories: Vec<(Allocation, History)>) {
+    /// they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
+    pub fn adopt(&self, histories: Vec<(Allocation, History)>) -> Vec<(u64, Arc<Published>)> {
+        let mut adopted = Vec::new();
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
@@ -124,7 +135,9 @@ impl Store {
             all.sort_by_key(|(_, published)| published.first());
             for (allocation, published) in all {
                 let Some(history) = inner.containers.get_mut(&allocation) else { continue };
-                let published = Arc::new(published.placed(inner.last + 1));
+                let old = published.first();
+                let published = Arc::new(published.placed(allocation, inner.last + 1));
+                adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
                 inner.log.push_back(Arc::clone(&published));
                 history.keep(published);
@@ -132,6 +145,7 @@ impl Store {
             inner.last
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
+        adopted
     }
 
     /// The life of the agent that this sequence belongs to.
@@ -148,6 +162,18 @@ impl Store {
             inner.past.opened(&origin);
             History::new(origin, opened)
         });
+    }
+
+    /// When a container came that is here.
+    #[must_use]
+    pub fn opened(&self, allocation: Allocation) -> Option<Timestamp> {
+        self.read().containers.get(&allocation).map(History::opened)
+    }
+
+    /// Whose samples a container's are.
+    #[must_use]
+    pub fn origin(&self, allocation: Allocation) -> Option<Arc<Origin>> {
+        self.read().containers.get(&allocation).map(|history| Arc::clone(history.origin()))
     }
 
     /// Forgets a container.
@@ -172,7 +198,9 @@ impl Store {
                 closed.revisions.iter().filter_map(|delta| history.revision(delta)).collect::<Vec<_>>();
             let new = (!closed.window.is_empty()).then(|| history.joined(closed.window));
             for (window, revs) in windows.into_iter().chain(new.flatten()) {
-                let published = Arc::new(Published::new(history, window, inner.last + 1, revs));
+                let published = (window, revs);
+                let published = Published::new(allocation, history.origin(), published, inner.last + 1);
+                let published = Arc::new(published);
                 inner.last = published.last();
                 inner.records += published.window().len() as u64;
                 inner.log.push_back(Arc::clone(&published));
@@ -230,6 +258,29 @@ impl Store {
         }
         let first = inner.log.partition_point(|published| published.last() <= cursor.seq);
         Ok(Since { published: inner.log.range(first..).cloned().collect(), next: self.cursor(inner.last) })
+    }
+
+    /// Every window that is kept and comes after a place, in order: for who has lost its cursor and must miss nothing that
+    /// can still be had.
+    #[must_use]
+    pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
+        let inner = self.read();
+        let after = |published: &&Arc<Published>| published.first() > seq;
+        let mut kept: Vec<_> =
+            inner.containers.values().flat_map(History::published).filter(after).cloned().collect();
+        kept.sort_unstable_by_key(|published| published.first());
+        kept
+    }
+
+    /// The last events of every container that sent any.
+    #[must_use]
+    pub fn events(&self) -> Vec<ContainerEvents> {
+        let inner = self.read();
+        let events = |(allocation, history): (&Allocation, &History)| {
+            let events = &history.standing()?.events;
+            (!events.is_empty()).then(|| (*allocation, Arc::clone(history.origin()), Arc::clone(events)))
+        };
+        inner.containers.iter().filter_map(events).collect()
     }
 
     /// The cursor after everything that is here.

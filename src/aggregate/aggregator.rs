@@ -4,6 +4,7 @@
 //! as a snapshot, to another process.
 
 mod batch;
+mod checkpoint;
 mod close;
 mod columns;
 mod failure;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use batch::Batch;
+pub use checkpoint::Noted;
 pub use close::{Closed, LastCheck, Ledger, LedgerRow, Standing};
 use columns::Columns;
 use late::{LateStates, When};

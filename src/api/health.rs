@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Answer, Api};
 use crate::containers::Guarded;
 use crate::model::Timestamp;
+use crate::window_log::{Report, Snapshot};
 
 #[derive(Serialize)]
 struct Health {
@@ -59,6 +60,48 @@ pub(super) struct Node {
     admin_socket: String,
     state_dir: String,
     last_scrape: Option<Timestamp>,
+    window_log: Option<WindowLog>,
+}
+
+#[derive(Debug, Serialize)]
+struct WindowLog {
+    last_alive: Option<Timestamp>,
+    gap_seconds: f64,
+    ended_in_order: bool,
+    restored_windows: usize,
+    restored_open: usize,
+    damaged: u64,
+    damaged_bytes: u64,
+    size: u64,
+    size_limit: usize,
+    missed: u64,
+    given_up: u64,
+    checkpoint_seconds: f64,
+    failing_since: Option<Timestamp>,
+    failing: Option<String>,
+}
+
+impl WindowLog {
+    fn new(log: Snapshot, size_limit: usize) -> Self {
+        let Report { last, gap, in_order, windows, open, damage, .. } = log.report;
+        let (failing_since, failing) = log.failing.unzip();
+        Self {
+            last_alive: last,
+            gap_seconds: gap.as_secs_f64(),
+            ended_in_order: in_order,
+            restored_windows: windows,
+            restored_open: open,
+            damaged: damage.parts + damage.entries + damage.files,
+            damaged_bytes: damage.bytes,
+            size: log.size,
+            size_limit,
+            missed: log.missed,
+            given_up: log.given_up,
+            checkpoint_seconds: log.interval.as_secs_f64(),
+            failing_since,
+            failing,
+        }
+    }
 }
 
 /// `GET /v1/node`
@@ -100,6 +143,10 @@ impl Node {
             admin_socket: config.admin.socket.display().to_string(),
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),
+            window_log: api
+                .window_log
+                .as_ref()
+                .map(|status| WindowLog::new(status.snapshot(), config.window_log.size)),
         }
     }
 }

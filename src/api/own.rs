@@ -29,6 +29,7 @@ pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, A
     page.containers(api, series);
     page.received(&counts);
     page.windows(api);
+    page.window_log(api);
     page.http(api);
     page.nri(&api.stats.nri);
     page.process();
@@ -111,6 +112,31 @@ impl Page {
         let steps = self.family(stats::CLOCK_STEPS);
         steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);
         steps.sample(&[("direction", "back")], gauges.steps_back as f64);
+    }
+
+    fn window_log(&mut self, api: &Api) {
+        let log = api.window_log.as_ref().map(|status| status.snapshot()).unwrap_or_default();
+        let restored = self.family(stats::RESTORED);
+        restored.sample(&[("state", "closed")], log.report.windows as f64);
+        restored.sample(&[("state", "open")], log.report.open as f64);
+        self.one(stats::GAP, log.report.gap.as_secs_f64());
+        self.one(stats::LOG_WINDOWS, log.windows as f64);
+        let written = self.family(stats::LOG_WRITTEN);
+        written.sample(&[("state", "closed")], log.bytes as f64);
+        written.sample(&[("state", "open")], log.checkpoint_bytes as f64);
+        self.one(stats::LOG_SIZE, log.size as f64);
+        self.one(stats::LOG_FAILING, if log.failing.is_some() { 1.0 } else { 0.0 });
+        self.one(stats::LOG_FAILURES, log.failures as f64);
+        let missed = self.family(stats::LOG_MISSED);
+        missed.sample(&[("reason", "late")], log.missed as f64);
+        missed.sample(&[("reason", "size")], log.given_up as f64);
+        let damage = log.report.damage;
+        let damaged = self.family(stats::LOG_DAMAGE);
+        damaged.sample(&[("what", "part")], damage.parts as f64);
+        damaged.sample(&[("what", "entry")], damage.entries as f64);
+        damaged.sample(&[("what", "file")], damage.files as f64);
+        self.one(stats::CHECKPOINTS, log.checkpoints as f64);
+        self.one(stats::CHECKPOINT_INTERVAL, log.interval.as_secs_f64());
     }
 
     fn http(&mut self, api: &Api) {

@@ -115,6 +115,7 @@ fn kept_where_fixed(new: Config, old: &Config) -> Config {
     applied.admin.clone_from(&old.admin);
     applied.aggregation.window = old.aggregation.window;
     applied.aggregation.keep = old.aggregation.keep;
+    applied.window_log.clone_from(&old.window_log);
     applied.listeners.port = old.listeners.port;
     applied.listeners.guard = old.listeners.guard;
     applied.unix.queue = old.unix.queue;
@@ -133,12 +134,12 @@ mod tests {
         let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
         let old = config("");
         let everything = "node = \"n\"\nstate_dir = \"/s\"\nhttp.listen = \"127.0.0.1:1\"\nadmin.mode = \"0600\"\n\
-                          windows.length = \"20s\"\nwindows.keep = 5\nlisteners.port = 1\nlisteners.guard = \"off\"\nlog.format = \"json\"\n\
+                          windows.length = \"20s\"\nwindows.keep = 5\nwindows.checkpoint = \"2s\"\nlisteners.port = 1\nlisteners.guard = \"off\"\nlog.format = \"json\"\n\
                           agent.shards = 7\nnri.enabled = true\nunix.queue = 9\nlimits.series = 5\nlog.filter = \"debug\"";
         let new = config(everything);
         let applied = kept_where_fixed(new.clone(), &old);
         assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
         assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
-        assert_eq!(new.needs_restart(&old).len(), 12);
+        assert_eq!(new.needs_restart(&old).len(), 13);
     }
 }

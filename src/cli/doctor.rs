@@ -1,9 +1,12 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
+mod window_log;
+
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
 use super::documents::{Container, Task, Totals, ago, counted};
 use super::failure::{Failure, code};
@@ -66,6 +69,9 @@ struct Node {
     journal_trouble: Option<String>,
     shards: usize,
     shards_ended: usize,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    window_log: Option<WindowLog>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +95,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(ports());
     findings.push(guard(&node));
     findings.push(journal(&node));
+    findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {

@@ -11,7 +11,7 @@ use super::setting::{Kind, Setting};
 use super::value;
 use super::{
     Admin, Config, Containers, Guarding, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri,
-    PodMode, Process, Prometheus, Unix, UnixMode,
+    PodMode, Process, Prometheus, Unix, UnixMode, WindowLog,
 };
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::render::prometheus::{Level, Naming};
@@ -200,6 +200,12 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         http: http(&mut reader),
         admin,
         aggregation: aggregation(&mut reader),
+        window_log: WindowLog {
+            enabled: reader.switch("windows.log"),
+            size: reader.size("windows.log_size"),
+            checkpoint: reader.time("windows.checkpoint"),
+            checkpoint_rate: reader.size("windows.checkpoint_rate"),
+        },
         gauge_sign: reader
             .choice("statsd.gauge_sign", &[("delta", GaugeSign::Delta), ("absolute", GaugeSign::Absolute)]),
         listeners: Listeners {

@@ -149,6 +149,37 @@ pub const SETTINGS: &[Setting] = &[
                changes are added, lives as long.",
     },
     Setting {
+        key: "windows.log",
+        kind: Kind::Switch,
+        default: "true",
+        reload: false,
+        help: "Write closed windows to the state directory, and read them back at the next start. Where the state \
+               directory is in memory, as /run is, they survive the agent and not the machine.",
+    },
+    Setting {
+        key: "windows.log_size",
+        kind: Kind::Size(MIB, 1024 * GIB),
+        default: "256MiB",
+        reload: false,
+        help: "All files of closed windows together. Beyond it the oldest go, though their windows are still kept in \
+               memory.",
+    },
+    Setting {
+        key: "windows.checkpoint",
+        kind: Kind::Time(0, HOUR),
+        default: "1s",
+        reload: false,
+        help: "How often open windows are written, too: what a crash loses of what was received. Never where it is 0s.",
+    },
+    Setting {
+        key: "windows.checkpoint_rate",
+        kind: Kind::Size(KIB, GIB),
+        default: "1MiB",
+        reload: false,
+        help: "Bytes of open windows to be written a second. Where they are more, checkpoints are rarer; doctor says how \
+               rare.",
+    },
+    Setting {
         key: "statsd.tag_styles",
         kind: Kind::Words(&["influx", "librato", "signalfx", "all"]),
         default: "",

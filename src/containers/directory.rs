@@ -93,6 +93,12 @@ impl Directory {
         inner.all.get(newest).cloned()
     }
 
+    /// A container by its reservation.
+    #[must_use]
+    pub fn get(&self, allocation: Allocation) -> Option<Arc<ContainerInfo>> {
+        self.read().all.get(&allocation).cloned()
+    }
+
     /// Every container in every generation, in the order they came.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<ContainerInfo>> {

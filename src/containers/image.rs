@@ -58,6 +58,18 @@ pub struct Identity {
 }
 
 impl Image {
+    /// The number of the container; not that of any other that is written down.
+    #[must_use]
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    /// Where its samples come from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     pub(super) fn of(
         info: &ContainerInfo,
         identity: Option<Identity>,

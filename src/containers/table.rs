@@ -32,6 +32,7 @@ use crate::store::Store;
 
 mod adopt;
 mod attach;
+mod finished;
 mod leave;
 mod listen;
 mod note;
@@ -39,6 +40,7 @@ mod record;
 mod restore;
 mod unix;
 
+pub use finished::Finished;
 pub use restore::Restored;
 
 /// Requests that may wait.

@@ -68,6 +68,15 @@ pub struct Glimpse {
     pub open: Option<(Window, Standing)>,
 }
 
+/// What has changed in the open windows of some containers since the last checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Each container's series that have changed, as they are now.
+    pub windows: Vec<(Allocation, Window)>,
+    /// Where to go on, unless that was all.
+    pub next: Option<usize>,
+}
+
 /// One line, for whoever tails a container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TappedLine {
@@ -96,6 +105,8 @@ pub(super) enum Command {
     Adopt(Box<Listener>, oneshot::Sender<Result<(), Box<Listener>>>),
     /// Says how containers stand; with their open windows where the flag is set.
     Look(Of, Detail, oneshot::Sender<Vec<Glimpse>>),
+    /// Says what has changed in open windows, from this place on, since that was written to the file of this number.
+    Checkpoint(usize, u64, oneshot::Sender<Checkpoint>),
     /// Says which processes a container's are.
     Acquaint(Allocation, Kin, oneshot::Sender<()>),
     /// Sends copies of a container's lines.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::gather::Drained;
 use super::inlet::Inlet;
-use crate::aggregate::{Accounting, Aggregator, Dropped, Settings};
+use crate::aggregate::{Accounting, Aggregator, Dropped, Noted, Settings, Window};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::listener::{self, Emptied, Inbox};
@@ -43,6 +43,8 @@ pub(super) struct Listener {
     taps: Vec<Tap>,
     /// What had been lost when it was last logged.
     logged: Accounting,
+    /// What the last checkpoint has noted, and the number of its file.
+    noted: (u64, Noted),
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl Listener {
             kernel_drops,
             taps: Vec::new(),
             logged,
+            noted: Default::default(),
         }
     }
 
@@ -221,6 +224,14 @@ impl Listener {
             }
             Err(error) => tracing::debug!(%error, "cannot read the kernel's drop count"),
         }
+    }
+
+    /// What has changed in the open window since it was asked for the same file; for another, all there is.
+    pub(super) fn checkpoint(&mut self, file: u64, now: Timestamp) -> Option<Window> {
+        if self.noted.0 != file {
+            self.noted = (file, Noted::default());
+        }
+        self.aggregator.peek_changed(now, &mut self.noted.1)
     }
 
     pub(super) fn look(&self, detail: Detail, now: Timestamp) -> Glimpse {

@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::balance::Balance;
-use super::command::{Command, Detail, Glimpse, NewListener, Of, TappedLine};
+use super::command::{Checkpoint, Command, Detail, Glimpse, NewListener, Of, TappedLine};
 use super::worker::Worker;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Timestamp};
@@ -265,6 +265,15 @@ impl ShardPool {
             glimpses.extend(answer.await?);
         }
         Ok(glimpses)
+    }
+
+    /// What has changed in the open windows of a shard's containers, from one place on, since it was asked for the file of
+    /// this number; for another file, everything. It answers some containers at a time, so that receiving goes on.
+    ///
+    /// # Errors
+    /// When the shard has ended.
+    pub async fn checkpoint(&self, shard: usize, from: usize, file: u64) -> Result<Checkpoint, ShardGone> {
+        self.shard(ShardId(shard))?.ask(|reply| Command::Checkpoint(from, file, reply)).await
     }
 
     /// Copies of a container's lines as they arrive, at most `room` waiting.

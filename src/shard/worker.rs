@@ -14,7 +14,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::command::{Command, Detail, Glimpse, NewListener, Of};
+use super::command::{Checkpoint, Command, Detail, Glimpse, NewListener, Of};
 use super::gather::{Drained, Gather};
 use super::listener::Listener;
 use super::pool::Shared;
@@ -33,6 +33,8 @@ const UNIX: u64 = 1 << 63;
 const EVENTS: usize = 1024;
 /// Closing windows holds up receiving for so long at one go, and for one container more.
 const STALL: Duration = Duration::from_millis(5);
+/// A checkpoint holds up receiving for so long at one go, and for one container more.
+const CHECKPOINT: Duration = Duration::from_millis(1);
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -340,6 +342,9 @@ impl Worker {
             Command::Look(of, detail, reply) => {
                 let _nobody_waits = reply.send(self.look(&of, detail));
             }
+            Command::Checkpoint(from, file, reply) => {
+                let _nobody_waits = reply.send(self.checkpoint(from, file));
+            }
             Command::Acquaint(allocation, kin, reply) => {
                 if let Some(unix) = self.find(allocation).and_then(|listener| listener.unix.as_mut()) {
                     unix.acquaint(kin);
@@ -370,6 +375,23 @@ impl Worker {
             }
             Command::Stop(_) => {}
         }
+    }
+
+    /// What has changed in open windows. One that is over is left to be closed.
+    fn checkpoint(&mut self, from: usize, file: u64) -> Checkpoint {
+        let now = self.now().wall;
+        let started = Instant::now();
+        let (mut windows, mut next) = (Vec::new(), from);
+        while let Some(place) = self.listeners.get_mut(next) {
+            next += 1;
+            let Some(listener) = place.as_mut().filter(|l| l.aggregator.window_end() > now) else { continue };
+            let changed = listener.checkpoint(file, now);
+            windows.extend(changed.map(|window| (listener.allocation, window)));
+            if started.elapsed() >= CHECKPOINT {
+                break;
+            }
+        }
+        Checkpoint { windows, next: (next < self.listeners.len()).then_some(next) }
     }
 
     fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {

@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::aggregate::{Record, Span, Standing, Window, WindowBuilder};
-use crate::model::{Origin, SeriesKey, Timestamp};
+use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::record::Number;
 
 pub use image::{HISTORY_VERSION, HistoryError};
@@ -14,6 +14,7 @@ pub use image::{HISTORY_VERSION, HistoryError};
 /// A window with its place in the sequence.
 #[derive(Debug)]
 pub struct Published {
+    allocation: Allocation,
     origin: Arc<Origin>,
     window: Window,
     first: u64,
@@ -36,13 +37,24 @@ pub struct History {
 }
 
 impl Published {
-    pub(super) fn new(history: &History, window: Window, first: u64, revs: Box<[u32]>) -> Self {
-        Self { origin: Arc::clone(&history.origin), window, first, revs }
+    pub(super) fn new(
+        allocation: Allocation,
+        origin: &Arc<Origin>,
+        (window, revs): (Window, Box<[u32]>),
+        first: u64,
+    ) -> Self {
+        Self { allocation, origin: Arc::clone(origin), window, first, revs }
     }
 
-    /// The same at another place.
-    pub(super) fn placed(self, first: u64) -> Self {
-        Self { first, ..self }
+    /// The same at another place, of a container that has another number now.
+    pub(super) fn placed(self, allocation: Allocation, first: u64) -> Self {
+        Self { allocation, first, ..self }
+    }
+
+    /// Whose it is, by its reservation.
+    #[must_use]
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
     }
 
     /// Whose it is.
@@ -129,10 +141,29 @@ impl History {
     ) -> Self {
         let mut history = Self::new(origin, opened);
         for (first, revs, window) in windows {
-            history.keep(Arc::new(Published::new(&history, window, first, revs)));
+            history.keep_elsewhere(first, window, revs);
         }
         history.standing = standing;
         history
+    }
+
+    /// Adds a window that was not closed before its container was left alone; where another part of its interval is here,
+    /// both become one.
+    pub fn add_part(&mut self, first: u64, window: Window) {
+        if let Some((window, revs)) = self.joined(window) {
+            self.keep_elsewhere(first, window, revs);
+        }
+    }
+
+    /// Keeps a window whose container gets its number when a store takes it in.
+    fn keep_elsewhere(&mut self, first: u64, window: Window, revs: Box<[u32]>) {
+        self.keep(Arc::new(Published::new(Allocation(0), &self.origin, (window, revs), first)));
+    }
+
+    /// When the container came.
+    #[must_use]
+    pub fn opened(&self) -> Timestamp {
+        self.opened
     }
 
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
@@ -189,7 +220,7 @@ impl History {
                 Some((_, number, old)) => {
                     let added = std::mem::replace(&mut state, old.view.to_state()?);
                     state.merge(&added);
-                    number.rev + 1
+                    number.rev.saturating_add(1)
                 }
                 None => 0,
             };

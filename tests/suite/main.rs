@@ -43,5 +43,6 @@ mod receiving;
 mod resources;
 mod restart;
 mod spoofing;
+mod surviving;
 mod tools;
 mod unix;

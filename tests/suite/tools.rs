@@ -42,6 +42,17 @@ pub(crate) fn network_namespaces() -> Option<()> {
     found(there, (), "ip, unshare, nsenter or pgrep", "scripts/setup containers")
 }
 
+/// Root, who may mount file systems, and the programs that do.
+pub(crate) fn mounts() -> Option<()> {
+    found(nix::unistd::geteuid().is_root(), (), "root, who may mount file systems,", "sudo")?;
+    found(
+        ["mount", "umount"].iter().all(|tool| on_path(tool)),
+        (),
+        "mount or umount",
+        "scripts/setup containers",
+    )
+}
+
 /// Where control groups of the second version are, all of them.
 pub(crate) fn cgroups() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();

@@ -99,7 +99,7 @@ impl Ledger {
 
 impl LedgerRow {
     /// Counts what a window, or a part of one, adds.
-    fn add(&mut self, state: &State) {
+    pub(super) fn add(&mut self, state: &State) {
         let sum = match state {
             State::Counter(counter) => counter.sum,
             State::Distribution(values) => values.summary.sum,
@@ -207,12 +207,12 @@ impl Aggregator {
         Closed { window, revisions, standing }
     }
 
-    fn span(&self, at: Timestamp) -> Span {
+    pub(super) fn span(&self, at: Timestamp) -> Span {
         Span { start: self.start, end: self.end, covered: at.min(self.end).since(self.opened) }
     }
 
     /// The layout of the series as they are.
-    fn current_layout(&self) -> Layout {
+    pub(super) fn current_layout(&self) -> Layout {
         self.layout.as_ref().map_or_else(|| self.columns.layout(), Arc::clone)
     }
 

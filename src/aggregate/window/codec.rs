@@ -146,6 +146,7 @@ impl Window {
             && sits(layout, self.checks.iter().map(|row| row.place), |t| t == MetricType::ServiceCheck)
             && self.ranges.is_sorted_by(|a, b| a.place < b.place)
             && self.counts.is_sorted_by(|(a, _), (b, _)| a < b)
+            && self.counts.iter().all(|(_, count)| *count >= Weight::ONE)
             && self.counters.iter().all(CounterRow::is_plausible)
             && self.gauges.iter().all(|row| row.samples > 0 && row.last.is_finite())
             && self.ranges.iter().all(|row| row.min.is_finite() && row.max.is_finite() && row.min <= row.max)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{History, Kept, Published};
+use super::History;
 use crate::aggregate::{CodecError, KnownLayout, Layout, Standing, Window};
 use crate::model::{Origin, Timestamp};
 
@@ -94,7 +94,7 @@ impl History {
     #[must_use]
     pub fn to_image(&self) -> Vec<u8> {
         let mut layouts = Layouts::default();
-        let mut published: Vec<_> = self.kept().flat_map(Kept::published).collect();
+        let mut published: Vec<_> = self.published().collect();
         published.sort_unstable_by_key(|published| published.first);
         let windows = published.into_iter().map(|published| {
             let (layout, fingerprint) = layouts.place(published.window.layout());
@@ -147,7 +147,7 @@ impl History {
                 return Err(HistoryError::Damaged);
             }
             after = ends - 1;
-            history.keep(Arc::new(Published::new(&history, window, first, revs)));
+            history.keep_elsewhere(first, window, revs);
         }
         if let Some((at, bytes)) = image.standing {
             history.set_standing(Standing::decode(&bytes, layout(at)?)?);

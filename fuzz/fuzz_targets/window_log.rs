@@ -1,0 +1,102 @@
+//! The window log and the histories that go to the next process: whatever the bytes, reading them answers windows that can
+//! be rendered, or what was wrong.
+//!
+//! The first byte says what the rest is: `f` a file, `e` the entries of one, each after its length in 16 bits, which get good
+//! frames, `i` the image of a history, and with anything else the payload of one, which gets a head and a checksum.
+
+#![no_main]
+
+use std::io;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use tallyport::model::{Allocation, Timestamp};
+use tallyport::store::{Cursor, HISTORY_VERSION, History, Store};
+use tallyport::window_log::{Appendable, Files, recover};
+use tallyport_fuzz::{START, Trust};
+use xxhash_rust::xxh3::Xxh3;
+
+fuzz_target!(|input: &[u8]| match input {
+    [b'f', file @ ..] => read(file.to_vec()),
+    [b'e', entries @ ..] => read(framed(entries)),
+    [b'i', image @ ..] => image_of(image),
+    [_, payload @ ..] => image_of(&sealed(payload)),
+    _ => {}
+});
+
+/// A directory with one file of closed windows, and the same as one of open windows.
+#[derive(Debug)]
+struct Two(Vec<u8>);
+
+impl Files for Two {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(vec!["windows-0000000001.log".to_owned(), "open-0000000001.log".to_owned()])
+    }
+
+    fn read(&self, _: &str) -> io::Result<Vec<u8>> {
+        Ok(self.0.clone())
+    }
+
+    fn create(&self, _: &str) -> io::Result<Box<dyn Appendable>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn framed(mut entries: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    while let Some((length, rest)) = entries.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());
+        let (payload, rest) = rest.split_at(length);
+        entries = rest;
+        let length = u32::try_from(length).expect("16 bits").to_le_bytes();
+        let mut hasher = Xxh3::with_seed(1);
+        hasher.update(&length);
+        hasher.update(payload);
+        file.extend_from_slice(b"\xf1Tpw");
+        file.extend_from_slice(&length);
+        file.extend_from_slice(&hasher.digest().to_le_bytes());
+        file.extend_from_slice(payload);
+    }
+    file
+}
+
+fn read(file: Vec<u8>) {
+    let now = Timestamp::from_secs(START).plus(Duration::from_mins(1));
+    let recovered = recover(&Two(file), now, Duration::from_mins(10));
+    assert_eq!(recovered.containers.len(), recovered.report.containers);
+    let store = Store::new(u64::MAX, 30);
+    recovered.adopt_into(&store);
+    let since = store.since(Cursor { epoch: u64::MAX, seq: 0 }).expect("nothing is gone");
+    for published in &since.published {
+        tallyport_fuzz::window(published.window(), false, Trust::Restored);
+    }
+}
+
+fn sealed(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [b"TPHI".as_slice(), &HISTORY_VERSION.to_le_bytes(), payload].concat();
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+fn image_of(bytes: &[u8]) {
+    let history = match History::from_image(bytes) {
+        Ok(history) => history,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return;
+        }
+    };
+    let image = history.to_image();
+    let again = History::from_image(&image).expect("it was just made");
+    assert!(again.to_image() == image, "the image of what was read is another");
+    for published in history.published() {
+        tallyport_fuzz::window(published.window(), false, Trust::Restored);
+    }
+    let store = Store::new(8, 3);
+    store.adopt(vec![(Allocation(1), history)]);
+}

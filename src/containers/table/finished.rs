@@ -1,0 +1,86 @@
+//! Containers of an earlier life of the agent of which only windows came back.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Entry, Table};
+use crate::aggregate::{Accounting, GaugeSign};
+use crate::containers::directory::ContainerInfo;
+use crate::containers::reservation::{Details, Network};
+use crate::containers::state::{Guarded, Place, State};
+use crate::model::{Allocation, Origin, TaskId, Timestamp};
+use crate::net::clock;
+use crate::shard::Glimpse;
+
+/// A container that has ended, and whose windows are in the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finished {
+    /// Its number; not that of any other.
+    pub allocation: Allocation,
+    /// Where its samples came from.
+    pub origin: Arc<Origin>,
+    /// Another name by which its task can be read.
+    pub alias: Option<TaskId>,
+    /// When it came.
+    pub opened: Timestamp,
+    /// When it had ended.
+    pub finished_at: Timestamp,
+}
+
+impl Table {
+    /// Shows containers that have ended, until their tombstones go.
+    pub fn show_finished(&mut self, finished: Vec<Finished>) {
+        let now = clock::wall();
+        for container in finished {
+            self.next = self.next.max(container.allocation.0.saturating_add(1));
+            let left = self.settings.tombstone.saturating_sub(now.since(container.finished_at));
+            let info = Arc::new(container.into_info());
+            self.directory.put(&info);
+            let entry = Entry {
+                info: Arc::clone(&info),
+                deadline: Some(Instant::now() + left),
+                since_boot: clock::since_boot(),
+                process: None,
+                watch: None,
+            };
+            self.entries.insert(info.allocation, entry);
+        }
+    }
+}
+
+impl Finished {
+    /// What is shown of it. Its counts went with the agent that counted.
+    fn into_info(self) -> ContainerInfo {
+        let last = Glimpse {
+            allocation: self.allocation,
+            accounting: Accounting::default(),
+            open_values: 0,
+            series: 0,
+            receive_buffer: 0,
+            memory: 0,
+            rejected: Vec::new(),
+            open: None,
+        };
+        ContainerInfo {
+            allocation: self.allocation,
+            origin: self.origin,
+            alias: self.alias,
+            state: State::Gone,
+            attached: false,
+            pid: None,
+            address: None,
+            unix: None,
+            network: Network::Host,
+            place: Place::Shared,
+            guarded: Guarded::Off,
+            gauge_sign: GaugeSign::Delta,
+            details: Details::default(),
+            warnings: Vec::new(),
+            receive_buffer: 0,
+            reserved_at: self.opened,
+            finished_at: Some(self.finished_at),
+            last: Some(Arc::new(last)),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the log says, entry by entry.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::EventRecord;
+use crate::model::{Allocation, Origin, TaskId, Timestamp};
+
+/// The version of entries that is written, and the only one that is read.
+pub const VERSION: u16 = 1;
+
+/// A container, across the lives of the agent: the one in which it came, and its number there.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) epoch: u64,
+    pub(super) allocation: Allocation,
+}
+
+/// Where a window was published first: the life of the agent, and its place there. It stays the same when the window is
+/// written again.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct Birth {
+    pub(super) epoch: u64,
+    pub(super) first: u64,
+}
+
+/// Who a container is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Who {
+    /// Where its samples come from.
+    pub origin: Arc<Origin>,
+    /// Another name by which its task can be read.
+    pub alias: Option<TaskId>,
+    /// When it came.
+    pub opened: Timestamp,
+    /// When it had ended, if it has.
+    pub finished: Option<Timestamp>,
+}
+
+/// One entry. New ones are added at the end; whatever else changes is another version.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) enum Entry<'a> {
+    /// The first of each file.
+    File { version: u16, epoch: u64 },
+    /// A container, before anything else about it in this file, and again when it has ended.
+    Container { key: Key, who: Who },
+    /// How the series of a container changed since the last such entry in this file.
+    Layout {
+        key: Key,
+        #[serde(borrow)]
+        change: Cow<'a, [u8]>,
+    },
+    /// A closed window, or a revision of one.
+    Window {
+        key: Key,
+        birth: Birth,
+        revs: Cow<'a, [u32]>,
+        #[serde(borrow)]
+        window: Cow<'a, [u8]>,
+    },
+    /// What has changed in an open window since the last such entry.
+    Open {
+        key: Key,
+        #[serde(borrow)]
+        window: Cow<'a, [u8]>,
+    },
+    /// Events that came since the last such entry.
+    Events { key: Key, events: Vec<Arc<EventRecord>> },
+    /// A container is forgotten: what is said of it before is void.
+    Forgotten { key: Key },
+    /// The agent lives.
+    Alive { at: Timestamp },
+    /// The agent ends in order; nothing comes after.
+    Ended { at: Timestamp },
+}
+
+impl Entry<'_> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        *out = postcard::to_extend(self, std::mem::take(out)).unwrap_or_default();
+    }
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        match postcard::take_from_bytes(payload) {
+            Ok((entry, [])) => Some(entry),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Reading what an earlier life of the agent has written.
+//!
+//! Whatever the bytes, reading answers the windows that are whole, and says how much is not. A window whose layout is lost
+//! is not used, so no number ever gets another series' name.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use super::entry::{Birth, Entry, Key, VERSION, Who};
+use super::files::Files;
+use super::frame::{Frames, Next};
+use super::open::OpenWindow;
+use super::segment::{OPEN, WINDOWS, number};
+use crate::aggregate::{EVENTS, EventRecord, KnownLayout, Window};
+use crate::model::Timestamp;
+
+/// What could not be used.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Damage {
+    /// Parts of files that are cut off or changed.
+    pub parts: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Whole entries that cannot be used without what was lost, or make no sense.
+    pub entries: u64,
+    /// Files that could not be read, or come from another version.
+    pub files: u64,
+}
+
+impl Damage {
+    /// Whether everything could be used.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct ReadFile {
+    pub(super) name: String,
+    pub(super) length: u64,
+    /// The windows in it, and the bytes of each.
+    pub(super) births: Vec<(Key, Birth, u64)>,
+}
+
+/// A container that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) who: Who,
+    /// In the order they were published.
+    pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
+    pub(super) events: VecDeque<Arc<EventRecord>>,
+    pub(super) open: Option<OpenWindow>,
+}
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) containers: BTreeMap<Key, Found>,
+    /// Files of closed windows, oldest first.
+    pub(super) files: VecDeque<ReadFile>,
+    /// Files of open windows.
+    pub(super) open_files: Vec<String>,
+    /// The number of the next file.
+    pub(super) next: u64,
+    /// When the agent was last known to live.
+    pub(super) last: Option<Timestamp>,
+    /// Whether it ended in order then.
+    pub(super) in_order: bool,
+    pub(super) damage: Damage,
+}
+
+/// Reads all files.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(super) fn read(files: &dyn Files) -> io::Result<Findings> {
+    let names = files.list()?;
+    let mut findings = Findings::default();
+    for prefix in [WINDOWS, OPEN] {
+        let mut numbered: Vec<_> =
+            names.iter().filter_map(|name| Some((number(prefix, name)?, name))).collect();
+        numbered.sort_unstable();
+        for (number, name) in numbered {
+            findings.next = findings.next.max(number + 1);
+            let bytes = files.read(name).unwrap_or_else(|error| {
+                tracing::warn!(file = name, %error, "cannot read a file of the window log");
+                findings.damage.files += 1;
+                Vec::new()
+            });
+            let births = findings.read_file(&bytes, number);
+            if prefix == WINDOWS {
+                let length = bytes.len() as u64;
+                findings.files.push_back(ReadFile { name: name.clone(), length, births });
+            } else {
+                findings.open_files.push(name.clone());
+            }
+        }
+    }
+    Ok(findings)
+}
+
+impl Findings {
+    /// Reads one file; answers the windows in it.
+    fn read_file(&mut self, bytes: &[u8], number: u64) -> Vec<(Key, Birth, u64)> {
+        let mut file = Reader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
+        for next in Frames::new(bytes, number) {
+            match next {
+                Next::Damaged(range) => {
+                    file.findings.damage.parts += 1;
+                    file.findings.damage.bytes += range.len() as u64;
+                }
+                Next::Payload(payload) => match Entry::decode(payload) {
+                    Some(Entry::File { version, .. }) if version != VERSION => {
+                        file.findings.damage.files += 1;
+                        break;
+                    }
+                    entry => {
+                        if entry.and_then(|entry| file.take(entry, payload.len())).is_none() {
+                            file.findings.damage.entries += 1;
+                        }
+                    }
+                },
+            }
+        }
+        file.births
+    }
+
+    fn lives(&mut self, at: Timestamp) {
+        self.last = self.last.max(Some(at));
+    }
+}
+
+/// One file while it is read.
+struct Reader<'f> {
+    findings: &'f mut Findings,
+    /// The life of the agent that wrote it; 0 while that is not known.
+    epoch: u64,
+    layouts: HashMap<Key, KnownLayout>,
+    births: Vec<(Key, Birth, u64)>,
+}
+
+impl Reader<'_> {
+    /// Takes an entry; `None` when it cannot be used.
+    fn take(&mut self, entry: Entry<'_>, length: usize) -> Option<()> {
+        match entry {
+            Entry::File { epoch, .. } => self.epoch = epoch,
+            Entry::Container { key, who } => match self.findings.containers.get_mut(&key) {
+                Some(found) => {
+                    let finished = who.finished.or(found.who.finished);
+                    found.who = Who { finished, ..who };
+                }
+                None => {
+                    let (windows, events) = (BTreeMap::new(), VecDeque::new());
+                    self.findings.containers.insert(key, Found { who, windows, events, open: None });
+                }
+            },
+            Entry::Layout { key, change } => {
+                let layout = self.layouts.entry(key).or_default();
+                *layout = layout.changed(&change).ok()?;
+            }
+            Entry::Window { key, birth, revs, window } => {
+                let window = self.window(key, &window)?;
+                let found = self.findings.containers.get_mut(&key)?;
+                if !(revs.is_empty() || revs.len() == window.len()) || window.is_empty() {
+                    return None;
+                }
+                found.windows.insert(birth, (window, revs.into()));
+                self.births.push((key, birth, length as u64));
+            }
+            Entry::Open { key, window } => {
+                let window = self.window(key, &window)?;
+                let found = self.findings.containers.get_mut(&key)?;
+                match &mut found.open {
+                    Some(open) => open.add(self.epoch, &window),
+                    None => found.open = Some(OpenWindow::new(self.epoch, &window)),
+                }
+                self.findings.lives(window.span.start.plus(window.span.covered));
+            }
+            Entry::Events { key, events } => {
+                let found = self.findings.containers.get_mut(&key)?;
+                for event in events {
+                    if !found.events.contains(&event) {
+                        found.events.push_back(event);
+                    }
+                }
+                while found.events.len() > EVENTS {
+                    found.events.pop_front();
+                }
+            }
+            Entry::Forgotten { key } => {
+                self.findings.containers.remove(&key);
+            }
+            Entry::Alive { at } => {
+                self.findings.in_order = false;
+                self.findings.lives(at);
+            }
+            Entry::Ended { at } => {
+                self.findings.in_order = true;
+                self.findings.lives(at);
+            }
+        }
+        Some(())
+    }
+
+    fn window(&self, key: Key, bytes: &[u8]) -> Option<Window> {
+        Window::decode(bytes, self.layouts.get(&key)?).ok()
+    }
+}

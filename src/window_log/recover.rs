@@ -1,0 +1,244 @@
+//! From what was read to what can be served: containers with their windows, and how things stood.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::entry::{Birth, Key, Who};
+use super::files::Files;
+use super::log::Log;
+use super::read::{Damage, Findings, Found, ReadFile, read};
+use super::segment::{Held, Sealed};
+use crate::aggregate::{LastCheck, Standing, View, Window};
+use crate::model::{Allocation, Origin, Timestamp};
+use crate::store::{History, Published, Store};
+
+/// A container of an earlier life of the agent.
+#[derive(Debug)]
+pub struct Restored {
+    /// Its number in this life.
+    pub allocation: Allocation,
+    /// Who it is. One that had not ended is taken to have ended now.
+    pub who: Who,
+    /// When it had ended, or now.
+    pub finished_at: Timestamp,
+}
+
+/// How an earlier life of the agent ended, and what is left of it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Report {
+    /// Containers that can be read again.
+    pub containers: usize,
+    /// Their closed windows, revisions included.
+    pub windows: usize,
+    /// Windows that had not been closed and are known as of the last checkpoint.
+    pub open: usize,
+    /// When the agent was last known to live; nothing where there was none before.
+    pub last: Option<Timestamp>,
+    /// How long nobody listened.
+    pub gap: Duration,
+    /// Whether it had ended in order.
+    pub in_order: bool,
+    /// What could not be used.
+    pub damage: Damage,
+}
+
+/// What an earlier life of the agent has left.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its containers, in the order they came.
+    pub containers: Vec<Restored>,
+    /// How it ended.
+    pub report: Report,
+    pub(super) histories: Vec<(Allocation, History)>,
+    /// Where each window was published first, by its place in the histories.
+    births: HashMap<u64, (Key, Birth)>,
+    keys: Vec<(Allocation, Key)>,
+    files: VecDeque<ReadFile>,
+    pub(super) open_files: Vec<String>,
+    pub(super) next: u64,
+}
+
+/// A log that goes on, and what it has yet to write.
+#[derive(Debug)]
+pub(super) struct Resumed {
+    pub(super) log: Log,
+    pub(super) unwritten: Vec<(Birth, Arc<Published>)>,
+}
+
+/// Reads what is left of an earlier life, as of `now`. Containers that ended longer ago than `tombstone` stay away.
+/// What cannot be read is reported; it never keeps the agent from starting.
+#[must_use]
+pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recovered {
+    let mut findings = read(files).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the window log");
+        Findings { damage: Damage { files: 1, ..Damage::default() }, ..Findings::default() }
+    });
+    findings
+        .containers
+        .retain(|_, found| found.who.finished.is_none_or(|finished| finished.plus(tombstone) > now));
+    let mut report = Report {
+        containers: findings.containers.len(),
+        last: findings.last,
+        gap: findings.last.map_or(Duration::ZERO, |last| now.since(last)),
+        in_order: findings.in_order,
+        damage: findings.damage,
+        ..Report::default()
+    };
+    let places = places(&findings.containers);
+    let mut recovered = Recovered {
+        containers: Vec::new(),
+        report,
+        histories: Vec::new(),
+        births: HashMap::new(),
+        keys: Vec::new(),
+        files: findings.files,
+        open_files: findings.open_files,
+        next: findings.next.max(1),
+    };
+    for ((key, found), n) in findings.containers.into_iter().zip(1..) {
+        let allocation = Allocation(n);
+        let finished_at = found.who.finished.unwrap_or(now);
+        report.windows += found.windows.len();
+        report.open += usize::from(found.unfinished());
+        recovered.containers.push(Restored { allocation, who: found.who.clone(), finished_at });
+        recovered.keys.push((allocation, key));
+        let history = recovered.history(key, found, &places);
+        recovered.histories.push((allocation, history));
+    }
+    recovered.report = report;
+    recovered
+}
+
+/// A place for each window, in the order they were published.
+fn places(containers: &BTreeMap<Key, Found>) -> HashMap<(Key, Birth), u64> {
+    let mut all: Vec<_> = containers
+        .iter()
+        .flat_map(|(key, found)| found.births().map(|(birth, length)| (birth, *key, length)))
+        .collect();
+    all.sort_unstable();
+    let mut next = 1;
+    all.into_iter()
+        .map(|(birth, key, length)| {
+            let place = next;
+            next += length.max(1) as u64;
+            ((key, birth), place)
+        })
+        .collect()
+}
+
+impl Found {
+    /// Whether a window was open that was not closed after.
+    fn unfinished(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let closed = |birth: &Birth, window: &Window| {
+                window.span.start == open.start() && (birth.epoch == open.epoch || open.epoch == 0)
+            };
+            !self.windows.iter().any(|(birth, (window, _))| closed(birth, window))
+        })
+    }
+
+    /// The births of its windows, that of the open one last in its life, and how many records each has.
+    fn births(&self) -> impl Iterator<Item = (Birth, usize)> {
+        let open = self.open.as_ref().filter(|_| self.unfinished());
+        let closed = self.windows.iter().map(|(birth, (window, _))| (*birth, window.len()));
+        closed.chain(open.map(|open| (open_birth(open.epoch), usize::from(u16::MAX))))
+    }
+}
+
+/// The birth of a window that was open when a life ended.
+const fn open_birth(epoch: u64) -> Birth {
+    Birth { epoch, first: u64::MAX }
+}
+
+impl Recovered {
+    fn history(&mut self, key: Key, found: Found, places: &HashMap<(Key, Birth), u64>) -> History {
+        let open = found.unfinished().then_some(found.open).flatten();
+        let checks = last_checks(found.windows.values().map(|(window, _)| window));
+        let standing = Standing::without_ledger(found.events.into(), checks);
+        let mut place = |birth: Birth| {
+            let place = places.get(&(key, birth)).copied().unwrap_or(0);
+            self.births.insert(place, (key, birth));
+            place
+        };
+        let windows: Vec<_> =
+            found.windows.into_iter().map(|(birth, (window, revs))| (place(birth), revs, window)).collect();
+        let mut history = History::of(found.who.origin, found.who.opened, windows, Some(standing));
+        if let Some(open) = open {
+            history.add_part(place(open_birth(open.epoch)), open.close());
+        }
+        history
+    }
+
+    /// Numbers the containers as others do that know them, and those that nobody knows behind all of these. Where a container
+    /// comes twice, the later one is the one that is known.
+    pub fn number<'o>(&mut self, known: impl Iterator<Item = (&'o Origin, Allocation)>) {
+        let mut next = 1;
+        let mut known: HashMap<_, _> = known
+            .map(|(origin, allocation)| {
+                next = next.max(allocation.0.saturating_add(1));
+                ((origin.container_id.clone(), origin.generation), allocation)
+            })
+            .collect();
+        let numbered = self.containers.iter_mut().zip(&mut self.histories).zip(&mut self.keys).rev();
+        for ((container, history), key) in numbered {
+            let origin = &container.who.origin;
+            let allocation =
+                known.remove(&(origin.container_id.clone(), origin.generation)).unwrap_or_else(|| {
+                    next += 1;
+                    Allocation(next - 1)
+                });
+            (container.allocation, history.0, key.0) = (allocation, allocation, allocation);
+        }
+    }
+
+    /// Gives the windows to a store, without a log that goes on.
+    pub fn adopt_into(self, store: &Store) {
+        store.adopt(self.histories);
+    }
+
+    /// Gives the windows to the store, and makes the log that goes on behind what is there.
+    pub(super) fn resume(self, files: &Arc<dyn Files>, store: &Store, limit: u64) -> Resumed {
+        let mut published: HashMap<(Key, Birth), Weak<Published>> = HashMap::new();
+        let mut unwritten = Vec::new();
+        for (place, window) in store.adopt(self.histories) {
+            let Some((key, birth)) = self.births.get(&place).copied() else { continue };
+            published.insert((key, birth), Arc::downgrade(&window));
+            if birth.first == u64::MAX {
+                unwritten.push((birth, window));
+            }
+        }
+        let sealed = self.files.into_iter().map(|file| {
+            let held = file.births.into_iter().filter_map(|(key, birth, bytes)| {
+                Some(Held { birth, window: published.get(&(key, birth))?.clone(), bytes })
+            });
+            // An open window of the life before the last may have been written.
+            Sealed { name: file.name, length: file.length, held: held.collect() }
+        });
+        let sealed: VecDeque<_> = sealed.collect();
+        unwritten.retain(|(birth, window)| {
+            let known = |held: &Held| held.birth == *birth && held.window.ptr_eq(&Arc::downgrade(window));
+            !sealed.iter().flat_map(|sealed| &sealed.held).any(known)
+        });
+        let mut log = Log::new(Arc::clone(files), store.epoch(), limit, self.next, sealed);
+        for (allocation, key) in self.keys {
+            log.know(allocation, key);
+        }
+        Resumed { log, unwritten }
+    }
+}
+
+/// The last outcome of each check in windows that come in order.
+fn last_checks<'w>(windows: impl Iterator<Item = &'w Window>) -> Vec<LastCheck> {
+    let mut checks: Vec<LastCheck> = Vec::new();
+    for record in windows.flat_map(Window::records) {
+        let View::Check { last_at: at, outcome, .. } = record.view else { continue };
+        let last = LastCheck { series: Arc::clone(record.series), at, outcome: Arc::clone(outcome) };
+        match checks.iter_mut().find(|known| known.series.same_identity(&last.series)) {
+            Some(known) if known.at <= at => *known = last,
+            Some(_) => {}
+            None => checks.push(last),
+        }
+    }
+    checks
+}

@@ -1,0 +1,170 @@
+//! One file of the log: while it is written it knows which containers and layouts it has named, since each file can be
+//! read without the others.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::io;
+use std::sync::{Arc, Weak};
+
+use super::entry::{Birth, Entry, Key, VERSION, Who};
+use super::files::{Appendable, Files};
+use super::frame;
+use crate::aggregate::{KnownLayout, Layout, Window};
+use crate::store::Published;
+
+/// A window in a file, for as long as somebody keeps it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) birth: Birth,
+    pub(super) window: Weak<Published>,
+    /// Bytes of its frame.
+    pub(super) bytes: u64,
+}
+
+/// A file that is whole. It goes when nothing in it is kept any more.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) name: String,
+    pub(super) length: u64,
+    pub(super) held: Vec<Held>,
+}
+
+impl Sealed {
+    /// Bytes of windows that are still kept.
+    pub(super) fn live(&self) -> u64 {
+        self.held.iter().filter(|held| held.window.strong_count() > 0).map(|held| held.bytes).sum()
+    }
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+pub(super) struct Segment {
+    file: Box<dyn Appendable>,
+    sealed: Sealed,
+    number: u64,
+    named: HashMap<Key, Named>,
+    /// What is to be written next.
+    buffer: Vec<u8>,
+    holding: Vec<Held>,
+}
+
+/// What a file has said of a container.
+#[derive(Debug)]
+struct Named {
+    layout: KnownLayout,
+}
+
+impl Segment {
+    /// A new file.
+    pub(super) fn create(files: &dyn Files, prefix: &str, number: u64, epoch: u64) -> io::Result<Self> {
+        let name = name(prefix, number);
+        let file = files.create(&name)?;
+        let sealed = Sealed { name, length: 0, held: Vec::new() };
+        let mut segment =
+            Self { file, sealed, number, named: HashMap::new(), buffer: Vec::new(), holding: Vec::new() };
+        segment.put(&Entry::File { version: VERSION, epoch });
+        Ok(segment)
+    }
+
+    /// Bytes, those that wait included.
+    pub(super) fn length(&self) -> u64 {
+        self.sealed.length + self.buffer.len() as u64
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Adds an entry to what is to be written. Answers the bytes of its frame.
+    pub(super) fn put(&mut self, entry: &Entry<'_>) -> usize {
+        frame::write(&mut self.buffer, self.number, |out| entry.encode(out))
+    }
+
+    /// Says who a container is, unless this file has said it.
+    pub(super) fn name(&mut self, key: Key, who: impl FnOnce() -> Who) {
+        if let Slot::Vacant(slot) = self.named.entry(key) {
+            slot.insert(Named { layout: KnownLayout::default() });
+            self.put(&Entry::Container { key, who: who() });
+        }
+    }
+
+    /// Says who a container is now, whatever this file has said.
+    pub(super) fn rename(&mut self, key: Key, who: Who) {
+        self.named.entry(key).or_insert_with(|| Named { layout: KnownLayout::default() });
+        self.put(&Entry::Container { key, who });
+    }
+
+    /// Says which series a container has, as far as this file has not said it. Answers the layout's fingerprint.
+    fn lay_out(&mut self, key: Key, layout: &Layout) -> u64 {
+        let Some(named) = self.named.get_mut(&key) else { return 0 };
+        if Arc::ptr_eq(named.layout.layout(), layout) {
+            return named.layout.fingerprint();
+        }
+        let new = KnownLayout::new(Arc::clone(layout));
+        let fingerprint = new.fingerprint();
+        let change = (fingerprint != named.layout.fingerprint()).then(|| new.change_from(&named.layout));
+        named.layout = new;
+        if let Some(change) = change {
+            self.put(&Entry::Layout { key, change: change.into() });
+        }
+        fingerprint
+    }
+
+    /// Adds a closed window of a container that is named.
+    pub(super) fn window(&mut self, key: Key, birth: Birth, published: &Arc<Published>) {
+        let fingerprint = self.lay_out(key, published.window().layout());
+        let mut window = Vec::new();
+        published.window().encode(fingerprint, &mut window);
+        let revs = published.revs().into();
+        let bytes = self.put(&Entry::Window { key, birth, revs, window: window.into() }) as u64;
+        self.holding.push(Held { birth, window: Arc::downgrade(published), bytes });
+    }
+
+    /// Adds what has changed in an open window of a container that is named.
+    pub(super) fn open_window(&mut self, key: Key, open: &Window) {
+        let fingerprint = self.lay_out(key, open.layout());
+        let mut window = Vec::new();
+        open.encode(fingerprint, &mut window);
+        self.put(&Entry::Open { key, window: window.into() });
+    }
+
+    /// Writes what waits. After an error the file is not to be used any more.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        self.file.append(&self.buffer)?;
+        self.sealed.length += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.sealed.held.append(&mut self.holding);
+        Ok(())
+    }
+
+    /// Has what was written reach the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Ends the file, after an error perhaps.
+    pub(super) fn seal(mut self) -> Sealed {
+        if !self.buffer.is_empty() {
+            // A torn frame is found out when the file is read; this only spares a complaint about it.
+            let _best_effort = self.file.cut(self.sealed.length);
+        }
+        self.sealed
+    }
+}
+
+/// The name of a file of the log.
+pub(super) fn name(prefix: &str, number: u64) -> String {
+    format!("{prefix}{number:010}{SUFFIX}")
+}
+
+/// The number in a file's name.
+pub(super) fn number(prefix: &str, name: &str) -> Option<u64> {
+    name.strip_prefix(prefix)?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+/// Files of closed windows.
+pub(super) const WINDOWS: &str = "windows-";
+/// Files of open windows.
+pub(super) const OPEN: &str = "open-";
+const SUFFIX: &str = ".log";

@@ -1,0 +1,547 @@
+//! The log against a file system that fails at any call, and against bytes that change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::entry::Who;
+use super::files::{Appendable, Files};
+use super::log::{Change, Containers, Log};
+use super::recover::{Resumed, recover};
+use super::segment::{OPEN, Segment};
+use crate::aggregate::{Aggregator, GaugeSign, Noted, Settings};
+use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
+use crate::store::{Cursor, Published, Store};
+
+/// 2026-01-01T00:00:00Z, on the grid.
+const START: i64 = 1_767_225_600;
+const TOMBSTONE: Duration = Duration::from_mins(10);
+const MIB: u64 = 1 << 20;
+/// A log of files of 4 KiB.
+const SMALL: u64 = 64 << 10;
+
+fn moment(secs: u64) -> Moment {
+    let mono = Duration::from_secs(secs);
+    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+}
+
+/// Files in memory, and what their file system is to do wrong.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<Platter>>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    files: BTreeMap<String, Vec<u8>>,
+    /// Calls that changed something or should have.
+    calls: usize,
+    trouble: Trouble,
+}
+
+#[derive(Copy, Clone, Debug, Default)]
+enum Trouble {
+    #[default]
+    None,
+    /// This call fails; a write has written half.
+    Once(usize),
+    /// This call is never finished, nor is any after it: the process is gone.
+    Death(usize),
+    /// No more bytes than these.
+    Full(usize),
+}
+
+impl Disk {
+    fn with(trouble: Trouble) -> Self {
+        let disk = Self::default();
+        disk.0.lock().unwrap().trouble = trouble;
+        disk
+    }
+
+    fn set(&self, trouble: Trouble) {
+        self.0.lock().unwrap().trouble = trouble;
+    }
+
+    /// The call at which the process was gone.
+    fn died(&self) -> Option<usize> {
+        let platter = self.0.lock().unwrap();
+        match platter.trouble {
+            Trouble::Death(at) if platter.calls > at => Some(at),
+            _ => None,
+        }
+    }
+
+    fn calls(&self) -> usize {
+        self.0.lock().unwrap().calls
+    }
+
+    /// The same files on a disk that works.
+    fn mended(&self) -> Self {
+        let files = self.0.lock().unwrap().files.clone();
+        Self(Arc::new(Mutex::new(Platter { files, ..Platter::default() })))
+    }
+
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        self.0.lock().unwrap().files.clone()
+    }
+
+    /// Does something unless it is to fail; then a part of it may be done.
+    fn call(&self, whole: impl FnOnce(&mut Platter), half: impl FnOnce(&mut Platter)) -> io::Result<()> {
+        let mut platter = self.0.lock().unwrap();
+        let n = platter.calls;
+        platter.calls += 1;
+        let used: usize = platter.files.values().map(Vec::len).sum();
+        match platter.trouble {
+            Trouble::Once(at) | Trouble::Death(at) if n == at => {
+                half(&mut platter);
+                Err(io::Error::other("this call fails"))
+            }
+            Trouble::Death(at) if n > at => Err(io::Error::other("nobody is there")),
+            Trouble::Full(most) if used >= most => {
+                half(&mut platter);
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => {
+                whole(&mut platter);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Files for Disk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().unwrap().files.keys().cloned().collect())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(self.0.lock().unwrap().files[name].clone())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Appendable>> {
+        let make = |platter: &mut Platter| {
+            assert!(platter.files.insert(name.to_owned(), Vec::new()).is_none(), "{name} was there");
+        };
+        self.call(make, make)?;
+        Ok(Box::new(Open { disk: self.clone(), name: name.to_owned() }))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.call(
+            |platter| {
+                platter.files.remove(name);
+            },
+            |_| {},
+        )
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    disk: Disk,
+    name: String,
+}
+
+impl Appendable for Open {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let add = |platter: &mut Platter, bytes: &[u8]| {
+            platter.files.get_mut(&self.name).unwrap().extend_from_slice(bytes);
+        };
+        self.disk.call(|platter| add(platter, bytes), |platter| add(platter, &bytes[..bytes.len() / 2]))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.call(|_| {}, |_| {})
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        let cut = |platter: &mut Platter| {
+            platter.files.get_mut(&self.name).unwrap().truncate(usize::try_from(length).unwrap());
+        };
+        self.disk.call(cut, |_| {})
+    }
+}
+
+/// Containers that send something of everything, and a log that is told of their windows.
+struct Node {
+    store: Arc<Store>,
+    aggregators: Vec<Aggregator>,
+    log: Log,
+    cursor: u64,
+    /// What the log has said is written.
+    written: Vec<(u64, String)>,
+    finished: HashMap<Allocation, Timestamp>,
+}
+
+struct Known<'n>(&'n Store, &'n HashMap<Allocation, Timestamp>);
+
+impl Containers for Known<'_> {
+    fn who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who> {
+        let opened = self.0.opened(allocation)?;
+        let finished = self.1.get(&allocation).copied();
+        Some(Who { origin: Arc::clone(origin), alias: None, opened, finished })
+    }
+}
+
+fn origin(n: usize) -> Arc<Origin> {
+    Arc::new(Origin {
+        container_id: ContainerId::new(&format!("c{n}")).unwrap(),
+        generation: Generation(1),
+        task_id: TaskId::new("web").unwrap(),
+        labels: Labels::new(),
+    })
+}
+
+impl Node {
+    fn on(disk: &Disk, containers: usize, keep: usize, size: u64) -> Self {
+        let store = Arc::new(Store::new(7, keep));
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let Resumed { log, .. } = recover(&*files, moment(0).wall, TOMBSTONE).resume(&files, &store, size);
+        let aggregators = (0..containers).map(|n| {
+            store.open(Allocation(n as u64), origin(n), moment(0).wall);
+            Aggregator::new(Arc::new(Settings::default()), GaugeSign::Delta, moment(0).wall)
+        });
+        let aggregators = aggregators.collect();
+        Self { store, aggregators, log, cursor: 0, written: Vec::new(), finished: HashMap::new() }
+    }
+
+    fn send(&mut self, container: usize, secs: u64) {
+        let late = START + i64::try_from(secs).unwrap() - 12;
+        let lines = format!(
+            "a:{secs}|c\nb{}:2|g\nt:{secs}:3.7|ms|@0.5\ns:{secs}|s\n_sc|up|1|m:no\na:5|c|T{late}",
+            secs % 3
+        );
+        self.aggregators[container].datagram(lines.as_bytes(), moment(secs), None);
+    }
+
+    fn roll(&mut self, secs: u64) {
+        for (n, aggregator) in (0..).zip(&mut self.aggregators) {
+            if let Some(closed) = aggregator.roll(moment(secs).wall) {
+                self.store.push(Allocation(n), closed);
+            }
+        }
+    }
+
+    /// Writes what is not written, as the writer does.
+    fn follow(&mut self) -> io::Result<()> {
+        let known = Known(&self.store, &self.finished);
+        let since = self.store.since(Cursor { epoch: 7, seq: self.cursor }).unwrap();
+        self.log.append(&since.published, &known)?;
+        self.cursor = since.next.seq;
+        // Only the store keeps windows.
+        self.written.extend(since.published.iter().map(|published| (published.first(), seen(published))));
+        drop(since);
+        self.log.prune(&known)?;
+        Ok(())
+    }
+
+    /// A minute and a half in which everybody sends; answers at which second it was dead, if it came to that.
+    fn run(&mut self, disk: &Disk) -> Option<usize> {
+        self.run_for(90, disk)
+    }
+
+    fn run_for(&mut self, seconds: u64, disk: &Disk) -> Option<usize> {
+        for secs in 1..seconds {
+            self.roll(secs);
+            // Container 0 sends once in a while, the others always.
+            for n in 0..self.aggregators.len() {
+                if n > 0 || secs % 40 == 3 {
+                    self.send(n, secs);
+                }
+            }
+            if secs % 10 == 2 {
+                let _retried_next_time = self.follow();
+            }
+            if let Some(at) = disk.died() {
+                return Some(at);
+            }
+        }
+        None
+    }
+}
+
+/// What a reader sees of a window: everything but its place.
+fn seen(published: &Published) -> String {
+    let records: Vec<_> = published.records().map(|(n, r)| format!("{} {r:?}", n.rev)).collect();
+    format!("{} {:?} {records:?}", published.origin().container_id, published.window().span)
+}
+
+/// What comes back.
+fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::Report) {
+    let files: Arc<dyn Files> = Arc::new(disk.mended());
+    let recovered = recover(&*files, moment(now).wall, TOMBSTONE);
+    let report = recovered.report;
+    let store = Store::new(8, keep);
+    recovered.resume(&files, &store, MIB);
+    let since = store.since(Cursor { epoch: 8, seq: 0 }).unwrap();
+    (since.published.iter().map(|published| seen(published)).collect(), report)
+}
+
+/// What of these is kept.
+fn kept(store: &Store, written: &[(u64, String)]) -> Vec<String> {
+    let kept = store.kept_after(0);
+    let is_kept = |first: u64| kept.iter().any(|published| published.first() == first);
+    written.iter().filter(|(first, _)| is_kept(*first)).map(|(_, seen)| seen.clone()).collect()
+}
+
+/// All that is kept.
+fn all_kept(store: &Store) -> Vec<String> {
+    store.kept_after(0).iter().map(|published| seen(published)).collect()
+}
+
+#[test]
+fn what_was_written_comes_back_in_its_order_with_its_revisions() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 3, 30, MIB);
+    node.run(&disk);
+    let (windows, report) = restored(&disk, 30, 100);
+    assert_eq!(windows, kept(&node.store, &node.written));
+    assert!(windows.iter().any(|window| window.contains("\"1 Record")), "no revision in it");
+    assert_eq!((report.windows, report.containers), (windows.len(), 3));
+    assert!(report.damage.is_none(), "{report:?}");
+}
+
+#[test]
+fn a_death_at_any_call_loses_nothing_that_was_said_to_be_written_and_invents_nothing() {
+    let whole = Disk::default();
+    Node::on(&whole, 3, 4, SMALL).run_for(300, &whole);
+    let calls = whole.calls();
+    assert!(calls > 60, "only {calls} calls");
+    for at in 0..calls {
+        let disk = Disk::with(Trouble::Death(at));
+        let mut node = Node::on(&disk, 3, 4, SMALL);
+        assert_eq!(node.run_for(300, &disk), Some(at));
+        let (windows, _) = restored(&disk, 4, 300);
+        let all = all_kept(&node.store);
+        for window in kept(&node.store, &node.written) {
+            assert!(windows.contains(&window), "call {at}: {window} is lost");
+        }
+        let unknown = windows.iter().find(|window| !all.contains(window));
+        // What was dropped from memory may still be on disk.
+        let old = |window: &String| node.written.iter().any(|(_, seen)| seen == window);
+        assert!(unknown.is_none_or(old), "call {at}: {unknown:?} was never there");
+    }
+}
+
+#[test]
+fn a_call_that_fails_once_is_made_good() {
+    let whole = Disk::default();
+    Node::on(&whole, 3, 30, SMALL).run_for(300, &whole);
+    for at in 0..whole.calls() {
+        let disk = Disk::with(Trouble::Once(at));
+        let mut node = Node::on(&disk, 3, 30, SMALL);
+        node.run_for(300, &disk);
+        node.follow().unwrap();
+        let (windows, report) = restored(&disk, 30, 300);
+        assert_eq!(windows, all_kept(&node.store), "call {at}");
+        assert!(report.damage.parts <= 1 && report.damage.entries == 0, "call {at}: {report:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_costs_nothing_once_there_is_room_again() {
+    let disk = Disk::with(Trouble::Full(3000));
+    let mut node = Node::on(&disk, 3, 30, MIB);
+    node.run(&disk);
+    assert!(node.follow().is_err());
+    let before = node.written.len();
+    disk.set(Trouble::None);
+    node.follow().unwrap();
+    assert!(node.written.len() > before);
+    assert_eq!(restored(&disk, 30, 100).0, all_kept(&node.store));
+}
+
+#[test]
+fn every_byte_changed_or_cut_off_costs_some_windows_and_never_a_number() {
+    let disk = Disk::default();
+    Node::on(&disk, 2, 30, MIB).run_for(27, &disk);
+    let all: Vec<_> = restored(&disk, 30, 100).0;
+    let files = disk.files();
+    let (name, bytes) = files.iter().next().unwrap();
+    for place in 0..bytes.len() {
+        for cut in [false, true] {
+            let broken = disk.mended();
+            {
+                let mut platter = broken.0.lock().unwrap();
+                let bytes = platter.files.get_mut(name).unwrap();
+                if cut { bytes.truncate(place) } else { bytes[place] ^= 0x41 }
+            }
+            let (windows, report) = restored(&broken, 30, 100);
+            let at_an_end = cut && report.damage.is_none();
+            assert!(at_an_end || !report.damage.is_none(), "byte {place} is not noticed");
+            let wrong = windows.iter().find(|window| !all.contains(window));
+            assert!(wrong.is_none(), "byte {place}: {wrong:?}");
+        }
+    }
+}
+
+#[test]
+fn files_go_when_nothing_in_them_is_kept_and_one_that_sends_seldom_holds_none_back() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 12, 3, 4 * SMALL);
+    for secs in 1..400 {
+        node.roll(secs);
+        for n in 1..12 {
+            node.send(n, secs);
+        }
+        if secs == 5 {
+            node.send(0, secs);
+        }
+        if secs % 10 == 2 {
+            node.follow().unwrap();
+        }
+    }
+    let length: usize = disk.files().values().map(Vec::len).sum();
+    assert!(node.log.len() > 1, "one file proves nothing");
+    assert_eq!(length as u64, node.log.length());
+    let (windows, _) = restored(&disk, 3, 400);
+    assert!(windows.iter().any(|window| window.starts_with("c0 ")), "the seldom one is lost");
+    let mut wanted = all_kept(&node.store);
+    let mut windows = windows;
+    wanted.sort();
+    windows.sort();
+    assert_eq!(windows, wanted);
+    assert!((length as u64) < 3 * SMALL, "{length} bytes");
+}
+
+#[test]
+fn beyond_its_size_the_oldest_go_and_are_counted() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 12, 1000, SMALL);
+    for secs in 1..200 {
+        node.roll(secs);
+        (0..12).for_each(|n| node.send(n, secs));
+        if secs % 10 == 2 {
+            node.follow().unwrap();
+        }
+    }
+    assert!(node.log.length() <= SMALL + 16 * 1024, "{} bytes", node.log.length());
+    assert!(node.log.given_up() > 0);
+    let (windows, _) = restored(&disk, 1000, 200);
+    assert!(windows.len() < node.written.len());
+    assert_eq!(windows.last(), node.written.last().map(|(_, seen)| seen));
+}
+
+#[test]
+fn who_is_forgotten_stays_away_and_who_has_ended_until_its_tombstone_goes() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 3, 30, MIB);
+    node.run(&disk);
+    let ended = moment(95).wall;
+    let who = Known(&node.store, &HashMap::from([(Allocation(1), ended)])).who(Allocation(1), &origin(1));
+    node.log.note(&[Change::Is(Allocation(1), who.unwrap()), Change::Forgotten(Allocation(2))]).unwrap();
+    let there = |now| {
+        let recovered = recover(&disk.mended(), moment(now).wall, TOMBSTONE);
+        let shown = |c: &super::Restored| {
+            (c.who.origin.container_id.to_string(), c.finished_at.since(moment(0).wall).as_secs())
+        };
+        recovered.containers.iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(there(200), [("c0".to_owned(), 200), ("c1".to_owned(), 95)]);
+    assert_eq!(there(695), [("c0".to_owned(), 695)]);
+}
+
+#[test]
+fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 2, 30, MIB);
+    node.run(&disk);
+    let first = restored(&disk, 30, 100).0;
+    for epoch in 8..11 {
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let store = Store::new(epoch, 30);
+        let Resumed { mut log, unwritten } =
+            recover(&*files, moment(100).wall, TOMBSTONE).resume(&files, &store, MIB);
+        assert!(unwritten.is_empty());
+        log.alive(moment(100 + epoch).wall).unwrap();
+        assert_eq!(restored(&disk, 30, 120).0, first);
+    }
+    // Nobody keeps them any more.
+    let files: Arc<dyn Files> = Arc::new(disk.clone());
+    let store = Store::new(11, 30);
+    let Resumed { mut log, .. } = recover(&*files, moment(130).wall, TOMBSTONE).resume(&files, &store, MIB);
+    (1..3).for_each(|n| store.forget(Allocation(n)));
+    log.prune(&Known(&store, &HashMap::new())).unwrap();
+    assert_eq!(log.len(), 0);
+    assert!(disk.files().is_empty(), "{:?}", disk.files().keys());
+}
+
+/// Writes what a container's open window holds by and by, as two checkpoints do, in a file of this number.
+fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
+    let key = super::entry::Key { epoch: 7, allocation: Allocation(3) };
+    let mut segment = Segment::create(disk, OPEN, number, epoch).unwrap();
+    let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
+    segment.name(key, || who);
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
+    let mut noted = Noted::default();
+    for (line, at) in lines.iter().zip(opened + 1..) {
+        aggregator.datagram(line.as_bytes(), moment(at), None);
+        segment.open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
+        segment.write().unwrap();
+    }
+    aggregator
+}
+
+#[test]
+fn an_open_window_comes_back_as_of_its_last_checkpoint() {
+    let disk = Disk::default();
+    let aggregator = checkpoints(&disk, 1, 7, 0, ["a:1|c\nt:1:2|ms\ng:1|g", "a:1|c\nb:5|c\nt:9|ms"]);
+    let (windows, report) = restored(&disk, 30, 20);
+    let wanted = format!(
+        "{:?}",
+        aggregator.peek(moment(2).wall).records().map(|r| format!("0 {r:?}")).collect::<Vec<_>>()
+    );
+    assert_eq!(windows.len(), 1);
+    assert!(windows[0].ends_with(&wanted), "{} is not {wanted}", windows[0]);
+    assert!(windows[0].contains("covered: 2s"), "{}", windows[0]);
+    assert_eq!((report.open, report.last), (1, Some(moment(2).wall)));
+    assert_eq!(report.gap, Duration::from_secs(18));
+}
+
+#[test]
+fn every_byte_of_a_checkpoint_changed_leaves_an_earlier_one_or_none() {
+    let disk = Disk::default();
+    checkpoints(&disk, 1, 7, 0, ["a:1|c", "a:1|c\nb:5|c"]);
+    let whole = disk.files();
+    let (name, bytes) = whole.iter().next().unwrap();
+    for place in 0..bytes.len() {
+        let broken = disk.mended();
+        broken.0.lock().unwrap().files.get_mut(name).unwrap()[place] ^= 0x22;
+        let (windows, report) = restored(&broken, 30, 20);
+        assert!(!report.damage.is_none(), "byte {place} is not noticed");
+        for window in windows {
+            let known = ["samples: 1, count", "samples: 2, count"].iter().any(|part| window.contains(part));
+            assert!(known && !window.contains("samples: 3"), "byte {place}: {window}");
+        }
+    }
+}
+
+#[test]
+fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_one() {
+    let disk = Disk::default();
+    let mut aggregator = checkpoints(&disk, 1, 7, 0, ["a:1|c", "a:1|c"]);
+    // The same life closes it, and it is written.
+    let files: Arc<dyn Files> = Arc::new(disk.clone());
+    let store = Store::new(7, 30);
+    let mut log = Log::new(Arc::clone(&files), 7, MIB, 2, std::collections::VecDeque::new());
+    store.open(Allocation(3), origin(3), moment(0).wall);
+    store.push(Allocation(3), aggregator.roll(moment(10).wall).unwrap());
+    log.append(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();
+    let (windows, report) = restored(&disk, 30, 20);
+    assert_eq!((windows.len(), report.open), (1, 0));
+    // Another life goes on in the same interval, and is killed, too.
+    checkpoints(&disk, 3, 8, 4, ["a:1|c", "a:1|c\nb:1|c"]);
+    let (windows, report) = restored(&disk, 30, 20);
+    assert_eq!((windows.len(), report.open), (2, 1));
+    assert!(windows[1].contains("1 Record") && windows[1].contains("samples: 4"), "{}", windows[1]);
+}
+
+#[test]
+fn a_disk_that_stays_full_does_not_fill_up_with_empty_files() {
+    let disk = Disk::with(Trouble::Full(2000));
+    let mut node = Node::on(&disk, 3, 30, MIB);
+    node.run(&disk);
+    for _ in 0..20 {
+        assert!(node.follow().is_err());
+    }
+    assert!(disk.files().len() <= 2, "{:?}", disk.files().keys());
+}
