@@ -255,8 +255,13 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     let filler = disk.path().join("filler");
     fill(&filler);
     let until = Instant::now() + Duration::from_secs(4);
-    while Instant::now() < until {
-        address.send("meanwhile:1|c");
+    // A full disk still has room in the last page of each file: new names fill it.
+    for n in 0.. {
+        if Instant::now() > until {
+            break;
+        }
+        let names = (0..10).map(|k| format!("\na-series-with-a-long-name-{n}-{k}:1|c"));
+        address.send(format!("meanwhile:1|c{}", names.collect::<String>()));
         std::thread::sleep(Duration::from_millis(50));
     }
     agent.until("it says so", || agent.own_metric("tallyport_window_log_failing") == 1.0);
