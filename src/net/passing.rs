@@ -139,7 +139,7 @@ mod tests {
     fn much_comes_whole_with_descriptors_in_their_order() {
         let (one, other) = pair();
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let files: Vec<OwnedFd> = (0..600)
+        let files: Vec<OwnedFd> = (0..300)
             .map(|n: u32| {
                 let mut file = File::from(memfd_create("x", MFdFlags::MFD_CLOEXEC).unwrap());
                 file.write_all(&n.to_le_bytes()).unwrap();
@@ -161,7 +161,7 @@ mod tests {
                 u32::from_le_bytes(number)
             })
             .collect();
-        assert_eq!(numbers, (0..600).collect::<Vec<_>>());
+        assert_eq!(numbers, (0..300).collect::<Vec<_>>());
     }
 
     #[test]
