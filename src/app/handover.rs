@@ -4,10 +4,10 @@
 //! old                                  new
 //!  offer: versions, what is fixed ───▶  can I read that, am I to run with the same?
 //!       ◀─────────────────── take, or refuse and why
-//!  windows: those that are closed ──▶
-//!       ◀─────────────────────────── have, again while more are closed meanwhile
+//!  closed windows ───────────────────▶
+//!       ◀─────────────────────────── have
 //!  shards let go: the pause begins
-//!  everything else, descriptors ─────▶  puts everything together, so that nothing can fail any more
+//!  descriptors, containers ──────────▶  puts everything together, so that nothing can fail any more
 //!       ◀────────────────────────── ready
 //!  go ───────────────────────────────▶  receives: the pause is over
 //!       ◀──────────────────────── serving
@@ -71,8 +71,6 @@ pub(super) struct State {
     pub(super) end: (u64, u64),
 }
 
-/// How often closed windows are sent while others are being closed: so that few are left for the pause.
-const ROUNDS: usize = 4;
 /// How many descriptors come before those of containers.
 pub(super) const SHARED: usize = 8;
 
@@ -190,18 +188,11 @@ fn converse(
     channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
     hears(channel, "take")?;
     tracing::info!("another process takes over");
-    let mut before = HashMap::new();
-    for _ in 0..ROUNDS {
-        let now = histories(api);
-        let changed = changed(&before, &now);
-        if changed.is_empty() && !before.is_empty() {
-            break;
-        }
-        channel.send(b"windows", &[])?;
-        channel.send_all(&to_bytes(&changed), &[])?;
-        hears(channel, "have")?;
-        before = now;
-    }
+    let before = histories(api);
+    let images: Histories =
+        before.iter().map(|(allocation, history)| (*allocation, history.to_image())).collect();
+    channel.send_all(&to_bytes(&images), &[])?;
+    hears(channel, "have")?;
     pauser.pause(true);
     let leaving = match handle.block_on(api.containers.hand_over()) {
         Ok(leaving) => leaving,
@@ -227,14 +218,17 @@ fn give(
     manifest: &Manifest,
     descriptors: &[OwnedFd],
 ) -> io::Result<()> {
-    let histories = changed(before, &histories(api));
+    let changed = histories(api)
+        .into_iter()
+        .filter(|(allocation, now)| !before.get(allocation).is_some_and(|sent| is_same(sent, now)));
+    let histories: Histories =
+        changed.map(|(allocation, history)| (allocation, history.to_image())).collect();
     let end = api.store.end();
     let bytes = postcard::to_allocvec(&(manifest, &histories, (end.epoch, end.seq)));
     let mut all = Vec::with_capacity(SHARED + descriptors.len());
     for descriptor in shared.0.iter().chain(descriptors) {
         all.push(descriptor.try_clone()?);
     }
-    channel.send(b"everything", &[])?;
     channel.send_all(&bytes.unwrap_or_default(), &all)?;
     hears(channel, "ready")?;
     channel.send(b"go", &[])?;
@@ -245,14 +239,6 @@ fn give(
 fn histories(api: &Api) -> HashMap<Allocation, History> {
     let all = api.containers.directory().all();
     all.iter().filter_map(|info| Some((info.allocation, api.store.history(info.allocation)?))).collect()
-}
-
-/// Those in which a window was closed since.
-fn changed(before: &HashMap<Allocation, History>, now: &HashMap<Allocation, History>) -> Histories {
-    let changed = now
-        .iter()
-        .filter(|(allocation, now)| !before.get(allocation).is_some_and(|before| is_same(before, now)));
-    changed.map(|(allocation, history)| (*allocation, history.to_image())).collect()
 }
 
 /// Whether no window was closed between the two: each brings a ledger of its own.

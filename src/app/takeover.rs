@@ -47,12 +47,10 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
         return Err(failed(io::Error::other(why)));
     }
     channel.send(b"take", &[]).map_err(failed)?;
+    let (bytes, _) = channel.receive_all(PATIENCE).map_err(failed)?;
     let mut histories = HashMap::new();
-    while channel.receive(PATIENCE).map_err(failed)?.0 == b"windows" {
-        let (bytes, _) = channel.receive_all(PATIENCE).map_err(failed)?;
-        add(&mut histories, handover::from_bytes(&bytes).map_err(failed)?)?;
-        channel.send(b"have", &[]).map_err(failed)?;
-    }
+    add(&mut histories, handover::from_bytes(&bytes).map_err(failed)?)?;
+    channel.send(b"have", &[]).map_err(failed)?;
     let (bytes, mut descriptors) = channel.receive_all(PATIENCE).map_err(failed)?;
     let state: State = handover::from_bytes(&bytes).map_err(failed)?;
     add(&mut histories, state.histories)?;

@@ -146,12 +146,10 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
         let mut taken = Vec::new();
         if words > 0 {
             channel.send(b"take", &[]).unwrap();
-            assert_eq!(channel.receive(PATIENCE).unwrap().0, b"windows");
             channel.receive_all(PATIENCE).unwrap();
         }
         if words > 1 {
             channel.send(b"have", &[]).unwrap();
-            assert_eq!(channel.receive(PATIENCE).unwrap().0, b"everything");
             taken = channel.receive_all(PATIENCE).unwrap().1;
             assert!(taken.len() > 8, "there are the agent's own, and one of the container");
             // Nobody reads, and nothing is lost.

@@ -116,7 +116,7 @@ impl Table {
         let receiving = clock::since_boot();
         for (image, process) in rest {
             if image.state.is_finished() {
-                self.entomb(image);
+                self.entomb(&image);
                 continue;
             }
             let mut info = image.info();

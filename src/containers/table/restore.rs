@@ -85,7 +85,7 @@ impl Table {
         let now = clock::wall();
         if image.state.is_finished() {
             let until = image.finished_at.map_or(now, |at| at.plus(self.settings.tombstone));
-            return self.entomb(image.gone(now, until));
+            return self.entomb(&image.gone(now, until));
         }
         let (container, task) = (image.origin.container_id.clone(), image.origin.task_id.clone());
         match self.reopen(&image).await {
@@ -99,7 +99,7 @@ impl Table {
             }
             Err(Missing::Ended) => {
                 tracing::info!(%container, %task, "a container ended while the agent was away");
-                self.entomb(image.gone(now, now.plus(self.settings.tombstone)))
+                self.entomb(&image.gone(now, now.plus(self.settings.tombstone)))
             }
             Err(Missing::Lost(why)) => {
                 tracing::warn!(%container, %task, why, "a running container's address cannot be opened again");
@@ -107,7 +107,7 @@ impl Table {
                 info.state = State::Lost;
                 info.warnings = vec![lost(&why)];
                 self.put_back(info, &image);
-                let process = image.pid.and_then(|pid| self.same_process(&image, pid).ok());
+                let process = image.pid.and_then(|pid| Self::same_process(&image, pid).ok());
                 if let Some(candidate) = process {
                     let (_, watched) = candidate.taken();
                     self.watch(image.allocation, watched).await;
@@ -152,7 +152,7 @@ impl Table {
     }
 
     /// The process that was the container, if it still is.
-    fn same_process(&self, image: &Image, pid: i32) -> Result<Candidate, Missing> {
+    fn same_process(image: &Image, pid: i32) -> Result<Candidate, Missing> {
         let Some(identity) = image.identity else {
             return Err(Missing::Lost(
                 "nothing is known by which its process could be told from others".to_owned(),
@@ -172,7 +172,7 @@ impl Table {
         let mut info = image.info();
         let candidate = match (image.attached, image.pid) {
             (false, _) => None,
-            (true, Some(pid)) => Some(self.same_process(image, pid)?),
+            (true, Some(pid)) => Some(Self::same_process(image, pid)?),
             (true, None) => return Err(Missing::Lost("its process has no number here".to_owned())),
         };
         // Neither has an address that could be opened.
@@ -256,7 +256,7 @@ impl Table {
     }
 
     /// Shows a container that has ended, until its tombstone goes. Its address rests meanwhile.
-    pub(super) fn entomb(&mut self, image: Image) -> State {
+    pub(super) fn entomb(&mut self, image: &Image) -> State {
         let info = Arc::new(image.info());
         let rested = image.finished_at.map_or(Duration::ZERO, |at| clock::wall().since(at));
         let until = self.started.elapsed() + self.settings.rest.saturating_sub(rested);
