@@ -114,7 +114,10 @@ pub(super) enum Command {
     /// Applies new settings.
     Configure(Arc<Settings>),
     /// Lets every container go as it is, and says what time it is here.
-    Suspend(oneshot::Sender<(Vec<Box<Listener>>, Timestamp)>),
+    Suspend(
+        #[expect(clippy::vec_box, reason = "each leaves, and comes back, in a box")]
+        oneshot::Sender<(Vec<Box<Listener>>, Timestamp)>,
+    ),
     /// Drains everything and ends the thread.
     Stop(oneshot::Sender<Vec<Glimpse>>),
 }

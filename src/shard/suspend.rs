@@ -16,6 +16,7 @@ use crate::model::{Allocation, Timestamp};
 pub struct Suspended {
     pool: Arc<ShardPool>,
     places: OwnedRwLockWriteGuard<HashMap<Allocation, ShardId>>,
+    #[expect(clippy::vec_box, reason = "each left, and comes back, in a box")]
     listeners: Vec<Box<Listener>>,
     /// Up to where the shards had closed windows.
     pub now: Timestamp,

@@ -58,7 +58,10 @@ impl Segment {
     /// A new file.
     pub(super) fn create(files: &dyn Files, prefix: &str, number: u64, epoch: u64) -> io::Result<Self> {
         let name = name(prefix, number);
-        let file = files.create(&name)?;
+        let file = files.create(&name).inspect_err(|_| {
+            // It may be there all the same, and a disk that stays full must not fill up with empty files.
+            let _best_effort = files.remove(&name);
+        })?;
         let sealed = Sealed { name, length: 0, held: Vec::new() };
         let mut segment =
             Self { file, sealed, number, named: HashMap::new(), buffer: Vec::new(), holding: Vec::new() };
