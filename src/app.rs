@@ -38,6 +38,7 @@ use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
 use crate::net::http::{self, Listener};
+use crate::net::passing::Channel;
 use crate::net::unix::PathError;
 use crate::shard::{Plan, ShardPool};
 use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
@@ -123,6 +124,8 @@ struct Parts {
 
 /// How long answers may take that were under way when another process took over.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
+/// How long the window log may take for what it has yet to write, when another process has taken over.
+const LAST_WINDOWS: Duration = Duration::from_secs(5);
 /// How often shards are looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -310,7 +313,7 @@ impl Bound {
                 _ = term.recv() => break Why::Told("TERM"),
                 _ = interrupt.recv() => break Why::Told("INT"),
                 _ = hangup.recv() => ask_for_reload(&api),
-                Some(()) = taken.recv() => break Why::HandedOver,
+                Some(line) = taken.recv() => break Why::HandedOver(line),
                 Ok(()) = failures.changed() => shards.close(),
                 _ = look.tick() => {
                     if !api.pool.ended().is_empty() {
@@ -324,9 +327,14 @@ impl Bound {
             }
         };
         latch.close();
-        if matches!(why, Why::HandedOver) {
+        if let Why::HandedOver(line) = why {
             // Names and locks are the other process's now; what is under way here has a moment to end.
             std::mem::forget((sockets, state));
+            if let Some(log) = window_log {
+                let _late = tokio::time::timeout(LAST_WINDOWS, log.end()).await;
+            }
+            // The other goes on with the window log when it sees this.
+            drop(line);
             drop(api);
             let _late = drain.start(LAST_ANSWERS).await;
             tracing::info!("handed over");
@@ -351,7 +359,7 @@ impl Bound {
                     _ = interrupt.recv() => false,
                 }
             }
-            Why::HandedOver => true,
+            Why::HandedOver(_) => true,
             Why::Failed => {
                 tracing::error!(
                     "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
@@ -369,8 +377,8 @@ impl Bound {
 enum Why {
     /// A signal said so.
     Told(&'static str),
-    /// Another process has everything.
-    HandedOver,
+    /// Another process has everything, and is on this line.
+    HandedOver(Channel),
     /// A shard has failed too often.
     Failed,
 }

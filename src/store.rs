@@ -18,7 +18,7 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use past::Past;
-pub use past::{Counted, Gone, Identities, REMEMBERED};
+pub use past::{Counted, Gone, Identities, REMEMBERED, Remembered};
 
 use crate::aggregate::{Closed, EventRecord, Window};
 use crate::model::{Allocation, Origin, Timestamp};
@@ -86,8 +86,13 @@ impl Store {
     /// A store that goes on with the sequence of the process before, whose cursors stay good. `end` is where that
     /// process was; the histories keep the places they had.
     #[must_use]
-    pub fn resumed(end: Cursor, keep: usize, histories: Vec<(Allocation, History)>) -> Self {
-        let mut inner = Inner { last: end.seq, ..Inner::default() };
+    pub fn resumed(
+        end: Cursor,
+        keep: usize,
+        histories: Vec<(Allocation, History)>,
+        remembered: Remembered,
+    ) -> Self {
+        let mut inner = Inner { last: end.seq, past: Past::resumed(remembered), ..Inner::default() };
         let mut log = Vec::new();
         for (allocation, mut history) in histories {
             for published in history.take() {
@@ -146,6 +151,12 @@ impl Store {
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         adopted
+    }
+
+    /// What series that are gone had counted, for a process that goes on.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        self.read().past.remembered()
     }
 
     /// The life of the agent that this sequence belongs to.

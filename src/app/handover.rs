@@ -35,7 +35,7 @@ use crate::containers::{IMAGE_VERSION, Manifest};
 use crate::model::Allocation;
 use crate::net::passing::Channel;
 use crate::shutdown::Pauser;
-use crate::store::{HISTORY_VERSION, History};
+use crate::store::{HISTORY_VERSION, History, Remembered};
 
 /// The version of this conversation.
 const PROTOCOL: u16 = 1;
@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) histories: Histories,
     /// Where the sequence is.
     pub(super) end: (u64, u64),
+    /// What series that are gone had counted.
+    pub(super) remembered: Remembered,
 }
 
 /// How many descriptors come before those of containers.
@@ -135,13 +137,13 @@ pub(super) fn hears(channel: &Channel, word: &str) -> io::Result<()> {
     }
 }
 
-/// Waits for processes that want to take over. Tells when one has.
+/// Waits for processes that want to take over. Tells when one has, and gives the connection, at whose end that one sees ours.
 pub(super) async fn serve(
     listener: UnixListener,
     api: Api,
     shared: Shared,
     pauser: Pauser,
-    gone: mpsc::Sender<()>,
+    gone: mpsc::Sender<Channel>,
 ) {
     let mut drain = api.drain.clone();
     let parts = Arc::new((api, shared, pauser));
@@ -166,11 +168,11 @@ pub(super) async fn serve(
         let handle = tokio::runtime::Handle::current();
         let given = tokio::task::spawn_blocking(move || {
             let (api, shared, pauser) = &*parts;
-            converse(&channel, api, shared, pauser, &handle)
+            converse(&channel, api, shared, pauser, &handle).map(|()| channel)
         });
         match given.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => {
-                let _nobody_waits = gone.send(()).await;
+            Ok(channel) => {
+                let _nobody_waits = gone.send(channel).await;
                 return;
             }
             Err(error) => tracing::error!(%error, "nobody has taken over, and this process goes on"),
@@ -224,7 +226,7 @@ fn give(
     let histories: Histories =
         changed.map(|(allocation, history)| (allocation, history.to_image())).collect();
     let end = api.store.end();
-    let bytes = postcard::to_allocvec(&(manifest, &histories, (end.epoch, end.seq)));
+    let bytes = postcard::to_allocvec(&(manifest, &histories, (end.epoch, end.seq), api.store.remembered()));
     let mut all = Vec::with_capacity(SHARED + descriptors.len());
     for descriptor in shared.0.iter().chain(descriptors) {
         all.push(descriptor.try_clone()?);

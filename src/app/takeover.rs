@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::handover::{self, Histories, Offer, PATIENCE, SHARED, State};
 use super::held::Held;
+use super::windows::WindowLog;
 use super::{Bound, Loader, Parts, StartError, bind, guard, raise_descriptor_limit};
 use crate::config::Config;
 use crate::containers;
@@ -63,7 +64,12 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
     let arriving = state.manifest.assemble(of_containers, &settings);
     let arriving = arriving.map_err(|error| failed(io::Error::other(error)))?;
     let end = Cursor { epoch: state.end.0, seq: state.end.1 };
-    let store = Arc::new(Store::resumed(end, config.aggregation.keep, histories.into_iter().collect()));
+    let store = Arc::new(Store::resumed(
+        end,
+        config.aggregation.keep,
+        histories.into_iter().collect(),
+        state.remembered,
+    ));
     let shared: [OwnedFd; SHARED] =
         descriptors.try_into().map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
     let state_dir = config.state_dir.clone();
@@ -85,6 +91,8 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
     let fullest_percent = (fullest * 100.0).round();
     let live = parts.api.containers.directory().all().len();
     tracing::info!(pause_ms, whole_ms, fullest_percent, containers = live, "took over");
+    parts.window_log = WindowLog::after(channel, &parts.api);
+    parts.api.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
     Ok(Bound { parts, held, loader, log })
 }
 

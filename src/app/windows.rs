@@ -1,22 +1,39 @@
 //! The window log, where there is one: what the life before has left, and who writes what comes.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::api::Api;
 use crate::config::Config;
 use crate::containers::{Finished, Image, Table};
 use crate::net::clock;
+use crate::net::passing::Channel;
+use crate::store::next_epoch;
 use crate::window_log::{Directory, Files, Parts, Recovered, Report, Settings, Status, Writer, recover};
 
 /// The window log of this life.
 #[derive(Debug)]
 pub(super) struct WindowLog {
     pub(super) status: Arc<Status>,
-    writer: Writer,
+    writer: Writing,
 }
+
+/// Who writes.
+#[derive(Debug)]
+enum Writing {
+    Now(Writer),
+    /// Once the process before has ended.
+    Then(JoinHandle<Result<Writer, StartError>>),
+}
+
+/// How long the process before may take to write what it has, and to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What an earlier life has left, and the files it is in.
 pub(super) type Left = (Arc<dyn Files>, Recovered);
@@ -68,12 +85,47 @@ impl WindowLog {
         let status = Arc::new(Status::new(recovered.report));
         let writer = Writer::start(&files, recovered, parts(api), settings(&api.config()), &status)
             .map_err(|source| StartError::System { what: "the window log", source })?;
-        Ok(Self { status, writer })
+        Ok(Self { status, writer: Writing::Now(writer) })
+    }
+
+    /// Writes on where the process before has, as soon as it has ended. Nothing where no log is wanted.
+    pub(super) fn after(before: Channel, api: &Api) -> Option<Self> {
+        let (config, parts) = (api.config(), parts(api));
+        if !config.window_log.enabled {
+            return None;
+        }
+        let status = Arc::new(Status::new(Report::default()));
+        let shown = Arc::clone(&status);
+        let writer = tokio::task::spawn_blocking(move || {
+            let failing = Arc::clone(&shown);
+            // Nothing comes but the end of the connection.
+            let _either_way = before.receive(ENDING);
+            let start = || {
+                let Some((files, recovered)) = read(&config)? else {
+                    return Err(StartError::TakeOver { source: io::ErrorKind::NotFound.into() });
+                };
+                let path = config.state_dir.clone();
+                let epoch =
+                    next_epoch(&path, clock::wall()).map_err(|source| StartError::State { path, source })?;
+                Writer::anew(&files, recovered, epoch, parts, settings(&config), &shown)
+                    .map_err(|source| StartError::System { what: "the window log", source })
+            };
+            start().inspect_err(|error| failing.failed(&io::Error::other(error.to_string()), clock::wall()))
+        });
+        Some(Self { status, writer: Writing::Then(writer) })
     }
 
     /// Has everything written that is closed.
     pub(super) async fn end(self) {
-        self.writer.end().await;
+        let writer = match self.writer {
+            Writing::Now(writer) => writer,
+            Writing::Then(starting) => match starting.await {
+                Ok(Ok(writer)) => writer,
+                // That was said when it failed.
+                Ok(Err(_)) | Err(_) => return,
+            },
+        };
+        writer.end().await;
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::sys;
+use super::unix::Short;
 
 /// Descriptors that the kernel passes with one message at most.
 const TOGETHER: usize = 253;
@@ -42,7 +43,7 @@ impl Channel {
     /// `NotFound` or `ConnectionRefused` where nobody listens.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.connect(&SockAddr::unix(path)?)?;
+        socket.connect(&Short::of(path)?.address()?)?;
         Self::accepted(socket.into())
     }
 

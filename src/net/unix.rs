@@ -1,8 +1,9 @@
 //! The admin socket's path: taken over from a dead agent, never from a living one.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -175,10 +176,35 @@ pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), Pat
 pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
     listen_as(path, mode, |path| {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
+        socket.bind(&Short::of(path)?.address()?)?;
         socket.listen(BACKLOG)?;
         Ok(OwnedFd::from(socket).into())
     })
+}
+
+/// A socket's path that is short enough for the kernel, which knows none of 108 bytes or more: a longer one is named by a handle
+/// of its directory.
+#[derive(Debug)]
+pub(super) struct Short {
+    path: PathBuf,
+    _directory: Option<File>,
+}
+
+impl Short {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let parts = (path.parent(), path.file_name());
+        let (true, (Some(directory), Some(name))) = (path.as_os_str().len() >= 108, parts) else {
+            return Ok(Self { path: path.to_owned(), _directory: None });
+        };
+        let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
+        let directory = File::options().read(true).custom_flags(flags).open(directory)?;
+        let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _directory: Some(directory) })
+    }
+
+    pub(super) fn address(&self) -> io::Result<SockAddr> {
+        SockAddr::unix(&self.path)
+    }
 }
 
 fn listen_as(

@@ -8,6 +8,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::aggregate::{LedgerRow, Weight};
 use crate::model::{MetricType, Origin, Series, SeriesKey, Timestamp};
 use crate::render::prometheus::{Identity, Level, Total};
@@ -19,7 +21,7 @@ pub const REMEMBERED: Duration = Duration::from_hours(25);
 const MOST: usize = 100_000;
 
 /// What a series had counted where it is gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Counted {
     /// The series, as one of those had it.
     pub series: Arc<Series>,
@@ -83,6 +85,13 @@ impl Gone {
 /// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
 pub type Identities = HashMap<Identity, Arc<Gone>>;
 
+/// What is gone as another process takes it over.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Remembered {
+    placed: Vec<(Identity, Vec<Counted>)>,
+    workloads: Vec<(Identity, Vec<Counted>)>,
+}
+
 /// Everything that is gone.
 #[derive(Debug)]
 pub(super) struct Past {
@@ -117,6 +126,35 @@ impl Past {
             Level::Orchestrator => self.placed.clone(),
             Level::High => Identities::new(),
         }
+    }
+
+    /// Everything, for another process.
+    pub(super) fn remembered(&self) -> Remembered {
+        let all = |identities: &Identities| {
+            let of_each = |(identity, gone): (&Identity, &Arc<Gone>)| {
+                (identity.clone(), gone.iter().cloned().collect())
+            };
+            identities.iter().map(of_each).collect()
+        };
+        Remembered { placed: all(&self.placed), workloads: all(&self.workloads) }
+    }
+
+    /// What another process had. Containers are yet to come.
+    pub(super) fn resumed(remembered: Remembered) -> Self {
+        let all = |identities: Vec<(Identity, Vec<Counted>)>| -> Identities {
+            let keyed = |counted: Counted| (Key(Arc::clone(&counted.series)), counted);
+            identities
+                .into_iter()
+                .map(|(identity, counted)| {
+                    (identity, Arc::new(Gone(counted.into_iter().map(keyed).collect())))
+                })
+                .collect()
+        };
+        let (placed, workloads) = (all(remembered.placed), all(remembered.workloads));
+        let series = || workloads.values().flat_map(|gone| gone.iter());
+        let newest = series().map(|counted| counted.last_seen).max().unwrap_or(Timestamp::MIN);
+        let len = series().count();
+        Self { placed, workloads, len, newest, ..Self::default() }
     }
 
     /// A container is here.

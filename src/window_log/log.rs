@@ -144,6 +144,15 @@ impl Log {
         })
     }
 
+    /// Writes that what was said of containers under these keys is void.
+    pub(super) fn void(&mut self, keys: &[Key]) -> io::Result<u64> {
+        self.write(|_, segment| {
+            for key in keys {
+                segment.put(&Entry::Forgotten { key: *key });
+            }
+        })
+    }
+
     /// Writes that the agent lives.
     pub(super) fn alive(&mut self, at: Timestamp) -> io::Result<u64> {
         self.write_only(|_, segment| {

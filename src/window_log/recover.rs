@@ -228,6 +228,17 @@ impl Recovered {
     }
 }
 
+impl Recovered {
+    /// A log that takes the place of the one that is there, for a process that has all of its windows already. What is said
+    /// under these keys is void once everything is written again, under keys of `epoch`, which no other log may have.
+    pub(super) fn replaced(self, files: &Arc<dyn Files>, epoch: u64, limit: u64) -> (Log, Vec<Key>) {
+        let nothing = |file: ReadFile| Sealed { name: file.name, length: file.length, held: Vec::new() };
+        let old = self.files.into_iter().map(nothing).collect();
+        let keys = self.keys.into_iter().map(|(_, key)| key).collect();
+        (Log::new(Arc::clone(files), epoch, limit, self.next, old), keys)
+    }
+}
+
 /// The last outcome of each check in windows that come in order.
 fn last_checks<'w>(windows: impl Iterator<Item = &'w Window>) -> Vec<LastCheck> {
     let mut checks: Vec<LastCheck> = Vec::new();

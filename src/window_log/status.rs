@@ -60,7 +60,7 @@ impl Status {
     }
 
     /// Notes that something could not be written. It is logged once, however often it fails until it works again.
-    pub(super) fn failed(&self, error: &io::Error, now: Timestamp) {
+    pub fn failed(&self, error: &io::Error, now: Timestamp) {
         let mut inner = self.lock();
         inner.failures += 1;
         if inner.failing.is_none() {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Settings;
 use super::checkpoint::{CheckpointError, Checkpoints};
-use super::entry::Who;
+use super::entry::{Key, Who};
 use super::files::Files;
 use super::log::{Change, Containers, Log};
 use super::recover::{Recovered, Resumed};
@@ -74,20 +74,34 @@ impl Writer {
         let epoch = parts.store.epoch();
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
         let Resumed { log, unwritten } = recovered.resume(files, &parts.store, settings.size);
-        let work = Work {
-            cursor: parts.store.end().seq,
-            checkpoints: Checkpoints::new(Arc::clone(files), epoch, next, open_files),
-            parts,
-            settings,
-            status: Arc::clone(status),
-            log,
-            unwritten,
-            ended: HashSet::new(),
-            known: HashSet::new(),
-            said: HashMap::new(),
-            said_in: 0,
-            last_checkpoint: None,
-        };
+        let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
+        let cursor = parts.store.end().seq;
+        let work = Work::new(log, checkpoints, parts, settings, status);
+        Self::run(Work { unwritten, cursor, ..work })
+    }
+
+    /// Starts to write in a process that has taken over: the store has everything already that is in the log. Under the
+    /// number of `epoch`, which no log may have had, everything that is kept is written again, since the places of windows
+    /// in the log are known to nobody here; then the files that were there go.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn anew(
+        files: &Arc<dyn Files>,
+        recovered: Recovered,
+        epoch: u64,
+        parts: Parts,
+        settings: Settings,
+        status: &Arc<Status>,
+    ) -> io::Result<Self> {
+        let (next, open_files) = (recovered.next, recovered.open_files.clone());
+        let (log, void) = recovered.replaced(files, epoch, settings.size);
+        let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
+        let work = Work::new(log, checkpoints, parts, settings, status);
+        Self::run(Work { void: Some(void), ..work })
+    }
+
+    fn run(work: Work) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -117,6 +131,8 @@ struct Work {
     checkpoints: Checkpoints,
     /// Windows that were open when an earlier life ended.
     unwritten: Vec<(super::entry::Birth, Arc<Published>)>,
+    /// What is void once everything that is kept is written again, in a process that has taken over.
+    void: Option<Vec<Key>>,
     /// The last place that is written.
     cursor: u64,
     /// Containers that are written to have ended.
@@ -130,6 +146,30 @@ struct Work {
 }
 
 impl Work {
+    fn new(
+        log: Log,
+        checkpoints: Checkpoints,
+        parts: Parts,
+        settings: Settings,
+        status: &Arc<Status>,
+    ) -> Self {
+        Self {
+            parts,
+            settings,
+            status: Arc::clone(status),
+            log,
+            checkpoints,
+            unwritten: Vec::new(),
+            void: None,
+            cursor: 0,
+            ended: HashSet::new(),
+            known: HashSet::new(),
+            said: HashMap::new(),
+            said_in: 0,
+            last_checkpoint: None,
+        }
+    }
+
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut newest = self.parts.store.subscribe();
         let mut lives = self.parts.directory.subscribe();
@@ -198,6 +238,7 @@ impl Work {
 
     /// Writes windows that were closed.
     fn follow(&mut self) -> io::Result<()> {
+        self.write_anew()?;
         if !self.unwritten.is_empty() {
             let bytes = self.log.append_born(&self.unwritten, &self.parts)?;
             self.wrote(self.unwritten.len(), bytes);
@@ -222,6 +263,21 @@ impl Work {
         }
         let bytes = self.log.prune(&self.parts)?;
         self.wrote(0, bytes);
+        Ok(())
+    }
+
+    /// Writes everything that is kept, where another process has written it before.
+    fn write_anew(&mut self) -> io::Result<()> {
+        let Some(void) = &self.void else { return Ok(()) };
+        let kept = self.parts.store.kept_after(0);
+        for batch in kept.chunks(BATCH) {
+            let bytes = self.log.append(batch, &self.parts)?;
+            self.wrote(batch.len(), bytes);
+        }
+        // Now, and not before: until then what was there is what comes back.
+        self.log.void(void)?;
+        self.cursor = kept.last().map_or(self.cursor, |published| published.last());
+        self.void = None;
         Ok(())
     }
 

@@ -130,6 +130,20 @@ impl Agent {
         self.directory.take().unwrap()
     }
 
+    /// How many descriptors it has open, files of the window log not counted: these come and go by themselves.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let links = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        links.filter(|link| link.extension().is_none_or(|extension| extension != "log")).count()
+    }
+
+    /// Stops it where it stands, until it is told to go on.
+    pub(crate) fn stand_still(&self) {
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        self.until("it stands still", || stat().contains(") T "));
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         let started = self.child.as_ref().unwrap().id();
         // It is what was started, or the only child of that.

@@ -59,10 +59,15 @@ fn everything_that_was_there_is_there_and_goes_on() {
     agent.finish("over");
     web.send("hits:10|c\nlevel:5|g\nms:1:2:3|ms\nbad");
     agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
-    let before = shown(&agent, "c1");
+    // An upper estimate until the window closes.
+    let shown_but_memory = |agent: &Agent| {
+        let mut shown = shown(agent, "c1");
+        shown.as_object_mut().unwrap().remove("memory");
+        shown
+    };
+    let before = shown_but_memory(&agent);
     let agent = agent.handed_over(LONG);
-    let now = shown(&agent, "c1");
-    assert_eq!(now, before);
+    assert_eq!(shown_but_memory(&agent), before);
     assert!(agent.admin_socket().exists(), "its name is not the old one's any more");
     web.send("hits:5|c\nlevel:+2|g\nms:4|ms");
     waiting.send("a:1|c");
@@ -89,6 +94,52 @@ fn everything_that_was_there_is_there_and_goes_on() {
     let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
     assert_eq!(shown(&agent, "waiting")["state"], "listening");
     assert_eq!(agent.cli(&["doctor"]).code, 0, "{}", agent.cli(&["doctor"]).out);
+}
+
+#[test]
+fn windows_are_on_disk_once_after_a_hand_over_and_a_kill() {
+    let flags = ["--window", "1s"];
+    let agent = Agent::with(&flags);
+    let web = agent.reserve("c1", "web");
+    let closed = |agent: &Agent| {
+        let records = agent.metrics("web", "?window=all");
+        records.iter().map(|record| (record["start"].clone(), record["value"].clone())).collect::<Vec<_>>()
+    };
+    web.send("a:1|c");
+    agent.until("a window is closed", || closed(&agent).len() == 1);
+    let mut agent = agent.handed_over(&flags);
+    web.send("a:2|c");
+    agent.until("another is closed", || closed(&agent).len() == 2);
+    agent.until("both are on disk", || agent.own_metric("tallyport_window_log_windows_total") >= 2.0);
+    let before = closed(&agent);
+    agent.signal(Signal::SIGKILL);
+    agent.wait();
+    let agent = Agent::in_directory(agent.into_dead_directory(), &flags);
+    assert_eq!(closed(&agent), before);
+    assert_eq!(shown(&agent, "c1")["state"], "listening");
+    assert_eq!(agent.get("/v1/tasks").1.as_array().map(Vec::len), Some(1), "one task, not one for each life");
+}
+
+#[test]
+fn what_containers_that_are_gone_had_counted_goes_over() {
+    let flags = ["--window", "1s", "--set", "containers.tombstone=0s", "--set", "prometheus.identity=low"];
+    let agent = Agent::with(&flags);
+    agent.reserve_with(&json!({"container_id": "c1", "task_id": "job", "labels": {"job": "j"}}));
+    agent
+        .reserve_with(&json!({"container_id": "c2", "task_id": "job", "labels": {"job": "j"}}))
+        .send("runs:1|c");
+    agent.until("it is counted", || shown(&agent, "c2")["received"] == 1);
+    agent.finish("c2");
+    let total = |agent: &Agent| {
+        let page = String::from_utf8(agent.get_raw("/metrics/tasks").body.to_vec()).unwrap();
+        page.lines().find(|line| line.starts_with("runs_total{")).map(str::to_owned)
+    };
+    agent.until("it is forgotten, and still counts", || {
+        agent.admin("GET", "/v1/containers/c2", &json!({})).0 == 404 && total(&agent).is_some()
+    });
+    let before = total(&agent);
+    let agent = agent.handed_over(&flags);
+    assert_eq!(total(&agent), before);
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn a_process_in_a_reserve_call_brings_its_namespace() {
 fn a_namespace_goes_within_a_second_of_its_container() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::with(&["--window", "10s", "--set", "containers.reservation_ttl=1s"]);
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let descriptors = || agent.descriptors();
     let before = descriptors();
     // Whichever ends it: its process, a release, or nobody having come for it.
     for ending in ["process", "release", "expiry"] {

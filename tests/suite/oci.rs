@@ -26,7 +26,7 @@ fn shown(agent: &Agent, container: &str) -> Value {
 }
 
 fn descriptors(agent: &Agent) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count()
+    agent.descriptors()
 }
 
 /// What `exec` finds in its environment, asked as an engine asks: with a document of its own making.

@@ -365,7 +365,7 @@ fn settings_say_who_gets_a_socket_and_where() {
     let source = Path::new(shown["unix_socket"]["mount"]["source"].as_str().unwrap()).join("statsd.sock");
     assert!(source.exists());
     if tools::network_namespaces().is_some() {
-        agent.signal(Signal::SIGSTOP);
+        agent.stand_still();
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(source).unwrap();
         sender.set_nonblocking(true).unwrap();

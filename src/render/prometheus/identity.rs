@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::name::own_label;
 use crate::model::{Labels, Origin};
 
@@ -19,7 +21,7 @@ pub enum Level {
 }
 
 /// The labels by which a container's series are known at a level.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Identity(Arc<str>);
 
 impl Level {

@@ -1,5 +1,7 @@
 //! A cumulative sum that never goes back because it was added up in another order.
 
+use serde::{Deserialize, Serialize};
+
 /// Binary places that are kept: finer than anything an application can mean, and room for 7.7e25.
 const PLACES: i32 = 40;
 
@@ -7,7 +9,7 @@ const PLACES: i32 = 40;
 ///
 /// A reader of cumulative counters takes the smallest step down for a restart from nothing. Sums of f64 depend on their
 /// order, and a container that ends moves from one end of the sum to the other; sums of whole numbers do not.
-#[derive(Copy, Clone, PartialEq, Debug, Default)]
+#[derive(Copy, Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Total {
     /// In units of 2^-40.
     units: i128,

@@ -110,7 +110,7 @@ fn a_store_that_goes_on_has_the_places_it_had() {
             (Allocation(n), History::from_image(&before.history(Allocation(n)).unwrap().to_image()).unwrap())
         })
     };
-    let after = Store::resumed(before.end(), 4, histories().collect());
+    let after = Store::resumed(before.end(), 4, histories().collect(), before.remembered());
     assert_eq!(after.end(), before.end());
     for seq in 0..=before.end().seq {
         let cursor = Cursor { epoch: 7, seq };
