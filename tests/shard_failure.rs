@@ -1,6 +1,15 @@
 //! What becomes of a node whose shard panics. The agent runs in this process, whose logging is the way in: what logs the
 //! growth of one container's buffer panics, in the midst of reading that container's socket.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    reason = "a test that panics has done its work"
+)]
+
+use std::fmt::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +31,7 @@ impl<S: tracing::Subscriber> Layer<S> for Poison {
         struct Fields(String);
         impl tracing::field::Visit for Fields {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
+                let _infallible = write!(self.0, "{field}={value:?} ");
             }
         }
         let mut fields = Fields(String::new());

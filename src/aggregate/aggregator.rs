@@ -10,6 +10,7 @@ mod columns;
 mod failure;
 mod late;
 mod place;
+mod recall;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -85,10 +85,15 @@ pub(super) struct Events(VecDeque<Arc<EventRecord>>);
 impl Events {
     /// Keeps one more; the oldest goes.
     pub(super) fn push(&mut self, event: EventRecord) {
+        self.keep(Arc::new(event));
+    }
+
+    /// The same for one that others have, too.
+    pub(super) fn keep(&mut self, event: Arc<EventRecord>) {
         if self.0.len() == EVENTS {
             self.0.pop_front();
         }
-        self.0.push_back(Arc::new(event));
+        self.0.push_back(event);
     }
 
     /// Oldest first.

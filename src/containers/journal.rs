@@ -91,7 +91,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads the journal in a directory. It is written with the first [`Journal::rewrite`].
+    /// Reads the journal in a directory. It is written with the first `Journal::rewrite`.
     ///
     /// # Errors
     /// When it is there and cannot be read.

@@ -56,7 +56,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> PathError {
 /// A directory that is this agent's alone while this value lives.
 #[derive(Debug)]
 pub struct HeldDirectory {
-    lock: Flock<std::fs::File>,
+    lock: Flock<File>,
 }
 
 impl HeldDirectory {
@@ -74,7 +74,7 @@ impl HeldDirectory {
     /// # Errors
     /// When it is not one, or somebody else has it.
     pub fn taken(lock: OwnedFd) -> io::Result<Self> {
-        let lock = Flock::lock(std::fs::File::from(lock), FlockArg::LockExclusiveNonblock)
+        let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock)
             .map_err(|(_, error)| io::Error::from(error))?;
         lock.set_len(0)?;
         std::os::unix::fs::FileExt::write_all_at(&*lock, std::process::id().to_string().as_bytes(), 0)?;
@@ -196,7 +196,7 @@ impl Short {
         let (true, (Some(directory), Some(name))) = (path.as_os_str().len() >= 108, parts) else {
             return Ok(Self { path: path.to_owned(), _directory: None });
         };
-        let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
         let directory = File::options().read(true).custom_flags(flags).open(directory)?;
         let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _directory: Some(directory) })

@@ -402,7 +402,12 @@ impl Worker {
     fn open(&mut self, new: NewListener) -> nix::Result<()> {
         let now = self.now().wall;
         let (allocation, origin) = (new.allocation, Arc::clone(&new.origin));
-        let listener = Listener::new(new, Arc::clone(&self.settings), now);
+        let goes_on = new.before.is_some();
+        let mut listener = Listener::new(new, Arc::clone(&self.settings), now);
+        // What comes back from a kill is in the store alone.
+        if !goes_on && let Some(history) = self.store.history(allocation) {
+            history.standing().into_iter().for_each(|standing| listener.aggregator.recall(standing));
+        }
         let place = self.watch(&listener)?;
         self.store.open(allocation, origin, now);
         listener.take(&self.shared.buffers);
