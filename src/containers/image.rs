@@ -124,21 +124,10 @@ impl Image {
             receive_buffer: self.receive_buffer,
             reserved_at: self.reserved_at,
             finished_at: self.finished_at,
-            last: ended.then(|| Arc::new(self.glimpse())),
-        }
-    }
-
-    /// How it stood when it ended; nothing is known of that where the agent was not there.
-    fn glimpse(&self) -> Glimpse {
-        Glimpse {
-            allocation: self.allocation,
-            accounting: self.accounting.clone().unwrap_or_default(),
-            open_values: 0,
-            series: 0,
-            receive_buffer: 0,
-            memory: 0,
-            rejected: Vec::new(),
-            open: None,
+            last: ended.then(|| {
+                let accounting = self.accounting.clone().unwrap_or_default();
+                Arc::new(Glimpse::of_ended(self.allocation, accounting))
+            }),
         }
     }
 

@@ -68,6 +68,23 @@ pub struct Glimpse {
     pub open: Option<(Window, Standing)>,
 }
 
+impl Glimpse {
+    /// How a container stood when it ended in an earlier life of the agent: of that its counts are known, at best.
+    #[must_use]
+    pub fn of_ended(allocation: Allocation, accounting: Accounting) -> Self {
+        Self {
+            allocation,
+            accounting,
+            open_values: 0,
+            series: 0,
+            receive_buffer: 0,
+            memory: 0,
+            rejected: Vec::new(),
+            open: None,
+        }
+    }
+}
+
 /// What has changed in the open windows of some containers since the last checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {

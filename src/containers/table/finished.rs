@@ -52,16 +52,7 @@ impl Table {
 impl Finished {
     /// What is shown of it. Its counts went with the agent that counted.
     fn into_info(self) -> ContainerInfo {
-        let last = Glimpse {
-            allocation: self.allocation,
-            accounting: Accounting::default(),
-            open_values: 0,
-            series: 0,
-            receive_buffer: 0,
-            memory: 0,
-            rejected: Vec::new(),
-            open: None,
-        };
+        let last = Glimpse::of_ended(self.allocation, Accounting::default());
         ContainerInfo {
             allocation: self.allocation,
             origin: self.origin,

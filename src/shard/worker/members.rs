@@ -1,0 +1,76 @@
+//! Containers that come to a shard and go from it.
+
+use std::sync::Arc;
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::{UNIX, Worker};
+use crate::model::Allocation;
+use crate::shard::command::NewListener;
+use crate::shard::listener::Listener;
+
+impl Worker {
+    pub(super) fn open(&mut self, new: NewListener) -> nix::Result<()> {
+        let now = self.now().wall;
+        let (allocation, origin) = (new.allocation, Arc::clone(&new.origin));
+        let goes_on = new.before.is_some();
+        let mut listener = Listener::new(new, Arc::clone(&self.settings), now);
+        // What comes back from a kill is in the store alone.
+        if !goes_on && let Some(history) = self.store.history(allocation) {
+            history.standing().into_iter().for_each(|standing| listener.aggregator.recall(standing));
+        }
+        let place = self.watch(&listener)?;
+        self.store.open(allocation, origin, now);
+        listener.take(&self.shared.buffers);
+        self.put(place, listener);
+        Ok(())
+    }
+
+    /// The place that events of a container's sockets will name.
+    pub(super) fn watch(&self, listener: &Listener) -> nix::Result<usize> {
+        let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+        let event = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
+        if let Some(socket) = &listener.socket {
+            self.epoll.add(socket, event(place as u64))?;
+        }
+        if let Some(unix) = &listener.unix
+            && let Err(error) = self.epoll.add(unix.socket(), event(place as u64 | UNIX))
+        {
+            self.unwatch(listener);
+            return Err(error);
+        }
+        Ok(place)
+    }
+
+    pub(super) fn unwatch(&self, listener: &Listener) {
+        let udp = listener.socket.as_ref().map(|socket| self.epoll.delete(socket));
+        let unix = listener.unix.as_ref().map(|unix| self.epoll.delete(unix.socket()));
+        for error in [udp, unix].into_iter().flatten().filter_map(Result::err) {
+            tracing::debug!(%error, "a socket was not watched");
+        }
+    }
+
+    pub(super) fn put(&mut self, place: usize, listener: Listener) {
+        self.next_end = self.next_end.min(listener.aggregator.window_end());
+        self.places.insert(listener.allocation, place);
+        match self.listeners.get_mut(place) {
+            Some(vacant) => *vacant = Some(listener),
+            None => self.listeners.push(Some(listener)),
+        }
+    }
+
+    /// Lets a container go as it is. Its datagrams wait in the kernel until it is adopted.
+    pub(super) fn leave(&mut self, allocation: Allocation) -> Option<Box<Listener>> {
+        let place = self.places.remove(&allocation)?;
+        let listener = self.listeners.get_mut(place)?.take()?;
+        self.unwatch(&listener);
+        Some(Box::new(listener))
+    }
+
+    pub(super) fn adopt(&mut self, mut listener: Box<Listener>) -> Result<(), Box<Listener>> {
+        let Ok(place) = self.watch(&listener) else { return Err(listener) };
+        listener.aggregator.reconfigure(&self.settings);
+        self.put(place, *listener);
+        Ok(())
+    }
+}
