@@ -130,11 +130,12 @@ impl Agent {
         self.directory.take().unwrap()
     }
 
-    /// How many descriptors it has open, files of the window log not counted: these come and go by themselves.
+    /// How many descriptors it has open. Files of the window log and the journal are not counted: these come and go
+    /// by themselves, some of them after it has said that it listens.
     pub(crate) fn descriptors(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let links = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
-        links.filter(|link| link.extension().is_none_or(|extension| extension != "log")).count()
+        links.filter(|link| link.extension().is_none_or(|it| it != "log" && it != "journal")).count()
     }
 
     /// Stops it where it stands, until it is told to go on.
