@@ -100,6 +100,13 @@ impl Agent {
         assert!(self.child.wait().unwrap().success());
     }
 
+    /// Stops it in order, and takes away what it has written down for the next one.
+    pub fn stop_and_forget(self) {
+        let state = self.directory.join("state");
+        self.stop();
+        std::fs::remove_file(state.join("containers.journal")).expect("it kept a journal");
+    }
+
     /// Ends it at once.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

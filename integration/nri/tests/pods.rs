@@ -118,13 +118,21 @@ fn a_container_goes_on_after_a_restart_of_the_agent() {
         (container["statsd_host"].clone(), container["statsd_port"].clone())
     };
     let before = address(&agent);
+    // The agent's own journal has it; where that is lost, what the runtime lists does as well.
     agent.stop();
-    let agent = node.agent(&[]);
-    assert_eq!(address(&agent), before);
-    assert_eq!(agent.state(&id).as_deref(), Some("listening"));
-    until("datagrams arrive again", || received(&agent, &id) > 5);
-    until("under the same task", || ticks(&agent, TASK).is_some());
-    assert_eq!(agent.metric("tallyport_nri_containers_total{outcome=\"restored\"}"), Some(1.0));
+    let mut agent = node.agent(&[]);
+    for restored in [0.0, 1.0] {
+        assert_eq!(address(&agent), before);
+        assert_eq!(agent.state(&id).as_deref(), Some("listening"));
+        let so_far = received(&agent, &id);
+        until("datagrams arrive again", || received(&agent, &id) > so_far + 5);
+        until("under the same task", || ticks(&agent, TASK).is_some());
+        assert_eq!(agent.metric("tallyport_nri_containers_total{outcome=\"restored\"}"), Some(restored));
+        if restored == 0.0 {
+            agent.stop_and_forget();
+            agent = node.agent(&[]);
+        }
+    }
     node.cri.stop(&id);
     until("its end is noticed", || agent.state(&id).as_deref() == Some("gone"));
 }
@@ -363,7 +371,7 @@ fn a_pod_with_a_network_of_its_own_is_served_inside_it() {
     node.cri.remove(&ids[0]);
     let main = node.cri.start(&pod, &own, "main", &[]);
     served(&agent, &node.cri, &main, "main", "18125");
-    agent.stop();
+    agent.stop_and_forget();
     let agent = node.agent(&[]);
     served(&agent, &node.cri, &main, "main", "18125");
     served(&agent, &node.cri, &ids[1], "sidecar", "18126");
