@@ -169,7 +169,7 @@ fn datagrams_that_find_no_room_are_counted_to_the_last() {
     let agent = Agent::with(&["--window", "10s", "--set", "listeners.receive_buffer=4KiB"]);
     let address = agent.reserve("c1", "web.1");
     // The agent cannot keep up with a stopped process.
-    agent.signal(Signal::SIGSTOP);
+    agent.stand_still();
     for _ in 0..1000 {
         address.send("a:1|c");
     }

@@ -70,7 +70,7 @@ fn after_a_kill_every_container_that_lives_is_back_at_its_address_and_who_has_en
     agent.until("it is counted", || shown(&agent, "c0")["received"] == 1);
     let before = shown(&agent, "c0");
     // It ends while nobody looks.
-    agent.signal(Signal::SIGSTOP);
+    agent.stand_still();
     drop(dying);
     let (agent, took) = killed_and_started(agent, FLAGS);
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -100,23 +100,19 @@ fn a_container_in_a_network_of_its_own_is_back_in_it() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::with(FLAGS);
     let (one, other) = (Namespace::new(), Namespace::new());
-    let (process, late) = (one.process(), other.process());
+    let process = one.process();
     let by_path =
         json!({"container_id": "by-path", "network": {"mode": "netns", "path": one.path()}, "ttl": null});
     agent.reserve_with(&by_path);
-    for (id, process) in [("born", &process), ("other", &late)] {
-        let body = json!({"container_id": id, "network": {"mode": "new"}});
-        if id == "born" {
-            // Its sibling has the first port there, so it comes by its path.
-            let body = json!({"container_id": id, "pid": process.pid(), "network": {"mode": "netns", "path": one.path()}});
-            agent.reserve_with(&body);
-        } else {
-            agent.reserve_with(&body);
-            let (status, answer) =
-                agent.admin("POST", &format!("/v1/containers/{id}/attach"), &json!({"pid": process.pid()}));
-            assert_eq!(status, 200, "{answer}");
-        }
-    }
+    // Its sibling has the first port there, so it comes by its path.
+    agent.reserve_with(
+        &json!({"container_id": "born", "pid": process.pid(), "network": {"mode": "netns", "path": one.path()}}),
+    );
+    agent.reserve_with(&json!({"container_id": "other", "network": {"mode": "new"}}));
+    // No older than what was reserved for it.
+    let late = other.process();
+    let (status, answer) = agent.admin("POST", "/v1/containers/other/attach", &json!({"pid": late.pid()}));
+    assert_eq!(status, 200, "{answer}");
     let ports = |agent: &Agent| {
         ["by-path", "born", "other"]
             .map(|id| u16::try_from(shown(agent, id)["statsd_port"].as_u64().unwrap()).unwrap())

@@ -298,7 +298,7 @@ fn a_sender_that_has_ended_is_known_by_the_cgroup_that_it_was_in() {
     assert_eq!(shown(&agent, "c1")["origin_guard"], "unix");
     let path = outside(&agent, "c1");
     // The agent looks when they are long gone.
-    agent.signal(Signal::SIGSTOP);
+    agent.stand_still();
     send_and_end(&path, Some(&cgroup));
     (0..3).for_each(|_| send_and_end(&path, None));
     agent.signal(Signal::SIGCONT);

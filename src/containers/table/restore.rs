@@ -84,7 +84,8 @@ impl Table {
     async fn bring_back(&mut self, image: Image) -> State {
         let now = clock::wall();
         if image.state.is_finished() {
-            let until = image.finished_at.map_or(now, |at| at.plus(self.settings.tombstone));
+            // The agent may have been killed while it was draining: then nobody has written down when it ended.
+            let until = image.finished_at.unwrap_or(now).plus(self.settings.tombstone);
             return self.entomb(&image.gone(now, until));
         }
         let (container, task) = (image.origin.container_id.clone(), image.origin.task_id.clone());

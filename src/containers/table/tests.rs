@@ -3,6 +3,7 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::aggregate::{self, View};
+use crate::containers::image::Image;
 use crate::containers::{AttachError, ProcessError, Unserved, WantedAddress};
 use crate::model::TaskId;
 use crate::net::clock::Clock;
@@ -38,12 +39,17 @@ fn settings() -> Settings {
 }
 
 fn node(settings: Settings) -> Node {
+    let (table, containers) = table(settings);
+    let store = Arc::clone(&table.store);
+    tokio::spawn(table.run());
+    Node { containers, store }
+}
+
+fn table(settings: Settings) -> (Table, Containers) {
     let store = Arc::new(Store::new(1, 30));
     let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO, not_before: None };
     let pool = ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
-    let (table, containers) = Table::new(settings, Arc::new(pool.unwrap()), Arc::clone(&store));
-    tokio::spawn(table.run());
-    Node { containers, store }
+    Table::new(settings, Arc::new(pool.unwrap()), store)
 }
 
 fn id(text: &str) -> ContainerId {
@@ -257,6 +263,20 @@ async fn a_finished_container_is_readable_until_its_tombstone_goes() {
     assert!(node.state("c1").is_none());
     assert!(node.store.history(info.allocation).is_none());
     assert_eq!(node.containers.directory().forgotten().received, 1, "its counts stay in the node's totals");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_the_last_agent_was_draining_when_it_was_killed_is_gone_and_readable_for_as_long() {
+    let info = node(settings()).reserve("c1").await.unwrap().info;
+    let draining = ContainerInfo { state: State::Draining, ..ContainerInfo::clone(&info) };
+    let (mut table, containers) = table(settings());
+    let restored = table.restore(vec![Image::of(&draining, None, Duration::ZERO, None)]).await;
+    assert_eq!((restored.kept, restored.gone), (0, 1));
+    tokio::spawn(table.run());
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert_eq!(containers.directory().container(&id("c1")).map(|info| info.state), Some(State::Gone));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(containers.directory().container(&id("c1")).is_none());
 }
 
 #[tokio::test]
