@@ -1,6 +1,5 @@
 //! The other side of a hand-over: a process that takes everything the running agent has.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -8,17 +7,16 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::handover::{self, Histories, Offer, PATIENCE, SHARED, State};
+use super::handover::{self, Offer, PATIENCE, SHARED, State};
 use super::held::Held;
 use super::windows::WindowLog;
 use super::{Bound, Loader, Parts, StartError, bind, guard, raise_descriptor_limit};
 use crate::config::Config;
 use crate::containers;
-use crate::model::Allocation;
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::net::unix::{BoundSocket, HeldDirectory};
-use crate::store::{Cursor, History, Store};
+use crate::store::Received;
 use crate::telemetry::LogFilter;
 
 /// Takes over from the agent that runs with the same state directory; starts as usual where there is none.
@@ -48,13 +46,18 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
         return Err(failed(io::Error::other(why)));
     }
     channel.send(b"take", &[]).map_err(failed)?;
-    let (bytes, _) = channel.receive_all(PATIENCE).map_err(failed)?;
-    let mut histories = HashMap::new();
-    add(&mut histories, handover::from_bytes(&bytes).map_err(failed)?)?;
-    channel.send(b"have", &[]).map_err(failed)?;
-    let (bytes, mut descriptors) = channel.receive_all(PATIENCE).map_err(failed)?;
+    let mut received = Received::default();
+    let (bytes, mut descriptors) = loop {
+        let (bytes, descriptors) = channel.receive_all(PATIENCE).map_err(failed)?;
+        // What comes with descriptors comes last.
+        if !descriptors.is_empty() {
+            break (bytes, descriptors);
+        }
+        received.add(&bytes).map_err(|error| failed(io::Error::other(error)))?;
+        channel.send(b"have", &[]).map_err(failed)?;
+    };
     let state: State = handover::from_bytes(&bytes).map_err(failed)?;
-    add(&mut histories, state.histories)?;
+    received.add(&state.part).map_err(|error| failed(io::Error::other(error)))?;
     if descriptors.len() < SHARED {
         return Err(failed(io::ErrorKind::InvalidData.into()));
     }
@@ -63,13 +66,8 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
     let settings = Arc::new(config.aggregation.clone());
     let arriving = state.manifest.assemble(of_containers, &settings);
     let arriving = arriving.map_err(|error| failed(io::Error::other(error)))?;
-    let end = Cursor { epoch: state.end.0, seq: state.end.1 };
-    let store = Arc::new(Store::resumed(
-        end,
-        config.aggregation.keep,
-        histories.into_iter().collect(),
-        state.remembered,
-    ));
+    let store = received.into_store(config.aggregation.keep);
+    let store = Arc::new(store.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?);
     let shared: [OwnedFd; SHARED] =
         descriptors.try_into().map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
     let state_dir = config.state_dir.clone();
@@ -98,14 +96,6 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
 
 fn failed(source: io::Error) -> StartError {
     StartError::TakeOver { source }
-}
-
-fn add(known: &mut HashMap<Allocation, History>, more: Histories) -> Result<(), StartError> {
-    for (allocation, bytes) in more {
-        let history = History::from_image(&bytes).map_err(|error| failed(io::Error::other(error)))?;
-        known.insert(allocation, history);
-    }
-    Ok(())
 }
 
 /// Where the HTTP listener is.
