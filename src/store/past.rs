@@ -160,9 +160,11 @@ impl Past {
                 known.get(identity).is_some_and(|known| Arc::ptr_eq(known, gone))
             };
             let changed: Vec<_> = now.iter().filter(|(identity, gone)| !same(identity, gone)).collect();
-            let gone: Vec<_> = known.keys().filter(|identity| !now.contains_key(*identity)).cloned().collect();
+            let gone: Vec<_> =
+                known.keys().filter(|identity| !now.contains_key(*identity)).cloned().collect();
             gone.iter().for_each(|identity| drop(known.remove(identity)));
-            known.extend(changed.iter().map(|(identity, gone)| (Identity::clone(identity), Arc::clone(gone))));
+            known
+                .extend(changed.iter().map(|(identity, gone)| (Identity::clone(identity), Arc::clone(gone))));
             let counted = changed.into_iter().map(|(id, gone)| (id.clone(), gone.iter().cloned().collect()));
             (counted.collect(), gone)
         };

@@ -102,17 +102,17 @@ impl Table {
     pub async fn arrive(&mut self, arriving: Arriving) -> Result<Duration, OpenError> {
         self.next = arriving.next;
         self.directory.remember(&arriving.forgotten);
-        let mut rest = Vec::with_capacity(arriving.containers.len());
+        let (mut rest, mut opened) = (Vec::with_capacity(arriving.containers.len()), Vec::new());
         // First of all datagrams are read again.
         for Ready { image, before, udp, unix, process } in arriving.containers {
             if let Some(before) = before {
                 let (allocation, origin) = (image.allocation, Arc::clone(&image.origin));
                 let (gauge_sign, before) = (image.gauge_sign, Some(Box::new(before)));
-                let new = NewListener { allocation, origin, socket: udp, unix, gauge_sign, before };
-                self.pool.open(new).await?;
+                opened.push(NewListener { allocation, origin, socket: udp, unix, gauge_sign, before });
             }
             rest.push((image, process));
         }
+        self.pool.open_all(opened).await?;
         let receiving = clock::since_boot();
         for (image, process) in rest {
             if image.state.is_finished() {
