@@ -5,10 +5,14 @@
 //!      ─▶ streams send what was closed, answers finish, listeners close ─▶ exit 0
 //! ```
 //!
-//! A second TERM or the deadline cuts that short; then the exit code is 1.
+//! A second TERM or the deadline cuts that short; then the exit code is 1. Where somebody keeps what the agent has for the
+//! next one (`kept`), TERM leaves it there instead.
 
+mod fd_store;
 mod handover;
 mod held;
+mod keeper;
+mod kept;
 mod missed;
 mod plugin;
 mod reload;
@@ -27,8 +31,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use fd_store::Inherited;
+pub use keeper::run as keep;
 pub use reload::Loader;
-pub use takeover::take_over;
+pub use takeover::start;
 
 use crate::api::Api;
 use crate::config::{Config, Guarding, UnixMode};
@@ -41,11 +47,12 @@ use crate::net::http::{self, Listener};
 use crate::net::passing::Channel;
 use crate::net::unix::PathError;
 use crate::shard::{Plan, ShardPool};
-use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
+use crate::shutdown::{DrainTrigger, Latch, Pauser, Readiness, drain};
 use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
 use held::Held;
+use kept::Place;
 use windows::WindowLog;
 
 /// Why the agent did not start.
@@ -126,6 +133,8 @@ struct Parts {
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How long the window log may take for what it has yet to write, when another process has taken over.
 const LAST_WINDOWS: Duration = Duration::from_secs(5);
+/// What tells the agent to end.
+const TERM: &str = "TERM";
 /// How often shards are looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -290,6 +299,7 @@ impl Bound {
         let pods = plugin::start(&mut tasks, &api);
         tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods)));
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
+        let shared = Arc::new(shared);
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve_listeners(&mut tasks, &api, http, admin);
         tasks.spawn(missed::run(config.admin.socket.clone(), api.containers.clone(), api.drain.clone()));
@@ -306,11 +316,11 @@ impl Bound {
             "listening",
         );
         let (gone, mut taken) = mpsc::channel(1);
-        tasks.spawn(handover::serve(handover, api.clone(), shared, drain.pauser(), gone));
+        tasks.spawn(handover::serve(handover, api.clone(), Arc::clone(&shared), drain.pauser(), gone));
         let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.failures());
         let why = loop {
             tokio::select! {
-                _ = term.recv() => break Why::Told("TERM"),
+                _ = term.recv() => break Why::Told(TERM),
                 _ = interrupt.recv() => break Why::Told("INT"),
                 _ = hangup.recv() => ask_for_reload(&api),
                 Some(line) = taken.recv() => break Why::HandedOver(line),
@@ -327,14 +337,26 @@ impl Bound {
             }
         };
         latch.close();
-        if let Why::HandedOver(line) = why {
+        let (mut why, mut window_log) = (why, window_log);
+        if matches!(why, Why::Told(TERM)) {
+            let left;
+            (left, window_log) = leave(&api, shared, drain.pauser(), window_log).await;
+            why = left.map_or(why, Why::Left);
+        }
+        if let Why::HandedOver(_) | Why::Left(_) = why {
             // Names and locks are the other process's now; what is under way here has a moment to end.
             std::mem::forget((sockets, state));
             if let Some(log) = window_log {
-                let _late = tokio::time::timeout(LAST_WINDOWS, log.end()).await;
+                let last = async {
+                    match &why {
+                        Why::Left(_) => log.leave().await,
+                        _ => log.end().await,
+                    }
+                };
+                let _late = tokio::time::timeout(LAST_WINDOWS, last).await;
             }
             // The other goes on with the window log when it sees this.
-            drop(line);
+            drop(why);
             drop(api);
             let _late = drain.start(LAST_ANSWERS).await;
             tracing::info!("handed over");
@@ -359,7 +381,7 @@ impl Bound {
                     _ = interrupt.recv() => false,
                 }
             }
-            Why::HandedOver(_) => true,
+            Why::HandedOver(_) | Why::Left(_) => true,
             Why::Failed => {
                 tracing::error!(
                     "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
@@ -377,10 +399,40 @@ impl Bound {
 enum Why {
     /// A signal said so.
     Told(&'static str),
-    /// Another process has everything, and is on this line.
-    HandedOver(Channel),
+    /// Another process has everything, and is on this line, whose end it waits for.
+    HandedOver(#[expect(dead_code, reason = "its end is what counts")] Channel),
+    /// Somebody keeps everything for the next agent, and may wait for the same.
+    Left(#[expect(dead_code, reason = "its end is what counts")] Place),
     /// A shard has failed too often.
     Failed,
+}
+
+/// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
+async fn leave(
+    api: &Api,
+    shared: Arc<handover::Shared>,
+    pauser: Pauser,
+    mut window_log: Option<WindowLog>,
+) -> (Option<Place>, Option<WindowLog>) {
+    let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
+    // Should what is kept be lost, this is what comes back.
+    if let Some(log) = window_log.take() {
+        window_log = Some(log.write_now().await);
+    }
+    let (name, leaving) = (place.name(), api.clone());
+    let handle = tokio::runtime::Handle::current();
+    let left =
+        tokio::task::spawn_blocking(move || place.leave(&leaving, &shared, &pauser, &handle).map(|()| place));
+    match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(place) => {
+            tracing::info!(to = name, "everything is left for the next agent");
+            (Some(place), window_log)
+        }
+        Err(error) => {
+            tracing::error!(to = name, %error, "nothing could be left for the next agent");
+            (None, window_log)
+        }
+    }
 }
 
 fn serve_listeners(tasks: &mut JoinSet<()>, api: &Api, http: TcpListener, admin: UnixListener) {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::aggregate::SNAPSHOT_VERSION;
@@ -134,11 +134,18 @@ pub(super) fn hears(channel: &Channel, word: &str) -> io::Result<()> {
     }
 }
 
+/// The other end of a connection that was accepted.
+pub(super) fn accepted(stream: UnixStream) -> io::Result<Channel> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Channel::accepted(stream.into())
+}
+
 /// Waits for processes that want to take over. Tells when one has, and gives the connection, at whose end that one sees ours.
 pub(super) async fn serve(
     listener: UnixListener,
     api: Api,
-    shared: Shared,
+    shared: Arc<Shared>,
     pauser: Pauser,
     gone: mpsc::Sender<Channel>,
 ) {
@@ -149,11 +156,7 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
             () = drain.started() => return,
         };
-        let connected = accepted.and_then(|(stream, _)| stream.into_std()).and_then(|stream| {
-            stream.set_nonblocking(false)?;
-            Channel::accepted(stream.into())
-        });
-        let channel = match connected {
+        let channel = match accepted.and_then(|(stream, _)| self::accepted(stream)) {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::warn!(%error, "somebody who cannot take over");

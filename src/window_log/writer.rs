@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Settings;
@@ -50,10 +50,20 @@ impl Containers for Parts {
     }
 }
 
+/// What is the last thing to write.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Last {
+    /// That the agent ended in order: every window is closed.
+    InOrder,
+    /// What is closed. What is open is kept elsewhere, and should that be lost, the last checkpoint is what comes back.
+    Kept,
+}
+
 /// The thread that writes, while it runs.
 #[derive(Debug)]
 pub struct Writer {
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Last>,
+    now: mpsc::Sender<oneshot::Sender<()>>,
     /// Closed when the thread ends.
     ended: oneshot::Receiver<()>,
 }
@@ -104,20 +114,38 @@ impl Writer {
     fn run(work: Work) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (now, asked) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("window-log".to_owned()).spawn(move || {
-            runtime.block_on(work.run(stopped));
+            runtime.block_on(work.run(stopped, asked));
             drop::<oneshot::Sender<()>>(end);
         })?;
-        Ok(Self { stop, ended })
+        Ok(Self { stop, now, ended })
     }
 
     /// Has everything written that is closed, and ends the thread. One that waits for a disk is not waited for by the
     /// process's end.
     pub async fn end(self) {
+        self.stop(Last::InOrder).await;
+    }
+
+    /// Has everything written that is closed, and ends the thread; of what is open the last checkpoint stays.
+    pub async fn leave(self) {
+        self.stop(Last::Kept).await;
+    }
+
+    async fn stop(self, last: Last) {
         // It listens for as long as it runs, and says no more than that it has ended.
-        let _either_way = self.stop.send(());
+        let _either_way = self.stop.send(last);
         let _either_way = self.ended.await;
+    }
+
+    /// Has everything written now: what is closed, and a checkpoint where there are any.
+    pub async fn write_now(&self) {
+        let (reply, written) = oneshot::channel();
+        if self.now.send(reply).await.is_ok() {
+            let _either_way = written.await;
+        }
     }
 }
 
@@ -170,13 +198,21 @@ impl Work {
         }
     }
 
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    async fn run(
+        mut self,
+        mut stop: oneshot::Receiver<Last>,
+        mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    ) {
         let mut newest = self.parts.store.subscribe();
         let mut lives = self.parts.directory.subscribe();
         let mut next = Instant::now();
-        loop {
+        let last = loop {
             tokio::select! {
-                _ = &mut stop => break,
+                last = &mut stop => break last.unwrap_or(Last::InOrder),
+                Some(reply) = asked.recv() => {
+                    next = self.tick().await;
+                    let _nobody_waits = reply.send(());
+                }
                 Ok(()) = newest.changed() => {
                     tokio::time::sleep(GATHER).await;
                     self.at_once(Self::follow);
@@ -187,10 +223,13 @@ impl Work {
                 }
                 () = tokio::time::sleep_until(next) => next = self.tick().await,
             }
+        };
+        let mut done = self.catch_up();
+        if last == Last::InOrder {
+            let ended = done.and_then(|()| self.log.ended(clock::wall()));
+            done = ended.and_then(|_| self.checkpoints.clear());
         }
-        let ended = self.catch_up().and_then(|()| self.log.ended(clock::wall()));
-        let cleared = ended.and_then(|_| self.checkpoints.clear());
-        self.noted(cleared);
+        self.noted(done);
     }
 
     /// Does something when it is due, unless the last attempt to write failed: then it waits for the next tick.

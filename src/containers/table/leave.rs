@@ -13,6 +13,7 @@ use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, Ready};
 use crate::containers::state::{Place, State};
 use crate::model::Allocation;
 use crate::net::clock;
+use crate::net::guard::Guard;
 use crate::net::process::Watched;
 use crate::shard::{NewListener, OpenError, Suspended};
 
@@ -38,10 +39,9 @@ impl Table {
             }
         };
         let (outcome, decided) = oneshot::channel();
-        let leaving = self.everything(&suspended, stopped).map(|(manifest, descriptors)| Leaving {
-            manifest,
-            descriptors,
-            outcome,
+        let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share);
+        let leaving = self.everything(&suspended, stopped).and_then(|(manifest, descriptors)| {
+            Ok(Leaving { manifest, descriptors, guard: guard?, outcome })
         });
         let taken = match reply.send(leaving) {
             Ok(()) => decided.await.unwrap_or(false),
