@@ -37,7 +37,7 @@ pub use reload::Loader;
 pub use takeover::start;
 
 use crate::api::Api;
-use crate::config::{Config, Guarding, UnixMode};
+use crate::config::{Config, Guarding};
 use crate::containers::{self, Guarded, Table};
 use crate::host::CpuMeter;
 use crate::model::Timestamp;
@@ -47,7 +47,7 @@ use crate::net::http::{self, Listener};
 use crate::net::passing::Channel;
 use crate::net::unix::PathError;
 use crate::shard::{Plan, ShardPool};
-use crate::shutdown::{DrainTrigger, Latch, Pauser, Readiness, drain};
+use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
@@ -186,7 +186,8 @@ impl Parts {
         let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
             .map_err(|source| StartError::System { what: "the shards", source })?;
         let pool = Arc::new(pool);
-        let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+        let (table, containers) =
+            Table::new(reload::table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
         let readiness = Readiness::default();
         let latch = readiness.latch("listeners");
         let (trigger, drain) = drain();
@@ -232,34 +233,6 @@ fn guard(config: &Config) -> Result<(Option<Guard>, Guarded), GuardError> {
             tracing::info!(%error, "containers on the host's network are not guarded");
             Ok((None, Guarded::Unavailable(error.to_string().into())))
         }
-    }
-}
-
-/// What the container table needs of the configuration.
-fn table_settings(config: &Config) -> containers::Settings {
-    containers::Settings {
-        containers: config.node_limits.containers,
-        port: config.listeners.port,
-        receive_buffer: config.listeners.receive_buffer,
-        receive_buffers: config.listeners.receive_buffers,
-        receive_buffer_max: config.listeners.receive_buffer_max,
-        rest: config.listeners.rest,
-        reservation_ttl: config.containers.reservation_ttl,
-        tombstone: config.containers.tombstone,
-        adopt_mute: config.containers.adopt_mute,
-        gauge_sign: config.usual_gauge_sign(),
-        dcos_host: config.dcos_host,
-        node_labels: config.node_labels.clone(),
-        unix: containers::UnixSettings {
-            mode: match config.unix.mode {
-                UnixMode::Off => containers::UnixMode::Off,
-                UnixMode::OptIn => containers::UnixMode::OptIn,
-                UnixMode::All => containers::UnixMode::All,
-            },
-            path: config.unix.path.clone(),
-            directory: config.state_dir.join("sockets"),
-            queue: config.unix.queue,
-        },
     }
 }
 
@@ -340,7 +313,7 @@ impl Bound {
         let (mut why, mut window_log) = (why, window_log);
         if matches!(why, Why::Told(TERM)) {
             let left;
-            (left, window_log) = leave(&api, shared, drain.pauser(), window_log).await;
+            (left, window_log) = kept::leave(&api, shared, drain.pauser(), window_log).await;
             why = left.map_or(why, Why::Left);
         }
         if let Why::HandedOver(_) | Why::Left(_) = why {
@@ -405,34 +378,6 @@ enum Why {
     Left(#[expect(dead_code, reason = "its end is what counts")] Place),
     /// A shard has failed too often.
     Failed,
-}
-
-/// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
-async fn leave(
-    api: &Api,
-    shared: Arc<handover::Shared>,
-    pauser: Pauser,
-    mut window_log: Option<WindowLog>,
-) -> (Option<Place>, Option<WindowLog>) {
-    let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
-    // Should what is kept be lost, this is what comes back.
-    if let Some(log) = window_log.take() {
-        window_log = Some(log.write_now().await);
-    }
-    let (name, leaving) = (place.name(), api.clone());
-    let handle = tokio::runtime::Handle::current();
-    let left =
-        tokio::task::spawn_blocking(move || place.leave(&leaving, &shared, &pauser, &handle).map(|()| place));
-    match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        Ok(place) => {
-            tracing::info!(to = name, "everything is left for the next agent");
-            (Some(place), window_log)
-        }
-        Err(error) => {
-            tracing::error!(to = name, %error, "nothing could be left for the next agent");
-            (None, window_log)
-        }
-    }
 }
 
 fn serve_listeners(tasks: &mut JoinSet<()>, api: &Api, http: TcpListener, admin: UnixListener) {

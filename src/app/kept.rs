@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::fd_store::{self, FdStore};
 use super::handover::{self, Offer, SHARED, Shared, to_bytes};
 use super::keeper;
+use super::windows::WindowLog;
 use crate::aggregate::Settings;
 use crate::api::Api;
 use crate::config::Config;
@@ -112,6 +113,34 @@ impl Place {
         match self {
             Self::Keeper(_) => "keeper",
             Self::Store(_) => "service manager",
+        }
+    }
+}
+
+/// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
+pub(super) async fn leave(
+    api: &Api,
+    shared: Arc<Shared>,
+    pauser: Pauser,
+    mut window_log: Option<WindowLog>,
+) -> (Option<Place>, Option<WindowLog>) {
+    let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
+    // Should what is kept be lost, this is what comes back.
+    if let Some(log) = window_log.take() {
+        window_log = Some(log.write_now().await);
+    }
+    let (name, leaving) = (place.name(), api.clone());
+    let handle = tokio::runtime::Handle::current();
+    let left =
+        tokio::task::spawn_blocking(move || place.leave(&leaving, &shared, &pauser, &handle).map(|()| place));
+    match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(place) => {
+            tracing::info!(to = name, "everything is left for the next agent");
+            (Some(place), window_log)
+        }
+        Err(error) => {
+            tracing::error!(to = name, %error, "nothing could be left for the next agent");
+            (None, window_log)
         }
     }
 }
