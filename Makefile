@@ -33,7 +33,7 @@ e2e-nri: ## pods of real containerds with the agent as their plugin; needs root,
 	scripts/setup cc rust
 	scripts/e2e-nri
 
-e2e-restart: ## twenty hand-overs in a row under a load of known totals
+e2e-restart: ## twenty hand-overs in a row under a load of known totals, and stops of five seconds beside a keeper
 	scripts/setup cc rust
 	scripts/e2e-restart
 

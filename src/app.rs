@@ -5,10 +5,14 @@
 //!      ─▶ streams send what was closed, answers finish, listeners close ─▶ exit 0
 //! ```
 //!
-//! A second TERM or the deadline cuts that short; then the exit code is 1.
+//! A second TERM or the deadline cuts that short; then the exit code is 1. Where somebody keeps what the agent has for the
+//! next one (`kept`), TERM leaves it there instead.
 
+mod fd_store;
 mod handover;
 mod held;
+mod keeper;
+mod kept;
 mod missed;
 mod plugin;
 mod reload;
@@ -27,11 +31,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use fd_store::Inherited;
+pub use keeper::run as keep;
 pub use reload::Loader;
-pub use takeover::take_over;
+pub use takeover::start;
 
 use crate::api::Api;
-use crate::config::{Config, Guarding, UnixMode};
+use crate::config::{Config, Guarding};
 use crate::containers::{self, Guarded, Table};
 use crate::host::CpuMeter;
 use crate::model::Timestamp;
@@ -46,6 +52,7 @@ use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
 use held::Held;
+use kept::Place;
 use windows::WindowLog;
 
 /// Why the agent did not start.
@@ -126,6 +133,8 @@ struct Parts {
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How long the window log may take for what it has yet to write, when another process has taken over.
 const LAST_WINDOWS: Duration = Duration::from_secs(5);
+/// What tells the agent to end.
+const TERM: &str = "TERM";
 /// How often shards are looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -177,7 +186,8 @@ impl Parts {
         let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
             .map_err(|source| StartError::System { what: "the shards", source })?;
         let pool = Arc::new(pool);
-        let (table, containers) = Table::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+        let (table, containers) =
+            Table::new(reload::table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
         let readiness = Readiness::default();
         let latch = readiness.latch("listeners");
         let (trigger, drain) = drain();
@@ -226,34 +236,6 @@ fn guard(config: &Config) -> Result<(Option<Guard>, Guarded), GuardError> {
     }
 }
 
-/// What the container table needs of the configuration.
-fn table_settings(config: &Config) -> containers::Settings {
-    containers::Settings {
-        containers: config.node_limits.containers,
-        port: config.listeners.port,
-        receive_buffer: config.listeners.receive_buffer,
-        receive_buffers: config.listeners.receive_buffers,
-        receive_buffer_max: config.listeners.receive_buffer_max,
-        rest: config.listeners.rest,
-        reservation_ttl: config.containers.reservation_ttl,
-        tombstone: config.containers.tombstone,
-        adopt_mute: config.containers.adopt_mute,
-        gauge_sign: config.usual_gauge_sign(),
-        dcos_host: config.dcos_host,
-        node_labels: config.node_labels.clone(),
-        unix: containers::UnixSettings {
-            mode: match config.unix.mode {
-                UnixMode::Off => containers::UnixMode::Off,
-                UnixMode::OptIn => containers::UnixMode::OptIn,
-                UnixMode::All => containers::UnixMode::All,
-            },
-            path: config.unix.path.clone(),
-            directory: config.state_dir.join("sockets"),
-            queue: config.unix.queue,
-        },
-    }
-}
-
 /// A container costs descriptors; the soft limit is usually a thousand.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -290,6 +272,7 @@ impl Bound {
         let pods = plugin::start(&mut tasks, &api);
         tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods)));
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
+        let shared = Arc::new(shared);
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve_listeners(&mut tasks, &api, http, admin);
         tasks.spawn(missed::run(config.admin.socket.clone(), api.containers.clone(), api.drain.clone()));
@@ -306,11 +289,11 @@ impl Bound {
             "listening",
         );
         let (gone, mut taken) = mpsc::channel(1);
-        tasks.spawn(handover::serve(handover, api.clone(), shared, drain.pauser(), gone));
+        tasks.spawn(handover::serve(handover, api.clone(), Arc::clone(&shared), drain.pauser(), gone));
         let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.failures());
         let why = loop {
             tokio::select! {
-                _ = term.recv() => break Why::Told("TERM"),
+                _ = term.recv() => break Why::Told(TERM),
                 _ = interrupt.recv() => break Why::Told("INT"),
                 _ = hangup.recv() => ask_for_reload(&api),
                 Some(line) = taken.recv() => break Why::HandedOver(line),
@@ -327,14 +310,26 @@ impl Bound {
             }
         };
         latch.close();
-        if let Why::HandedOver(line) = why {
+        let (mut why, mut window_log) = (why, window_log);
+        if matches!(why, Why::Told(TERM)) {
+            let left;
+            (left, window_log) = kept::leave(&api, shared, drain.pauser(), window_log).await;
+            why = left.map_or(why, Why::Left);
+        }
+        if let Why::HandedOver(_) | Why::Left(_) = why {
             // Names and locks are the other process's now; what is under way here has a moment to end.
             std::mem::forget((sockets, state));
             if let Some(log) = window_log {
-                let _late = tokio::time::timeout(LAST_WINDOWS, log.end()).await;
+                let last = async {
+                    match &why {
+                        Why::Left(_) => log.leave().await,
+                        _ => log.end().await,
+                    }
+                };
+                let _late = tokio::time::timeout(LAST_WINDOWS, last).await;
             }
             // The other goes on with the window log when it sees this.
-            drop(line);
+            drop(why);
             drop(api);
             let _late = drain.start(LAST_ANSWERS).await;
             tracing::info!("handed over");
@@ -359,7 +354,7 @@ impl Bound {
                     _ = interrupt.recv() => false,
                 }
             }
-            Why::HandedOver(_) => true,
+            Why::HandedOver(_) | Why::Left(_) => true,
             Why::Failed => {
                 tracing::error!(
                     "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
@@ -377,8 +372,10 @@ impl Bound {
 enum Why {
     /// A signal said so.
     Told(&'static str),
-    /// Another process has everything, and is on this line.
-    HandedOver(Channel),
+    /// Another process has everything, and is on this line, whose end it waits for.
+    HandedOver(#[expect(dead_code, reason = "its end is what counts")] Channel),
+    /// Somebody keeps everything for the next agent, and may wait for the same.
+    Left(#[expect(dead_code, reason = "its end is what counts")] Place),
     /// A shard has failed too often.
     Failed,
 }

@@ -14,6 +14,7 @@ mod env;
 mod explain;
 mod failure;
 mod hook;
+mod keeper;
 mod manual;
 mod output;
 mod parse;
@@ -65,6 +66,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Agent(args) => return agent::agent(&args, out),
+        Command::Keeper(args) => return keeper::keeper(&args, out),
         Command::Run(args) => return run::run(&args, out),
         Command::Env(args) => return env::env(&args, out),
         Command::ProbeSend => return probe::send(out),

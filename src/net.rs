@@ -9,6 +9,7 @@ pub mod http;
 pub mod kin;
 pub mod listener;
 pub mod netns;
+pub mod notify;
 pub mod passing;
 pub mod process;
 pub mod sys;

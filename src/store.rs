@@ -8,6 +8,7 @@ mod cursor;
 mod epoch;
 mod history;
 mod past;
+mod succession;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,7 +19,8 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use past::Past;
-pub use past::{Counted, Gone, Identities, REMEMBERED, Remembered};
+pub use past::{Counted, Gone, Identities, REMEMBERED};
+pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Window};
 use crate::model::{Allocation, Origin, Timestamp};
@@ -83,43 +85,6 @@ impl Store {
         Self { epoch, keep, inner: RwLock::default(), newest: watch::Sender::new(0) }
     }
 
-    /// A store that goes on with the sequence of the process before, whose cursors stay good. `end` is where that
-    /// process was; the histories keep the places they had.
-    #[must_use]
-    pub fn resumed(
-        end: Cursor,
-        keep: usize,
-        histories: Vec<(Allocation, History)>,
-        remembered: Remembered,
-    ) -> Self {
-        let mut inner = Inner { last: end.seq, past: Past::resumed(remembered), ..Inner::default() };
-        let mut log = Vec::new();
-        for (allocation, mut history) in histories {
-            for published in history.take() {
-                let first = published.first();
-                let published = Arc::new(published.placed(allocation, first));
-                log.push(Arc::clone(&published));
-                history.keep(published);
-            }
-            inner.containers.insert(allocation, history);
-        }
-        log.sort_unstable_by_key(|published| published.first());
-        // Behind the last place that is missing, everything is there.
-        inner.gone = end.seq;
-        for published in log.iter().rev().take_while(|published| published.last() <= end.seq) {
-            if published.last() != inner.gone {
-                break;
-            }
-            inner.gone = published.first().saturating_sub(1);
-        }
-        for history in inner.containers.values() {
-            inner.past.opened(history.origin());
-        }
-        inner.log = log.into();
-        inner.lose(inner.gone);
-        Self { epoch: end.epoch, keep, inner: RwLock::new(inner), newest: watch::Sender::new(end.seq) }
-    }
-
     /// Takes in windows of an earlier life of the agent. They get places in this life's sequence, in the order of those
     /// they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
     pub fn adopt(&self, histories: Vec<(Allocation, History)>) -> Vec<(u64, Arc<Published>)> {
@@ -151,12 +116,6 @@ impl Store {
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         adopted
-    }
-
-    /// What series that are gone had counted, for a process that goes on.
-    #[must_use]
-    pub fn remembered(&self) -> Remembered {
-        self.read().past.remembered()
     }
 
     /// The life of the agent that this sequence belongs to.

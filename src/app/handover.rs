@@ -5,9 +5,9 @@
 //!  offer: versions, what is fixed ───▶  can I read that, am I to run with the same?
 //!       ◀─────────────────── take, or refuse and why
 //!  closed windows ───────────────────▶
-//!       ◀─────────────────────────── have
+//!       ◀─────────────────────────── have   again with those that are new, until that takes no time
 //!  shards let go: the pause begins
-//!  descriptors, containers ──────────▶  puts everything together, so that nothing can fail any more
+//!  descriptors, containers, the rest ▶  puts everything together, so that nothing can fail any more
 //!       ◀────────────────────────── ready
 //!  go ───────────────────────────────▶  receives: the pause is over
 //!       ◀──────────────────────── serving
@@ -17,7 +17,6 @@
 //! Whatever fails before the end, and whoever says nothing for too long: the old one goes on where it stopped, and the new
 //! one ends.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -25,20 +24,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::aggregate::SNAPSHOT_VERSION;
 use crate::api::Api;
 use crate::config::Config;
 use crate::containers::{IMAGE_VERSION, Manifest};
-use crate::model::Allocation;
+use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::shutdown::Pauser;
-use crate::store::{HISTORY_VERSION, History, Remembered};
+use crate::store::{HISTORY_VERSION, Sent};
 
 /// The version of this conversation.
-const PROTOCOL: u16 = 1;
+const PROTOCOL: u16 = 2;
+/// Closed windows are sent again and again, each time those that are new, until that takes no longer than this: so long can
+/// what was closed since have been in the making.
+const SHORT: Duration = Duration::from_millis(20);
+/// How often at most, where windows are closed as fast as they are sent.
+const ROUNDS: usize = 8;
 /// How long the other process may take for one step. While receiving is paused the kernel's buffers have to last.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -58,19 +62,12 @@ pub(super) struct Offer {
     pid: u32,
 }
 
-/// Closed windows, by container.
-pub(super) type Histories = Vec<(Allocation, Vec<u8>)>;
-
 /// What goes over at last, beside descriptors.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) manifest: Manifest,
-    /// Those that have changed since they were sent.
-    pub(super) histories: Histories,
-    /// Where the sequence is.
-    pub(super) end: (u64, u64),
-    /// What series that are gone had counted.
-    pub(super) remembered: Remembered,
+    /// Windows that were closed since the last were sent, where the sequence is, and what is gone.
+    pub(super) part: Vec<u8>,
 }
 
 /// How many descriptors come before those of containers.
@@ -137,11 +134,18 @@ pub(super) fn hears(channel: &Channel, word: &str) -> io::Result<()> {
     }
 }
 
+/// The other end of a connection that was accepted.
+pub(super) fn accepted(stream: UnixStream) -> io::Result<Channel> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Channel::accepted(stream.into())
+}
+
 /// Waits for processes that want to take over. Tells when one has, and gives the connection, at whose end that one sees ours.
 pub(super) async fn serve(
     listener: UnixListener,
     api: Api,
-    shared: Shared,
+    shared: Arc<Shared>,
     pauser: Pauser,
     gone: mpsc::Sender<Channel>,
 ) {
@@ -152,11 +156,7 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
             () = drain.started() => return,
         };
-        let connected = accepted.and_then(|(stream, _)| stream.into_std()).and_then(|stream| {
-            stream.set_nonblocking(false)?;
-            Channel::accepted(stream.into())
-        });
-        let channel = match connected {
+        let channel = match accepted.and_then(|(stream, _)| self::accepted(stream)) {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::warn!(%error, "somebody who cannot take over");
@@ -190,11 +190,15 @@ fn converse(
     channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
     hears(channel, "take")?;
     tracing::info!("another process takes over");
-    let before = histories(api);
-    let images: Histories =
-        before.iter().map(|(allocation, history)| (*allocation, history.to_image())).collect();
-    channel.send_all(&to_bytes(&images), &[])?;
-    hears(channel, "have")?;
+    let mut sent = Sent::default();
+    for _ in 0..ROUNDS {
+        let began = clock::since_boot();
+        channel.send_all(&api.store.part(&mut sent), &[])?;
+        hears(channel, "have")?;
+        if clock::since_boot().saturating_sub(began) < SHORT {
+            break;
+        }
+    }
     pauser.pause(true);
     let leaving = match handle.block_on(api.containers.hand_over()) {
         Ok(leaving) => leaving,
@@ -203,7 +207,8 @@ fn converse(
             return Err(error);
         }
     };
-    let given = give(channel, api, shared, &before, &leaving.manifest, &leaving.descriptors);
+    let part = api.store.part(&mut sent);
+    let given = give(channel, shared, &to_bytes(&(&leaving.manifest, part)), &leaving.descriptors);
     leaving.decide(given.is_ok());
     if given.is_err() {
         pauser.pause(false);
@@ -212,44 +217,16 @@ fn converse(
 }
 
 /// Everything that has to be there while nothing moves.
-fn give(
-    channel: &Channel,
-    api: &Api,
-    shared: &Shared,
-    before: &HashMap<Allocation, History>,
-    manifest: &Manifest,
-    descriptors: &[OwnedFd],
-) -> io::Result<()> {
-    let changed = histories(api)
-        .into_iter()
-        .filter(|(allocation, now)| !before.get(allocation).is_some_and(|sent| is_same(sent, now)));
-    let histories: Histories =
-        changed.map(|(allocation, history)| (allocation, history.to_image())).collect();
-    let end = api.store.end();
-    let bytes = postcard::to_allocvec(&(manifest, &histories, (end.epoch, end.seq), api.store.remembered()));
+fn give(channel: &Channel, shared: &Shared, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
     let mut all = Vec::with_capacity(SHARED + descriptors.len());
     for descriptor in shared.0.iter().chain(descriptors) {
         all.push(descriptor.try_clone()?);
     }
-    channel.send_all(&bytes.unwrap_or_default(), &all)?;
+    channel.send_all(state, &all)?;
     hears(channel, "ready")?;
     channel.send(b"go", &[])?;
     hears(channel, "serving")?;
     channel.send(b"bye", &[])
-}
-
-fn histories(api: &Api) -> HashMap<Allocation, History> {
-    let all = api.containers.directory().all();
-    all.iter().filter_map(|info| Some((info.allocation, api.store.history(info.allocation)?))).collect()
-}
-
-/// Whether no window was closed between the two: each brings a ledger of its own.
-fn is_same(one: &History, other: &History) -> bool {
-    match (one.standing(), other.standing()) {
-        (Some(one), Some(other)) => Arc::ptr_eq(&one.ledger, &other.ledger),
-        (None, None) => true,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

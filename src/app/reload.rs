@@ -6,8 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Api, ReloadRequest};
-use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment};
-use crate::containers::Containers;
+use crate::config::{
+    Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment, UnixMode,
+};
+use crate::containers::{self, Containers};
 use crate::nri;
 use crate::shard::ShardPool;
 use crate::stats::Stats;
@@ -67,7 +69,7 @@ pub(super) async fn serve(
                 let applied = kept_where_fixed(new, &old);
                 let settings = Arc::new(applied.aggregation.clone());
                 log.set(&applied.log.filter);
-                containers.configure(super::table_settings(&applied)).await;
+                containers.configure(table_settings(&applied)).await;
                 pods.send_replace(Arc::new(super::plugin::settings(&applied)));
                 // A shard that has ended is noticed elsewhere.
                 let _either_way = pool.configure(&settings, applied.node_limits.memory);
@@ -123,6 +125,34 @@ fn kept_where_fixed(new: Config, old: &Config) -> Config {
     applied.log.format = old.log.format;
     applied.process.shards = old.process.shards;
     applied
+}
+
+/// What the container table needs of the configuration.
+pub(super) fn table_settings(config: &Config) -> containers::Settings {
+    containers::Settings {
+        containers: config.node_limits.containers,
+        port: config.listeners.port,
+        receive_buffer: config.listeners.receive_buffer,
+        receive_buffers: config.listeners.receive_buffers,
+        receive_buffer_max: config.listeners.receive_buffer_max,
+        rest: config.listeners.rest,
+        reservation_ttl: config.containers.reservation_ttl,
+        tombstone: config.containers.tombstone,
+        adopt_mute: config.containers.adopt_mute,
+        gauge_sign: config.usual_gauge_sign(),
+        dcos_host: config.dcos_host,
+        node_labels: config.node_labels.clone(),
+        unix: containers::UnixSettings {
+            mode: match config.unix.mode {
+                UnixMode::Off => containers::UnixMode::Off,
+                UnixMode::OptIn => containers::UnixMode::OptIn,
+                UnixMode::All => containers::UnixMode::All,
+            },
+            path: config.unix.path.clone(),
+            directory: config.state_dir.join("sockets"),
+            queue: config.unix.queue,
+        },
+    }
 }
 
 #[cfg(test)]

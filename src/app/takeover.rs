@@ -1,31 +1,56 @@
-//! The other side of a hand-over: a process that takes everything the running agent has.
+//! The other side of a hand-over: a process that takes everything the agent before has, or has left.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::handover::{self, Histories, Offer, PATIENCE, SHARED, State};
+use super::fd_store::Inherited;
+use super::handover::{self, Offer, PATIENCE, SHARED, State};
 use super::held::Held;
+use super::kept::{self, Place, Ready};
 use super::windows::WindowLog;
 use super::{Bound, Loader, Parts, StartError, bind, guard, raise_descriptor_limit};
 use crate::config::Config;
-use crate::containers;
-use crate::model::Allocation;
+use crate::containers::{self, Guarded};
 use crate::net::clock;
+use crate::net::guard::Guard;
 use crate::net::passing::Channel;
 use crate::net::unix::{BoundSocket, HeldDirectory};
-use crate::store::{Cursor, History, Store};
+use crate::store::Received;
 use crate::telemetry::LogFilter;
 
-/// Takes over from the agent that runs with the same state directory; starts as usual where there is none.
+/// Starts an agent: with what the one before has left, where somebody keeps that; else, where that is wanted, with what the one
+/// has that runs; else with what is on disk.
 ///
 /// # Errors
-/// When it says no, or something is not to be had. Then the other agent goes on.
-pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result<Bound, StartError> {
+/// When something is not to be had, or the agent that runs says no. Then that goes on.
+pub async fn start(
+    config: Config,
+    loader: Loader,
+    log: LogFilter,
+    inherited: Inherited,
+    take_over: bool,
+) -> Result<Bound, StartError> {
+    // Everything there is comes with descriptors.
+    raise_descriptor_limit();
+    if let Some((place, kept)) = kept::find(&config, inherited) {
+        let guarded = guard(&config)?;
+        return match kept.read(&config, &Arc::new(config.aggregation.clone())) {
+            Ok(ready) => go_on(ready, From::Kept(place), guarded, config, loader, log).await,
+            Err(why) => {
+                tracing::warn!(%why, from = place.name(), "what the agent before has left cannot be used");
+                place.let_go();
+                bind(config, loader, log).await
+            }
+        };
+    }
+    if !take_over {
+        return bind(config, loader, log).await;
+    }
     let channel = match Channel::connect(&handover::path(&config.state_dir)) {
         Ok(channel) => channel,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -34,78 +59,140 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
         }
         Err(error) => return Err(failed(error)),
     };
-    raise_descriptor_limit();
     let guarded = guard(&config)?;
-    let (offer, _) = channel.receive(PATIENCE).map_err(failed)?;
+    let ready = converse(&channel, &config).map_err(failed)?;
+    go_on(ready, From::Agent(channel), guarded, config, loader, log).await
+}
+
+/// Where everything comes from.
+enum From {
+    /// An agent that runs.
+    Agent(Channel),
+    /// One that has ended.
+    Kept(Place),
+}
+
+/// Has everything sent by the agent that runs.
+fn converse(channel: &Channel, config: &Config) -> io::Result<Ready> {
+    let (offer, _) = channel.receive(PATIENCE)?;
     // What cannot even be read is of a version that is too far away.
     let refused = match handover::from_bytes::<Offer>(&offer) {
-        Ok(offer) => offer.differs(&Offer::of(&config)),
+        Ok(offer) => offer.differs(&Offer::of(config)),
         Err(error) => Some(error.to_string()),
     };
     if let Some(why) = refused {
         // It will see that nobody takes over, whether or not it hears why.
         let _either_way = channel.send(format!("it refuses: {why}").as_bytes(), &[]);
-        return Err(failed(io::Error::other(why)));
+        return Err(io::Error::other(why));
     }
-    channel.send(b"take", &[]).map_err(failed)?;
-    let (bytes, _) = channel.receive_all(PATIENCE).map_err(failed)?;
-    let mut histories = HashMap::new();
-    add(&mut histories, handover::from_bytes(&bytes).map_err(failed)?)?;
-    channel.send(b"have", &[]).map_err(failed)?;
-    let (bytes, mut descriptors) = channel.receive_all(PATIENCE).map_err(failed)?;
-    let state: State = handover::from_bytes(&bytes).map_err(failed)?;
-    add(&mut histories, state.histories)?;
-    if descriptors.len() < SHARED {
-        return Err(failed(io::ErrorKind::InvalidData.into()));
-    }
-    let of_containers = descriptors.split_off(SHARED);
-    let not_before = state.manifest.not_before;
-    let settings = Arc::new(config.aggregation.clone());
-    let arriving = state.manifest.assemble(of_containers, &settings);
-    let arriving = arriving.map_err(|error| failed(io::Error::other(error)))?;
-    let end = Cursor { epoch: state.end.0, seq: state.end.1 };
-    let store = Arc::new(Store::resumed(
-        end,
-        config.aggregation.keep,
-        histories.into_iter().collect(),
-        state.remembered,
-    ));
-    let shared: [OwnedFd; SHARED] =
-        descriptors.try_into().map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
+    channel.send(b"take", &[])?;
+    let mut received = Received::default();
+    let (bytes, descriptors) = loop {
+        let (bytes, descriptors) = channel.receive_all(PATIENCE)?;
+        // What comes with descriptors comes last.
+        if !descriptors.is_empty() {
+            break (bytes, descriptors);
+        }
+        received.add(&bytes).map_err(io::Error::other)?;
+        channel.send(b"have", &[])?;
+    };
+    Ready::of(received, &bytes, descriptors, &Arc::new(config.aggregation.clone()))
+}
+
+/// Puts an agent together from what is there, and begins to receive.
+async fn go_on(
+    ready: Ready,
+    from: From,
+    guarded: (Option<Guard>, Guarded),
+    config: Config,
+    loader: Loader,
+    log: LogFilter,
+) -> Result<Bound, StartError> {
+    let Ready { came, received, arriving, not_before, shared, guard } = ready;
+    let store = received.into_store(config.aggregation.keep);
+    let store = Arc::new(store.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?);
     let state_dir = config.state_dir.clone();
     let address = address_of(&shared).map_err(failed)?;
     let mut parts = Parts::new(config, guarded, store, Some(not_before), address)?;
     let health = parts.api.containers.journal().clone();
     let (journal, _) = containers::Journal::open(&state_dir, health).map_err(failed)?;
     parts.table = parts.table.recorded_in(journal);
-    channel.send(b"ready", &[]).map_err(failed)?;
-    handover::hears(&channel, "go").map_err(failed)?;
-    let (stopped, fullest) = (arriving.stopped(), arriving.fullest());
+    match &from {
+        From::Agent(channel) => {
+            channel.send(b"ready", &[]).map_err(failed)?;
+            handover::hears(channel, "go").map_err(failed)?;
+        }
+        // What is read from a socket from now on nobody else has.
+        From::Kept(place) => place.let_go(),
+    }
+    let margin =
+        Margin { stopped: arriving.stopped(), came, ready: clock::since_boot(), fullest: arriving.fullest() };
     let receiving = parts.table.arrive(arriving).await.map_err(|error| failed(io::Error::other(error)))?;
-    channel.send(b"serving", &[]).map_err(failed)?;
-    handover::hears(&channel, "bye").map_err(failed)?;
+    if let From::Agent(channel) = &from {
+        channel.send(b"serving", &[]).map_err(failed)?;
+        handover::hears(channel, "bye").map_err(failed)?;
+    }
     // Only now: whoever gives names and locks back by failing would take them from the other.
     let held = held(&parts.api.config(), shared).map_err(failed)?;
-    let pause_ms = (receiving.saturating_sub(stopped).as_micros() as f64) / 1e3;
-    let whole_ms = (clock::since_boot().saturating_sub(stopped).as_micros() as f64) / 1e3;
-    let fullest_percent = (fullest * 100.0).round();
-    let live = parts.api.containers.directory().all().len();
-    tracing::info!(pause_ms, whole_ms, fullest_percent, containers = live, "took over");
-    parts.window_log = WindowLog::after(channel, &parts.api);
+    drop(guard);
+    let (name, before) = match from {
+        From::Agent(channel) => ("agent", Some(channel)),
+        From::Kept(place) => (place.name(), None),
+    };
+    margin.log(receiving, name, &parts);
+    parts.window_log = WindowLog::after(before, &parts.api);
     parts.api.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
     Ok(Bound { parts, held, loader, log })
+}
+
+/// How long nobody received, what took so long, and how much longer that could have been.
+struct Margin {
+    /// When receiving stopped, since the machine was booted.
+    stopped: Duration,
+    /// When everything had come, and when it was put together.
+    came: Duration,
+    ready: Duration,
+    fullest: f64,
+}
+
+impl Margin {
+    fn log(&self, receiving: Duration, from: &str, parts: &Parts) {
+        let until = |moment: Duration| (moment.saturating_sub(self.stopped).as_micros() as f64) / 1e3;
+        let (pause_ms, whole_ms) = (until(receiving), until(clock::since_boot()));
+        let (came_ms, ready_ms) = (until(self.came), until(self.ready));
+        let fullest_percent = (self.fullest * 100.0).round();
+        let containers = parts.api.containers.directory().all().len();
+        tracing::info!(pause_ms, came_ms, ready_ms, whole_ms, fullest_percent, containers, from, "took over");
+    }
 }
 
 fn failed(source: io::Error) -> StartError {
     StartError::TakeOver { source }
 }
 
-fn add(known: &mut HashMap<Allocation, History>, more: Histories) -> Result<(), StartError> {
-    for (allocation, bytes) in more {
-        let history = History::from_image(&bytes).map_err(|error| failed(io::Error::other(error)))?;
-        known.insert(allocation, history);
+impl Ready {
+    /// Puts together what came at last with what came before.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    pub(super) fn of(
+        mut received: Received,
+        state: &[u8],
+        mut descriptors: Vec<OwnedFd>,
+        settings: &Arc<crate::aggregate::Settings>,
+    ) -> io::Result<Self> {
+        let came = clock::since_boot();
+        let state: State = handover::from_bytes(state)?;
+        received.add(&state.part).map_err(io::Error::other)?;
+        if descriptors.len() < SHARED {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let of_containers = descriptors.split_off(SHARED);
+        let not_before = state.manifest.not_before;
+        let arriving = state.manifest.assemble(of_containers, settings).map_err(io::Error::other)?;
+        let shared = descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(Self { came, received, arriving, not_before, shared, guard: Vec::new() })
     }
-    Ok(())
 }
 
 /// Where the HTTP listener is.

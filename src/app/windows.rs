@@ -30,10 +30,14 @@ enum Writing {
     Now(Writer),
     /// Once the process before has ended.
     Then(JoinHandle<Result<Writer, StartError>>),
+    /// It could not begin.
+    Never,
 }
 
 /// How long the process before may take to write what it has, and to end.
 const ENDING: Duration = Duration::from_secs(10);
+/// How long writing what there is may take.
+const WRITING: Duration = Duration::from_secs(2);
 
 /// What an earlier life has left, and the files it is in.
 pub(super) type Left = (Arc<dyn Files>, Recovered);
@@ -46,20 +50,24 @@ pub(super) fn read(config: &Config) -> Result<Option<Left>, StartError> {
     let path = config.state_dir.join("windows");
     let files = Directory::new(path.clone()).map_err(|source| StartError::State { path, source })?;
     let recovered = recover(&files, clock::wall(), config.containers.tombstone);
-    tell(&recovered.report, files.path());
+    tell_damage(&recovered.report, files.path());
     Ok(Some((Arc::new(files), recovered)))
 }
 
-fn tell(report: &Report, path: &Path) {
+fn tell_damage(report: &Report, path: &Path) {
+    let damage = report.damage;
+    if !damage.is_none() {
+        tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
+    }
+}
+
+fn tell(report: &Report) {
     let Some(last) = report.last else { return };
     let (gap, in_order) = (report.gap, report.in_order);
-    let Report { containers, windows, open, damage, .. } = *report;
+    let Report { containers, windows, open, .. } = *report;
     tracing::info!(%last, ?gap, in_order, containers, windows, open, "windows of the life before are back");
     if !in_order {
         tracing::warn!(%last, ?gap, "the life before did not end in order; nobody received meanwhile");
-    }
-    if !damage.is_none() {
-        tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
     }
 }
 
@@ -71,6 +79,7 @@ impl WindowLog {
         table: &mut Table,
         images: &[Image],
     ) -> Result<Self, StartError> {
+        tell(&recovered.report);
         recovered.number(images.iter().map(|image| (image.origin(), image.allocation())));
         let known: HashSet<_> = images.iter().map(Image::allocation).collect();
         let finished = recovered.containers.iter().filter(|container| !known.contains(&container.allocation));
@@ -88,8 +97,8 @@ impl WindowLog {
         Ok(Self { status, writer: Writing::Now(writer) })
     }
 
-    /// Writes on where the process before has, as soon as it has ended. Nothing where no log is wanted.
-    pub(super) fn after(before: Channel, api: &Api) -> Option<Self> {
+    /// Writes on where the process before has, as soon as it has ended, if it has not. Nothing where no log is wanted.
+    pub(super) fn after(before: Option<Channel>, api: &Api) -> Option<Self> {
         let (config, parts) = (api.config(), parts(api));
         if !config.window_log.enabled {
             return None;
@@ -99,7 +108,7 @@ impl WindowLog {
         let writer = tokio::task::spawn_blocking(move || {
             let failing = Arc::clone(&shown);
             // Nothing comes but the end of the connection.
-            let _either_way = before.receive(ENDING);
+            let _either_way = before.map(|before| before.receive(ENDING));
             let start = || {
                 let Some((files, recovered)) = read(&config)? else {
                     return Err(StartError::TakeOver { source: io::ErrorKind::NotFound.into() });
@@ -117,15 +126,39 @@ impl WindowLog {
 
     /// Has everything written that is closed.
     pub(super) async fn end(self) {
-        let writer = match self.writer {
-            Writing::Now(writer) => writer,
-            Writing::Then(starting) => match starting.await {
-                Ok(Ok(writer)) => writer,
-                // That was said when it failed.
-                Ok(Err(_)) | Err(_) => return,
-            },
-        };
-        writer.end().await;
+        if let Some(writer) = self.writer().await {
+            writer.end().await;
+        }
+    }
+
+    /// The same where somebody keeps what is open: should that be lost, the last checkpoint comes back.
+    pub(super) async fn leave(self) {
+        if let Some(writer) = self.writer().await {
+            writer.leave().await;
+        }
+    }
+
+    /// Has everything written now, open windows included.
+    pub(super) async fn write_now(self) -> Self {
+        let Self { status, writer } = self;
+        let waiting = Self { status: Arc::clone(&status), writer };
+        match waiting.writer().await {
+            Some(writer) => {
+                // One that waits for a disk is not waited for.
+                let _late = tokio::time::timeout(WRITING, writer.write_now()).await;
+                Self { status, writer: Writing::Now(writer) }
+            }
+            None => Self { status, writer: Writing::Never },
+        }
+    }
+
+    async fn writer(self) -> Option<Writer> {
+        match self.writer {
+            Writing::Now(writer) => Some(writer),
+            // One that failed has said so.
+            Writing::Then(starting) => starting.await.ok()?.ok(),
+            Writing::Never => None,
+        }
     }
 }
 

@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use super::args::{AgentArgs, Sources};
 use super::failure::Failure;
 use super::output::Output;
-use crate::app::{self, Ended, Loader};
+use crate::app::{self, Ended, Inherited, Loader};
 use crate::telemetry;
 
 /// Threads of the control side: one can render a large answer while the other sees a process end.
 const CONTROL_THREADS: usize = 2;
 
 pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Failure> {
+    // Before anything is opened.
+    let inherited = Inherited::take().map_err(|error| Failure::system(&error))?;
     let loader = loader(args)?;
     let (config, _) = loader.load()?;
     let log = telemetry::start(&config.log);
@@ -21,13 +23,8 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
         .enable_all()
         .build()
         .map_err(|error| Failure::system(&error))?;
-    let ended = runtime.block_on(async {
-        let bound = match args.take_over {
-            true => app::take_over(config, loader, log).await?,
-            false => app::bind(config, loader, log).await?,
-        };
-        bound.run().await
-    })?;
+    let ended = runtime
+        .block_on(async { app::start(config, loader, log, inherited, args.take_over).await?.run().await })?;
     // Whoever still holds a connection has had until the deadline.
     runtime.shutdown_background();
     Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })

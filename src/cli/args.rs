@@ -36,6 +36,15 @@ Examples:
 Without a file and without root it serves on http://127.0.0.1:9725. TERM drains and ends it,
 HUP reads the configuration again.")]
     Agent(AgentArgs),
+    /// Keep what an agent that ends has for the next one: sockets, open and closed windows
+    #[command(after_help = "\
+Examples:
+  tallyport keeper --state-dir /var/lib/tallyport
+
+For nodes where the agent must end before the next one starts, as in a DaemonSet. Run it as the
+agent's user, with its state directory; an agent that is told TERM leaves everything to it, and
+the next one that starts takes it back. What nobody comes for is let go of after --hold.")]
+    Keeper(KeeperArgs),
     /// Reserve a socket, put its address into the environment, and become COMMAND
     #[command(after_help = "\
 Examples:

@@ -47,6 +47,8 @@ pub struct Leaving {
     pub manifest: Manifest,
     /// The descriptors that belong to it, in order.
     pub descriptors: Vec<OwnedFd>,
+    /// What keeps the guard of listeners up until somebody else has one.
+    pub guard: Vec<OwnedFd>,
     /// Told whether it went well: then this table is no more, else it goes on.
     pub(super) outcome: oneshot::Sender<bool>,
 }

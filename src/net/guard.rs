@@ -29,7 +29,7 @@ pub struct Guard {
     cookie: u64,
     /// How many listeners each port has.
     ports: HashMap<u16, usize>,
-    _links: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
 }
 
 /// Why listeners cannot be guarded.
@@ -105,7 +105,7 @@ impl Guard {
                 .map_err(kernel("attach a program to the cgroup hierarchy"))
         });
         let links = links.into_iter().collect::<Result<_, _>>()?;
-        Ok(Self { hierarchy, map, cookie, ports: HashMap::new(), _links: links })
+        Ok(Self { hierarchy, map, cookie, ports: HashMap::new(), links })
     }
 
     /// Lets only a container send to its listener: the control group of its process, and what is below it.
@@ -133,6 +133,14 @@ impl Guard {
             }
         });
         alone.inspect_err(|_| self.expose(listener))
+    }
+
+    /// What keeps it up: for as long as anybody has these open, the kernel refuses what it refuses now.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn share(&self) -> io::Result<Vec<OwnedFd>> {
+        self.links.iter().map(OwnedFd::try_clone).collect()
     }
 
     /// Takes the guard of a listener away; one that has none stays as it is.

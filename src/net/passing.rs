@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
@@ -92,10 +93,9 @@ impl Channel {
     /// # Errors
     /// When the other end is gone, or there is no memory.
     pub fn send_all(&self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
-        let mut memory = File::from(memfd_create("tallyport", MFdFlags::MFD_CLOEXEC)?);
-        memory.write_all(bytes)?;
+        let memory = sealed(bytes)?;
         let count = u64::try_from(descriptors.len()).unwrap_or(u64::MAX);
-        self.send(&count.to_le_bytes(), &[memory.into()])?;
+        self.send(&count.to_le_bytes(), &[memory])?;
         descriptors.chunks(TOGETHER).try_for_each(|some| self.send(b"descriptors", some))
     }
 
@@ -108,10 +108,7 @@ impl Channel {
         let (count, memory) = self.receive(patience)?;
         let count = usize::try_from(u64::from_le_bytes(count.try_into().map_err(|_| invalid())?));
         let count = count.map_err(|_| invalid())?;
-        let mut memory = File::from(memory.into_iter().next().ok_or_else(invalid)?);
-        let mut bytes = Vec::new();
-        memory.rewind()?;
-        memory.read_to_end(&mut bytes)?;
+        let bytes = whole(memory.into_iter().next().ok_or_else(invalid)?)?;
         let mut descriptors = Vec::new();
         while descriptors.len() < count {
             let (_, some) = self.receive(patience)?;
@@ -123,6 +120,32 @@ impl Channel {
         }
         if descriptors.len() == count { Ok((bytes, descriptors)) } else { Err(invalid()) }
     }
+}
+
+/// Bytes in memory that can be passed, and that nobody can change any more.
+///
+/// # Errors
+/// When there is no memory.
+pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut memory =
+        File::from(memfd_create("tallyport", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    memory.write_all(bytes)?;
+    let seals =
+        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(memory.into())
+}
+
+/// What is in such memory, from its beginning.
+///
+/// # Errors
+/// When it is something else.
+pub fn whole(memory: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut memory = File::from(memory);
+    let mut bytes = Vec::new();
+    memory.rewind()?;
+    memory.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -163,6 +186,14 @@ mod tests {
             })
             .collect();
         assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn memory_that_is_sealed_is_read_and_never_changed() {
+        let memory = sealed(b"state").unwrap();
+        let again = memory.try_clone().unwrap();
+        assert!(File::from(memory).write_all(b"x").is_err());
+        assert_eq!(whole(again).unwrap(), b"state");
     }
 
     #[test]

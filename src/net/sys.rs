@@ -88,6 +88,25 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Descriptors that the service manager has passed to this process (`LISTEN_FDS`), by the names in `LISTEN_FDNAMES`. To be
+/// called once, as the first thing, and the numbers used for nothing else: `count` of them begin at 3.
+///
+/// # Errors
+/// When one of them is not open.
+pub fn inherited(count: usize) -> io::Result<Vec<OwnedFd>> {
+    const FIRST: usize = 3;
+    let numbers = (FIRST..FIRST.saturating_add(count)).map(libc::c_int::try_from);
+    let inherit = |number: libc::c_int| {
+        // SAFETY: the call takes integers and touches no memory of ours; it fails where nothing is open.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, and whoever started this process has left it to us; nobody else here knows of it.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    numbers.map(|number| inherit(number.map_err(io::Error::other)?)).collect()
+}
+
 /// Room for what may come with a message: who sent it, its process, and 253 descriptors, as many as the kernel passes.
 const CONTROL: usize = 1152;
 /// `SO_PASSPIDFD` and `SCM_PIDFD` of `asm-generic/socket.h` and `linux/socket.h`.

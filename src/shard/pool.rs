@@ -203,17 +203,37 @@ impl ShardPool {
     /// # Errors
     /// When that shard has ended or cannot watch another socket.
     pub async fn open(&self, new: NewListener) -> Result<(), OpenError> {
-        let allocation = new.allocation;
-        let fewest =
-            self.shards.iter().enumerate().min_by_key(|(_, shard)| shard.containers.load(Ordering::Relaxed));
-        let (index, shard) = fewest.ok_or(ShardGone)?;
-        shard.gain();
-        if let Err(error) = shard.ask(|reply| Command::Open(new, reply)).await? {
-            shard.lose();
-            return Err(OpenError::Watch(error.into()));
+        self.open_all(vec![new]).await
+    }
+
+    /// The same for many. No shard waits for another, nor for us between two of them.
+    ///
+    /// # Errors
+    /// When a shard has ended or cannot watch another socket; those that could be opened are open.
+    pub async fn open_all(&self, all: Vec<NewListener>) -> Result<(), OpenError> {
+        let mut asked = Vec::with_capacity(all.len());
+        for new in all {
+            let shards = self.shards.iter().enumerate();
+            let fewest = shards.min_by_key(|(_, shard)| shard.containers.load(Ordering::Relaxed));
+            let (index, shard) = fewest.ok_or(ShardGone)?;
+            shard.gain();
+            asked.push((new.allocation, index, shard, shard.ask(|reply| Command::Open(new, reply))));
         }
-        self.places.write().await.insert(allocation, ShardId(index));
-        Ok(())
+        let (mut opened, mut failed) = (Vec::with_capacity(asked.len()), Ok(()));
+        for (allocation, index, shard, answer) in asked {
+            let error = match answer.await {
+                Ok(Ok(())) => {
+                    opened.push((allocation, ShardId(index)));
+                    continue;
+                }
+                Ok(Err(error)) => OpenError::Watch(error.into()),
+                Err(gone) => gone.into(),
+            };
+            shard.lose();
+            failed = Err(error);
+        }
+        self.places.write().await.extend(opened);
+        failed
     }
 
     pub(super) fn shard(&self, ShardId(index): ShardId) -> Result<&Shard, ShardGone> {

@@ -10,6 +10,7 @@ use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::record::Number;
 
 pub use image::{HISTORY_VERSION, HistoryError};
+pub(super) use image::{Received, Sent};
 
 /// A window with its place in the sequence.
 #[derive(Debug)]

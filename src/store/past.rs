@@ -85,11 +85,36 @@ impl Gone {
 /// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
 pub type Identities = HashMap<Identity, Arc<Gone>>;
 
-/// What is gone as another process takes it over.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Remembered {
-    placed: Vec<(Identity, Vec<Counted>)>,
-    workloads: Vec<(Identity, Vec<Counted>)>,
+/// Identities of a level that have changed, and those that are gone.
+type Changes = (Vec<(Identity, Vec<Counted>)>, Vec<Identity>);
+
+/// What has changed in what is gone, for another process.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct PastChanges {
+    placed: Changes,
+    workloads: Changes,
+}
+
+/// What another process has of what is gone.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    placed: Identities,
+    workloads: Identities,
+}
+
+impl Known {
+    /// Takes in what has changed.
+    pub(super) fn apply(&mut self, changes: PastChanges) {
+        let apply = |known: &mut Identities, (changed, gone): Changes| {
+            gone.iter().for_each(|identity| drop(known.remove(identity)));
+            for (identity, counted) in changed {
+                let keyed = counted.into_iter().map(|counted| (Key(Arc::clone(&counted.series)), counted));
+                known.insert(identity, Arc::new(Gone(keyed.collect())));
+            }
+        };
+        apply(&mut self.placed, changes.placed);
+        apply(&mut self.workloads, changes.workloads);
+    }
 }
 
 /// Everything that is gone.
@@ -128,29 +153,29 @@ impl Past {
         }
     }
 
-    /// Everything, for another process.
-    pub(super) fn remembered(&self) -> Remembered {
-        let all = |identities: &Identities| {
-            let of_each = |(identity, gone): (&Identity, &Arc<Gone>)| {
-                (identity.clone(), gone.iter().cloned().collect())
+    /// What another process does not know yet, which it knows from then on.
+    pub(super) fn unknown_to(&self, known: &mut Known) -> PastChanges {
+        let unknown = |known: &mut Identities, now: &Identities| {
+            let same = |identity: &Identity, gone: &Arc<Gone>| {
+                known.get(identity).is_some_and(|known| Arc::ptr_eq(known, gone))
             };
-            identities.iter().map(of_each).collect()
+            let changed: Vec<_> = now.iter().filter(|(identity, gone)| !same(identity, gone)).collect();
+            let gone: Vec<_> =
+                known.keys().filter(|identity| !now.contains_key(*identity)).cloned().collect();
+            gone.iter().for_each(|identity| drop(known.remove(identity)));
+            known
+                .extend(changed.iter().map(|(identity, gone)| (Identity::clone(identity), Arc::clone(gone))));
+            let counted = changed.into_iter().map(|(id, gone)| (id.clone(), gone.iter().cloned().collect()));
+            (counted.collect(), gone)
         };
-        Remembered { placed: all(&self.placed), workloads: all(&self.workloads) }
+        PastChanges {
+            placed: unknown(&mut known.placed, &self.placed),
+            workloads: unknown(&mut known.workloads, &self.workloads),
+        }
     }
 
     /// What another process had. Containers are yet to come.
-    pub(super) fn resumed(remembered: Remembered) -> Self {
-        let all = |identities: Vec<(Identity, Vec<Counted>)>| -> Identities {
-            let keyed = |counted: Counted| (Key(Arc::clone(&counted.series)), counted);
-            identities
-                .into_iter()
-                .map(|(identity, counted)| {
-                    (identity, Arc::new(Gone(counted.into_iter().map(keyed).collect())))
-                })
-                .collect()
-        };
-        let (placed, workloads) = (all(remembered.placed), all(remembered.workloads));
+    pub(super) fn resumed(Known { placed, workloads }: Known) -> Self {
         let series = || workloads.values().flat_map(|gone| gone.iter());
         let newest = series().map(|counted| counted.last_seen).max().unwrap_or(Timestamp::MIN);
         let len = series().count();

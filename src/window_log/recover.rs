@@ -54,6 +54,8 @@ pub struct Recovered {
     /// Where each window was published first, by its place in the histories.
     births: HashMap<u64, (Key, Birth)>,
     keys: Vec<(Allocation, Key)>,
+    /// What is said under these keys is said again under others.
+    pub(super) void: Vec<Key>,
     files: VecDeque<ReadFile>,
     pub(super) open_files: Vec<String>,
     pub(super) next: u64,
@@ -77,6 +79,7 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
     findings
         .containers
         .retain(|_, found| found.who.finished.is_none_or(|finished| finished.plus(tombstone) > now));
+    let void = said_twice(&mut findings.containers);
     let mut report = Report {
         containers: findings.containers.len(),
         last: findings.last,
@@ -92,6 +95,7 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
         histories: Vec::new(),
         births: HashMap::new(),
         keys: Vec::new(),
+        void,
         files: findings.files,
         open_files: findings.open_files,
         next: findings.next.max(1),
@@ -108,6 +112,37 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
     }
     recovered.report = report;
     recovered
+}
+
+/// Leaves each container once. A process that has taken over writes everything again under keys of its own, and then that the others
+/// are void; one that was killed between the two has left both. The newer has everything if it has the last window of the older.
+/// Answers the keys that were left out.
+fn said_twice(containers: &mut BTreeMap<Key, Found>) -> Vec<Key> {
+    let mut known: HashMap<_, Key> = HashMap::new();
+    let mut void = Vec::new();
+    // Those of the older life come first.
+    for (key, found) in &*containers {
+        let origin = &found.who.origin;
+        let same = (origin.container_id.clone(), origin.generation, found.who.opened);
+        let last = |key: &Key| containers.get(key).and_then(Found::last);
+        match known.get_mut(&same) {
+            Some(older) if last(older) <= last(key) => void.push(std::mem::replace(older, *key)),
+            Some(_) => void.push(*key),
+            None => drop(known.insert(same, *key)),
+        }
+    }
+    for key in &void {
+        let Some(left_out) = containers.remove(key) else { continue };
+        let origin = &left_out.who.origin;
+        let same = (origin.container_id.clone(), origin.generation, left_out.who.opened);
+        if let Some(found) = known.get(&same).and_then(|key| containers.get_mut(key)) {
+            // The open window may be known from before only.
+            let newer = left_out.open.filter(|open| found.last() < Some(open.start()));
+            found.open = found.open.take().or(newer);
+            found.who.finished = found.who.finished.or(left_out.who.finished);
+        }
+    }
+    void
 }
 
 /// A place for each window, in the order they were published.
@@ -128,6 +163,11 @@ fn places(containers: &BTreeMap<Key, Found>) -> HashMap<(Key, Birth), u64> {
 }
 
 impl Found {
+    /// The start of the last interval that is closed.
+    fn last(&self) -> Option<Timestamp> {
+        self.windows.values().map(|(window, _)| window.span.start).max()
+    }
+
     /// Whether a window was open that was not closed after.
     fn unfinished(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
@@ -234,7 +274,7 @@ impl Recovered {
     pub(super) fn replaced(self, files: &Arc<dyn Files>, epoch: u64, limit: u64) -> (Log, Vec<Key>) {
         let nothing = |file: ReadFile| Sealed { name: file.name, length: file.length, held: Vec::new() };
         let old = self.files.into_iter().map(nothing).collect();
-        let keys = self.keys.into_iter().map(|(_, key)| key).collect();
+        let keys = self.keys.into_iter().map(|(_, key)| key).chain(self.void).collect();
         (Log::new(Arc::clone(files), epoch, limit, self.next, old), keys)
     }
 }

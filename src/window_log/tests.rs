@@ -474,6 +474,40 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
 }
 
 /// Writes what a container's open window holds by and by, as two checkpoints do, in a file of this number.
+#[test]
+fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_twice() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 3, 30, MIB);
+    node.run(&disk);
+    node.follow().unwrap();
+    let known = Known(&node.store, &node.finished);
+    let windows = node.store.kept_after(0);
+    let whole: Vec<_> = windows.iter().map(|published| seen(published)).collect();
+    let sorted = |mut all: Vec<String>| {
+        all.sort_unstable();
+        all
+    };
+    for written in 0..=windows.len() {
+        let disk = disk.mended();
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let (mut log, void) = recover(&*files, moment(91).wall, TOMBSTONE).replaced(&files, 9, MIB);
+        for published in &windows[..written] {
+            log.append(std::slice::from_ref(published), &known).unwrap();
+        }
+        let (back, report) = restored(&disk, 30, 100);
+        assert_eq!(sorted(back), sorted(whole.clone()), "{written} of {}", windows.len());
+        assert_eq!(report.containers, 3);
+        // Whoever goes on says which of the two is void, and it stays so.
+        let recovered = recover(&*files, moment(100).wall, TOMBSTONE);
+        assert_eq!(recovered.void.is_empty(), written == 0);
+        let said_twice = recovered.void.clone();
+        let Resumed { mut log, .. } = recovered.resume(&files, &Store::new(10, 30), MIB);
+        log.void(&said_twice).unwrap();
+        assert!(recover(&*files, moment(100).wall, TOMBSTONE).void.is_empty());
+        assert_eq!(void.len(), 3);
+    }
+}
+
 fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
     let key = super::entry::Key { epoch: 7, allocation: Allocation(3) };
     let mut segment = Segment::create(disk, OPEN, number, epoch).unwrap();

@@ -1,33 +1,24 @@
-//! The thread that writes.
+//! The thread that writes: how it begins, and what it can be told.
 
-use std::collections::{HashMap, HashSet};
+mod work;
+
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Settings;
-use super::checkpoint::{CheckpointError, Checkpoints};
-use super::entry::{Key, Who};
+use super::checkpoint::Checkpoints;
+use super::entry::Who;
 use super::files::Files;
-use super::log::{Change, Containers, Log};
+use super::log::Containers;
 use super::recover::{Recovered, Resumed};
 use super::status::Status;
-use crate::aggregate::EventRecord;
 use crate::containers;
 use crate::model::{Allocation, Origin};
-use crate::net::clock;
 use crate::shard::ShardPool;
-use crate::store::{Cursor, Published, Store};
-
-/// How long windows gather before they are written: those of all containers close together.
-const GATHER: Duration = Duration::from_millis(10);
-/// Windows that are written at one go.
-const BATCH: usize = 256;
-/// How often the agent says that it lives, where there are no checkpoints, and tries again what failed.
-const TICK: Duration = Duration::from_secs(1);
+use crate::store::Store;
+use work::Work;
 
 /// Where the writer finds what it writes.
 #[derive(Clone, Debug)]
@@ -50,10 +41,20 @@ impl Containers for Parts {
     }
 }
 
+/// What is the last thing to write.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Last {
+    /// That the agent ended in order: every window is closed.
+    InOrder,
+    /// What is closed. What is open is kept elsewhere, and should that be lost, the last checkpoint is what comes back.
+    Kept,
+}
+
 /// The thread that writes, while it runs.
 #[derive(Debug)]
 pub struct Writer {
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Last>,
+    now: mpsc::Sender<oneshot::Sender<()>>,
     /// Closed when the thread ends.
     ended: oneshot::Receiver<()>,
 }
@@ -73,11 +74,13 @@ impl Writer {
     ) -> io::Result<Self> {
         let epoch = parts.store.epoch();
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
+        let void = recovered.void.clone();
         let Resumed { log, unwritten } = recovered.resume(files, &parts.store, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let cursor = parts.store.end().seq;
-        let work = Work::new(log, checkpoints, parts, settings, status);
-        Self::run(Work { unwritten, cursor, ..work })
+        let mut work = Work::new(log, checkpoints, parts, settings, status);
+        (work.unwritten, work.cursor, work.void) = (unwritten, cursor, void);
+        Self::run(work)
     }
 
     /// Starts to write in a process that has taken over: the store has everything already that is in the log. Under the
@@ -97,286 +100,45 @@ impl Writer {
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
         let (log, void) = recovered.replaced(files, epoch, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
-        let work = Work::new(log, checkpoints, parts, settings, status);
-        Self::run(Work { void: Some(void), ..work })
+        let mut work = Work::new(log, checkpoints, parts, settings, status);
+        (work.void, work.anew) = (void, true);
+        Self::run(work)
     }
 
     fn run(work: Work) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (now, asked) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("window-log".to_owned()).spawn(move || {
-            runtime.block_on(work.run(stopped));
+            runtime.block_on(work.run(stopped, asked));
             drop::<oneshot::Sender<()>>(end);
         })?;
-        Ok(Self { stop, ended })
+        Ok(Self { stop, now, ended })
     }
 
     /// Has everything written that is closed, and ends the thread. One that waits for a disk is not waited for by the
     /// process's end.
     pub async fn end(self) {
+        self.stop(Last::InOrder).await;
+    }
+
+    /// Has everything written that is closed, and ends the thread; of what is open the last checkpoint stays.
+    pub async fn leave(self) {
+        self.stop(Last::Kept).await;
+    }
+
+    async fn stop(self, last: Last) {
         // It listens for as long as it runs, and says no more than that it has ended.
-        let _either_way = self.stop.send(());
+        let _either_way = self.stop.send(last);
         let _either_way = self.ended.await;
     }
-}
 
-/// Everything the thread works with.
-#[derive(Debug)]
-struct Work {
-    parts: Parts,
-    settings: Settings,
-    status: Arc<Status>,
-    log: Log,
-    checkpoints: Checkpoints,
-    /// Windows that were open when an earlier life ended.
-    unwritten: Vec<(super::entry::Birth, Arc<Published>)>,
-    /// What is void once everything that is kept is written again, in a process that has taken over.
-    void: Option<Vec<Key>>,
-    /// The last place that is written.
-    cursor: u64,
-    /// Containers that are written to have ended.
-    ended: HashSet<Allocation>,
-    /// Containers that were there when they were looked at last.
-    known: HashSet<Allocation>,
-    /// The last event of each container that is written, in the file of this number.
-    said: HashMap<Allocation, Arc<EventRecord>>,
-    said_in: u64,
-    last_checkpoint: Option<Instant>,
-}
-
-impl Work {
-    fn new(
-        log: Log,
-        checkpoints: Checkpoints,
-        parts: Parts,
-        settings: Settings,
-        status: &Arc<Status>,
-    ) -> Self {
-        Self {
-            parts,
-            settings,
-            status: Arc::clone(status),
-            log,
-            checkpoints,
-            unwritten: Vec::new(),
-            void: None,
-            cursor: 0,
-            ended: HashSet::new(),
-            known: HashSet::new(),
-            said: HashMap::new(),
-            said_in: 0,
-            last_checkpoint: None,
+    /// Has everything written now: what is closed, and a checkpoint where there are any.
+    pub async fn write_now(&self) {
+        let (reply, written) = oneshot::channel();
+        if self.now.send(reply).await.is_ok() {
+            let _either_way = written.await;
         }
-    }
-
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        let mut newest = self.parts.store.subscribe();
-        let mut lives = self.parts.directory.subscribe();
-        let mut next = Instant::now();
-        loop {
-            tokio::select! {
-                _ = &mut stop => break,
-                Ok(()) = newest.changed() => {
-                    tokio::time::sleep(GATHER).await;
-                    self.at_once(Self::follow);
-                }
-                Ok(()) = lives.changed() => {
-                    tokio::time::sleep(GATHER).await;
-                    self.at_once(Self::look);
-                }
-                () = tokio::time::sleep_until(next) => next = self.tick().await,
-            }
-        }
-        let ended = self.catch_up().and_then(|()| self.log.ended(clock::wall()));
-        let cleared = ended.and_then(|_| self.checkpoints.clear());
-        self.noted(cleared);
-    }
-
-    /// Does something when it is due, unless the last attempt to write failed: then it waits for the next tick.
-    fn at_once(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) {
-        if self.status.snapshot().failing.is_none() {
-            let done = write(self);
-            if done.is_err() {
-                self.noted(done);
-            }
-        }
-    }
-
-    /// Writes everything there is to write, and says when to do that next.
-    async fn tick(&mut self) -> Instant {
-        let started = Instant::now();
-        let written = self.catch_up().and_then(|()| self.alive());
-        let mut interval = TICK;
-        let mut done = written;
-        if !self.settings.checkpoint.is_zero() {
-            interval = self.settings.checkpoint;
-            match self.checkpoint(started).await {
-                Ok(least) => interval = interval.max(least),
-                Err(CheckpointError::Io(error)) => done = done.and(Err(error)),
-                // The agent ends, and closes its windows.
-                Err(CheckpointError::Ending(_)) => {}
-            }
-        }
-        let failed = done.is_err();
-        self.noted(done);
-        started + if failed { interval.max(TICK) } else { interval }
-    }
-
-    fn noted(&self, done: io::Result<()>) {
-        match done {
-            Ok(()) => self.status.works(clock::wall()),
-            Err(error) => self.status.failed(&error, clock::wall()),
-        }
-    }
-
-    fn catch_up(&mut self) -> io::Result<()> {
-        self.follow()?;
-        self.look()?;
-        self.say()
-    }
-
-    /// Writes windows that were closed.
-    fn follow(&mut self) -> io::Result<()> {
-        self.write_anew()?;
-        if !self.unwritten.is_empty() {
-            let bytes = self.log.append_born(&self.unwritten, &self.parts)?;
-            self.wrote(self.unwritten.len(), bytes);
-            self.unwritten.clear();
-        }
-        loop {
-            let (end, windows) = self.closed();
-            if windows.is_empty() {
-                self.cursor = self.cursor.max(end);
-                break;
-            }
-            for batch in windows.chunks(BATCH) {
-                let written = self.log.append(batch, &self.parts);
-                if written.is_err() {
-                    // Perhaps it is we who fill the disk.
-                    self.log.make_room()?;
-                }
-                let bytes = written?;
-                self.wrote(batch.len(), bytes);
-                self.cursor = batch.last().map_or(self.cursor, |published| published.last());
-            }
-        }
-        let bytes = self.log.prune(&self.parts)?;
-        self.wrote(0, bytes);
-        Ok(())
-    }
-
-    /// Writes everything that is kept, where another process has written it before.
-    fn write_anew(&mut self) -> io::Result<()> {
-        let Some(void) = &self.void else { return Ok(()) };
-        let kept = self.parts.store.kept_after(0);
-        for batch in kept.chunks(BATCH) {
-            let bytes = self.log.append(batch, &self.parts)?;
-            self.wrote(batch.len(), bytes);
-        }
-        // Now, and not before: until then what was there is what comes back.
-        self.log.void(void)?;
-        self.cursor = kept.last().map_or(self.cursor, |published| published.last());
-        self.void = None;
-        Ok(())
-    }
-
-    /// The windows that come after what is written, and the place after which there may be more.
-    fn closed(&self) -> (u64, Vec<Arc<Published>>) {
-        let store = &self.parts.store;
-        if let Ok(since) = store.since(Cursor { epoch: store.epoch(), seq: self.cursor }) {
-            return (since.next.seq, since.published);
-        }
-        // Something after the cursor is gone: a container that was forgotten, or we are late. What is there is written.
-        let end = store.end().seq;
-        let kept = store.kept_after(self.cursor);
-        let there: u64 = kept.iter().filter(|p| p.last() <= end).map(|p| p.window().len() as u64).sum();
-        let missed = end.saturating_sub(self.cursor).saturating_sub(there);
-        self.status.set(|status| status.missed += missed);
-        (end, kept)
-    }
-
-    /// Writes who has ended and who is forgotten.
-    fn look(&mut self) -> io::Result<()> {
-        let all = self.parts.directory.all();
-        let ended =
-            all.iter().filter(|info| info.finished_at.is_some() && !self.ended.contains(&info.allocation));
-        let ended: Vec<_> = ended
-            .filter_map(|info| Some((info.allocation, self.parts.who(info.allocation, &info.origin)?)))
-            .collect();
-        let now: HashSet<_> = all.iter().map(|info| info.allocation).collect();
-        let gone: Vec<_> = self.known.difference(&now).copied().collect();
-        let changes = ended.iter().map(|(allocation, who)| Change::Is(*allocation, who.clone()));
-        let changes: Vec<_> = changes.chain(gone.iter().copied().map(Change::Forgotten)).collect();
-        if !changes.is_empty() {
-            let bytes = self.log.note(&changes)?;
-            self.wrote(0, bytes);
-        }
-        self.ended.extend(ended.iter().map(|(allocation, _)| *allocation));
-        for allocation in &gone {
-            self.ended.remove(allocation);
-            self.said.remove(allocation);
-            self.log.forget(*allocation);
-        }
-        self.known = now;
-        Ok(())
-    }
-
-    /// Writes events that came.
-    fn say(&mut self) -> io::Result<()> {
-        if self.said_in != self.log.file() {
-            // The file they are in may go before they do.
-            self.said.clear();
-        }
-        let mut changes = Vec::new();
-        let mut said = Vec::new();
-        for (allocation, origin, events) in self.parts.store.events() {
-            let (Some(last), Some(who)) = (events.last(), self.parts.who(allocation, &origin)) else {
-                continue;
-            };
-            let before = self.said.get(&allocation);
-            let known =
-                events.iter().position(|event| before.is_some_and(|before| Arc::ptr_eq(before, event)));
-            let new = events.iter().skip(known.map_or(0, |at| at + 1)).cloned().collect::<Vec<_>>();
-            if !new.is_empty() {
-                said.push((allocation, Arc::clone(last)));
-                changes.push(Change::Said(allocation, who, new));
-            }
-        }
-        if !changes.is_empty() {
-            let bytes = self.log.note(&changes)?;
-            self.wrote(0, bytes);
-        }
-        self.said.extend(said);
-        self.said_in = self.log.file();
-        Ok(())
-    }
-
-    fn alive(&mut self) -> io::Result<()> {
-        let bytes = self.log.alive(clock::wall())?;
-        self.wrote(0, bytes);
-        Ok(())
-    }
-
-    /// Makes a checkpoint; answers how long to wait at least until the next, to keep to the budget.
-    async fn checkpoint(&mut self, started: Instant) -> Result<Duration, CheckpointError> {
-        let bytes = self.checkpoints.make(&self.parts, &self.log).await?;
-        let interval = self.last_checkpoint.replace(started).map(|last| started - last);
-        self.status.set(|status| {
-            status.checkpoints += 1;
-            status.checkpoint_bytes += bytes;
-            status.interval = interval.unwrap_or(self.settings.checkpoint);
-        });
-        let rate = self.settings.checkpoint_rate.max(1);
-        Ok(Duration::from_secs_f64(bytes as f64 / rate as f64))
-    }
-
-    fn wrote(&self, windows: usize, bytes: u64) {
-        let (size, files, given_up) = (self.log.length(), self.log.len(), self.log.given_up());
-        self.status.set(|status| {
-            status.windows += windows as u64;
-            status.bytes += bytes;
-            (status.size, status.files, status.given_up) = (size, files, given_up);
-        });
     }
 }

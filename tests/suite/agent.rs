@@ -66,7 +66,7 @@ impl Agent {
     }
 
     /// One that is started by a command which becomes it, or waits for it.
-    fn by(launcher: &[&str], directory: tempfile::TempDir, flags: &[&str]) -> Self {
+    pub(crate) fn by(launcher: &[&str], directory: tempfile::TempDir, flags: &[&str]) -> Self {
         let words = [launcher, &[BINARY]].concat();
         let mut command = Command::new(words[0]);
         command

@@ -107,6 +107,44 @@ fn the_daemon_set_starts_the_agent_as_the_program_takes_it() {
 }
 
 #[test]
+fn the_keeper_is_beside_the_agent_and_stays_when_that_is_updated() {
+    let (agents, keepers) =
+        (manifests("deploy/kubernetes/tallyport.yaml"), manifests("deploy/kubernetes/keeper.yaml"));
+    let (agent, keeper) = (&kind(&agents, "DaemonSet")["spec"], &kind(&keepers, "DaemonSet")["spec"]);
+    let container = |set: &Value| set["template"]["spec"]["containers"][0].clone();
+    let (of_agent, of_keeper) = (container(agent), container(keeper));
+    let words = [strings(&of_keeper["command"]), strings(&of_keeper["args"])].concat();
+    takes(&words[1..]);
+    let state = |container: &Value| {
+        let words = strings(&container["args"]);
+        words[words.iter().position(|word| *word == "--state-dir").unwrap() + 1].to_owned()
+    };
+    assert_eq!(state(&of_agent), state(&of_keeper));
+    assert_eq!(of_agent["securityContext"]["runAsUser"], of_keeper["securityContext"]["runAsUser"]);
+    assert_eq!(of_keeper["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(keeper["updateStrategy"]["type"], "OnDelete");
+    let volume = |set: &Value| {
+        let volumes = set["template"]["spec"]["volumes"].as_array().unwrap();
+        volumes.iter().find(|volume| volume["name"] == "state").unwrap().clone()
+    };
+    assert_eq!(volume(agent), volume(keeper));
+    let component = "app.kubernetes.io/component";
+    assert_ne!(agent["selector"]["matchLabels"][component], keeper["selector"]["matchLabels"][component]);
+}
+
+#[test]
+fn the_unit_has_systemd_keep_what_the_agent_has() {
+    let unit = read(UNITS[0]);
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    assert_eq!(value("NotifyAccess="), "main");
+    let room = value("FileDescriptorStoreMax=");
+    assert_eq!(value("Environment=FDSTORE="), room);
+    // Passing so many costs the agent as many of its own.
+    let limit = value("LimitNOFILE=").parse::<usize>().unwrap();
+    assert!(limit > 2 * room.parse::<usize>().unwrap(), "{room} of {limit}");
+}
+
+#[test]
 fn the_pod_monitor_finds_the_agent_and_takes_tasks_labels_from_the_page() {
     let (agents, monitors) =
         (manifests("deploy/kubernetes/tallyport.yaml"), manifests("deploy/kubernetes/podmonitor.yaml"));

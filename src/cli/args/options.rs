@@ -1,6 +1,7 @@
 //! What each command takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
@@ -37,6 +38,18 @@ pub(in crate::cli) struct AgentArgs {
     /// How a log line looks
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) log_format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct KeeperArgs {
+    #[command(flatten)]
+    pub(in crate::cli) sources: Sources,
+    /// The agent's directory for what must survive it
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) state_dir: Option<String>,
+    /// How long something is kept that no agent comes for
+    #[arg(long, value_name = "DUR", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub(in crate::cli) hold: Duration,
 }
 
 /// Where the configuration comes from.

@@ -13,6 +13,7 @@ use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, Ready};
 use crate::containers::state::{Place, State};
 use crate::model::Allocation;
 use crate::net::clock;
+use crate::net::guard::Guard;
 use crate::net::process::Watched;
 use crate::shard::{NewListener, OpenError, Suspended};
 
@@ -38,10 +39,9 @@ impl Table {
             }
         };
         let (outcome, decided) = oneshot::channel();
-        let leaving = self.everything(&suspended, stopped).map(|(manifest, descriptors)| Leaving {
-            manifest,
-            descriptors,
-            outcome,
+        let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share);
+        let leaving = self.everything(&suspended, stopped).and_then(|(manifest, descriptors)| {
+            Ok(Leaving { manifest, descriptors, guard: guard?, outcome })
         });
         let taken = match reply.send(leaving) {
             Ok(()) => decided.await.unwrap_or(false),
@@ -102,17 +102,17 @@ impl Table {
     pub async fn arrive(&mut self, arriving: Arriving) -> Result<Duration, OpenError> {
         self.next = arriving.next;
         self.directory.remember(&arriving.forgotten);
-        let mut rest = Vec::with_capacity(arriving.containers.len());
+        let (mut rest, mut opened) = (Vec::with_capacity(arriving.containers.len()), Vec::new());
         // First of all datagrams are read again.
         for Ready { image, before, udp, unix, process } in arriving.containers {
             if let Some(before) = before {
                 let (allocation, origin) = (image.allocation, Arc::clone(&image.origin));
                 let (gauge_sign, before) = (image.gauge_sign, Some(Box::new(before)));
-                let new = NewListener { allocation, origin, socket: udp, unix, gauge_sign, before };
-                self.pool.open(new).await?;
+                opened.push(NewListener { allocation, origin, socket: udp, unix, gauge_sign, before });
             }
             rest.push((image, process));
         }
+        self.pool.open_all(opened).await?;
         let receiving = clock::since_boot();
         for (image, process) in rest {
             if image.state.is_finished() {

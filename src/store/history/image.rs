@@ -1,4 +1,4 @@
-//! A container's history as bytes, for the next process.
+//! A container's history as bytes, for the next process: the whole, or in parts, each of them what the one before had not.
 //!
 //! ```text
 //! image  = "TPHI" version(u16, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::History;
-use crate::aggregate::{CodecError, KnownLayout, Layout, Standing, Window};
-use crate::model::{Origin, Timestamp};
+use super::{History, Published};
+use crate::aggregate::{CodecError, KnownLayout, Layout, Ledger, Standing, Window};
+use crate::model::{Allocation, Origin, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPHI";
 /// The version of an image that is written, and the only one that is read.
-pub const HISTORY_VERSION: u16 = 1;
+pub const HISTORY_VERSION: u16 = 2;
 
 /// Why bytes are no history that can be used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -40,13 +40,16 @@ pub enum HistoryError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HistoryV1 {
+struct HistoryV2 {
     origin: Arc<Origin>,
     opened: Timestamp,
+    /// The last place of the part before, and how many layouts are known by it.
+    after: (u64, u32),
     /// Each a change of the one before; the first, of none.
     layouts: Vec<Vec<u8>>,
     /// By the order of places.
     windows: Vec<PublishedV1>,
+    /// Nothing where it has not changed.
     standing: Option<(u32, Vec<u8>)>,
 }
 
@@ -59,17 +62,35 @@ struct PublishedV1 {
     window: Vec<u8>,
 }
 
+/// What somebody has of a history.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Sent {
+    /// The last place.
+    last: u64,
+    layouts: Layouts,
+    ledger: Option<Arc<Ledger>>,
+}
+
+/// A history that comes in parts.
+#[derive(Debug)]
+pub(in crate::store) struct Received {
+    pub(in crate::store) history: History,
+    last: u64,
+    known: Vec<KnownLayout>,
+}
+
 /// The layouts of a history, each once, in the order they are met.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Layouts {
     known: Vec<KnownLayout>,
     changes: Vec<Vec<u8>>,
-    places: HashMap<*const (), u32>,
+    /// By address, which is that of no other: each is held above.
+    places: HashMap<usize, u32>,
 }
 
 impl Layouts {
     fn place(&mut self, layout: &Layout) -> (u32, u64) {
-        let address = Arc::as_ptr(layout).cast::<()>();
+        let address = Arc::as_ptr(layout).cast::<()>().addr();
         if let Some(place) = self.places.get(&address)
             && let Some(known) = self.known.get(*place as usize)
         {
@@ -93,35 +114,9 @@ impl History {
     /// Writes everything that is needed to go on elsewhere.
     #[must_use]
     pub fn to_image(&self) -> Vec<u8> {
-        let mut layouts = Layouts::default();
-        let mut published: Vec<_> = self.published().collect();
+        let mut published: Vec<_> = self.published().cloned().collect();
         published.sort_unstable_by_key(|published| published.first);
-        let windows = published.into_iter().map(|published| {
-            let (layout, fingerprint) = layouts.place(published.window.layout());
-            let mut window = Vec::new();
-            published.window.encode(fingerprint, &mut window);
-            PublishedV1 { first: published.first, revs: published.revs.clone(), layout, window }
-        });
-        let windows = windows.collect();
-        let standing = self.standing.as_ref().map(|standing| {
-            let (layout, fingerprint) = layouts.place(standing.ledger.layout());
-            let mut bytes = Vec::new();
-            standing.encode(fingerprint, &mut bytes);
-            (layout, bytes)
-        });
-        let history = HistoryV1 {
-            origin: Arc::clone(&self.origin),
-            opened: self.opened,
-            layouts: layouts.changes,
-            windows,
-            standing,
-        };
-        let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        let mut bytes = postcard::to_extend(&history, head).unwrap_or_default();
-        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
+        Sent::default().part(&self.origin, self.opened, &published, self.standing.as_ref())
     }
 
     /// The history that [`History::to_image`] wrote, with the places it had.
@@ -129,34 +124,102 @@ impl History {
     /// # Errors
     /// When the bytes are no history, come from an unknown version, or are damaged.
     pub fn from_image(bytes: &[u8]) -> Result<Self, HistoryError> {
-        let image = checked(bytes)?;
-        let mut known = Vec::new();
-        let mut last = KnownLayout::default();
-        for change in &image.layouts {
-            last = last.changed(change)?;
-            known.push(last.clone());
-        }
-        let layout = |at: u32| known.get(at as usize).ok_or(HistoryError::Damaged);
-        let mut history = Self::new(image.origin, image.opened);
-        let mut after = 0;
-        for PublishedV1 { first, revs, layout: at, window } in image.windows {
-            let window = Window::decode(&window, layout(at)?)?;
-            let length = window.len() as u64;
-            let ends = first.checked_add(length).ok_or(HistoryError::Damaged)?;
-            if first <= after || length == 0 || !(revs.is_empty() || revs.len() == window.len()) {
-                return Err(HistoryError::Damaged);
-            }
-            after = ends - 1;
-            history.keep_elsewhere(first, window, revs);
-        }
-        if let Some((at, bytes)) = image.standing {
-            history.set_standing(Standing::decode(&bytes, layout(at)?)?);
-        }
-        Ok(history)
+        Ok(Received::add(None, Allocation(0), bytes)?.0.history)
     }
 }
 
-fn checked(bytes: &[u8]) -> Result<HistoryV1, HistoryError> {
+impl Sent {
+    /// Whether a part would say nothing.
+    pub(in crate::store) fn has(&self, published: &[Arc<Published>], standing: Option<&Standing>) -> bool {
+        let same = match (&self.ledger, standing) {
+            // Each window that is closed brings a ledger of its own.
+            (Some(sent), Some(now)) => Arc::ptr_eq(sent, &now.ledger),
+            (None, None) => true,
+            _ => false,
+        };
+        same && published.is_empty()
+    }
+
+    /// Writes windows that come after those that were written, and how things stand.
+    pub(in crate::store) fn part(
+        &mut self,
+        origin: &Arc<Origin>,
+        opened: Timestamp,
+        published: &[Arc<Published>],
+        standing: Option<&Standing>,
+    ) -> Vec<u8> {
+        let after = (self.last, u32::try_from(self.layouts.known.len()).unwrap_or(u32::MAX));
+        let windows = published.iter().map(|published| {
+            let (layout, fingerprint) = self.layouts.place(published.window.layout());
+            let mut window = Vec::new();
+            published.window.encode(fingerprint, &mut window);
+            PublishedV1 { first: published.first, revs: published.revs.clone(), layout, window }
+        });
+        let windows = windows.collect();
+        let changed = standing.filter(|_| !self.has(&[], standing));
+        self.ledger = standing.map(|standing| Arc::clone(&standing.ledger));
+        let standing = changed.map(|standing| {
+            let (layout, fingerprint) = self.layouts.place(standing.ledger.layout());
+            let mut bytes = Vec::new();
+            standing.encode(fingerprint, &mut bytes);
+            (layout, bytes)
+        });
+        self.last = published.last().map_or(self.last, |published| published.last());
+        let layouts = std::mem::take(&mut self.layouts.changes);
+        let part = HistoryV2 { origin: Arc::clone(origin), opened, after, layouts, windows, standing };
+        let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        let mut bytes = postcard::to_extend(&part, head).unwrap_or_default();
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+}
+
+impl Received {
+    /// What there was with one part more, and the windows of that part.
+    ///
+    /// # Errors
+    /// When the bytes are no part, come from an unknown version, are damaged, or follow another part.
+    pub(in crate::store) fn add(
+        before: Option<Self>,
+        allocation: Allocation,
+        bytes: &[u8],
+    ) -> Result<(Self, Vec<Arc<Published>>), HistoryError> {
+        let part = checked(bytes)?;
+        let new = || Self { history: History::new(part.origin, part.opened), last: 0, known: Vec::new() };
+        let mut all = before.unwrap_or_else(new);
+        if part.after != (all.last, u32::try_from(all.known.len()).unwrap_or(u32::MAX)) {
+            return Err(HistoryError::Damaged);
+        }
+        for change in &part.layouts {
+            let next = all.known.last().unwrap_or(&KnownLayout::default()).changed(change)?;
+            all.known.push(next);
+        }
+        let mut came = Vec::with_capacity(part.windows.len());
+        for PublishedV1 { first, revs, layout, window } in part.windows {
+            let layout = all.known.get(layout as usize).ok_or(HistoryError::Damaged)?;
+            let window = Window::decode(&window, layout)?;
+            let length = window.len() as u64;
+            let ends = first.checked_add(length).ok_or(HistoryError::Damaged)?;
+            if first <= all.last || length == 0 || !(revs.is_empty() || revs.len() == window.len()) {
+                return Err(HistoryError::Damaged);
+            }
+            all.last = ends - 1;
+            let published = Published::new(allocation, all.history.origin(), (window, revs), first);
+            let published = Arc::new(published);
+            came.push(Arc::clone(&published));
+            all.history.keep(published);
+        }
+        if let Some((layout, bytes)) = part.standing {
+            let layout = all.known.get(layout as usize).ok_or(HistoryError::Damaged)?;
+            all.history.set_standing(Standing::decode(&bytes, layout)?);
+        }
+        Ok((all, came))
+    }
+}
+
+fn checked(bytes: &[u8]) -> Result<HistoryV2, HistoryError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(HistoryError::NotAHistory)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(HistoryError::Damaged)?;
     let found = u16::from_le_bytes(*version);

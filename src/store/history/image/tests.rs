@@ -103,25 +103,6 @@ fn a_forged_history_is_read_or_refused() {
 }
 
 #[test]
-fn a_store_that_goes_on_has_the_places_it_had() {
-    let before = store();
-    let histories = || {
-        (0..2).map(|n| {
-            (Allocation(n), History::from_image(&before.history(Allocation(n)).unwrap().to_image()).unwrap())
-        })
-    };
-    let after = Store::resumed(before.end(), 4, histories().collect(), before.remembered());
-    assert_eq!(after.end(), before.end());
-    for seq in 0..=before.end().seq {
-        let cursor = Cursor { epoch: 7, seq };
-        let places = |store: &Store| {
-            store.since(cursor).map(|since| since.published.iter().map(|p| p.first()).collect::<Vec<_>>())
-        };
-        assert_eq!(places(&after), places(&before), "after {seq}");
-    }
-}
-
-#[test]
 fn adopted_windows_get_new_places_in_the_order_they_had() {
     let before = store();
     let histories = || {

@@ -1,0 +1,188 @@
+//! What an agent that ends leaves for the next one where that is not there yet: a state, and descriptors that go with it.
+//!
+//! ```text
+//! TERM ─▶ everything written that is on disk ─▶ shards let go ─▶ state and descriptors to who keeps them ─▶ exit 0
+//! start ─▶ does somebody keep something? ─▶ put together ─▶ it lets go of its copies ─▶ receives
+//! ```
+//!
+//! Who keeps it, the keeper or the service manager, knows nothing of what it is. Should it be lost, what is on disk is what a
+//! kill would have left.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::fd_store::{self, FdStore};
+use super::handover::{self, Offer, SHARED, Shared, to_bytes};
+use super::keeper;
+use super::windows::WindowLog;
+use crate::aggregate::Settings;
+use crate::api::Api;
+use crate::config::Config;
+use crate::containers::{Arriving, Leaving};
+use crate::model::Timestamp;
+use crate::net::passing::Channel;
+use crate::shutdown::Pauser;
+use crate::store::{Received, Sent};
+
+/// A state, and the descriptors that go with it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) bytes: Vec<u8>,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// What the bytes are. The first is read before anything is made of the second.
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    offer: Vec<u8>,
+    state: Vec<u8>,
+    /// How many of the descriptors, the last of them, keep the guard of listeners up.
+    guard: usize,
+}
+
+/// Who keeps it.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// `tallyport keeper`.
+    Keeper(Channel),
+    /// The service manager.
+    Store(FdStore),
+}
+
+/// Everything of the agent before, ready to be gone on with.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// When it had come, since the machine was booted.
+    pub(super) came: Duration,
+    pub(super) received: Received,
+    pub(super) arriving: Arriving,
+    pub(super) not_before: Timestamp,
+    pub(super) shared: [OwnedFd; SHARED],
+    /// Keeps the guard up until there is another.
+    pub(super) guard: Vec<OwnedFd>,
+}
+
+impl Place {
+    /// Who would keep what this agent has, if anybody.
+    pub(super) fn find(config: &Config) -> Option<Self> {
+        match keeper::connect(&config.state_dir) {
+            Ok(Some(keeper)) => return Some(Self::Keeper(keeper)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the keeper cannot be used"),
+        }
+        FdStore::find().map(Self::Store)
+    }
+
+    /// Leaves everything there. While that goes on nothing is received; if it fails, this agent goes on.
+    pub(super) fn leave(
+        &self,
+        api: &Api,
+        shared: &Shared,
+        pauser: &Pauser,
+        handle: &tokio::runtime::Handle,
+    ) -> io::Result<()> {
+        pauser.pause(true);
+        let left = handle.block_on(api.containers.hand_over()).and_then(|leaving| {
+            let kept = Kept::of(api, shared, &leaving).and_then(|kept| match self {
+                Self::Keeper(channel) => keeper::keep(channel, &kept),
+                Self::Store(store) => store.keep(&kept),
+            });
+            leaving.decide(kept.is_ok());
+            kept
+        });
+        if left.is_err() {
+            pauser.pause(false);
+        }
+        left
+    }
+
+    /// Has its copies let go of: from now on everything is this process's alone.
+    pub(super) fn let_go(&self) {
+        match self {
+            Self::Keeper(channel) => keeper::let_go(channel),
+            Self::Store(store) => store.let_go(),
+        }
+    }
+
+    /// What it is called in the log.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Keeper(_) => "keeper",
+            Self::Store(_) => "service manager",
+        }
+    }
+}
+
+/// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
+pub(super) async fn leave(
+    api: &Api,
+    shared: Arc<Shared>,
+    pauser: Pauser,
+    mut window_log: Option<WindowLog>,
+) -> (Option<Place>, Option<WindowLog>) {
+    let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
+    // Should what is kept be lost, this is what comes back.
+    if let Some(log) = window_log.take() {
+        window_log = Some(log.write_now().await);
+    }
+    let (name, leaving) = (place.name(), api.clone());
+    let handle = tokio::runtime::Handle::current();
+    let left =
+        tokio::task::spawn_blocking(move || place.leave(&leaving, &shared, &pauser, &handle).map(|()| place));
+    match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(place) => {
+            tracing::info!(to = name, "everything is left for the next agent");
+            (Some(place), window_log)
+        }
+        Err(error) => {
+            tracing::error!(to = name, %error, "nothing could be left for the next agent");
+            (None, window_log)
+        }
+    }
+}
+
+/// What somebody keeps for the agent of this state directory.
+pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(Place, Kept)> {
+    match keeper::ask(&config.state_dir) {
+        Ok(Some((keeper, kept))) => return Some((Place::Keeper(keeper), kept)),
+        Ok(None) => {}
+        // If it has something it has the state directory, too, and that is said next.
+        Err(error) => tracing::warn!(%error, "the keeper cannot be asked"),
+    }
+    inherited.kept().map(|(store, kept)| (Place::Store(store), kept))
+}
+
+impl Kept {
+    fn of(api: &Api, shared: &Shared, leaving: &Leaving) -> io::Result<Self> {
+        let part = api.store.part(&mut Sent::default());
+        let contents = Contents {
+            offer: to_bytes(&Offer::of(&api.config())),
+            state: to_bytes(&(&leaving.manifest, part)),
+            guard: leaving.guard.len(),
+        };
+        let all = shared.0.iter().chain(&leaving.descriptors).chain(&leaving.guard);
+        let descriptors = all.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { bytes: to_bytes(&contents), descriptors })
+    }
+
+    /// Puts everything together.
+    ///
+    /// # Errors
+    /// When an agent of this version and configuration cannot go on with it.
+    pub(super) fn read(mut self, config: &Config, settings: &Arc<Settings>) -> io::Result<Ready> {
+        let contents: Contents = handover::from_bytes(&self.bytes)?;
+        let offer: Offer = handover::from_bytes(&contents.offer)?;
+        if let Some(why) = offer.differs(&Offer::of(config)) {
+            return Err(io::Error::other(why));
+        }
+        let count = self.descriptors.len().checked_sub(contents.guard);
+        let count = count.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        let guard = self.descriptors.split_off(count);
+        let ready = Ready::of(Received::default(), &contents.state, self.descriptors, settings)?;
+        Ok(Ready { guard, ..ready })
+    }
+}

@@ -1,0 +1,161 @@
+//! A store on its way to the process that takes over: part after part, each with what the one before had not.
+//!
+//! The first part is everything and takes its time, while windows go on being closed. What the last one has, nobody can
+//! read meanwhile: it is as small as what was closed since the one before.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::history::{self, HistoryError, Published};
+use super::past::{self, Past, PastChanges};
+use super::{Cursor, Inner, Store};
+use crate::aggregate::Standing;
+use crate::model::{Allocation, Origin, Timestamp};
+
+/// What the other process has been sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    seq: u64,
+    containers: HashMap<Allocation, history::Sent>,
+    past: past::Known,
+}
+
+/// What has come of a store.
+#[derive(Debug, Default)]
+pub struct Received {
+    end: Option<Cursor>,
+    containers: HashMap<Allocation, history::Received>,
+    /// In order.
+    log: Vec<Arc<Published>>,
+    past: past::Known,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartV1 {
+    /// The epoch, and the last place that was given.
+    end: (u64, u64),
+    /// Every container there is.
+    here: Vec<Allocation>,
+    /// What is new of those that have changed.
+    histories: Vec<(Allocation, Vec<u8>)>,
+    past: PastChanges,
+}
+
+/// What is new of a container.
+type New = (Allocation, Arc<Origin>, Timestamp, Vec<Arc<Published>>, Option<Standing>);
+
+impl Store {
+    /// What has changed since the other process was sent something last; at first, everything.
+    #[must_use]
+    pub fn part(&self, sent: &mut Sent) -> Vec<u8> {
+        let inner = self.read();
+        let (seq, new) = (inner.last, inner.published_after(sent.seq));
+        let here: Vec<_> = inner.containers.keys().copied().collect();
+        let past = inner.past.unknown_to(&mut sent.past);
+        drop(inner);
+        sent.seq = seq;
+        let known: HashSet<_> = here.iter().copied().collect();
+        sent.containers.retain(|allocation, _| known.contains(allocation));
+        let mut histories = Vec::new();
+        for (allocation, origin, opened, published, standing) in new {
+            let first = !sent.containers.contains_key(&allocation);
+            let of_it = sent.containers.entry(allocation).or_default();
+            if first || !of_it.has(&published, standing.as_ref()) {
+                let part = of_it.part(&origin, opened, &published, standing.as_ref());
+                histories.push((allocation, part));
+            }
+        }
+        let part = PartV1 { end: (self.epoch, seq), here, histories, past };
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        postcard::to_allocvec(&part).unwrap_or_default()
+    }
+}
+
+impl Inner {
+    /// What was published after a place, by container, in order, and how each stands.
+    fn published_after(&self, seq: u64) -> Vec<New> {
+        let mut published: HashMap<Allocation, Vec<_>> = HashMap::new();
+        if self.gone <= seq {
+            let first = self.log.partition_point(|published| published.last() <= seq);
+            for new in self.log.range(first..) {
+                published.entry(new.allocation()).or_default().push(Arc::clone(new));
+            }
+        } else {
+            // The log is no longer whole from there on. What is kept is sent.
+            for (allocation, history) in &self.containers {
+                let new = history.published().filter(|published| published.first() > seq);
+                let mut new: Vec<_> = new.cloned().collect();
+                new.sort_unstable_by_key(|published| published.first());
+                published.insert(*allocation, new);
+            }
+        }
+        let new = self.containers.iter().map(|(allocation, history)| {
+            let published = published.remove(allocation).unwrap_or_default();
+            let (origin, standing) = (Arc::clone(history.origin()), history.standing().cloned());
+            (*allocation, origin, history.opened(), published, standing)
+        });
+        new.collect()
+    }
+}
+
+impl Received {
+    /// Takes in a part.
+    ///
+    /// # Errors
+    /// When it is none, of another version, damaged, or does not follow the part before.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
+        let part: PartV1 = match postcard::take_from_bytes(bytes) {
+            Ok((part, [])) => part,
+            _ => return Err(HistoryError::Damaged),
+        };
+        let here: HashSet<_> = part.here.iter().copied().collect();
+        let before = self.containers.len();
+        self.containers.retain(|allocation, _| here.contains(allocation));
+        if self.containers.len() < before {
+            self.log.retain(|published| here.contains(&published.allocation()));
+        }
+        for (allocation, bytes) in part.histories {
+            let known = self.containers.remove(&allocation);
+            let (history, came) = history::Received::add(known, allocation, &bytes)?;
+            self.containers.insert(allocation, history);
+            self.log.extend(came);
+        }
+        // Two runs, each in order or nearly so.
+        self.log.sort_by_key(|published| published.first());
+        self.past.apply(part.past);
+        self.end = Some(Cursor { epoch: part.end.0, seq: part.end.1 });
+        Ok(())
+    }
+
+    /// The store, which goes on with the sequence of the process before, whose cursors stay good. Nothing where no part has
+    /// come.
+    #[must_use]
+    pub fn into_store(self, keep: usize) -> Option<Store> {
+        let end = self.end?;
+        let mut inner = Inner { last: end.seq, past: Past::resumed(self.past), ..Inner::default() };
+        let mut gone = 0;
+        for (allocation, history::Received { mut history, .. }) in self.containers {
+            gone = gone.max(history.drop_beyond(keep));
+            inner.past.opened(history.origin());
+            inner.containers.insert(allocation, history);
+        }
+        // Behind the last place that is missing, everything is there.
+        let mut whole = end.seq;
+        for published in self.log.iter().rev().take_while(|published| published.last() <= end.seq) {
+            if published.last() != whole {
+                break;
+            }
+            whole = published.first().saturating_sub(1);
+        }
+        inner.log = self.log.into();
+        inner.lose(gone.max(whole));
+        let newest = watch::Sender::new(end.seq);
+        Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
+    }
+}
+
+#[cfg(test)]
+mod tests;

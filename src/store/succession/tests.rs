@@ -1,0 +1,148 @@
+use std::time::Duration;
+
+use super::*;
+use crate::aggregate::{Aggregator, GaugeSign};
+use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
+
+const KEEP: usize = 4;
+
+fn moment(secs: u64) -> Moment {
+    let mono = Duration::from_secs(secs);
+    Moment { wall: Timestamp::from_secs(1_767_225_600).plus(mono), mono }
+}
+
+fn origin(n: u64) -> Arc<Origin> {
+    Arc::new(Origin {
+        container_id: ContainerId::new(&format!("c{n}")).unwrap(),
+        generation: Generation(1),
+        task_id: TaskId::new("web.1").unwrap(),
+        labels: Labels::new(),
+    })
+}
+
+/// A store into which containers send.
+struct Node {
+    store: Store,
+    containers: Vec<(Allocation, Aggregator)>,
+    now: u64,
+}
+
+impl Node {
+    fn new(containers: u64) -> Self {
+        let mut node = Self { store: Store::new(7, KEEP), containers: Vec::new(), now: 1 };
+        (0..containers).for_each(|n| node.open(n));
+        node
+    }
+
+    fn open(&mut self, n: u64) {
+        let aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(self.now).wall);
+        self.store.open(Allocation(n), origin(n), moment(self.now).wall);
+        self.containers.push((Allocation(n), aggregator));
+    }
+
+    /// Closes so many windows of ten seconds, each with a sample for the one before.
+    fn run(&mut self, windows: u64) {
+        for _ in 0..windows {
+            let late = 1_767_225_600 + i64::try_from(self.now).unwrap() - 10;
+            for (allocation, aggregator) in &mut self.containers {
+                let lines = format!("a:1|c\nb{}:2|g\na:5|c|T{late}", self.now % 3);
+                aggregator.datagram(lines.as_bytes(), moment(self.now), None);
+                let closed = aggregator.roll(moment(self.now + 10).wall).unwrap();
+                self.store.push(*allocation, closed);
+            }
+            self.now += 10;
+        }
+    }
+
+    fn forget(&mut self, n: u64) {
+        self.containers.retain(|(allocation, _)| *allocation != Allocation(n));
+        self.store.forget(Allocation(n));
+    }
+}
+
+/// All that a reader can see.
+fn seen(store: &Store) -> String {
+    let (histories, past) = store.everything(crate::render::prometheus::Level::Low);
+    let histories: Vec<_> = histories
+        .iter()
+        .map(|(allocation, history)| {
+            let records: Vec<_> = history
+                .published()
+                .map(|p| format!("{} {:?} {:?}", p.first(), p.allocation(), p.records().collect::<Vec<_>>()))
+                .collect();
+            format!("{allocation} {:?} {records:?} {:?}", history.opened(), history.standing())
+        })
+        .collect();
+    let mut past: Vec<_> = past
+        .values()
+        .flat_map(|gone| gone.iter())
+        .map(|counted| format!("{} {:?} {:?}", counted.series.name, counted.total, counted.count))
+        .collect();
+    past.sort_unstable();
+    let since: Vec<_> = (0..=store.end().seq)
+        .map(|seq| store.since(Cursor { epoch: 7, seq }).map(|since| since.published.len()))
+        .collect();
+    format!("{histories:#?} {past:#?} {:?} {since:?}", store.end())
+}
+
+#[test]
+fn what_comes_in_parts_is_what_was_there_at_the_last() {
+    let mut node = Node::new(3);
+    let (mut sent, mut received) = (Sent::default(), Received::default());
+    let mut send = |node: &Node| received.add(&node.store.part(&mut sent)).unwrap();
+    send(&node);
+    node.run(3);
+    send(&node);
+    node.run(2);
+    node.forget(1);
+    node.open(9);
+    send(&node);
+    send(&node);
+    node.run(2 + KEEP as u64);
+    node.forget(0);
+    send(&node);
+    assert_eq!(seen(&received.into_store(KEEP).unwrap()), seen(&node.store));
+}
+
+#[test]
+fn a_part_has_only_what_the_one_before_had_not() {
+    let mut node = Node::new(2);
+    let mut sent = Sent::default();
+    node.run(KEEP as u64);
+    let everything = node.store.part(&mut sent).len();
+    let nothing = node.store.part(&mut sent).len();
+    assert!(nothing < 16, "{nothing} bytes");
+    node.run(1);
+    let one = node.store.part(&mut sent).len();
+    assert!(one < everything / 2, "{one} of {everything} bytes");
+    node.run(1);
+    let another = node.store.part(&mut sent).len();
+    assert!(another < one + one / 4, "{another} of {everything} bytes, where {one} were one window of each");
+}
+
+#[test]
+fn a_part_that_follows_another_is_refused() {
+    let mut node = Node::new(1);
+    let (mut sent, mut received) = (Sent::default(), Received::default());
+    node.run(2);
+    received.add(&node.store.part(&mut sent)).unwrap();
+    node.run(1);
+    let skipped = node.store.part(&mut sent);
+    node.run(1);
+    assert_eq!(received.add(&node.store.part(&mut sent)), Err(HistoryError::Damaged));
+    assert_eq!(Received::default().add(&skipped), Err(HistoryError::Damaged));
+    assert_eq!(Received::default().add(b"x"), Err(HistoryError::Damaged));
+    assert!(Received::default().into_store(KEEP).is_none(), "nothing has come");
+}
+
+#[test]
+fn fewer_windows_are_kept_where_fewer_are_wanted() {
+    let mut node = Node::new(1);
+    node.run(KEEP as u64);
+    let mut received = Received::default();
+    received.add(&node.store.part(&mut Sent::default())).unwrap();
+    let store = received.into_store(2).unwrap();
+    assert_eq!(store.history(Allocation(0)).unwrap().kept().count(), 2);
+    let end = store.end();
+    assert!(store.since(Cursor { seq: 0, ..end }).is_err() && store.since(end).is_ok());
+}

@@ -1,0 +1,328 @@
+//! Where an agent ends before the next one starts: somebody keeps what it had, and nothing is lost.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tallyport::net::passing::Channel;
+use tallyport::net::unix::listen_for_messages;
+
+use crate::agent::{Address, Agent, BINARY, PATIENCE};
+use crate::groups::{Group, Way, send_from};
+use crate::restart::{Sleeper, shown};
+use crate::tools;
+
+const LONG: &[&str] = &["--window", "1h"];
+
+/// A keeper for the agent of a directory.
+struct Keeper {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    socket: PathBuf,
+}
+
+impl Keeper {
+    fn start(directory: &Path, flags: &[&str]) -> Self {
+        let state = directory.join("state");
+        let mut command = Command::new(BINARY);
+        command.args(["keeper", "--set", "log.format=json", "--state-dir"]).arg(&state).args(flags);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
+        });
+        let keeper = Self { child, log, socket: state.join("keeper.sock") };
+        keeper.until("keeping");
+        keeper
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    fn until(&self, message: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let message = format!("\"message\":\"{message}");
+        while !self.log().contains(&message) {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {message}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _either_way = self.child.kill();
+        let _either_way = self.child.wait();
+    }
+}
+
+fn pair(flags: &[&str], of_keeper: &[&str]) -> (Agent, Keeper) {
+    let directory = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start(directory.path(), of_keeper);
+    (Agent::in_directory(directory, flags), keeper)
+}
+
+fn web(agent: &Agent) -> Address {
+    agent.reserve("c1", "web")
+}
+
+fn open_total(agent: &Agent) -> Value {
+    agent.metrics("web", "?window=open")[0]["value"].clone()
+}
+
+#[test]
+fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
+    let (agent, keeper) = pair(LONG, &[]);
+    let process = Sleeper::start();
+    let web = agent.reserve_with(&json!({"container_id": "c1", "task_id": "web", "pid": process.pid()}));
+    web.send("a:3|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    let epoch = agent.get("/v1/node").1["epoch"].clone();
+    let http = agent.http;
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    (0..50).for_each(|_| web.send("a:1|c"));
+    // Whoever asks is answered once there is somebody to answer.
+    let asking = std::net::TcpStream::connect(http).unwrap();
+    let agent = Agent::in_directory(directory, LONG);
+    drop(asking);
+    agent.until("all is counted", || shown(&agent, "c1")["received"] == 51);
+    assert_eq!(open_total(&agent), json!(53.0));
+    assert_eq!((&agent.get("/v1/node").1["epoch"], agent.http), (&epoch, http));
+    let took = agent.log().lines().find(|line| line.contains("took over")).map(str::to_owned).unwrap();
+    let took: Value = serde_json::from_str(&took).unwrap();
+    assert_eq!(took["from"], "keeper");
+    assert!(took["fullest_percent"].as_f64().unwrap() > 0.0, "{took}");
+    assert!(!agent.log().contains("did not end in order"), "{}", agent.log());
+    keeper.until("an agent has everything");
+    // The end of a process is seen by the handle that came along.
+    drop(process);
+    agent.until("it has ended", || shown(&agent, "c1")["state"] == "gone");
+    // What it has now is its own: a kill is like any other.
+    web_again(agent);
+}
+
+/// After a kill, what was on disk comes back, once.
+fn web_again(mut agent: Agent) {
+    agent.reserve("c2", "other").send("b:7|c");
+    agent.until("it is counted", || shown(&agent, "c2")["received"] == 1);
+    agent.signal(Signal::SIGKILL);
+    agent.wait();
+    let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
+    assert_eq!(shown(&agent, "c2")["state"], "listening");
+    assert_eq!(agent.totals("web")["a"]["value"], 53.0);
+}
+
+#[test]
+fn a_load_of_known_totals_does_not_notice_that_there_was_no_agent_for_five_seconds() {
+    let flags = ["--window", "1s", "--keep", "600"];
+    let (agent, _keeper) = pair(&flags, &[]);
+    let mut load = Command::new(env!("CARGO_BIN_EXE_tallyport-load"));
+    // So few that a receive buffer of 256 KiB holds those of five seconds and more.
+    let url = format!("http://{}", agent.http);
+    load.args(["--json", "--containers", "16", "--samples", "51200", "--rate", "640", "--url", &url]);
+    load.arg("--admin-socket").arg(agent.admin_socket()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let load = load.spawn().unwrap();
+    let received = |agent: &Agent| agent.get("/v1/accounting").1["total"]["datagrams"]["received"].as_u64();
+    agent.until("it is under way", || received(&agent).unwrap() > 500);
+    let cursor = agent.get("/v1/node").1["cursor"].as_str().unwrap().to_owned();
+    let directory = agent.into_directory();
+    std::thread::sleep(Duration::from_secs(5));
+    let agent = Agent::in_directory(directory, &flags);
+    let output = load.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(report["mismatches"], json!([]), "{}", String::from_utf8_lossy(&output.stderr));
+    let n = |key: &str| report[key].as_u64().unwrap();
+    assert_eq!((n("sent"), n("kernel_drops")), (n("received"), 0), "{report}");
+    let (status, after) = agent.get(&format!("/v1/metrics?since={cursor}"));
+    assert_eq!(status, 200, "{after}");
+    let records = after["metrics"].as_array().unwrap();
+    let mut places: Vec<_> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    let first: u64 = cursor.rsplit_once('-').unwrap().1.parse().unwrap();
+    places.sort_unstable();
+    assert_eq!(places, (first + 1..=first + places.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_keeper_that_dies_with_it_costs_what_a_kill_costs() {
+    let (agent, mut keeper) = pair(LONG, &[]);
+    let web = web(&agent);
+    web.send("a:3|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    keeper.end(Signal::SIGKILL);
+    let agent = Agent::in_directory(directory, LONG);
+    assert!(agent.log().contains("did not end in order"), "{}", agent.log());
+    web.send("a:4|c");
+    agent.until("its address is its own", || shown(&agent, "c1")["received"] == 1);
+    // What had been received was written when the agent ended, if not before.
+    agent.finish("c1");
+    assert_eq!(agent.totals("web")["a"]["value"], 7.0);
+}
+
+#[test]
+fn a_keeper_that_is_told_to_end_says_what_goes_with_it() {
+    let (agent, mut keeper) = pair(LONG, &[]);
+    web(&agent);
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    assert_eq!(keeper.end(Signal::SIGTERM), Some(0));
+    assert!(keeper.log().contains("ending with what nobody has come for"), "{}", keeper.log());
+    assert!(!keeper.socket.exists());
+    assert_eq!(shown(&Agent::in_directory(directory, LONG), "c1")["state"], "listening");
+}
+
+#[test]
+fn what_nobody_comes_for_is_let_go_of() {
+    let (agent, keeper) = pair(LONG, &["--hold", "1s"]);
+    let web = web(&agent);
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    assert!(std::net::UdpSocket::bind(web.to).is_err(), "it is kept");
+    keeper.until("no agent has come for what was kept");
+    drop(std::net::UdpSocket::bind(web.to).unwrap());
+    // And the journal still knows whose it was.
+    let agent = Agent::in_directory(directory, LONG);
+    web.send("a:1|c");
+    agent.until("it is heard", || shown(&agent, "c1")["received"] == 1);
+}
+
+#[test]
+fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
+    let (agent, keeper) = pair(LONG, &[]);
+    let web = web(&agent);
+    let directory = agent.into_directory();
+    let agent = Agent::in_directory(directory, &["--window", "1s"]);
+    assert!(agent.log().contains("windows.length differs"), "{}", agent.log());
+    keeper.until("an agent has everything");
+    web.send("a:1|c");
+    agent.until("its address is its own", || shown(&agent, "c1")["received"] == 1);
+}
+
+#[test]
+fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
+    let (agent, keeper) = pair(LONG, &[]);
+    let web = web(&agent);
+    web.send("a:1|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    let directory = agent.into_directory();
+    let channel = Channel::connect(&keeper.socket).unwrap();
+    channel.send(b"give 1", &[]).unwrap();
+    assert_eq!(channel.receive(PATIENCE).unwrap().0, b"kept");
+    let taken = channel.receive_all(PATIENCE).unwrap();
+    assert!(taken.1.len() > 8, "there are the agent's own, and one of the container");
+    drop((channel, taken));
+    keeper.until("an agent came and did not take what is kept");
+    web.send("a:1|c");
+    let agent = Agent::in_directory(directory, LONG);
+    agent.until("all is there", || shown(&agent, "c1")["received"] == 2);
+    assert_eq!(open_total(&agent), json!(2.0));
+}
+
+#[test]
+fn an_agent_that_dies_while_it_leaves_something_has_left_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start(directory.path(), &[]);
+    let channel = Channel::connect(&keeper.socket).unwrap();
+    channel.send(b"keep 1", &[]).unwrap();
+    assert_eq!(channel.receive(PATIENCE).unwrap().0, b"yes");
+    drop(channel);
+    keeper.until("an agent has left nothing after all");
+    let channel = Channel::connect(&keeper.socket).unwrap();
+    channel.send(b"give 1", &[]).unwrap();
+    assert_eq!(channel.receive(PATIENCE).unwrap().0, b"nothing");
+}
+
+#[test]
+fn another_version_is_told_so_and_an_agent_ends_as_ever_where_it_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::start(directory.path(), &[]);
+    let channel = Channel::connect(&keeper.socket).unwrap();
+    channel.send(b"keep 9", &[]).unwrap();
+    let (answer, _) = channel.receive(PATIENCE).unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), "no: this keeper understands version 1 only");
+    keeper.end(Signal::SIGTERM);
+    // One that understands nothing of what agents say now.
+    let (listener, _name) = listen_for_messages(&keeper.socket, 0o600).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let channel = Channel::accepted(stream.unwrap().into()).unwrap();
+            let _either_way = channel.receive(PATIENCE);
+            let _either_way = channel.send(b"no: this keeper understands version 0 only", &[]);
+        }
+    });
+    let agent = Agent::in_directory(directory, LONG);
+    let web = web(&agent);
+    web.send("a:3|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    let directory = agent.into_directory();
+    let agent = Agent::in_directory(directory, LONG);
+    assert!(agent.log().contains("understands version 0 only"), "{}", agent.log());
+    assert!(!agent.log().contains("did not end in order"), "{}", agent.log());
+    assert_eq!(agent.totals("web")["a"]["value"], 3.0);
+}
+
+#[test]
+fn a_stranger_gets_nothing() {
+    let Some(()) = tools::guard() else { return };
+    let (agent, keeper) = pair(LONG, &[]);
+    web(&agent);
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    // Modes would keep him out, so they are opened.
+    let open = |path: &Path, mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).unwrap();
+    };
+    open(directory.path(), 0o755);
+    open(keeper.socket.parent().unwrap(), 0o755);
+    open(&keeper.socket, 0o666);
+    let script = "use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die $!;
+        connect($s, pack_sockaddr_un($ARGV[0])) or die $!;
+        send($s, 'give 1', 0); print length(recv($s, my $b, 99, 0) // '') + length($b // '');";
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-e", script])
+        .arg(&keeper.socket)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), said.as_ref()), ("0", ""));
+    keeper.until("somebody who may not ask");
+    assert!(keeper.log().contains("it is a process of user 65534"), "{}", keeper.log());
+    assert_eq!(shown(&Agent::in_directory(directory, LONG), "c1")["state"], "listening");
+}
+
+#[test]
+fn the_guard_stays_up_while_there_is_no_agent() {
+    let Some(()) = tools::guard() else { return };
+    let flags = [LONG, &["--set", "listeners.guard=required"]].concat();
+    let (agent, keeper) = pair(&flags, &[]);
+    let (own, other) = (Group::new(), Group::new());
+    let (process, _others) = (own.process(), other.process());
+    let to = web(&agent).to;
+    let (status, answer) = agent.admin("POST", "/v1/containers/c1/attach", &json!({"pid": process.pid()}));
+    assert_eq!(status, 200, "{answer}");
+    let way = Way::ALL[0];
+    assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0);
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "nobody is there");
+    assert_eq!(send_from(Some(&own), way, to, "a:1|c"), 0);
+    let agent = Agent::in_directory(directory, &flags);
+    agent.until("its own is heard", || shown(&agent, "c1")["received"] == 1);
+    assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "there is another guard");
+}
