@@ -12,5 +12,6 @@ pub mod netns;
 pub mod passing;
 pub mod process;
 pub mod sys;
+pub mod tls;
 pub mod unix;
 pub mod unixgram;

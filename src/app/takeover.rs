@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::handover::{self, Histories, Offer, PATIENCE, SHARED, State};
 use super::held::Held;
 use super::windows::WindowLog;
-use super::{Bound, Loader, Parts, StartError, bind, guard, raise_descriptor_limit};
+use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
 use crate::config::Config;
 use crate::containers;
 use crate::model::Allocation;
@@ -36,6 +36,7 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
     };
     raise_descriptor_limit();
     let guarded = guard(&config)?;
+    let asked = entrance::read(&config.http)?;
     let (offer, _) = channel.receive(PATIENCE).map_err(failed)?;
     // What cannot even be read is of a version that is too far away.
     let refused = match handover::from_bytes::<Offer>(&offer) {
@@ -74,7 +75,7 @@ pub async fn take_over(config: Config, loader: Loader, log: LogFilter) -> Result
         descriptors.try_into().map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
     let state_dir = config.state_dir.clone();
     let address = address_of(&shared).map_err(failed)?;
-    let mut parts = Parts::new(config, guarded, store, Some(not_before), address)?;
+    let mut parts = Parts::new(config, guarded, store, Some(not_before), (address, asked))?;
     let health = parts.api.containers.journal().clone();
     let (journal, _) = containers::Journal::open(&state_dir, health).map_err(failed)?;
     parts.table = parts.table.recorded_in(journal);
