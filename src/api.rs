@@ -3,6 +3,7 @@
 //! Handlers are functions from the agent's parts and a request to an [`Answer`]; only `routes` knows warp. The HTTP
 //! listener reads; the admin socket reads the same and more (raw lines), and changes things.
 
+mod access;
 mod accounting;
 mod admin;
 mod allow;
@@ -34,12 +35,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 
+pub use access::{Access, Mistake, Tokens};
 pub use allow::allowed;
 pub use descriptors::serve as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use query::{Filters, Glob, Query, Selection, Windows};
-pub use routes::{admin as admin_routes, http as http_routes};
+pub use routes::{admin as admin_routes, http as http_routes, refusal};
 
 use crate::config::Config;
 use crate::containers::{ContainerInfo, Containers, Guarded};
@@ -146,7 +148,15 @@ impl Answer {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        Self::json(error.status, &error)
+        let answer = Self::json(error.status, &error);
+        match error.code {
+            "no_token" => answer.with_header("www-authenticate", "Bearer realm=\"tallyport\"".to_owned()),
+            "unknown_token" => answer.with_header(
+                "www-authenticate",
+                "Bearer realm=\"tallyport\", error=\"invalid_token\"".to_owned(),
+            ),
+            _ => answer,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! A second TERM or the deadline cuts that short; then the exit code is 1. Where somebody keeps what the agent has for the
 //! next one (`kept`), TERM leaves it there instead.
 
+mod entrance;
 mod fd_store;
 mod handover;
 mod held;
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use entrance::{EntranceError, check as check_entrance};
 pub use fd_store::Inherited;
 pub use keeper::run as keep;
 pub use reload::Loader;
@@ -51,6 +53,7 @@ use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::{ListenerName, Stats};
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
+use entrance::Entrance;
 use held::Held;
 use kept::Place;
 use windows::WindowLog;
@@ -84,6 +87,9 @@ pub enum StartError {
         "containers on the host's network cannot be guarded, as listeners.guard = \"required\" wants: {0}"
     )]
     Guard(#[from] GuardError),
+    /// What the HTTP listener is to ask of those who come cannot be read.
+    #[error(transparent)]
+    Entrance(#[from] EntranceError),
     /// The agent that runs does not hand over, or this one cannot go on with what it has.
     #[error("cannot take over from the agent that runs: {source}")]
     TakeOver {
@@ -127,6 +133,7 @@ struct Parts {
     reloads: mpsc::Receiver<crate::api::ReloadRequest>,
     drain: DrainTrigger,
     latch: Latch,
+    entrance: Entrance,
 }
 
 /// How long answers may take that were under way when another process took over.
@@ -145,13 +152,14 @@ const LOOK: Duration = Duration::from_secs(1);
 pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Bound, StartError> {
     raise_descriptor_limit();
     let guarded = guard(&config)?;
+    let asked = entrance::read(&config.http)?;
     let held = Held::take(&config).await?;
     let epoch = next_epoch(&config.state_dir, clock::wall())
         .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
     let left = windows::read(&config)?;
     let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let state_dir = config.state_dir.clone();
-    let mut parts = Parts::new(config, guarded, store, None, held.http_address)?;
+    let mut parts = Parts::new(config, guarded, store, None, (held.http_address, asked))?;
     let health = parts.api.containers.journal().clone();
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
         .map_err(|source| StartError::State { path: state_dir, source })?;
@@ -174,7 +182,7 @@ impl Parts {
         (guard, guarding): (Option<Guard>, Guarded),
         store: Arc<Store>,
         not_before: Option<Timestamp>,
-        http_address: SocketAddr,
+        (http_address, asked): (SocketAddr, entrance::Asked),
     ) -> Result<Self, StartError> {
         let settings = Arc::new(config.aggregation.clone());
         let plan = Plan {
@@ -191,6 +199,7 @@ impl Parts {
         let readiness = Readiness::default();
         let latch = readiness.latch("listeners");
         let (trigger, drain) = drain();
+        let entrance = Entrance::new(&config.http, asked);
         let (reloads, reload_requests) = mpsc::channel(8);
         let api = Api {
             store,
@@ -209,7 +218,7 @@ impl Parts {
             drain,
         };
         let table = table.guarded_by(guard);
-        Ok(Self { api, table, window_log: None, reloads: reload_requests, drain: trigger, latch })
+        Ok(Self { api, table, window_log: None, reloads: reload_requests, drain: trigger, latch, entrance })
     }
 
     /// Takes in the windows of the life before, and keeps a log of those that come.
@@ -263,18 +272,23 @@ impl Bound {
         let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-        let Self { parts: Parts { api, table, window_log, reloads, drain, latch }, held, loader, log } = self;
+        let Self {
+            parts: Parts { api, table, window_log, reloads, drain, latch, entrance },
+            held,
+            loader,
+            log,
+        } = self;
         let config = api.config();
         let shards = api.readiness.latch("shards");
         shards.open();
         let mut tasks = JoinSet::new();
         tasks.spawn(table.run());
         let pods = plugin::start(&mut tasks, &api);
-        tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods)));
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
         let shared = Arc::new(shared);
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
-        serve_listeners(&mut tasks, &api, http, admin);
+        serve_listeners(&mut tasks, &api, &entrance, http, admin);
+        tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods, entrance)));
         tasks.spawn(missed::run(config.admin.socket.clone(), api.containers.clone(), api.drain.clone()));
         tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
         latch.open();
@@ -380,15 +394,29 @@ enum Why {
     Failed,
 }
 
-fn serve_listeners(tasks: &mut JoinSet<()>, api: &Api, http: TcpListener, admin: UnixListener) {
-    let config = api.config();
-    let limits =
-        http::Limits { connections: config.http.max_connections, header_timeout: config.http.header_timeout };
+fn serve_listeners(
+    tasks: &mut JoinSet<()>,
+    api: &Api,
+    entrance: &Entrance,
+    http: TcpListener,
+    admin: UnixListener,
+) {
+    let config = &api.config().http;
+    let limits = http::Limits {
+        connections: config.max_connections,
+        per_client: config.max_connections_per_client,
+        header_timeout: config.header_timeout,
+        head: config.max_head,
+        headers: config.max_headers,
+    };
     let [http_connections, admin_connections] = api.connections.clone();
-    let service = serve::counted(crate::api::http_routes(api), ListenerName::Http, Arc::clone(&api.stats));
-    tasks.spawn(http::serve(Listener::Tcp(http), service, limits, http_connections, api.drain.clone()));
-    let service = serve::counted(crate::api::admin_routes(api), ListenerName::Admin, Arc::clone(&api.stats));
-    tasks.spawn(http::serve(Listener::Unix(admin), service, limits, admin_connections, api.drain.clone()));
+    let counted = |routes, name, access| serve::counted(routes, name, Arc::clone(&api.stats), access);
+    let service = counted(crate::api::http_routes(api), ListenerName::Http, Some(entrance.access()));
+    let listener = Listener::Tcp(http, entrance.tls());
+    tasks.spawn(http::serve(listener, service, limits, http_connections, api.drain.clone()));
+    let service = counted(crate::api::admin_routes(api), ListenerName::Admin, None);
+    let listener = Listener::Unix(admin);
+    tasks.spawn(http::serve(listener, service, limits, admin_connections, api.drain.clone()));
 }
 
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.

@@ -1,7 +1,9 @@
-//! Asking an agent, over HTTP or its admin socket.
+//! Asking an agent, over HTTP, HTTPS or its admin socket.
+
+mod tls;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 /// How long connecting and an answer's head may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Target {
     /// `http://HOST:PORT`
     Http(String),
+    /// `https://HOST:PORT`
+    Https(String),
     /// The admin socket.
     Unix(PathBuf),
 }
@@ -27,6 +32,7 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Https(authority) => write!(f, "https://{authority}"),
             Self::Unix(path) => path.display().fmt(f),
         }
     }
@@ -39,15 +45,16 @@ impl std::str::FromStr for Target {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(path.trim_start_matches("//").into()));
         }
-        if text.starts_with("https:") {
-            return Err("this version speaks plain HTTP only".to_owned());
-        }
-        let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let (kind, rest): (fn(String) -> Self, &str) = match text.strip_prefix("https://") {
+            Some(rest) => (Self::Https, rest),
+            None => (Self::Http, text.strip_prefix("http://").unwrap_or(text)),
+        };
+        let rest = rest.trim_end_matches('/');
         match rest.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && !rest.contains('/') && port.parse::<u16>().is_ok() => {
-                Ok(Self::Http(rest.to_owned()))
+                Ok(kind(rest.to_owned()))
             }
-            _ => Err("is not http://HOST:PORT".to_owned()),
+            _ => Err("is not http://HOST:PORT or https://HOST:PORT".to_owned()),
         }
     }
 }
@@ -71,6 +78,14 @@ pub enum ClientError {
         /// Why.
         why: String,
     },
+    /// Whom to trust cannot be read.
+    #[error("{} has no certificates of authorities to trust: {why}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// An answer, read whole.
@@ -92,16 +107,43 @@ pub struct Lines {
 }
 
 /// Asks one agent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     target: Target,
+    /// Sent with every request over HTTP and HTTPS.
+    token: Option<String>,
+    /// How to speak TLS, where the target does.
+    tls: Option<TlsConnector>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("target", &self.target).finish_non_exhaustive()
+    }
 }
 
 impl Client {
-    /// A client for this agent.
+    /// A client for this agent, which trusts whom the system trusts.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target }
+        let tls = matches!(target, Target::Https(_)).then(tls::trusting_the_systems);
+        Self { target, token: None, tls }
+    }
+
+    /// The same, trusting the authorities of a file of PEM and nobody else.
+    ///
+    /// # Errors
+    /// When the file has none.
+    pub fn trusting(self, authorities: &Path) -> Result<Self, ClientError> {
+        let read = tls::trusting(authorities);
+        let tls = read.map_err(|why| ClientError::Authorities { path: authorities.to_owned(), why })?;
+        Ok(Self { tls: Some(tls), ..self })
+    }
+
+    /// The same, with a token. The admin socket asks for none.
+    #[must_use]
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Whom it asks.
@@ -151,6 +193,13 @@ impl Client {
                         TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
                     self.exchange(stream, authority, method, path, body).await
                 }
+                Target::Https(authority) => {
+                    let stream =
+                        TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
+                    let spoken = tls::spoken(self.tls.clone(), authority, stream).await;
+                    let stream = spoken.map_err(|error| self.unreachable(error))?;
+                    self.exchange(stream, authority, method, path, body).await
+                }
                 Target::Unix(socket) => {
                     let stream =
                         UnixStream::connect(socket).await.map_err(|error| self.unreachable(error))?;
@@ -174,13 +223,15 @@ impl Client {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.garbled(&error))?;
         tokio::spawn(connection);
-        let request = http::Request::builder()
+        let mut request = http::Request::builder()
             .method(method)
             .uri(path)
             .header("host", host)
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| self.garbled(&error))?;
+            .header("content-type", "application/json");
+        if let (Some(token), Target::Http(_) | Target::Https(_)) = (&self.token, &self.target) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.garbled(&error))?;
         sender.send_request(request).await.map_err(|error| self.garbled(&error))
     }
 
@@ -226,7 +277,8 @@ mod tests {
         assert_eq!("http://127.0.0.1:9725/".parse(), Ok(Target::Http("127.0.0.1:9725".to_owned())));
         assert_eq!("[::1]:9725".parse(), Ok(Target::Http("[::1]:9725".to_owned())));
         assert_eq!("unix:///run/a.sock".parse(), Ok(Target::Unix("/run/a.sock".into())));
-        for wrong in ["", "localhost", "http://", "http://:1", "https://h:1", "http://h:1/path", "h:99999"] {
+        assert_eq!("https://node-1:9725/".parse(), Ok(Target::Https("node-1:9725".to_owned())));
+        for wrong in ["", "localhost", "http://", "http://:1", "https://h", "http://h:1/path", "h:99999"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
     }

@@ -4,6 +4,7 @@
 //! Every mistake is reported at once, with the place it was made at. `config/setting.rs` is the one table that the
 //! parser, `config show`, the reference page and the shipped example are made from.
 
+mod http;
 mod labels;
 mod layers;
 mod read;
@@ -12,10 +13,11 @@ mod setting;
 mod value;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use http::{Http, TlsFiles};
 pub use layers::{Environment, Layers, Origin, ProcessEnvironment};
 pub use read::{ConfigError, ConfigErrors};
 pub use reference::{example, reference};
@@ -68,17 +70,6 @@ pub struct Config {
     pub log: Log,
     /// Threads and shutdown.
     pub process: Process,
-}
-
-/// The HTTP listener.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Http {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Most connections at one time.
-    pub max_connections: usize,
-    /// How long a client may take to send a request's head.
-    pub header_timeout: Duration,
 }
 
 /// The admin socket.
@@ -299,7 +290,7 @@ impl Config {
         let differs = [
             ("node", self.node != other.node),
             ("state_dir", self.state_dir != other.state_dir),
-            ("http", self.http != other.http),
+            ("http", !self.http.is_bound_as(&other.http)),
             ("admin", self.admin != other.admin),
             ("windows.length", self.aggregation.window != other.aggregation.window),
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),

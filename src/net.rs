@@ -13,5 +13,6 @@ pub mod notify;
 pub mod passing;
 pub mod process;
 pub mod sys;
+pub mod tls;
 pub mod unix;
 pub mod unixgram;

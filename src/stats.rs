@@ -78,6 +78,7 @@ families! {
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
+    REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
     NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has taken the plugin: 1 or 0.";

@@ -1,6 +1,9 @@
 // The page in a headless Chromium: what people see of a real agent that real clients send to.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { after, before, test } from "node:test";
 
 import { Agent, StatsD, browser, open, send, sleep, until } from "./agent.mjs";
@@ -230,6 +233,48 @@ test("of many series, the windows of those are loaded that are looked at", async
   assert.ok(whole.length > 2 && whole.length < 100 && whole.every((url) => /&name=many\./.test(url)), whole.join(" "));
   clean(seen);
   await close();
+});
+
+test("where the agent wants a token it is asked for once, kept for the tab, and never in an address", async () => {
+  const directory = mkdtempSync(path.join(os.tmpdir(), "tallyport-tokens-"));
+  const file = path.join(directory, "tokens");
+  const token = "0123456789-people";
+  writeFileSync(file, `${token}\n`, { mode: 0o600 });
+  const guarded = await new Agent(["--window", "1s", "--set", `http.tokens=${file}`]).start();
+  const to = await guarded.reserve("c-1", "web.1");
+  const context = await chromium.newContext();
+  const page = await context.newPage();
+  const requests = [];
+  page.on("request", (request) => requests.push(request.url()));
+  await page.goto(guarded.url);
+  await page.getByText("This agent wants a token.").waitFor();
+  const field = page.getByLabel("Token");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "access-token", "it can be typed at once");
+  await page.keyboard.type("not-the-right-one");
+  await page.keyboard.press("Enter");
+  await page.getByText("The agent does not know this token.").waitFor();
+  await field.fill(token);
+  await page.keyboard.press("Enter");
+  await page.locator("#link.live").waitFor();
+  assert.equal(await field.isVisible(), false);
+  await row(page, "web.1").click();
+  await send(to, "level:1234|g");
+  await until("the level is shown", async () => /1,234/.test(await series(page, "level").textContent().catch(() => "")));
+  await page.reload();
+  await page.locator("#link.live").waitFor();
+  await until("the level is still shown", async () => /1,234/.test(await series(page, "level").textContent().catch(() => "")));
+  writeFileSync(file, "another-token-than-before\n", { mode: 0o600 });
+  await guarded.stop();
+  await guarded.start();
+  await page.getByText("The agent does not know this token.").waitFor();
+  await field.fill("another-token-than-before");
+  await page.keyboard.press("Enter");
+  await page.locator("#link.live").waitFor();
+  assert.ok(requests.length > 5 && !requests.some((url) => url.includes("token")), "tokens are in no address");
+  assert.deepEqual(await context.cookies(), []);
+  await context.close();
+  await guarded.end();
+  rmSync(directory, { recursive: true });
 });
 
 test("a thousand tasks scroll smoothly", async () => {

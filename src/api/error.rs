@@ -107,6 +107,36 @@ impl ApiError {
         Self::new(405, "method_not_allowed", "this route does not take this method".to_owned())
     }
 
+    /// A request for somebody else.
+    #[must_use]
+    pub fn misdirected(host: &str) -> Self {
+        Self::new(
+            421,
+            "misdirected",
+            format!(
+                "this agent does not answer to {host:?}; http.hosts names what else it is called than localhost"
+            ),
+        )
+    }
+
+    /// A request without a token.
+    #[must_use]
+    pub fn no_token() -> Self {
+        Self::new(
+            401,
+            "no_token",
+            "this agent wants a token: send \"Authorization: Bearer TOKEN\"; commands take it from --token-file or \
+             TALLYPORT_TOKEN"
+                .to_owned(),
+        )
+    }
+
+    /// A request with a token that is none.
+    #[must_use]
+    pub fn unknown_token() -> Self {
+        Self::new(401, "unknown_token", "this token is not one of those that this agent takes".to_owned())
+    }
+
     /// A configuration that was refused.
     #[must_use]
     pub fn bad_configuration(why: &str) -> Self {

@@ -7,6 +7,7 @@ use super::{Answer, Api};
 use crate::aggregate::{Accounting, Dropped};
 use crate::containers::State;
 use crate::model::Timestamp;
+use crate::net::http::Connections;
 use crate::render::exposition::{Exposition, Format};
 use crate::stats::{self, Family, ListenerName, NriStats, Outcome};
 use crate::statsd::Rejected;
@@ -143,6 +144,10 @@ impl Page {
         let connections = self.family(stats::CONNECTIONS);
         for (listener, open) in ListenerName::ALL.iter().zip(&api.connections) {
             connections.sample(&[("listener", listener.as_str())], open.open() as f64);
+        }
+        let refused = self.family(stats::REFUSED);
+        for (why, n) in api.connections.iter().take(1).flat_map(Connections::refused) {
+            refused.sample(&[("reason", why.as_str())], n as f64);
         }
         let requests = self.family(stats::REQUESTS);
         for listener in ListenerName::ALL {

@@ -24,9 +24,10 @@ use crate::statsd::Rejected;
 const HTML: &str = "text/html; charset=utf-8";
 const DOCUMENT: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-/// In this order: what formats, draws and lists; what is shown; what ties it together.
+/// In this order: what asks, formats, draws and lists; what is shown; what ties it together.
 const SCRIPT: &str = concat!(
     "\"use strict\";\n",
+    include_str!("page/source.js"),
     include_str!("page/format.js"),
     include_str!("page/plot.js"),
     include_str!("page/list.js"),

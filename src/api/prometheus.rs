@@ -139,6 +139,8 @@ struct Target<'a> {
 
 #[derive(serde::Serialize)]
 struct TargetLabels<'a> {
+    #[serde(rename = "__scheme__")]
+    scheme: &'static str,
     #[serde(rename = "__metrics_path__")]
     path: &'static str,
     /// The two targets have one address; without this they would have one `up`.
@@ -151,9 +153,10 @@ pub(super) fn targets(api: &Api, host: Option<&str>) -> Answer {
     let listening = api.http_address.to_string();
     let address = host.filter(|host| is_address(host)).unwrap_or(&listening);
     let config = api.config();
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let target = |path| Target {
         targets: [address],
-        labels: TargetLabels { path, metrics_path: path, node: &config.node },
+        labels: TargetLabels { scheme, path, metrics_path: path, node: &config.node },
     };
     Answer::json(200, &["/metrics", "/metrics/tasks"].map(target))
 }

@@ -34,6 +34,12 @@ pub fn admin(api: &Api) -> BoxedFilter<(Response,)> {
     answered(changing.or(reading(api, true)).unify().or(health_of_process(api)).unify().boxed())
 }
 
+/// The answer to a request that gets to no route.
+#[must_use]
+pub fn refusal(error: ApiError) -> Response {
+    Answer::from(error).into_response()
+}
+
 /// An answer for every request, whether or not there is a route for it.
 fn answered(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
     routes.recover(rejected).unify().boxed()

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, watch};
 
+use super::entrance::{self, Entrance};
 use crate::api::{Api, ReloadRequest};
 use crate::config::{
     Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment, UnixMode,
@@ -60,15 +61,14 @@ pub(super) async fn serve(
     log: LogFilter,
     parts: Parts,
 ) {
-    let Parts { pool, containers, stats, config, pods } = parts;
+    let Parts { pool, containers, stats, config, pods, entrance } = parts;
     while let Some(reply) = requests.recv().await {
-        let outcome = match loader.load() {
-            Ok((new, _)) => {
-                let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
-                let needs_restart = new.needs_restart(&old);
-                let applied = kept_where_fixed(new, &old);
+        let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
+        let outcome = match load(&loader, &old) {
+            Ok((applied, asked, needs_restart)) => {
                 let settings = Arc::new(applied.aggregation.clone());
                 log.set(&applied.log.filter);
+                entrance.change(&applied.http, asked);
                 containers.configure(table_settings(&applied)).await;
                 pods.send_replace(Arc::new(super::plugin::settings(&applied)));
                 // A shard that has ended is noticed elsewhere.
@@ -78,13 +78,23 @@ pub(super) async fn serve(
                 Ok(needs_restart)
             }
             Err(errors) => {
-                tracing::error!(%errors, "configuration refused, the old one stays");
-                Err(errors.to_string())
+                tracing::error!(errors, "configuration refused, the old one stays");
+                Err(errors)
             }
         };
         stats.count_reload(outcome.is_ok());
         let _nobody_waits = reply.send(outcome);
     }
+}
+
+/// The new configuration as far as it can be applied, what those who come are asked by it, and what of it needs a restart;
+/// or every mistake.
+fn load(loader: &Loader, old: &Config) -> Result<(Config, entrance::Asked, Vec<&'static str>), String> {
+    let (new, _) = loader.load().map_err(|errors| errors.to_string())?;
+    let needs_restart = new.needs_restart(old);
+    let applied = kept_where_fixed(new, old);
+    let asked = entrance::read(&applied.http).map_err(|error| error.to_string())?;
+    Ok((applied, asked, needs_restart))
 }
 
 /// What a reload changes.
@@ -94,16 +104,18 @@ pub(super) struct Parts {
     stats: Arc<Stats>,
     config: Arc<RwLock<Arc<Config>>>,
     pods: watch::Sender<Arc<nri::Settings>>,
+    entrance: Entrance,
 }
 
 impl Parts {
-    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::Settings>>) -> Self {
+    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::Settings>>, entrance: Entrance) -> Self {
         Self {
             pool: Arc::clone(&api.pool),
             containers: api.containers.clone(),
             stats: Arc::clone(&api.stats),
             config: Arc::clone(&api.config),
             pods,
+            entrance,
         }
     }
 }
@@ -113,7 +125,7 @@ fn kept_where_fixed(new: Config, old: &Config) -> Config {
     let mut applied = new;
     applied.node.clone_from(&old.node);
     applied.state_dir.clone_from(&old.state_dir);
-    applied.http.clone_from(&old.http);
+    applied.http = applied.http.bound_as(&old.http);
     applied.admin.clone_from(&old.admin);
     applied.aggregation.window = old.aggregation.window;
     applied.aggregation.keep = old.aggregation.keep;
@@ -171,5 +183,18 @@ mod tests {
         assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
         assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
         assert_eq!(new.needs_restart(&old).len(), 13);
+    }
+
+    #[test]
+    fn a_listener_off_loopback_does_not_lose_its_tokens_by_a_file_that_moves_it_to_loopback() {
+        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let old = config(
+            "[http]\nlisten = \"10.0.0.1:9725\"\ntls_certificate = \"/c\"\ntls_key = \"/k\"\ntokens = \"/t\"",
+        );
+        for new in ["", "http.listen = \"10.0.0.1:9725\"\nhttp.insecure = true"] {
+            let applied = kept_where_fixed(config(new), &old);
+            let Err(refused) = entrance::read(&applied.http) else { panic!("{new:?} opens it to everyone") };
+            assert!(refused.to_string().contains("until a restart"), "{refused}");
+        }
     }
 }

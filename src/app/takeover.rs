@@ -13,7 +13,7 @@ use super::handover::{self, Offer, PATIENCE, SHARED, State};
 use super::held::Held;
 use super::kept::{self, Place, Ready};
 use super::windows::WindowLog;
-use super::{Bound, Loader, Parts, StartError, bind, guard, raise_descriptor_limit};
+use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
 use crate::config::Config;
 use crate::containers::{self, Guarded};
 use crate::net::clock;
@@ -38,9 +38,9 @@ pub async fn start(
     // Everything there is comes with descriptors.
     raise_descriptor_limit();
     if let Some((place, kept)) = kept::find(&config, inherited) {
-        let guarded = guard(&config)?;
+        let (guarded, asked) = (guard(&config)?, entrance::read(&config.http)?);
         return match kept.read(&config, &Arc::new(config.aggregation.clone())) {
-            Ok(ready) => go_on(ready, From::Kept(place), guarded, config, loader, log).await,
+            Ok(ready) => go_on(ready, From::Kept(place), guarded, asked, config, loader, log).await,
             Err(why) => {
                 tracing::warn!(%why, from = place.name(), "what the agent before has left cannot be used");
                 place.let_go();
@@ -59,9 +59,9 @@ pub async fn start(
         }
         Err(error) => return Err(failed(error)),
     };
-    let guarded = guard(&config)?;
+    let (guarded, asked) = (guard(&config)?, entrance::read(&config.http)?);
     let ready = converse(&channel, &config).map_err(failed)?;
-    go_on(ready, From::Agent(channel), guarded, config, loader, log).await
+    go_on(ready, From::Agent(channel), guarded, asked, config, loader, log).await
 }
 
 /// Where everything comes from.
@@ -104,6 +104,7 @@ async fn go_on(
     ready: Ready,
     from: From,
     guarded: (Option<Guard>, Guarded),
+    asked: entrance::Asked,
     config: Config,
     loader: Loader,
     log: LogFilter,
@@ -113,7 +114,7 @@ async fn go_on(
     let store = Arc::new(store.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?);
     let state_dir = config.state_dir.clone();
     let address = address_of(&shared).map_err(failed)?;
-    let mut parts = Parts::new(config, guarded, store, Some(not_before), address)?;
+    let mut parts = Parts::new(config, guarded, store, Some(not_before), (address, asked))?;
     let health = parts.api.containers.journal().clone();
     let (journal, _) = containers::Journal::open(&state_dir, health).map_err(failed)?;
     parts.table = parts.table.recorded_in(journal);

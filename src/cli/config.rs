@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::agent::sources;
 use super::args::{ConfigArgs, Format, ReferenceArgs};
-use super::failure::Failure;
+use super::failure::{Failure, code};
 use super::output::Output;
 use super::table::{Align, Table};
+use crate::app;
 use crate::config;
 use crate::stats;
 
@@ -21,7 +22,8 @@ struct Holds<'a> {
 
 pub(super) fn check(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> {
     let loader = sources(&args.sources)?;
-    loader.load()?;
+    let (config, _) = loader.load()?;
+    app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.format() {
         Format::Table | Format::Prom => out.line(&format!("{named} is sound"))?,

@@ -15,7 +15,7 @@ use crate::net::clock;
 use crate::render::exposition::{Exposition, Format as Text, Kind};
 
 pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), Failure> {
-    let client = args.client.client();
+    let client = args.client.client()?;
     let task = task(&client, &args.pod.of, &args.task_id).await?;
     let response =
         client.get(&format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), selection(args))).await?;

@@ -87,7 +87,7 @@ struct CountedContainer {
 }
 
 pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCode, Failure> {
-    let client = args.client.client();
+    let client = args.client.client()?;
     let node: Node = read(&client.get("/v1/node").await?)?;
     let accounting: Accounting = read(&client.get("/v1/accounting").await?)?;
     let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];

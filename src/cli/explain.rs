@@ -46,7 +46,7 @@ struct Explanation {
 }
 
 pub(super) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<ExitCode, Failure> {
-    let client = args.client.client();
+    let client = args.client.client()?;
     let task = task(&client, &args.pod, &args.task_id).await?;
     // The admin socket knows the lines themselves; without it their codes have to do.
     let task = with_lines(&args.admin.client(), &task).await.unwrap_or(task);

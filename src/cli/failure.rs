@@ -98,11 +98,15 @@ impl From<ClientError> for Failure {
                     std::io::ErrorKind::PermissionDenied => {
                         "your user may not use this socket; see admin.mode"
                     }
+                    std::io::ErrorKind::InvalidData => {
+                        "whom to trust is said by --ca; an agent that speaks plain HTTP is asked by http://"
+                    }
                     _ => "start one with `tallyport agent`, or say where it is with --url or --admin-socket",
                 };
                 Self::new(code::UNREACHABLE, error.to_string()).hint(hint)
             }
             ClientError::Garbled { .. } => Self::new(code::ERROR, error.to_string()),
+            ClientError::Authorities { .. } => Self::usage(error.to_string()),
         }
     }
 }

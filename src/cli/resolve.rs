@@ -34,8 +34,32 @@ pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
 }
 
 impl ClientArgs {
-    pub(super) fn client(&self) -> Client {
-        Client::new(self.url.clone())
+    /// A client with what the agent wants to see of it.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let mut client = Client::new(self.url.clone());
+        if let (Some(authorities), Target::Https(_)) = (&self.ca, &self.url) {
+            client = client.trusting(authorities)?;
+        }
+        Ok(match self.token()? {
+            Some(token) => client.with_token(token),
+            None => client,
+        })
+    }
+
+    /// The first token of the file, which may be the agent's own; else that of the environment. A token is never an
+    /// argument, which everybody on the machine can read.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(file) = &self.token_file else {
+            return Ok(std::env::var("TALLYPORT_TOKEN").ok().filter(|token| !token.is_empty()));
+        };
+        let unusable = |why: &str| Failure::usage(format!("--token-file {} {why}", file.display()));
+        let text =
+            std::fs::read_to_string(file).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        match lines.next() {
+            Some(token) => Ok(Some(token.to_owned())),
+            None => Err(unusable("has no token")),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ struct Largest {
 }
 
 pub(super) async fn summary(args: &SummaryArgs, out: &mut Output) -> Result<(), Failure> {
-    let client = args.client.client();
+    let client = args.client.client()?;
     let task = task(&client, &args.pod, &args.task_id).await?;
     let path = format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), query([]));
     let Metrics { metrics, .. } = read(&client.get(&path).await?)?;

@@ -12,7 +12,7 @@ use crate::net::clock;
 
 pub(super) async fn tasks(args: &TasksArgs, out: &mut Output) -> Result<(), Failure> {
     let query = query(pairs(&[("task", &args.task), ("container", &args.container), ("label", &args.label)]));
-    let response = args.client.client().get(&format!("/v1/tasks{query}")).await?;
+    let response = args.client.client()?.get(&format!("/v1/tasks{query}")).await?;
     match args.output.format() {
         Format::Json => out.json(&read::<Value>(&response)?)?,
         Format::Ndjson => out.ndjson(read::<Vec<Value>>(&response)?)?,

@@ -34,7 +34,7 @@ struct Screen {
 }
 
 pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Failure> {
-    let client = args.client.client();
+    let client = args.client.client()?;
     let task = task(&client, &args.pod.of, &args.task_id).await?;
     let container = args.pod.label();
     let (path, mut filters) = (format!("/v1/tasks/{}", segment(&task.task_id)), args.filters.pairs());

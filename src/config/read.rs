@@ -1,18 +1,18 @@
 //! From what was written to what it means, with every mistake found on the way.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::labels;
 use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
-    Admin, Config, Containers, Guarding, Http, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri,
-    PodMode, Process, Prometheus, Unix, UnixMode, WindowLog,
+    Admin, Config, Containers, Guarding, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode,
+    Process, Prometheus, Unix, UnixMode, WindowLog,
 };
+use super::{http, labels};
 use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
 use crate::render::prometheus::{Level, Naming};
 use crate::statsd::{TagStyles, style};
@@ -73,7 +73,7 @@ impl ConfigError {
 }
 
 /// Reads settings one by one; a wrong one is noted and stands for its type's zero, which nobody gets to see.
-struct Reader<'l> {
+pub(super) struct Reader<'l> {
     layers: &'l Layers,
     errors: Vec<ConfigError>,
 }
@@ -87,13 +87,13 @@ impl Reader<'_> {
         Setting::find(key).map_or(Kind::Text, |setting| setting.kind)
     }
 
-    fn wrong(&mut self, key: &str, reason: &str) {
+    pub(super) fn wrong(&mut self, key: &str, reason: &str) {
         let origin = self.layers.get(key).map_or(Origin::Default, |written| written.origin.clone());
         let text = self.text(key);
         self.errors.push(ConfigError::new(&origin, key, format!(" = {text:?} {reason}")));
     }
 
-    fn read<T: Default>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, String>) -> T {
+    pub(super) fn read<T: Default>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, String>) -> T {
         match read(self.text(key).trim()) {
             Ok(value) => value,
             Err(reason) => {
@@ -115,7 +115,7 @@ impl Reader<'_> {
         })
     }
 
-    fn usize(&mut self, key: &str) -> usize {
+    pub(super) fn usize(&mut self, key: &str) -> usize {
         usize::try_from(self.count(key)).unwrap_or(usize::MAX)
     }
 
@@ -127,7 +127,7 @@ impl Reader<'_> {
         })
     }
 
-    fn size(&mut self, key: &str) -> usize {
+    pub(super) fn size(&mut self, key: &str) -> usize {
         let form = Self::kind(key).form();
         let (least, most) = match Self::kind(key) {
             Kind::Size(least, most) => (least, most),
@@ -140,7 +140,7 @@ impl Reader<'_> {
         })
     }
 
-    fn time(&mut self, key: &str) -> Duration {
+    pub(super) fn time(&mut self, key: &str) -> Duration {
         let form = Self::kind(key).form();
         let (least, most) = match Self::kind(key) {
             Kind::Time(least, most) => (Duration::from_millis(least), Duration::from_millis(most)),
@@ -152,7 +152,7 @@ impl Reader<'_> {
         })
     }
 
-    fn switch(&mut self, key: &str) -> bool {
+    pub(super) fn switch(&mut self, key: &str) -> bool {
         self.read(key, |text| text.parse().map_err(|_| "is not true or false".to_owned()))
     }
 
@@ -164,7 +164,7 @@ impl Reader<'_> {
         })
     }
 
-    fn words(&mut self, key: &str) -> Vec<String> {
+    pub(super) fn words(&mut self, key: &str) -> Vec<String> {
         let form = Self::kind(key).form();
         let Kind::Words(known) = Self::kind(key) else { return Vec::new() };
         self.read(key, |text| {
@@ -187,6 +187,14 @@ impl Reader<'_> {
             path.is_absolute().then_some(path).ok_or_else(|| "is not an absolute path".to_owned())
         })
     }
+
+    /// A path that need not be said.
+    pub(super) fn path_or_none(&mut self, key: &str) -> Option<PathBuf> {
+        if self.text(key).is_empty() {
+            return None;
+        }
+        Some(self.path(key)).filter(|path| !path.as_os_str().is_empty())
+    }
 }
 
 /// Reads everything.
@@ -197,7 +205,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         node: node(&mut reader),
         node_labels: node_labels(&mut reader),
         state_dir: state_dir(&mut reader, &admin.socket),
-        http: http(&mut reader),
+        http: http::read(&mut reader),
         admin,
         aggregation: aggregation(&mut reader),
         window_log: WindowLog {
@@ -255,13 +263,7 @@ fn node(reader: &mut Reader<'_>) -> String {
 
 fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
     const KEY: &str = "node_labels";
-    if reader.text(KEY).is_empty() {
-        return BTreeMap::new();
-    }
-    let path = reader.path(KEY);
-    if path.as_os_str().is_empty() {
-        return BTreeMap::new();
-    }
+    let Some(path) = reader.path_or_none(KEY) else { return BTreeMap::new() };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
@@ -295,25 +297,6 @@ fn state_dir(reader: &mut Reader<'_>, socket: &Path) -> PathBuf {
         return socket.parent().unwrap_or(Path::new("/")).join("state");
     }
     reader.path("state_dir")
-}
-
-fn http(reader: &mut Reader<'_>) -> Http {
-    let listen: Option<SocketAddr> = reader.read("http.listen", |text| {
-        text.parse().map(Some).map_err(|_| "is not an address and port, such as 127.0.0.1:9725".to_owned())
-    });
-    let insecure = reader.switch("http.insecure");
-    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && !insecure {
-        reader.wrong(
-            "http.listen",
-            "is off loopback, where everyone who reaches it could read everything; set http.insecure = true \
-             (--http-insecure) to want that",
-        );
-    }
-    Http {
-        listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
-        max_connections: reader.usize("http.max_connections"),
-        header_timeout: reader.time("http.header_timeout"),
-    }
 }
 
 fn aggregation(reader: &mut Reader<'_>) -> Settings {

@@ -81,14 +81,49 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Address,
         default: "127.0.0.1:9725",
         reload: false,
-        help: "Where metrics are served. An address off loopback needs http.insecure.",
+        help: "Where metrics are served. An address off loopback needs http.tls_certificate and http.tokens, or \
+               http.insecure.",
     },
     Setting {
         key: "http.insecure",
         kind: Kind::Switch,
         default: "false",
         reload: false,
-        help: "Serve off loopback without TLS and without a token. Everyone who reaches the port reads everything.",
+        help: "Serve off loopback without TLS, or without tokens. Without tokens everyone who reaches the port reads \
+               everything.",
+    },
+    Setting {
+        key: "http.tls_certificate",
+        kind: Kind::Path,
+        default: "",
+        reload: true,
+        help: "PEM file with the certificate of the HTTP listener, its own first, then those above it. Where it is set, \
+               HTTPS alone is spoken. Read again by a reload, for connections that come after; a file that cannot be used \
+               changes nothing.",
+    },
+    Setting {
+        key: "http.tls_key",
+        kind: Kind::Path,
+        default: "",
+        reload: true,
+        help: "PEM file with the key of http.tls_certificate. Read again with it.",
+    },
+    Setting {
+        key: "http.tokens",
+        kind: Kind::Path,
+        default: "",
+        reload: true,
+        help: "A file of tokens, one a line, each of 16 characters or more. Where it is set, everything on the HTTP listener \
+               but /, /health and /ready needs one of them, as `Authorization: Bearer TOKEN`. Read again by a reload.",
+    },
+    Setting {
+        key: "http.hosts",
+        kind: Kind::Words(&[]),
+        default: "",
+        reload: true,
+        help: "Names by which the HTTP listener may be asked, as patterns; others get 421, so that no web site reads it \
+               through somebody's browser. On loopback, localhost and loopback addresses are always among them; off \
+               loopback, addresses are, and where no name is set, every name is.",
     },
     Setting {
         key: "http.max_connections",
@@ -98,11 +133,32 @@ pub const SETTINGS: &[Setting] = &[
         help: "Most connections at one time, on each of the two listeners; more wait in the backlog.",
     },
     Setting {
+        key: "http.max_connections_per_client",
+        kind: Kind::Count(1, 65_536),
+        default: "128",
+        reload: false,
+        help: "Most connections of the HTTP listener from one address, of IPv6 from one /64; more are closed at once.",
+    },
+    Setting {
         key: "http.header_timeout",
         kind: Kind::Time(100, 10 * MINUTE),
         default: "5s",
         reload: false,
-        help: "How long a client may take to send the head of a request before it is disconnected.",
+        help: "How long a client may take to send the head of a request, or to agree on TLS, before it is disconnected.",
+    },
+    Setting {
+        key: "http.max_head",
+        kind: Kind::Size(8 * KIB, MIB),
+        default: "16KiB",
+        reload: false,
+        help: "Longest head of a request, on each of the two listeners; a longer one gets 431.",
+    },
+    Setting {
+        key: "http.max_headers",
+        kind: Kind::Count(1, 1000),
+        default: "100",
+        reload: false,
+        help: "Most header fields of a request, on each of the two listeners; more get 431.",
     },
     Setting {
         key: "admin.socket",

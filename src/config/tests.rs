@@ -148,6 +148,23 @@ fn an_address_off_loopback_must_be_wanted() {
 }
 
 #[test]
+fn tls_and_tokens_make_an_address_off_loopback_sound_and_one_of_them_does_not() {
+    let off = "http.listen = \"10.0.0.1:9725\"\n";
+    let (tls, tokens) = ("http.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n", "http.tokens = \"/t\"\n");
+    assert!(read(&format!("{off}{tls}{tokens}")).is_ok());
+    for (half, missing) in [(tls, "set http.tokens,"), (tokens, "set http.tls_certificate and http.tls_key,")]
+    {
+        let errors = read(&format!("{off}{half}")).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(missing), "{errors:?}");
+        assert!(read(&format!("{off}{half}http.insecure = true")).is_ok());
+    }
+    let errors = read("http.tls_key = \"/k\"").unwrap_err();
+    assert!(errors[0].contains("needs http.tls_certificate"), "{errors:?}");
+    let errors = read("http.tls_certificate = \"/c\"").unwrap_err();
+    assert!(errors[0].contains("needs http.tls_key"), "{errors:?}");
+}
+
+#[test]
 fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
     for setting in SETTINGS {
         let edges = match setting.kind {
@@ -201,6 +218,15 @@ fn what_only_a_restart_changes_is_named() {
     let new = read("windows.length = \"20s\"\nlimits.series = 5\nhttp.listen = \"127.0.0.1:1\"").unwrap();
     assert_eq!(new.needs_restart(&old), ["http", "windows.length"]);
     assert!(old.needs_restart(&old).is_empty());
+    let new = read(
+        "http.tokens = \"/t\"\nhttp.hosts = [\"a\"]\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"",
+    );
+    assert!(new.unwrap().needs_restart(&old).is_empty());
+    for limit in
+        ["max_connections_per_client = 1", "max_head = \"8KiB\"", "max_headers = 1", "insecure = true"]
+    {
+        assert_eq!(read(&format!("http.{limit}")).unwrap().needs_restart(&old), ["http"], "{limit}");
+    }
 }
 
 #[test]

@@ -191,6 +191,12 @@ impl Agent {
         self.runtime.block_on(self.admin_client().get(path)).ok().map(|response| document(&response))
     }
 
+    /// `GET` on the admin socket, as text.
+    pub(crate) fn admin_text(&self, path: &str) -> String {
+        let response = self.runtime.block_on(self.admin_client().get(path)).unwrap();
+        String::from_utf8(response.body.to_vec()).unwrap()
+    }
+
     /// Reserves a socket in the agent's own network namespace.
     pub(crate) fn reserve(&self, container: &str, task: &str) -> Address {
         self.reserve_with(&json!({"container_id": container, "task_id": task, "ttl": null}))

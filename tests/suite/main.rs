@@ -9,6 +9,7 @@
     reason = "a test that panics has done its work"
 )]
 
+mod access;
 mod agent;
 mod aggregate;
 mod cli;

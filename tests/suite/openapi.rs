@@ -510,6 +510,28 @@ fn every_route_is_served_where_the_document_says_and_nowhere_else() {
     }
 }
 
+#[test]
+fn who_may_not_ask_is_answered_as_the_document_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "0123456789abcdef\n").unwrap();
+    let contract = Contract::with(Agent::with(&["--set", &format!("http.tokens={}", tokens.display())]));
+    for (headers, status, code) in [
+        (vec![], "401", "no_token"),
+        (vec![("authorization", "Bearer another-token-than-that")], "401", "unknown_token"),
+        (vec![("host", "evil.example")], "421", "misdirected"),
+    ] {
+        let answer = exchange(&contract.agent, "http", "GET /v1/tasks", &headers, b"");
+        assert_eq!(answer.status.to_string(), status);
+        let schema = contract.document.resolved(&contract.document.0["x-otherwise"][status]);
+        let challenged = answer.headers.get("www-authenticate").is_some_and(|it| it.starts_with("Bearer"));
+        assert_eq!(challenged, schema["headers"]["WWW-Authenticate"]["required"] == true, "{code}");
+        let error = answer.error();
+        assert_eq!(error["code"], code);
+        contract.valid(code, &schema["content"]["application/json"]["schema"], &error);
+    }
+}
+
 /// Settings that a reload changes, and one that it cannot.
 const SETTINGS: &str = "node = \"n1\"\nlimits.name_bytes = \"64B\"\n";
 
@@ -801,10 +823,13 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
         "cannot_watch",
         "ending",
         "method_not_allowed",
+        "misdirected",
         "no_address",
         "no_socket",
+        "no_token",
         "shard_gone",
         "unknown_route",
+        "unknown_token",
     ];
     assert_eq!(contract.unseen(codes), rare);
     let mut keys = Vec::new();

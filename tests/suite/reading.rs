@@ -269,7 +269,7 @@ fn a_scrape_comes_as_lines_and_compressed_when_asked_for() {
     assert!(lines[8]["cursor"].is_string(), "the last line is the next cursor");
     let answer = raw(
         &agent,
-        "GET /v1/metrics HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n",
+        "GET /v1/metrics HTTP/1.1\r\nhost: localhost\r\naccept: application/x-ndjson\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n",
     );
     let (head, body) = answer;
     assert!(head.contains("content-encoding: gzip") && head.contains("application/x-ndjson"), "{head}");
@@ -362,7 +362,8 @@ fn a_watcher_that_comes_back_goes_on_where_it_was() {
     let asked = |id: &str| {
         use std::io::{BufRead as _, Write as _};
         let mut stream = std::net::TcpStream::connect(agent.http).unwrap();
-        let head = format!("GET /v1/tasks/web.1/watch HTTP/1.1\r\nhost: x\r\nlast-event-id: {id}\r\n\r\n");
+        let head =
+            format!("GET /v1/tasks/web.1/watch HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {id}\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         std::io::BufReader::new(stream).lines().map_while(Result::ok)
     };
@@ -420,7 +421,9 @@ fn prometheus_reads_the_agents_own_metrics() {
     let text = |accept: &str| {
         let (head, body) = raw(
             &agent,
-            &format!("GET /metrics HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"),
+            &format!(
+                "GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+            ),
         );
         (head, String::from_utf8(body).unwrap())
     };

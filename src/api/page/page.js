@@ -1,52 +1,4 @@
-// What the page shows and where it comes from: the address, the streams, the keys.
-
-/** Asks the agent; null where it cannot be reached. */
-async function ask(path) {
-  try {
-    const answer = await fetch(path, { headers: { accept: "application/json" }, cache: "no-store" });
-    return { status: answer.status, body: await answer.json().catch(() => null) };
-  } catch {
-    return null;
-  }
-}
-
-/** Follows a stream until it is closed. The browser would give up after an answer that is an error; we do not. */
-function listen(path, handlers, states = {}) {
-  const stream = { wait: 500 };
-  const open = () => {
-    const source = new EventSource(path);
-    stream.source = source;
-    const heard = () => {
-      stream.wait = 500;
-      clearTimeout(stream.silence);
-      if (states.silence) stream.silence = setTimeout(broken, states.silence);
-    };
-    const broken = () => {
-      source.close();
-      clearTimeout(stream.silence);
-      if (states.lost) states.lost();
-      stream.timer = setTimeout(open, stream.wait);
-      stream.wait = Math.min(4000, stream.wait * 1.5);
-    };
-    source.onerror = broken;
-    for (const [name, handle] of Object.entries(handlers)) {
-      source.addEventListener(name, (event) => {
-        if (stream.source !== source) return;
-        heard();
-        handle(JSON.parse(event.data));
-      });
-    }
-    if (states.silence) stream.silence = setTimeout(broken, states.silence);
-  };
-  stream.close = () => {
-    clearTimeout(stream.timer);
-    clearTimeout(stream.silence);
-    if (stream.source) stream.source.close();
-    stream.source = null;
-  };
-  open();
-  return stream;
-}
+// What ties the page together: the address, the stream of the node, the keys.
 
 const connection = {
   stream: null,
@@ -55,8 +7,9 @@ const connection = {
 
   open() {
     if (this.stream) return;
+    const handlers = { node: (info) => this.node(info), tasks: (changes) => this.tasks(changes) };
     // Without a word for eight seconds, something in between is gone.
-    this.stream = listen("/v1/watch", { node: (info) => this.node(info), tasks: (changes) => this.tasks(changes) }, { lost: () => this.broken(), silence: 8000 });
+    this.stream = listen("/v1/watch", handlers, { lost: () => this.broken(), closed: () => this.closed(), silence: 8000 });
   },
 
   close() {
@@ -96,6 +49,15 @@ const connection = {
     say(byId("notice"), "The agent does not answer. What is shown is what it said last; trying again until it is back.");
     byId("notice").hidden = false;
     document.body.classList.add("stale");
+  },
+
+  /** The agent wants a token, or another one; the stream has ended. */
+  closed() {
+    this.stream = null;
+    this.lost = true;
+    this.say("Token wanted", "lost");
+    byId("notice").hidden = true;
+    access.ask();
   },
 
   say(text, kind) {
@@ -147,13 +109,18 @@ function pressed(event) {
       search.dispatchEvent(new Event("input"));
     } else if (typing) search.blur();
     else if (taskView.id !== null) location.hash = "#/";
-  } else if ((event.key === "ArrowDown" || event.key === "Enter") && typing) {
+  } else if ((event.key === "ArrowDown" || event.key === "Enter") && event.target === search) {
     event.preventDefault();
     const list = taskView.id === null ? tasksView.list : taskView.list;
     list.focus(0);
   }
 }
 
+access.start(() => {
+  connection.close();
+  connection.lost = true;
+  connection.open();
+});
 tasksView.start();
 taskView.start();
 tasksView.list.measure();
@@ -165,7 +132,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     connection.close();
     if (taskView.stream) taskView.stream.close();
-  } else {
+  } else if (byId("access").hidden) {
     connection.lost = true;
     connection.open();
   }

@@ -117,6 +117,17 @@ pub(in crate::cli) struct ClientArgs {
         hide_env_values = true
     )]
     pub(in crate::cli) url: Target,
+    /// Certificates of the authorities to trust where the URL is https:// [default: those of the system]
+    #[arg(long, env = "TALLYPORT_CA", value_name = "FILE", hide_env_values = true)]
+    pub(in crate::cli) ca: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "File whose first line is the agent's token; TALLYPORT_TOKEN is a token itself",
+        env = "TALLYPORT_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub(in crate::cli) token_file: Option<PathBuf>,
 }
 
 /// How to find the agent's admin socket.

@@ -1,0 +1,125 @@
+//! What the HTTP listener asks of those who come: TLS, tokens and names, from files that a reload reads again.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
+
+use super::serve::Doorkeeper;
+use crate::api::{Access, Mistake, Tokens};
+use crate::config::Http;
+use crate::net::http::Tls;
+use crate::net::tls::{self, TlsError};
+
+/// Why what is to be asked cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum EntranceError {
+    /// The certificate or its key.
+    #[error("http.tls_certificate: {0}")]
+    Tls(#[from] TlsError),
+    /// The file of tokens cannot be read.
+    #[error("http.tokens: {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file of tokens has something else in it.
+    #[error("http.tokens: {}: {mistake}", path.display())]
+    Tokens {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        mistake: Mistake,
+    },
+    /// What would be asked is too little for where the listener is.
+    #[error("http.listen = \"{}\" is off loopback and stays so until a restart; without {lacks} everyone could read everything", http.listen)]
+    Open {
+        /// What is missing.
+        lacks: &'static str,
+        /// The listener.
+        http: Box<Http>,
+    },
+}
+
+/// What is asked, as it was read.
+pub(super) struct Asked {
+    tls: Option<Arc<ServerConfig>>,
+    access: Arc<Access>,
+}
+
+/// Reads the files that a configuration names.
+///
+/// # Errors
+/// When one cannot be used.
+pub(super) fn read(http: &Http) -> Result<Asked, EntranceError> {
+    if let Some(lacks) = http.lacks() {
+        return Err(EntranceError::Open { lacks, http: Box::new(http.clone()) });
+    }
+    let server = http.tls.as_ref().map(|files| tls::server(&files.certificate, &files.key)).transpose()?;
+    let tokens = http.tokens.as_deref().map(tokens).transpose()?;
+    let access = Access::new(http.listen.ip().is_loopback(), &http.hosts, tokens);
+    Ok(Asked { tls: server, access: Arc::new(access) })
+}
+
+fn tokens(path: &Path) -> Result<Tokens, EntranceError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| EntranceError::Unreadable { path: path.to_owned(), source })?;
+    Tokens::parse(&text).map_err(|mistake| EntranceError::Tokens { path: path.to_owned(), mistake })
+}
+
+/// Whether the files that a configuration names can be used.
+///
+/// # Errors
+/// When one cannot be.
+pub fn check(http: &Http) -> Result<(), EntranceError> {
+    read(http).map(drop)
+}
+
+/// What is asked at the moment, for whoever serves; and the way to change it.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    access: watch::Sender<Arc<Access>>,
+}
+
+impl Entrance {
+    pub(super) fn new(http: &Http, asked: Asked) -> Self {
+        warn(http);
+        Self { tls: watch::Sender::new(asked.tls), access: watch::Sender::new(asked.access) }
+    }
+
+    /// Has new connections and requests asked something else.
+    pub(super) fn change(&self, http: &Http, asked: Asked) {
+        warn(http);
+        self.tls.send_replace(asked.tls);
+        self.access.send_replace(asked.access);
+    }
+
+    pub(super) fn tls(&self) -> Tls {
+        self.tls.subscribe()
+    }
+
+    pub(super) fn access(&self) -> Doorkeeper {
+        self.access.subscribe()
+    }
+}
+
+/// Says what works and is not safe.
+fn warn(http: &Http) {
+    let secrets = http.tls.iter().map(|files| &files.key).chain(&http.tokens);
+    for path in secrets {
+        if std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0) {
+            tracing::warn!(path = %path.display(), "everybody on this machine may read this secret; chmod o= it");
+        }
+    }
+    if !http.listen.ip().is_loopback() && http.tls.is_none() && http.tokens.is_some() {
+        tracing::warn!(
+            "tokens come over the network as they are, where everybody between can read them: use TLS, too"
+        );
+    }
+}

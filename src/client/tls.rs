@@ -1,0 +1,56 @@
+//! TLS as a client speaks it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore};
+
+/// Trusts the authorities that the system trusts. Where it has none, nobody is, and connecting says so.
+pub(super) fn trusting_the_systems() -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    let _some_are_odd = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    connector(roots)
+}
+
+/// Trusts the authorities of a file.
+pub(super) fn trusting(file: &Path) -> Result<TlsConnector, String> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut roots = RootCertStore::empty();
+    for certificate in read.map_err(|error| error.to_string())? {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("there is none in it".to_owned()) } else { Ok(connector(roots)) }
+}
+
+fn connector(roots: RootCertStore) -> TlsConnector {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = match builder.with_protocol_versions(DEFAULT_VERSIONS) {
+        Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
+        // The provider has what these versions need; that is what its own tests say.
+        Err(error) => unreachable!("{error}"),
+    };
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A connection, encrypted, to somebody who has shown a certificate for the name that was asked for.
+///
+/// # Errors
+/// With `InvalidData` when the certificate is not one to trust.
+pub(super) async fn spoken(
+    tls: Option<TlsConnector>,
+    authority: &str,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name =
+        ServerName::try_from(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    tls.unwrap_or_else(trusting_the_systems).connect(name, stream).await
+}

@@ -1,0 +1,113 @@
+//! The HTTP listener: where it is, what it asks of those who come, and how many may.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::read::Reader;
+
+/// The HTTP listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether it may lack TLS or tokens off loopback.
+    pub insecure: bool,
+    /// Its certificate; it speaks plain HTTP where there is none.
+    pub tls: Option<TlsFiles>,
+    /// The file of tokens; it asks for none where there is no file.
+    pub tokens: Option<PathBuf>,
+    /// Names by which it may be asked, as patterns.
+    pub hosts: Vec<String>,
+    /// Most connections at one time.
+    pub max_connections: usize,
+    /// Most connections from one address.
+    pub max_connections_per_client: usize,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Duration,
+    /// Longest head of a request, in bytes.
+    pub max_head: usize,
+    /// Most header fields of a request.
+    pub max_headers: usize,
+}
+
+/// The files of a certificate.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TlsFiles {
+    /// The chain of certificates.
+    pub certificate: PathBuf,
+    /// The key of the first.
+    pub key: PathBuf,
+}
+
+impl Http {
+    /// What is missing for an address that others reach, where it is one; `None` where nothing is.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&'static str> {
+        if self.listen.ip().is_loopback() || self.insecure {
+            return None;
+        }
+        match (&self.tls, &self.tokens) {
+            (Some(_), Some(_)) => None,
+            (None, Some(_)) => Some("http.tls_certificate and http.tls_key"),
+            (Some(_), None) => Some("http.tokens"),
+            (None, None) => Some("http.tls_certificate, http.tls_key and http.tokens"),
+        }
+    }
+
+    /// Whether everything that only a start changes is the same.
+    pub(super) fn is_bound_as(&self, other: &Self) -> bool {
+        *self == self.clone().bound_as(other)
+    }
+
+    /// The same, bound as another is: what only a start changes is the other's.
+    #[must_use]
+    pub fn bound_as(self, other: &Self) -> Self {
+        Self { tls: self.tls, tokens: self.tokens, hosts: self.hosts, ..other.clone() }
+    }
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Http {
+    let listen: Option<SocketAddr> = reader.read("http.listen", |text| {
+        text.parse().map(Some).map_err(|_| "is not an address and port, such as 127.0.0.1:9725".to_owned())
+    });
+    let http = Http {
+        listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        insecure: reader.switch("http.insecure"),
+        tls: tls(reader),
+        tokens: reader.path_or_none("http.tokens"),
+        hosts: reader.words("http.hosts"),
+        max_connections: reader.usize("http.max_connections"),
+        max_connections_per_client: reader.usize("http.max_connections_per_client"),
+        header_timeout: reader.time("http.header_timeout"),
+        max_head: reader.size("http.max_head"),
+        max_headers: reader.usize("http.max_headers"),
+    };
+    if let Some(lacks) = http.lacks() {
+        reader.wrong(
+            "http.listen",
+            &format!(
+                "is off loopback, where everyone who reaches it could read everything; set {lacks}, or \
+                 http.insecure = true (--http-insecure) to want that"
+            ),
+        );
+    }
+    http
+}
+
+fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
+    let (certificate, key) =
+        (reader.path_or_none("http.tls_certificate"), reader.path_or_none("http.tls_key"));
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+        (Some(_), None) => {
+            reader.wrong("http.tls_certificate", "needs http.tls_key beside it");
+            None
+        }
+        (None, Some(_)) => {
+            reader.wrong("http.tls_key", "needs http.tls_certificate beside it");
+            None
+        }
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,202 @@
+use std::convert::Infallible;
+
+use http_body_util::Full;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::shutdown::{DrainTrigger, drain};
+
+async fn start(limits: Limits) -> (SocketAddr, DrainTrigger, Connections) {
+    start_with(limits, None).await
+}
+
+async fn start_with(
+    limits: Limits,
+    tls: Option<Arc<ServerConfig>>,
+) -> (SocketAddr, DrainTrigger, Connections) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (trigger, drain) = drain();
+    let connections = Connections::default();
+    let answer = hyper::service::service_fn(|request: http::Request<Incoming>| async move {
+        let peer = request.extensions().get::<Peer>().copied();
+        if request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        Ok::<_, Infallible>(http::Response::new(Full::new(bytes::Bytes::from(format!("{peer:?}")))))
+    });
+    let (_never, tls) = watch::channel(tls);
+    tokio::spawn(serve(Listener::Tcp(listener, tls), answer, limits, connections.clone(), drain));
+    (address, trigger, connections)
+}
+
+const LIMITS: Limits = Limits {
+    connections: 10,
+    per_client: 10,
+    header_timeout: Duration::from_secs(5),
+    head: 16 << 10,
+    headers: 100,
+};
+
+async fn get(stream: &mut TcpStream, path: &str) -> String {
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_request_knows_who_asks() {
+    let (address, _trigger, _) = start(LIMITS).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let me = stream.local_addr().unwrap();
+    assert!(get(&mut stream, "/").await.ends_with(&format!("Some(Tcp({me}))")));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_head_is_disconnected() {
+    let limits = Limits { header_timeout: Duration::from_millis(100), ..LIMITS };
+    let (address, _trigger, _) = start(limits).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_head_byte_by_byte_has_no_longer() {
+    let limits = Limits { header_timeout: Duration::from_millis(200), ..LIMITS };
+    let (address, _trigger, connections) = start(limits).await;
+    let (mut reading, mut writing) = TcpStream::connect(address).await.unwrap().into_split();
+    let slow = tokio::spawn(async move {
+        for byte in b"GET / HTTP/1.1\r\nhost: ".iter().chain(std::iter::repeat(&b'x')) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if writing.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut answer = Vec::new();
+    // Closing while bytes still come is a reset.
+    let _either_way =
+        tokio::time::timeout(Duration::from_secs(5), reading.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(connections.open(), 0);
+    slow.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused_and_one_byte_less_is_not() {
+    for head in [8 << 10, 16 << 10] {
+        let (address, _trigger, _) = start(Limits { head, ..LIMITS }).await;
+        let padded = async |over: usize| {
+            let rest = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\np: \r\n\r\n".len();
+            let pad = "x".repeat(head - rest - 1 + over);
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let text = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\np: {pad}\r\n\r\n");
+            stream.write_all(text.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        assert!(padded(0).await.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(padded(2).await.starts_with("HTTP/1.1 431"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_too_many_fields_is_refused() {
+    let (address, _trigger, _) = start(Limits { headers: 10, ..LIMITS }).await;
+    let with = async |more: usize| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let more = "a: b\r\n".repeat(more);
+        let text = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert!(with(8).await.starts_with("HTTP/1.1 200"));
+    assert!(with(9).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_connections_and_the_next_is_closed() {
+    let (address, _trigger, connections) = start(Limits { per_client: 1, ..LIMITS }).await;
+    let first = TcpStream::connect(address).await.unwrap();
+    while connections.open() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), second.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert_eq!((answer.len(), connections.open()), (0, 1));
+    assert_eq!(connections.refused().next(), Some((Refused::Client, 1)));
+    drop(first);
+    while connections.open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert!(get(&mut third, "/").await.starts_with("HTTP/1.1 200"), "who went makes room");
+}
+
+#[tokio::test]
+async fn where_tls_is_spoken_everything_else_is_told_or_closed_in_time() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["crt", "key"].map(|name| directory.path().join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = crate::net::tls::server(&certificate, &key).unwrap();
+    let limits = Limits { header_timeout: Duration::from_millis(200), ..LIMITS };
+    let (address, _trigger, connections) = start_with(limits, Some(tls)).await;
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    let answer = get(&mut plain, "/").await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("https://"), "{answer}");
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(&[22, 3, 1, 2]).await.unwrap();
+    for stream in [&mut silent, &mut half] {
+        let mut rest = Vec::new();
+        let _either_way =
+            tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.unwrap();
+    }
+    while connections.open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(connections.refused().last(), Some((Refused::Handshake, 3)));
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_until_another_ends() {
+    let (address, _trigger, connections) = start(Limits { connections: 1, ..LIMITS }).await;
+    let first = TcpStream::connect(address).await.unwrap();
+    while connections.open() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(100), get(&mut second, "/")).await;
+    assert!(waiting.is_err(), "only one connection is served");
+    drop(first);
+    let mut answer = String::new();
+    tokio::time::timeout(Duration::from_secs(5), second.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_drain_lets_an_answer_finish_and_then_refuses() {
+    let (address, trigger, _) = start(LIMITS).await;
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let answer = tokio::spawn(async move { get(&mut busy, "/slow").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(trigger.start(Duration::from_secs(5)).await);
+    assert!(answer.await.unwrap().starts_with("HTTP/1.1 200"));
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "an idle connection is closed");
+    assert!(TcpStream::connect(address).await.is_err());
+}

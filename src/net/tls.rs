@@ -1,0 +1,101 @@
+//! TLS as the HTTP listener speaks it: a certificate and its key, from files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+/// Why a listener cannot speak TLS with these files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or is no PEM.
+    #[error("{what} {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// What it should have.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: pem::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("{} has no certificate; it should be PEM, the listener's own certificate first", path.display())]
+    Empty {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The two do not belong together, or are of a kind that is not known.
+    #[error("the certificate {} and the key {} cannot be used: {source}", certificate.display(), key.display())]
+    Unusable {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
+}
+
+/// What a listener needs to speak TLS 1.2 and 1.3: a chain of certificates, its own first, and the key of that.
+///
+/// # Errors
+/// When a file cannot be read, or the key is another certificate's.
+pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| unreadable("the certificate", certificate, source))?;
+    if chain.is_empty() {
+        return Err(TlsError::Empty { path: certificate.to_owned() });
+    }
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| unreadable("the key", key, source))?;
+    let unusable =
+        |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
+    // The provider is named, so that it does not matter what else in the process might have chosen another.
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
+    TlsError::Unreadable { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_certificate_and_key_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let made = |name: &str| {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            std::fs::write(at(&format!("{name}.crt")), made.cert.pem()).unwrap();
+            std::fs::write(at(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+        };
+        made("a");
+        made("b");
+        std::fs::write(at("empty"), "").unwrap();
+        std::fs::write(at("torn.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
+        assert!(server(&at("a.crt"), &at("a.key")).is_ok());
+        for (certificate, key, said) in [
+            ("a.crt", "b.key", "cannot be used"),
+            ("missing", "a.key", "the certificate"),
+            ("torn.crt", "a.key", "the certificate"),
+            ("a.crt", "missing", "the key"),
+            ("a.crt", "empty", "the key"),
+            ("empty", "a.key", "has no certificate"),
+        ] {
+            let error = server(&at(certificate), &at(key)).unwrap_err().to_string();
+            assert!(error.contains(said), "{certificate} {key}: {error}");
+        }
+    }
+}
