@@ -118,6 +118,7 @@ struct Parts {
     table: Table,
     window_log: Option<WindowLog>,
     reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    missed: mpsc::Receiver<crate::api::MissedRequest>,
     drain: DrainTrigger,
     latch: Latch,
 }
@@ -152,6 +153,9 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     }
     let found = replayed.images.len();
     let containers::Restored { kept, lost, gone } = parts.table.restore(replayed.images).await;
+    if let Some(log) = &parts.window_log {
+        log.heard_again(clock::wall());
+    }
     if found > 0 || replayed.damaged > 0 {
         tracing::info!(kept, lost, gone, damaged = replayed.damaged, "read the journal of the last agent");
     }
@@ -182,6 +186,7 @@ impl Parts {
         let latch = readiness.latch("listeners");
         let (trigger, drain) = drain();
         let (reloads, reload_requests) = mpsc::channel(8);
+        let (missed, missed_requests) = mpsc::channel(8);
         let api = Api {
             store,
             pool,
@@ -191,6 +196,7 @@ impl Parts {
             window_log: None,
             config: Arc::new(RwLock::new(Arc::new(config))),
             reloads,
+            missed,
             connections: Default::default(),
             http_address,
             guarding,
@@ -199,7 +205,8 @@ impl Parts {
             drain,
         };
         let table = table.guarded_by(guard);
-        Ok(Self { api, table, window_log: None, reloads: reload_requests, drain: trigger, latch })
+        let (reloads, missed) = (reload_requests, missed_requests);
+        Ok(Self { api, table, window_log: None, reloads, missed, drain: trigger, latch })
     }
 
     /// Takes in the windows of the life before, and keeps a log of those that come.
@@ -281,7 +288,8 @@ impl Bound {
         let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-        let Self { parts: Parts { api, table, window_log, reloads, drain, latch }, held, loader, log } = self;
+        let Self { parts, held, loader, log } = self;
+        let Parts { api, table, window_log, reloads, missed, drain, latch } = parts;
         let config = api.config();
         let shards = api.readiness.latch("shards");
         shards.open();
@@ -292,7 +300,8 @@ impl Bound {
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve_listeners(&mut tasks, &api, http, admin);
-        tasks.spawn(missed::run(config.admin.socket.clone(), api.containers.clone(), api.drain.clone()));
+        let socket = config.admin.socket.clone();
+        tasks.spawn(missed::run(socket, api.containers.clone(), missed, api.drain.clone()));
         tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
         latch.open();
         tracing::info!(

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::StartError;
 use crate::api::Api;
 use crate::config::Config;
 use crate::containers::{Finished, Image, Table};
+use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::store::next_epoch;
@@ -46,20 +46,20 @@ pub(super) fn read(config: &Config) -> Result<Option<Left>, StartError> {
     let path = config.state_dir.join("windows");
     let files = Directory::new(path.clone()).map_err(|source| StartError::State { path, source })?;
     let recovered = recover(&files, clock::wall(), config.containers.tombstone);
-    tell(&recovered.report, files.path());
+    if !recovered.report.damage.is_none() {
+        let damage = recovered.report.damage;
+        tracing::warn!(directory = %files.path().display(), ?damage, "parts of the window log are damaged and left out");
+    }
     Ok(Some((Arc::new(files), recovered)))
 }
 
-fn tell(report: &Report, path: &Path) {
+fn tell(report: &Report) {
     let Some(last) = report.last else { return };
     let (gap, in_order) = (report.gap, report.in_order);
-    let Report { containers, windows, open, damage, .. } = *report;
+    let Report { containers, windows, open, .. } = *report;
     tracing::info!(%last, ?gap, in_order, containers, windows, open, "windows of the life before are back");
     if !in_order {
         tracing::warn!(%last, ?gap, "the life before did not end in order; nobody received meanwhile");
-    }
-    if !damage.is_none() {
-        tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
     }
 }
 
@@ -113,6 +113,11 @@ impl WindowLog {
             start().inspect_err(|error| failing.failed(&io::Error::other(error.to_string()), clock::wall()))
         });
         Some(Self { status, writer: Writing::Then(writer) })
+    }
+
+    /// Notes that containers are heard again, and says for how long they were not.
+    pub(super) fn heard_again(&self, now: Timestamp) {
+        tell(&self.status.heard_again(now));
     }
 
     /// Has everything written that is closed.
