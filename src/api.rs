@@ -46,7 +46,7 @@ pub use routes::{admin as admin_routes, http as http_routes, refusal};
 use crate::config::Config;
 use crate::containers::{ContainerInfo, Containers, Guarded};
 use crate::host::CpuMeter;
-use crate::model::{Allocation, Timestamp};
+use crate::model::{Allocation, ContainerId, Timestamp};
 use crate::net::http::Connections;
 use crate::shard::{Glimpse, Of, ShardPool};
 use crate::shutdown::{Drain, Readiness};
@@ -75,6 +75,8 @@ pub struct Api {
     pub config: Arc<RwLock<Arc<Config>>>,
     /// Asks for the configuration to be read again.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Asks for the wrapper's notes to be read now.
+    pub missed: mpsc::Sender<MissedRequest>,
     /// Open connections of the HTTP listener and of the admin socket.
     pub connections: [Connections; 2],
     /// Where the HTTP listener is.
@@ -91,6 +93,9 @@ pub struct Api {
 
 /// Asks for the configuration to be read again; the answer is the settings that need a restart, or every mistake.
 pub type ReloadRequest = oneshot::Sender<Result<Vec<&'static str>, String>>;
+
+/// Asks for the wrapper's notes to be read now; the answer is who was found by them, and nothing where they cannot be read.
+pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;
 
 /// A body that is made while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + Sync>>;

@@ -131,6 +131,7 @@ struct Parts {
     table: Table,
     window_log: Option<WindowLog>,
     reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    missed: mpsc::Receiver<crate::api::MissedRequest>,
     drain: DrainTrigger,
     latch: Latch,
     entrance: Entrance,
@@ -169,6 +170,9 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     }
     let found = replayed.images.len();
     let containers::Restored { kept, lost, gone } = parts.table.restore(replayed.images).await;
+    if let Some(log) = &parts.window_log {
+        log.heard_again(clock::wall());
+    }
     if found > 0 || replayed.damaged > 0 {
         tracing::info!(kept, lost, gone, damaged = replayed.damaged, "read the journal of the last agent");
     }
@@ -201,6 +205,7 @@ impl Parts {
         let (trigger, drain) = drain();
         let entrance = Entrance::new(&config.http, asked);
         let (reloads, reload_requests) = mpsc::channel(8);
+        let (missed, missed_requests) = mpsc::channel(8);
         let api = Api {
             store,
             pool,
@@ -210,6 +215,7 @@ impl Parts {
             window_log: None,
             config: Arc::new(RwLock::new(Arc::new(config))),
             reloads,
+            missed,
             connections: Default::default(),
             http_address,
             guarding,
@@ -218,7 +224,8 @@ impl Parts {
             drain,
         };
         let table = table.guarded_by(guard);
-        Ok(Self { api, table, window_log: None, reloads: reload_requests, drain: trigger, latch, entrance })
+        let (reloads, missed) = (reload_requests, missed_requests);
+        Ok(Self { api, table, window_log: None, reloads, missed, drain: trigger, latch, entrance })
     }
 
     /// Takes in the windows of the life before, and keeps a log of those that come.
@@ -272,12 +279,8 @@ impl Bound {
         let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-        let Self {
-            parts: Parts { api, table, window_log, reloads, drain, latch, entrance },
-            held,
-            loader,
-            log,
-        } = self;
+        let Self { parts, held, loader, log } = self;
+        let Parts { api, table, window_log, reloads, missed, drain, latch, entrance } = parts;
         let config = api.config();
         let shards = api.readiness.latch("shards");
         shards.open();
@@ -289,7 +292,8 @@ impl Bound {
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve_listeners(&mut tasks, &api, &entrance, http, admin);
         tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods, entrance)));
-        tasks.spawn(missed::run(config.admin.socket.clone(), api.containers.clone(), api.drain.clone()));
+        let socket = config.admin.socket.clone();
+        tasks.spawn(missed::run(socket, api.containers.clone(), missed, api.drain.clone()));
         tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
         latch.open();
         tracing::info!(

@@ -102,6 +102,7 @@ fn client(command: Command, out: &mut Output) -> Result<ExitCode, Failure> {
                 ContainersCommand::List(args) => containers::list(&args, out).await?,
                 ContainersCommand::Show(args) => containers::show(&args, out).await?,
                 ContainersCommand::Release(args) => containers::release(&args, out).await?,
+                ContainersCommand::Reconcile(args) => containers::reconcile(&args, out).await?,
             },
             Command::Metrics { command } => match command {
                 MetricsCommand::Details(args) => details::details(&args, out).await?,

@@ -39,7 +39,7 @@ pub use journal::{Journal, JournalHealth, Replayed};
 pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
 pub use state::{Guarded, Place, State};
-pub use table::{Finished, Restored, Settings, Table};
+pub use table::{Finished, Reconciled, Restored, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::io;
@@ -63,6 +63,7 @@ enum Request {
     AttachHandle(ContainerId, Box<Handle>, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
     Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
+    Reconcile(oneshot::Sender<Reconciled>),
     Configure(Box<Settings>),
     HandOver(oneshot::Sender<io::Result<Leaving>>),
     DrainAll(oneshot::Sender<()>),
@@ -168,6 +169,11 @@ impl Containers {
     /// When there is no such container.
     pub async fn release(&self, id: ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
         self.ask(|reply| Request::Release(id, reply)).await.unwrap_or(Err(ReleaseError::Ending))
+    }
+
+    /// Compares what is known with what is alive. Nothing where the agent is ending.
+    pub async fn reconcile(&self) -> Option<Reconciled> {
+        self.ask(Request::Reconcile).await
     }
 
     /// Applies new settings to what comes from now on.

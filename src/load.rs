@@ -6,6 +6,7 @@
 
 mod check;
 mod cycle;
+mod outlast;
 mod send;
 
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use serde::Serialize;
 
 pub use check::{Checked, Mismatch};
 pub use cycle::{Cycle, Expected, Flood, Shape};
-pub use send::{Sent, send};
+pub use outlast::{Outlasted, Traffic};
+pub use send::{Sent, Until, send};
 
 use crate::client::{Client, Target};
 
@@ -30,6 +32,7 @@ use crate::client::{Client, Target};
 Examples:
   tallyport-load --containers 64 --samples 2000000 --rate 40000
   tallyport-load --containers 64 --samples 2000000 --over-caps 2 --series-cap 200 --json
+  sleep 60 | tallyport-load --containers 64 --outlast
 
 Exit codes: 0 every total agrees, 1 something differs or the agent does not answer, 2 usage"
 )]
@@ -37,7 +40,7 @@ pub struct Options {
     /// Containers to reserve, each with a socket of its own
     #[arg(long, default_value_t = 64)]
     pub containers: usize,
-    /// Values to send in all, at least
+    /// Values to send in all, at least; for as long as standard input lasts with --outlast
     #[arg(long, default_value_t = 2_000_000)]
     pub samples: u64,
     /// Datagrams a second over all containers; 0 = as fast as can be
@@ -58,6 +61,9 @@ pub struct Options {
     /// What limits.series of the agent is
     #[arg(long, default_value_t = 10_000)]
     pub series_cap: usize,
+    /// Go on while there is no agent, until standard input ends; then say what was sent, and compare nothing
+    #[arg(long, conflicts_with = "over_caps")]
+    pub outlast: bool,
     /// The agent to ask
     #[arg(long, env = "TALLYPORT_URL", default_value = "http://127.0.0.1:9725", hide_env_values = true)]
     pub url: Target,
@@ -122,11 +128,20 @@ pub struct Report {
 #[must_use]
 pub fn main(options: &Options) -> ExitCode {
     let mut out = std::io::stdout();
-    match run(options) {
-        Ok(report) => {
+    let done = if options.outlast {
+        outlast::run(options).map(|sent| {
+            let _nobody_reads = outlast::print(&mut out, &sent);
+            true
+        })
+    } else {
+        run(options).map(|report| {
             let _nobody_reads = print(&mut out, options, &report);
-            if report.mismatches.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+            report.mismatches.is_empty()
+        })
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             let _nobody_reads =
                 std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("tallyport-load: {error}\n"));
@@ -143,14 +158,11 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = Client::new(Target::Unix(options.admin_socket.clone()));
     let http = Client::new(options.url.clone());
-    let cycles: Vec<Cycle> =
-        (0..options.containers).map(|index| Cycle::new(&shape(options, index))).collect();
-    let names: Vec<String> =
-        (0..options.containers).map(|index| format!("load-{}-{index}", std::process::id())).collect();
-    let addresses = runtime.block_on(check::reserve(&admin, &names))?;
+    let (names, cycles) = traffic(options);
+    let addresses = runtime.block_on(check::reserve(&admin, &names, None))?;
     let per_cycle: u64 = cycles.iter().map(|cycle| cycle.expected.values).sum();
     let rounds = options.samples.div_ceil(per_cycle.max(1));
-    let sent = send(&cycles, &addresses, rounds, options.rate)?;
+    let sent = send(&cycles, &addresses, Until::Rounds(rounds), options.rate)?;
     runtime.block_on(async {
         check::finish(&admin, &names).await?;
         let mut report =
@@ -162,6 +174,13 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
         }
         Ok(report)
     })
+}
+
+/// The containers' names, and what each sends again and again.
+fn traffic(options: &Options) -> (Vec<String>, Vec<Cycle>) {
+    let cycle = |index| Cycle::new(&shape(options, index));
+    let name = |index| format!("load-{}-{index}", std::process::id());
+    ((0..options.containers).map(name).collect(), (0..options.containers).map(cycle).collect())
 }
 
 /// The last containers are those over their caps.

@@ -1,4 +1,4 @@
-//! What only the admin socket does beside the lifecycle: reload, and raw lines as they arrive.
+//! What only the admin socket does beside the lifecycle: reload, reconcile, and raw lines as they arrive.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::query::{Filters, Query};
 use super::{Answer, Api, NDJSON};
-use crate::model::Timestamp;
+use crate::containers;
+use crate::model::{ContainerId, Timestamp};
 use crate::shard::TappedLine;
 use crate::shutdown::Drain;
 
@@ -27,6 +28,28 @@ pub(super) async fn reload(api: &Api) -> Result<Answer, ApiError> {
         Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),
         Err(_) => Err(ApiError::ending()),
     }
+}
+
+#[derive(Serialize)]
+struct Reconciled {
+    checked: usize,
+    ended: Vec<ContainerId>,
+    back: Vec<ContainerId>,
+    lost: Vec<ContainerId>,
+    mute: Vec<ContainerId>,
+    notes_read: bool,
+}
+
+/// `POST /v1/reconcile`
+pub(super) async fn reconcile(api: &Api) -> Result<Answer, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    api.missed.send(reply).await.map_err(|_| ApiError::ending())?;
+    let notes = answer.await.map_err(|_| ApiError::ending())?;
+    let containers::Reconciled { checked, ended, back, lost } =
+        api.containers.reconcile().await.ok_or_else(ApiError::ending)?;
+    let notes_read = notes.is_some();
+    let mute = notes.unwrap_or_default();
+    Ok(Answer::json(200, &Reconciled { checked, ended, back, lost, mute, notes_read }))
 }
 
 /// Lines of one container that may wait for a slow reader.

@@ -183,7 +183,9 @@ impl From<&ReserveError> for ApiError {
             ReserveError::Process(error) => code_of(error),
             ReserveError::Full { .. } => (503, "too_many_containers"),
             ReserveError::NoAddress => (503, "no_address"),
-            ReserveError::Socket { .. } | ReserveError::Unix { .. } => (503, "no_socket"),
+            ReserveError::Socket { .. } | ReserveError::Unix { .. } | ReserveError::NoDescriptors { .. } => {
+                (503, "no_socket")
+            }
             ReserveError::Shard(_) => (503, "shard_gone"),
             ReserveError::Ending => (503, "ending"),
         };

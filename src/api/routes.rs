@@ -338,11 +338,14 @@ fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
     let reload = at!(post / "v1" / "config" / "reload")
         .and(with(api))
         .then(|api: Api| async move { respond(admin_calls::reload(&api).await) });
+    let reconcile = at!(post / "v1" / "reconcile")
+        .and(with(api))
+        .then(|api: Api| async move { respond(admin_calls::reconcile(&api).await) });
     let tail =
         at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(with(api)).then(
             |id: Segment, raw: String, api: Api| async move {
                 respond(admin_calls::tail(&api, &id.0, &raw).await)
             },
         );
-    reload.or(tail).unify().boxed()
+    reload.or(reconcile).unify().or(tail).unify().boxed()
 }

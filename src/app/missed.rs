@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::api::read_reservation;
+use tokio::sync::mpsc;
+
+use crate::api::{MissedRequest, read_reservation};
 use crate::containers::{Containers, Process, ReserveError, Unserved};
+use crate::model::ContainerId;
 use crate::oci::missed::{self, Missed};
 use crate::shutdown::Drain;
 
@@ -13,40 +16,55 @@ const EVERY: Duration = Duration::from_secs(2);
 /// How long it may take from a note to a process. What has none by then did not start, or has ended.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Reads notes until the agent ends.
-pub(super) async fn run(admin_socket: PathBuf, containers: Containers, mut drain: Drain) {
+/// Reads notes until the agent ends, now and then and whenever somebody asks.
+pub(super) async fn run(
+    admin_socket: PathBuf,
+    containers: Containers,
+    mut asked: mpsc::Receiver<MissedRequest>,
+    mut drain: Drain,
+) {
     let directory = missed::directory(&admin_socket);
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said = false;
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
+        let reply = tokio::select! {
+            _ = tick.tick() => None,
+            Some(reply) = asked.recv() => Some(reply),
             () = drain.started() => return,
-        }
+        };
         let at = directory.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || missed::read(&at)).await else { return };
-        match read {
+        let found = match read {
             Ok(all) => {
+                let mut found = Vec::new();
                 for missed in all {
-                    take(&containers, &missed).await;
+                    found.extend(take(&containers, &missed).await);
                 }
+                Some(found)
             }
-            Err(error) if !said => {
-                tracing::warn!(directory = %directory.display(), %error, "what the wrapper left is not read");
-                said = true;
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(directory = %directory.display(), %error, "what the wrapper left is not read");
+                }
+                None
             }
-            Err(_) => {}
+        };
+        if let Some(reply) = reply {
+            let _nobody_waits = reply.send(found);
         }
     }
 }
 
-/// Shows a container that runs. Its note stays as long as it does, for the agent's next life.
-async fn take(containers: &Containers, missed: &Missed) {
+/// Shows a container that runs, and says which where that is new. Its note stays as long as it does, for the agent's next life.
+async fn take(containers: &Containers, missed: &Missed) -> Option<ContainerId> {
     let reservation = match read_reservation(&missed.request) {
         Ok(reservation) if reservation.opted_out().is_none() => reservation,
         // It wanted none, or asked for what it would not have been given.
-        _ => return forget(missed),
+        _ => {
+            forget(missed);
+            return None;
+        }
     };
     let id = reservation.container_id.clone();
     let lives = containers.directory().container(&id).is_some_and(|info| info.state.is_live());
@@ -60,7 +78,9 @@ async fn take(containers: &Containers, missed: &Missed) {
                     // It may have ended just now.
                     tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
                     let _either_way = containers.release(id).await;
+                    return None;
                 }
+                return Some(id);
             }
             Err(ReserveError::Ending) => {}
             Err(error) => tracing::warn!(container = %id, %error, "a container cannot be shown"),
@@ -68,6 +88,7 @@ async fn take(containers: &Containers, missed: &Missed) {
         None if !lives && missed.age > PATIENCE => forget(missed),
         None => {}
     }
+    None
 }
 
 fn forget(missed: &Missed) {

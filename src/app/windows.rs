@@ -12,6 +12,7 @@ use super::StartError;
 use crate::api::Api;
 use crate::config::Config;
 use crate::containers::{Finished, Image, Table};
+use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::store::next_epoch;
@@ -79,7 +80,6 @@ impl WindowLog {
         table: &mut Table,
         images: &[Image],
     ) -> Result<Self, StartError> {
-        tell(&recovered.report);
         recovered.number(images.iter().map(|image| (image.origin(), image.allocation())));
         let known: HashSet<_> = images.iter().map(Image::allocation).collect();
         let finished = recovered.containers.iter().filter(|container| !known.contains(&container.allocation));
@@ -122,6 +122,11 @@ impl WindowLog {
             start().inspect_err(|error| failing.failed(&io::Error::other(error.to_string()), clock::wall()))
         });
         Some(Self { status, writer: Writing::Then(writer) })
+    }
+
+    /// Notes that containers are heard again, and says for how long they were not.
+    pub(super) fn heard_again(&self, now: Timestamp) {
+        tell(&self.status.heard_again(now));
     }
 
     /// Has everything written that is closed.

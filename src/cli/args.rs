@@ -160,6 +160,12 @@ Examples:
 Examples:
   tallyport containers release c-42")]
     Release(ContainerArgs),
+    /// Compare what the agent knows with what is alive, now
+    #[command(after_help = "\
+Examples:
+  tallyport containers reconcile
+  tallyport containers reconcile --json")]
+    Reconcile(ReconcileArgs),
 }
 
 #[derive(Debug, Subcommand)]

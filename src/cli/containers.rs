@@ -1,8 +1,9 @@
 //! `tallyport containers`.
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::args::{ContainerArgs, ContainersListArgs, Format, OutputArgs};
+use super::args::{ContainerArgs, ContainersListArgs, Format, OutputArgs, ReconcileArgs};
 use super::documents::{Container, ago};
 use super::failure::{Failure, code};
 use super::output::Output;
@@ -68,6 +69,43 @@ pub(super) async fn release(args: &ContainerArgs, out: &mut Output) -> Result<()
     let path = format!("/v1/containers/{}", segment(&args.container_id));
     let response = args.admin.client().request("DELETE", &path, Vec::new()).await?;
     one(&response, &args.output, out)
+}
+
+#[derive(Deserialize)]
+struct Reconciled {
+    checked: usize,
+    ended: Vec<String>,
+    back: Vec<String>,
+    lost: Vec<String>,
+    mute: Vec<String>,
+    notes_read: bool,
+}
+
+pub(super) async fn reconcile(args: &ReconcileArgs, out: &mut Output) -> Result<(), Failure> {
+    let response = args.admin.client().request("POST", "/v1/reconcile", Vec::new()).await?;
+    match args.output.format() {
+        Format::Json => out.json(&read::<Value>(&response)?)?,
+        Format::Ndjson => out.ndjson([read::<Value>(&response)?])?,
+        Format::Prom => return Err(Failure::usage("this is not a metric; use table, json or ndjson")),
+        Format::Table => {
+            let found: Reconciled = read(&response)?;
+            let mut table = Table::new(&[("FOUND", Align::Left), ("CONTAINERS", Align::Left)]);
+            table.row(&["checked".to_owned(), found.checked.to_string()]);
+            for (what, ids) in [
+                ("ended unnoticed", found.ended),
+                ("back at their addresses", found.back),
+                ("still lost", found.lost),
+                ("found mute", found.mute),
+            ] {
+                table.row(&[what.to_owned(), if ids.is_empty() { "-".to_owned() } else { ids.join(" ") }]);
+            }
+            table.print(out)?;
+            if !found.notes_read {
+                out.complain("the wrapper's notes could not be read; the agent's log says why");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn one(response: &Response, output: &OutputArgs, out: &mut Output) -> Result<(), Failure> {

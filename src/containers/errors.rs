@@ -52,6 +52,17 @@ pub enum ReserveError {
         /// Why not.
         source: io::Error,
     },
+    /// The agent keeps the last descriptors for itself.
+    #[error(
+        "no socket can be opened: this agent may have {limit} descriptors open, and keeps the last {kept} for answering, and for \
+         its files; let it have more (LimitNOFILE= in its unit, ulimit -Hn before it is started) and restart it"
+    )]
+    NoDescriptors {
+        /// How many it may have.
+        limit: u64,
+        /// How many of them it keeps.
+        kept: u64,
+    },
     /// Its Unix socket, the only one it wants, could not be opened.
     #[error("cannot open its Unix socket: {source}")]
     Unix {

@@ -36,11 +36,13 @@ mod finished;
 mod leave;
 mod listen;
 mod note;
+mod reconcile;
 mod record;
 mod restore;
 mod unix;
 
 pub use finished::Finished;
+pub use reconcile::Reconciled;
 pub use restore::Restored;
 
 /// Requests that may wait.
@@ -225,6 +227,11 @@ impl Table {
                 let released = self.release(&id);
                 self.record();
                 let _nobody_waits = reply.send(released);
+            }
+            Request::Reconcile(reply) => {
+                let found = self.reconcile().await;
+                self.record();
+                let _nobody_waits = reply.send(found);
             }
             Request::Configure(settings) => {
                 self.settings = *settings;

@@ -113,11 +113,15 @@ struct Agg {
     total: f64,
 }
 
-/// Reserves a socket for each container.
-pub(super) async fn reserve(admin: &Client, names: &[String]) -> Result<Vec<SocketAddr>, LoadError> {
+/// Reserves a socket for each container, whose process is `pid` where there is one.
+pub(super) async fn reserve(
+    admin: &Client,
+    names: &[String],
+    pid: Option<u32>,
+) -> Result<Vec<SocketAddr>, LoadError> {
     let mut addresses = Vec::with_capacity(names.len());
     for name in names {
-        let body = serde_json::json!({"container_id": name, "ttl": null}).to_string();
+        let body = serde_json::json!({"container_id": name, "ttl": null, "pid": pid}).to_string();
         let response = admin.request("POST", "/v1/containers", body.into_bytes()).await?;
         let reserved: Reserved = read(&format!("reserving {name}"), &response)?;
         addresses.push(SocketAddr::new(reserved.statsd_host, reserved.statsd_port));

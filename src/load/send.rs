@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cycle::Cycle;
@@ -11,40 +12,63 @@ use super::cycle::Cycle;
 pub struct Sent {
     /// Datagrams.
     pub datagrams: u64,
+    /// How often every container's cycle was sent.
+    pub rounds: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+/// When to stop, and what to do where nobody receives.
+#[derive(Copy, Clone, Debug)]
+pub enum Until<'a> {
+    /// After so many rounds. An address at which nobody receives ends it.
+    Rounds(u64),
+    /// After the round in which this is set. Who does not receive is sent to all the same.
+    Told(&'a AtomicBool),
+}
+
+impl Until<'_> {
+    fn goes_on(self, rounds: u64) -> bool {
+        match self {
+            Self::Rounds(all) => rounds < all,
+            Self::Told(stop) => !stop.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// How often the sender looks at the clock.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Sends every container's cycle so many times, `rate` datagrams a second in all, the containers by turns.
+/// Sends every container's cycle again and again, `rate` datagrams a second in all, the containers by turns.
 ///
 /// # Errors
 /// When a socket cannot be made or used.
-pub fn send(cycles: &[Cycle], addresses: &[SocketAddr], rounds: u64, rate: u64) -> io::Result<Sent> {
+pub fn send(cycles: &[Cycle], addresses: &[SocketAddr], until: Until<'_>, rate: u64) -> io::Result<Sent> {
     let sockets = addresses.iter().map(|address| connected(*address)).collect::<io::Result<Vec<_>>>()?;
     let mut pace = Pace::new(rate);
     let longest = cycles.iter().map(|cycle| cycle.datagrams.len()).max().unwrap_or(0);
-    for round in 0..rounds {
+    let outlasts = matches!(until, Until::Told(_));
+    let mut rounds = 0;
+    while until.goes_on(rounds) {
         for turn in 0..longest {
             for (cycle, socket) in cycles.iter().zip(&sockets) {
                 if let Some(datagram) = cycle.datagrams.get(turn) {
                     pace.wait();
-                    transmit(socket, datagram)?;
+                    transmit(socket, datagram, outlasts)?;
                 }
             }
         }
-        if round == 0 {
+        if rounds == 0 {
             for (cycle, socket) in cycles.iter().zip(&sockets) {
                 for datagram in &cycle.flood {
                     pace.wait();
-                    transmit(socket, datagram)?;
+                    transmit(socket, datagram, outlasts)?;
                 }
             }
         }
+        rounds += 1;
     }
-    Ok(Sent { datagrams: pace.sent, took: pace.started.elapsed() })
+    Ok(Sent { datagrams: pace.sent, rounds, took: pace.started.elapsed() })
 }
 
 fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -54,12 +78,14 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// A datagram that the system has no room for was not sent, and is sent again.
-fn transmit(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
+/// A datagram that the system has no room for was not sent, and is sent again. So is one in whose place the system says that
+/// nobody was there for the one before, where `outlasts` is said.
+fn transmit(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Result<()> {
     loop {
         match socket.send(datagram) {
             Ok(_) => return Ok(()),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) if outlasts && error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => std::thread::sleep(TICK),
             Err(error) => return Err(error),
         }

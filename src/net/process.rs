@@ -133,6 +133,18 @@ pub struct Usage {
     pub max_fds: u64,
 }
 
+/// How many descriptors this process may have open, and how many of them are left at most: a new one has the lowest number that
+/// is free, so all below are taken. None is left where there is none to be had.
+#[must_use]
+pub fn descriptors_left() -> (u64, u64) {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    use nix::sys::resource::{Resource, getrlimit};
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let lowest = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC);
+    let lowest = lowest.ok().and_then(|lowest| u64::try_from(lowest.as_raw_fd()).ok());
+    (most, lowest.map_or(0, |lowest| most.saturating_sub(lowest)))
+}
+
 /// What this process uses now; zeros where the system does not say.
 #[must_use]
 pub fn usage() -> Usage {

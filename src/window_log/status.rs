@@ -55,6 +55,14 @@ impl Status {
         self.lock().clone()
     }
 
+    /// Notes when somebody listened again, which is after everything was read; answers how the life before ended.
+    #[must_use]
+    pub fn heard_again(&self, now: Timestamp) -> Report {
+        let report = &mut self.lock().report;
+        report.gap = report.last.map_or(Duration::ZERO, |last| now.since(last));
+        *report
+    }
+
     pub(super) fn set(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.lock());
     }

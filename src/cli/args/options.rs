@@ -219,6 +219,14 @@ pub(in crate::cli) struct ContainersListArgs {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct ReconcileArgs {
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
     /// The container
     pub(in crate::cli) container_id: String,

@@ -14,7 +14,11 @@ use crate::containers::socket::{self, Site};
 use crate::containers::state::{Place, State};
 use crate::net::listener;
 use crate::net::netns::{self, Choice, Namespace};
+use crate::net::process;
 use crate::shard::NewListener;
+
+/// Descriptors that containers leave to the agent, of few a quarter: for connections, and for the files it writes.
+const KEPT: u64 = 128;
 
 impl Table {
     /// Gives a new container its address, and its socket where that can be opened now.
@@ -93,6 +97,11 @@ impl Table {
         info: &mut ContainerInfo,
         udp: Option<(UdpSocket, SocketAddr)>,
     ) -> Result<(), ReserveError> {
+        let (limit, left) = process::descriptors_left();
+        let kept = KEPT.min(limit / 4);
+        if left < kept {
+            return Err(ReserveError::NoDescriptors { limit, kept });
+        }
         let asked = self.next_buffer();
         let granted = udp.as_ref().map_or(0, |(socket, _)| listener::receive_buffer(socket).unwrap_or(asked));
         let wanted = self.settings.receive_buffer;

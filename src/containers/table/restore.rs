@@ -14,7 +14,7 @@ use crate::containers::image::Image;
 use crate::containers::process::Candidate;
 use crate::containers::reservation::Network;
 use crate::containers::state::{Place, State};
-use crate::model::Timestamp;
+use crate::model::{Allocation, Timestamp};
 use crate::net::clock;
 use crate::net::listener;
 use crate::net::netns::{Choice, Namespace};
@@ -124,6 +124,12 @@ impl Table {
         if self.lost.is_empty() || self.retried.elapsed() < RETRY {
             return;
         }
+        self.try_lost().await;
+    }
+
+    /// The same at once; answers who is back.
+    pub(super) async fn try_lost(&mut self) -> Vec<Allocation> {
+        let mut back = Vec::new();
         self.retried = Instant::now();
         let images: Vec<_> = self.lost.values().cloned().collect();
         for image in images {
@@ -134,6 +140,7 @@ impl Table {
                     let (container, task) = (&info.origin.container_id, &info.origin.task_id);
                     tracing::info!(%container, %task, "a container that was lost is back at its address");
                     self.replace(info);
+                    back.push(allocation);
                     if let Some(watched) = process {
                         if let Some(watch) = self.entries.get_mut(&allocation).and_then(|e| e.watch.take()) {
                             watch.abort();
@@ -150,6 +157,7 @@ impl Table {
                 }
             }
         }
+        back
     }
 
     /// The process that was the container, if it still is.
