@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart e2e-kill soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ e2e-nri: ## pods of real containerds with the agent as their plugin; needs root,
 e2e-restart: ## twenty hand-overs in a row under a load of known totals, and stops of five seconds beside a keeper
 	scripts/setup cc rust
 	scripts/e2e-restart
+
+e2e-kill: ## a hundred kills under a load of known totals, and one at every call that writes
+	scripts/setup cc rust
+	scripts/e2e-kill
+
+soak: ## an hour of everything at random, or make soak SECONDS=600
+	scripts/setup cc rust
+	scripts/soak $(or $(SECONDS),3600)
 
 check: ## everything CI asks for: format, lints, layers, tests, documents, dependencies
 	scripts/setup all

@@ -171,8 +171,9 @@ impl Log {
         // Whose container is forgotten is gone from the store, too.
         let Some(who) = of.who(published.allocation(), published.origin()) else { return };
         let key = self.key(published.allocation());
+        let from = segment.waiting();
         segment.name(key, || who);
-        segment.window(key, birth, published);
+        segment.window(key, birth, published, from);
     }
 
     fn write(&mut self, put: impl FnOnce(&Self, &mut Segment)) -> io::Result<u64> {

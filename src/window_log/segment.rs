@@ -17,7 +17,7 @@ use crate::store::Published;
 pub(super) struct Held {
     pub(super) birth: Birth,
     pub(super) window: Weak<Published>,
-    /// Bytes of its frame.
+    /// Bytes of its frame, and of the names that were said for it.
     pub(super) bytes: u64,
 }
 
@@ -114,13 +114,15 @@ impl Segment {
         fingerprint
     }
 
-    /// Adds a closed window of a container that is named.
-    pub(super) fn window(&mut self, key: Key, birth: Birth, published: &Arc<Published>) {
+    /// Adds a closed window of a container that is named. What was put `from` there on is taken to be the window's: names
+    /// that were said for it have to be said again where it is written again.
+    pub(super) fn window(&mut self, key: Key, birth: Birth, published: &Arc<Published>, from: usize) {
         let fingerprint = self.lay_out(key, published.window().layout());
         let mut window = Vec::new();
         published.window().encode(fingerprint, &mut window);
         let revs = published.revs().into();
-        let bytes = self.put(&Entry::Window { key, birth, revs, window: window.into() }) as u64;
+        self.put(&Entry::Window { key, birth, revs, window: window.into() });
+        let bytes = self.waiting().saturating_sub(from) as u64;
         self.holding.push(Held { birth, window: Arc::downgrade(published), bytes });
     }
 

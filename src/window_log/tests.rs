@@ -412,6 +412,23 @@ fn files_go_when_nothing_in_them_is_kept_and_one_that_sends_seldom_holds_none_ba
 }
 
 #[test]
+fn names_that_outweigh_their_windows_are_not_written_again_and_again() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 1, 3, 4 * SMALL);
+    for round in 0..6 {
+        // New series every time, each sent once: a window is next to nothing beside its names.
+        let line = |k: usize| format!("a-series-with-a-long-name-{}-{round}-{k}:1|c\n", "x".repeat(150));
+        let lines: String = (0..60).map(line).collect();
+        node.aggregators[0].datagram(lines.as_bytes(), moment(round * 10 + 1), None);
+        node.roll(round * 10 + 11);
+        node.follow().unwrap();
+    }
+    assert!(disk.calls() < 200, "{} calls", disk.calls());
+    assert_eq!(node.log.given_up(), 0);
+    assert_eq!(restored(&disk, 3, 70).0, all_kept(&node.store));
+}
+
+#[test]
 fn beyond_its_size_the_oldest_go_and_are_counted() {
     let disk = Disk::default();
     let mut node = Node::on(&disk, 12, 1000, SMALL);

@@ -65,6 +65,12 @@ impl Agent {
         Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
     }
 
+    /// One that may have so many descriptors open.
+    pub(crate) fn with_descriptors(most: u64, flags: &[&str]) -> Self {
+        let launcher = ["prlimit", &format!("--nofile={most}:{most}")];
+        Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
+    }
+
     /// One that is started by a command which becomes it, or waits for it.
     pub(crate) fn by(launcher: &[&str], directory: tempfile::TempDir, flags: &[&str]) -> Self {
         let words = [launcher, &[BINARY]].concat();

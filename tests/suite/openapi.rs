@@ -790,6 +790,8 @@ fn reload(contract: &Contract) {
     for request in ["POST /v1/containers", "POST /container"] {
         contract.refused(request, &json!({"container_id": "one-too-many"}), 503, "too_many_containers");
     }
+    let found = contract.change("POST /v1/reconcile", &Value::Null, 200);
+    assert_eq!((&found["lost"], &found["notes_read"]), (&json!([]), &json!(true)));
     write("limits.containers = \"some\"\n");
     contract.refused("POST /v1/config/reload", &Value::Null, 400, "bad_configuration");
 }

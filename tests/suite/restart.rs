@@ -57,7 +57,7 @@ fn after_a_kill_every_container_that_lives_is_back_at_its_address_and_who_has_en
     let living: Vec<_> = (0..20).map(|_| Sleeper::start()).collect();
     let mut addresses = Vec::new();
     for (n, process) in living.iter().enumerate() {
-        let body = json!({"container_id": format!("c{n}"), "task_id": "web", "pid": process.pid(),
+        let body = json!({"container_id": format!("killed-{n}"), "task_id": "web", "pid": process.pid(),
                           "labels": {"n": n.to_string()}, "options": {"gauge_sign": "absolute"}});
         addresses.push(agent.reserve_with(&body));
     }
@@ -67,30 +67,30 @@ fn after_a_kill_every_container_that_lives_is_back_at_its_address_and_who_has_en
     agent.reserve("over", "done");
     agent.finish("over");
     addresses[0].send("level:5|g");
-    agent.until("it is counted", || shown(&agent, "c0")["received"] == 1);
-    let before = shown(&agent, "c0");
+    agent.until("it is counted", || shown(&agent, "killed-0")["received"] == 1);
+    let before = shown(&agent, "killed-0");
     // It ends while nobody looks.
     agent.stand_still();
     drop(dying);
     let (agent, took) = killed_and_started(agent, FLAGS);
     assert!(took < Duration::from_secs(5), "{took:?}");
     for (n, address) in addresses.iter().enumerate() {
-        let now = shown(&agent, &format!("c{n}"));
+        let now = shown(&agent, &format!("killed-{n}"));
         assert_eq!((&now["state"], &now["attached"]), (&json!("listening"), &json!(true)), "{now}");
         address.send("level:+7|g");
     }
-    let now = shown(&agent, "c0");
+    let now = shown(&agent, "killed-0");
     for key in
         ["statsd_host", "statsd_port", "generation", "task_id", "labels", "pid", "gauge_sign", "reserved_at"]
     {
         assert_eq!(now[key], before[key], "{key}");
     }
-    agent.until("they are heard", || (0..20).all(|n| shown(&agent, &format!("c{n}"))["received"] == 1));
+    agent.until("they are heard", || (0..20).all(|n| shown(&agent, &format!("killed-{n}"))["received"] == 1));
     assert_eq!(state(&agent, "waiting"), "listening", "a reservation waits on");
     assert_eq!((state(&agent, "dying"), state(&agent, "over")), ("gone".to_owned(), "gone".to_owned()));
     // Its life goes on where it was: it is watched, its id comes again in the next generation.
     drop(living);
-    agent.until("they have ended", || (0..20).all(|n| state(&agent, &format!("c{n}")) == "gone"));
+    agent.until("they have ended", || (0..20).all(|n| state(&agent, &format!("killed-{n}")) == "gone"));
     agent.reserve("over", "done");
     assert_eq!(shown(&agent, "over")["generation"], 2);
 }
@@ -109,7 +109,7 @@ fn a_container_in_a_network_of_its_own_is_back_in_it() {
         &json!({"container_id": "born", "pid": process.pid(), "network": {"mode": "netns", "path": one.path()}}),
     );
     agent.reserve_with(&json!({"container_id": "other", "network": {"mode": "new"}}));
-    // No older than what was reserved for it.
+    // Not before: an older process would not be believed to be it.
     let late = other.process();
     let (status, answer) = agent.admin("POST", "/v1/containers/other/attach", &json!({"pid": late.pid()}));
     assert_eq!(status, 200, "{answer}");
@@ -133,49 +133,50 @@ fn a_container_in_a_network_of_its_own_is_back_in_it() {
 fn who_cannot_have_its_address_again_is_lost_and_seen_and_back_once_it_can() {
     let agent = Agent::with(FLAGS);
     let process = Sleeper::start();
-    let address = agent.reserve_with(&json!({"container_id": "c1", "task_id": "web", "pid": process.pid()}));
+    let address =
+        agent.reserve_with(&json!({"container_id": "evicted", "task_id": "web", "pid": process.pid()}));
     let mut agent = agent;
     agent.signal(Signal::SIGKILL);
     agent.wait();
     let stranger = UdpSocket::bind(address.to).unwrap();
     let agent = Agent::in_directory(agent.into_dead_directory(), FLAGS);
-    let lost = shown(&agent, "c1");
+    let lost = shown(&agent, "evicted");
     assert_eq!((&lost["state"], &lost["attached"]), (&json!("lost"), &json!(true)), "{lost}");
     assert!(lost["warnings"][0].as_str().unwrap().contains("is taken"), "{lost}");
     let doctor: Ran = agent.cli(&["doctor"]);
-    assert!(doctor.code == 1 && doctor.out.contains("c1 of task web is lost"), "{}", doctor.out);
+    assert!(doctor.code == 1 && doctor.out.contains("evicted of task web is lost"), "{}", doctor.out);
     let page = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
     assert!(page.contains("tallyport_containers{state=\"lost\"} 1"), "{page}");
     drop(stranger);
-    agent.until("it is back", || state(&agent, "c1") == "listening");
+    agent.until("it is back", || state(&agent, "evicted") == "listening");
     address.send("a:1|c");
-    agent.until("it is heard", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is heard", || shown(&agent, "evicted")["received"] == 1);
     drop(process);
-    agent.until("it has ended", || state(&agent, "c1") == "gone");
+    agent.until("it has ended", || state(&agent, "evicted") == "gone");
 }
 
 #[test]
 fn one_that_is_lost_and_ends_is_gone() {
     let mut agent = Agent::with(FLAGS);
     let process = Sleeper::start();
-    let address = agent.reserve_with(&json!({"container_id": "c1", "pid": process.pid()}));
+    let address = agent.reserve_with(&json!({"container_id": "evicted-for-good", "pid": process.pid()}));
     agent.signal(Signal::SIGKILL);
     agent.wait();
     let _stranger = UdpSocket::bind(address.to).unwrap();
     let agent = Agent::in_directory(agent.into_dead_directory(), FLAGS);
-    assert_eq!(state(&agent, "c1"), "lost");
+    assert_eq!(state(&agent, "evicted-for-good"), "lost");
     drop(process);
-    agent.until("it has ended", || state(&agent, "c1") == "gone");
+    agent.until("it has ended", || state(&agent, "evicted-for-good") == "gone");
 }
 
 #[test]
 fn an_orderly_end_keeps_containers_for_the_next_agent_too() {
     let agent = Agent::with(FLAGS);
     let process = Sleeper::start();
-    let address = agent.reserve_with(&json!({"container_id": "c1", "pid": process.pid()}));
+    let address = agent.reserve_with(&json!({"container_id": "orderly", "pid": process.pid()}));
     let agent = Agent::in_directory(agent.into_directory(), FLAGS);
     address.send("a:1|c");
-    agent.until("it is heard", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is heard", || shown(&agent, "orderly")["received"] == 1);
 }
 
 /// A file system of its own.
@@ -212,9 +213,11 @@ fn goes_on_without_its_state(size: &str, breaks: impl Fn(&Path), mends: impl Fn(
     let mounted = Mounted::new(directory.path().join("state"), size);
     let agent = Agent::in_directory(directory, FLAGS);
     let process = Sleeper::start();
+    // Another agent that had such names might take their addresses meanwhile.
+    let named = |n: u32| format!("of-{size}-{n}");
     let reserve = |n: u32| {
         let labels = json!({"x": "y".repeat(4_000)});
-        agent.reserve_with(&json!({"container_id": format!("c{n}"), "pid": process.pid(), "labels": labels}))
+        agent.reserve_with(&json!({"container_id": named(n), "pid": process.pid(), "labels": labels}))
     };
     let first = reserve(0);
     assert_eq!(journal_finding(&agent), "ok");
@@ -225,13 +228,13 @@ fn goes_on_without_its_state(size: &str, breaks: impl Fn(&Path), mends: impl Fn(
     }
     agent.until("it says so", || journal_finding(&agent) == "failed");
     first.send("a:1|c");
-    agent.until("all are served", || (0..100).all(|n| shown(&agent, &format!("c{n}"))["received"] == 1));
+    agent.until("all are served", || (0..100).all(|n| shown(&agent, &named(n))["received"] == 1));
     let page = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
     assert!(!page.contains("tallyport_journal_failures_total 0"), "{page}");
     mends(&mounted.0);
     agent.until("it is well again", || journal_finding(&agent) == "ok");
     let (mut agent, _) = killed_and_started(agent, FLAGS);
-    assert!((0..100).all(|n| state(&agent, &format!("c{n}")) == "listening"), "{}", agent.log());
+    assert!((0..100).all(|n| state(&agent, &named(n)) == "listening"), "{}", agent.log());
     assert!(agent.stop().success());
     drop(mounted);
 }
@@ -247,12 +250,19 @@ fn a_full_disk_takes_no_container_its_socket() {
 
 #[test]
 fn a_state_directory_that_becomes_read_only_takes_no_container_its_socket() {
-    let state = |path: &Path| path.to_str().unwrap().to_owned();
+    let aside = |path: &Path| path.with_added_extension("aside");
+    // Read-only before it is in place: a file that the agent opens in between would keep it from becoming so.
     let locks = |path: &Path| {
-        mount(&["--bind", &state(path), &state(path)]);
-        mount(&["-o", "remount,bind,ro", &state(path)]);
+        let aside = aside(path);
+        std::fs::create_dir(&aside).unwrap();
+        let (path, aside) = (path.to_str().unwrap(), aside.to_str().unwrap());
+        mount(&["--bind", path, aside]);
+        mount(&["-o", "remount,bind,ro", aside]);
+        mount(&["--bind", aside, path]);
     };
     goes_on_without_its_state("10m", locks, |path| {
-        assert!(Command::new("umount").arg(path).status().unwrap().success());
+        for mounted in [path, &aside(path)] {
+            assert!(Command::new("umount").arg(mounted).status().unwrap().success());
+        }
     });
 }

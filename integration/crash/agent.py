@@ -1,0 +1,174 @@
+"""A real agent that is killed, handed over and started again, and what is asked of it."""
+
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+
+PATIENCE = 30
+
+
+class Failed(Exception):
+    """A promise that was not kept."""
+
+
+def check(holds, *what):
+    if not holds:
+        raise Failed(" ".join(map(str, what)))
+
+
+def until(what, holds, patience=PATIENCE):
+    deadline = time.monotonic() + patience
+    while not (found := holds()):
+        check(time.monotonic() < deadline, f"not within {patience} s:", what)
+        time.sleep(0.005)
+    return found
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Unix(http.client.HTTPConnection):
+    """HTTP over the admin socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=PATIENCE)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class Agent:
+    """One agent after the other, in the same directory and at the same address."""
+
+    def __init__(self, binaries, directory, flags=()):
+        self.binary, self.directory, self.flags = pathlib.Path(binaries) / "tallyport", pathlib.Path(directory), flags
+        self.address = ("127.0.0.1", free_port())
+        self.url = "http://%s:%d" % self.address
+        self.admin_socket, self.state = self.directory / "admin.sock", self.directory / "state"
+        self.lives, self.process, self.log = 0, None, None
+
+    def spawn(self, *flags, environment=None):
+        self.lives += 1
+        self.log = self.directory / f"agent-{self.lives}.log"
+        command = [self.binary, "agent", "--http-listen", "%s:%d" % self.address, "--admin-socket", self.admin_socket]
+        command += ["--state-dir", self.state, "--log-format", "json", *self.flags, *flags]
+        with open(self.log, "w") as log:
+            environment = os.environ | (environment or {})
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        self.started, self.process = time.monotonic(), process
+        return process
+
+    def said(self, message):
+        """The first line of its log that says so."""
+        for line in self.log.read_text().splitlines():
+            if f'"message":"{message}' in line and line.endswith("}"):
+                return json.loads(line)
+        return None
+
+    def start(self, *flags, environment=None):
+        process = self.spawn(*flags, environment=environment)
+
+        def listens():
+            check(process.poll() is None, "the agent ended:", self.log.read_text()[-3000:])
+            return self.said("listening")
+
+        until("the agent listens", listens)
+
+    def hand_over(self):
+        """Another process takes over; this one has to end in order. Says how long nobody received, in ms."""
+        before = self.process
+        self.start("--take-over")
+        check(before.wait(PATIENCE) == 0, "the agent that handed over ended with", before.returncode)
+        return self.said("took over")["pause_ms"]
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+
+    def processor(self):
+        """Seconds of a processor that it has used so far."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ask(self, connection, method, path, body=None):
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def get(self, path):
+        """Status and document. Raises `OSError` or `HTTPException` where nobody answers."""
+        status, text = self.ask(http.client.HTTPConnection(*self.address, timeout=PATIENCE), "GET", path)
+        return status, json.loads(text) if text[:1] in (b"{", b"[") else text
+
+    def admin(self, method, path, body=None):
+        status, text = self.ask(Unix(self.admin_socket), method, path, body)
+        return status, json.loads(text or "null")
+
+    def records(self, task, query="window=all"):
+        status, answer = self.get(f"/v1/tasks/{urllib.parse.quote(task)}/metrics?{query}")
+        return answer["metrics"] if status == 200 else []
+
+    def metric(self, name):
+        """The sum of a metric of the agent's own, over its labels."""
+        lines = self.get("/metrics")[1].decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def containers(self):
+        return {one["container_id"]: one for one in self.admin("GET", "/v1/containers")[1]}
+
+
+class Container:
+    """A container that is a process which sleeps, and a socket that sends for it."""
+
+    def __init__(self, agent, name, labels=None):
+        self.name, self.process = name, subprocess.Popen(["sleep", "3600"])
+        body = {"container_id": name, "task_id": name, "pid": self.process.pid, "labels": labels or {}}
+        try:
+            self.status, answer = agent.admin("POST", "/v1/containers", body)
+        except BaseException:
+            self.end()
+            raise
+        check(self.status == 201, f"{name} was not reserved:", self.status, answer)
+        self.address = (answer["statsd_host"], answer["statsd_port"])
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def send(self, datagram):
+        self.socket.sendto(datagram, self.address)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def interval(record):
+    """What there may be one record of."""
+    return record["origin"]["container_id"], record["name"], str(record["tags"]), record["type"], record["start"]
+
+
+def main(run):
+    """Runs a check, and says why where it fails."""
+    try:
+        run()
+    except Failed as failed:
+        sys.exit(f"FAILED: {failed}")

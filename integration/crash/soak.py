@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""A random mix for a while: containers come and go, load changes, agents hand over, are killed and reload, and people read.
+
+For every container that ends, what it sent has to be what was received and what the kernel dropped, and what was received what
+is stored and what was dropped. A container that lived through a kill may miss what a kill costs: what it sent since a
+checkpoint's interval before, until it had its address again. Memory and descriptors have to be flat: after the first quarter,
+when as many have come as go, the median of a later quarter may not be more than the first's by what FLAT allows.
+"""
+
+import argparse
+import collections
+import http.client
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+from agent import Agent, Container, check, main, until
+from kills import CHECKPOINT, SLACK
+
+FLAGS = ["--window", "1s", "--keep", "600", "--set", "containers.tombstone=20s", "--set", "listeners.rest=2s"]
+FLAGS += ["--set", f"windows.checkpoint={CHECKPOINT * 1000:.0f}ms", "--set", "limits.series=200"]
+MOST = 40
+# How old a container becomes, in seconds, until it is the next to go.
+OLDEST = 120
+# How much more a later quarter's median may be than the second's: of memory a part and 8 MiB, of descriptors so many.
+FLAT = (1.2, 8 << 20, 12)
+
+
+class Sender(threading.Thread):
+    """Sends for every container, at a rate that changes, and knows when."""
+
+    def __init__(self, chance):
+        super().__init__(daemon=True)
+        self.chance, self.lock, self.live, self.rate, self.ends = chance, threading.Lock(), {}, 500, threading.Event()
+
+    def run(self):
+        while not self.ends.wait(0.01):
+            with self.lock:
+                containers = list(self.live.values())
+                for _ in range(int(self.rate * 0.01) if containers else 0):
+                    container = self.chance.choice(containers)
+                    container.send(b"n:1|c\nlevel:7|g")
+                    container.sent.append(time.monotonic())
+
+
+class Soak:
+    def __init__(self, agent, binaries, chance, slack):
+        self.slack, self.agent, self.binaries, self.chance = slack, agent, pathlib.Path(binaries), chance
+        self.sender, self.load, self.number = Sender(random.Random(chance.random())), None, 0
+        self.did, self.totals, self.samples = collections.Counter(), collections.Counter(), []
+        self.loads, self.scraped, self.began = collections.Counter(), threading.Event(), time.monotonic()
+
+    # What can happen.
+
+    def comes(self):
+        if len(self.sender.live) < MOST:
+            self.number += 1
+            container = Container(self.agent, f"soak-{os.getpid()}-{self.number}", {"n": str(self.number % 5)})
+            container.sent, container.lives, container.away, container.began = [], 1, [], time.monotonic()
+            with self.sender.lock:
+                self.sender.live[container.name] = container
+
+    def goes(self):
+        with self.sender.lock:
+            if not self.sender.live:
+                return
+            # Nobody lives for longer than windows are kept.
+            oldest = next(iter(self.sender.live.values()))
+            old = oldest.began < time.monotonic() - OLDEST
+            container = self.sender.live.pop(oldest.name if old else self.chance.choice(list(self.sender.live)))
+        container.end()
+        until(f"{container.name} is gone", lambda: self.agent.containers()[container.name]["state"] == "gone")
+        self.close(container)
+
+    def changes(self):
+        self.sender.rate = self.chance.choice([0, 200, 1000, 3000])
+
+    def hands_over(self):
+        self.totals["longest pause, ms"] = max(self.totals["longest pause, ms"], self.agent.hand_over())
+
+    def is_killed(self):
+        if self.load:
+            return False
+        killed = time.monotonic()
+        self.agent.kill()
+        self.agent.start()
+        back = time.monotonic()
+        found = self.agent.containers()
+        for container in self.sender.live.values():
+            check(found[container.name]["state"] == "listening", container.name, "is not back")
+            container.lives += 1
+            container.away.append((killed - CHECKPOINT - self.slack, back))
+
+    def reloads(self):
+        check(self.agent.admin("POST", "/v1/config/reload")[0] == 200, "a reload was refused")
+
+    def reconciles(self):
+        status, found = self.agent.admin("POST", "/v1/reconcile")
+        check(status == 200 and not found["lost"] and not found["mute"], found)
+
+    def is_loaded(self):
+        """A load of known totals, of which two containers send more series than they may."""
+        if self.load is None:
+            rate, seconds = self.chance.choice([1000, 4000]), self.chance.randint(3, 10)
+            command = [self.binaries / "tallyport-load", "--json", "--url", self.agent.url, "--containers", "8"]
+            command += ["--admin-socket", self.agent.admin_socket, "--rate", str(rate), "--samples", str(rate * 8 * seconds)]
+            command += ["--over-caps", "2", "--series-cap", "200"]
+            self.load = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    def loaded(self):
+        """Whether a load was under way and has ended, which has to have found every total as it should be."""
+        if self.load and self.load.poll() is not None:
+            report = json.loads(self.load.stdout.read())
+            check(self.load.returncode == 0 and not report["mismatches"], "the load differs:", report)
+            self.loads.update({key: report[key] for key in ("sent", "received", "kernel_drops", "values", "dropped")})
+            self.load = None
+
+    # What has to hold.
+
+    def close(self, container):
+        """Closes the account of a container that has ended."""
+        sent, name = len(container.sent), container.name
+        counts = self.agent.get(f"/v1/accounting?container={name}")[1]["containers"][0]
+        check(counts["balanced"], name, "is not balanced:", counts)
+        arrived, received = counts["datagrams"]["arrived"], counts["datagrams"]["received"]
+        records = self.agent.records(name)
+        stored = int(sum(record["agg"]["sum"] for record in records if record["name"] == "n"))
+        lost = 0
+        if container.lives == 1:
+            values = counts["values"]
+            check(arrived == sent, name, "sent", sent, "and", arrived, "arrived")
+            check(received == arrived - counts["datagrams"]["kernel_drops"], name, counts)
+            check(values["accepted"] == 2 * received and not values["dropped"], name, counts)
+            check(stored == received, name, "has", stored, "stored of", received, "received")
+            self.totals["dropped by the kernel"] += counts["datagrams"]["kernel_drops"]
+        else:
+            lost = sent - stored
+            may = sum(any(first <= at <= last for first, last in container.away) for at in container.sent)
+            check(0 <= lost <= may, name, "has", stored, "stored of", sent, "sent, and may miss", may, "for kills")
+        self.totals.update({"sent": sent, "stored": stored, "lost to kills": lost, "containers": 1})
+
+    def sample(self):
+        pid = self.agent.process.pid
+        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        pss = next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
+        open_ones = len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
+        # A socket and a handle are each container's own.
+        live = sum(one["state"] == "listening" for one in self.agent.containers().values())
+        disk = sum(file.stat().st_size for file in (self.agent.state / "windows").iterdir())
+        self.samples.append((pss, open_ones - 2 * live, disk))
+
+    def scrape(self):
+        while not self.scraped.wait(1):
+            for path in ("/metrics/tasks", "/metrics", "/v1/metrics", "/v1/tasks"):
+                try:
+                    check(self.agent.get(path)[0] == 200, path, "is not answered")
+                    self.did["scrapes"] += 1
+                except (OSError, http.client.HTTPException):
+                    self.did["scrapes that found nobody"] += 1
+
+    def run(self, seconds):
+        happens = {
+            self.comes: 30, self.goes: 20, self.changes: 8, self.hands_over: 3, self.is_killed: 3, self.reloads: 3,
+            self.reconciles: 3, self.is_loaded: 3,
+        }
+        self.sender.start()
+        threading.Thread(target=self.scrape, daemon=True).start()
+        for _ in range(MOST // 2):
+            self.comes()
+        while time.monotonic() < self.began + seconds:
+            happens_now = self.chance.choices(list(happens), happens.values())[0]
+            if happens_now() is not False:
+                self.did[happens_now.__name__.replace("_", " ")] += 1
+            self.loaded()
+            self.sample()
+            time.sleep(self.chance.uniform(0.05, 0.5))
+        while self.sender.live:
+            self.goes()
+        if self.load:
+            self.load.wait(60)
+            self.loaded()
+        self.scraped.set()
+
+    def flat(self):
+        """The medians of each quarter but the first, of memory, descriptors and bytes on disk."""
+        size = len(self.samples) // 4
+        quarters = [self.samples[n * size:(n + 1) * size] for n in (1, 2, 3)]
+        medians = [[statistics.median(values) for values in zip(*quarter)] for quarter in quarters]
+        (part, more, descriptors), before = FLAT, medians[0]
+        for after in medians[1:]:
+            check(after[0] <= before[0] * part + more, "memory is not flat:", medians)
+            check(after[1] <= before[1] + descriptors, "descriptors are not flat:", medians)
+        return medians
+
+    def end(self):
+        self.scraped.set()
+        self.sender.ends.set()
+        if self.load:
+            self.load.kill()
+        for container in self.sender.live.values():
+            container.end()
+
+
+def run():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seconds", type=int, nargs="?", default=3600)
+    parser.add_argument("--binaries", default="target/release")
+    parser.add_argument("--slack", type=float, default=SLACK, help="seconds beside a checkpoint's interval")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    options = parser.parse_args()
+    print(f"soak: {options.seconds} s, seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="tallyport-soak-") as directory:
+        agent = Agent(options.binaries, directory, FLAGS)
+        soak = Soak(agent, options.binaries, random.Random(options.seed), options.slack)
+        try:
+            agent.start()
+            soak.run(options.seconds)
+            medians = soak.flat() if options.seconds >= 60 else None
+        except BaseException:
+            print("soak: did", dict(soak.did), dict(soak.totals))
+            print("--- the agent's log", *agent.log.read_text().splitlines()[-20:], sep="\n")
+            raise
+        finally:
+            soak.end()
+            agent.stop()
+        print("soak: did", ", ".join(f"{what} {times}" for what, times in soak.did.items()))
+        print("soak: containers", ", ".join(f"{what} {n}" for what, n in soak.totals.items()))
+        print("soak: loads", ", ".join(f"{what} {n}" for what, n in soak.loads.items()))
+        if medians is None:
+            print("soak: too short to say whether memory and descriptors are flat")
+            return
+        for what, values in zip(("memory, MiB", "descriptors beyond containers'", "log on disk, MiB"), zip(*medians)):
+            scale = 1 if what.startswith("desc") else 1 << 20
+            print(f"soak: {what} in the 2nd, 3rd and 4th quarter:", ", ".join(f"{value / scale:.1f}" for value in values))
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,179 @@
+//! An agent that has come to an end of something: descriptors, or the containers that one agent serves.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::agent::{Address, Agent, PATIENCE};
+use crate::restart::{Sleeper, shown};
+use crate::tools;
+
+/// One connection to the admin socket, for many calls.
+struct Line(BufReader<UnixStream>);
+
+impl Line {
+    fn new(agent: &Agent) -> Self {
+        let stream = UnixStream::connect(agent.admin_socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn reserve(&mut self, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let head =
+            format!("POST /v1/containers HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.0.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let (mut status, mut length, mut line) = (0, 0, String::new());
+        while line != "\r\n" {
+            line.clear();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the agent hung up");
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest.split(' ').next().unwrap().parse().unwrap();
+            } else if let Some(rest) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = rest.trim().parse().unwrap();
+            }
+        }
+        let mut answer = vec![0; length];
+        self.0.read_exact(&mut answer).unwrap();
+        (status, serde_json::from_slice(&answer).unwrap())
+    }
+}
+
+/// What a process has used of the processors so far.
+fn cpu(agent: &Agent) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+const FLAGS: &[&str] = &["--window", "1s"];
+
+#[test]
+fn containers_leave_the_last_descriptors_to_the_agent() {
+    let Some(_) = tools::program("prlimit", "scripts/setup containers") else { return };
+    let agent = Agent::with_descriptors(200, FLAGS);
+    let process = Sleeper::start();
+    let mut line = Line::new(&agent);
+    let mut served = Vec::new();
+    let refused = loop {
+        let n = served.len();
+        assert!(n < 200, "nobody is refused");
+        // Their processes cost descriptors, too.
+        match line
+            .reserve(&json!({"container_id": format!("few-{n}"), "task_id": "web", "pid": process.pid()}))
+        {
+            (201, reserved) => served.push(Address::of(&reserved)),
+            (status, refused) => break (status, refused),
+        }
+    };
+    let message = refused.1["message"].as_str().unwrap();
+    assert_eq!((refused.0, &refused.1["code"]), (503, &json!("no_socket")), "{message}");
+    assert!(message.contains("may have 200 descriptors") && message.contains("LimitNOFILE="), "{message}");
+    assert!(served.len() > 30, "{} are served", served.len());
+    // Who is there is served, and everybody is answered.
+    served.iter().for_each(|address| address.send("a:1|c"));
+    let all = served.len() as f64;
+    agent.until("all are heard", || agent.own_metric("tallyport_values_accepted_total") == all);
+    let mut readers: Vec<_> = (0..30).map(|_| TcpStream::connect(agent.http).unwrap()).collect();
+    for reader in &mut readers {
+        reader.write_all(b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    for reader in &mut readers {
+        let mut answer = String::new();
+        reader.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(agent.get("/ready").0, 200);
+    assert_eq!(agent.own_metric("process_max_fds"), 200.0);
+    agent.until("windows are written", || agent.own_metric("tallyport_window_log_windows_total") >= all);
+    assert_eq!(agent.own_metric("tallyport_window_log_failing"), 0.0);
+    assert!(!agent.log().contains("Too many open files"), "{}", agent.log());
+    // Those that end make room for others.
+    ["few-0", "few-1", "few-2"].iter().for_each(|container| agent.finish(container));
+    let again = json!({"container_id": "few-again", "task_id": "web", "pid": process.pid()});
+    agent.until("there is room", || line.reserve(&again).0 == 201);
+}
+
+#[test]
+fn connections_that_take_every_descriptor_stop_no_container_and_burn_no_core() {
+    let Some(_) = tools::program("prlimit", "scripts/setup containers") else { return };
+    let agent = Agent::with_descriptors(120, &["--window", "1s", "--set", "http.header_timeout=10m"]);
+    let address = agent.reserve("heard", "web");
+    let mut line = Line::new(&agent);
+    assert_eq!(line.reserve(&json!({"container_id": "early", "ttl": null})).0, 201);
+    let silent: Vec<_> = (0..150).map(|_| TcpStream::connect(agent.http).unwrap()).collect();
+    agent.until("it says so", || agent.log().contains("cannot accept a connection"));
+    let (before, began) = (cpu(&agent), Instant::now());
+    while began.elapsed() < Duration::from_secs(2) {
+        address.send("a:1|c");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let used = cpu(&agent).checked_sub(before).unwrap();
+    assert!(used < Duration::from_millis(500), "{used:?} of a processor in two seconds");
+    // Whose connection is there is answered, with what is the matter.
+    let (status, refused) = line.reserve(&json!({"container_id": "late"}));
+    assert_eq!((status, &refused["code"]), (503, &json!("no_socket")), "{refused}");
+    drop(silent);
+    agent.until("it answers again", || agent.get("/ready").0 == 200);
+    assert!(shown(&agent, "heard")["received"].as_u64().unwrap() > 50);
+    assert_eq!(line.reserve(&json!({"container_id": "late"})).0, 201);
+    agent.until("windows are written", || agent.own_metric("tallyport_window_log_failing") == 0.0);
+}
+
+/// Enough descriptors for as many containers, where the machine gives them.
+fn more_descriptors() -> u64 {
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let raised = std::process::Command::new("prlimit").args(["--nofile=30000:30000", "true"]).status();
+    if raised.is_ok_and(|status| status.success()) { 30_000 } else { hard }
+}
+
+#[test]
+fn twenty_thousand_reservations_are_served_or_told_why_not() {
+    let Some(_) = tools::program("prlimit", "scripts/setup containers") else { return };
+    let descriptors = more_descriptors();
+    let agent =
+        Agent::with_descriptors(descriptors, &["--window", "10s", "--set", "limits.containers=19000"]);
+    let empty = agent.own_metric("process_resident_memory_bytes");
+    let mut line = Line::new(&agent);
+    let (mut addresses, mut refused) = (Vec::new(), Vec::new());
+    for n in 0..20_000 {
+        match line.reserve(
+            &json!({"container_id": format!("many-{n}"), "task_id": format!("t{}", n % 100), "ttl": null}),
+        ) {
+            (201, reserved) => addresses.push(reserved),
+            (status, answer) => {
+                assert_eq!(status, 503, "{answer}");
+                refused.push(answer);
+            }
+        }
+    }
+    let full = agent.own_metric("process_resident_memory_bytes");
+    let each = (full - empty) / addresses.len() as f64;
+    assert!(each < 16_384.0, "{each} bytes for each");
+    // All that fit, and everybody else is told what to do.
+    let room = descriptors.saturating_sub(500).min(19_000) as usize;
+    assert!(addresses.len() >= room, "{} of {room}: {}", addresses.len(), refused[0]);
+    for why in &refused {
+        let message = why["message"].as_str().unwrap();
+        let remedy = if why["code"] == "no_socket" { "LimitNOFILE=" } else { "limits.containers" };
+        assert!(message.contains(remedy), "{why}");
+    }
+    let listed = agent.admin("GET", "/v1/containers", &Value::Null).1;
+    assert_eq!(listed.as_array().unwrap().len(), addresses.len());
+    assert_eq!(agent.get("/ready").0, 200);
+    // The first, the last and some between are heard.
+    let some: Vec<_> = addresses.iter().step_by(1000).chain(addresses.last()).map(Address::of).collect();
+    some.iter().for_each(|address| address.send("a:1|c"));
+    let heard = some.len() as f64;
+    agent.until("they are heard", || agent.own_metric("tallyport_values_accepted_total") == heard);
+    assert_eq!(agent.own_metric("tallyport_containers{state=\"listening\"}"), addresses.len() as f64);
+    assert_eq!(agent.get("/v1/tasks").1.as_array().map(Vec::len), Some(100));
+    let doctor = agent.cli(&["doctor"]);
+    assert!(!doctor.out.is_empty() && doctor.err.is_empty(), "{doctor:?}");
+    eprintln!("{} containers, {} refused, {each:.0} bytes for each", addresses.len(), refused.len());
+}
