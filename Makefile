@@ -104,9 +104,11 @@ screenshots: ## the page's pictures in docs/images, made anew
 	scripts/setup cc rust node browser
 	cargo build --locked --bin tallyport
 	node integration/browser/screenshots.mjs
+
 e2e-prometheus: ## a real Prometheus scrapes an agent with 200 tasks
 	scripts/setup cc rust prometheus
 	scripts/e2e-prometheus
+	scripts/e2e-prometheus --secure --tasks 20
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10
