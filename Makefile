@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart e2e-kill soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart e2e-kill soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ uninstall: ## what install put there, out again
 deb: ## a Debian package of the release binaries, in target/
 	$(MAKE) build
 	scripts/deb
+
+release: ## static programs as an archive, their SBOM and checksums, in target/dist
+	scripts/setup cc rust musl
+	scripts/release
 
 demo: ## an agent, an application that knows nothing of it, and what it reports
 	scripts/demo
@@ -112,9 +116,11 @@ screenshots: ## the page's pictures in docs/images, made anew
 	scripts/setup cc rust node browser
 	cargo build --locked --bin tallyport
 	node integration/browser/screenshots.mjs
+
 e2e-prometheus: ## a real Prometheus scrapes an agent with 200 tasks
 	scripts/setup cc rust prometheus
 	scripts/e2e-prometheus
+	scripts/e2e-prometheus --secure --tasks 20
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10

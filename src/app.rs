@@ -27,7 +27,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -45,12 +44,11 @@ use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
-use crate::net::http::{self, Listener};
 use crate::net::passing::Channel;
 use crate::net::unix::PathError;
 use crate::shard::{Plan, ShardPool};
 use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
-use crate::stats::{ListenerName, Stats};
+use crate::stats::Stats;
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
 use entrance::Entrance;
@@ -290,7 +288,7 @@ impl Bound {
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
         let shared = Arc::new(shared);
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
-        serve_listeners(&mut tasks, &api, &entrance, http, admin);
+        serve::listeners(&mut tasks, &api, &entrance, http, admin);
         tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods, entrance)));
         let socket = config.admin.socket.clone();
         tasks.spawn(missed::run(socket, api.containers.clone(), missed, api.drain.clone()));
@@ -396,31 +394,6 @@ enum Why {
     Left(#[expect(dead_code, reason = "its end is what counts")] Place),
     /// A shard has failed too often.
     Failed,
-}
-
-fn serve_listeners(
-    tasks: &mut JoinSet<()>,
-    api: &Api,
-    entrance: &Entrance,
-    http: TcpListener,
-    admin: UnixListener,
-) {
-    let config = &api.config().http;
-    let limits = http::Limits {
-        connections: config.max_connections,
-        per_client: config.max_connections_per_client,
-        header_timeout: config.header_timeout,
-        head: config.max_head,
-        headers: config.max_headers,
-    };
-    let [http_connections, admin_connections] = api.connections.clone();
-    let counted = |routes, name, access| serve::counted(routes, name, Arc::clone(&api.stats), access);
-    let service = counted(crate::api::http_routes(api), ListenerName::Http, Some(entrance.access()));
-    let listener = Listener::Tcp(http, entrance.tls());
-    tasks.spawn(http::serve(listener, service, limits, http_connections, api.drain.clone()));
-    let service = counted(crate::api::admin_routes(api), ListenerName::Admin, None);
-    let listener = Listener::Unix(admin);
-    tasks.spawn(http::serve(listener, service, limits, admin_connections, api.drain.clone()));
 }
 
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.

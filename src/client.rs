@@ -126,7 +126,7 @@ impl Client {
     /// A client for this agent, which trusts whom the system trusts.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        let tls = matches!(target, Target::Https(_)).then(tls::trusting_the_systems);
+        let tls = matches!(target, Target::Https(_)).then(tls::trusting_the_systems).flatten();
         Self { target, token: None, tls }
     }
 

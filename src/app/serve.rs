@@ -11,16 +11,45 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::api::{Access, refusal};
-use crate::net::http::Peer;
+use super::entrance::Entrance;
+use crate::api::{Access, Api, admin_routes, http_routes, refusal};
+use crate::net::http::{self as connections, Limits, Listener, Peer};
 use crate::stats::{ListenerName, Stats};
 
+/// Serves both listeners until the drain starts.
+pub(super) fn listeners(
+    tasks: &mut JoinSet<()>,
+    api: &Api,
+    entrance: &Entrance,
+    http: TcpListener,
+    admin: UnixListener,
+) {
+    let config = &api.config().http;
+    let limits = Limits {
+        connections: config.max_connections,
+        per_client: config.max_connections_per_client,
+        header_timeout: config.header_timeout,
+        head: config.max_head,
+        headers: config.max_headers,
+    };
+    let [http_connections, admin_connections] = api.connections.clone();
+    let with = |routes, name, access| counted(routes, name, Arc::clone(&api.stats), access);
+    let service = with(http_routes(api), ListenerName::Http, Some(entrance.access()));
+    let listener = Listener::Tcp(http, entrance.tls());
+    tasks.spawn(connections::serve(listener, service, limits, http_connections, api.drain.clone()));
+    let service = with(admin_routes(api), ListenerName::Admin, None);
+    let listener = Listener::Unix(admin);
+    tasks.spawn(connections::serve(listener, service, limits, admin_connections, api.drain.clone()));
+}
+
 /// Routes as a service that counts, and on the admin socket logs.
-pub(super) fn counted(
+fn counted(
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
     stats: Arc<Stats>,
@@ -34,7 +63,7 @@ pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
 
 /// A service that counts, and on the admin socket logs.
 #[derive(Clone)]
-pub(super) struct Counted {
+struct Counted {
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
     stats: Arc<Stats>,

@@ -10,13 +10,13 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 /// Trusts the authorities that the system trusts. Where it has none, nobody is, and connecting says so.
-pub(super) fn trusting_the_systems() -> TlsConnector {
+pub(super) fn trusting_the_systems() -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let _some_are_odd = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    connector(roots)
+    connector(roots).ok()
 }
 
 /// Trusts the authorities of a file.
@@ -26,17 +26,16 @@ pub(super) fn trusting(file: &Path) -> Result<TlsConnector, String> {
     for certificate in read.map_err(|error| error.to_string())? {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    if roots.is_empty() { Err("there is none in it".to_owned()) } else { Ok(connector(roots)) }
+    if roots.is_empty() {
+        return Err("there is none in it".to_owned());
+    }
+    connector(roots).map_err(|error| error.to_string())
 }
 
-fn connector(roots: RootCertStore) -> TlsConnector {
+fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = match builder.with_protocol_versions(DEFAULT_VERSIONS) {
-        Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
-        // The provider has what these versions need; that is what its own tests say.
-        Err(error) => unreachable!("{error}"),
-    };
-    TlsConnector::from(Arc::new(config))
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }
 
 /// A connection, encrypted, to somebody who has shown a certificate for the name that was asked for.
@@ -52,5 +51,6 @@ pub(super) async fn spoken(
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name =
         ServerName::try_from(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    tls.unwrap_or_else(trusting_the_systems).connect(name, stream).await
+    let tls = tls.ok_or_else(|| io::Error::other("no way to speak TLS"))?;
+    tls.connect(name, stream).await
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::FsType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -21,7 +22,7 @@ use super::{listener, sys};
 /// The namespace that this process is in.
 const OWN: &str = "/proc/self/ns/net";
 /// `NSFS_MAGIC` of `linux/magic.h`: the file system that namespaces live in.
-const NSFS: i64 = 0x6e73_6673;
+const NSFS: FsType = FsType(0x6e73_6673);
 
 /// Which namespace it is. No two that exist at one moment have the same; one that is gone may leave its own to another.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -186,7 +187,7 @@ pub fn is_here(socket: &UdpSocket) -> io::Result<bool> {
 
 fn check_system(file: &File) -> io::Result<()> {
     let system = nix::sys::statfs::fstatfs(file)?;
-    if system.filesystem_type().0 != NSFS {
+    if system.filesystem_type() != NSFS {
         return Err(io::Error::other("it is an ordinary file"));
     }
     Ok(())

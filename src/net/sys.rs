@@ -145,7 +145,8 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Mess
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL;
+    // What type lengths and requests have differs from one C library to the next.
+    header.msg_controllen = CONTROL as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the kernel writes at most as much as the lengths say, into the buffer and the control memory, both ours.
     let answer = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
@@ -157,7 +158,8 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Mess
     while let Some(head) = unsafe { next.as_ref() } {
         // SAFETY: the data of a control message begins here, and is as long as the message's length less its head.
         let (data, empty) = unsafe { (libc::CMSG_DATA(next), libc::CMSG_LEN(0)) };
-        let length = head.cmsg_len.saturating_sub(usize::try_from(empty).unwrap_or(usize::MAX));
+        let whole: usize = head.cmsg_len as _;
+        let length = whole.saturating_sub(usize::try_from(empty).unwrap_or(usize::MAX));
         match (head.cmsg_level, head.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
                 // SAFETY: it is long enough, and any bytes are three integers.
@@ -216,7 +218,7 @@ pub fn cgroup_of(process: impl AsFd) -> Option<u64> {
         cgroup: u64,
         numbers: [u32; 12],
     }
-    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b;
+    const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xff, 11);
     const CGROUP: u64 = 1 << 2;
     const EXIT: u64 = 1 << 3;
     let mut info = PidfdInfo { mask: CGROUP | EXIT, ..PidfdInfo::default() };
@@ -250,7 +252,7 @@ pub fn raise_loopback(socket: impl AsFd) -> io::Result<bool> {
         *to = libc::c_char::from_ne_bytes([*from]);
     }
     // SAFETY: the kernel reads the name, which ends with a zero, and writes flags into the request, which is ours.
-    if unsafe { libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request) } != 0 {
+    if unsafe { libc::ioctl(fd, libc::SIOCGIFFLAGS as _, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just written this field of the union.
@@ -262,7 +264,7 @@ pub fn raise_loopback(socket: impl AsFd) -> io::Result<bool> {
     }
     request.ifr_ifru.ifru_flags = flags | up;
     // SAFETY: the kernel reads the name and the flags, both of which are set.
-    match unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) } {
+    match unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS as _, &raw const request) } {
         0 => Ok(true),
         _ => Err(io::Error::last_os_error()),
     }

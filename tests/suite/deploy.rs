@@ -166,6 +166,84 @@ fn the_pod_monitor_finds_the_agent_and_takes_tasks_labels_from_the_page() {
 }
 
 #[test]
+fn the_secure_component_is_closed_and_its_secret_is_the_one_that_scrapers_read() {
+    const MOUNTED: &str = "/etc/tallyport-http";
+    let settings = manifests("deploy/kubernetes/secure/settings.yaml");
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["localhost".to_owned(), "tallyport".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let secret = [
+        ("tls.crt", made.cert.pem()),
+        ("tls.key", made.signing_key.serialize_pem()),
+        ("token", "0123456789abcdef\n".to_owned()),
+    ];
+    for (name, text) in &secret {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let text = kind(&settings, "ConfigMap")["data"]["agent.toml"].as_str().unwrap();
+    assert!(!text.contains("insecure"));
+    let file = directory.path().join("agent.toml");
+    std::fs::write(&file, text.replace(MOUNTED, directory.path().to_str().unwrap())).unwrap();
+    let checked = tallyport(&["config", "check", "--config", file.to_str().unwrap()]);
+    assert_eq!(checked.code, 0, "{}", checked.err);
+    let patch = manifests("deploy/kubernetes/secure/agent.yaml");
+    let pod = &kind(&patch, "DaemonSet")["spec"]["template"]["spec"];
+    let agent = &pod["containers"][0];
+    assert_eq!(
+        (&agent["volumeMounts"][0]["mountPath"], &agent["volumeMounts"][0]["name"]),
+        (&json!(MOUNTED), &pod["volumes"][0]["name"])
+    );
+    for variable in agent["env"].as_array().unwrap() {
+        let (name, value) = (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
+        assert!(tallyport(&["help", "tasks"]).out.contains(&format!("[env: {name}]")), "{name}");
+        let file = value.strip_prefix(&format!("{MOUNTED}/"));
+        assert!(file.is_none_or(|file| secret.iter().any(|(name, _)| *name == file)), "{value}");
+    }
+    let monitors = manifests("deploy/kubernetes/podmonitor.yaml");
+    for endpoint in kind(&monitors, "PodMonitor")["spec"]["podMetricsEndpoints"].as_array().unwrap() {
+        let of = &pod["volumes"][0]["secret"]["secretName"];
+        assert_eq!(endpoint["scheme"], "https");
+        assert_eq!(endpoint["authorization"]["credentials"], json!({"name": of, "key": "token"}));
+        assert_eq!(endpoint["tlsConfig"]["ca"]["secret"], json!({"name": of, "key": "tls.crt"}));
+        assert_eq!(endpoint["tlsConfig"]["serverName"], "tallyport");
+    }
+}
+
+#[test]
+fn kustomize_makes_the_manifests_with_and_without_the_secure_component() {
+    // It comes with kubectl, which Debian has not; elsewhere the files were read above.
+    if ran(Command::new("sh").args(["-c", "command -v kubectl"])).code != 0 {
+        eprintln!("SKIPPED: kubectl is missing");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(tools::root().join("deploy/kubernetes/."))
+        .arg(directory.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let made = || {
+        let made = ran(Command::new("kubectl").arg("kustomize").arg(directory.path()));
+        assert_eq!(made.code, 0, "{}", made.err);
+        made.out
+    };
+    let plain = made();
+    assert!(plain.contains("kind: DaemonSet") && !plain.contains("tallyport-http"));
+    let file = directory.path().join("kustomization.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let with = text.replace("# components:\n#   - secure", "components:\n  - secure");
+    assert_ne!(text, with);
+    std::fs::write(&file, with).unwrap();
+    let secure = made();
+    assert_eq!(secure.matches("scheme: HTTPS").count(), 2);
+    assert!(
+        secure.contains("secretName: tallyport-http") && secure.contains("fieldPath: spec.nodeName"),
+        "{secure}"
+    );
+}
+
+#[test]
 fn the_daemon_sets_settings_hold_and_its_sockets_are_mounted() {
     let manifests = manifests("deploy/kubernetes/tallyport.yaml");
     let text = kind(&manifests, "ConfigMap")["data"]["agent.toml"].as_str().unwrap();

@@ -10,7 +10,7 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "docs/reference", "docs/adr", "fuzz", "testdata"];
+    let folders = ["", "docs", "docs/reference", "docs/runtimes", "docs/adr", "fuzz", "testdata"];
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
     let pages: Vec<_> = files
         .map(|entry| entry.unwrap().path())

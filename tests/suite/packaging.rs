@@ -96,3 +96,82 @@ fn nothing_is_installed_before_it_is_built() {
     assert!(ran.code == 1 && ran.err.contains("run make build first"), "{}", ran.err);
     assert_eq!(files(destination.path()), BTreeSet::new());
 }
+
+/// Makes the archive of these programs; answers where it is.
+fn release(dist: &Path) -> std::path::PathBuf {
+    let mut command = Command::new(root().join("scripts/release"));
+    command
+        .env("BINARIES", Path::new(BINARY).parent().unwrap())
+        .env("ALLOW_DYNAMIC", "yes")
+        .env("DIST", dist);
+    let made = ran(command.env("SOURCE_DATE_EPOCH", "1767225600").env("TARGET", "x86_64-unknown-linux-musl"));
+    assert_eq!(made.code, 0, "{}", made.err);
+    dist.join(format!("tallyport-{}-x86_64-linux.tar.gz", env!("CARGO_PKG_VERSION")))
+}
+
+#[test]
+fn a_release_has_everything_with_checksums_and_is_the_same_bytes_again() {
+    let (first, second, unpacked) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let archive = release(first.path());
+    let again = release(second.path());
+    assert!(std::fs::read(&archive).unwrap() == std::fs::read(&again).unwrap(), "the archives differ");
+    assert_eq!(files(first.path()).len(), 3);
+    let sums =
+        ran(Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(first.path()));
+    assert_eq!((sums.code, sums.out.lines().count()), (0, 2), "{}", sums.err);
+    let tar = ran(Command::new("tar")
+        .arg("-xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(unpacked.path())
+        .arg("--strip-components=1"));
+    assert_eq!(tar.code, 0, "{}", tar.err);
+    let there = files(unpacked.path());
+    for file in [
+        "bin/tallyport",
+        "bin/tallyport-oci",
+        "share/man/man1/tallyport.1.gz",
+        "share/bash-completion/completions/tallyport",
+        "lib/systemd/system/tallyport.service",
+        "share/doc/tallyport/LICENCES-OF-OTHERS",
+        "share/doc/tallyport/sbom.cdx.json",
+    ] {
+        assert!(there.contains(file), "{file}: {there:?}");
+    }
+    let listed = std::fs::read_to_string(unpacked.path().join("share/tallyport/installed")).unwrap();
+    let listed: BTreeSet<String> = listed.lines().map(|line| line.replace("/usr/local/", "")).collect();
+    let own: BTreeSet<String> =
+        there.iter().filter(|file| *file != "share/tallyport/installed").cloned().collect();
+    assert_eq!(listed, own, "what is listed is what is removed");
+    let moved = ran(Command::new(unpacked.path().join("bin/tallyport")).arg("version"));
+    assert!(moved.code == 0 && moved.out.contains(env!("CARGO_PKG_VERSION")), "{moved:?}");
+}
+
+#[test]
+fn the_sbom_names_every_package_that_is_linked_with_its_checksum_and_licence() {
+    let sbom = ran(Command::new(root().join("scripts/sbom")).args(["--target", "x86_64-unknown-linux-musl"]));
+    assert_eq!(sbom.code, 0, "{}", sbom.err);
+    let sbom: serde_json::Value = serde_json::from_str(&sbom.out).unwrap();
+    assert_eq!((&sbom["bomFormat"], &sbom["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let components = sbom["components"].as_array().unwrap();
+    let named = |name: &str| components.iter().find(|component| component["name"] == name);
+    for linked in ["tokio", "rustls", "warp", "nom"] {
+        let component = named(linked).unwrap();
+        assert_eq!(component["scope"], "required", "{linked}");
+        assert_eq!(component["hashes"][0]["content"].as_str().unwrap().len(), 64, "{linked}");
+        assert!(component["licenses"][0]["expression"].is_string(), "{linked}");
+    }
+    assert_eq!(named("cc").unwrap()["scope"], "excluded", "it builds, and is in no program");
+    assert_eq!(named("serde_derive").unwrap()["scope"], "excluded", "it runs in the compiler");
+    for test in ["criterion", "proptest", "rcgen"] {
+        assert!(named(test).is_none(), "{test} is for tests");
+    }
+    let refs: BTreeSet<&str> =
+        components.iter().map(|component| component["bom-ref"].as_str().unwrap()).collect();
+    assert_eq!(refs.len(), components.len(), "each has a name of its own");
+    for dependency in sbom["dependencies"].as_array().unwrap() {
+        let needs = dependency["dependsOn"].as_array().unwrap();
+        assert!(needs.iter().all(|needed| refs.contains(needed.as_str().unwrap())), "{dependency}");
+    }
+}
