@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::agent::{Address, Agent, PATIENCE};
-use crate::restart::{Sleeper, shown};
+use crate::restart::{Mounted, Sleeper, mount, shown};
 use crate::tools;
 
 /// One connection to the admin socket, for many calls.
@@ -176,4 +176,48 @@ fn twenty_thousand_reservations_are_served_or_told_why_not() {
     let doctor = agent.cli(&["doctor"]);
     assert!(!doctor.out.is_empty() && doctor.err.is_empty(), "{doctor:?}");
     eprintln!("{} containers, {} refused, {each:.0} bytes for each", addresses.len(), refused.len());
+}
+
+#[test]
+fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good() {
+    let Some(()) = tools::mounts() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let state = Mounted::new(directory.path().join("state"), "10m");
+    let path = state.0.to_str().unwrap().to_owned();
+    let mut agent = Agent::in_directory(directory, &["--window", "1s", "--set", "windows.log_size=1MiB"]);
+    let process = Sleeper::start();
+    let reserve =
+        |id: &str| agent.reserve_with(&json!({"container_id": id, "task_id": "web", "pid": process.pid()}));
+    let first = reserve("before");
+    first.send("a:1|c");
+    agent.until("it is written", || agent.own_metric("tallyport_window_log_windows_total") >= 1.0);
+    // Files that are open can be written to still; no new one can be made.
+    mount(&["--bind", &path, &path]);
+    mount(&["-o", "remount,bind,ro", &path]);
+    let second = reserve("meanwhile");
+    let failing = || agent.own_metric("tallyport_window_log_failing") == 1.0;
+    // As soon as a file is full.
+    let mut names = (0..).map(|n| format!("a-series-with-a-long-name-{}-{n}:1|c\n", "x".repeat(200)));
+    agent.until("the window log cannot be written", || {
+        second.send(names.by_ref().take(5).collect::<String>());
+        failing()
+    });
+    let journal = || agent.own_metric("tallyport_journal_failures_total");
+    assert!(agent.log().contains("cannot write the window log"), "{}", agent.log());
+    let doctor = agent.cli(&["doctor"]);
+    assert!(doctor.out.contains("nothing can be written"), "{}", doctor.out);
+    assert_eq!(agent.get("/ready").0, 200, "it serves on");
+    let before = shown(&agent, "meanwhile")["received"].as_u64().unwrap();
+    second.send("a:1|c");
+    agent.until("it is heard", || shown(&agent, "meanwhile")["received"].as_u64().unwrap() > before);
+    assert!(std::process::Command::new("umount").arg(&path).status().unwrap().success());
+    agent.until("it is written again", || !failing());
+    let failures = journal();
+    reserve("after");
+    assert_eq!(journal(), failures);
+    assert!(agent.log().contains("the window log is written again"), "{}", agent.log());
+    let doctor = agent.cli(&["doctor"]).out;
+    assert!(!doctor.contains("nothing can be written"), "{doctor}");
+    assert!(agent.stop().success());
+    drop(state);
 }

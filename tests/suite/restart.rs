@@ -180,10 +180,10 @@ fn an_orderly_end_keeps_containers_for_the_next_agent_too() {
 }
 
 /// A file system of its own.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(pub(crate) PathBuf);
 
 impl Mounted {
-    fn new(path: PathBuf, size: &str) -> Self {
+    pub(crate) fn new(path: PathBuf, size: &str) -> Self {
         std::fs::create_dir(&path).unwrap();
         mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "none", path.to_str().unwrap()]);
         Self(path)
@@ -196,7 +196,7 @@ impl Drop for Mounted {
     }
 }
 
-fn mount(args: &[&str]) {
+pub(crate) fn mount(args: &[&str]) {
     assert!(Command::new("mount").args(args).status().unwrap().success(), "{args:?}");
 }
 
