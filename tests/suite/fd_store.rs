@@ -104,10 +104,10 @@ fn what_the_service_manager_keeps_the_next_agent_has() {
     let Some(()) = tools::guard() else { return };
     let manager = Manager::start();
     let mut agent = started(&manager, 4096);
-    let web = agent.reserve("c1", "web");
+    let web = agent.reserve("stored-1", "web");
     agent.reserve("waiting", "later");
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "stored-1")["received"] == 1);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     for round in 1..=2 {
         let directory = agent.into_directory();
@@ -116,7 +116,7 @@ fn what_the_service_manager_keeps_the_next_agent_has() {
         assert_eq!(names.last().unwrap(), "tp0", "without the state nothing is complete");
         (0..50).for_each(|_| web.send("a:1|c"));
         agent = manager.service(directory, 4096);
-        agent.until("all is counted", || shown(&agent, "c1")["received"] == 1 + 50 * round);
+        agent.until("all is counted", || shown(&agent, "stored-1")["received"] == 1 + 50 * round);
         assert!(agent.log().contains("\"from\":\"service manager\""), "{}", agent.log());
         assert_eq!(agent.get("/v1/node").1["epoch"], epoch);
         agent.until("nothing is stored any more", || manager.names().is_empty());
@@ -130,9 +130,9 @@ fn a_store_without_enough_room_keeps_nothing_and_the_agent_ends_as_ever() {
     let Some(()) = tools::guard() else { return };
     let manager = Manager::start();
     let agent = started(&manager, 5);
-    let web = agent.reserve("c1", "web");
+    let web = agent.reserve("stored-1", "web");
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "stored-1")["received"] == 1);
     let directory = agent.into_directory();
     assert_eq!(manager.names(), Vec::<String>::new());
     let agent = Agent::in_directory(directory, LONG);
@@ -145,17 +145,17 @@ fn what_is_not_complete_is_let_go_of_and_the_agent_starts_from_what_is_on_disk()
     let Some(()) = tools::guard() else { return };
     let manager = Manager::start();
     let agent = started(&manager, 4096);
-    let web = agent.reserve("c1", "web");
+    let web = agent.reserve("stored-1", "web");
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "stored-1")["received"] == 1);
     let directory = agent.into_directory();
     manager.stored.lock().unwrap().retain(|(name, _)| name != "tp0" && name != "tp3");
     let agent = manager.service(directory, 4096);
     assert!(agent.log().contains("is not complete"), "{}", agent.log());
     assert_eq!(manager.names(), Vec::<String>::new());
     web.send("a:4|c");
-    agent.until("its address is its own", || shown(&agent, "c1")["received"] == 1);
-    agent.finish("c1");
+    agent.until("its address is its own", || shown(&agent, "stored-1")["received"] == 1);
+    agent.finish("stored-1");
     assert_eq!(agent.totals("web")["a"]["value"], 7.0);
 }
 

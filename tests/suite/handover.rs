@@ -148,8 +148,9 @@ fn sockets_inside_networks_and_unix_sockets_go_over_too() {
     let flags = ["--window", "1h", "--set", "unix.mode=all"];
     let agent = Agent::with(&flags);
     let namespace = Namespace::new();
-    let process = namespace.process();
     agent.reserve_with(&json!({"container_id": "c1", "network": {"mode": "new"}, "ttl": null}));
+    // Not before: an older process would not be believed to be it.
+    let process = namespace.process();
     let (status, answer) = agent.admin("POST", "/v1/containers/c1/attach", &json!({"pid": process.pid()}));
     assert_eq!(status, 200, "{answer}");
     let socket = shown(&agent, "c1")["unix_socket"].clone();

@@ -75,7 +75,7 @@ fn pair(flags: &[&str], of_keeper: &[&str]) -> (Agent, Keeper) {
 }
 
 fn web(agent: &Agent) -> Address {
-    agent.reserve("c1", "web")
+    agent.reserve("kept-1", "web")
 }
 
 fn open_total(agent: &Agent) -> Value {
@@ -86,9 +86,9 @@ fn open_total(agent: &Agent) -> Value {
 fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     let (agent, keeper) = pair(LONG, &[]);
     let process = Sleeper::start();
-    let web = agent.reserve_with(&json!({"container_id": "c1", "task_id": "web", "pid": process.pid()}));
+    let web = agent.reserve_with(&json!({"container_id": "kept-1", "task_id": "web", "pid": process.pid()}));
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     let http = agent.http;
     let directory = agent.into_directory();
@@ -98,7 +98,7 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     let asking = std::net::TcpStream::connect(http).unwrap();
     let agent = Agent::in_directory(directory, LONG);
     drop(asking);
-    agent.until("all is counted", || shown(&agent, "c1")["received"] == 51);
+    agent.until("all is counted", || shown(&agent, "kept-1")["received"] == 51);
     assert_eq!(open_total(&agent), json!(53.0));
     assert_eq!((&agent.get("/v1/node").1["epoch"], agent.http), (&epoch, http));
     let took = agent.log().lines().find(|line| line.contains("took over")).map(str::to_owned).unwrap();
@@ -109,19 +109,19 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     keeper.until("an agent has everything");
     // The end of a process is seen by the handle that came along.
     drop(process);
-    agent.until("it has ended", || shown(&agent, "c1")["state"] == "gone");
+    agent.until("it has ended", || shown(&agent, "kept-1")["state"] == "gone");
     // What it has now is its own: a kill is like any other.
     web_again(agent);
 }
 
 /// After a kill, what was on disk comes back, once.
 fn web_again(mut agent: Agent) {
-    agent.reserve("c2", "other").send("b:7|c");
-    agent.until("it is counted", || shown(&agent, "c2")["received"] == 1);
+    agent.reserve("kept-2", "other").send("b:7|c");
+    agent.until("it is counted", || shown(&agent, "kept-2")["received"] == 1);
     agent.signal(Signal::SIGKILL);
     agent.wait();
     let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
-    assert_eq!(shown(&agent, "c2")["state"], "listening");
+    assert_eq!(shown(&agent, "kept-2")["state"], "listening");
     assert_eq!(agent.totals("web")["a"]["value"], 53.0);
 }
 
@@ -160,16 +160,16 @@ fn a_keeper_that_dies_with_it_costs_what_a_kill_costs() {
     let (agent, mut keeper) = pair(LONG, &[]);
     let web = web(&agent);
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
     keeper.end(Signal::SIGKILL);
     let agent = Agent::in_directory(directory, LONG);
     assert!(agent.log().contains("did not end in order"), "{}", agent.log());
     web.send("a:4|c");
-    agent.until("its address is its own", || shown(&agent, "c1")["received"] == 1);
+    agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
     // What had been received was written when the agent ended, if not before.
-    agent.finish("c1");
+    agent.finish("kept-1");
     assert_eq!(agent.totals("web")["a"]["value"], 7.0);
 }
 
@@ -182,7 +182,7 @@ fn a_keeper_that_is_told_to_end_says_what_goes_with_it() {
     assert_eq!(keeper.end(Signal::SIGTERM), Some(0));
     assert!(keeper.log().contains("ending with what nobody has come for"), "{}", keeper.log());
     assert!(!keeper.socket.exists());
-    assert_eq!(shown(&Agent::in_directory(directory, LONG), "c1")["state"], "listening");
+    assert_eq!(shown(&Agent::in_directory(directory, LONG), "kept-1")["state"], "listening");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn what_nobody_comes_for_is_let_go_of() {
     // And the journal still knows whose it was.
     let agent = Agent::in_directory(directory, LONG);
     web.send("a:1|c");
-    agent.until("it is heard", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is heard", || shown(&agent, "kept-1")["received"] == 1);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
     assert!(agent.log().contains("windows.length differs"), "{}", agent.log());
     keeper.until("an agent has everything");
     web.send("a:1|c");
-    agent.until("its address is its own", || shown(&agent, "c1")["received"] == 1);
+    agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
     let (agent, keeper) = pair(LONG, &[]);
     let web = web(&agent);
     web.send("a:1|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
     let directory = agent.into_directory();
     let channel = Channel::connect(&keeper.socket).unwrap();
     channel.send(b"give 1", &[]).unwrap();
@@ -228,7 +228,7 @@ fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
     keeper.until("an agent came and did not take what is kept");
     web.send("a:1|c");
     let agent = Agent::in_directory(directory, LONG);
-    agent.until("all is there", || shown(&agent, "c1")["received"] == 2);
+    agent.until("all is there", || shown(&agent, "kept-1")["received"] == 2);
     assert_eq!(open_total(&agent), json!(2.0));
 }
 
@@ -268,7 +268,7 @@ fn another_version_is_told_so_and_an_agent_ends_as_ever_where_it_is_told_so() {
     let agent = Agent::in_directory(directory, LONG);
     let web = web(&agent);
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, LONG);
     assert!(agent.log().contains("understands version 0 only"), "{}", agent.log());
@@ -303,7 +303,7 @@ fn a_stranger_gets_nothing() {
     assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), said.as_ref()), ("0", ""));
     keeper.until("somebody who may not ask");
     assert!(keeper.log().contains("it is a process of user 65534"), "{}", keeper.log());
-    assert_eq!(shown(&Agent::in_directory(directory, LONG), "c1")["state"], "listening");
+    assert_eq!(shown(&Agent::in_directory(directory, LONG), "kept-1")["state"], "listening");
 }
 
 #[test]
@@ -314,7 +314,8 @@ fn the_guard_stays_up_while_there_is_no_agent() {
     let (own, other) = (Group::new(), Group::new());
     let (process, _others) = (own.process(), other.process());
     let to = web(&agent).to;
-    let (status, answer) = agent.admin("POST", "/v1/containers/c1/attach", &json!({"pid": process.pid()}));
+    let (status, answer) =
+        agent.admin("POST", "/v1/containers/kept-1/attach", &json!({"pid": process.pid()}));
     assert_eq!(status, 200, "{answer}");
     let way = Way::ALL[0];
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0);
@@ -323,6 +324,6 @@ fn the_guard_stays_up_while_there_is_no_agent() {
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "nobody is there");
     assert_eq!(send_from(Some(&own), way, to, "a:1|c"), 0);
     let agent = Agent::in_directory(directory, &flags);
-    agent.until("its own is heard", || shown(&agent, "c1")["received"] == 1);
+    agent.until("its own is heard", || shown(&agent, "kept-1")["received"] == 1);
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "there is another guard");
 }

@@ -60,7 +60,7 @@ const EVERYTHING: &str = "c:3|c\nc:1|c|@0.5\ng:7|g\nt:14.41:3|ms|#route:/pay\ns:
 fn closed_windows_are_back_after_a_kill_as_they_were() {
     let agent = Agent::with(&["--window", "1s"]);
     let address = agent.reserve_with(
-        &json!({"container_id": "c1", "task_id": "web.1", "labels": {"zone": "a"}, "ttl": null}),
+        &json!({"container_id": "survivor-1", "task_id": "web.1", "labels": {"zone": "a"}, "ttl": null}),
     );
     for _ in 0..3 {
         address.send(EVERYTHING);
@@ -104,7 +104,7 @@ fn closed_windows_are_back_after_a_kill_as_they_were() {
 #[test]
 fn an_open_window_is_back_as_of_the_last_checkpoint_and_its_counter_starts_anew() {
     let agent = Agent::with(&["--window", "1h", "--set", "windows.checkpoint=100ms"]);
-    let address = agent.reserve("c1", "web.1");
+    let address = agent.reserve("survivor-2", "web.1");
     for _ in 0..100 {
         address.send("c:1|c\nt:5|ms");
     }
@@ -119,8 +119,8 @@ fn an_open_window_is_back_as_of_the_last_checkpoint_and_its_counter_starts_anew(
     assert_eq!(agent.window_log()["restored_open"], 1);
     // The same container goes on: its counter begins at zero, as a new series.
     address.send("c:1|c");
-    agent.finish("c1");
-    let (_, all) = agent.get("/v1/tasks/web.1/metrics?window=all&container=c1");
+    agent.finish("survivor-2");
+    let (_, all) = agent.get("/v1/tasks/web.1/metrics?window=all&container=survivor-2");
     let all = all["metrics"].as_array().unwrap();
     let newest = all.iter().filter(|record| record["name"] == "c").max_by_key(|r| r["seq"].as_u64()).unwrap();
     assert_eq!((&newest["agg"]["total"], &newest["value"]), (&json!(1.0), &json!(101.0)), "{all:#?}");
@@ -133,7 +133,7 @@ fn without_checkpoints_an_open_window_is_lost_and_without_a_log_everything() {
         (&["--window", "1s", "--set", "windows.log=false"][..], false),
     ] {
         let agent = Agent::with(flags);
-        let address = agent.reserve("c1", "web.1");
+        let address = agent.reserve("survivor-3", "web.1");
         address.send("a:1|c");
         agent.until("it is closed", || !agent.metrics("web.1", "?window=all").is_empty());
         if closed {
@@ -152,7 +152,7 @@ fn without_checkpoints_an_open_window_is_lost_and_without_a_log_everything() {
 #[test]
 fn an_end_in_order_loses_nothing_and_is_told_from_a_kill() {
     let agent = Agent::with(&["--window", "1h"]);
-    let address = agent.reserve("c1", "web.1");
+    let address = agent.reserve("survivor-4", "web.1");
     (0..10).for_each(|_| address.send("a:1|c"));
     let agent = Agent::in_directory(agent.into_directory(), &["--window", "1h"]);
     assert_eq!(sum(&agent.records("web.1"), "a"), 10.0);
@@ -169,8 +169,8 @@ fn an_end_in_order_loses_nothing_and_is_told_from_a_kill() {
 fn a_finished_container_that_came_back_goes_with_its_tombstone() {
     let flags = ["--window", "1s", "--set", "containers.tombstone=3s"];
     let agent = Agent::with(&flags);
-    agent.reserve("c1", "web.1").send("a:1|c");
-    agent.finish("c1");
+    agent.reserve("survivor-5", "web.1").send("a:1|c");
+    agent.finish("survivor-5");
     agent.until("it is written", || agent.own_metric("tallyport_window_log_windows_total") > 0.0);
     let agent = agent.killed(&flags);
     let (status, _) = agent.get("/v1/tasks/web.1");
@@ -183,7 +183,7 @@ fn a_finished_container_that_came_back_goes_with_its_tombstone() {
 #[test]
 fn damage_is_reported_and_costs_only_what_it_hit() {
     let agent = Agent::with(&["--window", "1s"]);
-    let address = agent.reserve("c1", "web.1");
+    let address = agent.reserve("survivor-6", "web.1");
     for n in 0..4 {
         address.send(format!("a{n}:1|c"));
         agent.until("a window closes", || agent.metrics("web.1", "?window=all").len() > n);
@@ -246,7 +246,7 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     let directory = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(directory.path().join("state"));
     let agent = Agent::in_directory(directory, &["--window", "1s"]);
-    let address = agent.reserve("c1", "web.1");
+    let address = agent.reserve("survivor-7", "web.1");
     address.send("before:1|c");
     agent.until("it works", || agent.own_metric("tallyport_window_log_windows_total") > 0.0);
     let filler = disk.path().join("filler");
@@ -264,7 +264,7 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     agent.until("it says so", || agent.own_metric("tallyport_window_log_failing") == 1.0);
     let served = sum(&agent.records("web.1"), "meanwhile");
     assert!(served > 20.0, "{served} of what was sent is served");
-    agent.reserve("c2", "web.2").send("new:1|c");
+    agent.reserve("newcomer-7", "web.2").send("new:1|c");
     agent.until("a new container is served", || !agent.metrics("web.2", "?window=all").is_empty());
     let doctor = agent.cli(&["doctor"]);
     assert!(doctor.out.contains("nothing can be written"), "{}", doctor.out);
@@ -322,7 +322,7 @@ fn a_small_budget_makes_checkpoints_rarer_and_says_how_rare() {
         "--set",
         "windows.checkpoint_rate=1KiB",
     ]);
-    let address = agent.reserve("c1", "web.1");
+    let address = agent.reserve("survivor-9", "web.1");
     let send = || {
         for n in 0..100 {
             address.send(format!("a-series-with-a-long-name-{n}:1|c\nanother-one-{n}:7|ms"));
