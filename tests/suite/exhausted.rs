@@ -80,7 +80,7 @@ fn containers_leave_the_last_descriptors_to_the_agent() {
     agent.until("all are heard", || agent.own_metric("tallyport_values_accepted_total") == all);
     let mut readers: Vec<_> = (0..30).map(|_| TcpStream::connect(agent.http).unwrap()).collect();
     for reader in &mut readers {
-        reader.write_all(b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        reader.write_all(b"GET /v1/tasks HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         reader.set_read_timeout(Some(PATIENCE)).unwrap();
     }
     for reader in &mut readers {
