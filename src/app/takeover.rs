@@ -38,9 +38,9 @@ pub async fn start(
     // Everything there is comes with descriptors.
     raise_descriptor_limit();
     if let Some((place, kept)) = kept::find(&config, inherited) {
-        let (guarded, asked) = (guard(&config)?, entrance::read(&config.http)?);
+        let prepared = prepare(&config)?;
         return match kept.read(&config, &Arc::new(config.aggregation.clone())) {
-            Ok(ready) => go_on(ready, From::Kept(place), guarded, asked, config, loader, log).await,
+            Ok(ready) => go_on(ready, From::Kept(place), prepared, config, loader, log).await,
             Err(why) => {
                 tracing::warn!(%why, from = place.name(), "what the agent before has left cannot be used");
                 place.let_go();
@@ -59,9 +59,16 @@ pub async fn start(
         }
         Err(error) => return Err(failed(error)),
     };
-    let (guarded, asked) = (guard(&config)?, entrance::read(&config.http)?);
+    let prepared = prepare(&config)?;
     let ready = converse(&channel, &config).map_err(failed)?;
-    go_on(ready, From::Agent(channel), guarded, asked, config, loader, log).await
+    go_on(ready, From::Agent(channel), prepared, config, loader, log).await
+}
+
+/// What must be had before anything is taken from anybody: the guard, and what the HTTP listener asks of its callers.
+type Prepared = ((Option<Guard>, Guarded), entrance::Asked);
+
+fn prepare(config: &Config) -> Result<Prepared, StartError> {
+    Ok((guard(config)?, entrance::read(&config.http)?))
 }
 
 /// Where everything comes from.
@@ -103,8 +110,7 @@ fn converse(channel: &Channel, config: &Config) -> io::Result<Ready> {
 async fn go_on(
     ready: Ready,
     from: From,
-    guarded: (Option<Guard>, Guarded),
-    asked: entrance::Asked,
+    (guarded, asked): Prepared,
     config: Config,
     loader: Loader,
     log: LogFilter,
