@@ -176,10 +176,11 @@ fn round_trip(cursor: &Cursor) {
 
 fn target(text: &str) {
     match text.parse::<Target>() {
-        Ok(Target::Http(authority)) => {
-            assert!(!authority.is_empty() && !authority.contains('/'), "{authority:?}");
-            let shown = Target::Http(authority.clone()).to_string();
-            assert_eq!(shown.parse(), Ok(Target::Http(authority)));
+        Ok(target @ (Target::Http(_) | Target::Https(_))) => {
+            let shown = target.to_string();
+            let authority = shown.split_once("://").map(|(_, authority)| authority.to_owned());
+            assert!(authority.is_some_and(|it| !it.is_empty() && !it.contains('/')), "{shown:?}");
+            assert_eq!(shown.parse(), Ok(target));
         }
         Ok(Target::Unix(path)) => {
             let again = format!("unix:{}", path.display());
