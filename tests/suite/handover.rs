@@ -1,6 +1,6 @@
 //! From one process to the next: nothing is lost, nothing comes twice, and what fails changes nothing.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -14,38 +14,57 @@ use crate::tools;
 
 const LONG: &[&str] = &["--window", "1h"];
 
+/// A load of known totals that goes on while agents come and go.
+pub(crate) struct Load {
+    process: Child,
+    /// The agent's place when the load was under way.
+    cursor: String,
+}
+
+impl Load {
+    /// Starts to send, in so many values at so many datagrams a second, and waits until `received` have come.
+    pub(crate) fn under_way(agent: &Agent, (samples, rate): (&str, &str), received: u64) -> Self {
+        let mut load = Command::new(env!("CARGO_BIN_EXE_tallyport-load"));
+        let url = format!("http://{}", agent.http);
+        load.args(["--json", "--containers", "16", "--samples", samples, "--rate", rate, "--url", &url]);
+        load.arg("--admin-socket").arg(agent.admin_socket()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let process = load.spawn().unwrap();
+        agent.until("it is under way", || {
+            agent.get("/v1/accounting").1["total"]["datagrams"]["received"].as_u64().unwrap() > received
+        });
+        let cursor = agent.get("/v1/node").1["cursor"].as_str().unwrap().to_owned();
+        Self { process, cursor }
+    }
+
+    /// Waits for its end: all of it has come, cursors go on, and no interval comes twice or is left out.
+    pub(crate) fn has_come_to(self, agent: &Agent) {
+        let output = self.process.wait_with_output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert_eq!(report["mismatches"], json!([]), "{}", String::from_utf8_lossy(&output.stderr));
+        let n = |key: &str| report[key].as_u64().unwrap();
+        assert_eq!((n("sent"), n("kernel_drops")), (n("received"), 0), "{report}");
+        let (status, after) = agent.get(&format!("/v1/metrics?since={}", self.cursor));
+        assert_eq!(status, 200, "{after}");
+        let records = after["metrics"].as_array().unwrap();
+        let mut places: Vec<_> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+        let first: u64 = self.cursor.rsplit_once('-').unwrap().1.parse().unwrap();
+        places.sort_unstable();
+        assert_eq!(places, (first + 1..=first + places.len() as u64).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_load_of_known_totals_does_not_notice_five_hand_overs() {
     let flags = ["--window", "1s", "--keep", "600"];
     let mut agent = Agent::with(&flags);
-    let mut load = Command::new(env!("CARGO_BIN_EXE_tallyport-load"));
-    let url = format!("http://{}", agent.http);
-    load.args(["--json", "--containers", "16", "--samples", "600000", "--rate", "10000", "--url", &url]);
-    load.arg("--admin-socket").arg(agent.admin_socket()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let load = load.spawn().unwrap();
-    agent.until("it is under way", || {
-        agent.get("/v1/accounting").1["total"]["datagrams"]["received"].as_u64().unwrap() > 1_000
-    });
-    let cursor = agent.get("/v1/node").1["cursor"].as_str().unwrap().to_owned();
+    let load = Load::under_way(&agent, ("600000", "10000"), 1_000);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(700));
         agent = agent.handed_over(&flags);
     }
-    let output = load.wait_with_output().unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    assert_eq!(report["mismatches"], json!([]), "{}", String::from_utf8_lossy(&output.stderr));
-    let n = |key: &str| report[key].as_u64().unwrap();
-    assert_eq!((n("sent"), n("kernel_drops")), (n("received"), 0), "{report}");
-    // Cursors go on, and no interval comes twice or is left out.
+    load.has_come_to(&agent);
     assert_eq!(agent.get("/v1/node").1["epoch"], epoch);
-    let (status, after) = agent.get(&format!("/v1/metrics?since={cursor}"));
-    assert_eq!(status, 200, "{after}");
-    let records = after["metrics"].as_array().unwrap();
-    let mut places: Vec<_> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
-    let first: u64 = cursor.rsplit_once('-').unwrap().1.parse().unwrap();
-    places.sort_unstable();
-    assert_eq!(places, (first + 1..=first + places.len() as u64).collect::<Vec<_>>());
 }
 
 #[test]

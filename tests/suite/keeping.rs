@@ -14,6 +14,7 @@ use tallyport::net::unix::listen_for_messages;
 
 use crate::agent::{Address, Agent, BINARY, PATIENCE};
 use crate::groups::{Group, Way, send_from};
+use crate::handover::Load;
 use crate::restart::{Sleeper, shown};
 use crate::tools;
 
@@ -129,30 +130,11 @@ fn web_again(mut agent: Agent) {
 fn a_load_of_known_totals_does_not_notice_that_there_was_no_agent_for_five_seconds() {
     let flags = ["--window", "1s", "--keep", "600"];
     let (agent, _keeper) = pair(&flags, &[]);
-    let mut load = Command::new(env!("CARGO_BIN_EXE_tallyport-load"));
     // So few that a receive buffer of 256 KiB holds those of five seconds and more.
-    let url = format!("http://{}", agent.http);
-    load.args(["--json", "--containers", "16", "--samples", "51200", "--rate", "640", "--url", &url]);
-    load.arg("--admin-socket").arg(agent.admin_socket()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let load = load.spawn().unwrap();
-    let received = |agent: &Agent| agent.get("/v1/accounting").1["total"]["datagrams"]["received"].as_u64();
-    agent.until("it is under way", || received(&agent).unwrap() > 500);
-    let cursor = agent.get("/v1/node").1["cursor"].as_str().unwrap().to_owned();
+    let load = Load::under_way(&agent, ("51200", "640"), 500);
     let directory = agent.into_directory();
     std::thread::sleep(Duration::from_secs(5));
-    let agent = Agent::in_directory(directory, &flags);
-    let output = load.wait_with_output().unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    assert_eq!(report["mismatches"], json!([]), "{}", String::from_utf8_lossy(&output.stderr));
-    let n = |key: &str| report[key].as_u64().unwrap();
-    assert_eq!((n("sent"), n("kernel_drops")), (n("received"), 0), "{report}");
-    let (status, after) = agent.get(&format!("/v1/metrics?since={cursor}"));
-    assert_eq!(status, 200, "{after}");
-    let records = after["metrics"].as_array().unwrap();
-    let mut places: Vec<_> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
-    let first: u64 = cursor.rsplit_once('-').unwrap().1.parse().unwrap();
-    places.sort_unstable();
-    assert_eq!(places, (first + 1..=first + places.len() as u64).collect::<Vec<_>>());
+    load.has_come_to(&Agent::in_directory(directory, &flags));
 }
 
 #[test]
