@@ -5,26 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::directory::{ContainerInfo, Directory};
-use super::errors::{ReleaseError, ReserveError};
 use super::image::Image;
 use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
-use super::process::Candidate;
-use super::reservation::{Dialect, Network, Reservation, Ttl};
-use super::socket::Site;
-use super::state::{Guarded, Place, State};
 use super::unix::{Sockets, UnixSettings};
-use super::{Containers, Request, Reserved};
+use super::{Containers, Request};
 use crate::aggregate::GaugeSign;
-use crate::model::{Allocation, ContainerId, Generation, Labels, Origin};
+use crate::model::{Allocation, ContainerId, Labels};
 use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
-use crate::net::clock;
 use crate::net::guard::Guard;
 use crate::net::process::Watched;
 use crate::shard::{Glimpse, ShardPool, Suspended};
@@ -32,12 +26,14 @@ use crate::store::Store;
 
 mod adopt;
 mod attach;
+mod end;
 mod finished;
 mod leave;
 mod listen;
 mod note;
 mod reconcile;
 mod record;
+mod reserve;
 mod restore;
 mod unix;
 
@@ -245,212 +241,10 @@ impl Table {
         }
     }
 
-    async fn reserve(&mut self, reservation: Reservation) -> Result<Reserved, ReserveError> {
-        if let Some(reason) = reservation.opted_out() {
-            return Err(ReserveError::OptedOut { reason });
-        }
-        self.bury(&reservation.container_id);
-        if let Some(info) = self.living(&reservation.container_id) {
-            return same(&info, &reservation).map(|()| Reserved { info, new: false });
-        }
-        if self.ending {
-            return Err(ReserveError::Ending);
-        }
-        if self.live.len() >= self.settings.containers {
-            return Err(ReserveError::Full { limit: self.settings.containers });
-        }
-        let mut site = Site::of(&reservation.network)?;
-        let mut process = None;
-        if let Some(pid) = reservation.pid {
-            let (settled, pid, watched) = self.settle(site, Candidate::find(pid)?)?;
-            (site, process) = (settled, Some((pid, watched)));
-        }
-        let mut info = self.new_info(&reservation, &site);
-        if let Err(error) = self.place(&mut info, &reservation, site).await {
-            info.unix.iter().for_each(|unix| self.give_back_unix(unix));
-            return Err(error);
-        }
-        let allocation = info.allocation;
-        let deadline = match &process {
-            Some((pid, _)) => {
-                (info.pid, info.attached) = (Some(*pid), true);
-                self.protect(&mut info);
-                None
-            }
-            None => self.expiry(&reservation),
-        };
-        let info = Arc::new(info);
-        self.live.insert(reservation.container_id.clone(), allocation);
-        let since_boot = clock::since_boot();
-        let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
-        self.entries.insert(allocation, entry);
-        self.directory.put(&info);
-        let info = match process {
-            Some((_, watched)) => self.watch(allocation, watched).await.unwrap_or(info),
-            None => info,
-        };
-        let (container, task) = (&info.origin.container_id, &info.origin.task_id);
-        tracing::info!(%container, %task, generation = info.origin.generation.0, address = info.address.map(|address| address.to_string()), "reserved");
-        Ok(Reserved { info, new: true })
-    }
-
-    /// What is known of a container before it has a socket.
-    fn new_info(&mut self, reservation: &Reservation, site: &Site) -> ContainerInfo {
-        let mut labels = reservation.labels.clone();
-        labels.extend(self.settings.node_labels.clone());
-        let origin = Arc::new(Origin {
-            container_id: reservation.container_id.clone(),
-            generation: self.next_generation(&reservation.container_id),
-            task_id: reservation.task(),
-            labels,
-        });
-        let allocation = Allocation(self.next);
-        self.next += 1;
-        ContainerInfo {
-            allocation,
-            origin,
-            alias: reservation.alias.clone(),
-            state: State::Reserved,
-            attached: false,
-            pid: None,
-            address: None,
-            unix: None,
-            network: reservation.network.clone(),
-            place: site.place(),
-            guarded: Guarded::Off,
-            gauge_sign: reservation.signs(self.settings.gauge_sign),
-            details: reservation.details.clone(),
-            warnings: Vec::new(),
-            receive_buffer: 0,
-            reserved_at: clock::wall(),
-            finished_at: None,
-            last: None,
-        }
-    }
-
-    fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
-        // One that is draining or gone was released already; saying it twice changes nothing.
-        let info = self.living(id).or_else(|| self.directory.container(id));
-        let info = info.ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
-        Ok(self.drain(info.allocation, "released").unwrap_or(info))
-    }
-
-    fn ended(&mut self, allocation: Allocation) {
-        self.drain(allocation, "its process ended");
-    }
-
-    /// Starts to drain a container that lives.
-    fn drain(&mut self, allocation: Allocation, why: &str) -> Option<Arc<ContainerInfo>> {
-        let info = Arc::clone(&self.entries.get(&allocation)?.info);
-        if !info.state.is_live() {
-            return Some(info);
-        }
-        tracing::info!(container = %info.origin.container_id, task = %info.origin.task_id, why, "draining");
-        self.live.remove(&info.origin.container_id);
-        let info = self.change(allocation, |info| info.state = State::Draining)?;
-        if let Some(entry) = self.entries.get_mut(&allocation) {
-            entry.process = None;
-            if let Some(watch) = entry.watch.take() {
-                watch.abort();
-            }
-        }
-        let pool = Arc::clone(&self.pool);
-        self.tasks.spawn(async move {
-            let drained = pool.drain(allocation).await.ok().flatten();
-            Event::Drained(allocation, drained.map(Box::new))
-        });
-        Some(info)
-    }
-
-    fn drained(&mut self, allocation: Allocation, glimpse: Option<Box<Glimpse>>) {
-        let last = glimpse.map(|glimpse| Arc::new(*glimpse));
-        let Some(info) = self.change(allocation, |info| {
-            info.state = State::Gone;
-            info.finished_at = Some(clock::wall());
-            info.last = last;
-        }) else {
-            return;
-        };
-        if info.guarded == Guarded::On
-            && let (Some(guard), Some(address)) = (&mut self.guard, info.address)
-        {
-            guard.expose(address);
-        }
-        let until = self.started.elapsed() + self.settings.rest;
-        match (info.address, info.place) {
-            // It had the address no more than we.
-            _ if self.lost.remove(&allocation).is_some() => {}
-            (Some(address), Place::Shared) => self.addresses.give_back(address, until),
-            (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
-            (_, Place::Unborn) | (None, _) => {}
-        }
-        if let Some(unix) = &info.unix {
-            self.give_back_unix(unix);
-        }
-        if let Some(entry) = self.entries.get_mut(&allocation) {
-            entry.deadline = Some(Instant::now() + self.settings.tombstone);
-        }
-    }
-
-    /// Expires reservations and forgets those whose time is over.
-    fn look_over(&mut self) {
-        let now = Instant::now();
-        self.sweep_unix();
-        let due = |entry: &&Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
-        let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
-        for info in due {
-            if info.state.is_live() {
-                self.drain(info.allocation, "no process came");
-            } else if info.state == State::Gone {
-                self.entries.remove(&info.allocation);
-                self.directory.forget(info.allocation);
-                self.store.forget(info.allocation);
-            }
-        }
-    }
-
-    async fn drain_all(&mut self, reply: oneshot::Sender<()>) {
-        self.ending = true;
-        // Their containers go on without us, and the next life of the agent takes them back.
-        self.record();
-        self.journal = None;
-        let glimpses = self.pool.stop().await;
-        let mut glimpses: HashMap<_, _> =
-            glimpses.into_iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
-        let live: Vec<_> = self.live.drain().map(|(_, allocation)| allocation).collect();
-        for allocation in live {
-            self.drained(allocation, glimpses.remove(&allocation).map(Box::new));
-        }
-        let _nobody_waits = reply.send(());
-    }
-
     /// The living container with this id.
     fn living(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
         let allocation = self.live.get(id)?;
         self.entries.get(allocation).map(|entry| Arc::clone(&entry.info))
-    }
-
-    fn next_generation(&self, id: &ContainerId) -> Generation {
-        self.directory
-            .container(id)
-            .map_or(Generation(1), |last| Generation(last.origin.generation.0.saturating_add(1)))
-    }
-
-    fn expiry(&self, reservation: &Reservation) -> Option<Instant> {
-        match (reservation.ttl, reservation.dialect) {
-            (Ttl::Never, _) | (Ttl::Default, Dialect::Dcos) => None,
-            (Ttl::After(ttl), _) => Some(Instant::now() + ttl),
-            (Ttl::Default, Dialect::V1) => Some(Instant::now() + self.settings.reservation_ttl),
-        }
-    }
-
-    /// Drains a container whose process has ended unnoticed so far, so that its id is free for the next.
-    fn bury(&mut self, id: &ContainerId) {
-        let Some(allocation) = self.live.get(id).copied() else { return };
-        let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
-        if process.is_some_and(|process| process.has_ended()) {
-            self.ended(allocation);
-        }
     }
 
     /// Watches a container's process, and tells its shard whose datagrams are the container's.
@@ -489,32 +283,6 @@ impl Table {
         }
         info
     }
-}
-
-/// Whether a repeated reservation is for the container that is here.
-fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveError> {
-    // The isolator repeats itself after its own restarts, with nothing but the id.
-    if reservation.dialect == Dialect::Dcos {
-        return Ok(());
-    }
-    // It is the namespace that counts, by whatever path it was named.
-    let place = Site::of(&reservation.network)?.place();
-    let unborn = place == Place::Unborn && info.network == Network::New;
-    let differs = [
-        ("task", info.origin.task_id != reservation.task()),
-        ("network", place != info.place && !unborn),
-        // The NRI plugin is told of no bundle; what it reserved is the wrapper's container all the same.
-        ("bundle", another(info.details.bundle.as_ref(), reservation.details.bundle.as_ref())),
-    ];
-    match differs.into_iter().find(|(_, differs)| *differs) {
-        Some((what, _)) => Err(ReserveError::Conflict { id: reservation.container_id.clone(), what }),
-        None => Ok(()),
-    }
-}
-
-/// Whether both say what it is, and not the same.
-fn another<T: PartialEq>(is: Option<&T>, said: Option<&T>) -> bool {
-    is.zip(said).is_some_and(|(is, said)| is != said)
 }
 
 #[cfg(test)]

@@ -4,8 +4,12 @@ use std::process::{Child, Command};
 use super::*;
 use crate::aggregate::{self, View};
 use crate::containers::image::Image;
-use crate::containers::{AttachError, ProcessError, Unserved, WantedAddress};
-use crate::model::TaskId;
+use crate::containers::reservation::{Dialect, Network, Reservation, Ttl};
+use crate::containers::state::{Place, State};
+use crate::containers::{
+    AttachError, ProcessError, ReleaseError, ReserveError, Reserved, Unserved, WantedAddress,
+};
+use crate::model::{Generation, TaskId};
 use crate::net::clock::Clock;
 use crate::shard::Plan;
 

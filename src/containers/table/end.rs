@@ -1,0 +1,122 @@
+//! Ends: a container's socket is read until it is empty, its address rests, and it stays readable for a while.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Entry, Event, Table};
+use crate::containers::directory::ContainerInfo;
+use crate::containers::errors::ReleaseError;
+use crate::containers::state::{Guarded, Place, State};
+use crate::model::{Allocation, ContainerId};
+use crate::net::clock;
+use crate::shard::Glimpse;
+
+impl Table {
+    pub(super) fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
+        // One that is draining or gone was released already; saying it twice changes nothing.
+        let info = self.living(id).or_else(|| self.directory.container(id));
+        let info = info.ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
+        Ok(self.drain(info.allocation, "released").unwrap_or(info))
+    }
+
+    pub(super) fn ended(&mut self, allocation: Allocation) {
+        self.drain(allocation, "its process ended");
+    }
+
+    /// Starts to drain a container that lives.
+    pub(super) fn drain(&mut self, allocation: Allocation, why: &str) -> Option<Arc<ContainerInfo>> {
+        let info = Arc::clone(&self.entries.get(&allocation)?.info);
+        if !info.state.is_live() {
+            return Some(info);
+        }
+        tracing::info!(container = %info.origin.container_id, task = %info.origin.task_id, why, "draining");
+        self.live.remove(&info.origin.container_id);
+        let info = self.change(allocation, |info| info.state = State::Draining)?;
+        if let Some(entry) = self.entries.get_mut(&allocation) {
+            entry.process = None;
+            if let Some(watch) = entry.watch.take() {
+                watch.abort();
+            }
+        }
+        let pool = Arc::clone(&self.pool);
+        self.tasks.spawn(async move {
+            let drained = pool.drain(allocation).await.ok().flatten();
+            Event::Drained(allocation, drained.map(Box::new))
+        });
+        Some(info)
+    }
+
+    pub(super) fn drained(&mut self, allocation: Allocation, glimpse: Option<Box<Glimpse>>) {
+        let last = glimpse.map(|glimpse| Arc::new(*glimpse));
+        let Some(info) = self.change(allocation, |info| {
+            info.state = State::Gone;
+            info.finished_at = Some(clock::wall());
+            info.last = last;
+        }) else {
+            return;
+        };
+        if info.guarded == Guarded::On
+            && let (Some(guard), Some(address)) = (&mut self.guard, info.address)
+        {
+            guard.expose(address);
+        }
+        let until = self.started.elapsed() + self.settings.rest;
+        match (info.address, info.place) {
+            // It had the address no more than we.
+            _ if self.lost.remove(&allocation).is_some() => {}
+            (Some(address), Place::Shared) => self.addresses.give_back(address, until),
+            (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
+            (_, Place::Unborn) | (None, _) => {}
+        }
+        if let Some(unix) = &info.unix {
+            self.give_back_unix(unix);
+        }
+        if let Some(entry) = self.entries.get_mut(&allocation) {
+            entry.deadline = Some(Instant::now() + self.settings.tombstone);
+        }
+    }
+
+    /// Expires reservations and forgets those whose time is over.
+    pub(super) fn look_over(&mut self) {
+        let now = Instant::now();
+        self.sweep_unix();
+        let due = |entry: &&Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
+        let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
+        for info in due {
+            if info.state.is_live() {
+                self.drain(info.allocation, "no process came");
+            } else if info.state == State::Gone {
+                self.entries.remove(&info.allocation);
+                self.directory.forget(info.allocation);
+                self.store.forget(info.allocation);
+            }
+        }
+    }
+
+    pub(super) async fn drain_all(&mut self, reply: oneshot::Sender<()>) {
+        self.ending = true;
+        // Their containers go on without us, and the next life of the agent takes them back.
+        self.record();
+        self.journal = None;
+        let glimpses = self.pool.stop().await;
+        let mut glimpses: HashMap<_, _> =
+            glimpses.into_iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
+        let live: Vec<_> = self.live.drain().map(|(_, allocation)| allocation).collect();
+        for allocation in live {
+            self.drained(allocation, glimpses.remove(&allocation).map(Box::new));
+        }
+        let _nobody_waits = reply.send(());
+    }
+
+    /// Drains a container whose process has ended unnoticed so far, so that its id is free for the next.
+    pub(super) fn bury(&mut self, id: &ContainerId) {
+        let Some(allocation) = self.live.get(id).copied() else { return };
+        let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
+        if process.is_some_and(|process| process.has_ended()) {
+            self.ended(allocation);
+        }
+    }
+}
