@@ -116,8 +116,10 @@ class Soak:
     def loaded(self):
         """Whether a load was under way and has ended, which has to have found every total as it should be."""
         if self.load and self.load.poll() is not None:
-            report = json.loads(self.load.stdout.read())
-            check(self.load.returncode == 0 and not report["mismatches"], "the load differs:", report)
+            report = self.load.stdout.read()
+            check(self.load.returncode == 0, "the load failed:", self.load.returncode, report)
+            report = json.loads(report)
+            check(not report["mismatches"], "the load differs:", report)
             self.loads.update({key: report[key] for key in ("sent", "received", "kernel_drops", "values", "dropped")})
             self.load = None
 

@@ -9,6 +9,7 @@ mod opening;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -27,6 +28,9 @@ use crate::shutdown::Drain;
 
 /// How long to wait when the process has no descriptors left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(200);
+/// How long whoever has connected and not asked yet may still ask when the drain starts: the request is on its way, and
+/// the client would take the end of the connection for a failure. Less than a process has that hands over.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of a connection. Each request has it as an extension.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -158,7 +162,9 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    // Whoever has connected just before the drain is not hung up on: what is ready goes first, here and below.
     let opened = tokio::select! {
+        biased;
         opened = tokio::time::timeout(limits.header_timeout, socket.opened()) => opened,
         () = drain.started() => return,
     };
@@ -170,7 +176,10 @@ async fn connection<S, B>(
             return;
         }
     };
+    let asked = Arc::new(AtomicBool::new(false));
+    let has_asked = Arc::clone(&asked);
     let with_peer = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
         service.call(request)
     });
@@ -179,9 +188,16 @@ async fn connection<S, B>(
     builder.max_buf_size(limits.head).max_headers(limits.headers);
     let served = builder.serve_connection(TokioIo::new(stream), with_peer);
     tokio::pin!(served);
+    let to_end = async {
+        drain.started().await;
+        if !asked.load(Ordering::Relaxed) {
+            tokio::time::sleep(FIRST_REQUEST).await;
+        }
+    };
     let ended = tokio::select! {
+        biased;
         ended = served.as_mut() => ended,
-        () = drain.started() => {
+        () = to_end => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -187,6 +187,34 @@ async fn one_connection_too_many_waits_until_another_ends() {
 }
 
 #[tokio::test]
+async fn who_connected_before_the_drain_and_asks_after_it_is_answered() {
+    let (address, trigger, _) = start(LIMITS).await;
+    let mut connected = Vec::new();
+    for _ in 0..5 {
+        connected.push(TcpStream::connect(address).await.unwrap());
+    }
+    // So that they are accepted.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let draining = tokio::spawn(trigger.start(Duration::from_secs(5)));
+    tokio::time::sleep(FIRST_REQUEST / 5).await;
+    for stream in &mut connected {
+        assert!(get(stream, "/").await.starts_with("HTTP/1.1 200"));
+    }
+    assert!(draining.await.unwrap(), "nobody holds up the end");
+}
+
+#[tokio::test]
+async fn who_never_asks_holds_up_no_drain() {
+    let (address, trigger, connections) = start(LIMITS).await;
+    let _silent = TcpStream::connect(address).await.unwrap();
+    while connections.open() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let long = LIMITS.header_timeout / 2;
+    assert!(trigger.start(long).await);
+}
+
+#[tokio::test]
 async fn a_drain_lets_an_answer_finish_and_then_refuses() {
     let (address, trigger, _) = start(LIMITS).await;
     let mut busy = TcpStream::connect(address).await.unwrap();
