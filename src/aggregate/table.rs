@@ -1,12 +1,14 @@
 //! Which series a sample belongs to, found by the raw bytes of its line.
 //!
-//! Name and tags are brought into canonical form once for each spelling; then the bytes as they came find the place
-//! by one hash. A client that sends its tags in ever new orders costs itself the slow way: a series remembers at
+//! Name and tags are brought into canonical form once for each spelling; then a fingerprint of the bytes as they came
+//! finds the place (`docs/adr/0029-fingerprints.md`). A client that sends its tags in ever new orders costs itself the slow way: a series remembers at
 //! most [`SPELLINGS`].
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::LazyLock;
 
-use foldhash::fast::RandomState;
+use foldhash::SharedSeed;
+use foldhash::fast::{RandomState, SeedableRandomState};
 use hashbrown::HashTable;
 
 use crate::model::{MetricType, Series, TagSet};
@@ -36,9 +38,14 @@ impl<'a> From<Plain<'a>> for Spelling<'a> {
     }
 }
 
-/// A spelling's place among all of them, as one table sees it.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Hash(u64);
+/// What tells a spelling from every other in one table, whose secret it is made with.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Fingerprint {
+    /// Also says where in the table it is.
+    first: u64,
+    second: u64,
+    metric_type: MetricType,
+}
 
 /// A spelling that was seen before.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -49,95 +56,64 @@ pub(super) struct Known {
     pub(super) replaced: bool,
 }
 
-/// One line of a cache: finding a series whose name and tags are short is one access to memory.
+/// Without the text: to find a series costs the same, however long its name and tags are.
 #[derive(Debug)]
-#[repr(align(64))]
 struct Entry {
-    text: Text,
-    name_length: u32,
+    first: u64,
+    second: u64,
+    place: Place,
+    replaced: bool,
     metric_type: MetricType,
-    known: Known,
 }
 
-/// Longest text that is kept in its entry.
-const INLINE: usize = 46;
-const _: () = assert!(size_of::<Entry>() == 64);
-
-/// Name and tags, one after the other.
-#[derive(Debug)]
-enum Text {
-    Inline(u8, [u8; INLINE]),
-    Boxed(Box<[u8]>),
-}
-
-impl Text {
-    fn new(name: &[u8], tags: &[u8]) -> Self {
-        let whole = [name, tags].concat();
-        let mut inline = [0; INLINE];
-        match (inline.get_mut(..whole.len()), u8::try_from(whole.len())) {
-            (Some(room), Ok(length)) => {
-                room.copy_from_slice(&whole);
-                Self::Inline(length, inline)
-            }
-            _ => Self::Boxed(whole.into()),
-        }
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Inline(length, text) => text.get(..usize::from(*length)).unwrap_or_default(),
-            Self::Boxed(text) => text,
-        }
-    }
-
-    fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Inline(..) => 0,
-            Self::Boxed(text) => text.len(),
-        }
-    }
-}
+const _: () = assert!(size_of::<Entry>() == 24);
 
 impl Entry {
     #[inline]
-    fn parts(&self) -> (&[u8], &[u8]) {
-        self.text.bytes().split_at_checked(self.name_length as usize).unwrap_or_default()
-    }
-
-    #[inline]
-    fn is(&self, spelling: &Spelling<'_>) -> bool {
-        let (name, tags) = self.parts();
-        // An empty slice may point nowhere. A C library that compares no bytes of it by a masked load still has the
-        // processor find out that the load would fault, which takes longer than all the rest.
-        let same_tags = tags.len() == spelling.tags.len() && (tags.is_empty() || tags == spelling.tags);
-        self.metric_type == spelling.metric_type && name == spelling.name && same_tags
+    fn is(&self, fingerprint: Fingerprint) -> bool {
+        let Self { first, second, metric_type, .. } = *self;
+        Fingerprint { first, second, metric_type } == fingerprint
     }
 }
 
-/// Spellings and canonical names of a container's series. The hasher has a random seed, since the keys are chosen
+/// Spellings and canonical names of a container's series. The hashers have random seeds, since the keys are chosen
 /// by strangers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SeriesTable {
     spellings: HashTable<Entry>,
     canonical: HashTable<Place>,
     hasher: RandomState,
-    bytes: usize,
+    second: SeedableRandomState,
+}
+
+/// What second hashes are seeded with, so that they have nothing in common with the first.
+static SECOND: LazyLock<SharedSeed> =
+    LazyLock::new(|| SharedSeed::from_u64(std::hash::RandomState::new().hash_one(SPELLINGS)));
+
+impl Default for SeriesTable {
+    fn default() -> Self {
+        let hasher = RandomState::default();
+        let second = SeedableRandomState::with_seed(hasher.hash_one(SPELLINGS), &SECOND);
+        Self { spellings: HashTable::new(), canonical: HashTable::new(), hasher, second }
+    }
 }
 
 impl SeriesTable {
     /// What [`SeriesTable::known`] wants to know of a spelling.
     #[inline]
     #[must_use]
-    pub(super) fn hash(&self, spelling: &Spelling<'_>) -> Hash {
-        Hash(hash_parts(&self.hasher, spelling.name, spelling.tags))
+    pub(super) fn fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
+        let Spelling { metric_type, name, tags } = *spelling;
+        let (first, second) = (hash_parts(&self.hasher, name, tags), hash_parts(&self.second, name, tags));
+        Fingerprint { first, second, metric_type }
     }
 
     /// The series of a spelling that was seen before.
     #[inline]
     #[must_use]
-    pub(super) fn known(&self, hash: Hash, spelling: &Spelling<'_>) -> Option<Known> {
-        self.spellings.find(hash.0, |entry| entry.is(spelling)).map(|entry| entry.known)
+    pub(super) fn known(&self, fingerprint: Fingerprint) -> Option<Known> {
+        let entry = self.spellings.find(fingerprint.first, |entry| entry.is(fingerprint))?;
+        Some(Known { place: entry.place, replaced: entry.replaced })
     }
 
     /// The place of the series with this name, these tags and this type. `series` gives the series at a place.
@@ -165,40 +141,27 @@ impl SeriesTable {
     }
 
     /// Remembers how a series was spelled.
-    pub(super) fn add_spelling(&mut self, spelling: &Spelling<'_>, known: Known) {
-        let entry = Entry {
-            text: Text::new(spelling.name, spelling.tags),
-            name_length: u32::try_from(spelling.name.len()).unwrap_or(u32::MAX),
-            metric_type: spelling.metric_type,
-            known,
-        };
-        self.bytes += entry.text.heap_bytes();
-        let Hash(hash) = self.hash(spelling);
-        let hasher = &self.hasher;
-        self.spellings.insert_unique(hash, entry, |entry| {
-            let (name, tags) = entry.parts();
-            hash_parts(hasher, name, tags)
-        });
+    pub(super) fn add_spelling(&mut self, fingerprint: Fingerprint, Known { place, replaced }: Known) {
+        let Fingerprint { first, second, metric_type } = fingerprint;
+        let entry = Entry { first, second, place, replaced, metric_type };
+        self.spellings.insert_unique(first, entry, |entry| entry.first);
     }
 
     /// Forgets the series for which `gone` holds, and their spellings.
     pub(super) fn remove(&mut self, gone: impl Fn(Place) -> bool) {
         self.canonical.retain(|place| !gone(*place));
-        self.spellings.retain(|entry| !gone(entry.known.place));
-        self.bytes = self.spellings.iter().map(|entry| entry.text.heap_bytes()).sum();
+        self.spellings.retain(|entry| !gone(entry.place));
     }
 
     /// Forgets every spelling; series are found again by their canonical names.
     pub(super) fn forget_spellings(&mut self) {
         self.spellings.clear();
-        self.bytes = 0;
     }
 
     /// Bytes on the heap.
     #[must_use]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes
-            + self.spellings.capacity() * (size_of::<Entry>() + 1)
+        self.spellings.capacity() * (size_of::<Entry>() + 1)
             + self.canonical.capacity() * (size_of::<Place>() + 1)
     }
 }
@@ -208,12 +171,58 @@ fn hash_canonical(hasher: &RandomState, name: &str, tags: &TagSet, metric_type: 
 }
 
 #[inline]
-fn hash_parts(hasher: &RandomState, name: &[u8], tags: &[u8]) -> u64 {
+fn hash_parts(hasher: &impl BuildHasher, name: &[u8], tags: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
-    // Few series differ in their type alone. The hasher itself tells "a" and "bc" from "ab" and "c".
+    // The hasher itself tells "a" and "bc" from "ab" and "c".
     hasher.write(name);
     if !tags.is_empty() {
         hasher.write(tags);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelling<'a>(name: &'a str, tags: &'a str, metric_type: MetricType) -> Spelling<'a> {
+        Spelling { metric_type, name: name.as_bytes(), tags: tags.as_bytes() }
+    }
+
+    #[test]
+    fn spellings_differ_by_name_tags_type_and_where_the_tags_begin() {
+        let mut table = SeriesTable::default();
+        let long = "x".repeat(300);
+        let all = [
+            spelling("ab", "c", MetricType::Counter),
+            spelling("a", "bc", MetricType::Counter),
+            spelling("abc", "", MetricType::Counter),
+            spelling("abc", "", MetricType::Gauge),
+            spelling(&long, "", MetricType::Gauge),
+            spelling(&long, &long, MetricType::Gauge),
+            spelling(&long[1..], &long, MetricType::Gauge),
+        ];
+        for (place, spelling) in (0..).zip(&all) {
+            assert_eq!(table.known(table.fingerprint(spelling)), None, "{spelling:?}");
+            table.add_spelling(table.fingerprint(spelling), Known { place, replaced: place % 2 == 0 });
+        }
+        for (place, spelling) in (0..).zip(&all) {
+            let known = table.known(table.fingerprint(spelling));
+            assert_eq!(known, Some(Known { place, replaced: place % 2 == 0 }));
+        }
+        table.remove(|place| place < 3);
+        let left = all.iter().filter(|spelling| table.known(table.fingerprint(spelling)).is_some());
+        assert_eq!(left.count(), all.len() - 3);
+    }
+
+    #[test]
+    fn each_table_and_each_half_of_a_fingerprint_has_secrets_of_its_own() {
+        let spelling = spelling("requests", "env:prod", MetricType::Counter);
+        let tables: [SeriesTable; 8] = Default::default();
+        let mut halves: Vec<u64> =
+            tables.iter().map(|t| t.fingerprint(&spelling)).flat_map(|f| [f.first, f.second]).collect();
+        halves.sort_unstable();
+        halves.dedup();
+        assert_eq!(halves.len(), 2 * tables.len());
+    }
 }

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::{Aggregator, grows};
 use crate::aggregate::accounting::Dropped;
-use crate::aggregate::table::{Hash, Known};
+use crate::aggregate::table::{Fingerprint, Known};
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::{Plain, Sample};
 
@@ -22,7 +22,7 @@ const BATCH: usize = 16;
 #[derive(Copy, Clone, Debug)]
 struct Waiting<'a> {
     plain: Plain<'a>,
-    hash: Hash,
+    fingerprint: Fingerprint,
 }
 
 /// Samples of one container that were read and not yet inserted, in order.
@@ -46,15 +46,14 @@ impl Aggregator {
         if batch.0.is_full() {
             self.insert_all(batch, now);
         }
-        let hash = self.table.hash(&plain.into());
-        batch.0.push(Waiting { plain, hash });
+        let fingerprint = self.table.fingerprint(&plain.into());
+        batch.0.push(Waiting { plain, fingerprint });
     }
 
     /// Inserts what waits.
     pub(super) fn insert_all(&mut self, batch: &mut Batch<'_>, now: Timestamp) {
-        let table = &self.table;
-        let find = |waiting: &Waiting<'_>| table.known(waiting.hash, &waiting.plain.into());
-        let found: ArrayVec<_, BATCH> = batch.0.iter().map(find).collect();
+        let found: ArrayVec<_, BATCH> =
+            batch.0.iter().map(|waiting| self.table.known(waiting.fingerprint)).collect();
         if found.len() > 1 {
             self.touch(batch, &found);
         }

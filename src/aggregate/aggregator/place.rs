@@ -35,7 +35,7 @@ impl Aggregator {
 
     #[inline]
     fn known(&mut self, spelling: &Spelling<'_>) -> Option<Place> {
-        let known = self.table.known(self.table.hash(spelling), spelling)?;
+        let known = self.table.known(self.table.fingerprint(spelling))?;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
         Some(known.place)
     }
@@ -75,7 +75,7 @@ impl Aggregator {
         let most = if self.is_full() { 1 } else { SPELLINGS };
         if self.columns.take_spelling(place, most) {
             let before = self.table.heap_bytes();
-            self.table.add_spelling(spelling, Known { place, replaced });
+            self.table.add_spelling(self.table.fingerprint(spelling), Known { place, replaced });
             self.memory += self.table.heap_bytes().saturating_sub(before);
         }
         Some(place)
