@@ -49,6 +49,14 @@ class Sender(threading.Thread):
                     container.sent.append(time.monotonic())
 
 
+def size(file):
+    """Bytes of a file; of one that is gone meanwhile none."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Soak:
     def __init__(self, agent, binaries, chance, slack):
         self.slack, self.agent, self.binaries, self.chance = slack, agent, pathlib.Path(binaries), chance
@@ -154,7 +162,7 @@ class Soak:
         open_ones = len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
         # A socket and a handle are each container's own.
         live = sum(one["state"] == "listening" for one in self.agent.containers().values())
-        disk = sum(file.stat().st_size for file in (self.agent.state / "windows").iterdir())
+        disk = sum(size(file) for file in (self.agent.state / "windows").iterdir())
         self.samples.append((pss, open_ones - 2 * live, disk))
 
     def scrape(self):
