@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart e2e-kill soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-deb screenshots e2e-prometheus e2e-restart e2e-kill soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ deb: ## a Debian package of the release binaries, in target/
 release: ## static programs as an archive, their SBOM and checksums, in target/dist
 	scripts/setup cc rust musl
 	scripts/release
+
+image: ## a container image of the static programs, by podman, buildah or docker
+	$(MAKE) release
+	scripts/image
 
 demo: ## an agent, an application that knows nothing of it, and what it reports
 	scripts/demo
@@ -111,6 +115,11 @@ e2e-deb: ## the package on a clean Debian 12, as root: install, upgrade, remove,
 	$(MAKE) build
 	scripts/setup package
 	scripts/e2e-deb
+
+e2e-image: ## the image as anybody and as deploy/kubernetes runs it, by podman, as root
+	$(MAKE) release
+	scripts/setup containers engines
+	scripts/e2e-image
 
 screenshots: ## the page's pictures in docs/images, made anew
 	scripts/setup cc rust node browser

@@ -42,6 +42,7 @@ pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use query::{Filters, Glob, Query, Selection, Windows};
 pub use routes::{admin as admin_routes, http as http_routes, refusal};
+pub use watch::EVENT_STREAM;
 
 use crate::config::Config;
 use crate::containers::{ContainerInfo, Containers, Guarded};

@@ -17,7 +17,8 @@ use crate::render::record::Frame;
 use crate::shutdown::Drain;
 use crate::store::{Cursor, Published};
 
-pub(super) const EVENT_STREAM: &str = "text/event-stream";
+/// What streams that do not end by themselves are.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// How often a quiet stream says that it is alive, so that nobody in between closes it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 

@@ -1,13 +1,15 @@
-//! Between the accept loop and the routes: who may not ask is refused, every answer is counted, and every call on the admin
-//! socket is logged with who made it.
+//! Between the accept loop and the routes: who may not ask is refused, who may not ask any more is told no more, every answer is
+//! counted, and every call on the admin socket is logged with who made it.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderValue};
-use http::{Method, StatusCode};
+use futures_util::StreamExt as _;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -15,10 +17,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use warp::filters::BoxedFilter;
-use warp::reply::Response;
+use warp::reply::{Reply as _, Response};
 
 use super::entrance::Entrance;
-use crate::api::{Access, Api, admin_routes, http_routes, refusal};
+use crate::api::{Access, Api, EVENT_STREAM, admin_routes, http_routes, refusal};
 use crate::net::http::{self as connections, Limits, Listener, Peer};
 use crate::stats::{ListenerName, Stats};
 
@@ -80,12 +82,18 @@ impl Service<http::Request<Incoming>> for Counted {
         let (listener, stats) = (self.listener, Arc::clone(&self.stats));
         let peer = request.extensions().get::<Peer>().copied();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let access = self.access.as_ref().map(|access| Arc::clone(&access.borrow()));
-        if let Some(Err(error)) = access.map(|access| access.check(request.uri(), request.headers())) {
+        let mut access = self.access.clone();
+        let asked = access.as_mut().map(|access| Arc::clone(&access.borrow_and_update()));
+        if let Some(Err(error)) = asked.map(|asked| asked.check(request.uri(), request.headers())) {
             tracing::debug!(?peer, %method, path, code = error.code, "refused");
             stats.count_request(listener, error.status);
             return Box::pin(std::future::ready(Ok(refusal(error))));
         }
+        let visitor = access.map(|access| Visitor {
+            access,
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        });
         // HEAD is GET without the body, which hyper leaves out.
         if method == Method::HEAD {
             *request.method_mut() = Method::GET;
@@ -103,7 +111,42 @@ impl Service<http::Request<Incoming>> for Counted {
             if let (ListenerName::Admin, Some(Peer::Unix { uid, pid })) = (listener, peer) {
                 tracing::info!(target: "audit", uid, pid, %method, path, status, "admin call");
             }
-            Ok(response)
+            Ok(match visitor {
+                Some(visitor) if is_endless(&response) => until_refused(response, visitor),
+                _ => response,
+            })
         })
     }
+}
+
+/// Who was let in, by what was asked for.
+struct Visitor {
+    access: Doorkeeper,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Visitor {
+    /// Waits until the same request would be refused.
+    async fn refused(mut self) {
+        while self.access.changed().await.is_ok() {
+            let asked = Arc::clone(&self.access.borrow_and_update());
+            if asked.check(&self.uri, &self.headers).is_err() {
+                return;
+            }
+        }
+        // Nobody changes it any more: the agent ends, and its streams with it.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn is_endless(response: &Response) -> bool {
+    response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM)
+}
+
+/// A stream that ends when its reader's token is taken away.
+fn until_refused(response: Response, visitor: Visitor) -> Response {
+    let (head, body) = response.into_parts();
+    let chunks = BodyDataStream::new(body).take_until(Box::pin(visitor.refused()));
+    Response::from_parts(head, warp::reply::stream(chunks).into_response().into_body())
 }

@@ -49,6 +49,8 @@ pub struct Cpu {
 pub struct Memory {
     /// All that is charged to it, caches included.
     pub total: u64,
+    /// The same with what was swapped out.
+    pub total_and_swap: Option<u64>,
     /// What it may have.
     pub limit: Option<u64>,
     /// What it may keep when memory is short.
@@ -57,8 +59,12 @@ pub struct Memory {
     pub cache: Option<u64>,
     /// Memory of its own.
     pub rss: Option<u64>,
+    /// Pages of files that are mapped.
+    pub mapped_file: Option<u64>,
     /// What was swapped out.
     pub swap: Option<u64>,
+    /// Pages that cannot be taken away, such as locked ones.
+    pub unevictable: Option<u64>,
 }
 
 /// Block devices, all together.
@@ -214,23 +220,30 @@ impl Groups {
                 let of = |key: &str| stat.get(key).copied();
                 Some(Memory {
                     total: number(at, "memory.usage_in_bytes")?,
+                    total_and_swap: number(at, "memory.memsw.usage_in_bytes"),
                     limit: number(at, "memory.limit_in_bytes").filter(|bytes| is_limit(*bytes)),
                     soft_limit: number(at, "memory.soft_limit_in_bytes").filter(|bytes| is_limit(*bytes)),
                     cache: of("total_cache"),
                     rss: of("total_rss"),
+                    mapped_file: of("total_mapped_file"),
                     swap: of("total_swap"),
+                    unevictable: of("total_unevictable"),
                 })
             },
             |at| {
                 let stat = keyed(at, "memory.stat").unwrap_or_default();
                 let of = |key: &str| stat.get(key).copied();
+                let (total, swap) = (number(at, "memory.current")?, number(at, "memory.swap.current"));
                 Some(Memory {
-                    total: number(at, "memory.current")?,
+                    total,
+                    total_and_swap: swap.map(|swap| total.saturating_add(swap)),
                     limit: number(at, "memory.max"),
                     soft_limit: number(at, "memory.high"),
                     cache: of("file"),
                     rss: of("anon"),
-                    swap: number(at, "memory.swap.current"),
+                    mapped_file: of("file_mapped"),
+                    swap,
+                    unevictable: of("unevictable"),
                 })
             },
         )
@@ -241,14 +254,15 @@ impl Groups {
             let mut io = Io::default();
             for field in text(at, "io.stat")?.split_whitespace() {
                 let Some((key, value)) = field.split_once('=') else { continue };
-                let value: u64 = value.parse().ok()?;
-                match key {
-                    "rbytes" => io.read_bytes += value,
-                    "wbytes" => io.written_bytes += value,
-                    "rios" => io.reads += value,
-                    "wios" => io.writes += value,
-                    _ => {}
-                }
+                let sum = match key {
+                    "rbytes" => &mut io.read_bytes,
+                    "wbytes" => &mut io.written_bytes,
+                    "rios" => &mut io.reads,
+                    "wios" => &mut io.writes,
+                    // Others are of whoever schedules a device, and not all of them are numbers.
+                    _ => continue,
+                };
+                *sum += value.parse::<u64>().ok()?;
             }
             Some(io)
         })
@@ -323,4 +337,91 @@ fn share(quota: &str, period: &str) -> Option<f64> {
 /// The first version writes "none" as the largest multiple of a page.
 fn is_limit(bytes: u64) -> bool {
     bytes < 1 << 62
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group of the second version as the kernel's documentation has its files.
+    fn second(files: &[(&str, &str)]) -> (tempfile::TempDir, Groups) {
+        let directory = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            std::fs::write(directory.path().join(file), text).unwrap();
+        }
+        let second = Some(directory.path().to_owned());
+        (directory, Groups { first: HashMap::new(), second })
+    }
+
+    #[test]
+    fn a_group_of_the_second_version_is_read_whole() {
+        let (_directory, groups) = second(&[
+            (
+                "cpu.stat",
+                "usage_usec 3500000\nuser_usec 2500000\nsystem_usec 1000000\nnice_usec 0\ncore_sched.force_idle_usec 0\n\
+                 nr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\nburst_usec 0\n",
+            ),
+            ("cpu.max", "50000 100000\n"),
+            ("memory.current", "9465856\n"),
+            ("memory.swap.current", "4096\n"),
+            ("memory.max", "44040192\n"),
+            ("memory.high", "22020096\n"),
+            (
+                "memory.stat",
+                "anon 9359360\nfile 106496\nkernel 1138688\nfile_mapped 40960\ninactive_anon 0\nunevictable 8192\n\
+                 workingset_refault_anon 0\n",
+            ),
+            (
+                "io.stat",
+                "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0\n\
+                 8:0 rbytes=100 wbytes=200 rios=3 wios=4 dbytes=50331648 dios=3021 use_delay=0 delay_nsec=0 depth=max\n",
+            ),
+            ("pids.current", "3\n"),
+        ]);
+        let time = Duration::from_millis;
+        let cpu = Cpu {
+            user: time(2500),
+            system: time(1000),
+            limit: Some(0.5),
+            periods: 40,
+            throttled_periods: 7,
+            throttled: time(350),
+        };
+        assert_eq!(groups.cpu(), Some(cpu));
+        let memory = Memory {
+            total: 9_465_856,
+            total_and_swap: Some(9_469_952),
+            limit: Some(44_040_192),
+            soft_limit: Some(22_020_096),
+            cache: Some(106_496),
+            rss: Some(9_359_360),
+            mapped_file: Some(40_960),
+            swap: Some(4_096),
+            unevictable: Some(8_192),
+        };
+        assert_eq!(groups.memory(), Some(memory));
+        let io = Io { read_bytes: 1_459_300, written_bytes: 314_773_704, reads: 195, writes: 357 };
+        assert_eq!(groups.io(), Some(io));
+        assert_eq!(groups.any("pids", |at| number(at, "pids.current")), Some(3));
+    }
+
+    #[test]
+    fn what_a_group_of_the_second_version_has_not_is_absent() {
+        let (_directory, groups) = second(&[
+            ("cpu.stat", "usage_usec 3\nuser_usec 2\nsystem_usec 1\n"),
+            ("cpu.max", "max 100000\n"),
+            ("memory.current", "9465856\n"),
+            ("memory.max", "max\n"),
+            ("memory.high", "max\n"),
+            ("io.stat", ""),
+        ]);
+        let micros = Duration::from_micros;
+        assert_eq!(groups.cpu(), Some(Cpu { user: micros(2), system: micros(1), ..Cpu::default() }));
+        assert_eq!(groups.memory(), Some(Memory { total: 9_465_856, ..Memory::default() }));
+        assert_eq!(groups.io(), Some(Io::default()));
+        let (_directory, without_controllers) = second(&[("cgroup.procs", "1\n")]);
+        assert_eq!(without_controllers.cpu(), None);
+        assert_eq!(without_controllers.memory(), None);
+        assert_eq!(without_controllers.io(), None);
+    }
 }

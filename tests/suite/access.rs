@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tallyport::client::{Client, Response};
+use tallyport::client::{Client, Lines, Response};
 
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
 use crate::tools;
@@ -218,6 +218,35 @@ fn tokens_change_with_a_reload_one_before_the_other() {
     std::fs::set_permissions(files.at("tokens"), std::fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(reload(&agent).0, 200);
     agent.until("it is warned of", || agent.log().contains("everybody on this machine may read this secret"));
+}
+
+#[test]
+fn a_stream_ends_when_its_readers_token_is_taken_away_and_others_go_on() {
+    let files = Files::new();
+    files.write("tokens", &format!("{TOKEN}\n{OTHER}\n"));
+    let agent = files.agent();
+    let address = agent.reserve("c-1", "web.1");
+    let client = files.client(&agent, "a");
+    let open = |token: &str| {
+        let client = client.clone().with_token(token.to_owned());
+        agent.runtime().block_on(client.lines("/v1/tasks/web.1/watch")).unwrap()
+    };
+    let (mut ends, mut goes_on) = (open(TOKEN), open(OTHER));
+    let next = |stream: &mut Lines| {
+        let next = async { tokio::time::timeout(PATIENCE, stream.next()).await };
+        agent.runtime().block_on(next).expect("nothing came")
+    };
+    assert_eq!(next(&mut ends).unwrap(), ": watching");
+    assert_eq!(next(&mut goes_on).unwrap(), ": watching");
+    // A reload that leaves both tokens ends nothing.
+    assert_eq!(reload(&agent).0, 200);
+    address.send("hits:1|c");
+    while !next(&mut ends).expect("it ended too early").starts_with("event: window") {}
+    files.write("tokens", OTHER);
+    assert_eq!(reload(&agent).0, 200);
+    while next(&mut ends).is_some() {}
+    address.send("hits:2|c");
+    while !next(&mut goes_on).expect("it ended, too").contains(r#""value":2"#) {}
 }
 
 #[test]

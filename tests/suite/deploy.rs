@@ -107,6 +107,35 @@ fn the_daemon_set_starts_the_agent_as_the_program_takes_it() {
 }
 
 #[test]
+fn the_manifests_name_the_image_that_is_made() {
+    let made = format!("tallyport:{}", env!("CARGO_PKG_VERSION"));
+    for file in ["tallyport.yaml", "keeper.yaml"] {
+        let manifests = manifests(&format!("deploy/kubernetes/{file}"));
+        let container = &kind(&manifests, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], made, "{file}");
+    }
+    let kustomization = &manifests("deploy/kubernetes/kustomization.yaml")[0]["images"][0];
+    assert_eq!(
+        json!(made),
+        format!("{}:{}", kustomization["name"].as_str().unwrap(), kustomization["newTag"].as_str().unwrap())
+    );
+    assert!(
+        read("scripts/image").contains("image=${IMAGE:-tallyport:$version}"),
+        "what it is called by default"
+    );
+    let recipe = read("deploy/image/Containerfile");
+    let reference = read("docs/reference/configuration.md");
+    let variables = recipe.lines().find_map(|line| line.strip_prefix("ENV ")).unwrap().split(' ');
+    for (variable, _) in variables.filter_map(|word| word.split_once('=')).filter(|(name, _)| *name != "PATH")
+    {
+        assert!(reference.contains(&format!("Variable `{variable}`.")), "{variable}");
+    }
+    let words: Vec<String> =
+        serde_json::from_str(recipe.lines().find_map(|line| line.strip_prefix("CMD ")).unwrap()).unwrap();
+    takes(&words.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_keeper_is_beside_the_agent_and_stays_when_that_is_updated() {
     let (agents, keepers) =
         (manifests("deploy/kubernetes/tallyport.yaml"), manifests("deploy/kubernetes/keeper.yaml"));

@@ -1,8 +1,10 @@
 //! The pages say what is there: links lead somewhere, tables have every code and reason, commands exist.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tallyport::aggregate::Dropped;
+use tallyport::config::{Kind, SETTINGS};
 use tallyport::statsd::Rejected;
 
 fn root() -> &'static Path {
@@ -10,7 +12,8 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "docs/reference", "docs/runtimes", "docs/adr", "fuzz", "testdata"];
+    let folders =
+        ["", "docs", "docs/reference", "docs/runtimes", "docs/adr", "fuzz", "testdata", "testdata/dcos"];
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
     let pages: Vec<_> = files
         .map(|entry| entry.unwrap().path())
@@ -123,4 +126,28 @@ fn every_command_of_the_book_prints_what_it_says() {
     let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{said}");
     assert!(said.lines().count() >= 3, "{said}");
+}
+
+#[test]
+fn the_fuzzer_of_configurations_knows_every_setting_and_its_words() {
+    let text = read("fuzz/dictionaries/config.dict");
+    let known: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).collect();
+    for setting in SETTINGS {
+        assert!(known.contains(setting.key), "{}", setting.key);
+        if let Some((section, _)) = setting.key.split_once('.') {
+            assert!(
+                known.contains(section) && known.contains(format!("[{section}]\\x0a").as_str()),
+                "{section}"
+            );
+        }
+        if let Kind::OneOf(words) | Kind::Words(words) = setting.kind {
+            words.iter().for_each(|word| assert!(known.contains(word), "{word} of {}", setting.key));
+        }
+    }
+    let sections: BTreeSet<&str> = SETTINGS.iter().filter_map(|it| Some(it.key.split_once('.')?.0)).collect();
+    for word in &known {
+        let is_setting = word.split_once('.').is_some_and(|(section, _)| sections.contains(section));
+        assert!(!is_setting || SETTINGS.iter().any(|it| it.key == *word), "{word} is no setting");
+    }
 }

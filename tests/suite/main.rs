@@ -46,6 +46,7 @@ mod prometheus;
 mod reading;
 mod receiving;
 mod reconcile;
+mod recorded;
 mod resources;
 mod restart;
 mod spoofing;

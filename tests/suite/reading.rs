@@ -284,7 +284,7 @@ fn a_scrape_comes_as_lines_and_compressed_when_asked_for() {
 }
 
 /// One request as it is, and the answer's head and body, chunks put together.
-fn raw(agent: &Agent, request: &str) -> (String, Vec<u8>) {
+pub(crate) fn raw(agent: &Agent, request: &str) -> (String, Vec<u8>) {
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect(agent.http).unwrap();
     stream.write_all(request.as_bytes()).unwrap();

@@ -18,14 +18,18 @@ const LOAD: &str = "my $kept = 'x' x (32 << 20);
     sleep 600;";
 
 /// A container's control groups, in whichever hierarchies have the controllers that are looked at.
-struct Groups {
+pub(crate) struct Groups {
     directories: BTreeMap<&'static str, PathBuf>,
+}
+
+fn above(container: &str) -> String {
+    format!("tp-res-{}-{container}", std::process::id())
 }
 
 impl Groups {
     /// Groups named after a container, below one that is the test's own.
-    fn new(container: &str) -> Option<Self> {
-        let above = format!("tp-res-{}-{container}", std::process::id());
+    pub(crate) fn new(container: &str) -> Option<Self> {
+        let above = above(container);
         let mut directories = BTreeMap::new();
         for controller in ["cpu", "cpuacct", "memory", "blkio", "pids"] {
             let first = Path::new("/sys/fs/cgroup").join(controller);
@@ -34,16 +38,24 @@ impl Groups {
             }
         }
         if directories.is_empty() {
-            let root = tools::cgroups()?;
-            std::fs::create_dir_all(root.join(&above)).unwrap();
-            for directory in [&root, &root.join(&above)] {
-                let _either_way =
-                    std::fs::write(directory.join("cgroup.subtree_control"), "+cpu +memory +io +pids");
-            }
-            directories.insert("unified", root.join(&above).join(container));
+            return Self::second(container);
         }
         directories.values().for_each(|directory| std::fs::create_dir_all(directory).unwrap());
         Some(Self { directories })
+    }
+
+    /// A group of the second version alone, with the controllers that are there.
+    fn second(container: &str) -> Option<Self> {
+        let (root, above) = (tools::cgroups()?, above(container));
+        std::fs::create_dir_all(root.join(&above)).unwrap();
+        for directory in [&root, &root.join(&above)] {
+            for controller in ["+cpu", "+memory", "+io", "+pids"] {
+                let _either_way = std::fs::write(directory.join("cgroup.subtree_control"), controller);
+            }
+        }
+        let directory = root.join(&above).join(container);
+        std::fs::create_dir_all(&directory).unwrap();
+        Some(Self { directories: BTreeMap::from([("unified", directory)]) })
     }
 
     fn of(&self, controller: &str) -> (&Path, bool) {
@@ -53,7 +65,7 @@ impl Groups {
         }
     }
 
-    fn write(&self, controller: &str, first: (&str, &str), second: (&str, &str)) {
+    pub(crate) fn write(&self, controller: &str, first: (&str, &str), second: (&str, &str)) {
         let (directory, is_second) = self.of(controller);
         let (file, value) = if is_second { second } else { first };
         std::fs::write(directory.join(file), value).unwrap();
@@ -76,7 +88,7 @@ impl Groups {
     }
 
     /// A program that is in all of the groups from its first instruction.
-    fn start(&self, words: &[&str]) -> Process {
+    pub(crate) fn start(&self, words: &[&str]) -> Process {
         let files: Vec<_> =
             self.directories.values().map(|at| at.join("cgroup.procs").display().to_string()).collect();
         let join = format!("for procs in {}; do echo $$ > $procs; done;", files.join(" "));
@@ -104,7 +116,8 @@ impl Drop for Groups {
 /// Values and units by name; those with tags by name and tag.
 fn points(message: &Value) -> BTreeMap<String, (f64, String)> {
     let points = message["datapoints"].as_array().unwrap().iter().map(|point| {
-        let tags = point["tags"].as_object().into_iter().flat_map(|tags| tags.values());
+        let tags = point["tags"].as_object().into_iter().flatten();
+        let tags = tags.filter(|(key, _)| *key != "container_id").map(|(_, value)| value);
         let name = tags.fold(point["name"].as_str().unwrap().to_owned(), |name, tag| {
             format!("{name} {}", tag.as_str().unwrap())
         });
@@ -175,6 +188,45 @@ fn a_containers_resources_are_those_that_its_control_groups_have() {
     drop(process);
     agent.until("the container is gone", || agent.get("/v0/containers/c-42").0 == 204);
     assert_eq!(agent.get("/v0/containers/nobody").0, 204);
+}
+
+#[test]
+fn a_container_that_is_only_in_the_second_version_shows_what_that_has() {
+    let Some(()) = tools::guard() else { return };
+    let container = "c-second";
+    let Some(groups) = Groups::second(container) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let done = directory.path().join("done");
+    // Out of the groups of the first version that the test itself is in.
+    let leave = "for c in cpu cpuacct memory blkio pids; do
+        at=/sys/fs/cgroup/$c/cgroup.procs; [ ! -e $at ] || echo $$ > $at; done; exec perl -e \"$@\"";
+    let process = groups.start(&["sh", "-c", leave, "sh", LOAD, done.to_str().unwrap()]);
+    let agent = Agent::start();
+    reserve(&agent, container, &json!({"pid": process.pid()}));
+    agent.until("the load is over", || done.exists());
+    let used = |word: &str| groups.number("cpu", ("", ""), ("cpu.stat", word)) / 1e6;
+    let before = used("usage_usec");
+    let (status, message) = agent.get(&format!("/v0/containers/{container}"));
+    let (after, user) = (used("usage_usec"), used("user_usec"));
+    assert_eq!(status, 200, "{message}");
+    let points = points(&message);
+    let (own_user, own_system) = (points["cpus.user.time"].0, points["cpus.system.time"].0);
+    let own = own_user + own_system;
+    assert!(before > 0.25 && (before - 0.001..=after + 0.001).contains(&own), "{before} {own} {after}");
+    assert!((own_user - user).abs() < 0.01, "{own_user} of {user}");
+    assert_eq!(points["processes"].0, 1.0);
+    // What controllers have that a machine keeps in the second version; the others' files are not there.
+    let (at, _) = groups.of("memory");
+    for (name, file) in [("mem.total", "memory.current"), ("threads", "pids.current")] {
+        let there = std::fs::read_to_string(at.join(file)).ok();
+        let there = there.map(|text| text.trim().parse::<f64>().unwrap());
+        let own = points.get(name).map(|point| point.0);
+        assert_eq!(own.is_some(), there.is_some(), "{name}");
+        assert!(
+            own.zip(there).is_none_or(|(own, there)| (own - there).abs() < 2e6),
+            "{name}: {own:?} of {there:?}"
+        );
+    }
 }
 
 /// What `tallyport metrics summary` shows beside the application's series.
@@ -285,6 +337,6 @@ fn the_node_is_described_as_proc_describes_it() {
     );
     let units =
         ["memory.total", "cpu.idle", "load.1min", "system.uptime"].map(|name| points[name].1.as_str());
-    assert_eq!(units, ["bytes", "percent", "count", "seconds"]);
+    assert_eq!(units, ["bytes", "percent", "count", "count"]);
     assert_eq!(message["dimensions"]["mesos_id"], "");
 }

@@ -70,7 +70,10 @@ pub(in crate::api) fn container(api: &Api, id: &str, raw: &str) -> Result<Answer
     let Some((info, resources)) = info.and_then(|info| Some((info.clone(), used(api, &info)?))) else {
         return Ok(Answer::empty(204));
     };
-    let datapoints = of_container(&resources);
+    let mut datapoints = of_container(&resources);
+    // As both generations of DC/OS had it, beside the dimension.
+    let tags = json!({"container_id": info.origin.container_id.as_str()});
+    datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
     if datapoints.is_empty() {
         return Ok(Answer::empty(204));
     }
@@ -100,11 +103,14 @@ fn of_container(resources: &Resources) -> Vec<Datapoint> {
     if let Some(memory) = &resources.memory {
         for (name, bytes) in [
             ("mem.total", Some(memory.total)),
+            ("mem.total.memsw", memory.total_and_swap),
             ("mem.limit", memory.limit),
             ("mem.soft.limit", memory.soft_limit),
             ("mem.cache", memory.cache),
             ("mem.rss", memory.rss),
+            ("mem.mapped.file", memory.mapped_file),
             ("mem.swap", memory.swap),
+            ("mem.unevictable", memory.unevictable),
         ] {
             points.put(name, bytes.map(|bytes| bytes as f64), BYTES);
         }
@@ -149,7 +155,8 @@ pub(in crate::api) fn node(api: &Api, raw: &str) -> Result<Answer, ApiError> {
 
 fn of_node(node: &host::Node, cpu: Option<host::Shares>) -> Vec<Datapoint> {
     let mut points = Points::new();
-    points.put("system.uptime", node.uptime.as_secs_f64().floor(), SECONDS);
+    // Seconds, which DC/OS called a count; readers go by its units.
+    points.put("system.uptime", node.uptime.as_secs_f64().floor(), COUNT);
     points.put("process.count", node.processes as f64, COUNT);
     points.put("cpu.cores", node.cores as f64, COUNT);
     if let Some(cpu) = cpu {
