@@ -103,10 +103,10 @@ fn counting(query: &Query, config: &Config) -> Result<Counting, ApiError> {
     let known = config.prometheus.timers;
     match timers.unwrap_or(known) {
         Timers::Summary => Ok(Counting::Off),
-        wanted if wanted == known => Ok(config.aggregation.counting.clone()),
-        wanted => {
-            let why = format!("is not counted: prometheus.timers is {}", known.as_str());
-            Err(ApiError::bad_parameter("timers", wanted.as_str(), &why))
+        Timers::Histogram if known == Timers::Histogram => Ok(config.aggregation.counting.clone()),
+        Timers::Histogram => {
+            let why = "is not counted: prometheus.timers is summary";
+            Err(ApiError::bad_parameter("timers", "histogram", why))
         }
     }
 }

@@ -160,7 +160,7 @@ fn what_was_counted_goes_over_by_containers_that_are_gone_too() {
                     line.rsplit_once(' ')?.1.parse::<f64>().ok()
                 },
             );
-        values.map(|value| value.unwrap_or_default())
+        values.map(Option::unwrap_or_default)
     };
     agent.until("it is forgotten, and still counts", || {
         agent.admin("GET", "/v1/containers/c2", &json!({})).0 == 404 && counted(&agent) == [1.0, 1.0, 2.0]

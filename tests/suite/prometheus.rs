@@ -562,7 +562,10 @@ impl Dice {
             0 | 1 => format!("{name}:{}|c{}{tags}", self.next(9), self.pick(&["", "|@0.3", "|@0.1"])),
             2 => format!("{name}:-{}|c{tags}", self.next(5)),
             3 => format!("{name}:{}|g{tags}", self.pick(&["1e300", "-7", "0.1", "+3", "NaN", "1e-300"])),
-            4 => format!("{name}:{}:-1:2|{}{tags}", self.next(9), self.pick(&["ms", "h", "d"])),
+            4 => {
+                let (kind, rate) = (self.pick(&["ms", "h", "d"]), self.pick(&["", "|@0.3"]));
+                format!("{name}:{}:-1:2|{kind}{rate}{tags}", self.next(9))
+            }
             5 => format!("{name}:{}|s{tags}", self.name().replace('|', "")),
             _ => format!("{name}:{}|{}{tags}", self.next(99), self.pick(&["ms", "h", "d", "g", "c"])),
         }
@@ -583,7 +586,7 @@ fn kept(agent: &Agent, tasks: &[&str]) -> BTreeSet<String> {
 #[test]
 fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
     let Some(python) = tools::python() else { return };
-    let agent = Agent::start();
+    let agent = configured(HISTOGRAMS);
     let mut dice = Dice(7);
     let tasks = ["web.1", "web.2", "job\"\\\n.3"];
     let tasks: Vec<_> = tasks.iter().map(|task| task.replace('\n', "")).collect();
@@ -606,16 +609,25 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
     let series = kept(&agent, &encoded);
     assert!(series.len() > 1000, "{}", series.len());
     // One sample of each series that no other has a part of.
-    let whole = Page::openmetrics(&agent, &python, "");
-    let one_each = whole.samples.iter().filter(|(name, labels, _)| {
-        !labels.contains_key("quantile") && !name.ends_with("_sum") && name != "tallyport_task_info"
-    });
-    let one_each = one_each.count();
-    // But for a tag without a value and the same with the value true, which nobody sent.
-    assert_eq!(one_each, series.len());
-    for naming in ["openmetrics", "statsd_exporter", "datadog", "graphite"] {
+    for timers in ["summary", "histogram"] {
+        let whole = Page::openmetrics(&agent, &python, &format!("?timers={timers}"));
+        let one_each = whole.samples.iter().filter(|(name, labels, _)| {
+            let several = labels.contains_key("quantile") || labels.contains_key("le");
+            !several && !name.ends_with("_sum") && name != "tallyport_task_info"
+        });
+        // But for a tag without a value and the same with the value true, which nobody sent.
+        assert_eq!(one_each.count(), series.len(), "{timers}");
+    }
+    for (naming, timers) in [
+        ("openmetrics", "summary"),
+        ("openmetrics", "histogram"),
+        ("statsd_exporter", "summary"),
+        ("statsd_exporter", "histogram"),
+        ("datadog", "histogram"),
+        ("graphite", "histogram"),
+    ] {
         for identity in ["low", "orchestrator", "high"] {
-            let query = format!("?naming={naming}&identity={identity}&created");
+            let query = format!("?naming={naming}&timers={timers}&identity={identity}&created");
             let openmetrics = Page::openmetrics(&agent, &python, &query);
             assert!(!openmetrics.samples.is_empty());
             Page::classic(&agent, &python, &query);
