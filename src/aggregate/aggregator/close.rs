@@ -113,7 +113,7 @@ impl Ledger {
         let places = if Arc::ptr_eq(&self.layout, &later.layout) { 0 } else { self.places() };
         (0..places).filter_map(|place| {
             let entry = self.entry(place)?;
-            let kept = later.get(place).is_some_and(|(now, _)| Arc::ptr_eq(entry.0, now));
+            let kept = later.get(place).is_some_and(|(now, _)| entry.0.is_the_same(now));
             (!kept).then_some(entry)
         })
     }

@@ -238,7 +238,7 @@ impl<W: AsRef<Window>> Builder<W> {
             let place = record.place as usize;
             let Some(slot) = found.get_mut(place) else { continue };
             // A place is given again after its series was dropped.
-            let same = ledger.get(place).is_some_and(|(series, _)| Arc::ptr_eq(series, record.series));
+            let same = ledger.get(place).is_some_and(|(series, _)| series.is_the_same(record.series));
             let counts = match record.view {
                 View::Gauge(gauge) => slot.is_empty() && now.since(gauge.last_at) <= carry,
                 View::Distribution { .. } | View::Set { .. } => true,
