@@ -10,6 +10,7 @@ mod aggregator;
 mod cardinality;
 mod distribution;
 mod gauge;
+mod histogram;
 mod limits;
 mod record;
 pub mod set;
@@ -22,12 +23,13 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerRow, Noted, OVERFLOW, SNAPSHOT_VERSION, Settings,
-    SnapshotError, Standing, Tap,
+    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerEntry, LedgerRow, Noted, OVERFLOW,
+    SNAPSHOT_VERSION, Settings, SnapshotError, Standing, Tap,
 };
 pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, Summary};
 pub use gauge::Gauge;
+pub use histogram::{Bounds, BoundsError, Buckets, Counting, Histogram, MOST_BOUNDS};
 pub use limits::{Limits, Mode, TokenBucket};
 pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLine, RejectedLines};
 pub use sketch::{PERCENTILES, Percentiles};

@@ -7,6 +7,7 @@
 mod http;
 mod labels;
 mod layers;
+mod prometheus;
 mod read;
 mod reference;
 mod setting;
@@ -24,7 +25,7 @@ pub use reference::{example, reference};
 pub use setting::{Kind, SETTINGS, Setting};
 
 use crate::aggregate::{GaugeSign, Settings};
-use crate::render::prometheus::{Level, Naming};
+use crate::render::prometheus::{Level, Naming, Timers};
 
 /// Where a configuration file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
@@ -219,6 +220,8 @@ pub struct Prometheus {
     pub identity: Level,
     /// Whether it is said when counters were created.
     pub created: bool,
+    /// What timers, histograms and distributions become.
+    pub timers: Timers,
     /// How long series outlast their container.
     pub linger: Duration,
 }

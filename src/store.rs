@@ -19,7 +19,7 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use past::Past;
-pub use past::{Counted, Gone, Identities, REMEMBERED};
+pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Window};
@@ -150,7 +150,7 @@ impl Store {
     pub fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
         if let Some(history) = inner.containers.remove(&allocation) {
-            let left = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
+            let left = history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
             inner.past.add(history.origin(), left);
             inner.past.closed(history.origin());
             let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();

@@ -17,12 +17,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::{Aggregator, Closed, EVENTS, GaugeSign, Limits, Mode, Settings};
+use tallyport::aggregate::{Aggregator, Closed, Counting, EVENTS, GaugeSign, Limits, Mode, Settings};
 use tallyport::model::{MetricType, Moment, TagSet, Timestamp};
 use tallyport::render::parsed::parsed;
 use tallyport::statsd::style::TagStyles;
 use tallyport::statsd::{self, Item, MAX_WEIGHT, Rejected, Sample, Values, tags};
-use tallyport_fuzz::{Merged, START, Trust};
+use tallyport_fuzz::{Merged, START, Trust, in_buckets};
 
 /// Windows kept.
 const KEEP: usize = 3;
@@ -153,7 +153,7 @@ impl Limited {
     /// ```text
     /// bits 0-1  series: 10,000, 50, 3, 1
     /// bits 2-3  memory: 64 MiB, 256 KiB, 64 KiB, 1 KiB
-    /// bit  4    short names and tags
+    /// bit  4    short names and tags, and values counted in buckets
     /// bit  5    few datagrams and bytes
     /// bit  6    limits are kept (as opposed to only observed)
     /// bit  7    windows of a second (as opposed to ten)
@@ -176,6 +176,7 @@ impl Limited {
             series_idle: Duration::from_mins(1),
             tag_styles,
             limits,
+            counting: if on(0x10) { in_buckets() } else { Counting::Off },
         }
     }
 }

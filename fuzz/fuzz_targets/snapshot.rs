@@ -16,7 +16,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use tallyport::aggregate::{Aggregator, GaugeSign, Limits, Settings};
 use tallyport::model::{Moment, Timestamp};
-use tallyport_fuzz::{START, Trust, payload, sealed};
+use tallyport_fuzz::{START, Trust, in_buckets, payload, sealed};
 
 /// Most changes to one payload.
 const CHANGES: u8 = 16;
@@ -30,7 +30,13 @@ fuzz_target!(|input: &[u8]| match input {
 
 fn settings() -> Arc<Settings> {
     let limits = Limits { series: 20, memory: 256 << 10, ..Limits::default() };
-    Arc::new(Settings { keep: 3, series_idle: Duration::from_mins(1), limits, ..Settings::default() })
+    Arc::new(Settings {
+        keep: 3,
+        series_idle: Duration::from_mins(1),
+        limits,
+        counting: in_buckets(),
+        ..Settings::default()
+    })
 }
 
 /// A moment some seconds after the start.

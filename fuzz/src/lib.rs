@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use tallyport::aggregate::{Closed, Percentiles, Record, SNAPSHOT_VERSION, Span, State, View, Window};
+use tallyport::aggregate::{
+    Bounds, Closed, Counting, Percentiles, Record, SNAPSHOT_VERSION, Span, State, View, Window,
+};
 use tallyport::api::ApiError;
 use tallyport::model::{
     ContainerId, Generation, Labels, MetricType, Origin, Series, SeriesKey, TagSet, TaskId, Timestamp,
@@ -267,16 +269,34 @@ pub fn closed(closed: &Closed, trust: Trust) -> u64 {
     samples
 }
 
+/// Buckets for everything.
+///
+/// # Panics
+/// Never: these bounds rise.
+#[must_use]
+pub fn in_buckets() -> Counting {
+    let bounds = |places| Bounds::new(&[-1.0, 0.0, 0.01, 5.0], places).unwrap();
+    Counting::Classic { timers: bounds(3), values: bounds(0) }
+}
+
 /// Holds what must be true of how a container stands.
 ///
 /// # Panics
 /// When something is not true.
 pub fn standing(standing: &tallyport::aggregate::Standing, trust: Trust) {
     let mut seen = HashSet::new();
-    for (series, row) in standing.ledger.iter() {
+    for (series, row, histogram) in standing.ledger.entries() {
         if trust == Trust::Sampled {
             assert!(seen.insert(SeriesKey(series)), "{series:?} is in the ledger twice");
             assert!(row.total.is_finite() && row.last_seen >= series.created, "{series:?} {row:?}");
+            if let Some(histogram) = histogram {
+                assert!(
+                    histogram.is_plausible() && histogram.created >= series.created,
+                    "{series:?} {histogram:?}"
+                );
+                // Less where bounds were changed since the series was created.
+                assert!(histogram.buckets.count() <= row.count, "{series:?} {row:?} {histogram:?}");
+            }
         }
     }
     assert!(standing.checks.iter().all(|check| check.series.metric_type == MetricType::ServiceCheck));

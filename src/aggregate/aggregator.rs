@@ -8,9 +8,11 @@ mod checkpoint;
 mod close;
 mod columns;
 mod failure;
+mod histograms;
 mod late;
 mod place;
 mod recall;
+mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -23,49 +25,21 @@ use serde::{Deserialize, Serialize};
 
 use batch::Batch;
 pub use checkpoint::Noted;
-pub use close::{Closed, LastCheck, Ledger, LedgerRow, Standing};
+pub use close::{Closed, LastCheck, Ledger, LedgerEntry, LedgerRow, Standing};
 use columns::Columns;
+use histograms::Histograms;
 use late::{LateStates, When};
+pub use settings::Settings;
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 
 use super::accounting::{Accounting, Dropped};
-use super::limits::{Limits, Mode, TokenBucket};
+use super::limits::{Mode, TokenBucket};
 use super::record::{EventRecord, Events, RejectedLines};
 use super::state::{Outcome, State};
 use super::table::{Place, SeriesTable};
 use super::window::Layout;
 use crate::model::{MetricType, Moment, Timestamp};
-use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample, TagStyles};
-
-/// What all aggregators of a node have in common.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Settings {
-    /// Length of a window, at most an hour. Fixed while the agent lives.
-    pub window: Duration,
-    /// How many closed windows are kept of a container; a late sample can revise these.
-    pub keep: usize,
-    /// How long a gauge that is no longer sent appears in new windows.
-    pub gauge_carry: Duration,
-    /// How long a series may be silent before it is dropped.
-    pub series_idle: Duration,
-    /// Tag styles that are read in names.
-    pub tag_styles: TagStyles,
-    /// What one container may use.
-    pub limits: Limits,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            window: Duration::from_secs(10),
-            keep: 30,
-            gauge_carry: Duration::from_mins(5),
-            series_idle: Duration::from_hours(1),
-            tag_styles: TagStyles::NONE,
-            limits: Limits::default(),
-        }
-    }
-}
+use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample};
 
 /// What a signed gauge value means.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -91,6 +65,8 @@ pub struct Aggregator {
     gauge_sign: GaugeSign,
     table: SeriesTable,
     columns: Columns,
+    /// Series in buckets, where they are counted so.
+    histograms: Histograms,
     /// Live series, the overflow series not counted.
     series: usize,
     overflow: Option<Place>,
@@ -109,6 +85,8 @@ pub struct Aggregator {
     bytes: Option<TokenBucket>,
     /// Bytes of everything, kept up by growth and recounted at every close.
     memory: usize,
+    /// Below how many of them a sample of a known series is inserted without a closer look.
+    ample: usize,
     /// Bytes of the closed windows that are kept.
     history: VecDeque<usize>,
     /// Set from outside when the node has no memory left.
@@ -121,11 +99,12 @@ impl Aggregator {
     pub fn new(settings: Arc<Settings>, gauge_sign: GaugeSign, now: Timestamp) -> Self {
         let start = now.floor(settings.window);
         let end = start.plus(settings.window);
-        Self {
+        let mut new = Self {
             settings,
             gauge_sign,
             table: SeriesTable::default(),
             columns: Columns::default(),
+            histograms: Histograms::default(),
             series: 0,
             overflow: None,
             start,
@@ -139,9 +118,12 @@ impl Aggregator {
             datagrams: None,
             bytes: None,
             memory: 0,
+            ample: 0,
             history: VecDeque::new(),
             node_full: false,
-        }
+        };
+        new.ample = new.ample();
+        new
     }
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call
@@ -278,7 +260,10 @@ impl Aggregator {
         let Some(place) = self.place(sample, now) else { return };
         // Each late sample may be the first of its series in its window.
         let grows = grows(sample.metric_type) || matches!(when, When::Late { .. });
-        if grows && self.is_full() && self.is_over(Dropped::MemoryLimit, values) {
+        if grows
+            && self.memory >= self.ample
+            && !self.take_a_closer_look((place, sample.metric_type), &sample.values, sample.weight, now)
+        {
             return;
         }
         let deltas = self.deltas();
@@ -326,22 +311,6 @@ impl Aggregator {
         self.accounting.events += 1;
         self.accounting.invalid_utf8 += u64::from(replaced);
         self.events.push(record);
-    }
-
-    /// Changes limits, idle times and tag styles. Windows keep their length and number.
-    pub fn reconfigure(&mut self, settings: &Settings) {
-        let (window, keep) = (self.settings.window, self.settings.keep);
-        let settings = Settings { window, keep, ..settings.clone() };
-        // Otherwise a container would get full token buckets whenever it moves.
-        if settings == *self.settings {
-            return;
-        }
-        if settings.tag_styles != self.settings.tag_styles {
-            self.table.forget_spellings();
-            self.columns.forget_spellings();
-        }
-        self.settings = Arc::new(settings);
-        (self.datagrams, self.bytes) = (None, None);
     }
 
     /// Tells whether the node has memory for new series.

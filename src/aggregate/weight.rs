@@ -70,6 +70,12 @@ impl Weight {
         u128::from(self) as f64 / (1_u64 << PLACES) as f64
     }
 
+    /// Rounded to the nearest whole number. What is rounded after it was added up never goes back, nor comes out of order.
+    #[must_use]
+    pub fn rounded(self) -> f64 {
+        (u128::from(self).saturating_add(1 << (PLACES - 1)) >> PLACES) as f64
+    }
+
     /// Both together.
     #[must_use]
     #[inline]

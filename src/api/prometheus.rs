@@ -12,11 +12,13 @@ use super::query::{FILTERS, Filters, Query};
 use super::scrape::Accept;
 use super::stream::{streamed, takes_gzip};
 use super::{Answer, Api};
+use crate::aggregate::Counting;
+use crate::config::Config;
 use crate::containers::ContainerInfo;
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::clock;
 use crate::render::exposition::Format;
-use crate::render::prometheus::{Builder, Held, Identity, Level, Naming, Page, Source};
+use crate::render::prometheus::{Builder, Held, Identity, Level, Naming, Page, Source, Sums, Timers};
 use crate::store::{History, Published, REMEMBERED, Store};
 
 /// How far back percentiles and sets reach: further than most scrapes are apart.
@@ -28,6 +30,7 @@ struct Wanted {
     naming: Naming,
     level: Level,
     created: bool,
+    counting: Counting,
     shard: Option<Shard>,
     filters: Filters,
     window: Duration,
@@ -68,7 +71,7 @@ impl Shard {
 
 impl Wanted {
     fn read(api: &Api, raw: &str, accept: &Accept) -> Result<Self, ApiError> {
-        let mut known = vec!["naming", "identity", "created", "shard"];
+        let mut known = vec!["naming", "identity", "created", "timers", "shard"];
         known.extend(FILTERS);
         let query = Query::read(raw, &known)?;
         let config = api.config();
@@ -80,6 +83,7 @@ impl Wanted {
             naming: naming.unwrap_or(config.prometheus.naming),
             level: level.unwrap_or(config.prometheus.identity),
             created: created.unwrap_or(config.prometheus.created),
+            counting: counting(&query, &config)?,
             shard: query.parsed("shard")?,
             filters: Filters::read(&query),
             window: config.aggregation.window,
@@ -90,6 +94,20 @@ impl Wanted {
 
     fn container(&self, origin: &Origin) -> bool {
         self.filters.origin(origin) && self.shard.is_none_or(|shard| shard.has(origin))
+    }
+}
+
+/// In which buckets values are wanted, if in any.
+fn counting(query: &Query, config: &Config) -> Result<Counting, ApiError> {
+    let timers = one_of(query, "timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))?;
+    let known = config.prometheus.timers;
+    match timers.unwrap_or(known) {
+        Timers::Summary => Ok(Counting::Off),
+        Timers::Histogram if known == Timers::Histogram => Ok(config.aggregation.counting.clone()),
+        Timers::Histogram => {
+            let why = "is not counted: prometheus.timers is summary";
+            Err(ApiError::bad_parameter("timers", "histogram", why))
+        }
     }
 }
 
@@ -179,7 +197,8 @@ fn gather(
     let known: HashMap<Allocation, Arc<ContainerInfo>> =
         containers().into_iter().map(|info| (info.allocation, info)).collect();
     let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
-        .with_created(wanted.created);
+        .with_created(wanted.created)
+        .with_histograms(wanted.counting.clone());
     let mut identities = HashSet::new();
     for (allocation, history) in &histories {
         let Some(standing) = history.standing() else { continue };
@@ -204,8 +223,12 @@ fn gather(
         }
         for counted in gone.iter().filter(|counted| wanted.filters.series(&counted.series)) {
             if wanted.level != Level::Low || now.since(counted.last_seen) <= REMEMBERED {
-                let sums = (counted.created, counted.total, counted.count);
-                page.add_past(identity, &counted.series, sums);
+                let (created, total, count) = (counted.created, counted.total, counted.count);
+                let histogram = counted.histogram.as_ref().map(|histogram| {
+                    let (total, count) = (histogram.sum, histogram.buckets.count());
+                    (Sums { created: histogram.created, total, count }, &histogram.buckets)
+                });
+                page.add_past(identity, &counted.series, Sums { created, total, count }, histogram);
             }
         }
     }

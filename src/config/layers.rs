@@ -200,6 +200,8 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
         DeValue::Array(values) => {
             let words = values.iter().map(|value| match value.get_ref() {
                 DeValue::String(text) => Some(text.to_string()),
+                DeValue::Integer(number) => Some(number.to_string()),
+                DeValue::Float(number) => Some(number.to_string()),
                 _ => None,
             });
             words.collect::<Option<Vec<_>>>().map(|words| words.join(","))

@@ -10,11 +10,10 @@ use super::setting::{Kind, Setting};
 use super::value;
 use super::{
     Admin, Config, Containers, Guarding, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode,
-    Process, Prometheus, Unix, UnixMode, WindowLog,
+    Process, Unix, UnixMode, WindowLog,
 };
-use super::{http, labels};
-use crate::aggregate::{GaugeSign, Limits, Mode, Settings};
-use crate::render::prometheus::{Level, Naming};
+use super::{http, labels, prometheus};
+use crate::aggregate::{Counting, GaugeSign, Limits, Mode, Settings};
 use crate::statsd::{TagStyles, style};
 
 /// One mistake.
@@ -156,7 +155,7 @@ impl Reader<'_> {
         self.read(key, |text| text.parse().map_err(|_| "is not true or false".to_owned()))
     }
 
-    fn choice<T: Copy + Default>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+    pub(super) fn choice<T: Copy + Default>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         let form = Self::kind(key).form();
         self.read(key, |text| {
             let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
@@ -201,13 +200,14 @@ impl Reader<'_> {
 pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
     let mut reader = Reader { layers, errors: Vec::new() };
     let admin = admin(&mut reader);
+    let (prometheus, counting) = prometheus::read(&mut reader);
     let config = Config {
         node: node(&mut reader),
         node_labels: node_labels(&mut reader),
         state_dir: state_dir(&mut reader, &admin.socket),
         http: http::read(&mut reader),
         admin,
-        aggregation: aggregation(&mut reader),
+        aggregation: aggregation(&mut reader, counting),
         window_log: WindowLog {
             enabled: reader.switch("windows.log"),
             size: reader.size("windows.log_size"),
@@ -238,12 +238,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         nri: nri(&mut reader),
         kubernetes: kubernetes(&mut reader),
         dcos_host: dcos_host(&mut reader),
-        prometheus: Prometheus {
-            naming: reader.choice("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
-            identity: reader.choice("prometheus.identity", &Level::ALL.map(|level| (level.as_str(), level))),
-            created: reader.switch("prometheus.created"),
-            linger: reader.time("prometheus.linger"),
-        },
+        prometheus,
         log: log(&mut reader),
         process: Process {
             shards: shards(reader.usize("agent.shards")),
@@ -299,7 +294,7 @@ fn state_dir(reader: &mut Reader<'_>, socket: &Path) -> PathBuf {
     reader.path("state_dir")
 }
 
-fn aggregation(reader: &mut Reader<'_>) -> Settings {
+fn aggregation(reader: &mut Reader<'_>, counting: Counting) -> Settings {
     let styles = reader.words("statsd.tag_styles");
     Settings {
         window: whole_seconds(reader),
@@ -316,6 +311,7 @@ fn aggregation(reader: &mut Reader<'_>) -> Settings {
             tags_bytes: reader.size("limits.tags_bytes"),
             memory: reader.size("limits.memory"),
         },
+        counting,
     }
 }
 

@@ -56,6 +56,7 @@ pub fn example() -> String {
 fn toml_value(setting: &Setting) -> String {
     match setting.kind {
         Kind::Switch | Kind::Count(..) => setting.default.to_owned(),
+        Kind::Bounds => format!("[{}]", setting.default.replace(',', ", ")),
         Kind::Words(_) => {
             let words = setting.default.split(',').filter(|word| !word.is_empty());
             format!("[{}]", words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))

@@ -1,5 +1,7 @@
 //! Every setting there is.
 
+use crate::aggregate::MOST_BOUNDS;
+
 /// One setting.
 #[derive(Copy, Clone, Debug)]
 pub struct Setting {
@@ -32,6 +34,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Some of these words; where there are none, any words.
     Words(&'static [&'static str]),
+    /// Numbers, each larger than the one before.
+    Bounds,
     /// A whole number from the first to the second.
     Count(u64, u64),
     /// A whole number of at least one, or `unlimited`.
@@ -528,6 +532,30 @@ pub const SETTINGS: &[Setting] = &[
         help: "Whether /metrics/tasks says when each counter was created, to those who ask for OpenMetrics.",
     },
     Setting {
+        key: "prometheus.timers",
+        kind: Kind::OneOf(&["summary", "histogram"]),
+        default: "summary",
+        reload: true,
+        help: "What timers, histograms and distributions are on /metrics/tasks: percentiles of the last 60 s, or histograms. \
+               Values are counted in buckets as they come, so histograms begin when this is set. Namings of Datadog and \
+               Graphite have no histograms.",
+    },
+    Setting {
+        key: "prometheus.timer_buckets",
+        kind: Kind::Bounds,
+        default: "0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10",
+        reload: true,
+        help: "Upper bounds of timers' buckets, in seconds, each within its bucket. Another set of bounds begins histograms \
+               anew.",
+    },
+    Setting {
+        key: "prometheus.value_buckets",
+        kind: Kind::Bounds,
+        default: "1,2.5,5,10,25,50,100,250,500,1000,2500,5000,10000",
+        reload: true,
+        help: "The same for histograms and distributions, in the unit in which they are sent.",
+    },
+    Setting {
         key: "prometheus.linger",
         kind: Kind::Time(0, DAY),
         default: "2m",
@@ -614,6 +642,7 @@ impl Kind {
             Self::OneOf(words) => words.join(" or "),
             Self::Words([]) => "a list of words".to_owned(),
             Self::Words(words) => format!("a list of {}", words.join(", ")),
+            Self::Bounds => format!("a list of 1 to {MOST_BOUNDS} numbers, each larger than the one before"),
             Self::Count(least, most) => format!("a whole number from {least} to {most}"),
             Self::Rate => "a whole number of at least 1, or \"unlimited\"".to_owned(),
             Self::Size(least, most) => {

@@ -254,3 +254,23 @@ fn a_list_of_patterns_takes_any_words() {
     assert!(read("kubernetes.namespaces = [\"a\\u0007\"]").is_err());
     assert_eq!(read("kubernetes.mode = \"opt-in\"").unwrap().kubernetes.mode, PodMode::OptIn);
 }
+
+#[test]
+fn bounds_are_numbers_that_rise_and_count_only_where_histograms_are_asked_for() {
+    use crate::aggregate::{Bounds, Counting};
+    let text =
+        "[prometheus]\ntimers = \"histogram\"\ntimer_buckets = [0.1, 1, 1e3]\nvalue_buckets = \"-1, 0\"\n";
+    let wanted = Counting::Classic {
+        timers: Bounds::new(&[0.1, 1.0, 1000.0], 3).unwrap(),
+        values: Bounds::new(&[-1.0, 0.0], 0).unwrap(),
+    };
+    assert_eq!(read(text).unwrap().aggregation.counting, wanted);
+    assert_eq!(read(&text.replace("histogram", "summary")).unwrap().aggregation.counting, Counting::Off);
+    let wrong = "[prometheus]\ntimers = \"both\"\ntimer_buckets = [1, 1]\nvalue_buckets = [1, \"x\"]\n";
+    let errors = read(wrong).unwrap_err();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    for (error, part) in errors.iter().zip(["summary or histogram", "larger than", "\"x\", which is not"]) {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(read("[prometheus]\ntimer_buckets = []\n").unwrap_err().len(), 1);
+}

@@ -176,6 +176,12 @@ impl Series {
         self.metric_type == other.metric_type && self.name == other.name && self.tags == other.tags
     }
 
+    /// Whether both are one life of a series, by whatever process it was written down.
+    #[must_use]
+    pub fn is_the_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.created == other.created && self.same_identity(other)
+    }
+
     /// Bytes this series costs, itself included.
     #[must_use]
     pub fn bytes(&self) -> usize {

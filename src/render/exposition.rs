@@ -135,6 +135,24 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
+/// A bound as OpenMetrics wants labels of one to be: always with a point or an exponent, the latter from a million on and
+/// below a ten-thousandth, so that everybody writes the same.
+pub(super) fn canonical(bound: f64) -> String {
+    let size = bound.abs();
+    if size == 0.0 {
+        return "0.0".to_owned();
+    }
+    if !bound.is_finite() || (1e-4..1e6).contains(&size) {
+        let text = number(bound);
+        let whole = bound.is_finite() && !text.contains('.');
+        return if whole { text + ".0" } else { text };
+    }
+    let text = format!("{bound:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +194,27 @@ mod tests {
         let texts =
             ["0", "-0.5", "10000000000000000", "123456789.25", "1.7976931348623157e308", "5e-324", "-Inf"];
         assert_eq!(numbers.map(number), texts);
+    }
+
+    #[test]
+    fn bounds_are_written_in_the_one_way_that_openmetrics_has() {
+        let bounds = [0.0, 1.0, -2.5, 0.005, 0.0001, 1e-5, 123_456.0, 1e6, 1_234_567.0, 1e21, 2.5e-10, 1e300];
+        let texts = [
+            "0.0",
+            "1.0",
+            "-2.5",
+            "0.005",
+            "0.0001",
+            "1e-05",
+            "123456.0",
+            "1e+06",
+            "1.234567e+06",
+            "1e+21",
+            "2.5e-10",
+            "1e+300",
+        ];
+        assert_eq!(bounds.map(canonical), texts);
+        assert_eq!(canonical(f64::INFINITY), "+Inf");
     }
 
     #[test]

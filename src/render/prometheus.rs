@@ -4,6 +4,7 @@
 //! there together could not be told apart by a parser, what they are declared as gives way, never what their samples are
 //! called. Why so: `docs/adr/0035-names-for-prometheus.md`.
 
+mod blocks;
 mod identity;
 mod name;
 mod page;
@@ -13,6 +14,7 @@ mod write;
 
 pub use identity::{Identity, Level};
 pub use name::Naming;
-pub use page::{Builder, Held, Source};
+pub use page::{Builder, Held, Source, Sums};
+pub use shape::Timers;
 pub use total::Total;
 pub use write::Page;

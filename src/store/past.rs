@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{LedgerRow, Weight};
+use crate::aggregate::{Buckets, Histogram, LedgerEntry, Weight};
 use crate::model::{MetricType, Origin, Series, SeriesKey, Timestamp};
 use crate::render::prometheus::{Identity, Level, Total};
 
@@ -33,6 +33,34 @@ pub struct Counted {
     pub total: Total,
     /// Samples weighted by 1/rate.
     pub count: Weight,
+    /// The same in buckets, where it was counted so.
+    pub histogram: Option<Summed>,
+}
+
+/// Histograms that are gone, added up.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Summed {
+    /// When the first of them began.
+    pub created: Timestamp,
+    /// The sum of all values.
+    pub sum: Total,
+    /// How many were in each bucket.
+    pub buckets: Arc<Buckets>,
+}
+
+impl Summed {
+    /// Adds one more. Those by other bounds than its own are no longer what readers are shown, and go.
+    fn add(summed: &mut Option<Self>, histogram: &Histogram) {
+        if let Some(known) = summed
+            && Arc::make_mut(&mut known.buckets).merge(&histogram.buckets)
+        {
+            known.created = known.created.min(histogram.created);
+            known.sum = known.sum.plus(histogram.sum.into());
+            return;
+        }
+        let Histogram { created, sum, buckets } = histogram;
+        *summed = Some(Self { created: *created, sum: (*sum).into(), buckets: Arc::clone(buckets) });
+    }
 }
 
 /// A series, whoever had it.
@@ -64,7 +92,7 @@ impl Gone {
     }
 
     /// Answers whether the series is new here.
-    fn add(&mut self, series: &Arc<Series>, row: &LedgerRow) -> bool {
+    fn add(&mut self, (series, row, histogram): LedgerEntry<'_>) -> bool {
         let before = self.0.len();
         let one = || Counted {
             series: Arc::clone(series),
@@ -72,12 +100,14 @@ impl Gone {
             last_seen: row.last_seen,
             total: Total::default(),
             count: Weight::ZERO,
+            histogram: None,
         };
         let counted = self.0.entry(Key(Arc::clone(series))).or_insert_with(one);
         counted.created = counted.created.min(series.created);
         counted.last_seen = counted.last_seen.max(row.last_seen);
         counted.total = counted.total.plus(row.total.into());
         counted.count = counted.count.plus(row.count);
+        histogram.into_iter().for_each(|histogram| Summed::add(&mut counted.histogram, histogram));
         self.0.len() > before
     }
 }
@@ -188,22 +218,18 @@ impl Past {
     }
 
     /// Series of a container that goes on are gone.
-    pub(super) fn add<'l>(
-        &mut self,
-        origin: &Origin,
-        series: impl Iterator<Item = (&'l Arc<Series>, &'l LedgerRow)>,
-    ) {
-        let mut counting = series.filter(|(series, _)| counts(series.metric_type)).peekable();
+    pub(super) fn add<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
+        let mut counting = series.filter(|(series, ..)| counts(series.metric_type)).peekable();
         if counting.peek().is_none() {
             return;
         }
         let placed = self.placed.entry(Identity::of(origin, Level::Orchestrator)).or_default();
         let workload = self.workloads.entry(Identity::of(origin, Level::Low)).or_default();
         let (placed, workload) = (Arc::make_mut(placed), Arc::make_mut(workload));
-        for (series, row) in counting {
-            placed.add(series, row);
-            self.len += usize::from(workload.add(series, row));
-            self.newest = self.newest.max(row.last_seen);
+        for entry in counting {
+            placed.add(entry);
+            self.len += usize::from(workload.add(entry));
+            self.newest = self.newest.max(entry.1.last_seen);
         }
         self.prune();
     }
@@ -261,7 +287,9 @@ fn counts(metric_type: MetricType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::{Bounds, LedgerRow};
     use crate::model::{ContainerId, Generation, Labels, TagSet, TaskId};
+    use crate::statsd::{Item, TagStyles, parse};
 
     fn origin(task: &str) -> Origin {
         Origin {
@@ -280,7 +308,7 @@ mod tests {
             created: Timestamp::from_secs(at),
         });
         let row = LedgerRow { total, count: Weight::ONE, last_seen: Timestamp::from_secs(at) };
-        past.add(&origin(task), std::iter::once((&series, &row)));
+        past.add(&origin(task), std::iter::once((&series, &row, None)));
     }
 
     fn total(past: &Past, level: Level, task: &str) -> Option<f64> {
@@ -310,6 +338,28 @@ mod tests {
         assert_eq!(total(&past, Level::Orchestrator, "web.1"), Some(5.0));
         past.closed(&origin("web.1"));
         assert_eq!(total(&past, Level::Orchestrator, "web.1"), None);
+    }
+
+    #[test]
+    fn buckets_of_a_workload_add_up_and_other_bounds_begin_anew() {
+        let mut past = Past::default();
+        let mut add = |bounds: f64, value: &[u8], at: i64| {
+            let (name, created) = ("t".into(), Timestamp::from_secs(at));
+            let series =
+                Series { name, tags: TagSet::default(), metric_type: MetricType::Histogram, created };
+            let mut histogram = Histogram::new(&Bounds::new(&[bounds], 0).unwrap(), created);
+            let Ok(Item::Sample(sample)) = parse(value, TagStyles::NONE) else { panic!() };
+            histogram.insert(&sample.values, sample.weight);
+            let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created };
+            past.add(&origin("job.1"), std::iter::once((&Arc::new(series), &row, Some(&histogram))));
+            let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
+            let summed = gone.iter().next().unwrap().histogram.clone().unwrap();
+            let counts: Vec<_> = summed.buckets.cumulative().map(Weight::as_f64).collect();
+            (counts, summed.sum.as_f64(), summed.created)
+        };
+        add(10.0, b"t:1|h", 5);
+        assert_eq!(add(10.0, b"t:20|h|@0.1", 7), (vec![1.0, 11.0], 201.0, Timestamp::from_secs(5)));
+        assert_eq!(add(11.0, b"t:20|h", 9), (vec![0.0, 1.0], 20.0, Timestamp::from_secs(9)));
     }
 
     #[test]

@@ -140,25 +140,37 @@ fn windows_are_on_disk_once_after_a_hand_over_and_a_kill() {
 }
 
 #[test]
-fn what_containers_that_are_gone_had_counted_goes_over() {
-    let flags = ["--window", "1s", "--set", "containers.tombstone=0s", "--set", "prometheus.identity=low"];
+fn what_was_counted_goes_over_by_containers_that_are_gone_too() {
+    let mut flags = vec!["--window", "1s", "--set", "containers.tombstone=0s"];
+    flags.extend(["--set", "prometheus.identity=low", "--set", "prometheus.timers=histogram"]);
     let agent = Agent::with(&flags);
-    agent.reserve_with(&json!({"container_id": "c1", "task_id": "job", "labels": {"job": "j"}}));
+    let address =
+        agent.reserve_with(&json!({"container_id": "c1", "task_id": "job", "labels": {"job": "j"}}));
     agent
         .reserve_with(&json!({"container_id": "c2", "task_id": "job", "labels": {"job": "j"}}))
-        .send("runs:1|c");
+        .send("runs:1|c\ntime:7:11|ms");
     agent.until("it is counted", || shown(&agent, "c2")["received"] == 1);
     agent.finish("c2");
-    let total = |agent: &Agent| {
+    let counted = |agent: &Agent| {
         let page = String::from_utf8(agent.get_raw("/metrics/tasks").body.to_vec()).unwrap();
-        page.lines().find(|line| line.starts_with("runs_total{")).map(str::to_owned)
+        let values =
+            ["runs_total{", "time_seconds_bucket{workload=\"job\",le=\"0.01\"}", "time_seconds_count{"].map(
+                |start| {
+                    let line = page.lines().find(|line| line.starts_with(start))?;
+                    line.rsplit_once(' ')?.1.parse::<f64>().ok()
+                },
+            );
+        values.map(Option::unwrap_or_default)
     };
     agent.until("it is forgotten, and still counts", || {
-        agent.admin("GET", "/v1/containers/c2", &json!({})).0 == 404 && total(&agent).is_some()
+        agent.admin("GET", "/v1/containers/c2", &json!({})).0 == 404 && counted(&agent) == [1.0, 1.0, 2.0]
     });
-    let before = total(&agent);
+    address.send("time:3|ms");
+    agent.until("both are one", || counted(&agent) == [1.0, 2.0, 3.0]);
     let agent = agent.handed_over(&flags);
-    assert_eq!(total(&agent), before);
+    assert_eq!(counted(&agent), [1.0, 2.0, 3.0]);
+    address.send("time:10|ms");
+    agent.until("all of it goes on", || counted(&agent) == [1.0, 3.0, 4.0]);
 }
 
 #[test]

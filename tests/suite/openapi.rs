@@ -865,7 +865,8 @@ fn give(path: &str, parameter: &Value, code: &impl Fn(&str) -> Value) {
 
 #[test]
 fn parameters_that_the_document_names_are_taken_and_others_refused() {
-    let contract = Contract::with(Agent::start());
+    // Histograms can be asked for where they are counted.
+    let contract = Contract::with(Agent::with(&["--set", "prometheus.timers=histogram"]));
     contract.agent.reserve("c-42", "web.1");
     let document = &contract.document;
     let error = |target: &str| {

@@ -288,6 +288,113 @@ fn the_labels_of_a_series_say_as_much_of_its_origin_as_is_wanted() {
     assert_eq!((infos(""), infos("?identity=low")), (Some(1.0), None));
 }
 
+/// Settings for histograms with bounds that values of the tests fall on.
+const HISTOGRAMS: &str = "[prometheus]\ntimers = \"histogram\"\ntimer_buckets = [0.002, 0.01, 1, 2.5e6]\n\
+                          value_buckets = [0.5, 10]\n";
+
+/// A histogram's buckets in order, its sum and its count.
+fn histogram(page: &Page, name: &str, labels: &[(&str, &str)]) -> (Vec<(String, f64)>, f64, f64) {
+    let bucket = format!("{name}_bucket");
+    let fits = |has: &BTreeMap<String, String>| {
+        labels.iter().all(|(key, value)| has.get(*key).is_some_and(|has| has == value))
+    };
+    let buckets = page.samples.iter().filter(|(name, has, _)| *name == bucket && fits(has));
+    let buckets = buckets.map(|(_, labels, value)| (labels["le"].clone(), *value)).collect();
+    let [sum, count] = ["_sum", "_count"].map(|part| page.value(&format!("{name}{part}"), labels).unwrap());
+    (buckets, sum, count)
+}
+
+fn buckets<const N: usize>(counts: [(&str, f64); N]) -> Vec<(String, f64)> {
+    counts.map(|(le, count)| (le.to_owned(), count)).to_vec()
+}
+
+#[test]
+fn values_are_counted_in_buckets_where_that_is_asked_for() {
+    let Some(python) = tools::python() else { return };
+    let agent = configured(HISTOGRAMS);
+    send_one_of_each(&agent, "c-1", "web.1");
+    let timer =
+        (buckets([("0.002", 1.0), ("0.01", 2.0), ("1.0", 4.0), ("2.5e+06", 4.0), ("+Inf", 4.0)]), 0.111, 4.0);
+    let values = (buckets([("0.5", 0.0), ("10.0", 1.0), ("+Inf", 2.0)]), 40.0, 2.0);
+    let spread = (buckets([("0.5", 1.0), ("10.0", 1.0), ("+Inf", 1.0)]), 0.5, 1.0);
+    for page in [Page::openmetrics(&agent, &python, ""), Page::classic(&agent, &python, "")] {
+        assert_eq!(histogram(&page, "request_latency_seconds", &[("route", "/pay")]), timer);
+        assert_eq!(histogram(&page, "body_bytes", &[]), values);
+        assert_eq!(histogram(&page, "spread_distribution", &[]), spread);
+        assert_eq!(page.kind("body_bytes"), "histogram");
+        assert!(page.samples.iter().all(|(_, labels, _)| !labels.contains_key("quantile")));
+    }
+    let other = Page::openmetrics(&agent, &python, "?naming=statsd_exporter");
+    assert_eq!(histogram(&other, "request_latency", &[]), timer, "in seconds, too");
+    // Sums of all time, wherever a naming has no histograms, and percentiles for who asks for them.
+    let [datadog, summary] =
+        ["?naming=datadog", "?timers=summary"].map(|query| Page::openmetrics(&agent, &python, query));
+    assert_eq!(datadog.value("request_latency_count", &[]), Some(4.0));
+    assert_eq!(summary.value("body_bytes", &[("quantile", "0.99")]), Some(30.0));
+    assert!(!summary.names().contains("body_bytes_bucket"));
+    if let Some(said) = promtool(&fetch(&agent, "/metrics/tasks", CLASSIC)) {
+        assert_eq!(said, "");
+    }
+    let now = tallyport::net::clock::wall().as_micros() as f64 / 1e6;
+    let created = Page::openmetrics(&agent, &python, "?created").value("body_bytes_created", &[]).unwrap();
+    assert!((now - 60.0..=now).contains(&created), "{created}");
+    // Where nothing is counted, a histogram cannot be had.
+    let (status, error) = Agent::start().get("/metrics/tasks?timers=histogram");
+    assert_eq!((status, &error["code"]), (400, &json!("bad_parameter")));
+}
+
+#[test]
+fn sampled_values_and_odd_tags_leave_histograms_that_every_reader_takes() {
+    let Some(python) = tools::python() else { return };
+    let agent = configured(HISTOGRAMS);
+    let address = agent.reserve("c-1", "web.1");
+    // Ten thirds are no whole number, and OpenMetrics counts in whole ones alone.
+    address.send("t:1:5|ms|@0.3|#le:x,quantile:y\nh:-3:20|h|@0.1\nx:1|h\nx.bucket:5|g\nx.bucket:6|h");
+    agent.until("the window is closed", || agent.metrics("web.1", "?window=last").len() == 5);
+    for page in [Page::openmetrics(&agent, &python, ""), Page::classic(&agent, &python, "")] {
+        let labels = [("client_le", "x"), ("client_quantile", "y")];
+        let (counts, _, count) = histogram(&page, "t_seconds", &labels);
+        let wanted = [("0.002", 3.0), ("0.01", 7.0), ("1.0", 7.0), ("2.5e+06", 7.0), ("+Inf", 7.0)];
+        assert_eq!((counts, count), (buckets(wanted), 7.0));
+        let values = histogram(&page, "h", &[]);
+        assert_eq!(values, (buckets([("0.5", 10.0), ("10.0", 10.0), ("+Inf", 20.0)]), 170.0, 20.0));
+        let plain =
+            page.samples.iter().find(|(name, labels, _)| name == "x_bucket" && !labels.contains_key("le"));
+        assert_eq!(plain.unwrap().2, 5.0, "a gauge keeps its name");
+        assert_eq!(histogram(&page, "x_bucket", &[]).2, 1.0);
+    }
+}
+
+#[test]
+fn buckets_of_a_workload_go_on_from_life_to_life_and_other_bounds_begin_anew() {
+    let Some(python) = tools::python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    let lives = "linger = \"0s\"\n[containers]\ntombstone = \"1s\"\n";
+    std::fs::write(&file, format!("{HISTOGRAMS}{lives}")).unwrap();
+    let flags = ["--window", "1s", "--config", file.to_str().unwrap()];
+    let agent = Agent::in_directory(directory, &flags);
+    let page = || Page::openmetrics(&agent, &python, "?identity=low");
+    let labels = [("workload", "report")];
+    for n in 1..4 {
+        run_a_job(&agent, n);
+        assert_eq!(histogram(&page(), "run_time_seconds", &labels).2, f64::from(n));
+    }
+    agent.until("the jobs are forgotten", || agent.get("/v1/tasks/report.3").0 == 404);
+    let (counts, sum, count) = histogram(&page(), "run_time_seconds", &labels);
+    assert_eq!(counts[1..3], [("0.01".to_owned(), 0.0), ("1.0".to_owned(), 3.0)]);
+    assert_eq!((sum, count), (0.06, 3.0));
+    let other = HISTOGRAMS.replace("0.01, 1", "0.02, 1");
+    std::fs::write(&file, format!("{other}{lives}")).unwrap();
+    agent.signal(nix::sys::signal::Signal::SIGHUP);
+    agent.until("nothing is counted by them yet", || !page().names().contains("run_time_seconds_count"));
+    run_a_job(&agent, 4);
+    let (counts, sum, count) = histogram(&page(), "run_time_seconds", &labels);
+    assert_eq!(counts[1], ("0.02".to_owned(), 1.0), "20 ms are within 0.02 s");
+    assert_eq!((sum, count), (0.02, 1.0));
+    assert_eq!(page().value("rows_done_total", &labels), Some(20.0), "counters go on");
+}
+
 /// Runs a job that counts for a moment and is gone.
 fn run_a_job(agent: &Agent, n: u32) {
     let task = format!("report.{n}");
@@ -455,7 +562,10 @@ impl Dice {
             0 | 1 => format!("{name}:{}|c{}{tags}", self.next(9), self.pick(&["", "|@0.3", "|@0.1"])),
             2 => format!("{name}:-{}|c{tags}", self.next(5)),
             3 => format!("{name}:{}|g{tags}", self.pick(&["1e300", "-7", "0.1", "+3", "NaN", "1e-300"])),
-            4 => format!("{name}:{}:-1:2|{}{tags}", self.next(9), self.pick(&["ms", "h", "d"])),
+            4 => {
+                let (kind, rate) = (self.pick(&["ms", "h", "d"]), self.pick(&["", "|@0.3"]));
+                format!("{name}:{}:-1:2|{kind}{rate}{tags}", self.next(9))
+            }
             5 => format!("{name}:{}|s{tags}", self.name().replace('|', "")),
             _ => format!("{name}:{}|{}{tags}", self.next(99), self.pick(&["ms", "h", "d", "g", "c"])),
         }
@@ -476,7 +586,7 @@ fn kept(agent: &Agent, tasks: &[&str]) -> BTreeSet<String> {
 #[test]
 fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
     let Some(python) = tools::python() else { return };
-    let agent = Agent::start();
+    let agent = configured(HISTOGRAMS);
     let mut dice = Dice(7);
     let tasks = ["web.1", "web.2", "job\"\\\n.3"];
     let tasks: Vec<_> = tasks.iter().map(|task| task.replace('\n', "")).collect();
@@ -499,16 +609,25 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
     let series = kept(&agent, &encoded);
     assert!(series.len() > 1000, "{}", series.len());
     // One sample of each series that no other has a part of.
-    let whole = Page::openmetrics(&agent, &python, "");
-    let one_each = whole.samples.iter().filter(|(name, labels, _)| {
-        !labels.contains_key("quantile") && !name.ends_with("_sum") && name != "tallyport_task_info"
-    });
-    let one_each = one_each.count();
-    // But for a tag without a value and the same with the value true, which nobody sent.
-    assert_eq!(one_each, series.len());
-    for naming in ["openmetrics", "statsd_exporter", "datadog", "graphite"] {
+    for timers in ["summary", "histogram"] {
+        let whole = Page::openmetrics(&agent, &python, &format!("?timers={timers}"));
+        let one_each = whole.samples.iter().filter(|(name, labels, _)| {
+            let several = labels.contains_key("quantile") || labels.contains_key("le");
+            !several && !name.ends_with("_sum") && name != "tallyport_task_info"
+        });
+        // But for a tag without a value and the same with the value true, which nobody sent.
+        assert_eq!(one_each.count(), series.len(), "{timers}");
+    }
+    for (naming, timers) in [
+        ("openmetrics", "summary"),
+        ("openmetrics", "histogram"),
+        ("statsd_exporter", "summary"),
+        ("statsd_exporter", "histogram"),
+        ("datadog", "histogram"),
+        ("graphite", "histogram"),
+    ] {
         for identity in ["low", "orchestrator", "high"] {
-            let query = format!("?naming={naming}&identity={identity}&created");
+            let query = format!("?naming={naming}&timers={timers}&identity={identity}&created");
             let openmetrics = Page::openmetrics(&agent, &python, &query);
             assert!(!openmetrics.samples.is_empty());
             Page::classic(&agent, &python, &query);

@@ -10,7 +10,6 @@ use std::hint::black_box;
 use arrayvec::ArrayVec;
 
 use super::{Aggregator, grows};
-use crate::aggregate::accounting::Dropped;
 use crate::aggregate::table::{Fingerprint, Known};
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::{Plain, Sample};
@@ -87,8 +86,10 @@ impl Aggregator {
         let values = u64::from(plain.values.count());
         self.accounting.values += values;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
-        let over = grows(plain.metric_type) && self.is_full();
-        if over && self.is_over(Dropped::MemoryLimit, values) {
+        if grows(plain.metric_type)
+            && self.memory >= self.ample
+            && !self.take_a_closer_look((known.place, plain.metric_type), &plain.values, plain.weight, now)
+        {
             return;
         }
         let deltas = self.deltas();

@@ -10,6 +10,7 @@ use super::Aggregator;
 use super::columns::{Row, RowMut};
 use super::late::LateStates;
 use crate::aggregate::gauge::saturated;
+use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::EventRecord;
 use crate::aggregate::state::{Outcome, State};
 use crate::aggregate::table::Place;
@@ -55,7 +56,12 @@ pub struct LastCheck {
 pub struct Ledger {
     layout: Layout,
     rows: Box<[LedgerRow]>,
+    /// By place, as far as there are any.
+    histograms: Box<[Option<Histogram>]>,
 }
+
+/// A series in a ledger: its row, and where it is counted in buckets those.
+pub type LedgerEntry<'l> = (&'l Arc<Series>, &'l LedgerRow, Option<&'l Histogram>);
 
 /// One series since it was created.
 #[derive(Copy, Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
@@ -80,6 +86,22 @@ impl Ledger {
         Some((self.layout.get(place)?.as_ref()?, self.rows.get(place)?))
     }
 
+    /// The series at a place in buckets, as of the last window that was closed; where it is counted so.
+    #[must_use]
+    pub fn histogram(&self, place: usize) -> Option<&Histogram> {
+        self.histograms.get(place)?.as_ref()
+    }
+
+    /// Each live series, its row and its buckets.
+    pub fn entries(&self) -> impl Iterator<Item = LedgerEntry<'_>> {
+        (0..self.places()).filter_map(|place| self.entry(place))
+    }
+
+    fn entry(&self, place: usize) -> Option<LedgerEntry<'_>> {
+        let (series, row) = self.get(place)?;
+        Some((series, row, self.histogram(place)))
+    }
+
     /// How many places there are, vacant ones included.
     #[must_use]
     pub fn places(&self) -> usize {
@@ -87,12 +109,12 @@ impl Ledger {
     }
 
     /// What is no longer in a later ledger of the same container.
-    pub fn gone<'l>(&'l self, later: &'l Self) -> impl Iterator<Item = (&'l Arc<Series>, &'l LedgerRow)> {
+    pub fn gone<'l>(&'l self, later: &'l Self) -> impl Iterator<Item = LedgerEntry<'l>> {
         let places = if Arc::ptr_eq(&self.layout, &later.layout) { 0 } else { self.places() };
         (0..places).filter_map(|place| {
-            let (series, row) = self.get(place)?;
-            let kept = later.get(place).is_some_and(|(now, _)| Arc::ptr_eq(series, now));
-            (!kept).then_some((series, row))
+            let entry = self.entry(place)?;
+            let kept = later.get(place).is_some_and(|(now, _)| entry.0.is_the_same(now));
+            (!kept).then_some(entry)
         })
     }
 }
@@ -164,9 +186,13 @@ impl Aggregator {
         builder.build(self.current_layout())
     }
 
-    /// How the container stands.
+    /// How the container stands. Only what goes with a window has buckets: they are ahead of rows until it is closed.
     #[must_use]
     pub fn standing(&self) -> Standing {
+        self.standing_with(Box::default())
+    }
+
+    fn standing_with(&self, histograms: Box<[Option<Histogram>]>) -> Standing {
         let layout = self.current_layout();
         let rows = self.columns.ledger();
         let checks = self.columns.iter().filter_map(|row| match row.state {
@@ -177,7 +203,7 @@ impl Aggregator {
             _ => None,
         });
         Standing {
-            ledger: Arc::new(Ledger { layout, rows }),
+            ledger: Arc::new(Ledger { layout, rows, histograms }),
             events: self.events.iter().cloned().collect(),
             checks: checks.collect(),
         }
@@ -202,7 +228,7 @@ impl Aggregator {
         }
         self.accounting.in_records += closed_values;
         let window = builder.build(self.current_layout());
-        let standing = self.standing();
+        let standing = self.standing_with(self.histograms.ledger());
         self.remember(&window);
         Closed { window, revisions, standing }
     }
@@ -255,6 +281,7 @@ impl Aggregator {
         self.table.remove(|place| gone.contains(&place));
         for place in gone {
             self.columns.remove(place);
+            self.histograms.remove(place);
             self.overflow = self.overflow.filter(|overflow| *overflow != place);
         }
         self.series = self.columns.iter().count() - usize::from(self.overflow.is_some());
@@ -266,6 +293,7 @@ impl Aggregator {
         self.memory = size_of::<Self>()
             + self.places_bytes()
             + self.columns.heap_bytes()
+            + self.histograms.heap_bytes()
             + self.events.heap_bytes()
             + self.history.iter().sum::<usize>();
     }

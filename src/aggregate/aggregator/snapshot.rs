@@ -17,6 +17,7 @@ use super::{Aggregator, GaugeSign, LateStates, LedgerRow, Settings};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::distribution::{Distribution, Parts, Summary};
 use crate::aggregate::gauge::Gauge;
+use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::Events;
 use crate::aggregate::set::Set;
 use crate::aggregate::sketch::{Packed, Sketch};
@@ -27,7 +28,7 @@ use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
-pub const SNAPSHOT_VERSION: u16 = 3;
+pub const SNAPSHOT_VERSION: u16 = 4;
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -55,6 +56,7 @@ struct SnapshotV1 {
     end: Timestamp,
     opened: Timestamp,
     slots: Vec<Option<SlotV1>>,
+    histograms: Vec<(Place, Histogram)>,
     overflow: Option<Place>,
     late: Vec<(Timestamp, Vec<(Place, StateV1)>)>,
     events: Events,
@@ -112,6 +114,7 @@ impl Aggregator {
             end: self.end,
             opened: self.opened,
             slots: self.columns.places().map(|place| place.map(slot)).collect(),
+            histograms: self.histograms.iter().map(|(place, histogram)| (place, histogram.clone())).collect(),
             overflow: self.overflow,
             late: self.late.iter().map(|(start, states)| (*start, late(states))).collect(),
             events: self.events.clone(),
@@ -144,6 +147,9 @@ impl Aggregator {
         for slot in snapshot.slots {
             aggregator.restore_slot(slot)?;
         }
+        for (place, histogram) in snapshot.histograms {
+            aggregator.restore_histogram(place, histogram)?;
+        }
         aggregator.series =
             aggregator.columns.iter().count().saturating_sub(usize::from(aggregator.overflow.is_some()));
         for (start, states) in snapshot.late {
@@ -156,6 +162,16 @@ impl Aggregator {
         }
         aggregator.recount();
         Ok(aggregator)
+    }
+
+    /// A histogram belongs to a series that is there. One by other bounds than the settings' does not go on.
+    fn restore_histogram(&mut self, place: Place, histogram: Histogram) -> Result<(), SnapshotError> {
+        let series = self.columns.series(place).filter(|_| histogram.is_plausible());
+        let metric_type = series.ok_or(SnapshotError::Damaged)?.metric_type;
+        if self.settings.counting.of(metric_type) == Some(histogram.buckets.bounds()) {
+            let _grown = self.histograms.put(place, histogram);
+        }
+        Ok(())
     }
 
     /// Late samples belong to a series that is there.

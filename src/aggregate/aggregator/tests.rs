@@ -1,5 +1,6 @@
 use super::*;
-use crate::aggregate::{Record, View, Window};
+use crate::aggregate::{Limits, Record, View, Window};
+use crate::statsd::TagStyles;
 
 /// 2026-01-01T00:00:00Z, on the grid.
 const START: i64 = 1_767_225_600;

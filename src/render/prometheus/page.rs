@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blocks::{Block, blocks};
 use super::identity::everything;
-use super::shape::{Declared, Shape, Stat};
+use super::shape::Shape;
 use super::{Identity, Level, Naming, Page, Total};
-use crate::aggregate::{Ledger, View, Weight, Window};
+use crate::aggregate::{Buckets, Counting, Ledger, View, Weight, Window};
 use crate::model::{MetricType, Origin, Series, Timestamp};
-use crate::render::exposition::Format;
+use crate::render::exposition::{Format, canonical};
 
 /// One container, with what it has published.
 #[derive(Debug)]
@@ -34,6 +35,17 @@ pub struct Held<W> {
     pub records: Vec<usize>,
 }
 
+/// What was counted of a series since it began.
+#[derive(Copy, Clone, Debug)]
+pub struct Sums {
+    /// When it began.
+    pub created: Timestamp,
+    /// The sum of a counter, or of values.
+    pub total: Total,
+    /// Samples weighted by 1/rate.
+    pub count: Weight,
+}
+
 /// One series of one container, or what is left of one that is gone.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -41,9 +53,9 @@ pub(super) struct Item {
     pub(super) identity: usize,
     pub(super) past: bool,
     pub(super) series: Arc<Series>,
-    pub(super) created: Timestamp,
-    pub(super) total: Total,
-    pub(super) count: Weight,
+    pub(super) sums: Sums,
+    /// The same in buckets, where its family is a histogram.
+    pub(super) buckets: Option<Arc<Buckets>>,
     /// Among the page's records.
     pub(super) records: Range<usize>,
 }
@@ -53,22 +65,11 @@ pub(super) struct Item {
 pub(super) struct Family {
     pub(super) name: String,
     pub(super) shape: Shape,
-    help: String,
-    /// Whether something that only grows would be below zero.
-    negative: bool,
-    items: Vec<usize>,
-}
-
-/// What is declared once: a family, or samples of one name from families that could not be told apart.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) name: String,
-    pub(super) declared: Declared,
-    pub(super) unit: &'static str,
+    /// Of a histogram, its bounds as labels.
+    pub(super) bounds: Vec<String>,
     pub(super) help: String,
-    /// Which families, and what of them.
-    pub(super) parts: Vec<(usize, Stat, &'static str)>,
-    /// Sorted by identity.
+    /// Whether something that only grows would be below zero.
+    pub(super) negative: bool,
     pub(super) items: Vec<usize>,
 }
 
@@ -79,6 +80,7 @@ pub struct Builder<W> {
     naming: Naming,
     level: Level,
     created: bool,
+    counting: Counting,
     /// When it is, and how long a gauge's level stands for it.
     now: Timestamp,
     carry: Duration,
@@ -104,6 +106,7 @@ impl<W: AsRef<Window>> Builder<W> {
             naming,
             level,
             created: false,
+            counting: Counting::Off,
             now,
             carry,
             identities: Vec::new(),
@@ -124,6 +127,12 @@ impl<W: AsRef<Window>> Builder<W> {
         Self { created: created && self.format == Format::OpenMetrics, ..self }
     }
 
+    /// With histograms where values are counted so. What was counted by other bounds is not shown: it cannot be added up.
+    #[must_use]
+    pub fn with_histograms(self, counting: Counting) -> Self {
+        Self { counting, ..self }
+    }
+
     /// Adds a container and those of its series that are wanted. Containers of one identity come oldest first.
     pub fn add(&mut self, source: &Source<'_, W>, wanted: impl Fn(&Series) -> bool) {
         let identity = self.identity(Identity::of(source.origin, self.level));
@@ -140,42 +149,46 @@ impl<W: AsRef<Window>> Builder<W> {
             if !wanted(series) || (records.is_empty() && !is_cumulative(series.metric_type)) {
                 continue;
             }
-            let Some(family) = self.family(series) else { continue };
+            let sums = Sums { created: series.created, total: row.total.into(), count: row.count };
+            let histogram = source.ledger.histogram(place).map(|histogram| {
+                let (total, count) = (histogram.sum.into(), histogram.buckets.count());
+                (Sums { created: histogram.created, total, count }, &histogram.buckets)
+            });
+            let Some((family, sums, buckets)) = self.summed(series, sums, histogram) else { continue };
             let start = self.records.len();
             self.records.extend(records);
-            let item = Item {
-                family,
-                identity,
-                past: !source.shown,
-                series: Arc::clone(series),
-                created: series.created,
-                total: row.total.into(),
-                count: row.count,
-                records: start..self.records.len(),
-            };
-            self.push(item);
+            let records = start..self.records.len();
+            let (series, past) = (Arc::clone(series), !source.shown);
+            self.push(Item { family, identity, past, series, sums, buckets, records });
         }
     }
 
-    /// Adds what a series had counted in containers that are gone.
+    /// Adds what a series had counted in containers that are gone, in all and in buckets.
     pub fn add_past(
         &mut self,
         identity: &Identity,
         series: &Arc<Series>,
-        (created, total, count): (Timestamp, Total, Weight),
+        sums: Sums,
+        histogram: Option<(Sums, &Arc<Buckets>)>,
     ) {
-        let Some(family) = self.family(series) else { return };
+        let Some((family, sums, buckets)) = self.summed(series, sums, histogram) else { return };
         let identity = self.identity(identity.clone());
-        self.push(Item {
-            family,
-            identity,
-            past: true,
-            series: Arc::clone(series),
-            created,
-            total,
-            count,
-            records: 0..0,
-        });
+        let series = Arc::clone(series);
+        self.push(Item { family, identity, past: true, series, sums, buckets, records: 0..0 });
+    }
+
+    /// The family of a series, and what it shows of what was counted: sums that go with its buckets, or those of all.
+    fn summed(
+        &mut self,
+        series: &Series,
+        sums: Sums,
+        histogram: Option<(Sums, &Arc<Buckets>)>,
+    ) -> Option<(usize, Sums, Option<Arc<Buckets>>)> {
+        let shape = Shape::of(self.naming, series.metric_type)?;
+        let in_buckets = shape.in_buckets().zip(self.counting.of(series.metric_type));
+        let Some((_, bounds)) = in_buckets else { return Some((self.family(series)?, sums, None)) };
+        let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.bounds() == bounds)?;
+        Some((self.family(series)?, sums, Some(Arc::clone(buckets))))
     }
 
     /// The page, ready to be written.
@@ -203,7 +216,7 @@ impl<W: AsRef<Window>> Builder<W> {
 
     fn push(&mut self, item: Item) {
         if let Some(family) = self.families.get_mut(item.family) {
-            family.negative |= item.total.as_f64() < 0.0;
+            family.negative |= item.sums.total.as_f64() < 0.0;
             family.items.push(self.items.len());
             self.items.push(item);
         }
@@ -225,7 +238,7 @@ impl<W: AsRef<Window>> Builder<W> {
             let place = record.place as usize;
             let Some(slot) = found.get_mut(place) else { continue };
             // A place is given again after its series was dropped.
-            let same = ledger.get(place).is_some_and(|(series, _)| Arc::ptr_eq(series, record.series));
+            let same = ledger.get(place).is_some_and(|(series, _)| series.is_the_same(record.series));
             let counts = match record.view {
                 View::Gauge(gauge) => slot.is_empty() && now.since(gauge.last_at) <= carry,
                 View::Distribution { .. } | View::Set { .. } => true,
@@ -242,7 +255,8 @@ impl<W: AsRef<Window>> Builder<W> {
         if let Some(known) = self.by_series.get(&key) {
             return *known;
         }
-        let family = Shape::of(self.naming, series.metric_type).map(|shape| self.new_family(series, shape));
+        let shape = Shape::of(self.naming, series.metric_type);
+        let family = shape.map(|shape| self.new_family(series, shape));
         self.by_series.insert(key, family);
         family
     }
@@ -250,13 +264,23 @@ impl<W: AsRef<Window>> Builder<W> {
     fn new_family(&mut self, series: &Series, shape: Shape) -> usize {
         let name = self.naming.metric(&series.name, series.metric_type);
         let name = format!("{}{name}{}", shape.prefix, shape.suffix);
+        let in_buckets = shape.in_buckets().zip(self.counting.of(series.metric_type));
+        let (shape, bounds, negative) = match in_buckets {
+            Some((shape, bounds)) => {
+                let shown = bounds.shown(shape.places).chain([f64::INFINITY]);
+                // OpenMetrics has no sum beside such bounds.
+                (shape, shown.map(canonical).collect(), bounds.least() < 0.0)
+            }
+            None => (shape, Vec::new(), false),
+        };
         *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, metric_type)| {
             let help = format!("The {metric_type} {} of StatsD.", series.name);
             self.families.push(Family {
                 name: name.clone(),
                 shape,
+                bounds,
                 help,
-                negative: false,
+                negative,
                 items: Vec::new(),
             });
             self.families.len() - 1
@@ -279,96 +303,4 @@ pub(super) struct Gathered<W> {
     pub(super) items: Vec<Item>,
     pub(super) windows: Vec<Arc<W>>,
     pub(super) records: Vec<(usize, usize)>,
-}
-
-/// What is declared, sorted by name. Families that claim a name of each other say nothing of their type; only so can
-/// their samples keep the names they always have.
-fn blocks(families: &[Family], items: &[Item], format: Format, created: bool) -> Vec<Block> {
-    let whole: Vec<Vec<Block>> = families
-        .iter()
-        .enumerate()
-        .map(|(index, family)| family.blocks(index, format, created, family.negative))
-        .collect();
-    let mut claims: HashMap<String, usize> = HashMap::new();
-    for block in whole.iter().flatten() {
-        for claim in block.claims(format) {
-            *claims.entry(claim).or_default() += 1;
-        }
-    }
-    let is_contested = |block: &Block| block.claims(format).iter().any(|claim| claims.get(claim) > Some(&1));
-    let mut named: BTreeMap<String, Block> = BTreeMap::new();
-    for (index, (family, whole)) in families.iter().zip(whole).enumerate() {
-        let contested = whole.iter().any(is_contested);
-        let blocks = if contested { family.blocks(index, format, created, true) } else { whole };
-        for block in blocks {
-            match named.get_mut(&block.name) {
-                Some(known) => {
-                    known.parts.extend(block.parts);
-                    known.items.extend(block.items);
-                    known.items.sort_by_key(|index| items.get(*index).map(|item| item.identity));
-                }
-                None => {
-                    named.insert(block.name.clone(), block);
-                }
-            }
-        }
-    }
-    named.into_values().collect()
-}
-
-impl Family {
-    /// What this family is declared as: one block, or one of each part where nothing is said of it.
-    fn blocks(&self, index: usize, format: Format, created: bool, apart: bool) -> Vec<Block> {
-        let parts: Vec<_> =
-            self.shape.parts.iter().filter(|(stat, _)| created || *stat != Stat::Created).collect();
-        let counts = self.shape.declared == Declared::Counter;
-        let suffixed = parts.iter().any(|(_, suffix)| *suffix == "_total");
-        let unsaid = match format {
-            // A counter of OpenMetrics ends with _total, or is none.
-            Format::OpenMetrics => counts && !suffixed,
-            Format::Prometheus => false,
-        };
-        let block = |name: String, declared, unit, parts: Vec<(usize, Stat, &'static str)>| Block {
-            name,
-            declared,
-            unit,
-            help: self.help.clone(),
-            parts,
-            items: self.items.clone(),
-        };
-        if apart || unsaid || self.shape.declared == Declared::Unknown {
-            let one = |(stat, suffix): &&(Stat, &'static str)| {
-                let name = format!("{}{suffix}", self.name);
-                block(name, Declared::Unknown, "", vec![(index, *stat, "")])
-            };
-            return parts.iter().map(one).collect();
-        }
-        // The classic format names a counter as its sample; and what has but one sample is named as that.
-        let alone = match parts.as_slice() {
-            [(stat, suffix)] if format == Format::Prometheus || !counts => Some((*stat, *suffix)),
-            _ => None,
-        };
-        vec![match alone {
-            Some((stat, suffix)) => {
-                block(format!("{}{suffix}", self.name), self.shape.declared, "", vec![(index, stat, "")])
-            }
-            None => {
-                let parts = parts.iter().map(|(stat, suffix)| (index, *stat, *suffix)).collect();
-                block(self.name.clone(), self.shape.declared, self.shape.unit, parts)
-            }
-        }]
-    }
-}
-
-impl Block {
-    /// Every name that a parser could take for one of this family's.
-    fn claims(&self, format: Format) -> Vec<String> {
-        let suffixes: &[&str] = match (self.declared, format) {
-            (Declared::Counter, Format::OpenMetrics) => &["", "_total", "_created"],
-            (Declared::Summary, Format::OpenMetrics) => &["", "_sum", "_count", "_created"],
-            (Declared::Summary, Format::Prometheus) => &["", "_sum", "_count"],
-            _ => &[""],
-        };
-        suffixes.iter().map(|suffix| format!("{}{suffix}", self.name)).collect()
-    }
 }

@@ -3,12 +3,37 @@
 use super::Naming;
 use crate::model::MetricType;
 
+/// What timers, histograms and distributions become, in namings that leave a choice.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Timers {
+    /// Percentiles of the last values.
+    #[default]
+    Summary,
+    /// Buckets, since the series began.
+    Histogram,
+}
+
+impl Timers {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Summary, Self::Histogram];
+
+    /// How it is written in settings and queries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Summary => "summary",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
 /// What a family is declared as.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Declared {
     Counter,
     Gauge,
     Summary,
+    Histogram,
     /// Each of its parts is a family of its own, and says nothing about it.
     Unknown,
 }
@@ -26,6 +51,8 @@ pub(super) enum Stat {
     Cardinality,
     /// The percentiles of the last values, each with a label.
     Quantiles,
+    /// How many values were within each bound, each with a label.
+    Buckets,
     /// The sum of all values since the series was created.
     Sum,
     /// Their weighted count.
@@ -48,15 +75,17 @@ pub(super) struct Shape {
     pub(super) suffix: &'static str,
     /// The unit, which is also the end of the name.
     pub(super) unit: &'static str,
-    /// What values are divided by.
-    pub(super) divisor: f64,
+    /// What values are divided by: ten to this.
+    pub(super) places: i8,
     /// Each with what it adds to the family's name.
     pub(super) parts: &'static [(Stat, &'static str)],
 }
 
 const SUMMARY: &[(Stat, &str)] = &[(Stat::Quantiles, ""), (Stat::Sum, "_sum"), (Stat::Count, "_count")];
+const HISTOGRAM: &[(Stat, &str)] =
+    &[(Stat::Buckets, "_bucket"), (Stat::Sum, "_sum"), (Stat::Count, "_count"), (Stat::Created, "_created")];
 const PLAIN: Shape =
-    Shape { declared: Declared::Unknown, prefix: "", suffix: "", unit: "", divisor: 1.0, parts: &[] };
+    Shape { declared: Declared::Unknown, prefix: "", suffix: "", unit: "", places: 0, parts: &[] };
 const GAUGE: Shape = Shape { declared: Declared::Gauge, parts: &[(Stat::Level, "")], ..PLAIN };
 const SET: Shape = Shape { declared: Declared::Gauge, parts: &[(Stat::Cardinality, "")], ..PLAIN };
 const VALUES: Shape = Shape { declared: Declared::Summary, parts: SUMMARY, ..PLAIN };
@@ -75,7 +104,18 @@ impl Shape {
 
     /// Whether a part has more labels than its series.
     pub(super) fn is_labelled(stat: Stat) -> bool {
-        stat == Stat::Quantiles
+        matches!(stat, Stat::Quantiles | Stat::Buckets)
+    }
+
+    /// The same with buckets in the place of percentiles, where the naming has a summary.
+    pub(super) fn in_buckets(self) -> Option<Self> {
+        let summary = self.declared == Declared::Summary;
+        summary.then_some(Self { declared: Declared::Histogram, parts: HISTOGRAM, ..self })
+    }
+
+    /// What values are divided by.
+    pub(super) fn divisor(&self) -> f64 {
+        10_f64.powi(self.places.into())
     }
 }
 
@@ -87,7 +127,7 @@ fn openmetrics(metric_type: MetricType) -> Option<Shape> {
             ..PLAIN
         },
         MetricType::Gauge => GAUGE,
-        MetricType::Timer => Shape { suffix: "_seconds", unit: "seconds", divisor: 1e3, ..VALUES },
+        MetricType::Timer => Shape { suffix: "_seconds", unit: "seconds", places: 3, ..VALUES },
         MetricType::Histogram => VALUES,
         MetricType::Distribution => Shape { suffix: "_distribution", ..VALUES },
         MetricType::Set => Shape { suffix: "_unique", ..SET },
@@ -99,7 +139,7 @@ fn statsd_exporter(metric_type: MetricType) -> Option<Shape> {
     Some(match metric_type {
         MetricType::Counter => BARE_COUNTER,
         MetricType::Gauge => GAUGE,
-        MetricType::Timer => Shape { divisor: 1e3, ..VALUES },
+        MetricType::Timer => Shape { places: 3, ..VALUES },
         MetricType::Histogram | MetricType::Distribution => VALUES,
         MetricType::Set => SET,
         MetricType::ServiceCheck => return None,

@@ -1,12 +1,14 @@
 //! Writing a page, a piece at a time: what many containers report is more than should lie in memory as text.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use super::blocks::Block;
 use super::identity::{escape, label};
-use super::page::{Block, Gathered, Item};
+use super::page::{Gathered, Item, Sums};
 use super::shape::{Declared, Shape, Stat};
 use super::{Level, Naming, Total};
-use crate::aggregate::{Distribution, PERCENTILES, Percentiles, State, View, Weight, Window};
+use crate::aggregate::{Buckets, Distribution, PERCENTILES, Percentiles, State, View, Weight, Window};
 use crate::model::Timestamp;
 use crate::render::exposition::{Format, number};
 
@@ -56,13 +58,6 @@ impl Line<'_> {
         }
         let _infallible = writeln!(out, "}} {}", number(value));
     }
-}
-
-/// What was counted of one series, wherever.
-struct Counted {
-    total: Total,
-    count: Weight,
-    created: Timestamp,
 }
 
 impl<W: AsRef<Window>> Page<W> {
@@ -147,6 +142,7 @@ impl<W: AsRef<Window>> Page<W> {
             (Declared::Counter, _) => "counter",
             (Declared::Gauge, _) => "gauge",
             (Declared::Summary, _) => "summary",
+            (Declared::Histogram, _) => "histogram",
             (Declared::Unknown, Format::OpenMetrics) => "unknown",
             (Declared::Unknown, Format::Prometheus) => "untyped",
         };
@@ -213,14 +209,14 @@ impl<W: AsRef<Window>> Page<W> {
     }
 
     fn stat(&self, out: &mut String, line: &Line<'_>, stat: Stat, items: &[&Item]) {
-        let divisor = items.first().and_then(|item| self.gathered.families.get(item.family));
-        let divisor = divisor.map_or(1.0, |family| family.shape.divisor);
+        let family = items.first().and_then(|item| self.gathered.families.get(item.family));
+        let divisor = family.map_or(1.0, |family| family.shape.divisor());
         let lately = || self.merged(items);
         let value = match stat {
             Stat::Total => Some(counted(items).total.as_f64()),
             Stat::Created => Some(counted(items).created.as_micros() as f64 / 1e6),
             Stat::Sum => Some(counted(items).total.as_f64() / divisor),
-            Stat::Count => Some(counted(items).count.as_f64()),
+            Stat::Count => Some(counted(items).count.rounded()),
             Stat::Level => self.level_of(items),
             Stat::Cardinality => match lately() {
                 Some(State::Set(set)) => Some(set.cardinality()),
@@ -230,6 +226,15 @@ impl<W: AsRef<Window>> Page<W> {
                 let percentiles = self.percentiles(items);
                 for (quantile, value) in QUANTILES.iter().zip(percentiles.into_iter().flatten()) {
                     line.write(out, Some(("quantile", quantile)), value / divisor);
+                }
+                None
+            }
+            Stat::Buckets => {
+                let bounds = family.map_or(&[][..], |family| &family.bounds);
+                let buckets = in_buckets(items);
+                let counts = buckets.iter().flat_map(|buckets| buckets.cumulative());
+                for (bound, count) in bounds.iter().zip(counts) {
+                    line.write(out, Some(("le", bound)), count.rounded());
                 }
                 None
             }
@@ -281,13 +286,23 @@ impl<W: AsRef<Window>> Page<W> {
     }
 }
 
-fn counted(items: &[&Item]) -> Counted {
-    let nothing = Counted { total: Total::default(), count: Weight::ZERO, created: Timestamp::MAX };
-    items.iter().fold(nothing, |sum, item| Counted {
-        total: sum.total.plus(item.total),
-        count: sum.count.plus(item.count),
-        created: sum.created.min(item.created),
+fn counted(items: &[&Item]) -> Sums {
+    let nothing = Sums { total: Total::default(), count: Weight::ZERO, created: Timestamp::MAX };
+    items.iter().fold(nothing, |sum, Item { sums, .. }| Sums {
+        total: sum.total.plus(sums.total),
+        count: sum.count.plus(sums.count),
+        created: sum.created.min(sums.created),
     })
+}
+
+/// All of one family are counted by the same bounds.
+fn in_buckets(items: &[&Item]) -> Option<Arc<Buckets>> {
+    let mut buckets = items.iter().filter_map(|item| item.buckets.as_ref());
+    let mut all = Arc::clone(buckets.next()?);
+    for more in buckets {
+        Arc::make_mut(&mut all).merge(more);
+    }
+    Some(all)
 }
 
 fn of_values(values: &Distribution, stat: Stat) -> Option<f64> {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::aggregate::{Aggregator, GaugeSign};
+use crate::aggregate::{Aggregator, Bounds, Counting, GaugeSign, Settings};
 use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
 
 const KEEP: usize = 4;
@@ -35,7 +35,10 @@ impl Node {
     }
 
     fn open(&mut self, n: u64) {
-        let aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(self.now).wall);
+        let bounds = Bounds::new(&[10.0], 0).unwrap();
+        let counting = Counting::Classic { timers: bounds.clone(), values: bounds };
+        let settings = Arc::new(Settings { counting, ..Settings::default() });
+        let aggregator = Aggregator::new(settings, GaugeSign::Delta, moment(self.now).wall);
         self.store.open(Allocation(n), origin(n), moment(self.now).wall);
         self.containers.push((Allocation(n), aggregator));
     }
@@ -45,7 +48,7 @@ impl Node {
         for _ in 0..windows {
             let late = 1_767_225_600 + i64::try_from(self.now).unwrap() - 10;
             for (allocation, aggregator) in &mut self.containers {
-                let lines = format!("a:1|c\nb{}:2|g\na:5|c|T{late}", self.now % 3);
+                let lines = format!("a:1|c\nb{}:2|g\nt:7:70|ms\na:5|c|T{late}", self.now % 3);
                 aggregator.datagram(lines.as_bytes(), moment(self.now), None);
                 let closed = aggregator.roll(moment(self.now + 10).wall).unwrap();
                 self.store.push(*allocation, closed);
@@ -73,11 +76,8 @@ fn seen(store: &Store) -> String {
             format!("{allocation} {:?} {records:?} {:?}", history.opened(), history.standing())
         })
         .collect();
-    let mut past: Vec<_> = past
-        .values()
-        .flat_map(|gone| gone.iter())
-        .map(|counted| format!("{} {:?} {:?}", counted.series.name, counted.total, counted.count))
-        .collect();
+    let mut past: Vec<_> =
+        past.values().flat_map(|gone| gone.iter()).map(|counted| format!("{counted:?}")).collect();
     past.sort_unstable();
     let since: Vec<_> = (0..=store.end().seq)
         .map(|seq| store.since(Cursor { epoch: 7, seq }).map(|since| since.published.len()))

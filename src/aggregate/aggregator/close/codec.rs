@@ -5,15 +5,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{LastCheck, Ledger, LedgerRow, Standing};
+use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::{EVENTS, EventRecord};
 use crate::aggregate::state::Outcome;
 use crate::aggregate::window::{CodecError, KnownLayout, Layout};
 use crate::model::{MetricType, Series, Timestamp};
 
 #[derive(Serialize, Deserialize)]
-struct StandingV1 {
+struct StandingV2 {
     layout: u64,
     rows: Box<[LedgerRow]>,
+    histograms: Box<[Option<Histogram>]>,
     events: Vec<Arc<EventRecord>>,
     checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
 }
@@ -30,7 +32,7 @@ impl Standing {
     /// A standing with nothing in its ledger, whose events and checks are known.
     #[must_use]
     pub fn without_ledger(events: Vec<Arc<EventRecord>>, checks: Vec<LastCheck>) -> Self {
-        let ledger = Ledger { layout: Layout::from([]), rows: Box::default() };
+        let ledger = Ledger { layout: Layout::from([]), rows: Box::default(), histograms: Box::default() };
         Self { ledger: Arc::new(ledger), events: events.into(), checks: checks.into() }
     }
 
@@ -38,9 +40,10 @@ impl Standing {
     pub fn encode(&self, layout: u64, out: &mut Vec<u8>) {
         let checks =
             self.checks.iter().map(|check| (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome)));
-        let standing = StandingV1 {
+        let standing = StandingV2 {
             layout,
             rows: self.ledger.rows.clone(),
+            histograms: self.ledger.histograms.clone(),
             events: self.events.to_vec(),
             checks: checks.collect(),
         };
@@ -53,7 +56,7 @@ impl Standing {
     /// # Errors
     /// When the bytes are no standing of this layout.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
-        let standing: StandingV1 = match postcard::take_from_bytes(bytes) {
+        let standing: StandingV2 = match postcard::take_from_bytes(bytes) {
             Ok((standing, [])) => standing,
             _ => return Err(CodecError::Damaged),
         };
@@ -62,6 +65,7 @@ impl Standing {
         }
         let is_check = |series: &Series| series.metric_type == MetricType::ServiceCheck;
         let plausible = standing.rows.iter().all(|row| row.total.is_finite())
+            && standing.histograms.iter().flatten().all(Histogram::is_plausible)
             && standing.events.len() <= EVENTS
             && standing.checks.iter().all(|(series, ..)| is_check(series));
         if !plausible {
@@ -69,8 +73,9 @@ impl Standing {
         }
         let checks =
             standing.checks.into_iter().map(|(series, at, outcome)| LastCheck { series, at, outcome });
+        let StandingV2 { rows, histograms, .. } = standing;
         Ok(Self {
-            ledger: Arc::new(Ledger { layout: Arc::clone(layout.layout()), rows: standing.rows }),
+            ledger: Arc::new(Ledger { layout: Arc::clone(layout.layout()), rows, histograms }),
             events: standing.events.into(),
             checks: checks.collect(),
         })

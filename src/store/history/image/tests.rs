@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::aggregate::{Aggregator, GaugeSign, Settings};
+use crate::aggregate::{Aggregator, Bounds, Counting, GaugeSign, Settings};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, TaskId};
 use crate::store::{Cursor, Store};
 
@@ -22,15 +22,19 @@ fn origin(container: &str) -> Arc<Origin> {
     })
 }
 
+fn in_buckets() -> Settings {
+    let bounds = Bounds::new(&[0.01, 0.02], 3).unwrap();
+    Settings { counting: Counting::Classic { timers: bounds.clone(), values: bounds }, ..Settings::default() }
+}
+
 /// A store in which two containers have sent something of everything for a minute, with late samples.
 fn store() -> Store {
     let store = Store::new(7, 4);
     for n in 0..2 {
         store.open(Allocation(n), origin(&format!("c{n}")), moment(1).wall);
     }
-    let mut aggregators: Vec<_> = (0..2)
-        .map(|_| Aggregator::new(Arc::new(Settings::default()), GaugeSign::Delta, moment(1).wall))
-        .collect();
+    let mut aggregators: Vec<_> =
+        (0..2).map(|_| Aggregator::new(Arc::new(in_buckets()), GaugeSign::Delta, moment(1).wall)).collect();
     for secs in (1..60).step_by(3) {
         for (n, aggregator) in (0..).zip(&mut aggregators) {
             if let Some(closed) = aggregator.roll(moment(secs).wall) {

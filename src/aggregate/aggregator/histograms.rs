@@ -1,0 +1,235 @@
+//! Every series of a container in buckets, where the settings ask for that; apart from what samples touch otherwise, so that
+//! it costs nothing where they do not.
+
+use super::Aggregator;
+use crate::aggregate::accounting::Dropped;
+use crate::aggregate::histogram::Histogram;
+use crate::aggregate::table::Place;
+use crate::model::{MetricType, Timestamp};
+use crate::statsd::Values;
+
+/// Histograms by place.
+#[derive(Default, Debug)]
+pub(super) struct Histograms(Vec<Option<Histogram>>);
+
+impl Histograms {
+    /// Puts a histogram where the series of the same place is. Answers the bytes by which this grew.
+    pub(super) fn put(&mut self, place: Place, histogram: Histogram) -> usize {
+        let (at, before) = (place as usize, self.0.capacity());
+        let bytes = histogram.buckets.bytes();
+        if self.0.len() <= at {
+            self.0.resize(at + 1, None);
+        }
+        if let Some(slot) = self.0.get_mut(at) {
+            *slot = Some(histogram);
+        }
+        bytes + (self.0.capacity() - before) * size_of::<Option<Histogram>>()
+    }
+
+    /// Takes the histogram from a place.
+    pub(super) fn remove(&mut self, place: Place) {
+        if let Some(slot) = self.0.get_mut(place as usize) {
+            *slot = None;
+        }
+    }
+
+    fn get_mut(&mut self, place: Place) -> Option<&mut Histogram> {
+        self.0.get_mut(place as usize)?.as_mut()
+    }
+
+    /// Each of them, by place.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Histogram)> {
+        (0..).zip(&self.0).filter_map(|(place, histogram)| Some((place, histogram.as_ref()?)))
+    }
+
+    /// What a ledger says; nothing where nothing is counted.
+    pub(super) fn ledger(&self) -> Box<[Option<Histogram>]> {
+        self.0.as_slice().into()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let buckets: usize = self.iter().map(|(_, histogram)| histogram.buckets.bytes()).sum();
+        buckets + self.0.capacity() * size_of::<Option<Histogram>>()
+    }
+}
+
+impl Aggregator {
+    /// Whether there is memory for a sample of a known series; if so, its values are counted in buckets, where they are to be.
+    #[inline(never)]
+    pub(super) fn take_a_closer_look(
+        &mut self,
+        (place, metric_type): (Place, MetricType),
+        values: &Values<'_>,
+        weight: f64,
+        now: Timestamp,
+    ) -> bool {
+        if self.is_full() && self.is_over(Dropped::MemoryLimit, u64::from(values.count())) {
+            return false;
+        }
+        let Some(bounds) = self.settings.counting.of(metric_type) else { return true };
+        if let Some(histogram) = self.histograms.get_mut(place) {
+            self.memory += histogram.insert(values, weight);
+            return true;
+        }
+        let mut histogram = Histogram::new(bounds, now);
+        histogram.insert(values, weight);
+        self.memory += self.histograms.put(place, histogram);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::aggregate::histogram::Bounds;
+    use crate::aggregate::{Closed, Counting, Dropped, GaugeSign, Limits, Settings, Weight};
+    use crate::model::Moment;
+
+    const START: i64 = 1_767_225_600;
+
+    fn at(secs: u64) -> Moment {
+        let mono = Duration::from_secs(secs);
+        Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    }
+
+    fn settings(timers: &[f64]) -> Settings {
+        let (timers, values) = (Bounds::new(timers, 3).unwrap(), Bounds::new(&[1.0, 10.0], 0).unwrap());
+        let counting = Counting::Classic { timers, values };
+        Settings { series_idle: Duration::from_mins(1), counting, ..Settings::default() }
+    }
+
+    fn aggregator(settings: Settings) -> Aggregator {
+        Aggregator::new(Arc::new(settings), GaugeSign::Delta, at(0).wall)
+    }
+
+    /// What a ledger says of a series: its buckets, their sum, and when they began, in seconds after the start.
+    fn said(closed: &Closed, name: &str) -> Option<(Vec<f64>, f64, i64)> {
+        let (.., histogram) = closed.standing.ledger.entries().find(|(series, ..)| &*series.name == name)?;
+        let Histogram { created, sum, buckets } = histogram?;
+        let counts = buckets.cumulative().map(Weight::as_f64).collect();
+        Some((counts, *sum, created.as_micros() / 1_000_000 - START))
+    }
+
+    fn rows(closed: &Closed) -> Vec<(f64, f64)> {
+        closed.standing.ledger.iter().map(|(_, row)| (row.total, row.count.as_f64())).collect()
+    }
+
+    #[test]
+    fn a_window_goes_with_what_was_counted_by_its_end_however_it_came() {
+        let mut aggregator = aggregator(settings(&[0.01, 0.1]));
+        aggregator.datagram(b"t:10:11|ms\nt:100.5|ms\nc:1|c\ng:1|g\nh:10|h\nd:11|d|@0.5\ns:a|s", at(1), None);
+        let first = aggregator.roll(at(10).wall).unwrap();
+        assert_eq!(said(&first, "t"), Some((vec![1.0, 2.0, 3.0], 121.5, 1)));
+        assert_eq!(said(&first, "h"), Some((vec![0.0, 1.0, 1.0], 10.0, 1)));
+        assert_eq!(said(&first, "d"), Some((vec![0.0, 0.0, 2.0], 22.0, 1)));
+        assert_eq!(["c", "g", "s"].map(|name| said(&first, name)), [None, None, None]);
+        aggregator.datagram(
+            format!("t:1|ms|T{}\nt:1|ms|T{}", START + 2, START + 11).as_bytes(),
+            at(12),
+            None,
+        );
+        let second = aggregator.roll(at(20).wall).unwrap();
+        assert_eq!(said(&second, "t"), Some((vec![3.0, 4.0, 5.0], 123.5, 1)), "late ones, too");
+        assert_eq!(said(&first, "t").unwrap().1, 121.5, "what was published stays what it was");
+        for (_, row, histogram) in second.standing.ledger.entries() {
+            let Some(histogram) = histogram else { continue };
+            assert_eq!((histogram.sum, histogram.buckets.count()), (row.total, row.count));
+        }
+        let idle = aggregator.finish(at(25).wall);
+        assert_eq!(said(&idle, "t"), said(&second, "t"));
+    }
+
+    #[test]
+    fn nothing_is_counted_and_nothing_taken_where_it_is_off() {
+        let mut off = aggregator(Settings::default());
+        let mut on = aggregator(settings(&[0.01]));
+        for aggregator in [&mut off, &mut on] {
+            aggregator.datagram(b"t:10|ms\nh:1|h", at(1), None);
+        }
+        assert_eq!(off.histograms.heap_bytes(), 0);
+        let (off, on) = (off.roll(at(10).wall).unwrap(), on.roll(at(10).wall).unwrap());
+        assert_eq!((said(&off, "t"), said(&on, "t")), (None, Some((vec![1.0, 1.0], 10.0, 1))));
+        assert_eq!(rows(&off), rows(&on));
+    }
+
+    #[test]
+    fn buckets_are_memory_and_what_has_no_room_is_in_neither() {
+        let limits = |memory| Limits { memory, ..Limits::default() };
+        let bounds: Vec<_> = (1..=100).map(f64::from).collect();
+        let mut full = aggregator(Settings { limits: limits(40 << 10), ..settings(&bounds) });
+        let mut plain = aggregator(Settings { limits: limits(40 << 10), ..Settings::default() });
+        for n in 0..40 {
+            for aggregator in [&mut full, &mut plain] {
+                aggregator.datagram(format!("t{n}:1|ms").as_bytes(), at(1), None);
+            }
+        }
+        assert_eq!(plain.accounting().dropped.of(Dropped::MemoryLimit), 0);
+        let dropped = full.accounting().dropped.of(Dropped::MemoryLimit);
+        assert!((10..40).contains(&dropped), "{dropped}");
+        let estimate = full.memory();
+        let closed = full.roll(at(10).wall).unwrap();
+        // The aggregator itself is counted with the first close.
+        let most = estimate + closed.window.bytes() + size_of::<Aggregator>();
+        assert!(full.memory() <= most, "{} is more than {most}", full.memory());
+        let counted = closed.standing.ledger.entries().filter_map(|(.., histogram)| histogram).count();
+        assert_eq!(counted as u64, 40 - dropped);
+        assert!(full.accounting().balanced(0));
+    }
+
+    #[test]
+    fn other_bounds_begin_series_anew_and_the_same_ones_do_not() {
+        let mut aggregator = aggregator(settings(&[0.01]));
+        aggregator.datagram(b"t:5|ms", at(1), None);
+        aggregator.reconfigure(&Settings { gauge_carry: Duration::ZERO, ..settings(&[0.01]) });
+        aggregator.datagram(b"t:6|ms", at(2), None);
+        assert_eq!(said(&aggregator.roll(at(10).wall).unwrap(), "t"), Some((vec![2.0, 2.0], 11.0, 1)));
+        aggregator.reconfigure(&settings(&[0.002]));
+        assert_eq!(said(&aggregator.roll(at(20).wall).unwrap(), "t"), None, "none came since");
+        aggregator.datagram(b"t:7|ms", at(21), None);
+        let closed = aggregator.roll(at(30).wall).unwrap();
+        assert_eq!(said(&closed, "t"), Some((vec![0.0, 1.0], 7.0, 21)));
+        assert_eq!(rows(&closed), [(18.0, 3.0)], "everything else goes on");
+        aggregator.reconfigure(&Settings::default());
+        aggregator.datagram(b"t:7|ms", at(31), None);
+        assert_eq!(said(&aggregator.roll(at(40).wall).unwrap(), "t"), None);
+    }
+
+    #[test]
+    fn a_series_that_returns_begins_anew_and_so_does_one_in_its_place() {
+        let mut aggregator = aggregator(settings(&[0.01]));
+        aggregator.datagram(b"old:5|ms", at(1), None);
+        for secs in (10..=80).step_by(10) {
+            aggregator.roll(at(secs).wall);
+        }
+        assert_eq!(aggregator.series(), 0);
+        aggregator.datagram(b"new:50|ms", at(81), None);
+        let closed = aggregator.roll(at(90).wall).unwrap();
+        assert_eq!((said(&closed, "old"), said(&closed, "new")), (None, Some((vec![0.0, 1.0], 50.0, 81))));
+    }
+
+    #[test]
+    fn a_snapshot_has_buckets_and_they_go_on_by_the_same_bounds_alone() {
+        let mut before = aggregator(settings(&[0.01]));
+        before.datagram(b"t:5|ms", at(1), None);
+        before.roll(at(10).wall);
+        before.datagram(b"t:50|ms|@0.1\nh:1|h", at(11), None);
+        let bytes = before.snapshot();
+        let went_on = |settings| {
+            let mut after = Aggregator::restore(Arc::new(settings), &bytes).unwrap();
+            after.datagram(b"t:1|ms", at(12), None);
+            let closed = after.roll(at(20).wall).unwrap();
+            (said(&closed, "t"), said(&closed, "h"))
+        };
+        assert_eq!(
+            went_on(settings(&[0.01])),
+            (Some((vec![2.0, 12.0], 506.0, 1)), Some((vec![1.0, 1.0, 1.0], 1.0, 11)))
+        );
+        assert_eq!(went_on(settings(&[0.02])).0, Some((vec![1.0, 1.0], 1.0, 12)));
+        assert_eq!(went_on(Settings::default()), (None, None));
+        let same = Aggregator::restore(Arc::new(settings(&[0.01])), &bytes).unwrap();
+        assert_eq!(same.snapshot(), bytes);
+    }
+}

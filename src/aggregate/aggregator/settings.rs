@@ -1,0 +1,74 @@
+//! What aggregators are told, at first and later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Aggregator;
+use super::histograms::Histograms;
+use crate::aggregate::histogram::Counting;
+use crate::aggregate::limits::Limits;
+use crate::statsd::TagStyles;
+
+/// What all aggregators of a node have in common.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// Length of a window, at most an hour. Fixed while the agent lives.
+    pub window: Duration,
+    /// How many closed windows are kept of a container; a late sample can revise these.
+    pub keep: usize,
+    /// How long a gauge that is no longer sent appears in new windows.
+    pub gauge_carry: Duration,
+    /// How long a series may be silent before it is dropped.
+    pub series_idle: Duration,
+    /// Tag styles that are read in names.
+    pub tag_styles: TagStyles,
+    /// What one container may use.
+    pub limits: Limits,
+    /// Whether values are counted in buckets, too.
+    pub counting: Counting,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+            keep: 30,
+            gauge_carry: Duration::from_mins(5),
+            series_idle: Duration::from_hours(1),
+            tag_styles: TagStyles::NONE,
+            limits: Limits::default(),
+            counting: Counting::Off,
+        }
+    }
+}
+
+impl Aggregator {
+    /// Changes limits, idle times, tag styles and buckets. Windows keep their length and number.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        let (window, keep) = (self.settings.window, self.settings.keep);
+        let settings = Settings { window, keep, ..settings.clone() };
+        // Otherwise a container would get full token buckets whenever it moves.
+        if settings == *self.settings {
+            return;
+        }
+        if settings.tag_styles != self.settings.tag_styles {
+            self.table.forget_spellings();
+            self.columns.forget_spellings();
+        }
+        if settings.counting != self.settings.counting {
+            // Series begin anew: what was counted by other bounds cannot go on by these.
+            self.histograms = Histograms::default();
+        }
+        self.settings = Arc::new(settings);
+        self.ample = self.ample();
+        (self.datagrams, self.bytes) = (None, None);
+    }
+
+    /// Below how much memory values of a known series need no further look: one comparison for the limit and for buckets.
+    pub(super) fn ample(&self) -> usize {
+        match self.settings.counting {
+            Counting::Off => self.settings.limits.memory,
+            Counting::Classic { .. } => 0,
+        }
+    }
+}
