@@ -119,6 +119,10 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
 fn web_again(mut agent: Agent) {
     agent.reserve("kept-2", "other").send("b:7|c");
     agent.until("it is counted", || shown(&agent, "kept-2")["received"] == 1);
+    // What is younger than a checkpoint, a kill may take: the fifty, or the window that ended with its container.
+    let checkpoints = || agent.own_metric("tallyport_checkpoints_total");
+    let now = checkpoints();
+    agent.until("two checkpoints are made", || checkpoints() >= now + 2.0);
     agent.signal(Signal::SIGKILL);
     agent.wait();
     let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
