@@ -201,7 +201,8 @@ impl Parts {
         let readiness = Readiness::default();
         let latch = readiness.latch("listeners");
         let (trigger, drain) = drain();
-        let entrance = Entrance::new(&config.http, asked);
+        let stats = Arc::new(Stats::default());
+        let entrance = Entrance::new(&config.http, asked, &stats);
         let (reloads, reload_requests) = mpsc::channel(8);
         let (missed, missed_requests) = mpsc::channel(8);
         let api = Api {
@@ -209,7 +210,7 @@ impl Parts {
             pool,
             containers,
             readiness,
-            stats: Arc::new(Stats::default()),
+            stats,
             window_log: None,
             config: Arc::new(RwLock::new(Arc::new(config))),
             reloads,

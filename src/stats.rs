@@ -79,6 +79,7 @@ families! {
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
+    CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
     NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has taken the plugin: 1 or 0.";
@@ -125,6 +126,7 @@ pub struct Stats {
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     last_scrape: AtomicI64,
+    certificate_expires: AtomicI64,
     clashes: AtomicU64,
     /// The NRI plugin.
     pub nri: NriStats,
@@ -164,6 +166,17 @@ impl Stats {
         self.last_scrape.store(at.as_micros(), Ordering::Relaxed);
     }
 
+    /// Notes which certificate new connections are shown, by the end of its validity.
+    pub fn certificate_shown(&self, expires: Option<Timestamp>) {
+        self.certificate_expires.store(expires.map_or(0, Timestamp::as_micros), Ordering::Relaxed);
+    }
+
+    /// When the certificate that new connections are shown expires.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<Timestamp> {
+        time(&self.certificate_expires)
+    }
+
     /// Counts series that a scraper was not given because their names are those of others.
     pub fn count_clashes(&self, series: u64) {
         self.clashes.fetch_add(series, Ordering::Relaxed);
@@ -178,10 +191,15 @@ impl Stats {
     /// When containers' metrics were scraped last.
     #[must_use]
     pub fn last_scrape(&self) -> Option<Timestamp> {
-        match self.last_scrape.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(Timestamp::from_micros(micros)),
-        }
+        time(&self.last_scrape)
+    }
+}
+
+/// A time that may not be known, which is kept as 0.
+fn time(micros: &AtomicI64) -> Option<Timestamp> {
+    match micros.load(Ordering::Relaxed) {
+        0 => None,
+        micros => Some(Timestamp::from_micros(micros)),
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) struct Node {
     admin_socket: String,
     state_dir: String,
     last_scrape: Option<Timestamp>,
+    certificate_expires: Option<Timestamp>,
     window_log: Option<WindowLog>,
 }
 
@@ -143,6 +144,7 @@ impl Node {
             admin_socket: config.admin.socket.display().to_string(),
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),
+            certificate_expires: api.stats.certificate_expires(),
             window_log: api
                 .window_log
                 .as_ref()

@@ -149,6 +149,7 @@ impl Page {
         for (why, n) in api.connections.iter().take(1).flat_map(Connections::refused) {
             refused.sample(&[("reason", why.as_str())], n as f64);
         }
+        self.one(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, seconds));
         let requests = self.family(stats::REQUESTS);
         for listener in ListenerName::ALL {
             for (class, n) in api.stats.requests(listener) {

@@ -11,8 +11,11 @@ use tokio_rustls::rustls::ServerConfig;
 use super::serve::Doorkeeper;
 use crate::api::{Access, Mistake, Tokens};
 use crate::config::Http;
+use crate::model::Timestamp;
+use crate::net::clock;
 use crate::net::http::Tls;
 use crate::net::tls::{self, TlsError};
+use crate::stats::Stats;
 
 /// Why what is to be asked cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +51,7 @@ pub enum EntranceError {
 
 /// What is asked, as it was read.
 pub(super) struct Asked {
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<tls::Server>,
     access: Arc<Access>,
 }
 
@@ -85,18 +88,24 @@ pub fn check(http: &Http) -> Result<(), EntranceError> {
 pub(super) struct Entrance {
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     access: watch::Sender<Arc<Access>>,
+    stats: Arc<Stats>,
 }
 
 impl Entrance {
-    pub(super) fn new(http: &Http, asked: Asked) -> Self {
-        warn(http);
-        Self { tls: watch::Sender::new(asked.tls), access: watch::Sender::new(asked.access) }
+    pub(super) fn new(http: &Http, asked: Asked, stats: &Arc<Stats>) -> Self {
+        let (tls, access) = (watch::Sender::new(None), watch::Sender::new(Arc::clone(&asked.access)));
+        let entrance = Self { tls, access, stats: Arc::clone(stats) };
+        entrance.change(http, asked);
+        entrance
     }
 
     /// Has new connections and requests asked something else.
     pub(super) fn change(&self, http: &Http, asked: Asked) {
         warn(http);
-        self.tls.send_replace(asked.tls);
+        let expires = asked.tls.as_ref().and_then(|server| server.expires);
+        warn_of_expiry(expires);
+        self.stats.certificate_shown(expires);
+        self.tls.send_replace(asked.tls.map(|server| server.config));
         self.access.send_replace(asked.access);
     }
 
@@ -106,6 +115,16 @@ impl Entrance {
 
     pub(super) fn access(&self) -> Doorkeeper {
         self.access.subscribe()
+    }
+}
+
+fn warn_of_expiry(expires: Option<Timestamp>) {
+    let Some(expires) = expires else { return };
+    let left = expires.since(clock::wall());
+    if left.is_zero() {
+        tracing::warn!(%expires, "http.tls_certificate has expired: clients refuse it");
+    } else if left < tls::RENEWAL {
+        tracing::warn!(%expires, "http.tls_certificate expires soon");
     }
 }
 

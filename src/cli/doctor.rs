@@ -3,6 +3,7 @@
 mod window_log;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,10 @@ use super::output::Output;
 use super::probe::probe;
 use super::resolve::read;
 use crate::client::Client;
+use crate::model::Timestamp;
 use crate::net::address::ephemeral_ports;
 use crate::net::clock;
+use crate::net::tls::RENEWAL;
 use crate::statsd::Rejected;
 
 /// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
@@ -69,7 +72,9 @@ struct Node {
     journal_trouble: Option<String>,
     shards: usize,
     shards_ended: usize,
-    /// Agents before this version do not say.
+    /// Agents before this version say neither.
+    #[serde(default)]
+    certificate_expires: Option<Timestamp>,
     #[serde(default)]
     window_log: Option<WindowLog>,
 }
@@ -95,6 +100,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(ports());
     findings.push(guard(&node));
     findings.push(journal(&node));
+    findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
@@ -234,6 +240,19 @@ fn journal(node: &Node) -> Finding {
                 .advise("make room in state_dir, or make it writable; the agent tries again by itself")
         }
     }
+}
+
+fn certificate(node: &Node) -> Option<Finding> {
+    let (now, expires) = (clock::wall(), node.certificate_expires?);
+    let advice = "replace http.tls_certificate and reload; new connections are shown the new one";
+    let finding = |status, found| Finding::new("certificate", status, found);
+    Some(match expires.since(now) {
+        Duration::ZERO => finding(Status::Failed, format!("it expired {} ago", ago(now, expires))).advise(advice),
+        left if left < RENEWAL => {
+            finding(Status::Warning, format!("it expires in {}", ago(expires, now))).advise(advice)
+        }
+        _ => finding(Status::Ok, format!("it expires in {}", ago(expires, now))),
+    })
 }
 
 /// What only the admin socket tells.

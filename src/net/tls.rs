@@ -2,11 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+use crate::model::Timestamp;
+
+/// How long before its end a certificate should have been replaced: those of 90 days are renewed 30 days before it.
+pub const RENEWAL: Duration = Duration::from_secs(14 * 86_400);
 
 /// Why a listener cannot speak TLS with these files.
 #[derive(Debug, thiserror::Error)]
@@ -39,17 +47,28 @@ pub enum TlsError {
     },
 }
 
-/// What a listener needs to speak TLS 1.2 and 1.3: a chain of certificates, its own first, and the key of that.
+/// What a listener needs to speak TLS 1.2 and 1.3.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// A chain of certificates, its own first, and the key of that.
+    pub config: Arc<ServerConfig>,
+    /// From when on the first certificate of the chain is not valid any more (`notAfter`, RFC 5280 §4.1.2.5), after which
+    /// clients refuse it; nothing where that cannot be read.
+    pub expires: Option<Timestamp>,
+}
+
+/// Reads a chain of certificates, and the key of the first.
 ///
 /// # Errors
 /// When a file cannot be read, or the key is another certificate's.
-pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|source| unreadable("the certificate", certificate, source))?;
     if chain.is_empty() {
         return Err(TlsError::Empty { path: certificate.to_owned() });
     }
+    let expires = chain.iter().filter_map(not_after).min();
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| unreadable("the key", key, source))?;
     let unusable =
         |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
@@ -61,7 +80,13 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsEr
         .with_single_cert(chain, secret)
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Server { config: Arc::new(config), expires })
+}
+
+fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let read = Certificate::from_der(certificate).ok()?;
+    let since_1970 = read.tbs_certificate.validity.not_after.to_unix_duration();
+    since_1970.as_secs().try_into().ok().map(Timestamp::from_secs)
 }
 
 fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
@@ -97,5 +122,24 @@ mod tests {
             let error = server(&at(certificate), &at(key)).unwrap_err().to_string();
             assert!(error.contains(said), "{certificate} {key}: {error}");
         }
+    }
+    #[test]
+    fn a_chain_is_valid_for_as_long_as_all_of_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let certified = |days: i64, name: &str| {
+            let mut wanted = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(86_400 * days as u64);
+            let key = rcgen::KeyPair::generate().unwrap();
+            std::fs::write(directory.path().join(name), key.serialize_pem()).unwrap();
+            wanted.self_signed(&key).unwrap().pem()
+        };
+        let (own, above) = (certified(30_000, "own.key"), certified(29_000, "above.key"));
+        let expires = |chain: &str| {
+            let file = directory.path().join("chain.crt");
+            std::fs::write(&file, chain).unwrap();
+            server(&file, &directory.path().join("own.key")).unwrap().expires
+        };
+        assert_eq!(expires(&own), Some(Timestamp::from_secs(86_400 * 30_000)));
+        assert_eq!(expires(&format!("{own}{above}")), Some(Timestamp::from_secs(86_400 * 29_000)));
     }
 }

@@ -150,7 +150,7 @@ async fn where_tls_is_spoken_everything_else_is_told_or_closed_in_time() {
     let [certificate, key] = ["crt", "key"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let tls = crate::net::tls::server(&certificate, &key).unwrap();
+    let tls = crate::net::tls::server(&certificate, &key).unwrap().config;
     let limits = Limits { header_timeout: Duration::from_millis(200), ..LIMITS };
     let (address, _trigger, connections) = start_with(limits, Some(tls)).await;
     let mut plain = TcpStream::connect(address).await.unwrap();
