@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tallyport::client::{Client, Lines, Response};
@@ -44,10 +44,18 @@ impl Files {
     }
 
     fn certify(&self, name: &str) {
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        self.write(&format!("{name}.crt"), &made.cert.pem());
-        self.write(&format!("{name}.key"), &made.signing_key.serialize_pem());
+        self.certify_until(name, 100 * 365);
+    }
+
+    /// One that is valid for so many days from now.
+    fn certify_until(&self, name: &str, days: i64) {
+        let mut wanted = rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let until = since_1970.as_secs().strict_add_signed(days * 86_400);
+        wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
+        let key = rcgen::KeyPair::generate().unwrap();
+        self.write(&format!("{name}.crt"), &wanted.self_signed(&key).unwrap().pem());
+        self.write(&format!("{name}.key"), &key.serialize_pem());
     }
 
     fn configure(&self, certificate: &str, more: &str) {
@@ -199,6 +207,35 @@ fn a_certificate_that_cannot_be_used_changes_nothing_and_says_so() {
         start.code == 1 && start.err.contains("http.tokens"),
         "an agent does not start so either: {start:?}"
     );
+}
+
+#[test]
+fn a_certificate_that_expires_is_warned_of_everywhere_and_a_new_one_ends_that() {
+    let files = Files::new();
+    files.certify_until("a", 10);
+    let agent = files.agent();
+    agent.until("the log warns", || agent.log().contains("http.tls_certificate expires soon"));
+    let left = || {
+        let expires = agent.own_metric("tallyport_http_certificate_expiration_timestamp_seconds");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        (expires - now.as_secs_f64()) / 86_400.0
+    };
+    let doctor = || {
+        let (url, ca) = (format!("https://{}", agent.http), files.text("a.crt"));
+        let doctor = agent.cli(&["doctor", "--url", &url, "--ca", &ca, "--token-file", &files.text("tokens")]);
+        doctor.out.lines().find(|line| line.contains("certificate")).unwrap_or_default().to_owned()
+    };
+    assert!((9.9..10.1).contains(&left()), "{}", left());
+    assert!(doctor().starts_with("warning") && doctor().contains("expires in 9d"), "{}", doctor());
+    files.certify_until("a", 90);
+    assert_eq!(reload(&agent).0, 200);
+    assert!((89.9..90.1).contains(&left()), "{}", left());
+    assert!(doctor().starts_with("ok") && doctor().contains("expires in 89d"), "{}", doctor());
+    // Clients refuse it, so nobody but the admin socket is answered.
+    files.certify_until("a", -1);
+    assert_eq!(reload(&agent).0, 200);
+    agent.until("the log says so", || agent.log().contains("http.tls_certificate has expired"));
+    assert!((-1.1..-0.9).contains(&left()), "{}", left());
 }
 
 #[test]

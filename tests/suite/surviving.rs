@@ -23,7 +23,7 @@ impl Agent {
     }
 
     pub(crate) fn own_metric(&self, line: &str) -> f64 {
-        let page = String::from_utf8(self.get_raw("/metrics").body.to_vec()).unwrap();
+        let page = self.admin_text("/metrics");
         let value = page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no {line} in {page}"))
     }
