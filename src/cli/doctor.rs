@@ -247,7 +247,9 @@ fn certificate(node: &Node) -> Option<Finding> {
     let advice = "replace http.tls_certificate and reload; new connections are shown the new one";
     let finding = |status, found| Finding::new("certificate", status, found);
     Some(match expires.since(now) {
-        Duration::ZERO => finding(Status::Failed, format!("it expired {} ago", ago(now, expires))).advise(advice),
+        Duration::ZERO => {
+            finding(Status::Failed, format!("it expired {} ago", ago(now, expires))).advise(advice)
+        }
         left if left < RENEWAL => {
             finding(Status::Warning, format!("it expires in {}", ago(expires, now))).advise(advice)
         }

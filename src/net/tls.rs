@@ -14,7 +14,7 @@ use x509_cert::der::Decode as _;
 use crate::model::Timestamp;
 
 /// How long before its end a certificate should have been replaced: those of 90 days are renewed 30 days before it.
-pub const RENEWAL: Duration = Duration::from_secs(14 * 86_400);
+pub const RENEWAL: Duration = Duration::from_hours(14 * 24);
 
 /// Why a listener cannot speak TLS with these files.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +126,9 @@ mod tests {
     #[test]
     fn a_chain_is_valid_for_as_long_as_all_of_it_is() {
         let directory = tempfile::tempdir().unwrap();
-        let certified = |days: i64, name: &str| {
+        let certified = |days: u64, name: &str| {
             let mut wanted = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-            wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(86_400 * days as u64);
+            wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(86_400 * days);
             let key = rcgen::KeyPair::generate().unwrap();
             std::fs::write(directory.path().join(name), key.serialize_pem()).unwrap();
             wanted.self_signed(&key).unwrap().pem()

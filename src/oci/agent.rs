@@ -1,10 +1,13 @@
 //! Asking the agent: HTTP/1.1 over its admin socket, within a budget.
 
+use std::cell::Cell;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use serde::Deserialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -20,6 +23,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 pub(super) struct Agent {
     socket: PathBuf,
     deadline: Instant,
+    /// The process at the other end of the last connection, by the number that it has here.
+    peer: Cell<Option<i32>>,
 }
 
 /// An answer.
@@ -47,7 +52,7 @@ impl Answer {
 
 impl Agent {
     pub(super) fn new(socket: PathBuf, deadline: Instant) -> Self {
-        Self { socket, deadline }
+        Self { socket, deadline, peer: Cell::new(None) }
     }
 
     pub(super) fn socket(&self) -> &Path {
@@ -72,13 +77,10 @@ impl Agent {
         read(&text).map_err(|why| Error::Answer { socket: self.socket.clone(), why: why.to_owned() })
     }
 
-    /// Whether the agent numbers processes as we do, so that it can hold a handle of the one that we name.
+    /// Whether the agent that was asked numbers processes as we do, so that it can hold a handle of the one that we name.
     pub(super) fn shares_processes(&self) -> bool {
-        let peer = self.connect().ok().and_then(|stream| {
-            nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).ok()
-        });
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid"));
-        peer.is_some_and(|peer| match (namespace(&peer.pid().to_string()), namespace("self")) {
+        self.peer.get().is_some_and(|peer| match (namespace(&peer.to_string()), namespace("self")) {
             (Ok(theirs), Ok(ours)) => theirs == ours,
             _ => false,
         })
@@ -103,6 +105,7 @@ impl Agent {
             socket.set_nonblocking(true)?;
             match socket.connect(&address) {
                 Ok(()) => {
+                    self.peer.set(getsockopt(&socket, PeerCredentials).ok().map(|peer| peer.pid()));
                     socket.set_nonblocking(false)?;
                     return Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)));
                 }

@@ -5,10 +5,11 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
 use tallyport::client::{Client, Lines, Response};
+use tallyport::net::clock;
 
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
 use crate::tools;
@@ -49,10 +50,10 @@ impl Files {
 
     /// One that is valid for so many days from now.
     fn certify_until(&self, name: &str, days: i64) {
-        let mut wanted = rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let until = since_1970.as_secs().strict_add_signed(days * 86_400);
-        wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
+        let mut wanted =
+            rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
+        let until = clock::wall().as_secs() + days * 86_400;
+        wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(until.try_into().unwrap());
         let key = rcgen::KeyPair::generate().unwrap();
         self.write(&format!("{name}.crt"), &wanted.self_signed(&key).unwrap().pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
@@ -217,12 +218,12 @@ fn a_certificate_that_expires_is_warned_of_everywhere_and_a_new_one_ends_that() 
     agent.until("the log warns", || agent.log().contains("http.tls_certificate expires soon"));
     let left = || {
         let expires = agent.own_metric("tallyport_http_certificate_expiration_timestamp_seconds");
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        (expires - now.as_secs_f64()) / 86_400.0
+        (expires - clock::wall().as_secs() as f64) / 86_400.0
     };
     let doctor = || {
         let (url, ca) = (format!("https://{}", agent.http), files.text("a.crt"));
-        let doctor = agent.cli(&["doctor", "--url", &url, "--ca", &ca, "--token-file", &files.text("tokens")]);
+        let doctor =
+            agent.cli(&["doctor", "--url", &url, "--ca", &ca, "--token-file", &files.text("tokens")]);
         doctor.out.lines().find(|line| line.contains("certificate")).unwrap_or_default().to_owned()
     };
     assert!((9.9..10.1).contains(&left()), "{}", left());
