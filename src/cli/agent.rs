@@ -6,6 +6,7 @@ use super::args::{AgentArgs, Sources};
 use super::failure::Failure;
 use super::output::Output;
 use crate::app::{self, Ended, Inherited, Loader};
+use crate::net::cgroup;
 use crate::telemetry;
 
 /// Threads of the control side: one can render a large answer while the other sees a process end.
@@ -17,6 +18,10 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
     let loader = loader(args)?;
     let (config, _) = loader.load()?;
     let log = telemetry::start(&config.log);
+    // Before there are other threads. Who is refused sees less, and says so where that matters.
+    if cgroup::see_those_of_the_node().unwrap_or_default() {
+        tracing::debug!("entered the node's cgroup namespace");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")

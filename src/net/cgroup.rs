@@ -9,8 +9,27 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sched::{CloneFlags, setns};
+
 /// The inode of the directory that is above all others (`kernfs` numbers from one).
 const ROOT: u64 = 1;
+
+/// Has this thread, and those that it starts from then on, see the groups of the node, where it is in a cgroup namespace
+/// of its own and sees the node's processes: the kernel names groups by how they are seen from the namespace of who asks, and
+/// from a container's the groups of other containers are out of sight. Answers whether it was.
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`.
+pub fn see_those_of_the_node() -> io::Result<bool> {
+    // Of a container that numbers processes by itself this is its own first process, in the same namespace.
+    let node = File::open("/proc/1/ns/cgroup")?;
+    let (theirs, ours) = (node.metadata()?, std::fs::metadata("/proc/self/ns/cgroup")?);
+    if theirs.ino() == ours.ino() {
+        return Ok(false);
+    }
+    setns(node, CloneFlags::CLONE_NEWCGROUP)?;
+    Ok(true)
+}
 
 /// A control group, by what the kernel calls it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,7 +90,9 @@ pub enum GroupError {
     #[error("its process is in no cgroup v2 of its own")]
     Root,
     /// It is outside of what this process sees.
-    #[error("its cgroup v2 is out of the agent's sight; run the agent with the host's cgroup namespace")]
+    #[error(
+        "its cgroup v2 is out of the agent's sight; run the agent with the host's processes, CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+    )]
     OutOfSight,
     /// The system does not tell.
     #[error("its cgroup cannot be read: {0}")]

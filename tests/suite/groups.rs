@@ -82,6 +82,10 @@ impl Group {
         in_group(&self.0, words)
     }
 
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
     /// A process in the group that does nothing.
     pub(crate) fn process(&self) -> Process {
         let process = idle_in(&self.0);

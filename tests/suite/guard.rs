@@ -62,7 +62,8 @@ fn only_its_own_control_group_sends_to_a_guarded_container_by_whatever_way() {
 #[test]
 fn an_address_that_means_any_does_not_lead_around_the_guard() {
     let Some(()) = tools::guard() else { return };
-    let agent = agent();
+    // Of a port that no other test's agent guards on this machine.
+    let agent = Agent::with(&["--set", "listeners.guard=required", "--set", "listeners.port=18325"]);
     let own = Group::new();
     let process = own.process();
     let address = contained(&agent, "c1", &process);
@@ -162,6 +163,47 @@ fn a_container_that_was_connected_before_is_no_stranger_to_itself() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(shown(&agent, "c1")["origin_guard"], "cgroup");
     assert_eq!(send_from(None, Way::Send, address, "a:1|c"), EPERM);
+}
+
+/// In a pid namespace, whose first process plays the node's: a container on the node's network, and an agent in a container of
+/// its own that is asked for a socket for it. Prints what the agent says of it.
+const AGENT_IN_A_CONTAINER: &str = r#"set -e
+    agents=$1 own=$2 work=$3; shift 3
+    (echo 0 >"$own/cgroup.procs"; exec sleep 60) &
+    until grep -q "${own##*/}" /proc/$!/cgroup; do :; done
+    (echo 0 >"$agents/cgroup.procs"; exec unshare --cgroup "$@" --http-listen 127.0.0.1:0 \
+        --admin-socket "$work/admin.sock" --state-dir "$work/state" --set listeners.guard=required) &
+    until test -S "$work/admin.sock"; do kill -0 $!; sleep 0.01; done
+    curl -s --unix-socket "$work/admin.sock" http://agent/v1/containers --json '{"container_id":"c1"}' >/dev/null
+    curl -s --unix-socket "$work/admin.sock" http://agent/v1/containers/c1/attach --json '{"pid":'$(jobs -p %1)'}' >/dev/null
+    curl -s --unix-socket "$work/admin.sock" http://agent/v1/containers/c1"#;
+
+#[test]
+fn an_agent_in_a_container_guards_others_where_it_sees_the_nodes_processes() {
+    let Some(()) = tools::guard() else { return };
+    let Some(_) = tools::program("curl", "scripts/setup containers") else { return };
+    let (agents, own) = (Group::new(), Group::new());
+    for (privileges, guard) in [("+all", "cgroup"), ("-sys_ptrace", "none")] {
+        let work = tempfile::tempdir().unwrap();
+        let mut node = Command::new("unshare");
+        node.args([
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "bash",
+            "-c",
+            AGENT_IN_A_CONTAINER,
+            "bash",
+        ]);
+        node.args([agents.path(), own.path(), work.path()]);
+        node.args(["setpriv", "--bounding-set", privileges, BINARY, "agent"]);
+        let ran = crate::agent::ran(&mut node);
+        let shown: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+        assert_eq!(shown["origin_guard"], guard, "{shown}");
+        let missing = shown["origin_guard_missing"].as_str().unwrap_or_default();
+        assert_eq!(missing.contains("out of the agent's sight"), guard == "none", "{shown}");
+    }
 }
 
 #[test]
