@@ -30,7 +30,7 @@ mod unix;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::net::unixgram::would_hide;
-pub use directory::{ContainerInfo, Directory, Listed};
+pub use directory::{ContainerInfo, Directory, Follower, Listed};
 pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};

@@ -1,10 +1,15 @@
 //! What the table shows to readers: who is here, and who was a moment ago.
 
+mod follower;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
+
+pub use follower::Follower;
+use follower::Followers;
 
 use super::reservation::{Details, Network};
 use super::state::{Guarded, Place, State};
@@ -73,6 +78,7 @@ struct Inner {
     forgotten: Accounting,
     /// Those that have changed since that was asked last.
     changed: BTreeSet<Allocation>,
+    followers: Followers,
 }
 
 /// The containers of a task that its name means.
@@ -154,10 +160,18 @@ impl Directory {
         self.changed.subscribe()
     }
 
+    /// Follows every change.
+    #[must_use]
+    pub fn follow(&self) -> Follower {
+        let mut inner = self.write();
+        let there = inner.all.keys().copied().collect();
+        inner.followers.add(there, self.changed.subscribe())
+    }
+
     pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
         let mut inner = self.write();
         let allocation = info.allocation;
-        inner.changed.insert(allocation);
+        inner.note(allocation);
         if inner.all.insert(allocation, Arc::clone(info)).is_none() {
             inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
             inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
@@ -181,19 +195,23 @@ impl Directory {
 
     pub(super) fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
-        inner.changed.insert(allocation);
+        inner.note(allocation);
         let Some(info) = inner.all.remove(&allocation) else { return };
         if let Some(last) = &info.last {
             inner.forgotten.merge(&last.accounting);
         }
-        remove(inner.containers.get_mut(&info.origin.container_id), allocation);
-        remove(inner.tasks.get_mut(&info.origin.task_id), allocation);
-        if let Some(alias) = &info.alias {
-            remove(inner.aliases.get_mut(alias), allocation);
+        let (container, task) = (&info.origin.container_id, &info.origin.task_id);
+        if remove(inner.containers.get_mut(container), allocation) {
+            inner.containers.remove(container);
         }
-        inner.containers.retain(|_, allocations| !allocations.is_empty());
-        inner.tasks.retain(|_, allocations| !allocations.is_empty());
-        inner.aliases.retain(|_, allocations| !allocations.is_empty());
+        if remove(inner.tasks.get_mut(task), allocation) {
+            inner.tasks.remove(task);
+        }
+        if let Some(alias) = &info.alias
+            && remove(inner.aliases.get_mut(alias), allocation)
+        {
+            inner.aliases.remove(alias);
+        }
         drop(inner);
         self.changed.send_replace(());
     }
@@ -207,13 +225,20 @@ impl Directory {
     }
 }
 
-fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) {
-    if let Some(allocations) = allocations {
+/// Takes one out; answers whether none is left.
+fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) -> bool {
+    allocations.is_some_and(|allocations| {
         allocations.retain(|allocation| *allocation != gone);
-    }
+        allocations.is_empty()
+    })
 }
 
 impl Inner {
+    fn note(&mut self, allocation: Allocation) {
+        self.changed.insert(allocation);
+        self.followers.tell(allocation);
+    }
+
     /// The containers that a task's name, or another name for it, means.
     fn named(&self, id: &str) -> Option<(&TaskId, &Vec<Allocation>)> {
         self.tasks.get_key_value(id).or_else(|| self.aliases.get_key_value(id))
@@ -337,6 +362,23 @@ mod tests {
             directory.task("web").is_none() && directory.all().is_empty() && directory.tasks().is_empty()
         );
         assert!(directory.container(&ContainerId::new("a").unwrap()).is_none());
+    }
+
+    #[test]
+    fn who_follows_learns_of_each_change_once() {
+        let directory = Directory::default();
+        directory.put(&info(1, "a", 1, "web", State::Listening));
+        let (one, other) = (directory.follow(), directory.follow());
+        let changed = |follower: &Follower| follower.take().into_iter().map(|a| a.0).collect::<Vec<_>>();
+        assert_eq!((changed(&one), changed(&one)), (vec![1], vec![]), "who was there is new to it");
+        directory.put(&info(2, "b", 1, "web", State::Listening));
+        directory.put(&info(2, "b", 1, "web", State::Gone));
+        assert_eq!(changed(&one), [2]);
+        directory.forget(Allocation(1));
+        assert_eq!((changed(&one), changed(&other)), (vec![1], vec![1, 2]));
+        drop(other);
+        directory.forget(Allocation(2));
+        assert_eq!(changed(&one), [2]);
     }
 
     #[test]

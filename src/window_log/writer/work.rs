@@ -1,6 +1,6 @@
 //! What the thread does: it follows what is closed, looks who has ended, and makes checkpoints.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Last, Parts};
 use crate::aggregate::EventRecord;
+use crate::containers::Follower;
 use crate::model::Allocation;
 use crate::net::clock;
 use crate::store::{Cursor, Published};
@@ -44,8 +45,9 @@ pub(super) struct Work {
     pub(super) cursor: u64,
     /// Containers that are written to have ended.
     ended: HashSet<Allocation>,
-    /// Containers that were there when they were looked at last.
-    known: HashSet<Allocation>,
+    lives: Follower,
+    /// Containers that have come, changed or gone, which is not written yet.
+    changed: BTreeSet<Allocation>,
     /// The last event of each container that is written, in the file of this number.
     said: HashMap<Allocation, Arc<EventRecord>>,
     said_in: u64,
@@ -61,6 +63,7 @@ impl Work {
         status: &Arc<Status>,
     ) -> Self {
         Self {
+            lives: parts.directory.follow(),
             parts,
             settings,
             status: Arc::clone(status),
@@ -71,7 +74,7 @@ impl Work {
             void: Vec::new(),
             cursor: 0,
             ended: HashSet::new(),
-            known: HashSet::new(),
+            changed: BTreeSet::new(),
             said: HashMap::new(),
             said_in: 0,
             last_checkpoint: None,
@@ -84,7 +87,6 @@ impl Work {
         mut asked: mpsc::Receiver<oneshot::Sender<()>>,
     ) {
         let mut newest = self.parts.store.subscribe();
-        let mut lives = self.parts.directory.subscribe();
         let mut next = Instant::now();
         let last = loop {
             tokio::select! {
@@ -97,7 +99,7 @@ impl Work {
                     tokio::time::sleep(GATHER).await;
                     self.at_once(Self::follow);
                 }
-                Ok(()) = lives.changed() => {
+                () = self.lives.changed() => {
                     tokio::time::sleep(GATHER).await;
                     self.at_once(Self::look);
                 }
@@ -221,14 +223,17 @@ impl Work {
 
     /// Writes who has ended and who is forgotten.
     fn look(&mut self) -> io::Result<()> {
-        let all = self.parts.directory.all();
-        let ended =
-            all.iter().filter(|info| info.finished_at.is_some() && !self.ended.contains(&info.allocation));
-        let ended: Vec<_> = ended
-            .filter_map(|info| Some((info.allocation, self.parts.who(info.allocation, &info.origin)?)))
-            .collect();
-        let now: HashSet<_> = all.iter().map(|info| info.allocation).collect();
-        let gone: Vec<_> = self.known.difference(&now).copied().collect();
+        self.changed.append(&mut self.lives.take());
+        let (mut ended, mut gone) = (Vec::new(), Vec::new());
+        for allocation in self.changed.iter().copied() {
+            match self.parts.directory.get(allocation) {
+                Some(info) if info.finished_at.is_some() && !self.ended.contains(&allocation) => {
+                    ended.extend(self.parts.who(allocation, &info.origin).map(|who| (allocation, who)));
+                }
+                Some(_) => {}
+                None => gone.push(allocation),
+            }
+        }
         let changes = ended.iter().map(|(allocation, who)| Change::Is(*allocation, who.clone()));
         let changes: Vec<_> = changes.chain(gone.iter().copied().map(Change::Forgotten)).collect();
         if !changes.is_empty() {
@@ -241,7 +246,7 @@ impl Work {
             self.said.remove(allocation);
             self.log.forget(*allocation);
         }
-        self.known = now;
+        self.changed.clear();
         Ok(())
     }
 
