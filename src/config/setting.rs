@@ -533,12 +533,13 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "prometheus.timers",
-        kind: Kind::OneOf(&["summary", "histogram"]),
+        kind: Kind::OneOf(&["summary", "histogram", "native"]),
         default: "summary",
         reload: true,
-        help: "What timers, histograms and distributions are on /metrics/tasks: percentiles of the last 60 s, or histograms. \
-               Values are counted in buckets as they come, so histograms begin when this is set. Namings of Datadog and \
-               Graphite have no histograms.",
+        help: "What timers, histograms and distributions are on /metrics/tasks: percentiles of the last 60 s, histograms by \
+               the bounds below, or native histograms, which need no bounds. Native ones go to those who ask for protobuf; \
+               others get percentiles. Values are counted in buckets as they come, so histograms begin when this is set. \
+               Namings of Datadog and Graphite have no histograms.",
     },
     Setting {
         key: "prometheus.timer_buckets",

@@ -6,9 +6,13 @@
 
 mod blocks;
 mod identity;
+mod messages;
 mod name;
+mod natives;
 mod page;
+mod protobuf;
 mod shape;
+mod text;
 mod total;
 mod write;
 
