@@ -529,7 +529,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Switch,
         default: "false",
         reload: true,
-        help: "Whether /metrics/tasks says when each counter was created, to those who ask for OpenMetrics.",
+        help: "Whether /metrics/tasks says when each counter and histogram began, to those who ask for OpenMetrics or protobuf.",
     },
     Setting {
         key: "prometheus.timers",

@@ -237,8 +237,11 @@ mod tests {
         Settings { counting: Counting::Native, ..settings(&[1.0]) }
     }
 
+    /// Buckets and what is in them.
+    type Counts = Vec<(i32, f64)>;
+
     /// What a ledger says of a series' native histogram: its schema, buckets above 0 and below, and what is 0.
-    fn spread(closed: &Closed, name: &str) -> (i8, Vec<(i32, f64)>, Vec<(i32, f64)>, f64) {
+    fn spread(closed: &Closed, name: &str) -> (i8, Counts, Counts, f64) {
         let (.., histogram) =
             closed.standing.ledger.entries().find(|(series, ..)| &*series.name == name).unwrap();
         let Some(Buckets::Native(native)) = histogram.map(|histogram| &*histogram.buckets) else {

@@ -124,7 +124,9 @@ impl Native {
         self.places
     }
 
-    pub(super) fn count(&self) -> Weight {
+    /// All values, weighted by 1/rate.
+    #[must_use]
+    pub fn count(&self) -> Weight {
         let counts = self.positive.counts.iter().chain(&self.negative.counts);
         counts.fold(self.zero, |sum, count| sum.plus(*count))
     }

@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::page::{Family, Gathered};
+use super::gathered::Gathered;
+use super::page::Family;
 use super::shape::{Declared, Shape};
 
 impl<W> Gathered<W> {

@@ -38,7 +38,7 @@ impl Protobuf {
     }
 
     pub(super) fn infos(&mut self, name: &str, help: &str, infos: &[String]) {
-        self.begin(MetricFamily {
+        self.begin(&MetricFamily {
             name: name.to_owned(),
             help: help.to_owned(),
             kind: Some(GAUGE),
@@ -59,7 +59,7 @@ impl Protobuf {
             Declared::Histogram | Declared::Native => HISTOGRAM,
             Declared::Unknown => UNTYPED,
         };
-        self.begin(MetricFamily {
+        self.begin(&MetricFamily {
             name: block.name.clone(),
             help: block.help.clone(),
             kind: Some(kind),
@@ -68,9 +68,9 @@ impl Protobuf {
         });
     }
 
-    fn begin(&mut self, head: MetricFamily) {
+    fn begin(&mut self, head: &MetricFamily) {
         self.family.clear();
-        append(&head, &mut self.family);
+        append(head, &mut self.family);
         self.head = self.family.len();
     }
 
@@ -165,7 +165,6 @@ fn append(message: &MetricFamily, out: &mut Vec<u8>) {
 
 /// A native histogram. Where everything counts for whole numbers, so do its buckets; else all of them are as they are.
 fn native(buckets: &Native, sum: f64, created: Option<Time>) -> Histogram {
-    let spans = |side: &mut dyn Iterator<Item = (i32, Weight)>| spans(side);
     let (negative_span, negative) = spans(&mut buckets.negative());
     let (positive_span, positive) = spans(&mut buckets.positive());
     let histogram = Histogram {
@@ -177,21 +176,19 @@ fn native(buckets: &Native, sum: f64, created: Option<Time>) -> Histogram {
         created,
         ..Histogram::default()
     };
-    let zero = buckets.zero();
+    let (count, zero) = (buckets.count(), buckets.zero());
     if buckets.is_fractional() {
         let floats = |counts: &[Weight]| counts.iter().map(|count| count.as_f64()).collect();
-        let all = positive.iter().chain(&negative).fold(zero, |sum, count| sum.plus(*count));
         return Histogram {
-            count_float: Some(all.as_f64()),
+            count_float: Some(count.as_f64()),
             zero_count_float: Some(zero.as_f64()),
             negative_count: floats(&negative),
             positive_count: floats(&positive),
             ..histogram
         };
     }
-    let all = positive.iter().chain(&negative).fold(zero, |sum, count| sum.plus(*count));
     Histogram {
-        count: Some(whole(all.rounded())),
+        count: Some(whole(count.rounded())),
         zero_count: Some(whole(zero.rounded())),
         negative_delta: deltas(&negative),
         positive_delta: deltas(&positive),
