@@ -131,6 +131,7 @@ e2e-prometheus: ## a real Prometheus scrapes an agent with 200 tasks
 	scripts/e2e-prometheus
 	scripts/e2e-prometheus --secure --tasks 20
 	scripts/e2e-prometheus --histograms --tasks 20
+	scripts/e2e-prometheus --native --tasks 20
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tallyport::aggregate::{Aggregator, GaugeSign};
+use tallyport::aggregate::{Aggregator, Bounds, Counting, GaugeSign, Settings};
 use tallyport::model::{Moment, Timestamp};
 use tallyport::statsd::{Item, Sample, TagStyles, lines, parse};
 
@@ -134,12 +134,38 @@ fn containers_by_turns(c: &mut Criterion) {
     group.finish();
 }
 
+/// What buckets add to timers: forty series with values of three decades, counted in none, by eleven bounds and by powers of
+/// two.
+fn in_buckets(c: &mut Criterion) {
+    let mut group = c.benchmark_group("timers_counted");
+    let bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let classic = Counting::Classic {
+        timers: Bounds::new(&bounds, 3).unwrap(),
+        values: Bounds::new(&bounds, 0).unwrap(),
+    };
+    let line =
+        |n: usize| format!("service.latency.{}:{:.3}|ms", n % 40, 10_f64.powf((n * 37 % 300) as f64 / 100.0));
+    let lines: Vec<_> = (0..1200).map(line).collect();
+    let datagrams: Vec<_> = lines.chunks(8).map(|lines| lines.join("\n").into_bytes()).collect();
+    for (name, counting) in [("off", Counting::Off), ("classic", classic), ("native", Counting::Native)] {
+        let settings = Settings { counting, ..Settings::default() };
+        let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, moment().wall);
+        let mut round = || {
+            datagrams.iter().for_each(|datagram| aggregator.datagram(black_box(datagram), moment(), None));
+        };
+        round();
+        group.throughput(Throughput::Elements(lines.len() as u64));
+        group.bench_function(name, |b| b.iter(&mut round));
+    }
+    group.finish();
+}
+
 fn close(c: &mut Criterion) {
     let mut group = c.benchmark_group("close");
     for series in [100, 10_000] {
         let texts = names(series / 4, "");
         let filled = || {
-            let settings = tallyport::aggregate::Settings {
+            let settings = Settings {
                 limits: tallyport::aggregate::Limits {
                     series: usize::MAX,
                     memory: usize::MAX,
@@ -166,6 +192,6 @@ fn close(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(40);
-    targets = parse_lines, insert, whole_datagram, containers_by_turns, close
+    targets = parse_lines, insert, whole_datagram, containers_by_turns, in_buckets, close
 }
 criterion_main!(benches);

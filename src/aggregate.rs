@@ -29,7 +29,10 @@ pub use aggregator::{
 pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, Summary};
 pub use gauge::Gauge;
-pub use histogram::{Bounds, BoundsError, Buckets, Counting, Histogram, MOST_BOUNDS};
+pub use histogram::{
+    Bounds, BoundsError, Buckets, COARSEST_SCHEMA, Classic, Counting, FINEST_SCHEMA, Histogram, MOST_BOUNDS,
+    MOST_BUCKETS, Native, Scale, ZERO_THRESHOLD,
+};
 pub use limits::{Limits, Mode, TokenBucket};
 pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLine, RejectedLines};
 pub use sketch::{PERCENTILES, Percentiles};

@@ -176,7 +176,11 @@ impl Limited {
             series_idle: Duration::from_mins(1),
             tag_styles,
             limits,
-            counting: if on(0x10) { in_buckets() } else { Counting::Off },
+            counting: match (on(0x10), on(0x80)) {
+                (true, _) => in_buckets(),
+                (false, true) => Counting::Native,
+                (false, false) => Counting::Off,
+            },
         }
     }
 }

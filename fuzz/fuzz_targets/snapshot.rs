@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::{Aggregator, GaugeSign, Limits, Settings};
+use tallyport::aggregate::{Aggregator, Counting, GaugeSign, Limits, Settings};
 use tallyport::model::{Moment, Timestamp};
 use tallyport_fuzz::{START, Trust, in_buckets, payload, sealed};
 
@@ -22,19 +22,19 @@ use tallyport_fuzz::{START, Trust, in_buckets, payload, sealed};
 const CHANGES: u8 = 16;
 
 fuzz_target!(|input: &[u8]| match input {
-    [b'r', bytes @ ..] => restored(bytes),
-    [b'p', payload @ ..] => restored(&sealed(payload)),
+    [b'r', bytes @ ..] => restored_by_each(bytes),
+    [b'p', payload @ ..] => restored_by_each(&sealed(payload)),
     [_, count, rest @ ..] => changed(*count % (CHANGES + 1), rest),
     _ => {}
 });
 
-fn settings() -> Arc<Settings> {
+fn settings(counting: &Counting) -> Arc<Settings> {
     let limits = Limits { series: 20, memory: 256 << 10, ..Limits::default() };
     Arc::new(Settings {
         keep: 3,
         series_idle: Duration::from_mins(1),
         limits,
-        counting: in_buckets(),
+        counting: counting.clone(),
         ..Settings::default()
     })
 }
@@ -48,7 +48,8 @@ fn moment(secs: u64) -> Moment {
 /// Sends what `rest` says, and changes some bytes of what the aggregator then is.
 fn changed(count: u8, rest: &[u8]) {
     let Some((changes, datagrams)) = rest.split_at_checked(usize::from(count) * 3) else { return };
-    let mut aggregator = Aggregator::new(settings(), GaugeSign::Delta, moment(0).wall);
+    let counting = if count % 2 == 0 { in_buckets() } else { Counting::Native };
+    let mut aggregator = Aggregator::new(settings(&counting), GaugeSign::Delta, moment(0).wall);
     for (n, datagram) in (0..).zip(datagrams.split(|byte| *byte == 0)) {
         aggregator.roll(moment(4 * n).wall);
         aggregator.datagram(datagram, moment(4 * n), None);
@@ -61,11 +62,15 @@ fn changed(count: u8, rest: &[u8]) {
         payload[place] ^= xor;
     }
     assert!(count > 0 || sealed(&payload) == snapshot, "the head of a snapshot is another now");
-    restored(&sealed(&payload));
+    restored(&counting, &sealed(&payload));
 }
 
-fn restored(bytes: &[u8]) {
-    let mut aggregator = match Aggregator::restore(settings(), bytes) {
+fn restored_by_each(bytes: &[u8]) {
+    [in_buckets(), Counting::Native].iter().for_each(|counting| restored(counting, bytes));
+}
+
+fn restored(counting: &Counting, bytes: &[u8]) {
+    let mut aggregator = match Aggregator::restore(settings(counting), bytes) {
         Ok(aggregator) => aggregator,
         Err(error) => {
             assert!(!error.to_string().is_empty());
@@ -73,7 +78,7 @@ fn restored(bytes: &[u8]) {
         }
     };
     let snapshot = aggregator.snapshot();
-    let again = Aggregator::restore(settings(), &snapshot).expect("it was just made");
+    let again = Aggregator::restore(settings(counting), &snapshot).expect("it was just made");
     assert!(again.snapshot() == snapshot, "a snapshot of what was restored is another");
     let end = aggregator.window_end();
     let now = Moment { wall: end, mono: Duration::ZERO };

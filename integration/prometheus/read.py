@@ -1,6 +1,6 @@
-"""Reads a page of metrics as Prometheus' own Python library does, and prints what it found as JSON.
+"""Reads a page of metrics as Prometheus' own Python library does, or Google's for protobuf, and prints what it found as JSON.
 
-    read.py openmetrics|classic < page
+    read.py openmetrics|classic|protobuf < page
 
 Whatever the library refuses, and whatever it takes although it is not to be (a series or a family twice), ends it with
 an error.
@@ -9,6 +9,7 @@ an error.
 import json
 import sys
 
+import messages
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as classic
 
@@ -21,8 +22,23 @@ def twice(lines):
         seen.add(line)
 
 
+def as_messages(page):
+    """The two that may have one name are told apart by what a sample of each is."""
+    families = list(messages.families(page))
+    twice((family["name"], any(isinstance(s["value"], dict) for s in family["samples"])) for family in families)
+    twice((sample["name"], frozenset(sample["labels"].items())) for family in families for sample in family["samples"])
+    return families
+
+
 def main():
-    page = sys.stdin.buffer.read().decode()
+    page = sys.stdin.buffer.read()
+    if sys.argv[1] == "protobuf":
+        families = as_messages(page)
+        for family in families:
+            family["samples"] += family.pop("created")
+        json.dump(families, sys.stdout)
+        return
+    page = page.decode()
     # In the text, since the classic parser gives counters other names.
     twice(line.split(" ")[2] for line in page.split("\n") if line.startswith("# TYPE "))
     twice(line.rpartition(" ")[0] for line in page.split("\n") if line and not line.startswith("#"))

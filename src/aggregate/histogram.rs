@@ -1,73 +1,23 @@
 //! Values counted in buckets, exactly, since a series was created: for readers that cannot merge sketches.
 //!
 //! Bins of a sketch do not fall on bounds that somebody chose, so buckets are counted as values come, and only where the
-//! settings ask for it. Why so, and what a change of bounds means: `docs/adr/0043-histograms.md`.
+//! settings ask for it. Why so, and what a change of bounds means: `docs/adr/0043-histograms.md`; of those that need no
+//! bounds, `docs/adr/0045-native-histograms.md`.
+
+mod classic;
+mod native;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use classic::{Bounds, BoundsError, Classic, MOST_BOUNDS};
+pub use native::{COARSEST_SCHEMA, FINEST_SCHEMA, MOST_BUCKETS, Native, ZERO_THRESHOLD};
+
 use super::gauge::saturated;
 use super::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::Values;
-
-/// Most bounds that a histogram can have.
-pub const MOST_BOUNDS: usize = 100;
-
-/// Upper bounds of buckets, rising, in the unit in which values are sent. A value that equals one is within it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Bounds(Arc<[f64]>);
-
-/// Why numbers cannot be bounds.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BoundsError {
-    /// None, or more than [`MOST_BOUNDS`].
-    #[error("is not 1 to {MOST_BOUNDS} bounds")]
-    Number,
-    /// Not all of them numbers, or each larger than the one before.
-    #[error("is not finite numbers, each larger than the one before")]
-    Order,
-}
-
-impl Bounds {
-    /// Bounds of values that are sent in a unit of which 10^`places` are the bounds' own.
-    ///
-    /// # Errors
-    /// When they are too many or too few, do not rise, or are not finite.
-    pub fn new(bounds: &[f64], places: i8) -> Result<Self, BoundsError> {
-        if bounds.is_empty() || bounds.len() > MOST_BOUNDS {
-            return Err(BoundsError::Number);
-        }
-        let bounds: Arc<[f64]> = bounds.iter().map(|bound| shifted(*bound, places)).collect();
-        let sound = Self(bounds);
-        if sound.is_plausible() { Ok(sound) } else { Err(BoundsError::Order) }
-    }
-
-    /// Each of them, in a unit of which one is 10^`places` of those in which values are sent.
-    pub fn shown(&self, places: i8) -> impl Iterator<Item = f64> {
-        self.0.iter().map(move |bound| shifted(*bound, -places))
-    }
-
-    /// The first of them.
-    #[must_use]
-    pub fn least(&self) -> f64 {
-        self.0.first().copied().unwrap_or_default()
-    }
-
-    fn is_plausible(&self) -> bool {
-        let rises = self.0.is_sorted_by(|one, next| one < next);
-        rises && !self.0.is_empty() && self.0.iter().all(|bound| bound.is_finite())
-    }
-}
-
-/// A number as it is written, with its point moved: 0.1 s are what `100` ms is read as, whatever 0.1 · 1000 gives.
-fn shifted(number: f64, places: i8) -> f64 {
-    match places {
-        0 => number,
-        places => format!("{number}e{places}").parse().unwrap_or(f64::NAN),
-    }
-}
 
 /// Whether values are counted in buckets, and in which.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -82,67 +32,101 @@ pub enum Counting {
         /// Those of histograms and distributions.
         values: Bounds,
     },
+    /// By powers of two: of seconds for timers, else of the unit in which values are sent.
+    Native,
+}
+
+/// By what the values of a series are counted.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub enum Scale<'a> {
+    /// By bounds.
+    Bounds(&'a Bounds),
+    /// By powers of two, of a unit that is 10^places of those in which values are sent.
+    Powers {
+        /// 3 for timers, which are sent in milliseconds.
+        places: i8,
+    },
 }
 
 impl Counting {
     /// How values of a type are counted, where they are.
     #[must_use]
-    pub fn of(&self, metric_type: MetricType) -> Option<&Bounds> {
+    pub fn of(&self, metric_type: MetricType) -> Option<Scale<'_>> {
         match (self, metric_type) {
-            (Self::Classic { timers, .. }, MetricType::Timer) => Some(timers),
-            (Self::Classic { values, .. }, MetricType::Histogram | MetricType::Distribution) => Some(values),
+            (Self::Classic { timers, .. }, MetricType::Timer) => Some(Scale::Bounds(timers)),
+            (Self::Classic { values, .. }, MetricType::Histogram | MetricType::Distribution) => {
+                Some(Scale::Bounds(values))
+            }
+            (Self::Native, MetricType::Timer) => Some(Scale::Powers { places: 3 }),
+            (Self::Native, MetricType::Histogram | MetricType::Distribution) => {
+                Some(Scale::Powers { places: 0 })
+            }
             _ => None,
         }
     }
 }
 
-/// How many values were within each bound, and not within the one before.
+/// How many values were in each bucket.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Buckets {
-    bounds: Bounds,
-    /// One more than bounds: the last is of what is beyond all of them.
-    counts: Box<[Weight]>,
+pub enum Buckets {
+    /// By bounds.
+    Classic(Classic),
+    /// By powers of two.
+    Native(Native),
 }
 
 impl Buckets {
-    fn new(bounds: &Bounds) -> Self {
-        Self { bounds: bounds.clone(), counts: vec![Weight::ZERO; bounds.0.len() + 1].into() }
+    fn new(scale: Scale<'_>) -> Self {
+        match scale {
+            Scale::Bounds(bounds) => Self::Classic(Classic::new(bounds)),
+            Scale::Powers { places } => Self::Native(Native::new(places)),
+        }
     }
 
     #[inline]
     fn insert(&mut self, value: f64, weight: Weight) {
-        let at = self.bounds.0.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get_mut(at) {
-            *count = count.plus(weight);
+        match self {
+            Self::Classic(classic) => classic.insert(value, weight),
+            Self::Native(native) => native.insert(value, weight),
         }
     }
 
-    /// Adds what others counted by the same bounds. Answers whether they are the same.
+    /// Adds what others counted by the same scale. Answers whether it is the same.
     pub fn merge(&mut self, other: &Self) -> bool {
-        let same = self.bounds == other.bounds;
-        if same {
-            for (mine, other) in self.counts.iter_mut().zip(&other.counts) {
-                *mine = mine.plus(*other);
-            }
+        match (self, other) {
+            (Self::Classic(mine), Self::Classic(other)) => mine.merge(other),
+            (Self::Native(mine), Self::Native(other)) => mine.merge(other),
+            _ => false,
         }
-        same
     }
 
     /// By what it is counted.
     #[must_use]
-    pub fn bounds(&self) -> &Bounds {
-        &self.bounds
+    pub fn scale(&self) -> Scale<'_> {
+        match self {
+            Self::Classic(classic) => Scale::Bounds(classic.bounds()),
+            Self::Native(native) => Scale::Powers { places: native.places() },
+        }
     }
 
     /// All values, weighted by 1/rate.
     #[must_use]
     pub fn count(&self) -> Weight {
-        self.counts.iter().fold(Weight::ZERO, |sum, count| sum.plus(*count))
+        match self {
+            Self::Classic(classic) => {
+                classic.counts().iter().fold(Weight::ZERO, |sum, count| sum.plus(*count))
+            }
+            Self::Native(native) => native.count(),
+        }
     }
 
-    /// How many are within each bound; the last has all of them.
+    /// How many are within each bound; the last has all of them. None where there are no bounds.
     pub fn cumulative(&self) -> impl Iterator<Item = Weight> {
-        self.counts.iter().scan(Weight::ZERO, |sum, count| {
+        let counts = match self {
+            Self::Classic(classic) => classic.counts(),
+            Self::Native(_) => &[],
+        };
+        counts.iter().scan(Weight::ZERO, |sum, count| {
             *sum = sum.plus(*count);
             Some(*sum)
         })
@@ -151,11 +135,18 @@ impl Buckets {
     /// Bytes of it, bounds aside, which series share.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.counts)
+        let heap = match self {
+            Self::Classic(classic) => classic.heap_bytes(),
+            Self::Native(native) => native.heap_bytes(),
+        };
+        size_of::<Self>() + heap
     }
 
     fn is_plausible(&self) -> bool {
-        self.bounds.is_plausible() && self.counts.len() == self.bounds.0.len() + 1
+        match self {
+            Self::Classic(classic) => classic.is_plausible(),
+            Self::Native(native) => native.is_plausible(),
+        }
     }
 }
 
@@ -171,22 +162,22 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Nothing, to be counted by these bounds from now on.
+    /// Nothing, to be counted by this from now on.
     #[must_use]
-    pub fn new(bounds: &Bounds, created: Timestamp) -> Self {
-        Self { created, sum: 0.0, buckets: Arc::new(Buckets::new(bounds)) }
+    pub fn new(scale: Scale<'_>, created: Timestamp) -> Self {
+        Self { created, sum: 0.0, buckets: Arc::new(Buckets::new(scale)) }
     }
 
     /// Adds a sample's values, each standing for `weight`. Answers the bytes by which memory grew: buckets that a ledger
     /// still says are left to it.
     pub fn insert(&mut self, values: &Values<'_>, weight: f64) -> usize {
-        let shared = Arc::get_mut(&mut self.buckets).is_none();
+        let mine = Arc::get_mut(&mut self.buckets).map_or(0, |buckets| buckets.bytes());
         let (exact, buckets) = (Weight::from_f64(weight), Arc::make_mut(&mut self.buckets));
         for number in values.numbers() {
             self.sum = saturated(self.sum + number.value * weight);
             buckets.insert(number.value, exact);
         }
-        if shared { buckets.bytes() } else { 0 }
+        buckets.bytes().saturating_sub(mine)
     }
 
     /// Whether values can have made it.
@@ -214,7 +205,7 @@ mod tests {
     fn a_value_that_equals_a_bound_is_within_it() {
         // As they are written in a file, in seconds; 0.0001 · 1000 is not 0.1.
         let bounds = Bounds::new(&[0.0001, 0.005, 0.3, 10.0], 3).unwrap();
-        let mut histogram = Histogram::new(&bounds, Timestamp::MIN);
+        let mut histogram = Histogram::new(Scale::Bounds(&bounds), Timestamp::MIN);
         for line in ["t:0.1|ms", "t:5|ms", "t:300|ms", "t:10000|ms"] {
             sent(&mut histogram, line);
         }
@@ -227,36 +218,31 @@ mod tests {
     #[test]
     fn sampled_values_count_by_their_rate_and_sums_merge_exactly() {
         let bounds = Bounds::new(&[10.0], 0).unwrap();
-        let (mut one, mut other) =
-            (Histogram::new(&bounds, Timestamp::MIN), Histogram::new(&bounds, Timestamp::MIN));
+        let (mut one, mut other) = (
+            Histogram::new(Scale::Bounds(&bounds), Timestamp::MIN),
+            Histogram::new(Scale::Bounds(&bounds), Timestamp::MIN),
+        );
         sent(&mut one, "h:1:20|h|@0.1");
         sent(&mut other, "h:2|h|@0.3");
         assert_eq!((counts(&one), one.sum), (vec![10.0, 20.0], 210.0));
         let mut both = Arc::clone(&one.buckets);
         assert!(Arc::make_mut(&mut both).merge(&other.buckets));
         assert_eq!(both.count(), one.buckets.count().plus(Weight::from_f64(1.0 / 0.3)));
-        let others = Buckets::new(&Bounds::new(&[11.0], 0).unwrap());
-        assert!(!Arc::make_mut(&mut both).merge(&others), "other bounds");
+        let other_bounds = Bounds::new(&[11.0], 0).unwrap();
+        for other in [Scale::Bounds(&other_bounds), Scale::Powers { places: 0 }] {
+            assert!(!Arc::make_mut(&mut both).merge(&Buckets::new(other)), "{other:?}");
+        }
         assert_eq!(both.count(), one.buckets.count().plus(Weight::from_f64(1.0 / 0.3)));
     }
 
     #[test]
     fn what_a_ledger_says_does_not_change_and_its_copy_is_counted() {
-        let mut histogram = Histogram::new(&Bounds::new(&[10.0], 0).unwrap(), Timestamp::MIN);
+        let bounds = Bounds::new(&[10.0], 0).unwrap();
+        let mut histogram = Histogram::new(Scale::Bounds(&bounds), Timestamp::MIN);
         let Ok(Item::Sample(sample)) = parse(b"h:1|h", TagStyles::NONE) else { panic!() };
         assert_eq!(histogram.insert(&sample.values, 1.0), 0);
         let said = histogram.clone();
         assert_eq!(histogram.insert(&sample.values, 1.0), said.buckets.bytes());
         assert_eq!((counts(&said), counts(&histogram)), (vec![1.0, 1.0], vec![2.0, 2.0]));
-    }
-
-    #[test]
-    fn bounds_rise_and_are_not_too_many() {
-        assert_eq!(Bounds::new(&[], 0), Err(BoundsError::Number));
-        assert_eq!(Bounds::new(&vec![1.0; MOST_BOUNDS + 1], 0), Err(BoundsError::Number));
-        for wrong in [[1.0, 1.0], [2.0, 1.0], [1.0, f64::INFINITY], [f64::NAN, 1.0]] {
-            assert_eq!(Bounds::new(&wrong, 0), Err(BoundsError::Order), "{wrong:?}");
-        }
-        assert_eq!(Bounds::new(&[1.0, 1e306], 3), Err(BoundsError::Order), "no number in milliseconds");
     }
 }

@@ -70,6 +70,13 @@ impl Weight {
         u128::from(self) as f64 / (1_u64 << PLACES) as f64
     }
 
+    /// Whether it is a whole number.
+    #[must_use]
+    #[inline]
+    pub fn is_whole(self) -> bool {
+        self.low & ((1 << PLACES) - 1) == 0
+    }
+
     /// Rounded to the nearest whole number. What is rounded after it was added up never goes back, nor comes out of order.
     #[must_use]
     pub fn rounded(self) -> f64 {

@@ -14,7 +14,7 @@ use crate::statsd::Rejected;
 
 /// `GET /metrics`
 pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, ApiError> {
-    let format = Format::negotiated(accept);
+    let format = Format::negotiated(accept, &Format::TEXTS);
     let containers = api.containers.directory().all();
     let glimpses = api.counts(&containers).await?;
     let mut counts = api.containers.directory().forgotten();

@@ -79,7 +79,7 @@ impl Wanted {
         let level = one_of(&query, "identity", &Level::ALL.map(|level| (level.as_str(), level)))?;
         let created = query.last("created").map(|_| query.switch("created")).transpose()?;
         Ok(Self {
-            format: Format::negotiated(accept.media.as_deref()),
+            format: Format::negotiated(accept.media.as_deref(), &Format::ALL),
             naming: naming.unwrap_or(config.prometheus.naming),
             level: level.unwrap_or(config.prometheus.identity),
             created: created.unwrap_or(config.prometheus.created),
@@ -99,15 +99,15 @@ impl Wanted {
 
 /// In which buckets values are wanted, if in any.
 fn counting(query: &Query, config: &Config) -> Result<Counting, ApiError> {
-    let timers = one_of(query, "timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))?;
+    let choices = [Timers::Summary, Timers::Histogram].map(|timers| (timers.as_str(), timers));
     let known = config.prometheus.timers;
-    match timers.unwrap_or(known) {
-        Timers::Summary => Ok(Counting::Off),
-        Timers::Histogram if known == Timers::Histogram => Ok(config.aggregation.counting.clone()),
-        Timers::Histogram => {
-            let why = "is not counted: prometheus.timers is summary";
-            Err(ApiError::bad_parameter("timers", "histogram", why))
+    match one_of(query, "timers", &choices)? {
+        Some(Timers::Summary) => Ok(Counting::Off),
+        Some(asked) if asked != known => {
+            let why = format!("is not counted: prometheus.timers is {}", known.as_str());
+            Err(ApiError::bad_parameter("timers", asked.as_str(), &why))
         }
+        _ => Ok(config.aggregation.counting.clone()),
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn tasks(api: &Api, raw: &str, accept: &Accept) -> Result<Answe
     let next = move || {
         let piece = page.piece();
         stats.count_clashes(page.clashes() - std::mem::replace(&mut counted, page.clashes()));
-        piece.map(String::into_bytes)
+        piece
     };
     let answer = Answer::chunks(format.content_type(), streamed(next, gzip))
         .with_header("vary", "accept, accept-encoding".to_owned());

@@ -19,6 +19,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Prometheus, Counting) {
         (bounds(reader, "prometheus.timer_buckets", 3), bounds(reader, "prometheus.value_buckets", 0));
     let counting = match (prometheus.timers, bounds) {
         (Timers::Histogram, (Some(timers), Some(values))) => Counting::Classic { timers, values },
+        (Timers::Native, _) => Counting::Native,
         _ => Counting::Off,
     };
     (prometheus, counting)

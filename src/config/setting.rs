@@ -529,16 +529,17 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Switch,
         default: "false",
         reload: true,
-        help: "Whether /metrics/tasks says when each counter was created, to those who ask for OpenMetrics.",
+        help: "Whether /metrics/tasks says when each counter and histogram began, to those who ask for OpenMetrics or protobuf.",
     },
     Setting {
         key: "prometheus.timers",
-        kind: Kind::OneOf(&["summary", "histogram"]),
+        kind: Kind::OneOf(&["summary", "histogram", "native"]),
         default: "summary",
         reload: true,
-        help: "What timers, histograms and distributions are on /metrics/tasks: percentiles of the last 60 s, or histograms. \
-               Values are counted in buckets as they come, so histograms begin when this is set. Namings of Datadog and \
-               Graphite have no histograms.",
+        help: "What timers, histograms and distributions are on /metrics/tasks: percentiles of the last 60 s, histograms by \
+               the bounds below, or native histograms, which need no bounds. Native ones go to those who ask for protobuf; \
+               others get percentiles. Values are counted in buckets as they come, so histograms begin when this is set. \
+               Namings of Datadog and Graphite have no histograms.",
     },
     Setting {
         key: "prometheus.timer_buckets",

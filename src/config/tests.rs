@@ -266,10 +266,13 @@ fn bounds_are_numbers_that_rise_and_count_only_where_histograms_are_asked_for() 
     };
     assert_eq!(read(text).unwrap().aggregation.counting, wanted);
     assert_eq!(read(&text.replace("histogram", "summary")).unwrap().aggregation.counting, Counting::Off);
+    assert_eq!(read(&text.replace("histogram", "native")).unwrap().aggregation.counting, Counting::Native);
     let wrong = "[prometheus]\ntimers = \"both\"\ntimer_buckets = [1, 1]\nvalue_buckets = [1, \"x\"]\n";
     let errors = read(wrong).unwrap_err();
     assert_eq!(errors.len(), 3, "{errors:?}");
-    for (error, part) in errors.iter().zip(["summary or histogram", "larger than", "\"x\", which is not"]) {
+    for (error, part) in
+        errors.iter().zip(["summary or histogram or native", "larger than", "\"x\", which is not"])
+    {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(read("[prometheus]\ntimer_buckets = []\n").unwrap_err().len(), 1);

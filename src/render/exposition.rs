@@ -1,4 +1,4 @@
-//! OpenMetrics 1.0 and the classic Prometheus text format: the same families, two spellings.
+//! OpenMetrics 1.0 and Prometheus' classic formats, text and protobuf: the same families, three spellings.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,8 @@ pub enum Format {
     OpenMetrics,
     /// `text/plain; version=0.0.4`.
     Prometheus,
+    /// `application/vnd.google.protobuf`: messages, the only ones that have native histograms.
+    Protobuf,
 }
 
 /// The types of families.
@@ -25,12 +27,46 @@ pub enum Kind {
 }
 
 impl Format {
-    /// The format that an `Accept` header asks for.
+    /// Those that are text.
+    pub const TEXTS: [Self; 2] = [Self::OpenMetrics, Self::Prometheus];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OpenMetrics, Self::Prometheus, Self::Protobuf];
+
+    /// The format that an `Accept` header asks for most, by its q-values (RFC 9110, 12.5.1), of those that are offered; of
+    /// several that are asked for alike, the first. The classic text where it asks for none of them.
     #[must_use]
-    pub fn negotiated(accept: Option<&str>) -> Self {
-        match accept {
-            Some(accept) if accept.contains("application/openmetrics-text") => Self::OpenMetrics,
-            _ => Self::Prometheus,
+    pub fn negotiated(accept: Option<&str>, offered: &[Self]) -> Self {
+        let mut chosen = (Self::Prometheus, 0.0);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
+            let of = |name: &str| {
+                let found = parameters.iter().find(|(known, _)| known.trim().eq_ignore_ascii_case(name));
+                found.map(|(_, value)| value.trim().trim_matches('"'))
+            };
+            let wanted = of("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let format = offered.iter().find(|format| format.is_meant(media, of));
+            if let Some(format) = format.filter(|_| wanted > chosen.1) {
+                chosen = (*format, wanted);
+            }
+        }
+        chosen.0
+    }
+
+    /// Whether a media type with such parameters is this format, in a version that is spoken here.
+    fn is_meant<'a>(self, media: &str, of: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let version = |known: &[&str]| of("version").is_none_or(|version| known.contains(&version));
+        match self {
+            Self::OpenMetrics => {
+                media.eq_ignore_ascii_case("application/openmetrics-text") && version(&["1.0.0", "0.0.1"])
+            }
+            Self::Prometheus => media.eq_ignore_ascii_case("text/plain") && version(&["0.0.4"]),
+            Self::Protobuf => {
+                media.eq_ignore_ascii_case("application/vnd.google.protobuf")
+                    && of("proto") == Some("io.prometheus.client.MetricFamily")
+                    && of("encoding") == Some("delimited")
+            }
         }
     }
 
@@ -40,11 +76,14 @@ impl Format {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 }
 
-/// Families being written.
+/// Families being written, as text.
 #[derive(Debug)]
 pub struct Exposition {
     format: Format,
@@ -219,9 +258,42 @@ mod tests {
 
     #[test]
     fn a_reader_gets_the_format_it_asks_for() {
-        let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
-        assert_eq!(Format::negotiated(Some(accept)), Format::OpenMetrics);
-        assert_eq!(Format::negotiated(Some("text/plain")), Format::Prometheus);
-        assert_eq!(Format::negotiated(None), Format::Prometheus);
+        const PROTOBUF: &str =
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let of = |accept: &str| Format::negotiated(Some(accept), &Format::ALL);
+        for (accept, wanted) in [
+            ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", Format::OpenMetrics),
+            ("text/plain", Format::Prometheus),
+            ("*/*", Format::Prometheus),
+            ("", Format::Prometheus),
+            ("text/plain, application/openmetrics-text;q=0.9", Format::Prometheus),
+            (
+                "text/plain;version=1.0.0;escaping=allow-utf-8, application/openmetrics-text;q=0.1",
+                Format::OpenMetrics,
+            ),
+            (
+                "application/openmetrics-text;version=2.0.0, text/plain;version=0.0.4;q=0.3",
+                Format::Prometheus,
+            ),
+            ("APPLICATION/OpenMetrics-Text; Version=\"1.0.0\"", Format::OpenMetrics),
+            ("application/openmetrics-text;q=0, text/plain;q=0", Format::Prometheus),
+            ("application/openmetrics-text;q=much", Format::Prometheus),
+        ] {
+            assert_eq!(of(accept), wanted, "{accept}");
+        }
+        // As Prometheus 2.42 and 3 ask, with and without native histograms.
+        let first = format!(
+            "{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        );
+        let last = format!(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,{PROTOBUF};q=0.5,text/plain;version=0.0.4;q=0.3"
+        );
+        assert_eq!((of(&first), of(&last)), (Format::Protobuf, Format::OpenMetrics));
+        assert_eq!(Format::negotiated(Some(&first), &Format::TEXTS), Format::OpenMetrics);
+        for other in ["text", "compact-text"].map(|encoding| PROTOBUF.replace("delimited", encoding)) {
+            assert_eq!(of(&other), Format::Prometheus, "{other}");
+        }
+        assert_eq!(of("application/vnd.google.protobuf"), Format::Prometheus);
+        assert_eq!(Format::negotiated(None, &Format::ALL), Format::Prometheus);
     }
 }

@@ -5,10 +5,16 @@
 //! called. Why so: `docs/adr/0035-names-for-prometheus.md`.
 
 mod blocks;
+mod gathered;
 mod identity;
+mod messages;
 mod name;
+mod natives;
 mod page;
+mod protobuf;
 mod shape;
+mod stat;
+mod text;
 mod total;
 mod write;
 

@@ -287,7 +287,7 @@ fn counts(metric_type: MetricType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::{Bounds, LedgerRow};
+    use crate::aggregate::{Bounds, LedgerRow, Scale};
     use crate::model::{ContainerId, Generation, Labels, TagSet, TaskId};
     use crate::statsd::{Item, TagStyles, parse};
 
@@ -347,7 +347,8 @@ mod tests {
             let (name, created) = ("t".into(), Timestamp::from_secs(at));
             let series =
                 Series { name, tags: TagSet::default(), metric_type: MetricType::Histogram, created };
-            let mut histogram = Histogram::new(&Bounds::new(&[bounds], 0).unwrap(), created);
+            let bounds = Bounds::new(&[bounds], 0).unwrap();
+            let mut histogram = Histogram::new(Scale::Bounds(&bounds), created);
             let Ok(Item::Sample(sample)) = parse(value, TagStyles::NONE) else { panic!() };
             histogram.insert(&sample.values, sample.weight);
             let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created };
@@ -360,6 +361,37 @@ mod tests {
         add(10.0, b"t:1|h", 5);
         assert_eq!(add(10.0, b"t:20|h|@0.1", 7), (vec![1.0, 11.0], 201.0, Timestamp::from_secs(5)));
         assert_eq!(add(11.0, b"t:20|h", 9), (vec![0.0, 1.0], 20.0, Timestamp::from_secs(9)));
+    }
+
+    #[test]
+    fn native_histograms_of_a_workload_add_up_at_the_coarser_schema() {
+        let mut past = Past::default();
+        let mut add = |values: &mut dyn Iterator<Item = f64>, at: i64| {
+            let created = Timestamp::from_secs(at);
+            let series = Series {
+                name: "t".into(),
+                tags: TagSet::default(),
+                metric_type: MetricType::Histogram,
+                created,
+            };
+            let mut histogram = Histogram::new(Scale::Powers { places: 0 }, created);
+            for value in values {
+                let line = format!("t:{value}|h");
+                let Ok(Item::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { panic!() };
+                histogram.insert(&sample.values, sample.weight);
+            }
+            let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created };
+            past.add(&origin("job.1"), std::iter::once((&Arc::new(series), &row, Some(&histogram))));
+            let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
+            let summed = gone.iter().next().unwrap().histogram.clone().unwrap();
+            let Buckets::Native(native) = &*summed.buckets else { panic!() };
+            (native.schema(), summed.buckets.count().as_f64(), summed.sum.as_f64())
+        };
+        let wide = |power: i32| 2_f64.powf(f64::from(power) / 8.0);
+        assert_eq!(add(&mut [1.0, 2.0].into_iter(), 5), (3, 2.0, 3.0));
+        assert_eq!(add(&mut (0..300).map(wide), 7).0, 2, "more than 160 buckets at the finest");
+        let (schema, count, _) = add(&mut [4.0].into_iter(), 9);
+        assert_eq!((schema, count), (2, 303.0));
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod packaging;
 mod page;
 mod probe;
 mod prometheus;
+mod protobuf;
 mod reading;
 mod receiving;
 mod reconcile;

@@ -231,6 +231,9 @@ impl Contract {
             Some(content) if content["schema"]["type"] != "string" => {
                 self.valid(request, &content["schema"], &value);
             }
+            Some(content) if content["schema"]["format"] == "binary" => {
+                assert!(!body.is_empty(), "{request}");
+            }
             Some(content) => {
                 let lines = std::str::from_utf8(&body).unwrap().lines();
                 let lines = lines.filter(|_| content["x-line"].is_object());
@@ -631,6 +634,9 @@ fn read_everything(contract: &Contract) {
     let tag = exchange(&contract.agent, "http", "GET /", &[], b"").headers["etag"].clone();
     contract.ask_with("http", "GET /", &[("if-none-match", &tag)], b"");
     contract.ask_with("http", "GET /metrics/tasks", &accept, b"");
+    let messages =
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    contract.ask_with("http", "GET /metrics/tasks", &[("accept", messages)], b"");
     let (_, scrape) = contract.ask_with("http", "GET /v1/metrics", &accept, b"");
     assert!(scrape["metrics"].as_array().unwrap().len() > 5, "{scrape}");
     for target in ["/v1/containers", "/v1/containers?task=b*", "/v1/containers/c-42", "/v1/containers/c-44"] {

@@ -14,15 +14,24 @@ use crate::tools;
 const OPENMETRICS: &str = "accept: application/openmetrics-text; version=1.0.0";
 const CLASSIC: &str = "accept: text/plain; version=0.0.4";
 
+/// A name, labels and a value.
+pub(crate) type Sample<V> = (String, BTreeMap<String, String>, V);
+
 /// One page, as the parser read it.
-struct Page {
+pub(crate) struct Page {
     families: BTreeMap<String, Value>,
-    /// By name, with labels and value.
-    samples: Vec<(String, BTreeMap<String, String>, f64)>,
+    pub(crate) samples: Vec<Sample<f64>>,
+    /// What protobuf alone has.
+    pub(crate) natives: Vec<Sample<Value>>,
 }
 
-/// The whole body of an answer. HTTP/1.0, so that it comes as it is and ends with the connection.
+/// The whole body of an answer.
 fn fetch(agent: &Agent, path: &str, headers: &str) -> Vec<u8> {
+    fetch_whole(agent, path, headers).1
+}
+
+/// An answer's head and body. HTTP/1.0, so that it comes as it is and ends with the connection.
+pub(crate) fn fetch_whole(agent: &Agent, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n{headers}\r\n\r\n").unwrap();
@@ -30,11 +39,12 @@ fn fetch(agent: &Agent, path: &str, headers: &str) -> Vec<u8> {
     stream.read_to_end(&mut answer).unwrap();
     let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
     assert!(answer.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&answer));
-    answer.split_off(head + 4)
+    let body = answer.split_off(head + 4);
+    (String::from_utf8(answer).unwrap().to_lowercase(), body)
 }
 
-/// Reads a page by a program of Python's library for Prometheus.
-fn parsed(python: &Path, text: &[u8], format: &str) -> Page {
+/// Reads a page by a program of Python's library for Prometheus, or for protobuf.
+pub(crate) fn parsed(python: &Path, text: &[u8], format: &str) -> Page {
     let mut child = Command::new(python)
         .arg(tools::root().join("integration/prometheus/read.py"))
         .arg(format)
@@ -46,18 +56,24 @@ fn parsed(python: &Path, text: &[u8], format: &str) -> Page {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{format}:\n{}", String::from_utf8_lossy(text));
     let families: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let samples = families.iter().flat_map(|family| family["samples"].as_array().unwrap()).map(|sample| {
+    let (mut samples, mut natives) = (Vec::new(), Vec::new());
+    for sample in families.iter().flat_map(|family| family["samples"].as_array().unwrap()) {
         let labels = serde_json::from_value(sample["labels"].clone()).unwrap();
-        (sample["name"].as_str().unwrap().to_owned(), labels, sample["value"].as_f64().unwrap())
-    });
+        let (name, value) = (sample["name"].as_str().unwrap().to_owned(), &sample["value"]);
+        match value.as_f64() {
+            Some(number) => samples.push((name, labels, number)),
+            None => natives.push((name, labels, value.clone())),
+        }
+    }
     Page {
-        samples: samples.collect(),
+        samples,
+        natives,
         families: families.iter().map(|f| (f["name"].as_str().unwrap().to_owned(), f.clone())).collect(),
     }
 }
 
 impl Page {
-    fn openmetrics(agent: &Agent, python: &Path, query: &str) -> Self {
+    pub(crate) fn openmetrics(agent: &Agent, python: &Path, query: &str) -> Self {
         let page = fetch(agent, &format!("/metrics/tasks{query}"), OPENMETRICS);
         assert!(page.ends_with(b"# EOF\n"), "{}", String::from_utf8_lossy(&page));
         parsed(python, &page, "openmetrics")
@@ -67,12 +83,12 @@ impl Page {
         parsed(python, &fetch(agent, &format!("/metrics/tasks{query}"), CLASSIC), "classic")
     }
 
-    fn names(&self) -> BTreeSet<&str> {
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
         self.samples.iter().map(|(name, ..)| name.as_str()).collect()
     }
 
     /// The value of the only sample that has a name and these labels.
-    fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let fits = |has: &BTreeMap<String, String>| {
             labels.iter().all(|(key, value)| has.get(*key).is_some_and(|has| has == value))
         };
@@ -81,7 +97,7 @@ impl Page {
         found.first().map(|(.., value)| *value)
     }
 
-    fn kind(&self, family: &str) -> &str {
+    pub(crate) fn kind(&self, family: &str) -> &str {
         self.families.get(family).map_or("", |family| family["type"].as_str().unwrap())
     }
 }
@@ -104,7 +120,7 @@ fn promtool(page: &[u8]) -> Option<String> {
 }
 
 /// An agent with settings.
-fn configured(settings: &str) -> Agent {
+pub(crate) fn configured(settings: &str) -> Agent {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("agent.toml");
     std::fs::write(&file, settings).unwrap();
@@ -113,7 +129,7 @@ fn configured(settings: &str) -> Agent {
 }
 
 /// Sends one of each type under names that conform to the conventions.
-fn send_one_of_each(agent: &Agent, container: &str, task: &str) {
+pub(crate) fn send_one_of_each(agent: &Agent, container: &str, task: &str) {
     let address = agent.reserve(container, task);
     address.send(
         "jobs.done:3|c|#route:/pay\njobs.done:4|c|#route:/buy\nqueue.depth:7|g\nusers:ann|s\nusers:bob|s",
@@ -289,7 +305,7 @@ fn the_labels_of_a_series_say_as_much_of_its_origin_as_is_wanted() {
 }
 
 /// Settings for histograms with bounds that values of the tests fall on.
-const HISTOGRAMS: &str = "[prometheus]\ntimers = \"histogram\"\ntimer_buckets = [0.002, 0.01, 1, 2.5e6]\n\
+pub(crate) const HISTOGRAMS: &str = "[prometheus]\ntimers = \"histogram\"\ntimer_buckets = [0.002, 0.01, 1, 2.5e6]\n\
                           value_buckets = [0.5, 10]\n";
 
 /// A histogram's buckets in order, its sum and its count.
@@ -396,7 +412,7 @@ fn buckets_of_a_workload_go_on_from_life_to_life_and_other_bounds_begin_anew() {
 }
 
 /// Runs a job that counts for a moment and is gone.
-fn run_a_job(agent: &Agent, n: u32) {
+pub(crate) fn run_a_job(agent: &Agent, n: u32) {
     let task = format!("report.{n}");
     let address = agent.reserve(&format!("job-{n}"), &task);
     address.send("rows.done:5|c\nrun.time:20|ms\nprogress:1|g");
@@ -583,10 +599,8 @@ fn kept(agent: &Agent, tasks: &[&str]) -> BTreeSet<String> {
     records.collect()
 }
 
-#[test]
-fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
-    let Some(python) = tools::python() else { return };
-    let agent = configured(HISTOGRAMS);
+/// Sends whatever applications send, and waits until it is closed. Answers how many series that made.
+pub(crate) fn send_anything(agent: &Agent) -> usize {
     let mut dice = Dice(7);
     let tasks = ["web.1", "web.2", "job\"\\\n.3"];
     let tasks: Vec<_> = tasks.iter().map(|task| task.replace('\n', "")).collect();
@@ -606,8 +620,16 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
             closed.len() == 1
         })
     });
-    let series = kept(&agent, &encoded);
-    assert!(series.len() > 1000, "{}", series.len());
+    let series = kept(agent, &encoded).len();
+    assert!(series > 1000, "{series}");
+    series
+}
+
+#[test]
+fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
+    let Some(python) = tools::python() else { return };
+    let agent = configured(HISTOGRAMS);
+    let series = send_anything(&agent);
     // One sample of each series that no other has a part of.
     for timers in ["summary", "histogram"] {
         let whole = Page::openmetrics(&agent, &python, &format!("?timers={timers}"));
@@ -616,7 +638,7 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
             !several && !name.ends_with("_sum") && name != "tallyport_task_info"
         });
         // But for a tag without a value and the same with the value true, which nobody sent.
-        assert_eq!(one_each.count(), series.len(), "{timers}");
+        assert_eq!(one_each.count(), series, "{timers}");
     }
     for (naming, timers) in [
         ("openmetrics", "summary"),

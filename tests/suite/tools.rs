@@ -12,11 +12,13 @@ pub(crate) fn root() -> &'static Path {
 /// The Python of `integration/.venv`, which has the packages of `integration/clients/python/requirements.txt`.
 pub(crate) fn python() -> Option<PathBuf> {
     let python = root().join("integration/.venv/bin/python");
-    let there = succeeds(Command::new(&python).args(["-c", "import datadog, prometheus_client, statsd"]));
+    let there = succeeds(
+        Command::new(&python).args(["-c", "import datadog, google.protobuf, prometheus_client, statsd"]),
+    );
     found(
         there,
         python,
-        "Python with the packages statsd, datadog and prometheus-client",
+        "Python with the packages statsd, datadog, prometheus-client and protobuf",
         "scripts/setup python",
     )
 }

@@ -66,12 +66,12 @@ impl Aggregator {
         if self.is_full() && self.is_over(Dropped::MemoryLimit, u64::from(values.count())) {
             return false;
         }
-        let Some(bounds) = self.settings.counting.of(metric_type) else { return true };
+        let Some(scale) = self.settings.counting.of(metric_type) else { return true };
         if let Some(histogram) = self.histograms.get_mut(place) {
             self.memory += histogram.insert(values, weight);
             return true;
         }
-        let mut histogram = Histogram::new(bounds, now);
+        let mut histogram = Histogram::new(scale, now);
         histogram.insert(values, weight);
         self.memory += self.histograms.put(place, histogram);
         true
@@ -84,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::aggregate::histogram::Bounds;
+    use crate::aggregate::histogram::{Bounds, Buckets};
     use crate::aggregate::{Closed, Counting, Dropped, GaugeSign, Limits, Settings, Weight};
     use crate::model::Moment;
 
@@ -231,5 +231,86 @@ mod tests {
         assert_eq!(went_on(Settings::default()), (None, None));
         let same = Aggregator::restore(Arc::new(settings(&[0.01])), &bytes).unwrap();
         assert_eq!(same.snapshot(), bytes);
+    }
+
+    fn native() -> Settings {
+        Settings { counting: Counting::Native, ..settings(&[1.0]) }
+    }
+
+    /// Buckets and what is in them.
+    type Counts = Vec<(i32, f64)>;
+
+    /// What a ledger says of a series' native histogram: its schema, buckets above 0 and below, and what is 0.
+    fn spread(closed: &Closed, name: &str) -> (i8, Counts, Counts, f64) {
+        let (.., histogram) =
+            closed.standing.ledger.entries().find(|(series, ..)| &*series.name == name).unwrap();
+        let Some(Buckets::Native(native)) = histogram.map(|histogram| &*histogram.buckets) else {
+            panic!("{name}: {histogram:?}")
+        };
+        let counts = |side: &mut dyn Iterator<Item = (i32, Weight)>| {
+            side.map(|(index, count)| (index, count.as_f64())).collect()
+        };
+        let (positive, negative) = (counts(&mut native.positive()), counts(&mut native.negative()));
+        (native.schema(), positive, negative, native.zero().as_f64())
+    }
+
+    #[test]
+    fn native_histograms_count_timers_in_seconds_and_everything_else_as_it_is_sent() {
+        let mut aggregator = aggregator(native());
+        aggregator.datagram(b"t:250:1000:0|ms\nh:4:-4:5|h\nd:1|d|@0.1\nc:1|c", at(1), None);
+        let first = aggregator.roll(at(10).wall).unwrap();
+        assert_eq!(spread(&first, "t"), (3, vec![(-16, 1.0), (0, 1.0)], vec![], 1.0));
+        assert_eq!(spread(&first, "h"), (3, vec![(16, 1.0), (19, 1.0)], vec![(16, 1.0)], 0.0));
+        assert_eq!(spread(&first, "d"), (3, vec![(0, 10.0)], vec![], 0.0));
+        aggregator.datagram(b"t:250|ms|@0.5", at(11), None);
+        let second = aggregator.roll(at(20).wall).unwrap();
+        assert_eq!(spread(&second, "t").1, [(-16, 3.0), (0, 1.0)]);
+        assert_eq!(spread(&first, "t").1, [(-16, 1.0), (0, 1.0)], "what was published stays what it was");
+        for (_, row, histogram) in second.standing.ledger.entries() {
+            let Some(histogram) = histogram else { continue };
+            assert_eq!((histogram.sum, histogram.buckets.count()), (row.total, row.count));
+        }
+    }
+
+    #[test]
+    fn native_buckets_are_memory_as_they_come_to_be() {
+        let limits = Limits { memory: 24 << 10, ..Limits::default() };
+        let mut full = aggregator(Settings { limits, ..native() });
+        let mut plain = aggregator(Settings { limits, ..Settings::default() });
+        for n in 0..2000 {
+            // Each in a bucket of its own, but all in one octave of the sketch.
+            let line = format!("t{}:{}|h", n % 20, 1.08_f64.powi(n / 20));
+            for aggregator in [&mut full, &mut plain] {
+                aggregator.datagram(line.as_bytes(), at(1), None);
+            }
+        }
+        let dropped =
+            [&full, &plain].map(|aggregator| aggregator.accounting().dropped.of(Dropped::MemoryLimit));
+        assert!(dropped[0] > dropped[1], "{dropped:?}");
+        let estimate = full.memory();
+        let closed = full.roll(at(10).wall).unwrap();
+        let most = estimate + closed.window.bytes() + size_of::<Aggregator>();
+        assert!(full.memory() <= most, "{} is more than {most}", full.memory());
+        assert!(full.histograms.heap_bytes() > 8 << 10, "{}", full.histograms.heap_bytes());
+        assert!(full.accounting().balanced(0));
+    }
+
+    #[test]
+    fn a_snapshot_has_native_histograms_and_another_way_of_counting_begins_anew() {
+        let mut before = aggregator(native());
+        before.datagram(b"t:250|ms\nt:0|ms|@0.3\nh:-1|h", at(1), None);
+        let bytes = before.snapshot();
+        let mut after = Aggregator::restore(Arc::new(native()), &bytes).unwrap();
+        assert_eq!(after.snapshot(), bytes);
+        after.datagram(b"t:250|ms", at(2), None);
+        let closed = after.roll(at(10).wall).unwrap();
+        assert_eq!(spread(&closed, "t"), (3, vec![(-16, 2.0)], vec![], 1.0 / 0.3));
+        assert_eq!(spread(&closed, "h").2, [(0, 1.0)]);
+        let mut classic = Aggregator::restore(Arc::new(settings(&[0.3])), &bytes).unwrap();
+        classic.datagram(b"t:250|ms", at(2), None);
+        assert_eq!(said(&classic.roll(at(10).wall).unwrap(), "t"), Some((vec![1.0, 1.0], 250.0, 2)));
+        after.reconfigure(&settings(&[0.3]));
+        after.datagram(b"t:250|ms", at(11), None);
+        assert_eq!(said(&after.roll(at(20).wall).unwrap(), "t"), Some((vec![1.0, 1.0], 250.0, 11)));
     }
 }

@@ -68,7 +68,7 @@ impl Aggregator {
     pub(super) fn ample(&self) -> usize {
         match self.settings.counting {
             Counting::Off => self.settings.limits.memory,
-            Counting::Classic { .. } => 0,
+            Counting::Classic { .. } | Counting::Native => 0,
         }
     }
 }

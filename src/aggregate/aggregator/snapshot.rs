@@ -28,7 +28,7 @@ use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
-pub const SNAPSHOT_VERSION: u16 = 4;
+pub const SNAPSHOT_VERSION: u16 = 5;
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -168,7 +168,7 @@ impl Aggregator {
     fn restore_histogram(&mut self, place: Place, histogram: Histogram) -> Result<(), SnapshotError> {
         let series = self.columns.series(place).filter(|_| histogram.is_plausible());
         let metric_type = series.ok_or(SnapshotError::Damaged)?.metric_type;
-        if self.settings.counting.of(metric_type) == Some(histogram.buckets.bounds()) {
+        if self.settings.counting.of(metric_type) == Some(histogram.buckets.scale()) {
             let _grown = self.histograms.put(place, histogram);
         }
         Ok(())

@@ -5,11 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::blocks::{Block, blocks};
+use super::blocks::blocks;
+use super::gathered::Gathered;
 use super::identity::everything;
+use super::natives::bare_names;
 use super::shape::Shape;
 use super::{Identity, Level, Naming, Page, Total};
-use crate::aggregate::{Buckets, Counting, Ledger, View, Weight, Window};
+use crate::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
 use crate::model::{MetricType, Origin, Series, Timestamp};
 use crate::render::exposition::{Format, canonical};
 
@@ -65,8 +67,8 @@ pub(super) struct Item {
 pub(super) struct Family {
     pub(super) name: String,
     pub(super) shape: Shape,
-    /// Of a histogram, its bounds as labels.
-    pub(super) bounds: Vec<String>,
+    /// Of a classic histogram, its bounds, as labels and as numbers.
+    pub(super) bounds: Vec<(String, f64)>,
     pub(super) help: String,
     /// Whether something that only grows would be below zero.
     pub(super) negative: bool,
@@ -124,13 +126,17 @@ impl<W: AsRef<Window>> Builder<W> {
     /// With the moment each counter was created; the classic format has no place for it.
     #[must_use]
     pub fn with_created(self, created: bool) -> Self {
-        Self { created: created && self.format == Format::OpenMetrics, ..self }
+        Self { created: created && self.format != Format::Prometheus, ..self }
     }
 
     /// With histograms where values are counted so. What was counted by other bounds is not shown: it cannot be added up.
+    /// Native ones cannot be written as text, which has percentiles instead.
     #[must_use]
     pub fn with_histograms(self, counting: Counting) -> Self {
-        Self { counting, ..self }
+        match counting {
+            Counting::Native if self.format != Format::Protobuf => Self { counting: Counting::Off, ..self },
+            counting => Self { counting, ..self },
+        }
     }
 
     /// Adds a container and those of its series that are wanted. Containers of one identity come oldest first.
@@ -185,10 +191,17 @@ impl<W: AsRef<Window>> Builder<W> {
         histogram: Option<(Sums, &Arc<Buckets>)>,
     ) -> Option<(usize, Sums, Option<Arc<Buckets>>)> {
         let shape = Shape::of(self.naming, series.metric_type)?;
-        let in_buckets = shape.in_buckets().zip(self.counting.of(series.metric_type));
-        let Some((_, bounds)) = in_buckets else { return Some((self.family(series)?, sums, None)) };
-        let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.bounds() == bounds)?;
+        let Some((_, scale)) = self.in_buckets(shape, series.metric_type) else {
+            return Some((self.family(series)?, sums, None));
+        };
+        let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.scale() == scale)?;
         Some((self.family(series)?, sums, Some(Arc::clone(buckets))))
+    }
+
+    /// The same in buckets, where a type is counted in them and the naming has a place for them.
+    fn in_buckets(&self, shape: Shape, metric_type: MetricType) -> Option<(Shape, Scale<'_>)> {
+        let scale = self.counting.of(metric_type)?;
+        Some((shape.in_buckets(scale)?, scale))
     }
 
     /// The page, ready to be written.
@@ -197,21 +210,22 @@ impl<W: AsRef<Window>> Builder<W> {
         for family in &mut self.families {
             family.items.sort_by_key(|index| self.items.get(*index).map(|item| item.identity));
         }
-        let blocks = blocks(&self.families, &self.items, self.format, self.created);
-        Page::new(
-            self.format,
-            self.naming,
-            self.level,
-            Gathered {
-                infos: self.infos.into_values().collect(),
-                blocks,
-                identities: self.identities,
-                families: self.families,
-                items: self.items,
-                windows: self.windows,
-                records: self.records,
-            },
-        )
+        let mut gathered = Gathered {
+            naming: self.naming,
+            infos: self.infos.into_values().collect(),
+            bare: bare_names(&self.families),
+            blocks: Vec::new(),
+            identities: self.identities,
+            families: self.families,
+            items: self.items,
+            windows: self.windows,
+            records: self.records,
+        };
+        gathered.make_way();
+        // Messages have a place of their own for it.
+        let created = self.created && self.format == Format::OpenMetrics;
+        gathered.blocks = blocks(&gathered.families, &gathered.items, self.format, created);
+        Page::new(self.format, self.level, self.created, gathered)
     }
 
     fn push(&mut self, item: Item) {
@@ -264,13 +278,13 @@ impl<W: AsRef<Window>> Builder<W> {
     fn new_family(&mut self, series: &Series, shape: Shape) -> usize {
         let name = self.naming.metric(&series.name, series.metric_type);
         let name = format!("{}{name}{}", shape.prefix, shape.suffix);
-        let in_buckets = shape.in_buckets().zip(self.counting.of(series.metric_type));
-        let (shape, bounds, negative) = match in_buckets {
-            Some((shape, bounds)) => {
+        let (shape, bounds, negative) = match self.in_buckets(shape, series.metric_type) {
+            Some((shape, Scale::Bounds(bounds))) => {
                 let shown = bounds.shown(shape.places).chain([f64::INFINITY]);
                 // OpenMetrics has no sum beside such bounds.
-                (shape, shown.map(canonical).collect(), bounds.least() < 0.0)
+                (shape, shown.map(|bound| (canonical(bound), bound)).collect(), bounds.least() < 0.0)
             }
+            Some((shape, Scale::Powers { .. })) => (shape, Vec::new(), false),
             None => (shape, Vec::new(), false),
         };
         *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, metric_type)| {
@@ -291,16 +305,4 @@ impl<W: AsRef<Window>> Builder<W> {
 /// Whether the ledger alone has something to show.
 fn is_cumulative(metric_type: MetricType) -> bool {
     !matches!(metric_type, MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck)
-}
-
-/// What a page is written from.
-#[derive(Debug)]
-pub(super) struct Gathered<W> {
-    pub(super) infos: Vec<String>,
-    pub(super) blocks: Vec<Block>,
-    pub(super) identities: Vec<Identity>,
-    pub(super) families: Vec<Family>,
-    pub(super) items: Vec<Item>,
-    pub(super) windows: Vec<Arc<W>>,
-    pub(super) records: Vec<(usize, usize)>,
 }

@@ -1,6 +1,7 @@
 //! What each type of series becomes under each naming.
 
 use super::Naming;
+use crate::aggregate::Scale;
 use crate::model::MetricType;
 
 /// What timers, histograms and distributions become, in namings that leave a choice.
@@ -11,11 +12,13 @@ pub enum Timers {
     Summary,
     /// Buckets, since the series began.
     Histogram,
+    /// Native histograms for those who ask for protobuf, percentiles for others.
+    Native,
 }
 
 impl Timers {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Summary, Self::Histogram];
+    pub const ALL: [Self; 3] = [Self::Summary, Self::Histogram, Self::Native];
 
     /// How it is written in settings and queries.
     #[must_use]
@@ -23,6 +26,7 @@ impl Timers {
         match self {
             Self::Summary => "summary",
             Self::Histogram => "histogram",
+            Self::Native => "native",
         }
     }
 }
@@ -34,6 +38,8 @@ pub(super) enum Declared {
     Gauge,
     Summary,
     Histogram,
+    /// A histogram that is one sample.
+    Native,
     /// Each of its parts is a family of its own, and says nothing about it.
     Unknown,
 }
@@ -53,6 +59,8 @@ pub(super) enum Stat {
     Quantiles,
     /// How many values were within each bound, each with a label.
     Buckets,
+    /// All of a native histogram.
+    Native,
     /// The sum of all values since the series was created.
     Sum,
     /// Their weighted count.
@@ -84,6 +92,7 @@ pub(super) struct Shape {
 const SUMMARY: &[(Stat, &str)] = &[(Stat::Quantiles, ""), (Stat::Sum, "_sum"), (Stat::Count, "_count")];
 const HISTOGRAM: &[(Stat, &str)] =
     &[(Stat::Buckets, "_bucket"), (Stat::Sum, "_sum"), (Stat::Count, "_count"), (Stat::Created, "_created")];
+const NATIVE: &[(Stat, &str)] = &[(Stat::Native, "")];
 const PLAIN: Shape =
     Shape { declared: Declared::Unknown, prefix: "", suffix: "", unit: "", places: 0, parts: &[] };
 const GAUGE: Shape = Shape { declared: Declared::Gauge, parts: &[(Stat::Level, "")], ..PLAIN };
@@ -108,9 +117,12 @@ impl Shape {
     }
 
     /// The same with buckets in the place of percentiles, where the naming has a summary.
-    pub(super) fn in_buckets(self) -> Option<Self> {
-        let summary = self.declared == Declared::Summary;
-        summary.then_some(Self { declared: Declared::Histogram, parts: HISTOGRAM, ..self })
+    pub(super) fn in_buckets(self, scale: Scale<'_>) -> Option<Self> {
+        let (declared, parts) = match scale {
+            Scale::Bounds(_) => (Declared::Histogram, HISTOGRAM),
+            Scale::Powers { .. } => (Declared::Native, NATIVE),
+        };
+        (self.declared == Declared::Summary).then_some(Self { declared, parts, ..self })
     }
 
     /// What values are divided by.

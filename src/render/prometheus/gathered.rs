@@ -1,0 +1,41 @@
+//! What a page is written from.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::blocks::Block;
+use super::identity::label;
+use super::page::{Family, Item};
+use super::{Identity, Naming};
+
+/// What a page is written from.
+#[derive(Debug)]
+pub(super) struct Gathered<W> {
+    pub(super) naming: Naming,
+    pub(super) infos: Vec<String>,
+    /// Families by names that native histograms could have, too.
+    pub(super) bare: HashMap<String, Vec<usize>>,
+    pub(super) blocks: Vec<Block>,
+    pub(super) identities: Vec<Identity>,
+    pub(super) families: Vec<Family>,
+    pub(super) items: Vec<Item>,
+    pub(super) windows: Vec<Arc<W>>,
+    pub(super) records: Vec<(usize, usize)>,
+}
+
+impl<W> Gathered<W> {
+    /// The labels of a series as text: where it comes from, and its tags.
+    pub(super) fn labels(&self, item: &Item) -> String {
+        let identity = self.identities.get(item.identity);
+        let mut text = identity.map_or_else(String::new, |identity| identity.as_str().to_owned());
+        let mut tags: Vec<_> =
+            item.series.tags.iter().map(|(key, value)| (self.naming.label(key), value)).collect();
+        tags.sort_unstable();
+        // Namings that make one label of two keys keep the first.
+        tags.dedup_by(|(a, _), (b, _)| a == b);
+        for (name, value) in tags {
+            label(&mut text, &name, value);
+        }
+        text
+    }
+}
