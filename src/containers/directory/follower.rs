@@ -18,7 +18,7 @@ impl Follower {
     /// Waits until something has changed; forever, where nobody can change anything any more.
     pub async fn changed(&mut self) {
         if self.told.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
