@@ -79,7 +79,7 @@ families! {
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
-    CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS.";
+    CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS, or where it does not say.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
     NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has taken the plugin: 1 or 0.";

@@ -2,7 +2,7 @@
 
 mod follower;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -76,8 +76,6 @@ struct Inner {
     aliases: BTreeMap<TaskId, Vec<Allocation>>,
     /// What containers that are forgotten had sent.
     forgotten: Accounting,
-    /// Those that have changed since that was asked last.
-    changed: BTreeSet<Allocation>,
     followers: Followers,
 }
 
@@ -171,7 +169,7 @@ impl Directory {
     pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
         let mut inner = self.write();
         let allocation = info.allocation;
-        inner.note(allocation);
+        inner.followers.tell(allocation);
         if inner.all.insert(allocation, Arc::clone(info)).is_none() {
             inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
             inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
@@ -188,14 +186,9 @@ impl Directory {
         self.write().forgotten.merge(forgotten);
     }
 
-    /// The containers that came, changed or went since this was asked last.
-    pub(super) fn take_changed(&self) -> BTreeSet<Allocation> {
-        std::mem::take(&mut self.write().changed)
-    }
-
     pub(super) fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
-        inner.note(allocation);
+        inner.followers.tell(allocation);
         let Some(info) = inner.all.remove(&allocation) else { return };
         if let Some(last) = &info.last {
             inner.forgotten.merge(&last.accounting);
@@ -234,11 +227,6 @@ fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) -> bool {
 }
 
 impl Inner {
-    fn note(&mut self, allocation: Allocation) {
-        self.changed.insert(allocation);
-        self.followers.tell(allocation);
-    }
-
     /// The containers that a task's name, or another name for it, means.
     fn named(&self, id: &str) -> Option<(&TaskId, &Vec<Allocation>)> {
         self.tasks.get_key_value(id).or_else(|| self.aliases.get_key_value(id))

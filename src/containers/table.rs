@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::directory::{ContainerInfo, Directory};
+use super::directory::{ContainerInfo, Directory, Follower};
 use super::image::Image;
 use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
@@ -92,6 +92,8 @@ pub struct Table {
     pool: Arc<ShardPool>,
     store: Arc<Store>,
     directory: Arc<Directory>,
+    /// What the journal has yet to be told.
+    changes: Follower,
     requests: mpsc::Receiver<Request>,
     entries: HashMap<Allocation, Entry>,
     live: HashMap<ContainerId, Allocation>,
@@ -144,6 +146,7 @@ impl Table {
             settings,
             pool,
             store,
+            changes: directory.follow(),
             directory: Arc::clone(&directory),
             requests: received,
             entries: HashMap::new(),

@@ -52,8 +52,8 @@ pub enum TlsError {
 pub struct Server {
     /// A chain of certificates, its own first, and the key of that.
     pub config: Arc<ServerConfig>,
-    /// From when on the first certificate of the chain is not valid any more (`notAfter`, RFC 5280 §4.1.2.5), after which
-    /// clients refuse it; nothing where that cannot be read.
+    /// When the one of the chain that expires first does (`notAfter`, RFC 5280 §4.1.2.5), after which clients refuse it;
+    /// nothing where that cannot be read.
     pub expires: Option<Timestamp>,
 }
 
@@ -123,6 +123,7 @@ mod tests {
             assert!(error.contains(said), "{certificate} {key}: {error}");
         }
     }
+
     #[test]
     fn a_chain_is_valid_for_as_long_as_all_of_it_is() {
         let directory = tempfile::tempdir().unwrap();

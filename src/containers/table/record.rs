@@ -16,7 +16,7 @@ impl Table {
 
     /// Writes down what has changed, before anybody is told.
     pub(super) fn record(&mut self) {
-        let changed = self.directory.take_changed();
+        let changed = self.changes.take();
         let Some(mut journal) = self.journal.take() else { return };
         for allocation in changed {
             journal.append(allocation, self.image(allocation));
