@@ -253,6 +253,18 @@ pub struct Process {
     pub drain_deadline: Duration,
     /// How long datagrams may gather before they are read.
     pub gather: Duration,
+    /// What the process does once another has taken over.
+    pub after_hand_over: AfterHandOver,
+}
+
+/// What a process does once another has taken over.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum AfterHandOver {
+    /// It ends with code 0.
+    #[default]
+    End,
+    /// It waits for TERM, so that what started it does not start it again.
+    Wait,
 }
 
 impl Config {

@@ -61,7 +61,7 @@ enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
     Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
     AttachHandle(ContainerId, Box<Handle>, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
-    Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
+    Note(Box<Reservation>, Unserved, String, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Reconcile(oneshot::Sender<Reconciled>),
     Configure(Box<Settings>),
@@ -152,13 +152,18 @@ impl Containers {
             .unwrap_or(Err(AttachError::Ending))
     }
 
-    /// Notes a running container that has no socket, so that it is shown and counted until it ends. One that is here
-    /// already stays as it is.
+    /// Notes a running container that has no socket, so that it is shown and counted until it ends, with the reason why it
+    /// has none. One that is here already stays as it is.
     ///
     /// # Errors
     /// When the node has as many containers as it may have, or the agent is ending.
-    pub async fn note(&self, reservation: Reservation, why: Unserved) -> Result<Reserved, ReserveError> {
-        self.ask(|reply| Request::Note(Box::new(reservation), why, reply))
+    pub async fn note(
+        &self,
+        reservation: Reservation,
+        why: Unserved,
+        reason: String,
+    ) -> Result<Reserved, ReserveError> {
+        self.ask(|reply| Request::Note(Box::new(reservation), why, reason, reply))
             .await
             .unwrap_or(Err(ReserveError::Ending))
     }

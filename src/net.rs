@@ -12,6 +12,7 @@ pub mod netns;
 pub mod notify;
 pub mod passing;
 pub mod process;
+pub mod run_dir;
 pub mod sys;
 pub mod tls;
 pub mod unix;

@@ -6,7 +6,7 @@ mod nri;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-pub use nri::{NriStats, Outcome};
+pub use nri::{Failing, Link, NriStats, Outcome};
 
 use crate::model::Timestamp;
 use crate::render::exposition::Kind;
@@ -82,7 +82,9 @@ families! {
     CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS, or where it does not say.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
-    NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has taken the plugin: 1 or 0.";
+    NRI_ENABLED = "tallyport_nri_enabled", Gauge, [], "Whether the agent is to be a plugin of the container runtime (`nri.enabled`): 1 or 0.";
+    NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has registered the plugin and listed its containers: 1 or 0.";
+    NRI_FAILING = "tallyport_nri_failing_containers", Gauge, [], "Containers that got no socket since the last that did; 0 while all get one.";
     NRI_CONTAINERS = "tallyport_nri_containers", Counter, ["outcome"], "Containers that the runtime told of, by what became of them.";
     NRI_HANDLING = "tallyport_nri_handling_seconds", Summary, ["quantile"], "How long the plugin took to answer the runtime.";
     LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";

@@ -25,6 +25,8 @@ pub(super) struct ContainerDocument {
     state: State,
     attached: bool,
     env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unix_socket: Option<UnixDocument>,
@@ -93,6 +95,7 @@ impl ContainerDocument {
             state: info.state,
             attached: info.attached,
             env: info.address.map(|address| environment(address, presets)).unwrap_or_default(),
+            reason: info.reason.clone(),
             warnings: info.warnings.clone(),
             unix_socket: info.unix.as_ref().map(|unix| UnixDocument::new(unix, presets)),
             more: None,

@@ -1,5 +1,6 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
+mod plugin;
 mod window_log;
 
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::plugin::Plugin;
 use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
 use super::documents::{Container, Task, Totals, ago, counted};
@@ -77,6 +79,8 @@ struct Node {
     certificate_expires: Option<Timestamp>,
     #[serde(default)]
     window_log: Option<WindowLog>,
+    #[serde(default)]
+    nri: Option<Plugin>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +106,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.push(journal(&node));
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
+    findings.extend(node.nri.iter().flat_map(Plugin::findings));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {
@@ -283,7 +288,8 @@ async fn containers(admin: &Client) -> Vec<Finding> {
 fn troubles(container: &Container) -> Option<Finding> {
     let named = format!("{} of task {}", container.container_id, container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
-        let why = container.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
+        let said = container.reason.iter().chain(container.warnings.first());
+        let why: String = said.map(|why| format!("; {why}")).collect();
         let advice = match container.state.as_str() {
             "lost" => {
                 "its metrics reach nobody until its address can be opened; the agent tries again by itself"

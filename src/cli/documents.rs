@@ -99,6 +99,9 @@ pub(super) struct Container {
     pub(super) statsd_host: Option<String>,
     pub(super) statsd_port: Option<u16>,
     pub(super) env: Map<String, Value>,
+    /// Why it has no socket.
+    #[serde(default)]
+    pub(super) reason: Option<String>,
     pub(super) warnings: Vec<String>,
     #[serde(default)]
     pub(super) pid: Option<i32>,

@@ -120,7 +120,8 @@ fn injected(task: &Task) -> Station {
         if let Some(why) = unserved(container) {
             outcome = Outcome::Bad;
             found = format!("{found}; {} is {}", container.container_id, container.state);
-            advice.push(format!("{why}; restart it, and it gets one"));
+            found = format!("{found}: {}", container.reason.as_deref().unwrap_or(why));
+            advice.push("restart it to give it a socket".to_owned());
             continue;
         }
         match environment_of(container) {

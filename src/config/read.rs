@@ -9,8 +9,8 @@ use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
-    Admin, Config, Containers, Guarding, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode,
-    Process, Unix, UnixMode, WindowLog,
+    Admin, AfterHandOver, Config, Containers, Guarding, Kubernetes, Listeners, Log, LogFormat, NodeLimits,
+    Nri, PodMode, Process, Unix, UnixMode, WindowLog,
 };
 use super::{http, labels, prometheus};
 use crate::aggregate::{Counting, GaugeSign, Limits, Mode, Settings};
@@ -244,6 +244,10 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             shards: shards(reader.usize("agent.shards")),
             gather: reader.time("agent.gather"),
             drain_deadline: reader.time("agent.drain_deadline"),
+            after_hand_over: reader.choice(
+                "agent.after_hand_over",
+                &[("end", AfterHandOver::End), ("wait", AfterHandOver::Wait)],
+            ),
         },
     };
     if reader.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.errors)) }

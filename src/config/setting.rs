@@ -600,6 +600,14 @@ pub const SETTINGS: &[Setting] = &[
         reload: true,
         help: "How long a graceful shutdown may take before it is cut off.",
     },
+    Setting {
+        key: "agent.after_hand_over",
+        kind: Kind::OneOf(&["end", "wait"]),
+        default: "end",
+        reload: true,
+        help: "What the process does once another has taken over from it: `end`, or `wait` for TERM. A pod whose \
+               process ends is started again, and would take over in turn; so the DaemonSet says `wait`.",
+    },
 ];
 
 impl Setting {

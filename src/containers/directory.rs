@@ -47,6 +47,8 @@ pub struct ContainerInfo {
     pub gauge_sign: GaugeSign,
     /// What its runtime says about it.
     pub details: Details,
+    /// Why it has no socket, in the states `mute` and `lost`.
+    pub reason: Option<String>,
     /// What was not as asked for.
     pub warnings: Vec<String>,
     /// Bytes of its receive buffer.
@@ -289,6 +291,7 @@ mod tests {
             guarded: Guarded::Off,
             gauge_sign: GaugeSign::Delta,
             details: Details::default(),
+            reason: None,
             warnings: Vec::new(),
             receive_buffer: 0,
             reserved_at: Timestamp::default(),

@@ -15,7 +15,7 @@ use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
 
 /// The version of images that are written, and the only one that is read.
-pub const IMAGE_VERSION: u8 = 1;
+pub const IMAGE_VERSION: u8 = 2;
 
 /// Everything that is needed to have a container back, or to see that it is gone.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -36,6 +36,7 @@ pub struct Image {
     pub(super) details: [Option<String>; 5],
     /// Whether it stands for a pod of which a container was found without an address.
     pub(super) adopted: bool,
+    pub(super) reason: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) receive_buffer: usize,
     pub(super) reserved_at: Timestamp,
@@ -92,6 +93,7 @@ impl Image {
             gauge_sign: info.gauge_sign,
             details: [bundle, sandbox_id, pod_uid, runtime_handler, image],
             adopted,
+            reason: info.reason.clone(),
             warnings: info.warnings.clone(),
             receive_buffer: info.receive_buffer,
             reserved_at: info.reserved_at,
@@ -120,6 +122,7 @@ impl Image {
             guarded: Guarded::Off,
             gauge_sign: self.gauge_sign,
             details: Details { bundle, sandbox_id, pod_uid, runtime_handler, image, adopted: self.adopted },
+            reason: self.reason.clone(),
             warnings: self.warnings.clone(),
             receive_buffer: self.receive_buffer,
             reserved_at: self.reserved_at,

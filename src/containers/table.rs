@@ -219,8 +219,8 @@ impl Table {
                 self.record();
                 let _nobody_waits = reply.send(attached);
             }
-            Request::Note(reservation, why, reply) => {
-                let _nobody_waits = reply.send(self.note(&reservation, why).await);
+            Request::Note(reservation, why, reason, reply) => {
+                let _nobody_waits = reply.send(self.note(&reservation, why, reason).await);
             }
             Request::Release(id, reply) => {
                 let released = self.release(&id);

@@ -85,6 +85,7 @@ function containerCards(containers) {
       ["Memory", bytes(one.memory)],
       ["Image", one.image || NOTHING],
     ].map(terms)),
+    one.reason ? el("p", { class: "warn" }, `No socket: ${one.reason}`) : "",
     one.warnings.map((warning) => el("p", { class: "warn" }, warning)),
     tagList(Object.entries(one.labels), "Labels"),
   ));

@@ -41,6 +41,7 @@ fn image(allocation: u64, step: u8) -> Image {
         gauge_sign: GaugeSign::Absolute,
         details: [Some("/bundle".to_owned()), None, Some("uid".to_owned()), None, None],
         adopted: true,
+        reason: Some("no agent".to_owned()),
         warnings: vec!["the receive buffer is small".to_owned()],
         receive_buffer: 65_536,
         reserved_at: Timestamp::from_secs(1_000),

@@ -67,6 +67,7 @@ impl Finished {
             guarded: Guarded::Off,
             gauge_sign: GaugeSign::Delta,
             details: Details::default(),
+            reason: None,
             warnings: Vec::new(),
             receive_buffer: 0,
             reserved_at: self.opened,
