@@ -244,6 +244,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             shards: shards(reader.usize("agent.shards")),
             gather: reader.time("agent.gather"),
             drain_deadline: reader.time("agent.drain_deadline"),
+            instance: instance(&mut reader),
         },
     };
     if reader.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.errors)) }
@@ -253,6 +254,15 @@ fn node(reader: &mut Reader<'_>) -> String {
     reader.read("node", |text| {
         let sound = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
         sound.then(|| text.to_owned()).ok_or_else(|| "is not a name of 1 to 256 bytes".to_owned())
+    })
+}
+
+fn instance(reader: &mut Reader<'_>) -> String {
+    reader.read("agent.instance", |text| {
+        let sound = text.len() <= 256 && !text.chars().any(char::is_control);
+        sound
+            .then(|| text.to_owned())
+            .ok_or_else(|| "is longer than 256 bytes or has control characters".to_owned())
     })
 }
 

@@ -600,6 +600,14 @@ pub const SETTINGS: &[Setting] = &[
         reload: true,
         help: "How long a graceful shutdown may take before it is cut off.",
     },
+    Setting {
+        key: "agent.instance",
+        kind: Kind::Text,
+        default: "",
+        reload: true,
+        help: "A name for this process, shown as `instance` by GET /health. `tallyport health` compares it with its own, so that a \
+               probe is not answered by another agent at the same address.",
+    },
 ];
 
 impl Setting {

@@ -54,3 +54,4 @@ mod spoofing;
 mod surviving;
 mod tools;
 mod unix;
+mod untaint;
