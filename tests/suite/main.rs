@@ -29,6 +29,7 @@ mod handover;
 mod install;
 mod keeping;
 mod kills;
+mod kubernetes;
 mod labels;
 mod lifecycle;
 mod load;
