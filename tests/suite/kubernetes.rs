@@ -29,14 +29,14 @@ fn container(file: &str) -> Value {
 }
 
 /// Variables that are given a value, not a reference.
-fn variables(container: &Value) -> BTreeMap<String, String> {
+pub(crate) fn variables(container: &Value) -> BTreeMap<String, String> {
     let given = container["env"].as_array().into_iter().flatten();
     let pair = |it: &Value| Some((it["name"].as_str()?.to_owned(), it["value"].as_str()?.to_owned()));
     given.filter_map(pair).collect()
 }
 
 /// What an agent with these variables runs with.
-fn config(variables: &BTreeMap<String, String>) -> Config {
+pub(crate) fn config(variables: &BTreeMap<String, String>) -> Config {
     let mut layers = Layers::defaults(&ProcessEnvironment);
     for setting in SETTINGS {
         if let Some(text) = variables.get(&setting.variable()) {
@@ -325,14 +325,26 @@ fn the_secure_component_is_closed_and_its_secret_is_the_one_that_scrapers_read()
     }
 }
 
+/// Objects by kind and name.
+pub(crate) type Built = BTreeMap<(String, String), Value>;
+
+/// The objects of a stream of documents. Helm leaves empty ones where nothing is chosen.
+pub(crate) fn listed(text: &str) -> Built {
+    let documents = serde_norway::Deserializer::from_str(text).map(|it| Value::deserialize(it).unwrap());
+    let key = |it: &Value| {
+        (it["kind"].as_str().unwrap().to_owned(), it["metadata"]["name"].as_str().unwrap().to_owned())
+    };
+    documents.filter(|it| !it.is_null()).map(|it| (key(&it), it)).collect()
+}
+
 /// An overlay somewhere else than the manifests, as an administrator would have it.
-struct Overlay {
+pub(crate) struct Overlay {
     directory: tempfile::TempDir,
 }
 
 impl Overlay {
     /// `None` where kubectl is missing.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         // Debian has no package of it; elsewhere the files were read above.
         if ran(Command::new("sh").args(["-c", "command -v kubectl"])).code != 0 {
             eprintln!("SKIPPED: kubectl is missing");
@@ -354,10 +366,10 @@ impl Overlay {
     }
 
     /// Everything that kustomize makes of these components and more lines, by kind and name.
-    fn build(&self, components: &[&str], more: &str) -> BTreeMap<(String, String), Value> {
-        let listed: String =
+    pub(crate) fn build(&self, components: &[&str], more: &str) -> Built {
+        let lines: String =
             components.iter().map(|name| format!("  - ../../vendor/components/{name}\n")).collect();
-        let components = if listed.is_empty() { String::new() } else { format!("components:\n{listed}") };
+        let components = if lines.is_empty() { String::new() } else { format!("components:\n{lines}") };
         let text = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - ../../vendor\n{components}\
              images:\n  - name: tallyport\n    newName: registry.example/team/tallyport\n    newTag: \"9.9\"\n{more}"
@@ -365,22 +377,17 @@ impl Overlay {
         std::fs::write(self.at("kustomization.yaml"), text).unwrap();
         let made = ran(Command::new("kubectl").arg("kustomize").arg(self.at("")));
         assert_eq!(made.code, 0, "{}", made.err);
-        let documents =
-            serde_norway::Deserializer::from_str(&made.out).map(|it| Value::deserialize(it).unwrap());
-        let key = |it: &Value| {
-            (it["kind"].as_str().unwrap().to_owned(), it["metadata"]["name"].as_str().unwrap().to_owned())
-        };
-        documents.map(|it| (key(&it), it)).collect()
+        listed(&made.out)
     }
 }
 
-fn pods(built: &BTreeMap<(String, String), Value>) -> BTreeMap<&str, &Value> {
+pub(crate) fn pods(built: &Built) -> BTreeMap<&str, &Value> {
     let sets = built.iter().filter(|((kind, _), _)| kind == "DaemonSet");
     sets.map(|((_, name), set)| (name.as_str(), &set["spec"]["template"])).collect()
 }
 
 /// Every selection of the components, in the order of the list.
-fn selections() -> Vec<Vec<&'static str>> {
+pub(crate) fn selections() -> Vec<Vec<&'static str>> {
     let chosen = |bits: usize| {
         COMPONENTS.iter().enumerate().filter(move |(index, _)| bits >> index & 1 == 1).map(|(_, name)| *name)
     };
@@ -432,7 +439,7 @@ fn every_selection_of_components_builds_in_either_order_and_is_whole() {
 }
 
 /// Every client in the pods asks the agent in the way that it is served.
-fn is_reached_as_it_serves(built: &BTreeMap<(String, String), Value>, secure: bool) {
+fn is_reached_as_it_serves(built: &Built, secure: bool) {
     let pods = pods(built);
     let agent = &pods["tallyport"]["spec"]["containers"][0];
     let client =

@@ -26,6 +26,7 @@ mod fd_store;
 mod groups;
 mod guard;
 mod handover;
+mod helm;
 mod install;
 mod keeping;
 mod kills;
