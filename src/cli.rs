@@ -13,12 +13,14 @@ mod documents;
 mod env;
 mod explain;
 mod failure;
+mod health;
 mod hook;
 mod keeper;
 mod manual;
 mod output;
 mod parse;
 mod probe;
+mod reload;
 mod resolve;
 mod resources;
 mod run;
@@ -27,6 +29,7 @@ mod summary;
 mod table;
 mod tail;
 mod tasks;
+mod untaint;
 mod watch;
 
 use std::ffi::OsString;
@@ -69,6 +72,7 @@ fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Keeper(args) => return keeper::keeper(&args, out),
         Command::Run(args) => return run::run(&args, out),
         Command::Env(args) => return env::env(&args, out),
+        Command::Untaint(args) => return untaint::untaint(args),
         Command::ProbeSend => return probe::send(out),
         Command::Parse(args) => parse::parse(&args, out)?,
         Command::Config { command } => match command {
@@ -111,6 +115,8 @@ fn client(command: Command, out: &mut Output) -> Result<ExitCode, Failure> {
             },
             Command::Explain(args) => return explain::explain(&args, out).await,
             Command::Tail(args) => tail::tail(&args, out).await?,
+            Command::Reload(args) => reload::reload(&args, out).await?,
+            Command::Health(args) => health::health(&args, out).await?,
             Command::Doctor(args) => return doctor::doctor(&args, out).await,
             // The rest asks nobody and was done before.
             _ => {}

@@ -16,6 +16,8 @@ use tokio_rustls::TlsConnector;
 
 /// How long connecting and an answer's head may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What bodies of requests are.
+const JSON: &str = "application/json";
 
 /// Where an agent listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -165,7 +167,21 @@ impl Client {
     /// # Errors
     /// When nobody answers.
     pub async fn request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClientError> {
-        let answer = self.send(method, path, body).await?;
+        self.request_of(JSON, method, path, body).await
+    }
+
+    /// Any request with a body of this media type, its answer read whole.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_of(
+        &self,
+        media: &str,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response, ClientError> {
+        let answer = self.send(media, method, path, body).await?;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.map_err(|error| self.garbled(&error))?;
         Ok(Response { status, body: body.to_bytes() })
@@ -176,12 +192,13 @@ impl Client {
     /// # Errors
     /// When nobody answers.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
-        let answer = self.send("GET", path, Vec::new()).await?;
+        let answer = self.send(JSON, "GET", path, Vec::new()).await?;
         Ok(Lines { status: answer.status().as_u16(), body: answer.into_body(), buffer: Vec::new() })
     }
 
     async fn send(
         &self,
+        media: &str,
         method: &str,
         path: &str,
         body: Vec<u8>,
@@ -191,19 +208,19 @@ impl Client {
                 Target::Http(authority) => {
                     let stream =
                         TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, authority, method, path, body).await
+                    self.exchange(stream, (authority, media), method, path, body).await
                 }
                 Target::Https(authority) => {
                     let stream =
                         TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
                     let spoken = tls::spoken(self.tls.clone(), authority, stream).await;
                     let stream = spoken.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, authority, method, path, body).await
+                    self.exchange(stream, (authority, media), method, path, body).await
                 }
                 Target::Unix(socket) => {
                     let stream =
                         UnixStream::connect(socket).await.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, "localhost", method, path, body).await
+                    self.exchange(stream, ("localhost", media), method, path, body).await
                 }
             }
         };
@@ -215,7 +232,7 @@ impl Client {
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        host: &str,
+        (host, media): (&str, &str),
         method: &str,
         path: &str,
         body: Vec<u8>,
@@ -227,7 +244,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", host)
-            .header("content-type", "application/json");
+            .header("content-type", media);
         if let (Some(token), Target::Http(_) | Target::Https(_)) = (&self.token, &self.target) {
             request = request.header("authorization", format!("Bearer {token}"));
         }

@@ -253,6 +253,8 @@ pub struct Process {
     pub drain_deadline: Duration,
     /// How long datagrams may gather before they are read.
     pub gather: Duration,
+    /// What `GET /health` calls this process; empty where it has no name.
+    pub instance: String,
     /// What the process does once another has taken over.
     pub after_hand_over: AfterHandOver,
 }

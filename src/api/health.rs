@@ -11,16 +11,18 @@ use crate::stats::{Failing, NriStats, Outcome};
 use crate::window_log::{Report, Snapshot};
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'c> {
     status: &'static str,
     version: &'static str,
     pid: u32,
+    instance: &'c str,
 }
 
 /// `GET /health`
-pub(super) fn health() -> Answer {
-    let version = env!("CARGO_PKG_VERSION");
-    Answer::json(200, &Health { status: "alive", version, pid: std::process::id() })
+pub(super) fn health(api: &Api) -> Answer {
+    let (version, config) = (env!("CARGO_PKG_VERSION"), api.config());
+    let instance = &config.process.instance;
+    Answer::json(200, &Health { status: "alive", version, pid: std::process::id(), instance })
 }
 
 #[derive(Serialize)]

@@ -289,7 +289,7 @@ fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
 }
 
 fn health_of_process(api: &Api) -> BoxedFilter<(Response,)> {
-    let health = at!(get / "health").map(|| health::health().into_response());
+    let health = at!(get / "health").and(with(api)).map(|api: Api| health::health(&api).into_response());
     let ready = at!(get / "ready").and(with(api)).map(|api: Api| health::ready(&api).into_response());
     health.or(ready).unify().boxed()
 }

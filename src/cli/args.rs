@@ -111,6 +111,32 @@ Examples:
         #[command(subcommand)]
         command: HookCommand,
     },
+    /// Have the running agent read its configuration again
+    #[command(after_help = "\
+Examples:
+  tallyport reload
+  kubectl -n tallyport exec ds/tallyport -- tallyport reload
+
+A configuration with a mistake is refused: the old one stays in force, and the exit code is 1.")]
+    Reload(ReloadArgs),
+    /// Check whether the agent answers, and whether it is the one that is meant
+    #[command(after_help = "\
+Examples:
+  tallyport health
+  tallyport health --instance 7d0f1a52
+
+For probes of orchestrators: the exit code is 0 if the agent is alive, 1 if another agent answers, 5 if
+none does. It asks for /health alone and needs no token.")]
+    Health(HealthArgs),
+    /// Remove a taint from a Kubernetes node once its agent is registered with the container runtime
+    #[command(after_help = "\
+Examples:
+  tallyport untaint --node node-1
+  tallyport untaint --node node-1 --taint example.org/not-ready --interval 10s
+
+Runs in a pod with a service account that may get and patch nodes, until TERM or INT: when the node
+comes back with the taint, it is removed again.")]
+    Untaint(UntaintArgs),
     /// Look for what is wrong on this node
     #[command(after_help = "\
 Examples:

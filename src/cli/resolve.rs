@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use super::args::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs};
+use super::args::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs, UrlArgs};
 use super::documents::Task;
 use super::failure::{Failure, code};
-use crate::client::{Client, Response, Target};
+use crate::client::{Client, ClientError, Response, Target};
 use crate::config::{Layers, ProcessEnvironment};
 
 /// What stays as it is in a part of a path (RFC 3986, unreserved).
@@ -33,13 +33,21 @@ pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
     }
 }
 
+impl UrlArgs {
+    /// A client without a token.
+    pub(super) fn client(&self) -> Result<Client, ClientError> {
+        let client = Client::new(self.url.clone());
+        match (&self.ca, &self.url) {
+            (Some(authorities), Target::Https(_)) => client.trusting(authorities),
+            _ => Ok(client),
+        }
+    }
+}
+
 impl ClientArgs {
     /// A client with what the agent wants to see of it.
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        let mut client = Client::new(self.url.clone());
-        if let (Some(authorities), Target::Https(_)) = (&self.ca, &self.url) {
-            client = client.trusting(authorities)?;
-        }
+        let client = self.at.client()?;
         Ok(match self.token()? {
             Some(token) => client.with_token(token),
             None => client,

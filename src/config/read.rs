@@ -248,6 +248,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
                 "agent.after_hand_over",
                 &[("end", AfterHandOver::End), ("wait", AfterHandOver::Wait)],
             ),
+            instance: instance(&mut reader),
         },
     };
     if reader.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.errors)) }
@@ -257,6 +258,15 @@ fn node(reader: &mut Reader<'_>) -> String {
     reader.read("node", |text| {
         let sound = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
         sound.then(|| text.to_owned()).ok_or_else(|| "is not a name of 1 to 256 bytes".to_owned())
+    })
+}
+
+fn instance(reader: &mut Reader<'_>) -> String {
+    reader.read("agent.instance", |text| {
+        let sound = text.len() <= 256 && !text.chars().any(char::is_control);
+        sound
+            .then(|| text.to_owned())
+            .ok_or_else(|| "is longer than 256 bytes or has control characters".to_owned())
     })
 }
 

@@ -608,6 +608,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "What the process does once another has taken over from it: `end`, or `wait` for TERM. A pod whose \
                process ends is started again, and would take over in turn; so the DaemonSet says `wait`.",
     },
+    Setting {
+        key: "agent.instance",
+        kind: Kind::Text,
+        default: "",
+        reload: true,
+        help: "A name for this process, shown as `instance` by GET /health. `tallyport health` compares it with its own, so that a \
+               probe is not answered by another agent at the same address.",
+    },
 ];
 
 impl Setting {

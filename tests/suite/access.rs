@@ -18,11 +18,11 @@ const TOKEN: &str = "0123456789-scraper";
 const OTHER: &str = "0123456789-people";
 
 /// A directory with a configuration that can be changed while an agent runs.
-struct Files(tempfile::TempDir);
+pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
     /// A certificate for this machine, and one token.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         files.certify("a");
         files.write("tokens", &format!("# scraper\n{TOKEN}\n"));
@@ -30,7 +30,7 @@ impl Files {
         files
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -39,7 +39,7 @@ impl Files {
     }
 
     /// Writes a file that nobody else may read.
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.at(name), text).unwrap();
         std::fs::set_permissions(self.at(name), std::fs::Permissions::from_mode(0o600)).unwrap();
     }

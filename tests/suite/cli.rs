@@ -576,3 +576,45 @@ fn doctor_shows_what_is_wrong() {
         assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
     }
 }
+
+#[test]
+fn health_tells_an_agent_that_is_there_from_another_and_from_none() {
+    let agent = Agent::with(&["--set", "agent.instance=pod-1"]);
+    assert_eq!(agent.get("/health").1["instance"], "pod-1");
+    let alive = agent.cli(&["health"]);
+    assert!(alive.code == 0 && alive.out.starts_with("alive: tallyport "), "{alive:?}");
+    assert_eq!(agent.cli(&["health", "--instance", "pod-1"]).code, 0);
+    assert_eq!(ran(agent.command(&["health"]).env("TALLYPORT_AGENT_INSTANCE", "pod-1")).code, 0);
+    assert_eq!(ran(agent.command(&["health"]).env("TALLYPORT_AGENT_INSTANCE", "")).code, 0);
+    let other = ran(agent.command(&["health"]).env("TALLYPORT_AGENT_INSTANCE", "pod-2"));
+    assert_eq!(other.code, 1);
+    assert!(other.err.contains("pod-1") && other.err.contains("pod-2"), "{other:?}");
+    // It needs no token, so a file of tokens that is not there yet does not matter.
+    assert_eq!(ran(agent.command(&["health"]).env("TALLYPORT_TOKEN_FILE", "/nowhere/token")).code, 0);
+    assert_eq!(tallyport(&["health", "--url", "http://127.0.0.1:1"]).code, 5);
+    let nameless = Agent::start();
+    assert_eq!(nameless.cli(&["health", "--instance", "pod-1"]).code, 1);
+}
+
+#[test]
+fn reload_applies_a_changed_file_and_says_what_a_restart_is_needed_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("");
+    let agent = Agent::with(&["--config", file.to_str().unwrap()]);
+    let same = agent.cli(&["reload"]);
+    assert_eq!((same.code, same.out.lines().count()), (0, 1), "{same:?}");
+    write("agent.instance = \"a\"\nlog.format = \"text\"\nunix.queue = 9\n");
+    let reloaded = agent.cli(&["reload"]);
+    assert_eq!(reloaded.code, 0, "{reloaded:?}");
+    assert!(reloaded.out.lines().nth(1).unwrap().ends_with("restart: unix.queue"), "{reloaded:?}");
+    assert_eq!(agent.get("/health").1["instance"], "a");
+    let document: Value = serde_json::from_str(&agent.cli(&["reload", "--json"]).out).unwrap();
+    assert_eq!(document, json!({"applied": true, "needs_restart": ["unix.queue"]}));
+    write("limits.series = \"many\"\n");
+    let refused = agent.cli(&["reload"]);
+    assert!(refused.code == 1 && refused.err.contains("limits.series"), "{refused:?}");
+    assert_eq!(agent.get("/health").1["instance"], "a", "the old one stays");
+    assert_eq!(tallyport(&["reload", "--admin-socket", "/nowhere/admin.sock"]).code, 5);
+}

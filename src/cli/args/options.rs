@@ -108,9 +108,9 @@ pub(in crate::cli) struct EnvArgs {
     pub(in crate::cli) admin: AdminArgs,
 }
 
-/// How to find the agent to read from.
+/// Where the agent listens, for what it answers without a token.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct ClientArgs {
+pub(in crate::cli) struct UrlArgs {
     /// The agent to ask
     #[arg(
         long,
@@ -123,6 +123,13 @@ pub(in crate::cli) struct ClientArgs {
     /// Certificates of the authorities to trust where the URL is https:// [default: those of the system]
     #[arg(long, env = "TALLYPORT_CA", value_name = "FILE", hide_env_values = true)]
     pub(in crate::cli) ca: Option<PathBuf>,
+}
+
+/// How to find the agent to read from.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ClientArgs {
+    #[command(flatten)]
+    pub(in crate::cli) at: UrlArgs,
     #[arg(
         long,
         help = "File whose first line is the agent's token; TALLYPORT_TOKEN is a token itself",
@@ -139,6 +146,41 @@ pub(in crate::cli) struct AdminArgs {
     /// The agent's admin socket
     #[arg(long, env = "TALLYPORT_ADMIN_SOCKET", value_name = "PATH", hide_env_values = true)]
     pub(in crate::cli) admin_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ReloadArgs {
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct HealthArgs {
+    /// Fail unless the agent that answers has this name (agent.instance)
+    #[arg(long, env = "TALLYPORT_AGENT_INSTANCE", value_name = "ID", hide_env_values = true)]
+    pub(in crate::cli) instance: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) at: UrlArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct UntaintArgs {
+    /// The Kubernetes node that this command runs on
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) node: String,
+    /// The key of the taint to remove
+    #[arg(long, value_name = "KEY", default_value = "tallyport/agent-not-ready")]
+    pub(in crate::cli) taint: String,
+    /// How often to look whether the node has the taint again
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(in crate::cli) interval: Duration,
+    /// Where the service account's token and ca.crt are
+    #[arg(long, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    pub(in crate::cli) credentials: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) at: UrlArgs,
 }
 
 /// How the answer is to look.

@@ -1,0 +1,150 @@
+//! The API server, as a pod asks it: by its service account, at the address that its environment names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::resolve::segment;
+use super::node::Node;
+use crate::client::{Client, ClientError, Response, Target};
+
+/// How long a whole answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why the API server did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClusterError {
+    /// This is no pod, or its environment was changed.
+    #[error("{0} is not set, which Kubernetes sets in every pod")]
+    NoPod(&'static str),
+    /// The service account's files cannot be read.
+    #[error("cannot read the service account's {}: {source}; the pod needs automountServiceAccountToken", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It does not answer, or not as an API server does.
+    #[error("the API server at {target} does not answer: {why}")]
+    NoAnswer {
+        /// Where.
+        target: Target,
+        /// Why.
+        why: String,
+    },
+    /// Another client has changed the node since it was read.
+    #[error("the node has changed meanwhile")]
+    Conflict,
+    /// It does not permit it.
+    #[error(
+        "the API server refuses it with {status}: {message}; the service account must be allowed to get and patch nodes"
+    )]
+    Forbidden {
+        /// 401 or 403.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+    /// It answers with an error.
+    #[error("the API server answers {status}: {message}")]
+    Refused {
+        /// Its status.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+}
+
+/// Whether an answer may be a little older than the last change.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Freshness {
+    /// It may: the API server answers from memory, which costs the cluster next to nothing.
+    Cached,
+    /// It may not.
+    Newest,
+}
+
+/// The API server of the cluster that this pod is in.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    target: Target,
+    credentials: PathBuf,
+}
+
+impl Cluster {
+    /// The one that the environment names, and where the service account's files are.
+    ///
+    /// # Errors
+    /// Outside of a pod.
+    pub(super) fn of_this_pod(credentials: &Path) -> Result<Self, ClusterError> {
+        let variable =
+            |name| std::env::var(name).ok().filter(|it| !it.is_empty()).ok_or(ClusterError::NoPod(name));
+        let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        Ok(Self { target: Target::Https(format!("{host}:{port}")), credentials: credentials.to_owned() })
+    }
+
+    /// The node with this name.
+    pub(super) async fn node(&self, name: &str, freshness: Freshness) -> Result<Node, ClusterError> {
+        let query = if freshness == Freshness::Cached { "?resourceVersion=0" } else { "" };
+        let path = format!("/api/v1/nodes/{}{query}", segment(name));
+        let response = self.ask("GET", &path, Vec::new()).await?;
+        serde_json::from_slice(&response.body)
+            .map_err(|error| self.no_answer(format!("what it sends is not a Node: {error}")))
+    }
+
+    /// Applies a merge patch to the node with this name.
+    pub(super) async fn patch_node(&self, name: &str, patch: &Value) -> Result<(), ClusterError> {
+        let path = format!("/api/v1/nodes/{}", segment(name));
+        self.ask("PATCH", &path, patch.to_string().into_bytes()).await.map(drop)
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClusterError> {
+        let client = self.client()?;
+        let asked = client.request_of("application/merge-patch+json", method, path, body);
+        let answer = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(answer) => answer,
+            Err(_) => return Err(self.no_answer(format!("nothing within {} s", PATIENCE.as_secs()))),
+        };
+        match answer {
+            Ok(response) if (200..300).contains(&response.status) => Ok(response),
+            Ok(response) => Err(refusal(&response)),
+            Err(ClientError::Unreachable { source, .. }) => Err(self.no_answer(source.to_string())),
+            Err(ClientError::Garbled { why, .. }) => Err(self.no_answer(why)),
+            Err(error @ ClientError::Authorities { .. }) => Err(self.no_answer(error.to_string())),
+        }
+    }
+
+    /// Made for each request: the kubelet replaces the token long before it expires.
+    fn client(&self) -> Result<Client, ClusterError> {
+        let path = self.credentials.join("token");
+        let token =
+            std::fs::read_to_string(&path).map_err(|source| ClusterError::Credentials { path, source })?;
+        let client = Client::new(self.target.clone()).trusting(&self.credentials.join("ca.crt"));
+        Ok(client.map_err(|error| self.no_answer(error.to_string()))?.with_token(token.trim().to_owned()))
+    }
+
+    fn no_answer(&self, why: String) -> ClusterError {
+        ClusterError::NoAnswer { target: self.target.clone(), why }
+    }
+}
+
+/// What an answer that is no success means. The body is a Status of Kubernetes, where it comes from an API server.
+fn refusal(response: &Response) -> ClusterError {
+    #[derive(Deserialize)]
+    struct Status {
+        message: String,
+    }
+    let status = response.status;
+    let message = serde_json::from_slice::<Status>(&response.body)
+        .map_or_else(|_| "no reason".to_owned(), |it| it.message);
+    match status {
+        409 => ClusterError::Conflict,
+        401 | 403 => ClusterError::Forbidden { status, message },
+        status => ClusterError::Refused { status, message },
+    }
+}

@@ -1,0 +1,80 @@
+//! A Node of Kubernetes, as far as its taints go.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What is read of a Node.
+#[derive(Debug, Deserialize)]
+pub(super) struct Node {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    resource_version: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Spec {
+    /// Kept as they came, so that a field unknown here is not lost.
+    #[serde(default)]
+    taints: Vec<Value>,
+}
+
+impl Node {
+    /// The merge patch that removes the taints with this key, whatever their value and effect; `None` if the node has none.
+    ///
+    /// A merge patch replaces the whole list, so it carries the version that the list was read from: the API server refuses it
+    /// if another client has changed the node since, and that client's taints are not lost.
+    #[must_use]
+    pub(super) fn without_taint(&self, key: &str) -> Option<Value> {
+        let taints = &self.spec.taints;
+        let left: Vec<&Value> = taints.iter().filter(|taint| taint["key"] != key).collect();
+        let patch = json!({
+            "metadata": {"resourceVersion": self.metadata.resource_version},
+            "spec": {"taints": left},
+        });
+        (left.len() < taints.len()).then_some(patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "tallyport/agent-not-ready";
+
+    fn node(spec: Value) -> Node {
+        serde_json::from_value(json!({"kind": "Node", "metadata": {"resourceVersion": "7"}, "spec": spec}))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_patch_keeps_the_other_taints_as_they_are_and_carries_the_version() {
+        let other = json!({"key": "node.kubernetes.io/x", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z", "new": 1});
+        let node = node(json!({"taints": [
+            {"key": KEY, "effect": "NoSchedule"}, other, {"key": KEY, "value": "v", "effect": "NoExecute"}
+        ]}));
+        let patch = json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [other]}});
+        assert_eq!(node.without_taint(KEY), Some(patch));
+    }
+
+    #[test]
+    fn the_last_taint_leaves_an_empty_list() {
+        let node = node(json!({"taints": [{"key": KEY, "effect": "NoSchedule"}]}));
+        assert_eq!(node.without_taint(KEY).unwrap()["spec"]["taints"], json!([]));
+    }
+
+    #[test]
+    fn a_node_without_the_taint_is_left_alone() {
+        let almost = json!({"taints": [{"key": "tallyport/agent-not-ready-2", "effect": "NoSchedule"}]});
+        for spec in [json!({}), json!({"taints": []}), almost] {
+            assert_eq!(node(spec).without_taint(KEY), None);
+        }
+        let bare: Node = serde_json::from_value(json!({"metadata": {"resourceVersion": "1"}})).unwrap();
+        assert_eq!(bare.without_taint(KEY), None);
+    }
+}
