@@ -286,7 +286,7 @@ async fn containers(admin: &Client) -> Vec<Finding> {
 }
 
 fn troubles(container: &Container) -> Option<Finding> {
-    let named = format!("{} of task {}", container.container_id, container.task_id);
+    let named = format!("{} of task {}", container.name(), container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
         let said = container.reason.iter().chain(container.warnings.first());
         let why: String = said.map(|why| format!("; {why}")).collect();
