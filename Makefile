@@ -107,9 +107,10 @@ e2e-browser: ## the page of a real agent in a headless Chromium
 	cargo build --locked --bin tallyport
 	node --test integration/browser/page.test.mjs
 
-e2e-rules: ## alert rules where they speak and where they are silent, and the dashboards' queries, by promtool
-	scripts/setup prometheus
+e2e-rules: ## alert rules where they fire and where they do not, by promtool; the dashboards' queries, by a real Prometheus
+	scripts/setup cc rust prometheus
 	scripts/e2e-rules
+	scripts/e2e-dashboards
 
 e2e-helm: ## the Helm chart beside the manifests, and what its schema refuses; needs kubectl, builds helm once
 	scripts/setup cc rust
