@@ -34,37 +34,55 @@ struct Ready {
 
 /// A part that does not work as it is set to. It does not hold up readiness: the rest of the agent serves.
 #[derive(Debug, Serialize)]
-struct Degraded {
+pub(super) struct Degraded {
     what: &'static str,
-    /// In general terms: no token is asked for here. `GET /v1/node` has the reason.
-    why: &'static str,
+    why: String,
 }
 
 /// `GET /ready`
 pub(super) fn ready(api: &Api) -> Answer {
     let pending = api.readiness.pending();
     let ready = pending.is_empty();
-    Answer::json(if ready { 200 } else { 503 }, &Ready { ready, pending, degraded: degraded(api) })
+    Answer::json(
+        if ready { 200 } else { 503 },
+        &Ready { ready, pending, degraded: degraded(api, Detail::General) },
+    )
 }
 
-fn degraded(api: &Api) -> Vec<Degraded> {
+/// How much is said of what is degraded.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Detail {
+    /// What anyone may know: `/ready` asks for no token.
+    General,
+    /// The reason, which can name paths and pods.
+    Reason,
+}
+
+/// What does not work as it is set to.
+pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
     let nri = &api.stats.nri;
-    let log_fails = api.window_log.as_ref().is_some_and(|log| log.snapshot().failing.is_some());
+    let log = api.window_log.as_ref().and_then(|log| log.snapshot().failing);
+    let failing = nri.failing().map(|failing| {
+        let (n, why) = (failing.containers, failing.why);
+        format!("the last {n} containers got no socket: {why}")
+    });
     let checks = [
         (
-            nri.link().0.trouble().is_some(),
             "nri",
             "the container runtime is not connected; pods start without a socket",
+            nri.link().0.trouble(),
         ),
-        (nri.failing().is_some(), "pods", "the containers created last got no socket"),
-        (
-            api.containers.journal().trouble().is_some(),
-            "journal",
-            "the journal of containers cannot be written",
-        ),
-        (log_fails, "window_log", "closed windows cannot be written to disk"),
+        ("pods", "the containers created last got no socket", failing),
+        ("journal", "the journal of containers cannot be written", api.containers.journal().trouble()),
+        ("window_log", "closed windows cannot be written to disk", log.map(|(_, why)| why)),
     ];
-    checks.into_iter().filter(|(fails, ..)| *fails).map(|(_, what, why)| Degraded { what, why }).collect()
+    let found = checks.into_iter().filter_map(|(what, general, reason)| Some((what, general, reason?)));
+    found
+        .map(|(what, general, reason)| match detail {
+            Detail::General => Degraded { what, why: general.to_owned() },
+            Detail::Reason => Degraded { what, why: format!("{general}: {reason}") },
+        })
+        .collect()
 }
 
 /// How the container runtime and the NRI plugin get on.

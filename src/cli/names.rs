@@ -33,7 +33,9 @@ pub(super) fn container_names(records: &[Record]) -> BTreeMap<&str, String> {
         true => name.to_owned(),
         false => format!("{name} ({})", short_id(id)),
     };
-    ids.iter().flat_map(|(name, of_name)| of_name.iter().map(|id| (*id, shown(name, id, of_name.len() == 1)))).collect()
+    ids.iter()
+        .flat_map(|(name, of_name)| of_name.iter().map(|id| (*id, shown(name, id, of_name.len() == 1))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -62,6 +64,9 @@ mod tests {
         ];
         let names = container_names(&records);
         let names: Vec<&str> = names.values().map(String::as_str).collect();
-        assert_eq!(names, ["main (aaaaaaaaaaaa)", "main (bbbbbbbbbbbb)", "sidecar", "dddddddddddd", "run-17"]);
+        assert_eq!(
+            names,
+            ["main (aaaaaaaaaaaa)", "main (bbbbbbbbbbbb)", "sidecar", "dddddddddddd", "run-17"]
+        );
     }
 }
