@@ -30,6 +30,7 @@ mod unix;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::net::unixgram::would_hide;
+pub use crate::net::variables::other_of_pair;
 pub use directory::{ContainerInfo, Directory, Follower, Listed};
 pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};

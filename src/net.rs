@@ -16,3 +16,4 @@ pub mod sys;
 pub mod tls;
 pub mod unix;
 pub mod unixgram;
+pub mod variables;
