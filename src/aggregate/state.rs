@@ -171,6 +171,18 @@ impl State {
         }
     }
 
+    /// Adds what arrived later than what is here, of the same series and the same span. Another type adds nothing.
+    pub fn revise(&mut self, later: &Self) {
+        match (&mut *self, later) {
+            (Self::Gauge(mine), Self::Gauge(later)) => mine.revise(later),
+            (Self::Distribution(mine), Self::Distribution(later)) => {
+                mine.summary.revise(&later.summary);
+                mine.sketch.merge(&later.sketch);
+            }
+            _ => self.merge(later),
+        }
+    }
+
     /// Raw samples in the span.
     #[must_use]
     pub fn samples(&self) -> u64 {

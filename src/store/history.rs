@@ -220,7 +220,7 @@ impl History {
             let rev = match old {
                 Some((_, number, old)) => {
                     let added = std::mem::replace(&mut state, old.view.to_state()?);
-                    state.merge(&added);
+                    state.revise(&added);
                     number.rev.saturating_add(1)
                 }
                 None => 0,
