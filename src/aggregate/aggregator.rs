@@ -79,6 +79,8 @@ pub struct Aggregator {
     overflow: Option<Place>,
     /// Before this moment no series can have become idle.
     none_idle_before: Timestamp,
+    /// Idle series that have made way since the open window began.
+    evicted_in_window: usize,
     /// Whether the last panic has cost the ledger, since the last window was closed.
     begun_again: bool,
     /// As of the last window that was closed.
@@ -124,6 +126,7 @@ impl Aggregator {
             series: 0,
             overflow: None,
             none_idle_before: Timestamp::MIN,
+            evicted_in_window: 0,
             begun_again: false,
             lasting: Arc::default(),
             decremented: Arc::default(),

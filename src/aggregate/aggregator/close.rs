@@ -202,6 +202,7 @@ impl Aggregator {
         let closed = self.close(self.end);
         self.drop_idle(now);
         self.recount();
+        self.evicted_in_window = 0;
         self.relieve(now);
         self.start = now.floor(self.settings.window);
         self.end = self.start.plus(self.settings.window);
@@ -351,6 +352,7 @@ impl Aggregator {
             + self.columns.heap_bytes()
             + self.histograms.heap_bytes()
             + self.events.heap_bytes()
+            + size_of_val(&*self.lasting)
             + self.history.iter().sum::<usize>();
     }
 }

@@ -12,9 +12,9 @@ use crate::aggregate::state::State;
 use crate::aggregate::table::Place;
 use crate::model::Timestamp;
 
-/// The part of the series limit that makes way at once. Finding idle series and taking them out looks at every series, so a
-/// client that always sends new names must not cause that with each of them.
-const AT_ONCE: usize = 16;
+/// One series makes way for one, until this many have in a window; from then on that part of them at once. Finding idle
+/// series and taking them out looks at every series, so a burst of new names must not cause that with each of them.
+const ONE_BY_ONE: usize = 8;
 
 impl Row<'_> {
     fn is_idle(&self, at: Timestamp, idle: Duration) -> bool {
@@ -41,7 +41,8 @@ impl Aggregator {
             return false;
         }
         found.sort_unstable();
-        found.truncate((self.settings.limits.series / AT_ONCE).max(1));
+        found.truncate((self.evicted_in_window / ONE_BY_ONE).max(1));
+        self.evicted_in_window += found.len();
         self.accounting.evicted += found.len() as u64;
         self.remove(&found.into_iter().map(|(_, place)| place).collect());
         self.recount();
