@@ -48,7 +48,8 @@ use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample, Values};
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GaugeSign {
-    /// A level in a container whose metrics have marks of DogStatsD, a change of the level in others.
+    /// A level in a container whose metrics have marks of DogStatsD and whose gauges never have a plus sign, a change of the
+    /// level in others.
     #[default]
     Auto,
     /// A change of the level (StatsD).
@@ -277,8 +278,7 @@ impl Aggregator {
     /// Takes one sample that arrived at `now`.
     #[inline]
     pub fn sample(&mut self, sample: &Sample<'_>, now: Timestamp) {
-        self.habits.stamped |= sample.timestamp.is_some();
-        self.habits.tagged |= sample.identity.is_given();
+        self.habits.dogstatsd |= sample.timestamp.is_some() || sample.identity.is_given();
         if self.in_seconds(sample.metric_type) {
             for number in sample.values.numbers() {
                 let values = Values::One(habits::in_milliseconds(number));

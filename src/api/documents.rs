@@ -104,7 +104,7 @@ impl ClientDocument {
         decremented.sort_unstable();
         decremented.dedup();
         Self {
-            dogstatsd: habits.dogstatsd(),
+            dogstatsd: habits.dogstatsd,
             gauge_changes: habits.gauge_changes,
             timers_look_like_seconds: info.timer_unit == TimerUnit::Milliseconds
                 && habits.timers_look_like_seconds(),

@@ -253,8 +253,8 @@ pub const SETTINGS: &[Setting] = &[
         default: "auto",
         reload: true,
         help: "What g:+1|g means for a container that does not say: a change of the level (delta), or a level (absolute). \
-               With auto it is a level in a container whose metrics have marks of DogStatsD, such as tags behind |#, and a \
-               change in others.",
+               With auto, g:-1|g is a level in a container whose metrics have marks of DogStatsD, such as tags behind |#, \
+               and a change in others; where any gauge has a plus sign, all are changes.",
     },
     Setting {
         key: "statsd.timer_unit",

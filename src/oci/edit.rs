@@ -190,7 +190,7 @@ pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Op
 }
 
 /// An environment with our variables, and the names of the aliases among them. An alias never goes over what the
-/// application has set, nor beside the other variable of its pair; those of an earlier life go first, as nobody but us has set them.
+/// application has set, nor beside the other variable of its pair; those of an earlier life go first: only we have set them.
 fn merged(
     before: Vec<String>,
     variables: &BTreeMap<String, String>,

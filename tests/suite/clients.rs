@@ -514,8 +514,8 @@ fn assert_hot_shots_modes(records: &Records, sent: &Sent) {
 #[test]
 fn all_that_hot_shots_sends_adds_up() {
     let Some(node) = tools::node() else { return };
-    // It has changes of gauges, which Datadog's agent does not, and sends tags.
-    let agent = Agent::with(&["--window", "1s", "--set", "statsd.gauge_sign=delta"]);
+    // It has changes of gauges, which Datadog's agent does not, and writes them with a plus sign.
+    let agent = Agent::start();
     let sent = run_program(&agent, "js", &node, "node/hot_shots_client.js");
     assert_hot_shots_adds_up(&agent, "js", &sent);
     let records = Records::of(&agent, "js");

@@ -91,7 +91,7 @@ impl Aggregator {
         let values = u64::from(plain.values.count());
         self.accounting.values += values;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
-        self.habits.tagged |= plain.identified;
+        self.habits.dogstatsd |= plain.identified;
         if self.in_seconds(plain.metric_type) {
             for number in plain.values.numbers() {
                 let values = Values::One(in_milliseconds(number));
@@ -119,7 +119,7 @@ impl Aggregator {
     #[cold]
     fn insert_new(&mut self, plain: &Plain<'_>, now: Timestamp) {
         let Plain { metric_type, name, tags, values, weight, identified } = *plain;
-        self.habits.tagged |= identified;
+        self.habits.dogstatsd |= identified;
         let sample = Sample { weight, tags, ..Sample::plain(name, metric_type, values) };
         self.sample(&sample, now);
     }

@@ -29,10 +29,10 @@ pub enum TimerUnit {
 /// What has been seen of a container's client since the container came.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Habits {
-    /// Whether a metric's line had tags behind `|#` or said who the client is, which only DogStatsD has.
-    pub tagged: bool,
-    /// Whether a metric's line had a timestamp, which only DogStatsD has.
-    pub stamped: bool,
+    /// Whether a metric's line had tags behind `|#`, a timestamp or an identity, which only DogStatsD has.
+    pub dogstatsd: bool,
+    /// Whether a gauge was written with a plus sign, which no client of DogStatsD does: it sends changes.
+    pub plus: bool,
     /// Signed gauge values that were read as changes.
     pub gauge_changes: u64,
     /// Timers' records whose values are all below 1 and not all 0.
@@ -42,17 +42,13 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// Whether a metric's line had anything that only DogStatsD has.
-    #[must_use]
-    pub fn dogstatsd(&self) -> bool {
-        self.tagged || self.stamped
-    }
-
-    /// Whether signed gauge values are changes, where the container does not say. DogStatsD writes levels below zero with
-    /// their sign, and never a plus: beside timestamps alone, which say least about a client, that is still a change.
-    fn reads_changes(&self, values: &Values<'_>) -> bool {
-        let plus = || values.numbers().all(|number| !number.signed || number.value.is_sign_positive());
-        !self.tagged && (!self.stamped || plus())
+    /// Whether signed gauge values are changes, where the container does not say. Clients of DogStatsD write levels below
+    /// zero with a minus sign.
+    fn reads_changes(&mut self, values: &Values<'_>) -> bool {
+        if !self.plus && values.signed() {
+            self.plus = values.numbers().any(|number| number.signed && number.value.is_sign_positive());
+        }
+        self.plus || !self.dogstatsd
     }
 
     /// Whether all timers look like seconds: each value below 1, and not all of them 0.
@@ -70,8 +66,8 @@ impl Habits {
 
     /// Takes over what was seen earlier.
     pub(super) fn recall(&mut self, earlier: &Self) {
-        self.tagged |= earlier.tagged;
-        self.stamped |= earlier.stamped;
+        self.dogstatsd |= earlier.dogstatsd;
+        self.plus |= earlier.plus;
         self.gauge_changes = self.gauge_changes.max(earlier.gauge_changes);
         self.small_timers = self.small_timers.max(earlier.small_timers);
         self.large_timers = self.large_timers.max(earlier.large_timers);
@@ -82,7 +78,7 @@ impl Habits {
     pub fn is_like(&self, other: &Self) -> bool {
         let kinds = |habits: &Self| {
             let counts = [habits.gauge_changes, habits.small_timers, habits.large_timers];
-            (habits.tagged, habits.stamped, counts.map(|count| count > 0))
+            (habits.dogstatsd, habits.plus, counts.map(|count| count > 0))
         };
         kinds(self) == kinds(other)
     }

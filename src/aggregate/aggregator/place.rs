@@ -50,7 +50,8 @@ impl Aggregator {
     ) -> Option<Place> {
         let limits = self.settings.limits;
         // Every spelling comes by here once, so known series cost nothing more.
-        self.habits.tagged |= !spelling.tags.is_empty() && spelling.metric_type != MetricType::ServiceCheck;
+        self.habits.dogstatsd |=
+            !spelling.tags.is_empty() && spelling.metric_type != MetricType::ServiceCheck;
         if spelling.name.len() > limits.name_bytes && self.is_over(Dropped::NameTooLong, values)
             || spelling.tags.len() > limits.tags_bytes && self.is_over(Dropped::TagsTooLong, values)
         {

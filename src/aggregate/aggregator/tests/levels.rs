@@ -30,14 +30,22 @@ fn a_change_stamped_with_the_start_of_the_open_window_is_added_to_the_level() {
 }
 
 #[test]
-fn a_plus_sign_beside_a_timestamp_alone_is_a_change_and_a_minus_sign_a_level() {
+fn a_plus_sign_shows_that_changes_are_sent_whatever_marks_lines_have() {
     let mut bench = Bench::signed(Settings::default(), GaugeSign::Auto);
-    bench.send(5_000, "g:10|g").send(6_000, format!("g:+5|g|T{START}"));
-    assert_eq!(gauge(&bench.aggregator.peek(moment(6_000).wall), "g").last, 15.0);
-    bench.send(7_000, format!("g:-1|g|T{}", START + 7)).send(8_000, format!("g:-1|g|T{}", START + 8));
-    assert_eq!(gauge(&bench.aggregator.peek(moment(8_000).wall), "g").last, -1.0);
-    bench.send(8_500, "g:+5|g|#a:b\ng:+5|g\ng:+5|g").roll(10_000);
-    assert_eq!(gauge(bench.last(), "g").last, 5.0, "tags leave no doubt");
+    bench.send(4_000, "x:-1|g|#a:b\nx:-1|g|#a:b");
+    assert_eq!(gauge(&bench.aggregator.peek(moment(4_000).wall), "x").last, -1.0);
+    bench.send(5_000, "g:10|g").send(6_000, format!("g:+5|g|T{START}")).send(7_000, "g:-1|g|#a:b\ng:-1|g");
+    bench.roll(10_000);
+    assert_eq!(gauge(bench.last(), "g").last_at, moment(7_000).wall);
+    let levels: Vec<_> = bench.last().records().filter(|record| &*record.series.name == "g").collect();
+    let of = |tagged: bool| {
+        let found = levels.iter().find(|record| record.series.tags.get("a").is_some() == tagged);
+        match found.map(|record| record.view) {
+            Some(View::Gauge(gauge)) => gauge.last,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((of(false), of(true)), (14.0, -1.0));
 }
 
 #[test]
@@ -233,11 +241,11 @@ fn timers_below_one_with_fractions_look_like_seconds_until_one_does_not() {
 #[test]
 fn changes_before_the_first_mark_of_dogstatsd_are_counted_and_what_follows_is_a_level() {
     let mut bench = Bench::signed(Settings::default(), GaugeSign::Auto);
-    bench.send(0, "g:+5|g\ng:+5|g");
-    assert_eq!((bench.aggregator.habits().dogstatsd(), bench.aggregator.habits().gauge_changes), (false, 2));
-    bench.send(1_000, "g:+5|g\nother:1|c|c:abc\ng:-3|g").roll(10_000);
+    bench.send(0, "g:-5|g\ng:-5|g");
+    assert_eq!((bench.aggregator.habits().dogstatsd, bench.aggregator.habits().gauge_changes), (false, 2));
+    bench.send(1_000, "g:-5|g\nother:1|c|c:abc\ng:-3|g").roll(10_000);
     assert_eq!(gauge(bench.last(), "g").last, -3.0);
-    assert_eq!((bench.aggregator.habits().dogstatsd(), bench.aggregator.habits().gauge_changes), (true, 3));
+    assert_eq!((bench.aggregator.habits().dogstatsd, bench.aggregator.habits().gauge_changes), (true, 3));
     let again = Aggregator::restore(Arc::default(), &bench.aggregator.snapshot()).unwrap();
     assert_eq!(again.habits(), bench.aggregator.habits());
 }
