@@ -30,6 +30,7 @@ mod unix;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::net::unixgram::would_hide;
+pub use crate::net::variables::other_of_pair;
 pub use directory::{ContainerInfo, Directory, Follower, Listed};
 pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
@@ -37,7 +38,7 @@ pub use handle::{Handle, HandleError};
 pub use image::{IMAGE_VERSION, Identity, Image};
 pub use journal::{Journal, JournalHealth, Replayed};
 pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
-pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
+pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit};
 pub use state::{Guarded, Place, State};
 pub use table::{Finished, Reconciled, Restored, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};

@@ -17,3 +17,4 @@ pub mod sys;
 pub mod tls;
 pub mod unix;
 pub mod unixgram;
+pub mod variables;

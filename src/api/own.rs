@@ -92,6 +92,7 @@ impl Page {
             }
         }
         self.one(stats::FOLDED, counts.folded as f64);
+        self.one(stats::EVICTED, counts.evicted as f64);
         self.one(stats::INVALID_UTF8, counts.invalid_utf8 as f64);
         self.one(stats::RENAMED_TAGS, counts.renamed_tags as f64);
         self.one(stats::EVENTS, counts.events as f64);

@@ -1,5 +1,6 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
+mod clients;
 mod plugin;
 mod window_log;
 
@@ -276,6 +277,7 @@ async fn containers(admin: &Client) -> Vec<Finding> {
     let mut findings = vec![Finding::new("admin socket", Status::Ok, format!("{} answers", admin.target()))];
     for container in &containers {
         findings.extend(troubles(container));
+        findings.extend(clients::findings(container));
     }
     if let Ok(response) = admin.get("/v1/tasks").await
         && let Ok(tasks) = read::<Vec<Task>>(&response)

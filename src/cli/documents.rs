@@ -92,6 +92,15 @@ pub(super) struct WideTag {
     pub(super) series: usize,
 }
 
+/// What a container's lines tell of the client that writes them.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Client {
+    pub(super) dogstatsd: bool,
+    pub(super) gauge_changes: u64,
+    pub(super) timers_look_like_seconds: bool,
+    pub(super) decremented: Vec<String>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Container {
     pub(super) container_id: String,
@@ -108,6 +117,9 @@ pub(super) struct Container {
     #[serde(default)]
     pub(super) reason: Option<String>,
     pub(super) warnings: Vec<String>,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    pub(super) client: Option<Client>,
     #[serde(default)]
     pub(super) pid: Option<i32>,
     #[serde(default)]

@@ -13,7 +13,7 @@ use super::{
     Nri, PodMode, Process, Unix, UnixMode, WindowLog,
 };
 use super::{http, labels, prometheus};
-use crate::aggregate::{Counting, GaugeSign, Limits, Mode, Settings};
+use crate::aggregate::{Counting, GaugeSign, Limits, Mode, Settings, TimerUnit};
 use crate::statsd::{TagStyles, style};
 
 /// One mistake.
@@ -196,6 +196,9 @@ impl Reader<'_> {
     }
 }
 
+const GAUGE_SIGNS: [(&str, GaugeSign); 3] =
+    [("auto", GaugeSign::Auto), ("delta", GaugeSign::Delta), ("absolute", GaugeSign::Absolute)];
+
 /// Reads everything.
 pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
     let mut reader = Reader { layers, errors: Vec::new() };
@@ -214,8 +217,9 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             checkpoint: reader.time("windows.checkpoint"),
             checkpoint_rate: reader.size("windows.checkpoint_rate"),
         },
-        gauge_sign: reader
-            .choice("statsd.gauge_sign", &[("delta", GaugeSign::Delta), ("absolute", GaugeSign::Absolute)]),
+        gauge_sign: reader.choice("statsd.gauge_sign", &GAUGE_SIGNS),
+        timer_unit: reader
+            .choice("statsd.timer_unit", &[("ms", TimerUnit::Milliseconds), ("s", TimerUnit::Seconds)]),
         listeners: Listeners {
             port: u16::try_from(reader.count("listeners.port")).unwrap_or_default(),
             receive_buffer: reader.size("listeners.receive_buffer"),

@@ -10,7 +10,7 @@ use super::directory::ContainerInfo;
 use super::reservation::{Details, NAME_LABEL, Network};
 use super::state::{Guarded, Place, State};
 use super::unix::UnixSocket;
-use crate::aggregate::{Accounting, GaugeSign};
+use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
 
@@ -32,6 +32,7 @@ pub struct Image {
     pub(super) network: Network,
     pub(super) place: Place,
     pub(super) gauge_sign: GaugeSign,
+    pub(super) timer_unit: TimerUnit,
     /// Bundle, sandbox, uid of the pod, handler, image: absent keys are no values in JSON, and would be nothing at all here.
     pub(super) details: [Option<String>; 5],
     /// Whether it stands for a pod of which a container was found without an address.
@@ -91,6 +92,7 @@ impl Image {
             network: info.network.clone(),
             place: info.place,
             gauge_sign: info.gauge_sign,
+            timer_unit: info.timer_unit,
             details: [bundle, sandbox_id, pod_uid, runtime_handler, image],
             adopted,
             reason: info.reason.clone(),
@@ -121,6 +123,7 @@ impl Image {
             place: self.place,
             guarded: Guarded::Off,
             gauge_sign: self.gauge_sign,
+            timer_unit: self.timer_unit,
             details: Details { bundle, sandbox_id, pod_uid, runtime_handler, image, adopted: self.adopted },
             reason: self.reason.clone(),
             warnings: self.warnings.clone(),

@@ -21,14 +21,14 @@ use crate::tools;
 const LONG: &[&str] = &["--window", "1h"];
 
 /// A keeper for the agent of a directory.
-struct Keeper {
+pub(crate) struct Keeper {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     socket: PathBuf,
 }
 
 impl Keeper {
-    fn start(directory: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start(directory: &Path, flags: &[&str]) -> Self {
         let state = directory.join("state");
         let mut command = Command::new(BINARY);
         command.args(["keeper", "--set", "log.format=json", "--state-dir"]).arg(&state).args(flags);

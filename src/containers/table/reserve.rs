@@ -90,6 +90,7 @@ impl Table {
             place: site.place(),
             guarded: Guarded::Off,
             gauge_sign: reservation.signs(self.settings.gauge_sign),
+            timer_unit: reservation.times(self.settings.timer_unit),
             details: reservation.details.clone(),
             reason: None,
             warnings: Vec::new(),

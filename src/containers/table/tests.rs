@@ -2,7 +2,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command};
 
 use super::*;
-use crate::aggregate::{self, View};
+use crate::aggregate::{self, TimerUnit, View};
 use crate::containers::image::Image;
 use crate::containers::reservation::{Dialect, Network, Reservation, Ttl};
 use crate::containers::state::{Place, State};
@@ -31,6 +31,7 @@ fn settings() -> Settings {
         tombstone: Duration::from_mins(10),
         adopt_mute: false,
         gauge_sign: GaugeSign::Delta,
+        timer_unit: TimerUnit::default(),
         dcos_host: None,
         node_labels: Labels::new(),
         unix: UnixSettings {

@@ -36,6 +36,7 @@ impl Node {
             tombstone: Duration::from_mins(10),
             adopt_mute: false,
             gauge_sign: aggregate::GaugeSign::Delta,
+            timer_unit: aggregate::TimerUnit::default(),
             dcos_host: None,
             node_labels: crate::model::Labels::new(),
             unix: containers::UnixSettings {
