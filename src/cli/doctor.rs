@@ -1,5 +1,6 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
+mod names;
 mod window_log;
 
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::names::MarkedName;
 use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
 use super::documents::{Container, Task, Totals, ago, counted};
@@ -77,6 +79,10 @@ struct Node {
     certificate_expires: Option<Timestamp>,
     #[serde(default)]
     window_log: Option<WindowLog>,
+    #[serde(default)]
+    names_marked: usize,
+    #[serde(default)]
+    marked_names: Vec<MarkedName>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +108,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.push(journal(&node));
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
+    findings.extend(names::findings(node.names_marked, &node.marked_names));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::EventRecord;
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
+use crate::store::NameChange;
 
 /// The version of entries that is written, and the only one that is read.
 pub const VERSION: u16 = 1;
@@ -74,6 +75,8 @@ pub(super) enum Entry<'a> {
     Alive { at: Timestamp },
     /// The agent ends in order; nothing comes after.
     Ended { at: Timestamp },
+    /// What has become of names since the last such entry; the first ones of a file have every name.
+    Names { changes: Vec<NameChange> },
 }
 
 impl Entry<'_> {
