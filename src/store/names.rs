@@ -9,6 +9,8 @@
 //! A workload has at most as many names as its containers may have series, and [`AT_REST`] more of which it has no series;
 //! beyond that, those that went longest ago are forgotten, its own first.
 
+mod change;
+mod distinct;
 mod reading;
 mod workload;
 
@@ -16,13 +18,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::change::{Meeting, NameChange, NameChanges, NameState};
+use self::distinct::distinct;
 use self::workload::{Claim, Workload};
 use super::past::REMEMBERED;
-use crate::model::{MetricType, Origin, Series, Timestamp};
+use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
-use crate::render::prometheus::{Identity, Kind, Level, MarksOfAll, Name, Spelled, Spelling};
+use crate::render::prometheus::{Identity, Level, MarksOfAll, Name, Spelled, Spelling};
 
 /// Names of a workload that are remembered although it has no series of them, at most.
 const AT_REST: usize = 10_000;
@@ -32,50 +34,6 @@ const AT_REST_OF_ALL: usize = 100_000;
 const FOLLOWED: usize = 16_384;
 /// How often names are looked for that have rested for long enough.
 const SELDOM: Duration = Duration::from_mins(1);
-
-/// One change of the table, for another process or for the disk.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct NameChange {
-    /// Whose name it is: the identity of a workload.
-    pub workload: Identity,
-    /// The name.
-    pub name: Name,
-    /// What became of it.
-    pub now: NameState,
-}
-
-/// What became of a name.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum NameState {
-    /// It came, and is spelled so; where it has a mark, because of another.
-    Known(Spelled, Option<Name>),
-    /// It is forgotten.
-    Forgotten,
-}
-
-/// Changes after a place, or everything where some of them are gone.
-#[derive(Debug, Default)]
-pub struct NameChanges {
-    /// Whether what was known before is void.
-    pub whole: bool,
-    /// In order.
-    pub changes: Vec<NameChange>,
-    /// The place after them.
-    pub next: u64,
-}
-
-/// Two names that would have been one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Meeting {
-    /// The labels of the workload.
-    pub workload: Identity,
-    /// The name with a mark, and what it is called.
-    pub marked: Name,
-    /// What it is called on a page that is not in UTF-8; in one that is, where only there they meet.
-    pub shown: String,
-    /// The name that was there first.
-    pub first: Option<Name>,
-}
 
 /// Every name on the node.
 #[derive(Debug)]
@@ -119,21 +77,25 @@ impl Names {
         if !came.is_empty() || went.peek().is_some() {
             let workload = Identity::of(origin, Level::Low);
             came.sort_by_key(|series| series.created);
-            came.into_iter().for_each(|series| of(series).for_each(|name| self.claim(&workload, name)));
-            went.for_each(|series| of(series).for_each(|name| self.release(&workload, name)));
+            for (name, series) in distinct(came.into_iter()) {
+                self.claim(&workload, name, series);
+            }
+            for (name, series) in distinct(went) {
+                self.release(&workload, &name, series);
+            }
             self.keep_to_limits(&workload);
         }
         self.sweep();
     }
 
-    fn claim(&mut self, workload: &Identity, name: Name) {
+    fn claim(&mut self, workload: &Identity, name: Name, series: u32) {
         let names = self.workloads.entry(workload.clone()).or_default();
         if let Some(claim) = names.claims.get_mut(&name) {
             if claim.series == 0 {
                 names.resting -= 1;
                 self.at_rest -= 1;
             }
-            claim.series += 1;
+            claim.series = claim.series.saturating_add(series);
             return;
         }
         let (mut spelled, mut first) = (Spelled::default(), None);
@@ -142,7 +104,7 @@ impl Names {
             *spelled = mark;
             first = first.or(met);
         }
-        self.know(workload, name, spelled, first, 1);
+        self.know(workload, name, spelled, first, series);
     }
 
     /// Notes a name that is new here.
@@ -160,13 +122,13 @@ impl Names {
         }
     }
 
-    fn release(&mut self, workload: &Identity, name: Name) {
+    fn release(&mut self, workload: &Identity, name: &Name, series: u32) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
-        let Some(claim) = names.claims.get_mut(&name).filter(|claim| claim.series > 0) else { return };
-        claim.series -= 1;
+        let Some(claim) = names.claims.get_mut(name).filter(|claim| claim.series > 0) else { return };
+        claim.series = claim.series.saturating_sub(series);
         if claim.series == 0 {
             claim.rests_since = self.newest;
-            names.rest(name, self.newest);
+            names.rest(name.clone(), self.newest);
             self.at_rest += 1;
         }
     }
@@ -320,14 +282,6 @@ impl Names {
         meetings.truncate(most);
         meetings
     }
-}
-
-/// The names that a series has.
-fn of(series: &Series) -> impl Iterator<Item = Name> {
-    let shown = series.metric_type != MetricType::ServiceCheck;
-    let metric = Name { kind: Kind::Metric(series.metric_type), text: (&*series.name).into() };
-    let labels = series.tags.iter().map(|(key, _)| Name { kind: Kind::Label, text: key.into() });
-    std::iter::once(metric).chain(labels).filter(move |_| shown)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::*;
-use crate::model::{ContainerId, Generation, Labels, TagSet, TaskId};
+use crate::model::{ContainerId, Generation, Labels, MetricType, TagSet, TaskId};
+use crate::render::prometheus::Kind;
 
 const DAY: u64 = 24 * 3600;
 
@@ -173,4 +174,19 @@ fn a_name_that_imitates_a_mark_does_not_take_it() {
         .comes(&counter("a_b"), 0);
     assert_eq!(shown(&names, "web.1", &imitation)[0], marked);
     assert_ne!(shown(&names, "web.1", "a_b")[0], marked);
+}
+
+#[test]
+fn a_name_rests_when_the_last_of_its_series_has_gone() {
+    let mut names = Names::default();
+    let [one, two] = ["a", "b"].map(|tag| series("hits", MetricType::Counter, &[tag]));
+    let both = [Arc::clone(&one), Arc::clone(&two)];
+    names.changed(&origin("web.1"), both.iter(), std::iter::empty(), Some(at(0)));
+    let resting = |names: &Names| names.workloads[&Identity::of(&origin("web.1"), Level::Low)].resting;
+    Task(&mut names, "web.1").goes(&one, 10);
+    assert_eq!((resting(&names), names.at_rest), (1, 1), "the tag a");
+    Task(&mut names, "web.1").goes(&two, 20);
+    assert_eq!((resting(&names), names.at_rest), (3, 3));
+    Task(&mut names, "web.1").comes(&two, 30);
+    assert_eq!((resting(&names), names.at_rest), (1, 1));
 }
