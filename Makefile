@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-restart e2e-kill soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,10 @@ e2e-prometheus: ## a real Prometheus scrapes an agent with 200 tasks
 	scripts/e2e-prometheus --secure --tasks 20
 	scripts/e2e-prometheus --histograms --tasks 20
 	scripts/e2e-prometheus --native --tasks 20
+
+e2e-clients: ## real programs and clients send, two real Prometheus servers read: names, labels and exact totals
+	scripts/setup cc rust
+	scripts/e2e-clients
 
 fuzz-smoke: ## build every fuzz target and run each for ten seconds
 	scripts/ci/fuzz-smoke 10

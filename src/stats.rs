@@ -90,6 +90,7 @@ families! {
     NRI_HANDLING = "tallyport_nri_handling_seconds", Summary, ["quantile"], "How long the plugin took to answer the runtime.";
     LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";
     CLASHES = "tallyport_scrape_clashes", Counter, [], "Series left out of /metrics/tasks, each time, because prometheus.naming gives one name to several.";
+    MARKED = "tallyport_names_marked", Gauge, [], "Names and tags of applications that carry a mark on /metrics/tasks, because another of the same workload had the plain name first.";
     CPU = "process_cpu_seconds", Counter, [], "CPU time of the agent, user and system.";
     RESIDENT = "process_resident_memory_bytes", Gauge, [], "Resident memory of the agent.";
     OPEN_FDS = "process_open_fds", Gauge, [], "Open file descriptors of the agent.";

@@ -7,10 +7,12 @@
 mod cursor;
 mod epoch;
 mod history;
+mod names;
 mod past;
 mod succession;
 
 use std::collections::{HashMap, VecDeque};
+use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
@@ -18,13 +20,15 @@ use tokio::sync::watch;
 pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
+use names::Names;
+pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
-use crate::render::prometheus::Level;
+use crate::render::prometheus::{Level, MarksOfAll};
 
 /// The last windows of every container.
 #[derive(Debug)]
@@ -46,6 +50,7 @@ struct Inner {
     gone: u64,
     records: u64,
     past: Past,
+    names: Names,
 }
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
@@ -103,6 +108,7 @@ impl Store {
                 history.drop_beyond(self.keep);
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
+                inner.name_all(&history);
                 inner.containers.insert(allocation, history);
             }
             all.sort_by_key(|(_, published)| published.first());
@@ -153,8 +159,9 @@ impl Store {
     pub fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
         if let Some(history) = inner.containers.remove(&allocation) {
-            let left = history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
-            inner.past.add(history.origin(), left);
+            let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
+            inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
+            inner.past.add(history.origin(), left());
             inner.past.closed(history.origin());
             let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
             inner.lose(last.unwrap_or(0));
@@ -163,6 +170,7 @@ impl Store {
 
     /// Publishes a window that a shard closed, and the revisions that go with it.
     pub fn push(&self, allocation: Allocation, closed: Closed) {
+        let end = closed.window.span.end;
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
@@ -179,15 +187,24 @@ impl Store {
                 inner.log.push_back(Arc::clone(&published));
                 history.keep(published);
             }
-            if let Some(before) = history.set_standing(closed.standing)
-                && let Some(now) = history.standing()
-            {
-                let gone = before.ledger.gone(&now.ledger);
-                if closed.begun_again {
-                    inner.past.add(history.origin(), gone);
-                } else {
-                    inner.past.evicted(history.origin(), gone);
+            let before = history.set_standing(closed.standing);
+            match (before, history.standing()) {
+                (Some(before), Some(now)) => {
+                    let (came, went) = (now.ledger.gone(&before.ledger), before.ledger.gone(&now.ledger));
+                    let [came, went] = [came, went].map(|all| all.map(|(series, ..)| series));
+                    inner.names.changed(history.origin(), came, went, Some(end));
+                    let gone = before.ledger.gone(&now.ledger);
+                    if closed.begun_again {
+                        inner.past.add(history.origin(), gone);
+                    } else {
+                        inner.past.evicted(history.origin(), gone);
+                    }
                 }
+                (None, Some(now)) => {
+                    let came = now.ledger.iter().map(|(series, _)| series);
+                    inner.names.changed(history.origin(), came, iter::empty(), Some(end));
+                }
+                (_, None) => {}
             }
             let gone = history.drop_beyond(self.keep);
             inner.lose(gone);
@@ -202,16 +219,17 @@ impl Store {
         self.read().containers.get(&allocation).cloned()
     }
 
-    /// Every container's windows as they are now, in the order the containers came, and what is gone at a level.
+    /// Every container's windows as they are now, in the order the containers came, what is gone at a level, and which
+    /// names carry a mark.
     #[must_use]
-    pub fn everything(&self, level: Level) -> (Vec<(Allocation, History)>, Identities) {
+    pub fn everything(&self, level: Level) -> (Vec<(Allocation, History)>, Identities, MarksOfAll) {
         let inner = self.read();
         let histories = inner.containers.iter().map(|(allocation, history)| (*allocation, history.clone()));
         let mut histories: Vec<_> = histories.collect();
-        let past = inner.past.of(level);
+        let (past, marks) = (inner.past.of(level), inner.names.marks());
         drop(inner);
         histories.sort_unstable_by_key(|(allocation, _)| *allocation);
-        (histories, past)
+        (histories, past, marks)
     }
 
     /// The newest interval of every container that has one, in the order they were published, and the cursor after

@@ -3,6 +3,7 @@
 //! ```text
 //! Store ─▶ writer ─▶ windows-N.log    closed windows, synced as soon as they are written
 //! shards ─▶ writer ─▶ open-N.log      what changed in open windows since the last checkpoint
+//! Store ─▶ writer ─▶ names-N.log      which name is called what on a page, before the windows that have it
 //! ```
 //!
 //! One thread writes. It follows the store's sequence and asks the shards by turns, and nobody waits for it: where the disk
@@ -19,6 +20,7 @@ mod files;
 mod frame;
 mod lasting;
 mod log;
+mod names;
 mod open;
 mod read;
 mod recover;

@@ -40,7 +40,7 @@ def main():
         return
     page = page.decode()
     # In the text, since the classic parser gives counters other names.
-    twice(line.split(" ")[2] for line in page.split("\n") if line.startswith("# TYPE "))
+    twice(line.rpartition(" ")[0] for line in page.split("\n") if line.startswith("# TYPE "))
     twice(line.rpartition(" ")[0] for line in page.split("\n") if line and not line.startswith("#"))
     families = []
     for family in {"openmetrics": openmetrics, "classic": classic}[sys.argv[1]](page):

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::{Answer, Api};
 use crate::containers::Guarded;
 use crate::model::Timestamp;
+use crate::render::prometheus::{Kind, Name};
 use crate::stats::{Failing, NriStats, Outcome};
+use crate::store::Meeting;
 use crate::window_log::{Report, Snapshot};
 
 #[derive(Serialize)]
@@ -157,6 +159,39 @@ pub(super) struct Node {
     certificate_expires: Option<Timestamp>,
     window_log: Option<WindowLog>,
     nri: Plugin,
+    names_marked: usize,
+    marked_names: Vec<MarkedName>,
+}
+
+/// Marked names that are listed, at most.
+const LISTED: usize = 20;
+
+/// A name that carries a mark, and the one that had the plain name first.
+#[derive(Debug, Serialize)]
+struct MarkedName {
+    workload: String,
+    kind: &'static str,
+    name: String,
+    shown: String,
+    first_kind: Option<&'static str>,
+    first_name: Option<String>,
+}
+
+impl MarkedName {
+    fn new(meeting: Meeting) -> Self {
+        let kind = |name: &Name| match name.kind {
+            Kind::Metric(metric_type) => metric_type.as_str(),
+            Kind::Label => "tag",
+        };
+        Self {
+            workload: meeting.workload.as_str().to_owned(),
+            kind: kind(&meeting.marked),
+            name: meeting.marked.text.to_string(),
+            shown: meeting.shown,
+            first_kind: meeting.first.as_ref().map(kind),
+            first_name: meeting.first.map(|first| first.text.to_string()),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -245,6 +280,8 @@ impl Node {
                 .window_log
                 .as_ref()
                 .map(|status| WindowLog::new(status.snapshot(), config.window_log.size)),
+            names_marked: api.store.marked_names(),
+            marked_names: api.store.meetings(LISTED).into_iter().map(MarkedName::new).collect(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::statsd::Rejected;
 
 /// `GET /metrics`
 pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, ApiError> {
-    let format = Format::negotiated(accept, &Format::TEXTS);
+    let (format, escaping) = Format::negotiated(accept, &Format::TEXTS);
     let containers = api.containers.directory().all();
     let glimpses = api.counts(&containers).await?;
     let mut counts = api.containers.directory().forgotten();
@@ -34,7 +34,7 @@ pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, A
     page.http(api);
     page.nri(&api.stats.nri, api.config().nri.enabled);
     page.process();
-    Ok(Answer::whole(200, format.content_type(), page.0.finish()))
+    Ok(Answer::whole(200, format.content_type(escaping), page.0.finish()))
 }
 
 struct Page(Exposition);
@@ -163,6 +163,7 @@ impl Page {
         }
         self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
         self.one(stats::CLASHES, api.stats.clashes() as f64);
+        self.one(stats::MARKED, api.store.marked_names() as f64);
     }
 
     fn nri(&mut self, nri: &NriStats, enabled: bool) {

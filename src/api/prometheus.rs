@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::containers::ContainerInfo;
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::clock;
-use crate::render::exposition::Format;
+use crate::render::exposition::{Escaping, Format};
 use crate::render::prometheus::{Builder, Held, Identity, Level, Naming, Page, Source, Sums, Timers};
 use crate::store::{History, Published, REMEMBERED, Store};
 
@@ -27,6 +27,7 @@ const SPAN: Duration = Duration::from_mins(1);
 /// What a page is made of.
 struct Wanted {
     format: Format,
+    escaping: Escaping,
     naming: Naming,
     level: Level,
     created: bool,
@@ -78,8 +79,10 @@ impl Wanted {
         let naming = one_of(&query, "naming", &Naming::ALL.map(|naming| (naming.as_str(), naming)))?;
         let level = one_of(&query, "identity", &Level::ALL.map(|level| (level.as_str(), level)))?;
         let created = query.last("created").map(|_| query.switch("created")).transpose()?;
+        let (format, escaping) = Format::negotiated(accept.media.as_deref(), &Format::ALL);
         Ok(Self {
-            format: Format::negotiated(accept.media.as_deref(), &Format::ALL),
+            format,
+            escaping,
             naming: naming.unwrap_or(config.prometheus.naming),
             level: level.unwrap_or(config.prometheus.identity),
             created: created.unwrap_or(config.prometheus.created),
@@ -127,7 +130,7 @@ pub(super) async fn tasks(api: &Api, raw: &str, accept: &Accept) -> Result<Answe
     let now = clock::wall();
     api.stats.scraped(now);
     let gzip = takes_gzip(accept.encoding.as_deref());
-    let (store, format) = (Arc::clone(&api.store), wanted.format);
+    let (store, content_type) = (Arc::clone(&api.store), wanted.format.content_type(wanted.escaping));
     // After the store's: who is here by then, but was not yet, has nothing to show.
     let containers = {
         let api = api.clone();
@@ -143,7 +146,7 @@ pub(super) async fn tasks(api: &Api, raw: &str, accept: &Accept) -> Result<Answe
         stats.count_clashes(page.clashes() - std::mem::replace(&mut counted, page.clashes()));
         piece
     };
-    let answer = Answer::chunks(format.content_type(), streamed(next, gzip))
+    let answer = Answer::chunks(content_type, streamed(next, gzip))
         .with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }
@@ -193,10 +196,11 @@ fn gather(
     wanted: &Wanted,
     now: Timestamp,
 ) -> Page<Published> {
-    let (histories, past) = store.everything(wanted.level);
+    let (histories, past, marks) = store.everything(wanted.level);
     let known: HashMap<Allocation, Arc<ContainerInfo>> =
         containers().into_iter().map(|info| (info.allocation, info)).collect();
     let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
+        .with_names(wanted.escaping, marks)
         .with_created(wanted.created)
         .with_histograms(wanted.counting.clone());
     let mut identities = HashSet::new();

@@ -1,6 +1,7 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
 mod clients;
+mod names;
 mod plugin;
 mod window_log;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::names::MarkedName;
 use self::plugin::Plugin;
 use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
@@ -82,6 +84,10 @@ struct Node {
     window_log: Option<WindowLog>,
     #[serde(default)]
     nri: Option<Plugin>,
+    #[serde(default)]
+    names_marked: usize,
+    #[serde(default)]
+    marked_names: Vec<MarkedName>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +114,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(Plugin::findings));
+    findings.extend(names::findings(node.names_marked, &node.marked_names));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {

@@ -13,6 +13,21 @@ pub enum Format {
     Protobuf,
 }
 
+/// Which characters names and labels may have.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Escaping {
+    /// Letters, digits and underscores: what every reader accepts.
+    #[default]
+    Underscores,
+    /// Any, between quotes: what Prometheus 3 asks for by `escaping=allow-utf-8`.
+    Utf8,
+}
+
+impl Escaping {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Underscores, Self::Utf8];
+}
+
 /// The types of families.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -33,10 +48,11 @@ impl Format {
     pub const ALL: [Self; 3] = [Self::OpenMetrics, Self::Prometheus, Self::Protobuf];
 
     /// The format that an `Accept` header asks for most, by its q-values (RFC 9110, 12.5.1), of those that are offered; of
-    /// several that are asked for alike, the first. The classic text where it asks for none of them.
+    /// several that are asked for alike, the first. The classic text where it asks for none of them. With it, the
+    /// characters that its reader accepts in names; of Prometheus' other ways to escape names none is offered.
     #[must_use]
-    pub fn negotiated(accept: Option<&str>, offered: &[Self]) -> Self {
-        let mut chosen = (Self::Prometheus, 0.0);
+    pub fn negotiated(accept: Option<&str>, offered: &[Self]) -> (Self, Escaping) {
+        let mut chosen = (Self::Prometheus, Escaping::Underscores, 0.0);
         for range in accept.unwrap_or_default().split(',') {
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
@@ -47,11 +63,15 @@ impl Format {
             };
             let wanted = of("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
             let format = offered.iter().find(|format| format.is_meant(media, of));
-            if let Some(format) = format.filter(|_| wanted > chosen.1) {
-                chosen = (*format, wanted);
+            let escaping = match of("escaping") {
+                Some("allow-utf-8") => Escaping::Utf8,
+                _ => Escaping::Underscores,
+            };
+            if let Some(format) = format.filter(|_| wanted > chosen.2) {
+                chosen = (*format, escaping, wanted);
             }
         }
-        chosen.0
+        (chosen.0, chosen.1)
     }
 
     /// Whether a media type with such parameters is this format, in a version that is spoken here.
@@ -61,7 +81,8 @@ impl Format {
             Self::OpenMetrics => {
                 media.eq_ignore_ascii_case("application/openmetrics-text") && version(&["1.0.0", "0.0.1"])
             }
-            Self::Prometheus => media.eq_ignore_ascii_case("text/plain") && version(&["0.0.4"]),
+            // Version 1.0.0 is the same text, but for names between quotes.
+            Self::Prometheus => media.eq_ignore_ascii_case("text/plain") && version(&["0.0.4", "1.0.0"]),
             Self::Protobuf => {
                 media.eq_ignore_ascii_case("application/vnd.google.protobuf")
                     && of("proto") == Some("io.prometheus.client.MetricFamily")
@@ -72,12 +93,24 @@ impl Format {
 
     /// Its media type.
     #[must_use]
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Self::Protobuf => {
+    pub const fn content_type(self, escaping: Escaping) -> &'static str {
+        match (self, escaping) {
+            (Self::OpenMetrics, Escaping::Underscores) => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            }
+            (Self::OpenMetrics, Escaping::Utf8) => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+            }
+            (Self::Prometheus, Escaping::Underscores) => "text/plain; version=0.0.4; charset=utf-8",
+            (Self::Prometheus, Escaping::Utf8) => {
+                "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+            }
+            (Self::Protobuf, Escaping::Underscores) => {
                 "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+            (Self::Protobuf, Escaping::Utf8) => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
+                 escaping=allow-utf-8"
             }
         }
     }
@@ -260,7 +293,7 @@ mod tests {
     fn a_reader_gets_the_format_it_asks_for() {
         const PROTOBUF: &str =
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-        let of = |accept: &str| Format::negotiated(Some(accept), &Format::ALL);
+        let of = |accept: &str| Format::negotiated(Some(accept), &Format::ALL).0;
         for (accept, wanted) in [
             ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", Format::OpenMetrics),
             ("text/plain", Format::Prometheus),
@@ -268,7 +301,7 @@ mod tests {
             ("", Format::Prometheus),
             ("text/plain, application/openmetrics-text;q=0.9", Format::Prometheus),
             (
-                "text/plain;version=1.0.0;escaping=allow-utf-8, application/openmetrics-text;q=0.1",
+                "text/plain;version=2.0.0;escaping=allow-utf-8, application/openmetrics-text;q=0.1",
                 Format::OpenMetrics,
             ),
             (
@@ -289,11 +322,42 @@ mod tests {
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,{PROTOBUF};q=0.5,text/plain;version=0.0.4;q=0.3"
         );
         assert_eq!((of(&first), of(&last)), (Format::Protobuf, Format::OpenMetrics));
-        assert_eq!(Format::negotiated(Some(&first), &Format::TEXTS), Format::OpenMetrics);
+        assert_eq!(Format::negotiated(Some(&first), &Format::TEXTS).0, Format::OpenMetrics);
         for other in ["text", "compact-text"].map(|encoding| PROTOBUF.replace("delimited", encoding)) {
             assert_eq!(of(&other), Format::Prometheus, "{other}");
         }
         assert_eq!(of("application/vnd.google.protobuf"), Format::Prometheus);
-        assert_eq!(Format::negotiated(None, &Format::ALL), Format::Prometheus);
+        assert_eq!(Format::negotiated(None, &Format::ALL), (Format::Prometheus, Escaping::Underscores));
+    }
+
+    #[test]
+    fn a_reader_gets_names_in_utf_8_only_where_it_asks_for_them() {
+        for (accept, wanted) in [
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=1.0.0;q=0.5",
+                (Format::OpenMetrics, Escaping::Utf8),
+            ),
+            (
+                "text/plain;version=1.0.0;escaping=allow-utf-8, application/openmetrics-text;q=0.1",
+                (Format::Prometheus, Escaping::Utf8),
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=underscores",
+                (Format::OpenMetrics, Escaping::Underscores),
+            ),
+            ("application/openmetrics-text;escaping=dots", (Format::OpenMetrics, Escaping::Underscores)),
+            (
+                "text/plain;escaping=allow-utf-8;q=0.1, application/openmetrics-text",
+                (Format::OpenMetrics, Escaping::Underscores),
+            ),
+        ] {
+            assert_eq!(Format::negotiated(Some(accept), &Format::ALL), wanted, "{accept}");
+        }
+        for format in Format::ALL {
+            let [underscores, utf8] = Escaping::ALL.map(|escaping| format.content_type(escaping));
+            let said = Format::negotiated(Some(utf8), &Format::ALL);
+            assert_eq!(said, (format, Escaping::Utf8), "what is answered is what could be asked for");
+            assert!(!underscores.contains("escaping"));
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Containers' metrics for Prometheus: one page of families from every container's ledger and last windows.
 //!
-//! Names depend on name and type alone, so a series is called the same whoever else reports. Where families that are
-//! there together could not be told apart by a parser, what they are declared as gives way, never what their samples are
-//! called. Why so: `docs/adr/0035-names-for-prometheus.md`.
+//! A name keeps every character that Prometheus allows. Two names of a workload that would become one are told apart by
+//! a mark on the later of them ([`Marks`]). Where families on a page could not be told apart by a parser, their declared
+//! type gives way, never the name of a sample. Why: `docs/adr/0053-names-people-recognise.md`.
 
 mod blocks;
 mod gathered;
 mod identity;
+mod marks;
 mod messages;
 mod name;
 mod natives;
@@ -19,7 +20,8 @@ mod total;
 mod write;
 
 pub use identity::{Identity, Level};
-pub use name::Naming;
+pub use marks::{Kind, Marks, MarksOfAll, Name, Spelled};
+pub use name::{Naming, Spelling};
 pub use page::{Builder, Held, Source, Sums};
 pub use shape::Timers;
 pub use total::Total;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::history::{self, HistoryError, Published};
+use super::names::NameChange;
 use super::past::{self, Past, PastChanges};
 use super::{Cursor, Inner, Store};
 use crate::aggregate::Standing;
@@ -21,6 +22,8 @@ pub struct Sent {
     seq: u64,
     containers: HashMap<Allocation, history::Sent>,
     past: past::Known,
+    /// The place among changes of names.
+    names: Option<u64>,
 }
 
 /// What has come of a store.
@@ -31,10 +34,12 @@ pub struct Received {
     /// In order.
     log: Vec<Arc<Published>>,
     past: past::Known,
+    names: Vec<NameChange>,
+    names_at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartV1 {
+struct PartV2 {
     /// The epoch, and the last place that was given.
     end: (u64, u64),
     /// Every container there is.
@@ -42,6 +47,8 @@ struct PartV1 {
     /// What is new of those that have changed.
     histories: Vec<(Allocation, Vec<u8>)>,
     past: PastChanges,
+    /// What became of names and as of when, and whether those that came before are void; nothing where nothing did.
+    names: Option<(bool, Vec<NameChange>, Timestamp)>,
 }
 
 /// What is new of a container.
@@ -55,6 +62,9 @@ impl Store {
         let (seq, new) = (inner.last, inner.published_after(sent.seq));
         let here: Vec<_> = inner.containers.keys().copied().collect();
         let past = inner.past.unknown_to(&mut sent.past);
+        let names = inner.names.after(sent.names.unwrap_or(u64::MAX));
+        sent.names = Some(names.next);
+        let names = (!names.changes.is_empty()).then(|| (names.whole, names.changes, inner.names.newest()));
         drop(inner);
         sent.seq = seq;
         let known: HashSet<_> = here.iter().copied().collect();
@@ -68,7 +78,7 @@ impl Store {
                 histories.push((allocation, part));
             }
         }
-        let part = PartV1 { end: (self.epoch, seq), here, histories, past };
+        let part = PartV2 { end: (self.epoch, seq), here, histories, past, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         postcard::to_allocvec(&part).unwrap_or_default()
     }
@@ -107,7 +117,7 @@ impl Received {
     /// # Errors
     /// When it is none, of another version, damaged, or does not follow the part before.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
-        let part: PartV1 = match postcard::take_from_bytes(bytes) {
+        let part: PartV2 = match postcard::take_from_bytes(bytes) {
             Ok((part, [])) => part,
             _ => return Err(HistoryError::Damaged),
         };
@@ -126,6 +136,13 @@ impl Received {
         // Two runs, each in order or nearly so.
         self.log.sort_by_key(|published| published.first());
         self.past.apply(part.past);
+        if let Some((whole, changes, at)) = part.names {
+            if whole {
+                self.names.clear();
+            }
+            self.names.extend(changes);
+            self.names_at = at;
+        }
         self.end = Some(Cursor { epoch: part.end.0, seq: part.end.1 });
         Ok(())
     }
@@ -136,10 +153,12 @@ impl Received {
     pub fn into_store(self, keep: usize) -> Option<Store> {
         let end = self.end?;
         let mut inner = Inner { last: end.seq, past: Past::resumed(self.past), ..Inner::default() };
+        inner.names.restore(self.names, self.names_at);
         let mut gone = 0;
         for (allocation, history::Received { mut history, .. }) in self.containers {
             gone = gone.max(history.drop_beyond(keep));
             inner.past.opened(history.origin());
+            inner.name_all(&history);
             inner.containers.insert(allocation, history);
         }
         // Behind the last place that is missing, everything is there.

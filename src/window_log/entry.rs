@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{EventRecord, Habits, Lasting, Outcome};
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
+use crate::store::NameChange;
 
 /// The version of entries that is written, and the only one that is read.
 pub const VERSION: u16 = 2;
@@ -82,6 +83,8 @@ pub(super) enum Entry<'a> {
         checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
         habits: Habits,
     },
+    /// What has become of names since the last such entry; the first ones of a file have every name.
+    Names { changes: Vec<NameChange> },
 }
 
 impl Entry<'_> {

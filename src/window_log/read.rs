@@ -12,9 +12,10 @@ use super::files::Files;
 use super::frame::{Frames, Next};
 use super::lasting::Lasts;
 use super::open::OpenWindow;
-use super::segment::{OPEN, WINDOWS, number};
+use super::segment::{NAMES, OPEN, WINDOWS, number};
 use crate::aggregate::{EVENTS, EventRecord, KnownLayout, Window};
 use crate::model::Timestamp;
+use crate::store::NameChange;
 
 /// What could not be used.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -65,6 +66,10 @@ pub(super) struct Findings {
     pub(super) files: VecDeque<ReadFile>,
     /// Files of open windows.
     pub(super) open_files: Vec<String>,
+    /// What became of names, in order.
+    pub(super) names: Vec<NameChange>,
+    /// Files of names.
+    pub(super) name_files: Vec<String>,
     /// The number of the next file.
     pub(super) next: u64,
     /// When the agent was last known to live.
@@ -81,7 +86,7 @@ pub(super) struct Findings {
 pub(super) fn read(files: &dyn Files) -> io::Result<Findings> {
     let names = files.list()?;
     let mut findings = Findings::default();
-    for prefix in [WINDOWS, OPEN] {
+    for prefix in [WINDOWS, OPEN, NAMES] {
         let mut numbered: Vec<_> =
             names.iter().filter_map(|name| Some((number(prefix, name)?, name))).collect();
         numbered.sort_unstable();
@@ -93,11 +98,13 @@ pub(super) fn read(files: &dyn Files) -> io::Result<Findings> {
                 Vec::new()
             });
             let births = findings.read_file(&bytes, number);
-            if prefix == WINDOWS {
-                let length = bytes.len() as u64;
-                findings.files.push_back(ReadFile { name: name.clone(), length, births });
-            } else {
-                findings.open_files.push(name.clone());
+            match prefix {
+                WINDOWS => {
+                    let length = bytes.len() as u64;
+                    findings.files.push_back(ReadFile { name: name.clone(), length, births });
+                }
+                OPEN => findings.open_files.push(name.clone()),
+                _ => findings.name_files.push(name.clone()),
             }
         }
     }
@@ -206,6 +213,7 @@ impl Reader<'_> {
                 self.findings.in_order = true;
                 self.findings.lives(at);
             }
+            Entry::Names { changes } => self.findings.names.extend(changes),
         }
         Some(())
     }

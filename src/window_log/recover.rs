@@ -11,7 +11,7 @@ use super::read::{Damage, Findings, Found, ReadFile, read};
 use super::segment::{Held, Sealed};
 use crate::aggregate::{Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
-use crate::store::{History, Published, Store};
+use crate::store::{History, NameChange, Published, Store};
 
 /// A container of an earlier life of the agent.
 #[derive(Debug)]
@@ -58,6 +58,10 @@ pub struct Recovered {
     pub(super) void: Vec<Key>,
     files: VecDeque<ReadFile>,
     pub(super) open_files: Vec<String>,
+    names: Vec<NameChange>,
+    pub(super) name_files: Vec<String>,
+    /// When it was read.
+    now: Timestamp,
     pub(super) next: u64,
 }
 
@@ -98,6 +102,9 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
         void,
         files: findings.files,
         open_files: findings.open_files,
+        names: findings.names,
+        name_files: findings.name_files,
+        now,
         next: findings.next.max(1),
     };
     for ((key, found), n) in findings.containers.into_iter().zip(1..) {
@@ -240,6 +247,7 @@ impl Recovered {
 
     /// Gives the windows to a store, without a log that goes on.
     pub fn adopt_into(self, store: &Store) {
+        store.restore_names(self.names, self.now);
         store.adopt(self.histories);
     }
 
@@ -247,6 +255,8 @@ impl Recovered {
     pub(super) fn resume(self, files: &Arc<dyn Files>, store: &Store, limit: u64) -> Resumed {
         let mut published: HashMap<(Key, Birth), Weak<Published>> = HashMap::new();
         let mut unwritten = Vec::new();
+        // Before windows, whose names it may know.
+        store.restore_names(self.names, self.now);
         for (place, window) in store.adopt(self.histories) {
             let Some((key, birth)) = self.births.get(&place).copied() else { continue };
             published.insert((key, birth), Arc::downgrade(&window));

@@ -172,4 +172,6 @@ pub(super) fn number(prefix: &str, name: &str) -> Option<u64> {
 pub(super) const WINDOWS: &str = "windows-";
 /// Files of open windows.
 pub(super) const OPEN: &str = "open-";
+/// Files of names.
+pub(super) const NAMES: &str = "names-";
 const SUFFIX: &str = ".log";

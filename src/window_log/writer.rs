@@ -13,6 +13,7 @@ use super::checkpoint::Checkpoints;
 use super::entry::Who;
 use super::files::Files;
 use super::log::Containers;
+use super::names::Names;
 use super::recover::{Recovered, Resumed};
 use super::status::Status;
 use crate::containers;
@@ -75,11 +76,12 @@ impl Writer {
     ) -> io::Result<Self> {
         let epoch = parts.store.epoch();
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
-        let void = recovered.void.clone();
+        let (void, name_files) = (recovered.void.clone(), recovered.name_files.clone());
         let Resumed { log, unwritten } = recovered.resume(files, &parts.store, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let cursor = parts.store.end().seq;
-        let mut work = Work::new(log, checkpoints, parts, settings, status);
+        let names = Names::new(Arc::clone(files), epoch, next, name_files);
+        let mut work = Work::new(log, (checkpoints, names), parts, settings, status);
         (work.unwritten, work.cursor, work.void) = (unwritten, cursor, void);
         Self::run(work)
     }
@@ -99,9 +101,11 @@ impl Writer {
         status: &Arc<Status>,
     ) -> io::Result<Self> {
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
+        let name_files = recovered.name_files.clone();
         let (log, void) = recovered.replaced(files, epoch, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
-        let mut work = Work::new(log, checkpoints, parts, settings, status);
+        let names = Names::new(Arc::clone(files), epoch, next, name_files);
+        let mut work = Work::new(log, (checkpoints, names), parts, settings, status);
         (work.void, work.anew) = (void, true);
         Self::run(work)
     }

@@ -36,6 +36,7 @@ mod lifecycle;
 mod load;
 mod monitoring;
 mod mute;
+mod names;
 mod namespaces;
 mod netns;
 mod nri;

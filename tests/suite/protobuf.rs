@@ -160,13 +160,17 @@ fn whatever_applications_send_is_the_same_as_messages_and_as_text() {
 fn whatever_applications_send_leaves_no_series_out_and_none_twice_beside_native_histograms() {
     let Some(python) = tools::python() else { return };
     let agent = configured(NATIVE);
-    let series = send_anything(&agent);
-    let shown = page(&agent, &python, "");
-    let one_each = shown.samples.iter().filter(|(name, labels, _)| {
-        !labels.contains_key("quantile") && !name.ends_with("_sum") && name != "tallyport_task_info"
-    });
-    assert!(shown.natives.len() > 300, "{}", shown.natives.len());
-    assert_eq!(one_each.count() + shown.natives.len(), series);
+    let sent = send_anything(&agent);
+    for utf8 in ["", ";escaping=allow-utf-8"] {
+        let (_, body) = fetch_whole(
+            &agent,
+            "/metrics/tasks",
+            &PROTOBUF.replace("delimited", &format!("delimited{utf8}")),
+        );
+        let shown = parsed(&python, &body, "protobuf");
+        assert!(shown.natives.len() > 300, "{}", shown.natives.len());
+        assert_eq!(shown.bare() + 2 * shown.natives.len(), sent.single + 2 * sent.values, "{utf8}");
+    }
     for naming in ["statsd_exporter", "datadog", "graphite"] {
         for identity in ["low", "orchestrator", "high"] {
             page(&agent, &python, &format!("?naming={naming}&identity={identity}&created"));

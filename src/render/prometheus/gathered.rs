@@ -6,17 +6,21 @@ use std::sync::Arc;
 use super::blocks::Block;
 use super::identity::label;
 use super::page::{Family, Item};
-use super::{Identity, Naming};
+use super::{Identity, Marks, Naming, Spelling};
+use crate::render::exposition::Escaping;
 
 /// What a page is written from.
 #[derive(Debug)]
 pub(super) struct Gathered<W> {
     pub(super) naming: Naming,
+    pub(super) escaping: Escaping,
     pub(super) infos: Vec<String>,
     /// Families by names that native histograms could have, too.
     pub(super) bare: HashMap<String, Vec<usize>>,
     pub(super) blocks: Vec<Block>,
     pub(super) identities: Vec<Identity>,
+    /// Those of each identity that has any.
+    pub(super) marks: Vec<Option<Arc<Marks>>>,
     pub(super) families: Vec<Family>,
     pub(super) items: Vec<Item>,
     pub(super) windows: Vec<Arc<W>>,
@@ -28,10 +32,14 @@ impl<W> Gathered<W> {
     pub(super) fn labels(&self, item: &Item) -> String {
         let identity = self.identities.get(item.identity);
         let mut text = identity.map_or_else(String::new, |identity| identity.as_str().to_owned());
-        let mut tags: Vec<_> =
-            item.series.tags.iter().map(|(key, value)| (self.naming.label(key), value)).collect();
+        let marks = self.marks.get(item.identity).and_then(Option::as_ref);
+        let named = |key| {
+            let mark = marks.and_then(|marks| marks.label(key, self.escaping));
+            self.naming.label(key, Spelling { escaping: self.escaping, mark })
+        };
+        let mut tags: Vec<_> = item.series.tags.iter().map(|(key, value)| (named(key), value)).collect();
         tags.sort_unstable();
-        // Namings that make one label of two keys keep the first.
+        // Namings without marks can make one label of two keys; they keep the first.
         tags.dedup_by(|(a, _), (b, _)| a == b);
         for (name, value) in tags {
             label(&mut text, &name, value);

@@ -1,12 +1,12 @@
 //! Where series come from, as labels.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::own_label;
+use super::name::{Spelling, is_valid, label as sanitized};
 use crate::model::{Labels, Origin};
+use crate::render::exposition::Escaping;
 
 /// How closely series say where they come from.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -95,8 +95,9 @@ fn of_schedule(job: &str) -> &str {
     }
 }
 
-/// Everything that is known of a container, its identity first.
-pub(super) fn everything(origin: &Origin, level: Level) -> String {
+/// Everything that is known of a container, its identity first. A container's labels never change, so which of two that
+/// would become one keeps the plain name needs no memory: the first in the order of keys.
+pub(super) fn everything(origin: &Origin, level: Level, escaping: Escaping) -> String {
     let mut known = pairs(origin, level);
     for (name, value) in [
         ("container_id", origin.container_id.to_string()),
@@ -113,17 +114,30 @@ pub(super) fn everything(origin: &Origin, level: Level) -> String {
     }
     let mut rest = Labels::new();
     for (key, value) in origin.labels.iter().filter(|(_, value)| !value.is_empty()) {
-        let same = known.iter().any(|(name, known)| name == key && known == value);
-        let taken = known.iter().any(|(name, _)| name == key) || TARGET.contains(&key.as_str());
-        if !same {
-            let name = if taken { format!("label_{key}") } else { own_label(key).into_owned() };
-            rest.entry(name).or_insert_with(|| value.clone());
+        if known.iter().any(|(name, known)| name == key && known == value) {
+            continue;
+        }
+        let taken = |name: &str| known.iter().any(|(known, _)| *known == name) || TARGET.contains(&name);
+        let named = |mark| {
+            let name = plain(key, Spelling { escaping, mark });
+            if taken(&name) { format!("label_{name}") } else { name }
+        };
+        let names = [None, Some(0), Some(1)].map(named);
+        if let Some(name) = names.into_iter().find(|name| !rest.contains_key(name)) {
+            rest.insert(name, value.clone());
         }
     }
     for (name, value) in &rest {
         label(&mut text, name, value);
     }
     text
+}
+
+/// A container's label as one of Prometheus. Unlike a tag it may say where series come from.
+fn plain(key: &str, spelling: Spelling) -> String {
+    let name = sanitized(key, spelling);
+    let renamed = name.strip_prefix("client_").filter(|_| !key.starts_with("client_"));
+    renamed.unwrap_or(&name).to_owned()
 }
 
 /// Labels that say which target was scraped.
@@ -134,8 +148,20 @@ pub(super) fn label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }
-    let _infallible = write!(out, "{name}=\"");
+    if is_valid(name) {
+        out.push_str(name);
+    } else {
+        quoted(out, name);
+    }
+    out.push_str("=\"");
     escape(out, if value.is_empty() { "true" } else { value }, true);
+    out.push('"');
+}
+
+/// Writes a name that older readers would not accept.
+pub(super) fn quoted(out: &mut String, name: &str) {
+    out.push('"');
+    escape(out, name, true);
     out.push('"');
 }
 
@@ -213,10 +239,23 @@ mod tests {
                 ("none", ""),
             ],
         );
-        let told = everything(&task, Level::Orchestrator);
+        let told = everything(&task, Level::Orchestrator, Escaping::Underscores);
         assert!(told.starts_with("task=\"a\\\"b\\\\c\""), "{told}");
         assert!(told.contains("label_job=\"x\"") && told.contains("label_container_id=\"forged\""), "{told}");
-        assert!(told.contains("com_docker_image__") && told.contains("team=\"shop\\n\u{2400}\""), "{told}");
+        assert!(
+            told.contains("com_docker_image=\"i\"") && told.contains("team=\"shop\\n\u{2400}\""),
+            "{told}"
+        );
         assert!(!told.contains("none=") && told.matches("container_id=\"c-42\"").count() == 1, "{told}");
+        let quoted = everything(&task, Level::Orchestrator, Escaping::Utf8);
+        assert!(quoted.contains("\"com.docker.image\"=\"i\""), "{quoted}");
+    }
+
+    #[test]
+    fn two_labels_of_a_container_that_would_become_one_are_told_apart() {
+        let task = origin("a", &[("a.b", "dot"), ("a_b", "plain"), ("task-id", "x"), ("__a", "y")]);
+        let told = everything(&task, Level::Orchestrator, Escaping::Underscores);
+        assert!(told.contains("a_b=\"dot\"") && told.contains("a_b__"), "{told}");
+        assert!(told.contains("label_task_id=\"x\"") && told.contains("_a=\"y\""), "{told}");
     }
 }

@@ -10,10 +10,10 @@ use super::gathered::Gathered;
 use super::identity::everything;
 use super::natives::bare_names;
 use super::shape::Shape;
-use super::{Identity, Level, Naming, Page, Total};
+use super::{Identity, Level, Marks, MarksOfAll, Naming, Page, Spelling, Total};
 use crate::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
 use crate::model::{MetricType, Origin, Series, Timestamp};
-use crate::render::exposition::{Format, canonical};
+use crate::render::exposition::{Escaping, Format, canonical};
 
 /// One container, with what it has published.
 #[derive(Debug)]
@@ -82,6 +82,8 @@ pub(super) struct Family {
 pub struct Builder<W> {
     format: Format,
     naming: Naming,
+    escaping: Escaping,
+    marks_of_all: MarksOfAll,
     level: Level,
     created: bool,
     counting: Counting,
@@ -89,6 +91,8 @@ pub struct Builder<W> {
     now: Timestamp,
     carry: Duration,
     identities: Vec<Identity>,
+    /// The marks of each.
+    marks: Vec<Option<Arc<Marks>>>,
     by_identity: HashMap<Identity, usize>,
     /// What is known of each identity's newest container.
     infos: BTreeMap<usize, String>,
@@ -108,12 +112,15 @@ impl<W: AsRef<Window>> Builder<W> {
         Self {
             format,
             naming,
+            escaping: Escaping::default(),
+            marks_of_all: MarksOfAll::new(),
             level,
             created: false,
             counting: Counting::Off,
             now,
             carry,
             identities: Vec::new(),
+            marks: Vec::new(),
             by_identity: HashMap::new(),
             infos: BTreeMap::new(),
             families: Vec::new(),
@@ -123,6 +130,12 @@ impl<W: AsRef<Window>> Builder<W> {
             windows: Vec::new(),
             records: Vec::new(),
         }
+    }
+
+    /// With the characters that the reader accepts, and the marks of names that would become one.
+    #[must_use]
+    pub fn with_names(self, escaping: Escaping, marks_of_all: MarksOfAll) -> Self {
+        Self { escaping, marks_of_all, ..self }
     }
 
     /// With the moment each counter was created; the classic format has no place for it.
@@ -143,9 +156,9 @@ impl<W: AsRef<Window>> Builder<W> {
 
     /// Adds a container and those of its series that are wanted. Containers of one identity come oldest first.
     pub fn add(&mut self, source: &Source<'_, W>, wanted: impl Fn(&Series) -> bool) {
-        let identity = self.identity(Identity::of(source.origin, self.level));
+        let identity = self.identity(Identity::of(source.origin, self.level), Some(source.origin));
         if source.shown && self.level != Level::Low {
-            self.infos.insert(identity, everything(source.origin, self.level));
+            self.infos.insert(identity, everything(source.origin, self.level, self.escaping));
         }
         let mut found: Vec<Vec<(usize, usize)>> = vec![Vec::new(); source.ledger.places()];
         for held in &source.windows {
@@ -168,7 +181,9 @@ impl<W: AsRef<Window>> Builder<W> {
                 let decremented = row.decremented;
                 (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
             });
-            let Some((family, sums, buckets)) = self.summed(series, sums, histogram) else { continue };
+            let Some((family, sums, buckets)) = self.summed(identity, series, sums, histogram) else {
+                continue;
+            };
             let start = self.records.len();
             self.records.extend(records);
             let records = start..self.records.len();
@@ -185,8 +200,8 @@ impl<W: AsRef<Window>> Builder<W> {
         sums: Sums,
         histogram: Option<(Sums, &Arc<Buckets>)>,
     ) {
-        let Some((family, sums, buckets)) = self.summed(series, sums, histogram) else { return };
-        let identity = self.identity(identity.clone());
+        let identity = self.identity(identity.clone(), None);
+        let Some((family, sums, buckets)) = self.summed(identity, series, sums, histogram) else { return };
         let series = Arc::clone(series);
         self.push(Item { family, identity, past: true, series, sums, buckets, records: 0..0 });
     }
@@ -194,16 +209,17 @@ impl<W: AsRef<Window>> Builder<W> {
     /// The family of a series, and what it shows of what was counted: sums that go with its buckets, or those of all.
     fn summed(
         &mut self,
+        identity: usize,
         series: &Series,
         sums: Sums,
         histogram: Option<(Sums, &Arc<Buckets>)>,
     ) -> Option<(usize, Sums, Option<Arc<Buckets>>)> {
         let shape = Shape::of(self.naming, series.metric_type)?;
         let Some((_, scale)) = self.in_buckets(shape, series.metric_type) else {
-            return Some((self.family(series)?, sums, None));
+            return Some((self.family(identity, series)?, sums, None));
         };
         let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.scale() == scale)?;
-        Some((self.family(series)?, sums, Some(Arc::clone(buckets))))
+        Some((self.family(identity, series)?, sums, Some(Arc::clone(buckets))))
     }
 
     /// The same in buckets, where a type is counted in them and the naming has a place for them.
@@ -220,10 +236,12 @@ impl<W: AsRef<Window>> Builder<W> {
         }
         let mut gathered = Gathered {
             naming: self.naming,
+            escaping: self.escaping,
             infos: self.infos.into_values().collect(),
             bare: bare_names(&self.families),
             blocks: Vec::new(),
             identities: self.identities,
+            marks: self.marks,
             families: self.families,
             items: self.items,
             windows: self.windows,
@@ -244,9 +262,16 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    fn identity(&mut self, identity: Identity) -> usize {
+    /// The place of an identity. Its marks are those of its workload, which is what it is itself where no container tells.
+    fn identity(&mut self, identity: Identity, origin: Option<&Origin>) -> usize {
         *self.by_identity.entry(identity).or_insert_with_key(|identity| {
             self.identities.push(identity.clone());
+            let marks = match origin {
+                _ if self.marks_of_all.is_empty() => None,
+                Some(origin) => self.marks_of_all.get(&Identity::of(origin, Level::Low)),
+                None => self.marks_of_all.get(identity),
+            };
+            self.marks.push(marks.cloned());
             self.identities.len() - 1
         })
     }
@@ -272,19 +297,27 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    fn family(&mut self, series: &Series) -> Option<usize> {
+    fn family(&mut self, identity: usize, series: &Series) -> Option<usize> {
+        let marks = self.marks.get(identity).and_then(Option::as_ref);
+        let mark = marks.and_then(|marks| marks.metric(&series.name, series.metric_type, self.escaping));
+        if mark.is_some() {
+            let shape = Shape::of(self.naming, series.metric_type)?;
+            return Some(self.new_family(series, shape, mark));
+        }
         let key = (series.name.clone(), series.metric_type);
         if let Some(known) = self.by_series.get(&key) {
             return *known;
         }
         let shape = Shape::of(self.naming, series.metric_type);
-        let family = shape.map(|shape| self.new_family(series, shape));
+        let family = shape.map(|shape| self.new_family(series, shape, None));
         self.by_series.insert(key, family);
         family
     }
 
-    fn new_family(&mut self, series: &Series, shape: Shape) -> usize {
-        let name = self.naming.metric(&series.name, series.metric_type);
+    /// The family of this name and type, which may be known under another of the names that become this one.
+    fn new_family(&mut self, series: &Series, shape: Shape, mark: Option<u8>) -> usize {
+        let spelling = Spelling { escaping: self.escaping, mark };
+        let name = self.naming.metric(&series.name, series.metric_type, spelling);
         let name = format!("{}{name}{}", shape.prefix, shape.suffix);
         let (shape, bounds, negative) = match self.in_buckets(shape, series.metric_type) {
             Some((shape, Scale::Bounds(bounds))) => {

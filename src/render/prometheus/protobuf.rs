@@ -241,19 +241,34 @@ fn time(at: Timestamp) -> Time {
 fn pairs(text: &str) -> Vec<LabelPair> {
     let mut pairs = Vec::new();
     let mut rest = text;
-    while let Some((name, quoted)) = rest.split_once("=\"") {
-        let mut value = String::new();
-        let mut chars = quoted.chars();
-        while let Some(c) = chars.next().filter(|c| *c != '"') {
-            match c {
-                '\\' => value.extend(chars.next().map(|c| if c == 'n' { '\n' } else { c })),
-                c => value.push(c),
-            }
-        }
-        pairs.push(LabelPair { name: name.trim_start_matches(',').to_owned(), value });
-        rest = chars.as_str();
+    loop {
+        rest = rest.trim_start_matches(',');
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(quoted) => unquoted(quoted),
+            None => match rest.split_once('=') {
+                Some((name, after)) => (name.to_owned(), after),
+                None => break,
+            },
+        };
+        let Some(quoted) = after.trim_start_matches('=').strip_prefix('"') else { break };
+        let (value, after) = unquoted(quoted);
+        pairs.push(LabelPair { name, value });
+        rest = after;
     }
     pairs
+}
+
+/// A text up to the quote that ends it, and what comes behind that.
+fn unquoted(text: &str) -> (String, &str) {
+    let mut read = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next().filter(|c| *c != '"') {
+        match c {
+            '\\' => read.extend(chars.next().map(|c| if c == 'n' { '\n' } else { c })),
+            c => read.push(c),
+        }
+    }
+    (read, chars.as_str())
 }
 
 #[cfg(test)]
@@ -263,7 +278,14 @@ mod tests {
 
     #[test]
     fn labels_are_what_the_text_says_they_are() {
-        let sent = [("task", "a\"b\\c\n,d=\"e\""), ("route", "\\n"), ("empty", ""), ("last", "=")];
+        let sent = [
+            ("task", "a\"b\\c\n,d=\"e\""),
+            ("route", "\\n"),
+            ("http.method", "GET"),
+            ("a=\"b\",", "c"),
+            ("empty", ""),
+            ("last", "="),
+        ];
         let mut text = String::new();
         sent.iter().for_each(|(name, value)| label(&mut text, name, value));
         let read: Vec<_> = pairs(&text).into_iter().map(|pair| (pair.name, pair.value)).collect();

@@ -131,6 +131,15 @@ impl Shape {
     }
 }
 
+/// What a type adds to the name of a series by the conventions of OpenMetrics.
+pub(super) fn added(metric_type: MetricType) -> &'static str {
+    let Some(shape) = openmetrics(metric_type) else { return "" };
+    match shape.parts.first() {
+        Some((_, suffix)) if shape.declared == Declared::Counter => suffix,
+        _ => shape.suffix,
+    }
+}
+
 fn openmetrics(metric_type: MetricType) -> Option<Shape> {
     Some(match metric_type {
         MetricType::Counter => Shape {

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::blocks::Block;
-use super::identity::escape;
+use super::identity::{escape, quoted};
+use super::name::is_valid;
 use super::shape::Declared;
 use super::write::{PIECE, Reading};
 use crate::render::exposition::{Format, number};
@@ -13,11 +14,13 @@ use crate::render::exposition::{Format, number};
 pub(super) struct Text {
     format: Format,
     out: String,
+    /// Whether the family at hand has a name that goes between quotes.
+    quoted: bool,
 }
 
 impl Text {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, out: String::new() }
+        Self { format, out: String::new(), quoted: false }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,12 +52,26 @@ impl Text {
             Declared::Unknown if openmetrics => "unknown",
             Declared::Unknown => "untyped",
         };
-        let _infallible = write!(self.out, "# HELP {} ", block.name);
+        self.quoted = !is_valid(&block.name);
+        self.comment("# HELP ", &block.name);
         escape(&mut self.out, &block.help, openmetrics);
-        let _infallible = writeln!(self.out, "\n# TYPE {} {declared}", block.name);
+        self.comment("\n# TYPE ", &block.name);
+        self.out.push_str(declared);
         if openmetrics && !block.unit.is_empty() {
-            let _infallible = writeln!(self.out, "# UNIT {} {}", block.name, block.unit);
+            self.comment("\n# UNIT ", &block.name);
+            self.out.push_str(block.unit);
         }
+        self.out.push('\n');
+    }
+
+    fn comment(&mut self, what: &str, name: &str) {
+        self.out.push_str(what);
+        if self.quoted {
+            quoted(&mut self.out, name);
+        } else {
+            self.out.push_str(name);
+        }
+        self.out.push(' ');
     }
 
     /// A line: its name, the labels of its series, and what was read. A native histogram has none.
@@ -64,8 +81,12 @@ impl Text {
             Reading::Labelled { name, text, value, .. } => (Some((name, text)), *value),
             Reading::Native { .. } => return,
         };
-        for part in [name, suffix, "{", labels] {
-            self.out.push_str(part);
+        if self.quoted {
+            self.out.push_str("{\"");
+            escape(&mut self.out, name, true);
+            self.out.extend([suffix, "\",", labels]);
+        } else {
+            self.out.extend([name, suffix, "{", labels]);
         }
         if let Some((name, text)) = more {
             let _infallible = write!(self.out, ",{name}=\"{text}\"");

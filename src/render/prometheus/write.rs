@@ -5,7 +5,7 @@ use super::blocks::{Block, Part};
 use super::gathered::Gathered;
 use super::page::Item;
 use super::protobuf::Protobuf;
-use super::shape::{Declared, Shape};
+use super::shape::{Declared, Shape, Stat};
 use super::stat::counted;
 use super::text::Text;
 use crate::aggregate::{Native, Window};
@@ -174,7 +174,13 @@ impl<W: AsRef<Window>> Series<'_, W> {
             .filter_map(|index| self.gathered.items.get(*index))
             .map(|item| (self.gathered.labels(item), item))
             .collect();
-        rows.sort_by(|(a, first), (b, second)| (a, first.family).cmp(&(b, second.family)));
+        // When a counter was created is said last: a gauge of that name is more than that.
+        let yields = |family: usize| {
+            let mut parts = self.block.parts.iter().filter(|(of, ..)| *of == family);
+            parts.all(|(_, stat, _)| *stat == Stat::Created)
+        };
+        let rank = |item: &Item| (yields(item.family), item.family);
+        rows.sort_by(|(a, first), (b, second)| a.cmp(b).then_with(|| rank(first).cmp(&rank(second))));
         let mut clashes = 0;
         for same in rows.chunk_by(|(a, _), (b, _)| a == b) {
             let (mut plain, mut labelled) = (false, false);
@@ -191,7 +197,7 @@ impl<W: AsRef<Window>> Series<'_, W> {
                     parts.iter().any(|(_, stat, _)| !Shape::is_labelled(*stat)),
                 );
                 if (has_plain && plain) || (has_labelled && labelled) {
-                    clashes += 1;
+                    clashes += u64::from(!yields(item.family));
                     continue;
                 }
                 plain |= has_plain;

@@ -48,7 +48,10 @@ impl Node {
         for _ in 0..windows {
             let late = 1_767_225_600 + i64::try_from(self.now).unwrap() - 10;
             for (allocation, aggregator) in &mut self.containers {
-                let lines = format!("a:1|c\nb{}:2|g\nt:7:70|ms\na:5|c|T{late}", self.now % 3);
+                let lines = format!(
+                    "a:1|c\nn.x:1|c|#t.u:1,t_u:1\nn_x:1|c\nb{}:2|g\nt:7:70|ms\na:5|c|T{late}",
+                    self.now % 3
+                );
                 aggregator.datagram(lines.as_bytes(), moment(self.now), None);
                 let closed = aggregator.roll(moment(self.now + 10).wall).unwrap();
                 self.store.push(*allocation, closed);
@@ -65,7 +68,7 @@ impl Node {
 
 /// All that a reader can see.
 fn seen(store: &Store) -> String {
-    let (histories, past) = store.everything(crate::render::prometheus::Level::Low);
+    let (histories, past, marks) = store.everything(crate::render::prometheus::Level::Low);
     let histories: Vec<_> = histories
         .iter()
         .map(|(allocation, history)| {
@@ -82,7 +85,10 @@ fn seen(store: &Store) -> String {
     let since: Vec<_> = (0..=store.end().seq)
         .map(|seq| store.since(Cursor { epoch: 7, seq }).map(|since| since.published.len()))
         .collect();
-    format!("{histories:#?} {past:#?} {:?} {since:?}", store.end())
+    let mut marks: Vec<_> = marks.keys().map(|workload| format!("{workload:?}")).collect();
+    marks.sort_unstable();
+    let marks = (marks, store.meetings(usize::MAX));
+    format!("{histories:#?} {past:#?} {:?} {since:?} {marks:?}", store.end())
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::window_log::Settings;
 use crate::window_log::checkpoint::{CheckpointError, Checkpoints};
 use crate::window_log::entry::{Birth, Key};
 use crate::window_log::log::{Change, Containers as _, Log};
+use crate::window_log::names::Names;
 use crate::window_log::status::Status;
 
 /// How long windows gather before they are written: those of all containers close together.
@@ -36,6 +37,7 @@ pub(super) struct Work {
     status: Arc<Status>,
     log: Log,
     checkpoints: Checkpoints,
+    names: Names,
     /// Windows that were open when an earlier life ended.
     pub(super) unwritten: Vec<(Birth, Arc<Published>)>,
     /// Whether everything that is kept is to be written again, in a process that has taken over.
@@ -61,7 +63,7 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(
         log: Log,
-        checkpoints: Checkpoints,
+        (checkpoints, names): (Checkpoints, Names),
         parts: Parts,
         settings: Settings,
         status: &Arc<Status>,
@@ -73,6 +75,7 @@ impl Work {
             status: Arc::clone(status),
             log,
             checkpoints,
+            names,
             unwritten: Vec::new(),
             anew: false,
             void: Vec::new(),
@@ -166,6 +169,8 @@ impl Work {
 
     /// Writes windows that were closed.
     fn follow(&mut self) -> io::Result<()> {
+        let bytes = self.names.follow(&self.parts.store)?;
+        self.wrote(0, bytes);
         self.write_anew()?;
         if !self.unwritten.is_empty() {
             let bytes = self.log.append_born(&self.unwritten, &self.parts)?;

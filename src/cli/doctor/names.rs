@@ -1,0 +1,41 @@
+//! Names that would have been one on `/metrics/tasks`, and which of them carries a mark.
+
+use serde::Deserialize;
+
+use super::{Finding, Status};
+
+const CHECK: &str = "names";
+
+/// As `/v1/node` lists it.
+#[derive(Debug, Deserialize)]
+pub(super) struct MarkedName {
+    workload: String,
+    kind: String,
+    name: String,
+    shown: String,
+    first_kind: Option<String>,
+    first_name: Option<String>,
+}
+
+/// One finding for each that is listed, and one for the rest. Nothing where no two names meet.
+pub(super) fn findings(marked: usize, listed: &[MarkedName]) -> Vec<Finding> {
+    let mut findings: Vec<_> = listed.iter().map(one).collect();
+    let rest = marked.saturating_sub(listed.len());
+    if rest > 0 {
+        let found = format!("{rest} more names carry a mark on /metrics/tasks");
+        findings
+            .push(Finding::new(CHECK, Status::Warning, found).advise("tallyport_names_marked counts them"));
+    }
+    findings
+}
+
+fn one(marked: &MarkedName) -> Finding {
+    let MarkedName { workload, kind, name, shown, .. } = marked;
+    let because = match (&marked.first_kind, &marked.first_name) {
+        (Some(kind), Some(name)) => format!("the {kind} {name} had the plain name first"),
+        _ => "another had the plain name first".to_owned(),
+    };
+    let found = format!("the {kind} {name} of {{{workload}}} is {shown} on /metrics/tasks: {because}");
+    Finding::new(CHECK, Status::Warning, found)
+        .advise("rename one of the two in the application, or scrape with UTF-8 names (escaping=allow-utf-8)")
+}

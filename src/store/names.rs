@@ -1,0 +1,288 @@
+//! Which of two names that would become one on a page keeps the plain name: the one that was there first.
+//!
+//! Names meet where their series would have the same labels, which is within a workload: its containers are one series at
+//! the coarsest identity, and nothing that one workload sends can change what another's series are called. A name that
+//! meets an older one gets a mark with its first sample and keeps it for as long as it is remembered, whatever becomes
+//! of the other. A name is remembered as long as counters are ([`REMEMBERED`]) after its last series has gone, so a series
+//! that readers may still have seen is never continued by another name.
+//!
+//! A workload has at most as many names as its containers may have series, and [`AT_REST`] more of which it has no series;
+//! beyond that, those that went longest ago are forgotten, its own first.
+
+mod change;
+mod distinct;
+mod reading;
+mod workload;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::change::{Meeting, NameChange, NameChanges, NameState};
+use self::distinct::distinct;
+use self::workload::{Claim, Workload};
+use super::past::REMEMBERED;
+use crate::model::{Origin, Series, Timestamp};
+use crate::render::exposition::Escaping;
+use crate::render::prometheus::{Identity, Level, MarksOfAll, Name, Spelled, Spelling};
+
+/// Names of a workload that are remembered although it has no series of them, at most.
+const AT_REST: usize = 10_000;
+/// The same of the whole node.
+const AT_REST_OF_ALL: usize = 100_000;
+/// Changes that are kept for those who follow them; who has missed some gets everything.
+const FOLLOWED: usize = 16_384;
+/// How often names are looked for that have rested for long enough.
+const SELDOM: Duration = Duration::from_mins(1);
+
+/// Every name on the node.
+#[derive(Debug)]
+pub(super) struct Names {
+    workloads: HashMap<Identity, Workload>,
+    marks: MarksOfAll,
+    at_rest: usize,
+    newest: Timestamp,
+    swept: Timestamp,
+    /// The last changes, and the place of the first of them.
+    changes: VecDeque<NameChange>,
+    first: u64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            workloads: HashMap::new(),
+            marks: MarksOfAll::new(),
+            at_rest: 0,
+            newest: Timestamp::MIN,
+            swept: Timestamp::MIN,
+            changes: VecDeque::new(),
+            first: 0,
+        }
+    }
+}
+
+impl Names {
+    /// A container's series have changed: these came and these went, as of `at` where that is known.
+    pub(super) fn changed<'s>(
+        &mut self,
+        origin: &Origin,
+        came: impl Iterator<Item = &'s Arc<Series>>,
+        went: impl Iterator<Item = &'s Arc<Series>>,
+        at: Option<Timestamp>,
+    ) {
+        self.newest = self.newest.max(at.unwrap_or(self.newest));
+        let mut came: Vec<_> = came.collect();
+        let mut went = went.peekable();
+        if !came.is_empty() || went.peek().is_some() {
+            let workload = Identity::of(origin, Level::Low);
+            came.sort_by_key(|series| series.created);
+            for (name, series) in distinct(came.into_iter()) {
+                self.claim(&workload, name, series);
+            }
+            for (name, series) in distinct(went) {
+                self.release(&workload, &name, series);
+            }
+            self.keep_to_limits(&workload);
+        }
+        self.sweep();
+    }
+
+    fn claim(&mut self, workload: &Identity, name: Name, series: u32) {
+        let names = self.workloads.entry(workload.clone()).or_default();
+        if let Some(claim) = names.claims.get_mut(&name) {
+            if claim.series == 0 {
+                names.resting -= 1;
+                self.at_rest -= 1;
+            }
+            claim.series = claim.series.saturating_add(series);
+            return;
+        }
+        let (mut spelled, mut first) = (Spelled::default(), None);
+        for (spelled, escaping) in spelled.iter_mut().zip(Escaping::ALL) {
+            let (mark, met) = names.take(&name, escaping);
+            *spelled = mark;
+            first = first.or(met);
+        }
+        self.know(workload, name, spelled, first, series);
+    }
+
+    /// Notes a name that is new here.
+    fn know(&mut self, workload: &Identity, name: Name, spelled: Spelled, first: Option<Name>, series: u32) {
+        if spelled != Spelled::default() {
+            Arc::make_mut(self.marks.entry(workload.clone()).or_default()).set(&name, spelled);
+        }
+        let now = NameState::Known(spelled, first.clone());
+        self.tell(NameChange { workload: workload.clone(), name: name.clone(), now });
+        let names = self.workloads.entry(workload.clone()).or_default();
+        names.claims.insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
+        if series == 0 {
+            names.rest(name, self.newest);
+            self.at_rest += 1;
+        }
+    }
+
+    fn release(&mut self, workload: &Identity, name: &Name, series: u32) {
+        let Some(names) = self.workloads.get_mut(workload) else { return };
+        let Some(claim) = names.claims.get_mut(name).filter(|claim| claim.series > 0) else { return };
+        claim.series = claim.series.saturating_sub(series);
+        if claim.series == 0 {
+            claim.rests_since = self.newest;
+            names.rest(name.clone(), self.newest);
+            self.at_rest += 1;
+        }
+    }
+
+    fn keep_to_limits(&mut self, workload: &Identity) {
+        let over = self.workloads.get(workload).map_or(0, |names| names.resting.saturating_sub(AT_REST));
+        (0..over).for_each(|_| self.forget_oldest(workload));
+        if self.at_rest > AT_REST_OF_ALL {
+            // Of the workload with the most of them, a tenth at once, so that this is rare.
+            let most = self.workloads.iter().max_by_key(|(_, names)| names.resting);
+            let Some((most, many)) = most.map(|(most, names)| (most.clone(), names.resting)) else { return };
+            (0..=many / 10).for_each(|_| self.forget_oldest(&most));
+        }
+    }
+
+    fn forget_oldest(&mut self, workload: &Identity) {
+        let Some(names) = self.workloads.get_mut(workload) else { return };
+        while let Some((since, name)) = names.at_rest.pop_front() {
+            if names.rests(&name, since) {
+                self.forget(workload, &name);
+                return;
+            }
+        }
+    }
+
+    /// Forgets what has rested for long enough, of all workloads.
+    fn sweep(&mut self) {
+        if self.newest.since(self.swept) < SELDOM {
+            return;
+        }
+        self.swept = self.newest;
+        let limit = self.newest.minus(REMEMBERED);
+        let due: Vec<_> =
+            self.workloads.iter().map(|(workload, names)| (workload.clone(), names.due(limit))).collect();
+        for (workload, due) in due {
+            (0..due).for_each(|_| self.forget_oldest(&workload));
+        }
+    }
+
+    fn forget(&mut self, workload: &Identity, name: &Name) {
+        let Some(names) = self.workloads.get_mut(workload) else { return };
+        let Some(claim) = names.claims.remove(name) else { return };
+        if claim.series == 0 {
+            names.resting -= 1;
+            self.at_rest -= 1;
+        }
+        for (escaping, mark) in Escaping::ALL.into_iter().zip(claim.spelled) {
+            names.give_back(name, Spelling { escaping, mark });
+        }
+        if names.claims.is_empty() {
+            self.workloads.remove(workload);
+        }
+        if claim.spelled != Spelled::default()
+            && let Some(marks) = self.marks.get_mut(workload)
+        {
+            Arc::make_mut(marks).remove(name);
+            if marks.is_empty() {
+                self.marks.remove(workload);
+            }
+        }
+        let (workload, name) = (workload.clone(), name.clone());
+        self.tell(NameChange { workload, name, now: NameState::Forgotten });
+    }
+
+    fn tell(&mut self, change: NameChange) {
+        self.changes.push_back(change);
+        if self.changes.len() > FOLLOWED {
+            self.changes.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// What has changed after a place.
+    pub(super) fn after(&self, place: u64) -> NameChanges {
+        let next = self.first + self.changes.len() as u64;
+        let known = place.checked_sub(self.first).and_then(|n| usize::try_from(n).ok());
+        match known.filter(|known| *known <= self.changes.len()) {
+            Some(known) => {
+                NameChanges { whole: false, changes: self.changes.range(known..).cloned().collect(), next }
+            }
+            None => NameChanges { whole: true, changes: self.whole(), next },
+        }
+    }
+
+    /// Everything that is known.
+    pub(super) fn whole(&self) -> Vec<NameChange> {
+        let of = |(workload, names): (&Identity, &Workload)| {
+            let workload = workload.clone();
+            let change = move |(name, claim): (&Name, &Claim)| {
+                let now = NameState::Known(claim.spelled, claim.first.clone());
+                NameChange { workload: workload.clone(), name: name.clone(), now }
+            };
+            names.claims.iter().map(change).collect::<Vec<_>>()
+        };
+        self.workloads.iter().flat_map(of).collect()
+    }
+
+    /// Takes in what another process, or another life of the agent, knew as of `at`. Series are yet to come.
+    pub(super) fn restore(&mut self, changes: impl IntoIterator<Item = NameChange>, at: Timestamp) {
+        self.newest = self.newest.max(at);
+        for NameChange { workload, name, now } in changes {
+            match now {
+                NameState::Forgotten => self.forget(&workload, &name),
+                NameState::Known(spelled, first) => {
+                    let names = self.workloads.entry(workload.clone()).or_default();
+                    if names.claims.contains_key(&name) {
+                        continue;
+                    }
+                    for (escaping, mark) in Escaping::ALL.into_iter().zip(spelled) {
+                        for claim in name.claims(Spelling { escaping, mark }) {
+                            let taken = names.taken.get_mut(escaping as usize);
+                            taken.map(|taken| taken.entry(claim).or_insert_with(|| name.clone()));
+                        }
+                    }
+                    self.know(&workload, name, spelled, first, 0);
+                }
+            }
+        }
+    }
+
+    /// The marks of every workload that has any.
+    pub(super) fn marks(&self) -> MarksOfAll {
+        self.marks.clone()
+    }
+
+    /// The end of the newest window that names were noted for.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
+    /// How many names carry a mark.
+    pub(super) fn marked(&self) -> usize {
+        self.marks.values().map(|marks| marks.len()).sum()
+    }
+
+    /// The first `most` names that carry a mark, in the order of workloads and names, and why they do.
+    pub(super) fn meetings(&self, most: usize) -> Vec<Meeting> {
+        let mut meetings = Vec::new();
+        for workload in self.marks.keys() {
+            let Some(names) = self.workloads.get(workload) else { continue };
+            for (name, claim) in &names.claims {
+                let spellings = Escaping::ALL.into_iter().zip(claim.spelled);
+                let marked = spellings.map(|(escaping, mark)| Spelling { escaping, mark });
+                if let Some(spelling) = marked.into_iter().find(|spelling| spelling.mark.is_some()) {
+                    let (workload, marked, first) = (workload.clone(), name.clone(), claim.first.clone());
+                    meetings.push(Meeting { workload, shown: name.shown(spelling), marked, first });
+                }
+            }
+        }
+        meetings.sort_unstable_by(|a, b| (&a.workload, &a.shown).cmp(&(&b.workload, &b.shown)));
+        meetings.truncate(most);
+        meetings
+    }
+}
+
+#[cfg(test)]
+mod tests;

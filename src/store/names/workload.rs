@@ -1,0 +1,81 @@
+//! The names of one workload: who has claimed what, and what rests.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::model::Timestamp;
+use crate::render::exposition::Escaping;
+use crate::render::prometheus::{Name, Spelled, Spelling};
+
+/// Marks that are tried until one is free.
+const ATTEMPTS: u8 = 8;
+
+#[derive(Default, Debug)]
+pub(super) struct Workload {
+    pub(super) claims: HashMap<Name, Claim>,
+    /// By escaping: who has claimed what a page would call it.
+    pub(super) taken: [HashMap<u64, Name>; Escaping::ALL.len()],
+    /// Names without a series, in the order they went; some have come again since.
+    pub(super) at_rest: VecDeque<(Timestamp, Name)>,
+    pub(super) resting: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// How many series have the name.
+    pub(super) series: u32,
+    pub(super) rests_since: Timestamp,
+    pub(super) spelled: Spelled,
+    pub(super) first: Option<Name>,
+}
+
+impl Workload {
+    /// Takes the first spelling of a name that is free; answers it, and the name that has the plain one where that is not.
+    pub(super) fn take(&mut self, name: &Name, escaping: Escaping) -> (Option<u8>, Option<Name>) {
+        let Some(taken) = self.taken.get_mut(escaping as usize) else { return (None, None) };
+        let mut met = None;
+        for mark in std::iter::once(None).chain((0..ATTEMPTS).map(Some)) {
+            let claims = name.claims(Spelling { escaping, mark });
+            if let Some(other) = claims.iter().find_map(|claim| taken.get(claim)) {
+                met.get_or_insert_with(|| other.clone());
+                continue;
+            }
+            taken.extend(claims.into_iter().map(|claim| (claim, name.clone())));
+            return (mark, met);
+        }
+        // A page leaves out what still has the name of another, and counts it.
+        (ATTEMPTS.checked_sub(1), met)
+    }
+
+    pub(super) fn give_back(&mut self, name: &Name, spelling: Spelling) {
+        let Some(taken) = self.taken.get_mut(spelling.escaping as usize) else { return };
+        for claim in name.claims(spelling) {
+            if taken.get(&claim).is_some_and(|of| of == name) {
+                taken.remove(&claim);
+            }
+        }
+    }
+
+    pub(super) fn rest(&mut self, name: Name, since: Timestamp) {
+        self.at_rest.push_back((since, name));
+        self.resting += 1;
+        // Names that come and go leave an entry each time.
+        if self.at_rest.len() > 2 * self.resting + 64 {
+            let claims = &self.claims;
+            let mut seen = HashSet::new();
+            self.at_rest.retain(|(since, name)| {
+                let of = claims.get(name).filter(|claim| claim.series == 0 && claim.rests_since == *since);
+                of.is_some() && seen.insert(name.clone())
+            });
+        }
+    }
+
+    pub(super) fn rests(&self, name: &Name, since: Timestamp) -> bool {
+        self.claims.get(name).is_some_and(|claim| claim.series == 0 && claim.rests_since == since)
+    }
+
+    /// How many names rest since before a moment.
+    pub(super) fn due(&self, limit: Timestamp) -> usize {
+        let old = self.at_rest.iter().take_while(|(since, _)| *since < limit);
+        old.filter(|(since, name)| self.rests(name, *since)).count()
+    }
+}
