@@ -49,7 +49,7 @@ impl Session {
     /// Connects, and asks to be registered.
     ///
     /// The runtime may take as long as it wants to do so: it finishes what it is doing with a container first, and
-    /// stopping one takes up to the pod's grace period. Whoever gives up and asks again only queues behind itself.
+    /// stopping one takes up to the pod's grace period. A plugin that gives up and asks again has to wait as long.
     pub(super) async fn connect(endpoint: &Endpoint, plugin: &Plugin) -> Result<Self, NriError> {
         let mut stream = connect(&endpoint.socket)
             .await
