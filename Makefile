@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb screenshots e2e-prometheus e2e-restart e2e-kill soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-restart e2e-kill soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,12 @@ e2e-rules: ## alert rules where they fire and where they do not, by promtool; th
 e2e-helm: ## the Helm chart beside the manifests, and what its schema refuses; needs kubectl, builds helm once
 	scripts/setup cc rust
 	scripts/e2e-helm
+
+e2e-kubernetes: ## deploy/ on a real Kubernetes node by kustomize and Helm, as root; builds Kubernetes once
+	$(MAKE) release
+	scripts/setup containers engines kubernetes
+	scripts/image
+	integration/kubernetes/run $(SCENARIOS)
 
 e2e-deb: ## the package on a clean Debian 12, as root: install, upgrade, remove, nothing left
 	$(MAKE) build

@@ -23,8 +23,8 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, Closed, GaugeSign, LastCheck, Ledger, LedgerEntry, LedgerRow, Noted, OVERFLOW,
-    SNAPSHOT_VERSION, Settings, SnapshotError, Standing, Tap,
+    Aggregator, Closed, GaugeSign, Habits, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, NAMED, Noted,
+    OVERFLOW, SNAPSHOT_VERSION, Settings, SnapshotError, Standing, Tap, TimerUnit,
 };
 pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, Summary};

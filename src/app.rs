@@ -8,13 +8,16 @@
 //! A second TERM or the deadline cuts that short; then the exit code is 1. Where somebody keeps what the agent has for the
 //! next one (`kept`), TERM leaves it there instead.
 
+mod ending;
 mod entrance;
 mod fd_store;
 mod handover;
 mod held;
 mod keeper;
 mod kept;
+mod listeners;
 mod missed;
+mod moving;
 mod plugin;
 mod reload;
 mod serve;
@@ -27,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -35,25 +38,26 @@ pub use entrance::{EntranceError, check as check_entrance};
 pub use fd_store::Inherited;
 pub use keeper::run as keep;
 pub use reload::Loader;
-pub use takeover::start;
+pub use takeover::{TakeOver, start};
 
 use crate::api::Api;
-use crate::config::{Config, Guarding};
+use crate::config::{AfterHandOver, Config, Guarding};
 use crate::containers::{self, Guarded, Table};
 use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
-use crate::net::passing::Channel;
 use crate::net::unix::PathError;
+use crate::nri::Carried;
 use crate::shard::{Plan, ShardPool};
 use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::Stats;
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
+use ending::{Ending, Outcome, Why};
 use entrance::Entrance;
 use held::Held;
-use kept::Place;
+use moving::Holding;
 use windows::WindowLog;
 
 /// Why the agent did not start.
@@ -120,6 +124,8 @@ pub struct Bound {
     held: Held,
     loader: Loader,
     log: LogFilter,
+    /// What the process before had of the NRI plugin.
+    nri: Option<Carried>,
 }
 
 /// The parts of an agent, tied together.
@@ -135,10 +141,6 @@ struct Parts {
     entrance: Entrance,
 }
 
-/// How long answers may take that were under way when another process took over.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
-/// How long the window log may take for what it has yet to write, when another process has taken over.
-const LAST_WINDOWS: Duration = Duration::from_secs(5);
 /// What tells the agent to end.
 const TERM: &str = "TERM";
 /// How often shards are looked after.
@@ -174,7 +176,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     if found > 0 || replayed.damaged > 0 {
         tracing::info!(kept, lost, gone, damaged = replayed.damaged, "read the journal of the last agent");
     }
-    Ok(Bound { parts, held, loader, log })
+    Ok(Bound { parts, held, loader, log, nri: None })
 }
 
 impl Parts {
@@ -275,22 +277,19 @@ impl Bound {
     #[expect(clippy::too_many_lines, reason = "the life of an agent from its start to its end, in order")]
     pub async fn run(self) -> Result<Ended, StartError> {
         let unheard = |source| StartError::System { what: "listening to signals", source };
-        let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-        let Self { parts, held, loader, log } = self;
+        let mut signals = Signals::new().map_err(unheard)?;
+        let Self { parts, held, loader, log, nri } = self;
         let Parts { api, table, window_log, reloads, missed, drain, latch, entrance } = parts;
         let config = api.config();
         let shards = api.readiness.latch("shards");
         shards.open();
         let mut tasks = JoinSet::new();
         tasks.spawn(table.run());
-        let pods = plugin::start(&mut tasks, &api);
+        let pods = plugin::start(&mut tasks, &api, nri);
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
-        let shared = Arc::new(shared);
         let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve::listeners(&mut tasks, &api, &entrance, http, admin);
-        tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods, entrance)));
+        tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods.settings, entrance)));
         let socket = config.admin.socket.clone();
         tasks.spawn(missed::run(socket, api.containers.clone(), missed, api.drain.clone()));
         tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
@@ -305,15 +304,16 @@ impl Bound {
             version = env!("CARGO_PKG_VERSION"),
             "listening",
         );
-        let (gone, mut taken) = mpsc::channel(1);
-        tasks.spawn(handover::serve(handover, api.clone(), Arc::clone(&shared), drain.pauser(), gone));
+        let (successors, mut successor) = mpsc::channel(1);
+        let holding = Arc::new(Holding { shared, pauser: drain.pauser(), nri: pods.suspender });
+        tasks.spawn(handover::serve(handover, api.clone(), Arc::clone(&holding), successors));
         let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.failures());
         let why = loop {
             tokio::select! {
-                _ = term.recv() => break Why::Told(TERM),
-                _ = interrupt.recv() => break Why::Told("INT"),
-                _ = hangup.recv() => ask_for_reload(&api),
-                Some(line) = taken.recv() => break Why::HandedOver(line),
+                _ = signals.term.recv() => break Why::Told(TERM),
+                _ = signals.interrupt.recv() => break Why::Told("INT"),
+                _ = signals.hangup.recv() => ask_for_reload(&api),
+                Some(successor) = successor.recv() => break Why::from(successor),
                 Ok(()) = failures.changed() => shards.close(),
                 _ = look.tick() => {
                     if !api.pool.ended().is_empty() {
@@ -327,74 +327,43 @@ impl Bound {
             }
         };
         latch.close();
-        let (mut why, mut window_log) = (why, window_log);
-        if matches!(why, Why::Told(TERM)) {
-            let left;
-            (left, window_log) = kept::leave(&api, shared, drain.pauser(), window_log).await;
-            why = left.map_or(why, Why::Left);
+        let waits = api.config().process.after_hand_over == AfterHandOver::Wait;
+        let ending = Ending { api, window_log, drain, holding, names: sockets, state };
+        let ended = ending.run(why, &mut signals).await;
+        tasks.shutdown().await;
+        tracing::info!(cleanly = ended.is_clean(), "ended");
+        if ended == Outcome::Succeeded && waits {
+            tracing::info!("another process serves this node; waiting for TERM");
+            signals.told_to_end().await;
         }
-        if let Why::HandedOver(_) | Why::Left(_) = why {
-            // Names and locks are the other process's now; what is under way here has a moment to end.
-            std::mem::forget((sockets, state));
-            if let Some(log) = window_log {
-                let last = async {
-                    match &why {
-                        Why::Left(_) => log.leave().await,
-                        _ => log.end().await,
-                    }
-                };
-                let _late = tokio::time::timeout(LAST_WINDOWS, last).await;
-            }
-            // The other goes on with the window log when it sees this.
-            drop(why);
-            drop(api);
-            let _late = drain.start(LAST_ANSWERS).await;
-            tracing::info!("handed over");
-            return Ok(Ended::Cleanly);
-        }
-        let deadline = api.config().process.drain_deadline;
-        let ending = async {
-            let started = tokio::time::Instant::now();
-            api.containers.drain_all().await;
-            drop(api);
-            if let Some(log) = window_log {
-                log.end().await;
-            }
-            drain.start(deadline.saturating_sub(started.elapsed())).await
-        };
-        let cleanly = match why {
-            Why::Told(name) => {
-                tracing::info!(signal = name, ?deadline, "draining");
-                tokio::select! {
-                    done = tokio::time::timeout(deadline, ending) => done.unwrap_or(false),
-                    _ = term.recv() => false,
-                    _ = interrupt.recv() => false,
-                }
-            }
-            Why::HandedOver(_) | Why::Left(_) => true,
-            Why::Failed => {
-                tracing::error!(
-                    "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
-                );
-                let _late = tokio::time::timeout(deadline, ending).await;
-                false
-            }
-        };
-        tracing::info!(cleanly, "ended");
-        Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
+        Ok(if ended.is_clean() { Ended::Cleanly } else { Ended::Otherwise })
     }
 }
 
-/// Why the agent ends.
-enum Why {
-    /// A signal said so.
-    Told(&'static str),
-    /// Another process has everything, and is on this line, whose end it waits for.
-    HandedOver(#[expect(dead_code, reason = "its end is what counts")] Channel),
-    /// Somebody keeps everything for the next agent, and may wait for the same.
-    Left(#[expect(dead_code, reason = "its end is what counts")] Place),
-    /// A shard has failed too often.
-    Failed,
+/// What the agent is told by signals.
+#[derive(Debug)]
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for TERM or INT.
+    async fn told_to_end(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.

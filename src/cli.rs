@@ -17,6 +17,7 @@ mod health;
 mod hook;
 mod keeper;
 mod manual;
+mod names;
 mod output;
 mod parse;
 mod probe;

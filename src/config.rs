@@ -24,7 +24,7 @@ pub use read::{ConfigError, ConfigErrors};
 pub use reference::{example, reference};
 pub use setting::{Kind, SETTINGS, Setting};
 
-use crate::aggregate::{GaugeSign, Settings};
+use crate::aggregate::{GaugeSign, Settings, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
 
 /// Where a configuration file is looked for when none is named.
@@ -49,6 +49,8 @@ pub struct Config {
     pub window_log: WindowLog,
     /// What a signed gauge value means where the container does not say.
     pub gauge_sign: GaugeSign,
+    /// The unit of the timers of a container that does not say.
+    pub timer_unit: TimerUnit,
     /// Containers' sockets.
     pub listeners: Listeners,
     /// What the node may use.
@@ -255,6 +257,18 @@ pub struct Process {
     pub gather: Duration,
     /// What `GET /health` calls this process; empty where it has no name.
     pub instance: String,
+    /// What the process does once another has taken over.
+    pub after_hand_over: AfterHandOver,
+}
+
+/// What a process does once another has taken over.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum AfterHandOver {
+    /// It ends with code 0.
+    #[default]
+    End,
+    /// It waits for TERM, so that what started it does not start it again.
+    Wait,
 }
 
 impl Config {

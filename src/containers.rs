@@ -30,6 +30,7 @@ mod unix;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::net::unixgram::would_hide;
+pub use crate::net::variables::other_of_pair;
 pub use directory::{ContainerInfo, Directory, Follower, Listed};
 pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
@@ -37,7 +38,7 @@ pub use handle::{Handle, HandleError};
 pub use image::{IMAGE_VERSION, Identity, Image};
 pub use journal::{Journal, JournalHealth, Replayed};
 pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
-pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress};
+pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit};
 pub use state::{Guarded, Place, State};
 pub use table::{Finished, Reconciled, Restored, Settings, Table};
 pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
@@ -61,7 +62,7 @@ enum Request {
     Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
     Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
     AttachHandle(ContainerId, Box<Handle>, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
-    Note(Box<Reservation>, Unserved, oneshot::Sender<Result<Reserved, ReserveError>>),
+    Note(Box<Reservation>, Unserved, String, oneshot::Sender<Result<Reserved, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Reconcile(oneshot::Sender<Reconciled>),
     Configure(Box<Settings>),
@@ -152,13 +153,18 @@ impl Containers {
             .unwrap_or(Err(AttachError::Ending))
     }
 
-    /// Notes a running container that has no socket, so that it is shown and counted until it ends. One that is here
-    /// already stays as it is.
+    /// Notes a running container that has no socket, so that it is shown and counted until it ends, with the reason why it
+    /// has none. One that is here already stays as it is.
     ///
     /// # Errors
     /// When the node has as many containers as it may have, or the agent is ending.
-    pub async fn note(&self, reservation: Reservation, why: Unserved) -> Result<Reserved, ReserveError> {
-        self.ask(|reply| Request::Note(Box::new(reservation), why, reply))
+    pub async fn note(
+        &self,
+        reservation: Reservation,
+        why: Unserved,
+        reason: String,
+    ) -> Result<Reserved, ReserveError> {
+        self.ask(|reply| Request::Note(Box::new(reservation), why, reason, reply))
             .await
             .unwrap_or(Err(ReserveError::Ending))
     }

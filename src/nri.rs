@@ -24,7 +24,7 @@ mod reconcile;
 mod selection;
 pub mod ttrpc;
 
-pub use connect::{Endpoint, NriError, run};
+pub use connect::{Carried, Endpoint, NriError, Suspended, Suspender, Suspensions, run, suspension};
 pub use plugin::{Plugin, Settings};
 pub use selection::{LabelRule, Mode, Selection, Verdict};
 

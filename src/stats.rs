@@ -6,7 +6,7 @@ mod nri;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-pub use nri::{NriStats, Outcome};
+pub use nri::{Failing, Link, NriStats, Outcome};
 
 use crate::model::Timestamp;
 use crate::render::exposition::Kind;
@@ -41,7 +41,7 @@ families! {
     READY = "tallyport_ready", Gauge, [], "Whether everything that must be is ready: 1 or 0.";
     CONTAINERS = "tallyport_containers", Gauge, ["state"], "Containers by state, finished ones included until they are forgotten.";
     ADOPTED = "tallyport_pods_adopted", Gauge, [], "Pods that have a socket at 127.0.0.1:8125, because a container of theirs was found without one.";
-    SERIES = "tallyport_series", Gauge, [], "Live series of all containers.";
+    SERIES = "tallyport_series", Gauge, [], "Series of all containers, idle ones that are remembered included.";
     MEMORY = "tallyport_memory_bytes", Gauge, [], "Memory of all aggregators and the windows they keep.";
     MEMORY_LIMIT = "tallyport_memory_limit_bytes", Gauge, [], "What `limits.node_memory` allows.";
     CONTAINERS_LIMIT = "tallyport_containers_limit", Gauge, [], "What `limits.containers` allows.";
@@ -55,6 +55,7 @@ families! {
     DROPPED = "tallyport_dropped", Counter, ["reason"], "Values that were not kept; with the reasons `datagram_rate`, `byte_rate`, `truncated`, `foreign_sender` and `ended_sender`, datagrams.";
     OVER_LIMIT = "tallyport_over_limit", Counter, ["reason"], "What would have been dropped if limits.mode were enforce.";
     FOLDED = "tallyport_values_folded", Counter, [], "Values of counters beyond the series limit, added to tallyport.overflow.";
+    EVICTED = "tallyport_series_evicted", Counter, [], "Idle series that were forgotten because a new one needed their place.";
     INVALID_UTF8 = "tallyport_lines_invalid_utf8", Counter, [], "Lines in which bytes that are not UTF-8 became U+FFFD.";
     RENAMED_TAGS = "tallyport_tags_renamed", Counter, [], "Tags of new series that were renamed because they would forge the origin.";
     EVENTS = "tallyport_events", Counter, [], "Events kept.";
@@ -82,7 +83,9 @@ families! {
     CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS, or where it does not say.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
-    NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has taken the plugin: 1 or 0.";
+    NRI_ENABLED = "tallyport_nri_enabled", Gauge, [], "Whether the agent is to be a plugin of the container runtime (`nri.enabled`): 1 or 0.";
+    NRI_CONNECTED = "tallyport_nri_connected", Gauge, [], "Whether the container runtime has registered the plugin and listed its containers: 1 or 0.";
+    NRI_FAILING = "tallyport_nri_failing_containers", Gauge, [], "Containers that got no socket since the last that did; 0 while all get one.";
     NRI_CONTAINERS = "tallyport_nri_containers", Counter, ["outcome"], "Containers that the runtime told of, by what became of them.";
     NRI_HANDLING = "tallyport_nri_handling_seconds", Summary, ["quantile"], "How long the plugin took to answer the runtime.";
     LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";

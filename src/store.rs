@@ -22,7 +22,7 @@ use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
-use crate::aggregate::{Closed, EventRecord, Window};
+use crate::aggregate::{Closed, EventRecord, Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::render::prometheus::Level;
 
@@ -66,6 +66,9 @@ pub struct Since {
 
 /// A container, where its samples come from, and its last events, oldest first.
 pub type ContainerEvents = (Allocation, Arc<Origin>, Arc<[Arc<EventRecord>]>);
+
+/// A container, where its samples come from, and how it stands.
+pub type ContainerStanding = (Allocation, Arc<Origin>, Standing);
 
 /// How much is kept.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
@@ -179,7 +182,12 @@ impl Store {
             if let Some(before) = history.set_standing(closed.standing)
                 && let Some(now) = history.standing()
             {
-                inner.past.add(history.origin(), before.ledger.gone(&now.ledger));
+                let gone = before.ledger.gone(&now.ledger);
+                if closed.begun_again {
+                    inner.past.add(history.origin(), gone);
+                } else {
+                    inner.past.evicted(history.origin(), gone);
+                }
             }
             let gone = history.drop_beyond(self.keep);
             inner.lose(gone);
@@ -251,6 +259,22 @@ impl Store {
             (!events.is_empty()).then(|| (*allocation, Arc::clone(history.origin()), Arc::clone(events)))
         };
         inner.containers.iter().filter_map(events).collect()
+    }
+
+    /// How every container stands that has closed a window.
+    #[must_use]
+    pub fn standings(&self) -> Vec<ContainerStanding> {
+        let inner = self.read();
+        let standing = |(allocation, history): (&Allocation, &History)| {
+            Some((*allocation, Arc::clone(history.origin()), history.standing()?.clone()))
+        };
+        inner.containers.iter().filter_map(standing).collect()
+    }
+
+    /// The start of a container's newest interval that has records.
+    #[must_use]
+    pub fn newest_start(&self, allocation: Allocation) -> Option<Timestamp> {
+        self.read().containers.get(&allocation)?.kept().next_back()?.span().map(|span| span.start)
     }
 
     /// The cursor after everything that is here.

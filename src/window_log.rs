@@ -17,6 +17,7 @@ mod checkpoint;
 mod entry;
 mod files;
 mod frame;
+mod lasting;
 mod log;
 mod open;
 mod read;

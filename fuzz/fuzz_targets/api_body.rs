@@ -37,7 +37,7 @@ fn reserved(reservation: &Reservation) {
     task_id(&reservation.task());
     reservation.task_id.iter().for_each(task_id);
     assert!(reservation.opted_out().is_none_or(|why| !why.is_empty()));
-    for usual in [GaugeSign::Delta, GaugeSign::Absolute] {
+    for usual in [GaugeSign::Auto, GaugeSign::Delta, GaugeSign::Absolute] {
         let signs = reservation.signs(usual);
         assert!(reservation.gauge_sign.is_none_or(|said| said == signs));
     }

@@ -189,7 +189,8 @@ impl Run {
     /// Bits 0-2 of `styles` are tag styles; bit 3: a signed gauge is a level; bit 4: it comes within a window.
     fn new(styles: u8, limits: u8) -> Self {
         let settings = Arc::new(Limited(limits).settings(styles_of(styles)));
-        let sign = if styles & 8 == 0 { GaugeSign::Delta } else { GaugeSign::Absolute };
+        let signs = [GaugeSign::Delta, GaugeSign::Absolute, GaugeSign::Auto, GaugeSign::Auto];
+        let sign = signs.get(usize::from(styles >> 3 & 3)).copied().unwrap_or_default();
         let mono = Duration::from_millis(if styles & 16 == 0 { 0 } else { 400 });
         let now = Moment { wall: Timestamp::from_secs(START).plus(mono), mono };
         Self {

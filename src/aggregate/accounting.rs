@@ -237,6 +237,8 @@ pub struct Accounting {
     pub events: u64,
     /// Values that went into the overflow series; they are in records, too.
     pub folded: u64,
+    /// Idle series that were forgotten to make room for new ones.
+    pub evicted: u64,
     /// Lines in which bytes that are not UTF-8 became U+FFFD.
     pub invalid_utf8: u64,
     /// Tags of series that were renamed because they would forge the origin.
@@ -280,6 +282,7 @@ impl Accounting {
             self.in_records,
             self.events,
             self.folded,
+            self.evicted,
             self.invalid_utf8,
             self.renamed_tags,
         ];
@@ -301,6 +304,7 @@ impl Accounting {
         self.over_limit.merge(&other.over_limit);
         self.events += other.events;
         self.folded += other.folded;
+        self.evicted += other.evicted;
         self.invalid_utf8 += other.invalid_utf8;
         self.renamed_tags += other.renamed_tags;
         self.last_datagram = self.last_datagram.max(other.last_datagram);

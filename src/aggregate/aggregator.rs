@@ -8,7 +8,9 @@ mod checkpoint;
 mod close;
 mod columns;
 mod failure;
+mod habits;
 mod histograms;
+mod idle;
 mod late;
 mod place;
 mod recall;
@@ -25,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use batch::Batch;
 pub use checkpoint::Noted;
-pub use close::{Closed, LastCheck, Ledger, LedgerEntry, LedgerRow, Standing};
+pub use close::{Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, Standing};
 use columns::Columns;
+pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;
 use late::{LateStates, When};
 pub use settings::Settings;
@@ -38,15 +41,18 @@ use super::record::{EventRecord, Events, RejectedLines};
 use super::state::{Outcome, State};
 use super::table::{Place, SeriesTable};
 use super::window::Layout;
-use crate::model::{MetricType, Moment, Timestamp};
-use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample};
+use crate::model::{MetricType, Moment, Series, Timestamp};
+use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample, Values};
 
 /// What a signed gauge value means.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GaugeSign {
-    /// A change of the level (StatsD).
+    /// A level in a container whose metrics have marks of DogStatsD and whose gauges never have a plus sign, a change of the
+    /// level in others.
     #[default]
+    Auto,
+    /// A change of the level (StatsD).
     Delta,
     /// A level (Datadog).
     Absolute,
@@ -63,13 +69,24 @@ pub const OVERFLOW: &str = "tallyport.overflow";
 pub struct Aggregator {
     settings: Arc<Settings>,
     gauge_sign: GaugeSign,
+    timer_unit: TimerUnit,
+    habits: Habits,
     table: SeriesTable,
     columns: Columns,
     /// Series in buckets, where they are counted so.
     histograms: Histograms,
-    /// Live series, the overflow series not counted.
+    /// Series, idle ones included, the overflow series not counted.
     series: usize,
     overflow: Option<Place>,
+    /// Before this moment no series can have become idle.
+    none_idle_before: Timestamp,
+    /// Idle series that have made way since the open window began.
+    evicted_in_window: usize,
+    /// Whether the last panic has cost the ledger, since the last window was closed.
+    begun_again: bool,
+    /// As of the last window that was closed.
+    lasting: Arc<[Lasting]>,
+    decremented: Arc<[Arc<Series>]>,
     /// The open window.
     start: Timestamp,
     end: Timestamp,
@@ -102,11 +119,18 @@ impl Aggregator {
         let mut new = Self {
             settings,
             gauge_sign,
+            timer_unit: TimerUnit::default(),
+            habits: Habits::default(),
             table: SeriesTable::default(),
             columns: Columns::default(),
             histograms: Histograms::default(),
             series: 0,
             overflow: None,
+            none_idle_before: Timestamp::MIN,
+            evicted_in_window: 0,
+            begun_again: false,
+            lasting: Arc::default(),
+            decremented: Arc::default(),
             start,
             end,
             opened: now,
@@ -124,6 +148,12 @@ impl Aggregator {
         };
         new.ample = new.ample();
         new
+    }
+
+    /// The same for a container whose timers are in this unit.
+    #[must_use]
+    pub fn with_timer_unit(self, timer_unit: TimerUnit) -> Self {
+        Self { timer_unit, ..self }
     }
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call
@@ -248,6 +278,19 @@ impl Aggregator {
     /// Takes one sample that arrived at `now`.
     #[inline]
     pub fn sample(&mut self, sample: &Sample<'_>, now: Timestamp) {
+        self.habits.dogstatsd |= sample.timestamp.is_some() || sample.identity.is_given();
+        if self.in_seconds(sample.metric_type) {
+            for number in sample.values.numbers() {
+                let values = Values::One(habits::in_milliseconds(number));
+                self.sample_as_read(&Sample { values, ..*sample }, now);
+            }
+            return;
+        }
+        self.sample_as_read(sample, now);
+    }
+
+    #[inline]
+    fn sample_as_read(&mut self, sample: &Sample<'_>, now: Timestamp) {
         let values = u64::from(sample.values.count());
         self.accounting.values += values;
         let when = match sample.timestamp {
@@ -266,20 +309,15 @@ impl Aggregator {
         {
             return;
         }
-        let deltas = self.deltas();
         match when {
             When::Open(at) => {
+                let deltas = self.reads_changes(sample.metric_type, &sample.values);
                 if let Some(state) = self.columns.state_mut(place) {
                     self.memory += state.insert(&sample.values, sample.weight, at, deltas);
                 }
             }
             When::Late { window, at } => self.insert_late(place, sample, window, at, now),
         }
-    }
-
-    /// Whether a signed gauge value is a change.
-    fn deltas(&self) -> bool {
-        self.gauge_sign == GaugeSign::Delta
     }
 
     fn check(&mut self, check: &Check<'_>, now: Timestamp) {
@@ -335,7 +373,7 @@ impl Aggregator {
         &self.rejected
     }
 
-    /// Live series.
+    /// Series, idle ones included.
     #[must_use]
     pub fn series(&self) -> usize {
         self.series

@@ -1,6 +1,6 @@
 //! Timers, histograms and distributions: many values, summed up.
 
-use super::gauge::saturated;
+use super::gauge::{replaces, saturated};
 use super::sketch::Sketch;
 use super::weight::Weight;
 use crate::model::Timestamp;
@@ -69,11 +69,11 @@ impl Summary {
         self.sum = saturated(self.sum + value * weight);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        if at < self.first_at || self.samples == 1 {
+        if self.samples == 1 || !replaces(at, self.first_at) {
             (self.first, self.first_at) = (value, at);
         }
-        if at >= self.last_at {
-            (self.last, self.last_at) = (value, at);
+        if replaces(at, self.last_at) {
+            (self.last, self.last_at) = (value, at.max(self.last_at));
         }
         // West, "Updating mean and variance estimates", 1979: no cancellation, whatever the values' size.
         let off = value - self.running_mean;
@@ -106,6 +106,16 @@ impl Summary {
         }
         if other.last_at >= self.last_at {
             (self.last, self.last_at) = (other.last, other.last_at);
+        }
+    }
+
+    /// Adds values of the same span that arrived later than those that are here.
+    pub fn revise(&mut self, later: &Self) {
+        let newest = replaces(later.last_at, self.last_at);
+        let (last, last_at) = (later.last, later.last_at.max(self.last_at));
+        self.merge(later);
+        if later.samples > 0 && newest {
+            (self.last, self.last_at) = (last, last_at);
         }
     }
 

@@ -38,19 +38,24 @@ impl Gauge {
         self.last_at > Timestamp::MIN
     }
 
-    /// Takes one number: a new level, or a change of it where it is signed and `deltas` is on.
+    /// Takes one number: a new level, or a change of it where it is signed and `deltas` is on. A change counts no matter
+    /// when it was measured; a level only if no later one is known.
     pub fn insert(&mut self, number: Number, weight: Weight, at: Timestamp, deltas: bool) {
-        let level = if number.signed && deltas { saturated(self.last + number.value) } else { number.value };
-        self.set(level, weight, at);
+        if number.signed && deltas {
+            self.set(saturated(self.last + number.value), weight, at.max(self.last_at));
+        } else {
+            self.set(number.value, weight, at);
+        }
     }
 
     fn set(&mut self, level: f64, weight: Weight, at: Timestamp) {
         let first = self.samples == 0;
         self.min = if first { level } else { self.min.min(level) };
         self.max = if first { level } else { self.max.max(level) };
-        if first || at >= self.last_at {
-            self.last = level;
-            self.last_at = at;
+        if first {
+            (self.last, self.last_at) = (level, at);
+        } else if replaces(at, self.last_at) {
+            (self.last, self.last_at) = (level, at.max(self.last_at));
         }
         self.samples += 1;
         self.count = self.count.plus(weight);
@@ -74,6 +79,16 @@ impl Gauge {
         }
     }
 
+    /// Adds samples of the same span that arrived later than those that are here.
+    pub fn revise(&mut self, later: &Self) {
+        let newest = replaces(later.last_at, self.last_at);
+        let (last, last_at) = (later.last, later.last_at.max(self.last_at));
+        self.merge(later);
+        if later.samples > 0 && newest {
+            (self.last, self.last_at) = (last, last_at);
+        }
+    }
+
     /// The start of the next window: the level stays, the samples go.
     pub fn carry(&mut self) {
         *self = Self::carried(self.last, self.last_at);
@@ -81,13 +96,20 @@ impl Gauge {
 
     /// Takes a level that was set in an earlier window, unless a later one is known.
     pub fn set_earlier(&mut self, level: f64, at: Timestamp) {
-        if at >= self.last_at {
-            (self.last, self.last_at) = (level, at);
+        if replaces(at, self.last_at) {
+            (self.last, self.last_at) = (level, at.max(self.last_at));
             if self.samples == 0 {
                 (self.min, self.max) = (level, level);
             }
         }
     }
+}
+
+/// Whether a value measured at `at` replaces an earlier arrival measured at `last_at`. A timestamp on a line is in whole
+/// seconds and stands for any moment of its second, so within one second the later arrival wins.
+#[inline]
+pub(super) fn replaces(at: Timestamp, last_at: Timestamp) -> bool {
+    at >= last_at || at.as_secs() == last_at.as_secs()
 }
 
 /// The nearest number that is finite.

@@ -35,6 +35,8 @@ pub struct Counter {
     pub count: Weight,
     /// Σ weight · value, saturating.
     pub sum: f64,
+    /// Whether a value was below zero; in a record, whether one ever was since the series was created.
+    pub decremented: bool,
 }
 
 /// A service check in one span: how it went last.
@@ -77,6 +79,7 @@ impl Counter {
         self.samples += 1;
         self.count = self.count.plus(exact);
         self.sum = saturated(self.sum + value * weight);
+        self.decremented |= value < 0.0;
     }
 
     /// Adds another span of the same series.
@@ -84,6 +87,7 @@ impl Counter {
         self.samples += other.samples;
         self.count = self.count.plus(other.count);
         self.sum = saturated(self.sum + other.sum);
+        self.decremented |= other.decremented;
     }
 }
 
@@ -168,6 +172,18 @@ impl State {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Adds what arrived later than what is here, of the same series and the same span. Another type adds nothing.
+    pub fn revise(&mut self, later: &Self) {
+        match (&mut *self, later) {
+            (Self::Gauge(mine), Self::Gauge(later)) => mine.revise(later),
+            (Self::Distribution(mine), Self::Distribution(later)) => {
+                mine.summary.revise(&later.summary);
+                mine.sketch.merge(&later.sketch);
+            }
+            _ => self.merge(later),
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Window {
     distributions: Box<[DistributionRow]>,
     sets: Box<[SetRow]>,
     checks: Box<[CheckRow]>,
+    /// Sorted by place; counters to which a negative value has been added since they were created.
+    decremented: Box<[u32]>,
     /// Sorted by place; series whose weighted count is not their number of samples.
     counts: Box<[(u32, Weight)]>,
     bytes: Box<[u8]>,
@@ -238,6 +240,7 @@ impl Window {
             + size_of_val(&*self.sets)
             + size_of_val(&*self.checks)
             + self.checks.iter().map(|row| row.outcome.bytes()).sum::<usize>()
+            + size_of_val(&*self.decremented)
             + size_of_val(&*self.counts)
             + self.bytes.len()
     }
@@ -256,7 +259,8 @@ impl Window {
 
     fn counter(&self, row: &CounterRow) -> (u32, View<'_>) {
         let count = self.count(row.place, row.samples);
-        let counter = Counter { samples: u64::from(row.samples), count, sum: row.sum };
+        let decremented = self.decremented.binary_search(&row.place).is_ok();
+        let counter = Counter { samples: u64::from(row.samples), count, sum: row.sum, decremented };
         (row.place, View::Counter { counter, total: row.total })
     }
 

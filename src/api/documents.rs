@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::aggregate::{Accounting, GaugeSign, WideTag};
+use crate::aggregate::{Accounting, GaugeSign, TimerUnit, WideTag};
 use crate::containers::{
     ContainerInfo, Details, Guarded, Listed, Place, State, UnixSocket, environment, unix_environment,
 };
@@ -25,6 +25,8 @@ pub(super) struct ContainerDocument {
     state: State,
     attached: bool,
     env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unix_socket: Option<UnixDocument>,
@@ -73,12 +75,44 @@ struct ContainerMore {
     origin_guard: &'static str,
     origin_guard_missing: Option<String>,
     gauge_sign: GaugeSign,
+    timer_unit: TimerUnit,
+    client: ClientDocument,
     receive_buffer: usize,
     reserved_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<Timestamp>,
     #[serde(flatten)]
     details: Details,
+}
+
+/// What a container's lines tell of the client that writes them.
+#[derive(Debug, Default, Serialize)]
+struct ClientDocument {
+    /// Whether its metrics have anything that only DogStatsD has.
+    dogstatsd: bool,
+    /// Signed gauge values that were read as changes.
+    gauge_changes: u64,
+    /// Whether all timers are below 1 and not all of them 0, as those of a client are that sends seconds.
+    timers_look_like_seconds: bool,
+    /// Names of some of the series whose totals were counted down.
+    decremented: Vec<String>,
+}
+
+impl ClientDocument {
+    fn new(info: &ContainerInfo, glimpse: &Glimpse) -> Self {
+        let habits = glimpse.habits;
+        let mut decremented: Vec<_> =
+            glimpse.decremented.iter().map(|series| series.name.to_string()).collect();
+        decremented.sort_unstable();
+        decremented.dedup();
+        Self {
+            dogstatsd: habits.dogstatsd,
+            gauge_changes: habits.gauge_changes,
+            timers_look_like_seconds: info.timer_unit == TimerUnit::Milliseconds
+                && habits.timers_look_like_seconds(),
+            decremented,
+        }
+    }
 }
 
 impl ContainerDocument {
@@ -93,6 +127,7 @@ impl ContainerDocument {
             state: info.state,
             attached: info.attached,
             env: info.address.map(|address| environment(address, presets)).unwrap_or_default(),
+            reason: info.reason.clone(),
             warnings: info.warnings.clone(),
             unix_socket: info.unix.as_ref().map(|unix| UnixDocument::new(unix, presets)),
             more: None,
@@ -124,6 +159,8 @@ impl ContainerDocument {
             },
             origin_guard_missing: info.guarded.missing().map(str::to_owned),
             gauge_sign: info.gauge_sign,
+            timer_unit: info.timer_unit,
+            client: glimpse.map(|glimpse| ClientDocument::new(info, glimpse)).unwrap_or_default(),
             receive_buffer: glimpse.map_or(info.receive_buffer, |glimpse| glimpse.receive_buffer),
             reserved_at: info.reserved_at,
             finished_at: info.finished_at,
@@ -204,6 +241,7 @@ pub(super) struct Counts {
     values: Values,
     events: u64,
     over_limit: BTreeMap<&'static str, u64>,
+    evicted_series: u64,
     invalid_utf8: u64,
     renamed_tags: u64,
     balanced: bool,
@@ -262,6 +300,7 @@ impl Counts {
             },
             events: counts.events,
             over_limit: counts.over_limit.iter().map(|(reason, n)| (reason.reason(), n)).collect(),
+            evicted_series: counts.evicted,
             invalid_utf8: counts.invalid_utf8,
             renamed_tags: counts.renamed_tags,
             balanced: counts.balanced(open),

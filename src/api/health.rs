@@ -1,10 +1,13 @@
 //! Whether the agent is alive, whether it is ready, and what it runs with.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::{Answer, Api};
 use crate::containers::Guarded;
 use crate::model::Timestamp;
+use crate::stats::{Failing, NriStats, Outcome};
 use crate::window_log::{Report, Snapshot};
 
 #[derive(Serialize)]
@@ -26,13 +29,102 @@ pub(super) fn health(api: &Api) -> Answer {
 struct Ready {
     ready: bool,
     pending: Vec<&'static str>,
+    degraded: Vec<Degraded>,
+}
+
+/// A part that does not work as it is set to. It does not hold up readiness: the rest of the agent serves.
+#[derive(Debug, Serialize)]
+pub(super) struct Degraded {
+    what: &'static str,
+    why: String,
 }
 
 /// `GET /ready`
 pub(super) fn ready(api: &Api) -> Answer {
     let pending = api.readiness.pending();
     let ready = pending.is_empty();
-    Answer::json(if ready { 200 } else { 503 }, &Ready { ready, pending })
+    Answer::json(
+        if ready { 200 } else { 503 },
+        &Ready { ready, pending, degraded: degraded(api, Detail::General) },
+    )
+}
+
+/// How much is said of what is degraded.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Detail {
+    /// What anyone may know: `/ready` asks for no token.
+    General,
+    /// The reason, which can name paths and pods.
+    Reason,
+}
+
+/// What does not work as it is set to.
+pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
+    let nri = &api.stats.nri;
+    let log = api.window_log.as_ref().and_then(|log| log.snapshot().failing);
+    let failing = nri.failing().map(|failing| {
+        let (n, why) = (failing.containers, failing.why);
+        format!("the last {n} containers got no socket: {why}")
+    });
+    let checks = [
+        (
+            "nri",
+            "the container runtime is not connected; pods start without a socket",
+            nri.link().0.trouble(),
+        ),
+        ("pods", "the containers created last got no socket", failing),
+        ("journal", "the journal of containers cannot be written", api.containers.journal().trouble()),
+        ("window_log", "closed windows cannot be written to disk", log.map(|(_, why)| why)),
+    ];
+    let found = checks.into_iter().filter_map(|(what, general, reason)| Some((what, general, reason?)));
+    found
+        .map(|(what, general, reason)| match detail {
+            Detail::General => Degraded { what, why: general.to_owned() },
+            Detail::Reason => Degraded { what, why: format!("{general}: {reason}") },
+        })
+        .collect()
+}
+
+/// How the container runtime and the NRI plugin get on.
+#[derive(Debug, Serialize)]
+struct Plugin {
+    state: &'static str,
+    socket: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    injected: u64,
+    failed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing: Option<FailingDocument>,
+}
+
+/// Containers in a row that got no socket.
+#[derive(Debug, Serialize)]
+struct FailingDocument {
+    containers: u64,
+    at: Timestamp,
+    why: String,
+}
+
+impl Plugin {
+    fn of(stats: &NriStats, socket: &Path) -> Self {
+        let (link, since) = stats.link();
+        Self {
+            state: link.as_str(),
+            socket: socket.display().to_string(),
+            since,
+            why: link.trouble(),
+            injected: stats.of(Outcome::Injected),
+            failed: stats.of(Outcome::Failed),
+            failing: stats.failing().map(|Failing { containers, at, why }| FailingDocument {
+                containers,
+                at,
+                why,
+            }),
+        }
+    }
 }
 
 /// What the agent runs with.
@@ -64,6 +156,7 @@ pub(super) struct Node {
     last_scrape: Option<Timestamp>,
     certificate_expires: Option<Timestamp>,
     window_log: Option<WindowLog>,
+    nri: Plugin,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,6 +240,7 @@ impl Node {
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),
             certificate_expires: api.stats.certificate_expires(),
+            nri: Plugin::of(&api.stats.nri, &config.nri.socket),
             window_log: api
                 .window_log
                 .as_ref()

@@ -10,7 +10,7 @@ use super::documents::ContainerDocument;
 use super::error::ApiError;
 use super::query::{Filters, Query, duration};
 use super::{Answer, Api};
-use crate::aggregate::GaugeSign;
+use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::containers::{
     AttachError, ContainerInfo, Details, Network, Process, ReleaseError, Reservation, ReserveError, Ttl,
     WantedAddress,
@@ -78,6 +78,7 @@ impl<'de> Deserialize<'de> for TtlBody {
 struct OptionsBody {
     #[serde(default)]
     gauge_sign: Option<GaugeSign>,
+    timer_unit: Option<TimerUnit>,
     #[serde(default)]
     port: Option<NonZeroU16>,
 }
@@ -114,6 +115,7 @@ impl ReserveBody {
         reservation.ttl = self.ttl.read()?;
         let options = self.options.unwrap_or_default();
         reservation.gauge_sign = options.gauge_sign;
+        reservation.timer_unit = options.timer_unit;
         reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
         // Only the agent itself adopts.
         reservation.details = Details { adopted: false, ..self.details };
@@ -239,13 +241,14 @@ mod tests {
     #[test]
     fn everything_that_can_be_said_is_read() {
         let text = r#"{"container_id":"c1","task_id":"web.1","labels":{"a":"b"},"network":{"mode":"netns","path":"/n"},
-            "pid":7,"ttl":"5m","options":{"gauge_sign":"absolute"},"bundle":"/b","sandbox_id":"s","pod_uid":"u",
+            "pid":7,"ttl":"5m","options":{"gauge_sign":"absolute","timer_unit":"s"},"bundle":"/b","sandbox_id":"s","pod_uid":"u",
             "runtime_handler":"runc","image":"i"}"#;
         let reservation = read(text).unwrap();
         assert_eq!(reservation.task().as_str(), "web.1");
         assert_eq!(reservation.network, Network::Path("/n".into()));
         assert_eq!((reservation.pid, reservation.ttl), (Some(7), Ttl::After(Duration::from_mins(5))));
         assert_eq!(reservation.gauge_sign, Some(GaugeSign::Absolute));
+        assert_eq!(reservation.timer_unit, Some(TimerUnit::Seconds));
         assert_eq!(reservation.details.bundle.as_deref(), Some("/b"));
         assert_eq!(reservation.details.image.as_deref(), Some("i"));
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::documents::state_of;
 use super::error::ApiError;
-use super::health::Node;
+use super::health::{Degraded, Detail, Node, degraded};
 use super::query::{Filters, Query};
 use super::watch::{EVENT_STREAM, event};
 use super::{Answer, Api};
@@ -78,6 +78,7 @@ impl Row {
 struct Changes<'a> {
     at: Timestamp,
     ready: bool,
+    degraded: Vec<Degraded>,
     memory: usize,
     last_scrape: Option<Timestamp>,
     tasks: Vec<&'a Row>,
@@ -148,6 +149,7 @@ impl Overview {
             &Changes {
                 at: clock::wall(),
                 ready: self.api.readiness.pending().is_empty(),
+                degraded: degraded(&self.api, Detail::Reason),
                 memory: self.api.pool.gauges().memory,
                 last_scrape: self.api.stats.last_scrape(),
                 tasks: changed.map(|(_, row)| row).collect(),

@@ -32,7 +32,7 @@ pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, A
     page.windows(api);
     page.window_log(api);
     page.http(api);
-    page.nri(&api.stats.nri);
+    page.nri(&api.stats.nri, api.config().nri.enabled);
     page.process();
     Ok(Answer::whole(200, format.content_type(), page.0.finish()))
 }
@@ -92,6 +92,7 @@ impl Page {
             }
         }
         self.one(stats::FOLDED, counts.folded as f64);
+        self.one(stats::EVICTED, counts.evicted as f64);
         self.one(stats::INVALID_UTF8, counts.invalid_utf8 as f64);
         self.one(stats::RENAMED_TAGS, counts.renamed_tags as f64);
         self.one(stats::EVENTS, counts.events as f64);
@@ -164,8 +165,10 @@ impl Page {
         self.one(stats::CLASHES, api.stats.clashes() as f64);
     }
 
-    fn nri(&mut self, nri: &NriStats) {
-        self.one(stats::NRI_CONNECTED, if nri.is_connected() { 1.0 } else { 0.0 });
+    fn nri(&mut self, nri: &NriStats, enabled: bool) {
+        self.one(stats::NRI_ENABLED, f64::from(u8::from(enabled)));
+        self.one(stats::NRI_CONNECTED, f64::from(u8::from(nri.is_connected())));
+        self.one(stats::NRI_FAILING, nri.failing().map_or(0.0, |failing| failing.containers as f64));
         let outcomes = self.family(stats::NRI_CONTAINERS);
         for outcome in Outcome::ALL {
             outcomes.sample(&[("outcome", outcome.as_str())], nri.of(outcome) as f64);

@@ -226,9 +226,11 @@ fn gather(
                 let (created, total, count) = (counted.created, counted.total, counted.count);
                 let histogram = counted.histogram.as_ref().map(|histogram| {
                     let (total, count) = (histogram.sum, histogram.buckets.count());
-                    (Sums { created: histogram.created, total, count }, &histogram.buckets)
+                    let decremented = counted.decremented;
+                    (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
                 });
-                page.add_past(identity, &counted.series, Sums { created, total, count }, histogram);
+                let sums = Sums { created, total, count, decremented: counted.decremented };
+                page.add_past(identity, &counted.series, sums, histogram);
             }
         }
     }

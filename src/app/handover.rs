@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! old                                  new
-//!  offer: versions, what is fixed ───▶  can I read that, am I to run with the same?
-//!       ◀─────────────────── take, or refuse and why
+//!  offer: versions, what is fixed ───▶  can it be read and gone on with?
+//!       ◀─────────────────── take; or a refusal; or end, and then the new one starts from disk
 //!  closed windows ───────────────────▶
 //!       ◀─────────────────────────── have   again with those that are new, until that takes no time
 //!  shards let go: the pause begins
@@ -14,10 +14,11 @@
 //!  bye, ends ────────────────────────▶  goes on for good
 //! ```
 //!
-//! Whatever fails before the end, and whoever says nothing for too long: the old one goes on where it stopped, and the new
-//! one ends.
+//! If anything fails before the end, or either side is silent for too long, the old one goes on where it stopped and the new
+//! one ends. The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,17 +28,21 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::moving::Holding;
 use crate::aggregate::SNAPSHOT_VERSION;
 use crate::api::Api;
 use crate::config::Config;
-use crate::containers::{IMAGE_VERSION, Manifest};
+use crate::containers::IMAGE_VERSION;
 use crate::net::clock;
 use crate::net::passing::Channel;
-use crate::shutdown::Pauser;
 use crate::store::{HISTORY_VERSION, Sent};
 
 /// The version of this conversation.
-const PROTOCOL: u16 = 2;
+const PROTOCOL: u16 = 3;
+/// What a process answers to an offer that it can go on with, and to one that it cannot where it is to start anyway. Anything
+/// else is a refusal in words.
+pub(super) const TAKE: &[u8] = b"take";
+pub(super) const END: &[u8] = b"end";
 /// Closed windows are sent again and again, each time those that are new, until that takes no longer than this: so long can
 /// what was closed since have been in the making.
 const SHORT: Duration = Duration::from_millis(20);
@@ -62,22 +67,6 @@ pub(super) struct Offer {
     pid: u32,
 }
 
-/// What goes over at last, beside descriptors.
-#[derive(Serialize, Deserialize)]
-pub(super) struct State {
-    pub(super) manifest: Manifest,
-    /// Windows that were closed since the last were sent, where the sequence is, and what is gone.
-    pub(super) part: Vec<u8>,
-}
-
-/// How many descriptors come before those of containers.
-pub(super) const SHARED: usize = 8;
-
-/// The descriptors of the agent itself: HTTP, admin socket, the socket for descriptors, that for handing over, and the locks
-/// of the state directory and of the three sockets.
-#[derive(Debug)]
-pub(super) struct Shared(pub(super) [OwnedFd; SHARED]);
-
 impl Offer {
     pub(super) fn of(config: &Config) -> Self {
         Self {
@@ -93,19 +82,29 @@ impl Offer {
 
     /// Why a process that would make the other offer cannot take over from one that makes this.
     pub(super) fn differs(&self, other: &Self) -> Option<String> {
-        let needs_restart = |what: &str| format!("{what} differs; restart the agent instead");
         if (self.protocol, self.versions) != (other.protocol, other.versions) {
             return Some(format!(
                 "version {} cannot read what version {} has; restart the agent instead",
                 other.program, self.program
             ));
         }
-        let fixed = [
-            ("windows.length", self.window != other.window),
-            ("http.listen", self.http_listen != other.http_listen),
-            ("admin.socket", self.admin_socket != other.admin_socket),
-        ];
-        fixed.into_iter().find(|(_, differs)| *differs).map(|(what, _)| needs_restart(what))
+        // Open windows are part of what goes over.
+        (self.window != other.window).then(|| "windows.length differs; restart the agent instead".to_owned())
+    }
+
+    /// Whether the HTTP listener of this process is the one that the other wants.
+    pub(super) fn has_listener_of(&self, other: &Self) -> bool {
+        self.http_listen == other.http_listen
+    }
+
+    /// Whether the HTTP listener of this process has this port.
+    pub(super) fn has_port(&self, port: u16) -> bool {
+        self.http_listen.parse().is_ok_and(|listen: SocketAddr| listen.port() == port)
+    }
+
+    /// Where the sockets of this process are, which those of the other may not be.
+    pub(super) fn admin_socket(&self) -> &Path {
+        &self.admin_socket
     }
 }
 
@@ -141,16 +140,24 @@ pub(super) fn accepted(stream: UnixStream) -> io::Result<Channel> {
     Channel::accepted(stream.into())
 }
 
-/// Waits for processes that want to take over. Tells when one has, and gives the connection, at whose end that one sees ours.
+/// What another process wants of this one.
+#[derive(Debug)]
+pub(super) enum Successor {
+    /// It has everything. It sees the end of the connection when this process has ended, or has nothing left.
+    HasTakenOver(Channel),
+    /// It cannot go on with what this process has, and waits for the end of the connection to start from what is on disk.
+    WaitsForTheEnd(Channel),
+}
+
+/// Waits for processes that want to take over, and tells when there is one.
 pub(super) async fn serve(
     listener: UnixListener,
     api: Api,
-    shared: Arc<Shared>,
-    pauser: Pauser,
-    gone: mpsc::Sender<Channel>,
+    holding: Arc<Holding>,
+    successors: mpsc::Sender<Successor>,
 ) {
     let mut drain = api.drain.clone();
-    let parts = Arc::new((api, shared, pauser));
+    let parts = Arc::new((api, holding));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -159,7 +166,7 @@ pub(super) async fn serve(
         let channel = match accepted.and_then(|(stream, _)| self::accepted(stream)) {
             Ok(channel) => channel,
             Err(error) => {
-                tracing::warn!(%error, "somebody who cannot take over");
+                tracing::warn!(%error, "refused a process that asked to take over");
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
@@ -167,62 +174,52 @@ pub(super) async fn serve(
         let parts = Arc::clone(&parts);
         let handle = tokio::runtime::Handle::current();
         let given = tokio::task::spawn_blocking(move || {
-            let (api, shared, pauser) = &*parts;
-            converse(&channel, api, shared, pauser, &handle).map(|()| channel)
+            let (api, holding) = &*parts;
+            converse(channel, api, holding, &handle)
         });
         match given.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(channel) => {
-                let _nobody_waits = gone.send(channel).await;
+            Ok(successor) => {
+                let _ending_anyway = successors.send(successor).await;
                 return;
             }
-            Err(error) => tracing::error!(%error, "nobody has taken over, and this process goes on"),
+            Err(error) => tracing::error!(%error, "hand-over failed; continuing"),
         }
     }
 }
 
 fn converse(
-    channel: &Channel,
+    channel: Channel,
     api: &Api,
-    shared: &Shared,
-    pauser: &Pauser,
+    holding: &Holding,
     handle: &tokio::runtime::Handle,
-) -> io::Result<()> {
+) -> io::Result<Successor> {
     channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
-    hears(channel, "take")?;
-    tracing::info!("another process takes over");
+    let (wanted, _) = channel.receive(PATIENCE)?;
+    match wanted.as_slice() {
+        TAKE => {}
+        END => return Ok(Successor::WaitsForTheEnd(channel)),
+        refusal => return Err(io::Error::other(String::from_utf8_lossy(refusal).into_owned())),
+    }
+    tracing::info!("handing over to another process");
     let mut sent = Sent::default();
     for _ in 0..ROUNDS {
         let began = clock::since_boot();
         channel.send_all(&api.store.part(&mut sent), &[])?;
-        hears(channel, "have")?;
+        hears(&channel, "have")?;
         if clock::since_boot().saturating_sub(began) < SHORT {
             break;
         }
     }
-    pauser.pause(true);
-    let leaving = match handle.block_on(api.containers.hand_over()) {
-        Ok(leaving) => leaving,
-        Err(error) => {
-            pauser.pause(false);
-            return Err(error);
-        }
-    };
+    let moving = holding.stop(api, handle)?;
     let part = api.store.part(&mut sent);
-    let given = give(channel, shared, &to_bytes(&(&leaving.manifest, part)), &leaving.descriptors);
-    leaving.decide(given.is_ok());
-    if given.is_err() {
-        pauser.pause(false);
-    }
-    given
+    let given = moving.descriptors().and_then(|all| give(&channel, &moving.state(part), &all));
+    moving.decide(given.is_ok());
+    given.map(|()| Successor::HasTakenOver(channel))
 }
 
 /// Everything that has to be there while nothing moves.
-fn give(channel: &Channel, shared: &Shared, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
-    let mut all = Vec::with_capacity(SHARED + descriptors.len());
-    for descriptor in shared.0.iter().chain(descriptors) {
-        all.push(descriptor.try_clone()?);
-    }
-    channel.send_all(state, &all)?;
+fn give(channel: &Channel, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    channel.send_all(state, descriptors)?;
     hears(channel, "ready")?;
     channel.send(b"go", &[])?;
     hears(channel, "serving")?;
@@ -239,13 +236,10 @@ mod tests {
         let offer = |text: &str| Offer::of(&Config::from_toml(text, &ProcessEnvironment).unwrap());
         let old = offer("");
         assert_eq!(old.differs(&offer("windows.keep = 5\nagent.shards = 3\nlimits.series = 7")), None);
-        for (text, named) in [
-            ("windows.length = \"20s\"", "windows.length"),
-            ("http.listen = \"127.0.0.1:1\"", "http.listen"),
-            ("admin.socket = \"/x\"", "admin.socket"),
-        ] {
-            assert!(old.differs(&offer(text)).unwrap().starts_with(named));
-        }
+        assert!(old.differs(&offer("windows.length = \"20s\"")).unwrap().starts_with("windows.length"));
+        let elsewhere = offer("http.listen = \"127.0.0.1:1\"\nadmin.socket = \"/x\"");
+        assert_eq!(old.differs(&elsewhere), None, "its listeners can be opened anew");
+        assert!(!old.has_listener_of(&elsewhere) && old.has_listener_of(&offer("windows.keep = 5")));
         let newer = Offer { versions: [9, 9, 9], program: "9.9.9".to_owned(), ..old.clone() };
         assert!(old.differs(&newer).unwrap().contains("version 9.9.9 cannot read"));
         assert_eq!(from_bytes::<Offer>(&to_bytes(&old)).unwrap(), old);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::StartError;
-use super::handover::{self, Shared};
+use super::handover;
+use super::moving::Shared;
 use crate::client::{Client, Target};
 use crate::config::Config;
 use crate::net::unix::{self, BoundSocket, HeldDirectory};
@@ -34,19 +35,13 @@ impl Held {
     pub(super) async fn take(config: &Config) -> Result<Self, StartError> {
         let state = unix::hold_directory(&config.state_dir)?;
         let (http, http_address) = listen(config.http.listen).await?;
-        let (admin, socket) = unix::listen(&config.admin.socket, config.admin.mode)?;
-        let beside = config.admin.socket.with_added_extension("fd");
-        let (descriptors, beside) = unix::listen_for_messages(&beside, config.admin.mode)?;
+        let AdminSockets { admin, descriptors, names: [socket, beside] } = admin_sockets(config)?;
         let (handover, successor) = unix::listen_for_messages(&handover::path(&config.state_dir), 0o600)?;
-        let watched = |listener| {
-            UnixListener::from_std(listener)
-                .map_err(|source| StartError::System { what: "the admin socket", source })
-        };
         Ok(Self {
             http,
             http_address,
-            admin: watched(admin)?,
-            descriptors: watched(descriptors)?,
+            admin,
+            descriptors,
             handover: watched(handover)?,
             sockets: [socket, beside, successor],
             state,
@@ -67,6 +62,28 @@ impl Held {
             handover.share()?,
         ]))
     }
+}
+
+/// The admin socket, and beside it the one for descriptors.
+pub(super) struct AdminSockets {
+    pub(super) admin: UnixListener,
+    pub(super) descriptors: UnixListener,
+    pub(super) names: [BoundSocket; 2],
+}
+
+/// Opens both.
+///
+/// # Errors
+/// When another agent has them, or they cannot be made.
+pub(super) fn admin_sockets(config: &Config) -> Result<AdminSockets, StartError> {
+    let (admin, socket) = unix::listen(&config.admin.socket, config.admin.mode)?;
+    let beside = config.admin.socket.with_added_extension("fd");
+    let (descriptors, beside) = unix::listen_for_messages(&beside, config.admin.mode)?;
+    Ok(AdminSockets { admin: watched(admin)?, descriptors: watched(descriptors)?, names: [socket, beside] })
+}
+
+fn watched(listener: std::os::unix::net::UnixListener) -> Result<UnixListener, StartError> {
+    UnixListener::from_std(listener).map_err(|source| StartError::System { what: "the admin socket", source })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::handover::{self, PATIENCE};
-use super::kept::Kept;
+use super::kept::{Kept, LetGo};
 use super::{StartError, raise_descriptor_limit};
 use crate::net::passing::Channel;
 use crate::net::unix;
@@ -31,6 +31,9 @@ use crate::net::unix;
 /// What an agent says that leaves something, and one that looks for it. The number is the version of this conversation.
 const KEEP: &str = "keep 1";
 const GIVE: &str = "give 1";
+/// What an agent answers that goes on with what was kept, and one that starts without it.
+const TAKEN: &[u8] = b"taken";
+const UNUSED: &[u8] = b"unused";
 /// How long an agent may take to end once everything is kept, and to put everything together once it has it.
 const ENDING: Duration = Duration::from_secs(20);
 
@@ -78,9 +81,13 @@ pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, Kept)>> {
 }
 
 /// Has it let go of everything, and waits until it has.
-pub(super) fn let_go(keeper: &Channel) {
+pub(super) fn let_go(keeper: &Channel, why: LetGo) {
+    let word = match why {
+        LetGo::Used => TAKEN,
+        LetGo::Unused => UNUSED,
+    };
     // If it is gone, it has let go.
-    if keeper.send(b"taken", &[]).is_ok() {
+    if keeper.send(word, &[]).is_ok() {
         let _either_way = keeper.receive(PATIENCE);
     }
 }
@@ -165,12 +172,18 @@ fn answer(channel: &Channel, before: Option<(Kept, Instant)>, hold: Duration) ->
                 None
             }
             Some((kept, until)) => match given(channel, &kept) {
-                Ok(()) => {
-                    tracing::info!("an agent has everything");
+                Ok(LetGo::Used) => {
+                    tracing::info!("an agent goes on with what was kept");
+                    None
+                }
+                Ok(LetGo::Unused) => {
+                    tracing::warn!(
+                        "an agent has started without what was kept, which is let go of; its log says why"
+                    );
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "an agent came and did not take what is kept");
+                    tracing::warn!(%error, "an agent did not take what is kept; still keeping it");
                     Some((kept, until))
                 }
             },
@@ -191,12 +204,13 @@ fn taken_in(channel: &Channel) -> io::Result<Kept> {
     Ok(Kept { bytes, descriptors })
 }
 
-fn given(channel: &Channel, kept: &Kept) -> io::Result<()> {
+fn given(channel: &Channel, kept: &Kept) -> io::Result<LetGo> {
     channel.send(b"kept", &[])?;
     channel.send_all(&kept.bytes, &kept.descriptors)?;
     let (word, _) = channel.receive(ENDING)?;
     match word.as_slice() {
-        b"taken" => Ok(()),
+        TAKEN => Ok(LetGo::Used),
+        UNUSED => Ok(LetGo::Unused),
         other => Err(io::Error::other(String::from_utf8_lossy(other).into_owned())),
     }
 }

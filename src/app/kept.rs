@@ -16,16 +16,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fd_store::{self, FdStore};
-use super::handover::{self, Offer, SHARED, Shared, to_bytes};
+use super::handover::{self, Offer, to_bytes};
 use super::keeper;
+use super::moving::{Holding, Moving, SHARED};
 use super::windows::WindowLog;
 use crate::aggregate::Settings;
 use crate::api::Api;
 use crate::config::Config;
-use crate::containers::{Arriving, Leaving};
+use crate::containers::Arriving;
 use crate::model::Timestamp;
 use crate::net::passing::Channel;
-use crate::shutdown::Pauser;
+use crate::nri::Carried;
 use crate::store::{Received, Sent};
 
 /// A state, and the descriptors that go with it.
@@ -42,6 +43,15 @@ struct Contents {
     state: Vec<u8>,
     /// How many of the descriptors, the last of them, keep the guard of listeners up.
     guard: usize,
+}
+
+/// Why what is kept is to be let go of.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum LetGo {
+    /// An agent goes on with it.
+    Used,
+    /// An agent cannot go on with it.
+    Unused,
 }
 
 /// Who keeps it.
@@ -62,6 +72,10 @@ pub(super) struct Ready {
     pub(super) arriving: Arriving,
     pub(super) not_before: Timestamp,
     pub(super) shared: [OwnedFd; SHARED],
+    /// What the agent before had of the NRI plugin.
+    pub(super) nri: Option<Carried>,
+    /// What the agent before ran with.
+    pub(super) offer: Offer,
     /// Keeps the guard up until there is another.
     pub(super) guard: Vec<OwnedFd>,
 }
@@ -81,29 +95,22 @@ impl Place {
     pub(super) fn leave(
         &self,
         api: &Api,
-        shared: &Shared,
-        pauser: &Pauser,
+        holding: &Holding,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        pauser.pause(true);
-        let left = handle.block_on(api.containers.hand_over()).and_then(|leaving| {
-            let kept = Kept::of(api, shared, &leaving).and_then(|kept| match self {
-                Self::Keeper(channel) => keeper::keep(channel, &kept),
-                Self::Store(store) => store.keep(&kept),
-            });
-            leaving.decide(kept.is_ok());
-            kept
+        let moving = holding.stop(api, handle)?;
+        let left = Kept::of(api, &moving).and_then(|kept| match self {
+            Self::Keeper(channel) => keeper::keep(channel, &kept),
+            Self::Store(store) => store.keep(&kept),
         });
-        if left.is_err() {
-            pauser.pause(false);
-        }
+        moving.decide(left.is_ok());
         left
     }
 
     /// Has its copies let go of: from now on everything is this process's alone.
-    pub(super) fn let_go(&self) {
+    pub(super) fn let_go(&self, why: LetGo) {
         match self {
-            Self::Keeper(channel) => keeper::let_go(channel),
+            Self::Keeper(channel) => keeper::let_go(channel, why),
             Self::Store(store) => store.let_go(),
         }
     }
@@ -120,8 +127,7 @@ impl Place {
 /// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
 pub(super) async fn leave(
     api: &Api,
-    shared: Arc<Shared>,
-    pauser: Pauser,
+    holding: Arc<Holding>,
     mut window_log: Option<WindowLog>,
 ) -> (Option<Place>, Option<WindowLog>) {
     let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
@@ -131,8 +137,7 @@ pub(super) async fn leave(
     }
     let (name, leaving) = (place.name(), api.clone());
     let handle = tokio::runtime::Handle::current();
-    let left =
-        tokio::task::spawn_blocking(move || place.leave(&leaving, &shared, &pauser, &handle).map(|()| place));
+    let left = tokio::task::spawn_blocking(move || place.leave(&leaving, &holding, &handle).map(|()| place));
     match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(place) => {
             tracing::info!(to = name, "everything is left for the next agent");
@@ -157,15 +162,18 @@ pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(P
 }
 
 impl Kept {
-    fn of(api: &Api, shared: &Shared, leaving: &Leaving) -> io::Result<Self> {
+    fn of(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
         let part = api.store.part(&mut Sent::default());
+        let guard = &moving.leaving.guard;
         let contents = Contents {
             offer: to_bytes(&Offer::of(&api.config())),
-            state: to_bytes(&(&leaving.manifest, part)),
-            guard: leaving.guard.len(),
+            state: moving.state(part),
+            guard: guard.len(),
         };
-        let all = shared.0.iter().chain(&leaving.descriptors).chain(&leaving.guard);
-        let descriptors = all.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        let mut descriptors = moving.descriptors()?;
+        for descriptor in guard {
+            descriptors.push(descriptor.try_clone()?);
+        }
         Ok(Self { bytes: to_bytes(&contents), descriptors })
     }
 
@@ -182,7 +190,7 @@ impl Kept {
         let count = self.descriptors.len().checked_sub(contents.guard);
         let count = count.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let guard = self.descriptors.split_off(count);
-        let ready = Ready::of(Received::default(), &contents.state, self.descriptors, settings)?;
+        let ready = Ready::of(offer, Received::default(), &contents.state, self.descriptors, settings)?;
         Ok(Ready { guard, ..ready })
     }
 }

@@ -11,6 +11,8 @@ use crate::model::ContainerId;
 use crate::oci::missed::{self, Missed};
 use crate::shutdown::Drain;
 
+/// Why they have no socket.
+const NO_AGENT: &str = "no agent answered when it was started";
 /// How often the wrapper's notes are read.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long it may take from a note to a process. What has none by then did not start, or has ended.
@@ -71,7 +73,7 @@ async fn take(containers: &Containers, missed: &Missed) -> Option<ContainerId> {
     match missed.process {
         // Whoever is here has a socket, waits for its process, or is mute already.
         Some(_) if lives => {}
-        Some((pid, ticks)) => match containers.note(reservation, Unserved::Mute).await {
+        Some((pid, ticks)) => match containers.note(reservation, Unserved::Mute, NO_AGENT.to_owned()).await {
             Ok(_) => {
                 let process = Process { pid, start_ticks: Some(ticks) };
                 if let Err(error) = containers.attach(id.clone(), process).await {

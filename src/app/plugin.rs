@@ -8,18 +8,29 @@ use tokio::task::JoinSet;
 use crate::api::Api;
 use crate::config::{Config, PodMode};
 use crate::model::Glob;
-use crate::nri::{self, Endpoint, LabelRule, Mode, Plugin, Selection, Settings};
+use crate::nri::{self, Carried, Endpoint, LabelRule, Mode, Plugin, Selection, Settings, Suspender};
 
-/// Starts the plugin, where there is to be one; answers by what a reload tells it.
-pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api) -> watch::Sender<Arc<Settings>> {
+/// What the rest of the agent has of the plugin.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// What a reload tells it.
+    pub(super) settings: watch::Sender<Arc<Settings>>,
+    /// What a hand-over asks of it.
+    pub(super) suspender: Suspender,
+}
+
+/// Starts the plugin, where the configuration wants one, with what the process before has carried over. A connection that
+/// is carried over to an agent without a plugin is closed.
+pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, carried: Option<Carried>) -> Started {
     let config = api.config();
     let (told, settings) = watch::channel(Arc::new(settings(&config)));
+    let (suspender, suspensions) = nri::suspension();
     if config.nri.enabled {
         let endpoint = Endpoint { socket: config.nri.socket.clone(), index: config.nri.index };
         let plugin = Plugin::new(api.containers.clone(), settings, Arc::clone(&api.stats));
-        tasks.spawn(nri::run(endpoint, plugin, api.drain.clone()));
+        tasks.spawn(nri::run(endpoint, plugin, api.drain.clone(), suspensions, carried));
     }
-    told
+    Started { settings: told, suspender }
 }
 
 /// What the plugin needs of the configuration.

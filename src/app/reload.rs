@@ -152,6 +152,7 @@ pub(super) fn table_settings(config: &Config) -> containers::Settings {
         tombstone: config.containers.tombstone,
         adopt_mute: config.containers.adopt_mute,
         gauge_sign: config.usual_gauge_sign(),
+        timer_unit: config.timer_unit,
         dcos_host: config.dcos_host,
         node_labels: config.node_labels.clone(),
         unix: containers::UnixSettings {

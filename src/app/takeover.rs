@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
-
 use super::fd_store::Inherited;
-use super::handover::{self, Offer, PATIENCE, SHARED, State};
-use super::held::Held;
-use super::kept::{self, Place, Ready};
+use super::handover::{self, END, Offer, PATIENCE, TAKE};
+use super::kept::{self, LetGo, Place, Ready};
+use super::listeners::Listeners;
+use super::moving::{SHARED, State};
 use super::windows::WindowLog;
 use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
 use crate::config::Config;
@@ -19,9 +18,23 @@ use crate::containers::{self, Guarded};
 use crate::net::clock;
 use crate::net::guard::Guard;
 use crate::net::passing::Channel;
-use crate::net::unix::{BoundSocket, HeldDirectory};
-use crate::store::Received;
+use crate::nri::Carried;
+use crate::store;
 use crate::telemetry::LogFilter;
+
+/// Longest that an agent which was asked to end may take.
+const ENDING: Duration = Duration::from_mins(1);
+
+/// What a process that starts does about an agent that runs with the same state directory.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum TakeOver {
+    /// It does not start.
+    No,
+    /// It takes over, or does not start.
+    Strict,
+    /// It takes over; where it cannot go on with what the other has, it has the other end and starts from what is on disk.
+    Replace,
+}
 
 /// Starts an agent: with what the one before has left, where somebody keeps that; else, where that is wanted, with what the one
 /// has that runs; else with what is on disk.
@@ -33,22 +46,27 @@ pub async fn start(
     loader: Loader,
     log: LogFilter,
     inherited: Inherited,
-    take_over: bool,
+    how: TakeOver,
 ) -> Result<Bound, StartError> {
     // Everything there is comes with descriptors.
     raise_descriptor_limit();
     if let Some((place, kept)) = kept::find(&config, inherited) {
         let prepared = prepare(&config)?;
-        return match kept.read(&config, &Arc::new(config.aggregation.clone())) {
-            Ok(ready) => go_on(ready, From::Kept(place), prepared, config, loader, log).await,
+        let settings = Arc::new(config.aggregation.clone());
+        let usable = kept.read(&config, &settings).and_then(|ready| {
+            let listeners = Listeners::prepare(&config, &ready.offer)?;
+            Ok(Received { ready, listeners })
+        });
+        return match usable {
+            Ok(received) => go_on(received, From::Kept(place), prepared, config, loader, log).await,
             Err(why) => {
-                tracing::warn!(%why, from = place.name(), "what the agent before has left cannot be used");
-                place.let_go();
+                tracing::warn!(%why, from = place.name(), "what the agent before has left cannot be used; starting from what is on disk");
+                place.let_go(LetGo::Unused);
                 bind(config, loader, log).await
             }
         };
     }
-    if !take_over {
+    if how == TakeOver::No {
         return bind(config, loader, log).await;
     }
     let channel = match Channel::connect(&handover::path(&config.state_dir)) {
@@ -60,11 +78,16 @@ pub async fn start(
         Err(error) => return Err(failed(error)),
     };
     let prepared = prepare(&config)?;
-    let ready = converse(&channel, &config).map_err(failed)?;
-    go_on(ready, From::Agent(channel), prepared, config, loader, log).await
+    match converse(&channel, &config, how).map_err(failed)? {
+        Some(received) => go_on(received, From::Agent(channel), prepared, config, loader, log).await,
+        None => {
+            wait_for_the_end(&channel).map_err(failed)?;
+            bind(config, loader, log).await
+        }
+    }
 }
 
-/// What must be had before anything is taken from anybody: the guard, and what the HTTP listener asks of its callers.
+/// What must be had before anything is taken from another process: the guard, and what the HTTP listener asks of its callers.
 type Prepared = ((Option<Guard>, Guarded), entrance::Asked);
 
 fn prepare(config: &Config) -> Result<Prepared, StartError> {
@@ -79,43 +102,73 @@ enum From {
     Kept(Place),
 }
 
-/// Has everything sent by the agent that runs.
-fn converse(channel: &Channel, config: &Config) -> io::Result<Ready> {
+/// Everything an agent had, and the listeners to go on with.
+struct Received {
+    ready: Ready,
+    listeners: Listeners,
+}
+
+/// Has everything sent by the agent that runs. Nothing where this process cannot go on with it and has asked that agent to
+/// end instead.
+fn converse(channel: &Channel, config: &Config, how: TakeOver) -> io::Result<Option<Received>> {
     let (offer, _) = channel.receive(PATIENCE)?;
     // What cannot even be read is of a version that is too far away.
-    let refused = match handover::from_bytes::<Offer>(&offer) {
-        Ok(offer) => offer.differs(&Offer::of(config)),
-        Err(error) => Some(error.to_string()),
+    let read = handover::from_bytes::<Offer>(&offer).map_err(|error| error.to_string());
+    let usable = read.and_then(|offer| match offer.differs(&Offer::of(config)) {
+        Some(why) => Err(why),
+        None => Ok(offer),
+    });
+    let offer = match usable {
+        Ok(offer) => offer,
+        Err(why) if how == TakeOver::Replace => {
+            tracing::warn!(%why, "cannot take over; asking the agent that runs to end, and starting from what is on disk");
+            channel.send(END, &[])?;
+            return Ok(None);
+        }
+        Err(why) => return Err(refuse(channel, io::Error::other(why))),
     };
-    if let Some(why) = refused {
-        // It will see that nobody takes over, whether or not it hears why.
-        let _either_way = channel.send(format!("it refuses: {why}").as_bytes(), &[]);
-        return Err(io::Error::other(why));
-    }
-    channel.send(b"take", &[])?;
-    let mut received = Received::default();
+    let listeners = Listeners::prepare(config, &offer).map_err(|error| refuse(channel, error))?;
+    channel.send(TAKE, &[])?;
+    let mut windows = store::Received::default();
     let (bytes, descriptors) = loop {
         let (bytes, descriptors) = channel.receive_all(PATIENCE)?;
         // What comes with descriptors comes last.
         if !descriptors.is_empty() {
             break (bytes, descriptors);
         }
-        received.add(&bytes).map_err(io::Error::other)?;
+        windows.add(&bytes).map_err(io::Error::other)?;
         channel.send(b"have", &[])?;
     };
-    Ready::of(received, &bytes, descriptors, &Arc::new(config.aggregation.clone()))
+    let settings = Arc::new(config.aggregation.clone());
+    Ready::of(offer, windows, &bytes, descriptors, &settings).map(|ready| Some(Received { ready, listeners }))
+}
+
+/// Tells the agent that runs why it goes on.
+fn refuse(channel: &Channel, why: io::Error) -> io::Error {
+    // It goes on whether or not it hears the reason.
+    let _either_way = channel.send(format!("the other process refuses: {why}").as_bytes(), &[]);
+    why
+}
+
+/// Waits until the agent that was asked to end has let go of everything.
+fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
+    match channel.receive(ENDING) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// Puts an agent together from what is there, and begins to receive.
 async fn go_on(
-    ready: Ready,
+    Received { ready, listeners }: Received,
     from: From,
     (guarded, asked): Prepared,
     config: Config,
     loader: Loader,
     log: LogFilter,
 ) -> Result<Bound, StartError> {
-    let Ready { came, received, arriving, not_before, shared, guard } = ready;
+    let Ready { came, received, arriving, not_before, shared, guard, nri, offer } = ready;
     let store = received.into_store(config.aggregation.keep);
     let store = Arc::new(store.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?);
     let state_dir = config.state_dir.clone();
@@ -130,7 +183,7 @@ async fn go_on(
             handover::hears(channel, "go").map_err(failed)?;
         }
         // What is read from a socket from now on nobody else has.
-        From::Kept(place) => place.let_go(),
+        From::Kept(place) => place.let_go(LetGo::Used),
     }
     let margin =
         Margin { stopped: arriving.stopped(), came, ready: clock::since_boot(), fullest: arriving.fullest() };
@@ -139,8 +192,9 @@ async fn go_on(
         channel.send(b"serving", &[]).map_err(failed)?;
         handover::hears(channel, "bye").map_err(failed)?;
     }
-    // Only now: whoever gives names and locks back by failing would take them from the other.
-    let held = held(&parts.api.config(), shared).map_err(failed)?;
+    // Only now: giving names and locks back by failing would take them from the other process.
+    let held = listeners.take(&parts.api.config(), &offer, shared).await.map_err(failed)?;
+    parts.api.http_address = held.http_address;
     drop(guard);
     let (name, before) = match from {
         From::Agent(channel) => ("agent", Some(channel)),
@@ -149,7 +203,7 @@ async fn go_on(
     margin.log(receiving, name, &parts);
     parts.window_log = WindowLog::after(before, &parts.api);
     parts.api.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
-    Ok(Bound { parts, held, loader, log })
+    Ok(Bound { parts, held, loader, log, nri })
 }
 
 /// How long nobody received, what took so long, and how much longer that could have been.
@@ -183,7 +237,8 @@ impl Ready {
     /// # Errors
     /// When it does not fit.
     pub(super) fn of(
-        mut received: Received,
+        offer: Offer,
+        mut received: store::Received,
         state: &[u8],
         mut descriptors: Vec<OwnedFd>,
         settings: &Arc<crate::aggregate::Settings>,
@@ -191,39 +246,22 @@ impl Ready {
         let came = clock::since_boot();
         let state: State = handover::from_bytes(state)?;
         received.add(&state.part).map_err(io::Error::other)?;
-        if descriptors.len() < SHARED {
+        let has_connection = state.nri.as_ref().is_some_and(|(_, connected)| *connected);
+        let own = SHARED + usize::from(has_connection);
+        if descriptors.len() < own {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let of_containers = descriptors.split_off(SHARED);
+        let of_containers = descriptors.split_off(own);
+        let connection = descriptors.split_off(SHARED).pop();
+        let nri = state.nri.map(|(state, _)| Carried { state, socket: connection });
         let not_before = state.manifest.not_before;
         let arriving = state.manifest.assemble(of_containers, settings).map_err(io::Error::other)?;
         let shared = descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        Ok(Self { came, received, arriving, not_before, shared, guard: Vec::new() })
+        Ok(Self { came, received, arriving, not_before, shared, guard: Vec::new(), nri, offer })
     }
 }
 
 /// Where the HTTP listener is.
 fn address_of([http, ..]: &[OwnedFd; SHARED]) -> io::Result<SocketAddr> {
     std::net::TcpListener::from(http.try_clone()?).local_addr()
-}
-
-/// What the agent itself holds.
-fn held(config: &Config, shared: [OwnedFd; SHARED]) -> io::Result<Held> {
-    let http_address = address_of(&shared)?;
-    let [http, admin, descriptors, handover, state, admin_lock, descriptors_lock, handover_lock] = shared;
-    let unix = |socket: OwnedFd| UnixListener::from_std(socket.into());
-    let socket = &config.admin.socket;
-    Ok(Held {
-        http: TcpListener::from_std(http.into())?,
-        http_address,
-        admin: unix(admin)?,
-        descriptors: unix(descriptors)?,
-        handover: unix(handover)?,
-        sockets: [
-            BoundSocket::taken(socket, admin_lock)?,
-            BoundSocket::taken(&socket.with_added_extension("fd"), descriptors_lock)?,
-            BoundSocket::taken(&handover::path(&config.state_dir), handover_lock)?,
-        ],
-        state: HeldDirectory::taken(state)?,
-    })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::args::{AgentArgs, Sources};
 use super::failure::Failure;
 use super::output::Output;
-use crate::app::{self, Ended, Inherited, Loader};
+use crate::app::{self, Ended, Inherited, Loader, TakeOver};
 use crate::net::cgroup;
 use crate::telemetry;
 
@@ -29,10 +29,18 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
         .build()
         .map_err(|error| Failure::system(&error))?;
     let ended = runtime
-        .block_on(async { app::start(config, loader, log, inherited, args.take_over).await?.run().await })?;
+        .block_on(async { app::start(config, loader, log, inherited, take_over(args)).await?.run().await })?;
     // Whoever still holds a connection has had until the deadline.
     runtime.shutdown_background();
     Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn take_over(args: &AgentArgs) -> TakeOver {
+    match (args.take_over, args.replace) {
+        (_, true) => TakeOver::Replace,
+        (true, _) => TakeOver::Strict,
+        _ => TakeOver::No,
+    }
 }
 
 fn loader(args: &AgentArgs) -> Result<Loader, Failure> {

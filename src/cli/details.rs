@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::args::{DetailsArgs, Format, Window};
 use super::documents::{Metrics, Record, ago, number};
 use super::failure::{Failure, code};
+use super::names::container_names;
 use super::output::Output;
 use super::resolve::{query, read, segment, task};
 use super::table::{Align, Table};
@@ -88,9 +89,7 @@ fn reordered(record: &Value) -> Value {
 }
 
 fn table(records: &[Record], now: Timestamp) -> Table {
-    let mut containers: Vec<_> =
-        records.iter().filter_map(|record| record.origin.container_id.as_ref()).collect();
-    containers.dedup();
+    let containers = container_names(records);
     let several = containers.len() > 1;
     let mut headings = vec![
         ("NAME", Align::Left),
@@ -114,7 +113,8 @@ fn table(records: &[Record], now: Timestamp) -> Table {
             age(record, now),
         ];
         if several {
-            row.push(record.origin.container_id.clone().unwrap_or_default());
+            let id = record.origin.container_id.as_deref().unwrap_or_default();
+            row.push(containers.get(id).cloned().unwrap_or_default());
         }
         table.row(&row);
     }

@@ -1,5 +1,7 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
+mod clients;
+mod plugin;
 mod window_log;
 
 use std::process::ExitCode;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::plugin::Plugin;
 use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
 use super::documents::{Container, Task, Totals, ago, counted};
@@ -77,6 +80,8 @@ struct Node {
     certificate_expires: Option<Timestamp>,
     #[serde(default)]
     window_log: Option<WindowLog>,
+    #[serde(default)]
+    nri: Option<Plugin>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +107,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.push(journal(&node));
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
+    findings.extend(node.nri.iter().flat_map(Plugin::findings));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {
@@ -271,6 +277,7 @@ async fn containers(admin: &Client) -> Vec<Finding> {
     let mut findings = vec![Finding::new("admin socket", Status::Ok, format!("{} answers", admin.target()))];
     for container in &containers {
         findings.extend(troubles(container));
+        findings.extend(clients::findings(container));
     }
     if let Ok(response) = admin.get("/v1/tasks").await
         && let Ok(tasks) = read::<Vec<Task>>(&response)
@@ -281,9 +288,10 @@ async fn containers(admin: &Client) -> Vec<Finding> {
 }
 
 fn troubles(container: &Container) -> Option<Finding> {
-    let named = format!("{} of task {}", container.container_id, container.task_id);
+    let named = format!("{} of task {}", container.name(), container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
-        let why = container.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
+        let said = container.reason.iter().chain(container.warnings.first());
+        let why: String = said.map(|why| format!("; {why}")).collect();
         let advice = match container.state.as_str() {
             "lost" => {
                 "its metrics reach nobody until its address can be opened; the agent tries again by itself"

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::names::container_name;
 use crate::model::Timestamp;
 
 /// One record, with everything it has.
@@ -28,6 +29,8 @@ pub(super) struct Record {
 pub(super) struct RecordOrigin {
     #[serde(default)]
     pub(super) container_id: Option<String>,
+    #[serde(default)]
+    pub(super) labels: Map<String, Value>,
 }
 
 impl Record {
@@ -89,6 +92,15 @@ pub(super) struct WideTag {
     pub(super) series: usize,
 }
 
+/// What a container's lines tell of the client that writes them.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Client {
+    pub(super) dogstatsd: bool,
+    pub(super) gauge_changes: u64,
+    pub(super) timers_look_like_seconds: bool,
+    pub(super) decremented: Vec<String>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Container {
     pub(super) container_id: String,
@@ -99,7 +111,15 @@ pub(super) struct Container {
     pub(super) statsd_host: Option<String>,
     pub(super) statsd_port: Option<u16>,
     pub(super) env: Map<String, Value>,
+    #[serde(default)]
+    pub(super) labels: Map<String, Value>,
+    /// Why it has no socket.
+    #[serde(default)]
+    pub(super) reason: Option<String>,
     pub(super) warnings: Vec<String>,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    pub(super) client: Option<Client>,
     #[serde(default)]
     pub(super) pid: Option<i32>,
     #[serde(default)]
@@ -117,6 +137,11 @@ pub(super) struct Container {
 }
 
 impl Container {
+    /// What people call it.
+    pub(super) fn name(&self) -> &str {
+        container_name(&self.container_id, &self.labels)
+    }
+
     pub(super) fn address(&self) -> String {
         match (&self.statsd_host, self.statsd_port) {
             (Some(host), Some(port)) if host.contains(':') => format!("[{host}]:{port}"),

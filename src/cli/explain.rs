@@ -105,7 +105,7 @@ fn known(task: &Task) -> Station {
     let containers: Vec<String> = task
         .containers
         .iter()
-        .map(|c| format!("{} ({}, generation {})", c.container_id, c.state, c.generation))
+        .map(|c| format!("{} ({}, generation {})", c.name(), c.state, c.generation))
         .collect();
     let outcome = if task.finished { Outcome::Note } else { Outcome::Good };
     station("known", outcome, containers.join(", "))
@@ -119,8 +119,9 @@ fn injected(task: &Task) -> Station {
     for container in &task.containers {
         if let Some(why) = unserved(container) {
             outcome = Outcome::Bad;
-            found = format!("{found}; {} is {}", container.container_id, container.state);
-            advice.push(format!("{why}; restart it, and it gets one"));
+            found = format!("{found}; {} is {}", container.name(), container.state);
+            found = format!("{found}: {}", container.reason.as_deref().unwrap_or(why));
+            advice.push("restart it to give it a socket".to_owned());
             continue;
         }
         match environment_of(container) {

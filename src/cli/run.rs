@@ -13,6 +13,7 @@ use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::read;
 use crate::model::Labels;
+use crate::net::variables::other_of_pair;
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -87,15 +88,17 @@ pub(super) fn labels(flags: &[String]) -> Result<Labels, Failure> {
     flags.iter().map(label).collect()
 }
 
-/// The two variables are always written, as a pair; an alias never over what is set.
+/// The two variables are always written, as a pair; an alias never over what is set, nor beside the other variable of its
+/// pair.
 fn inject(command: &mut Command, container: &Container, out: &mut Output) {
     for warning in &container.warnings {
         out.complain(&format!("tallyport: {warning}"));
     }
+    let is_set = |name: &str| std::env::var_os(name).is_some();
     for (name, value) in &container.env {
         let ours = matches!(name.as_str(), "STATSD_UDP_HOST" | "STATSD_UDP_PORT");
         if let Some(value) = value.as_str()
-            && (ours || std::env::var_os(name).is_none())
+            && (ours || !(is_set(name) || other_of_pair(name).is_some_and(is_set)))
         {
             command.env(name, value);
         }

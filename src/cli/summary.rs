@@ -120,7 +120,7 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
     out.line(&format!("{}  {state}", out.strong(&summary.task_id)))?;
     for container in &task.containers {
         let pid = container.pid.map_or("no process yet".to_owned(), |pid| format!("pid {pid}"));
-        out.line(&format!("  {}  {pid}  {}", container.container_id, container.address()))?;
+        out.line(&format!("  {}  {pid}  {}", container.name(), container.address()))?;
     }
     if !task.labels.is_empty() {
         let labels: Vec<String> = task

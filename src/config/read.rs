@@ -9,11 +9,11 @@ use super::layers::{Layers, Origin};
 use super::setting::{Kind, Setting};
 use super::value;
 use super::{
-    Admin, Config, Containers, Guarding, Kubernetes, Listeners, Log, LogFormat, NodeLimits, Nri, PodMode,
-    Process, Unix, UnixMode, WindowLog,
+    Admin, AfterHandOver, Config, Containers, Guarding, Kubernetes, Listeners, Log, LogFormat, NodeLimits,
+    Nri, PodMode, Process, Unix, UnixMode, WindowLog,
 };
 use super::{http, labels, prometheus};
-use crate::aggregate::{Counting, GaugeSign, Limits, Mode, Settings};
+use crate::aggregate::{Counting, GaugeSign, Limits, Mode, Settings, TimerUnit};
 use crate::statsd::{TagStyles, style};
 
 /// One mistake.
@@ -196,6 +196,9 @@ impl Reader<'_> {
     }
 }
 
+const GAUGE_SIGNS: [(&str, GaugeSign); 3] =
+    [("auto", GaugeSign::Auto), ("delta", GaugeSign::Delta), ("absolute", GaugeSign::Absolute)];
+
 /// Reads everything.
 pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
     let mut reader = Reader { layers, errors: Vec::new() };
@@ -214,8 +217,9 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             checkpoint: reader.time("windows.checkpoint"),
             checkpoint_rate: reader.size("windows.checkpoint_rate"),
         },
-        gauge_sign: reader
-            .choice("statsd.gauge_sign", &[("delta", GaugeSign::Delta), ("absolute", GaugeSign::Absolute)]),
+        gauge_sign: reader.choice("statsd.gauge_sign", &GAUGE_SIGNS),
+        timer_unit: reader
+            .choice("statsd.timer_unit", &[("ms", TimerUnit::Milliseconds), ("s", TimerUnit::Seconds)]),
         listeners: Listeners {
             port: u16::try_from(reader.count("listeners.port")).unwrap_or_default(),
             receive_buffer: reader.size("listeners.receive_buffer"),
@@ -244,6 +248,10 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
             shards: shards(reader.usize("agent.shards")),
             gather: reader.time("agent.gather"),
             drain_deadline: reader.time("agent.drain_deadline"),
+            after_hand_over: reader.choice(
+                "agent.after_hand_over",
+                &[("end", AfterHandOver::End), ("wait", AfterHandOver::Wait)],
+            ),
             instance: instance(&mut reader),
         },
     };

@@ -205,8 +205,9 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(MINUTE, 7 * DAY),
         default: "1h",
         reload: true,
-        help: "How long a series may be silent before it is dropped and frees its place. A gauge's level, to which \
-               changes are added, lives as long.",
+        help: "How long a series must be silent before its place can be given to a new one. Until a container has as many \
+               series as limits.series allows, levels, totals and last checks are remembered for as long as it lives; \
+               then the idle series that was updated least recently makes room. A set is dropped after this time.",
     },
     Setting {
         key: "windows.log",
@@ -248,10 +249,20 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "statsd.gauge_sign",
-        kind: Kind::OneOf(&["delta", "absolute"]),
-        default: "delta",
+        kind: Kind::OneOf(&["auto", "delta", "absolute"]),
+        default: "auto",
         reload: true,
-        help: "What g:+1|g means for a container that does not say: a change of the level, or a level.",
+        help: "What g:+1|g means for a container that does not say: a change of the level (delta), or a level (absolute). \
+               With auto, g:-1|g is a level in a container whose metrics have marks of DogStatsD, such as tags behind |#, \
+               and a change in others; where any gauge has a plus sign, all are changes.",
+    },
+    Setting {
+        key: "statsd.timer_unit",
+        kind: Kind::OneOf(&["ms", "s"]),
+        default: "ms",
+        reload: true,
+        help: "The unit in which a container sends timers that does not say: milliseconds, as |ms means, or seconds, as the \
+               timed decorator of Datadog's Python client sends them.",
     },
     Setting {
         key: "listeners.port",
@@ -392,7 +403,8 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
         reload: true,
         help: "Variables beside STATSD_UDP_HOST and STATSD_UDP_PORT: statsd adds STATSD_HOST and STATSD_PORT, datadog \
-               adds DD_DOGSTATSD_URL and makes signed gauges absolute. Never over what the application set.",
+               adds DD_DOGSTATSD_URL and makes signed gauges absolute, DD_AGENT_HOST adds DD_AGENT_HOST and \
+               DD_DOGSTATSD_PORT. Never over what the application set, and neither variable of a pair of which it set one.",
     },
     Setting {
         key: "unix.mode",
@@ -599,6 +611,14 @@ pub const SETTINGS: &[Setting] = &[
         default: "10s",
         reload: true,
         help: "How long a graceful shutdown may take before it is cut off.",
+    },
+    Setting {
+        key: "agent.after_hand_over",
+        kind: Kind::OneOf(&["end", "wait"]),
+        default: "end",
+        reload: true,
+        help: "What the process does once another has taken over from it: `end`, or `wait` for TERM. A pod whose \
+               process ends is started again, and would take over in turn; so the DaemonSet says `wait`.",
     },
     Setting {
         key: "agent.instance",

@@ -231,8 +231,9 @@ fn what_only_a_restart_changes_is_named() {
 
 #[test]
 fn the_datadog_preset_makes_signed_gauges_absolute() {
-    assert_eq!(read("").unwrap().usual_gauge_sign(), GaugeSign::Delta);
-    assert_eq!(read("env.presets = [\"statsd\"]").unwrap().usual_gauge_sign(), GaugeSign::Delta);
+    assert_eq!(read("").unwrap().usual_gauge_sign(), GaugeSign::Auto);
+    assert_eq!(read("env.presets = [\"statsd\"]").unwrap().usual_gauge_sign(), GaugeSign::Auto);
+    assert_eq!(read("statsd.gauge_sign = \"delta\"").unwrap().usual_gauge_sign(), GaugeSign::Delta);
     assert_eq!(read("env.presets = [\"datadog\"]").unwrap().usual_gauge_sign(), GaugeSign::Absolute);
     assert_eq!(read("statsd.gauge_sign = \"absolute\"").unwrap().usual_gauge_sign(), GaugeSign::Absolute);
 }

@@ -14,7 +14,7 @@ use follower::Followers;
 use super::reservation::{Details, Network};
 use super::state::{Guarded, Place, State};
 use super::unix::UnixSocket;
-use crate::aggregate::{Accounting, GaugeSign};
+use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
 
@@ -45,8 +45,12 @@ pub struct ContainerInfo {
     pub guarded: Guarded,
     /// What a signed gauge value means to it.
     pub gauge_sign: GaugeSign,
+    /// The unit of its timers.
+    pub timer_unit: TimerUnit,
     /// What its runtime says about it.
     pub details: Details,
+    /// Why it has no socket, in the states `mute` and `lost`.
+    pub reason: Option<String>,
     /// What was not as asked for.
     pub warnings: Vec<String>,
     /// Bytes of its receive buffer.
@@ -288,7 +292,9 @@ mod tests {
             place: Place::Shared,
             guarded: Guarded::Off,
             gauge_sign: GaugeSign::Delta,
+            timer_unit: TimerUnit::default(),
             details: Details::default(),
+            reason: None,
             warnings: Vec::new(),
             receive_buffer: 0,
             reserved_at: Timestamp::default(),

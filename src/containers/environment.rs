@@ -6,7 +6,8 @@ use std::path::Path;
 
 /// `STATSD_UDP_HOST` and `STATSD_UDP_PORT`, and the aliases of the presets.
 ///
-/// `DD_AGENT_HOST` is in no preset but its own: tracers read it, too, and would look for an agent there.
+/// `DD_AGENT_HOST` is in no preset but its own: tracers read it, too, and would look for an agent there. Clients that know
+/// no `DD_DOGSTATSD_URL` send to port 8125 of it unless `DD_DOGSTATSD_PORT` says another.
 #[must_use]
 pub fn environment(address: SocketAddr, presets: &[String]) -> BTreeMap<String, String> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
@@ -19,7 +20,9 @@ pub fn environment(address: SocketAddr, presets: &[String]) -> BTreeMap<String, 
         match preset.as_str() {
             "statsd" => variables.extend([("STATSD_HOST", host.clone()), ("STATSD_PORT", port.clone())]),
             "datadog" => variables.push(("DD_DOGSTATSD_URL", format!("udp://{in_url}:{port}"))),
-            "DD_AGENT_HOST" => variables.push(("DD_AGENT_HOST", host.clone())),
+            "DD_AGENT_HOST" => {
+                variables.extend([("DD_AGENT_HOST", host.clone()), ("DD_DOGSTATSD_PORT", port.clone())]);
+            }
             _ => {}
         }
     }
@@ -69,6 +72,7 @@ mod tests {
             all,
             [
                 "DD_AGENT_HOST=127.1.2.3",
+                "DD_DOGSTATSD_PORT=18125",
                 "DD_DOGSTATSD_URL=udp://127.1.2.3:18125",
                 "STATSD_HOST=127.1.2.3",
                 "STATSD_PORT=18125",

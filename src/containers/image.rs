@@ -10,12 +10,12 @@ use super::directory::ContainerInfo;
 use super::reservation::{Details, NAME_LABEL, Network};
 use super::state::{Guarded, Place, State};
 use super::unix::UnixSocket;
-use crate::aggregate::{Accounting, GaugeSign};
+use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::shard::Glimpse;
 
 /// The version of images that are written, and the only one that is read.
-pub const IMAGE_VERSION: u8 = 1;
+pub const IMAGE_VERSION: u8 = 2;
 
 /// Everything that is needed to have a container back, or to see that it is gone.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -32,10 +32,12 @@ pub struct Image {
     pub(super) network: Network,
     pub(super) place: Place,
     pub(super) gauge_sign: GaugeSign,
+    pub(super) timer_unit: TimerUnit,
     /// Bundle, sandbox, uid of the pod, handler, image: absent keys are no values in JSON, and would be nothing at all here.
     pub(super) details: [Option<String>; 5],
     /// Whether it stands for a pod of which a container was found without an address.
     pub(super) adopted: bool,
+    pub(super) reason: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) receive_buffer: usize,
     pub(super) reserved_at: Timestamp,
@@ -90,8 +92,10 @@ impl Image {
             network: info.network.clone(),
             place: info.place,
             gauge_sign: info.gauge_sign,
+            timer_unit: info.timer_unit,
             details: [bundle, sandbox_id, pod_uid, runtime_handler, image],
             adopted,
+            reason: info.reason.clone(),
             warnings: info.warnings.clone(),
             receive_buffer: info.receive_buffer,
             reserved_at: info.reserved_at,
@@ -119,7 +123,9 @@ impl Image {
             place: self.place,
             guarded: Guarded::Off,
             gauge_sign: self.gauge_sign,
+            timer_unit: self.timer_unit,
             details: Details { bundle, sandbox_id, pod_uid, runtime_handler, image, adopted: self.adopted },
+            reason: self.reason.clone(),
             warnings: self.warnings.clone(),
             receive_buffer: self.receive_buffer,
             reserved_at: self.reserved_at,

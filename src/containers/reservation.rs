@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::unix::UnixWish;
-use crate::aggregate::GaugeSign;
+use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Labels, TaskId};
 
 /// Label that gives a task id where the call gives none.
@@ -16,6 +16,8 @@ pub(super) const TASK_ID_LABEL: &str = "tallyport.task-id";
 pub(super) const ENABLED_LABEL: &str = "tallyport.enabled";
 /// Label that says what a signed gauge value means.
 pub(super) const GAUGE_SIGN_LABEL: &str = "tallyport.gauge-sign";
+/// The label that says in which unit timers are sent.
+pub(super) const TIMER_UNIT_LABEL: &str = "tallyport.timer-unit";
 /// Label that asks for a Unix socket.
 pub(super) const UNIX_LABEL: &str = "tallyport.unix-socket";
 /// Label that names a container among those of its pod.
@@ -45,6 +47,8 @@ pub struct Reservation {
     pub ttl: Ttl,
     /// What a signed gauge value means to it.
     pub gauge_sign: Option<GaugeSign>,
+    /// The unit of its timers.
+    pub timer_unit: Option<TimerUnit>,
     /// Whether it wants a Unix socket; where nobody says, a label does.
     pub unix: Option<UnixWish>,
     /// Where it finds the Unix socket that an earlier life of the agent gave it, whatever is wanted now.
@@ -137,6 +141,7 @@ impl Reservation {
             holder: None,
             ttl: Ttl::Default,
             gauge_sign: None,
+            timer_unit: None,
             unix: None,
             mounted: None,
             wanted: None,
@@ -175,12 +180,36 @@ impl Reservation {
     /// What a signed gauge value means: as the call says, as a label says, or as is usual here.
     #[must_use]
     pub fn signs(&self, usual: GaugeSign) -> GaugeSign {
-        let labelled = || match self.labels.get(GAUGE_SIGN_LABEL).map(String::as_str) {
-            Some("absolute") => Some(GaugeSign::Absolute),
-            Some("delta") => Some(GaugeSign::Delta),
-            _ => None,
-        };
+        let labelled = || self.labels.get(GAUGE_SIGN_LABEL).and_then(|said| gauge_sign(said));
         self.gauge_sign.or_else(labelled).unwrap_or(usual)
+    }
+
+    /// The unit of its timers: as the call says, as a label says, or as is usual here.
+    #[must_use]
+    pub fn times(&self, usual: TimerUnit) -> TimerUnit {
+        let labelled = || self.labels.get(TIMER_UNIT_LABEL).and_then(|said| timer_unit(said));
+        self.timer_unit.or_else(labelled).unwrap_or(usual)
+    }
+}
+
+/// What a label or an annotation says of signed gauge values; nothing where it makes no sense.
+#[must_use]
+pub fn gauge_sign(said: &str) -> Option<GaugeSign> {
+    match said.trim() {
+        "auto" => Some(GaugeSign::Auto),
+        "absolute" => Some(GaugeSign::Absolute),
+        "delta" => Some(GaugeSign::Delta),
+        _ => None,
+    }
+}
+
+/// What a label or an annotation says of the unit of timers; nothing where it makes no sense.
+#[must_use]
+pub fn timer_unit(said: &str) -> Option<TimerUnit> {
+    match said.trim() {
+        "ms" => Some(TimerUnit::Milliseconds),
+        "s" => Some(TimerUnit::Seconds),
+        _ => None,
     }
 }
 
@@ -223,5 +252,15 @@ mod tests {
         let mut reservation = labelled(GAUGE_SIGN_LABEL, "absolute");
         reservation.gauge_sign = Some(GaugeSign::Delta);
         assert_eq!(reservation.signs(GaugeSign::Absolute), GaugeSign::Delta);
+    }
+
+    #[test]
+    fn a_label_says_the_unit_of_timers() {
+        let ms = TimerUnit::Milliseconds;
+        assert_eq!(labelled(TIMER_UNIT_LABEL, "s").times(ms), TimerUnit::Seconds);
+        assert_eq!(labelled(TIMER_UNIT_LABEL, "minutes").times(ms), ms);
+        let mut reservation = labelled(TIMER_UNIT_LABEL, "s");
+        reservation.timer_unit = Some(ms);
+        assert_eq!(reservation.times(TimerUnit::Seconds), ms);
     }
 }

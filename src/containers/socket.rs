@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use super::errors::ReserveError;
@@ -29,12 +30,12 @@ pub(super) enum Site {
 impl Site {
     /// Where a container is to be. Runtimes give a path for the agent's own namespace too, so what counts is which
     /// namespace it is, not whether there is a path.
-    pub(super) fn of(network: &Network) -> Result<Self, NotANamespace> {
-        Ok(match network {
+    pub(super) fn of(reservation: &Reservation) -> Result<Self, NotANamespace> {
+        Ok(match &reservation.network {
             Network::Host => Self::Shared,
             Network::New => Self::Unborn,
             Network::Path(path) => {
-                let named = Namespace::open(path)?;
+                let named = open_namespace(path, reservation.holder)?;
                 match Namespace::own() {
                     Ok(own) if own == named.id() => Self::Shared,
                     _ => Self::Own(named),
@@ -50,6 +51,16 @@ impl Site {
             Self::Unborn => Place::Unborn,
         }
     }
+}
+
+/// The network namespace at a path, or that of the process that holds it: the path is the node's, and an agent in a
+/// container sees it only where the directory is mounted, while it sees the node's processes wherever it is.
+fn open_namespace(path: &Path, holder: Option<i32>) -> Result<Namespace, NotANamespace> {
+    let missing = match Namespace::open(path) {
+        Err(missing) if missing.why.kind() == io::ErrorKind::NotFound => missing,
+        opened => return opened,
+    };
+    holder.and_then(|pid| Namespace::of_process(pid).ok()).ok_or(missing)
 }
 
 /// Opens a socket for a container that shares our namespace.
@@ -157,12 +168,30 @@ mod tests {
 
     #[test]
     fn our_own_namespace_is_shared_however_it_is_named() {
-        let place = |network: &Network| Site::of(network).unwrap().place();
+        let place = |network: Network| Site::of(&named(network, None)).unwrap().place();
         let path = |path: &str| Network::Path(path.into());
-        assert_eq!(place(&Network::Host), Place::Shared);
-        assert_eq!(place(&path("/proc/self/ns/net")), Place::Shared);
-        assert_eq!(place(&path(&format!("/proc/{}/ns/net", std::process::id()))), Place::Shared);
-        assert_eq!(place(&Network::New), Place::Unborn);
-        assert!(Site::of(&path("/etc/hostname")).is_err());
+        assert_eq!(place(Network::Host), Place::Shared);
+        assert_eq!(place(path("/proc/self/ns/net")), Place::Shared);
+        assert_eq!(place(path(&format!("/proc/{}/ns/net", std::process::id()))), Place::Shared);
+        assert_eq!(place(Network::New), Place::Unborn);
+        assert!(Site::of(&named(path("/etc/hostname"), None)).is_err());
+    }
+
+    #[test]
+    fn a_network_whose_path_is_not_mounted_here_is_found_by_the_process_that_holds_it() {
+        let missing = || Network::Path("/var/run/netns/cni-not-mounted".into());
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(Site::of(&named(missing(), Some(me))).unwrap().place(), Place::Shared);
+        let refused = Site::of(&named(missing(), None)).unwrap_err();
+        assert!(refused.to_string().contains("/var/run/netns/cni-not-mounted"), "{refused}");
+        let ended = i32::MAX;
+        assert!(Site::of(&named(missing(), Some(ended))).is_err());
+        let wrong = Network::Path("/etc/hostname".into());
+        assert!(Site::of(&named(wrong, Some(me))).is_err(), "what is there counts");
+    }
+
+    fn named(network: Network, holder: Option<i32>) -> Reservation {
+        let id = crate::model::ContainerId::new("c1").unwrap();
+        Reservation { network, holder, ..Reservation::new(id) }
     }
 }

@@ -15,7 +15,7 @@ use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
 use super::unix::{Sockets, UnixSettings};
 use super::{Containers, Request};
-use crate::aggregate::GaugeSign;
+use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Labels};
 use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
@@ -71,6 +71,8 @@ pub struct Settings {
     pub adopt_mute: bool,
     /// What a signed gauge value means where nobody says.
     pub gauge_sign: GaugeSign,
+    /// The unit of a container's timers where it does not say.
+    pub timer_unit: TimerUnit,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
     /// Labels that every container gets, over its own of these names: nobody can say that it is elsewhere.
@@ -219,8 +221,8 @@ impl Table {
                 self.record();
                 let _nobody_waits = reply.send(attached);
             }
-            Request::Note(reservation, why, reply) => {
-                let _nobody_waits = reply.send(self.note(&reservation, why).await);
+            Request::Note(reservation, why, reason, reply) => {
+                let _nobody_waits = reply.send(self.note(&reservation, why, reason).await);
             }
             Request::Release(id, reply) => {
                 let released = self.release(&id);

@@ -121,7 +121,10 @@ pub(super) async fn reserve(
 ) -> Result<Vec<SocketAddr>, LoadError> {
     let mut addresses = Vec::with_capacity(names.len());
     for name in names {
-        let body = serde_json::json!({"container_id": name, "ttl": null, "pid": pid}).to_string();
+        // Its gauges are changed beside tags and timestamps.
+        let options = serde_json::json!({"gauge_sign": "delta"});
+        let body = serde_json::json!({"container_id": name, "ttl": null, "pid": pid, "options": options})
+            .to_string();
         let response = admin.request("POST", "/v1/containers", body.into_bytes()).await?;
         let reserved: Reserved = read(&format!("reserving {name}"), &response)?;
         addresses.push(SocketAddr::new(reserved.statsd_host, reserved.statsd_port));

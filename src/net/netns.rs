@@ -17,7 +17,7 @@ use nix::sys::statfs::FsType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{listener, sys};
+use super::{listener, run_dir, sys};
 
 /// The namespace that this process is in.
 const OWN: &str = "/proc/self/ns/net";
@@ -78,11 +78,13 @@ pub struct Opened {
 
 impl Namespace {
     /// Opens the namespace at a path, and nothing that only looks like one: a device or a pipe there is not touched.
+    /// A path below `/var/run` or `/run` is tried under the other of these names, too ([`run_dir`]).
     ///
     /// # Errors
     /// When there is nothing, or something else.
     pub fn open(path: &Path) -> Result<Self, NotANamespace> {
-        Self::open_checked(path).map_err(|why| NotANamespace { path: path.to_owned(), why })
+        run_dir::open_by_either_name(path, Self::open_checked)
+            .map_err(|why| NotANamespace { path: path.to_owned(), why })
     }
 
     /// The namespace of a process, which may have ended since; whoever must know asks for its end afterwards.

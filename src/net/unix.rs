@@ -1,13 +1,12 @@
 //! The admin socket's path: taken over from a dead agent, never from a living one.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Connections that may wait.
@@ -56,12 +55,12 @@ fn at(path: &Path) -> impl Fn(io::Error) -> PathError {
 /// A directory that is this agent's alone while this value lives.
 #[derive(Debug)]
 pub struct HeldDirectory {
-    lock: Flock<File>,
+    /// Closing it gives up the lock, unless another process shares it.
+    lock: File,
 }
 
 impl HeldDirectory {
-    /// The lock, for the process that takes over. Once it has it, this value must be forgotten: dropping it would open the
-    /// lock for both.
+    /// The lock, for the process that takes over.
     ///
     /// # Errors
     /// When descriptors ran out.
@@ -74,10 +73,10 @@ impl HeldDirectory {
     /// # Errors
     /// When it is not one, or somebody else has it.
     pub fn taken(lock: OwnedFd) -> io::Result<Self> {
-        let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, error)| io::Error::from(error))?;
+        let lock = File::from(lock);
+        lock.try_lock()?;
         lock.set_len(0)?;
-        std::os::unix::fs::FileExt::write_all_at(&*lock, std::process::id().to_string().as_bytes(), 0)?;
+        std::os::unix::fs::FileExt::write_all_at(&lock, std::process::id().to_string().as_bytes(), 0)?;
         Ok(Self { lock })
     }
 }
@@ -95,16 +94,16 @@ pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
 fn hold(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     let mut options = std::fs::OpenOptions::new();
     let file = options.create(true).truncate(false).read(true).write(true).open(lock).map_err(at(lock))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock_held) => {
+    match file.try_lock() {
+        Ok(()) => {
             std::fs::write(lock, std::process::id().to_string()).map_err(at(lock))?;
-            Ok(HeldDirectory { lock: lock_held })
+            Ok(HeldDirectory { lock: file })
         }
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+        Err(TryLockError::WouldBlock) => {
             let holder = std::fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
             Err(PathError::InUse { path: held.to_owned(), holder })
         }
-        Err((_, error)) => Err(at(lock)(error.into())),
+        Err(TryLockError::Error(error)) => Err(at(lock)(error)),
     }
 }
 
@@ -128,6 +127,8 @@ pub struct BoundSocket {
     path: PathBuf,
     identity: (u64, u64),
     lock: HeldDirectory,
+    /// Whether the name is the other process's, to which the lock has gone.
+    left: bool,
 }
 
 impl BoundSocket {
@@ -139,6 +140,11 @@ impl BoundSocket {
         self.lock.share()
     }
 
+    /// Leaves the name and its lock to the process that has taken over.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+
     /// The socket at a path whose lock the process before shared.
     ///
     /// # Errors
@@ -146,13 +152,16 @@ impl BoundSocket {
     pub fn taken(path: &Path, lock: OwnedFd) -> io::Result<Self> {
         let metadata = std::fs::symlink_metadata(path)?;
         let lock = HeldDirectory::taken(lock)?;
-        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), lock })
+        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), lock, left: false })
     }
 }
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        // Not somebody else's who has taken the path since.
+        if self.left {
+            return;
+        }
+        // Not the socket of another process that has taken the path since.
         let ours = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
@@ -231,7 +240,7 @@ fn listen_as(
     listener.set_nonblocking(true).map_err(at(path))?;
     let metadata = std::fs::symlink_metadata(path).map_err(at(path))?;
     let identity = (metadata.dev(), metadata.ino());
-    Ok((listener, BoundSocket { path: path.to_owned(), identity, lock }))
+    Ok((listener, BoundSocket { path: path.to_owned(), identity, lock, left: false }))
 }
 
 #[cfg(test)]

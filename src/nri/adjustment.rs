@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::messages::{Adjustment, Container, KeyValue, Mount, PodSandbox};
-use crate::containers::{ContainerInfo, UnixSocket, environment, unix_environment, would_hide};
+use crate::containers::{
+    ContainerInfo, UnixSocket, environment, other_of_pair, unix_environment, would_hide,
+};
 
 /// Annotation that says which address the container was given, so that an agent that starts again can open it again.
 /// Containers' annotations come from the runtime and its plugins; unlike a variable, who writes a pod cannot set it.
@@ -56,7 +58,8 @@ pub(super) fn adjustment(
     Ok(adjustment)
 }
 
-/// The two variables are one pair and always written; an alias is never written over what the application set.
+/// The two variables are one pair and always written; an alias is never written over what the application set, nor beside
+/// the other variable of its pair.
 fn variables_of(container: &Container, variables: BTreeMap<String, String>) -> Vec<KeyValue> {
     let is_set = |name: &str| names(container).any(|set| set == name);
     let mut env = Vec::new();
@@ -68,7 +71,7 @@ fn variables_of(container: &Container, variables: BTreeMap<String, String>) -> V
                 env.push(KeyValue { key: format!("-{name}"), value: String::new() });
             }
             "STATSD_UDP_HOST" | "STATSD_UDP_PORT" => {}
-            _ if set => continue,
+            _ if set || other_of_pair(&name).is_some_and(is_set) => continue,
             _ => {}
         }
         env.push(KeyValue { key: name, value });
@@ -160,9 +163,23 @@ mod tests {
     #[test]
     fn an_alias_is_never_written_over_what_the_application_set() {
         assert_eq!(
-            adjusted(&["STATSD_HOST=mine"], &["statsd"]),
-            ["STATSD_PORT=18125", "STATSD_UDP_HOST=127.1.2.3", "STATSD_UDP_PORT=18125"]
+            adjusted(&["DD_DOGSTATSD_URL=udp://mine:8125"], &["datadog"]),
+            ["STATSD_UDP_HOST=127.1.2.3", "STATSD_UDP_PORT=18125"]
         );
+    }
+
+    #[test]
+    fn one_variable_of_a_pair_is_never_written_beside_the_other_that_the_application_set() {
+        for set in
+            ["STATSD_HOST=mine", "STATSD_PORT=8125", "DD_AGENT_HOST=10.0.0.1", "DD_DOGSTATSD_PORT=8125"]
+        {
+            let preset = if set.starts_with("DD_") { "DD_AGENT_HOST" } else { "statsd" };
+            assert_eq!(
+                adjusted(&[set], &[preset]),
+                ["STATSD_UDP_HOST=127.1.2.3", "STATSD_UDP_PORT=18125"],
+                "{set}"
+            );
+        }
     }
 
     #[test]

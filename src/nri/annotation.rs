@@ -10,6 +10,8 @@ pub(super) const UNIX_SOCKET: &str = "tallyport.unix-socket";
 pub(super) const TASK_ID: &str = "tallyport.task-id";
 /// What a signed gauge value means.
 pub(super) const GAUGE_SIGN: &str = "tallyport.gauge-sign";
+/// The unit in which timers are sent.
+pub(super) const TIMER_UNIT: &str = "tallyport.timer-unit";
 
 /// What is said for a container: of it alone, or of its whole pod.
 pub(super) fn of<'p>(pod: &'p PodSandbox, container: &Container, key: &str) -> Option<&'p str> {

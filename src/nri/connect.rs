@@ -1,21 +1,24 @@
-//! The connection to the runtime: made, kept, and made again.
+//! The connection to the runtime: made, kept, made again, and carried over to the process that takes over.
+
+mod carried;
+mod session;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
 
-use super::messages::{PLUGIN_SERVICE, RUNTIME_SERVICE, RegisterPlugin, Request, Response, Status};
-use super::mux::{self, Connection, Demux, MuxError};
+pub use carried::Carried;
+use session::Session;
+
+use super::mux::MuxError;
 use super::plugin::Plugin;
 use super::reconcile::Listing;
-use super::ttrpc::{self, Assembler, Frame, Kind, TtrpcError};
+use super::ttrpc::TtrpcError;
+use crate::net::clock;
 use crate::shutdown::Drain;
+use crate::stats::Link;
 
 /// Where the runtime is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,7 +32,7 @@ pub struct Endpoint {
 /// Why a connection ended, or did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum NriError {
-    /// Nobody is there, or not for us.
+    /// The runtime is not running, has NRI turned off, or has its socket elsewhere.
     #[error("cannot connect to {}: {source}", path.display())]
     Connect {
         /// The socket.
@@ -57,136 +60,136 @@ pub enum NriError {
         /// Its reason.
         message: String,
     },
-    /// The runtime took the connection and said nothing.
-    #[error("the container runtime did not answer within {REGISTRATION:?}")]
-    Silent,
 }
 
-/// Our name among the runtime's plugins.
-const NAME: &str = "tallyport";
-/// How long the runtime may take to say what is there. It gives us five seconds.
-const REGISTRATION: Duration = Duration::from_secs(10);
 /// The first pause before another try, and the longest. A container that starts meanwhile has no socket, and a try
 /// costs next to nothing.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often containers that were created and never started are looked for.
-const LOOK: Duration = Duration::from_secs(30);
-/// Room for what is read at once.
-const ROOM: usize = 64 << 10;
 
-/// Keeps the plugin connected until the agent ends.
-pub async fn run(endpoint: Endpoint, mut plugin: Plugin, mut drain: Drain) {
+/// Asks the plugin to stop answering, so that another process can go on where it stopped. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Suspender(mpsc::Sender<Suspension>);
+
+type Suspension = oneshot::Sender<Suspended>;
+
+/// Receives what [`Suspender`] asks.
+#[derive(Debug)]
+pub struct Suspensions(mpsc::Receiver<Suspension>);
+
+/// A plugin that has stopped between two calls, and waits to be told whether another process goes on. The runtime's
+/// calls wait in the socket meanwhile.
+#[derive(Debug)]
+pub struct Suspended {
+    /// What the other process needs.
+    pub carried: Carried,
+    outcome: oneshot::Sender<bool>,
+}
+
+/// Both ends of a way to suspend the plugin.
+#[must_use]
+pub fn suspension() -> (Suspender, Suspensions) {
+    // One hand-over at a time.
+    let (ask, asked) = mpsc::channel(1);
+    (Suspender(ask), Suspensions(asked))
+}
+
+impl Suspender {
+    /// Stops the plugin. Nothing where none runs.
+    pub async fn suspend(&self) -> Option<Suspended> {
+        let (reply, suspended) = oneshot::channel();
+        self.0.send(reply).await.ok()?;
+        suspended.await.ok()
+    }
+}
+
+impl Suspended {
+    /// Says whether another process has what was carried. If not, the plugin goes on.
+    pub fn decide(self, taken: bool) {
+        // The plugin waits for it, or has ended with the agent.
+        let _either_way = self.outcome.send(taken);
+    }
+}
+
+/// How one connection ended.
+enum End {
+    /// It broke, or did not come about.
+    Broken(NriError),
+    /// Another process goes on with it.
+    Taken,
+}
+
+impl<E: Into<NriError>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// Keeps the plugin connected until the agent ends, or another process goes on with the connection. Starts with the
+/// connection that the process before had, where one was carried over.
+pub async fn run(
+    endpoint: Endpoint,
+    mut plugin: Plugin,
+    mut drain: Drain,
+    mut suspensions: Suspensions,
+    carried: Option<Carried>,
+) {
+    let mut resumed = carried.and_then(|carried| carried.resume(&mut plugin));
     let mut pause = FIRST_PAUSE;
     let mut said = false;
     loop {
-        let mut session = Session::default();
-        let ended = tokio::select! {
-            ended = session.run(&endpoint, &mut plugin) => ended,
+        let mut registered = false;
+        let serving = async {
+            let mut session = match resumed.take() {
+                Some(session) => session,
+                None => Session::connect(&endpoint, &plugin).await?,
+            };
+            let end = session.serve(&mut plugin, &mut suspensions).await;
+            registered = session.is_registered();
+            end
+        };
+        let error = tokio::select! {
+            ended = serving => match ended {
+                Err(End::Taken) => return,
+                Err(End::Broken(error)) => error,
+                Ok(never) => match never {},
+            },
             () = drain.started() => return,
         };
-        plugin.stats().connected(false);
         plugin.listing = Listing::default();
-        if session.registered {
+        plugin.stats().set_link(Link::Absent { why: error.to_string() }, clock::wall());
+        if registered {
             (pause, said) = (FIRST_PAUSE, false);
         }
-        if let Err(error) = ended {
-            // Said once: a node without a runtime would fill the log.
-            if said {
-                tracing::debug!(%error, "no container runtime");
-            } else {
-                tracing::warn!(%error, "no container runtime; containers start without a socket until it is back");
-            }
-            said = true;
+        // Said once: a node without a runtime would fill the log.
+        if said {
+            tracing::debug!(%error, "the container runtime is not connected");
+        } else {
+            tracing::warn!(%error, "the container runtime is not connected; pods start without a socket until it is");
         }
+        said = true;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = drain.started() => return,
+            Some(suspension) = suspensions.0.recv() => {
+                if suspend(suspension, None, &plugin).await {
+                    return;
+                }
+            }
         }
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
 }
 
-/// One connection.
-#[derive(Debug, Default)]
-struct Session {
-    demux: Demux,
-    /// Calls of the runtime, and its answers to ours.
-    calls: Assembler,
-    answers: Assembler,
-    /// Whether the runtime has told us what is there.
-    registered: bool,
-}
-
-impl Session {
-    async fn run(&mut self, endpoint: &Endpoint, plugin: &mut Plugin) -> Result<(), NriError> {
-        let connect = |source| NriError::Connect { path: endpoint.socket.clone(), source };
-        let mut stream = UnixStream::connect(&endpoint.socket).await.map_err(connect)?;
-        let register = RegisterPlugin { name: NAME.to_owned(), index: format!("{:02}", endpoint.index) };
-        let call = ttrpc::call(1, RUNTIME_SERVICE, "RegisterPlugin", &register);
-        stream.write_all(&mux::frames(Connection::Runtime, &call)).await?;
-        let deadline = Instant::now() + REGISTRATION;
-        let mut look = tokio::time::interval(LOOK);
-        let mut room = BytesMut::with_capacity(ROOM);
-        loop {
-            tokio::select! {
-                read = stream.read_buf(&mut room) => if read? == 0 { return Err(NriError::Closed) },
-                _ = look.tick() => plugin.look_over(Instant::now()).await,
-                () = tokio::time::sleep_until(deadline), if !self.registered => return Err(NriError::Silent),
-            }
-            let answers = self.received(&room, plugin).await?;
-            room.clear();
-            if !answers.is_empty() {
-                stream.write_all(&answers).await?;
-            }
-        }
+/// Stops until it is decided whether another process goes on; answers whether one does.
+async fn suspend(suspension: Suspension, session: Option<&Session>, plugin: &Plugin) -> bool {
+    let (outcome, decided) = oneshot::channel();
+    let carried = Carried::of(session, plugin);
+    if suspension.send(Suspended { carried, outcome }).is_err() {
+        return false;
     }
-
-    /// Takes what came, and makes the answers to all calls that are whole.
-    async fn received(&mut self, bytes: &[u8], plugin: &mut Plugin) -> Result<BytesMut, NriError> {
-        let (calls, answers) = (&mut self.calls, &mut self.answers);
-        self.demux.push(bytes, |connection, piece| match connection {
-            Connection::Plugin => calls.push(piece),
-            Connection::Runtime => answers.push(piece),
-        })?;
-        while let Some(frame) = self.answers.next_frame()? {
-            registration(&frame)?;
-        }
-        let mut out = BytesMut::new();
-        while let Some(frame) = self.calls.next_frame()? {
-            if frame.kind == Kind::Request {
-                let answer = self.answer(&frame, plugin).await;
-                out.extend_from_slice(&mux::frames(Connection::Plugin, &ttrpc::answer(frame.stream, answer)));
-            }
-        }
-        Ok(out)
-    }
-
-    async fn answer(&mut self, frame: &Frame, plugin: &mut Plugin) -> Result<Vec<u8>, Status> {
-        let request = Request::decode(frame.data.clone())
-            .map_err(|error| Status { code: ttrpc::INVALID, message: error.to_string() })?;
-        let answer = plugin.call(&request).await;
-        if let Err(status) = &answer {
-            let (method, error) = (&request.method, &status.message);
-            tracing::debug!(?method, ?error, "a call of the container runtime was not answered");
-        }
-        // It says what is there once it has taken us; only then do its containers come.
-        if request.service == PLUGIN_SERVICE && request.method == "Synchronize" && answer.is_ok() {
-            self.registered = true;
-            plugin.stats().connected(true);
-        }
-        answer
-    }
-}
-
-/// The answer to our only call. It may come after the runtime's first calls.
-fn registration(frame: &Frame) -> Result<(), NriError> {
-    let refused = |code, message| Err(NriError::Refused { code, message });
-    match Response::decode(frame.data.clone()) {
-        Ok(Response { status: Some(Status { code, message }), .. }) if code != 0 => refused(code, message),
-        Ok(_) => Ok(()),
-        Err(error) => refused(ttrpc::INVALID, error.to_string()),
-    }
+    // Without a decision the hand-over has failed.
+    decided.await.unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@
 
 use std::path::PathBuf;
 
-use super::annotation::{self, GAUGE_SIGN, TASK_ID, UNIX_SOCKET};
+use super::annotation::{self, GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
 use super::messages::{Container, LinuxNamespace, PodSandbox};
-use crate::aggregate::GaugeSign;
-use crate::containers::{Details, Network, Reservation, Ttl, UnixWish};
+use crate::containers::{Details, Network, Reservation, Ttl, UnixWish, gauge_sign, timer_unit};
 use crate::model::{ContainerId, IdError, Labels, TaskId};
 
 /// Prefix of the labels that Kubernetes recommends.
@@ -33,11 +32,8 @@ pub(super) fn reservation(pod: &PodSandbox, container: &Container) -> Result<Res
     reservation.holder = i32::try_from(pod.pid).ok().filter(|pid| *pid > 0);
     // How long it may take until it starts is looked after by the plugin, which hears whether it was removed.
     reservation.ttl = Ttl::Never;
-    reservation.gauge_sign = match annotation::of(pod, container, GAUGE_SIGN) {
-        Some("absolute") => Some(GaugeSign::Absolute),
-        Some("delta") => Some(GaugeSign::Delta),
-        _ => None,
-    };
+    reservation.gauge_sign = annotation::of(pod, container, GAUGE_SIGN).and_then(gauge_sign);
+    reservation.timer_unit = annotation::of(pod, container, TIMER_UNIT).and_then(timer_unit);
     reservation.unix = annotation::of(pod, container, UNIX_SOCKET).and_then(UnixWish::read);
     reservation.details = Details {
         bundle: None,

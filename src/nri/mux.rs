@@ -7,6 +7,7 @@
 //! room left in it, so what is sent is cut into frames of that size. What is received may be cut anywhere.
 
 use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::ttrpc;
 
@@ -18,7 +19,7 @@ pub const CHUNK: usize = 4096;
 pub const LARGEST: usize = ttrpc::HEADER + ttrpc::LARGEST;
 
 /// A connection inside the socket.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Connection {
     /// The runtime calls us: the Plugin service.
     Plugin,
@@ -55,7 +56,7 @@ pub struct MuxError {
 }
 
 /// Takes frames apart as they come. Keeps no payload: it is handed on in the pieces in which it came.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Demux {
     /// What has come of a header.
     header: Vec<u8>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use super::selection::{Selection, Verdict};
 use super::ttrpc::{INVALID, UNIMPLEMENTED};
 use crate::containers::{ContainerInfo, Containers, Reservation, ReserveError, Unserved};
 use crate::model::ContainerId;
+use crate::net::clock;
 use crate::stats::{NriStats, Outcome, Stats};
 
 /// What the plugin is told; a reload changes it for the containers that come after.
@@ -49,14 +51,44 @@ pub struct Plugin {
     /// Containers that the runtime told of and that are in the table; those that have not started, with when they
     /// were created.
     pub(super) ours: HashMap<ContainerId, Option<Instant>>,
+    /// Why containers that are about to start have no socket, until they are shown with it.
+    refused: HashMap<ContainerId, String>,
     pub(super) listing: Listing,
+}
+
+/// Most reasons that are kept for containers that have not started. Far beyond what a runtime creates at a time; without a
+/// bound, containers that never start would add up.
+const REFUSED: usize = 1000;
+
+/// What a plugin knows that the next one has to know.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    /// Containers that the runtime told of, and whether each has yet to start.
+    ours: Vec<(ContainerId, bool)>,
+    refused: Vec<(ContainerId, String)>,
 }
 
 impl Plugin {
     /// A plugin that puts containers into the table.
     #[must_use]
     pub fn new(containers: Containers, settings: watch::Receiver<Arc<Settings>>, stats: Arc<Stats>) -> Self {
-        Self { containers, settings, stats, ours: HashMap::new(), listing: Listing::default() }
+        let (ours, refused) = (HashMap::new(), HashMap::new());
+        Self { containers, settings, stats, ours, refused, listing: Listing::default() }
+    }
+
+    /// What the plugin of the next process has to know.
+    pub(super) fn remembered(&self) -> Remembered {
+        Remembered {
+            ours: self.ours.iter().map(|(id, waits)| (id.clone(), waits.is_some())).collect(),
+            refused: self.refused.clone().into_iter().collect(),
+        }
+    }
+
+    /// Goes on with what the plugin of the process before knew.
+    pub(super) fn remember(&mut self, before: Remembered) {
+        let now = Instant::now();
+        self.ours = before.ours.into_iter().map(|(id, waits)| (id, waits.then_some(now))).collect();
+        self.refused = before.refused.into_iter().collect();
     }
 
     pub(super) fn stats(&self) -> &NriStats {
@@ -132,11 +164,21 @@ impl Plugin {
             Err(why) => {
                 // What was reserved, if anything, the container would not know of.
                 self.ended(&container.id).await;
-                self.stats().count(Outcome::Failed);
+                self.stats().count_failure(&why, clock::wall());
                 tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %why,
                     "a container starts without a socket");
+                self.keep_reason(container, why);
                 None
             }
+        }
+    }
+
+    /// Keeps why a container has no socket until it starts and is shown.
+    fn keep_reason(&mut self, container: &Container, why: String) {
+        if let Ok(id) = ContainerId::new(&container.id)
+            && self.refused.len() < REFUSED
+        {
+            self.refused.insert(id, why);
         }
     }
 
@@ -212,20 +254,31 @@ impl Plugin {
 
     pub(super) async fn ended(&mut self, id: &str) {
         let Ok(id) = ContainerId::new(id) else { return };
+        self.refused.remove(&id);
         if self.ours.remove(&id).is_some() {
             // Its process's end may have been noticed before, and its tombstone gone.
             let _either_way = self.containers.release(id).await;
         }
     }
 
-    /// Shows a running container that has no socket.
-    pub(super) async fn unserved(&mut self, pod: &PodSandbox, container: &Container, why: Unserved) {
+    /// Shows a running container that has no socket. A reason from its creation goes before the one that is given.
+    pub(super) async fn unserved(
+        &mut self,
+        pod: &PodSandbox,
+        container: &Container,
+        why: Unserved,
+        reason: &str,
+    ) {
         let outcome = match why {
             Unserved::Mute => Outcome::Mute,
             Unserved::Lost => Outcome::Lost,
         };
         let noted = match identity::reservation(pod, container) {
-            Ok(reservation) => self.containers.note(reservation, why).await,
+            Ok(reservation) => {
+                let refused = self.refused.remove(&reservation.container_id);
+                let reason = refused.unwrap_or_else(|| reason.to_owned());
+                self.containers.note(reservation, why, reason).await
+            }
             Err(_) => return,
         };
         match noted {
@@ -271,6 +324,7 @@ impl Plugin {
         if !more {
             let listing = std::mem::take(&mut self.listing);
             self.reconcile(listing).await;
+            tracing::info!("registered with the container runtime");
         }
         Ok(SynchronizeAnswer { more })
     }
@@ -278,7 +332,7 @@ impl Plugin {
 
 fn configure(runtime: &Configure) -> ConfigureAnswer {
     tracing::info!(runtime = ?runtime.runtime_name, version = ?runtime.runtime_version, nri = ?runtime.nri_version,
-        "the container runtime has taken the plugin");
+        "the container runtime has accepted the plugin");
     ConfigureAnswer { events: EVENTS.into_iter().fold(0, |events, event| events | event.bit()) }
 }
 

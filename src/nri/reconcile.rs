@@ -17,6 +17,12 @@ use crate::stats::Outcome;
 /// Most bytes of a list, all its parts together. A node of 500 pods has about a megabyte.
 const LARGEST: usize = 64 << 20;
 
+/// Why a container is mute that the runtime created without an answer of ours.
+const UNHEARD: &str =
+    "the container runtime did not wait for the agent's answer and created it without a socket";
+/// Why one is that was created without our being asked.
+const UNASKED: &str = "it was created while the agent was not connected to the container runtime";
+
 /// The list is longer than any node's.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the list of containers is larger than {LARGEST} bytes")]
@@ -31,6 +37,11 @@ pub(super) struct Listing {
 }
 
 impl Listing {
+    /// Whether no part of a list is waiting for the rest of it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.size == 0
+    }
+
     /// Takes a part.
     pub(super) fn add(&mut self, part: Synchronize) -> Result<(), ListingError> {
         self.size = self.size.saturating_add(part.encoded_len());
@@ -84,7 +95,7 @@ impl Plugin {
                 Found::Ended => continue,
                 Found::Known if self.never_heard(&id, container) => {
                     self.ended(id.as_str()).await;
-                    self.unserved(pod, container, Unserved::Mute).await;
+                    self.unserved(pod, container, Unserved::Mute, UNHEARD).await;
                     self.known(&id, container).await;
                     counts[2] += 1;
                 }
@@ -136,7 +147,7 @@ impl Plugin {
     /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
     pub(super) async fn again(&mut self, id: &ContainerId, pod: &PodSandbox, container: &Container) -> bool {
         let Some(Given { address, socket }) = given(pod, container) else {
-            self.unserved(pod, container, Unserved::Mute).await;
+            self.unserved(pod, container, Unserved::Mute, UNASKED).await;
             self.known(id, container).await;
             return false;
         };
@@ -155,7 +166,8 @@ impl Plugin {
         if let Err(why) = &restored {
             tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, ?address, why,
                 "a container's address cannot be opened again");
-            self.unserved(pod, container, Unserved::Lost).await;
+            let reason = format!("its address could not be opened again: {why}");
+            self.unserved(pod, container, Unserved::Lost, &reason).await;
         } else {
             self.stats().count(Outcome::Restored);
         }

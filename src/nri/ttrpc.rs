@@ -5,6 +5,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use serde::{Deserialize, Serialize};
+
 use super::messages::{Request, Response, Status};
 
 /// Length of a message's header.
@@ -70,7 +72,7 @@ pub enum TtrpcError {
 }
 
 /// Puts messages together from the pieces in which they come. Holds at most one message.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Assembler(BytesMut);
 
 impl Assembler {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::bundle::environment;
 use super::document::{Object, json};
 use crate::net::unixgram;
+use crate::net::variables::other_of_pair;
 
 /// The variables that are always written, as a pair.
 const PAIR: [&str; 2] = ["STATSD_UDP_HOST", "STATSD_UDP_PORT"];
@@ -189,7 +190,7 @@ pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Op
 }
 
 /// An environment with our variables, and the names of the aliases among them. An alias never goes over what the
-/// application has set; those of an earlier life go first, as nobody but us has set them.
+/// application has set, nor beside the other variable of its pair; those of an earlier life go first: only we have set them.
 fn merged(
     before: Vec<String>,
     variables: &BTreeMap<String, String>,
@@ -204,9 +205,11 @@ fn merged(
         })
         .collect();
     let mut aliases = Vec::new();
+    let set: Vec<String> = environment.iter().map(|variable| name(variable)).collect();
+    let is_set = |name: &str| set.iter().any(|set| set == name);
     for (key, value) in variables {
         let pair = PAIR.contains(&key.as_str());
-        if pair || !environment.iter().any(|variable| name(variable) == *key) {
+        if pair || !(is_set(key) || other_of_pair(key).is_some_and(is_set)) {
             environment.push(format!("{key}={value}"));
             if !pair {
                 aliases.push(key.clone());

@@ -30,6 +30,9 @@ struct Reading<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
     tags: Vec<Cow<'a, str>>,
+    /// Tags in the name that are not `key=value`. Their series have them with an empty value, or an empty key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bare_tags: Vec<String>,
     #[serde(flatten)]
     more: More<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,10 +118,15 @@ fn of_sample<'a>(sample: &Sample<'a>) -> Vec<Reading<'a>> {
         if !tail.is_empty() {
             name.to_mut().push_str(&text(tail));
         }
-        let styled = sample.style.pairs(sample.name);
-        let styled = styled.map(|(key, value)| Cow::Owned(format!("{}:{}", escaped_key(key), text(value))));
         let mut reading = with_identity(name, sample.tags, &sample.identity);
-        reading.tags.extend(styled);
+        for (key, value) in sample.style.pairs(sample.name) {
+            let (escaped, text) = (escaped_key(key), text(value));
+            match (key, value) {
+                (_, []) => reading.bare_tags.push(escaped),
+                ([], _) => reading.bare_tags.push(format!(":{text}")),
+                _ => reading.tags.push(Cow::Owned(format!("{escaped}:{text}"))),
+            }
+        }
         Reading {
             r#type: if delta { "gauge_delta" } else { sample.metric_type.as_str() },
             values: Some(values),
@@ -168,6 +176,7 @@ fn with_identity<'a>(name: Cow<'a, str>, raw_tags: &'a [u8], identity: &Identity
         values: None,
         rate: None,
         tags: tags::split(raw_tags).map(text).collect(),
+        bare_tags: Vec::new(),
         more: More::default(),
         timestamp: None,
         container_id: identity.container_id().map(text),

@@ -198,6 +198,9 @@ impl Serialize for AggDocument<'_> {
                 let covered = document.frame.covered;
                 number(&mut map, "rate", finite(counter.sum / covered).filter(|_| covered > 0.0))?;
                 number(&mut map, "total", finite(*total))?;
+                if counter.decremented {
+                    map.serialize_entry("monotonic", &false)?;
+                }
             }
             View::Gauge(gauge) => {
                 map.serialize_entry("count", &Whole(gauge.count.as_f64()))?;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listener::Listener;
-use crate::aggregate::{Accounting, Aggregator, GaugeSign, RejectedLine, Settings, Standing, Window};
-use crate::model::{Allocation, Origin, Timestamp};
+use crate::aggregate::{
+    Accounting, Aggregator, GaugeSign, Habits, RejectedLine, Settings, Standing, TimerUnit, Window,
+};
+use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::net::kin::Kin;
 use crate::net::unixgram::Unixgram;
 use crate::statsd::Rejected;
@@ -25,6 +27,8 @@ pub struct NewListener {
     pub unix: Option<Unixgram>,
     /// What a signed gauge value means to this container.
     pub gauge_sign: GaugeSign,
+    /// The unit of this container's timers.
+    pub timer_unit: TimerUnit,
     /// What the process before had of it; nothing where it is new.
     pub before: Option<Box<Before>>,
 }
@@ -64,6 +68,10 @@ pub struct Glimpse {
     pub memory: usize,
     /// The last lines that could not be read, oldest first.
     pub rejected: Vec<RejectedLine>,
+    /// What has been seen of the container's client.
+    pub habits: Habits,
+    /// Some of the series whose totals were counted down.
+    pub decremented: Arc<[Arc<Series>]>,
     /// The open window, ledger, events and checks, where they were asked for.
     pub open: Option<(Window, Standing)>,
 }
@@ -80,6 +88,8 @@ impl Glimpse {
             receive_buffer: 0,
             memory: 0,
             rejected: Vec::new(),
+            habits: Habits::default(),
+            decremented: Arc::default(),
             open: None,
         }
     }

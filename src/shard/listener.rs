@@ -15,6 +15,7 @@ use crate::net::buffers::Buffers;
 use crate::net::listener::{self, Emptied, Inbox};
 use crate::net::sys;
 use crate::statsd::Rejected;
+use crate::store::History;
 
 /// Datagrams that one container may have read before the next has its turn.
 const TURN: usize = 256;
@@ -72,7 +73,10 @@ impl Listener {
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
         let (aggregator, kernel_drops) = match new.before {
             Some(before) => (before.aggregator, before.kernel_drops),
-            None => (Aggregator::new(settings, new.gauge_sign, now), 0),
+            None => {
+                let aggregator = Aggregator::new(settings, new.gauge_sign, now);
+                (aggregator.with_timer_unit(new.timer_unit), 0)
+            }
         };
         let logged = aggregator.accounting().clone();
         Self {
@@ -88,6 +92,13 @@ impl Listener {
             taps: Vec::new(),
             logged,
             noted: Default::default(),
+        }
+    }
+
+    /// Goes on with what the store has of a container whose aggregator is new.
+    pub(super) fn recall(&mut self, history: &History) {
+        if let Some(standing) = history.standing() {
+            self.aggregator.recall(standing, &history.lasting());
         }
     }
 
@@ -245,6 +256,8 @@ impl Listener {
             receive_buffer: self.receive_buffer,
             memory: self.aggregator.memory(),
             rejected: self.aggregator.rejected_lines().iter().cloned().collect(),
+            habits: self.aggregator.habits(),
+            decremented: Arc::clone(self.aggregator.decremented()),
             open,
         }
     }
@@ -275,7 +288,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::aggregate::GaugeSign;
+    use crate::aggregate::{GaugeSign, TimerUnit};
     use crate::model::{ContainerId, Generation, Labels, TaskId};
 
     fn pair() -> (Listener, UdpSocket) {
@@ -293,6 +306,7 @@ mod tests {
             socket: Some(socket),
             unix: None,
             gauge_sign: GaugeSign::Delta,
+            timer_unit: TimerUnit::default(),
             before: None,
         };
         (Listener::new(new, Arc::default(), Timestamp::from_secs(0)), sender)

@@ -1,10 +1,12 @@
 //! What the NRI plugin counts.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+use crate::model::Timestamp;
 
 /// What became of a container that the runtime told of.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -60,10 +62,65 @@ impl Outcome {
     }
 }
 
+/// How the plugin and the container runtime are connected.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Link {
+    /// The configuration asks for no plugin.
+    #[default]
+    Off,
+    /// There is no connection.
+    Absent {
+        /// Why not.
+        why: String,
+    },
+    /// The runtime has accepted the connection and has not yet listed its containers. It does so once it is not busy with
+    /// another container, which takes as long as a container may take to stop.
+    Registering,
+    /// The runtime asks the plugin about every container that it creates.
+    Connected,
+}
+
+impl Link {
+    /// As a word.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Absent { .. } => "absent",
+            Self::Registering => "registering",
+            Self::Connected => "connected",
+        }
+    }
+
+    /// Why containers that are created now get no socket; nothing where they get one or where none is asked for.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Off | Self::Connected => None,
+            Self::Absent { why } => Some(format!("the container runtime is not connected: {why}")),
+            Self::Registering => Some(
+                "the container runtime has accepted the plugin and has not listed its containers".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Containers in a row that were to be given a socket and got none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failing {
+    /// How many, since the last that was given one.
+    pub containers: u64,
+    /// When the last of them was created.
+    pub at: Timestamp,
+    /// Why that one got none.
+    pub why: String,
+}
+
 /// What the plugin counts.
 #[derive(Debug)]
 pub struct NriStats {
-    connected: AtomicBool,
+    link: Mutex<(Link, Option<Timestamp>)>,
+    failing: Mutex<Option<Failing>>,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     /// Microseconds.
     handled: Mutex<Histogram<u64>>,
@@ -76,27 +133,59 @@ impl Default for NriStats {
     #[expect(clippy::expect_used, reason = "the bounds are constants, and good ones")]
     fn default() -> Self {
         let handled = Histogram::new_with_max(LONGEST_MICROS, 2).expect("bounds from 1 to 10 s");
-        Self { connected: AtomicBool::new(false), outcomes: Default::default(), handled: Mutex::new(handled) }
+        Self {
+            link: Mutex::default(),
+            failing: Mutex::default(),
+            outcomes: Default::default(),
+            handled: Mutex::new(handled),
+        }
     }
 }
 
 impl NriStats {
-    /// Notes whether the plugin is registered.
-    pub fn connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Relaxed);
+    /// Notes how the runtime is connected since now. The time stays where nothing but the reason changes.
+    pub fn set_link(&self, link: Link, now: Timestamp) {
+        let mut held = hold(&self.link);
+        if std::mem::discriminant(&held.0) != std::mem::discriminant(&link) {
+            held.1 = Some(now);
+        }
+        held.0 = link;
+    }
+
+    /// How the runtime is connected, and since when.
+    #[must_use]
+    pub fn link(&self) -> (Link, Option<Timestamp>) {
+        hold(&self.link).clone()
     }
 
     /// Whether the plugin is registered.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
+        hold(&self.link).0 == Link::Connected
     }
 
     /// Counts what became of a container.
     pub fn count(&self, outcome: Outcome) {
+        if outcome == Outcome::Injected {
+            *hold(&self.failing) = None;
+        }
         if let Some(count) = self.outcomes.get(outcome as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a container that got no socket.
+    pub fn count_failure(&self, why: &str, now: Timestamp) {
+        self.count(Outcome::Failed);
+        let mut failing = hold(&self.failing);
+        let before = failing.as_ref().map_or(0, |failing| failing.containers);
+        *failing = Some(Failing { containers: before.saturating_add(1), at: now, why: why.to_owned() });
+    }
+
+    /// The containers that got no socket since the last that did.
+    #[must_use]
+    pub fn failing(&self) -> Option<Failing> {
+        hold(&self.failing).clone()
     }
 
     /// How often it came to that.
@@ -108,12 +197,49 @@ impl NriStats {
     /// Notes how long an answer took.
     pub fn handled(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST_MICROS);
-        self.handled.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
+        hold(&self.handled).saturating_record(micros);
     }
 
     /// How long answers took, in microseconds.
     #[must_use]
     pub fn handling(&self) -> Histogram<u64> {
-        self.handled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        hold(&self.handled).clone()
+    }
+}
+
+fn hold<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_in_a_row_until_a_container_gets_its_socket() {
+        let stats = NriStats::default();
+        assert_eq!(stats.failing(), None);
+        stats.count_failure("first", Timestamp::from_secs(1));
+        stats.count_failure("second", Timestamp::from_secs(2));
+        let (containers, at) = (2, Timestamp::from_secs(2));
+        assert_eq!(stats.failing(), Some(Failing { containers, at, why: "second".to_owned() }));
+        stats.count(Outcome::Excluded);
+        assert!(stats.failing().is_some(), "one that wants none says nothing about those that do");
+        stats.count(Outcome::Injected);
+        assert_eq!((stats.failing(), stats.of(Outcome::Failed)), (None, 2));
+    }
+
+    #[test]
+    fn a_link_keeps_its_time_while_only_the_reason_changes() {
+        let stats = NriStats::default();
+        let absent = |why: &str| Link::Absent { why: why.to_owned() };
+        stats.set_link(absent("no socket"), Timestamp::from_secs(1));
+        stats.set_link(absent("refused"), Timestamp::from_secs(2));
+        assert_eq!(stats.link(), (absent("refused"), Some(Timestamp::from_secs(1))));
+        stats.set_link(Link::Registering, Timestamp::from_secs(3));
+        assert!(!stats.is_connected() && stats.link().0.trouble().is_some());
+        stats.set_link(Link::Connected, Timestamp::from_secs(4));
+        assert!(stats.is_connected() && stats.link().0.trouble().is_none());
+        assert_eq!(stats.link().1, Some(Timestamp::from_secs(4)));
     }
 }

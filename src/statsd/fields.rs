@@ -6,6 +6,7 @@ pub struct Identity<'a> {
     container: &'a [u8],
     external: &'a [u8],
     cardinality: &'a [u8],
+    given: bool,
 }
 
 /// An `e:` field: what an orchestrator's admission hook told the client (DogStatsD v1.5).
@@ -21,17 +22,31 @@ pub struct ExternalData<'a> {
 
 impl<'a> Identity<'a> {
     /// Nothing said.
-    pub const NONE: Self = Self { container: &[], external: &[], cardinality: &[] };
+    pub const NONE: Self = Self { container: &[], external: &[], cardinality: &[], given: false };
 
     /// Takes the field if it is one of `c:`, `e:` and `card:`. The last of a kind wins.
     #[inline]
     pub(super) fn take(&mut self, field: &'a [u8]) {
+        self.given |= Self::is_field(field);
         match field {
             [b'c', b':', id @ ..] => self.container = id,
             [b'e', b':', data @ ..] => self.external = data,
             [b'c', b'a', b'r', b'd', b':', level @ ..] => self.cardinality = level,
             _ => {}
         }
+    }
+
+    /// Whether a field is one of those that say who the client is.
+    #[inline]
+    pub(super) const fn is_field(field: &[u8]) -> bool {
+        matches!(field, [b'c' | b'e', b':', ..] | [b'c', b'a', b'r', b'd', b':', ..])
+    }
+
+    /// Whether the line had such a field, even an empty one.
+    #[inline]
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        self.given
     }
 
     /// The container id of a `c:` field, without `ci-` or `cid-`. An inode (`in-`) names no container.

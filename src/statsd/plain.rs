@@ -6,6 +6,7 @@
 //! rare, takes care, or is wrong. A property holds the two to each other.
 
 use super::MAX_WEIGHT;
+use super::fields::Identity;
 use super::line::Sample;
 use super::scan::find;
 use super::style::NameStyle;
@@ -25,6 +26,8 @@ pub struct Plain<'a> {
     pub values: Values<'a>,
     /// How many values each one stands for: 1/rate, at most [`MAX_WEIGHT`].
     pub weight: f64,
+    /// Whether the client says who it is, which only clients of DogStatsD do.
+    pub identified: bool,
 }
 
 impl<'a> Plain<'a> {
@@ -33,12 +36,20 @@ impl<'a> Plain<'a> {
     #[must_use]
     pub fn of(sample: &Sample<'a>) -> Option<Self> {
         let Sample {
-            name, style: NameStyle::Plain, metric_type, tags, values, weight, timestamp: None, ..
+            name,
+            style: NameStyle::Plain,
+            metric_type,
+            tags,
+            values,
+            weight,
+            timestamp: None,
+            identity,
+            ..
         } = *sample
         else {
             return None;
         };
-        Some(Self { metric_type, name, tags, values, weight })
+        Some(Self { metric_type, name, tags, values, weight, identified: identity.is_given() })
     }
 
     /// Reads the line that starts `text`, and answers what follows its line end, too. `None` says nothing about the
@@ -58,7 +69,14 @@ impl<'a> Plain<'a> {
         }
         let (number, bar) = number_to_bar(rest)?;
         let (metric_type, fields) = sampled_type(rest.get(bar + 1..)?)?;
-        let plain = Self { metric_type, name, tags: &[], values: Values::One(number), weight: 1.0 };
+        let plain = Self {
+            metric_type,
+            name,
+            tags: &[],
+            values: Values::One(number),
+            weight: 1.0,
+            identified: false,
+        };
         plain.with_fields(fields)
     }
 
@@ -92,6 +110,8 @@ impl<'a> Plain<'a> {
                             return None;
                         }
                         self.tags = tags;
+                    } else {
+                        self.identified |= Identity::is_field(text);
                     }
                     after
                 }

@@ -86,20 +86,20 @@ impl NameStyle {
         matches!(self.name(name), ([], []))
     }
 
-    /// Key and value of each tag in the name. A tag that is not `key=value` is skipped.
+    /// Key and value of each tag in the name; without `=`, a tag has an empty value, as it has behind `|#`. Only an empty
+    /// tag is skipped: whatever else was left out, two series that differ in it would become one.
     pub fn pairs<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let text = match *self {
             Self::Plain => None,
             Self::Behind(at) => name.get(at + 1..),
             Self::SignalFx { open, close } => name.get(open + 1..close),
         };
-        text.unwrap_or_default().split(|&byte| byte == b',').filter_map(|tag| {
-            let at = memchr::memchr(b'=', tag)?;
-            match (tag.get(..at)?, tag.get(at + 1..)?) {
-                ([], _) | (_, []) => None,
-                pair => Some(pair),
-            }
-        })
+        let tags = text.unwrap_or_default().split(|&byte| byte == b',');
+        let pair = |tag: &'a [u8]| match memchr::memchr(b'=', tag).and_then(|at| tag.split_at_checked(at)) {
+            Some((key, value)) => (key, value.get(1..).unwrap_or_default()),
+            None => (tag, &[][..]),
+        };
+        tags.map(pair).filter(|pair| !matches!(pair, ([], [])))
     }
 }
 
@@ -158,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_escaped_and_broken_tags_skipped() {
+    fn keys_are_escaped_and_only_empty_tags_are_skipped() {
         assert_eq!(
-            read_name("foo,09digits=0,tag.with.dots=1,bare,=x,y=", TagStyles::ALL).1,
-            pairs(&[("_09digits", "0"), ("tag_with_dots", "1")])
+            read_name("foo,09digits=0,tag.with.dots=1,bare,=x,y=,,=", TagStyles::ALL).1,
+            pairs(&[("_09digits", "0"), ("tag_with_dots", "1"), ("bare", ""), ("", "x"), ("y", "")])
         );
     }
 

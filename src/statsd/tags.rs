@@ -26,6 +26,12 @@ pub fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b',').take(if text.is_empty() { 0 } else { usize::MAX })
 }
 
+/// Whether a tag is meant for the agent's own enrichment. Datadog's clients send the pod's uid and the wanted cardinality
+/// so; as tags they would make a series of every pod.
+fn is_internal(key: &[u8]) -> bool {
+    key.starts_with(b"dd.internal.")
+}
+
 /// Key and value of a tag; a tag without `:` has an empty value. Only the first `:` parts them.
 #[must_use]
 pub fn key_value(tag: &[u8]) -> (&[u8], &[u8]) {
@@ -43,7 +49,7 @@ pub fn canonical(sample: &Sample<'_>) -> Canonical {
     let mut name = found.text(head).into_owned();
     name.push_str(&found.text(tail));
     let mut pairs = Vec::new();
-    for (key, value) in sample.style.pairs(sample.name) {
+    for (key, value) in sample.style.pairs(sample.name).filter(|(key, _)| !is_internal(key)) {
         found.replaced |= std::str::from_utf8(key).is_err();
         pairs.push((found.renamed(escaped_key(key)), found.text(value).into_owned()));
     }
@@ -84,8 +90,8 @@ impl Found {
 
     fn plain(&mut self, text: &[u8]) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
-        for tag in split(text).filter(|tag| !tag.is_empty()) {
-            let (key, value) = key_value(tag);
+        let tags = split(text).filter(|tag| !tag.is_empty()).map(key_value);
+        for (key, value) in tags.filter(|(key, _)| !is_internal(key)) {
             let key = self.text(key).into_owned();
             pairs.push((self.renamed(key), self.text(value).into_owned()));
         }
@@ -134,6 +140,24 @@ mod tests {
         assert_eq!(plain.renamed, 2);
         let styled = read(b"x,task_id=evil:1|c", TagStyles::ALL);
         assert_eq!((pairs(&styled), styled.renamed), (vec![("client_task_id", "evil")], 1));
+    }
+
+    #[test]
+    fn what_a_client_sends_for_enrichment_is_no_tag() {
+        let line = b"hits:5|c|#dd.internal.entity_id:a1,route:/pay,dd.internal.card:low,dd.internal.jmx_check_name:x";
+        assert_eq!(pairs(&read(line, TagStyles::NONE)), [("route", "/pay")]);
+        assert_eq!(pairs(&read(b"hits,dd.internal.card=low,a=1:5|c", TagStyles::ALL)), [("a", "1")]);
+        assert_eq!(canonical_tags(b"dd.internal.entity_id:a1,a:1").0, TagSet::from_pairs([("a", "1")]));
+    }
+
+    #[test]
+    fn bare_tags_in_a_name_tell_series_apart() {
+        let read = |line: &str| read(line.as_bytes(), TagStyles::ALL);
+        for line in ["lvl#gold:1|g", "lvl,gold:1|g", "lvl[gold]:1|g", "[gold,]lvl:1|g"] {
+            let read = read(line);
+            assert_eq!((read.name.as_str(), pairs(&read)), ("lvl", vec![("gold", "")]), "{line}");
+        }
+        assert_eq!(pairs(&read("lvl#a=,=b,c=1:1|g")), [("", "b"), ("a", ""), ("c", "1")]);
     }
 
     #[test]

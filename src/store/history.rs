@@ -2,10 +2,10 @@
 
 mod image;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::aggregate::{Record, Span, Standing, Window, WindowBuilder};
+use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, View, Window, WindowBuilder};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::record::Number;
 
@@ -203,6 +203,42 @@ impl History {
         self.standing.as_ref()
     }
 
+    /// Levels and totals that outlast windows, as they were last: those that the standing knows, and those that records
+    /// show.
+    #[must_use]
+    pub fn lasting(&self) -> Vec<Lasting> {
+        let mut last: HashMap<SeriesKey<'_>, Lasting> = HashMap::new();
+        let mut note = |key, lasting: Lasting| match last.get_mut(&key) {
+            Some(known) if known.at <= lasting.at => *known = lasting,
+            Some(_) => {}
+            None => drop(last.insert(key, lasting)),
+        };
+        for lasting in self.standing.iter().flat_map(|standing| standing.lasting.iter()) {
+            note(SeriesKey(&lasting.series), lasting.clone());
+        }
+        for kept in &self.kept {
+            let end = kept.span().map_or(Timestamp::MIN, |span| span.end);
+            for (_, _, record) in kept.records() {
+                let (value, at) = match record.view {
+                    View::Gauge(gauge) => (gauge.last, gauge.last_at),
+                    View::Counter { counter, total } if counter.decremented => (total, end),
+                    _ => continue,
+                };
+                note(SeriesKey(record.series), Lasting { series: Arc::clone(record.series), value, at });
+            }
+        }
+        last.into_values().collect()
+    }
+
+    /// Has gauges and sets of an earlier life of the agent shown by their last windows, until their container has closed
+    /// one in this life: its ledger went with that life, and without one a page would lack them.
+    pub fn show_levels(&mut self) {
+        let newest = self.kept.back().and_then(|kept| kept.published().last());
+        if let (Some(newest), Some(standing)) = (newest, &mut self.standing) {
+            standing.ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
+        }
+    }
+
     /// Answers the standing before.
     pub(super) fn set_standing(&mut self, standing: Standing) -> Option<Standing> {
         self.standing.replace(standing)
@@ -220,13 +256,13 @@ impl History {
             let rev = match old {
                 Some((_, number, old)) => {
                     let added = std::mem::replace(&mut state, old.view.to_state()?);
-                    state.merge(&added);
+                    state.revise(&added);
                     number.rev.saturating_add(1)
                 }
                 None => 0,
             };
             let total = match record.view {
-                crate::aggregate::View::Counter { total, .. } => total,
+                View::Counter { total, .. } => total,
                 _ => 0.0,
             };
             states.push((record.place, state, total, rev));

@@ -35,6 +35,8 @@ pub struct Counted {
     pub count: Weight,
     /// The same in buckets, where it was counted so.
     pub histogram: Option<Summed>,
+    /// Whether a negative value was ever added.
+    pub decremented: bool,
 }
 
 /// Histograms that are gone, added up.
@@ -101,12 +103,14 @@ impl Gone {
             total: Total::default(),
             count: Weight::ZERO,
             histogram: None,
+            decremented: false,
         };
         let counted = self.0.entry(Key(Arc::clone(series))).or_insert_with(one);
         counted.created = counted.created.min(series.created);
         counted.last_seen = counted.last_seen.max(row.last_seen);
         counted.total = counted.total.plus(row.total.into());
         counted.count = counted.count.plus(row.count);
+        counted.decremented |= row.decremented;
         histogram.into_iter().for_each(|histogram| Summed::add(&mut counted.histogram, histogram));
         self.0.len() > before
     }
@@ -234,6 +238,27 @@ impl Past {
         self.prune();
     }
 
+    /// Idle series of a container that goes on have made room for others. Where it alone is of its pod or task, they begin
+    /// anew there should they return; a page that goes on with the sums of several containers must not lose one of them.
+    pub(super) fn evicted<'l>(
+        &mut self,
+        origin: &Origin,
+        series: impl Iterator<Item = LedgerEntry<'l>> + Clone,
+    ) {
+        if series.clone().next().is_none() {
+            return;
+        }
+        self.add(origin, series.clone());
+        let identity = Identity::of(origin, Level::Orchestrator);
+        if self.here.get(&identity).is_some_and(|here| *here > 1) {
+            return;
+        }
+        if let Some(gone) = self.placed.get_mut(&identity) {
+            let gone = Arc::make_mut(gone);
+            series.for_each(|(series, ..)| drop(gone.0.remove(&Key(Arc::clone(series)))));
+        }
+    }
+
     /// A container is gone, after what is left of it was added.
     pub(super) fn closed(&mut self, origin: &Origin) {
         let identity = Identity::of(origin, Level::Orchestrator);
@@ -307,7 +332,8 @@ mod tests {
             metric_type: MetricType::Counter,
             created: Timestamp::from_secs(at),
         });
-        let row = LedgerRow { total, count: Weight::ONE, last_seen: Timestamp::from_secs(at) };
+        let last_seen = Timestamp::from_secs(at);
+        let row = LedgerRow { total, count: Weight::ONE, last_seen, decremented: total < 0.0 };
         past.add(&origin(task), std::iter::once((&series, &row, None)));
     }
 
@@ -326,6 +352,38 @@ mod tests {
         past.closed(&origin("job.2"));
         assert_eq!(total(&past, Level::Low, "job.3"), Some(7.0));
         assert_eq!(total(&past, Level::Orchestrator, "job.1"), None, "nobody of that name is here");
+    }
+
+    #[test]
+    fn a_workload_remembers_that_a_counter_was_counted_down() {
+        let mut past = Past::default();
+        add(&mut past, "job.1", "active", -1.0, 10);
+        add(&mut past, "job.2", "active", 5.0, 20);
+        let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
+        assert!(gone.iter().all(|counted| counted.decremented && counted.total.as_f64() == 4.0));
+    }
+
+    #[test]
+    fn a_series_that_made_room_begins_anew_where_its_container_is_alone_and_goes_on_in_its_workload() {
+        let evict = |past: &mut Past| {
+            let series = Arc::new(Series {
+                name: "rare".into(),
+                tags: TagSet::default(),
+                metric_type: MetricType::Counter,
+                created: Timestamp::from_secs(1),
+            });
+            let last_seen = Timestamp::from_secs(1);
+            let row = LedgerRow { total: 3.0, count: Weight::ONE, last_seen, decremented: false };
+            past.evicted(&origin("web.1"), std::iter::once((&series, &row, None)));
+            [Level::Orchestrator, Level::Low].map(|level| total(past, level, "web.1").unwrap_or_default())
+        };
+        let mut alone = Past::default();
+        alone.opened(&origin("web.1"));
+        assert_eq!(evict(&mut alone), [0.0, 3.0]);
+        let mut beside = Past::default();
+        beside.opened(&origin("web.1"));
+        beside.opened(&origin("web.1"));
+        assert_eq!(evict(&mut beside), [3.0, 3.0]);
     }
 
     #[test]
@@ -351,7 +409,7 @@ mod tests {
             let mut histogram = Histogram::new(Scale::Bounds(&bounds), created);
             let Ok(Item::Sample(sample)) = parse(value, TagStyles::NONE) else { panic!() };
             histogram.insert(&sample.values, sample.weight);
-            let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created };
+            let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created, decremented: false };
             past.add(&origin("job.1"), std::iter::once((&Arc::new(series), &row, Some(&histogram))));
             let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
             let summed = gone.iter().next().unwrap().histogram.clone().unwrap();
@@ -380,7 +438,7 @@ mod tests {
                 let Ok(Item::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { panic!() };
                 histogram.insert(&sample.values, sample.weight);
             }
-            let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created };
+            let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created, decremented: false };
             past.add(&origin("job.1"), std::iter::once((&Arc::new(series), &row, Some(&histogram))));
             let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
             let summed = gone.iter().next().unwrap().histogram.clone().unwrap();

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::EventRecord;
-use crate::model::{Allocation, Origin, TaskId, Timestamp};
+use crate::aggregate::{EventRecord, Habits, Lasting, Outcome};
+use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 
 /// The version of entries that is written, and the only one that is read.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A container, across the lives of the agent: the one in which it came, and its number there.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -74,6 +74,14 @@ pub(super) enum Entry<'a> {
     Alive { at: Timestamp },
     /// The agent ends in order; nothing comes after.
     Ended { at: Timestamp },
+    /// What has to be known of a container beside its windows, as far as it has changed since the last such entry in this
+    /// file: levels and totals, the last outcomes of checks, and what was seen of its client.
+    Lasting {
+        key: Key,
+        lasting: Vec<Lasting>,
+        checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+        habits: Habits,
+    },
 }
 
 impl Entry<'_> {

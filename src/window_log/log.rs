@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::entry::{Birth, Entry, Key, Who};
 use super::files::Files;
 use super::segment::{Held, Sealed, Segment, WINDOWS};
-use crate::aggregate::EventRecord;
+use crate::aggregate::{EventRecord, Habits, LastCheck, Lasting};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
 
@@ -30,6 +30,8 @@ pub(super) enum Change {
     Is(Allocation, Who),
     /// Events that came.
     Said(Allocation, Who, Vec<Arc<EventRecord>>),
+    /// What has changed of what outlasts its windows.
+    Lasting(Allocation, Who, Vec<Lasting>, Vec<LastCheck>, Habits),
     /// It is forgotten.
     Forgotten(Allocation),
 }
@@ -135,6 +137,15 @@ impl Log {
                         let key = log.key(*allocation);
                         segment.name(key, || who.clone());
                         segment.put(&Entry::Events { key, events: events.clone() });
+                    }
+                    Change::Lasting(allocation, who, lasting, checks, habits) => {
+                        let key = log.key(*allocation);
+                        segment.name(key, || who.clone());
+                        let check = |check: &LastCheck| {
+                            (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome))
+                        };
+                        let (lasting, checks) = (lasting.clone(), checks.iter().map(check).collect());
+                        segment.put(&Entry::Lasting { key, lasting, checks, habits: *habits });
                     }
                     Change::Forgotten(allocation) => {
                         segment.put(&Entry::Forgotten { key: log.key(*allocation) });

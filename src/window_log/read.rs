@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::entry::{Birth, Entry, Key, VERSION, Who};
 use super::files::Files;
 use super::frame::{Frames, Next};
+use super::lasting::Lasts;
 use super::open::OpenWindow;
 use super::segment::{OPEN, WINDOWS, number};
 use crate::aggregate::{EVENTS, EventRecord, KnownLayout, Window};
@@ -53,6 +54,7 @@ pub(super) struct Found {
     pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
     pub(super) events: VecDeque<Arc<EventRecord>>,
     pub(super) open: Option<OpenWindow>,
+    pub(super) lasting: Lasts,
 }
 
 /// Everything that was found.
@@ -153,8 +155,8 @@ impl Reader<'_> {
                     found.who = Who { finished, ..who };
                 }
                 None => {
-                    let (windows, events) = (BTreeMap::new(), VecDeque::new());
-                    self.findings.containers.insert(key, Found { who, windows, events, open: None });
+                    let (windows, events, lasting) = (BTreeMap::new(), VecDeque::new(), Lasts::default());
+                    self.findings.containers.insert(key, Found { who, windows, events, open: None, lasting });
                 }
             },
             Entry::Layout { key, change } => {
@@ -189,6 +191,9 @@ impl Reader<'_> {
                 while found.events.len() > EVENTS {
                     found.events.pop_front();
                 }
+            }
+            Entry::Lasting { key, lasting, checks, habits } => {
+                self.findings.containers.get_mut(&key)?.lasting.add(lasting, checks, habits)?;
             }
             Entry::Forgotten { key } => {
                 self.findings.containers.remove(&key);

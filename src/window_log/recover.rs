@@ -9,7 +9,7 @@ use super::files::Files;
 use super::log::Log;
 use super::read::{Damage, Findings, Found, ReadFile, read};
 use super::segment::{Held, Sealed};
-use crate::aggregate::{LastCheck, Standing, View, Window};
+use crate::aggregate::{Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::{History, Published, Store};
 
@@ -140,6 +140,7 @@ fn said_twice(containers: &mut BTreeMap<Key, Found>) -> Vec<Key> {
             let newer = left_out.open.filter(|open| found.last() < Some(open.start()));
             found.open = found.open.take().or(newer);
             found.who.finished = found.who.finished.or(left_out.who.finished);
+            found.lasting.merge(left_out.lasting);
         }
     }
     void
@@ -194,8 +195,12 @@ const fn open_birth(epoch: u64) -> Birth {
 impl Recovered {
     fn history(&mut self, key: Key, found: Found, places: &HashMap<(Key, Birth), u64>) -> History {
         let open = found.unfinished().then_some(found.open).flatten();
-        let checks = last_checks(found.windows.values().map(|(window, _)| window));
-        let standing = Standing::without_ledger(found.events.into(), checks);
+        let open = open.map(|open| (open.epoch, open.close()));
+        let mut lasting = found.lasting;
+        let closed = found.windows.values().map(|(window, _)| window);
+        closed.chain(open.iter().map(|(_, window)| window)).for_each(|window| lasting.checks_of(window));
+        let (checks, lasting, habits) = lasting.into_parts();
+        let standing = Standing::without_ledger(found.events.into(), checks, lasting, habits);
         let mut place = |birth: Birth| {
             let place = places.get(&(key, birth)).copied().unwrap_or(0);
             self.births.insert(place, (key, birth));
@@ -204,9 +209,10 @@ impl Recovered {
         let windows: Vec<_> =
             found.windows.into_iter().map(|(birth, (window, revs))| (place(birth), revs, window)).collect();
         let mut history = History::of(found.who.origin, found.who.opened, windows, Some(standing));
-        if let Some(open) = open {
-            history.add_part(place(open_birth(open.epoch)), open.close());
+        if let Some((epoch, window)) = open {
+            history.add_part(place(open_birth(epoch)), window);
         }
+        history.show_levels();
         history
     }
 
@@ -277,19 +283,4 @@ impl Recovered {
         let keys = self.keys.into_iter().map(|(_, key)| key).chain(self.void).collect();
         (Log::new(Arc::clone(files), epoch, limit, self.next, old), keys)
     }
-}
-
-/// The last outcome of each check in windows that come in order.
-fn last_checks<'w>(windows: impl Iterator<Item = &'w Window>) -> Vec<LastCheck> {
-    let mut checks: Vec<LastCheck> = Vec::new();
-    for record in windows.flat_map(Window::records) {
-        let View::Check { last_at: at, outcome, .. } = record.view else { continue };
-        let last = LastCheck { series: Arc::clone(record.series), at, outcome: Arc::clone(outcome) };
-        match checks.iter_mut().find(|known| known.series.same_identity(&last.series)) {
-            Some(known) if known.at <= at => *known = last,
-            Some(_) => {}
-            None => checks.push(last),
-        }
-    }
-    checks
 }

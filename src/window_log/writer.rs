@@ -1,6 +1,7 @@
 //! The thread that writes: how it begins, and what it can be told.
 
 mod work;
+mod written;
 
 use std::io;
 use std::sync::Arc;

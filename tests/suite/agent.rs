@@ -75,10 +75,14 @@ impl Agent {
     pub(crate) fn by(launcher: &[&str], directory: tempfile::TempDir, flags: &[&str]) -> Self {
         let words = [launcher, &[BINARY]].concat();
         let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["agent", "--log-format", "json"]);
+        if !flags.contains(&"--http-listen") {
+            command.args(["--http-listen", "127.0.0.1:0"]);
+        }
+        if !flags.contains(&"--admin-socket") {
+            command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
+        }
         command
-            .args(&words[1..])
-            .args(["agent", "--http-listen", "127.0.0.1:0", "--log-format", "json", "--admin-socket"])
-            .arg(directory.path().join("admin.sock"))
             .arg("--state-dir")
             .arg(directory.path().join("state"))
             .args(flags)
@@ -119,6 +123,35 @@ impl Agent {
     pub(crate) fn into_directory(mut self) -> tempfile::TempDir {
         assert!(self.stop().success(), "{}", self.log());
         self.directory.take().unwrap()
+    }
+
+    /// Another process beside this one, which goes on.
+    pub(crate) fn followed_by(&mut self, flags: &[&str]) -> Self {
+        Self::by(&[], self.directory.take().unwrap(), flags)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// How many of its descriptors are sockets that listen.
+    pub(crate) fn listeners(&self) -> usize {
+        let inodes = |table: &str, listens: fn(&[&str]) -> bool| -> Vec<String> {
+            let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", self.pid())).unwrap();
+            let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let inode = if table == "tcp" { 9 } else { 6 };
+            lines.filter(|fields| listens(fields)).map(|fields| fields[inode].to_owned()).collect()
+        };
+        // The state of a TCP socket, and the flags of a Unix socket.
+        let mut listening = inodes("tcp", |fields| fields[3] == "0A");
+        listening.extend(inodes("unix", |fields| fields[3] == "00010000"));
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let links = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        links
+            .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+            .filter(|inode| listening.contains(inode))
+            .count()
     }
 
     /// Another process, which takes over from this one; this one has to end in order.

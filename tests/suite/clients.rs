@@ -83,7 +83,7 @@ fn assert_all_arrived(agent: &Agent, task: &str, sent: &Sent) {
             },
             "lines": {"received": lines, "accepted": lines, "rejected": {}},
             "values": {"accepted": values, "in_records": values, "open": 0, "folded": 0, "dropped": {}},
-            "events": events, "over_limit": {}, "invalid_utf8": 0, "renamed_tags": totals["renamed_tags"], "balanced": true
+            "events": events, "over_limit": {}, "evicted_series": 0, "invalid_utf8": 0, "renamed_tags": totals["renamed_tags"], "balanced": true
         })
     );
     let records = Records::of(agent, task);
@@ -370,8 +370,8 @@ fn all_that_pythons_datadog_package_sends_adds_up() {
     let agent = Agent::start();
     let sent = run_program(&agent, "dd", &python, "python/datadog_client.py");
     assert_datadog_adds_up(&agent, "dd", &sent);
-    // 3 and -5, where nobody said that this is a Datadog client: a change.
-    Records::of(&agent, "dd").only("below_zero").is_gauge(2, 1, [-2.0, -2.0, 3.0]);
+    // 3 and -5: a level, since its lines have tags.
+    Records::of(&agent, "dd").only("below_zero").is_gauge(2, 1, [-5.0, -5.0, 3.0]);
 }
 
 #[test]
@@ -514,13 +514,13 @@ fn assert_hot_shots_modes(records: &Records, sent: &Sent) {
 #[test]
 fn all_that_hot_shots_sends_adds_up() {
     let Some(node) = tools::node() else { return };
+    // It has changes of gauges, which Datadog's agent does not, and writes them with a plus sign.
     let agent = Agent::start();
     let sent = run_program(&agent, "js", &node, "node/hot_shots_client.js");
     assert_hot_shots_adds_up(&agent, "js", &sent);
     let records = Records::of(&agent, "js");
     records.only("changed").is_gauge(3, 1, [8.5, 8.5, 12.5]);
     records.only("aggregated.level").is_gauge(2, 1, [16.0, 15.0, 16.0]);
-    // 3 and -5, where nobody said that this is a Datadog client: a change.
     records.only("below_zero").is_gauge(2, 1, [-2.0, -2.0, 3.0]);
     // Telegraf's tags are part of the name until that tag style is on.
     records.only("telegraf.hits,env=test,route=/pay").has_tags(&json!({})).is_counter(1, 1, 9.0);
@@ -698,8 +698,8 @@ fn assert_cadence_adds_up(records: &Records, prefix: &str) {
     only("stamped_hits").has_tags(&tags).is_counter(1, 1, 4.0);
     only("quarter").is_counter(3, 4, 12.0);
     only("level").has_tags(&tags).is_gauge(2, 1, [21.5, 20.0, 21.5]);
-    // 3 and -5: a change, as everywhere in StatsD.
-    only("changed").is_gauge(2, 1, [-2.0, -2.0, 3.0]);
+    // 3 and -5: a level, since its lines have tags.
+    only("changed").is_gauge(2, 1, [-5.0, -5.0, 3.0]);
     only("query").has_tags(&tags).is("timer", &[320.0, 40.0], 1);
     only("packed_query").is("timer", &[7.0, 2.0, 91.0, 11.0], 1);
     only("sampled_query").is("timer", &[10.0, 20.0, 30.0], 2);

@@ -28,7 +28,7 @@ const LAUNCHER: &str = "use strict; use POSIX ();
 type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 
 /// The manager of one service.
-struct Manager {
+pub(crate) struct Manager {
     directory: tempfile::TempDir,
     stored: Stored,
     /// What it was told that it does not understand.
@@ -36,7 +36,7 @@ struct Manager {
 }
 
 impl Manager {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
         let (stored, strange) = (Stored::default(), Arc::default());
@@ -71,6 +71,11 @@ impl Manager {
 
     /// Starts the service with everything it has stored, the newest first, as systemd does.
     fn service(&self, directory: tempfile::TempDir, room: usize) -> Agent {
+        self.service_with(directory, room, LONG)
+    }
+
+    /// The same with other flags.
+    pub(crate) fn service_with(&self, directory: tempfile::TempDir, room: usize, flags: &[&str]) -> Agent {
         let stored = self.stored.lock().unwrap();
         let numbers: Vec<_> = stored.iter().rev().map(|(_, it)| it.as_raw_fd().to_string()).collect();
         let names: Vec<_> = stored.iter().rev().map(|(name, _)| name.clone()).collect();
@@ -79,7 +84,7 @@ impl Manager {
         let (room, names) = (format!("FDSTORE={room}"), format!("LISTEN_FDNAMES={}", names.join(":")));
         let (pid, numbers) = (std::process::id().to_string(), numbers.join(","));
         let launcher = ["env", &socket, &room, &names, "perl", "-e", LAUNCHER, &pid, &numbers];
-        Agent::by(&launcher, directory, LONG)
+        Agent::by(&launcher, directory, flags)
     }
 
     fn socket(&self) -> PathBuf {

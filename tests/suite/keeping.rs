@@ -21,14 +21,14 @@ use crate::tools;
 const LONG: &[&str] = &["--window", "1h"];
 
 /// A keeper for the agent of a directory.
-struct Keeper {
+pub(crate) struct Keeper {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     socket: PathBuf,
 }
 
 impl Keeper {
-    fn start(directory: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start(directory: &Path, flags: &[&str]) -> Self {
         let state = directory.join("state");
         let mut command = Command::new(BINARY);
         command.args(["keeper", "--set", "log.format=json", "--state-dir"]).arg(&state).args(flags);
@@ -107,7 +107,7 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     assert_eq!(took["from"], "keeper");
     assert!(took["fullest_percent"].as_f64().unwrap() > 0.0, "{took}");
     assert!(!agent.log().contains("did not end in order"), "{}", agent.log());
-    keeper.until("an agent has everything");
+    keeper.until("an agent goes on with what was kept");
     // The end of a process is seen by the handle that came along.
     drop(process);
     agent.until("it has ended", || shown(&agent, "kept-1")["state"] == "gone");
@@ -193,7 +193,7 @@ fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, &["--window", "1s"]);
     assert!(agent.log().contains("windows.length differs"), "{}", agent.log());
-    keeper.until("an agent has everything");
+    keeper.until("an agent has started without what was kept");
     web.send("a:1|c");
     agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
 }
@@ -211,7 +211,7 @@ fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
     let taken = channel.receive_all(PATIENCE).unwrap();
     assert!(taken.1.len() > 8, "there are the agent's own, and one of the container");
     drop((channel, taken));
-    keeper.until("an agent came and did not take what is kept");
+    keeper.until("an agent did not take what is kept; still keeping it");
     web.send("a:1|c");
     let agent = Agent::in_directory(directory, LONG);
     agent.until("all is there", || shown(&agent, "kept-1")["received"] == 2);

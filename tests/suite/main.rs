@@ -39,6 +39,7 @@ mod mute;
 mod namespaces;
 mod netns;
 mod nri;
+mod numbers;
 mod oci;
 mod openapi;
 mod packaging;

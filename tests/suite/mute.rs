@@ -121,7 +121,10 @@ fn a_pod_that_cannot_be_adopted_says_why_and_its_containers_stay_mute() {
     let (agent, ..) = told(ADOPTING, &held(&namespace, &holder), &[mute("main")]);
     assert!(warning(&agent, "main").contains("127.0.0.1:8125"), "{}", warning(&agent, "main"));
     let doctor = agent.cli(&["doctor"]);
-    assert!(doctor.out.contains("is mute; its pod cannot be adopted"), "{doctor:?}");
+    assert!(
+        doctor.out.contains("is mute") && doctor.out.contains("; its pod cannot be adopted"),
+        "{doctor:?}"
+    );
     assert_eq!(adopted(&agent), 0.0);
 }
 

@@ -83,12 +83,14 @@ impl Runtime {
 
     /// The names of the variables that a new container gets.
     fn variables(&mut self, id: &str) -> Vec<String> {
-        let pod = web_pod();
-        let container = Container { id: id.to_owned(), name: "main".to_owned(), ..Container::default() };
-        let about = About { pod: Some(pod), container: Some(container) };
-        let answer: CreateContainerAnswer = self.call("CreateContainer", &about);
+        let answer: CreateContainerAnswer = self.call("CreateContainer", &about(id));
         answer.adjust.unwrap_or_default().env.into_iter().map(|variable| variable.key).collect()
     }
+}
+
+fn about(id: &str) -> About {
+    let container = Container { id: id.to_owned(), name: "main".to_owned(), ..Container::default() };
+    About { pod: Some(web_pod()), container: Some(container) }
 }
 
 fn web_pod() -> PodSandbox {
@@ -348,4 +350,80 @@ fn a_pods_container_has_its_unix_socket_mounted_and_opened_again_after_a_restart
     assert_eq!(inode(&mount.source), before, "the directory that it has mounted");
     std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"a:1|c", socket).unwrap();
     agent.until("it is heard", || shown(&agent, "main")["received"] == 1);
+}
+
+#[test]
+fn a_runtime_that_is_absent_is_said_everywhere_and_keeps_no_agent_from_being_ready() {
+    let (_directory, listener, file) = setting("");
+    drop(listener);
+    let agent = Agent::with(&["--config", &file]);
+    let degraded = || agent.get("/ready").1["degraded"].clone();
+    agent.until("it is said", || degraded()[0]["what"] == "nri");
+    assert_eq!(agent.get("/ready").0, 200);
+    let node = agent.get("/v1/node").1;
+    assert_eq!(node["nri"]["state"], "absent");
+    assert!(node["nri"]["why"].as_str().unwrap().contains("nri.sock"), "{node}");
+    let doctor = agent.cli(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.out.contains("pods start without a socket"), "{}", doctor.out);
+    assert_eq!(
+        (agent.own_metric("tallyport_nri_enabled"), agent.own_metric("tallyport_nri_connected")),
+        (1.0, 0.0)
+    );
+    let without = Agent::with(&["--config", &file, "--set", "nri.enabled=false"]);
+    assert_eq!(without.get("/ready").1["degraded"], serde_json::json!([]));
+    assert_eq!(without.own_metric("tallyport_nri_enabled"), 0.0);
+    assert!(!without.cli(&["doctor"]).out.contains("nri"));
+}
+
+#[test]
+fn a_pod_without_a_socket_is_shown_with_the_reason_wherever_people_look() {
+    let (_directory, listener, file) = setting("");
+    let agent = Agent::with(&["--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let network = LinuxNamespace { kind: "network".to_owned(), path: "/no/such/netns".to_owned() };
+    let linux = Some(tallyport::nri::messages::LinuxContainer { namespaces: vec![network] });
+    let container = Container { id: "c1".to_owned(), name: "main".to_owned(), linux, ..Container::default() };
+    let about = About { pod: Some(web_pod()), container: Some(container) };
+    let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
+    assert_eq!(answer.adjust, None);
+    let failing = || agent.get("/v1/node").1["nri"]["failing"].clone();
+    assert_eq!(failing()["containers"], 1);
+    assert_eq!(agent.get("/ready").1["degraded"][0]["what"], "pods");
+    assert_eq!(agent.own_metric("tallyport_nri_failing_containers"), 1.0);
+    let _started: Empty = runtime.call("StartContainer", &about);
+    let task = agent.get("/v1/tasks/shop_web-0_u-1").1;
+    let reason = task["containers"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("/no/such/netns is not a network namespace"), "{task}");
+    for command in [&["doctor"][..], &["explain", "-n", "shop", "web-0"]] {
+        let said = agent.cli(command).out;
+        assert!(said.contains("/no/such/netns is not a network namespace"), "{command:?}: {said}");
+    }
+    assert!(agent.cli(&["doctor"]).out.contains("none of 1 containers got a socket"));
+    // The next one gets its socket.
+    assert_eq!(runtime.variables("c2").len(), 2);
+    assert_eq!((failing(), agent.get("/ready").1["degraded"].clone()), (Value::Null, serde_json::json!([])));
+}
+
+#[test]
+fn the_runtime_does_not_notice_that_another_process_takes_over() {
+    let (_directory, listener, file) = setting("");
+    let flags = ["--window", "1h", "--config", &file];
+    let agent = Agent::with(&flags);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    assert_eq!(runtime.variables("c1").len(), 2);
+    let address = agent.get("/v1/tasks/shop_web-0_u-1").1["containers"][0]["statsd_port"].clone();
+    // Sent before the hand-over or during it, it is answered by whichever process is there.
+    let agent = agent.handed_over(&flags);
+    assert_eq!(runtime.variables("c2").len(), 2);
+    agent.until("it is connected", || agent.own_metric("tallyport_nri_connected") == 1.0);
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "there is one connection, and it has changed hands");
+    let task = agent.get("/v1/tasks/shop_web-0_u-1").1;
+    assert_eq!(task["containers"].as_array().unwrap().len(), 2);
+    assert_eq!(task["containers"][0]["statsd_port"], address);
+    // What the old process was told of is released by the new one.
+    let _removed: Empty = runtime.call("RemoveContainer", &about("c1"));
+    agent.until("it is gone", || crate::restart::shown(&agent, "c1")["state"] == "gone");
 }

@@ -540,7 +540,8 @@ const SETTINGS: &str = "node = \"n1\"\nlimits.name_bytes = \"64B\"\n";
 
 /// Everything a container can send, good and bad.
 fn send_everything(address: &Address) {
-    address.send("hits:3|c|@0.1|#route:/pay\nlevel:20|g\nlevel:+1.5|g\nusers:ann|s\nusers:bob|s");
+    address
+        .send("hits:3|c|@0.1|#route:/pay\nactive:-1|c\nlevel:20|g\nlevel:+1.5|g\nusers:ann|s\nusers:bob|s");
     address.send("latency:7:2:91:11|ms|#route:/pay\nsize:10|h\nspread:0.5:0.7|d|@0.3");
     address.send("_sc|db|2|d:1767225600|h:db1|#env:dev|m:down\n_sc|cache|0");
     address.send("_e{6,10}:deploy|all\\nis up|d:1767225600|h:db1|k:release|p:low|s:ci|t:success|#env:dev\n_e{4,0}:bare|");
@@ -560,7 +561,7 @@ fn populated() -> Contract {
         "framework_id": "f", "framework_role": "r", "framework_principal": "p"});
     for (container, task) in [("c-42", "web.1"), ("c-43", "web.1"), ("c-44", "batch"), ("c-45", "idle")] {
         let body = json!({"container_id": container, "task_id": task, "labels": labels, "network": {"mode": "host"},
-            "pid": null, "ttl": null, "options": {"gauge_sign": "delta", "port": null}, "bundle": "/b", "sandbox_id": "s", "pod_uid": "u",
+            "pid": null, "ttl": null, "options": {"gauge_sign": "delta", "timer_unit": "ms", "port": null}, "bundle": "/b", "sandbox_id": "s", "pod_uid": "u",
             "runtime_handler": "runc", "image": "shop/web:7", "colour": "ignored"});
         let address = Address::of(&contract.change("POST /v1/containers", &body, 201));
         if task != "idle" {

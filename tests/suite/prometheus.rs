@@ -25,6 +25,11 @@ pub(crate) struct Page {
     pub(crate) natives: Vec<Sample<Value>>,
 }
 
+/// A page as text.
+pub(crate) fn text(agent: &Agent, path: &str, headers: &str) -> String {
+    String::from_utf8(fetch(agent, path, headers)).unwrap()
+}
+
 /// The whole body of an answer.
 fn fetch(agent: &Agent, path: &str, headers: &str) -> Vec<u8> {
     fetch_whole(agent, path, headers).1

@@ -175,6 +175,22 @@ fn whatever_applications_send_leaves_no_series_out_and_none_twice_beside_native_
 }
 
 #[test]
+fn a_counter_that_was_counted_down_is_untyped_in_messages_too_and_a_native_histogram_keeps_its_type() {
+    let Some(python) = tools::python() else { return };
+    let agent = configured(NATIVE);
+    agent.reserve("c-1", "web.1").send("active:100|c\nactive:-1|c\nhits:1|c\nsize:-5|h\nsize:5|h");
+    agent.until("a window is closed", || agent.metrics("web.1", "?window=last").len() == 3);
+    let shown = page(&agent, &python, "");
+    let task = [("task", "web.1")];
+    assert_eq!(
+        ["active_total", "hits_total", "size"].map(|name| shown.kind(name)),
+        ["unknown", "counter", "histogram"]
+    );
+    assert_eq!(shown.value("active_total", &task), Some(99.0));
+    assert_eq!(native(&shown, "size", &task).unwrap()["count"], 2);
+}
+
+#[test]
 fn a_gauge_of_the_same_name_makes_a_summary_of_a_histogram_of_the_same_tags_alone() {
     let Some(python) = tools::python() else { return };
     let agent = configured(NATIVE);

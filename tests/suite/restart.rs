@@ -142,7 +142,7 @@ fn who_cannot_have_its_address_again_is_lost_and_seen_and_back_once_it_can() {
     let agent = Agent::in_directory(agent.into_dead_directory(), FLAGS);
     let lost = shown(&agent, "evicted");
     assert_eq!((&lost["state"], &lost["attached"]), (&json!("lost"), &json!(true)), "{lost}");
-    assert!(lost["warnings"][0].as_str().unwrap().contains("is taken"), "{lost}");
+    assert!(lost["reason"].as_str().unwrap().contains("is taken"), "{lost}");
     let doctor: Ran = agent.cli(&["doctor"]);
     assert!(doctor.code == 1 && doctor.out.contains("evicted of task web is lost"), "{}", doctor.out);
     let page = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();

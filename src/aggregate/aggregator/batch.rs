@@ -9,10 +9,11 @@ use std::hint::black_box;
 
 use arrayvec::ArrayVec;
 
+use super::habits::in_milliseconds;
 use super::{Aggregator, grows};
-use crate::aggregate::table::{Fingerprint, Known};
+use crate::aggregate::table::{Fingerprint, Known, Place};
 use crate::model::{MetricType, Timestamp};
-use crate::statsd::{Plain, Sample};
+use crate::statsd::{Plain, Sample, Values};
 
 /// Samples that are inserted together at most. A processor has about as many accesses to memory under way at once.
 const BATCH: usize = 16;
@@ -56,7 +57,11 @@ impl Aggregator {
         if found.len() > 1 {
             self.touch(batch, &found);
         }
-        for (Waiting { plain, .. }, known) in batch.0.iter().zip(found) {
+        let evicted = self.accounting.evicted;
+        for (Waiting { plain, fingerprint }, known) in batch.0.iter().zip(found) {
+            // A new series may have got the place of an idle one that was found here.
+            let known =
+                if self.accounting.evicted == evicted { known } else { self.table.known(*fingerprint) };
             match known {
                 Some(known) => self.insert_known(plain, known, now),
                 // The first of its spelling, though perhaps no longer: one before it may have been the same.
@@ -86,21 +91,35 @@ impl Aggregator {
         let values = u64::from(plain.values.count());
         self.accounting.values += values;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
+        self.habits.dogstatsd |= plain.identified;
+        if self.in_seconds(plain.metric_type) {
+            for number in plain.values.numbers() {
+                let values = Values::One(in_milliseconds(number));
+                self.insert_at(known.place, &Plain { values, ..*plain }, now);
+            }
+            return;
+        }
+        self.insert_at(known.place, plain, now);
+    }
+
+    #[inline]
+    fn insert_at(&mut self, place: Place, plain: &Plain<'_>, now: Timestamp) {
         if grows(plain.metric_type)
             && self.memory >= self.ample
-            && !self.take_a_closer_look((known.place, plain.metric_type), &plain.values, plain.weight, now)
+            && !self.take_a_closer_look((place, plain.metric_type), &plain.values, plain.weight, now)
         {
             return;
         }
-        let deltas = self.deltas();
-        if let Some(state) = self.columns.state_mut(known.place) {
+        let deltas = self.reads_changes(plain.metric_type, &plain.values);
+        if let Some(state) = self.columns.state_mut(place) {
             self.memory += state.insert(&plain.values, plain.weight, now, deltas);
         }
     }
 
     #[cold]
     fn insert_new(&mut self, plain: &Plain<'_>, now: Timestamp) {
-        let Plain { metric_type, name, tags, values, weight } = *plain;
+        let Plain { metric_type, name, tags, values, weight, identified } = *plain;
+        self.habits.dogstatsd |= identified;
         let sample = Sample { weight, tags, ..Sample::plain(name, metric_type, values) };
         self.sample(&sample, now);
     }

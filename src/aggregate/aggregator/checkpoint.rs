@@ -40,7 +40,7 @@ impl Aggregator {
             // As in a peek: what is late came before.
             let late = self.late.values().filter_map(|states: &LateStates| states.get(&place));
             late.chain([state]).for_each(|state| ledger.add(state));
-            builder.push(place, state, ledger.total);
+            builder.push_with(place, state, &ledger);
         }
         let window = builder.build(self.current_layout());
         (!window.is_empty()).then_some(window)

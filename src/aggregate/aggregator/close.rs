@@ -1,22 +1,22 @@
-//! Closing a window: what the open one holds becomes immutable, the ledger moves on, idle series go.
+//! Closing a window: what the open one holds becomes immutable, and the ledger moves on.
 
 mod codec;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Aggregator;
+use serde::{Deserialize, Serialize};
+
 use super::columns::{Row, RowMut};
 use super::late::LateStates;
+use super::{Aggregator, Habits, NAMED};
 use crate::aggregate::gauge::saturated;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::EventRecord;
 use crate::aggregate::state::{Outcome, State};
-use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::aggregate::window::{Layout, Span, Window, WindowBuilder};
-use crate::model::{Series, Timestamp};
+use crate::model::{MetricType, Series, Timestamp};
 
 /// A window that was closed, and what goes with it.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Closed {
     pub revisions: Vec<Window>,
     /// How the container stands now.
     pub standing: Standing,
+    /// Whether the ledger was lost before this window and begun again, by a panic of the shard.
+    pub begun_again: bool,
 }
 
 /// What goes with the newest window of a container, and is replaced by the next.
@@ -38,6 +40,23 @@ pub struct Standing {
     pub events: Arc<[Arc<EventRecord>]>,
     /// The last outcome of every check.
     pub checks: Arc<[LastCheck]>,
+    /// Levels and totals that this window does not show and that outlast it.
+    pub lasting: Arc<[Lasting]>,
+    /// What has been seen of the container's client.
+    pub habits: Habits,
+}
+
+/// A level or a total that has to be known for as long as the container lives, in case no window shows it any more: what is
+/// sent next is added to it. Those of gauges, and of counters that were counted down, which are read as levels. A
+/// distribution is here for being known to have had negative values, without a total.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Lasting {
+    /// The series.
+    pub series: Arc<Series>,
+    /// A gauge's level, or the total of a counter.
+    pub value: f64,
+    /// When the level was set, or the end of the last window that has a sample.
+    pub at: Timestamp,
 }
 
 /// How a check went last.
@@ -64,7 +83,7 @@ pub struct Ledger {
 pub type LedgerEntry<'l> = (&'l Arc<Series>, &'l LedgerRow, Option<&'l Histogram>);
 
 /// One series since it was created.
-#[derive(Copy, Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Copy, Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LedgerRow {
     /// The sum of a counter, or of the values of a timer, histogram or distribution; 0 for other types.
     pub total: f64,
@@ -72,6 +91,8 @@ pub struct LedgerRow {
     pub count: Weight,
     /// The end of the last window that has a sample of it, or when one last arrived late.
     pub last_seen: Timestamp,
+    /// Whether a negative value was ever added, so that the total does not only grow.
+    pub decremented: bool,
 }
 
 impl Ledger {
@@ -92,6 +113,22 @@ impl Ledger {
         self.histograms.get(place)?.as_ref()
     }
 
+    /// Gauges and sets at the places they have in a layout, and nothing that is counted: what windows of an earlier life show.
+    #[must_use]
+    pub fn of_levels(layout: &Layout) -> Self {
+        let is_level =
+            |series: &&Arc<Series>| matches!(series.metric_type, MetricType::Gauge | MetricType::Set);
+        let levels: Vec<_> = layout.iter().map(|series| series.as_ref().filter(is_level).cloned()).collect();
+        let row = |series: &Option<Arc<Series>>| LedgerRow {
+            total: 0.0,
+            count: Weight::ZERO,
+            last_seen: series.as_ref().map_or(Timestamp::MIN, |series| series.created),
+            decremented: false,
+        };
+        let rows = levels.iter().map(row).collect();
+        Self { layout: levels.into(), rows, histograms: Box::default() }
+    }
+
     /// Each live series, its row and its buckets.
     pub fn entries(&self) -> impl Iterator<Item = LedgerEntry<'_>> {
         (0..self.places()).filter_map(|place| self.entry(place))
@@ -109,7 +146,7 @@ impl Ledger {
     }
 
     /// What is no longer in a later ledger of the same container.
-    pub fn gone<'l>(&'l self, later: &'l Self) -> impl Iterator<Item = LedgerEntry<'l>> {
+    pub fn gone<'l>(&'l self, later: &'l Self) -> impl Iterator<Item = LedgerEntry<'l>> + Clone {
         let places = if Arc::ptr_eq(&self.layout, &later.layout) { 0 } else { self.places() };
         (0..places).filter_map(|place| {
             let entry = self.entry(place)?;
@@ -122,19 +159,28 @@ impl Ledger {
 impl LedgerRow {
     /// Counts what a window, or a part of one, adds.
     pub(super) fn add(&mut self, state: &State) {
-        let sum = match state {
-            State::Counter(counter) => counter.sum,
-            State::Distribution(values) => values.summary.sum,
-            _ => 0.0,
+        let (sum, decremented) = match state {
+            State::Counter(counter) => (counter.sum, counter.decremented),
+            State::Distribution(values) => (values.summary.sum, values.summary.min < 0.0),
+            _ => (0.0, false),
         };
         self.total = saturated(self.total + sum);
+        self.decremented |= decremented;
         self.count = self.count.plus(state.count());
     }
 }
 
-impl Row<'_> {
-    fn is_idle(&self, at: Timestamp, idle: Duration) -> bool {
-        self.state.samples() == 0 && at.since(self.ledger.last_seen) >= idle
+impl Lasting {
+    /// What has to be known of a series in whose window nothing else says it; `shown` where a record does.
+    fn of(series: &Arc<Series>, state: &State, ledger: &LedgerRow, shown: bool) -> Option<Self> {
+        let (value, at) = match state {
+            State::Gauge(gauge) if !shown && gauge.is_set() => (gauge.last, gauge.last_at),
+            State::Counter(_) if !shown && ledger.decremented => (ledger.total, ledger.last_seen),
+            // No record of a distribution says what it was in earlier windows.
+            State::Distribution(_) if ledger.decremented => (0.0, series.created),
+            _ => return None,
+        };
+        Some(Self { series: Arc::clone(series), value, at })
     }
 }
 
@@ -156,6 +202,8 @@ impl Aggregator {
         let closed = self.close(self.end);
         self.drop_idle(now);
         self.recount();
+        self.evicted_in_window = 0;
+        self.relieve(now);
         self.start = now.floor(self.settings.window);
         self.end = self.start.plus(self.settings.window);
         self.opened = self.start;
@@ -180,7 +228,7 @@ impl Aggregator {
                 // What is late came before, and is in the total of the record that this one becomes.
                 let late = self.late.values().filter_map(|states| states.get(&place));
                 late.chain([state]).for_each(|state| ledger.add(state));
-                builder.push(place, state, ledger.total);
+                builder.push_with(place, state, &ledger);
             }
         }
         builder.build(self.current_layout())
@@ -206,6 +254,8 @@ impl Aggregator {
             ledger: Arc::new(Ledger { layout, rows, histograms }),
             events: self.events.iter().cloned().collect(),
             checks: checks.collect(),
+            lasting: Arc::clone(&self.lasting),
+            habits: self.habits,
         }
     }
 
@@ -215,22 +265,46 @@ impl Aggregator {
         let revisions = self.close_late();
         let mut builder = WindowBuilder::new(self.span(at));
         let mut closed_values = 0;
-        for RowMut { place, state, ledger } in self.columns.iter_mut() {
+        let (mut lasting, mut decremented) = (Vec::new(), Vec::new());
+        for RowMut { place, series, state, ledger } in self.columns.iter_mut() {
             ledger.add(state);
             if state.samples() > 0 {
                 ledger.last_seen = at;
             }
             closed_values += state.samples();
-            if appears(state, at, self.settings.gauge_carry) {
-                builder.push(place, state, ledger.total);
+            let shown = appears(state, at, self.settings.gauge_carry);
+            if shown {
+                builder.push_with(place, state, ledger);
+            }
+            if ledger.decremented && decremented.len() < NAMED {
+                decremented.push(Arc::clone(series));
+            }
+            lasting.extend(Lasting::of(series, state, ledger, shown));
+            if let State::Distribution(values) = state
+                && shown
+                && series.metric_type == MetricType::Timer
+            {
+                self.habits.note_timer(&values.summary);
             }
             state.next_window();
         }
+        self.remember_lasting(lasting);
+        self.decremented = decremented.into();
         self.accounting.in_records += closed_values;
         let window = builder.build(self.current_layout());
         let standing = self.standing_with(self.histograms.ledger());
         self.remember(&window);
-        Closed { window, revisions, standing }
+        Closed { window, revisions, standing, begun_again: std::mem::take(&mut self.begun_again) }
+    }
+
+    /// Keeps the list that is there where nothing has changed in it, so that readers see that without comparing.
+    fn remember_lasting(&mut self, lasting: Vec<Lasting>) {
+        let same = |(a, b): (&Lasting, &Lasting)| {
+            Arc::ptr_eq(&a.series, &b.series) && (a.value.to_bits(), a.at) == (b.value.to_bits(), b.at)
+        };
+        if lasting.len() != self.lasting.len() || !lasting.iter().zip(&*self.lasting).all(same) {
+            self.lasting = lasting.into();
+        }
     }
 
     pub(super) fn span(&self, at: Timestamp) -> Span {
@@ -256,7 +330,7 @@ impl Aggregator {
             let Some((_, ledger)) = self.columns.get_mut(place) else { continue };
             ledger.add(&state);
             self.accounting.in_records += state.samples();
-            builder.push(place, &state, ledger.total);
+            builder.push_with(place, &state, ledger);
         }
         builder.build(self.current_layout())
     }
@@ -271,23 +345,6 @@ impl Aggregator {
         }
     }
 
-    fn drop_idle(&mut self, at: Timestamp) {
-        let idle = self.settings.series_idle;
-        let gone: BTreeSet<Place> =
-            self.columns.iter().filter(|row| row.is_idle(at, idle)).map(|row| row.place).collect();
-        if gone.is_empty() {
-            return;
-        }
-        self.table.remove(|place| gone.contains(&place));
-        for place in gone {
-            self.columns.remove(place);
-            self.histograms.remove(place);
-            self.overflow = self.overflow.filter(|overflow| *overflow != place);
-        }
-        self.series = self.columns.iter().count() - usize::from(self.overflow.is_some());
-        self.layout = None;
-    }
-
     /// Counts the memory anew.
     pub(super) fn recount(&mut self) {
         self.memory = size_of::<Self>()
@@ -295,6 +352,7 @@ impl Aggregator {
             + self.columns.heap_bytes()
             + self.histograms.heap_bytes()
             + self.events.heap_bytes()
+            + size_of_val(&*self.lasting)
             + self.history.iter().sum::<usize>();
     }
 }

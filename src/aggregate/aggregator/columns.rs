@@ -17,7 +17,8 @@ struct Cell(Option<State>);
 const _: () = assert!(size_of::<Cell>() == 64);
 
 /// What a place holds in the ledger while no series is there.
-const VACANT: LedgerRow = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: Timestamp::MIN };
+const VACANT: LedgerRow =
+    LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: Timestamp::MIN, decremented: false };
 
 /// Every series of a container. All columns are of one length.
 #[derive(Debug, Default)]
@@ -41,6 +42,7 @@ pub(super) struct Row<'c> {
 /// One series, to change.
 pub(super) struct RowMut<'c> {
     pub(super) place: Place,
+    pub(super) series: &'c Arc<Series>,
     pub(super) state: &'c mut State,
     pub(super) ledger: &'c mut LedgerRow,
 }
@@ -138,10 +140,10 @@ impl Columns {
 
     /// Every series that is there, by place, to change.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
-        let columns = self.states.iter_mut().zip(&mut self.ledger);
-        (0..)
-            .zip(columns)
-            .filter_map(|(place, (state, ledger))| Some(RowMut { place, state: state.0.as_mut()?, ledger }))
+        let columns = self.series.iter().zip(&mut self.states).zip(&mut self.ledger);
+        (0..).zip(columns).filter_map(|(place, ((series, state), ledger))| {
+            Some(RowMut { place, series: series.as_ref()?, state: state.0.as_mut()?, ledger })
+        })
     }
 
     /// Every place, with its series or vacant.

@@ -10,7 +10,10 @@ impl Aggregator {
     /// The open window and the ledger are lost, so counters begin at zero, with a new time of creation. Answers how many
     /// values that were.
     pub fn begin_again(&mut self, now: Timestamp) -> u64 {
-        let mut fresh = Self::new(Arc::clone(&self.settings), self.gauge_sign, now);
+        let fresh = Self::new(Arc::clone(&self.settings), self.gauge_sign, now);
+        let mut fresh = fresh.with_timer_unit(self.timer_unit);
+        fresh.habits = self.habits;
+        fresh.begun_again = true;
         fresh.accounting = self.accounting.clone();
         fresh.history = std::mem::take(&mut self.history);
         fresh.node_full = self.node_full;

@@ -199,12 +199,13 @@ mod tests {
 
     #[test]
     fn a_series_that_returns_begins_anew_and_so_does_one_in_its_place() {
-        let mut aggregator = aggregator(settings(&[0.01]));
+        let limits = Limits { series: 1, ..Limits::default() };
+        let mut aggregator = aggregator(Settings { limits, ..settings(&[0.01]) });
         aggregator.datagram(b"old:5|ms", at(1), None);
         for secs in (10..=80).step_by(10) {
-            aggregator.roll(at(secs).wall);
+            let closed = aggregator.roll(at(secs).wall).unwrap();
+            assert_eq!(said(&closed, "old"), Some((vec![1.0, 1.0], 5.0, 1)), "it stays while there is room");
         }
-        assert_eq!(aggregator.series(), 0);
         aggregator.datagram(b"new:50|ms", at(81), None);
         let closed = aggregator.roll(at(90).wall).unwrap();
         assert_eq!((said(&closed, "old"), said(&closed, "new")), (None, Some((vec![0.0, 1.0], 50.0, 81))));

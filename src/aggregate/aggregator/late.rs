@@ -10,8 +10,9 @@ use super::Aggregator;
 use crate::aggregate::accounting::Dropped;
 use crate::aggregate::state::State;
 use crate::aggregate::table::Place;
-use crate::model::Timestamp;
-use crate::statsd::Sample;
+use crate::aggregate::weight::Weight;
+use crate::model::{MetricType, Timestamp};
+use crate::statsd::{Sample, Values};
 
 /// How far ahead a timestamp may be. It is then counted as if it were now.
 pub(super) const FUTURE: Duration = Duration::from_mins(10);
@@ -52,24 +53,38 @@ impl Aggregator {
         at: Timestamp,
         now: Timestamp,
     ) {
-        let deltas = self.deltas();
+        let deltas = self.reads_changes(sample.metric_type, &sample.values);
         let Some((state, ledger)) = self.columns.get_mut(place) else { return };
         ledger.last_seen = now;
-        if let State::Gauge(gauge) = state {
-            if deltas && sample.values.signed() {
+        if !matches!(state, State::Gauge(_)) {
+            return self.add_late((place, sample.metric_type), &sample.values, sample.weight, window, at);
+        }
+        for number in sample.values.numbers() {
+            let value = Values::One(number);
+            let Some(State::Gauge(gauge)) = self.columns.state_mut(place) else { return };
+            if deltas && number.signed {
                 // What a level was changed by in the past has changed every level since; it counts as a change now.
-                state.insert(&sample.values, sample.weight, now, deltas);
-                return;
-            }
-            if let Some(number) = sample.values.numbers().last() {
+                gauge.insert(number, Weight::from_f64(sample.weight), now, deltas);
+            } else {
                 gauge.set_earlier(number.value, at);
+                self.add_late((place, sample.metric_type), &value, sample.weight, window, at);
             }
         }
+    }
+
+    fn add_late(
+        &mut self,
+        (place, metric_type): (Place, MetricType),
+        values: &Values<'_>,
+        weight: f64,
+        window: Timestamp,
+        at: Timestamp,
+    ) {
         let states = self.late.entry(window).or_default();
         let state = states.entry(place).or_insert_with(|| {
             self.memory += size_of::<(Place, State)>();
-            State::empty(sample.metric_type)
+            State::empty(metric_type)
         });
-        self.memory += state.insert(&sample.values, sample.weight, at, deltas);
+        self.memory += state.insert(values, weight, at, false);
     }
 }

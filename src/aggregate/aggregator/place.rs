@@ -49,6 +49,9 @@ impl Aggregator {
         now: Timestamp,
     ) -> Option<Place> {
         let limits = self.settings.limits;
+        // Every spelling comes by here once, so known series cost nothing more.
+        self.habits.dogstatsd |=
+            !spelling.tags.is_empty() && spelling.metric_type != MetricType::ServiceCheck;
         if spelling.name.len() > limits.name_bytes && self.is_over(Dropped::NameTooLong, values)
             || spelling.tags.len() > limits.tags_bytes && self.is_over(Dropped::TagsTooLong, values)
         {
@@ -61,7 +64,11 @@ impl Aggregator {
         let place = if let Some(place) = found {
             place
         } else {
-            if let Some(reason) = self.refusal() {
+            let mut refusal = self.refusal();
+            if refusal.is_some() && self.evict_idle(now) {
+                refusal = self.refusal();
+            }
+            if let Some(reason) = refusal {
                 if limits.mode == Mode::Enforce {
                     return self.refuse(reason, metric_type, values, now);
                 }

@@ -1,32 +1,71 @@
 //! What an earlier life of the agent knew beside windows.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Aggregator, LedgerRow, Standing};
+use super::{Aggregator, LastCheck, Lasting, LedgerRow, Standing};
+use crate::aggregate::gauge::Gauge;
+use crate::aggregate::limits::Mode;
 use crate::aggregate::state::{CheckState, State};
 use crate::aggregate::weight::Weight;
-use crate::model::Series;
+use crate::model::{MetricType, Series};
 
 impl Aggregator {
-    /// Goes on with the events and the outcomes of checks that an earlier life of the agent had: of those that come rarely
-    /// there would be nothing to see for hours. No window has them, and none of its counts do. For an aggregator that has
-    /// taken nothing yet.
-    pub fn recall(&mut self, standing: &Standing) {
+    /// Goes on with what an earlier life of the agent had: events, outcomes of checks, levels, and the totals of counters that
+    /// were counted down. `lasting` is all that is known of levels and totals, from windows, too. No window has them again,
+    /// and none of its counts do. For an aggregator that has taken nothing yet.
+    pub fn recall(&mut self, standing: &Standing, lasting: &[Lasting]) {
         for event in standing.events.iter() {
             self.events.keep(Arc::clone(event));
         }
-        for check in standing.checks.iter() {
-            let (last_at, outcome) = (check.at, Some(Arc::clone(&check.outcome)));
-            let state = State::Check(Box::new(CheckState { samples: 0, last_at, outcome }));
-            let ledger = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: last_at };
-            let place = self.columns.push(Some((Series::clone(&check.series), state, ledger)));
+        self.habits.recall(&standing.habits);
+        let mut known: Vec<_> = standing.checks.iter().map(recalled_check).collect();
+        known.extend(lasting.iter().map(|last| self.recalled(last)));
+        let most = match self.settings.limits.mode {
+            Mode::Enforce => self.settings.limits.series,
+            Mode::Observe => usize::MAX,
+        };
+        if known.len() > most {
+            known.sort_by_key(|(.., ledger)| Reverse(ledger.last_seen));
+            self.accounting.evicted += (known.len() - most) as u64;
+            known.truncate(most);
+        }
+        for row in known {
+            let place = self.columns.push(Some(row));
             let columns = &self.columns;
             self.table.add(place, |place| columns.series(place));
             self.series += 1;
         }
+        self.lasting = lasting.into();
         self.layout = None;
         self.recount();
     }
+
+    fn recalled(&self, last: &Lasting) -> (Series, State, LedgerRow) {
+        let series = Series::clone(&last.series);
+        let row = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: last.at, decremented: true };
+        match series.metric_type {
+            MetricType::Gauge => {
+                let state = State::Gauge(Gauge::carried(last.value, last.at));
+                (series, state, LedgerRow { decremented: false, ..row })
+            }
+            MetricType::Counter => {
+                (series, State::empty(MetricType::Counter), LedgerRow { total: last.value, ..row })
+            }
+            // Its sums begin at zero, and so does the series.
+            metric_type => {
+                let row = LedgerRow { last_seen: self.opened, ..row };
+                (Series { created: self.opened, ..series }, State::empty(metric_type), row)
+            }
+        }
+    }
+}
+
+fn recalled_check(check: &LastCheck) -> (Series, State, LedgerRow) {
+    let (last_at, outcome) = (check.at, Some(Arc::clone(&check.outcome)));
+    let state = State::Check(Box::new(CheckState { samples: 0, last_at, outcome }));
+    let row = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: last_at, decremented: false };
+    (Series::clone(&check.series), state, row)
 }
 
 #[cfg(test)]
@@ -44,7 +83,7 @@ mod tests {
         let mut before = new(1_000);
         before.datagram(b"_e{5,4}:title|text\n_sc|disk|1|m:full\n_sc|net|0\na:1|c", at(1_001), None);
         let mut after = new(1_020);
-        after.recall(&before.standing());
+        after.recall(&before.standing(), &[]);
         let statuses = |aggregator: &Aggregator| {
             let checks = aggregator.standing().checks;
             checks

@@ -7,6 +7,7 @@ use super::Aggregator;
 use super::histograms::Histograms;
 use crate::aggregate::histogram::Counting;
 use crate::aggregate::limits::Limits;
+use crate::model::Timestamp;
 use crate::statsd::TagStyles;
 
 /// What all aggregators of a node have in common.
@@ -18,7 +19,7 @@ pub struct Settings {
     pub keep: usize,
     /// How long a gauge that is no longer sent appears in new windows.
     pub gauge_carry: Duration,
-    /// How long a series may be silent before it is dropped.
+    /// How long a series may be silent before its place can be given to a new one.
     pub series_idle: Duration,
     /// Tag styles that are read in names.
     pub tag_styles: TagStyles,
@@ -60,6 +61,7 @@ impl Aggregator {
             self.histograms = Histograms::default();
         }
         self.settings = Arc::new(settings);
+        self.none_idle_before = Timestamp::MIN;
         self.ample = self.ample();
         (self.datagrams, self.bytes) = (None, None);
     }

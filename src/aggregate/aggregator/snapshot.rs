@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Row;
-use super::{Aggregator, GaugeSign, LateStates, LedgerRow, Settings};
+use super::{Aggregator, GaugeSign, Habits, LateStates, LedgerRow, Settings, TimerUnit};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::distribution::{Distribution, Parts, Summary};
 use crate::aggregate::gauge::Gauge;
@@ -28,7 +28,7 @@ use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
-pub const SNAPSHOT_VERSION: u16 = 5;
+pub const SNAPSHOT_VERSION: u16 = 6;
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -52,6 +52,9 @@ pub enum SnapshotError {
 #[derive(Serialize, Deserialize)]
 struct SnapshotV1 {
     gauge_sign: GaugeSign,
+    timer_unit: TimerUnit,
+    habits: Habits,
+    begun_again: bool,
     start: Timestamp,
     end: Timestamp,
     opened: Timestamp,
@@ -73,7 +76,7 @@ struct SlotV1 {
 
 #[derive(Serialize, Deserialize)]
 enum StateV1 {
-    Counter { samples: u64, count: Weight, sum: f64 },
+    Counter { samples: u64, count: Weight, sum: f64, decremented: bool },
     Gauge { samples: u64, count: Weight, last: f64, last_at: Timestamp, min: f64, max: f64 },
     Distribution(DistributionV1),
     Set { samples: u64, count: Weight, members: Vec<u8> },
@@ -110,6 +113,9 @@ impl Aggregator {
         };
         let snapshot = SnapshotV1 {
             gauge_sign: self.gauge_sign,
+            timer_unit: self.timer_unit,
+            habits: self.habits,
+            begun_again: self.begun_again,
             start: self.start,
             end: self.end,
             opened: self.opened,
@@ -139,6 +145,8 @@ impl Aggregator {
             return Err(SnapshotError::Damaged);
         }
         let mut aggregator = Self::new(settings, snapshot.gauge_sign, snapshot.opened);
+        (aggregator.timer_unit, aggregator.habits) = (snapshot.timer_unit, snapshot.habits);
+        aggregator.begun_again = snapshot.begun_again;
         (aggregator.start, aggregator.end) = (snapshot.start, snapshot.end);
         aggregator.overflow = snapshot.overflow;
         aggregator.events = snapshot.events;
@@ -215,7 +223,7 @@ fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
 }
 
 /// More than any count can have become: a million values a second for two thousand years.
-const MANY: u64 = 1 << 56;
+pub(super) const MANY: u64 = 1 << 56;
 
 impl SnapshotV1 {
     /// A checksum says that nothing was changed by accident; this, that what was written can be gone on with.
@@ -224,6 +232,7 @@ impl SnapshotV1 {
             && self.end.since(self.start) <= LONGEST_WINDOW
             && self.opened <= self.end
             && self.accounting.is_plausible(MANY)
+            && self.habits.is_plausible(MANY)
             && self.history.iter().all(|bytes| *bytes < 1 << 32)
     }
 }
@@ -265,8 +274,8 @@ impl From<&State> for StateV1 {
             bytes
         };
         match state {
-            State::Counter(Counter { samples, count, sum }) => {
-                Self::Counter { samples: *samples, count: *count, sum: *sum }
+            State::Counter(Counter { samples, count, sum, decremented }) => {
+                Self::Counter { samples: *samples, count: *count, sum: *sum, decremented: *decremented }
             }
             State::Gauge(Gauge { samples, count, last, last_at, min, max }) => Self::Gauge {
                 samples: *samples,
@@ -303,7 +312,9 @@ impl StateV1 {
             return None;
         }
         Some(match self {
-            Self::Counter { samples, count, sum } => State::Counter(Counter { samples, count, sum }),
+            Self::Counter { samples, count, sum, decremented } => {
+                State::Counter(Counter { samples, count, sum, decremented })
+            }
             Self::Gauge { samples, count, last, last_at, min, max } => {
                 State::Gauge(Gauge { samples, count, last, last_at, min, max })
             }

@@ -180,18 +180,17 @@ fn the_sign_of_a_gauge_is_an_option_of_the_container() {
 }
 
 #[test]
-fn a_series_idle_for_an_hour_is_dropped_and_comes_back_new() {
+fn a_set_idle_for_an_hour_is_dropped_and_what_has_a_level_or_a_total_is_not() {
     let mut bench = Bench::new();
-    bench.send(0, "a:5|c");
+    bench.send(0, "a:5|c\ng:5|g\nt:5|ms\n_sc|up|0\ns:a|s");
     for minute in 1..=60 {
         bench.send(minute * 60_000, "busy:1|c");
     }
+    assert_eq!(bench.aggregator.series(), 6);
     bench.roll(3_610_000);
-    assert_eq!(bench.aggregator.series(), 1, "only the busy one is left");
-    bench.send(3_620_000, "a:2|c").roll(3_630_000);
-    let back = record(bench.last(), "a").unwrap();
-    assert_eq!(back.series.created, moment(3_620_000).wall);
-    assert_eq!(counter(bench.last(), "a"), (2.0, 2.0));
+    assert_eq!(bench.aggregator.series(), 5, "the set is gone");
+    bench.send(3_620_000, "s:a|s").roll(3_630_000);
+    assert_eq!(record(bench.last(), "s").unwrap().series.created, moment(3_620_000).wall);
 }
 
 #[test]
@@ -580,3 +579,5 @@ fn a_snapshot_that_no_samples_can_have_made_is_refused() {
         assert_eq!(replaced(datagram, from, to), Err(SnapshotError::Damaged), "{datagram}: {from} is {to}");
     }
 }
+
+mod levels;

@@ -6,9 +6,10 @@ use super::{
     CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, Layout, Offset, RangeRow, SetRow, Slice,
     Span, Window,
 };
+use crate::aggregate::LedgerRow;
 use crate::aggregate::distribution::Distribution;
 use crate::aggregate::gauge::Gauge;
-use crate::aggregate::state::State;
+use crate::aggregate::state::{Counter, State};
 use crate::aggregate::weight::Weight;
 
 /// Makes a window, record by record, in ascending order of places.
@@ -22,6 +23,7 @@ pub struct WindowBuilder {
     distributions: Vec<DistributionRow>,
     sets: Vec<SetRow>,
     checks: Vec<CheckRow>,
+    decremented: Vec<u32>,
     counts: Vec<(u32, Weight)>,
     bytes: Vec<u8>,
 }
@@ -39,8 +41,20 @@ impl WindowBuilder {
             distributions: Vec::new(),
             sets: Vec::new(),
             checks: Vec::new(),
+            decremented: Vec::new(),
             counts: Vec::new(),
             bytes: Vec::new(),
+        }
+    }
+
+    /// Adds the record of the series at `place`, with what its ledger knows of all windows.
+    pub fn push_with(&mut self, place: u32, state: &State, ledger: &LedgerRow) {
+        match state {
+            State::Counter(counter) if ledger.decremented => {
+                let counter = Counter { decremented: true, ..*counter };
+                self.push(place, &State::Counter(counter), ledger.total);
+            }
+            state => self.push(place, state, ledger.total),
         }
     }
 
@@ -59,6 +73,9 @@ impl WindowBuilder {
             _ if samples == 0 => {}
             State::Counter(counter) => {
                 self.counters.push(CounterRow { place, samples, sum: counter.sum, total });
+                if counter.decremented {
+                    self.decremented.push(place);
+                }
             }
             State::Gauge(gauge) => self.push_gauge(place, samples, gauge),
             State::Distribution(values) => self.push_distribution(place, samples, values),
@@ -122,6 +139,7 @@ impl WindowBuilder {
             distributions: self.distributions.into(),
             sets: self.sets.into(),
             checks: self.checks.into(),
+            decremented: self.decremented.into(),
             counts: self.counts.into(),
             bytes: self.bytes.into(),
         }

@@ -19,7 +19,7 @@ use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 
 /// The version of a window's bytes that is written, and the only one that is read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Offsets into a window are microseconds in 32 bits.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -53,12 +53,13 @@ struct WindowRef<'w> {
     distributions: &'w [DistributionRow],
     sets: &'w [SetRow],
     checks: &'w [CheckRow],
+    decremented: &'w [u32],
     counts: &'w [(u32, Weight)],
     bytes: &'w [u8],
 }
 
 #[derive(Deserialize)]
-struct WindowV1 {
+struct WindowV2 {
     start: Timestamp,
     end: Timestamp,
     covered: u64,
@@ -70,6 +71,7 @@ struct WindowV1 {
     distributions: Box<[DistributionRow]>,
     sets: Box<[SetRow]>,
     checks: Box<[CheckRow]>,
+    decremented: Box<[u32]>,
     counts: Box<[(u32, Weight)]>,
     bytes: Box<[u8]>,
 }
@@ -90,6 +92,7 @@ impl Window {
             distributions: &self.distributions,
             sets: &self.sets,
             checks: &self.checks,
+            decremented: &self.decremented,
             counts: &self.counts,
             bytes: &self.bytes,
         };
@@ -106,7 +109,7 @@ impl Window {
         if *version != VERSION {
             return Err(CodecError::Version { found: *version });
         }
-        let window: WindowV1 = match postcard::take_from_bytes(payload) {
+        let window: WindowV2 = match postcard::take_from_bytes(payload) {
             Ok((window, [])) => window,
             _ => return Err(CodecError::Damaged),
         };
@@ -125,6 +128,7 @@ impl Window {
             distributions: window.distributions,
             sets: window.sets,
             checks: window.checks,
+            decremented: window.decremented,
             counts: window.counts,
             bytes: window.bytes,
         };
@@ -144,6 +148,7 @@ impl Window {
             && sits(layout, self.distributions.iter().map(|row| row.place), is_distribution)
             && sits(layout, self.sets.iter().map(|row| row.place), |t| t == MetricType::Set)
             && sits(layout, self.checks.iter().map(|row| row.place), |t| t == MetricType::ServiceCheck)
+            && sits(layout, self.decremented.iter().copied(), |t| t == MetricType::Counter)
             && self.ranges.is_sorted_by(|a, b| a.place < b.place)
             && self.counts.is_sorted_by(|(a, _), (b, _)| a < b)
             && self.counts.iter().all(|(_, count)| *count >= Weight::ONE)

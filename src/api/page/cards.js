@@ -14,7 +14,24 @@ function when(timestamp) {
   return el("time", { datetime: timestamp, title: timestamp }, clock.format(new Date(timestamp)));
 }
 
-function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task_id: id }) {
+/** What a container's client sends that may not be read as it is meant: how much of it, what it is, and what to do. */
+function doubts({ client }) {
+  const found = [];
+  if (client.dogstatsd && client.gauge_changes > 0) {
+    found.push([client.gauge_changes, "signed gauges", "read as changes, of a client that also sends DogStatsD",
+      "set tallyport.gauge-sign to absolute, or to delta if changes are meant"]);
+  }
+  if (client.decremented.length > 0) {
+    found.push([client.decremented.length, "names", `counted down: ${client.decremented.join(", ")}`,
+      "use delta() on them, or send a counter as a gauge"]);
+  }
+  if (client.timers_look_like_seconds) {
+    found.push([1, "client", "every timer is below 1 ms", "if it sends seconds, set tallyport.timer-unit to s"]);
+  }
+  return found;
+}
+
+function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task_id: id, containers }) {
   const rows = [];
   const add = (count, what, reason, advice, last) => rows.push([count, what, reason, advice, last]);
   const { datagrams, lines, values } = totals;
@@ -28,6 +45,7 @@ function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task
     const last = recent.filter((line) => line.code === code).pop();
     add(count, "lines", code, ADVICE.rejected[code], last && last.at);
   }
+  for (const [count, what, reason, advice] of containers.flatMap(doubts)) add(count, what, reason, advice);
   if (!totals.balanced) add(1, "sum", "unbalanced", "the counts of this task do not add up: please tell us");
   byId("task-losses").hidden = rows.length === 0;
   byId("task-losses").classList.toggle("grave", rows.some(([, what]) => what === "datagrams" || what === "values"));
@@ -85,7 +103,9 @@ function containerCards(containers) {
       ["Memory", bytes(one.memory)],
       ["Image", one.image || NOTHING],
     ].map(terms)),
+    one.reason ? el("p", { class: "warn" }, `No socket: ${one.reason}`) : "",
     one.warnings.map((warning) => el("p", { class: "warn" }, warning)),
+    doubts(one).map(([count, what, reason]) => el("p", { class: "warn" }, `${number(count)} ${what} ${reason}`)),
     tagList(Object.entries(one.labels), "Labels"),
   ));
 }

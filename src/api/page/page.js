@@ -30,7 +30,8 @@ const connection = {
   tasks(changes) {
     nodeChanged(changes);
     this.say(changes.ready ? "Live" : "Not ready", changes.ready ? "live" : "");
-    byId("notice").hidden = true;
+    say(byId("notice"), changes.degraded.map((part) => part.why).join(" · "));
+    byId("notice").hidden = changes.degraded.length === 0;
     document.body.classList.remove("stale");
     if (this.unsaid) {
       this.unsaid = false;

@@ -32,6 +32,9 @@ pub(in crate::cli) struct AgentArgs {
     /// Take everything over from the agent that runs, without losing a datagram; start as usual where none does
     #[arg(long)]
     pub(in crate::cli) take_over: bool,
+    /// The same; an agent whose version or windows differ is told to end, and this one starts from what is on disk
+    #[arg(long, conflicts_with = "take_over")]
+    pub(in crate::cli) replace: bool,
     /// What is logged: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,

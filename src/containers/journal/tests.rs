@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::aggregate::GaugeSign;
+use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::containers::image::Identity;
 use crate::containers::{Network, Place, State, UnixSocket};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId, Timestamp};
@@ -39,8 +39,10 @@ fn image(allocation: u64, step: u8) -> Image {
         network: Network::Path("/run/netns/one".into()),
         place: if step > 1 { Place::Own(own) } else { Place::Unborn },
         gauge_sign: GaugeSign::Absolute,
+        timer_unit: TimerUnit::Seconds,
         details: [Some("/bundle".to_owned()), None, Some("uid".to_owned()), None, None],
         adopted: true,
+        reason: Some("no agent".to_owned()),
         warnings: vec!["the receive buffer is small".to_owned()],
         receive_buffer: 65_536,
         reserved_at: Timestamp::from_secs(1_000),

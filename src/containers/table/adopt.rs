@@ -66,6 +66,7 @@ fn of_pod(mute: &Reservation, pod: ContainerId, holder: i32) -> Reservation {
         labels,
         network: mute.network.clone(),
         pid: Some(holder),
+        holder: Some(holder),
         ttl: Ttl::Never,
         unix: Some(UnixWish::No),
         wanted: Some(USUAL),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Entry, Table};
-use crate::aggregate::{Accounting, GaugeSign};
+use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::containers::directory::ContainerInfo;
 use crate::containers::reservation::{Details, Network};
 use crate::containers::state::{Guarded, Place, State};
@@ -65,8 +65,10 @@ impl Finished {
             network: Network::Host,
             place: Place::Shared,
             guarded: Guarded::Off,
-            gauge_sign: GaugeSign::Delta,
+            gauge_sign: GaugeSign::default(),
+            timer_unit: TimerUnit::default(),
             details: Details::default(),
+            reason: None,
             warnings: Vec::new(),
             receive_buffer: 0,
             reserved_at: self.opened,

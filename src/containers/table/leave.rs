@@ -107,8 +107,9 @@ impl Table {
         for Ready { image, before, udp, unix, process } in arriving.containers {
             if let Some(before) = before {
                 let (allocation, origin) = (image.allocation, Arc::clone(&image.origin));
-                let (gauge_sign, before) = (image.gauge_sign, Some(Box::new(before)));
-                opened.push(NewListener { allocation, origin, socket: udp, unix, gauge_sign, before });
+                let (gauge_sign, timer_unit) = (image.gauge_sign, image.timer_unit);
+                let (socket, before) = (udp, Some(Box::new(before)));
+                opened.push(NewListener { allocation, origin, socket, unix, gauge_sign, timer_unit, before });
             }
             rest.push((image, process));
         }

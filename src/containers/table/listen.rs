@@ -113,8 +113,8 @@ impl Table {
         let unix = self.open_unix(info)?;
         let (socket, address) = udp.unzip();
         let (allocation, origin) = (info.allocation, Arc::clone(&info.origin));
-        let gauge_sign = info.gauge_sign;
-        let new = NewListener { allocation, origin, socket, unix, gauge_sign, before: None };
+        let (gauge_sign, timer_unit) = (info.gauge_sign, info.timer_unit);
+        let new = NewListener { allocation, origin, socket, unix, gauge_sign, timer_unit, before: None };
         self.pool.open(new).await?;
         info.receive_buffer = granted;
         info.address = address;

@@ -8,11 +8,12 @@ use crate::containers::{Reservation, ReserveError, Reserved, Unserved};
 use crate::net::clock;
 
 impl Table {
-    /// Takes a running container in, without a socket.
+    /// Takes a running container in, without a socket, and the reason for that.
     pub(super) async fn note(
         &mut self,
         reservation: &Reservation,
         why: Unserved,
+        reason: String,
     ) -> Result<Reserved, ReserveError> {
         self.bury(&reservation.container_id);
         if let Some(info) = self.living(&reservation.container_id) {
@@ -25,9 +26,10 @@ impl Table {
             return Err(ReserveError::Full { limit: self.settings.containers });
         }
         // A network that cannot be found is no reason to be silent about who runs there.
-        let site = Site::of(&reservation.network).unwrap_or(Site::Unborn);
+        let site = Site::of(reservation).unwrap_or(Site::Unborn);
         let mut info = self.new_info(reservation, &site);
         info.state = why.state();
+        info.reason = Some(reason);
         if why == Unserved::Mute {
             info.warnings.extend(self.adopt(reservation, site).await);
         }
@@ -39,7 +41,7 @@ impl Table {
         self.entries.insert(allocation, entry);
         self.directory.put(&info);
         let (container, task) = (&info.origin.container_id, &info.origin.task_id);
-        tracing::warn!(%container, %task, state = %info.state, "a running container has no socket");
+        tracing::warn!(%container, %task, state = %info.state, reason = info.reason, "a running container has no socket");
         Ok(Reserved { info, new: true })
     }
 }

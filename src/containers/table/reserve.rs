@@ -30,7 +30,7 @@ impl Table {
         if self.live.len() >= self.settings.containers {
             return Err(ReserveError::Full { limit: self.settings.containers });
         }
-        let mut site = Site::of(&reservation.network)?;
+        let mut site = Site::of(&reservation)?;
         let mut process = None;
         if let Some(pid) = reservation.pid {
             let (settled, pid, watched) = self.settle(site, Candidate::find(pid)?)?;
@@ -90,7 +90,9 @@ impl Table {
             place: site.place(),
             guarded: Guarded::Off,
             gauge_sign: reservation.signs(self.settings.gauge_sign),
+            timer_unit: reservation.times(self.settings.timer_unit),
             details: reservation.details.clone(),
+            reason: None,
             warnings: Vec::new(),
             receive_buffer: 0,
             reserved_at: clock::wall(),
@@ -121,7 +123,7 @@ fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveEr
         return Ok(());
     }
     // It is the namespace that counts, by whatever path it was named.
-    let place = Site::of(&reservation.network)?.place();
+    let place = Site::of(reservation)?.place();
     let unborn = place == Place::Unborn && info.network == Network::New;
     let differs = [
         ("task", info.origin.task_id != reservation.task()),

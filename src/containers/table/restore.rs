@@ -106,7 +106,7 @@ impl Table {
                 tracing::warn!(%container, %task, why, "a running container's address cannot be opened again");
                 let mut info = image.info();
                 info.state = State::Lost;
-                info.warnings = vec![lost(&why)];
+                info.reason = Some(lost(&why));
                 self.put_back(info, &image);
                 let process = image.pid.and_then(|pid| Self::same_process(&image, pid).ok());
                 if let Some(candidate) = process {
@@ -151,8 +151,8 @@ impl Table {
                 Err(Missing::Ended) => drop(self.drain(allocation, "its process ended")),
                 Err(Missing::Lost(why)) => {
                     let known = self.entries.get(&allocation);
-                    if known.is_some_and(|entry| entry.info.warnings.first() != Some(&lost(&why))) {
-                        self.change(allocation, |info| info.warnings = vec![lost(&why)]);
+                    if known.is_some_and(|entry| entry.info.reason != Some(lost(&why))) {
+                        self.change(allocation, |info| info.reason = Some(lost(&why)));
                     }
                 }
             }
@@ -189,6 +189,7 @@ impl Table {
         {
             return Ok((info, candidate.map(|candidate| candidate.taken().1)));
         }
+        info.reason = None;
         info.warnings.clear();
         let unix_only = image.unix.as_ref().is_some_and(|unix| unix.only);
         let process = match (image.place, image.address) {

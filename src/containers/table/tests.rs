@@ -2,7 +2,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command};
 
 use super::*;
-use crate::aggregate::{self, View};
+use crate::aggregate::{self, TimerUnit, View};
 use crate::containers::image::Image;
 use crate::containers::reservation::{Dialect, Network, Reservation, Ttl};
 use crate::containers::state::{Place, State};
@@ -31,6 +31,7 @@ fn settings() -> Settings {
         tombstone: Duration::from_mins(10),
         adopt_mute: false,
         gauge_sign: GaugeSign::Delta,
+        timer_unit: TimerUnit::default(),
         dcos_host: None,
         node_labels: Labels::new(),
         unix: UnixSettings {
@@ -401,10 +402,15 @@ async fn a_container_that_runs_without_a_socket_is_shown_until_it_ends() {
     let mut process = Process::start();
     for (container, why, state) in [("c1", Unserved::Mute, State::Mute), ("c2", Unserved::Lost, State::Lost)]
     {
-        let noted = node.containers.note(Reservation::new(id(container)), why).await.unwrap();
+        let noted =
+            node.containers.note(Reservation::new(id(container)), why, "no agent".to_owned()).await.unwrap();
         assert!(noted.new);
         assert_eq!((noted.info.state, noted.info.address), (state, None));
-        let again = node.containers.note(Reservation::new(id(container)), Unserved::Mute).await.unwrap();
+        let again = node
+            .containers
+            .note(Reservation::new(id(container)), Unserved::Mute, "no agent".to_owned())
+            .await
+            .unwrap();
         assert!(!again.new, "who is here stays as it is");
         assert_eq!(node.state(container), Some(state));
         node.containers.attach(id(container), process.pid()).await.unwrap();
@@ -414,7 +420,11 @@ async fn a_container_that_runs_without_a_socket_is_shown_until_it_ends() {
     node.until("c2", State::Gone).await;
     let served = node.reserve("c1").await.unwrap().info;
     assert_eq!((served.state, served.origin.generation), (State::Listening, Generation(2)));
-    let noted = node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
+    let noted = node
+        .containers
+        .note(Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned())
+        .await
+        .unwrap();
     assert_eq!(noted.info.state, State::Listening, "one that has a socket is not mute");
 }
 
@@ -424,7 +434,7 @@ async fn a_container_without_a_socket_is_watched_in_whatever_network_it_is_and_g
     for network in [Network::New, Network::Path("/no/such/netns".into())] {
         let mut process = Process::start();
         let reservation = Reservation { network, ..Reservation::new(id("c1")) };
-        node.containers.note(reservation, Unserved::Lost).await.unwrap();
+        node.containers.note(reservation, Unserved::Lost, "no agent".to_owned()).await.unwrap();
         let attached = node.containers.attach(id("c1"), process.pid()).await.unwrap();
         assert_eq!((attached.state, attached.address), (State::Lost, None));
         process.end();
@@ -456,9 +466,9 @@ async fn an_address_in_a_network_of_the_containers_own_is_promised_as_it_was_and
 #[tokio::test]
 async fn containers_without_a_socket_count_among_those_that_live() {
     let node = node(Settings { containers: 1, ..settings() });
-    node.containers.note(Reservation::new(id("c1")), Unserved::Mute).await.unwrap();
+    node.containers.note(Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned()).await.unwrap();
     assert!(matches!(node.reserve("c2").await, Err(ReserveError::Full { limit: 1 })));
-    let noted = node.containers.note(Reservation::new(id("c2")), Unserved::Mute).await;
+    let noted = node.containers.note(Reservation::new(id("c2")), Unserved::Mute, "no agent".to_owned()).await;
     assert!(matches!(noted, Err(ReserveError::Full { limit: 1 })));
     node.containers.release(id("c1")).await.unwrap();
     node.until("c1", State::Gone).await;

@@ -1,11 +1,16 @@
-use tokio::net::UnixListener;
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::nri::messages::{
-    Configure, ConfigureAnswer, CreateContainerAnswer, Empty, Synchronize, SynchronizeAnswer,
+    Configure, ConfigureAnswer, CreateContainerAnswer, Empty, PLUGIN_SERVICE, RUNTIME_SERVICE,
+    RegisterPlugin, Request, Response, Status, Synchronize, SynchronizeAnswer,
 };
+use crate::nri::mux::{self, Connection, Demux};
 use crate::nri::plugin::tests::{Node, about, container, pod};
+use crate::nri::ttrpc::{self, Assembler, Frame, Kind};
 use crate::shutdown::{DrainTrigger, drain};
 
 /// A plugin that connects to a socket of ours, at which we are the runtime.
@@ -13,19 +18,37 @@ struct Setting {
     listener: UnixListener,
     node: (crate::containers::Containers, std::sync::Arc<crate::stats::Stats>),
     drain: DrainTrigger,
+    suspender: Suspender,
     running: JoinHandle<()>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Setting {
     fn new() -> Self {
+        Self::after(None)
+    }
+
+    /// The plugin of a process that goes on with what another carried over.
+    fn after(carried: Option<Carried>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("nri.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (trigger, hears) = drain();
         let Node { plugin, containers, stats, .. } = Node::new(10);
-        let running = tokio::spawn(run(Endpoint { socket, index: 7 }, plugin, hears));
-        Self { listener, node: (containers, stats), drain: trigger, running, _directory: directory }
+        let (suspender, suspensions) = suspension();
+        let endpoint = Endpoint { socket, index: 7 };
+        let running = tokio::spawn(run(endpoint, plugin, hears, suspensions, carried));
+        Self { listener, node: (containers, stats), drain: trigger, suspender, running, directory }
+    }
+
+    fn link(&self) -> Link {
+        self.node.1.nri.link().0
+    }
+
+    async fn until(&self, link: Link) {
+        while self.link() != link {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn accept(&self) -> Runtime {
@@ -161,13 +184,117 @@ async fn a_plugin_that_is_refused_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_says_nothing_is_not_waited_for() {
+async fn a_runtime_that_is_busy_is_waited_for_as_long_as_the_connection_lives() {
     let setting = Setting::new();
-    let mut silent = setting.accept().await;
-    silent.registered().await;
-    let before = Instant::now();
-    let _again = setting.accept().await;
-    assert!(before.elapsed() >= REGISTRATION, "{:?}", before.elapsed());
+    let mut busy = setting.accept().await;
+    busy.registered().await;
+    // As long as containerd waits for a container that stops.
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(setting.link(), Link::Registering);
+    let _events: ConfigureAnswer = busy.call("Configure", &Configure::default()).await;
+    let _done: SynchronizeAnswer = busy.call("Synchronize", &Synchronize::default()).await;
+    assert_eq!(setting.link(), Link::Connected);
+}
+
+#[tokio::test]
+async fn the_plugin_is_connected_after_the_last_part_of_the_list() {
+    let setting = Setting::new();
+    let mut runtime = setting.accept().await;
+    runtime.registered().await;
+    let _events: ConfigureAnswer = runtime.call("Configure", &Configure::default()).await;
+    let part = Synchronize { pods: vec![pod()], more: true, ..Synchronize::default() };
+    let _more: SynchronizeAnswer = runtime.call("Synchronize", &part).await;
+    assert_eq!(setting.link(), Link::Registering);
+    let _done: SynchronizeAnswer = runtime.call("Synchronize", &Synchronize::default()).await;
+    assert_eq!(setting.link(), Link::Connected);
+}
+
+#[tokio::test]
+async fn another_process_goes_on_with_the_connection_in_the_middle_of_a_message() {
+    let old = Setting::new();
+    let mut runtime = old.accept().await;
+    runtime.takes_the_plugin().await;
+    let _served: CreateContainerAnswer = runtime.call("CreateContainer", &about(&container("c1"))).await;
+    let call = ttrpc::call(runtime.next, PLUGIN_SERVICE, "CreateContainer", &about(&container("c2")));
+    let frames = mux::frames(Connection::Plugin, &call);
+    let (begun, rest) = frames.split_at(frames.len() / 2);
+    runtime.stream.write_all(begun).await.unwrap();
+    let suspended = loop {
+        let suspended = old.suspender.suspend().await.unwrap();
+        // Until the old process has read what was sent.
+        if suspended.carried.state.len() > begun.len() / 2 {
+            break suspended;
+        }
+        suspended.decide(false);
+    };
+    let (state, socket) = (suspended.carried.state.clone(), suspended.carried.socket.as_ref());
+    let socket = Some(socket.unwrap().try_clone().unwrap());
+    let new = Setting::after(Some(Carried { state, socket }));
+    suspended.decide(true);
+    old.running.await.unwrap();
+    new.until(Link::Connected).await;
+    runtime.stream.write_all(rest).await.unwrap();
+    let frame = runtime.frame(Connection::Plugin).await;
+    assert_eq!(frame.stream, runtime.next);
+    let response = Response::decode(frame.data).unwrap();
+    let answer = CreateContainerAnswer::decode(response.payload.as_slice()).unwrap();
+    assert_eq!(answer.adjust.unwrap().env.len(), 2);
+    runtime.next += 2;
+    // It knows that c1 was created and has yet to start.
+    let (containers, ours) = (new.node.0.clone(), crate::model::ContainerId::new("c2").unwrap());
+    assert!(containers.directory().container(&ours).is_some());
+    let again = new.suspender.suspend().await.unwrap();
+    assert!(again.carried.state.windows(2).any(|id| id == b"c1"), "what the old one knew goes on");
+    again.decide(false);
+    let _ended: Empty = runtime.call("RemoveContainer", &about(&container("c2"))).await;
+}
+
+#[tokio::test]
+async fn a_plugin_goes_on_where_no_process_takes_over() {
+    let setting = Setting::new();
+    let mut runtime = setting.accept().await;
+    runtime.takes_the_plugin().await;
+    setting.suspender.suspend().await.unwrap().decide(false);
+    drop(setting.suspender.suspend().await.unwrap());
+    let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about(&container("c1"))).await;
+    assert_eq!(answer.adjust.unwrap().env.len(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_registered_is_made_again_by_the_other_process() {
+    let old = Setting::new();
+    let mut busy = old.accept().await;
+    busy.registered().await;
+    let suspended = old.suspender.suspend().await.unwrap();
+    assert!(suspended.carried.socket.is_none());
+    let state = suspended.carried.state.clone();
+    let new = Setting::after(Some(Carried { state, socket: None }));
+    suspended.decide(true);
+    new.accept().await.takes_the_plugin().await;
+    assert_eq!(new.link(), Link::Connected);
+}
+
+#[tokio::test]
+async fn a_plugin_without_a_runtime_can_be_suspended() {
+    let setting = Setting::new();
+    let mut refusing = setting.accept().await;
+    let (stream, _) = refusing.registered().await;
+    std::fs::remove_file(setting.directory.path().join("nri.sock")).unwrap();
+    refusing.answer(stream, Err(Status { code: 3, message: "no".to_owned() })).await;
+    while !matches!(setting.link(), Link::Absent { .. }) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let suspended = setting.suspender.suspend().await.unwrap();
+    assert!(suspended.carried.socket.is_none());
+    suspended.decide(true);
+    setting.running.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_another_process_costs_a_connection_and_no_more() {
+    let setting = Setting::after(Some(Carried { state: b"nonsense".to_vec(), socket: None }));
+    setting.accept().await.takes_the_plugin().await;
+    assert_eq!(setting.link(), Link::Connected);
 }
 
 #[tokio::test]

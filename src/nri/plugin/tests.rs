@@ -36,6 +36,7 @@ impl Node {
             tombstone: Duration::from_mins(10),
             adopt_mute: false,
             gauge_sign: aggregate::GaugeSign::Delta,
+            timer_unit: aggregate::TimerUnit::default(),
             dcos_host: None,
             node_labels: crate::model::Labels::new(),
             unix: containers::UnixSettings {
@@ -240,8 +241,25 @@ async fn a_container_that_cannot_be_served_starts_all_the_same_and_is_shown_as_m
     assert_eq!(node.create(&lost).await, None);
     node.happens("StartContainer", &lost).await;
     assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    let reason = node.info("c1").unwrap().reason.clone().unwrap();
+    assert!(reason.contains("/no/such/netns is not a network namespace"), "{reason}");
+    let failing = node.stats.nri.failing().unwrap();
+    assert_eq!((failing.containers, failing.why.as_str()), (1, reason.as_str()));
     node.happens("StopContainer", &lost).await;
     node.until("c1", State::Gone).await;
+    node.create(&container("c2")).await.unwrap();
+    assert_eq!(node.stats.nri.failing(), None, "the next one got its socket");
+}
+
+#[tokio::test]
+async fn reasons_of_containers_that_never_start_do_not_add_up() {
+    let mut node = Node::new(0);
+    for n in 0..REFUSED + 10 {
+        node.create(&container(&format!("c{n}"))).await;
+    }
+    assert_eq!(node.plugin.remembered().refused.len(), REFUSED);
+    node.happens("RemoveContainer", &container("c0")).await;
+    assert_eq!(node.plugin.remembered().refused.len(), REFUSED - 1);
 }
 
 #[tokio::test]
@@ -313,6 +331,8 @@ async fn a_container_that_never_heard_of_its_address_is_mute() {
     // The runtime had lost its patience before it had the answer, and started it without.
     node.synchronize(&[running("c1")]).await;
     assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    let reason = node.info("c1").unwrap().reason.clone().unwrap();
+    assert!(reason.contains("did not wait for the agent's answer"), "{reason}");
     let launched = Reservation::new(ContainerId::new("run-7").unwrap());
     node.containers.reserve(launched).await.unwrap();
     node.synchronize(&[running("c1"), running("run-7")]).await;
@@ -353,7 +373,9 @@ async fn a_running_container_without_an_address_is_mute_until_it_ends() {
     let mute = Container { pid: process.0.id(), ..running("c1") };
     node.synchronize(std::slice::from_ref(&mute)).await;
     assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
-    assert_eq!(node.info("c1").unwrap().origin.task_id.as_str(), "shop_web-0_u-1");
+    let info = node.info("c1").unwrap();
+    assert_eq!(info.origin.task_id.as_str(), "shop_web-0_u-1");
+    assert!(info.reason.as_ref().unwrap().contains("not connected to the container runtime"), "{info:?}");
     node.synchronize(&[mute]).await;
     assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
     drop(process);

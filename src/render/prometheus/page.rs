@@ -46,6 +46,8 @@ pub struct Sums {
     pub total: Total,
     /// Samples weighted by 1/rate.
     pub count: Weight,
+    /// Whether a negative value was ever added, so that the total is no counter.
+    pub decremented: bool,
 }
 
 /// One series of one container, or what is left of one that is gone.
@@ -70,7 +72,7 @@ pub(super) struct Family {
     /// Of a classic histogram, its bounds, as labels and as numbers.
     pub(super) bounds: Vec<(String, f64)>,
     pub(super) help: String,
-    /// Whether something that only grows would be below zero.
+    /// Whether something that should only grow has been counted down, or can be: nothing is said of its type then.
     pub(super) negative: bool,
     pub(super) items: Vec<usize>,
 }
@@ -155,10 +157,16 @@ impl<W: AsRef<Window>> Builder<W> {
             if !wanted(series) || (records.is_empty() && !is_cumulative(series.metric_type)) {
                 continue;
             }
-            let sums = Sums { created: series.created, total: row.total.into(), count: row.count };
+            let sums = Sums {
+                created: series.created,
+                total: row.total.into(),
+                count: row.count,
+                decremented: row.decremented,
+            };
             let histogram = source.ledger.histogram(place).map(|histogram| {
                 let (total, count) = (histogram.sum.into(), histogram.buckets.count());
-                (Sums { created: histogram.created, total, count }, &histogram.buckets)
+                let decremented = row.decremented;
+                (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
             });
             let Some((family, sums, buckets)) = self.summed(series, sums, histogram) else { continue };
             let start = self.records.len();
@@ -230,7 +238,7 @@ impl<W: AsRef<Window>> Builder<W> {
 
     fn push(&mut self, item: Item) {
         if let Some(family) = self.families.get_mut(item.family) {
-            family.negative |= item.sums.total.as_f64() < 0.0;
+            family.negative |= item.sums.decremented;
             family.items.push(self.items.len());
             self.items.push(item);
         }

@@ -102,11 +102,13 @@ impl<W: AsRef<Window>> Series<'_, W> {
 
 /// What several containers counted, and since when.
 pub(super) fn counted(items: &[&Item]) -> Sums {
-    let nothing = Sums { total: Total::default(), count: Weight::ZERO, created: Timestamp::MAX };
+    let nothing =
+        Sums { total: Total::default(), count: Weight::ZERO, created: Timestamp::MAX, decremented: false };
     items.iter().fold(nothing, |sum, Item { sums, .. }| Sums {
         total: sum.total.plus(sums.total),
         count: sum.count.plus(sums.count),
         created: sum.created.min(sums.created),
+        decremented: sum.decremented || sums.decremented,
     })
 }
 

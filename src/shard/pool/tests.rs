@@ -2,7 +2,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::aggregate::GaugeSign;
+use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
 
@@ -27,7 +27,15 @@ async fn open(node: &Node, allocation: u64) -> UdpSocket {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(socket.local_addr().unwrap()).unwrap();
     let (allocation, gauge_sign) = (Allocation(allocation), GaugeSign::Delta);
-    let new = NewListener { allocation, origin, socket: Some(socket), unix: None, gauge_sign, before: None };
+    let new = NewListener {
+        allocation,
+        origin,
+        socket: Some(socket),
+        unix: None,
+        gauge_sign,
+        timer_unit: TimerUnit::default(),
+        before: None,
+    };
     node.pool.open(new).await.unwrap();
     sender
 }

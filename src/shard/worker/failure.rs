@@ -56,7 +56,13 @@ impl Worker {
         self.next_end = Timestamp::MIN;
         let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
-            Some(listener) => (Some(listener.name()), listener.aggregator.begin_again(now)),
+            Some(listener) => {
+                let lost = listener.aggregator.begin_again(now);
+                if let Some(history) = self.store.history(listener.allocation) {
+                    listener.recall(&history);
+                }
+                (Some(listener.name()), lost)
+            }
             None => (None, 0),
         };
         self.shared.failed();

@@ -17,7 +17,7 @@ impl Worker {
         let mut listener = Listener::new(new, Arc::clone(&self.settings), now);
         // What comes back from a kill is in the store alone.
         if !goes_on && let Some(history) = self.store.history(allocation) {
-            history.standing().into_iter().for_each(|standing| listener.aggregator.recall(standing));
+            listener.recall(&history);
         }
         let place = self.watch(&listener)?;
         self.store.open(allocation, origin, now);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::written::Written;
 use super::{Last, Parts};
 use crate::aggregate::EventRecord;
 use crate::containers::Follower;
@@ -51,6 +52,9 @@ pub(super) struct Work {
     /// The last event of each container that is written, in the file of this number.
     said: HashMap<Allocation, Arc<EventRecord>>,
     said_in: u64,
+    /// What outlasts windows of each container, as far as it is written in the file of this number.
+    lasting: HashMap<Allocation, Written>,
+    lasting_in: u64,
     last_checkpoint: Option<Instant>,
 }
 
@@ -77,6 +81,8 @@ impl Work {
             changed: BTreeSet::new(),
             said: HashMap::new(),
             said_in: 0,
+            lasting: HashMap::new(),
+            lasting_in: 0,
             last_checkpoint: None,
         }
     }
@@ -154,7 +160,8 @@ impl Work {
     fn catch_up(&mut self) -> io::Result<()> {
         self.follow()?;
         self.look()?;
-        self.say()
+        self.say()?;
+        self.remember()
     }
 
     /// Writes windows that were closed.
@@ -182,6 +189,8 @@ impl Work {
                 self.cursor = batch.last().map_or(self.cursor, |published| published.last());
             }
         }
+        // A level may be in no other window than those that go now.
+        self.remember()?;
         let bytes = self.log.prune(&self.parts)?;
         self.wrote(0, bytes);
         Ok(())
@@ -198,6 +207,8 @@ impl Work {
             self.cursor = kept.last().map_or(self.cursor, |published| published.last());
         }
         if !self.void.is_empty() {
+            self.say()?;
+            self.remember()?;
             // Now, and not before: until then what was there is what comes back.
             self.log.void(&self.void)?;
             self.void.clear();
@@ -244,6 +255,7 @@ impl Work {
         for allocation in &gone {
             self.ended.remove(allocation);
             self.said.remove(allocation);
+            self.lasting.remove(allocation);
             self.log.forget(*allocation);
         }
         self.changed.clear();
@@ -277,6 +289,34 @@ impl Work {
         }
         self.said.extend(said);
         self.said_in = self.log.file();
+        Ok(())
+    }
+
+    /// Writes what has changed of levels, checks and clients' habits that no kept window may have.
+    fn remember(&mut self) -> io::Result<()> {
+        if self.lasting_in != self.log.file() {
+            // The file they are in may go before they do.
+            self.lasting.clear();
+        }
+        let (mut changes, mut written) = (Vec::new(), Vec::new());
+        for (allocation, origin, standing) in self.parts.store.standings() {
+            let newest = self.parts.store.newest_start(allocation);
+            let now = Written::of(&standing, newest);
+            let before = self.lasting.get(&allocation);
+            if before.map_or_else(|| now.is_nothing(), |before| before.is_same(&now)) {
+                continue;
+            }
+            let Some(who) = self.parts.who(allocation, &origin) else { continue };
+            let (lasting, checks) = now.beyond(before);
+            changes.push(Change::Lasting(allocation, who, lasting, checks, now.habits));
+            written.push((allocation, now));
+        }
+        if !changes.is_empty() {
+            let bytes = self.log.note(&changes)?;
+            self.wrote(0, bytes);
+        }
+        self.lasting.extend(written);
+        self.lasting_in = self.log.file();
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LastCheck, Ledger, LedgerRow, Standing};
+use super::{LastCheck, Lasting, Ledger, LedgerRow, Standing};
+use crate::aggregate::aggregator::Habits;
+use crate::aggregate::aggregator::snapshot::MANY;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::{EVENTS, EventRecord};
 use crate::aggregate::state::Outcome;
@@ -12,12 +14,23 @@ use crate::aggregate::window::{CodecError, KnownLayout, Layout};
 use crate::model::{MetricType, Series, Timestamp};
 
 #[derive(Serialize, Deserialize)]
-struct StandingV2 {
+struct StandingV3 {
     layout: u64,
     rows: Box<[LedgerRow]>,
     histograms: Box<[Option<Histogram>]>,
     events: Vec<Arc<EventRecord>>,
     checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+    lasting: Vec<Lasting>,
+    habits: Habits,
+}
+
+impl Lasting {
+    /// Whether an aggregator can have written it.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let lasts = !matches!(self.series.metric_type, MetricType::Set | MetricType::ServiceCheck);
+        lasts && self.value.is_finite()
+    }
 }
 
 impl Ledger {
@@ -29,23 +42,31 @@ impl Ledger {
 }
 
 impl Standing {
-    /// A standing with nothing in its ledger, whose events and checks are known.
+    /// A standing with nothing in its ledger, of which the rest is known.
     #[must_use]
-    pub fn without_ledger(events: Vec<Arc<EventRecord>>, checks: Vec<LastCheck>) -> Self {
+    pub fn without_ledger(
+        events: Vec<Arc<EventRecord>>,
+        checks: Vec<LastCheck>,
+        lasting: Vec<Lasting>,
+        habits: Habits,
+    ) -> Self {
         let ledger = Ledger { layout: Layout::from([]), rows: Box::default(), histograms: Box::default() };
-        Self { ledger: Arc::new(ledger), events: events.into(), checks: checks.into() }
+        let (events, checks, lasting) = (events.into(), checks.into(), lasting.into());
+        Self { ledger: Arc::new(ledger), events, checks, lasting, habits }
     }
 
     /// Appends the standing to bytes. `layout` is the fingerprint of its ledger's layout, which is written elsewhere.
     pub fn encode(&self, layout: u64, out: &mut Vec<u8>) {
         let checks =
             self.checks.iter().map(|check| (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome)));
-        let standing = StandingV2 {
+        let standing = StandingV3 {
             layout,
             rows: self.ledger.rows.clone(),
             histograms: self.ledger.histograms.clone(),
             events: self.events.to_vec(),
             checks: checks.collect(),
+            lasting: self.lasting.to_vec(),
+            habits: self.habits,
         };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         *out = postcard::to_extend(&standing, std::mem::take(out)).unwrap_or_default();
@@ -56,7 +77,7 @@ impl Standing {
     /// # Errors
     /// When the bytes are no standing of this layout.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
-        let standing: StandingV2 = match postcard::take_from_bytes(bytes) {
+        let standing: StandingV3 = match postcard::take_from_bytes(bytes) {
             Ok((standing, [])) => standing,
             _ => return Err(CodecError::Damaged),
         };
@@ -67,17 +88,21 @@ impl Standing {
         let plausible = standing.rows.iter().all(|row| row.total.is_finite())
             && standing.histograms.iter().flatten().all(Histogram::is_plausible)
             && standing.events.len() <= EVENTS
-            && standing.checks.iter().all(|(series, ..)| is_check(series));
+            && standing.checks.iter().all(|(series, ..)| is_check(series))
+            && standing.lasting.iter().all(Lasting::is_plausible)
+            && standing.habits.is_plausible(MANY);
         if !plausible {
             return Err(CodecError::Damaged);
         }
         let checks =
             standing.checks.into_iter().map(|(series, at, outcome)| LastCheck { series, at, outcome });
-        let StandingV2 { rows, histograms, .. } = standing;
+        let StandingV3 { rows, histograms, habits, .. } = standing;
         Ok(Self {
             ledger: Arc::new(Ledger { layout: Arc::clone(layout.layout()), rows, histograms }),
             events: standing.events.into(),
             checks: checks.collect(),
+            lasting: standing.lasting.into(),
+            habits,
         })
     }
 }

@@ -1,0 +1,134 @@
+//! What a container's lines tell of the client that writes them, where clients differ in what they mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Aggregator, GaugeSign};
+use crate::aggregate::distribution::Summary;
+use crate::aggregate::gauge::saturated;
+use crate::model::{MetricType, Series};
+use crate::statsd::{Number, Values};
+
+/// Counters that are named as decremented, at most; the rest are counted by their types on a page.
+pub const NAMED: usize = 8;
+
+/// The unit in which a container sends timers.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub enum TimerUnit {
+    /// Milliseconds, as `|ms` says.
+    #[default]
+    #[serde(rename = "ms")]
+    Milliseconds,
+    /// Seconds, as the `timed` decorator of Datadog's Python client sends them.
+    #[serde(rename = "s")]
+    Seconds,
+}
+
+/// What has been seen of a container's client since the container came.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Habits {
+    /// Whether a metric's line had tags behind `|#`, a timestamp or an identity, which only DogStatsD has.
+    pub dogstatsd: bool,
+    /// Whether a gauge was written with a plus sign, which no client of DogStatsD does: it sends changes.
+    pub plus: bool,
+    /// Signed gauge values that were read as changes.
+    pub gauge_changes: u64,
+    /// Timers' records whose values are all below 1 and not all 0.
+    pub small_timers: u64,
+    /// Timers' records with a value of 1 or more, or a negative one.
+    pub large_timers: u64,
+}
+
+impl Habits {
+    /// Whether signed gauge values are changes, where the container does not say. Clients of DogStatsD write levels below
+    /// zero with a minus sign.
+    fn reads_changes(&mut self, values: &Values<'_>) -> bool {
+        if !self.plus && values.signed() {
+            self.plus = values.numbers().any(|number| number.signed && number.value.is_sign_positive());
+        }
+        self.plus || !self.dogstatsd
+    }
+
+    /// Whether all timers look like seconds: each value below 1, and not all of them 0.
+    #[must_use]
+    pub fn timers_look_like_seconds(&self) -> bool {
+        self.small_timers > 0 && self.large_timers == 0
+    }
+
+    /// Takes note of a timer's record.
+    pub(super) fn note_timer(&mut self, values: &Summary) {
+        let small = values.min >= 0.0 && values.max < 1.0;
+        self.small_timers += u64::from(small && values.max > 0.0);
+        self.large_timers += u64::from(!small);
+    }
+
+    /// Takes over what was seen earlier.
+    pub(super) fn recall(&mut self, earlier: &Self) {
+        self.dogstatsd |= earlier.dogstatsd;
+        self.plus |= earlier.plus;
+        self.gauge_changes = self.gauge_changes.max(earlier.gauge_changes);
+        self.small_timers = self.small_timers.max(earlier.small_timers);
+        self.large_timers = self.large_timers.max(earlier.large_timers);
+    }
+
+    /// Whether both lead to the same conclusions, whatever their counts.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let kinds = |habits: &Self| {
+            let counts = [habits.gauge_changes, habits.small_timers, habits.large_timers];
+            (habits.dogstatsd, habits.plus, counts.map(|count| count > 0))
+        };
+        kinds(self) == kinds(other)
+    }
+
+    /// Whether counts are below `many`, so that adding to them cannot overflow.
+    pub(super) fn is_plausible(&self, many: u64) -> bool {
+        [self.gauge_changes, self.small_timers, self.large_timers].into_iter().all(|count| count < many)
+    }
+}
+
+impl Aggregator {
+    /// What has been seen of the container's client.
+    #[must_use]
+    pub fn habits(&self) -> Habits {
+        self.habits
+    }
+
+    /// The first [`NAMED`] series, by place, whose totals have ever been counted down, as of the last window that was
+    /// closed.
+    #[must_use]
+    pub fn decremented(&self) -> &Arc<[Arc<Series>]> {
+        &self.decremented
+    }
+
+    /// Whether values of this type are in seconds and have to become milliseconds.
+    #[inline]
+    pub(super) fn in_seconds(&self, metric_type: MetricType) -> bool {
+        metric_type == MetricType::Timer && self.timer_unit == TimerUnit::Seconds
+    }
+
+    /// Whether signed values of this type are changes. Counts them where they are.
+    #[inline]
+    pub(super) fn reads_changes(&mut self, metric_type: MetricType, values: &Values<'_>) -> bool {
+        if metric_type != MetricType::Gauge {
+            return false;
+        }
+        let changes = match self.gauge_sign {
+            GaugeSign::Auto => self.habits.reads_changes(values),
+            GaugeSign::Delta => true,
+            GaugeSign::Absolute => false,
+        };
+        if changes && values.signed() {
+            self.habits.gauge_changes += values.numbers().filter(|number| number.signed).count() as u64;
+        }
+        changes
+    }
+}
+
+/// A number of seconds in milliseconds.
+pub(super) fn in_milliseconds(number: Number) -> Number {
+    let factor = Duration::from_secs(1).as_millis() as f64;
+    Number { value: saturated(number.value * factor), ..number }
+}

@@ -1,0 +1,125 @@
+//! The listeners of an agent that goes on where another stopped: those of the other one, or new ones where the configuration
+//! has changed since. What can be opened before anything is taken is opened before, so that a mistake costs nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::time::Instant;
+
+use super::handover::{self, Offer};
+use super::held::{self, AdminSockets, Held};
+use super::moving::SHARED;
+use crate::config::Config;
+use crate::net::unix::{BoundSocket, HeldDirectory};
+
+/// How long the other process may take to close its HTTP listener, once this one has everything.
+const CLOSING: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// What an agent listens on that goes on where another stopped.
+pub(super) struct Listeners {
+    http: Http,
+    /// Opened where `admin.socket` has changed.
+    admin: Option<AdminSockets>,
+}
+
+enum Http {
+    /// As it is.
+    Same,
+    /// At another address.
+    Opened(TcpListener),
+    /// At another address with the same port, which the other process has to give up first.
+    AfterTheOther,
+}
+
+impl Listeners {
+    /// Opens what has to be opened anew.
+    ///
+    /// # Errors
+    /// When an address is taken by a third process, or the admin socket cannot be made.
+    pub(super) fn prepare(config: &Config, before: &Offer) -> io::Result<Self> {
+        let same_admin = before.admin_socket() == config.admin.socket;
+        let admin = (!same_admin).then(|| held::admin_sockets(config)).transpose();
+        Ok(Self { http: Http::prepare(config, before)?, admin: admin.map_err(io::Error::other)? })
+    }
+
+    /// Takes the listeners that came, and gives up those that are not wanted any more.
+    ///
+    /// # Errors
+    /// When a name or a lock is not what it was said to be, or the HTTP address does not become free.
+    pub(super) async fn take(
+        self,
+        config: &Config,
+        before: &Offer,
+        shared: [OwnedFd; SHARED],
+    ) -> io::Result<Held> {
+        let [http, admin, descriptors, successors, state, admin_lock, descriptors_lock, successors_lock] =
+            shared;
+        let unix = |socket: OwnedFd| UnixListener::from_std(socket.into());
+        let path = before.admin_socket();
+        let theirs = AdminSockets {
+            admin: unix(admin)?,
+            descriptors: unix(descriptors)?,
+            names: [
+                BoundSocket::taken(path, admin_lock)?,
+                BoundSocket::taken(&path.with_added_extension("fd"), descriptors_lock)?,
+            ],
+        };
+        let AdminSockets { admin, descriptors, names: [socket, beside] } = self.admin.unwrap_or(theirs);
+        let http = match self.http {
+            Http::Same => TcpListener::from_std(http.into())?,
+            Http::Opened(listener) => listener,
+            Http::AfterTheOther => {
+                drop(http);
+                listen_once_free(config.http.listen).await?
+            }
+        };
+        let successor = BoundSocket::taken(&handover::path(&config.state_dir), successors_lock)?;
+        Ok(Held {
+            http_address: http.local_addr()?,
+            http,
+            admin,
+            descriptors,
+            handover: unix(successors)?,
+            sockets: [socket, beside, successor],
+            state: HeldDirectory::taken(state)?,
+        })
+    }
+}
+
+impl Http {
+    fn prepare(config: &Config, before: &Offer) -> io::Result<Self> {
+        if before.has_listener_of(&Offer::of(config)) {
+            return Ok(Self::Same);
+        }
+        let wanted = config.http.listen;
+        match open(wanted) {
+            Ok(listener) => Ok(Self::Opened(listener)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && before.has_port(wanted.port()) => {
+                Ok(Self::AfterTheOther)
+            }
+            Err(error) => Err(io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))),
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+async fn listen_once_free(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + CLOSING;
+    loop {
+        match open(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
+}

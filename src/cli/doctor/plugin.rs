@@ -1,0 +1,120 @@
+//! Whether pods get their sockets: how the container runtime and the NRI plugin get on.
+
+use serde::Deserialize;
+
+use super::{Finding, Status};
+use crate::cli::documents::ago;
+use crate::model::Timestamp;
+use crate::net::clock;
+
+/// What the agent says of its plugin.
+#[derive(Debug, Deserialize)]
+pub(super) struct Plugin {
+    state: String,
+    socket: String,
+    #[serde(default)]
+    since: Option<Timestamp>,
+    #[serde(default)]
+    why: Option<String>,
+    injected: u64,
+    failed: u64,
+    #[serde(default)]
+    failing: Option<Failing>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failing {
+    containers: u64,
+    at: Timestamp,
+    why: String,
+}
+
+impl Plugin {
+    /// Nothing where the configuration asks for no plugin.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        if self.state == "off" {
+            return Vec::new();
+        }
+        let mut findings = vec![self.connection()];
+        findings.extend(self.containers());
+        findings
+    }
+
+    fn connection(&self) -> Finding {
+        let since = self.since.map_or(String::new(), |since| format!(" for {}", ago(clock::wall(), since)));
+        match self.state.as_str() {
+            "connected" => Finding::new(
+                "nri",
+                Status::Ok,
+                format!("registered with the container runtime{since}; {} containers got a socket", self.injected),
+            ),
+            "registering" => Finding::new(
+                "nri",
+                Status::Warning,
+                format!("{} has accepted the plugin and has not listed its containers{since}", self.socket),
+            )
+            .advise("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
+            .advise("if it stays so, what listens there is no container runtime: check nri.socket"),
+            _ => {
+                let why = self.why.as_deref().unwrap_or("the agent does not say why");
+                Finding::new("nri", Status::Failed, format!("pods start without a socket{since}: {why}"))
+                    .advise("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later have it on")
+                    .advise("CRI-O has it on from 1.30, before by [crio.nri] enable_nri = true")
+                    .advise("in a pod, the directory of nri.socket has to be mounted from the node")
+            }
+        }
+    }
+
+    fn containers(&self) -> Option<Finding> {
+        let Failing { containers, at, why } = self.failing.as_ref()?;
+        let all = self.injected == 0;
+        let (status, which) = match all {
+            true => (Status::Failed, format!("none of {} containers got a socket", self.failed)),
+            false => (Status::Warning, format!("the last {containers} containers got no socket")),
+        };
+        let found = format!("{which}, the last {} ago: {why}", ago(clock::wall(), *at));
+        let finding = Finding::new("pods", status, found);
+        Some(finding.advise("they run without; restart their pods once the reason is gone"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(document: serde_json::Value) -> Vec<(&'static str, Status, String)> {
+        let mut whole = serde_json::json!({"socket": "/run/nri/nri.sock", "injected": 0, "failed": 0});
+        whole.as_object_mut().unwrap().extend(document.as_object().unwrap().clone());
+        let plugin: Plugin = serde_json::from_value(whole).unwrap();
+        plugin.findings().into_iter().map(|f| (f.check, f.status, f.found)).collect()
+    }
+
+    #[test]
+    fn an_agent_that_is_no_plugin_has_nothing_to_find() {
+        assert!(findings(serde_json::json!({"state": "off"})).is_empty());
+    }
+
+    #[test]
+    fn a_runtime_that_is_absent_fails_and_one_that_registers_warns() {
+        let absent = findings(serde_json::json!({"state": "absent", "why": "no such file"}));
+        assert_eq!((absent[0].0, absent[0].1), ("nri", Status::Failed));
+        assert!(absent[0].2.contains("no such file"), "{absent:?}");
+        let registering = findings(serde_json::json!({"state": "registering"}));
+        assert_eq!((registering[0].1, registering.len()), (Status::Warning, 1));
+        let connected = findings(serde_json::json!({"state": "connected", "injected": 7}));
+        assert_eq!((connected[0].1, connected.len()), (Status::Ok, 1));
+    }
+
+    #[test]
+    fn where_no_container_gets_a_socket_the_check_fails_with_the_reason() {
+        let failing =
+            serde_json::json!({"containers": 3, "at": "2026-01-01T00:00:00Z", "why": "no such network"});
+        let all = findings(serde_json::json!({"state": "connected", "failed": 3, "failing": failing}));
+        assert_eq!((all[1].0, all[1].1), ("pods", Status::Failed));
+        assert!(all[1].2.contains("none of 3") && all[1].2.contains("no such network"), "{all:?}");
+        let some = findings(
+            serde_json::json!({"state": "connected", "injected": 9, "failed": 3, "failing": failing}),
+        );
+        assert_eq!(some[1].1, Status::Warning);
+    }
+}

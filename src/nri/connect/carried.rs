@@ -1,0 +1,77 @@
+//! What goes over to the process that takes over: the connection itself, which the runtime does not see change hands,
+//! and what the plugin knows.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use super::session::Session;
+use crate::net::clock;
+use crate::nri::mux::Demux;
+use crate::nri::plugin::{Plugin, Remembered};
+use crate::nri::ttrpc::Assembler;
+use crate::stats::Link;
+
+/// A plugin on its way to another process.
+#[derive(Debug)]
+pub struct Carried {
+    /// What is known, for the hand-over's messages.
+    pub state: Vec<u8>,
+    /// The connection, where the runtime has registered the plugin. One that is not registered yet is made again by the
+    /// other process.
+    pub socket: Option<OwnedFd>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    plugin: Remembered,
+    /// What has been read of messages that are not whole.
+    demux: Demux,
+    calls: Assembler,
+    answers: Assembler,
+}
+
+impl Carried {
+    /// What another process needs to go on.
+    pub(super) fn of(session: Option<&Session>, plugin: &Plugin) -> Self {
+        let registered = session.filter(|session| session.is_registered());
+        let shared = |session: &Session| session.stream.as_fd().try_clone_to_owned().ok();
+        let parts =
+            |session: &Session| (session.demux.clone(), session.calls.clone(), session.answers.clone());
+        let (demux, calls, answers) = registered.map(parts).unwrap_or_default();
+        let state = State { plugin: plugin.remembered(), demux, calls, answers };
+        // Writing to memory fails only for types that postcard cannot express, and these it can.
+        Self { state: postcard::to_allocvec(&state).unwrap_or_default(), socket: registered.and_then(shared) }
+    }
+
+    /// Goes on with what came. Answers the connection, where there is one that can be used.
+    pub(super) fn resume(self, plugin: &mut Plugin) -> Option<Session> {
+        let state: State = match postcard::from_bytes(&self.state) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(%error, "what the NRI plugin of the agent before knew cannot be read; connecting again");
+                return None;
+            }
+        };
+        plugin.remember(state.plugin);
+        match stream(self.socket?) {
+            Ok(stream) => {
+                plugin.stats().set_link(Link::Connected, clock::wall());
+                let (demux, calls, answers) = (state.demux, state.calls, state.answers);
+                Some(Session { stream, demux, calls, answers, registered: true })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the NRI connection of the agent before cannot be used; connecting again");
+                None
+            }
+        }
+    }
+}
+
+fn stream(socket: OwnedFd) -> std::io::Result<UnixStream> {
+    let stream = StdStream::from(socket);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}

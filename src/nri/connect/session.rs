@@ -1,0 +1,160 @@
+//! One connection to the runtime, from its registration to its end.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use super::{End, Endpoint, NriError, Suspensions, suspend};
+use crate::net::clock;
+use crate::net::run_dir::other_name;
+use crate::nri::messages::{PLUGIN_SERVICE, RUNTIME_SERVICE, RegisterPlugin, Request, Response, Status};
+use crate::nri::mux::{self, Connection, Demux};
+use crate::nri::plugin::Plugin;
+use crate::nri::ttrpc::{self, Assembler, Frame, Kind};
+use crate::stats::Link;
+
+/// Our name among the runtime's plugins.
+const NAME: &str = "tallyport";
+/// How often containers that were created and never started are looked for.
+const LOOK: Duration = Duration::from_secs(30);
+/// Room for what is read at once.
+const ROOM: usize = 64 << 10;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) stream: UnixStream,
+    pub(super) demux: Demux,
+    /// Calls of the runtime.
+    pub(super) calls: Assembler,
+    /// Its answers to our call.
+    pub(super) answers: Assembler,
+    /// Whether the runtime has listed its containers.
+    pub(super) registered: bool,
+}
+
+impl Session {
+    /// A connection that nothing has been read from.
+    pub(super) fn new(stream: UnixStream) -> Self {
+        let (calls, answers) = (Assembler::default(), Assembler::default());
+        Self { stream, demux: Demux::default(), calls, answers, registered: false }
+    }
+
+    /// Connects, and asks to be registered.
+    ///
+    /// The runtime may take as long as it wants to do so: it finishes what it is doing with a container first, and
+    /// stopping one takes up to the pod's grace period. Whoever gives up and asks again only queues behind itself.
+    pub(super) async fn connect(endpoint: &Endpoint, plugin: &Plugin) -> Result<Self, NriError> {
+        let mut stream = connect(&endpoint.socket)
+            .await
+            .map_err(|source| NriError::Connect { path: endpoint.socket.clone(), source })?;
+        let register = RegisterPlugin { name: NAME.to_owned(), index: format!("{:02}", endpoint.index) };
+        let call = ttrpc::call(1, RUNTIME_SERVICE, "RegisterPlugin", &register);
+        stream.write_all(&mux::frames(Connection::Runtime, &call)).await?;
+        plugin.stats().set_link(Link::Registering, clock::wall());
+        Ok(Self::new(stream))
+    }
+
+    /// Whether the runtime has listed its containers.
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// Answers the runtime's calls until the connection ends.
+    pub(super) async fn serve(
+        &mut self,
+        plugin: &mut Plugin,
+        suspensions: &mut Suspensions,
+    ) -> Result<Infallible, End> {
+        let mut look = tokio::time::interval(LOOK);
+        let mut room = BytesMut::with_capacity(ROOM);
+        loop {
+            let suspension = tokio::select! {
+                read = self.stream.read_buf(&mut room) => match read? {
+                    0 => return Err(NriError::Closed.into()),
+                    _ => None,
+                },
+                _ = look.tick() => {
+                    plugin.look_over(Instant::now()).await;
+                    None
+                }
+                Some(suspension) = suspensions.0.recv() => Some(suspension),
+            };
+            if let Some(suspension) = suspension
+                && suspend(suspension, Some(self), plugin).await
+            {
+                return Err(End::Taken);
+            }
+            let answers = self.received(&room, plugin).await?;
+            room.clear();
+            if !answers.is_empty() {
+                self.stream.write_all(&answers).await?;
+            }
+        }
+    }
+
+    /// Takes what came, and makes the answers to all calls that are whole.
+    async fn received(&mut self, bytes: &[u8], plugin: &mut Plugin) -> Result<BytesMut, NriError> {
+        let (calls, answers) = (&mut self.calls, &mut self.answers);
+        self.demux.push(bytes, |connection, piece| match connection {
+            Connection::Plugin => calls.push(piece),
+            Connection::Runtime => answers.push(piece),
+        })?;
+        while let Some(frame) = self.answers.next_frame()? {
+            check_registration(&frame)?;
+        }
+        let mut out = BytesMut::new();
+        while let Some(frame) = self.calls.next_frame()? {
+            if frame.kind == Kind::Request {
+                let answer = self.answer(&frame, plugin).await;
+                out.extend_from_slice(&mux::frames(Connection::Plugin, &ttrpc::answer(frame.stream, answer)));
+            }
+        }
+        Ok(out)
+    }
+
+    async fn answer(&mut self, frame: &Frame, plugin: &mut Plugin) -> Result<Vec<u8>, Status> {
+        let request = Request::decode(frame.data.clone())
+            .map_err(|error| Status { code: ttrpc::INVALID, message: error.to_string() })?;
+        let answer = plugin.call(&request).await;
+        if let Err(status) = &answer {
+            let (method, error) = (&request.method, &status.message);
+            tracing::debug!(?method, ?error, "a call of the container runtime was not answered");
+        }
+        // The list of containers can come in parts; the runtime asks about new ones after the last.
+        let lists = request.service == PLUGIN_SERVICE && request.method == "Synchronize";
+        if lists && answer.is_ok() && plugin.listing.is_complete() {
+            self.registered = true;
+            plugin.stats().set_link(Link::Connected, clock::wall());
+        }
+        answer
+    }
+}
+
+/// Connects to the socket, or to the other name of its path.
+async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let refused = match UnixStream::connect(socket).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => error,
+        connected => return connected,
+    };
+    match other_name(socket) {
+        Some(other) => UnixStream::connect(other).await.map_err(|_| refused),
+        None => Err(refused),
+    }
+}
+
+/// The answer to our only call. It may come after the runtime's first calls.
+fn check_registration(frame: &Frame) -> Result<(), NriError> {
+    let refused = |code, message| Err(NriError::Refused { code, message });
+    match Response::decode(frame.data.clone()) {
+        Ok(Response { status: Some(Status { code, message }), .. }) if code != 0 => refused(code, message),
+        Ok(_) => Ok(()),
+        Err(error) => refused(ttrpc::INVALID, error.to_string()),
+    }
+}

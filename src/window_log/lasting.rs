@@ -1,0 +1,96 @@
+//! What has to be known of a container beside its windows, as it was last written.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::aggregate::{Habits, LastCheck, Lasting, Outcome, View, Window};
+use crate::model::{MetricType, Series, SeriesKey, Timestamp};
+
+/// A series, whichever life of the agent created it.
+#[derive(Clone, Debug)]
+struct Key(Arc<Series>);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_identity(&other.0)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        SeriesKey(&self.0).hash(state);
+    }
+}
+
+/// The newest of what was written, by series.
+#[derive(Default, Debug)]
+pub(super) struct Lasts {
+    lasting: HashMap<Key, Lasting>,
+    checks: HashMap<Key, LastCheck>,
+    habits: Habits,
+}
+
+impl Lasts {
+    /// Adds an entry; `None` when it makes no sense.
+    pub(super) fn add(
+        &mut self,
+        lasting: Vec<Lasting>,
+        checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+        habits: Habits,
+    ) -> Option<()> {
+        let sound = lasting.iter().all(Lasting::is_plausible)
+            && checks.iter().all(|(series, ..)| series.metric_type == MetricType::ServiceCheck);
+        if !sound {
+            return None;
+        }
+        for last in lasting {
+            let known = self.lasting.entry(Key(Arc::clone(&last.series))).or_insert_with(|| last.clone());
+            if known.at <= last.at {
+                *known = last;
+            }
+        }
+        for (series, at, outcome) in checks {
+            self.check(LastCheck { series, at, outcome });
+        }
+        self.habits = habits;
+        Some(())
+    }
+
+    /// Adds what an older container said that was the same one.
+    pub(super) fn merge(&mut self, older: Self) {
+        for (key, last) in older.lasting {
+            self.lasting.entry(key).or_insert(last);
+        }
+        older.checks.into_values().for_each(|check| self.check(check));
+        if self.habits == Habits::default() {
+            self.habits = older.habits;
+        }
+    }
+
+    /// Adds the outcomes of checks that a window has.
+    pub(super) fn checks_of(&mut self, window: &Window) {
+        for record in window.records() {
+            if let View::Check { last_at: at, outcome, .. } = record.view {
+                let (series, outcome) = (Arc::clone(record.series), Arc::clone(outcome));
+                self.check(LastCheck { series, at, outcome });
+            }
+        }
+    }
+
+    fn check(&mut self, check: LastCheck) {
+        let known = self.checks.entry(Key(Arc::clone(&check.series))).or_insert_with(|| check.clone());
+        if known.at <= check.at {
+            *known = check;
+        }
+    }
+
+    /// All of it, in the order of names.
+    pub(super) fn into_parts(self) -> (Vec<LastCheck>, Vec<Lasting>, Habits) {
+        let mut checks: Vec<_> = self.checks.into_values().collect();
+        checks.sort_by(|a, b| (&a.series.name, &a.series.tags).cmp(&(&b.series.name, &b.series.tags)));
+        (checks, self.lasting.into_values().collect(), self.habits)
+    }
+}
