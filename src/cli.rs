@@ -73,7 +73,7 @@ fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Keeper(args) => return keeper::keeper(&args, out),
         Command::Run(args) => return run::run(&args, out),
         Command::Env(args) => return env::env(&args, out),
-        Command::Untaint(args) => return untaint::untaint(args),
+        Command::Untaint(args) => return untaint::untaint(&args),
         Command::ProbeSend => return probe::send(out),
         Command::Parse(args) => parse::parse(&args, out)?,
         Command::Config { command } => match command {

@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after the node was changed by another client at the same time.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) fn untaint(args: UntaintArgs) -> Result<ExitCode, Failure> {
+pub(super) fn untaint(args: &UntaintArgs) -> Result<ExitCode, Failure> {
     let (config, _) = Loader::default().load()?;
     let _log = telemetry::start(&config.log);
     let cluster = Cluster::of_this_pod(&args.credentials).map_err(|error| {
@@ -43,7 +43,7 @@ pub(super) fn untaint(args: UntaintArgs) -> Result<ExitCode, Failure> {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
-            () = watch(&args, &cluster) => {}
+            () = watch(args, &cluster) => {}
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
         }

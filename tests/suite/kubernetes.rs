@@ -367,9 +367,10 @@ impl Overlay {
 
     /// Everything that kustomize makes of these components and more lines, by kind and name.
     pub(crate) fn build(&self, components: &[&str], more: &str) -> Built {
-        let lines: String =
+        let lines: Vec<_> =
             components.iter().map(|name| format!("  - ../../vendor/components/{name}\n")).collect();
-        let components = if lines.is_empty() { String::new() } else { format!("components:\n{lines}") };
+        let components =
+            if lines.is_empty() { String::new() } else { format!("components:\n{}", lines.concat()) };
         let text = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - ../../vendor\n{components}\
              images:\n  - name: tallyport\n    newName: registry.example/team/tallyport\n    newTag: \"9.9\"\n{more}"

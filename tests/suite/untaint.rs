@@ -57,7 +57,7 @@ fn exchange(stream: impl Read + Write, answer: &mut impl FnMut(Asked) -> Answer)
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
-        // Whoever does not trust the certificate goes without a word.
+        // A client that does not trust the certificate closes the connection.
         if stream.read_line(&mut line).is_err() || line.is_empty() {
             return;
         }
@@ -132,7 +132,7 @@ impl Node {
             if asked.body["metadata"]["resourceVersion"] != self.version.to_string().as_str() {
                 return Some((409, json!({"kind": "Status", "message": "the object has been modified"})));
             }
-            self.taints = asked.body["spec"]["taints"].as_array().unwrap().clone();
+            self.taints.clone_from(asked.body["spec"]["taints"].as_array().unwrap());
             self.version += 1;
             self.patches += 1;
         }
@@ -211,12 +211,12 @@ fn agent(tls: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Mutex<Answer>>) {
     (address, ready)
 }
 
-fn degraded(what: &str) -> Answer {
-    Some((200, json!({"ready": true, "pending": [], "degraded": [{"what": what, "why": "no socket yet"}]})))
+fn degraded(what: &str) -> (u16, Value) {
+    (200, json!({"ready": true, "pending": [], "degraded": [{"what": what, "why": "no socket yet"}]}))
 }
 
-fn registered() -> Answer {
-    Some((200, json!({"ready": true, "pending": [], "degraded": []})))
+fn registered() -> (u16, Value) {
+    (200, json!({"ready": true, "pending": [], "degraded": []}))
 }
 
 /// A running command, whose log can be read.
@@ -226,7 +226,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
@@ -266,14 +266,14 @@ fn a_taint_goes_when_the_agent_is_registered_and_again_when_it_comes_back() {
     let other = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
     cluster.node.lock().unwrap().taint(&other);
     let (address, ready) = agent(None);
-    let running = Running::start(cluster.command(&format!("http://{address}")));
-    running.until("it sees that nobody answers", || running.log().contains("not registered yet"));
+    let running = Running::start(&mut cluster.command(&format!("http://{address}")));
+    running.until("it sees that the agent does not answer", || running.log().contains("not registered yet"));
     *ready.lock().unwrap() = Some((503, json!({"ready": false, "pending": ["shards"], "degraded": []})));
     running.until("it sees what is pending", || running.log().contains("pending: shards"));
-    *ready.lock().unwrap() = degraded("nri");
+    *ready.lock().unwrap() = Some(degraded("nri"));
     running.until("it sees that the plugin is not registered", || running.log().contains("no socket yet"));
     assert_eq!(cluster.keys(), [KEY, "node.kubernetes.io/unschedulable"]);
-    *ready.lock().unwrap() = degraded("guard");
+    *ready.lock().unwrap() = Some(degraded("guard"));
     running.until("the taint is gone", || cluster.keys() == ["node.kubernetes.io/unschedulable"]);
     cluster.node.lock().unwrap().taint(&ours());
     running.until("it is gone again", || cluster.node.lock().unwrap().patches == 2);
@@ -286,8 +286,8 @@ fn what_another_client_adds_at_the_same_time_is_not_lost() {
     let cluster = Cluster::new();
     cluster.node.lock().unwrap().races = 3;
     let (address, ready) = agent(None);
-    *ready.lock().unwrap() = registered();
-    let running = Running::start(cluster.command(&format!("http://{address}")));
+    *ready.lock().unwrap() = Some(registered());
+    let running = Running::start(&mut cluster.command(&format!("http://{address}")));
     running.until("the taint is gone", || cluster.keys() == ["race-2", "race-1", "race-0"]);
     running.end(Signal::SIGINT);
 }
@@ -298,8 +298,8 @@ fn an_api_server_that_hangs_up_fails_or_refuses_is_asked_again() {
     let denied = json!({"kind": "Status", "message": "nodes \"node-1\" is forbidden"});
     cluster.node.lock().unwrap().troubles = vec![None, Some((503, json!("starting"))), Some((403, denied))];
     let (address, ready) = agent(None);
-    *ready.lock().unwrap() = registered();
-    let running = Running::start(cluster.command(&format!("http://{address}")));
+    *ready.lock().unwrap() = Some(registered());
+    let running = Running::start(&mut cluster.command(&format!("http://{address}")));
     running.until("the taint is gone", || cluster.keys().is_empty());
     let log = running.log();
     assert!(log.contains("does not answer") && log.contains("answers 503"), "{log}");
@@ -311,12 +311,12 @@ fn an_api_server_that_hangs_up_fails_or_refuses_is_asked_again() {
 fn an_agent_that_speaks_tls_is_asked_without_a_token_once_its_certificate_is_there() {
     let cluster = Cluster::new();
     let (address, ready) = agent(Some(tls(&cluster.files)));
-    *ready.lock().unwrap() = registered();
+    *ready.lock().unwrap() = Some(registered());
     let late = cluster.files.at("late.crt");
     let mut command = cluster.command(&format!("https://localhost:{}", address.port()));
     // A file of tokens that cannot be read is no reason to fail.
     command.env("TALLYPORT_CA", &late).env("TALLYPORT_TOKEN_FILE", "/nowhere/token");
-    let running = Running::start(command);
+    let running = Running::start(&mut command);
     running.until("it says what is missing", || running.log().contains("late.crt"));
     assert_eq!(cluster.keys(), [KEY]);
     std::fs::copy(cluster.files.at("a.crt"), late).unwrap();
@@ -327,11 +327,11 @@ fn an_agent_that_speaks_tls_is_asked_without_a_token_once_its_certificate_is_the
 #[test]
 fn a_signal_ends_it_at_once_whatever_it_waits_for() {
     let cluster = Cluster::new();
-    let running = Running::start(cluster.command("http://127.0.0.1:1"));
+    let running = Running::start(&mut cluster.command("http://127.0.0.1:1"));
     running.until("it waits for the agent", || running.log().contains("not registered yet"));
     running.end(Signal::SIGTERM);
     cluster.node.lock().unwrap().troubles = vec![Some((500, Value::Null)); 50];
-    let running = Running::start(cluster.command("http://127.0.0.1:1"));
+    let running = Running::start(&mut cluster.command("http://127.0.0.1:1"));
     running.until("it waits for the API server", || running.log().contains("retry_in"));
     running.end(Signal::SIGINT);
 }

@@ -106,9 +106,8 @@ impl Cluster {
     async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClusterError> {
         let client = self.client()?;
         let asked = client.request_of("application/merge-patch+json", method, path, body);
-        let answer = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(answer) => answer,
-            Err(_) => return Err(self.no_answer(format!("nothing within {} s", PATIENCE.as_secs()))),
+        let Ok(answer) = tokio::time::timeout(PATIENCE, asked).await else {
+            return Err(self.no_answer(format!("nothing within {} s", PATIENCE.as_secs())));
         };
         match answer {
             Ok(response) if (200..300).contains(&response.status) => Ok(response),

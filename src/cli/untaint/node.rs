@@ -47,7 +47,7 @@ mod tests {
 
     const KEY: &str = "tallyport/agent-not-ready";
 
-    fn node(spec: Value) -> Node {
+    fn node(spec: &Value) -> Node {
         serde_json::from_value(json!({"kind": "Node", "metadata": {"resourceVersion": "7"}, "spec": spec}))
             .unwrap()
     }
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_patch_keeps_the_other_taints_as_they_are_and_carries_the_version() {
         let other = json!({"key": "node.kubernetes.io/x", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z", "new": 1});
-        let node = node(json!({"taints": [
+        let node = node(&json!({"taints": [
             {"key": KEY, "effect": "NoSchedule"}, other, {"key": KEY, "value": "v", "effect": "NoExecute"}
         ]}));
         let patch = json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [other]}});
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_last_taint_leaves_an_empty_list() {
-        let node = node(json!({"taints": [{"key": KEY, "effect": "NoSchedule"}]}));
+        let node = node(&json!({"taints": [{"key": KEY, "effect": "NoSchedule"}]}));
         assert_eq!(node.without_taint(KEY).unwrap()["spec"]["taints"], json!([]));
     }
 
@@ -72,7 +72,7 @@ mod tests {
     fn a_node_without_the_taint_is_left_alone() {
         let almost = json!({"taints": [{"key": "tallyport/agent-not-ready-2", "effect": "NoSchedule"}]});
         for spec in [json!({}), json!({"taints": []}), almost] {
-            assert_eq!(node(spec).without_taint(KEY), None);
+            assert_eq!(node(&spec).without_taint(KEY), None);
         }
         let bare: Node = serde_json::from_value(json!({"metadata": {"resourceVersion": "1"}})).unwrap();
         assert_eq!(bare.without_taint(KEY), None);
