@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 pub use carried::Carried;
@@ -21,7 +22,7 @@ use crate::shutdown::Drain;
 use crate::stats::Link;
 
 /// Where the runtime is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its NRI socket.
     pub socket: PathBuf,
@@ -134,7 +135,7 @@ pub async fn run(
     mut suspensions: Suspensions,
     carried: Option<Carried>,
 ) {
-    let mut resumed = carried.and_then(|carried| carried.resume(&mut plugin));
+    let mut resumed = carried.and_then(|carried| carried.resume(&endpoint, &mut plugin));
     let mut pause = FIRST_PAUSE;
     let mut said = false;
     loop {
@@ -144,7 +145,7 @@ pub async fn run(
                 Some(session) => session,
                 None => Session::connect(&endpoint, &plugin).await?,
             };
-            let end = session.serve(&mut plugin, &mut suspensions).await;
+            let end = session.serve(&endpoint, &mut plugin, &mut suspensions).await;
             registered = session.is_registered();
             end
         };
@@ -172,7 +173,7 @@ pub async fn run(
             () = tokio::time::sleep(pause) => {}
             () = drain.started() => return,
             Some(suspension) = suspensions.0.recv() => {
-                if suspend(suspension, None, &plugin).await {
+                if suspend(suspension, &endpoint, None, &plugin).await {
                     return;
                 }
             }
@@ -182,9 +183,14 @@ pub async fn run(
 }
 
 /// Stops until it is decided whether another process goes on; answers whether one does.
-async fn suspend(suspension: Suspension, session: Option<&Session>, plugin: &Plugin) -> bool {
+async fn suspend(
+    suspension: Suspension,
+    endpoint: &Endpoint,
+    session: Option<&Session>,
+    plugin: &Plugin,
+) -> bool {
     let (outcome, decided) = oneshot::channel();
-    let carried = Carried::of(session, plugin);
+    let carried = Carried::of(endpoint, session, plugin);
     if suspension.send(Suspended { carried, outcome }).is_err() {
         return false;
     }

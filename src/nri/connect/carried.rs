@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
+use super::Endpoint;
 use super::session::Session;
 use crate::net::clock;
 use crate::nri::mux::Demux;
@@ -26,6 +27,8 @@ pub struct Carried {
 
 #[derive(Serialize, Deserialize)]
 struct State {
+    /// Where the connection leads.
+    endpoint: Endpoint,
     plugin: Remembered,
     /// What has been read of messages that are not whole.
     demux: Demux,
@@ -35,19 +38,20 @@ struct State {
 
 impl Carried {
     /// What another process needs to go on.
-    pub(super) fn of(session: Option<&Session>, plugin: &Plugin) -> Self {
+    pub(super) fn of(endpoint: &Endpoint, session: Option<&Session>, plugin: &Plugin) -> Self {
         let registered = session.filter(|session| session.is_registered());
         let shared = |session: &Session| session.stream.as_fd().try_clone_to_owned().ok();
         let parts =
             |session: &Session| (session.demux.clone(), session.calls.clone(), session.answers.clone());
         let (demux, calls, answers) = registered.map(parts).unwrap_or_default();
-        let state = State { plugin: plugin.remembered(), demux, calls, answers };
+        let state = State { endpoint: endpoint.clone(), plugin: plugin.remembered(), demux, calls, answers };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         Self { state: postcard::to_allocvec(&state).unwrap_or_default(), socket: registered.and_then(shared) }
     }
 
-    /// Goes on with what came. Answers the connection, where there is one that can be used.
-    pub(super) fn resume(self, plugin: &mut Plugin) -> Option<Session> {
+    /// Goes on with what came. Answers the connection, where there is one that can be used: it leads to where the
+    /// configuration of this process wants it to.
+    pub(super) fn resume(self, endpoint: &Endpoint, plugin: &mut Plugin) -> Option<Session> {
         let state: State = match postcard::from_bytes(&self.state) {
             Ok(state) => state,
             Err(error) => {
@@ -56,6 +60,10 @@ impl Carried {
             }
         };
         plugin.remember(state.plugin);
+        if state.endpoint != *endpoint {
+            tracing::info!(socket = %endpoint.socket.display(), index = endpoint.index, "nri.socket or nri.index has changed; connecting anew");
+            return None;
+        }
         match stream(self.socket?) {
             Ok(stream) => {
                 plugin.stats().set_link(Link::Connected, clock::wall());

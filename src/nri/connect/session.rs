@@ -69,6 +69,7 @@ impl Session {
     /// Answers the runtime's calls until the connection ends.
     pub(super) async fn serve(
         &mut self,
+        endpoint: &Endpoint,
         plugin: &mut Plugin,
         suspensions: &mut Suspensions,
     ) -> Result<Infallible, End> {
@@ -87,7 +88,7 @@ impl Session {
                 Some(suspension) = suspensions.0.recv() => Some(suspension),
             };
             if let Some(suspension) = suspension
-                && suspend(suspension, Some(self), plugin).await
+                && suspend(suspension, endpoint, Some(self), plugin).await
             {
                 return Err(End::Taken);
             }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -16,21 +18,29 @@ use crate::shutdown::{DrainTrigger, drain};
 /// A plugin that connects to a socket of ours, at which we are the runtime.
 struct Setting {
     listener: UnixListener,
-    node: (crate::containers::Containers, std::sync::Arc<crate::stats::Stats>),
+    node: (crate::containers::Containers, Arc<crate::stats::Stats>),
     drain: DrainTrigger,
     suspender: Suspender,
     running: JoinHandle<()>,
-    directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
 }
 
 impl Setting {
     fn new() -> Self {
-        Self::after(None)
+        Self::at(Arc::new(tempfile::tempdir().unwrap()), None)
     }
 
     /// The plugin of a process that goes on with what another carried over.
-    fn after(carried: Option<Carried>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+    fn after(old: &Self, carried: Carried) -> Self {
+        std::fs::remove_file(old.socket()).unwrap();
+        Self::at(Arc::clone(&old.directory), Some(carried))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("nri.sock")
+    }
+
+    fn at(directory: Arc<tempfile::TempDir>, carried: Option<Carried>) -> Self {
         let socket = directory.path().join("nri.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (trigger, hears) = drain();
@@ -211,7 +221,7 @@ async fn the_plugin_is_connected_after_the_last_part_of_the_list() {
 
 #[tokio::test]
 async fn another_process_goes_on_with_the_connection_in_the_middle_of_a_message() {
-    let old = Setting::new();
+    let mut old = Setting::new();
     let mut runtime = old.accept().await;
     runtime.takes_the_plugin().await;
     let _served: CreateContainerAnswer = runtime.call("CreateContainer", &about(&container("c1"))).await;
@@ -229,9 +239,10 @@ async fn another_process_goes_on_with_the_connection_in_the_middle_of_a_message(
     };
     let (state, socket) = (suspended.carried.state.clone(), suspended.carried.socket.as_ref());
     let socket = Some(socket.unwrap().try_clone().unwrap());
-    let new = Setting::after(Some(Carried { state, socket }));
+    let new = Setting::after(&old, Carried { state, socket });
     suspended.decide(true);
-    old.running.await.unwrap();
+    let old_running = &mut old.running;
+    old_running.await.unwrap();
     new.until(Link::Connected).await;
     runtime.stream.write_all(rest).await.unwrap();
     let frame = runtime.frame(Connection::Plugin).await;
@@ -247,6 +258,20 @@ async fn another_process_goes_on_with_the_connection_in_the_middle_of_a_message(
     assert!(again.carried.state.windows(2).any(|id| id == b"c1"), "what the old one knew goes on");
     again.decide(false);
     let _ended: Empty = runtime.call("RemoveContainer", &about(&container("c2"))).await;
+}
+
+#[tokio::test]
+async fn a_connection_to_another_socket_is_not_gone_on_with() {
+    let old = Setting::new();
+    let mut runtime = old.accept().await;
+    runtime.takes_the_plugin().await;
+    let suspended = old.suspender.suspend().await.unwrap();
+    let socket = suspended.carried.socket.as_ref().unwrap().try_clone().unwrap();
+    let carried = Carried { state: suspended.carried.state.clone(), socket: Some(socket) };
+    let new = Setting::at(Arc::new(tempfile::tempdir().unwrap()), Some(carried));
+    suspended.decide(true);
+    new.accept().await.takes_the_plugin().await;
+    assert_eq!(runtime.stream.read(&mut [0; 10]).await.unwrap(), 0, "the runtime before sees the plugin go");
 }
 
 #[tokio::test]
@@ -268,7 +293,7 @@ async fn a_connection_that_is_not_registered_is_made_again_by_the_other_process(
     let suspended = old.suspender.suspend().await.unwrap();
     assert!(suspended.carried.socket.is_none());
     let state = suspended.carried.state.clone();
-    let new = Setting::after(Some(Carried { state, socket: None }));
+    let new = Setting::after(&old, Carried { state, socket: None });
     suspended.decide(true);
     new.accept().await.takes_the_plugin().await;
     assert_eq!(new.link(), Link::Connected);
@@ -279,7 +304,7 @@ async fn a_plugin_without_a_runtime_can_be_suspended() {
     let setting = Setting::new();
     let mut refusing = setting.accept().await;
     let (stream, _) = refusing.registered().await;
-    std::fs::remove_file(setting.directory.path().join("nri.sock")).unwrap();
+    std::fs::remove_file(setting.socket()).unwrap();
     refusing.answer(stream, Err(Status { code: 3, message: "no".to_owned() })).await;
     while !matches!(setting.link(), Link::Absent { .. }) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -292,7 +317,8 @@ async fn a_plugin_without_a_runtime_can_be_suspended() {
 
 #[tokio::test]
 async fn what_cannot_be_read_of_another_process_costs_a_connection_and_no_more() {
-    let setting = Setting::after(Some(Carried { state: b"nonsense".to_vec(), socket: None }));
+    let carried = Carried { state: b"nonsense".to_vec(), socket: None };
+    let setting = Setting::at(Arc::new(tempfile::tempdir().unwrap()), Some(carried));
     setting.accept().await.takes_the_plugin().await;
     assert_eq!(setting.link(), Link::Connected);
 }
