@@ -107,7 +107,8 @@ fn an_update_starts_the_new_agent_beside_the_old_one_and_nothing_keeps_it_from_s
     let set = kind(&manifests(BASE), "DaemonSet")["spec"].clone();
     assert_eq!(set["updateStrategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
     let agent = &set["template"]["spec"]["containers"][0];
-    assert!(strings(&agent["args"]).contains(&"--take-over"));
+    // It takes over, or where it cannot, has the old one end first.
+    assert!(strings(&agent["args"]).contains(&"--replace"));
     assert_eq!(variables(agent)["TALLYPORT_AGENT_AFTER_HAND_OVER"], "wait");
     for file in [BASE, KEEPER, UNTAINT] {
         // On the node's network a containerPort is a hostPort, which only one pod of a node can have.
