@@ -104,6 +104,12 @@ impl Entrance {
         warn(http);
         let expires = asked.tls.as_ref().and_then(|server| server.expires);
         warn_of_expiry(expires);
+        if asked.tls.as_ref().is_some_and(|server| server.is_authority) {
+            tracing::warn!(
+                "http.tls_certificate is a certificate authority's: `tallyport` commands and other strict clients refuse it; \
+                 make one with basicConstraints=CA:FALSE"
+            );
+        }
         self.stats.certificate_shown(expires);
         self.tls.send_replace(asked.tls.map(|server| server.config));
         self.access.send_replace(asked.access);

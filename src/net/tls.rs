@@ -10,6 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::BasicConstraints;
 
 use crate::model::Timestamp;
 
@@ -55,6 +56,9 @@ pub struct Server {
     /// When the one of the chain that expires first does (`notAfter`, RFC 5280 §4.1.2.5), after which clients refuse it;
     /// nothing where that cannot be read.
     pub expires: Option<Timestamp>,
+    /// Whether its own certificate is a certificate authority's, as `openssl req -x509` makes it by default. Clients that
+    /// follow RFC 5280 §4.2.1.9 to the letter, ours among them, refuse such a one of a server.
+    pub is_authority: bool,
 }
 
 /// Reads a chain of certificates, and the key of the first.
@@ -69,6 +73,7 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
         return Err(TlsError::Empty { path: certificate.to_owned() });
     }
     let expires = chain.iter().filter_map(not_after).min();
+    let is_authority = chain.first().is_some_and(is_authority);
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| unreadable("the key", key, source))?;
     let unusable =
         |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
@@ -80,13 +85,19 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
         .with_single_cert(chain, secret)
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Server { config: Arc::new(config), expires })
+    Ok(Server { config: Arc::new(config), expires, is_authority })
 }
 
 fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let read = Certificate::from_der(certificate).ok()?;
     let since_1970 = read.tbs_certificate.validity.not_after.to_unix_duration();
     since_1970.as_secs().try_into().ok().map(Timestamp::from_secs)
+}
+
+fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    let read = Certificate::from_der(certificate).ok();
+    let constraints = read.and_then(|read| read.tbs_certificate.get::<BasicConstraints>().ok().flatten());
+    constraints.is_some_and(|(_, constraints)| constraints.ca)
 }
 
 fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
@@ -121,6 +132,24 @@ mod tests {
         ] {
             let error = server(&at(certificate), &at(key)).unwrap_err().to_string();
             assert!(error.contains(said), "{certificate} {key}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_an_authority_is_known_as_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("crt"), directory.path().join("key"));
+        for (is_ca, expected) in [
+            (rcgen::IsCa::NoCa, false),
+            (rcgen::IsCa::ExplicitNoCa, false),
+            (rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained), true),
+        ] {
+            let mut wanted = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            wanted.is_ca = is_ca;
+            let pair = rcgen::KeyPair::generate().unwrap();
+            std::fs::write(&key, pair.serialize_pem()).unwrap();
+            std::fs::write(&certificate, wanted.self_signed(&pair).unwrap().pem()).unwrap();
+            assert_eq!(server(&certificate, &key).unwrap().is_authority, expected);
         }
     }
 

@@ -7,8 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use prost::Message;
 use serde_json::Value;
 use tallyport::nri::messages::{
-    About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, LinuxNamespace, LinuxPodSandbox,
-    PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Request, Response, Synchronize, SynchronizeAnswer,
+    About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, LinuxContainer, LinuxNamespace,
+    LinuxPodSandbox, PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Request, Response, Synchronize,
+    SynchronizeAnswer,
 };
 use tallyport::nri::mux::{Connection, Demux, frames};
 use tallyport::nri::ttrpc::{self, Assembler, Frame};
@@ -79,6 +80,16 @@ impl Runtime {
     pub(crate) fn knows(&mut self, pod: &PodSandbox, containers: &[Container]) {
         let all = Synchronize { pods: vec![pod.clone()], containers: containers.to_vec(), more: false };
         let _done: SynchronizeAnswer = self.call("Synchronize", &all);
+    }
+
+    /// Creates and starts a container in a network that cannot be found.
+    pub(crate) fn starts_without_a_socket(&mut self, id: &str) {
+        let mut about = about(id);
+        let network = LinuxNamespace { kind: "network".to_owned(), path: "/no/such/netns".to_owned() };
+        about.container.as_mut().unwrap().linux = Some(LinuxContainer { namespaces: vec![network] });
+        let answer: CreateContainerAnswer = self.call("CreateContainer", &about);
+        assert_eq!(answer.adjust, None);
+        let _started: Empty = self.call("StartContainer", &about);
     }
 
     /// The names of the variables that a new container gets.
@@ -381,17 +392,11 @@ fn a_pod_without_a_socket_is_shown_with_the_reason_wherever_people_look() {
     let agent = Agent::with(&["--config", &file]);
     let mut runtime = Runtime::accept(&listener);
     runtime.takes_the_plugin();
-    let network = LinuxNamespace { kind: "network".to_owned(), path: "/no/such/netns".to_owned() };
-    let linux = Some(tallyport::nri::messages::LinuxContainer { namespaces: vec![network] });
-    let container = Container { id: "c1".to_owned(), name: "main".to_owned(), linux, ..Container::default() };
-    let about = About { pod: Some(web_pod()), container: Some(container) };
-    let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
-    assert_eq!(answer.adjust, None);
+    runtime.starts_without_a_socket("c1");
     let failing = || agent.get("/v1/node").1["nri"]["failing"].clone();
     assert_eq!(failing()["containers"], 1);
     assert_eq!(agent.get("/ready").1["degraded"][0]["what"], "pods");
     assert_eq!(agent.own_metric("tallyport_nri_failing_containers"), 1.0);
-    let _started: Empty = runtime.call("StartContainer", &about);
     let task = agent.get("/v1/tasks/shop_web-0_u-1").1;
     let reason = task["containers"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("/no/such/netns is not a network namespace"), "{task}");

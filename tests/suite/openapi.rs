@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use serde_json::{Map, Value, json};
 
 use crate::agent::{Address, Agent, PATIENCE};
+use crate::nri::Runtime;
 
 const DOCUMENT: &str = include_str!("../../proto/openapi.json");
 const ROUTES: &str = include_str!("../../src/api/routes.rs");
@@ -556,8 +557,22 @@ fn populated() -> Contract {
     let directory = tempfile::tempdir().unwrap();
     let settings = directory.path().join("agent.toml");
     std::fs::write(&settings, SETTINGS).unwrap();
-    let agent = Agent::in_directory(directory, &["--window", "1s", "--config", settings.to_str().unwrap()]);
+    let socket = directory.path().join("nri.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let nri = format!("nri.socket={}", socket.display());
+    let flags = ["--window", "1s", "--set", "nri.enabled=true", "--set", &nri, "--config"];
+    let agent = Agent::in_directory(directory, &[&flags[..], &[settings.to_str().unwrap()]].concat());
     let contract = Contract::with(agent);
+    // A pod's container that gets no socket, of a runtime that then goes away.
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    runtime.starts_without_a_socket("c-mute");
+    drop(runtime);
+    let mute = json!({"container_id": "c-mute", "task_id": "shop_web-0_u-1", "network": {"mode": "new"}});
+    assert_eq!(contract.change("POST /v1/containers", &mute, 200)["state"], "mute");
+    contract.change("GET /v1/containers/c-mute", &Value::Null, 200);
+    let state = || contract.agent.get("/v1/node").1["nri"]["state"].clone();
+    contract.agent.until("it waits for the next one", || state() == "registering");
     let labels = json!({"team": "shop", "mesos_id": "m", "cluster_id": "c", "executor_id": "e", "framework_name": "marathon",
         "framework_id": "f", "framework_role": "r", "framework_principal": "p"});
     for (container, task) in [("c-42", "web.1"), ("c-43", "web.1"), ("c-44", "batch"), ("c-45", "idle")] {
