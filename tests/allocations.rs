@@ -75,3 +75,23 @@ fn taking_datagrams_from_a_socket_allocates_nothing() {
     });
     assert_eq!((aggregator.accounting().received, counted.count_total), (450, 0));
 }
+
+/// Bytes that are allocated while one timer gets values of so many octaves, each from another, the largest first.
+fn bytes_to_open_octaves(octaves: i32) -> u64 {
+    let values: Vec<_> = (0..octaves).map(|n| format!(":{:e}", 2_f64.powi(1000 - n))).collect();
+    let datagrams: Vec<_> =
+        values.chunks(50).map(|some| format!("t{}|ms", some.concat()).into_bytes()).collect();
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    aggregator.datagram(b"t:0|ms", moment(0), None);
+    let each = datagrams.iter().map(Vec::as_slice);
+    let counted = measure(|| aggregator.datagrams(each, moment(1), None));
+    assert_eq!(aggregator.open_values(), values.len() as u64 + 1);
+    counted.bytes_total
+}
+
+#[test]
+fn values_that_each_open_another_octave_allocate_in_proportion_to_their_number() {
+    let (some, many) = (bytes_to_open_octaves(250), bytes_to_open_octaves(2000));
+    assert!(some > 0, "or nothing is counted here");
+    assert!(many <= some * 8, "{some} bytes for 250 octaves, {many} for 2000");
+}
