@@ -43,7 +43,8 @@ pub struct Store {
 struct Inner {
     /// The last place that was given.
     last: u64,
-    containers: HashMap<Allocation, History>,
+    /// Readers and merges take a history as it is and leave the lock; a writer copies it if they still have it.
+    containers: HashMap<Allocation, Arc<History>>,
     /// Everything published after `gone`, in order.
     log: VecDeque<Arc<Published>>,
     /// The last place whose record is gone. What comes after it is all there.
@@ -109,7 +110,7 @@ impl Store {
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
                 inner.name_all(&history);
-                inner.containers.insert(allocation, history);
+                inner.containers.insert(allocation, Arc::new(history));
             }
             all.sort_by_key(|(_, published)| published.first());
             for (allocation, published) in all {
@@ -119,7 +120,7 @@ impl Store {
                 adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
                 inner.log.push_back(Arc::clone(&published));
-                history.keep(published);
+                Arc::make_mut(history).keep(published);
             }
             inner.last
         };
@@ -139,14 +140,14 @@ impl Store {
         let inner = &mut *guard;
         inner.containers.entry(allocation).or_insert_with(|| {
             inner.past.opened(&origin);
-            History::new(origin, opened)
+            Arc::new(History::new(origin, opened))
         });
     }
 
     /// When a container came that is here.
     #[must_use]
     pub fn opened(&self, allocation: Allocation) -> Option<Timestamp> {
-        self.read().containers.get(&allocation).map(History::opened)
+        self.read().containers.get(&allocation).map(|history| history.opened())
     }
 
     /// Whose samples a container's are.
@@ -169,16 +170,24 @@ impl Store {
     }
 
     /// Publishes a window that a shard closed, and the revisions that go with it.
+    ///
+    /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
+    /// is locked, so that one container's late samples do not hold up readers and other containers.
     pub fn push(&self, allocation: Allocation, closed: Closed) {
         let end = closed.window.span.end;
+        let merged = {
+            let Some(history) = self.history(allocation) else { return };
+            let revisions = closed.revisions.iter().filter_map(|delta| history.revision(delta));
+            let mut merged: Vec<_> = revisions.collect();
+            merged.extend((!closed.window.is_empty()).then(|| history.joined(closed.window)).flatten());
+            merged
+        };
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
             let Some(history) = inner.containers.get_mut(&allocation) else { return };
-            let windows =
-                closed.revisions.iter().filter_map(|delta| history.revision(delta)).collect::<Vec<_>>();
-            let new = (!closed.window.is_empty()).then(|| history.joined(closed.window));
-            for (window, revs) in windows.into_iter().chain(new.flatten()) {
+            let history = Arc::make_mut(history);
+            for (window, revs) in merged {
                 let published = (window, revs);
                 let published = Published::new(allocation, history.origin(), published, inner.last + 1);
                 let published = Arc::new(published);
@@ -215,16 +224,17 @@ impl Store {
 
     /// A container's windows as they are now.
     #[must_use]
-    pub fn history(&self, allocation: Allocation) -> Option<History> {
+    pub fn history(&self, allocation: Allocation) -> Option<Arc<History>> {
         self.read().containers.get(&allocation).cloned()
     }
 
     /// Every container's windows as they are now, in the order the containers came, what is gone at a level, and which
     /// names carry a mark.
     #[must_use]
-    pub fn everything(&self, level: Level) -> (Vec<(Allocation, History)>, Identities, MarksOfAll) {
+    pub fn everything(&self, level: Level) -> (Vec<(Allocation, Arc<History>)>, Identities, MarksOfAll) {
         let inner = self.read();
-        let histories = inner.containers.iter().map(|(allocation, history)| (*allocation, history.clone()));
+        let histories =
+            inner.containers.iter().map(|(allocation, history)| (*allocation, Arc::clone(history)));
         let mut histories: Vec<_> = histories.collect();
         let (past, marks) = (inner.past.of(level), inner.names.marks());
         drop(inner);
@@ -262,8 +272,13 @@ impl Store {
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
         let inner = self.read();
         let after = |published: &&Arc<Published>| published.first() > seq;
-        let mut kept: Vec<_> =
-            inner.containers.values().flat_map(History::published).filter(after).cloned().collect();
+        let mut kept: Vec<_> = inner
+            .containers
+            .values()
+            .flat_map(|history| history.published())
+            .filter(after)
+            .cloned()
+            .collect();
         kept.sort_unstable_by_key(|published| published.first());
         kept
     }
@@ -272,7 +287,7 @@ impl Store {
     #[must_use]
     pub fn events(&self) -> Vec<ContainerEvents> {
         let inner = self.read();
-        let events = |(allocation, history): (&Allocation, &History)| {
+        let events = |(allocation, history): (&Allocation, &Arc<History>)| {
             let events = &history.standing()?.events;
             (!events.is_empty()).then(|| (*allocation, Arc::clone(history.origin()), Arc::clone(events)))
         };
@@ -283,7 +298,7 @@ impl Store {
     #[must_use]
     pub fn standings(&self) -> Vec<ContainerStanding> {
         let inner = self.read();
-        let standing = |(allocation, history): (&Allocation, &History)| {
+        let standing = |(allocation, history): (&Allocation, &Arc<History>)| {
             Some((*allocation, Arc::clone(history.origin()), history.standing()?.clone()))
         };
         inner.containers.iter().filter_map(standing).collect()
@@ -311,7 +326,8 @@ impl Store {
     #[must_use]
     pub fn size(&self) -> Size {
         let inner = self.read();
-        let windows = || inner.containers.values().flat_map(History::kept).flat_map(Kept::published);
+        let windows =
+            || inner.containers.values().flat_map(|history| history.kept()).flat_map(Kept::published);
         Size {
             windows: windows().count(),
             records: inner.records,

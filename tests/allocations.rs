@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use tallyport::aggregate::{Aggregator, GaugeSign};
-use tallyport::model::{Moment, Timestamp};
+use tallyport::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
 use tallyport::net::listener::{self, Inbox};
+use tallyport::store::Store;
 
 const TAGS: &str = "|#env:production,region:eu-west-1";
 
@@ -74,4 +75,57 @@ fn taking_datagrams_from_a_socket_allocates_nothing() {
         aggregator.datagrams(inbox.datagrams(), moment(1), None);
     });
     assert_eq!((aggregator.accounting().received, counted.count_total), (450, 0));
+}
+
+/// Bytes that are allocated while one timer gets values of so many octaves, each from another, the largest first.
+fn bytes_to_open_octaves(octaves: i32) -> u64 {
+    let values: Vec<_> = (0..octaves).map(|n| format!(":{:e}", 2_f64.powi(1000 - n))).collect();
+    let datagrams: Vec<_> =
+        values.chunks(50).map(|some| format!("t{}|ms", some.concat()).into_bytes()).collect();
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    aggregator.datagram(b"t:0|ms", moment(0), None);
+    let each = datagrams.iter().map(Vec::as_slice);
+    let counted = measure(|| aggregator.datagrams(each, moment(1), None));
+    assert_eq!(aggregator.open_values(), values.len() as u64 + 1);
+    counted.bytes_total
+}
+
+/// Bytes that are allocated while late samples of so many counters, already revised once, become revisions.
+fn bytes_to_revise(counters: u32) -> u64 {
+    let store = Store::new(1, 30);
+    let origin = Origin {
+        container_id: ContainerId::new("c").unwrap(),
+        generation: Generation(1),
+        task_id: TaskId::new("t").unwrap(),
+        labels: Labels::new(),
+    };
+    store.open(Allocation(0), Arc::new(origin), moment(0).wall);
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    let mut last = 0;
+    for window in 0..3 {
+        for n in 0..counters {
+            let line = format!("counter.{n}:1|c|T1767225601");
+            aggregator.datagram(line.as_bytes(), moment(window * 10_000 + 1), None);
+        }
+        let closed = aggregator.roll(moment(window * 10_000 + 10_000).wall).unwrap();
+        last = measure(|| store.push(Allocation(0), closed)).bytes_total;
+    }
+    let history = store.history(Allocation(0)).unwrap();
+    let revised = history.kept().flat_map(|kept| kept.records().map(|(_, number, _)| number.rev));
+    assert_eq!(revised.collect::<Vec<_>>(), vec![2; counters as usize]);
+    last
+}
+
+#[test]
+fn late_samples_are_merged_at_a_cost_in_proportion_to_their_number() {
+    let (few, many) = (bytes_to_revise(100), bytes_to_revise(800));
+    assert!(few > 0, "or nothing is counted here");
+    assert!(many <= few * 10, "{few} bytes for 100 counters, {many} for 800");
+}
+
+#[test]
+fn values_that_each_open_another_octave_allocate_in_proportion_to_their_number() {
+    let (some, many) = (bytes_to_open_octaves(250), bytes_to_open_octaves(2000));
+    assert!(some > 0, "or nothing is counted here");
+    assert!(many <= some * 8, "{some} bytes for 250 octaves, {many} for 2000");
 }

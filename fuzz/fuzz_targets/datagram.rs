@@ -167,6 +167,7 @@ impl Limited {
             series: [10_000, 50, 3, 1][usize::from(self.0 & 3)],
             name_bytes: if on(0x10) { 8 } else { 1024 },
             tags_bytes: if on(0x10) { 16 } else { 8192 },
+            late_records: if on(0x10) { 4 } else { 10_000 },
             memory: [64 << 20, 256 << 10, 64 << 10, 1 << 10][usize::from(self.0 >> 2 & 3)],
         };
         Settings {

@@ -42,11 +42,13 @@ pub enum Dropped {
     Future,
     /// Values: they were in the open window when the shard failed at this container.
     ShardFailed,
+    /// Values: their timestamps would revise more records of closed windows than the container may.
+    LateQuota,
 }
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DatagramRate,
         Self::ByteRate,
         Self::Truncated,
@@ -60,6 +62,7 @@ impl Dropped {
         Self::Late,
         Self::Future,
         Self::ShardFailed,
+        Self::LateQuota,
     ];
 
     /// The stable name of the reason.
@@ -79,6 +82,7 @@ impl Dropped {
             Self::Late => "late",
             Self::Future => "future",
             Self::ShardFailed => "shard_failed",
+            Self::LateQuota => "late_quota",
         }
     }
 
@@ -110,6 +114,9 @@ impl Dropped {
             Self::MemoryLimit => "use fewer series, or raise limits.memory",
             Self::NodeMemory => "use fewer series on this node, or raise limits.node_memory",
             Self::Late => "send timestamps sooner, or raise windows.keep",
+            Self::LateQuota => {
+                "send samples before their window ends, or with fewer different timestamps, or raise limits.late_records"
+            }
             Self::Future => "set the clock that the timestamps come from",
             Self::ShardFailed => {
                 "this is a defect of tallyport; please report it with the agent's log, which says where it failed"
@@ -322,8 +329,8 @@ mod tests {
             tally.count(reason, n);
         }
         let counts: Vec<_> = tally.iter().map(|(_, n)| n).collect();
-        assert_eq!(counts, (1..=13).collect::<Vec<_>>());
-        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (15, 76, 91));
+        assert_eq!(counts, (1..=14).collect::<Vec<_>>());
+        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (15, 90, 105));
         let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.reason()).collect();
         names.sort_unstable();
         names.dedup();

@@ -93,6 +93,8 @@ pub struct Aggregator {
     /// Since when the open window is observed; its start, or when the container came.
     opened: Timestamp,
     late: BTreeMap<Timestamp, LateStates>,
+    /// Records of closed windows that are to be revised: the states in `late`.
+    late_records: usize,
     /// Shared by all windows closed while no series came or went.
     layout: Option<Layout>,
     events: Events,
@@ -135,6 +137,7 @@ impl Aggregator {
             end,
             opened: now,
             late: BTreeMap::new(),
+            late_records: 0,
             layout: None,
             events: Events::default(),
             rejected: RejectedLines::default(),

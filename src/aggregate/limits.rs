@@ -30,6 +30,9 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Bytes of a line's tags, as they came.
     pub tags_bytes: usize,
+    /// Records of closed windows that late samples may revise while one window is open, counted once for each series and
+    /// window.
+    pub late_records: usize,
     /// Bytes of memory, kept windows included.
     pub memory: usize,
 }
@@ -43,6 +46,7 @@ impl Default for Limits {
             series: 10_000,
             name_bytes: 1024,
             tags_bytes: 8192,
+            late_records: 10_000,
             memory: 64 << 20,
         }
     }

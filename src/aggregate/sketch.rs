@@ -5,14 +5,17 @@
 //! it, for every normal f64, negative ones and zero included. A bin's number is the top of the f64's own bits, so
 //! it costs a shift to find, is the same on every machine, and needs no range to be set.
 //!
-//! Which of the two holds depends on nothing but the values and their weights, and bins are integers, so the sketch
+//! Values that lie in more than 64 octaves get wider bins: pairs of bins are joined, up to six times, until 64 groups of
+//! 64 bins hold them all. Percentiles of such values are only as good as [`error_of`] says.
+//!
+//! All of this depends on nothing but the values and their weights, and bins are integers, so the sketch
 //! of two windows together is the merge of theirs, bit for bit. Why not hdrhistogram or a logarithmic sketch:
 //! `docs/adr/0003-sketch.md`.
 
 mod bins;
 mod packed;
 
-use bins::Bins;
+use bins::{Bins, COARSEST};
 pub use packed::Packed;
 use packed::{Contents, pack_bins, pack_values};
 
@@ -38,17 +41,27 @@ fn bin_of(value: f64) -> i32 {
     if value < 0.0 { -size } else { size }
 }
 
-/// The value that stands for a bin: the harmonic middle of its ends, equally far, in relation, from both.
-fn middle_of(bin: i32) -> f64 {
+/// The value that stands for a bin of a level, which holds `2^level` bins of level 0: the harmonic middle of its ends,
+/// equally far, in relation, from both.
+fn middle_of(bin: i32, level: u8) -> f64 {
     if bin == 0 {
         return 0.0;
     }
+    let first = bin << level;
+    let last = first + (1 << level) - 1;
     let at = |number: u32| f64::from_bits(u64::from(number) << BELOW);
-    let low = at(bin.unsigned_abs());
-    let high = at(bin.unsigned_abs() + 1);
+    let low = at(first.unsigned_abs().min(last.unsigned_abs()));
+    let high = at(first.unsigned_abs().max(last.unsigned_abs()) + 1);
     // 2·low·high/(low+high), ordered so that nothing overflows; the last bin has no finite upper end.
     let middle = if high.is_finite() { low / (0.5 + 0.5 * (low / high)) } else { low };
     if bin < 0 { -middle } else { middle }
+}
+
+/// How far a percentile can be from the value it stands for, in relation to that value, where bins were joined `level`
+/// times: from 1/129 to a third.
+fn error_of(level: u8) -> f64 {
+    let width = f64::from(1 << level.min(COARSEST)) / f64::from(1 << OCTAVE_BITS);
+    width / (2.0 + width)
 }
 
 /// The sketch of an open window.
@@ -114,8 +127,10 @@ impl Sketch {
         }
         if other.bins.in_use() {
             self.spill();
+            let level = other.bins.level();
+            self.bins.coarsen_to(level);
             for (bin, weight) in other.bins.iter() {
-                self.bins.add(bin, weight);
+                self.bins.add(bin << level, weight);
             }
         }
     }
@@ -130,8 +145,10 @@ impl Sketch {
             }
             Contents::Bins(mut bins) => {
                 self.spill();
+                let level = bins.level();
+                self.bins.coarsen_to(level);
                 for (bin, weight) in &mut bins {
-                    self.bins.add(bin, weight);
+                    self.bins.add(bin << level, weight);
                 }
                 bins.whole()?;
             }
@@ -157,7 +174,7 @@ impl Sketch {
     /// Writes the sketch in its smallest form; the same values in any order give the same bytes.
     pub fn pack(&self, out: &mut Vec<u8>) {
         if self.bins.in_use() {
-            return pack_bins(out, &self.bins.iter().collect::<Vec<_>>());
+            return pack_bins(out, &self.bins.iter().collect::<Vec<_>>(), self.bins.level());
         }
         let mut values = self.raw.clone();
         values.sort_unstable_by(f64::total_cmp);
@@ -212,9 +229,9 @@ mod tests {
         for exponent in -400..400 {
             for step in 0..640 {
                 let value = 2_f64.powi(exponent) * (1.0 + f64::from(step) / 640.0);
-                let middle = middle_of(bin_of(value));
+                let middle = middle_of(bin_of(value), 0);
                 assert!((middle - value).abs() <= value * 0.008, "{value} became {middle}");
-                assert_eq!(middle_of(bin_of(-value)), -middle);
+                assert_eq!(middle_of(bin_of(-value), 0), -middle);
             }
         }
     }
@@ -222,12 +239,77 @@ mod tests {
     #[test]
     fn the_ends_of_the_range_have_bins_too() {
         for value in [f64::MAX, f64::MIN_POSITIVE, 1e-9, 1e12] {
-            let middle = middle_of(bin_of(value));
+            let middle = middle_of(bin_of(value), 0);
             assert!(middle.is_finite() && (middle - value).abs() <= value * 0.02, "{value} became {middle}");
         }
-        assert_eq!(middle_of(bin_of(0.0)), 0.0);
-        assert_eq!(middle_of(bin_of(-0.0)), 0.0);
-        assert_eq!(middle_of(bin_of(5e-324)), 0.0);
+        assert_eq!(middle_of(bin_of(0.0), 0), 0.0);
+        assert_eq!(middle_of(bin_of(-0.0), 0), 0.0);
+        assert_eq!(middle_of(bin_of(5e-324), 0), 0.0);
+    }
+
+    /// Values of which each is in another octave, up to `octaves`, half of them negative.
+    fn one_in_each(octaves: i32) -> Vec<f64> {
+        (0..octaves).map(|n| 2_f64.powi(n / 2 * 3 - 1000) * f64::from(1 - 2 * (n % 2))).collect()
+    }
+
+    #[test]
+    fn a_sketch_takes_bounded_memory_whatever_its_values() {
+        for weight in [1.0, 1.5] {
+            let mut wide = sketch(&one_in_each(1300), weight);
+            for value in one_in_each(1300) {
+                wide.insert(value, Weight::from_f64(2.5));
+            }
+            assert!(wide.heap_bytes() <= 64 * 512 + 512, "{}", wide.heap_bytes());
+        }
+    }
+
+    #[test]
+    fn more_than_64_octaves_make_bins_wider_and_say_how_wide() {
+        let error = |values: &[f64]| Packed(&packed(&sketch(values, 1.0))).error();
+        assert_eq!(error(&one_in_each(64)), None);
+        let most = error(&one_in_each(1300)).unwrap();
+        assert!(most > 0.3 && most < 0.34, "{most}");
+        let mut sorted = one_in_each(1300);
+        let found = percentiles(&sorted);
+        sorted.sort_by(f64::total_cmp);
+        for ((percent, _), found) in PERCENTILES.iter().zip(found) {
+            let wanted = sorted[(sorted.len() * *percent as usize).div_ceil(100) - 1];
+            assert!(
+                (found - wanted).abs() <= wanted.abs() * most * 1.01,
+                "p{percent}: {found} is not {wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_whole_range_of_numbers_fits_at_the_coarsest_level() {
+        for bin in [bin_of(f64::MAX), -bin_of(f64::MAX), 0, -1] {
+            assert!((-32..32).contains(&(bin >> COARSEST >> OCTAVE_BITS)), "{bin}");
+        }
+        assert!(middle_of(bin_of(f64::MAX) >> COARSEST, COARSEST).is_finite());
+        assert!(middle_of(-bin_of(f64::MAX) >> COARSEST, COARSEST).is_finite());
+    }
+
+    #[test]
+    fn octaves_of_the_window_before_do_not_make_bins_wider() {
+        let mut again = sketch(&one_in_each(60), 1.0);
+        again.clear();
+        let values: Vec<_> = (0..40).map(|n| 2_f64.powi(n * 5 + 600)).collect();
+        for value in &values {
+            again.insert(*value, Weight::ONE);
+        }
+        assert_eq!(packed(&again), packed(&sketch(&values, 1.0)));
+    }
+
+    #[test]
+    fn a_wide_window_leaves_the_next_one_fine() {
+        let mut again = sketch(&one_in_each(1300), 1.0);
+        again.clear();
+        let values: Vec<_> = (1..40).map(f64::from).collect();
+        for value in &values {
+            again.insert(*value, Weight::ONE);
+        }
+        assert_eq!(packed(&again), packed(&sketch(&values, 1.0)));
     }
 
     #[test]
@@ -271,6 +353,11 @@ mod tests {
             &[2, 2, 0, 1],
             &[2, 1, 0, 1, 0],
             &[1, 1, 0, 0, 0],
+            &[5, 0, 2, 1, 0, 0],
+            &[5, 7, 2, 1, 0, 0],
+            &[5, 1, 5, 1, 2, 1, 0, 0],
+            &[5, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[5, 1],
         ] {
             assert_eq!(Sketch::default().merge_packed(Packed(bytes)), None, "{bytes:?}");
         }
@@ -301,6 +388,33 @@ mod tests {
             a.merge(&b);
             prop_assert_eq!(packed(&a), packed(&both));
             prop_assert_eq!(packed(&from_packed), packed(&both));
+        }
+
+        #[test]
+        fn property_wide_values_give_the_same_sketch_however_they_are_merged(
+            // In pieces: any three of them, of any range.
+            pieces in prop::collection::vec(
+                prop::collection::vec((-1000..1000_i32, 0..64_u8, prop::bool::ANY, 1_u8..3), 0..120), 3),
+        ) {
+            let fill = |pieces: &[&Vec<(i32, u8, bool, u8)>]| {
+                let mut sketch = Sketch::default();
+                for (exponent, step, negative, weight) in pieces.iter().copied().flatten() {
+                    let value = 2_f64.powi(*exponent) * (1.0 + f64::from(*step) / 64.0);
+                    sketch.insert(if *negative { -value } else { value }, Weight::from_f64(f64::from(*weight)));
+                }
+                sketch
+            };
+            let [a, b, c] = [&pieces[0], &pieces[1], &pieces[2]];
+            let whole = packed(&fill(&[a, b, c]));
+            let (mut left, mut right, mut tail) = (fill(&[a]), fill(&[c]), fill(&[b]));
+            left.merge(&fill(&[b]));
+            left.merge_packed(Packed(&packed(&fill(&[c])))).unwrap();
+            tail.merge(&right);
+            right = fill(&[a]);
+            right.merge(&tail);
+            prop_assert_eq!(&packed(&left), &whole);
+            prop_assert_eq!(&packed(&right), &whole);
+            prop_assert_eq!(&packed(&fill(&[c, a, b])), &whole);
         }
 
         #[test]

@@ -38,7 +38,7 @@ pub(super) fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
 /// Where a container's records come from.
 pub(super) struct Source {
     info: Arc<ContainerInfo>,
-    history: Option<History>,
+    history: Option<Arc<History>>,
     open: Option<Window>,
 }
 

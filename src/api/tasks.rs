@@ -14,7 +14,6 @@ use crate::model::Timestamp;
 use crate::render::record::TagsDocument;
 use crate::shard::Of;
 use crate::statsd::{AlertType, Priority};
-use crate::store::History;
 
 /// Tags that are named as those that make most series.
 const WIDEST_TAGS: usize = 5;
@@ -46,8 +45,10 @@ impl Api {
     fn widest_tags(&self, listed: &Listed) -> Vec<WideTag> {
         let history = |info: &Arc<ContainerInfo>| self.store.history(info.allocation);
         let histories: Vec<_> = listed.containers.iter().filter_map(history).collect();
-        let ledgers =
-            histories.iter().filter_map(History::standing).flat_map(|standing| standing.ledger.iter());
+        let ledgers = histories
+            .iter()
+            .filter_map(|history| history.standing())
+            .flat_map(|standing| standing.ledger.iter());
         widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS)
     }
 

@@ -327,6 +327,7 @@ fn aggregation(reader: &mut Reader<'_>, counting: Counting) -> Settings {
             series: reader.usize("limits.series"),
             name_bytes: reader.size("limits.name_bytes"),
             tags_bytes: reader.size("limits.tags_bytes"),
+            late_records: reader.usize("limits.late_records"),
             memory: reader.size("limits.memory"),
         },
         counting,

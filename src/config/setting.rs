@@ -354,6 +354,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "Length of a line's tags.",
     },
     Setting {
+        key: "limits.late_records",
+        kind: Kind::Count(1, 10_000_000),
+        default: "10000",
+        reload: true,
+        help: "Records of closed windows that samples with timestamps may revise while one window is open: each series counts \
+               once for each window.",
+    },
+    Setting {
         key: "limits.memory",
         kind: Kind::Size(64 * KIB, 64 * GIB),
         default: "64MiB",

@@ -224,6 +224,7 @@ impl Serialize for AggDocument<'_> {
                 for ((_, name), value) in PERCENTILES.iter().zip(document.percentiles.iter().flatten()) {
                     number(&mut map, name, finite(*value))?;
                 }
+                number(&mut map, "percentile_error", document.view.percentile_error())?;
             }
             View::Set { count, .. } => {
                 map.serialize_entry("count", &Whole(count.as_f64()))?;

@@ -117,6 +117,22 @@ impl Kept {
         self.0.iter()
     }
 
+    /// The newest revision of each record that a later window has, too; found in one pass, which ends as soon as it has all.
+    fn newest_of<'k>(&'k self, window: &'k Window) -> HashMap<SeriesKey<'k>, (u32, Record<'k>)> {
+        let mut missing: HashSet<_> = window.records().map(|record| SeriesKey(record.series)).collect();
+        let mut newest = HashMap::with_capacity(missing.len());
+        for (number, record) in self.0.iter().rev().flat_map(|published| published.records()) {
+            if missing.is_empty() {
+                break;
+            }
+            let key = SeriesKey(record.series);
+            if missing.remove(&key) {
+                newest.insert(key, (number.rev, record));
+            }
+        }
+        newest
+    }
+
     /// The newest revision of each record, and the window it is in.
     pub fn records(&self) -> impl Iterator<Item = (&Arc<Published>, Number, Record<'_>)> {
         // Nearly always there is only the window, and then there is nothing to look for.
@@ -248,16 +264,15 @@ impl History {
     pub(super) fn revision(&self, delta: &Window) -> Option<(Window, Box<[u32]>)> {
         let kept =
             self.kept.iter().find(|kept| kept.span().is_some_and(|span| span.start == delta.span.start));
+        let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
         let mut states = Vec::new();
         for record in delta.records() {
             let mut state = record.view.to_state()?;
-            let old = kept
-                .and_then(|kept| kept.records().find(|(_, _, old)| old.series.same_identity(record.series)));
-            let rev = match old {
-                Some((_, number, old)) => {
+            let rev = match newest.get(&SeriesKey(record.series)) {
+                Some((rev, old)) => {
                     let added = std::mem::replace(&mut state, old.view.to_state()?);
                     state.revise(&added);
-                    number.rev.saturating_add(1)
+                    rev.saturating_add(1)
                 }
                 None => 0,
             };

@@ -159,7 +159,7 @@ impl Received {
             gone = gone.max(history.drop_beyond(keep));
             inner.past.opened(history.origin());
             inner.name_all(&history);
-            inner.containers.insert(allocation, history);
+            inner.containers.insert(allocation, Arc::new(history));
         }
         // Behind the last place that is missing, everything is there.
         let mut whole = end.seq;

@@ -318,6 +318,7 @@ impl Aggregator {
 
     fn close_late(&mut self) -> Vec<Window> {
         let late = std::mem::take(&mut self.late);
+        self.late_records = 0;
         late.into_iter().map(|(start, states)| self.revision(start, states)).collect()
     }
 

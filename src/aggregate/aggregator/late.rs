@@ -57,12 +57,19 @@ impl Aggregator {
         let Some((state, ledger)) = self.columns.get_mut(place) else { return };
         ledger.last_seen = now;
         if !matches!(state, State::Gauge(_)) {
+            if !self.may_revise(place, window, u64::from(sample.values.count())) {
+                return;
+            }
             return self.add_late((place, sample.metric_type), &sample.values, sample.weight, window, at);
         }
         for number in sample.values.numbers() {
             let value = Values::One(number);
+            let changes = deltas && number.signed;
+            if !changes && !self.may_revise(place, window, 1) {
+                continue;
+            }
             let Some(State::Gauge(gauge)) = self.columns.state_mut(place) else { return };
-            if deltas && number.signed {
+            if changes {
                 // What a level was changed by in the past has changed every level since; it counts as a change now.
                 gauge.insert(number, Weight::from_f64(sample.weight), now, deltas);
             } else {
@@ -70,6 +77,15 @@ impl Aggregator {
                 self.add_late((place, sample.metric_type), &value, sample.weight, window, at);
             }
         }
+    }
+
+    /// Whether late values may revise this record: it is to be revised already, or the quota has room for one more. Counts the
+    /// values otherwise. Each revised record costs a search and a merge when the open window closes, whatever the number
+    /// of its samples, so records are what is limited.
+    fn may_revise(&mut self, place: Place, window: Timestamp, values: u64) -> bool {
+        self.late_records < self.settings.limits.late_records
+            || self.late.get(&window).is_some_and(|states| states.contains_key(&place))
+            || !self.is_over(Dropped::LateQuota, values)
     }
 
     fn add_late(
@@ -83,6 +99,7 @@ impl Aggregator {
         let states = self.late.entry(window).or_default();
         let state = states.entry(place).or_insert_with(|| {
             self.memory += size_of::<(Place, State)>();
+            self.late_records += 1;
             State::empty(metric_type)
         });
         self.memory += state.insert(values, weight, at, false);

@@ -28,7 +28,7 @@ use crate::model::{MetricType, Series, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
-pub const SNAPSHOT_VERSION: u16 = 6;
+pub const SNAPSHOT_VERSION: u16 = 8;
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -162,7 +162,8 @@ impl Aggregator {
             aggregator.columns.iter().count().saturating_sub(usize::from(aggregator.overflow.is_some()));
         for (start, states) in snapshot.late {
             let states = states.into_iter().map(|(place, state)| aggregator.restored_late(place, state));
-            let states = states.collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
+            let states = states.collect::<Option<LateStates>>().ok_or(SnapshotError::Damaged)?;
+            aggregator.late_records += states.len();
             aggregator.late.insert(start, states);
         }
         if aggregator.overflow.is_some_and(|place| aggregator.columns.series(place).is_none()) {

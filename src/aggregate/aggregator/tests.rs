@@ -295,6 +295,34 @@ fn observing_limits_keeps_everything_and_counts_what_was_over() {
 }
 
 #[test]
+fn late_samples_revise_no_more_records_than_their_quota() {
+    let mut bench = Bench::limited(|limits| limits.late_records = 2);
+    let (first, second) = (START + 1, START + 11);
+    bench.send(
+        25_000,
+        format!("a:1|c|T{first}\na:1|c|T{second}\na:1:2|ms|T{first}\nb:5|g|T{first}\na:2|c|T{first}"),
+    );
+    let dropped = |bench: &Bench| bench.aggregator.accounting().dropped.iter().collect::<Vec<_>>();
+    assert_eq!(dropped(&bench), [(Dropped::LateQuota, 3)]);
+    bench.roll(30_000);
+    let revised: Vec<_> = bench.windows.last().unwrap().revisions.iter().map(Window::len).collect();
+    assert_eq!(revised, [1, 1]);
+    bench.send(31_000, format!("b:5|g|T{first}"));
+    assert_eq!(dropped(&bench), [(Dropped::LateQuota, 3)], "the next window has a quota of its own");
+}
+
+#[test]
+fn a_snapshot_takes_the_late_quota_along() {
+    let mut bench = Bench::limited(|limits| limits.late_records = 1);
+    bench.send(25_000, format!("a:1|c|T{}", START + 1));
+    let (settings, bytes) = (Arc::clone(&bench.aggregator.settings), bench.aggregator.snapshot());
+    let restored = Aggregator::restore(settings, &bytes).unwrap();
+    let mut bench = Bench { aggregator: restored, windows: Vec::new() };
+    bench.send(26_000, format!("b:1|c|T{}", START + 1));
+    assert_eq!(bench.aggregator.accounting().dropped.of(Dropped::LateQuota), 1);
+}
+
+#[test]
 fn names_and_tags_have_a_length() {
     let mut bench = Bench::new();
     let (name, tags) = ("n".repeat(1024), "t".repeat(8192));

@@ -3,10 +3,20 @@
 //! An octave of 64 bins is one line of a cache as long as no bin is hit more than 255 times by values of one weight;
 //! then all octaves become as wide as is needed. Octaves lie one after the other, and nearly always without a gap, so
 //! a bin is found by counting from the first one.
+//!
+//! There are at most [`MOST_OCTAVES`]. Values that need more have all bins joined in pairs, as often as it takes, and each
+//! octave here then spans two, four, ... octaves of the f64 range. How often depends only on which bins were hit, so
+//! it is the same in whatever order values come and sketches are merged.
+
+mod coarse;
 
 use super::OCTAVE_BITS;
 
 const OCTAVE: usize = 1 << OCTAVE_BITS;
+/// Most octaves of one sketch. It bounds the memory of a sketch to 32 KiB and the work to open an octave to moving 63.
+pub(super) const MOST_OCTAVES: usize = 64;
+/// How often bins can have been joined in pairs: then [`MOST_OCTAVES`] are enough for the whole f64 range.
+pub(super) const COARSEST: u8 = 6;
 
 /// An octave's counts; the narrowest is one line of a cache.
 #[derive(Clone, Debug)]
@@ -31,6 +41,8 @@ pub(super) struct Bins {
     unit: u64,
     /// Whether values are counted here at all.
     in_use: bool,
+    /// How often bins were joined in pairs, at most [`COARSEST`].
+    level: u8,
     /// The number of the first octave.
     first: i32,
     /// The number of each octave, where they have gaps.
@@ -39,7 +51,7 @@ pub(super) struct Bins {
 
 impl Default for Bins {
     fn default() -> Self {
-        Self { counts: Counts::Bytes(Vec::new()), unit: 1, in_use: false, first: 0, numbers: None }
+        Self { counts: Counts::Bytes(Vec::new()), unit: 1, in_use: false, level: 0, first: 0, numbers: None }
     }
 }
 
@@ -66,10 +78,16 @@ impl Bins {
         self.unit = unit;
     }
 
+    /// How often bins were joined in pairs.
+    pub(super) fn level(&self) -> u8 {
+        self.level
+    }
+
     /// Forgets all counts. The next window most likely needs the same octaves, so they are kept, unless one was not
-    /// needed in this.
+    /// needed in this, or bins were joined, which the next window may not need.
     pub(super) fn clear(&mut self) {
         let kept = self.in_use
+            && self.level == 0
             && match &mut self.counts {
                 Counts::Bytes(octaves) => zero(octaves, 0),
                 Counts::Words(octaves) => zero(octaves, 0),
@@ -82,13 +100,13 @@ impl Bins {
         }
     }
 
-    /// Adds a weight to a bin. Answers the bytes by which this grew.
+    /// Adds a weight to a bin of level 0. Answers the bytes by which this grew.
     #[inline]
     pub(super) fn add(&mut self, bin: i32, weight: u64) -> usize {
-        let (number, inside) = octave_of(bin);
-        let (at, grown) = match self.find(number) {
-            Some(at) => (at, 0),
-            None => self.open(number),
+        let (number, inside) = octave_of(bin >> self.level);
+        let (at, inside, grown) = match self.find(number) {
+            Some(at) => (at, inside, 0),
+            None => self.open(bin),
         };
         let counted = match &mut self.counts {
             Counts::Bytes(octaves) if weight == self.unit => {
@@ -104,10 +122,10 @@ impl Bins {
         if counted { grown } else { grown + self.widen(bin, weight) }
     }
 
-    /// The weight of a bin.
+    /// The weight of the bin that has a bin of level 0 in it.
     #[inline]
     pub(super) fn get(&self, bin: i32) -> u64 {
-        let (number, inside) = octave_of(bin);
+        let (number, inside) = octave_of(bin >> self.level);
         self.find(number).map_or(0, |at| self.weight(at, inside))
     }
 
@@ -120,10 +138,20 @@ impl Bins {
         }
     }
 
-    /// Makes an octave; answers where it is, and the bytes it takes.
+    /// Makes an octave for a bin of level 0, or joins bins until there is one for it; answers where the octave is, the bin's
+    /// place in it, and the bytes by which this grew.
     #[cold]
-    fn open(&mut self, number: i32) -> (usize, usize) {
+    fn open(&mut self, bin: i32) -> (usize, usize, usize) {
         let before = self.heap_bytes();
+        if self.len() >= MOST_OCTAVES {
+            self.make_room(bin);
+        }
+        let (number, inside) = octave_of(bin >> self.level);
+        let at = self.find(number).unwrap_or_else(|| self.insert_octave(number));
+        (at, inside, self.heap_bytes().saturating_sub(before))
+    }
+
+    fn insert_octave(&mut self, number: i32) -> usize {
         let mut numbers: Vec<i32> = self.numbers().collect();
         let at = numbers.partition_point(|known| *known < number);
         numbers.insert(at, number);
@@ -132,26 +160,36 @@ impl Bins {
             Counts::Words(octaves) => insert(octaves, at, 0),
             Counts::Weights(octaves) => insert(octaves, at, 0),
         }
-        self.first = numbers.first().copied().unwrap_or(number);
+        self.set_numbers(&numbers);
+        at
+    }
+
+    /// Notes which octaves these are, in ascending order.
+    fn set_numbers(&mut self, numbers: &[i32]) {
+        self.first = numbers.first().copied().unwrap_or(0);
         let gapless = numbers.iter().zip(self.first..).all(|(known, wanted)| *known == wanted);
         self.numbers = (!gapless).then(|| numbers.into());
-        (at, self.heap_bytes().saturating_sub(before))
     }
 
     /// Makes room for larger or other counts, and adds what did not fit.
     #[cold]
     fn widen(&mut self, bin: i32, weight: u64) -> usize {
         let before = self.heap_bytes();
+        self.widen_counts(weight == self.unit);
+        self.heap_bytes().saturating_sub(before) + self.add(bin, weight)
+    }
+
+    /// Makes room for larger counts; of other weights than the unit, where these are not `units`.
+    fn widen_counts(&mut self, units: bool) {
         self.counts = match &self.counts {
-            Counts::Bytes(octaves) if weight == self.unit => Counts::Words(widened(octaves, u16::from)),
+            Counts::Bytes(octaves) if units => Counts::Words(widened(octaves, u16::from)),
             Counts::Bytes(octaves) => Counts::Weights(widened(octaves, |n| self.units(u64::from(n)))),
             Counts::Words(octaves) => Counts::Weights(widened(octaves, |n| self.units(u64::from(n)))),
             Counts::Weights(octaves) => Counts::Weights(octaves.clone()),
         };
-        self.heap_bytes().saturating_sub(before) + self.add(bin, weight)
     }
 
-    /// Every bin that was hit and its weight, in ascending order.
+    /// Every bin of this level that was hit and its weight, in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
         self.numbers().enumerate().flat_map(move |(at, number)| {
             (number << OCTAVE_BITS..)
@@ -227,9 +265,11 @@ fn increment<C>(bin: &mut C, next: Option<C>) -> bool {
     next.map(|next| *bin = next).is_some()
 }
 
-/// Grows one by one: octaves are few, and doubling would leave half of them empty.
+/// Grows one by one while octaves are few, since doubling would leave half of them empty; then by a quarter.
 fn insert<C: Copy>(octaves: &mut Vec<Octave<C>>, at: usize, zero: C) {
-    octaves.reserve_exact(1);
+    if octaves.len() == octaves.capacity() {
+        octaves.reserve_exact((octaves.len() / 4).max(1));
+    }
     octaves.insert(at, Octave([zero; OCTAVE]));
 }
 

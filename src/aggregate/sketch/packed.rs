@@ -6,6 +6,8 @@
 //!         / 3 length *( distance weight )                     ; bins in ascending order
 //!         / 4 length first *bit                               ; the same as 2: of each bin from the first to the last
 //!                                                             ; as many ones as it holds, then a zero
+//!         / 5 level packed                                    ; bins that were joined in pairs `level` times, 1 to 6, in
+//!                                                             ; one of the forms 2 to 4
 //! pair    = ( count − 1, distance − 1 ) [ rest of distance ] [ rest of count ]   ; a nibble each; 15 = and a rest
 //! ```
 //!
@@ -17,7 +19,8 @@ mod bits;
 
 use bits::{Ones, write_ones};
 
-use super::{EXACT, PERCENTILES, Percentiles, bin_of, middle_of};
+use super::bins::COARSEST;
+use super::{EXACT, PERCENTILES, Percentiles, bin_of, error_of, middle_of};
 use crate::aggregate::varint;
 use crate::aggregate::weight::BIN_ONE;
 
@@ -26,6 +29,7 @@ const EXACT_WEIGHTED: u8 = 1;
 const BINS_WHOLE: u8 = 2;
 const BINS_FRACTIONAL: u8 = 3;
 const BINS_IN_BITS: u8 = 4;
+const JOINED: u8 = 5;
 
 /// Sorted values as they are; their weight where it is not one.
 pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
@@ -41,8 +45,11 @@ pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
     }
 }
 
-/// Ascending bins and their weights.
-pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
+/// Ascending bins of a level and their weights.
+pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
+    if level > 0 {
+        out.extend([JOINED, level]);
+    }
     let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
     let start = out.len();
     out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
@@ -119,6 +126,7 @@ pub(super) struct PackedBins<'a> {
     rest: &'a [u8],
     left: u64,
     bin: i64,
+    level: u8,
     form: Form,
     torn: bool,
 }
@@ -142,6 +150,11 @@ impl Iterator for PackedBins<'_> {
 }
 
 impl PackedBins<'_> {
+    /// How often bins were joined in pairs.
+    pub(super) fn level(&self) -> u8 {
+        self.level
+    }
+
     fn read(&mut self) -> Option<(i32, u64)> {
         let (distance, weight) = match &mut self.form {
             Form::Pairs => self.pair()?,
@@ -152,7 +165,8 @@ impl PackedBins<'_> {
             }
         };
         self.bin = self.bin.checked_add(distance)?;
-        let bin = i32::try_from(self.bin).ok().filter(|bin| bin.abs() <= bin_of(f64::MAX))?;
+        let range = (-bin_of(f64::MAX)) >> self.level..=bin_of(f64::MAX) >> self.level;
+        let bin = i32::try_from(self.bin).ok().filter(|bin| range.contains(bin))?;
         (weight > 0).then_some((bin, weight))
     }
 
@@ -184,15 +198,23 @@ impl PackedBins<'_> {
     }
 }
 
-fn bins(rest: &[u8], left: u64, bin: i64, form: Form) -> Contents<'_> {
-    Contents::Bins(PackedBins { rest, left, bin, form, torn: false })
+fn bins(rest: &[u8], left: u64, bin: i64, (form, level): (Form, u8)) -> Contents<'_> {
+    Contents::Bins(PackedBins { rest, left, bin, level, form, torn: false })
 }
 
 impl<'a> Packed<'a> {
     pub(super) fn contents(self) -> Option<Contents<'a>> {
+        match self.0 {
+            [JOINED, level @ 1..=COARSEST, joined @ ..] => Self(joined).contents_at(*level),
+            _ => self.contents_at(0),
+        }
+    }
+
+    fn contents_at(self, level: u8) -> Option<Contents<'a>> {
         let (&tag, mut rest) = self.0.split_first()?;
         let left = varint::read(&mut rest)?;
         match tag {
+            EXACT_ONES | EXACT_WEIGHTED if level > 0 => None,
             EXACT_ONES | EXACT_WEIGHTED => {
                 let each = if tag == EXACT_ONES { BIN_ONE } else { varint::read(&mut rest)? };
                 let values = ExactValues(rest);
@@ -203,12 +225,22 @@ impl<'a> Packed<'a> {
                 sound.then_some(Contents::Exact { each, values })
             }
             // No bins would be a sketch of values that nobody sent.
-            BINS_FRACTIONAL if left > 0 => Some(bins(rest, left, 0, Form::Weights)),
+            BINS_FRACTIONAL if left > 0 => Some(bins(rest, left, 0, (Form::Weights, level))),
             BINS_WHOLE | BINS_IN_BITS if left > 0 => {
                 let first = varint::unzigzag(varint::read(&mut rest)?);
                 let form = if tag == BINS_WHOLE { Form::Pairs } else { Form::Bits(Ones::default()) };
-                Some(bins(rest, left, first.checked_sub(1)?, form))
+                Some(bins(rest, left, first.checked_sub(1)?, (form, level)))
             }
+            _ => None,
+        }
+    }
+
+    /// How far percentiles can be from the values they stand for, in relation to those, where values lie in so many octaves
+    /// that bins were joined; from 0.015 to 0.34. `None` where they were not, and it is below 0.01.
+    #[must_use]
+    pub fn error(self) -> Option<f64> {
+        match self.0 {
+            [JOINED, level @ 1..=COARSEST, ..] => Some(error_of(*level)),
             _ => None,
         }
     }
@@ -223,9 +255,10 @@ impl<'a> Packed<'a> {
                 nearest_rank(values.iter().copied(), values.len() as u128)
             }
             Contents::Bins(bins) => {
+                let level = bins.level();
                 let bins: Vec<_> = bins.collect();
                 let total = bins.iter().map(|(_, weight)| u128::from(*weight)).sum();
-                nearest_rank(bins.iter().map(|(bin, weight)| (middle_of(*bin), *weight)), total)
+                nearest_rank(bins.iter().map(|(bin, weight)| (middle_of(*bin, level), *weight)), total)
             }
         };
         found.map(|values| values.map(|value| value.clamp(min, max)))

@@ -18,8 +18,10 @@ use super::{
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 
-/// The version of a window's bytes that is written, and the only one that is read.
-const VERSION: u8 = 2;
+/// The version of a window's bytes that is written. Version 3 is version 2 with sketches whose bins can be joined.
+const VERSION: u8 = 3;
+/// The oldest version that is read.
+const OLDEST: u8 = 2;
 /// Offsets into a window are microseconds in 32 bits.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -27,7 +29,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CodecError {
     /// They were written by a version that this one does not know.
-    #[error("version {found} of a window is not known here, only {VERSION}")]
+    #[error("version {found} of a window is not known here, only {OLDEST} to {VERSION}")]
     Version {
         /// The version found.
         found: u8,
@@ -106,7 +108,7 @@ impl Window {
     /// When the bytes are no window of this layout whose every record can be read.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
         let (version, payload) = bytes.split_first().ok_or(CodecError::Damaged)?;
-        if *version != VERSION {
+        if !(OLDEST..=VERSION).contains(version) {
             return Err(CodecError::Version { found: *version });
         }
         let window: WindowV2 = match postcard::take_from_bytes(payload) {

@@ -81,6 +81,16 @@ impl View<'_> {
         }
     }
 
+    /// How far the percentiles can be from the values they stand for, as a share of those, where the values' range is so wide
+    /// that it is more than one percent.
+    #[must_use]
+    pub fn percentile_error(&self) -> Option<f64> {
+        match self {
+            Self::Distribution { sketch, .. } => sketch.error(),
+            _ => None,
+        }
+    }
+
     /// How many different members a set has.
     #[must_use]
     pub fn cardinality(&self) -> Option<f64> {

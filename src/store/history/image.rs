@@ -17,7 +17,7 @@ use crate::model::{Allocation, Origin, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPHI";
 /// The version of an image that is written, and the only one that is read.
-pub const HISTORY_VERSION: u16 = 5;
+pub const HISTORY_VERSION: u16 = 6;
 
 /// Why bytes are no history that can be used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
