@@ -54,7 +54,7 @@ use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::Stats;
 use crate::store::{Store, next_epoch};
 use crate::telemetry::LogFilter;
-use ending::{Ending, Outcome, Why};
+use ending::{Conclusion, Ending, Why};
 use entrance::Entrance;
 use held::Held;
 use moving::Holding;
@@ -305,7 +305,7 @@ impl Bound {
             "listening",
         );
         let (successors, mut successor) = mpsc::channel(1);
-        let holding = Arc::new(Holding { shared, pauser: drain.pauser(), nri: pods.suspender });
+        let holding = Arc::new(Holding::new(shared, drain.pauser(), pods.suspender));
         tasks.spawn(handover::serve(handover, api.clone(), Arc::clone(&holding), successors));
         let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.failures());
         let why = loop {
@@ -327,17 +327,30 @@ impl Bound {
             }
         };
         latch.close();
+        // Told to end while another process was taking over: if that has everything by now, so it is.
+        let why = match why {
+            Why::Told(_) if has_moved(&holding).await => successor.recv().await.map_or(why, Why::from),
+            why => why,
+        };
         let waits = api.config().process.after_hand_over == AfterHandOver::Wait;
         let ending = Ending { api, window_log, drain, holding, names: sockets, state };
-        let ended = ending.run(why, &mut signals).await;
+        let Conclusion { cleanly, succeeded, waiting } = ending.run(why, &mut signals).await;
         tasks.shutdown().await;
-        tracing::info!(cleanly = ended.is_clean(), "ended");
-        if ended == Outcome::Succeeded && waits {
+        // No address is taken any more.
+        drop(waiting);
+        tracing::info!(cleanly, "ended");
+        if succeeded && waits {
             tracing::info!("another process serves this node; waiting for TERM");
             signals.told_to_end().await;
         }
-        Ok(if ended.is_clean() { Ended::Cleanly } else { Ended::Otherwise })
+        Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
     }
+}
+
+/// Waits for a hand-over that is under way, and answers whether another process has everything.
+async fn has_moved(holding: &Arc<Holding>) -> bool {
+    let holding = Arc::clone(holding);
+    tokio::task::spawn_blocking(move || holding.has_moved()).await.unwrap_or(false)
 }
 
 /// What the agent is told by signals.

@@ -66,7 +66,7 @@ pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
     let log = api.window_log.as_ref().and_then(|log| log.snapshot().failing);
     let failing = nri.failing().map(|failing| {
         let (n, why) = (failing.containers, failing.why);
-        format!("the last {n} containers got no socket: {why}")
+        format!("{n} in a row: {why}")
     });
     let checks = [
         (
@@ -87,9 +87,9 @@ pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
         .collect()
 }
 
-/// How the container runtime and the NRI plugin get on.
+/// The state of the NRI plugin's connection to the container runtime.
 #[derive(Debug, Serialize)]
-struct Plugin {
+struct PluginDocument {
     state: &'static str,
     socket: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ struct FailingDocument {
     why: String,
 }
 
-impl Plugin {
+impl PluginDocument {
     fn of(stats: &NriStats, socket: &Path) -> Self {
         let (link, since) = stats.link();
         Self {
@@ -158,7 +158,7 @@ pub(super) struct Node {
     last_scrape: Option<Timestamp>,
     certificate_expires: Option<Timestamp>,
     window_log: Option<WindowLog>,
-    nri: Plugin,
+    nri: PluginDocument,
     names_marked: usize,
     marked_names: Vec<MarkedName>,
 }
@@ -275,7 +275,7 @@ impl Node {
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),
             certificate_expires: api.stats.certificate_expires(),
-            nri: Plugin::of(&api.stats.nri, &config.nri.socket),
+            nri: PluginDocument::of(&api.stats.nri, &config.nri.socket),
             window_log: api
                 .window_log
                 .as_ref()

@@ -42,21 +42,19 @@ impl From<Successor> for Why {
 }
 
 /// How it went.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Outcome {
-    /// In order; no agent serves the node any more.
-    InOrder,
-    /// Another process serves the node.
-    Succeeded,
-    /// By a deadline or a second signal.
-    CutShort,
-    /// A part of the agent failed.
-    Failed,
+#[derive(Debug)]
+pub(super) struct Conclusion {
+    /// Whether in order, and not by a deadline, a second signal or a failure.
+    pub(super) cleanly: bool,
+    /// Whether another process serves the node, or is about to.
+    pub(super) succeeded: bool,
+    /// The connection whose end a successor waits for that needs every address free.
+    pub(super) waiting: Option<Channel>,
 }
 
-impl Outcome {
-    pub(super) const fn is_clean(self) -> bool {
-        matches!(self, Self::InOrder | Self::Succeeded)
+impl Conclusion {
+    fn of(cleanly: bool) -> Self {
+        Self { cleanly, succeeded: false, waiting: None }
     }
 }
 
@@ -72,7 +70,7 @@ pub(super) struct Ending {
 
 impl Ending {
     /// Ends. A second signal cuts the drain short.
-    pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Outcome {
+    pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
         if matches!(why, Why::Told(TERM)) {
             let left;
             (left, self.window_log) =
@@ -83,29 +81,28 @@ impl Ending {
         match why {
             Why::HandedOver(channel) => {
                 self.leave(Heir::Process(channel)).await;
-                Outcome::Succeeded
+                Conclusion { succeeded: true, ..Conclusion::of(true) }
             }
             Why::Left(place) => {
                 self.leave(Heir::Place(place)).await;
-                Outcome::InOrder
+                Conclusion::of(true)
             }
             Why::Replaced(channel) => {
                 tracing::info!(?deadline, "draining for another process that starts from what is on disk");
-                let drained = self.drain_within(deadline, signals).await;
-                // The other process begins when it sees this.
-                drop(channel);
-                if drained { Outcome::Succeeded } else { Outcome::CutShort }
+                let cleanly = self.drain_within(deadline, signals).await;
+                Conclusion { cleanly, succeeded: true, waiting: Some(channel) }
             }
             Why::Told(signal) => {
                 tracing::info!(signal, ?deadline, "draining");
-                if self.drain_within(deadline, signals).await { Outcome::InOrder } else { Outcome::CutShort }
+                Conclusion::of(self.drain_within(deadline, signals).await)
             }
             Why::Failed => {
                 tracing::error!(
-                    "a shard has failed again and again, and ended; what its containers sent since their last window is lost"
+                    "a shard failed too often and was stopped; what its containers sent since their last window is lost. \
+                     Restart the agent and report the panic logged above"
                 );
                 self.drain_within(deadline, signals).await;
-                Outcome::Failed
+                Conclusion::of(false)
             }
         }
     }
@@ -115,20 +112,21 @@ impl Ending {
     async fn leave(self, heir: Heir) {
         let Self { api, window_log, drain, holding, names, state } = self;
         names.into_iter().for_each(BoundSocket::leave);
-        if let Some(log) = window_log {
-            let last = async {
+        drop((holding, api));
+        let last_windows = async {
+            if let Some(log) = window_log {
                 match &heir {
                     Heir::Place(_) => log.leave().await,
                     Heir::Process(_) => log.end().await,
                 }
-            };
-            let _late = tokio::time::timeout(LAST_WINDOWS, last).await;
-        }
-        drop((state, holding));
+            }
+        };
+        // Side by side: the other process may wait for the port of the HTTP listener, and the runtime for that process.
+        let _late =
+            tokio::join!(tokio::time::timeout(LAST_WINDOWS, last_windows), drain.start(LAST_ANSWERS),);
+        drop(state);
         // The other process goes on with the window log when it sees this.
         drop(heir);
-        drop(api);
-        let _late = drain.start(LAST_ANSWERS).await;
         tracing::info!("handed over");
     }
 
@@ -136,6 +134,8 @@ impl Ending {
     /// lock. Answers whether all of it was done in time.
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
         let Self { api, window_log, drain, holding, names, state } = self;
+        // It may have taken over while this process was told to end; then the names are its own.
+        let moved = super::has_moved(&holding).await;
         let ending = async {
             let started = tokio::time::Instant::now();
             api.containers.drain_all().await;
@@ -149,7 +149,10 @@ impl Ending {
             done = tokio::time::timeout(deadline, ending) => done.unwrap_or(false),
             () = signals.told_to_end() => false,
         };
-        drop((names, state));
+        if moved {
+            names.into_iter().for_each(BoundSocket::leave);
+        }
+        drop(state);
         done
     }
 }

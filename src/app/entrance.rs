@@ -106,8 +106,8 @@ impl Entrance {
         warn_of_expiry(expires);
         if asked.tls.as_ref().is_some_and(|server| server.is_authority) {
             tracing::warn!(
-                "http.tls_certificate is a certificate authority's: `tallyport` commands and other strict clients refuse it; \
-                 make one with basicConstraints=CA:FALSE"
+                "http.tls_certificate is a CA certificate (basicConstraints CA:TRUE), which `tallyport` commands and other strict clients refuse; \
+                 issue a server certificate with basicConstraints=CA:FALSE"
             );
         }
         self.stats.certificate_shown(expires);

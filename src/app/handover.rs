@@ -1,4 +1,4 @@
-//! From one process to the next: everything the agent has, and nobody notices but for a pause.
+//! Handing over everything the agent has to the next process, at the cost of a short pause.
 //!
 //! ```text
 //! old                                  new
@@ -125,7 +125,7 @@ pub(super) fn from_bytes<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Re
 }
 
 /// Waits for one word.
-pub(super) fn hears(channel: &Channel, word: &str) -> io::Result<()> {
+pub(super) fn expect_word(channel: &Channel, word: &str) -> io::Result<()> {
     let (heard, _) = channel.receive(PATIENCE)?;
     match heard == word.as_bytes() {
         true => Ok(()),
@@ -134,7 +134,7 @@ pub(super) fn hears(channel: &Channel, word: &str) -> io::Result<()> {
 }
 
 /// The other end of a connection that was accepted.
-pub(super) fn accepted(stream: UnixStream) -> io::Result<Channel> {
+pub(super) fn accept_channel(stream: UnixStream) -> io::Result<Channel> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     Channel::accepted(stream.into())
@@ -163,7 +163,7 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
             () = drain.started() => return,
         };
-        let channel = match accepted.and_then(|(stream, _)| self::accepted(stream)) {
+        let channel = match accepted.and_then(|(stream, _)| accept_channel(stream)) {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::warn!(%error, "refused a process that asked to take over");
@@ -205,7 +205,7 @@ fn converse(
     for _ in 0..ROUNDS {
         let began = clock::since_boot();
         channel.send_all(&api.store.part(&mut sent), &[])?;
-        hears(&channel, "have")?;
+        expect_word(&channel, "have")?;
         if clock::since_boot().saturating_sub(began) < SHORT {
             break;
         }
@@ -220,9 +220,9 @@ fn converse(
 /// Everything that has to be there while nothing moves.
 fn give(channel: &Channel, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
     channel.send_all(state, descriptors)?;
-    hears(channel, "ready")?;
+    expect_word(channel, "ready")?;
     channel.send(b"go", &[])?;
-    hears(channel, "serving")?;
+    expect_word(channel, "serving")?;
     channel.send(b"bye", &[])
 }
 

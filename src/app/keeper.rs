@@ -46,9 +46,9 @@ fn path(state_dir: &Path) -> PathBuf {
 /// # Errors
 /// When it is another user's, of another version, or says nothing.
 pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Channel>> {
-    let Some(channel) = there(state_dir)? else { return Ok(None) };
+    let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
     channel.send(KEEP.as_bytes(), &[])?;
-    handover::hears(&channel, "yes")?;
+    handover::expect_word(&channel, "yes")?;
     Ok(Some(channel))
 }
 
@@ -58,7 +58,7 @@ pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Channel>> {
 /// When it does not say that it has everything.
 pub(super) fn keep(keeper: &Channel, kept: &Kept) -> io::Result<()> {
     keeper.send_all(&kept.bytes, &kept.descriptors)?;
-    handover::hears(keeper, "kept")
+    handover::expect_word(keeper, "kept")
 }
 
 /// What a keeper has for the agent that starts; nothing where none runs or it has nothing.
@@ -66,7 +66,7 @@ pub(super) fn keep(keeper: &Channel, kept: &Kept) -> io::Result<()> {
 /// # Errors
 /// When it is another user's, of another version, or says nothing.
 pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, Kept)>> {
-    let Some(channel) = there(state_dir)? else { return Ok(None) };
+    let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
     channel.send(GIVE.as_bytes(), &[])?;
     // It may be waiting for the one before to end.
     let (word, _) = channel.receive(ENDING + PATIENCE)?;
@@ -81,18 +81,23 @@ pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, Kept)>> {
 }
 
 /// Has it let go of everything, and waits until it has.
-pub(super) fn let_go(keeper: &Channel, why: LetGo) {
+///
+/// # Errors
+/// When it has lost its patience and still keeps everything: the next agent that starts would be given the same again.
+pub(super) fn let_go(keeper: &Channel, why: LetGo) -> io::Result<()> {
     let word = match why {
         LetGo::Used => TAKEN,
         LetGo::Unused => UNUSED,
     };
-    // If it is gone, it has let go.
-    if keeper.send(word, &[]).is_ok() {
-        let _either_way = keeper.receive(PATIENCE);
-    }
+    keeper.send(word, &[]).map_err(|error| {
+        io::Error::new(error.kind(), "the keeper no longer waits for an answer; start again")
+    })?;
+    // It closes the connection once it has let go, and if it ends now, it has let go, too.
+    let _either_way = keeper.receive(PATIENCE);
+    Ok(())
 }
 
-fn there(state_dir: &Path) -> io::Result<Option<Channel>> {
+fn connect_if_running(state_dir: &Path) -> io::Result<Option<Channel>> {
     match Channel::connect(&path(state_dir)) {
         Ok(channel) => Ok(Some(channel)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -122,16 +127,16 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
             _ = interrupt.recv() => break,
             () = tokio::time::sleep_until(expiry), if kept.is_some() => {
                 kept = None;
-                tracing::error!(?hold, "no agent has come for what was kept; containers have no socket any more");
+                tracing::error!(?hold, "no agent started in time; discarded the kept sockets and state. Start an agent: it restores containers from disk");
                 continue;
             }
             accepted = listener.accept() => accepted,
         };
-        let channel = accepted.and_then(|(stream, _)| handover::accepted(stream));
+        let channel = accepted.and_then(|(stream, _)| handover::accept_channel(stream));
         let channel = match channel {
             Ok(channel) => channel,
             Err(error) => {
-                tracing::warn!(%error, "somebody who may not ask");
+                tracing::warn!(%error, "refused a connection to the keeper");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -140,7 +145,9 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
         kept = answered.unwrap_or_default();
     }
     if kept.is_some() {
-        tracing::error!("ending with what nobody has come for; containers have no socket any more");
+        tracing::error!(
+            "the keeper ends while it holds sockets and state, which are lost. Start an agent: it restores containers from disk"
+        );
     }
     Ok(())
 }
@@ -150,12 +157,12 @@ fn answer(channel: &Channel, before: Option<(Kept, Instant)>, hold: Duration) ->
     let word = match channel.receive(PATIENCE) {
         Ok((word, _)) => word,
         Err(error) => {
-            tracing::warn!(%error, "somebody who said nothing");
+            tracing::warn!(%error, "a process connected to the keeper and sent no request");
             return before;
         }
     };
     match std::str::from_utf8(&word) {
-        Ok(KEEP) => match taken_in(channel) {
+        Ok(KEEP) => match receive_state(channel) {
             Ok(kept) => {
                 let (bytes, descriptors) = (kept.bytes.len(), kept.descriptors.len());
                 tracing::info!(bytes, descriptors, ?hold, "keeping what an agent has left");
@@ -171,14 +178,14 @@ fn answer(channel: &Channel, before: Option<(Kept, Instant)>, hold: Duration) ->
                 let _either_way = channel.send(b"nothing", &[]);
                 None
             }
-            Some((kept, until)) => match given(channel, &kept) {
+            Some((kept, until)) => match send_state(channel, &kept) {
                 Ok(LetGo::Used) => {
                     tracing::info!("an agent goes on with what was kept");
                     None
                 }
                 Ok(LetGo::Unused) => {
                     tracing::warn!(
-                        "an agent has started without what was kept, which is let go of; its log says why"
+                        "an agent could not use the kept state and started from disk; discarded it. The agent's log has the reason"
                     );
                     None
                 }
@@ -195,7 +202,7 @@ fn answer(channel: &Channel, before: Option<(Kept, Instant)>, hold: Duration) ->
     }
 }
 
-fn taken_in(channel: &Channel) -> io::Result<Kept> {
+fn receive_state(channel: &Channel) -> io::Result<Kept> {
     channel.send(b"yes", &[])?;
     let (bytes, descriptors) = channel.receive_all(ENDING)?;
     channel.send(b"kept", &[])?;
@@ -204,7 +211,7 @@ fn taken_in(channel: &Channel) -> io::Result<Kept> {
     Ok(Kept { bytes, descriptors })
 }
 
-fn given(channel: &Channel, kept: &Kept) -> io::Result<LetGo> {
+fn send_state(channel: &Channel, kept: &Kept) -> io::Result<LetGo> {
     channel.send(b"kept", &[])?;
     channel.send_all(&kept.bytes, &kept.descriptors)?;
     let (word, _) = channel.receive(ENDING)?;

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! TERM ─▶ everything written that is on disk ─▶ shards let go ─▶ state and descriptors to who keeps them ─▶ exit 0
-//! start ─▶ does somebody keep something? ─▶ put together ─▶ it lets go of its copies ─▶ receives
+//! start ─▶ is anything kept? ─▶ put together ─▶ it lets go of its copies ─▶ receives
 //! ```
 //!
-//! Who keeps it, the keeper or the service manager, knows nothing of what it is. Should it be lost, what is on disk is what a
+//! The keeper and the service manager do not interpret what they hold. Should it be lost, what is on disk is what a
 //! kill would have left.
 
 use std::io;
@@ -54,7 +54,7 @@ pub(super) enum LetGo {
     Unused,
 }
 
-/// Who keeps it.
+/// Where it is kept.
 #[derive(Debug)]
 pub(super) enum Place {
     /// `tallyport keeper`.
@@ -81,7 +81,7 @@ pub(super) struct Ready {
 }
 
 impl Place {
-    /// Who would keep what this agent has, if anybody.
+    /// The place that would keep this agent's state, if there is one.
     pub(super) fn find(config: &Config) -> Option<Self> {
         match keeper::connect(&config.state_dir) {
             Ok(Some(keeper)) => return Some(Self::Keeper(keeper)),
@@ -108,10 +108,16 @@ impl Place {
     }
 
     /// Has its copies let go of: from now on everything is this process's alone.
-    pub(super) fn let_go(&self, why: LetGo) {
+    ///
+    /// # Errors
+    /// When it still has them, and would give them to the next agent that starts.
+    pub(super) fn let_go(&self, why: LetGo) -> io::Result<()> {
         match self {
             Self::Keeper(channel) => keeper::let_go(channel, why),
-            Self::Store(store) => store.let_go(),
+            Self::Store(store) => {
+                store.let_go();
+                Ok(())
+            }
         }
     }
 
@@ -150,7 +156,7 @@ pub(super) async fn leave(
     }
 }
 
-/// What somebody keeps for the agent of this state directory.
+/// What is kept for the agent of this state directory.
 pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(Place, Kept)> {
     match keeper::ask(&config.state_dir) {
         Ok(Some((keeper, kept))) => return Some((Place::Keeper(keeper), kept)),
@@ -164,7 +170,7 @@ pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(P
 impl Kept {
     fn of(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
         let part = api.store.part(&mut Sent::default());
-        let guard = &moving.leaving.guard;
+        let guard = moving.guard();
         let contents = Contents {
             offer: to_bytes(&Offer::of(&api.config())),
             state: moving.state(part),

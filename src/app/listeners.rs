@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -59,16 +60,16 @@ impl Listeners {
         let [http, admin, descriptors, successors, state, admin_lock, descriptors_lock, successors_lock] =
             shared;
         let unix = |socket: OwnedFd| UnixListener::from_std(socket.into());
-        let path = before.admin_socket();
-        let theirs = AdminSockets {
-            admin: unix(admin)?,
-            descriptors: unix(descriptors)?,
-            names: [
-                BoundSocket::taken(path, admin_lock)?,
-                BoundSocket::taken(&path.with_added_extension("fd"), descriptors_lock)?,
-            ],
+        let names = |path: &Path| -> io::Result<[BoundSocket; 2]> {
+            let beside = path.with_added_extension("fd");
+            Ok([BoundSocket::taken(path, admin_lock)?, BoundSocket::taken(&beside, descriptors_lock)?])
         };
-        let AdminSockets { admin, descriptors, names: [socket, beside] } = self.admin.unwrap_or(theirs);
+        let theirs = names(before.admin_socket())?;
+        let AdminSockets { admin, descriptors, names: [socket, beside] } = match self.admin {
+            // Their names go with them.
+            Some(opened) => opened,
+            None => AdminSockets { admin: unix(admin)?, descriptors: unix(descriptors)?, names: theirs },
+        };
         let http = match self.http {
             Http::Same => TcpListener::from_std(http.into())?,
             Http::Opened(listener) => listener,

@@ -10,7 +10,7 @@ use super::fd_store::Inherited;
 use super::handover::{self, END, Offer, PATIENCE, TAKE};
 use super::kept::{self, LetGo, Place, Ready};
 use super::listeners::Listeners;
-use super::moving::{SHARED, State};
+use super::moving::{FinalState, SHARED};
 use super::windows::WindowLog;
 use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
 use crate::config::Config;
@@ -22,8 +22,8 @@ use crate::nri::Carried;
 use crate::store;
 use crate::telemetry::LogFilter;
 
-/// Longest that an agent which was asked to end may take.
-const ENDING: Duration = Duration::from_mins(1);
+/// Longest that an agent which was asked to end may take: the longest `agent.drain_deadline` that can be set, and some more.
+const ENDING: Duration = Duration::from_mins(61);
 
 /// What a process that starts does about an agent that runs with the same state directory.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -53,15 +53,16 @@ pub async fn start(
     if let Some((place, kept)) = kept::find(&config, inherited) {
         let prepared = prepare(&config)?;
         let settings = Arc::new(config.aggregation.clone());
-        let usable = kept.read(&config, &settings).and_then(|ready| {
-            let listeners = Listeners::prepare(&config, &ready.offer)?;
-            Ok(Received { ready, listeners })
-        });
-        return match usable {
-            Ok(received) => go_on(received, From::Kept(place), prepared, config, loader, log).await,
+        return match kept.read(&config, &settings) {
+            Ok(ready) => {
+                // A mistake in the configuration costs nothing of what is kept: it stays until an agent starts without.
+                let listeners = Listeners::prepare(&config, &ready.offer).map_err(failed)?;
+                let received = Received { ready, listeners };
+                go_on(received, Source::Kept(place), prepared, config, loader, log).await
+            }
             Err(why) => {
-                tracing::warn!(%why, from = place.name(), "what the agent before has left cannot be used; starting from what is on disk");
-                place.let_go(LetGo::Unused);
+                tracing::warn!(%why, from = place.name(), "cannot use what the previous agent left; starting from disk");
+                place.let_go(LetGo::Unused).map_err(failed)?;
                 bind(config, loader, log).await
             }
         };
@@ -79,7 +80,7 @@ pub async fn start(
     };
     let prepared = prepare(&config)?;
     match converse(&channel, &config, how).map_err(failed)? {
-        Some(received) => go_on(received, From::Agent(channel), prepared, config, loader, log).await,
+        Some(received) => go_on(received, Source::Agent(channel), prepared, config, loader, log).await,
         None => {
             wait_for_the_end(&channel).map_err(failed)?;
             bind(config, loader, log).await
@@ -87,7 +88,7 @@ pub async fn start(
     }
 }
 
-/// What must be had before anything is taken from another process: the guard, and what the HTTP listener asks of its callers.
+/// What must be ready before anything is taken from another process: the guard, and the HTTP listener's TLS and tokens.
 type Prepared = ((Option<Guard>, Guarded), entrance::Asked);
 
 fn prepare(config: &Config) -> Result<Prepared, StartError> {
@@ -95,7 +96,7 @@ fn prepare(config: &Config) -> Result<Prepared, StartError> {
 }
 
 /// Where everything comes from.
-enum From {
+enum Source {
     /// An agent that runs.
     Agent(Channel),
     /// One that has ended.
@@ -162,7 +163,7 @@ fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
 /// Puts an agent together from what is there, and begins to receive.
 async fn go_on(
     Received { ready, listeners }: Received,
-    from: From,
+    from: Source,
     (guarded, asked): Prepared,
     config: Config,
     loader: Loader,
@@ -178,27 +179,27 @@ async fn go_on(
     let (journal, _) = containers::Journal::open(&state_dir, health).map_err(failed)?;
     parts.table = parts.table.recorded_in(journal);
     match &from {
-        From::Agent(channel) => {
+        Source::Agent(channel) => {
             channel.send(b"ready", &[]).map_err(failed)?;
-            handover::hears(channel, "go").map_err(failed)?;
+            handover::expect_word(channel, "go").map_err(failed)?;
         }
-        // What is read from a socket from now on nobody else has.
-        From::Kept(place) => place.let_go(LetGo::Used),
+        // Datagrams read from now on exist only in this process, so the kept copies must be gone first.
+        Source::Kept(place) => place.let_go(LetGo::Used).map_err(failed)?,
     }
     let margin =
         Margin { stopped: arriving.stopped(), came, ready: clock::since_boot(), fullest: arriving.fullest() };
     let receiving = parts.table.arrive(arriving).await.map_err(|error| failed(io::Error::other(error)))?;
-    if let From::Agent(channel) = &from {
+    if let Source::Agent(channel) = &from {
         channel.send(b"serving", &[]).map_err(failed)?;
-        handover::hears(channel, "bye").map_err(failed)?;
+        handover::expect_word(channel, "bye").map_err(failed)?;
     }
     // Only now: giving names and locks back by failing would take them from the other process.
     let held = listeners.take(&parts.api.config(), &offer, shared).await.map_err(failed)?;
     parts.api.http_address = held.http_address;
     drop(guard);
     let (name, before) = match from {
-        From::Agent(channel) => ("agent", Some(channel)),
-        From::Kept(place) => (place.name(), None),
+        Source::Agent(channel) => ("agent", Some(channel)),
+        Source::Kept(place) => (place.name(), None),
     };
     margin.log(receiving, name, &parts);
     parts.window_log = WindowLog::after(before, &parts.api);
@@ -206,7 +207,7 @@ async fn go_on(
     Ok(Bound { parts, held, loader, log, nri })
 }
 
-/// How long nobody received, what took so long, and how much longer that could have been.
+/// How long receiving was paused, how long each step took, and how full the receive buffers became.
 struct Margin {
     /// When receiving stopped, since the machine was booted.
     stopped: Duration,
@@ -244,7 +245,7 @@ impl Ready {
         settings: &Arc<crate::aggregate::Settings>,
     ) -> io::Result<Self> {
         let came = clock::since_boot();
-        let state: State = handover::from_bytes(state)?;
+        let state: FinalState = handover::from_bytes(state)?;
         received.add(&state.part).map_err(io::Error::other)?;
         let has_connection = state.nri.as_ref().is_some_and(|(_, connected)| *connected);
         let own = SHARED + usize::from(has_connection);

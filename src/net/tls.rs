@@ -56,8 +56,8 @@ pub struct Server {
     /// When the one of the chain that expires first does (`notAfter`, RFC 5280 §4.1.2.5), after which clients refuse it;
     /// nothing where that cannot be read.
     pub expires: Option<Timestamp>,
-    /// Whether its own certificate is a certificate authority's, as `openssl req -x509` makes it by default. Clients that
-    /// follow RFC 5280 §4.2.1.9 to the letter, ours among them, refuse such a one of a server.
+    /// Whether the server certificate is marked as a CA certificate, as `openssl req -x509` does by default. Clients that
+    /// follow RFC 5280 §4.2.1.9 strictly, ours among them, refuse a server that presents one.
     pub is_authority: bool,
 }
 

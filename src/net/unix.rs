@@ -75,8 +75,13 @@ impl HeldDirectory {
     pub fn taken(lock: OwnedFd) -> io::Result<Self> {
         let lock = File::from(lock);
         lock.try_lock()?;
-        lock.set_len(0)?;
-        std::os::unix::fs::FileExt::write_all_at(&lock, std::process::id().to_string().as_bytes(), 0)?;
+        let pid = std::process::id().to_string();
+        let written =
+            lock.set_len(0).and_then(|()| std::os::unix::fs::FileExt::write_all_at(&lock, pid.as_bytes(), 0));
+        if let Err(error) = written {
+            // The number is for people. The process before has ended by now, so a full disk must not end this one, too.
+            tracing::warn!(%error, "cannot write this process's number to a lock file");
+        }
         Ok(Self { lock })
     }
 }
@@ -148,11 +153,17 @@ impl BoundSocket {
     /// The socket at a path whose lock the process before shared.
     ///
     /// # Errors
-    /// When there is none at the path.
+    /// When the lock is not one.
     pub fn taken(path: &Path, lock: OwnedFd) -> io::Result<Self> {
-        let metadata = std::fs::symlink_metadata(path)?;
+        // Another container may not see the path; then there is no name to remove later.
+        let identity = std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
         let lock = HeldDirectory::taken(lock)?;
-        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), lock, left: false })
+        Ok(Self {
+            path: path.to_owned(),
+            left: identity.is_err(),
+            identity: identity.unwrap_or_default(),
+            lock,
+        })
     }
 }
 

@@ -32,8 +32,7 @@ pub struct Settings {
     pub presets: Vec<String>,
 }
 
-/// How long the container table may take to answer before a container starts without. The runtime waits for two
-/// seconds, and then for no plugin that has let it wait.
+/// How long the container table may take to answer before a container starts without. The runtime waits for two seconds and then disconnects the plugin.
 const BUDGET: Duration = Duration::from_millis(500);
 /// How long a container that was created may take to start. Longer than kubelet waits for the runtime (two minutes).
 const STARTS_WITHIN: Duration = Duration::from_mins(5);
@@ -52,7 +51,7 @@ pub struct Plugin {
     /// were created.
     pub(super) ours: HashMap<ContainerId, Option<Instant>>,
     /// Why containers that are about to start have no socket, until they are shown with it.
-    refused: HashMap<ContainerId, String>,
+    pub(super) refused: HashMap<ContainerId, String>,
     pub(super) listing: Listing,
 }
 
@@ -227,7 +226,7 @@ impl Plugin {
         }
     }
 
-    /// Something has happened to a container. Whoever is told twice does nothing the second time.
+    /// Something has happened to a container. The runtime may report an event twice; the second report must change nothing.
     async fn happened(&mut self, event: Event, about: About) {
         let (Some(pod), Some(container)) = (about.pod, about.container) else { return };
         match event {
@@ -361,7 +360,7 @@ fn read<M: prost::Message + Default>(payload: &[u8]) -> Result<M, Status> {
 /// What is said of a container; nothing where it cannot be read.
 fn forgiving<M: prost::Message + Default>(payload: &[u8]) -> M {
     M::decode(payload).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the container runtime said something of a container that cannot be read");
+        tracing::warn!(%error, "cannot decode the container runtime's message about a container; ignoring its contents");
         M::default()
     })
 }

@@ -58,11 +58,11 @@ impl Listing {
 /// What is to be done about a container of the list.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Found {
-    /// It has ended; whoever has it lets it go.
+    /// It has ended; its entry is released.
     Ended,
     /// It is known and lives.
     Known,
-    /// It is not known, and is nobody's business.
+    /// It is not known, and is not to be served.
     Other,
     /// It is not known, and runs.
     Unknown,
@@ -113,6 +113,8 @@ impl Plugin {
         for id in &gone {
             self.ended(id.as_str()).await;
         }
+        // Some were removed while there was no connection that could have said so.
+        self.refused.retain(|id, _| there.contains(id));
         let [kept, restored, without] = counts;
         tracing::info!(kept, restored, without, released = gone.len(), "compared with the container runtime");
     }

@@ -27,7 +27,7 @@ pub enum Outcome {
     Excluded,
     /// It has a network stack or a kernel of its own, and cannot reach a socket of the node.
     Sandboxed,
-    /// It was to be given a socket, but none was to be had; it starts without.
+    /// It should have got a socket, but opening one failed; it starts without.
     Failed,
 }
 
@@ -188,7 +188,7 @@ impl NriStats {
         hold(&self.failing).clone()
     }
 
-    /// How often it came to that.
+    /// How many containers had this outcome.
     #[must_use]
     pub fn of(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(outcome as usize).map_or(0, |count| count.load(Ordering::Relaxed))

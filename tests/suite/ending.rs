@@ -58,7 +58,7 @@ fn a_deadline_ends_a_drain_that_somebody_holds_up() {
 }
 
 /// A request whose body never ends.
-fn hold_a_request(agent: &Agent) -> std::os::unix::net::UnixStream {
+pub(crate) fn hold_a_request(agent: &Agent) -> std::os::unix::net::UnixStream {
     use std::io::Write as _;
     let mut stream = std::os::unix::net::UnixStream::connect(agent.admin_socket()).unwrap();
     stream.write_all(b"POST /v1/containers HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();

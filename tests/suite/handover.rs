@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tallyport::net::passing::Channel;
 
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
+use crate::ending::hold_a_request;
 use crate::namespaces::Namespace;
 use crate::restart::{Sleeper, shown};
 use crate::tools;
@@ -253,6 +254,62 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
     // And one that lives takes over.
     let agent = agent.handed_over(LONG);
     assert_eq!(shown(&agent, "c1")["received"], sent);
+}
+
+#[test]
+fn a_signal_in_the_middle_of_a_hand_over_takes_nothing_from_the_process_that_takes_over() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut agent = Agent::with(LONG);
+        let socket = agent.admin_socket();
+        let channel = Channel::connect(&socket.with_file_name("state").join("hand-over.sock")).unwrap();
+        channel.receive(PATIENCE).unwrap();
+        channel.send(b"take", &[]).unwrap();
+        let descriptors = loop {
+            let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
+            if !descriptors.is_empty() {
+                break descriptors;
+            }
+            channel.send(b"have", &[]).unwrap();
+        };
+        // From here on the other process has everything that it needs, and takes it.
+        agent.signal(signal);
+        for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {
+            channel.send(said, &[]).unwrap();
+            assert_eq!(channel.receive(PATIENCE).unwrap().0, heard);
+        }
+        assert!(agent.wait().success(), "{}", agent.log());
+        assert!(agent.log().contains("handed over"), "{}", agent.log());
+        assert!(socket.exists() && socket.with_added_extension("fd").exists(), "the names are the other's");
+        drop(descriptors);
+    }
+}
+
+#[test]
+fn an_admin_socket_whose_name_is_gone_stops_no_hand_over() {
+    let agent = Agent::with(LONG);
+    let web = agent.reserve("c1", "web");
+    let (old, new) = (agent.admin_socket(), agent.admin_socket().with_file_name("elsewhere.sock"));
+    web.send("a:1|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    std::fs::remove_file(old.with_added_extension("fd")).unwrap();
+    std::fs::remove_file(old).unwrap();
+    let agent = agent.handed_over(&[LONG, &["--admin-socket", new.to_str().unwrap()]].concat());
+    web.send("a:1|c");
+    agent.until("all is counted", || agent.metrics("web", "?window=open")[0]["value"] == 2.0);
+}
+
+#[test]
+fn a_process_that_is_replaced_after_its_deadline_waits_all_the_same() {
+    let flags =
+        ["--window", "1h", "--set", "agent.after_hand_over=wait", "--set", "agent.drain_deadline=100ms"];
+    let mut old = Agent::with(&flags);
+    // A request that never ends holds the drain up.
+    let _held = hold_a_request(&old);
+    let new = old.followed_by(&["--window", "1m", "--replace"]);
+    assert_eq!(new.get("/ready").0, 200);
+    assert!(old.is_running(), "{}", old.log());
+    old.signal(Signal::SIGTERM);
+    assert_eq!(old.wait().code(), Some(1), "it was cut short: {}", old.log());
 }
 
 /// A port that is free at the moment.

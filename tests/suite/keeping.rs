@@ -166,7 +166,7 @@ fn a_keeper_that_is_told_to_end_says_what_goes_with_it() {
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
     assert_eq!(keeper.end(Signal::SIGTERM), Some(0));
-    assert!(keeper.log().contains("ending with what nobody has come for"), "{}", keeper.log());
+    assert!(keeper.log().contains("the keeper ends while it holds sockets and state"), "{}", keeper.log());
     assert!(!keeper.socket.exists());
     assert_eq!(shown(&Agent::in_directory(directory, LONG), "kept-1")["state"], "listening");
 }
@@ -178,7 +178,7 @@ fn what_nobody_comes_for_is_let_go_of() {
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
     assert!(std::net::UdpSocket::bind(web.to).is_err(), "it is kept");
-    keeper.until("no agent has come for what was kept");
+    keeper.until("no agent started in time");
     drop(std::net::UdpSocket::bind(web.to).unwrap());
     // And the journal still knows whose it was.
     let agent = Agent::in_directory(directory, LONG);
@@ -193,7 +193,7 @@ fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, &["--window", "1s"]);
     assert!(agent.log().contains("windows.length differs"), "{}", agent.log());
-    keeper.until("an agent has started without what was kept");
+    keeper.until("an agent could not use the kept state");
     web.send("a:1|c");
     agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
 }
@@ -287,7 +287,7 @@ fn a_stranger_gets_nothing() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), said.as_ref()), ("0", ""));
-    keeper.until("somebody who may not ask");
+    keeper.until("refused a connection to the keeper");
     assert!(keeper.log().contains("it is a process of user 65534"), "{}", keeper.log());
     assert_eq!(shown(&Agent::in_directory(directory, LONG), "kept-1")["state"], "listening");
 }
@@ -312,4 +312,26 @@ fn the_guard_stays_up_while_there_is_no_agent() {
     let agent = Agent::in_directory(directory, &flags);
     agent.until("its own is heard", || shown(&agent, "kept-1")["received"] == 1);
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "there is another guard");
+}
+
+#[test]
+fn a_mistake_in_the_configuration_costs_nothing_of_what_is_kept() {
+    let (agent, keeper) = pair(LONG, &[]);
+    let web = web(&agent);
+    web.send("a:3|c");
+    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
+    let directory = agent.into_directory();
+    keeper.until("keeping what an agent has left");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let mut next = Command::new(BINARY);
+    next.args(["agent", "--window", "1h", "--http-listen", &listen, "--admin-socket"]);
+    next.arg(directory.path().join("admin.sock")).arg("--state-dir").arg(directory.path().join("state"));
+    let refused = crate::agent::ran(&mut next);
+    assert!(refused.code == 1 && refused.err.contains("cannot listen on"), "{}", refused.err);
+    keeper.until("an agent did not take what is kept; still keeping it");
+    web.send("a:4|c");
+    let agent = Agent::in_directory(directory, LONG);
+    agent.until("all is counted", || shown(&agent, "kept-1")["received"] == 2);
+    assert_eq!(open_total(&agent), json!(7.0));
 }

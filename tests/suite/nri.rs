@@ -404,7 +404,9 @@ fn a_pod_without_a_socket_is_shown_with_the_reason_wherever_people_look() {
         let said = agent.cli(command).out;
         assert!(said.contains("/no/such/netns is not a network namespace"), "{command:?}: {said}");
     }
-    assert!(agent.cli(&["doctor"]).out.contains("none of 1 containers got a socket"));
+    assert!(agent.cli(&["doctor"]).out.contains("the last 1 containers got no socket"));
+    runtime.starts_without_a_socket("c3");
+    assert!(agent.cli(&["doctor"]).out.contains("none of 2 containers got a socket"));
     // The next one gets its socket.
     assert_eq!(runtime.variables("c2").len(), 2);
     assert_eq!((failing(), agent.get("/ready").1["degraded"].clone()), (Value::Null, serde_json::json!([])));

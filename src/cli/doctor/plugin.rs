@@ -1,4 +1,4 @@
-//! Whether pods get their sockets: how the container runtime and the NRI plugin get on.
+//! Whether pods get their sockets: the plugin's registration and its recent failures.
 
 use serde::Deserialize;
 
@@ -54,12 +54,12 @@ impl Plugin {
                 format!("{} has accepted the plugin and has not listed its containers{since}", self.socket),
             )
             .advise("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
-            .advise("if it stays so, what listens there is no container runtime: check nri.socket"),
+            .advise("if this persists, another program listens on that socket: check nri.socket"),
             _ => {
                 let why = self.why.as_deref().unwrap_or("the agent does not say why");
                 Finding::new("nri", Status::Failed, format!("pods start without a socket{since}: {why}"))
-                    .advise("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later have it on")
-                    .advise("CRI-O has it on from 1.30, before by [crio.nri] enable_nri = true")
+                    .advise("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
+                    .advise("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
                     .advise("in a pod, the directory of nri.socket has to be mounted from the node")
             }
         }
@@ -67,14 +67,15 @@ impl Plugin {
 
     fn containers(&self) -> Option<Finding> {
         let Failing { containers, at, why } = self.failing.as_ref()?;
-        let all = self.injected == 0;
+        // After a hand-over nothing has been counted yet; one failure is not all.
+        let all = self.injected == 0 && *containers > 1;
         let (status, which) = match all {
             true => (Status::Failed, format!("none of {} containers got a socket", self.failed)),
             false => (Status::Warning, format!("the last {containers} containers got no socket")),
         };
         let found = format!("{which}, the last {} ago: {why}", ago(clock::wall(), *at));
         let finding = Finding::new("pods", status, found);
-        Some(finding.advise("they run without; restart their pods once the reason is gone"))
+        Some(finding.advise("they run without a socket; fix the cause, then restart their pods"))
     }
 }
 

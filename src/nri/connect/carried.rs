@@ -26,7 +26,7 @@ pub struct Carried {
 }
 
 #[derive(Serialize, Deserialize)]
-struct State {
+struct CarriedState {
     /// Where the connection leads.
     endpoint: Endpoint,
     plugin: Remembered,
@@ -40,11 +40,17 @@ impl Carried {
     /// What another process needs to go on.
     pub(super) fn of(endpoint: &Endpoint, session: Option<&Session>, plugin: &Plugin) -> Self {
         let registered = session.filter(|session| session.is_registered());
-        let shared = |session: &Session| session.stream.as_fd().try_clone_to_owned().ok();
+        let shared = |session: &Session| {
+            let shared = session.stream.as_fd().try_clone_to_owned();
+            shared
+                .inspect_err(|error| tracing::warn!(%error, "cannot pass the NRI connection on; the other process connects anew"))
+                .ok()
+        };
         let parts =
             |session: &Session| (session.demux.clone(), session.calls.clone(), session.answers.clone());
         let (demux, calls, answers) = registered.map(parts).unwrap_or_default();
-        let state = State { endpoint: endpoint.clone(), plugin: plugin.remembered(), demux, calls, answers };
+        let state =
+            CarriedState { endpoint: endpoint.clone(), plugin: plugin.remembered(), demux, calls, answers };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         Self { state: postcard::to_allocvec(&state).unwrap_or_default(), socket: registered.and_then(shared) }
     }
@@ -52,7 +58,7 @@ impl Carried {
     /// Goes on with what came. Answers the connection, where there is one that can be used: it leads to where the
     /// configuration of this process wants it to.
     pub(super) fn resume(self, endpoint: &Endpoint, plugin: &mut Plugin) -> Option<Session> {
-        let state: State = match postcard::from_bytes(&self.state) {
+        let state: CarriedState = match postcard::from_bytes(&self.state) {
             Ok(state) => state,
             Err(error) => {
                 tracing::warn!(%error, "what the NRI plugin of the agent before knew cannot be read; connecting again");
