@@ -61,11 +61,11 @@ pub(super) fn show(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> {
 
 pub(super) fn reference(args: &ReferenceArgs, out: &mut Output) -> Result<(), Failure> {
     let page = if args.metrics { stats::reference() } else { config::reference() };
-    out.write(page.as_bytes())?;
+    out.page(page.as_bytes())?;
     Ok(())
 }
 
 pub(super) fn example(out: &mut Output) -> Result<(), Failure> {
-    out.write(config::example().as_bytes())?;
+    out.page(config::example().as_bytes())?;
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure>
     match &args.env_file {
         Some(path) => write(path, &lines)
             .map_err(|error| Failure::new(1, format!("cannot write {}: {error}", path.display())))?,
-        None => out.write(lines.as_bytes()).map_err(|error| Failure::system(&error))?,
+        None => out.data(&lines).map_err(|error| Failure::system(&error))?,
     }
     Ok(ExitCode::SUCCESS)
 }

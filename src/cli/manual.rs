@@ -9,7 +9,7 @@ use super::output::Output;
 pub(super) fn completions(shell: clap_complete::Shell, out: &mut Output) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "tallyport", &mut script);
-    out.write(&script)?;
+    out.page(&script)?;
     Ok(())
 }
 
@@ -24,7 +24,7 @@ pub(super) fn man(args: &ManArgs, out: &mut Output) -> Result<(), Failure> {
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            out.write(&page)?;
+            out.page(&page)?;
         }
     }
     Ok(())
