@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::agent::Agent;
+use crate::agent::{Address, Agent};
 
 /// Sets a title, sets the clipboard, rings, clears the screen by a C1 control, and reverses the line.
 const HOSTILE: &str = "a\u{1b}]0;t\u{7}\u{1b}]52;c;aGk=\u{7}\u{9b}2J\u{7f}\0\u{202e}b";
@@ -57,8 +57,7 @@ fn json_of_hostile_names_is_exact_and_safe_to_print() {
 }
 
 /// The first line that `tail` prints while a line is sent again and again.
-fn tailed(agent: &Agent, flags: &[&str]) -> String {
-    let address = agent.reserve("t1", "tail.1");
+fn tailed(agent: &Agent, address: &Address, flags: &[&str]) -> String {
     let mut tail = agent.command(&[&["tail", "tail.1", "--lines", "1"], flags].concat());
     let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     agent.until("tail has shown a line", || {
@@ -71,10 +70,11 @@ fn tailed(agent: &Agent, flags: &[&str]) -> String {
 #[test]
 fn tail_escapes_lines_for_people_and_leaves_them_raw_in_a_pipe_that_asks_for_it() {
     let agent = Agent::start();
-    let shown = tailed(&agent, &[]);
+    let address = agent.reserve("t1", "tail.1");
+    let shown = tailed(&agent, &address, &[]);
     assert!(!is_obeyed(&shown) && shown.contains(SHOWN), "{shown:?}");
-    assert_eq!(tailed(&agent, &["--raw"]), format!("hits:1|c|#tag:{HOSTILE}\n"));
-    let json = tailed(&agent, &["-o", "ndjson"]);
+    assert_eq!(tailed(&agent, &address, &["--raw"]), format!("hits:1|c|#tag:{HOSTILE}\n"));
+    let json = tailed(&agent, &address, &["-o", "ndjson"]);
     assert!(!is_obeyed(&json), "{json:?}");
     let line: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(line["line"], format!("hits:1|c|#tag:{HOSTILE}"));
