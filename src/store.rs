@@ -175,23 +175,24 @@ impl Store {
         }
     }
 
-    /// Publishes a window that a shard closed, and the revisions that go with it.
+    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes of windows and
+    /// revisions are kept of the container.
     ///
     /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
     /// is locked, so that one container's late samples do not hold up readers and other containers.
-    pub fn push(&self, allocation: Allocation, closed: Closed) {
+    pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
         let end = closed.window.span.end;
         let merged = {
-            let Some(history) = self.history(allocation) else { return };
+            let Some(history) = self.history(allocation) else { return 0 };
             let revisions = closed.revisions.iter().filter_map(|delta| history.revision(delta));
             let mut merged: Vec<_> = revisions.collect();
             merged.extend((!closed.window.is_empty()).then(|| history.joined(closed.window)).flatten());
             merged
         };
-        let last = {
+        let (last, kept) = {
             let mut guard = self.write();
             let inner = &mut *guard;
-            let Some(history) = inner.containers.get_mut(&allocation) else { return };
+            let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
             let history = Arc::make_mut(history);
             inner.held.remove(history.held());
             for (window, revs) in merged {
@@ -223,11 +224,19 @@ impl Store {
                 (_, None) => {}
             }
             let gone = history.drop_beyond(self.keep);
-            inner.held.add(history.held());
+            let kept = history.held();
+            inner.held.add(kept);
             inner.lose(gone);
-            inner.last
+            (inner.last, kept.bytes)
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
+        kept
+    }
+
+    /// Bytes of windows and revisions that are kept of a container.
+    #[must_use]
+    pub fn kept_bytes(&self, allocation: Allocation) -> usize {
+        self.read().containers.get(&allocation).map_or(0, |history| history.held().bytes)
     }
 
     /// A container's windows as they are now.

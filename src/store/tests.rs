@@ -224,6 +224,20 @@ fn the_size_is_that_of_the_windows_after_every_kind_of_change() {
 }
 
 #[test]
+fn what_is_kept_of_a_container_is_known_after_each_window() {
+    let mut node = Node::new(1, 3);
+    for window in 0..6 {
+        let late = START + window * 10 - 9;
+        node.send(0, window.unsigned_abs() * 10 + 1, &format!("a:1|c\na:{window}|s|T{late}"));
+    }
+    let at = node.aggregators[0].window_end();
+    let closed = node.aggregators[0].roll(at).unwrap();
+    let kept = node.store.push(Allocation(0), closed);
+    assert_eq!((kept, node.store.kept_bytes(Allocation(0))), (counted(&node.store).1, kept));
+    assert!(kept > 0);
+}
+
+#[test]
 fn a_reader_keeps_the_history_that_it_took() {
     let mut node = Node::new(1, 2);
     node.send(0, 1, "a:1|c").roll(10);
