@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
+use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use names::Names;
 pub use names::{Meeting, NameChange, NameChanges, NameState};
@@ -26,7 +27,7 @@ use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
-use crate::aggregate::{Closed, EventRecord, Standing, Window};
+use crate::aggregate::{Closed, EventRecord, Standing};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll};
 
@@ -50,6 +51,8 @@ struct Inner {
     /// The last place whose record is gone. What comes after it is all there.
     gone: u64,
     records: u64,
+    /// Of all containers, so that a reader need not count.
+    held: Held,
     past: Past,
     names: Names,
 }
@@ -110,6 +113,7 @@ impl Store {
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
                 inner.name_all(&history);
+                inner.held.add(history.held());
                 inner.containers.insert(allocation, Arc::new(history));
             }
             all.sort_by_key(|(_, published)| published.first());
@@ -120,6 +124,7 @@ impl Store {
                 adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
                 inner.log.push_back(Arc::clone(&published));
+                inner.held.add(published.held());
                 Arc::make_mut(history).keep(published);
             }
             inner.last
@@ -160,6 +165,7 @@ impl Store {
     pub fn forget(&self, allocation: Allocation) {
         let mut inner = self.write();
         if let Some(history) = inner.containers.remove(&allocation) {
+            inner.held.remove(history.held());
             let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
             inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
             inner.past.add(history.origin(), left());
@@ -169,24 +175,26 @@ impl Store {
         }
     }
 
-    /// Publishes a window that a shard closed, and the revisions that go with it.
+    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes of windows and
+    /// revisions are kept of the container.
     ///
     /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
     /// is locked, so that one container's late samples do not hold up readers and other containers.
-    pub fn push(&self, allocation: Allocation, closed: Closed) {
+    pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
         let end = closed.window.span.end;
         let merged = {
-            let Some(history) = self.history(allocation) else { return };
+            let Some(history) = self.history(allocation) else { return 0 };
             let revisions = closed.revisions.iter().filter_map(|delta| history.revision(delta));
             let mut merged: Vec<_> = revisions.collect();
             merged.extend((!closed.window.is_empty()).then(|| history.joined(closed.window)).flatten());
             merged
         };
-        let last = {
+        let (last, kept) = {
             let mut guard = self.write();
             let inner = &mut *guard;
-            let Some(history) = inner.containers.get_mut(&allocation) else { return };
+            let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
             let history = Arc::make_mut(history);
+            inner.held.remove(history.held());
             for (window, revs) in merged {
                 let published = (window, revs);
                 let published = Published::new(allocation, history.origin(), published, inner.last + 1);
@@ -216,10 +224,19 @@ impl Store {
                 (_, None) => {}
             }
             let gone = history.drop_beyond(self.keep);
+            let kept = history.held();
+            inner.held.add(kept);
             inner.lose(gone);
-            inner.last
+            (inner.last, kept.bytes)
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
+        kept
+    }
+
+    /// Bytes of windows and revisions that are kept of a container.
+    #[must_use]
+    pub fn kept_bytes(&self, allocation: Allocation) -> usize {
+        self.read().containers.get(&allocation).map_or(0, |history| history.held().bytes)
     }
 
     /// A container's windows as they are now.
@@ -249,8 +266,10 @@ impl Store {
         let inner = self.read();
         let mut newest: Vec<_> =
             inner.containers.values().filter_map(|h| h.kept().next_back()).cloned().collect();
+        let last = inner.last;
+        drop(inner);
         newest.sort_unstable_by_key(|kept| kept.published().next().map(|published| published.first()));
-        (newest, self.cursor(inner.last))
+        (newest, self.cursor(last))
     }
 
     /// Everything that was published after a cursor.
@@ -270,8 +289,13 @@ impl Store {
     /// can still be had.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
-        let inner = self.read();
         let after = |published: &&Arc<Published>| published.first() > seq;
+        let inner = self.read();
+        if inner.gone <= seq {
+            // The log is whole from there on, and in order.
+            let first = inner.log.partition_point(|published| published.first() <= seq);
+            return inner.log.range(first..).cloned().collect();
+        }
         let mut kept: Vec<_> = inner
             .containers
             .values()
@@ -279,6 +303,7 @@ impl Store {
             .filter(after)
             .cloned()
             .collect();
+        drop(inner);
         kept.sort_unstable_by_key(|published| published.first());
         kept
     }
@@ -326,13 +351,7 @@ impl Store {
     #[must_use]
     pub fn size(&self) -> Size {
         let inner = self.read();
-        let windows =
-            || inner.containers.values().flat_map(|history| history.kept()).flat_map(Kept::published);
-        Size {
-            windows: windows().count(),
-            records: inner.records,
-            bytes: windows().map(|published| Window::bytes(published.window())).sum(),
-        }
+        Size { windows: inner.held.windows, records: inner.records, bytes: inner.held.bytes }
     }
 
     fn cursor(&self, seq: u64) -> Cursor {

@@ -108,7 +108,10 @@ fn bytes_to_revise(counters: u32) -> u64 {
             aggregator.datagram(line.as_bytes(), moment(window * 10_000 + 1), None);
         }
         let closed = aggregator.roll(moment(window * 10_000 + 10_000).wall).unwrap();
-        last = measure(|| store.push(Allocation(0), closed)).bytes_total;
+        let push = || {
+            store.push(Allocation(0), closed);
+        };
+        last = measure(push).bytes_total;
     }
     let history = store.history(Allocation(0)).unwrap();
     let revised = history.kept().flat_map(|kept| kept.records().map(|(_, number, _)| number.rev));

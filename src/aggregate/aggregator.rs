@@ -108,6 +108,8 @@ pub struct Aggregator {
     ample: usize,
     /// Bytes of the closed windows that are kept.
     history: VecDeque<usize>,
+    /// Bytes that are kept of the container beyond those: revisions of its windows.
+    revisions: usize,
     /// Set from outside when the node has no memory left.
     node_full: bool,
 }
@@ -147,6 +149,7 @@ impl Aggregator {
             memory: 0,
             ample: 0,
             history: VecDeque::new(),
+            revisions: 0,
             node_full: false,
         };
         new.ample = new.ample();
@@ -357,6 +360,13 @@ impl Aggregator {
     /// Tells whether the node has memory for new series.
     pub fn set_node_full(&mut self, full: bool) {
         self.node_full = full;
+    }
+
+    /// Tells how many bytes of windows and revisions are kept of the container, all of which count as its memory.
+    pub fn set_kept_bytes(&mut self, bytes: usize) {
+        let revisions = bytes.saturating_sub(self.history.iter().sum());
+        self.memory = self.memory.saturating_sub(self.revisions) + revisions;
+        self.revisions = revisions;
     }
 
     /// Counts datagrams that the kernel dropped since the socket was opened.

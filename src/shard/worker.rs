@@ -230,7 +230,8 @@ impl Worker {
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
         if let Some(closed) = listener.aggregator.roll(now.wall) {
-            self.store.push(listener.allocation, closed);
+            let kept = self.store.push(listener.allocation, closed);
+            listener.aggregator.set_kept_bytes(kept);
         }
         let (drained, emptied) = listener.receive(&mut self.inbox, now);
         let since = began.saturating_sub(self.drain_began);
@@ -248,7 +249,8 @@ impl Worker {
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
         if let Some(closed) = listener.aggregator.roll(now.wall) {
-            self.store.push(listener.allocation, closed);
+            let kept = self.store.push(listener.allocation, closed);
+            listener.aggregator.set_kept_bytes(kept);
         }
         let (drained, emptied) = listener.receive_unix(&mut self.inbox, now);
         if let Emptied::Broken(error) = emptied {
@@ -273,7 +275,8 @@ impl Worker {
             let Some(listener) = place else { continue };
             listener.count_kernel_drops();
             if let Some(closed) = listener.aggregator.roll(now) {
-                self.store.push(listener.allocation, closed);
+                let kept = self.store.push(listener.allocation, closed);
+                listener.aggregator.set_kept_bytes(kept);
             }
             listener.log_losses(&self.shared.loss_log, now);
             closing.memory += listener.aggregator.memory();

@@ -34,7 +34,29 @@ pub struct History {
     opened: Timestamp,
     /// By start.
     kept: VecDeque<Kept>,
+    held: Held,
     standing: Option<Standing>,
+}
+
+/// How much is kept of one container, or of all.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Held {
+    /// Windows, revisions included.
+    pub(super) windows: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
+}
+
+impl Held {
+    pub(super) fn add(&mut self, other: Self) {
+        self.windows += other.windows;
+        self.bytes += other.bytes;
+    }
+
+    pub(super) fn remove(&mut self, other: Self) {
+        self.windows = self.windows.saturating_sub(other.windows);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
 }
 
 impl Published {
@@ -86,6 +108,10 @@ impl Published {
     #[must_use]
     pub fn revs(&self) -> &[u32] {
         &self.revs
+    }
+
+    pub(super) fn held(&self) -> Held {
+        Held { windows: 1, bytes: self.window.bytes() }
     }
 
     /// Its records and their numbers.
@@ -184,7 +210,7 @@ impl History {
     }
 
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
-        Self { origin, opened, kept: VecDeque::new(), standing: None }
+        Self { origin, opened, kept: VecDeque::new(), held: Held::default(), standing: None }
     }
 
     /// Whose windows these are.
@@ -206,6 +232,7 @@ impl History {
 
     /// Takes everything out that nobody else holds.
     pub(super) fn take(&mut self) -> Vec<Published> {
+        self.held = Held::default();
         std::mem::take(&mut self.kept)
             .into_iter()
             .flat_map(|kept| kept.0)
@@ -314,7 +341,13 @@ impl History {
         Span { covered: span.end.since(span.start.max(self.opened)), ..span }
     }
 
+    /// How much is kept, as of now.
+    pub(super) fn held(&self) -> Held {
+        self.held
+    }
+
     pub(super) fn keep(&mut self, published: Arc<Published>) {
+        self.held.add(published.held());
         let start = published.window.span.start;
         let at = self.kept.partition_point(|kept| kept.span().is_some_and(|span| span.start < start));
         match self.kept.get_mut(at) {
@@ -328,6 +361,8 @@ impl History {
         let mut gone = 0;
         while self.kept.len() > keep {
             let oldest = self.kept.pop_front();
+            let dropped = oldest.iter().flat_map(Kept::published);
+            dropped.for_each(|published| self.held.remove(published.held()));
             gone = oldest
                 .iter()
                 .flat_map(Kept::published)

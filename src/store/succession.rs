@@ -159,6 +159,7 @@ impl Received {
             gone = gone.max(history.drop_beyond(keep));
             inner.past.opened(history.origin());
             inner.name_all(&history);
+            inner.held.add(history.held());
             inner.containers.insert(allocation, Arc::new(history));
         }
         // Behind the last place that is missing, everything is there.

@@ -190,6 +190,80 @@ fn the_newest_window_of_every_container_is_known() {
     assert_eq!(next, node.store.end());
 }
 
+/// The size, counted anew.
+fn counted(store: &Store) -> (usize, usize) {
+    let (histories, ..) = store.everything(Level::High);
+    let published = histories.iter().flat_map(|(_, history)| history.published());
+    let bytes: Vec<_> = published.map(|published| published.window().bytes()).collect();
+    (bytes.len(), bytes.iter().sum())
+}
+
+#[test]
+fn the_size_is_that_of_the_windows_after_every_kind_of_change() {
+    let mut node = Node::new(2, 3);
+    let check = |node: &Node| {
+        let size = node.store.size();
+        assert_eq!((size.windows, size.bytes), counted(&node.store));
+        size
+    };
+    assert_eq!(check(&node).windows, 0);
+    for window in 0..6 {
+        let late = START + window * 10 - 9;
+        node.send(0, window.unsigned_abs() * 10 + 1, &format!("a:1|c\na:1:2|ms\na:3|c|T{late}"));
+        node.send(1, window.unsigned_abs() * 10 + 1, "a:1|s");
+        check(&node);
+    }
+    node.roll(60);
+    assert!(check(&node).windows > 6, "revisions count, too");
+    let before: Vec<_> = (0..2).map(|n| node.store.history(Allocation(n)).unwrap()).collect();
+    node.store.forget(Allocation(0));
+    assert_eq!(check(&node).windows, 3);
+    let images = before.iter().map(|history| History::from_image(&history.to_image()).unwrap());
+    node.store.adopt((5..).map(Allocation).zip(images).collect());
+    assert!(check(&node).windows > 6);
+}
+
+#[test]
+fn what_is_kept_of_a_container_is_known_after_each_window() {
+    let mut node = Node::new(1, 3);
+    for window in 0..6 {
+        let late = START + window * 10 - 9;
+        node.send(0, window.unsigned_abs() * 10 + 1, &format!("a:1|c\na:{window}|s|T{late}"));
+    }
+    let at = node.aggregators[0].window_end();
+    let closed = node.aggregators[0].roll(at).unwrap();
+    let kept = node.store.push(Allocation(0), closed);
+    assert_eq!((kept, node.store.kept_bytes(Allocation(0))), (counted(&node.store).1, kept));
+    assert!(kept > 0);
+}
+
+#[test]
+fn a_reader_keeps_the_history_that_it_took() {
+    let mut node = Node::new(1, 2);
+    node.send(0, 1, "a:1|c").roll(10);
+    let taken = node.store.history(Allocation(0)).unwrap();
+    node.send(0, 15, &format!("a:2|c|T{}", START + 2)).roll(20);
+    assert_eq!(taken.published().count(), 1);
+    assert_eq!(node.store.history(Allocation(0)).unwrap().published().count(), 2);
+}
+
+#[test]
+fn windows_after_a_place_are_the_same_whether_or_not_the_log_reaches_it() {
+    let mut node = Node::new(2, 2);
+    for window in 0..5 {
+        node.send(0, window * 10 + 1, "a:1|c").send(1, window * 10 + 1, "a:1|c");
+    }
+    node.roll(50);
+    let end = node.store.end().seq;
+    let all = node.store.kept_after(0);
+    for seq in 0..=end {
+        let wanted: Vec<_> =
+            all.iter().map(|published| published.first()).filter(|first| *first > seq).collect();
+        let found: Vec<_> = node.store.kept_after(seq).iter().map(|published| published.first()).collect();
+        assert_eq!(found, wanted, "after {seq}");
+    }
+}
+
 #[test]
 fn whoever_subscribes_hears_of_new_records_only() {
     let mut node = Node::new(1, 30);

@@ -354,6 +354,8 @@ impl Aggregator {
             + self.histograms.heap_bytes()
             + self.events.heap_bytes()
             + size_of_val(&*self.lasting)
+            + self.late_bytes()
+            + self.revisions
             + self.history.iter().sum::<usize>();
     }
 }

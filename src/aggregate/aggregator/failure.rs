@@ -16,6 +16,7 @@ impl Aggregator {
         fresh.begun_again = true;
         fresh.accounting = self.accounting.clone();
         fresh.history = std::mem::take(&mut self.history);
+        fresh.revisions = self.revisions;
         fresh.node_full = self.node_full;
         let lost = fresh.accounting.give_up_open();
         fresh.recount();

@@ -79,13 +79,23 @@ impl Aggregator {
         }
     }
 
-    /// Whether late values may revise this record: it is to be revised already, or the quota has room for one more. Counts the
-    /// values otherwise. Each revised record costs a search and a merge when the open window closes, whatever the number
+    /// Whether late values may revise this record: it is to be revised already, or the node's memory and the quota have room
+    /// for one more. Counts the values otherwise. Each revised record costs a search and a merge when the open window closes, whatever the number
     /// of its samples, so records are what is limited.
     fn may_revise(&mut self, place: Place, window: Timestamp, values: u64) -> bool {
-        self.late_records < self.settings.limits.late_records
-            || self.late.get(&window).is_some_and(|states| states.contains_key(&place))
-            || !self.is_over(Dropped::LateQuota, values)
+        if self.late.get(&window).is_some_and(|states| states.contains_key(&place)) {
+            return true;
+        }
+        if self.node_full && self.is_over(Dropped::NodeMemory, values) {
+            return false;
+        }
+        self.late_records < self.settings.limits.late_records || !self.is_over(Dropped::LateQuota, values)
+    }
+
+    /// Bytes of the samples that wait for the open window to be closed.
+    pub(super) fn late_bytes(&self) -> usize {
+        let states = self.late.values().flat_map(LateStates::values);
+        states.map(|state| size_of::<(Place, State)>() + state.heap_bytes()).sum()
     }
 
     fn add_late(

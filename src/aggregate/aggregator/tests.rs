@@ -323,6 +323,45 @@ fn a_snapshot_takes_the_late_quota_along() {
 }
 
 #[test]
+fn revisions_that_are_kept_count_as_memory_and_late_samples_stop_at_its_limit() {
+    let mut bench = Bench::limited(|limits| limits.memory = 100 << 10);
+    bench.send(1_000, "a:1|c").roll(20_000);
+    let before = bench.aggregator.memory();
+    let windows: usize = bench.windows.iter().map(|closed| closed.window.bytes()).sum();
+    bench.aggregator.set_kept_bytes(200 << 10);
+    assert!(bench.aggregator.memory() > before + (150 << 10), "{}", bench.aggregator.memory());
+    bench.send(25_000, format!("a:1|c|T{}\na:1|c", START + 1));
+    let dropped: Vec<_> = bench.aggregator.accounting().dropped.iter().collect();
+    assert_eq!(dropped, [(Dropped::MemoryLimit, 1)]);
+    bench.roll(30_000).aggregator.set_kept_bytes(windows);
+    bench.send(31_000, format!("a:1|c|T{}", START + 1));
+    assert_eq!(bench.aggregator.accounting().dropped.total(), 1, "what is no longer kept counts no more");
+}
+
+#[test]
+fn a_full_node_takes_no_more_late_records() {
+    let mut bench = Bench::new();
+    bench.send(1_000, "a:1|c").send(12_000, format!("a:1|c|T{}", START + 1)).aggregator.set_node_full(true);
+    bench.send(13_000, format!("a:1|c|T{}\na:1|c", START + 1)).send(25_000, format!("a:1|c|T{}", START + 1));
+    assert_eq!(bench.aggregator.accounting().dropped.iter().collect::<Vec<_>>(), [(Dropped::NodeMemory, 1)]);
+}
+
+#[test]
+fn late_samples_that_wait_are_part_of_the_memory_of_a_restored_container() {
+    let mut bench = Bench::new();
+    bench.send(1_000, "a:1|s").roll(10_000);
+    let members: Vec<_> = (0..500).map(|n| format!("a:m{n}|s|T{}", START + 1)).collect();
+    for line in &members {
+        bench.send(12_000, line);
+    }
+    let settings = Arc::clone(&bench.aggregator.settings);
+    let restored = Aggregator::restore(settings, &bench.aggregator.snapshot()).unwrap();
+    assert!(restored.late_bytes() > 500 * 8 && restored.memory() > restored.late_bytes());
+    let without = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall).memory();
+    assert!(restored.memory() > without + 500 * 8);
+}
+
+#[test]
 fn names_and_tags_have_a_length() {
     let mut bench = Bench::new();
     let (name, tags) = ("n".repeat(1024), "t".repeat(8192));

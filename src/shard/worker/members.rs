@@ -21,6 +21,7 @@ impl Worker {
         }
         let place = self.watch(&listener)?;
         self.store.open(allocation, origin, now);
+        listener.aggregator.set_kept_bytes(self.store.kept_bytes(allocation));
         listener.take(&self.shared.buffers);
         self.put(place, listener);
         Ok(())
