@@ -26,7 +26,7 @@ pub(super) fn check(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> 
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.format() {
-        Format::Table | Format::Prom => out.line(&format!("{named} is sound"))?,
+        Format::Table | Format::Prom => out.line(format!("{named} is sound"))?,
         Format::Json | Format::Ndjson => out.json(&serde_json::json!({"sound": true}))?,
     }
     Ok(())

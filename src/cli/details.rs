@@ -32,7 +32,7 @@ pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), 
         return Err(nothing(args, &task.task_id));
     }
     if task.finished && args.output.format() == Format::Table {
-        out.complain(&format!("{} is finished", task.task_id));
+        out.complain(format!("{} is finished", task.task_id));
     }
     Ok(())
 }

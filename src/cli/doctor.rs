@@ -359,7 +359,7 @@ fn print(findings: &[Finding], out: &mut Output) -> std::io::Result<()> {
         };
         out.line(mark + format!("  {:<15}  {}", finding.check, finding.found))?;
         for advice in &finding.advice {
-            out.line(&format!("                          {advice}"))?;
+            out.line(format!("                          {advice}"))?;
         }
     }
     Ok(())

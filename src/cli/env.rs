@@ -49,7 +49,7 @@ fn reserve(args: &EnvArgs) -> Result<Option<Container>, Failure> {
 
 fn lines(container: &Container, out: &mut Output) -> String {
     for warning in &container.warnings {
-        out.complain(&format!("tallyport: {warning}"));
+        out.complain(format!("tallyport: {warning}"));
     }
     let variables = container.env.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
     variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()

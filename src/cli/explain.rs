@@ -338,7 +338,7 @@ fn print(explanation: &Explanation, out: &mut Output) -> std::io::Result<()> {
         };
         out.line(mark + format!("  {:<9} {}", station.station, station.found))?;
         for advice in &station.advice {
-            out.line(&format!("                {advice}"))?;
+            out.line(format!("                {advice}"))?;
         }
     }
     out.line(out.strong(&explanation.verdict))

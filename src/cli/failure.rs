@@ -75,7 +75,7 @@ impl Failure {
         if !self.silent {
             out.complain_lines(&format!("tallyport: {}", self.message));
             if let Some(hint) = self.hint {
-                out.complain(&format!("  {hint}"));
+                out.complain(format!("  {hint}"));
             }
         }
         ExitCode::from(self.code)

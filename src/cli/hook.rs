@@ -72,7 +72,7 @@ fn carry_out(plan: &Plan, dry_run: bool, nothing: &str, out: &mut Output) -> Res
     for said in install::apply(plan)? {
         out.line(&said)?;
     }
-    Ok(out.line(&format!("next: {}", plan.restart))?)
+    Ok(out.line(format!("next: {}", plan.restart))?)
 }
 
 /// A change as `diff -u` shows it.

@@ -28,7 +28,7 @@ pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failur
         return Err(Failure::answered(&Response { status: lines.status, body: lines.rest().await.into() }));
     }
     if out.is_terminal() {
-        out.complain(&format!("lines of {} as they come; Ctrl-C ends this", task.task_id));
+        out.complain(format!("lines of {} as they come; Ctrl-C ends this", task.task_id));
     }
     let mut left = args.lines.unwrap_or(u64::MAX);
     while left > 0 {
@@ -40,7 +40,7 @@ pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failur
         }
         let line: Line = serde_json::from_str(&text).map_err(|error| Failure::garbled(&error))?;
         if line.lost > 0 {
-            out.complain(&format!("tallyport: {} lines came faster than they could be shown", line.lost));
+            out.complain(format!("tallyport: {} lines came faster than they could be shown", line.lost));
         }
         if args.raw {
             out.data(&format!("{}\n", line.line))?;

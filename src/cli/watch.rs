@@ -70,7 +70,7 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
                 screen.draw(&task.task_id, out)?;
             }
             ("finished", _) => {
-                out.complain(&format!("{} is finished", task.task_id));
+                out.complain(format!("{} is finished", task.task_id));
                 return Ok(());
             }
             ("gap", _) => out.complain("windows were closed and forgotten faster than they could be read"),

@@ -71,7 +71,7 @@ impl Part {
                 wild.chars
                     .iter()
                     .all(|wanted| chars.next().is_some_and(|c| fits(*wanted, c)))
-                    .then(|| chars.as_str())
+                    .then_some(chars.as_str())
             }
         }
     }
@@ -84,7 +84,7 @@ impl Part {
                 let mut wanted = wild.chars.iter().rev();
                 wanted
                     .all(|wanted| chars.next_back().is_some_and(|c| fits(*wanted, c)))
-                    .then(|| chars.as_str())
+                    .then_some(chars.as_str())
             }
         }
     }
@@ -215,7 +215,7 @@ mod tests {
             let text = format!("{}b", "a".repeat(length + 50));
             assert!(glob.matches(&text), "{length}");
             assert!(glob.matches(&format!("{text}c")), "{length}");
-            assert!(!glob.matches(&text["a".len() * 52..]), "{length}");
+            assert!(!glob.matches(&text.chars().skip(52).collect::<String>()), "{length}");
         }
     }
 

@@ -122,7 +122,7 @@ async fn lines_that_wait_for_an_unread_tail_are_bounded_in_bytes_and_the_rest_is
     let room = node.pool.tail_room();
     let mut lines = node.pool.tap(Allocation(1), 1024, &room).await.unwrap();
     let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
-    let long = [b"a:1|c|#".as_slice(), &[b'x'; 60_000]].concat();
+    let long = [b"a:1|c|#".as_slice(), &vec![b'x'; 60_000]].concat();
     for n in 1..=30 {
         sender.send(&long).unwrap();
         while received().await < n {}
