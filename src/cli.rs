@@ -30,6 +30,7 @@ mod summary;
 mod table;
 mod tail;
 mod tasks;
+mod text;
 mod untaint;
 mod watch;
 

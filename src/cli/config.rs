@@ -26,7 +26,7 @@ pub(super) fn check(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> 
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.format() {
-        Format::Table | Format::Prom => out.line(&format!("{named} is sound"))?,
+        Format::Table | Format::Prom => out.line(format!("{named} is sound"))?,
         Format::Json | Format::Ndjson => out.json(&serde_json::json!({"sound": true}))?,
     }
     Ok(())
@@ -61,11 +61,11 @@ pub(super) fn show(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> {
 
 pub(super) fn reference(args: &ReferenceArgs, out: &mut Output) -> Result<(), Failure> {
     let page = if args.metrics { stats::reference() } else { config::reference() };
-    out.write(page.as_bytes())?;
+    out.page(page.as_bytes())?;
     Ok(())
 }
 
 pub(super) fn example(out: &mut Output) -> Result<(), Failure> {
-    out.write(config::example().as_bytes())?;
+    out.page(config::example().as_bytes())?;
     Ok(())
 }

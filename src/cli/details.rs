@@ -24,7 +24,7 @@ pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), 
     match args.output.format() {
         Format::Json => out.json(&metrics.iter().map(reordered).collect::<Vec<_>>())?,
         Format::Ndjson => out.ndjson(metrics.iter().map(reordered))?,
-        Format::Prom => out.write(exposition(&records(&metrics)?).as_bytes())?,
+        Format::Prom => out.data(&exposition(&records(&metrics)?))?,
         Format::Table if metrics.is_empty() => {}
         Format::Table => table(&records(&metrics)?, clock::wall()).print(out)?,
     }
@@ -32,7 +32,7 @@ pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), 
         return Err(nothing(args, &task.task_id));
     }
     if task.finished && args.output.format() == Format::Table {
-        out.complain(&format!("{} is finished", task.task_id));
+        out.complain(format!("{} is finished", task.task_id));
     }
     Ok(())
 }

@@ -358,9 +358,9 @@ fn print(findings: &[Finding], out: &mut Output) -> std::io::Result<()> {
             Status::Warning => out.warning("warning"),
             Status::Failed => out.bad("FAILED "),
         };
-        out.line(&format!("{mark}  {:<15}  {}", finding.check, finding.found))?;
+        out.line(mark + format!("  {:<15}  {}", finding.check, finding.found))?;
         for advice in &finding.advice {
-            out.line(&format!("                          {advice}"))?;
+            out.line(format!("                          {advice}"))?;
         }
     }
     Ok(())

@@ -29,7 +29,7 @@ pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure>
     match &args.env_file {
         Some(path) => write(path, &lines)
             .map_err(|error| Failure::new(1, format!("cannot write {}: {error}", path.display())))?,
-        None => out.write(lines.as_bytes()).map_err(|error| Failure::system(&error))?,
+        None => out.data(&lines).map_err(|error| Failure::system(&error))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -49,7 +49,7 @@ fn reserve(args: &EnvArgs) -> Result<Option<Container>, Failure> {
 
 fn lines(container: &Container, out: &mut Output) -> String {
     for warning in &container.warnings {
-        out.complain(&format!("tallyport: {warning}"));
+        out.complain(format!("tallyport: {warning}"));
     }
     let variables = container.env.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
     variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()

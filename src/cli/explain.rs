@@ -336,10 +336,10 @@ fn print(explanation: &Explanation, out: &mut Output) -> std::io::Result<()> {
             Outcome::Note => out.warning("note"),
             Outcome::Bad => out.bad("STOP"),
         };
-        out.line(&format!("{mark}  {:<9} {}", station.station, station.found))?;
+        out.line(mark + format!("  {:<9} {}", station.station, station.found))?;
         for advice in &station.advice {
-            out.line(&format!("                {advice}"))?;
+            out.line(format!("                {advice}"))?;
         }
     }
-    out.line(&out.strong(&explanation.verdict))
+    out.line(out.strong(&explanation.verdict))
 }

@@ -73,9 +73,9 @@ impl Failure {
     /// Prints what is to be said; answers the exit code.
     pub(super) fn report(self, out: &mut Output) -> ExitCode {
         if !self.silent {
-            out.complain(&format!("tallyport: {}", self.message));
+            out.complain_lines(&format!("tallyport: {}", self.message));
             if let Some(hint) = self.hint {
-                out.complain(&format!("  {hint}"));
+                out.complain(format!("  {hint}"));
             }
         }
         ExitCode::from(self.code)

@@ -21,7 +21,7 @@ pub(super) async fn health(args: &HealthArgs, out: &mut Output) -> Result<(), Fa
     // A variable that is set to nothing is as good as none.
     match args.instance.as_deref().filter(|wanted| !wanted.is_empty()) {
         Some(wanted) if wanted != health.instance => Err(another(args, wanted, &health)),
-        _ => Ok(out.line(&format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
+        _ => Ok(out.line(format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
     }
 }
 

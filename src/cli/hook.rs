@@ -7,6 +7,7 @@ use similar::TextDiff;
 use super::args::{EngineArgs, EngineName, HookInstallArgs, HookRemoveArgs, MechanismName};
 use super::failure::Failure;
 use super::output::Output;
+use super::text::Text;
 use crate::install::{self, Change, Engine, Mechanism, Plan, Request};
 
 /// Lines around a change.
@@ -57,8 +58,7 @@ fn request(args: &EngineArgs) -> Result<Request, Failure> {
 
 fn carry_out(plan: &Plan, dry_run: bool, nothing: &str, out: &mut Output) -> Result<(), Failure> {
     for change in &plan.changes {
-        let shown = difference(change, out);
-        out.write(shown.as_bytes())?;
+        out.lines(difference(change, out).into_iter())?;
     }
     for note in &plan.notes {
         out.line(note)?;
@@ -72,20 +72,20 @@ fn carry_out(plan: &Plan, dry_run: bool, nothing: &str, out: &mut Output) -> Res
     for said in install::apply(plan)? {
         out.line(&said)?;
     }
-    Ok(out.line(&format!("next: {}", plan.restart))?)
+    Ok(out.line(format!("next: {}", plan.restart))?)
 }
 
 /// A change as `diff -u` shows it.
-fn difference(change: &Change, out: &Output) -> String {
+fn difference(change: &Change, out: &Output) -> Vec<Text> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let nowhere = PathBuf::from("/dev/null");
     let name = |text: Option<&str>| text.map_or(&nowhere, |_| &change.path).display().to_string();
     let diff = TextDiff::from_lines(before.unwrap_or_default(), after.unwrap_or_default());
     let text = diff.unified_diff().context_radius(CONTEXT).header(&name(before), &name(after)).to_string();
-    let coloured = text.split_inclusive('\n').map(|line| match line.chars().next() {
+    let coloured = text.lines().map(|line| match line.chars().next() {
         Some('+') => out.good(line),
         Some('-') => out.bad(line),
-        _ => line.to_owned(),
+        _ => line.into(),
     });
     coloured.collect()
 }

@@ -1,9 +1,14 @@
 //! Where a command writes: text, tables, JSON. Colours only on a terminal.
+//!
+//! Text for people goes through [`Text`], which escapes control characters on terminals and in pipes alike: what a pipe
+//! collects is often shown on a terminal later (`less -R`, a CI log). JSON keeps its value exactly.
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 use serde_json::Value;
+
+use super::text::{Text, escape_json, escape_lines};
 
 /// Standard output and standard error.
 pub(super) struct Output {
@@ -31,18 +36,43 @@ impl Output {
         self.width
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)?;
         self.out.flush()
     }
 
-    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
-        self.write(format!("{text}\n").as_bytes())
+    /// A page that this program contains, such as the reference of settings; written as it is.
+    pub(super) fn page(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes)
     }
 
-    /// To standard error; where that is gone, too, nobody is left to tell.
-    pub(super) fn complain(&mut self, text: &str) {
-        let _nobody_reads = writeln!(self.err, "{text}");
+    /// Lines in a format that programs read, such as Prometheus text: exact in files and pipes, escaped on a terminal.
+    pub(super) fn data(&mut self, text: &str) -> io::Result<()> {
+        if self.terminal { self.write(escape_lines(text).as_bytes()) } else { self.write(text.as_bytes()) }
+    }
+
+    pub(super) fn line(&mut self, text: impl Into<Text>) -> io::Result<()> {
+        self.write(format!("{}\n", text.into().as_str()).as_bytes())
+    }
+
+    /// Several lines in one write, so that a table which is drawn again does not flicker.
+    pub(super) fn lines(&mut self, lines: impl Iterator<Item = Text>) -> io::Result<()> {
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(line.as_str());
+            text.push('\n');
+        }
+        self.write(text.as_bytes())
+    }
+
+    /// One line to standard error. A failure to write it is ignored: there is no other place to report it.
+    pub(super) fn complain(&mut self, text: impl Into<Text>) {
+        let _unreportable = writeln!(self.err, "{}", text.into().as_str());
+    }
+
+    /// A message of several lines to standard error, such as a list of mistakes.
+    pub(super) fn complain_lines(&mut self, text: &str) {
+        let _unreportable = writeln!(self.err, "{}", escape_lines(text));
     }
 
     /// Indented JSON, as every command prints it.
@@ -50,45 +80,50 @@ impl Output {
         let value = serde_json::to_value(value)?;
         let mut text = String::new();
         indented(&mut text, &value, 0, false);
-        self.line(&text)
+        self.json_line(&text)
+    }
+
+    /// A JSON document as the agent sent it.
+    pub(super) fn json_line(&mut self, json: &str) -> io::Result<()> {
+        self.write(format!("{}\n", escape_json(json)).as_bytes())
     }
 
     /// One JSON document a line.
     pub(super) fn ndjson<T: Serialize>(&mut self, values: impl IntoIterator<Item = T>) -> io::Result<()> {
-        let mut text = Vec::new();
+        let mut text = String::new();
         for value in values {
-            serde_json::to_writer(&mut text, &value)?;
-            text.push(b'\n');
+            text.push_str(&serde_json::to_string(&value)?);
+            text.push('\n');
         }
-        self.write(&text)
+        self.write(escape_json(&text).as_bytes())
     }
 
     /// Text that stands out on a terminal.
-    pub(super) fn strong(&self, text: &str) -> String {
+    pub(super) fn strong(&self, text: impl Into<Text>) -> Text {
         self.styled("1", text)
     }
 
     /// Text that stands back on a terminal.
-    pub(super) fn faint(&self, text: &str) -> String {
+    pub(super) fn faint(&self, text: impl Into<Text>) -> Text {
         self.styled("2", text)
     }
 
-    pub(super) fn good(&self, text: &str) -> String {
+    pub(super) fn good(&self, text: impl Into<Text>) -> Text {
         self.styled("32", text)
     }
 
-    pub(super) fn warning(&self, text: &str) -> String {
+    pub(super) fn warning(&self, text: impl Into<Text>) -> Text {
         self.styled("33", text)
     }
 
-    pub(super) fn bad(&self, text: &str) -> String {
+    pub(super) fn bad(&self, text: impl Into<Text>) -> Text {
         self.styled("31", text)
     }
 
-    fn styled(&self, style: &str, text: &str) -> String {
+    fn styled(&self, style: &str, text: impl Into<Text>) -> Text {
         // https://no-color.org
         let plain = !self.terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if plain { text.to_owned() } else { format!("\u{1b}[{style}m{text}\u{1b}[0m") }
+        if plain { text.into() } else { Text::styled(style, text) }
     }
 }
 
@@ -142,7 +177,55 @@ fn indented(out: &mut String, value: &Value, depth: usize, flat: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written to standard output.
+    fn written(terminal: bool, write: impl FnOnce(&mut Output) -> io::Result<()>) -> String {
+        let out = Written::default();
+        write(&mut Output { out: Box::new(out.clone()), err: Box::new(io::sink()), terminal, width: None })
+            .unwrap();
+        String::from_utf8(out.0.take()).unwrap()
+    }
+
+    #[test]
+    fn text_for_people_is_escaped_everywhere_and_text_for_programs_on_terminals() {
+        let hostile = "a\u{1b}[2J\n";
+        for terminal in [true, false] {
+            assert_eq!(written(terminal, |out| out.line(hostile)), "a\\x1b[2J\\n\n");
+        }
+        assert_eq!(written(false, |out| out.data(hostile)), hostile);
+        assert_eq!(written(true, |out| out.data(hostile)), "a\\x1b[2J\n");
+    }
+
+    #[test]
+    fn json_has_no_character_that_a_terminal_obeys_and_the_same_value() {
+        let value = Value::from("\u{1b}]52;c;\u{7}\u{9b}\u{202e}");
+        for text in [
+            written(true, |out| out.json(&value)),
+            written(true, |out| out.ndjson([&value])),
+            written(true, |out| out.json_line(&value.to_string())),
+        ] {
+            assert!(text.trim_end().is_ascii(), "{text:?}");
+            assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        }
+    }
 
     #[test]
     fn json_has_one_key_a_line_but_tags_on_one() {

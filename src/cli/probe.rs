@@ -378,6 +378,6 @@ pub(super) fn send(out: &mut Output) -> Result<ExitCode, Failure> {
     let address = format!("{host}:{port}");
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.send_to(format!("{METRIC}:{VALUE}|c").as_bytes(), &address)?;
-    out.line(&format!("sent to {address}"))?;
+    out.line(format!("sent to {address}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,7 @@ pub(super) async fn reload(args: &ReloadArgs, out: &mut Output) -> Result<(), Fa
             out.line("the configuration was read again and is in force")?;
             if !needs_restart.is_empty() {
                 let settings = needs_restart.join(", ");
-                out.line(&format!("these settings have changed and take effect at a restart: {settings}"))?;
+                out.line(format!("these settings have changed and take effect at a restart: {settings}"))?;
             }
         }
     }

@@ -92,7 +92,7 @@ pub(super) fn labels(flags: &[String]) -> Result<Labels, Failure> {
 /// pair.
 fn inject(command: &mut Command, container: &Container, out: &mut Output) {
     for warning in &container.warnings {
-        out.complain(&format!("tallyport: {warning}"));
+        out.complain(format!("tallyport: {warning}"));
     }
     let is_set = |name: &str| std::env::var_os(name).is_some();
     for (name, value) in &container.env {

@@ -12,6 +12,7 @@ use super::output::Output;
 use super::resolve::{query, read, segment, task};
 use super::resources::{Used, used};
 use super::table::{Align, Table};
+use super::text::Text;
 use crate::net::clock;
 
 /// How many series are shown.
@@ -117,10 +118,10 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
 fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()> {
     let now = clock::wall();
     let state = if summary.finished { out.warning(&summary.state) } else { out.good(&summary.state) };
-    out.line(&format!("{}  {state}", out.strong(&summary.task_id)))?;
+    out.line(out.strong(&summary.task_id) + "  " + state)?;
     for container in &task.containers {
         let pid = container.pid.map_or("no process yet".to_owned(), |pid| format!("pid {pid}"));
-        out.line(&format!("  {}  {pid}  {}", container.name(), container.address()))?;
+        out.line(format!("  {}  {pid}  {}", container.name(), container.address()))?;
     }
     if !task.labels.is_empty() {
         let labels: Vec<String> = task
@@ -128,11 +129,11 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
             .iter()
             .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
             .collect();
-        out.line(&format!("  labels         {}", labels.join(" ")))?;
+        out.line(format!("  labels         {}", labels.join(" ")))?;
     }
     let last = summary.last_datagram.map_or("never".to_owned(), |last| format!("{} ago", ago(now, last)));
-    out.line(&format!("  last datagram  {last}"))?;
-    out.line(&format!(
+    out.line(format!("  last datagram  {last}"))?;
+    out.line(format!(
         "  received       {} datagrams, {} values ({}/s in the last window), {} events",
         summary.datagrams,
         summary.values,
@@ -141,10 +142,10 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
     ))?;
     let losses = losses(summary);
     let losses = if losses.is_empty() { out.good("nothing") } else { out.bad(&losses) };
-    out.line(&format!("  lost           {losses}"))?;
-    out.line(&format!("  series         {}", summary.series))?;
+    out.line(Text::from("  lost           ") + losses)?;
+    out.line(format!("  series         {}", summary.series))?;
     for (what, used) in summary.resources.iter().flat_map(Used::lines) {
-        out.line(&format!("  {what:<13}  {used}"))?;
+        out.line(format!("  {what:<13}  {used}"))?;
     }
     if !summary.largest.is_empty() {
         out.line("")?;

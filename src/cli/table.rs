@@ -1,6 +1,7 @@
 //! Columns that fit the terminal.
 
 use super::output::Output;
+use super::text::{Text, escape};
 
 /// Which way a column's cells lean.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -26,25 +27,16 @@ impl Table {
     }
 
     pub(super) fn row(&mut self, cells: &[String]) {
-        // A tab or a line end in a name would break the columns.
-        self.rows.push(
-            cells
-                .iter()
-                .map(|cell| cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
-                .collect(),
-        );
+        // Escaped here, so that widths are those of what is printed. A tab would break the columns.
+        self.rows.push(cells.iter().map(|cell| escape(cell).replace('\t', "\\t")).collect());
     }
 
     pub(super) fn print(&self, out: &mut Output) -> std::io::Result<()> {
         let widths = self.widths(out.width());
         let headings: Vec<String> = self.headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-        let mut text = out.strong(&self.line(&headings, &widths));
-        text.push('\n');
-        for row in &self.rows {
-            text.push_str(&self.line(row, &widths));
-            text.push('\n');
-        }
-        out.write(text.as_bytes())
+        let head: Text = out.strong(self.line(&headings, &widths));
+        let rows = self.rows.iter().map(|row| Text::from(self.line(row, &widths)));
+        out.lines(std::iter::once(head).chain(rows))
     }
 
     fn widths(&self, terminal: Option<usize>) -> Vec<usize> {
@@ -104,7 +96,7 @@ mod tests {
         let table = table();
         let widths = table.widths(None);
         assert_eq!(table.line(&table.rows[0], &widths), "a.very.long.name.indeed       1");
-        assert_eq!(table.line(&table.rows[1], &widths), "b\u{fffd}                       100000");
+        assert_eq!(table.line(&table.rows[1], &widths), "b\\n                      100000");
     }
 
     #[test]

@@ -28,34 +28,30 @@ pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failur
         return Err(Failure::answered(&Response { status: lines.status, body: lines.rest().await.into() }));
     }
     if out.is_terminal() {
-        out.complain(&format!("lines of {} as they come; Ctrl-C ends this", task.task_id));
+        out.complain(format!("lines of {} as they come; Ctrl-C ends this", task.task_id));
     }
     let mut left = args.lines.unwrap_or(u64::MAX);
     while left > 0 {
         let Some(text) = lines.next().await else { return Ok(()) };
         left -= 1;
         if args.output.format() != Format::Table {
-            out.line(&text)?;
+            out.json_line(&text)?;
             continue;
         }
         let line: Line = serde_json::from_str(&text).map_err(|error| Failure::garbled(&error))?;
         if line.lost > 0 {
-            out.complain(&format!("tallyport: {} lines came faster than they could be shown", line.lost));
+            out.complain(format!("tallyport: {} lines came faster than they could be shown", line.lost));
         }
         if args.raw {
-            out.line(&line.line)?;
+            out.data(&format!("{}\n", line.line))?;
             continue;
         }
         let outcome = match &line.rejected {
-            Some(code) => out.bad(&format!("rejected: {code}")),
+            Some(code) => out.bad(format!("rejected: {code}")),
             None => out.good("accepted"),
         };
-        out.line(&format!(
-            "{}  {}  {outcome}  {}",
-            out.faint(&line.at.to_string()),
-            line.container_id,
-            line.line
-        ))?;
+        let at = out.faint(line.at.to_string());
+        out.line(at + "  " + line.container_id + "  " + outcome + "  " + line.line)?;
     }
     Ok(())
 }

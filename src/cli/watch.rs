@@ -13,6 +13,7 @@ use super::output::Output;
 use super::resolve::{query, read, segment, task};
 use super::sparkline::sparkline;
 use super::table::{Align, Table};
+use super::text::Text;
 use crate::client::Response;
 use crate::model::Timestamp;
 
@@ -60,7 +61,7 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
         }
         let Some(data) = line.strip_prefix("data: ") else { continue };
         match (event.as_str(), args.output.format()) {
-            ("window", Format::Json | Format::Ndjson) => out.line(data)?,
+            ("window", Format::Json | Format::Ndjson) => out.json_line(data)?,
             ("window", _) => {
                 let window: WindowEvent =
                     serde_json::from_str(data).map_err(|error| Failure::garbled(&error))?;
@@ -69,7 +70,7 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
                 screen.draw(&task.task_id, out)?;
             }
             ("finished", _) => {
-                out.complain(&format!("{} is finished", task.task_id));
+                out.complain(format!("{} is finished", task.task_id));
                 return Ok(());
             }
             ("gap", _) => out.complain("windows were closed and forgotten faster than they could be read"),
@@ -94,9 +95,8 @@ impl Screen {
 
     fn draw(&self, task_id: &str, out: &mut Output) -> std::io::Result<()> {
         let at = self.last.map_or("no window yet".to_owned(), |last| last.to_string());
-        let head = format!("{}  {}", out.strong(task_id), out.faint(&at));
-        let clear = if out.is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
-        out.line(&format!("{clear}{head}"))?;
+        let clear = if out.is_terminal() { Text::clear_screen() } else { Text::default() };
+        out.line(clear + out.strong(task_id) + "  " + out.faint(at))?;
         let mut table = Table::new(&[
             ("NAME", Align::Left),
             ("TYPE", Align::Left),

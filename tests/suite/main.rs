@@ -56,6 +56,7 @@ mod resources;
 mod restart;
 mod spoofing;
 mod surviving;
+mod terminal;
 mod tools;
 mod unix;
 mod untaint;

@@ -384,7 +384,7 @@ pub(in crate::cli) struct TailArgs {
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
-    /// Nothing but the lines
+    /// Print only the lines: exactly as they came, or with control characters escaped on a terminal
     #[arg(long)]
     pub(in crate::cli) raw: bool,
     /// Stop after so many lines
