@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod containers;
+pub mod files;
 pub mod host;
 pub mod install;
 pub mod load;

@@ -70,7 +70,7 @@ pub(super) fn read(http: &Http) -> Result<Asked, EntranceError> {
 }
 
 fn tokens(path: &Path) -> Result<Tokens, EntranceError> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::files::read_to_string(path)
         .map_err(|source| EntranceError::Unreadable { path: path.to_owned(), source })?;
     Tokens::parse(&text).map_err(|mistake| EntranceError::Tokens { path: path.to_owned(), mistake })
 }

@@ -61,8 +61,8 @@ impl ClientArgs {
             return Ok(std::env::var("TALLYPORT_TOKEN").ok().filter(|token| !token.is_empty()));
         };
         let unusable = |why: &str| Failure::usage(format!("--token-file {} {why}", file.display()));
-        let text =
-            std::fs::read_to_string(file).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+        let text = crate::files::read_to_string(file)
+            .map_err(|error| unusable(&format!("cannot be read: {error}")))?;
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         match lines.next() {
             Some(token) => Ok(Some(token.to_owned())),

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::read::ConfigError;
 use super::setting::{SETTINGS, Setting};
+use crate::files;
 
 /// The process's environment, or a test's.
 pub trait Environment {
@@ -131,7 +132,7 @@ impl Layers {
     /// Writes what a file says; answers what is wrong with it.
     pub fn add_file(&mut self, path: &Path) -> Vec<ConfigError> {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
+        match files::read_to_string(path) {
             Ok(text) => self.add_toml(&text, &name),
             Err(error) => vec![ConfigError::unreadable(&name, &error.to_string())],
         }

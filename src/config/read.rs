@@ -277,7 +277,7 @@ fn instance(reader: &mut Reader<'_>) -> String {
 fn node_labels(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
     const KEY: &str = "node_labels";
     let Some(path) = reader.path_or_none(KEY) else { return BTreeMap::new() };
-    let text = match std::fs::read_to_string(&path) {
+    let text = match crate::files::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
             reader.wrong(KEY, &format!("cannot be read: {error}"));

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::image::{IMAGE_VERSION, Image};
+use crate::files;
 use crate::model::Allocation;
 
 const MAGIC: &[u8; 3] = b"TPJ";
@@ -97,7 +98,7 @@ impl Journal {
     /// When it is there and cannot be read.
     pub fn open(directory: &Path, health: JournalHealth) -> io::Result<(Self, Replayed)> {
         let path = directory.join("containers.journal");
-        let bytes = match std::fs::read(&path) {
+        let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
@@ -144,7 +145,7 @@ impl Journal {
 
     fn replace(&self, bytes: &[u8]) -> io::Result<File> {
         let new = self.path.with_added_extension("new");
-        let mut file = File::create(&new)?;
+        let mut file = files::create(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;

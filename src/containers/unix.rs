@@ -137,6 +137,10 @@ impl Sockets {
     pub(super) fn make(&self, source: &Path) -> io::Result<()> {
         let with = |path: &Path, mode| {
             std::fs::create_dir_all(path)?;
+            if !is_directory(path) {
+                let why = "it is a link, which is not followed; remove it";
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, why));
+            }
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         };
         with(&self.directory, 0o700)?;
@@ -177,8 +181,16 @@ impl Sockets {
     }
 }
 
-/// What is in a directory; nothing where there is none.
+/// Whether a path is a directory itself, and not a link to one.
+fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+/// What is in a directory; nothing where there is none. A link is not followed: files of others would be removed.
 fn entries(directory: &Path) -> Vec<PathBuf> {
+    if !is_directory(directory) {
+        return Vec::new();
+    }
     std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
@@ -219,6 +231,26 @@ mod tests {
         places.sort();
         places.dedup();
         assert_eq!(places.len(), 8);
+    }
+
+    #[test]
+    fn no_link_in_place_of_a_directory_is_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let (others, directory) = (root.path().join("others"), root.path().join("sockets"));
+        std::fs::create_dir(&others).unwrap();
+        std::fs::create_dir(others.join("deep")).unwrap();
+        std::fs::write(others.join("deep/file"), "precious").unwrap();
+        std::os::unix::fs::symlink(&others, &directory).unwrap();
+        let sockets = Sockets::new(&directory, 1);
+        let place = sockets.place(&ContainerId::new("c1").unwrap());
+        sockets.clear();
+        assert!(sockets.make(&place).unwrap_err().to_string().contains("not followed"));
+        std::fs::remove_file(&directory).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        std::os::unix::fs::symlink(others.join("deep"), &place).unwrap();
+        sockets.clear();
+        assert!(sockets.make(&place).is_err());
+        assert_eq!(std::fs::read_to_string(others.join("deep/file")).unwrap(), "precious");
     }
 
     #[test]

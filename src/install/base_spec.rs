@@ -36,7 +36,8 @@ pub(super) fn with_address(specification: &str, wrapper: &str) -> Result<String,
 /// The specification to begin with: a file's, or what containerd's client makes of nothing.
 pub(super) fn usual(file: Option<&Path>) -> Result<String, Error> {
     if let Some(path) = file {
-        return std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source });
+        return crate::files::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source });
     }
     let wrong =
         |why: String| Error::Program { path: "ctr".into(), why: format!("{why}; give --spec FILE instead") };

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
+use crate::files;
 use crate::model::Timestamp;
 
 /// How long before its end a certificate should have been replaced: those of 90 days are renewed 30 days before it.
@@ -62,14 +63,17 @@ pub struct Server {
 /// # Errors
 /// When a file cannot be read, or the key is another certificate's.
 pub fn server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let pem = |path| files::read(path).map_err(pem::Error::Io);
+    let chain = pem(certificate)
+        .and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
         .map_err(|source| unreadable("the certificate", certificate, source))?;
     if chain.is_empty() {
         return Err(TlsError::Empty { path: certificate.to_owned() });
     }
     let expires = chain.iter().filter_map(not_after).min();
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| unreadable("the key", key, source))?;
+    let secret = pem(key)
+        .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
+        .map_err(|source| unreadable("the key", key, source))?;
     let unusable =
         |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
     // The provider is named, so that it does not matter what else in the process might have chosen another.

@@ -1,7 +1,7 @@
 //! The admin socket's path: taken over from a dead agent, never from a living one.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -29,13 +29,27 @@ pub enum PathError {
         /// The path.
         path: PathBuf,
     },
-    /// The directory belongs to somebody who could put another socket in its place.
-    #[error("{} belongs to user {uid}, who could replace what is in it", path.display())]
+    /// The directory belongs to another user.
+    #[error("{} belongs to user {uid}, who could replace what is in it; use a directory of this user or of root", path.display())]
     Stranger {
         /// The directory.
         path: PathBuf,
         /// Its owner.
         uid: u32,
+    },
+    /// Other users can write to the directory, and it has no sticky bit.
+    #[error("{} has mode {mode:04o}, so other users could replace what is in it; run chmod go-w on it or use another directory", path.display())]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// What has the name of the lock is not a lock file of this user.
+    #[error("{} is not a lock file of this user, so it is left alone; remove it", path.display())]
+    NotALock {
+        /// Where the lock should be.
+        path: PathBuf,
     },
     /// The system said no.
     #[error("cannot use {}: {source}", path.display())]
@@ -75,6 +89,11 @@ impl HeldDirectory {
     pub fn taken(lock: OwnedFd) -> io::Result<Self> {
         let lock = File::from(lock);
         lock.try_lock()?;
+        Self::signed(lock)
+    }
+
+    /// Writes this process into a lock that it has, by the descriptor: the path may lead elsewhere by now.
+    fn signed(lock: File) -> io::Result<Self> {
         lock.set_len(0)?;
         std::os::unix::fs::FileExt::write_all_at(&lock, std::process::id().to_string().as_bytes(), 0)?;
         Ok(Self { lock })
@@ -86,37 +105,70 @@ impl HeldDirectory {
 /// # Errors
 /// When another agent has it, or it cannot be made or written.
 pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
-    make_directory(path)?;
+    make_directory(path, 0o700)?;
     hold(&path.join("agent.lock"), path)
 }
 
 /// Takes a lock file, and writes in it who has it.
 fn hold(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.create(true).truncate(false).read(true).write(true).open(lock).map_err(at(lock))?;
+    let mut file = open_lock(lock)?;
     match file.try_lock() {
-        Ok(()) => {
-            std::fs::write(lock, std::process::id().to_string()).map_err(at(lock))?;
-            Ok(HeldDirectory { lock: file })
-        }
+        Ok(()) => HeldDirectory::signed(file).map_err(at(lock)),
         Err(TryLockError::WouldBlock) => {
-            let holder = std::fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
-            Err(PathError::InUse { path: held.to_owned(), holder })
+            let mut text = String::new();
+            let read = file.read_to_string(&mut text).ok();
+            Err(PathError::InUse {
+                path: held.to_owned(),
+                holder: read.and_then(|_| text.trim().parse().ok()),
+            })
         }
         Err(TryLockError::Error(error)) => Err(at(lock)(error)),
     }
 }
 
-/// Makes a directory for this user alone, unless there is one. One that others own or may write to is refused: they
-/// could put another socket where ours is.
-fn make_directory(path: &Path) -> Result<(), PathError> {
+/// Opens a lock file, or makes it. A directory with a sticky bit lets other users make files, so a link, a FIFO, and a file
+/// that has another owner or a second name are refused: the process identifier would be written to it.
+fn open_lock(lock: &Path) -> Result<File, PathError> {
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(lock) {
+        Ok(file) => file,
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(PathError::NotALock { path: lock.to_owned() });
+        }
+        Err(error) => return Err(at(lock)(error)),
+    };
+    let found = file.metadata().map_err(at(lock))?;
+    if !found.is_file() || found.nlink() != 1 || !is_trusted(found.uid()) {
+        return Err(PathError::NotALock { path: lock.to_owned() });
+    }
+    Ok(file)
+}
+
+/// Whether a user can do whatever this process can.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+}
+
+/// Makes a directory with a mode, and those above it for everyone to enter, unless it exists. One that other users own or
+/// can write to is refused: they could put another socket where ours is. With a sticky bit, as in `/tmp`, they cannot.
+fn make_directory(path: &Path, mode: u32) -> Result<(), PathError> {
     if !path.exists() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(at(path))?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(at(path))?;
+        match std::fs::DirBuilder::new().mode(mode).create(path) {
+            // Another agent that starts at the same time may have made it.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
+            _ => {}
+        }
     }
     let metadata = std::fs::metadata(path).map_err(at(path))?;
-    let (uid, me) = (metadata.uid(), nix::unistd::geteuid().as_raw());
-    if uid != me && uid != 0 {
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !is_trusted(uid) {
         return Err(PathError::Stranger { path: path.to_owned(), uid });
+    }
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        return Err(PathError::Writable { path: path.to_owned(), mode });
     }
     Ok(())
 }
@@ -222,7 +274,7 @@ fn listen_as(
     bind: impl FnOnce(&Path) -> io::Result<UnixListener>,
 ) -> Result<(UnixListener, BoundSocket), PathError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    make_directory(directory)?;
+    make_directory(directory, 0o755)?;
     let lock = hold(&path.with_added_extension("lock"), path)?;
     match std::fs::symlink_metadata(path) {
         Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
@@ -288,6 +340,58 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(listen(&path, 0o660), Err(PathError::InTheWay { .. })));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_or_a_fifo_is_refused_and_its_target_unchanged() {
+        let directory = directory();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("target"), "precious").unwrap();
+        std::os::unix::fs::symlink(at("target"), at("a.sock.lock")).unwrap();
+        std::os::unix::fs::symlink(at("target"), at("agent.lock")).unwrap();
+        nix::unistd::mkfifo(&at("b.sock.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(at("other"), "precious").unwrap();
+        std::fs::hard_link(at("other"), at("c.sock.lock")).unwrap();
+        for name in ["a.sock", "b.sock", "c.sock"] {
+            let refused = listen(&at(name), 0o660);
+            assert!(matches!(refused, Err(PathError::NotALock { .. })), "{name}: {refused:?}");
+            assert!(!at(name).exists());
+        }
+        assert!(matches!(hold_directory(directory.path()), Err(PathError::NotALock { .. })));
+        for name in ["target", "other"] {
+            assert_eq!(std::fs::read_to_string(at(name)).unwrap(), "precious");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_other_users_can_write_to_is_refused_unless_it_is_sticky() {
+        let directory = directory();
+        let shared = directory.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        for (mode, refused) in [(0o777, true), (0o775, true), (0o1777, false), (0o755, false), (0o700, false)]
+        {
+            set_mode(&shared, mode);
+            let (socket, state) = (listen(&shared.join("a.sock"), 0o660), hold_directory(&shared));
+            let is_refused = [socket.is_err(), state.is_err()];
+            assert_eq!(is_refused, [refused; 2], "{mode:o}: {socket:?} {state:?}");
+            if let Err(error) = state {
+                assert!(error.to_string().contains("chmod go-w"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn state_is_for_this_user_alone_and_the_directory_of_the_socket_can_be_entered() {
+        let directory = directory();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        let run = directory.path().join("run");
+        let _held = hold_directory(&run.join("state")).unwrap();
+        assert_eq!((mode(&run), mode(&run.join("state"))), (0o755, 0o700));
+        assert_eq!(mode(&run.join("state/agent.lock")), 0o600);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Config {
     pub(super) fn load() -> Result<Self, Error> {
         let named = std::env::var_os("TALLYPORT_OCI_CONFIG");
         let path = PathBuf::from(named.clone().unwrap_or_else(|| FILE.into()));
-        match std::fs::read_to_string(&path) {
+        match crate::files::read_to_string(&path) {
             Ok(text) => Self::read(&text, &path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
                 Ok(Self::default())

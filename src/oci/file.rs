@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use super::errors::Error;
+use crate::files;
 
 /// Longest document that is read: far beyond what any runtime writes.
 const LONGEST: u64 = 64 << 20;
@@ -13,9 +14,9 @@ const LONGEST: u64 = 64 << 20;
 /// Reads a text file.
 pub(super) fn read(path: &Path) -> Result<String, Error> {
     let read = || {
-        let file = File::open(path)?;
+        let file = files::open(path)?;
         match file.metadata()? {
-            // A pipe is read once, and then the runtime finds nothing.
+            // The runtime reads it again, so even an empty device will not do.
             metadata if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
             metadata if metadata.len() > LONGEST => Err(io::ErrorKind::FileTooLarge.into()),
             _ => io::read_to_string(file),

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::document::json;
 use super::{exec, file};
+use crate::files;
 use crate::net::process;
 
 /// Notes that are left or read at most; a node has not that many containers.
@@ -121,9 +122,9 @@ fn one(path: &Path) -> io::Result<Missed> {
     if found.len() > LONGEST {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    let Note { states, request } = serde_json::from_slice(&fs::read(path)?)?;
+    let Note { states, request } = serde_json::from_slice(&files::read(path)?)?;
     let age = found.modified()?.elapsed().unwrap_or_default();
-    let process = states.iter().find_map(|state| running(&fs::read_to_string(state).ok()?));
+    let process = states.iter().find_map(|state| running(&files::read_to_string(state).ok()?));
     Ok(Missed { path: path.to_owned(), age, request: request.get().as_bytes().to_vec(), process })
 }
 

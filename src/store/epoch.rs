@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use crate::files;
 use crate::model::Timestamp;
 
 /// The next epoch, written down before it is used.
@@ -14,14 +15,14 @@ use crate::model::Timestamp;
 /// When it cannot be written.
 pub fn next_epoch(directory: &Path, now: Timestamp) -> io::Result<u64> {
     let path = directory.join("epoch");
-    let last: u64 = match std::fs::read_to_string(&path) {
+    let last: u64 = match files::read_to_string(&path) {
         Ok(text) => text.trim().parse().unwrap_or(0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
     let epoch = last.saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
     let new = directory.join("epoch.new");
-    let mut file = std::fs::File::create(&new)?;
+    let mut file = files::create(&new)?;
     file.write_all(epoch.to_string().as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, &path)?;

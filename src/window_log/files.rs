@@ -88,7 +88,7 @@ impl Files for Directory {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(self.path.join(name))
+        crate::files::read(&self.path.join(name))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Appendable>> {

@@ -27,6 +27,7 @@ mod groups;
 mod guard;
 mod handover;
 mod helm;
+mod hostile_files;
 mod install;
 mod keeping;
 mod kills;

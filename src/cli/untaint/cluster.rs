@@ -122,8 +122,8 @@ impl Cluster {
     /// Made for each request: the kubelet replaces the token long before it expires.
     fn client(&self) -> Result<Client, ClusterError> {
         let path = self.credentials.join("token");
-        let token =
-            std::fs::read_to_string(&path).map_err(|source| ClusterError::Credentials { path, source })?;
+        let token = crate::files::read_to_string(&path)
+            .map_err(|source| ClusterError::Credentials { path, source })?;
         let client = Client::new(self.target.clone()).trusting(&self.credentials.join("ca.crt"));
         Ok(client.map_err(|error| self.no_answer(error.to_string()))?.with_token(token.trim().to_owned()))
     }
