@@ -303,23 +303,39 @@ impl Config {
         if datadog { GaugeSign::Absolute } else { self.gauge_sign }
     }
 
-    /// The settings that differ from `other` and only take effect at the next start.
+    /// The keys of the settings that differ from `other` and only take effect at the next start.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
         let differs = [
             ("node", self.node != other.node),
             ("state_dir", self.state_dir != other.state_dir),
-            ("http", !self.http.is_bound_as(&other.http)),
-            ("admin", self.admin != other.admin),
+            ("http.listen", self.http.listen != other.http.listen),
+            ("http.insecure", self.http.insecure != other.http.insecure),
+            ("http.max_connections", self.http.max_connections != other.http.max_connections),
+            (
+                "http.max_connections_per_client",
+                self.http.max_connections_per_client != other.http.max_connections_per_client,
+            ),
+            ("http.header_timeout", self.http.header_timeout != other.http.header_timeout),
+            ("http.max_head", self.http.max_head != other.http.max_head),
+            ("http.max_headers", self.http.max_headers != other.http.max_headers),
+            ("admin.socket", self.admin.socket != other.admin.socket),
+            ("admin.mode", self.admin.mode != other.admin.mode),
             ("windows.length", self.aggregation.window != other.aggregation.window),
             ("windows.keep", self.aggregation.keep != other.aggregation.keep),
-            ("windows.log", self.window_log != other.window_log),
+            ("windows.log", self.window_log.enabled != other.window_log.enabled),
+            ("windows.log_size", self.window_log.size != other.window_log.size),
+            ("windows.checkpoint", self.window_log.checkpoint != other.window_log.checkpoint),
+            ("windows.checkpoint_rate", self.window_log.checkpoint_rate != other.window_log.checkpoint_rate),
             ("listeners.port", self.listeners.port != other.listeners.port),
             ("listeners.guard", self.listeners.guard != other.listeners.guard),
             ("unix.queue", self.unix.queue != other.unix.queue),
-            ("nri", self.nri != other.nri),
+            ("nri.enabled", self.nri.enabled != other.nri.enabled),
+            ("nri.socket", self.nri.socket != other.nri.socket),
+            ("nri.index", self.nri.index != other.nri.index),
             ("log.format", self.log.format != other.log.format),
             ("agent.shards", self.process.shards != other.process.shards),
+            ("agent.gather", self.process.gather != other.process.gather),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

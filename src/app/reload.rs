@@ -136,6 +136,7 @@ fn kept_where_fixed(new: Config, old: &Config) -> Config {
     applied.nri.clone_from(&old.nri);
     applied.log.format = old.log.format;
     applied.process.shards = old.process.shards;
+    applied.process.gather = old.process.gather;
     applied
 }
 
@@ -171,6 +172,7 @@ pub(super) fn table_settings(config: &Config) -> containers::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Kind, SETTINGS, Setting};
 
     #[test]
     fn what_only_a_restart_changes_stays_and_the_rest_is_applied() {
@@ -184,6 +186,55 @@ mod tests {
         assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
         assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
         assert_eq!(new.needs_restart(&old).len(), 13);
+    }
+
+    /// Values to try for a setting, one of which differs from the default and suits the other settings.
+    fn values(setting: &Setting) -> Vec<String> {
+        let text = |values: &[&str]| values.iter().map(|value| format!("{value:?}")).collect();
+        match setting.kind {
+            Kind::Text if setting.key == "log.filter" => text(&["debug"]),
+            Kind::Path if setting.key == "node_labels" => Vec::new(),
+            Kind::Text => text(&["other"]),
+            Kind::Path => text(&["/other/file", "/var/run/other/dsd.socket"]),
+            Kind::Ip => text(&["10.1.2.3", "127.0.0.9"]),
+            Kind::Address => text(&["127.0.0.1:1"]),
+            Kind::Switch => vec!["true".to_owned(), "false".to_owned()],
+            Kind::OneOf(words) => text(words),
+            Kind::Words(words) => text(if words.is_empty() { &["other"] } else { words }),
+            Kind::Bounds => text(&["1,2,3"]),
+            Kind::Count(least, most) => vec![least.to_string(), most.to_string()],
+            Kind::Rate => text(&["7"]),
+            Kind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
+            Kind::Time(least, most) => vec![format!("\"{least}ms\""), format!("\"{most}ms\"")],
+            Kind::Mode => text(&["0604"]),
+        }
+    }
+
+    #[test]
+    fn a_changed_setting_is_in_force_or_is_listed_as_needing_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let labels = directory.path().join("labels");
+        std::fs::write(&labels, "rack=r7").unwrap();
+        // Whose default follows another setting, or which need one beside them.
+        let base = "prometheus.timers = \"histogram\"\nstate_dir = \"/s\"\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
+        let config = |key: &str, value: &str| {
+            let others = base.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+            let text = others.chain([format!("{key} = {value}").as_str()]).collect::<Vec<_>>().join("\n");
+            Config::from_toml(&text, &ProcessEnvironment).ok()
+        };
+        let old = Config::from_toml(base, &ProcessEnvironment).unwrap();
+        for setting in SETTINGS {
+            let mut values = values(setting);
+            if setting.key == "node_labels" {
+                values.push(format!("{:?}", labels.display().to_string()));
+            }
+            let new = values.iter().filter_map(|value| config(setting.key, value)).find(|new| *new != old);
+            let Some(new) = new else { panic!("no value of {} changes anything", setting.key) };
+            let listed: &[&str] = if setting.reload { &[] } else { &[setting.key] };
+            assert_eq!(new.needs_restart(&old), listed, "{}", setting.key);
+            let applied = kept_where_fixed(new.clone(), &old);
+            assert!(applied == if setting.reload { new } else { old.clone() }, "{}", setting.key);
+        }
     }
 
     #[test]

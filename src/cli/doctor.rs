@@ -5,6 +5,7 @@ mod names;
 mod plugin;
 mod window_log;
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -72,6 +73,9 @@ struct Node {
     receive_buffer: usize,
     receive_buffers: usize,
     receive_buffers_limit: usize,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    listeners_port: Option<u16>,
     guard: String,
     guard_missing: Option<String>,
     journal_trouble: Option<String>,
@@ -108,7 +112,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     let accounting: Accounting = read(&client.get("/v1/accounting").await?)?;
     let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];
     findings.extend(buffers(&node));
-    findings.extend(ports());
+    findings.extend(ports(node.listeners_port));
     findings.push(guard(&node));
     findings.push(journal(&node));
     findings.extend(certificate(&node));
@@ -205,26 +209,21 @@ fn buffers(node: &Node) -> Option<Finding> {
     )
 }
 
-fn ports() -> Option<Finding> {
-    let port = 18_125_u16;
+/// Whether the kernel could give the port of containers' sockets to another process.
+fn ports(port: Option<u16>) -> Option<Finding> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let range = ephemeral_ports(&text)?;
+    Some(port_in(port?, &ephemeral_ports(&text)?))
+}
+
+fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
     let (first, last) = (range.start(), range.end());
     if !range.contains(&port) {
-        return Some(Finding::new(
-            "ports",
-            Status::Ok,
-            format!("{port} is outside the kernel's own {first} to {last}"),
-        ));
+        let found = format!("{port} (listeners.port) is outside the kernel's own {first} to {last}");
+        return Finding::new("ports", Status::Ok, found);
     }
-    Some(
-        Finding::new(
-            "ports",
-            Status::Warning,
-            format!("{port} is inside the kernel's own {first} to {last}"),
-        )
-        .advise("another process may get it; set listeners.port outside that range"),
-    )
+    let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
+    Finding::new("ports", Status::Warning, found)
+        .advise("the kernel may give it to another process; set listeners.port outside that range")
 }
 
 /// Whether containers on the host's network can be forged.
@@ -364,4 +363,19 @@ fn print(findings: &[Finding], out: &mut Output) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_is_set_is_compared_with_the_kernels_range() {
+        let check = |port| {
+            let finding = port_in(port, &(32_768..=60_999));
+            (finding.status, finding.found.contains(&port.to_string()))
+        };
+        assert_eq!(check(18_125), (Status::Ok, true));
+        assert_eq!(check(40_000), (Status::Warning, true));
+    }
 }

@@ -55,11 +55,6 @@ impl Http {
         }
     }
 
-    /// Whether everything that only a start changes is the same.
-    pub(super) fn is_bound_as(&self, other: &Self) -> bool {
-        *self == self.clone().bound_as(other)
-    }
-
     /// The same, bound as another is: what only a start changes is the other's.
     #[must_use]
     pub fn bound_as(self, other: &Self) -> Self {

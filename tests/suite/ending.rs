@@ -131,9 +131,12 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
     let series = |n: usize| agent.get("/v1/tasks/web.1").1["series"] == n;
     address.send("a:1|g\nb:1|g");
     agent.until("one fits", || series(1));
-    std::fs::write(&file, "limits.series = 2\nhttp.max_connections = 7\n").unwrap();
+    std::fs::write(&file, "limits.series = 2\nhttp.max_connections = 7\nagent.gather = \"3ms\"\n").unwrap();
     let (status, reloaded) = agent.admin("POST", "/v1/config/reload", &Value::Null);
-    assert_eq!((status, reloaded), (200, json!({"applied": true, "needs_restart": ["http"]})));
+    assert_eq!(
+        (status, reloaded),
+        (200, json!({"applied": true, "needs_restart": ["http.max_connections", "agent.gather"]}))
+    );
     address.send("b:1|g\nc:1|g");
     agent.until("two fit", || series(2));
 

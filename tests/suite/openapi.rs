@@ -794,7 +794,7 @@ fn reload(contract: &Contract) {
     let write = |more: &str| std::fs::write(&settings, format!("{SETTINGS}{more}")).unwrap();
     write("admin.mode = \"0600\"\nlimits.containers = 1\n");
     let reloaded = contract.change("POST /v1/config/reload", &Value::Null, 200);
-    assert_eq!(reloaded["needs_restart"], json!(["admin"]));
+    assert_eq!(reloaded["needs_restart"], json!(["admin.mode"]));
     for request in ["POST /v1/containers", "POST /container"] {
         contract.refused(request, &json!({"container_id": "one-too-many"}), 503, "too_many_containers");
     }
