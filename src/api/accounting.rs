@@ -29,7 +29,7 @@ struct Container {
 /// `GET /v1/accounting`
 pub(super) async fn accounting(api: &Api, raw: &str) -> Result<Answer, ApiError> {
     let query = Query::read(raw, &["task", "container", "label"])?;
-    let filters = Filters::read(&query);
+    let filters = Filters::read(&query)?;
     let wanted: Vec<_> =
         api.containers.directory().all().into_iter().filter(|info| filters.origin(&info.origin)).collect();
     let glimpses = api.counts(&wanted).await?;

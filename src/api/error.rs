@@ -49,6 +49,16 @@ impl ApiError {
         Self::new(400, "bad_parameter", format!("{key} = {value:?} {why}"))
     }
 
+    /// More filters than a query may have.
+    #[must_use]
+    pub fn too_many_filters(most: usize) -> Self {
+        Self::new(
+            400,
+            "bad_parameter",
+            format!("a query may have {most} filters; use fewer, or a pattern for several"),
+        )
+    }
+
     /// A body that cannot be read.
     #[must_use]
     pub fn bad_body(why: &str) -> Self {

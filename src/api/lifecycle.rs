@@ -205,7 +205,7 @@ const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/containers`
 pub(super) async fn list(api: &Api, raw: &str) -> Result<Answer, ApiError> {
-    let filters = Filters::read(&Query::read(raw, &LISTED)?);
+    let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
     let containers: Vec<_> =
         api.containers.directory().all().into_iter().filter(|info| filters.origin(&info.origin)).collect();
     let counts = api.counts(&containers).await?;

@@ -97,7 +97,7 @@ struct Overview {
 
 /// `GET /v1/watch`
 pub(super) async fn watch(api: &Api, raw: &str) -> Result<Answer, ApiError> {
-    let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?);
+    let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
     // Who reads slowly gets fewer events, not all of them at one time.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);

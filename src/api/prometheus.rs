@@ -88,7 +88,7 @@ impl Wanted {
             created: created.unwrap_or(config.prometheus.created),
             counting: counting(&query, &config)?,
             shard: query.parsed("shard")?,
-            filters: Filters::read(&query),
+            filters: Filters::read(&query)?,
             window: config.aggregation.window,
             carry: config.aggregation.gauge_carry,
             linger: config.prometheus.linger,

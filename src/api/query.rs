@@ -67,6 +67,11 @@ impl Query {
 /// The keys of [`Filters`].
 pub(super) const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
 
+/// Filters that one query may have, of all kinds together.
+pub(super) const MOST_FILTERS: usize = 32;
+/// Bytes that a filter may have: more than any name, task or container has by default.
+pub(super) const LONGEST_FILTER: usize = 1024;
+
 /// Which records, tasks and containers are wanted. Repeated filters must all hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
@@ -79,17 +84,30 @@ pub struct Filters {
 
 impl Filters {
     /// Reads the filters of a query.
-    #[must_use]
-    pub fn read(query: &Query) -> Self {
+    ///
+    /// # Errors
+    /// When there are more than [`MOST_FILTERS`], or one is longer than [`LONGEST_FILTER`]: each is compared with every
+    /// series that the node has.
+    pub fn read(query: &Query) -> Result<Self, ApiError> {
+        let of_key = |key: &'static str| query.all(key).map(move |value| (key, value));
+        let filters: Vec<_> = FILTERS.into_iter().flat_map(of_key).collect();
+        if filters.len() > MOST_FILTERS {
+            return Err(ApiError::too_many_filters(MOST_FILTERS));
+        }
+        if let Some((key, value)) = filters.iter().find(|(_, value)| value.len() > LONGEST_FILTER) {
+            let start: String = value.chars().take(32).chain(['…']).collect();
+            let why = format!("is {} bytes long and may have {LONGEST_FILTER}", value.len());
+            return Err(ApiError::bad_parameter(key, &start, &why));
+        }
         let globs = |key| query.all(key).map(Glob::new).collect();
         let pairs = |key| query.all(key).map(Pair::new).collect();
-        Self {
+        Ok(Self {
             tasks: globs("task"),
             containers: globs("container"),
             names: globs("name"),
             tags: pairs("tag"),
             labels: pairs("label"),
-        }
+        })
     }
 
     /// Whether records from there are wanted.
@@ -201,7 +219,7 @@ impl Selection {
             Some("all") => Windows::All,
             Some(other) => return Err(ApiError::bad_parameter("window", other, "is not last, open or all")),
         };
-        Ok(Self { windows, since, merge: query.switch("merge")?, filters: Filters::read(query) })
+        Ok(Self { windows, since, merge: query.switch("merge")?, filters: Filters::read(query)? })
     }
 }
 
@@ -255,6 +273,24 @@ mod tests {
         );
         for wrong in ["window=newest", "since=soon", "merge=perhaps"] {
             assert_eq!(read(wrong).unwrap_err().code, "bad_parameter", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn more_or_longer_filters_than_the_bounds_are_refused_with_the_bound() {
+        let many = |n: usize| {
+            read(&vec!["name=*"; n / 2].join("&")).and(read(&["name=*", "tag=a"].repeat(n / 2).join("&")))
+        };
+        assert!(many(MOST_FILTERS).is_ok());
+        let error = many(MOST_FILTERS + 2).unwrap_err();
+        assert_eq!((error.status, error.code), (400, "bad_parameter"));
+        assert!(error.message.contains("32"), "{}", error.message);
+        for key in FILTERS {
+            let of_length = |n: usize| read(&format!("{key}={}", "?".repeat(n)));
+            assert!(of_length(LONGEST_FILTER).is_ok(), "{key}");
+            let error = of_length(LONGEST_FILTER + 1).unwrap_err();
+            assert_eq!(error.status, 400);
+            assert!(error.message.len() < 200 && error.message.contains("1024"), "{}", error.message);
         }
     }
 

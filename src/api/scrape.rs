@@ -37,7 +37,7 @@ pub(super) fn scrape(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, Ap
     let mut known = vec!["since", "format"];
     known.extend(FILTERS);
     let query = Query::read(raw, &known)?;
-    let filters = Filters::read(&query);
+    let filters = Filters::read(&query)?;
     let (parts, next) = match query.parsed::<Cursor>("since")? {
         Some(cursor) => {
             let since = api.store.since(cursor)?;

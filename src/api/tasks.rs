@@ -31,7 +31,7 @@ impl Api {
 
     /// Events and checks of a task's containers, as they are now; the query chooses among these.
     async fn standings_of(&self, id: &str, raw: &str) -> Result<(Listed, Standings), ApiError> {
-        let filters = Filters::read(&Query::read(raw, &["container", "label"])?);
+        let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
         let listed = self.task(id)?;
         let containers = match filters.names_containers() {
             true => self.containers.directory().every_container_of(id),
@@ -69,7 +69,7 @@ const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/tasks`
 pub(super) async fn list(api: &Api, raw: &str, raw_lines: bool) -> Result<Answer, ApiError> {
-    let filters = Filters::read(&Query::read(raw, &LISTED)?);
+    let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
     let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
     let tasks: Vec<_> = api.containers.directory().tasks().into_iter().filter(wanted).collect();
     let containers: Vec<_> = tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();

@@ -39,7 +39,7 @@ struct Watch {
 
 /// `GET /v1/tasks/{task_id}/watch`
 pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>) -> Result<Answer, ApiError> {
-    let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?);
+    let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?)?;
     let listed = api.task(id)?;
     let (newest, changed) = (api.store.subscribe(), api.containers.directory().subscribe());
     let mut ready = VecDeque::from([": watching\n\n".to_owned()]);
