@@ -9,10 +9,13 @@ mod command;
 mod gather;
 mod inlet;
 mod listener;
+mod loss_log;
 mod pool;
 mod suspend;
+mod tail;
 mod worker;
 
 pub use command::{Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
 pub use suspend::{Part, Suspended};
+pub use tail::TailRoom;

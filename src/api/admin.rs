@@ -75,9 +75,10 @@ const fn is_zero(n: &u64) -> bool {
 pub(super) async fn tail(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
     let listed = api.task(id)?;
+    let room = api.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in listed.containers.iter().filter(|info| info.last.is_none() && filters.origin(&info.origin)) {
-        let mut tapped = api.pool.tap(info.allocation, ROOM).await?;
+        let mut tapped = api.pool.tap(info.allocation, ROOM, &room).await?;
         let (merged, container) = (merged.clone(), info.origin.container_id.to_string());
         // Ends when the reader goes, or the container does.
         tokio::spawn(async move {

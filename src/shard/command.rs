@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listener::Listener;
+use super::tail::{TailRoom, TakenRoom};
 use crate::aggregate::{
     Accounting, Aggregator, GaugeSign, Habits, RejectedLine, Settings, Standing, TimerUnit, Window,
 };
@@ -105,7 +106,7 @@ pub struct Checkpoint {
 }
 
 /// One line, for whoever tails a container.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct TappedLine {
     /// When it came.
     pub at: Timestamp,
@@ -115,6 +116,8 @@ pub struct TappedLine {
     pub rejected: Option<Rejected>,
     /// Lines before it that there was no room for.
     pub lost: u64,
+    /// What it takes of the bounds of tails while it waits.
+    pub(super) _room: TakenRoom,
 }
 
 /// What a shard is told.
@@ -137,7 +140,7 @@ pub(super) enum Command {
     /// Says which processes a container's are.
     Acquaint(Allocation, Kin, oneshot::Sender<()>),
     /// Sends copies of a container's lines.
-    Tap(Allocation, mpsc::Sender<TappedLine>),
+    Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
     /// Applies new settings.
     Configure(Arc<Settings>),
     /// Lets every container go as it is, and says what time it is here.

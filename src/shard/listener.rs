@@ -9,6 +9,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::gather::Drained;
 use super::inlet::Inlet;
+use super::loss_log::{LossLog, Turn};
+use super::tail::TailRoom;
 use crate::aggregate::{Accounting, Aggregator, Dropped, Noted, Settings, Window};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
 use crate::net::buffers::Buffers;
@@ -51,15 +53,21 @@ pub(super) struct Listener {
 #[derive(Debug)]
 struct Tap {
     to: mpsc::Sender<TappedLine>,
+    room: TailRoom,
     lost: u64,
 }
 
 impl Tap {
     /// Answers whether somebody still listens.
     fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
-        match self.to.try_send(TappedLine { at, line: line.to_vec(), rejected, lost: self.lost }) {
+        // The reader is slower than the container, which must not wait for it.
+        let Some(taken) = self.room.take(line.len()) else {
+            self.lost += 1;
+            return !self.to.is_closed();
+        };
+        let line = TappedLine { at, line: line.to_vec(), rejected, lost: self.lost, _room: taken };
+        match self.to.try_send(line) {
             Ok(()) => self.lost = 0,
-            // Whoever tails is slower than what it tails; the container must not wait for it.
             Err(TrySendError::Full(_)) => self.lost += 1,
             Err(TrySendError::Closed(_)) => return false,
         }
@@ -118,8 +126,8 @@ impl Listener {
         counts.received.saturating_mul(8).saturating_add(counts.lines)
     }
 
-    pub(super) fn tap(&mut self, to: mpsc::Sender<TappedLine>) {
-        self.taps.push(Tap { to, lost: 0 });
+    pub(super) fn tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
+        self.taps.push(Tap { to, room, lost: 0 });
     }
 
     /// Reads what is there in the UDP socket, up to one turn.
@@ -262,19 +270,31 @@ impl Listener {
         }
     }
 
-    /// Logs what was lost since it was last asked to: one line for all of it, however much that was, so that no
-    /// application can fill a disk.
-    pub(super) fn log_losses(&mut self) {
+    /// Logs what was lost since it was last asked to: one line for all of it, however much that was, and a limited number of
+    /// lines for all containers, so that applications cannot fill a disk. What is left out stays in the counts.
+    pub(super) fn log_losses(&mut self, log: &LossLog, at: Timestamp) {
+        let may_write = || match log.turn(at.as_secs()) {
+            Turn::LeaveOut => false,
+            Turn::Write(left_out) => {
+                if left_out > 0 {
+                    tracing::warn!(
+                        left_out,
+                        "log lines about lost data were left out; `tallyport doctor` lists all of it"
+                    );
+                }
+                true
+            }
+        };
         let now = self.aggregator.accounting();
         let (rejected, before) = (now.rejected.total(), self.logged.rejected.total());
-        if rejected > before {
+        if rejected > before && may_write() {
             let last = self.aggregator.rejected_lines().iter().last().map_or("", |line| line.code.code());
             let (container, lines) = (&self.origin.container_id, rejected - before);
             tracing::info!(%container, task = %self.origin.task_id, lines, last, "rejected lines");
         }
         let dropped = now.dropped.total() - self.logged.dropped.total();
         let kernel = now.kernel_drops - self.logged.kernel_drops;
-        if dropped > 0 || kernel > 0 {
+        if (dropped > 0 || kernel > 0) && may_write() {
             let container = &self.origin.container_id;
             let reasons: Vec<_> = now.dropped.iter().map(|(reason, _)| reason.reason()).collect();
             tracing::warn!(%container, task = %self.origin.task_id, dropped, kernel, ?reasons, "dropped data");

@@ -13,6 +13,8 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::balance::Balance;
 use super::command::{Checkpoint, Command, Detail, Glimpse, NewListener, Of, TappedLine};
+use super::loss_log::LossLog;
+use super::tail::TailRoom;
 use super::worker::Worker;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Timestamp};
@@ -84,6 +86,9 @@ pub(super) struct Shared {
     /// How often shards have failed and gone on.
     failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
+    /// Bytes of lines that wait for readers of tails.
+    tails: Arc<AtomicUsize>,
+    pub(super) loss_log: LossLog,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
     close: Mutex<Histogram<u64>>,
 }
@@ -114,6 +119,8 @@ impl Shared {
             failures: watch::Sender::new(0),
             // Nothing grows before the container table has said how far.
             buffers: Arc::new(Buffers::new(0, 0)),
+            tails: Arc::default(),
+            loss_log: LossLog::default(),
             close: Mutex::new(histogram()),
         }
     }
@@ -296,20 +303,27 @@ impl ShardPool {
         self.shard(ShardId(shard))?.ask(|reply| Command::Checkpoint(from, file, reply)).await
     }
 
-    /// Copies of a container's lines as they arrive, at most `room` waiting.
+    /// The room of a new tail, which reads the lines of one or more containers.
+    #[must_use]
+    pub fn tail_room(&self) -> TailRoom {
+        TailRoom::beside(&self.shared.tails)
+    }
+
+    /// Copies of a container's lines as they arrive, at most `most` waiting, and no more bytes than a tail has room for.
     ///
     /// # Errors
     /// When its shard has ended.
     pub async fn tap(
         &self,
         allocation: Allocation,
-        room: usize,
+        most: usize,
+        room: &TailRoom,
     ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
-        let (to, lines) = mpsc::channel(room);
+        let (to, lines) = mpsc::channel(most);
         let places = self.places.read().await;
         // One that has just ended has no lines any more.
         if let Some(place) = places.get(&allocation) {
-            self.shard(*place)?.tell(Command::Tap(allocation, to))?;
+            self.shard(*place)?.tell(Command::Tap(allocation, to, room.clone()))?;
         }
         Ok(lines)
     }

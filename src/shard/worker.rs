@@ -275,7 +275,7 @@ impl Worker {
             if let Some(closed) = listener.aggregator.roll(now) {
                 self.store.push(listener.allocation, closed);
             }
-            listener.log_losses();
+            listener.log_losses(&self.shared.loss_log, now);
             closing.memory += listener.aggregator.memory();
             if started.elapsed() >= STALL {
                 break;

@@ -103,7 +103,7 @@ async fn windows_close_without_traffic() {
 async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
     let node = node(1);
     let sender = open(&node, 1).await;
-    let mut lines = node.pool.tap(Allocation(1), 2).await.unwrap();
+    let mut lines = node.pool.tap(Allocation(1), 2, &node.pool.tail_room()).await.unwrap();
     node.pool.counts(&Of::All).await.unwrap();
     sender.send(b"a:1|c\nbad\nb:1|c\nc:1|c").unwrap();
     let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
@@ -113,6 +113,27 @@ async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
     assert_eq!(second.rejected.map(crate::statsd::Rejected::code), Some("missing_type"));
     sender.send(b"d:1|c").unwrap();
     assert_eq!(lines.recv().await.unwrap().lost, 2);
+}
+
+#[tokio::test]
+async fn lines_that_wait_for_an_unread_tail_are_bounded_in_bytes_and_the_rest_is_counted() {
+    let node = node(1);
+    let sender = open(&node, 1).await;
+    let room = node.pool.tail_room();
+    let mut lines = node.pool.tap(Allocation(1), 1024, &room).await.unwrap();
+    let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
+    let long = [b"a:1|c|#".as_slice(), &vec![b'x'; 60_000]].concat();
+    for n in 1..=30 {
+        sender.send(&long).unwrap();
+        while received().await < n {}
+    }
+    let mut waiting = 0;
+    while lines.try_recv().is_ok() {
+        waiting += 1;
+    }
+    assert_eq!(waiting, 17, "of 60 kB in 1 MiB");
+    sender.send(b"d:1|c").unwrap();
+    assert_eq!(lines.recv().await.unwrap().lost, 30 - waiting);
 }
 
 #[tokio::test]

@@ -62,9 +62,9 @@ impl Worker {
                 }
                 let _nobody_waits = reply.send(());
             }
-            Command::Tap(allocation, to) => {
+            Command::Tap(allocation, to, room) => {
                 if let Some(listener) = self.find(allocation) {
-                    listener.tap(to);
+                    listener.tap(to, room);
                 }
             }
             Command::Configure(settings) => {
@@ -124,7 +124,7 @@ impl Worker {
         let closed = listener.aggregator.finish(now.wall);
         self.store.push(allocation, closed);
         let glimpse = listener.look(Detail::Counts, now.wall);
-        listener.log_losses();
+        listener.log_losses(&self.shared.loss_log, now.wall);
         let listener = self.leave(allocation)?;
         listener.give_back(&self.shared.buffers);
         Some(glimpse)

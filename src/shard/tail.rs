@@ -1,0 +1,83 @@
+//! What lines that wait for a slow reader of a tail may take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of lines that may wait for one tail.
+const OF_ONE: usize = 1 << 20;
+/// Bytes of lines that may wait for all tails of the node together.
+const OF_ALL: usize = 16 << 20;
+/// What a waiting line takes beside its text.
+const OVERHEAD: usize = 256;
+
+/// What one tail's lines take of its own bound, and of the bound that all tails share.
+#[derive(Clone, Debug)]
+pub struct TailRoom {
+    own: Arc<AtomicUsize>,
+    all: Arc<AtomicUsize>,
+}
+
+impl TailRoom {
+    /// The room of a tail beside others, which count in `all`.
+    pub(super) fn beside(all: &Arc<AtomicUsize>) -> Self {
+        Self { own: Arc::default(), all: Arc::clone(all) }
+    }
+
+    /// Takes room for a line of so many bytes, until what is returned is dropped. Nothing where a bound is reached.
+    pub(super) fn take(&self, line: usize) -> Option<TakenRoom> {
+        let bytes = line.saturating_add(OVERHEAD);
+        let take = |of: &AtomicUsize, most: usize| {
+            let more = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= most);
+            of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        };
+        if !take(&self.own, OF_ONE) {
+            return None;
+        }
+        if !take(&self.all, OF_ALL) {
+            self.own.fetch_sub(bytes, Ordering::Relaxed);
+            return None;
+        }
+        Some(TakenRoom { room: self.clone(), bytes })
+    }
+}
+
+/// Room that a waiting line has taken.
+#[derive(Debug)]
+pub(super) struct TakenRoom {
+    room: TailRoom,
+    bytes: usize,
+}
+
+impl Drop for TakenRoom {
+    fn drop(&mut self) {
+        self.room.own.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.room.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_takes_no_more_than_its_bound_and_all_tails_no_more_than_theirs() {
+        let all = Arc::default();
+        let line = 60_000;
+        let fill = |room: &TailRoom| std::iter::from_fn(|| room.take(line)).collect::<Vec<_>>();
+        let mut taken = Vec::new();
+        for n in 0..OF_ALL / OF_ONE {
+            let of_one = fill(&TailRoom::beside(&all));
+            assert_eq!(of_one.len(), OF_ONE / (line + OVERHEAD), "tail {n}");
+            taken.push(of_one);
+        }
+        // What the bounds of single tails have left of the common one.
+        let rest: Vec<_> = (0..3).map(|_| fill(&TailRoom::beside(&all))).collect();
+        assert_eq!(all.load(Ordering::Relaxed) / (line + OVERHEAD), OF_ALL / (line + OVERHEAD));
+        let another = TailRoom::beside(&all);
+        assert!(another.take(line).is_none());
+        assert_eq!(another.own.load(Ordering::Relaxed), 0, "a line that is refused takes nothing");
+        drop((taken, rest));
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+        assert!(another.take(line).is_some());
+    }
+}
