@@ -274,7 +274,6 @@ impl Bound {
     ///
     /// # Errors
     /// When signals cannot be had.
-    #[expect(clippy::too_many_lines, reason = "the life of an agent from its start to its end, in order")]
     pub async fn run(self) -> Result<Ended, StartError> {
         let unheard = |source| StartError::System { what: "listening to signals", source };
         let mut signals = Signals::new().map_err(unheard)?;

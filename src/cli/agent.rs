@@ -28,8 +28,10 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
         .enable_all()
         .build()
         .map_err(|error| Failure::system(&error))?;
-    let ended = runtime
-        .block_on(async { app::start(config, loader, log, inherited, take_over(args)).await?.run().await })?;
+    let ended = runtime.block_on(async {
+        let bound = Box::pin(app::start(config, loader, log, inherited, take_over(args))).await?;
+        Box::pin(bound.run()).await
+    })?;
     // Whoever still holds a connection has had until the deadline.
     runtime.shutdown_background();
     Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })

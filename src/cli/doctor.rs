@@ -297,7 +297,7 @@ fn troubles(container: &Container) -> Option<Finding> {
     let named = format!("{} of task {}", container.name(), container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
         let said = container.reason.iter().chain(container.warnings.first());
-        let why: String = said.map(|why| format!("; {why}")).collect();
+        let why = said.fold(String::new(), |why, said| why + "; " + said);
         let advice = match container.state.as_str() {
             "lost" => {
                 "its metrics reach nobody until its address can be opened; the agent tries again by itself"

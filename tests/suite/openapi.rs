@@ -545,7 +545,7 @@ fn send_everything(address: &Address) {
         .send("hits:3|c|@0.1|#route:/pay\nactive:-1|c\nlevel:20|g\nlevel:+1.5|g\nusers:ann|s\nusers:bob|s");
     address.send("latency:7:2:91:11|ms|#route:/pay\nsize:10|h\nspread:0.5:0.7|d|@0.3");
     // So wide a range that its record says how coarse the percentiles are.
-    let decades: String = (-35..35).map(|exponent| format!(":1e{exponent}")).collect();
+    let decades = (-35..35).fold(String::new(), |text, exponent| text + &format!(":1e{exponent}"));
     address.send(format!("wide{decades}|h"));
     address.send("page.load:1|c\npage_load:1|c");
     address.send("_sc|db|2|d:1767225600|h:db1|#env:dev|m:down\n_sc|cache|0");

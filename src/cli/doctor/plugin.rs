@@ -83,7 +83,7 @@ impl Plugin {
 mod tests {
     use super::*;
 
-    fn findings(document: serde_json::Value) -> Vec<(&'static str, Status, String)> {
+    fn findings(document: &serde_json::Value) -> Vec<(&'static str, Status, String)> {
         let mut whole = serde_json::json!({"socket": "/run/nri/nri.sock", "injected": 0, "failed": 0});
         whole.as_object_mut().unwrap().extend(document.as_object().unwrap().clone());
         let plugin: Plugin = serde_json::from_value(whole).unwrap();
@@ -92,17 +92,17 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_no_plugin_has_nothing_to_find() {
-        assert!(findings(serde_json::json!({"state": "off"})).is_empty());
+        assert!(findings(&serde_json::json!({"state": "off"})).is_empty());
     }
 
     #[test]
     fn a_runtime_that_is_absent_fails_and_one_that_registers_warns() {
-        let absent = findings(serde_json::json!({"state": "absent", "why": "no such file"}));
+        let absent = findings(&serde_json::json!({"state": "absent", "why": "no such file"}));
         assert_eq!((absent[0].0, absent[0].1), ("nri", Status::Failed));
         assert!(absent[0].2.contains("no such file"), "{absent:?}");
-        let registering = findings(serde_json::json!({"state": "registering"}));
+        let registering = findings(&serde_json::json!({"state": "registering"}));
         assert_eq!((registering[0].1, registering.len()), (Status::Warning, 1));
-        let connected = findings(serde_json::json!({"state": "connected", "injected": 7}));
+        let connected = findings(&serde_json::json!({"state": "connected", "injected": 7}));
         assert_eq!((connected[0].1, connected.len()), (Status::Ok, 1));
     }
 
@@ -110,11 +110,11 @@ mod tests {
     fn where_no_container_gets_a_socket_the_check_fails_with_the_reason() {
         let failing =
             serde_json::json!({"containers": 3, "at": "2026-01-01T00:00:00Z", "why": "no such network"});
-        let all = findings(serde_json::json!({"state": "connected", "failed": 3, "failing": failing}));
+        let all = findings(&serde_json::json!({"state": "connected", "failed": 3, "failing": failing}));
         assert_eq!((all[1].0, all[1].1), ("pods", Status::Failed));
         assert!(all[1].2.contains("none of 3") && all[1].2.contains("no such network"), "{all:?}");
         let some = findings(
-            serde_json::json!({"state": "connected", "injected": 9, "failed": 3, "failing": failing}),
+            &serde_json::json!({"state": "connected", "injected": 9, "failed": 3, "failing": failing}),
         );
         assert_eq!(some[1].1, Status::Warning);
     }
