@@ -6,7 +6,7 @@
 //! it costs a shift to find, is the same on every machine, and needs no range to be set.
 //!
 //! Values that lie in more than 64 octaves get wider bins: pairs of bins are joined, up to six times, until 64 groups of
-//! 64 bins hold them all. Percentiles of such values are only as good as [`error_of`] says.
+//! 64 bins hold them all. Percentiles of such values are only as good as `error_of` says.
 //!
 //! All of this depends on nothing but the values and their weights, and bins are integers, so the sketch
 //! of two windows together is the merge of theirs, bit for bit. Why not hdrhistogram or a logarithmic sketch:

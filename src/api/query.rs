@@ -86,7 +86,7 @@ impl Filters {
     /// Reads the filters of a query.
     ///
     /// # Errors
-    /// When there are more than [`MOST_FILTERS`], or one is longer than [`LONGEST_FILTER`]: each is compared with every
+    /// When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with every
     /// series that the node has.
     pub fn read(query: &Query) -> Result<Self, ApiError> {
         let of_key = |key: &'static str| query.all(key).map(move |value| (key, value));
