@@ -507,5 +507,5 @@ fn a_late_sample_revises_its_record() {
 fn the_agent_says_that_it_is_alive_and_ready() {
     let agent = Agent::start();
     assert_eq!(agent.get("/health").1["status"], "alive");
-    assert_eq!(agent.get("/ready"), (200, json!({"ready": true, "pending": []})));
+    assert_eq!(agent.get("/ready"), (200, json!({"ready": true, "pending": [], "degraded": []})));
 }
