@@ -1,6 +1,6 @@
 //! Reading and making the files that the agent depends on, so that no other kind of file in their place has an effect.
 //!
-//! A FIFO would block whoever opens it until another process opens it, too: a start, a reload, or every container's start
+//! A FIFO blocks the process that opens it until another one opens it, too: a start, a reload, or every container's start
 //! in the wrapper. A device could be endless. A link in place of a file to be written would have its target overwritten.
 
 use std::fs::{File, OpenOptions};
