@@ -668,7 +668,7 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
         for accept in [OPENMETRICS, OPENMETRICS_UTF8] {
             let query = format!("?timers={timers}&identity={identity}");
             let whole = Page::openmetrics_as(&agent, &python, &query, accept);
-            // But for a tag without a value and the same with the value true, which nobody sent.
+            // But for a tag without a value and the same with the value true, which the test does not send.
             assert_eq!(whole.bare(), sent.single + 2 * sent.values, "{timers} {accept}");
         }
     }
