@@ -167,13 +167,27 @@ impl Namespace {
     }
 }
 
-/// Whether a socket is in the namespace that this process is in.
+/// Whether a socket is in the network namespace that this process is in.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// When the kernel is older than 5.14 and `/proc` is not there.
 pub fn is_here(socket: &UdpSocket) -> io::Result<bool> {
+    let cookies = sys::netns_cookie(socket).and_then(|theirs| {
+        let own = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+        Ok((theirs, sys::netns_cookie(own)?))
+    });
+    match cookies {
+        Ok((theirs, ours)) => Ok(theirs == ours),
+        Err(_) => is_listed_here(socket),
+    }
+}
+
+/// The same by the kernel's table of UDP sockets, for kernels that give a namespace no cookie. The table is read in
+/// pages and skips entries when other sockets close between two of them, so that one reading does not prove absence.
+fn is_listed_here(socket: &UdpSocket) -> io::Result<bool> {
+    const READINGS: usize = 4;
     let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
-    for table in ["udp", "udp6"] {
+    for table in ["udp", "udp6"].repeat(READINGS) {
         let listed = match std::fs::read_to_string(format!("/proc/self/net/{table}")) {
             Ok(listed) => listed,
             // There is no IPv6.
@@ -258,6 +272,25 @@ mod tests {
             let error = Namespace::open(Path::new(path)).unwrap_err();
             assert!(error.why.to_string().contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_socket_of_ours_is_known_while_others_open_and_close() {
+        let churn = |done: &std::sync::atomic::AtomicBool| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let _closed_together: Vec<_> =
+                    (0..300).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+            }
+        };
+        let ours = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| churn(&done));
+            let missed = (0..500).filter(|_| !is_here(&ours).unwrap()).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(missed, 0);
+        });
+        assert!(is_listed_here(&ours).unwrap());
     }
 
     #[test]

@@ -144,8 +144,12 @@ impl Agent {
             lines.filter(|fields| listens(fields)).map(|fields| fields[inode].to_owned()).collect()
         };
         // The state of a TCP socket, and the flags of a Unix socket.
-        let mut listening = inodes("tcp", |fields| fields[3] == "0A");
-        listening.extend(inodes("unix", |fields| fields[3] == "00010000"));
+        // One reading may skip sockets while others close.
+        let mut listening = Vec::new();
+        for _ in 0..4 {
+            listening.extend(inodes("tcp", |fields| fields[3] == "0A"));
+            listening.extend(inodes("unix", |fields| fields[3] == "00010000"));
+        }
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let links = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
         links
