@@ -11,7 +11,7 @@ use super::gather::Drained;
 use super::inlet::Inlet;
 use super::loss_log::{LossLog, Turn};
 use super::tail::TailRoom;
-use crate::aggregate::{Accounting, Aggregator, Dropped, Noted, Settings, Window};
+use crate::aggregate::{Accounting, Aggregator, Dropped, Noted, RejectedLine, Settings, Window};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::listener::{self, Emptied, Inbox};
@@ -48,6 +48,8 @@ pub(super) struct Listener {
     logged: Accounting,
     /// What the last checkpoint has noted, and the number of its file.
     noted: (u64, Noted),
+    /// The last lines that could not be read, as they were shown last, and how many there had been by then.
+    rejected: (u64, Arc<[RejectedLine]>),
 }
 
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl Listener {
             taps: Vec::new(),
             logged,
             noted: Default::default(),
+            rejected: Default::default(),
         }
     }
 
@@ -253,9 +256,14 @@ impl Listener {
         self.aggregator.peek_changed(now, &mut self.noted.1)
     }
 
-    pub(super) fn look(&self, detail: Detail, now: Timestamp) -> Glimpse {
-        let open =
-            (detail == Detail::OpenWindow).then(|| (self.aggregator.peek(now), self.aggregator.standing()));
+    /// How the container stands. Counts cost the same however many series there are.
+    pub(super) fn look(&mut self, detail: Detail, now: Timestamp) -> Glimpse {
+        let open = (detail == Detail::OpenWindow)
+            .then(|| (Arc::new(self.aggregator.peek(now)), self.aggregator.standing()));
+        let rejected = self.aggregator.accounting().rejected.total();
+        if self.rejected.0 != rejected {
+            self.rejected = (rejected, self.aggregator.rejected_lines().iter().cloned().collect());
+        }
         Glimpse {
             allocation: self.allocation,
             accounting: self.aggregator.accounting().clone(),
@@ -263,7 +271,7 @@ impl Listener {
             series: self.aggregator.series(),
             receive_buffer: self.receive_buffer,
             memory: self.aggregator.memory(),
-            rejected: self.aggregator.rejected_lines().iter().cloned().collect(),
+            rejected: Arc::clone(&self.rejected.1),
             habits: self.aggregator.habits(),
             decremented: Arc::clone(self.aggregator.decremented()),
             open,

@@ -3,6 +3,7 @@
 mod failure;
 mod members;
 mod orders;
+mod questions;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -16,9 +17,10 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::command::Command;
+use super::command::{Command, Question};
 use super::gather::{Drained, Gather};
 use super::listener::Listener;
+use super::looks::Looks;
 use super::pool::Shared;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Moment, Timestamp};
@@ -44,6 +46,14 @@ pub(super) struct Worker {
     epoll: Epoll,
     wake: Arc<EventFd>,
     commands: Receiver<Command>,
+    /// Whether commands may be left over from the last turn.
+    orders_left: bool,
+    questions: Receiver<Question>,
+    /// Whether questions may be left over from the last turn.
+    questions_left: bool,
+    looks: Looks,
+    /// Until when readers wait, because they have had their part of the shard's time.
+    readers_wait_until: Duration,
     store: Arc<Store>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
@@ -75,6 +85,9 @@ struct Closing {
     memory: usize,
 }
 
+/// Where commands and questions come from, and what wakes the shard up for them.
+pub(super) type Orders = (Receiver<Command>, Receiver<Question>, Arc<EventFd>);
+
 /// Whether the loop goes on.
 enum Next {
     Go,
@@ -85,7 +98,7 @@ impl Worker {
     pub(super) fn new(
         index: usize,
         gather: Duration,
-        (commands, wake): (Receiver<Command>, Arc<EventFd>),
+        (commands, questions, wake): Orders,
         (store, settings, shared, clock): (Arc<Store>, Arc<Settings>, Arc<Shared>, Clock),
         not_before: Option<Timestamp>,
     ) -> nix::Result<Self> {
@@ -96,6 +109,11 @@ impl Worker {
             epoll,
             wake,
             commands,
+            orders_left: false,
+            questions,
+            questions_left: false,
+            looks: Looks::default(),
+            readers_wait_until: Duration::ZERO,
             store,
             settings,
             shared,
@@ -131,11 +149,17 @@ impl Worker {
                 ready = now;
             }
             began = Instant::now();
+            let events = events.get(..ready).unwrap_or_default();
+            if events.iter().any(|event| event.data() == WAKE) {
+                // Before the queues are read: what is sent after that wakes the shard again.
+                let _was_awake = self.wake.read();
+            }
             if matches!(self.obey(), Next::End) {
                 return;
             }
             self.close_windows();
-            self.drain_ready(events.get(..ready).unwrap_or_default());
+            self.drain_ready(events);
+            self.answer();
         }
     }
 
@@ -161,7 +185,8 @@ impl Worker {
     /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
-        if ready == 0 || told || self.closing.is_some() {
+        let busy = self.closing.is_some() || self.orders_left || self.questions_left || self.looks.wait();
+        if ready == 0 || told || busy {
             return false;
         }
         let since = self.now().mono.saturating_sub(self.drain_began);
@@ -180,8 +205,7 @@ impl Worker {
         let began = self.now().mono;
         for event in events {
             match event.data() {
-                // Reading it makes it quiet again; what it stands for is in the command queue.
-                WAKE => drop(self.wake.read()),
+                WAKE => {}
                 unix if unix & UNIX != 0 => drained.add(self.receive_unix(place_of(unix & !UNIX))),
                 place => drained.add(self.receive(place_of(place), began)),
             }
@@ -194,12 +218,16 @@ impl Worker {
         }
     }
 
-    /// How long to wait: until the next window ends.
+    /// How long to wait: until the next window ends, or work that is left over goes on.
     fn patience(&mut self) -> EpollTimeout {
-        if self.closing.is_some() {
+        if self.closing.is_some() || self.orders_left || self.questions_left {
             return EpollTimeout::ZERO;
         }
-        let wait = self.next_end.since(self.now().wall).min(LONGEST_WAIT);
+        let now = self.now();
+        let mut wait = self.next_end.since(now.wall).min(LONGEST_WAIT);
+        if self.looks.wait() {
+            wait = wait.min(self.pause_of_readers(now.mono));
+        }
         // Rounded up: a millisecond too early would wake the thread for nothing, once for each window.
         let millis = u16::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         EpollTimeout::from(millis)
@@ -308,3 +336,6 @@ impl Worker {
 fn place_of(data: u64) -> usize {
     usize::try_from(data).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -291,6 +291,8 @@ impl Aggregator {
         self.remember_lasting(lasting);
         self.decremented = decremented.into();
         self.accounting.in_records += closed_values;
+        // What was counted as it came and is in no record shows as an account that does not close.
+        self.open = 0;
         let window = builder.build(self.current_layout());
         let standing = self.standing_with(self.histograms.ledger());
         self.remember(&window);

@@ -72,6 +72,7 @@ impl Aggregator {
             if changes {
                 // What a level was changed by in the past has changed every level since; it counts as a change now.
                 gauge.insert(number, Weight::from_f64(sample.weight), now, deltas);
+                self.open += 1;
             } else {
                 gauge.set_earlier(number.value, at);
                 self.add_late((place, sample.metric_type), &value, sample.weight, window, at);
@@ -113,5 +114,6 @@ impl Aggregator {
             State::empty(metric_type)
         });
         self.memory += state.insert(values, weight, at, false);
+        self.open += u64::from(values.count());
     }
 }
