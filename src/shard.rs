@@ -13,6 +13,7 @@ mod listener;
 mod looks;
 mod loss_log;
 mod pool;
+mod publishing;
 mod share;
 mod suspend;
 mod tail;

@@ -27,7 +27,7 @@ use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
-use crate::aggregate::{Closed, EventRecord, Standing};
+use crate::aggregate::{Closed, EventRecord, Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll};
 
@@ -56,6 +56,10 @@ struct Inner {
     past: Past,
     names: Names,
 }
+
+/// New revisions of an interval's records, to be published.
+#[derive(Debug)]
+pub struct Revised((Window, Box<[u32]>));
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -178,17 +182,29 @@ impl Store {
     /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes of windows and
     /// revisions are kept of the container.
     ///
-    /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
-    /// is locked, so that one container's late samples do not hold up readers and other containers.
+    /// Only one thread at a time may do this for a container.
     pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
+        let revisions = closed.revisions.iter().filter_map(|delta| self.revised(allocation, delta)).collect();
+        self.publish(allocation, closed, revisions)
+    }
+
+    /// What late samples of one interval become together with the records that are kept of it. They are merged with the history as
+    /// it is, without a lock, so that one container's late samples do not hold up readers and other containers. Nothing where the
+    /// container is not here.
+    #[must_use]
+    pub fn revised(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
+        self.history(allocation)?.revision(delta).map(Revised)
+    }
+
+    /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
+    /// and nothing was published of the container since.
+    pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
         let end = closed.window.span.end;
-        let merged = {
+        let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
+        if !closed.window.is_empty() {
             let Some(history) = self.history(allocation) else { return 0 };
-            let revisions = closed.revisions.iter().filter_map(|delta| history.revision(delta));
-            let mut merged: Vec<_> = revisions.collect();
-            merged.extend((!closed.window.is_empty()).then(|| history.joined(closed.window)).flatten());
-            merged
-        };
+            merged.extend(history.joined(closed.window));
+        }
         let (last, kept) = {
             let mut guard = self.write();
             let inner = &mut *guard;

@@ -93,6 +93,15 @@ impl Aggregator {
         self.late_records < self.settings.limits.late_records || !self.is_over(Dropped::LateQuota, values)
     }
 
+    /// What waits of each series, in the order of windows; found in one pass over late samples, however many windows they are of.
+    pub(super) fn late_by_place(&self) -> HashMap<Place, Vec<&State>> {
+        let mut by_place: HashMap<Place, Vec<&State>> = HashMap::new();
+        for (place, state) in self.late.values().flatten() {
+            by_place.entry(*place).or_default().push(state);
+        }
+        by_place
+    }
+
     /// Bytes of the samples that wait for the open window to be closed.
     pub(super) fn late_bytes(&self) -> usize {
         let states = self.late.values().flat_map(LateStates::values);

@@ -52,6 +52,7 @@ impl Worker {
     fn go_on(&mut self, panic: &(dyn Any + Send)) {
         let now = self.now().wall;
         self.closing = None;
+        self.ready.clear();
         // Windows may be over that the panic kept from being closed.
         self.next_end = Timestamp::MIN;
         // And commands may wait for which the shard was woken already.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Next, Worker};
 use crate::model::Allocation;
-use crate::shard::command::{Checkpoint, Command, Detail, Glimpse};
+use crate::shard::command::{Checkpoint, Command};
 use crate::shard::listener::Listener;
 use crate::shard::share::Share;
 
@@ -45,9 +45,7 @@ impl Worker {
             Command::Open(new, reply) => {
                 let _nobody_waits = reply.send(self.open(new));
             }
-            Command::Drain(allocation, reply) => {
-                let _nobody_waits = reply.send(self.drain(allocation));
-            }
+            Command::Drain(allocation, reply) => self.begin_drain(allocation, reply),
             Command::Work(reply) => {
                 let work =
                     self.listeners.iter().flatten().map(|listener| (listener.allocation, listener.work()));
@@ -81,6 +79,7 @@ impl Worker {
                 }
             }
             Command::Suspend(reply) => {
+                self.drain_rest();
                 let all: Vec<_> = self.places.keys().copied().collect();
                 let all = all.into_iter().filter_map(|allocation| self.leave(allocation)).collect();
                 let now = self.now().wall;
@@ -112,30 +111,5 @@ impl Worker {
     pub(super) fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {
         self.at_hand = self.places.get(&allocation).copied();
         self.at_hand.and_then(|at| self.listeners.get_mut(at))?.as_mut()
-    }
-
-    /// Empties a socket, closes its window, and lets it go. Only at the very end: should any of it fail, the container is
-    /// still here, and is drained when that is asked again.
-    fn drain(&mut self, allocation: Allocation) -> Option<Glimpse> {
-        let now = self.now();
-        let place = self.places.get(&allocation).copied()?;
-        self.at_hand = Some(place);
-        let listener = self.listeners.get_mut(place)?.as_mut()?;
-        if let Some(closed) = listener.aggregator.roll(now.wall) {
-            self.store.push(allocation, closed);
-        }
-        listener.empty(&mut self.inbox, now);
-        let closed = listener.aggregator.finish(now.wall);
-        self.store.push(allocation, closed);
-        let glimpse = listener.look(Detail::Counts, now.wall);
-        listener.log_losses(&self.shared.loss_log, now.wall);
-        let listener = self.leave(allocation)?;
-        listener.give_back(&self.shared.buffers);
-        Some(glimpse)
-    }
-
-    fn drain_all(&mut self) -> Vec<Glimpse> {
-        let all: Vec<_> = self.places.keys().copied().collect();
-        all.into_iter().filter_map(|allocation| self.drain(allocation)).collect()
     }
 }
