@@ -149,6 +149,7 @@ impl Worker {
             if matches!(self.obey(), Next::End) {
                 return;
             }
+            self.take_in_questions();
             self.drain_some();
             self.close_windows();
             self.merge_late();

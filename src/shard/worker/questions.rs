@@ -22,7 +22,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 impl Worker {
     /// Answers readers, as far as this turn's share goes.
     pub(super) fn answer(&mut self) {
-        self.take_in(QUESTIONS);
         let began = self.clock.mono();
         if !self.looks.wait() || !self.pause_of_readers(began).is_zero() {
             return;
@@ -45,6 +44,11 @@ impl Worker {
     pub(super) fn pause_of_readers(&self, now: Duration) -> Duration {
         let pause = self.readers_wait_until.saturating_sub(now);
         if pause < SHORTEST_PAUSE { Duration::ZERO } else { pause }
+    }
+
+    /// Takes in what readers ask. Before this turn's datagrams: a tail shows what is sent after it was asked for.
+    pub(super) fn take_in_questions(&mut self) {
+        self.take_in(QUESTIONS);
     }
 
     fn take_in(&mut self, most: usize) {
