@@ -56,6 +56,8 @@ families! {
     OVER_LIMIT = "tallyport_over_limit", Counter, ["reason"], "What would have been dropped if limits.mode were enforce.";
     FOLDED = "tallyport_values_folded", Counter, [], "Values of counters beyond the series limit, added to tallyport.overflow.";
     EVICTED = "tallyport_series_evicted", Counter, [], "Idle series that were forgotten because a new one needed their place.";
+    TOTALS = "tallyport_totals_remembered", Gauge, [], "Totals of series that are gone, with which counters of their workload or task go on.";
+    TOTALS_EVICTED = "tallyport_totals_evicted", Counter, ["reason"], "Remembered totals that were forgotten early: their workload or task had as many as `limits.series` (`series_limit`), or the node had too many and theirs were among the largest (`node`).";
     INVALID_UTF8 = "tallyport_lines_invalid_utf8", Counter, [], "Lines in which bytes that are not UTF-8 became U+FFFD.";
     RENAMED_TAGS = "tallyport_tags_renamed", Counter, [], "Tags of new series that were renamed because they would forge the origin.";
     EVENTS = "tallyport_events", Counter, [], "Events kept.";

@@ -25,7 +25,7 @@ pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use names::Names;
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
-pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
+pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Standing, Window};
@@ -361,6 +361,18 @@ impl Store {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    /// Sets how many totals of series that are gone are remembered of each workload and task.
+    pub fn remember_at_most(&self, series: usize) {
+        self.write().past.set_share(series);
+    }
+
+    /// How many totals of series that are gone are remembered, and how many were forgotten before their time.
+    #[must_use]
+    pub fn remembered_totals(&self) -> (usize, EvictedTotals) {
+        let inner = self.read();
+        (inner.past.len(), inner.past.evictions())
     }
 
     /// How much is kept.

@@ -103,6 +103,11 @@ impl Page {
         self.one(stats::RECORDS, size.records as f64);
         self.one(stats::WINDOWS, size.windows as f64);
         self.one(stats::WINDOW_BYTES, size.bytes as f64);
+        let (remembered, evicted) = api.store.remembered_totals();
+        self.one(stats::TOTALS, remembered as f64);
+        let family = self.family(stats::TOTALS_EVICTED);
+        family.sample(&[("reason", "series_limit")], evicted.series_limit as f64);
+        family.sample(&[("reason", "node")], evicted.node as f64);
         let gauges = api.pool.gauges();
         self.times(stats::CLOSE, &gauges.close);
         let ended = api.pool.ended().len();

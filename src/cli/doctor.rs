@@ -3,6 +3,7 @@
 mod clients;
 mod names;
 mod plugin;
+mod totals;
 mod window_log;
 
 use std::ops::RangeInclusive;
@@ -89,6 +90,8 @@ struct Node {
     #[serde(default)]
     nri: Option<Plugin>,
     #[serde(default)]
+    totals_evicted: totals::Evicted,
+    #[serde(default)]
     names_marked: usize,
     #[serde(default)]
     marked_names: Vec<MarkedName>,
@@ -118,6 +121,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(Plugin::findings));
+    findings.extend(node.totals_evicted.finding());
     findings.extend(names::findings(node.names_marked, &node.marked_names));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
