@@ -42,7 +42,7 @@ families! {
     CONTAINERS = "tallyport_containers", Gauge, ["state"], "Containers by state, finished ones included until they are forgotten.";
     ADOPTED = "tallyport_pods_adopted", Gauge, [], "Pods that have a socket at 127.0.0.1:8125, because a container of theirs was found without one.";
     SERIES = "tallyport_series", Gauge, [], "Series of all containers, idle ones that are remembered included.";
-    MEMORY = "tallyport_memory_bytes", Gauge, [], "Memory of all aggregators and the windows they keep.";
+    MEMORY = "tallyport_memory_bytes", Gauge, [], "Memory that is held for containers: aggregators, and windows, revisions and remembered totals, those of containers that have ended included.";
     MEMORY_LIMIT = "tallyport_memory_limit_bytes", Gauge, [], "What `limits.node_memory` allows.";
     CONTAINERS_LIMIT = "tallyport_containers_limit", Gauge, [], "What `limits.containers` allows.";
     RECEIVE_BUFFER = "tallyport_receive_buffer_bytes", Gauge, [], "Receive buffers of all open sockets together.";

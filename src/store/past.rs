@@ -145,8 +145,9 @@ impl Known {
 #[derive(Debug)]
 pub(super) struct Past {
     placed: Remembered,
-    /// How many containers of each pod or task are here.
+    /// How many containers of each pod or task are here, and of each workload.
     here: HashMap<Identity, usize>,
+    here_of_workloads: HashMap<Identity, usize>,
     workloads: Remembered,
     /// How many series each identity may have, and all of a level together.
     share: usize,
@@ -165,9 +166,9 @@ impl Default for Past {
 
 impl Past {
     fn at_most(share: usize, most: usize) -> Self {
-        let (placed, here, workloads, evicted) = Default::default();
+        let (placed, here, here_of_workloads, workloads, evicted) = Default::default();
         let (newest, pruned) = (Timestamp::MIN, Timestamp::MIN);
-        Self { placed, here, workloads, share, most, evicted, newest, pruned }
+        Self { placed, here, here_of_workloads, workloads, share, most, evicted, newest, pruned }
     }
 
     /// Sets how many series each identity may have.
@@ -215,6 +216,7 @@ impl Past {
     /// A container is here.
     pub(super) fn opened(&mut self, origin: &Origin) {
         *self.here.entry(Identity::of(origin, Level::Orchestrator)).or_default() += 1;
+        *self.here_of_workloads.entry(Identity::of(origin, Level::Low)).or_default() += 1;
     }
 
     /// Series of a container that goes on are gone.
@@ -255,15 +257,26 @@ impl Past {
 
     /// A container is gone, after what is left of it was added.
     pub(super) fn closed(&mut self, origin: &Origin) {
+        one_fewer(&mut self.here_of_workloads, &Identity::of(origin, Level::Low));
         let identity = Identity::of(origin, Level::Orchestrator);
-        let others = self.here.get_mut(&identity).map_or(0, |here| {
-            *here -= 1;
-            *here
-        });
-        if others == 0 {
-            self.here.remove(&identity);
+        if one_fewer(&mut self.here, &identity) == 0 {
             self.placed.remove(&identity);
         }
+    }
+
+    /// Bytes of remembered totals that count for a container: its part of those of its task and of its workload.
+    pub(super) fn part_of(&self, origin: &Origin) -> usize {
+        let part = |of: &Remembered, here: &HashMap<Identity, usize>, level| {
+            let identity = Identity::of(origin, level);
+            of.bytes_of(&identity) / here.get(&identity).copied().unwrap_or(1).max(1)
+        };
+        part(&self.placed, &self.here, Level::Orchestrator)
+            + part(&self.workloads, &self.here_of_workloads, Level::Low)
+    }
+
+    /// The bytes of all, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.placed.recount().1 + self.workloads.recount().1
     }
 
     fn prune(&mut self) {
@@ -275,6 +288,18 @@ impl Past {
         let went = self.workloads.keep_to(self.most) + self.placed.keep_to(self.most);
         self.evicted.node += went as u64;
     }
+}
+
+/// Notes that one container fewer is here; answers how many are left.
+fn one_fewer(here: &mut HashMap<Identity, usize>, identity: &Identity) -> usize {
+    let left = here.get_mut(identity).map_or(0, |here| {
+        *here = here.saturating_sub(1);
+        *here
+    });
+    if left == 0 {
+        here.remove(identity);
+    }
+    left
 }
 
 /// Whether a type has totals.

@@ -119,8 +119,7 @@ impl Remembered {
         self.of.get(identity).map_or(0, |gone| gone.bytes)
     }
 
-    /// The same, counted anew.
-    #[cfg(test)]
+    /// How many there are and their bytes, counted anew.
     pub(super) fn recount(&self) -> (usize, usize) {
         let len = self.of.values().map(|gone| gone.series.len()).sum();
         (len, self.of.values().map(|gone| gone.recount()).sum())
