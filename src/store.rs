@@ -22,7 +22,7 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
-use names::Names;
+use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
 pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
@@ -184,12 +184,17 @@ impl Store {
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
+        let Some(history) = self.history(allocation) else { return };
+        let standing = history.standing();
+        let left = || standing.into_iter().flat_map(|standing| standing.ledger.entries());
+        let names = Changed::of(history.origin(), iter::empty(), left().map(|(series, ..)| series));
         let mut guard = self.write();
         let inner = &mut *guard;
-        let Some(history) = inner.containers.remove(&allocation) else { return };
+        if inner.containers.remove(&allocation).is_none() {
+            return;
+        }
         inner.held.remove(history.held());
-        let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
-        inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
+        inner.names.change(names, None);
         inner.past.add(history.origin(), left());
         inner.past.closed(history.origin());
         let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
@@ -221,10 +226,22 @@ impl Store {
     pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
         let end = closed.window.span.end;
         let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
+        let Some(history) = self.history(allocation) else { return 0 };
+        let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
+        let ledger = history.standing().map(|standing| Arc::clone(&standing.ledger));
         if !closed.window.is_empty() {
-            let Some(history) = self.history(allocation) else { return 0 };
             merged.extend(history.joined(closed.window));
         }
+        drop(history);
+        // Which series came and went is looked up before the lock, too.
+        let now = Arc::clone(&closed.standing.ledger);
+        let came: Vec<_> = match &ledger {
+            Some(before) => now.gone(before).map(|(series, ..)| series).collect(),
+            None => now.iter().map(|(series, _)| series).collect(),
+        };
+        let gone: Vec<_> = ledger.iter().flat_map(|before| before.gone(&now)).collect();
+        let went = gone.iter().map(|(series, ..)| *series);
+        let names = Changed::of(&origin, came.into_iter(), went);
         // What goes is freed when nobody waits for the lock any more.
         let (last, kept, _gone) = {
             let mut guard = self.write();
@@ -244,29 +261,17 @@ impl Store {
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
-            match (&before, history.standing()) {
-                (Some(before), Some(now)) => {
-                    let (came, went) = (now.ledger.gone(&before.ledger), before.ledger.gone(&now.ledger));
-                    let [came, went] = [came, went].map(|all| all.map(|(series, ..)| series));
-                    inner.names.changed(history.origin(), came, went, Some(end));
-                    let gone = before.ledger.gone(&now.ledger);
-                    if closed.begun_again {
-                        inner.past.add(history.origin(), gone);
-                    } else {
-                        inner.past.evicted(history.origin(), gone);
-                    }
-                }
-                (None, Some(now)) => {
-                    let came = now.ledger.iter().map(|(series, _)| series);
-                    inner.names.changed(history.origin(), came, iter::empty(), Some(end));
-                }
-                (_, None) => {}
+            inner.names.change(names, Some(end));
+            if closed.begun_again {
+                inner.past.add(&origin, gone.iter().copied());
+            } else {
+                inner.past.evicted(&origin, gone.iter().copied());
             }
-            let (gone, dropped) = history.drop_beyond(self.keep);
-            let (kept, origin) = (history.held(), Arc::clone(history.origin()));
+            let (last_gone, dropped) = history.drop_beyond(self.keep);
+            let kept = history.held();
             inner.held.add(kept);
-            let lost = inner.lose(gone);
-            (inner.last, kept.total() + inner.past.part_of(&origin), (before, dropped, lost))
+            let lost = inner.lose(last_gone);
+            (inner.last, kept.total() + inner.past.part_of(&identities), (before, dropped, lost))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
@@ -277,7 +282,7 @@ impl Store {
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
         let inner = self.read();
         let history = inner.containers.get(&allocation);
-        history.map_or(0, |history| history.held().total() + inner.past.part_of(history.origin()))
+        history.map_or(0, |history| history.held().total() + inner.past.part_of(history.identities()))
     }
 
     /// Bytes that are held for all containers, those that have ended included, and for totals of those that are forgotten.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, View, Window, WindowBuilder};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
+use crate::render::prometheus::{Identity, Level};
 use crate::render::record::Number;
 
 pub(super) use held::Held;
@@ -34,6 +35,8 @@ pub struct Kept(Vec<Arc<Published>>);
 #[derive(Clone, Debug)]
 pub struct History {
     origin: Arc<Origin>,
+    /// Of which task and which workload its samples are.
+    identities: (Identity, Identity),
     opened: Timestamp,
     /// By start.
     kept: VecDeque<Kept>,
@@ -193,8 +196,10 @@ impl History {
     }
 
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
+        let identities = (Identity::of(&origin, Level::Orchestrator), Identity::of(&origin, Level::Low));
         Self {
             origin,
+            identities,
             opened,
             kept: VecDeque::new(),
             held: Held::default(),
@@ -208,6 +213,11 @@ impl History {
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
+    }
+
+    /// Of which task and which workload they are.
+    pub(super) fn identities(&self) -> &(Identity, Identity) {
+        &self.identities
     }
 
     /// The intervals in which something was recorded, oldest first.

@@ -227,12 +227,11 @@ impl Past {
 
     /// Idle series of a container that goes on have made room for others. Where it alone is of its pod or task, they begin
     /// anew there should they return; a page that goes on with the sums of several containers must not lose one of them.
-    pub(super) fn evicted<'l>(
-        &mut self,
-        origin: &Origin,
-        series: impl Iterator<Item = LedgerEntry<'l>> + Clone,
-    ) {
+    pub(super) fn evicted<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
         let counting: Vec<_> = series.filter(|(series, ..)| counts(series.metric_type)).collect();
+        if counting.is_empty() {
+            return;
+        }
         let identity = Identity::of(origin, Level::Orchestrator);
         let others = self.here.get(&identity).is_some_and(|here| *here > 1);
         self.remember(origin, &counting, others);
@@ -264,14 +263,12 @@ impl Past {
         }
     }
 
-    /// Bytes of remembered totals that count for a container: its part of those of its task and of its workload.
-    pub(super) fn part_of(&self, origin: &Origin) -> usize {
-        let part = |of: &Remembered, here: &HashMap<Identity, usize>, level| {
-            let identity = Identity::of(origin, level);
-            of.bytes_of(&identity) / here.get(&identity).copied().unwrap_or(1).max(1)
+    /// Bytes of remembered totals that count for a container of this task and workload: its part of those of each.
+    pub(super) fn part_of(&self, (task, workload): &(Identity, Identity)) -> usize {
+        let part = |of: &Remembered, here: &HashMap<Identity, usize>, identity| {
+            of.bytes_of(identity) / here.get(identity).copied().unwrap_or(1).max(1)
         };
-        part(&self.placed, &self.here, Level::Orchestrator)
-            + part(&self.workloads, &self.here_of_workloads, Level::Low)
+        part(&self.placed, &self.here, task) + part(&self.workloads, &self.here_of_workloads, workload)
     }
 
     /// The bytes of all, counted anew.
