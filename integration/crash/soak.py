@@ -16,10 +16,12 @@ import pathlib
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
 from agent import Agent, Container, check, main, until
 from kills import CHECKPOINT, SLACK
 
