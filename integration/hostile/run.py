@@ -8,7 +8,6 @@ depends on how fast the machine is: nothing lost, memory bounded, every question
 """
 
 import argparse
-import importlib
 import inspect
 import json
 import os
@@ -22,24 +21,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 
 from agent import Failed
-from attack import AIMS, Attack, Scale, Skipped
+from attack import AIMS, Scale, Skipped
+from catalogue import attacks
 from stage import Stage
 
 COLUMNS = {
     "lost": "lost", "close_ms": "close, ms", "read_ms": "read p99, ms", "health_ms": "health, ms", "memory_mib": "memory, MiB",
     "pause_ms": "pause, ms",
 }
-
-
-def attacks():
-    """Every attack by its name, in the order of their names, the one that does nothing first."""
-    found = {}
-    for path in sorted((HERE / "attacks").glob("*.py"), key=lambda path: (path.stem != "calm", path.stem)):
-        module = importlib.import_module(f"attacks.{path.stem}")
-        classes = [one for _, one in inspect.getmembers(module, inspect.isclass)]
-        [attack] = [one for one in classes if issubclass(one, Attack) and one.__module__ == module.__name__]
-        found[path.stem] = attack
-    return found
 
 
 def arguments():

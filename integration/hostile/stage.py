@@ -10,25 +10,17 @@ from attack import AIMS, ROBUST, Scenario
 from measure import Memory, Probe, Process, attacking, p99, send_quietly
 
 WINDOW = 1
-# Beside what the attack lasts: how long setting up and settling may take while every window is still kept.
-MARGIN = 40
-# How long a window may take to be announced before it counts as late is AIMS["close_ms"]; after so long it is not coming.
+KEEP = 30
+# How long what was sent may take to be in closed windows before it counts as lost.
 SETTLES = 30
 
 
-class Stage:
-    def __init__(self, attack, options, directory):
-        self.attack, self.options, self.directory = attack, options, directory
-        self.seconds = options.seconds or (2 if options.short else attack.seconds)
-        self.quiet, self.others, self.agents = [], [], []
-        self.measured, self.did = {}, collections.Counter()
-        self.number, self.missed, self.sender = 0, [], socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        more = attack.prepare(directory) or ()
-        flags = ["--window", f"{WINDOW}s", "--keep", "30", "--set", f"limits.node_memory={attack.budget}B"]
-        self.agent = Agent(options.binary, directory, [*flags, *attack.flags, *more])
-        self.memory, self.processes = Memory(self.agent), []
+class Grounds:
+    """An agent, and the containers that attack it."""
 
-    # What attacks use.
+    def __init__(self, agent):
+        self.agent, self.others, self.number = agent, [], 0
+        self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def container(self, label, **more):
         """A container that attacks. Addresses come from names, so nobody else on this machine should have the same."""
@@ -36,11 +28,6 @@ class Stage:
         one = Container(self.agent, f"hostile-{os.getpid()}-{label}-{self.number}", **more)
         self.others.append(one)
         return one
-
-    def another(self, directory):
-        """One more agent, in a directory of its own, which goes with the stage."""
-        self.agents.append(Agent(self.options.binary, directory, ["--window", f"{WINDOW}s"]))
-        return self.agents[-1]
 
     def crowd(self, size, series):
         """Containers without a process, with so many series each, of which all are sent once."""
@@ -62,6 +49,31 @@ class Stage:
 
     def received(self, container):
         return self.agent.admin("GET", f"/v1/containers/{container.name}")[1]["received"]
+
+    def leave(self):
+        """Ends the containers; those without a process by telling the agent."""
+        for container in self.others:
+            container.end()
+            if not container.process:
+                self.agent.admin("DELETE", f"/v1/containers/{container.name}")
+
+
+class Stage(Grounds):
+    def __init__(self, attack, options, directory):
+        self.attack, self.options, self.directory = attack, options, directory
+        self.seconds = options.seconds or (2 if options.short else attack.seconds)
+        self.quiet, self.agents = [], []
+        self.measured, self.did = {}, collections.Counter()
+        self.missed = []
+        more = attack.prepare(directory) or ()
+        flags = ["--window", f"{WINDOW}s", "--keep", str(KEEP), "--set", f"limits.node_memory={attack.budget}B"]
+        super().__init__(Agent(options.binary, directory, [*flags, *attack.flags, *more]))
+        self.memory, self.processes = Memory(self.agent), []
+
+    def another(self, directory):
+        """One more agent, in a directory of its own, which goes with the stage."""
+        self.agents.append(Agent(self.options.binary, directory, ["--window", f"{WINDOW}s"]))
+        return self.agents[-1]
 
     # The run.
 
@@ -122,7 +134,7 @@ class Stage:
         kept = sum(record["agg"]["sum"] for record in records)
         total = max((record["agg"]["total"] for record in records), default=0)
         # Windows that are no longer kept are in the total alone.
-        return int(total if len(records) >= 30 else min(kept, total) if kept <= total else kept)
+        return int(total if len(records) >= KEEP else min(kept, total) if kept <= total else kept)
 
     def is_measured(self, measure):
         # A take-over has a deadline, so it says something about the machine's speed.
