@@ -194,7 +194,7 @@ impl Api {
     ) -> Result<HashMap<Allocation, Arc<Glimpse>>, ApiError> {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
         let asked = self.pool.counts(&Of::These(live)).await?;
-        let asked = asked.into_iter().map(|glimpse| (glimpse.allocation, Arc::new(glimpse)));
+        let asked = asked.into_iter().map(|glimpse| (glimpse.allocation, glimpse));
         let known =
             containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
         let mut counts: HashMap<_, _> = asked.chain(known).collect();

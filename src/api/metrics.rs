@@ -15,7 +15,7 @@ use crate::containers::{ContainerInfo, Listed};
 use crate::model::{Origin, Series, SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::render::record::{Frame, Number};
-use crate::shard::Of;
+use crate::shard::{Glimpse, Of};
 use crate::store::{History, Published};
 
 /// `GET /v1/tasks/{task_id}/metrics`
@@ -49,7 +49,7 @@ pub(super) fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
 pub(super) struct Source {
     info: Arc<ContainerInfo>,
     history: Option<Arc<History>>,
-    open: Option<Window>,
+    open: Option<Arc<Window>>,
 }
 
 /// What is there of a task's containers; the open windows only where the selection may want them.
@@ -64,8 +64,9 @@ async fn sources(api: &Api, listed: &Listed, selection: &Selection) -> Result<Ve
     if matches!(selection.windows, Windows::Newest | Windows::Open) {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
         let glimpses = api.pool.open_windows(&Of::These(live)).await?;
-        open =
-            glimpses.into_iter().filter_map(|glimpse| Some((glimpse.allocation, glimpse.open?.0))).collect();
+        let window =
+            |glimpse: &Arc<Glimpse>| Some((glimpse.allocation, Arc::clone(&glimpse.open.as_ref()?.0)));
+        open = glimpses.iter().filter_map(window).collect();
     }
     // After the open windows: a window that closes in between is then in both, and counted as closed.
     let source = |info: Arc<ContainerInfo>| Source {

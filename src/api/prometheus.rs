@@ -224,7 +224,7 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
     }
     // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
     let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
-    for (identity, gone) in &past {
+    for (identity, gone) in past.iter() {
         let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
         if !(identities.contains(identity) || everyone && workload) {
             continue;

@@ -1,5 +1,6 @@
 //! Tasks, their events and their checks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -58,10 +59,11 @@ impl Api {
 
     async fn standings(&self, containers: &[Arc<ContainerInfo>]) -> Result<Standings, ApiError> {
         let live = containers.iter().map(|info| info.allocation).collect();
-        let mut open = self.pool.open_windows(&Of::These(live)).await?;
+        let open = self.pool.open_windows(&Of::These(live)).await?;
+        let open: HashMap<_, _> = open.iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
         let standing = |info: &Arc<ContainerInfo>| {
-            let at = open.iter().position(|glimpse| glimpse.allocation == info.allocation);
-            let now = at.and_then(|at| open.swap_remove(at).open).map(|(_, standing)| standing);
+            let now = open.get(&info.allocation).and_then(|glimpse| glimpse.open.as_ref());
+            let now = now.map(|(_, standing)| standing.clone());
             let closed = || self.store.history(info.allocation)?.standing().cloned();
             Some((Arc::clone(info), now.or_else(closed)?))
         };
