@@ -26,6 +26,7 @@ mod fd_store;
 mod groups;
 mod guard;
 mod handover;
+mod hardening;
 mod helm;
 mod hostile_files;
 mod install;
