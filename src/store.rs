@@ -9,9 +9,10 @@ mod epoch;
 mod history;
 mod names;
 mod past;
+mod snapshot;
 mod succession;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -27,9 +28,12 @@ use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
-use crate::aggregate::{Closed, EventRecord, Standing};
-use crate::model::{Allocation, Origin, Timestamp};
+use crate::aggregate::{Closed, EventRecord, Standing, Window};
+use crate::model::{Allocation, Origin, SharedMap, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll};
+
+/// Windows that a reader who catches up takes from the log before others have the lock again.
+const AT_ONCE: usize = 1024;
 
 /// The last windows of every container.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ struct Inner {
     /// The last place that was given.
     last: u64,
     /// Readers and merges take a history as it is and leave the lock; a writer copies it if they still have it.
-    containers: HashMap<Allocation, Arc<History>>,
+    containers: SharedMap<Allocation, Arc<History>>,
     /// Everything published after `gone`, in order.
     log: VecDeque<Arc<Published>>,
     /// The last place whose record is gone. What comes after it is all there.
@@ -56,6 +60,10 @@ struct Inner {
     past: Past,
     names: Names,
 }
+
+/// New revisions of an interval's records, to be published.
+#[derive(Debug)]
+pub struct Revised((Window, Box<[u32]>));
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -109,7 +117,7 @@ impl Store {
                 if inner.containers.contains_key(&allocation) {
                     continue;
                 }
-                history.drop_beyond(self.keep);
+                let _gone = history.drop_beyond(self.keep);
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
                 inner.name_all(&history);
@@ -143,10 +151,10 @@ impl Store {
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
         let mut guard = self.write();
         let inner = &mut *guard;
-        inner.containers.entry(allocation).or_insert_with(|| {
+        if !inner.containers.contains_key(&allocation) {
             inner.past.opened(&origin);
-            Arc::new(History::new(origin, opened))
-        });
+            inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
+        }
     }
 
     /// When a container came that is here.
@@ -163,33 +171,49 @@ impl Store {
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
-        let mut inner = self.write();
-        if let Some(history) = inner.containers.remove(&allocation) {
-            inner.held.remove(history.held());
-            let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
-            inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
-            inner.past.add(history.origin(), left());
-            inner.past.closed(history.origin());
-            let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
-            inner.lose(last.unwrap_or(0));
-        }
+        let mut guard = self.write();
+        let inner = &mut *guard;
+        let Some(history) = inner.containers.remove(&allocation) else { return };
+        inner.held.remove(history.held());
+        let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
+        inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
+        inner.past.add(history.origin(), left());
+        inner.past.closed(history.origin());
+        let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
+        let lost = inner.lose(last.unwrap_or(0));
+        // Its windows are freed when nobody waits for the lock any more.
+        drop(guard);
+        drop((history, lost));
     }
 
     /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes of windows and
     /// revisions are kept of the container.
     ///
-    /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
-    /// is locked, so that one container's late samples do not hold up readers and other containers.
+    /// Only one thread at a time may do this for a container.
     pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
+        let revisions = closed.revisions.iter().filter_map(|delta| self.revised(allocation, delta)).collect();
+        self.publish(allocation, closed, revisions)
+    }
+
+    /// What late samples of one interval become together with the records that are kept of it. They are merged with the history as
+    /// it is, without a lock, so that one container's late samples do not hold up readers and other containers. Nothing where the
+    /// container is not here.
+    #[must_use]
+    pub fn revised(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
+        self.history(allocation)?.revision(delta).map(Revised)
+    }
+
+    /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
+    /// and nothing was published of the container since.
+    pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
         let end = closed.window.span.end;
-        let merged = {
+        let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
+        if !closed.window.is_empty() {
             let Some(history) = self.history(allocation) else { return 0 };
-            let revisions = closed.revisions.iter().filter_map(|delta| history.revision(delta));
-            let mut merged: Vec<_> = revisions.collect();
-            merged.extend((!closed.window.is_empty()).then(|| history.joined(closed.window)).flatten());
-            merged
-        };
-        let (last, kept) = {
+            merged.extend(history.joined(closed.window));
+        }
+        // What goes is freed when nobody waits for the lock any more.
+        let (last, kept, _gone) = {
             let mut guard = self.write();
             let inner = &mut *guard;
             let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
@@ -205,7 +229,7 @@ impl Store {
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
-            match (before, history.standing()) {
+            match (&before, history.standing()) {
                 (Some(before), Some(now)) => {
                     let (came, went) = (now.ledger.gone(&before.ledger), before.ledger.gone(&now.ledger));
                     let [came, went] = [came, went].map(|all| all.map(|(series, ..)| series));
@@ -223,11 +247,11 @@ impl Store {
                 }
                 (_, None) => {}
             }
-            let gone = history.drop_beyond(self.keep);
+            let (gone, dropped) = history.drop_beyond(self.keep);
             let kept = history.held();
             inner.held.add(kept);
-            inner.lose(gone);
-            (inner.last, kept.bytes)
+            let lost = inner.lose(gone);
+            (inner.last, kept.bytes, (before, dropped, lost))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
@@ -250,11 +274,11 @@ impl Store {
     #[must_use]
     pub fn everything(&self, level: Level) -> (Vec<(Allocation, Arc<History>)>, Identities, MarksOfAll) {
         let inner = self.read();
-        let histories =
-            inner.containers.iter().map(|(allocation, history)| (*allocation, Arc::clone(history)));
-        let mut histories: Vec<_> = histories.collect();
+        let containers = inner.containers.clone();
         let (past, marks) = (inner.past.of(level), inner.names.marks());
         drop(inner);
+        let histories = containers.iter().map(|(allocation, history)| (*allocation, Arc::clone(history)));
+        let mut histories: Vec<_> = histories.collect();
         histories.sort_unstable_by_key(|(allocation, _)| *allocation);
         (histories, past, marks)
     }
@@ -264,10 +288,10 @@ impl Store {
     #[must_use]
     pub fn newest(&self) -> (Vec<Kept>, Cursor) {
         let inner = self.read();
-        let mut newest: Vec<_> =
-            inner.containers.values().filter_map(|h| h.kept().next_back()).cloned().collect();
-        let last = inner.last;
+        let (containers, last) = (inner.containers.clone(), inner.last);
         drop(inner);
+        let mut newest: Vec<_> =
+            containers.values().filter_map(|history| history.kept().next_back()).cloned().collect();
         newest.sort_unstable_by_key(|kept| kept.published().next().map(|published| published.first()));
         (newest, self.cursor(last))
     }
@@ -277,56 +301,48 @@ impl Store {
     /// # Errors
     /// When something after the cursor is gone, or the cursor is of another life of the agent.
     pub fn since(&self, cursor: Cursor) -> Result<Since, Expired> {
-        let inner = self.read();
-        if cursor.epoch != self.epoch || cursor.seq < inner.gone || cursor.seq > inner.last {
-            return Err(Expired { oldest: self.cursor(inner.gone) });
+        let (mut published, mut seq) = (Vec::<Arc<Published>>::new(), cursor.seq);
+        loop {
+            let inner = self.read();
+            if cursor.epoch != self.epoch || seq < inner.gone || seq > inner.last {
+                return Err(Expired { oldest: self.cursor(inner.gone) });
+            }
+            let first = inner.log.partition_point(|published| published.last() <= seq);
+            published.extend(inner.log.range(first..).take(AT_ONCE).cloned());
+            if inner.log.len() - first <= AT_ONCE {
+                return Ok(Since { published, next: self.cursor(inner.last) });
+            }
+            seq = published.last().map_or(seq, |published| published.last());
         }
-        let first = inner.log.partition_point(|published| published.last() <= cursor.seq);
-        Ok(Since { published: inner.log.range(first..).cloned().collect(), next: self.cursor(inner.last) })
     }
 
     /// Every window that is kept and comes after a place, in order: for who has lost its cursor and must miss nothing that
     /// can still be had.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
-        let after = |published: &&Arc<Published>| published.first() > seq;
-        let inner = self.read();
-        if inner.gone <= seq {
-            // The log is whole from there on, and in order.
-            let first = inner.log.partition_point(|published| published.first() <= seq);
-            return inner.log.range(first..).cloned().collect();
-        }
-        let mut kept: Vec<_> = inner
-            .containers
-            .values()
-            .flat_map(|history| history.published())
-            .filter(after)
-            .cloned()
-            .collect();
-        drop(inner);
-        kept.sort_unstable_by_key(|published| published.first());
-        kept
+        let snapshot = self.read().snapshot(seq);
+        snapshot.published_after(seq, Published::first)
     }
 
     /// The last events of every container that sent any.
     #[must_use]
     pub fn events(&self) -> Vec<ContainerEvents> {
-        let inner = self.read();
+        let containers = self.read().containers.clone();
         let events = |(allocation, history): (&Allocation, &Arc<History>)| {
             let events = &history.standing()?.events;
             (!events.is_empty()).then(|| (*allocation, Arc::clone(history.origin()), Arc::clone(events)))
         };
-        inner.containers.iter().filter_map(events).collect()
+        containers.iter().filter_map(events).collect()
     }
 
     /// How every container stands that has closed a window.
     #[must_use]
     pub fn standings(&self) -> Vec<ContainerStanding> {
-        let inner = self.read();
+        let containers = self.read().containers.clone();
         let standing = |(allocation, history): (&Allocation, &Arc<History>)| {
             Some((*allocation, Arc::clone(history.origin()), history.standing()?.clone()))
         };
-        inner.containers.iter().filter_map(standing).collect()
+        containers.iter().filter_map(standing).collect()
     }
 
     /// The start of a container's newest interval that has records.
@@ -369,12 +385,12 @@ impl Store {
 }
 
 impl Inner {
-    /// Notes that a place's record is gone; the log before it can no longer be followed.
-    fn lose(&mut self, place: u64) {
+    /// Notes that a place's record is gone; the log before it can no longer be followed. Answers what the log had of that, to
+    /// be freed when the lock is free.
+    fn lose(&mut self, place: u64) -> Vec<Arc<Published>> {
         self.gone = self.gone.max(place);
-        while self.log.front().is_some_and(|published| published.last() <= self.gone) {
-            self.log.pop_front();
-        }
+        let gone = self.log.iter().take_while(|published| published.last() <= self.gone).count();
+        self.log.drain(..gone).collect()
     }
 }
 

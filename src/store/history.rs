@@ -356,19 +356,15 @@ impl History {
         }
     }
 
-    /// Drops the oldest intervals beyond `keep`; answers the last place that is gone.
-    pub(super) fn drop_beyond(&mut self, keep: usize) -> u64 {
+    /// Takes the oldest intervals beyond `keep` out. Answers the last place that is gone, and what is to be freed.
+    pub(super) fn drop_beyond(&mut self, keep: usize) -> (u64, Vec<Kept>) {
+        let over = self.kept.len().saturating_sub(keep);
+        let dropped: Vec<_> = self.kept.drain(..over).collect();
         let mut gone = 0;
-        while self.kept.len() > keep {
-            let oldest = self.kept.pop_front();
-            let dropped = oldest.iter().flat_map(Kept::published);
-            dropped.for_each(|published| self.held.remove(published.held()));
-            gone = oldest
-                .iter()
-                .flat_map(Kept::published)
-                .map(|published| published.last())
-                .fold(gone, u64::max);
+        for published in dropped.iter().flat_map(Kept::published) {
+            self.held.remove(published.held());
+            gone = gone.max(published.last());
         }
-        gone
+        (gone, dropped)
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::history::{self, HistoryError, Published};
 use super::names::NameChange;
 use super::past::{self, Past, PastChanges};
+use super::snapshot::Snapshot;
 use super::{Cursor, Inner, Store};
 use crate::aggregate::Standing;
 use crate::model::{Allocation, Origin, Timestamp};
@@ -58,14 +59,16 @@ impl Store {
     /// What has changed since the other process was sent something last; at first, everything.
     #[must_use]
     pub fn part(&self, sent: &mut Sent) -> Vec<u8> {
+        // What is copied under the lock are pointers; the walks come after.
         let inner = self.read();
-        let (seq, new) = (inner.last, inner.published_after(sent.seq));
-        let here: Vec<_> = inner.containers.keys().copied().collect();
-        let past = inner.past.unknown_to(&mut sent.past);
+        let (snapshot, past) = (inner.snapshot(sent.seq), inner.past.everything());
         let names = inner.names.after(sent.names.unwrap_or(u64::MAX));
         sent.names = Some(names.next);
         let names = (!names.changes.is_empty()).then(|| (names.whole, names.changes, inner.names.newest()));
         drop(inner);
+        let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
+        let here: Vec<_> = snapshot.containers.keys().copied().collect();
+        let past = sent.past.learn(&past);
         sent.seq = seq;
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
@@ -84,23 +87,12 @@ impl Store {
     }
 }
 
-impl Inner {
+impl Snapshot {
     /// What was published after a place, by container, in order, and how each stands.
-    fn published_after(&self, seq: u64) -> Vec<New> {
+    fn by_container(&self, seq: u64) -> Vec<New> {
         let mut published: HashMap<Allocation, Vec<_>> = HashMap::new();
-        if self.gone <= seq {
-            let first = self.log.partition_point(|published| published.last() <= seq);
-            for new in self.log.range(first..) {
-                published.entry(new.allocation()).or_default().push(Arc::clone(new));
-            }
-        } else {
-            // The log is no longer whole from there on. What is kept is sent.
-            for (allocation, history) in &self.containers {
-                let new = history.published().filter(|published| published.first() > seq);
-                let mut new: Vec<_> = new.cloned().collect();
-                new.sort_unstable_by_key(|published| published.first());
-                published.insert(*allocation, new);
-            }
+        for new in self.published_after(seq, Published::last) {
+            published.entry(new.allocation()).or_default().push(new);
         }
         let new = self.containers.iter().map(|(allocation, history)| {
             let published = published.remove(allocation).unwrap_or_default();
@@ -156,7 +148,7 @@ impl Received {
         inner.names.restore(self.names, self.names_at);
         let mut gone = 0;
         for (allocation, history::Received { mut history, .. }) in self.containers {
-            gone = gone.max(history.drop_beyond(keep));
+            gone = gone.max(history.drop_beyond(keep).0);
             inner.past.opened(history.origin());
             inner.name_all(&history);
             inner.held.add(history.held());
@@ -171,7 +163,7 @@ impl Received {
             whole = published.first().saturating_sub(1);
         }
         inner.log = self.log.into();
-        inner.lose(gone.max(whole));
+        drop(inner.lose(gone.max(whole)));
         let newest = watch::Sender::new(end.seq);
         Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
     }

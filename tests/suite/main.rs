@@ -50,6 +50,7 @@ mod page;
 mod probe;
 mod prometheus;
 mod protobuf;
+mod readers;
 mod reading;
 mod receiving;
 mod reconcile;
