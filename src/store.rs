@@ -12,7 +12,7 @@ mod past;
 mod snapshot;
 mod succession;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -22,10 +22,10 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::next_epoch;
 use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
-use names::Names;
+use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
-pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
+pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Standing, Window};
@@ -112,7 +112,7 @@ impl Store {
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
-            let mut all = Vec::new();
+            let (mut all, mut came) = (Vec::new(), BTreeSet::new());
             for (allocation, mut history) in histories {
                 if inner.containers.contains_key(&allocation) {
                     continue;
@@ -121,8 +121,8 @@ impl Store {
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
                 inner.name_all(&history);
-                inner.held.add(history.held());
                 inner.containers.insert(allocation, Arc::new(history));
+                came.insert(allocation);
             }
             all.sort_by_key(|(_, published)| published.first());
             for (allocation, published) in all {
@@ -132,9 +132,9 @@ impl Store {
                 adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
                 inner.log.push_back(Arc::clone(&published));
-                inner.held.add(published.held());
                 Arc::make_mut(history).keep(published);
             }
+            inner.count_alone(came);
             inner.last
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
@@ -151,9 +151,22 @@ impl Store {
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
         let mut guard = self.write();
         let inner = &mut *guard;
-        if !inner.containers.contains_key(&allocation) {
-            inner.past.opened(&origin);
-            inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
+        match inner.containers.get_mut(&allocation) {
+            Some(history) => inner.held.change(history, |history| history.set_alone(None)),
+            None => {
+                inner.past.opened(&origin);
+                inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
+            }
+        }
+    }
+
+    /// Notes that a container has ended: what it shared with its aggregator is held for its windows alone from now on.
+    pub fn ended(&self, allocation: Allocation) {
+        let Some(shared) = self.history(allocation).map(|history| history.shared_bytes()) else { return };
+        let mut guard = self.write();
+        let inner = &mut *guard;
+        if let Some(history) = inner.containers.get_mut(&allocation) {
+            inner.held.change(history, |history| history.set_alone(Some(shared)));
         }
     }
 
@@ -171,12 +184,17 @@ impl Store {
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
+        let Some(history) = self.history(allocation) else { return };
+        let standing = history.standing();
+        let left = || standing.into_iter().flat_map(|standing| standing.ledger.entries());
+        let names = Changed::of(history.origin(), iter::empty(), left().map(|(series, ..)| series));
         let mut guard = self.write();
         let inner = &mut *guard;
-        let Some(history) = inner.containers.remove(&allocation) else { return };
+        if inner.containers.remove(&allocation).is_none() {
+            return;
+        }
         inner.held.remove(history.held());
-        let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
-        inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
+        inner.names.change(names, None);
         inner.past.add(history.origin(), left());
         inner.past.closed(history.origin());
         let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
@@ -186,8 +204,8 @@ impl Store {
         drop((history, lost));
     }
 
-    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes of windows and
-    /// revisions are kept of the container.
+    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are held
+    /// for the container.
     ///
     /// Only one thread at a time may do this for a container.
     pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
@@ -208,10 +226,22 @@ impl Store {
     pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
         let end = closed.window.span.end;
         let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
+        let Some(history) = self.history(allocation) else { return 0 };
+        let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
+        let ledger = history.standing().map(|standing| Arc::clone(&standing.ledger));
         if !closed.window.is_empty() {
-            let Some(history) = self.history(allocation) else { return 0 };
             merged.extend(history.joined(closed.window));
         }
+        drop(history);
+        // Which series came and went is looked up before the lock, too.
+        let now = Arc::clone(&closed.standing.ledger);
+        let came: Vec<_> = match &ledger {
+            Some(before) => now.gone(before).map(|(series, ..)| series).collect(),
+            None => now.iter().map(|(series, _)| series).collect(),
+        };
+        let gone: Vec<_> = ledger.iter().flat_map(|before| before.gone(&now)).collect();
+        let went = gone.iter().map(|(series, ..)| *series);
+        let names = Changed::of(&origin, came.into_iter(), went);
         // What goes is freed when nobody waits for the lock any more.
         let (last, kept, _gone) = {
             let mut guard = self.write();
@@ -219,6 +249,8 @@ impl Store {
             let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
             let history = Arc::make_mut(history);
             inner.held.remove(history.held());
+            // A container that closes windows has an aggregator.
+            history.set_alone(None);
             for (window, revs) in merged {
                 let published = (window, revs);
                 let published = Published::new(allocation, history.origin(), published, inner.last + 1);
@@ -229,38 +261,43 @@ impl Store {
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
-            match (&before, history.standing()) {
-                (Some(before), Some(now)) => {
-                    let (came, went) = (now.ledger.gone(&before.ledger), before.ledger.gone(&now.ledger));
-                    let [came, went] = [came, went].map(|all| all.map(|(series, ..)| series));
-                    inner.names.changed(history.origin(), came, went, Some(end));
-                    let gone = before.ledger.gone(&now.ledger);
-                    if closed.begun_again {
-                        inner.past.add(history.origin(), gone);
-                    } else {
-                        inner.past.evicted(history.origin(), gone);
-                    }
-                }
-                (None, Some(now)) => {
-                    let came = now.ledger.iter().map(|(series, _)| series);
-                    inner.names.changed(history.origin(), came, iter::empty(), Some(end));
-                }
-                (_, None) => {}
+            inner.names.change(names, Some(end));
+            if closed.begun_again {
+                inner.past.add(&origin, gone.iter().copied());
+            } else {
+                inner.past.evicted(&origin, gone.iter().copied());
             }
-            let (gone, dropped) = history.drop_beyond(self.keep);
+            let (last_gone, dropped) = history.drop_beyond(self.keep);
             let kept = history.held();
             inner.held.add(kept);
-            let lost = inner.lose(gone);
-            (inner.last, kept.bytes, (before, dropped, lost))
+            let lost = inner.lose(last_gone);
+            (inner.last, kept.total() + inner.past.part_of(&identities), (before, dropped, lost))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
     }
 
-    /// Bytes of windows and revisions that are kept of a container.
+    /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals.
     #[must_use]
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
-        self.read().containers.get(&allocation).map_or(0, |history| history.held().bytes)
+        let inner = self.read();
+        let history = inner.containers.get(&allocation);
+        history.map_or(0, |history| history.held().total() + inner.past.part_of(history.identities()))
+    }
+
+    /// Bytes that are held for all containers, those that have ended included, and for totals of those that are forgotten.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let inner = self.read();
+        inner.held.total() + inner.past.bytes()
+    }
+
+    /// The same, counted anew: a walk over everything that is here, for tests to compare.
+    #[must_use]
+    pub fn recount_held_bytes(&self) -> usize {
+        let inner = self.read();
+        let histories = inner.containers.values().map(|history| history.recount().total());
+        histories.sum::<usize>() + inner.past.recount()
     }
 
     /// A container's windows as they are now.
@@ -363,6 +400,18 @@ impl Store {
         self.newest.subscribe()
     }
 
+    /// Sets how many totals of series that are gone are remembered of each workload and task.
+    pub fn remember_at_most(&self, series: usize) {
+        self.write().past.set_share(series);
+    }
+
+    /// How many totals of series that are gone are remembered, and how many were forgotten before their time.
+    #[must_use]
+    pub fn remembered_totals(&self) -> (usize, EvictedTotals) {
+        let inner = self.read();
+        (inner.past.len(), inner.past.evictions())
+    }
+
     /// How much is kept.
     #[must_use]
     pub fn size(&self) -> Size {
@@ -384,7 +433,27 @@ impl Store {
     }
 }
 
+impl Held {
+    /// Changes a history, and what all of them hold.
+    fn change(&mut self, history: &mut Arc<History>, change: impl FnOnce(&mut History)) {
+        let history = Arc::make_mut(history);
+        self.remove(history.held());
+        change(history);
+        self.add(history.held());
+    }
+}
+
 impl Inner {
+    /// Counts what containers hold that came from elsewhere and have no aggregator yet.
+    fn count_alone(&mut self, came: BTreeSet<Allocation>) {
+        for allocation in came {
+            let Some(history) = self.containers.get_mut(&allocation) else { continue };
+            let history = Arc::make_mut(history);
+            history.set_alone(Some(history.shared_bytes()));
+            self.held.add(history.held());
+        }
+    }
+
     /// Notes that a place's record is gone; the log before it can no longer be followed. Answers what the log had of that, to
     /// be freed when the lock is free.
     fn lose(&mut self, place: u64) -> Vec<Arc<Published>> {

@@ -1,5 +1,6 @@
 //! One container's windows.
 
+mod held;
 mod image;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -7,8 +8,11 @@ use std::sync::Arc;
 
 use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, View, Window, WindowBuilder};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
+use crate::render::prometheus::{Identity, Level};
 use crate::render::record::Number;
 
+pub(super) use held::Held;
+use held::Layouts;
 pub use image::{HISTORY_VERSION, HistoryError};
 pub(super) use image::{Received, Sent};
 
@@ -31,32 +35,16 @@ pub struct Kept(Vec<Arc<Published>>);
 #[derive(Clone, Debug)]
 pub struct History {
     origin: Arc<Origin>,
+    /// Of which task and which workload its samples are.
+    identities: (Identity, Identity),
     opened: Timestamp,
     /// By start.
     kept: VecDeque<Kept>,
     held: Held,
+    layouts: Layouts,
     standing: Option<Standing>,
-}
-
-/// How much is kept of one container, or of all.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Held {
-    /// Windows, revisions included.
-    pub(super) windows: usize,
-    /// Their bytes.
-    pub(super) bytes: usize,
-}
-
-impl Held {
-    pub(super) fn add(&mut self, other: Self) {
-        self.windows += other.windows;
-        self.bytes += other.bytes;
-    }
-
-    pub(super) fn remove(&mut self, other: Self) {
-        self.windows = self.windows.saturating_sub(other.windows);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
-    }
+    /// Bytes that count for this container alone, because it has no aggregator any more.
+    alone: usize,
 }
 
 impl Published {
@@ -108,10 +96,6 @@ impl Published {
     #[must_use]
     pub fn revs(&self) -> &[u32] {
         &self.revs
-    }
-
-    pub(super) fn held(&self) -> Held {
-        Held { windows: 1, bytes: self.window.bytes() }
     }
 
     /// Its records and their numbers.
@@ -186,7 +170,9 @@ impl History {
         for (first, revs, window) in windows {
             history.keep_elsewhere(first, window, revs);
         }
-        history.standing = standing;
+        if let Some(standing) = standing {
+            history.set_standing(standing);
+        }
         history
     }
 
@@ -210,13 +196,28 @@ impl History {
     }
 
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
-        Self { origin, opened, kept: VecDeque::new(), held: Held::default(), standing: None }
+        let identities = (Identity::of(&origin, Level::Orchestrator), Identity::of(&origin, Level::Low));
+        Self {
+            origin,
+            identities,
+            opened,
+            kept: VecDeque::new(),
+            held: Held::default(),
+            layouts: Layouts::default(),
+            standing: None,
+            alone: 0,
+        }
     }
 
     /// Whose windows these are.
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
+    }
+
+    /// Of which task and which workload they are.
+    pub(super) fn identities(&self) -> &(Identity, Identity) {
+        &self.identities
     }
 
     /// The intervals in which something was recorded, oldest first.
@@ -232,12 +233,9 @@ impl History {
 
     /// Takes everything out that nobody else holds.
     pub(super) fn take(&mut self) -> Vec<Published> {
-        self.held = Held::default();
-        std::mem::take(&mut self.kept)
-            .into_iter()
-            .flat_map(|kept| kept.0)
-            .filter_map(Arc::into_inner)
-            .collect()
+        let all: Vec<_> = std::mem::take(&mut self.kept).into_iter().flat_map(|kept| kept.0).collect();
+        all.iter().for_each(|published| self.count_out(published));
+        all.into_iter().filter_map(Arc::into_inner).collect()
     }
 
     /// Ledger, events and checks, as of the last window.
@@ -277,14 +275,10 @@ impl History {
     /// one in this life: its ledger went with that life, and without one a page would lack them.
     pub fn show_levels(&mut self) {
         let newest = self.kept.back().and_then(|kept| kept.published().last());
-        if let (Some(newest), Some(standing)) = (newest, &mut self.standing) {
-            standing.ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
+        if let (Some(newest), Some(standing)) = (newest, &self.standing) {
+            let ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
+            self.set_standing(Standing { ledger, ..standing.clone() });
         }
-    }
-
-    /// Answers the standing before.
-    pub(super) fn set_standing(&mut self, standing: Standing) -> Option<Standing> {
-        self.standing.replace(standing)
     }
 
     /// Merges what late samples add to an interval into its records; answers the new revisions.
@@ -341,13 +335,8 @@ impl History {
         Span { covered: span.end.since(span.start.max(self.opened)), ..span }
     }
 
-    /// How much is kept, as of now.
-    pub(super) fn held(&self) -> Held {
-        self.held
-    }
-
     pub(super) fn keep(&mut self, published: Arc<Published>) {
-        self.held.add(published.held());
+        self.count_in(&published);
         let start = published.window.span.start;
         let at = self.kept.partition_point(|kept| kept.span().is_some_and(|span| span.start < start));
         match self.kept.get_mut(at) {
@@ -362,7 +351,7 @@ impl History {
         let dropped: Vec<_> = self.kept.drain(..over).collect();
         let mut gone = 0;
         for published in dropped.iter().flat_map(Kept::published) {
-            self.held.remove(published.held());
+            self.count_out(published);
             gone = gone.max(published.last());
         }
         (gone, dropped)

@@ -50,6 +50,30 @@ pub(super) struct Names {
     first: u64,
 }
 
+/// The names of series that came and went. Finding them looks at every one of these series, so it comes before any lock.
+#[derive(Debug)]
+pub(super) struct Changed {
+    /// Nothing where no series came or went.
+    workload: Option<Identity>,
+    came: Vec<(Name, u32)>,
+    went: Vec<(Name, u32)>,
+}
+
+impl Changed {
+    /// Series of a container came and went.
+    pub(super) fn of<'s>(
+        origin: &Origin,
+        came: impl Iterator<Item = &'s Arc<Series>>,
+        went: impl Iterator<Item = &'s Arc<Series>>,
+    ) -> Self {
+        let mut came: Vec<_> = came.collect();
+        came.sort_by_key(|series| series.created);
+        let (came, went) = (distinct(came.into_iter()), distinct(went));
+        let workload = (!(came.is_empty() && went.is_empty())).then(|| Identity::of(origin, Level::Low));
+        Self { workload, came, went }
+    }
+}
+
 impl Default for Names {
     fn default() -> Self {
         Self {
@@ -66,24 +90,14 @@ impl Default for Names {
 }
 
 impl Names {
-    /// A container's series have changed: these came and these went, as of `at` where that is known.
-    pub(super) fn changed<'s>(
-        &mut self,
-        origin: &Origin,
-        came: impl Iterator<Item = &'s Arc<Series>>,
-        went: impl Iterator<Item = &'s Arc<Series>>,
-        at: Option<Timestamp>,
-    ) {
+    /// A container's series have changed, as of `at` where that is known.
+    pub(super) fn change(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
-        let mut came: Vec<_> = came.collect();
-        let mut went = went.peekable();
-        if !came.is_empty() || went.peek().is_some() {
-            let workload = Identity::of(origin, Level::Low);
-            came.sort_by_key(|series| series.created);
-            for (name, series) in distinct(came.into_iter()) {
+        if let Changed { workload: Some(workload), came, went } = changed {
+            for (name, series) in came {
                 self.claim(&workload, name, series);
             }
-            for (name, series) in distinct(went) {
+            for (name, series) in went {
                 self.release(&workload, &name, series);
             }
             self.keep_to_limits(&workload);
