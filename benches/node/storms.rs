@@ -27,7 +27,7 @@ pub(crate) struct Storm {
 
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Kind {
-    /// Nobody: what the others are compared with.
+    /// No attack: what the others are compared with.
     Calm,
     /// Samples of 2,000 series for each of 26 closed windows.
     Late,
