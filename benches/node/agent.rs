@@ -23,7 +23,9 @@ impl Agent {
     pub(crate) fn start(containers: usize, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket: PathBuf = directory.path().join("admin.sock");
-        let child = Command::new(env!("CARGO_BIN_EXE_tallyport"))
+        // Another build, to compare with.
+        let binary = std::env::var_os("TALLYPORT_BINARY");
+        let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tallyport").into()))
             .args(["agent", "--http-listen", "127.0.0.1:0", "--log", "error", "--admin-socket"])
             .arg(&socket)
             .arg("--state-dir")
@@ -57,6 +59,12 @@ impl Agent {
             reserved["statsd_host"].as_str().unwrap().parse().unwrap(),
             u16::try_from(reserved["statsd_port"].as_u64().unwrap()).unwrap(),
         )
+    }
+
+    /// What the agent answers to a GET, where it answers in time and does not refuse.
+    pub(crate) fn try_get(&self, path: &str) -> Option<String> {
+        let answer = self.runtime.block_on(self.admin.get(path)).ok()?;
+        (answer.status == 200).then(|| String::from_utf8_lossy(&answer.body).into_owned())
     }
 
     /// What the agent answers to a GET, as text.

@@ -4,6 +4,7 @@
 //! cargo bench --bench node                 the whole table, some minutes
 //! cargo bench --bench node -- 1000         only loads whose name has this in it
 //! cargo bench --bench node -- --json FILE  the figures for programs, too
+//! TALLYPORT_BINARY=PATH cargo bench …      another build of the agent
 //! ```
 //!
 //! For each load the receivers and the agent take turns, three rounds; a figure is the median of its rounds, but for what
@@ -26,6 +27,7 @@ mod receive;
 mod run;
 mod send;
 mod standing;
+mod storms;
 
 use run::{Outcome, Subject};
 use send::{Load, Pacing};
@@ -79,6 +81,8 @@ fn main() {
     if wanted("flood") {
         rows.push(flood::flood(5));
     }
+    let storms = storms::STORMS.into_iter().filter(|storm| wanted(storm.name));
+    rows.extend(storms.map(|storm| storms::storm(storm, 10)));
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&rows).unwrap()).unwrap();
     }

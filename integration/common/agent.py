@@ -92,7 +92,7 @@ class Agent:
         until("the agent listens", listens)
 
     def hand_over(self):
-        """Another process takes over; this one has to end in order. Says how long nobody received, in ms."""
+        """Another process takes over; this one has to end in order. Returns how long receiving paused, in ms."""
         before, log = self.process, self.log
         try:
             self.start("--take-over")
@@ -150,7 +150,7 @@ class Agent:
             connection.close()
 
     def get(self, path):
-        """Status and document. Raises `OSError` or `HTTPException` where nobody answers."""
+        """Status and document. Raises `OSError` or `HTTPException` if there is no answer."""
         status, text = self.ask(http.client.HTTPConnection(*self.address, timeout=PATIENCE), "GET", path)
         return status, json.loads(text) if text[:1] in (b"{", b"[") else text
 

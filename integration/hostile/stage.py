@@ -23,7 +23,7 @@ class Grounds:
         self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def container(self, label, **more):
-        """A container that attacks. Addresses come from names, so nobody else on this machine should have the same."""
+        """A container that attacks. Addresses are derived from names, so names must be unique on this machine."""
         self.number += 1
         one = Container(self.agent, f"hostile-{os.getpid()}-{label}-{self.number}", **more)
         self.others.append(one)
