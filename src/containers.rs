@@ -36,7 +36,7 @@ pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
 pub use image::{IMAGE_VERSION, Identity, Image};
-pub use journal::{Journal, JournalHealth, Replayed};
+pub use journal::{JOURNAL, Journal, JournalHealth, Replayed};
 pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit};
 pub use state::{Guarded, Place, State};

@@ -7,20 +7,22 @@
 mod cursor;
 mod epoch;
 mod history;
+mod losses;
 mod names;
 mod past;
 mod succession;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
 pub use cursor::{Cursor, CursorError};
-pub use epoch::next_epoch;
+pub use epoch::{EPOCH, Epoch, next_epoch};
 use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
+use losses::Losses;
 use names::Names;
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
@@ -46,10 +48,9 @@ struct Inner {
     last: u64,
     /// Readers and merges take a history as it is and leave the lock; a writer copies it if they still have it.
     containers: HashMap<Allocation, Arc<History>>,
-    /// Everything published after `gone`, in order.
-    log: VecDeque<Arc<Published>>,
-    /// The last place whose record is gone. What comes after it is all there.
-    gone: u64,
+    /// Everything that is kept, by place.
+    log: BTreeMap<u64, Arc<Published>>,
+    losses: Losses,
     records: u64,
     /// Of all containers, so that a reader need not count.
     held: Held,
@@ -97,9 +98,12 @@ impl Store {
         Self { epoch, keep, inner: RwLock::default(), newest: watch::Sender::new(0) }
     }
 
-    /// Takes in windows of an earlier life of the agent. They get places in this life's sequence, in the order of those
-    /// they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
-    pub fn adopt(&self, histories: Vec<(Allocation, History)>) -> Vec<(u64, Arc<Published>)> {
+    /// Takes in windows of an earlier life of the agent, as of `now`. They get places in this life's sequence, in the order
+    /// of those they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
+    ///
+    /// Windows that start after `now` come from a clock that was ahead. They are kept and can be read, and never stand before
+    /// windows of this life.
+    pub fn adopt(&self, histories: Vec<(Allocation, History)>, now: Timestamp) -> Vec<(u64, Arc<Published>)> {
         let mut adopted = Vec::new();
         let last = {
             let mut guard = self.write();
@@ -123,9 +127,14 @@ impl Store {
                 let published = Arc::new(published.placed(allocation, inner.last + 1));
                 adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
-                inner.log.push_back(Arc::clone(&published));
+                inner.log.insert(published.first(), Arc::clone(&published));
                 inner.held.add(published.held());
-                Arc::make_mut(history).keep(published);
+                let history = Arc::make_mut(history);
+                if published.window().span.start > now {
+                    history.keep_ahead(published);
+                } else {
+                    history.keep(published);
+                }
             }
             inner.last
         };
@@ -170,8 +179,12 @@ impl Store {
             inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
             inner.past.add(history.origin(), left());
             inner.past.closed(history.origin());
-            let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
-            inner.lose(last.unwrap_or(0));
+            let mut gone = history.gone();
+            for published in history.published() {
+                inner.log.remove(&published.first());
+                gone = gone.max(published.last());
+            }
+            inner.losses.forget(history.origin(), gone);
         }
     }
 
@@ -201,7 +214,7 @@ impl Store {
                 let published = Arc::new(published);
                 inner.last = published.last();
                 inner.records += published.window().len() as u64;
-                inner.log.push_back(Arc::clone(&published));
+                inner.log.insert(published.first(), Arc::clone(&published));
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
@@ -223,10 +236,12 @@ impl Store {
                 }
                 (_, None) => {}
             }
-            let gone = history.drop_beyond(self.keep);
+            for dropped in history.drop_beyond(self.keep) {
+                inner.log.remove(&dropped.first());
+            }
+            inner.losses.lose(history.gone());
             let kept = history.held();
             inner.held.add(kept);
-            inner.lose(gone);
             (inner.last, kept.bytes)
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
@@ -277,35 +292,31 @@ impl Store {
     /// # Errors
     /// When something after the cursor is gone, or the cursor is of another life of the agent.
     pub fn since(&self, cursor: Cursor) -> Result<Since, Expired> {
-        let inner = self.read();
-        if cursor.epoch != self.epoch || cursor.seq < inner.gone || cursor.seq > inner.last {
-            return Err(Expired { oldest: self.cursor(inner.gone) });
-        }
-        let first = inner.log.partition_point(|published| published.last() <= cursor.seq);
-        Ok(Since { published: inner.log.range(first..).cloned().collect(), next: self.cursor(inner.last) })
+        self.since_of(cursor, |_| true)
     }
 
-    /// Every window that is kept and comes after a place, in order: for who has lost its cursor and must miss nothing that
-    /// can still be had.
+    /// Everything that was published after a cursor, for a reader of these containers only: what others have lost does not
+    /// concern it. Windows of others are among what is answered.
+    ///
+    /// # Errors
+    /// When something of these after the cursor is gone, or the cursor is of another life of the agent.
+    pub fn since_of(&self, cursor: Cursor, wanted: impl Fn(&Origin) -> bool) -> Result<Since, Expired> {
+        let inner = self.read();
+        let gone = if cursor.seq < inner.losses.last() { inner.gone_of(wanted) } else { 0 };
+        if cursor.epoch != self.epoch || cursor.seq < gone || cursor.seq > inner.last {
+            let oldest = if gone > 0 { gone } else { inner.losses.last() };
+            return Err(Expired { oldest: self.cursor(oldest) });
+        }
+        let published = inner.after(cursor.seq).cloned().collect();
+        Ok(Since { published, next: self.cursor(inner.last) })
+    }
+
+    /// Every window that is kept and comes after a place, in order: for readers that have lost their cursor and must not miss
+    /// what is still there.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
-        let after = |published: &&Arc<Published>| published.first() > seq;
-        let inner = self.read();
-        if inner.gone <= seq {
-            // The log is whole from there on, and in order.
-            let first = inner.log.partition_point(|published| published.first() <= seq);
-            return inner.log.range(first..).cloned().collect();
-        }
-        let mut kept: Vec<_> = inner
-            .containers
-            .values()
-            .flat_map(|history| history.published())
-            .filter(after)
-            .cloned()
-            .collect();
-        drop(inner);
-        kept.sort_unstable_by_key(|published| published.first());
-        kept
+        let after = seq.saturating_add(1)..;
+        self.read().log.range(after).map(|(_, published)| Arc::clone(published)).collect()
     }
 
     /// The last events of every container that sent any.
@@ -369,12 +380,18 @@ impl Store {
 }
 
 impl Inner {
-    /// Notes that a place's record is gone; the log before it can no longer be followed.
-    fn lose(&mut self, place: u64) {
-        self.gone = self.gone.max(place);
-        while self.log.front().is_some_and(|published| published.last() <= self.gone) {
-            self.log.pop_front();
-        }
+    /// What is kept and has records after a place, in order.
+    fn after(&self, seq: u64) -> impl Iterator<Item = &Arc<Published>> {
+        // The one before may reach beyond the place.
+        let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last() > seq);
+        let after = self.log.range(seq.saturating_add(1)..);
+        reaching.into_iter().chain(after).map(|(_, published)| published)
+    }
+
+    /// The last place that one of these containers has lost.
+    fn gone_of(&self, wanted: impl Fn(&Origin) -> bool) -> u64 {
+        let here = self.containers.values().filter(|history| wanted(history.origin()));
+        here.map(|history| history.gone()).fold(self.losses.of_forgotten(&wanted), u64::max)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn scrape(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, Ap
     let filters = Filters::read(&query)?;
     let (parts, next) = match query.parsed::<Cursor>("since")? {
         Some(cursor) => {
-            let since = api.store.since(cursor)?;
+            let since = api.store.since_of(cursor, |origin| filters.origin(origin))?;
             (
                 since.published.into_iter().map(|p| Part::Published(p, cursor.seq)).collect::<Vec<_>>(),
                 since.next,

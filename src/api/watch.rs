@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::metrics::write;
 use super::query::{Filters, Query};
 use super::{Answer, Api};
+use crate::model::{Origin, TaskId};
 use crate::render::record::Frame;
 use crate::shutdown::Drain;
 use crate::store::{Cursor, Published};
@@ -25,7 +26,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// One stream of events.
 struct Watch {
     api: Api,
-    task_id: String,
+    task_id: TaskId,
     filters: Filters,
     cursor: Cursor,
     newest: watch::Receiver<u64>,
@@ -47,7 +48,8 @@ pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>)
         id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))
     };
     let cursor = match last_event_id.map(after).transpose()? {
-        Some(cursor) => match api.store.since(cursor) {
+        Some(cursor) => match api.store.since_of(cursor, |origin| follows(&listed.task_id, &filters, origin))
+        {
             Ok(_) => cursor,
             Err(expired) => {
                 // What lies between is lost to this reader; it is told, and goes on from what is there.
@@ -59,7 +61,7 @@ pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>)
     };
     let watch = Watch {
         api: api.clone(),
-        task_id: listed.task_id.to_string(),
+        task_id: listed.task_id,
         filters,
         cursor,
         newest,
@@ -73,6 +75,11 @@ pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>)
         Some((Ok(Bytes::from(text)), watch))
     });
     Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
+}
+
+/// Whether a container is one of those whose windows a stream is about.
+fn follows(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
+    origin.task_id == *task_id && filters.origin(origin)
 }
 
 #[derive(Serialize)]
@@ -111,7 +118,7 @@ impl Watch {
             }
             if !self.lives() {
                 self.last = true;
-                return Some(event("finished", None, &Finished { task_id: &self.task_id }));
+                return Some(event("finished", None, &Finished { task_id: self.task_id.as_str() }));
             }
             tokio::select! {
                 published = self.newest.changed() => self.last = published.is_err(),
@@ -128,16 +135,16 @@ impl Watch {
 
     /// Whether more can come.
     fn lives(&self) -> bool {
-        let listed = self.api.containers.directory().task(&self.task_id);
+        let listed = self.api.containers.directory().task(self.task_id.as_str());
         listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
     }
 
     /// Makes an event of every window of the task that was published since.
     fn collect(&mut self) {
-        match self.api.store.since(self.cursor) {
+        let wanted = |origin: &Origin| follows(&self.task_id, &self.filters, origin);
+        match self.api.store.since_of(self.cursor, wanted) {
             Ok(since) => {
-                let mine = since.published.iter().filter(|p| p.origin().task_id.as_str() == self.task_id);
-                let mine = mine.filter(|published| self.filters.origin(published.origin()));
+                let mine = since.published.iter().filter(|published| wanted(published.origin()));
                 let events: Vec<_> = mine.filter_map(|published| self.window(published)).collect();
                 self.ready.extend(events);
                 self.cursor = since.next;

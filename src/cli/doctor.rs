@@ -79,6 +79,9 @@ struct Node {
     guard: String,
     guard_missing: Option<String>,
     journal_trouble: Option<String>,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    state_damage: Vec<StateDamage>,
     shards: usize,
     shards_ended: usize,
     /// Agents before this version say neither.
@@ -92,6 +95,12 @@ struct Node {
     names_marked: usize,
     #[serde(default)]
     marked_names: Vec<MarkedName>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StateDamage {
+    file: String,
+    found: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +124,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(ports(node.listeners_port));
     findings.push(guard(&node));
     findings.push(journal(&node));
+    findings.extend(node.state_damage.iter().map(StateDamage::finding));
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(Plugin::findings));
@@ -251,6 +261,20 @@ fn journal(node: &Node) -> Finding {
             Finding::new("journal", Status::Failed, found)
                 .advise("make room in state_dir, or make it writable; the agent tries again by itself")
         }
+    }
+}
+
+impl StateDamage {
+    /// What an earlier run left and this one could not read.
+    fn finding(&self) -> Finding {
+        let found = format!("{} was damaged at the start: {}", self.file, self.found);
+        let advice = match self.file.as_str() {
+            "journal" => {
+                "restart the containers that have no socket any more, and check the disk of state_dir"
+            }
+            _ => "check the disk of state_dir",
+        };
+        Finding::new("state files", Status::Warning, found).advise(advice)
     }
 }
 
