@@ -30,6 +30,7 @@ mod guard;
 mod handover;
 mod helm;
 mod hostile_files;
+mod impostor;
 mod install;
 mod keeping;
 mod kills;
