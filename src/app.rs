@@ -41,7 +41,7 @@ pub use keeper::run as keep;
 pub use reload::Loader;
 pub use takeover::{TakeOver, start};
 
-use crate::api::Api;
+use crate::api::{Api, ReloadRequest};
 use crate::config::{AfterHandOver, Config, Guarding};
 use crate::containers::{self, Guarded, JOURNAL, Table};
 use crate::host::CpuMeter;
@@ -143,7 +143,7 @@ struct Parts {
     api: Api,
     table: Table,
     window_log: Option<WindowLog>,
-    reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    reloads: mpsc::Receiver<ReloadRequest>,
     missed: mpsc::Receiver<crate::api::MissedRequest>,
     drain: DrainTrigger,
     latch: Latch,
@@ -394,7 +394,7 @@ impl Signals {
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.
 fn ask_for_reload(api: &Api) {
     let (reply, _nobody_waits) = oneshot::channel();
-    if api.reloads.try_send(reply).is_err() {
+    if api.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
         tracing::warn!("a reload is under way already");
     }
 }

@@ -45,6 +45,7 @@ pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::ContainerId;
 
@@ -54,6 +55,8 @@ pub struct Containers {
     requests: mpsc::Sender<Request>,
     directory: Arc<Directory>,
     journal: JournalHealth,
+    /// How often no address could be had because another process has the port on all of them.
+    in_use: Arc<AtomicU64>,
 }
 
 /// What the table is asked.
@@ -120,9 +123,14 @@ impl Containers {
     /// # Errors
     /// When the container may not have one, or there is none to be had.
     pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, ReserveError> {
-        self.ask(|reply| Request::Reserve(Box::new(reservation), reply))
-            .await
-            .unwrap_or(Err(ReserveError::Ending))
+        let reserved = self.ask(|reply| Request::Reserve(Box::new(reservation), reply)).await;
+        let reserved = reserved.unwrap_or(Err(ReserveError::Ending));
+        if let Err(ReserveError::Socket { source, .. }) = &reserved
+            && source.kind() == io::ErrorKind::AddrInUse
+        {
+            self.in_use.fetch_add(1, Ordering::Relaxed);
+        }
+        reserved
     }
 
     /// Says which process the container is. One that was reserved before its network namespace was born gets its
@@ -206,6 +214,12 @@ impl Containers {
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// How often a reservation failed because another process has the port of containers' sockets on every address.
+    #[must_use]
+    pub fn addresses_in_use(&self) -> u64 {
+        self.in_use.load(Ordering::Relaxed)
     }
 
     /// Whether what becomes of them can be written down.

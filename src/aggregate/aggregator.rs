@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use batch::Batch;
 pub use checkpoint::Noted;
-pub use close::{Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, Standing};
+pub use close::{Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, Standing, Unread};
 use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;

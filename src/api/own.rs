@@ -117,6 +117,8 @@ impl Page {
             damaged.sample(&[("file", file.as_str())], places as f64);
         }
         self.one(stats::SHARD_FAILURES, gauges.failures as f64);
+        self.one(stats::SHARD_PAUSES, gauges.pauses as f64);
+        self.one(stats::ADDRESS_IN_USE, api.containers.addresses_in_use() as f64);
         let steps = self.family(stats::CLOCK_STEPS);
         steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);
         steps.sample(&[("direction", "back")], gauges.steps_back as f64);

@@ -24,6 +24,7 @@ use crate::client::Client;
 use crate::model::Timestamp;
 use crate::net::address::ephemeral_ports;
 use crate::net::clock;
+use crate::net::holder::holder_of;
 use crate::net::tls::RENEWAL;
 use crate::statsd::Rejected;
 
@@ -122,6 +123,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];
     findings.extend(buffers(&node));
     findings.extend(ports(node.listeners_port));
+    findings.extend(node.listeners_port.and_then(taken));
     findings.push(guard(&node));
     findings.push(journal(&node));
     findings.extend(node.state_damage.iter().map(StateDamage::finding));
@@ -223,6 +225,16 @@ fn buffers(node: &Node) -> Option<Finding> {
 fn ports(port: Option<u16>) -> Option<Finding> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     Some(port_in(port?, &ephemeral_ports(&text)?))
+}
+
+/// Whether another process has the port on every address, so that no container of the host's network can have it on its own.
+fn taken(port: u16) -> Option<Finding> {
+    let holder = holder_of(port)?;
+    let found = format!(
+        "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
+    );
+    let advice = "end that process, or set listeners.port to another port and restart the agent";
+    Some(Finding::new("ports", Status::Failed, found).advise(advice))
 }
 
 fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {

@@ -20,7 +20,7 @@ use super::command::Command;
 use super::gather::{Drained, Gather};
 use super::listener::Listener;
 use super::pool::Shared;
-use crate::aggregate::Settings;
+use crate::aggregate::{Settings, Unread};
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, SteadyClock, Step};
 use crate::net::listener::{Emptied, Inbox};
@@ -37,6 +37,8 @@ const EVENTS: usize = 1024;
 const STALL: Duration = Duration::from_millis(5);
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// From one turn to the next it takes no longer than this, unless the process was stopped or the turn took very long.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// One shard. Everything in it belongs to its thread.
 pub(super) struct Worker {
@@ -56,6 +58,10 @@ pub(super) struct Worker {
     drain_began: Duration,
     /// When it ended.
     drained_at: Duration,
+    /// When the last turn began.
+    turned: Moment,
+    /// When nothing was read last, for so long that it shows in windows.
+    unread: Option<Unread>,
     /// Windows that are over and not closed yet.
     closing: Option<Closing>,
     listeners: Vec<Option<Listener>>,
@@ -105,6 +111,8 @@ impl Worker {
             gather: Gather::new(gather),
             drain_began: Duration::ZERO,
             drained_at: Duration::ZERO,
+            turned: clock.read(),
+            unread: None,
             closing: None,
             listeners: Vec::new(),
             places: HashMap::new(),
@@ -131,6 +139,7 @@ impl Worker {
                 ready = now;
             }
             began = Instant::now();
+            self.notice_pause();
             if matches!(self.obey(), Next::End) {
                 return;
             }
@@ -225,11 +234,27 @@ impl Worker {
         now
     }
 
+    /// Notes when this thread has not run for long: windows have to say that what waited is counted in one of them.
+    fn notice_pause(&mut self) {
+        let now = self.now();
+        let paused = now.mono.saturating_sub(self.turned.mono);
+        if paused >= PAUSE {
+            self.unread = Some(Unread { from: self.turned.wall, until: now.wall });
+            self.shared.paused();
+            tracing::warn!(
+                shard = self.index,
+                ?paused,
+                "nothing was read meanwhile; what waited is counted in the window that is open now, which is partial"
+            );
+        }
+        self.turned = now;
+    }
+
     fn receive(&mut self, place: usize, began: Duration) -> Drained {
         let now = self.now();
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
-        if let Some(closed) = listener.aggregator.roll(now.wall) {
+        if let Some(closed) = listener.aggregator.roll_across(now.wall, self.unread) {
             let kept = self.store.push(listener.allocation, closed);
             listener.aggregator.set_kept_bytes(kept);
         }
@@ -248,7 +273,7 @@ impl Worker {
         let now = self.now();
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
-        if let Some(closed) = listener.aggregator.roll(now.wall) {
+        if let Some(closed) = listener.aggregator.roll_across(now.wall, self.unread) {
             let kept = self.store.push(listener.allocation, closed);
             listener.aggregator.set_kept_bytes(kept);
         }
@@ -274,7 +299,7 @@ impl Worker {
             closing.next += 1;
             let Some(listener) = place else { continue };
             listener.count_kernel_drops();
-            if let Some(closed) = listener.aggregator.roll(now) {
+            if let Some(closed) = listener.aggregator.roll_across(now, self.unread) {
                 let kept = self.store.push(listener.allocation, closed);
                 listener.aggregator.set_kept_bytes(kept);
             }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::agent::Agent;
 
@@ -116,4 +118,47 @@ fn a_clock_that_was_ahead_for_a_while_costs_no_window_and_no_follower_after_a_re
     }
     let left = starts(&agent.metrics("web.1", "?window=all"));
     assert!(left.iter().all(|start| !ahead.contains(start)), "the oldest by closing are gone: {left:?}");
+}
+
+#[test]
+fn windows_around_a_time_in_which_the_agent_was_stopped_say_that_they_are_partial() {
+    const STOPPED: Duration = Duration::from_secs(5);
+    let agent = Agent::start();
+    let address = agent.reserve("clock-2", "web.1");
+    address.send("before:1|c");
+    agent.until("it is received", || agent.own_metric("tallyport_datagrams_received_total") >= 1.0);
+    agent.signal(Signal::SIGSTOP);
+    // Threads stop one after the other.
+    agent.until("all of it stands still", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
+        threads
+            .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok())
+            .all(|stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T')))
+    });
+    let stopped = Instant::now();
+    (0..50).for_each(|_| address.send("waited:1|c"));
+    while stopped.elapsed() < STOPPED {
+        std::thread::sleep(STOPPED.saturating_sub(stopped.elapsed()));
+    }
+    agent.signal(Signal::SIGCONT);
+    let records = |name: &str| {
+        let mut records = agent.metrics("web.1", "?window=all");
+        records.retain(|record| record["name"] == name);
+        records
+    };
+    agent.until("the window after it closes", || !records("waited").is_empty());
+    for (name, sum) in [("before", 1.0), ("waited", 50.0)] {
+        let all = records(name);
+        assert_eq!(
+            (all.len(), &all[0]["value"], &all[0]["partial"]),
+            (1, &json!(sum), &json!(true)),
+            "{all:#?}"
+        );
+        assert!(all[0]["covered"].as_f64() < Some(1.0), "{all:#?}");
+    }
+    assert!(agent.own_metric("tallyport_shard_pauses_total") >= 1.0);
+    assert!(agent.log().contains("nothing was read meanwhile"), "{}", agent.log());
+    address.send("after:1|c");
+    agent.until("another window closes", || !records("after").is_empty());
+    assert_eq!(records("after")[0]["partial"], false, "and then all is as before");
 }

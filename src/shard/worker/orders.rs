@@ -117,7 +117,7 @@ impl Worker {
         let place = self.places.get(&allocation).copied()?;
         self.at_hand = Some(place);
         let listener = self.listeners.get_mut(place)?.as_mut()?;
-        if let Some(closed) = listener.aggregator.roll(now.wall) {
+        if let Some(closed) = listener.aggregator.roll_across(now.wall, self.unread) {
             self.store.push(allocation, closed);
         }
         listener.empty(&mut self.inbox, now);
