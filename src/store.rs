@@ -116,6 +116,7 @@ impl Store {
                 history.drop_beyond(self.keep);
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
+                inner.names.opened(history.origin());
                 inner.name_all(&history);
                 inner.held.add(history.held());
                 inner.containers.insert(allocation, Arc::new(history));
@@ -154,6 +155,7 @@ impl Store {
         let inner = &mut *guard;
         inner.containers.entry(allocation).or_insert_with(|| {
             inner.past.opened(&origin);
+            inner.names.opened(&origin);
             Arc::new(History::new(origin, opened))
         });
     }
@@ -179,6 +181,7 @@ impl Store {
             inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
             inner.past.add(history.origin(), left());
             inner.past.closed(history.origin());
+            inner.names.closed(history.origin());
             let mut gone = history.gone();
             for published in history.published() {
                 inner.log.remove(&published.first());
@@ -188,8 +191,8 @@ impl Store {
         }
     }
 
-    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes of windows and
-    /// revisions are kept of the container.
+    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are kept of the
+    /// container: windows, revisions, and its share of its workload's names.
     ///
     /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
     /// is locked, so that one container's late samples do not hold up readers and other containers.
@@ -242,16 +245,18 @@ impl Store {
             inner.losses.lose(history.gone());
             let kept = history.held();
             inner.held.add(kept);
-            (inner.last, kept.bytes)
+            (inner.last, kept.bytes + inner.names.share(history.origin()))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
     }
 
-    /// Bytes of windows and revisions that are kept of a container.
+    /// Bytes that are kept of a container: windows, revisions, and its share of its workload's names.
     #[must_use]
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
-        self.read().containers.get(&allocation).map_or(0, |history| history.held().bytes)
+        let inner = self.read();
+        let history = inner.containers.get(&allocation);
+        history.map_or(0, |history| history.held().bytes + inner.names.share(history.origin()))
     }
 
     /// A container's windows as they are now.

@@ -7,7 +7,8 @@
 //! that readers may still have seen is never continued by another name.
 //!
 //! A workload has at most as many names as its containers may have series, and [`AT_REST`] more of which it has no series;
-//! beyond that, those that went longest ago are forgotten, its own first.
+//! beyond that, those that went longest ago are forgotten, its own first. What the names of a workload take counts against the
+//! memory of its containers, in equal shares.
 
 mod change;
 mod distinct;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 pub use self::change::{Meeting, NameChange, NameChanges, NameState};
 use self::distinct::distinct;
-use self::workload::{Claim, Workload};
+use self::workload::{Claim, Workload, bytes_of};
 use super::past::REMEMBERED;
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
@@ -39,6 +40,8 @@ const SELDOM: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Names {
     workloads: HashMap<Identity, Workload>,
+    /// How many containers of each workload are here.
+    here: HashMap<Identity, usize>,
     marks: MarksOfAll,
     at_rest: usize,
     newest: Timestamp,
@@ -52,6 +55,7 @@ impl Default for Names {
     fn default() -> Self {
         Self {
             workloads: HashMap::new(),
+            here: HashMap::new(),
             marks: MarksOfAll::new(),
             at_rest: 0,
             newest: Timestamp::MIN,
@@ -63,6 +67,29 @@ impl Default for Names {
 }
 
 impl Names {
+    /// A container is here.
+    pub(super) fn opened(&mut self, origin: &Origin) {
+        *self.here.entry(Identity::of(origin, Level::Low)).or_default() += 1;
+    }
+
+    /// A container is gone. Its workload's names stay.
+    pub(super) fn closed(&mut self, origin: &Origin) {
+        let workload = Identity::of(origin, Level::Low);
+        if let Some(here) = self.here.get_mut(&workload) {
+            *here -= 1;
+            if *here == 0 {
+                self.here.remove(&workload);
+            }
+        }
+    }
+
+    /// Bytes of names that count against a container: its share of those of its workload.
+    pub(super) fn share(&self, origin: &Origin) -> usize {
+        let workload = Identity::of(origin, Level::Low);
+        let here = self.here.get(&workload).copied().unwrap_or_default();
+        self.workloads.get(&workload).map_or(0, |names| names.bytes.div_ceil(here.max(1)))
+    }
+
     /// A container's series have changed: these came and these went, as of `at` where that is known.
     pub(super) fn changed<'s>(
         &mut self,
@@ -115,6 +142,7 @@ impl Names {
         let now = NameState::Known(spelled, first.clone());
         self.tell(NameChange { workload: workload.clone(), name: name.clone(), now });
         let names = self.workloads.entry(workload.clone()).or_default();
+        names.bytes += bytes_of(&name);
         names.claims.insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
         if series == 0 {
             names.rest(name, self.newest);
@@ -171,6 +199,7 @@ impl Names {
     fn forget(&mut self, workload: &Identity, name: &Name) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
         let Some(claim) = names.claims.remove(name) else { return };
+        names.bytes = names.bytes.saturating_sub(bytes_of(name));
         if claim.series == 0 {
             names.resting -= 1;
             self.at_rest -= 1;

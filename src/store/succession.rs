@@ -145,6 +145,7 @@ impl Received {
             history.drop_beyond(keep);
             inner.losses.lose(history.gone());
             inner.past.opened(history.origin());
+            inner.names.opened(history.origin());
             inner.name_all(&history);
             inner.held.add(history.held());
             inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));

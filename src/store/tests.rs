@@ -317,8 +317,31 @@ fn what_is_kept_of_a_container_is_known_after_each_window() {
     let at = node.aggregators[0].window_end();
     let closed = node.aggregators[0].roll(at).unwrap();
     let kept = node.store.push(Allocation(0), closed);
-    assert_eq!((kept, node.store.kept_bytes(Allocation(0))), (counted(&node.store).1, kept));
-    assert!(kept > 0);
+    let names = kept - counted(&node.store).1;
+    assert_eq!(node.store.kept_bytes(Allocation(0)), kept);
+    assert!(names > 0 && names < 2048, "{names} bytes of one name");
+}
+
+#[test]
+fn names_count_against_their_containers_in_equal_shares_and_go_with_them() {
+    let mut node = Node::new(3, 3);
+    let names = |node: &Node, n| {
+        let history = node.store.history(Allocation(n)).unwrap();
+        let windows: usize = history.published().map(|published| published.window().bytes()).sum();
+        node.store.kept_bytes(Allocation(n)) - windows
+    };
+    let long = "x".repeat(900);
+    let lines: Vec<_> = (0..100).map(|n| format!("{long}{n}:1|c")).collect();
+    node.send(0, 1, &lines.join("\n")).send(1, 1, "short:1|c").roll(10);
+    assert!(names(&node, 0) > 100 * 900, "{}", names(&node, 0));
+    assert!(names(&node, 1) < 1000 && names(&node, 2) == 0, "of its own workload alone");
+    let before = names(&node, 0);
+    // Another container of the same workload has half of it.
+    node.store.open(Allocation(7), origin("c0"), moment(10).wall);
+    assert_eq!(names(&node, 0), before.div_ceil(2));
+    assert_eq!(names(&node, 7), names(&node, 0));
+    node.store.forget(Allocation(7));
+    assert_eq!(names(&node, 0), before);
 }
 
 #[test]
