@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ e2e-restart: ## twenty hand-overs in a row under a load of known totals, and sto
 e2e-kill: ## a hundred kills under a load of known totals, and one at every call that writes
 	scripts/setup cc rust
 	scripts/e2e-kill
+
+e2e-hostile: ## every known attack beside quiet containers, with what each costs them as a table
+	scripts/setup cc rust
+	scripts/e2e-hostile $(OPTIONS)
 
 soak: ## an hour of everything at random, or make soak SECONDS=600
 	scripts/setup cc rust

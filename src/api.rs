@@ -17,11 +17,11 @@ mod metrics;
 mod overview;
 mod own;
 mod page;
+mod pages;
 mod prometheus;
 mod query;
 mod routes;
 mod scrape;
-mod stream;
 mod tasks;
 mod v0;
 mod watch;
@@ -40,10 +40,12 @@ pub use allow::allowed;
 pub use descriptors::serve as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
+pub use pages::Pages;
 pub use query::{Filters, Glob, Query, Selection, Windows};
 pub use routes::{admin as admin_routes, http as http_routes, refusal};
 pub use watch::EVENT_STREAM;
 
+use self::pages::Shows;
 use crate::config::Config;
 use crate::containers::{ContainerInfo, Containers, Guarded};
 use crate::host::CpuMeter;
@@ -78,6 +80,8 @@ pub struct Api {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Asks for the wrapper's notes to be read now.
     pub missed: mpsc::Sender<MissedRequest>,
+    /// Answers that are being built or sent.
+    pub pages: Pages,
     /// Open connections of the HTTP listener and of the admin socket.
     pub connections: [Connections; 2],
     /// Where the HTTP listener is.
@@ -105,7 +109,7 @@ pub struct ReloadRequest {
 pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;
 
 /// A body that is made while it is sent.
-pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + Sync>>;
+pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
 
 /// An answer, whoever carries it.
 pub struct Answer {
@@ -167,12 +171,22 @@ impl From<ApiError> for Answer {
                 "www-authenticate",
                 "Bearer realm=\"tallyport\", error=\"invalid_token\"".to_owned(),
             ),
+            "busy" => answer.with_header("retry-after", "2".to_owned()),
             _ => answer,
         }
     }
 }
 
 impl Api {
+    /// The state that pages show which depend on published windows, containers and configuration alone.
+    fn shows(&self) -> Shows {
+        Shows {
+            published: self.store.end(),
+            containers: self.containers.directory().version(),
+            config: self.config(),
+        }
+    }
+
     /// The configuration that holds.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
@@ -186,7 +200,7 @@ impl Api {
     ) -> Result<HashMap<Allocation, Arc<Glimpse>>, ApiError> {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
         let asked = self.pool.counts(&Of::These(live)).await?;
-        let asked = asked.into_iter().map(|glimpse| (glimpse.allocation, Arc::new(glimpse)));
+        let asked = asked.into_iter().map(|glimpse| (glimpse.allocation, glimpse));
         let known =
             containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
         let mut counts: HashMap<_, _> = asked.chain(known).collect();

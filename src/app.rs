@@ -41,7 +41,7 @@ pub use keeper::run as keep;
 pub use reload::Loader;
 pub use takeover::{TakeOver, start};
 
-use crate::api::{Api, ReloadRequest};
+use crate::api::{Api, Pages, ReloadRequest};
 use crate::config::{AfterHandOver, Config, Guarding};
 use crate::containers::{self, Guarded, JOURNAL, Table};
 use crate::host::CpuMeter;
@@ -219,6 +219,7 @@ impl Parts {
         let stats = Arc::new(Stats::default());
         let entrance = Entrance::new(&config.http, asked, &stats);
         let (reloads, reload_requests) = mpsc::channel(8);
+        let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let api = Api {
             store,
@@ -227,7 +228,8 @@ impl Parts {
             readiness,
             stats,
             window_log: None,
-            config: Arc::new(RwLock::new(Arc::new(config))),
+            pages: Pages::new(&config),
+            config,
             reloads,
             missed,
             connections: Default::default(),

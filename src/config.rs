@@ -317,6 +317,7 @@ impl Config {
                 self.http.max_connections_per_client != other.http.max_connections_per_client,
             ),
             ("http.header_timeout", self.http.header_timeout != other.http.header_timeout),
+            ("http.write_timeout", self.http.write_timeout != other.http.write_timeout),
             ("http.max_head", self.http.max_head != other.http.max_head),
             ("http.max_headers", self.http.max_headers != other.http.max_headers),
             ("admin.socket", self.admin.socket != other.admin.socket),

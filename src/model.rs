@@ -5,9 +5,11 @@
 pub mod glob;
 pub mod id;
 pub mod series;
+pub mod shared_map;
 pub mod time;
 
 pub use glob::Glob;
 pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
 pub use series::{MetricType, Series, SeriesId, SeriesKey, TagSet};
+pub use shared_map::SharedMap;
 pub use time::{Moment, Timestamp};

@@ -1,16 +1,20 @@
 //! Threads that receive: each owns some containers' sockets and aggregators, and nobody else touches them.
 //!
-//! Everything reaches a shard as a command and leaves it as an answer or a closed window in the store. Commands go
-//! before data, so that asking about a busy container does not wait for its queue to empty. Window ends are kept
-//! whether or not anything arrives.
+//! Everything reaches a shard as a command or a question and leaves it as an answer or a closed window in the store. In
+//! each turn a shard obeys commands, closes windows that are over, receives, and answers readers. Each of these has a
+//! bounded share of the turn, so that none of them can keep the others waiting. Window ends are kept whether or not
+//! anything arrives.
 
 mod balance;
 mod command;
 mod gather;
 mod inlet;
 mod listener;
+mod looks;
 mod loss_log;
 mod pool;
+mod publishing;
+mod share;
 mod suspend;
 mod tail;
 mod worker;

@@ -86,6 +86,12 @@ families! {
     ADDRESS_IN_USE = "tallyport_address_in_use", Counter, [], "Reservations on the host's network that failed because another process has `listeners.port` on every address.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
+    CLOSED = "tallyport_http_connections_closed", Counter, ["listener", "reason"], "Connections that were closed after they had been accepted: their clients took nothing of an answer for `http.write_timeout` (`slow`).";
+    PAGE_BYTES = "tallyport_http_page_bytes", Gauge, [], "Memory of answers that are being built, or built and not sent yet.";
+    PAGE_LIMIT = "tallyport_http_page_limit_bytes", Gauge, [], "What `http.page_memory` allows.";
+    PAGES_BUILT = "tallyport_http_pages_built", Counter, [], "Answers that were built.";
+    PAGES_SHARED = "tallyport_http_pages_shared", Counter, [], "Requests that got an answer that was being built, or had just been built, for another request.";
+    PAGES_FAILED = "tallyport_http_pages_failed", Counter, ["reason"], "Answers that were not given: too many were being built and the request got 429 (`busy`), the build was stopped at its deadline (`late`), the reader was disconnected because it was slow while `http.page_memory` was used up (`cut`).";
     CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS, or where it does not say.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";

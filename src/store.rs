@@ -10,9 +10,10 @@ mod history;
 mod losses;
 mod names;
 mod past;
+mod snapshot;
 mod succession;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -29,9 +30,12 @@ use past::Past;
 pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
-use crate::aggregate::{Closed, EventRecord, Standing};
-use crate::model::{Allocation, Origin, Timestamp};
+use crate::aggregate::{Closed, EventRecord, Standing, Window};
+use crate::model::{Allocation, Origin, SharedMap, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll};
+
+/// Windows that a reader who catches up takes from the log before others have the lock again.
+const AT_ONCE: usize = 1024;
 
 /// The last windows of every container.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ struct Inner {
     /// The last place that was given.
     last: u64,
     /// Readers and merges take a history as it is and leave the lock; a writer copies it if they still have it.
-    containers: HashMap<Allocation, Arc<History>>,
+    containers: SharedMap<Allocation, Arc<History>>,
     /// Everything that is kept, by place.
     log: BTreeMap<u64, Arc<Published>>,
     losses: Losses,
@@ -57,6 +61,10 @@ struct Inner {
     past: Past,
     names: Names,
 }
+
+/// New revisions of an interval's records, to be published.
+#[derive(Debug)]
+pub struct Revised((Window, Box<[u32]>));
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -113,7 +121,7 @@ impl Store {
                 if inner.containers.contains_key(&allocation) {
                     continue;
                 }
-                history.drop_beyond(self.keep);
+                let _gone = history.drop_beyond(self.keep);
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
                 inner.names.opened(history.origin());
@@ -153,11 +161,11 @@ impl Store {
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
         let mut guard = self.write();
         let inner = &mut *guard;
-        inner.containers.entry(allocation).or_insert_with(|| {
+        if !inner.containers.contains_key(&allocation) {
             inner.past.opened(&origin);
             inner.names.opened(&origin);
-            Arc::new(History::new(origin, opened))
-        });
+            inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
+        }
     }
 
     /// When a container came that is here.
@@ -174,38 +182,54 @@ impl Store {
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
-        let mut inner = self.write();
-        if let Some(history) = inner.containers.remove(&allocation) {
-            inner.held.remove(history.held());
-            let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
-            inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
-            inner.past.add(history.origin(), left());
-            inner.past.closed(history.origin());
-            inner.names.closed(history.origin());
-            let mut gone = history.gone();
-            for published in history.published() {
-                inner.log.remove(&published.first());
-                gone = gone.max(published.last());
-            }
-            inner.losses.forget(history.origin(), gone);
+        let mut guard = self.write();
+        let inner = &mut *guard;
+        let Some(history) = inner.containers.remove(&allocation) else { return };
+        inner.held.remove(history.held());
+        let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
+        inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
+        inner.past.add(history.origin(), left());
+        inner.past.closed(history.origin());
+        inner.names.closed(history.origin());
+        let mut gone = history.gone();
+        for published in history.published() {
+            inner.log.remove(&published.first());
+            gone = gone.max(published.last());
         }
+        inner.losses.forget(history.origin(), gone);
+        // Its windows are freed when nobody waits for the lock any more.
+        drop(guard);
+        drop(history);
     }
 
     /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are kept of the
     /// container: windows, revisions, and its share of its workload's names.
     ///
-    /// Only one thread at a time may do this for a container. Revisions are merged with the history as it is before the store
-    /// is locked, so that one container's late samples do not hold up readers and other containers.
+    /// Only one thread at a time may do this for a container.
     pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
+        let revisions = closed.revisions.iter().filter_map(|delta| self.revised(allocation, delta)).collect();
+        self.publish(allocation, closed, revisions)
+    }
+
+    /// What late samples of one interval become together with the records that are kept of it. They are merged with the history as
+    /// it is, without a lock, so that one container's late samples do not hold up readers and other containers. Nothing where the
+    /// container is not here.
+    #[must_use]
+    pub fn revised(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
+        self.history(allocation)?.revision(delta).map(Revised)
+    }
+
+    /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
+    /// and nothing was published of the container since.
+    pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
         let end = closed.window.span.end;
-        let merged = {
+        let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
+        if !closed.window.is_empty() {
             let Some(history) = self.history(allocation) else { return 0 };
-            let revisions = closed.revisions.iter().filter_map(|delta| history.revision(delta));
-            let mut merged: Vec<_> = revisions.collect();
-            merged.extend((!closed.window.is_empty()).then(|| history.joined(closed.window)).flatten());
-            merged
-        };
-        let (last, kept) = {
+            merged.extend(history.joined(closed.window));
+        }
+        // What goes is freed when nobody waits for the lock any more.
+        let (last, kept, _gone) = {
             let mut guard = self.write();
             let inner = &mut *guard;
             let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
@@ -221,7 +245,7 @@ impl Store {
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
-            match (before, history.standing()) {
+            match (&before, history.standing()) {
                 (Some(before), Some(now)) => {
                     let (came, went) = (now.ledger.gone(&before.ledger), before.ledger.gone(&now.ledger));
                     let [came, went] = [came, went].map(|all| all.map(|(series, ..)| series));
@@ -239,13 +263,14 @@ impl Store {
                 }
                 (_, None) => {}
             }
-            for dropped in history.drop_beyond(self.keep) {
-                inner.log.remove(&dropped.first());
+            let dropped = history.drop_beyond(self.keep);
+            for published in &dropped {
+                inner.log.remove(&published.first());
             }
             inner.losses.lose(history.gone());
             let kept = history.held();
             inner.held.add(kept);
-            (inner.last, kept.bytes + inner.names.share(history.origin()))
+            (inner.last, kept.bytes + inner.names.share(history.origin()), (before, dropped))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
@@ -270,11 +295,11 @@ impl Store {
     #[must_use]
     pub fn everything(&self, level: Level) -> (Vec<(Allocation, Arc<History>)>, Identities, MarksOfAll) {
         let inner = self.read();
-        let histories =
-            inner.containers.iter().map(|(allocation, history)| (*allocation, Arc::clone(history)));
-        let mut histories: Vec<_> = histories.collect();
+        let containers = inner.containers.clone();
         let (past, marks) = (inner.past.of(level), inner.names.marks());
         drop(inner);
+        let histories = containers.iter().map(|(allocation, history)| (*allocation, Arc::clone(history)));
+        let mut histories: Vec<_> = histories.collect();
         histories.sort_unstable_by_key(|(allocation, _)| *allocation);
         (histories, past, marks)
     }
@@ -284,10 +309,10 @@ impl Store {
     #[must_use]
     pub fn newest(&self) -> (Vec<Kept>, Cursor) {
         let inner = self.read();
-        let mut newest: Vec<_> =
-            inner.containers.values().filter_map(|h| h.kept().next_back()).cloned().collect();
-        let last = inner.last;
+        let (containers, last) = (inner.containers.clone(), inner.last);
         drop(inner);
+        let mut newest: Vec<_> =
+            containers.values().filter_map(|history| history.kept().next_back()).cloned().collect();
         newest.sort_unstable_by_key(|kept| kept.published().next().map(|published| published.first()));
         (newest, self.cursor(last))
     }
@@ -297,7 +322,7 @@ impl Store {
     /// # Errors
     /// When something after the cursor is gone, or the cursor is of another life of the agent.
     pub fn since(&self, cursor: Cursor) -> Result<Since, Expired> {
-        self.since_of(cursor, |_| true)
+        self.published_since(cursor, None)
     }
 
     /// Everything that was published after a cursor, for a reader of these containers only: what others have lost does not
@@ -306,43 +331,61 @@ impl Store {
     /// # Errors
     /// When something of these after the cursor is gone, or the cursor is of another life of the agent.
     pub fn since_of(&self, cursor: Cursor, wanted: impl Fn(&Origin) -> bool) -> Result<Since, Expired> {
-        let inner = self.read();
-        let gone = if cursor.seq < inner.losses.last() { inner.gone_of(wanted) } else { 0 };
-        if cursor.epoch != self.epoch || cursor.seq < gone || cursor.seq > inner.last {
-            let oldest = if gone > 0 { gone } else { inner.losses.last() };
-            return Err(Expired { oldest: self.cursor(oldest) });
+        self.published_since(cursor, Some(&wanted))
+    }
+
+    fn published_since(
+        &self,
+        cursor: Cursor,
+        wanted: Option<&dyn Fn(&Origin) -> bool>,
+    ) -> Result<Since, Expired> {
+        let (mut published, mut seq) = (Vec::<Arc<Published>>::new(), cursor.seq);
+        loop {
+            let inner = self.read();
+            let (last, lost) = (inner.last, inner.losses.last());
+            let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot(last)));
+            let before = published.len();
+            published.extend(inner.after(seq).take(AT_ONCE).cloned());
+            drop(inner);
+            // Which containers have lost something is looked up when the lock is free again.
+            let gone = snapshot.map_or(lost, |(wanted, snapshot)| snapshot.gone_of(wanted));
+            if cursor.epoch != self.epoch || seq < gone || seq > last {
+                return Err(Expired { oldest: self.cursor(gone) });
+            }
+            if published.len() - before < AT_ONCE {
+                return Ok(Since { published, next: self.cursor(last) });
+            }
+            seq = published.last().map_or(seq, |published| published.last());
         }
-        let published = inner.after(cursor.seq).cloned().collect();
-        Ok(Since { published, next: self.cursor(inner.last) })
     }
 
     /// Every window that is kept and comes after a place, in order: for readers that have lost their cursor and must not miss
     /// what is still there.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
-        let after = seq.saturating_add(1)..;
-        self.read().log.range(after).map(|(_, published)| Arc::clone(published)).collect()
+        let snapshot = self.read().snapshot(seq);
+        snapshot.published_after(seq, Published::first)
     }
 
     /// The last events of every container that sent any.
     #[must_use]
     pub fn events(&self) -> Vec<ContainerEvents> {
-        let inner = self.read();
+        let containers = self.read().containers.clone();
         let events = |(allocation, history): (&Allocation, &Arc<History>)| {
             let events = &history.standing()?.events;
             (!events.is_empty()).then(|| (*allocation, Arc::clone(history.origin()), Arc::clone(events)))
         };
-        inner.containers.iter().filter_map(events).collect()
+        containers.iter().filter_map(events).collect()
     }
 
     /// How every container stands that has closed a window.
     #[must_use]
     pub fn standings(&self) -> Vec<ContainerStanding> {
-        let inner = self.read();
+        let containers = self.read().containers.clone();
         let standing = |(allocation, history): (&Allocation, &Arc<History>)| {
             Some((*allocation, Arc::clone(history.origin()), history.standing()?.clone()))
         };
-        inner.containers.iter().filter_map(standing).collect()
+        containers.iter().filter_map(standing).collect()
     }
 
     /// The start of a container's newest interval that has records.
@@ -391,12 +434,6 @@ impl Inner {
         let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last() > seq);
         let after = self.log.range(seq.saturating_add(1)..);
         reaching.into_iter().chain(after).map(|(_, published)| published)
-    }
-
-    /// The last place that one of these containers has lost.
-    fn gone_of(&self, wanted: impl Fn(&Origin) -> bool) -> u64 {
-        let here = self.containers.values().filter(|history| wanted(history.origin()));
-        here.map(|history| history.gone()).fold(self.losses.of_forgotten(&wanted), u64::max)
     }
 }
 

@@ -14,9 +14,11 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
 from agent import Agent, Container, Failed, check, interval, main, until
 
 CHECKPOINT, SLACK, YOUNG = 0.1, 0.25, 0.25

@@ -12,10 +12,12 @@ import os
 import pathlib
 import random
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
 from agent import Agent, Container, check, interval, main, until
 from scrapers import Prometheus, Reader
 

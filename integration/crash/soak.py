@@ -1,27 +1,37 @@
 #!/usr/bin/env python3
-"""A random mix for a while: containers come and go, load changes, agents hand over, are killed and reload, and people read.
+"""A random mix for a while: containers come and go, load changes, agents hand over, are killed and reload, people read, and every
+storm of the hostile suite breaks out, one at a time.
 
 For every container that ends, what it sent has to be what was received and what the kernel dropped, and what was received what
 is stored and what was dropped. A container that lived through a kill may miss what a kill costs: what it sent since a
-checkpoint's interval before, until it had its address again. Memory and descriptors have to be flat: after the first quarter,
-when as many have come as go, the median of a later quarter may not be more than the first's by what FLAT allows.
+checkpoint's interval before, until it had its address again. That holds beside storms as well, whose own accounts have to be
+balanced. Memory and descriptors have to be flat: after the first quarter, when as many have come as go, the median of a later
+quarter may not be more than the first's by what FLAT allows. They are looked at between storms.
 """
 
 import argparse
 import collections
 import http.client
 import json
+import math
 import os
 import pathlib
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
+INTEGRATION = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(INTEGRATION / "common"), str(INTEGRATION / "hostile")]
 from agent import Agent, Container, check, main, until
+from attack import Scale
+from catalogue import storms
 from kills import CHECKPOINT, SLACK
+from measure import NICE, Process, attacking
+from stage import Grounds
 
 FLAGS = ["--window", "1s", "--keep", "600", "--set", "containers.tombstone=20s", "--set", "listeners.rest=2s"]
 FLAGS += ["--set", f"windows.checkpoint={CHECKPOINT * 1000:.0f}ms", "--set", "limits.series=200"]
@@ -57,12 +67,48 @@ def size(file):
         return 0
 
 
+class Storm:
+    """One attack of the hostile suite in its short form, on the agent that runs."""
+
+    def __init__(self, agent, name, attack, seconds):
+        self.name, self.grounds, self.attack = name, Grounds(agent), attack(Scale(short=True))
+        self.processes = []
+        try:
+            self.attack.setup(self.grounds)
+            numbers = range(self.attack.processes)
+            self.processes = [Process(attacking, self.attack, number, nice=NICE) for number in numbers]
+            self.ends = time.monotonic() + seconds
+        except BaseException:
+            self.abandon()
+            raise
+
+    def finish(self):
+        """Ends it. Answers what it did, once the accounts of its containers are balanced."""
+        did = collections.Counter()
+        for process in self.processes:
+            did.update(process.finish() or {"failed: died": 1})
+        broken = [what for what in did if what.startswith("failed")]
+        check(not broken, "the storm", self.name, "itself failed:", broken)
+        for container in self.grounds.others:
+            counts = self.grounds.agent.get(f"/v1/accounting?container={container.name}")[1]["containers"]
+            check(all(one["balanced"] for one in counts), container.name, "is not balanced:", counts)
+        self.grounds.leave()
+        return did
+
+    def abandon(self):
+        for process in self.processes:
+            process.end()
+        for container in self.grounds.others:
+            container.end()
+
+
 class Soak:
     def __init__(self, agent, binaries, chance, slack):
         self.slack, self.agent, self.binaries, self.chance = slack, agent, pathlib.Path(binaries), chance
         self.sender, self.load, self.number = Sender(random.Random(chance.random())), None, 0
         self.did, self.totals, self.samples = collections.Counter(), collections.Counter(), []
         self.loads, self.scraped, self.began = collections.Counter(), threading.Event(), time.monotonic()
+        self.storms, self.storm, self.stormed, self.unanswered = storms(), None, collections.Counter(), None
 
     # What can happen.
 
@@ -93,7 +139,8 @@ class Soak:
         self.totals["longest pause, ms"] = max(self.totals["longest pause, ms"], self.agent.hand_over())
 
     def is_killed(self):
-        if self.load:
+        # Where much is open, checkpoints are rarer, and what a kill may cost is not known beforehand.
+        if self.load or self.storm:
             return False
         killed = time.monotonic()
         self.agent.kill()
@@ -120,6 +167,23 @@ class Soak:
             command += ["--admin-socket", self.agent.admin_socket, "--rate", str(rate), "--samples", str(rate * 8 * seconds)]
             command += ["--over-caps", "2", "--series-cap", "200"]
             self.load = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    def is_stormed(self):
+        """Another storm breaks out: each once before any comes again."""
+        if self.storm is None:
+            fewest = min(self.stormed[name] for name in self.storms)
+            name = self.chance.choice([name for name in self.storms if self.stormed[name] == fewest])
+            self.stormed[name] += 1
+            self.storm = Storm(self.agent, name, self.storms[name], self.chance.randint(2, 6))
+
+    def storm_is_over(self, at=None):
+        if self.storm and self.storm.ends <= (at or time.monotonic()):
+            self.storm, storm = None, self.storm
+            try:
+                storm.finish()
+            except BaseException:
+                storm.abandon()
+                raise
 
     def loaded(self):
         """Whether a load was under way and has ended, which has to have found every total as it should be."""
@@ -169,15 +233,21 @@ class Soak:
         while not self.scraped.wait(1):
             for path in ("/metrics/tasks", "/metrics", "/v1/metrics", "/v1/tasks"):
                 try:
-                    check(self.agent.get(path)[0] == 200, path, "is not answered")
-                    self.did["scrapes"] += 1
+                    status, answer = self.agent.get(path)
+                    if status == 200:
+                        self.did["scrapes"] += 1
+                    elif status in (429, 503):
+                        # Beside many readers, and while an agent starts or ends.
+                        self.did["scrapes that had to wait"] += 1
+                    else:
+                        self.unanswered = f"{path} is answered with {status}: {answer}"
                 except (OSError, http.client.HTTPException):
                     self.did["scrapes that found nobody"] += 1
 
     def run(self, seconds):
         happens = {
             self.comes: 30, self.goes: 20, self.changes: 8, self.hands_over: 3, self.is_killed: 3, self.reloads: 3,
-            self.reconciles: 3, self.is_loaded: 3,
+            self.reconciles: 3, self.is_loaded: 3, self.is_stormed: 3,
         }
         self.sender.start()
         threading.Thread(target=self.scrape, daemon=True).start()
@@ -188,8 +258,12 @@ class Soak:
             if happens_now() is not False:
                 self.did[happens_now.__name__.replace("_", " ")] += 1
             self.loaded()
-            self.sample()
+            self.storm_is_over()
+            check(not self.unanswered, self.unanswered)
+            if not self.storm:
+                self.sample()
             time.sleep(self.chance.uniform(0.05, 0.5))
+        self.storm_is_over(math.inf)
         while self.sender.live:
             self.goes()
         if self.load:
@@ -213,6 +287,8 @@ class Soak:
         self.sender.ends.set()
         if self.load:
             self.load.kill()
+        if self.storm:
+            self.storm.abandon()
         for container in self.sender.live.values():
             container.end()
 
@@ -240,6 +316,7 @@ def run():
             soak.end()
             agent.stop()
         print("soak: did", ", ".join(f"{what} {times}" for what, times in soak.did.items()))
+        print("soak: storms", ", ".join(f"{name.replace('_', '-')} {times}" for name, times in soak.stormed.items()))
         print("soak: containers", ", ".join(f"{what} {n}" for what, n in soak.totals.items()))
         print("soak: loads", ", ".join(f"{what} {n}" for what, n in soak.loads.items()))
         if medians is None:

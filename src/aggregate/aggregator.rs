@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use batch::Batch;
 pub use checkpoint::Noted;
-pub use close::{Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, Standing, Unread};
+pub use close::{
+    Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Standing, Unread,
+};
 use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;
@@ -100,6 +102,8 @@ pub struct Aggregator {
     events: Events,
     rejected: RejectedLines,
     accounting: Accounting,
+    /// Values in the open window and in late samples that wait, counted as they are inserted.
+    open: u64,
     datagrams: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
     /// Bytes of everything, kept up by growth and recounted at every close.
@@ -144,6 +148,7 @@ impl Aggregator {
             events: Events::default(),
             rejected: RejectedLines::default(),
             accounting: Accounting::default(),
+            open: 0,
             datagrams: None,
             bytes: None,
             memory: 0,
@@ -320,6 +325,7 @@ impl Aggregator {
                 let deltas = self.reads_changes(sample.metric_type, &sample.values);
                 if let Some(state) = self.columns.state_mut(place) {
                     self.memory += state.insert(&sample.values, sample.weight, at, deltas);
+                    self.open += values;
                 }
             }
             When::Late { window, at } => self.insert_late(place, sample, window, at, now),
@@ -347,6 +353,7 @@ impl Aggregator {
         self.accounting.invalid_utf8 += u64::from(replaced);
         if let Some(state) = self.columns.state_mut(place) {
             self.memory += state.insert_outcome(Arc::new(outcome), now);
+            self.open += 1;
         }
     }
 
@@ -398,9 +405,15 @@ impl Aggregator {
         self.memory
     }
 
-    /// Values that are accepted and in no closed record yet, counted where they lie.
+    /// Values that are accepted and in no closed record yet, as they were counted when they came.
     #[must_use]
     pub fn open_values(&self) -> u64 {
+        self.open
+    }
+
+    /// The same, counted where they lie: a look at every series.
+    #[must_use]
+    pub fn recount_open_values(&self) -> u64 {
         let open = self.columns.iter().map(|row| row.state.samples());
         let late = self.late.values().flat_map(LateStates::values).map(State::samples);
         open.chain(late).sum()

@@ -1,13 +1,19 @@
 //! `GET /v1/accounting`: the identities, per container and in total.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::documents::Counts;
 use super::error::ApiError;
+use super::pages::{Asker, Lane, Request, Writer, blocking};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
 use crate::aggregate::Accounting;
-use crate::containers::State;
+use crate::containers::{ContainerInfo, State};
+use crate::model::Allocation;
+use crate::shard::Glimpse;
 
 #[derive(Serialize)]
 struct Document {
@@ -27,29 +33,49 @@ struct Container {
 }
 
 /// `GET /v1/accounting`
-pub(super) async fn accounting(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let query = Query::read(raw, &["task", "container", "label"])?;
     let filters = Filters::read(&query)?;
-    let wanted: Vec<_> =
-        api.containers.directory().all().into_iter().filter(|info| filters.origin(&info.origin)).collect();
-    let glimpses = api.counts(&wanted).await?;
+    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
+    let request = Request::new(asker, lane, "/v1/accounting", raw.to_owned());
     // Whoever filters wants the sum of what is shown; the node's whole includes what is forgotten.
     let everything = raw.is_empty();
-    let mut total = if everything { api.containers.directory().forgotten() } else { Accounting::default() };
-    let mut open = 0;
-    let mut containers = Vec::with_capacity(wanted.len());
-    for info in &wanted {
-        let Some(glimpse) = glimpses.get(&info.allocation) else { continue };
-        total.merge(&glimpse.accounting);
-        open += glimpse.open_values;
-        containers.push(Container {
-            container_id: info.origin.container_id.to_string(),
-            generation: info.origin.generation.0,
-            task_id: info.origin.task_id.to_string(),
-            state: info.state,
-            counts: Counts::new(&glimpse.accounting, glimpse.open_values),
-        });
+    let of_node = api.clone();
+    let gather = async move {
+        let all = of_node.containers.directory().all();
+        let choose = move || all.into_iter().filter(|info| filters.origin(&info.origin)).collect::<Vec<_>>();
+        let wanted = blocking(choose).await?;
+        let glimpses = of_node.counts(&wanted).await?;
+        let forgotten =
+            if everything { of_node.containers.directory().forgotten() } else { Accounting::default() };
+        let node = of_node.config().node.clone();
+        Ok(move |writer: &mut Writer| writer.json(&Document::new(node, &wanted, &glimpses, forgotten)))
+    };
+    api.pages.answer(request, gather).await
+}
+
+impl Document {
+    /// `total` is what is counted beside those containers.
+    fn new(
+        node: String,
+        wanted: &[Arc<ContainerInfo>],
+        glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+        mut total: Accounting,
+    ) -> Self {
+        let mut open = 0;
+        let mut containers = Vec::with_capacity(wanted.len());
+        for info in wanted {
+            let Some(glimpse) = glimpses.get(&info.allocation) else { continue };
+            total.merge(&glimpse.accounting);
+            open += glimpse.open_values;
+            containers.push(Container {
+                container_id: info.origin.container_id.to_string(),
+                generation: info.origin.generation.0,
+                task_id: info.origin.task_id.to_string(),
+                state: info.state,
+                counts: Counts::new(&glimpse.accounting, glimpse.open_values),
+            });
+        }
+        Self { node, containers, total: Counts::new(&total, open) }
     }
-    let node = api.config().node.clone();
-    Ok(Answer::json(200, &Document { node, containers, total: Counts::new(&total, open) }))
 }

@@ -75,7 +75,7 @@ const fn is_zero(n: &u64) -> bool {
 /// `GET /v1/tasks/{task_id}/tail`
 pub(super) async fn tail(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let listed = api.task(id)?;
+    let listed = api.task(id).await?;
     let room = api.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in listed.containers.iter().filter(|info| info.last.is_none() && filters.origin(&info.origin)) {

@@ -157,6 +157,27 @@ impl ApiError {
         )
     }
 
+    /// A request for which there was no builder.
+    #[must_use]
+    pub fn busy() -> Self {
+        Self::new(
+            429,
+            "busy",
+            "too many answers are being built; ask again in a few seconds, less often, or for fewer series"
+                .to_owned(),
+        )
+    }
+
+    /// An answer that took too long.
+    #[must_use]
+    pub fn unfinished() -> Self {
+        Self::new(
+            503,
+            "unfinished",
+            "the answer was not finished in time; ask for fewer series, fewer windows, or with fewer patterns".to_owned(),
+        )
+    }
+
     /// The agent is ending.
     #[must_use]
     pub fn ending() -> Self {

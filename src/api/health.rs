@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::pages::Counts;
 use super::{Answer, Api};
 use crate::containers::Guarded;
 use crate::model::Timestamp;
+use crate::net::http::{Closed, Connections};
 use crate::render::prometheus::{Kind, Name};
 use crate::stats::{Damaged, Failing, NriStats, Outcome};
 use crate::store::Meeting;
@@ -163,6 +165,27 @@ pub(super) struct Node {
     nri: PluginDocument,
     names_marked: usize,
     marked_names: Vec<MarkedName>,
+    pages: PagesDocument,
+}
+
+/// Answers that are being built or sent, and those that were not given since the agent started.
+#[derive(Debug, Serialize)]
+struct PagesDocument {
+    bytes: usize,
+    limit: usize,
+    busy: u64,
+    late: u64,
+    cut: u64,
+    slow: u64,
+}
+
+impl PagesDocument {
+    fn of(api: &Api) -> Self {
+        let Counts { held, limit, busy, late, cut, .. } = api.pages.counts();
+        let closed = api.connections.iter().take(1).flat_map(Connections::closed);
+        let slow = closed.filter(|(why, _)| *why == Closed::Slow).map(|(_, n)| n).sum();
+        Self { bytes: held, limit, busy, late, cut, slow }
+    }
 }
 
 /// Marked names that are listed, at most.
@@ -303,6 +326,7 @@ impl Node {
                 .map(|status| WindowLog::new(status.snapshot(), config.window_log.size)),
             names_marked: api.store.marked_names(),
             marked_names: api.store.meetings(LISTED).into_iter().map(MarkedName::new).collect(),
+            pages: PagesDocument::of(api),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::documents::ContainerDocument;
 use super::error::ApiError;
+use super::pages::{Asker, Lane, Request, Writer, blocking};
 use super::query::{Filters, Query, duration};
 use super::{Answer, Api};
 use crate::aggregate::{GaugeSign, TimerUnit};
@@ -204,16 +205,22 @@ pub(super) fn unknown(api: &Api, id: &str) -> ApiError {
 const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/containers`
-pub(super) async fn list(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
-    let containers: Vec<_> =
-        api.containers.directory().all().into_iter().filter(|info| filters.origin(&info.origin)).collect();
-    let counts = api.counts(&containers).await?;
-    let presets = &api.config().presets;
-    let shown = containers
-        .iter()
-        .map(|info| ContainerDocument::shown(info, presets, counts.get(&info.allocation).map(AsRef::as_ref)));
-    Ok(Answer::json(200, &shown.collect::<Vec<_>>()))
+    let request = Request::new(asker, Lane::Admin, "/v1/containers", raw.to_owned());
+    let of_node = api.clone();
+    let gather = async move {
+        let all = of_node.containers.directory().all();
+        let choose = move || all.into_iter().filter(|info| filters.origin(&info.origin)).collect::<Vec<_>>();
+        let containers = blocking(choose).await?;
+        let counts = of_node.counts(&containers).await?;
+        Ok(move |writer: &mut Writer| {
+            let presets = &of_node.config().presets;
+            let count = |info: &Arc<ContainerInfo>| counts.get(&info.allocation).map(AsRef::as_ref);
+            writer.array(containers.iter().map(|info| ContainerDocument::shown(info, presets, count(info))))
+        })
+    };
+    api.pages.answer(request, gather).await
 }
 
 /// `GET /v1/containers/{id}`

@@ -7,27 +7,37 @@ use std::time::Duration;
 
 use super::documents::TaskShort;
 use super::error::ApiError;
+use super::pages::{Asker, Lane, Request, Stop, Writer};
 use super::query::{Query, SELECTION, Selection, Windows};
-use super::{Answer, Api, JSON};
+use super::{Answer, Api};
 use crate::aggregate::{Record, Span, State, View, Window};
 use crate::containers::{ContainerInfo, Listed};
-use crate::model::{Origin, SeriesKey, Timestamp};
+use crate::model::{Origin, Series, SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::render::record::{Frame, Number};
-use crate::shard::Of;
+use crate::shard::{Glimpse, Of};
 use crate::store::{History, Published};
 
 /// `GET /v1/tasks/{task_id}/metrics`
-pub(super) async fn metrics(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn metrics(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let selection = Selection::read(&Query::read(raw, &SELECTION)?, clock::wall())?;
-    let listed = api.task(id)?;
-    let sources = sources(api, &listed, &selection).await?;
-    let mut body = Vec::from(br#"{"task":"#);
-    write(&mut body, &TaskShort::from(&listed));
-    body.extend_from_slice(br#","metrics":"#);
-    write_records(&mut body, &api.config().node, api.store.epoch(), &sources, &selection);
-    body.push(b'}');
-    Ok(Answer::whole(200, JSON, body))
+    let costly = selection.filters.has_patterns() || selection.windows == Windows::All;
+    let lane = if costly { Lane::Search } else { Lane::Short };
+    let request = Request::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
+    let (of_node, id) = (api.clone(), id.to_owned());
+    let gather = async move {
+        let listed = of_node.task(&id).await?;
+        let sources = sources(&of_node, &listed, &selection).await?;
+        Ok(move |writer: &mut Writer| {
+            writer.put(br#"{"task":"#)?;
+            writer.json(&TaskShort::from(&listed))?;
+            writer.put(br#","metrics":"#)?;
+            let of_node = (of_node.config().node.clone(), of_node.store.epoch());
+            write_records(writer, (&of_node.0, of_node.1), &sources, &selection)?;
+            writer.put(b"}")
+        })
+    };
+    api.pages.answer(request, gather).await
 }
 
 /// Writes a document; writing to memory cannot fail.
@@ -39,7 +49,7 @@ pub(super) fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
 pub(super) struct Source {
     info: Arc<ContainerInfo>,
     history: Option<Arc<History>>,
-    open: Option<Window>,
+    open: Option<Arc<Window>>,
 }
 
 /// What is there of a task's containers; the open windows only where the selection may want them.
@@ -54,8 +64,9 @@ async fn sources(api: &Api, listed: &Listed, selection: &Selection) -> Result<Ve
     if matches!(selection.windows, Windows::Newest | Windows::Open) {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
         let glimpses = api.pool.open_windows(&Of::These(live)).await?;
-        open =
-            glimpses.into_iter().filter_map(|glimpse| Some((glimpse.allocation, glimpse.open?.0))).collect();
+        let window =
+            |glimpse: &Arc<Glimpse>| Some((glimpse.allocation, Arc::clone(&glimpse.open.as_ref()?.0)));
+        open = glimpses.iter().filter_map(window).collect();
     }
     // After the open windows: a window that closes in between is then in both, and counted as closed.
     let source = |info: Arc<ContainerInfo>| Source {
@@ -99,33 +110,35 @@ impl<'a> Frames<'a> {
 }
 
 /// Writes the records that a selection chooses as a JSON array, sorted by name, tags, type, container and time.
-pub(super) fn write_records(
-    out: &mut Vec<u8>,
-    node: &str,
-    epoch: u64,
+fn write_records(
+    writer: &mut Writer,
+    (node, epoch): (&str, u64),
     sources: &[Source],
     selection: &Selection,
-) {
+) -> Result<(), Stop> {
     let mut frames = Frames { node, epoch, frames: Vec::new(), known: HashMap::new() };
     let mut picks = Vec::new();
     for source in sources {
-        pick(&mut picks, &mut frames, source, selection);
+        pick(&mut picks, &mut frames, source, selection, writer);
+        // One that stopped in between has only some of the records.
+        writer.check()?;
     }
+    writer.hold(picks.capacity() * size_of::<Pick<'_>>());
     picks.sort_by(by_series_container_and_time);
-    out.push(b'[');
+    writer.put(b"[")?;
     if selection.merge {
-        write_merged(out, node, epoch, &picks);
+        write_merged(writer, (node, epoch), &picks)?;
     } else {
         for (index, pick) in picks.iter().enumerate() {
             if index > 0 {
-                out.push(b',');
+                writer.put(b",")?;
             }
             if let Some(frame) = frames.frames.get(pick.frame) {
-                write(out, &frame.record(pick.number, &pick.record));
+                writer.json(&frame.record(pick.number, &pick.record))?;
             }
         }
     }
-    out.push(b']');
+    writer.put(b"]")
 }
 
 fn by_series_container_and_time(a: &Pick<'_>, b: &Pick<'_>) -> Ordering {
@@ -135,16 +148,27 @@ fn by_series_container_and_time(a: &Pick<'_>, b: &Pick<'_>) -> Ordering {
         .then_with(|| (a.origin.generation, a.span.start).cmp(&(b.origin.generation, b.span.start)))
 }
 
-fn pick<'a>(picks: &mut Vec<Pick<'a>>, frames: &mut Frames<'a>, source: &'a Source, selection: &Selection) {
+fn pick<'a>(
+    picks: &mut Vec<Pick<'a>>,
+    frames: &mut Frames<'a>,
+    source: &'a Source,
+    selection: &Selection,
+    writer: &Writer,
+) {
     let recent = |span: Span| selection.since.is_none_or(|since| span.end > since);
+    // A series is compared with patterns once, not once for each of its records.
+    let mut known: HashMap<SeriesKey<'a>, bool> = HashMap::new();
+    let mut wanted = |series: &'a Series| {
+        writer.goes_on()
+            && *known.entry(SeriesKey(series)).or_insert_with(|| selection.filters.series(series))
+    };
     let mut seen = HashSet::new();
     let newest_only = matches!(selection.windows, Windows::Newest | Windows::Last);
     if selection.windows != Windows::Open {
         let kept = source.history.iter().flat_map(|history| history.kept().rev());
         for kept in kept.filter(|kept| kept.span().is_some_and(recent)) {
             for (published, number, record) in kept.records() {
-                if newest_only && !seen.insert(SeriesKey(record.series)) || !selection.filters.record(&record)
-                {
+                if newest_only && !seen.insert(SeriesKey(record.series)) || !wanted(record.series) {
                     continue;
                 }
                 let (frame, span) = (frames.of(published), published.window().span);
@@ -153,33 +177,34 @@ fn pick<'a>(picks: &mut Vec<Pick<'a>>, frames: &mut Frames<'a>, source: &'a Sour
         }
     }
     let Some(open) = &source.open else { return };
-    let wanted = open.records().filter(|record| {
-        !seen.contains(&SeriesKey(record.series)) && selection.filters.record(record) && recent(open.span)
+    let chosen = open.records().filter(|record| {
+        !seen.contains(&SeriesKey(record.series)) && wanted(record.series) && recent(open.span)
     });
-    let wanted: Vec<_> = wanted.collect();
-    if !wanted.is_empty() {
+    let chosen: Vec<_> = chosen.collect();
+    if !chosen.is_empty() {
         let (frame, origin, span) =
             (frames.open(&source.info.origin, open.span), &source.info.origin, open.span);
-        picks.extend(wanted.into_iter().map(|record| Pick { frame, number: None, record, origin, span }));
+        picks.extend(chosen.into_iter().map(|record| Pick { frame, number: None, record, origin, span }));
     }
 }
 
 /// One record for each series, merged from all that were chosen.
-fn write_merged(out: &mut Vec<u8>, node: &str, epoch: u64, picks: &[Pick<'_>]) {
+fn write_merged(writer: &mut Writer, (node, epoch): (&str, u64), picks: &[Pick<'_>]) -> Result<(), Stop> {
     let mut first = true;
     for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
         let Some((state, total)) = merged(picks) else { continue };
         let packed = state.packed();
         let (Some(pick), Some(view)) = (picks.last(), state.view(total, &packed)) else { continue };
         if !std::mem::take(&mut first) {
-            out.push(b',');
+            writer.put(b",")?;
         }
         let others: Vec<&Origin> = picks.iter().map(|pick| pick.origin.as_ref()).collect();
         let frame = Frame::new(node, epoch, pick.origin, whole_span(picks)).merged(picks.len(), &others);
         let frame = if picks.iter().any(|pick| pick.number.is_none()) { frame.open() } else { frame };
         let record = Record { place: 0, series: pick.record.series, view };
-        write(out, &frame.record(None, &record));
+        writer.json(&frame.record(None, &record))?;
     }
+    Ok(())
 }
 
 /// All picks of one series together, in the order of time, and its counters' totals: of each container in each

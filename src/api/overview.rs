@@ -19,7 +19,7 @@ use super::query::{Filters, Query};
 use super::watch::{EVENT_STREAM, event};
 use super::{Answer, Api};
 use crate::aggregate::Accounting;
-use crate::containers::{ContainerInfo, Listed, State};
+use crate::containers::{ContainerInfo, Containers, Listed, State};
 use crate::model::{Allocation, Timestamp};
 use crate::net::clock;
 use crate::shard::Glimpse;
@@ -85,11 +85,14 @@ struct Changes<'a> {
     gone: Vec<&'a str>,
 }
 
+/// Tasks as they stood at the last look.
+type Rows = BTreeMap<String, Row>;
+
 /// One stream of events.
 struct Overview {
     api: Api,
-    filters: Filters,
-    rows: BTreeMap<String, Row>,
+    filters: Arc<Filters>,
+    rows: Rows,
     every: Interval,
     drain: Drain,
     ready: VecDeque<String>,
@@ -103,8 +106,8 @@ pub(super) async fn watch(api: &Api, raw: &str) -> Result<Answer, ApiError> {
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overview = Overview {
         api: api.clone(),
-        filters,
-        rows: BTreeMap::new(),
+        filters: Arc::new(filters),
+        rows: Rows::new(),
         every,
         drain: api.drain.clone(),
         ready: VecDeque::from([event("node", None, &Node::of(api))]),
@@ -133,30 +136,42 @@ impl Overview {
 
     /// Looks at every task, and makes an event of what is not as it was.
     async fn look(&mut self) -> Result<String, ApiError> {
-        let wanted = |listed: &Listed| listed.containers.iter().any(|info| self.filters.origin(&info.origin));
-        let tasks: Vec<_> =
-            self.api.containers.directory().tasks().into_iter().filter(|listed| wanted(listed)).collect();
+        let (containers, filters) = (self.api.containers.clone(), Arc::clone(&self.filters));
+        let tasks = self.api.pages.aside(move || chosen(&containers, &filters)).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
         let glimpses = self.api.counts(&containers).await?;
-        let rows = tasks.iter().map(|listed| Row::new(listed, &glimpses));
-        let rows: BTreeMap<String, Row> = rows.map(|row| (row.task_id.clone(), row)).collect();
-        let changed = rows.iter().filter(|(id, row)| self.rows.get(*id) != Some(*row));
-        let gone = self.rows.keys().filter(|id| !rows.contains_key(*id));
-        let text = event(
-            "tasks",
-            None,
-            &Changes {
-                at: clock::wall(),
-                ready: self.api.readiness.pending().is_empty(),
-                degraded: degraded(&self.api, Detail::Reason),
-                memory: self.api.pool.gauges().memory,
-                last_scrape: self.api.stats.last_scrape(),
-                tasks: changed.map(|(_, row)| row).collect(),
-                gone: gone.map(String::as_str).collect(),
-            },
-        );
+        let (api, before) = (self.api.clone(), std::mem::take(&mut self.rows));
+        let (text, rows) = self.api.pages.aside(move || changes(&api, &tasks, &glimpses, &before)).await?;
         self.rows = rows;
         Ok(text)
     }
+}
+
+fn chosen(containers: &Containers, filters: &Filters) -> Vec<Listed> {
+    let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
+    containers.directory().tasks().into_iter().filter(|listed| wanted(listed)).collect()
+}
+
+/// An event of the tasks that are not as they were, and all of them as they are.
+fn changes(
+    api: &Api,
+    tasks: &[Listed],
+    glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+    before: &Rows,
+) -> (String, Rows) {
+    let rows = tasks.iter().map(|listed| Row::new(listed, glimpses));
+    let rows: Rows = rows.map(|row| (row.task_id.clone(), row)).collect();
+    let changed = rows.iter().filter(|(id, row)| before.get(*id) != Some(*row));
+    let gone = before.keys().filter(|id| !rows.contains_key(*id));
+    let changes = Changes {
+        at: clock::wall(),
+        ready: api.readiness.pending().is_empty(),
+        degraded: degraded(api, Detail::Reason),
+        memory: api.pool.gauges().memory,
+        last_scrape: api.stats.last_scrape(),
+        tasks: changed.map(|(_, row)| row).collect(),
+        gone: gone.map(String::as_str).collect(),
+    };
+    (event("tasks", None, &changes), rows)
 }

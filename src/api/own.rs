@@ -1,22 +1,43 @@
 //! `GET /metrics`: the agent's own metrics, each family of the table with its values.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use super::error::ApiError;
+use super::pages::{Asker, Counts, Lane, Request, Writer};
 use super::{Answer, Api};
 use crate::aggregate::{Accounting, Dropped};
-use crate::containers::State;
-use crate::model::Timestamp;
+use crate::containers::{ContainerInfo, State};
+use crate::model::{Allocation, Timestamp};
 use crate::net::http::Connections;
 use crate::render::exposition::{Exposition, Format};
+use crate::shard::Glimpse;
 use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
 use crate::statsd::Rejected;
 
 /// `GET /metrics`
-pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, ApiError> {
+pub(super) async fn metrics(api: &Api, asker: Asker, accept: Option<&str>) -> Result<Answer, ApiError> {
     let (format, escaping) = Format::negotiated(accept, &Format::TEXTS);
-    let containers = api.containers.directory().all();
-    let glimpses = api.counts(&containers).await?;
+    let content_type = format.content_type(escaping);
+    let request =
+        Request { content_type, ..Request::new(asker, Lane::Short, "/metrics", content_type.to_owned()) };
+    let of_node = api.clone();
+    let gather = async move {
+        let containers = of_node.containers.directory().all();
+        let glimpses = of_node.counts(&containers).await?;
+        Ok(move |writer: &mut Writer| writer.put(page(&of_node, format, &containers, &glimpses).as_bytes()))
+    };
+    api.pages.answer(request, gather).await
+}
+
+fn page(
+    api: &Api,
+    format: Format,
+    containers: &[Arc<ContainerInfo>],
+    glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+) -> String {
     let mut counts = api.containers.directory().forgotten();
     glimpses.values().for_each(|glimpse| counts.merge(&glimpse.accounting));
     let series: usize = containers
@@ -32,9 +53,10 @@ pub(super) async fn metrics(api: &Api, accept: Option<&str>) -> Result<Answer, A
     page.windows(api);
     page.window_log(api);
     page.http(api);
+    page.pages(api.pages.counts());
     page.nri(&api.stats.nri, api.config().nri.enabled);
     page.process();
-    Ok(Answer::whole(200, format.content_type(escaping), page.0.finish()))
+    page.0.finish()
 }
 
 struct Page(Exposition);
@@ -159,6 +181,12 @@ impl Page {
         for (why, n) in api.connections.iter().take(1).flat_map(Connections::refused) {
             refused.sample(&[("reason", why.as_str())], n as f64);
         }
+        let closed = self.family(stats::CLOSED);
+        for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
+            for (why, n) in connections.closed() {
+                closed.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
+            }
+        }
         self.one(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, seconds));
         let requests = self.family(stats::REQUESTS);
         for listener in ListenerName::ALL {
@@ -173,6 +201,18 @@ impl Page {
         self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
         self.one(stats::CLASHES, api.stats.clashes() as f64);
         self.one(stats::MARKED, api.store.marked_names() as f64);
+    }
+
+    fn pages(&mut self, counts: Counts) {
+        let Counts { held, limit, built, shared, busy, late, cut } = counts;
+        self.one(stats::PAGE_BYTES, held as f64);
+        self.one(stats::PAGE_LIMIT, limit as f64);
+        self.one(stats::PAGES_BUILT, built as f64);
+        self.one(stats::PAGES_SHARED, shared as f64);
+        let unanswered = self.family(stats::PAGES_FAILED);
+        for (reason, n) in [("busy", busy), ("late", late), ("cut", cut)] {
+            unanswered.sample(&[("reason", reason)], n as f64);
+        }
     }
 
     fn nri(&mut self, nri: &NriStats, enabled: bool) {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::Answer;
-use super::stream::takes_gzip;
+use super::scrape::takes_gzip;
 use crate::aggregate::Dropped;
 use crate::statsd::Rejected;
 

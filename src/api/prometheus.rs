@@ -8,18 +8,18 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::ApiError;
+use super::pages::{Asker, Lane, Request, Stop, Writer};
 use super::query::{FILTERS, Filters, Query};
-use super::scrape::Accept;
-use super::stream::{streamed, takes_gzip};
+use super::scrape::{Accept, takes_gzip};
 use super::{Answer, Api};
 use crate::aggregate::Counting;
 use crate::config::Config;
 use crate::containers::ContainerInfo;
-use crate::model::{Allocation, Origin, Timestamp};
+use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::net::clock;
 use crate::render::exposition::{Escaping, Format};
 use crate::render::prometheus::{Builder, Held, Identity, Level, Naming, Page, Source, Sums, Timers};
-use crate::store::{History, Published, REMEMBERED, Store};
+use crate::store::{History, Published, REMEMBERED};
 
 /// How far back percentiles and sets reach: further than most scrapes are apart.
 const SPAN: Duration = Duration::from_mins(1);
@@ -125,30 +125,35 @@ fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> R
 }
 
 /// `GET /metrics/tasks`
-pub(super) async fn tasks(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
+pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
     let wanted = Wanted::read(api, raw, accept)?;
-    let now = clock::wall();
-    api.stats.scraped(now);
+    api.stats.scraped(clock::wall());
     let gzip = takes_gzip(accept.encoding.as_deref());
-    let (store, content_type) = (Arc::clone(&api.store), wanted.format.content_type(wanted.escaping));
-    // After the store's: who is here by then, but was not yet, has nothing to show.
-    let containers = {
-        let api = api.clone();
-        move || api.containers.directory().all()
+    let content_type = wanted.format.content_type(wanted.escaping);
+    let request = Request {
+        asker,
+        lane: if wanted.filters.has_patterns() { Lane::Search } else { Lane::Node },
+        route: "/metrics/tasks",
+        detail: format!("{content_type}\n{gzip}\n{raw}"),
+        content_type,
+        gzip,
+        shows: Some(api.shows()),
     };
-    // A node's hundred thousand series are sorted in a tenth of a second, for which no other answer should wait.
-    let gathered = tokio::task::spawn_blocking(move || gather(&store, containers, &wanted, now)).await;
-    let mut page = gathered.map_err(|_| ApiError::ending())?;
-    let stats = Arc::clone(&api.stats);
-    let mut counted = 0;
-    let next = move || {
-        let piece = page.piece();
-        stats.count_clashes(page.clashes() - std::mem::replace(&mut counted, page.clashes()));
-        piece
-    };
-    let answer = Answer::chunks(content_type, streamed(next, gzip))
-        .with_header("vary", "accept, accept-encoding".to_owned());
+    let of_node = api.clone();
+    let render = async move { Ok(move |writer: &mut Writer| write_page(&of_node, &wanted, writer)) };
+    let answer = api.pages.answer(request, render).await?;
+    let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
+}
+
+fn write_page(api: &Api, wanted: &Wanted, writer: &mut Writer) -> Result<(), Stop> {
+    let mut page = gather(api, wanted, clock::wall(), writer)?;
+    writer.hold(page.held_bytes());
+    while let Some(piece) = page.piece() {
+        writer.put(&piece)?;
+    }
+    api.stats.count_clashes(page.clashes());
+    Ok(())
 }
 
 /// One target of Prometheus' HTTP service discovery.
@@ -190,21 +195,20 @@ fn is_address(host: &str) -> bool {
         .is_some_and(|(host, port)| name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-fn gather(
-    store: &Store,
-    containers: impl Fn() -> Vec<Arc<ContainerInfo>>,
-    wanted: &Wanted,
-    now: Timestamp,
-) -> Page<Published> {
-    let (histories, past, marks) = store.everything(wanted.level);
+fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result<Page<Published>, Stop> {
+    let (histories, past, marks) = api.store.everything(wanted.level);
+    // After the store's: who is here by then, but was not yet, has nothing to show.
+    let containers = api.containers.directory().all();
     let known: HashMap<Allocation, Arc<ContainerInfo>> =
-        containers().into_iter().map(|info| (info.allocation, info)).collect();
+        containers.into_iter().map(|info| (info.allocation, info)).collect();
+    let fits = |series: &Series| writer.goes_on() && wanted.filters.series(series);
     let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
         .with_names(wanted.escaping, marks)
         .with_created(wanted.created)
         .with_histograms(wanted.counting.clone());
     let mut identities = HashSet::new();
     for (allocation, history) in &histories {
+        writer.check()?;
         let Some(standing) = history.standing() else { continue };
         let origin = history.origin();
         if !wanted.container(origin) {
@@ -215,17 +219,18 @@ fn gather(
             .is_some_and(|info| info.finished_at.is_none_or(|ended| now.since(ended) <= wanted.linger));
         let windows = if shown { windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
         let source = Source { origin, ledger: &standing.ledger, windows, shown };
-        page.add(&source, |series| wanted.filters.series(series));
+        page.add(&source, fits);
         identities.insert(Identity::of(origin, wanted.level));
     }
     // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
     let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
-    for (identity, gone) in &past {
+    for (identity, gone) in past.iter() {
         let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
         if !(identities.contains(identity) || everyone && workload) {
             continue;
         }
-        for counted in gone.iter().filter(|counted| wanted.filters.series(&counted.series)) {
+        writer.check()?;
+        for counted in gone.iter().filter(|counted| fits(&counted.series)) {
             if wanted.level != Level::Low || now.since(counted.last_seen) <= REMEMBERED {
                 let (created, total, count) = (counted.created, counted.total, counted.count);
                 let histogram = counted.histogram.as_ref().map(|histogram| {
@@ -238,7 +243,9 @@ fn gather(
             }
         }
     }
-    page.finish()
+    // A build that stopped in between has only some of the series.
+    writer.check()?;
+    Ok(page.finish())
 }
 
 /// The windows that ended within `span`, newest first, each record in its newest revision.

@@ -139,6 +139,13 @@ impl Filters {
         self.tags.iter().all(|pair| tags.get(&pair.key).is_some_and(|value| fits(pair, value)))
     }
 
+    /// Whether there are patterns among them, each of which is searched for in every name.
+    #[must_use]
+    pub fn has_patterns(&self) -> bool {
+        let mut globs = self.tasks.iter().chain(&self.containers).chain(&self.names);
+        globs.any(|glob| !glob.is_literal())
+    }
+
     /// Whether not everything is wanted, wherever it comes from.
     #[must_use]
     pub fn names_origins(&self) -> bool {

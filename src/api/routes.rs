@@ -11,12 +11,14 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use super::error::ApiError;
+use super::pages::Asker;
 use super::scrape::Accept;
 use super::{Answer, Api, Body, OPENAPI, Query};
 use super::{
     accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, prometheus,
     scrape, tasks, v0, watch,
 };
+use crate::net::http::Peer;
 
 /// Longest body that is read, in bytes.
 const BODY: usize = 1 << 20;
@@ -152,6 +154,11 @@ async fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Res
     Ok(whole.into())
 }
 
+/// Who sent the request.
+fn asker() -> impl Filter<Extract = (Asker,), Error = Infallible> + Copy {
+    warp::ext::optional::<Peer>().map(Asker::new)
+}
+
 /// The agent's parts, for a handler.
 fn with(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone + use<> {
     let api = api.clone();
@@ -180,30 +187,38 @@ fn reading(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
 }
 
 fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    let list = at!(get / "v1" / "tasks")
-        .and(query())
-        .and(with(api))
-        .then(move |raw: String, api: Api| async move { respond(tasks::list(&api, &raw, raw_lines).await) });
-    let show = at!(get / "v1" / "tasks" / _)
-        .and(no_query())
-        .and(with(api))
-        .then(move |id: Segment, api: Api| async move { respond(tasks::show(&api, &id.0, raw_lines).await) });
-    let metrics = at!(get / "v1" / "tasks" / _ / "metrics")
-        .and(query())
-        .and(with(api))
-        .then(|id: Segment, raw: String, api: Api| async move { respond(metrics::metrics(&api, &id.0, &raw).await) });
-    let events = at!(get / "v1" / "tasks" / _ / "events").and(query()).and(with(api)).then(
-        |id: Segment, raw: String, api: Api| async move { respond(tasks::events(&api, &id.0, &raw).await) },
+    let list = at!(get / "v1" / "tasks").and(query()).and(asker()).and(with(api)).then(
+        move |raw: String, asker: Asker, api: Api| async move {
+            respond(tasks::list(&api, asker, &raw, raw_lines).await)
+        },
     );
-    let checks = at!(get / "v1" / "tasks" / _ / "checks").and(query()).and(with(api)).then(
-        |id: Segment, raw: String, api: Api| async move { respond(tasks::checks(&api, &id.0, &raw).await) },
+    let show = at!(get / "v1" / "tasks" / _).and(no_query()).and(asker()).and(with(api)).then(
+        move |id: Segment, asker: Asker, api: Api| async move {
+            respond(tasks::show(&api, asker, &id.0, raw_lines).await)
+        },
     );
-    let watch =
-        at!(get / "v1" / "tasks" / _ / "watch").and(query()).and(header("last-event-id")).and(with(api)).map(
-            |id: Segment, raw: String, last: Option<String>, api: Api| {
-                respond(watch::watch(&api, &id.0, &raw, last.as_deref()))
-            },
-        );
+    let metrics = at!(get / "v1" / "tasks" / _ / "metrics").and(query()).and(asker()).and(with(api)).then(
+        |id: Segment, raw: String, asker: Asker, api: Api| async move {
+            respond(metrics::metrics(&api, asker, &id.0, &raw).await)
+        },
+    );
+    let events = at!(get / "v1" / "tasks" / _ / "events").and(query()).and(asker()).and(with(api)).then(
+        |id: Segment, raw: String, asker: Asker, api: Api| async move {
+            respond(tasks::events(&api, asker, &id.0, &raw).await)
+        },
+    );
+    let checks = at!(get / "v1" / "tasks" / _ / "checks").and(query()).and(asker()).and(with(api)).then(
+        |id: Segment, raw: String, asker: Asker, api: Api| async move {
+            respond(tasks::checks(&api, asker, &id.0, &raw).await)
+        },
+    );
+    let watch = at!(get / "v1" / "tasks" / _ / "watch")
+        .and(query())
+        .and(header("last-event-id"))
+        .and(with(api))
+        .then(|id: Segment, raw: String, last: Option<String>, api: Api| async move {
+            respond(watch::watch(&api, &id.0, &raw, last.as_deref()).await)
+        });
     list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
 }
 
@@ -212,31 +227,39 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
         .and(query())
         .and(header("accept"))
         .and(header("accept-encoding"))
+        .and(asker())
         .and(with(api))
-        .map(|raw: String, media: Option<String>, encoding: Option<String>, api: Api| {
-            respond(scrape::scrape(&api, &raw, &Accept { media, encoding }))
-        });
-    let own = at!(get / "metrics")
-        .and(header("accept"))
-        .and(with(api))
-        .then(|accept: Option<String>, api: Api| async move { respond(own::metrics(&api, accept.as_deref()).await) });
+        .then(
+            |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
+                respond(scrape::scrape(&api, asker, &raw, &Accept { media, encoding }).await)
+            },
+        );
+    let own = at!(get / "metrics").and(header("accept")).and(asker()).and(with(api)).then(
+        |accept: Option<String>, asker: Asker, api: Api| async move {
+            respond(own::metrics(&api, asker, accept.as_deref()).await)
+        },
+    );
     let of_tasks = at!(get / "metrics" / "tasks")
         .and(query())
         .and(header("accept"))
         .and(header("accept-encoding"))
+        .and(asker())
         .and(with(api))
-        .then(|raw: String, media: Option<String>, encoding: Option<String>, api: Api| async move {
-            respond(prometheus::tasks(&api, &raw, &Accept { media, encoding }).await)
-        });
+        .then(
+            |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
+                respond(prometheus::tasks(&api, asker, &raw, &Accept { media, encoding }).await)
+            },
+        );
     let targets = at!(get / "v1" / "sd")
         .and(no_query())
         .and(header("host"))
         .and(with(api))
         .map(|host: Option<String>, api: Api| prometheus::targets(&api, host.as_deref()).into_response());
-    let accounting = at!(get / "v1" / "accounting")
-        .and(query())
-        .and(with(api))
-        .then(|raw: String, api: Api| async move { respond(accounting::accounting(&api, &raw).await) });
+    let accounting = at!(get / "v1" / "accounting").and(query()).and(asker()).and(with(api)).then(
+        |raw: String, asker: Asker, api: Api| async move {
+            respond(accounting::accounting(&api, asker, &raw).await)
+        },
+    );
     let node = at!(get / "v1" / "node")
         .and(no_query())
         .and(with(api))
@@ -267,23 +290,25 @@ fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
         .and(query())
         .and(with(api))
         .map(|raw: String, api: Api| respond(v0::containers(&api, &raw)));
-    let app = at!(get / "v0" / "containers" / _ / "app")
-        .and(query())
-        .and(with(api))
-        .map(|id: Segment, raw: String, api: Api| respond(v0::app(&api, &id.0, None, &raw)));
-    let metric = at!(get / "v0" / "containers" / _ / "app" / _).and(query()).and(with(api)).map(
-        |id: Segment, metric: Segment, raw: String, api: Api| {
-            respond(v0::app(&api, &id.0, Some(&metric.0), &raw))
+    let app = at!(get / "v0" / "containers" / _ / "app").and(query()).and(asker()).and(with(api)).then(
+        |id: Segment, raw: String, asker: Asker, api: Api| async move {
+            respond(v0::app(&api, asker, &id.0, None, &raw).await)
         },
     );
-    let container = at!(get / "v0" / "containers" / _)
-        .and(query())
-        .and(with(api))
-        .map(|id: Segment, raw: String, api: Api| respond(v0::container(&api, &id.0, &raw)));
-    let node = at!(get / "v0" / "node")
-        .and(query())
-        .and(with(api))
-        .map(|raw: String, api: Api| respond(v0::node(&api, &raw)));
+    let metric =
+        at!(get / "v0" / "containers" / _ / "app" / _).and(query()).and(asker()).and(with(api)).then(
+            |id: Segment, metric: Segment, raw: String, asker: Asker, api: Api| async move {
+                respond(v0::app(&api, asker, &id.0, Some(&metric.0), &raw).await)
+            },
+        );
+    let container = at!(get / "v0" / "containers" / _).and(query()).and(asker()).and(with(api)).then(
+        |id: Segment, raw: String, asker: Asker, api: Api| async move {
+            respond(v0::container(&api, asker, &id.0, &raw).await)
+        },
+    );
+    let node = at!(get / "v0" / "node").and(query()).and(asker()).and(with(api)).then(
+        |raw: String, asker: Asker, api: Api| async move { respond(v0::node(&api, asker, &raw).await) },
+    );
     let resources = container.or(node).unify();
     ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
 }
@@ -301,8 +326,11 @@ fn lifecycle(api: &Api) -> BoxedFilter<(Response,)> {
         .then(|body: Bytes, api: Api| async move { respond(lifecycle::reserve(&api, &body).await) });
     let list = at!(get / "v1" / "containers")
         .and(query())
+        .and(asker())
         .and(with(api))
-        .then(|raw: String, api: Api| async move { respond(lifecycle::list(&api, &raw).await) });
+        .then(|raw: String, asker: Asker, api: Api| async move {
+            respond(lifecycle::list(&api, asker, &raw).await)
+        });
     let show = at!(get / "v1" / "containers" / _)
         .and(no_query())
         .and(with(api))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::metrics::write;
+use super::pages::{Asker, Lane, Request, Stop, Writer};
 use super::query::{FILTERS, Filters, Query};
-use super::stream::{streamed, takes_gzip};
 use super::{Answer, Api, JSON, NDJSON};
 use crate::aggregate::Record;
 use crate::net::clock;
@@ -33,47 +33,70 @@ enum Part {
 }
 
 /// `GET /v1/metrics`
-pub(super) fn scrape(api: &Api, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
+pub(super) async fn scrape(api: &Api, asker: Asker, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
     let mut known = vec!["since", "format"];
     known.extend(FILTERS);
     let query = Query::read(raw, &known)?;
     let filters = Filters::read(&query)?;
-    let (parts, next) = match query.parsed::<Cursor>("since")? {
-        Some(cursor) => {
-            let since = api.store.since_of(cursor, |origin| filters.origin(origin))?;
-            (
-                since.published.into_iter().map(|p| Part::Published(p, cursor.seq)).collect::<Vec<_>>(),
-                since.next,
-            )
-        }
-        None => {
-            let (newest, next) = api.store.newest();
-            (newest.into_iter().map(Part::Kept).collect(), next)
-        }
-    };
+    let since = query.parsed::<Cursor>("since")?;
     let lines = match query.last("format") {
         Some("ndjson") => true,
         Some("json") => false,
         Some(other) => return Err(ApiError::bad_parameter("format", other, "is not json or ndjson")),
         None => accept.media.as_deref().is_some_and(|media| media.contains(NDJSON)),
     };
-    // Not before everything that was asked could be read.
-    api.stats.scraped(clock::wall());
-    let config = api.config();
-    let writer =
-        Writer { node: config.node.clone(), epoch: api.store.epoch(), filters, lines, next, any: false };
     let gzip = takes_gzip(accept.encoding.as_deref());
-    let mut answer = Answer::chunks(if lines { NDJSON } else { JSON }, streamed(pieces(writer, parts), gzip))
-        .with_header(CURSOR, next.to_string())
-        .with_header("vary", "accept, accept-encoding".to_owned());
-    if gzip {
-        answer = answer.with_header("content-encoding", "gzip".to_owned());
-    }
-    Ok(answer)
+    let request = Request {
+        asker,
+        lane: if filters.has_patterns() { Lane::Search } else { Lane::Node },
+        route: "/v1/metrics",
+        detail: format!("{lines}\n{gzip}\n{raw}"),
+        content_type: if lines { NDJSON } else { JSON },
+        gzip,
+        shows: Some(api.shows()),
+    };
+    let of_node = api.clone();
+    let render =
+        async move { Ok(move |writer: &mut Writer| write_parts(&of_node, since, filters, lines, writer)) };
+    let answer = api.pages.answer(request, render).await?;
+    let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
+    Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }
 
-/// Writes records as they are asked for, so that an answer never lies whole in memory.
-struct Writer {
+fn write_parts(
+    api: &Api,
+    since: Option<Cursor>,
+    filters: Filters,
+    lines: bool,
+    writer: &mut Writer,
+) -> Result<(), Stop> {
+    let (parts, next) = match since {
+        Some(cursor) => {
+            let since =
+                api.store.since_of(cursor, |origin| filters.origin(origin)).map_err(ApiError::from)?;
+            let parts = since.published.into_iter().map(|p| Part::Published(p, cursor.seq));
+            (parts.collect::<Vec<_>>(), since.next)
+        }
+        None => {
+            let (newest, next) = api.store.newest();
+            (newest.into_iter().map(Part::Kept).collect(), next)
+        }
+    };
+    // Not before it is known that there is an answer.
+    api.stats.scraped(clock::wall());
+    writer.add_header(CURSOR, next.to_string());
+    let node = api.config().node.clone();
+    let mut records = Records { node, epoch: api.store.epoch(), filters, lines, next, any: false };
+    writer.put(&records.head())?;
+    for part in &parts {
+        let part = records.part(part, writer)?;
+        writer.put(&part)?;
+    }
+    writer.put(&records.tail())
+}
+
+/// Renders records, window by window.
+struct Records {
     node: String,
     epoch: u64,
     filters: Filters,
@@ -82,7 +105,7 @@ struct Writer {
     any: bool,
 }
 
-impl Writer {
+impl Records {
     fn head(&self) -> Vec<u8> {
         if self.lines {
             return Vec::new();
@@ -95,7 +118,8 @@ impl Writer {
         out
     }
 
-    fn part(&mut self, part: &Part) -> Vec<u8> {
+    fn part(&mut self, part: &Part, writer: &Writer) -> Result<Vec<u8>, Stop> {
+        writer.check()?;
         let mut records: Vec<(&Arc<Published>, Number, Record<'_>)> = match part {
             Part::Published(published, seen) => {
                 let unread = published.records().filter(|(number, _)| number.seq > *seen);
@@ -105,8 +129,9 @@ impl Writer {
         };
         records.sort_by_key(|(_, number, _)| number.seq);
         records.retain(|(published, _, record)| {
-            self.filters.origin(published.origin()) && self.filters.record(record)
+            writer.goes_on() && self.filters.origin(published.origin()) && self.filters.record(record)
         });
+        writer.check()?;
         let mut out = Vec::new();
         for of_one in records.chunk_by(|a, b| Arc::ptr_eq(a.0, b.0)) {
             let Some((published, ..)) = of_one.first() else { continue };
@@ -121,7 +146,7 @@ impl Writer {
                 }
             }
         }
-        out
+        Ok(out)
     }
 
     fn tail(&self) -> Vec<u8> {
@@ -135,28 +160,29 @@ impl Writer {
     }
 }
 
-/// What is to be sent next.
-enum Stage {
-    Head,
-    Parts(std::vec::IntoIter<Part>),
-    Done,
+/// Whether a client takes gzip: `gzip`, but not `gzip;q=0`.
+pub(super) fn takes_gzip(accepted: Option<&str>) -> bool {
+    accepted.is_some_and(|encodings| encodings.split(',').any(is_gzip))
 }
 
-fn pieces(mut writer: Writer, parts: Vec<Part>) -> impl FnMut() -> Option<Vec<u8>> {
-    let mut parts = Some(parts);
-    let mut stage = Stage::Head;
-    move || match &mut stage {
-        Stage::Head => {
-            stage = Stage::Parts(parts.take().unwrap_or_default().into_iter());
-            Some(writer.head())
+fn is_gzip(encoding: &str) -> bool {
+    let mut parts = encoding.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|name| name == "gzip" || name == "*");
+    named && !parts.any(|part| part.replace(' ', "").trim_start_matches("q=").parse() == Ok(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_taken_unless_it_is_refused() {
+        for accepted in ["gzip", "deflate, gzip;q=0.5", "*", "GZIP, gzip"] {
+            assert!(takes_gzip(Some(accepted)), "{accepted}");
         }
-        Stage::Parts(parts) => Some(match parts.next() {
-            Some(part) => writer.part(&part),
-            None => {
-                stage = Stage::Done;
-                writer.tail()
-            }
-        }),
-        Stage::Done => None,
+        for refused in ["", "br", "gzip;q=0", "gzip; q = 0.0", "gzipped"] {
+            assert!(!takes_gzip(Some(refused)), "{refused}");
+        }
+        assert!(!takes_gzip(None));
     }
 }

@@ -1,11 +1,13 @@
 //! Tasks, their events and their checks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::documents::{TaskDocument, TaskShort};
 use super::error::ApiError;
+use super::pages::{Asker, Lane, Request, Writer, blocking};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
 use crate::aggregate::{EventRecord, LastCheck, Standing, WideTag, widest_tags};
@@ -23,15 +25,18 @@ type Standings = Vec<(Arc<ContainerInfo>, Standing)>;
 
 impl Api {
     /// The task with exactly this id.
-    pub(super) fn task(&self, id: &str) -> Result<Listed, ApiError> {
-        let directory = self.containers.directory();
-        directory.task(id).ok_or_else(|| ApiError::unknown_task(id, directory.nearest_tasks(id)))
+    pub(super) async fn task(&self, id: &str) -> Result<Listed, ApiError> {
+        if let Some(listed) = self.containers.directory().task(id) {
+            return Ok(listed);
+        }
+        let (containers, wrong) = (self.containers.clone(), id.to_owned());
+        let nearest = self.pages.aside(move || containers.directory().nearest_tasks(&wrong)).await?;
+        Err(ApiError::unknown_task(id, nearest))
     }
 
     /// Events and checks of a task's containers, as they are now; the query chooses among these.
-    async fn standings_of(&self, id: &str, raw: &str) -> Result<(Listed, Standings), ApiError> {
-        let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-        let listed = self.task(id)?;
+    async fn standings_of(&self, id: &str, filters: &Filters) -> Result<(Listed, Standings), ApiError> {
+        let listed = self.task(id).await?;
         let containers = match filters.names_containers() {
             true => self.containers.directory().every_container_of(id),
             false => listed.containers.clone(),
@@ -54,10 +59,11 @@ impl Api {
 
     async fn standings(&self, containers: &[Arc<ContainerInfo>]) -> Result<Standings, ApiError> {
         let live = containers.iter().map(|info| info.allocation).collect();
-        let mut open = self.pool.open_windows(&Of::These(live)).await?;
+        let open = self.pool.open_windows(&Of::These(live)).await?;
+        let open: HashMap<_, _> = open.iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
         let standing = |info: &Arc<ContainerInfo>| {
-            let at = open.iter().position(|glimpse| glimpse.allocation == info.allocation);
-            let now = at.and_then(|at| open.swap_remove(at).open).map(|(_, standing)| standing);
+            let now = open.get(&info.allocation).and_then(|glimpse| glimpse.open.as_ref());
+            let now = now.map(|(_, standing)| standing.clone());
             let closed = || self.store.history(info.allocation)?.standing().cloned();
             Some((Arc::clone(info), now.or_else(closed)?))
         };
@@ -69,25 +75,43 @@ impl Api {
 const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/tasks`
-pub(super) async fn list(api: &Api, raw: &str, raw_lines: bool) -> Result<Answer, ApiError> {
+pub(super) async fn list(api: &Api, asker: Asker, raw: &str, raw_lines: bool) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
-    let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
-    let tasks: Vec<_> = api.containers.directory().tasks().into_iter().filter(wanted).collect();
-    let containers: Vec<_> = tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
-    let counts = api.counts(&containers).await?;
-    let (presets, last_scrape) = (&api.config().presets, api.stats.last_scrape());
-    let documents =
-        tasks.iter().map(|listed| TaskDocument::new(listed, presets, &counts, last_scrape, raw_lines));
-    Ok(Answer::json(200, &documents.collect::<Vec<_>>()))
+    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
+    let request = Request::new(asker, lane, "/v1/tasks", raw.to_owned());
+    let of_node = api.clone();
+    let gather = async move {
+        let directory = of_node.containers.clone();
+        let choose = move || {
+            let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
+            directory.directory().tasks().into_iter().filter(wanted).collect::<Vec<_>>()
+        };
+        let tasks = blocking(choose).await?;
+        let containers: Vec<_> = tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
+        let counts = of_node.counts(&containers).await?;
+        Ok(move |writer: &mut Writer| {
+            let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
+            let document = |listed| TaskDocument::new(listed, presets, &counts, last_scrape, raw_lines);
+            writer.array(tasks.iter().map(document))
+        })
+    };
+    api.pages.answer(request, gather).await
 }
 
 /// `GET /v1/tasks/{task_id}`
-pub(super) async fn show(api: &Api, id: &str, raw_lines: bool) -> Result<Answer, ApiError> {
-    let listed = api.task(id)?;
-    let counts = api.counts(&listed.containers).await?;
-    let (presets, last_scrape) = (&api.config().presets, api.stats.last_scrape());
-    let document = TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines);
-    Ok(Answer::json(200, &document.with_widest_tags(api.widest_tags(&listed))))
+pub(super) async fn show(api: &Api, asker: Asker, id: &str, raw_lines: bool) -> Result<Answer, ApiError> {
+    let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}", id.to_owned());
+    let (of_node, id) = (api.clone(), id.to_owned());
+    let gather = async move {
+        let listed = of_node.task(&id).await?;
+        let counts = of_node.counts(&listed.containers).await?;
+        Ok(move |writer: &mut Writer| {
+            let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
+            let document = TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines);
+            writer.json(&document.with_widest_tags(of_node.widest_tags(&listed)))
+        })
+    };
+    api.pages.answer(request, gather).await
 }
 
 #[derive(Serialize)]
@@ -135,14 +159,24 @@ impl<'a> EventDocument<'a> {
 }
 
 /// `GET /v1/tasks/{task_id}/events`
-pub(super) async fn events(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
-    let (listed, standings) = api.standings_of(id, raw).await?;
-    let mut events: Vec<_> = standings
-        .iter()
-        .flat_map(|(info, standing)| standing.events.iter().map(|event| EventDocument::new(info, event)))
-        .collect();
-    events.sort_by_key(|event| event.received_at);
-    Ok(Answer::json(200, &EventsDocument { task: (&listed).into(), events }))
+pub(super) async fn events(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
+    let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}/events", format!("{id}\n{raw}"));
+    let (of_node, id) = (api.clone(), id.to_owned());
+    let gather = async move {
+        let (listed, standings) = of_node.standings_of(&id, &filters).await?;
+        Ok(move |writer: &mut Writer| {
+            let mut events: Vec<_> = standings
+                .iter()
+                .flat_map(|(info, standing)| {
+                    standing.events.iter().map(|event| EventDocument::new(info, event))
+                })
+                .collect();
+            events.sort_by_key(|event| event.received_at);
+            writer.json(&EventsDocument { task: (&listed).into(), events })
+        })
+    };
+    api.pages.answer(request, gather).await
 }
 
 #[derive(Serialize)]
@@ -182,12 +216,23 @@ impl<'a> CheckDocument<'a> {
 }
 
 /// `GET /v1/tasks/{task_id}/checks`
-pub(super) async fn checks(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
-    let (listed, standings) = api.standings_of(id, raw).await?;
-    let mut checks: Vec<_> = standings
-        .iter()
-        .flat_map(|(info, standing)| standing.checks.iter().map(|check| CheckDocument::new(info, check)))
-        .collect();
-    checks.sort_by(|a, b| (a.name, a.tags.0, a.container_id).cmp(&(b.name, b.tags.0, b.container_id)));
-    Ok(Answer::json(200, &ChecksDocument { task: (&listed).into(), checks }))
+pub(super) async fn checks(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+    let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
+    let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}/checks", format!("{id}\n{raw}"));
+    let (of_node, id) = (api.clone(), id.to_owned());
+    let gather = async move {
+        let (listed, standings) = of_node.standings_of(&id, &filters).await?;
+        Ok(move |writer: &mut Writer| {
+            let mut checks: Vec<_> = standings
+                .iter()
+                .flat_map(|(info, standing)| {
+                    standing.checks.iter().map(|check| CheckDocument::new(info, check))
+                })
+                .collect();
+            checks
+                .sort_by(|a, b| (a.name, a.tags.0, a.container_id).cmp(&(b.name, b.tags.0, b.container_id)));
+            writer.json(&ChecksDocument { task: (&listed).into(), checks })
+        })
+    };
+    api.pages.answer(request, gather).await
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 pub(super) use self::resources::{container, node};
 use super::error::ApiError;
+use super::pages::{Asker, Lane, Request, Writer};
 use super::query::Query;
 use super::{Answer, Api};
 use crate::aggregate::{PERCENTILES, Record, View};
@@ -108,21 +109,49 @@ impl Dimensions {
 }
 
 /// `GET /v0/containers/{id}/app` and `GET /v0/containers/{id}/app/{metric}`
-pub(super) fn app(api: &Api, id: &str, metric: Option<&str>, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn app(
+    api: &Api,
+    asker: Asker,
+    id: &str,
+    metric: Option<&str>,
+    raw: &str,
+) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
     let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
     let Some(info) = info else { return Ok(Answer::empty(204)) };
-    let mut datapoints = datapoints(api, &info);
-    if let Some(metric) = metric {
-        let meant = |name: &str| {
-            name == metric || name.strip_prefix(metric).is_some_and(|rest| rest.starts_with('.'))
-        };
-        datapoints.retain(|datapoint| meant(&datapoint.name));
-    }
-    if datapoints.is_empty() {
-        return Ok(Answer::empty(204));
-    }
-    Ok(Answer::json(200, &Message { datapoints, dimensions: Dimensions::new(&info, &api.config().node) }))
+    let metric = metric.map(str::to_owned);
+    answer(api, asker, "/v0/containers/{id}/app", format!("{id}\n{metric:?}"), move |api| {
+        let mut datapoints = datapoints(api, &info);
+        if let Some(metric) = &metric {
+            let meant = |name: &str| {
+                name == metric || name.strip_prefix(metric.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            };
+            datapoints.retain(|datapoint| meant(&datapoint.name));
+        }
+        let dimensions = || Dimensions::new(&info, &api.config().node);
+        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: dimensions() })
+    })
+    .await
+}
+
+/// Answers with a document, or with 204 where there is none.
+async fn answer<T: Serialize>(
+    api: &Api,
+    asker: Asker,
+    route: &'static str,
+    detail: String,
+    document: impl FnOnce(&Api) -> Option<T> + Send + 'static,
+) -> Result<Answer, ApiError> {
+    let request = Request::new(asker, Lane::Short, route, detail);
+    let of_node = api.clone();
+    let render = move |writer: &mut Writer| match document(&of_node) {
+        Some(document) => writer.json(&document),
+        None => {
+            writer.set_status(204);
+            Ok(())
+        }
+    };
+    api.pages.answer(request, async move { Ok(render) }).await
 }
 
 /// Each series' newest closed record, taken apart.

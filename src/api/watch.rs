@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 struct Watch {
     api: Api,
     task_id: TaskId,
-    filters: Filters,
+    filters: Arc<Filters>,
     cursor: Cursor,
     newest: watch::Receiver<u64>,
     /// A container is shown as finished only after its last window was published.
@@ -39,9 +40,14 @@ struct Watch {
 }
 
 /// `GET /v1/tasks/{task_id}/watch`
-pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>) -> Result<Answer, ApiError> {
+pub(super) async fn watch(
+    api: &Api,
+    id: &str,
+    raw: &str,
+    last_event_id: Option<&str>,
+) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?)?;
-    let listed = api.task(id)?;
+    let listed = api.task(id).await?;
     let (newest, changed) = (api.store.subscribe(), api.containers.directory().subscribe());
     let mut ready = VecDeque::from([": watching\n\n".to_owned()]);
     let after = |id: &str| {
@@ -62,7 +68,7 @@ pub(super) fn watch(api: &Api, id: &str, raw: &str, last_event_id: Option<&str>)
     let watch = Watch {
         api: api.clone(),
         task_id: listed.task_id,
-        filters,
+        filters: Arc::new(filters),
         cursor,
         newest,
         changed,
@@ -112,7 +118,7 @@ impl Watch {
             if self.last {
                 return None;
             }
-            self.collect();
+            self.collect().await;
             if !self.ready.is_empty() {
                 continue;
             }
@@ -125,7 +131,7 @@ impl Watch {
                 // Its sender lives as long as the API does, which this holds.
                 _ = self.changed.changed() => {}
                 () = self.drain.started() => {
-                    self.collect();
+                    self.collect().await;
                     self.last = true;
                 }
                 () = tokio::time::sleep(KEEP_ALIVE) => self.ready.push_back(": still here\n\n".to_owned()),
@@ -140,43 +146,57 @@ impl Watch {
     }
 
     /// Makes an event of every window of the task that was published since.
-    fn collect(&mut self) {
-        let wanted = |origin: &Origin| follows(&self.task_id, &self.filters, origin);
-        match self.api.store.since_of(self.cursor, wanted) {
-            Ok(since) => {
-                let mine = since.published.iter().filter(|published| wanted(published.origin()));
-                let events: Vec<_> = mine.filter_map(|published| self.window(published)).collect();
-                self.ready.extend(events);
-                self.cursor = since.next;
-            }
-            Err(expired) => {
-                self.ready.push_back(event("gap", None, &Gap { oldest: expired.oldest.to_string() }));
-                self.cursor = expired.oldest;
-            }
+    async fn collect(&mut self) {
+        if self.api.store.end() == self.cursor {
+            return;
         }
+        let (api, task, filters, cursor) =
+            (self.api.clone(), self.task_id.clone(), Arc::clone(&self.filters), self.cursor);
+        // Events that could not be made are made with the next ones.
+        let Ok((events, next)) = self.api.pages.aside(move || events(&api, &task, &filters, cursor)).await
+        else {
+            return;
+        };
+        self.ready.extend(events);
+        self.cursor = next;
     }
+}
 
-    fn window(&self, published: &Published) -> Option<String> {
-        let (node, span) = (&self.api.config().node, published.window().span);
-        let frame = Frame::new(node, self.api.store.epoch(), published.origin(), span);
-        let records: Vec<_> = published
-            .records()
-            .filter(|(number, record)| number.seq > self.cursor.seq && self.filters.record(record))
-            .map(|(number, record)| frame.record(Some(number), &record))
-            .collect();
-        if records.is_empty() {
-            return None;
+/// An event of every window of a task that was published after a cursor, and where to go on.
+fn events(api: &Api, task: &TaskId, filters: &Filters, cursor: Cursor) -> (Vec<String>, Cursor) {
+    let wanted = |origin: &Origin| follows(task, filters, origin);
+    match api.store.since_of(cursor, wanted) {
+        Ok(since) => {
+            let mine = since.published.iter().filter(|published| wanted(published.origin()));
+            (mine.filter_map(|published| window(api, published, filters, cursor)).collect(), since.next)
         }
-        let mut data = Vec::from(br#"{"container_id":"#);
-        write(&mut data, &published.origin().container_id.as_str());
-        data.extend_from_slice(br#","start":"#);
-        write(&mut data, &span.start);
-        data.extend_from_slice(br#","end":"#);
-        write(&mut data, &span.end);
-        data.extend_from_slice(br#","metrics":"#);
-        write(&mut data, &records);
-        data.push(b'}');
-        let id = Cursor { epoch: self.api.store.epoch(), seq: published.last() };
-        Some(format!("event: window\nid: {id}\ndata: {}\n\n", String::from_utf8_lossy(&data)))
+        Err(expired) => {
+            let gap = event("gap", None, &Gap { oldest: expired.oldest.to_string() });
+            (vec![gap], expired.oldest)
+        }
     }
+}
+
+fn window(api: &Api, published: &Published, filters: &Filters, cursor: Cursor) -> Option<String> {
+    let (node, span) = (&api.config().node, published.window().span);
+    let frame = Frame::new(node, api.store.epoch(), published.origin(), span);
+    let records: Vec<_> = published
+        .records()
+        .filter(|(number, record)| number.seq > cursor.seq && filters.record(record))
+        .map(|(number, record)| frame.record(Some(number), &record))
+        .collect();
+    if records.is_empty() {
+        return None;
+    }
+    let mut data = Vec::from(br#"{"container_id":"#);
+    write(&mut data, &published.origin().container_id.as_str());
+    data.extend_from_slice(br#","start":"#);
+    write(&mut data, &span.start);
+    data.extend_from_slice(br#","end":"#);
+    write(&mut data, &span.end);
+    data.extend_from_slice(br#","metrics":"#);
+    write(&mut data, &records);
+    data.push(b'}');
+    let id = Cursor { epoch: api.store.epoch(), seq: published.last() };
+    Some(format!("event: window\nid: {id}\ndata: {}\n\n", String::from_utf8_lossy(&data)))
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
@@ -37,6 +37,7 @@ pub(super) fn listeners(
         connections: config.max_connections,
         per_client: config.max_connections_per_client,
         header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
         head: config.max_head,
         headers: config.max_headers,
     };
@@ -87,7 +88,7 @@ impl Service<http::Request<Incoming>> for Counted {
         if let Some(Err(error)) = asked.map(|asked| asked.check(request.uri(), request.headers())) {
             tracing::debug!(?peer, %method, path, code = error.code, "refused");
             stats.count_request(listener, error.status);
-            return Box::pin(std::future::ready(Ok(refusal(error))));
+            return Box::pin(std::future::ready(Ok(as_declared(refusal(error)))));
         }
         let visitor = access.map(|access| Visitor {
             access,
@@ -100,7 +101,7 @@ impl Service<http::Request<Incoming>> for Counted {
         }
         let answered = TowerToHyperService::new(warp::service(self.routes.clone())).call(request);
         Box::pin(async move {
-            let mut response = answered.await?;
+            let mut response = as_declared(answered.await?);
             let status = response.status().as_u16();
             stats.count_request(listener, status);
             if status == StatusCode::METHOD_NOT_ALLOWED
@@ -117,6 +118,12 @@ impl Service<http::Request<Incoming>> for Counted {
             })
         })
     }
+}
+
+/// An answer that browsers take for what its `Content-Type` says, whatever is in it: names and labels are chosen by others.
+fn as_declared(mut response: Response) -> Response {
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// Who was let in, by what was asked for.

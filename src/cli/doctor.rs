@@ -2,6 +2,7 @@
 
 mod clients;
 mod names;
+mod pages;
 mod plugin;
 mod window_log;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::names::MarkedName;
+use self::pages::Pages;
 use self::plugin::Plugin;
 use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
@@ -96,6 +98,8 @@ struct Node {
     names_marked: usize,
     #[serde(default)]
     marked_names: Vec<MarkedName>,
+    #[serde(default)]
+    pages: Option<Pages>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,6 +135,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(Plugin::findings));
     findings.extend(names::findings(node.names_marked, &node.marked_names));
+    findings.extend(node.pages.iter().map(Pages::finding));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {

@@ -25,6 +25,10 @@ pub struct Http {
     pub max_connections_per_client: usize,
     /// How long a client may take to send a request's head.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// How many bytes answers that are built or being sent may hold together.
+    pub page_memory: usize,
     /// Longest head of a request, in bytes.
     pub max_head: usize,
     /// Most header fields of a request.
@@ -69,7 +73,8 @@ impl Http {
     /// The same, bound as another is: what only a start changes is the other's.
     #[must_use]
     pub fn bound_as(self, other: &Self) -> Self {
-        Self { tls: self.tls, tokens: self.tokens, hosts: self.hosts, ..other.clone() }
+        let Self { tls, tokens, hosts, page_memory, .. } = self;
+        Self { tls, tokens, hosts, page_memory, ..other.clone() }
     }
 }
 
@@ -86,6 +91,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Http {
         max_connections: reader.usize("http.max_connections"),
         max_connections_per_client: reader.usize("http.max_connections_per_client"),
         header_timeout: reader.time("http.header_timeout"),
+        write_timeout: reader.time("http.write_timeout"),
+        page_memory: reader.size("http.page_memory"),
         max_head: reader.size("http.max_head"),
         max_headers: reader.usize("http.max_headers"),
     };

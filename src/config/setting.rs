@@ -151,6 +151,22 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a client may take to send the head of a request, or to agree on TLS, before it is disconnected.",
     },
     Setting {
+        key: "http.write_timeout",
+        kind: Kind::Time(100, 10 * MINUTE),
+        default: "30s",
+        reload: false,
+        help: "How long a client, on either listener, may take nothing of an answer that is ready for it before it is \
+               disconnected. Streams may be silent for longer.",
+    },
+    Setting {
+        key: "http.page_memory",
+        kind: Kind::Size(MIB, 16 * GIB),
+        default: "32MiB",
+        reload: true,
+        help: "Memory for answers that are rendered and not sent yet, all together. While it is used up, slow readers are \
+               disconnected in favour of others.",
+    },
+    Setting {
         key: "http.max_head",
         kind: Kind::Size(8 * KIB, MIB),
         default: "16KiB",

@@ -4,6 +4,7 @@ mod follower;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
@@ -68,6 +69,7 @@ pub struct ContainerInfo {
 pub struct Directory {
     inner: RwLock<Inner>,
     changed: watch::Sender<()>,
+    version: AtomicU64,
 }
 
 #[derive(Default, Debug)]
@@ -170,6 +172,12 @@ impl Directory {
         inner.followers.add(there, self.changed.subscribe())
     }
 
+    /// A number that grows with every change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
         let mut inner = self.write();
         let allocation = info.allocation;
@@ -182,7 +190,7 @@ impl Directory {
             }
         }
         drop(inner);
-        self.changed.send_replace(());
+        self.change();
     }
 
     /// Counts what containers had sent that the process before had forgotten.
@@ -210,6 +218,11 @@ impl Directory {
             inner.aliases.remove(alias);
         }
         drop(inner);
+        self.change();
+    }
+
+    fn change(&self) {
+        self.version.fetch_add(1, Ordering::Release);
         self.changed.send_replace(());
     }
 
@@ -251,7 +264,14 @@ impl Inner {
 }
 
 /// At most five names that a mistyped one could have meant.
+/// Bytes of a wrong name up to which there may be a nearest one. Comparing takes time and memory in proportion to the
+/// product of both lengths, and a reader can send a name of many kilobytes.
+const LONGEST_WRONG: usize = 128;
+
 fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    if wrong.len() > LONGEST_WRONG {
+        return Vec::new();
+    }
     let likeness = |name: &str| {
         let part = if name.contains(wrong) && !wrong.is_empty() { 0.5 } else { 0.0 };
         part + strsim::normalized_damerau_levenshtein(name, wrong)

@@ -44,6 +44,12 @@ impl Glob {
         Self { first, rest }
     }
 
+    /// Whether only one text fits.
+    #[must_use]
+    pub const fn is_literal(&self) -> bool {
+        self.rest.is_none() && matches!(self.first, Part::Literal(_))
+    }
+
     /// Whether the whole text fits.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {

@@ -76,7 +76,13 @@ impl Clock {
     /// What both clocks say now. Moments of two [`Clock`]s cannot be compared by their monotonic part.
     #[must_use]
     pub fn read(&self) -> Moment {
-        Moment { wall: wall(), mono: self.started.elapsed() }
+        Moment { wall: wall(), mono: self.mono() }
+    }
+
+    /// What the monotonic clock says now.
+    #[must_use]
+    pub fn mono(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod clients;
 mod opening;
+mod writing;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 
 use clients::Open;
-pub use clients::{Connections, Refused};
+pub use clients::{Client, Closed, Connections, Refused};
 use opening::Socket;
 
 use crate::shutdown::Drain;
@@ -78,6 +79,8 @@ pub struct Limits {
     pub per_client: usize,
     /// How long the head of a request may take, and a handshake of TLS.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer that is ready for it.
+    pub write_timeout: Duration,
     /// Longest head of a request, in bytes, from 8,192 upward.
     pub head: usize,
     /// Most header fields of a request.
@@ -162,10 +165,11 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let opening = socket.opened(limits.write_timeout, counted.connections());
     // Whoever has connected just before the drain is not hung up on: what is ready goes first, here and below.
     let opened = tokio::select! {
         biased;
-        opened = tokio::time::timeout(limits.header_timeout, socket.opened()) => opened,
+        opened = tokio::time::timeout(limits.header_timeout, opening) => opened,
         () = drain.started() => return,
     };
     let stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

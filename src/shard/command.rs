@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listener::Listener;
+use super::looks::Reply;
 use super::tail::{TailRoom, TakenRoom};
 use crate::aggregate::{
     Accounting, Aggregator, GaugeSign, Habits, RejectedLine, Settings, Standing, TimerUnit, Window,
@@ -68,13 +69,13 @@ pub struct Glimpse {
     /// Bytes of memory.
     pub memory: usize,
     /// The last lines that could not be read, oldest first.
-    pub rejected: Vec<RejectedLine>,
+    pub rejected: Arc<[RejectedLine]>,
     /// What has been seen of the container's client.
     pub habits: Habits,
     /// Some of the series whose totals were counted down.
     pub decremented: Arc<[Arc<Series>]>,
     /// The open window, ledger, events and checks, where they were asked for.
-    pub open: Option<(Window, Standing)>,
+    pub open: Option<(Arc<Window>, Standing)>,
 }
 
 impl Glimpse {
@@ -88,7 +89,7 @@ impl Glimpse {
             series: 0,
             receive_buffer: 0,
             memory: 0,
-            rejected: Vec::new(),
+            rejected: Arc::default(),
             habits: Habits::default(),
             decremented: Arc::default(),
             open: None,
@@ -120,7 +121,8 @@ pub struct TappedLine {
     pub(super) _room: TakenRoom,
 }
 
-/// What a shard is told.
+/// What a shard is told: by the container table, by those who balance shards and write checkpoints. Readers do not come by
+/// this way, however many they are.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Takes over a socket.
@@ -133,14 +135,10 @@ pub(super) enum Command {
     Leave(Allocation, oneshot::Sender<Option<Box<Listener>>>),
     /// Takes over a container as it is; gives it back where that is not possible.
     Adopt(Box<Listener>, oneshot::Sender<Result<(), Box<Listener>>>),
-    /// Says how containers stand; with their open windows where the flag is set.
-    Look(Of, Detail, oneshot::Sender<Vec<Glimpse>>),
     /// Says what has changed in open windows, from this place on, since that was written to the file of this number.
     Checkpoint(usize, u64, oneshot::Sender<Checkpoint>),
     /// Says which processes a container's are.
     Acquaint(Allocation, Kin, oneshot::Sender<()>),
-    /// Sends copies of a container's lines.
-    Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
     /// Applies new settings.
     Configure(Arc<Settings>),
     /// Lets every container go as it is, and says what time it is here.
@@ -150,6 +148,15 @@ pub(super) enum Command {
     ),
     /// Drains everything and ends the thread.
     Stop(oneshot::Sender<Vec<Glimpse>>),
+}
+
+/// What readers ask of a shard.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// How containers stand.
+    Look(Of, Detail, Reply),
+    /// Copies of a container's lines, as they come.
+    Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
 }
 
 /// How much is asked about a container.

@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -10,14 +11,15 @@ use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::gather::Drained;
 use super::inlet::Inlet;
 use super::loss_log::{LossLog, Turn};
+use super::publishing::Publishing;
 use super::tail::TailRoom;
-use crate::aggregate::{Accounting, Aggregator, Dropped, Noted, Settings, Window};
+use crate::aggregate::{Accounting, Aggregator, Closed, Dropped, Noted, RejectedLine, Settings, Window};
 use crate::model::{Allocation, Moment, Origin, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::listener::{self, Emptied, Inbox};
 use crate::net::sys;
 use crate::statsd::Rejected;
-use crate::store::History;
+use crate::store::{History, Store};
 
 /// Datagrams that one container may have read before the next has its turn.
 const TURN: usize = 256;
@@ -25,8 +27,10 @@ const TURN: usize = 256;
 const SMALLEST: usize = 1152;
 /// A socket that was hot so often gets a larger buffer.
 const HOT: u8 = 8;
-/// Datagrams that are read at most when a container ends; a socket's buffer holds far fewer.
-const LAST_TURN: usize = 1 << 20;
+/// A turn ends after this time, whatever is in the datagrams: at most with those that were taken together.
+const LONGEST_TURN: Duration = Duration::from_millis(2);
+/// Less than a datagram takes of a socket's buffer, however small it is.
+const SMALLEST_CHARGE: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -48,6 +52,10 @@ pub(super) struct Listener {
     logged: Accounting,
     /// What the last checkpoint has noted, and the number of its file.
     noted: (u64, Noted),
+    /// The last lines that could not be read, as they were shown last, and how many there had been by then.
+    rejected: (u64, Arc<[RejectedLine]>),
+    /// The window that was closed last, until its late samples are merged.
+    publishing: Option<Publishing>,
 }
 
 #[derive(Debug)]
@@ -100,6 +108,8 @@ impl Listener {
             taps: Vec::new(),
             logged,
             noted: Default::default(),
+            rejected: Default::default(),
+            publishing: None,
         }
     }
 
@@ -134,10 +144,15 @@ impl Listener {
     ///
     /// Where one datagram was all the last time, the next is taken without asking for another, which costs as much as
     /// taking one. If there is another, the socket stays ready, and the time after that it is asked again.
-    pub(super) fn receive(&mut self, inbox: &mut Inbox, now: Moment) -> (Drained, Emptied) {
+    pub(super) fn receive(
+        &mut self,
+        inbox: &mut Inbox,
+        now: Moment,
+        mono: impl Fn() -> Duration,
+    ) -> (Drained, Emptied) {
         let turn = if self.lone { 1 } else { TURN };
         let before = self.aggregator.accounting().received;
-        let (charge, emptied) = self.read(inbox, turn, now);
+        let (charge, emptied) = self.read(inbox, turn, now, mono);
         let datagrams = self.aggregator.accounting().received - before;
         self.lone = turn > 1 && datagrams == 1;
         let fullest = charge as f64 / (2 * self.receive_buffer) as f64;
@@ -145,22 +160,70 @@ impl Listener {
     }
 
     /// Reads what is there in the Unix socket, up to one turn.
-    pub(super) fn receive_unix(&mut self, inbox: &mut Inbox, now: Moment) -> (Drained, Emptied) {
-        let (taken, emptied) = self.read_unix(inbox, TURN, now);
+    pub(super) fn receive_unix(
+        &mut self,
+        inbox: &mut Inbox,
+        now: Moment,
+        mono: impl Fn() -> Duration,
+    ) -> (Drained, Emptied) {
+        let (taken, emptied) = self.read_unix(inbox, TURN, now, mono);
         let queue = self.unix.as_ref().map_or(1, Inlet::queue);
         let fullest = taken as f64 / queue as f64;
         (Drained { datagrams: taken as u64, fullest, more: emptied == Emptied::Partly }, emptied)
     }
 
-    /// Reads everything that is there.
-    pub(super) fn empty(&mut self, inbox: &mut Inbox, now: Moment) {
-        let _charge = self.read(inbox, LAST_TURN, now);
-        let _taken = self.read_unix(inbox, LAST_TURN, now);
-        self.count_kernel_drops();
+    /// Datagrams that may wait in its sockets now, or a few more.
+    pub(super) fn may_wait(&self) -> usize {
+        let udp = self.socket.as_ref().map_or(0, |_| 2 * self.receive_buffer / SMALLEST_CHARGE + 1);
+        udp + self.unix.as_ref().map_or(0, Inlet::queue)
+    }
+
+    /// Reads a turn of what is there in each socket, and takes it from `left`. Answers whether more may be there, and is wanted.
+    pub(super) fn empty_some(&mut self, inbox: &mut Inbox, left: &mut usize, now: Moment) -> bool {
+        let standing_still = || Duration::ZERO;
+        let before = self.aggregator.accounting().received;
+        let (_charge, udp) = self.read(inbox, TURN.min(*left), now, standing_still);
+        let read = self.aggregator.accounting().received - before;
+        let (taken, unix) = self.read_unix(inbox, TURN.min(*left), now, standing_still);
+        let taken = taken.saturating_add(usize::try_from(read).unwrap_or(usize::MAX));
+        *left = left.saturating_sub(taken);
+        *left > 0 && taken > 0 && [udp, unix].contains(&Emptied::Partly)
+    }
+
+    /// Takes a window that was closed to the store: at once where no late samples have to be merged before. Answers whether
+    /// that is left to be done, by [`Listener::merge_one`].
+    pub(super) fn publish(&mut self, store: &Store, closed: Closed) -> bool {
+        if closed.revisions.is_empty() {
+            let kept = store.push(self.allocation, closed);
+            self.aggregator.set_kept_bytes(kept);
+            return false;
+        }
+        self.publishing = Some(Publishing::new(closed));
+        true
+    }
+
+    /// Merges one part of the late samples that the last closed window came with, and publishes it after the last part. Answers
+    /// whether more is left.
+    pub(super) fn merge_one(&mut self, store: &Store) -> bool {
+        // Should it fail, it is not tried again.
+        let Some(mut publishing) = self.publishing.take() else { return false };
+        if publishing.merge_one(self.allocation, store) {
+            self.publishing = Some(publishing);
+            return true;
+        }
+        let kept = publishing.publish(self.allocation, store);
+        self.aggregator.set_kept_bytes(kept);
+        false
     }
 
     /// Answers how much of the socket's buffer it freed, and how it ended.
-    fn read(&mut self, inbox: &mut Inbox, budget: usize, now: Moment) -> (usize, Emptied) {
+    fn read(
+        &mut self,
+        inbox: &mut Inbox,
+        budget: usize,
+        now: Moment,
+        mono: impl Fn() -> Duration,
+    ) -> (usize, Emptied) {
         let (mut charge, mut left) = (0, budget);
         while left > 0 {
             let Some(socket) = &self.socket else { return (0, Emptied::Fully) };
@@ -171,12 +234,22 @@ impl Listener {
             if emptied != Emptied::Partly {
                 return (charge, emptied);
             }
+            // A few long datagrams hold as many lines as many short ones.
+            if left > 0 && mono().saturating_sub(now.mono) >= LONGEST_TURN {
+                break;
+            }
         }
         (charge, Emptied::Partly)
     }
 
     /// Answers how many datagrams it took from the Unix socket, and how it ended.
-    fn read_unix(&mut self, inbox: &mut Inbox, budget: usize, now: Moment) -> (usize, Emptied) {
+    fn read_unix(
+        &mut self,
+        inbox: &mut Inbox,
+        budget: usize,
+        now: Moment,
+        mono: impl Fn() -> Duration,
+    ) -> (usize, Emptied) {
         let mut taken = 0;
         while taken < budget {
             let Some(unix) = &mut self.unix else { return (0, Emptied::Fully) };
@@ -188,6 +261,9 @@ impl Listener {
             self.keep(inbox, now);
             if emptied != Emptied::Partly {
                 return (taken, emptied);
+            }
+            if taken < budget && mono().saturating_sub(now.mono) >= LONGEST_TURN {
+                break;
             }
         }
         (taken, Emptied::Partly)
@@ -253,9 +329,14 @@ impl Listener {
         self.aggregator.peek_changed(now, &mut self.noted.1)
     }
 
-    pub(super) fn look(&self, detail: Detail, now: Timestamp) -> Glimpse {
-        let open =
-            (detail == Detail::OpenWindow).then(|| (self.aggregator.peek(now), self.aggregator.standing()));
+    /// How the container stands. Counts cost the same however many series there are.
+    pub(super) fn look(&mut self, detail: Detail, now: Timestamp) -> Glimpse {
+        let open = (detail == Detail::OpenWindow)
+            .then(|| (Arc::new(self.aggregator.peek(now)), self.aggregator.standing()));
+        let rejected = self.aggregator.accounting().rejected.total();
+        if self.rejected.0 != rejected {
+            self.rejected = (rejected, self.aggregator.rejected_lines().iter().cloned().collect());
+        }
         Glimpse {
             allocation: self.allocation,
             accounting: self.aggregator.accounting().clone(),
@@ -263,7 +344,7 @@ impl Listener {
             series: self.aggregator.series(),
             receive_buffer: self.receive_buffer,
             memory: self.aggregator.memory(),
-            rejected: self.aggregator.rejected_lines().iter().cloned().collect(),
+            rejected: Arc::clone(&self.rejected.1),
             habits: self.aggregator.habits(),
             decremented: Arc::clone(self.aggregator.decremented()),
             open,
@@ -341,7 +422,7 @@ mod tests {
             for _ in 0..sent {
                 sender.send(b"a:1|c").unwrap();
             }
-            let (drained, emptied) = listener.receive(&mut inbox, now);
+            let (drained, emptied) = listener.receive(&mut inbox, now, || now.mono);
             (drained.datagrams, emptied == Emptied::Fully, drained.more)
         };
         assert_eq!(take(1), (1, true, false), "it is asked until nothing is left");
@@ -350,5 +431,19 @@ mod tests {
         assert_eq!(take(1), (1, true, false), "two were not one");
         assert_eq!(take(1), (1, false, false));
         assert_eq!(take(0), (0, true, false), "nothing was left");
+    }
+
+    #[test]
+    fn a_turn_ends_by_time_with_the_datagrams_that_were_taken_together() {
+        let (mut listener, sender) = pair();
+        for _ in 0..100 {
+            sender.send(b"a:1|c").unwrap();
+        }
+        let now = Moment { wall: Timestamp::from_secs(1), mono: Duration::ZERO };
+        let (drained, _) = listener.receive(&mut Inbox::default(), now, || LONGEST_TURN);
+        assert!(drained.more && drained.datagrams < 100, "{drained:?}");
+        let (drained, _) = listener.receive(&mut Inbox::default(), now, || Duration::ZERO);
+        assert!(!drained.more);
+        assert_eq!(listener.aggregator.accounting().received, 100);
     }
 }

@@ -1,5 +1,7 @@
 //! The shards together: who goes where, and how to ask all of them.
 
+mod readers;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -9,12 +11,11 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tokio::sync::{RwLock, mpsc, oneshot, watch};
+use tokio::sync::{RwLock, oneshot, watch};
 
 use super::balance::Balance;
-use super::command::{Checkpoint, Command, Detail, Glimpse, NewListener, Of, TappedLine};
+use super::command::{Checkpoint, Command, Glimpse, NewListener, Question};
 use super::loss_log::LossLog;
-use super::tail::TailRoom;
 use super::worker::Worker;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Timestamp};
@@ -69,6 +70,7 @@ pub struct ShardPool {
 #[derive(Debug)]
 pub(super) struct Shard {
     commands: Mutex<Sender<Command>>,
+    questions: Mutex<Sender<Question>>,
     wake: Arc<EventFd>,
     containers: AtomicUsize,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -113,7 +115,7 @@ pub struct Gauges {
 }
 
 impl Shared {
-    fn new(shards: usize, memory_limit: usize) -> Self {
+    pub(super) fn new(shards: usize, memory_limit: usize) -> Self {
         Self {
             memory: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             busy: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -198,14 +200,21 @@ impl ShardPool {
         let shared = Arc::new(Shared::new(plan.shards, plan.memory_limit));
         let shards = (0..plan.shards).map(|index| {
             let (commands, received) = std::sync::mpsc::channel();
+            let (questions, asked) = std::sync::mpsc::channel();
             let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
             let parts = (Arc::clone(store), Arc::clone(settings), Arc::clone(&shared), clock);
-            let mut worker =
-                Worker::new(index, plan.gather, (received, Arc::clone(&wake)), parts, plan.not_before)?;
+            let mut worker = Worker::new(
+                index,
+                plan.gather,
+                (received, asked, Arc::clone(&wake)),
+                parts,
+                plan.not_before,
+            )?;
             let name = format!("shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
             Ok(Shard {
                 commands: Mutex::new(commands),
+                questions: Mutex::new(questions),
                 wake,
                 containers: AtomicUsize::new(0),
                 thread: Mutex::new(Some(thread)),
@@ -273,37 +282,6 @@ impl ShardPool {
         Ok(glimpse)
     }
 
-    /// How containers stand, without their open windows.
-    ///
-    /// # Errors
-    /// When a shard has ended.
-    pub async fn counts(&self, of: &Of) -> Result<Vec<Glimpse>, ShardGone> {
-        self.look(of, Detail::Counts).await
-    }
-
-    /// How containers stand, with their open windows.
-    ///
-    /// # Errors
-    /// When a shard has ended.
-    pub async fn open_windows(&self, of: &Of) -> Result<Vec<Glimpse>, ShardGone> {
-        self.look(of, Detail::OpenWindow).await
-    }
-
-    async fn look(&self, of: &Of, detail: Detail) -> Result<Vec<Glimpse>, ShardGone> {
-        let _nothing_moves = self.places.read().await;
-        // All are asked before the first answer is waited for.
-        let answers: Vec<_> = self
-            .shards
-            .iter()
-            .map(|shard| shard.ask(|reply| Command::Look(of.clone(), detail, reply)))
-            .collect();
-        let mut glimpses = Vec::new();
-        for answer in answers {
-            glimpses.extend(answer.await?);
-        }
-        Ok(glimpses)
-    }
-
     /// What has changed in the open windows of a shard's containers, from one place on, since it was asked for the file of
     /// this number; for another file, everything. It answers some containers at a time, so that receiving goes on.
     ///
@@ -311,31 +289,6 @@ impl ShardPool {
     /// When the shard has ended.
     pub async fn checkpoint(&self, shard: usize, from: usize, file: u64) -> Result<Checkpoint, ShardGone> {
         self.shard(ShardId(shard))?.ask(|reply| Command::Checkpoint(from, file, reply)).await
-    }
-
-    /// The room of a new tail, which reads the lines of one or more containers.
-    #[must_use]
-    pub fn tail_room(&self) -> TailRoom {
-        TailRoom::beside(&self.shared.tails)
-    }
-
-    /// Copies of a container's lines as they arrive, at most `most` waiting, and no more bytes than a tail has room for.
-    ///
-    /// # Errors
-    /// When its shard has ended.
-    pub async fn tap(
-        &self,
-        allocation: Allocation,
-        most: usize,
-        room: &TailRoom,
-    ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
-        let (to, lines) = mpsc::channel(most);
-        let places = self.places.read().await;
-        // One that has just ended has no lines any more.
-        if let Some(place) = places.get(&allocation) {
-            self.shard(*place)?.tell(Command::Tap(allocation, to, room.clone()))?;
-        }
-        Ok(lines)
     }
 
     /// Says which processes a container's are, and waits until its shard knows.
@@ -432,9 +385,24 @@ impl Shard {
 
     fn tell(&self, command: Command) -> Result<(), ShardGone> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command).map_err(|_| ShardGone)?;
+        self.wake_up();
+        Ok(())
+    }
+
+    /// Asks on behalf of a reader.
+    fn question(&self, question: Question) -> Result<(), ShardGone> {
+        self.questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .send(question)
+            .map_err(|_| ShardGone)?;
+        self.wake_up();
+        Ok(())
+    }
+
+    fn wake_up(&self) {
         // A full counter means that the shard has been woken already.
         let _either_way = self.wake.write(1);
-        Ok(())
     }
 
     /// Sends at once; the future only waits for the answer.

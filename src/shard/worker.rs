@@ -1,10 +1,14 @@
 //! The loop of one shard.
 
+mod closing;
+mod draining;
 mod failure;
 mod members;
 mod orders;
+mod questions;
+mod receiving;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -16,15 +20,18 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::command::Command;
-use super::gather::{Drained, Gather};
+use super::command::{Command, Question};
+use super::gather::Gather;
 use super::listener::Listener;
+use super::looks::Looks;
 use super::pool::Shared;
 use crate::aggregate::{Settings, Unread};
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, SteadyClock, Step};
-use crate::net::listener::{Emptied, Inbox};
+use crate::net::listener::Inbox;
 use crate::store::Store;
+use closing::Closing;
+use draining::Draining;
 use failure::Failures;
 
 /// The event of the eventfd; no listener has this place.
@@ -33,11 +40,9 @@ const WAKE: u64 = u64::MAX;
 const UNIX: u64 = 1 << 63;
 /// Events that are taken at once.
 const EVENTS: usize = 1024;
-/// Closing windows holds up receiving for so long at one go, and for one container more.
-const STALL: Duration = Duration::from_millis(5);
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// From one turn to the next it takes no longer than this, unless the process was stopped or the turn took very long.
+/// From one turn to the next it takes no longer than this, unless the process was stopped.
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// One shard. Everything in it belongs to its thread.
@@ -46,6 +51,14 @@ pub(super) struct Worker {
     epoll: Epoll,
     wake: Arc<EventFd>,
     commands: Receiver<Command>,
+    /// Whether commands may be left over from the last turn.
+    orders_left: bool,
+    questions: Receiver<Question>,
+    /// Whether questions may be left over from the last turn.
+    questions_left: bool,
+    looks: Looks,
+    /// Until when readers wait, because they have had their part of the shard's time.
+    readers_wait_until: Duration,
     store: Arc<Store>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
@@ -62,8 +75,14 @@ pub(super) struct Worker {
     turned: Moment,
     /// When nothing was read last, for so long that it shows in windows.
     unread: Option<Unread>,
+    /// Sockets that are ready and not read yet, by the data of their events.
+    ready: VecDeque<u64>,
     /// Windows that are over and not closed yet.
     closing: Option<Closing>,
+    /// Places of containers whose closed windows wait for their late samples to be merged.
+    merging: VecDeque<usize>,
+    /// Containers that end.
+    draining: VecDeque<Draining>,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
     inbox: Inbox,
@@ -72,14 +91,8 @@ pub(super) struct Worker {
     failures: Failures,
 }
 
-/// A round of closing windows that is under way.
-#[derive(Debug, Default)]
-struct Closing {
-    /// The next listener's place.
-    next: usize,
-    /// Bytes of those before it.
-    memory: usize,
-}
+/// Where commands and questions come from, and what wakes the shard up for them.
+pub(super) type Orders = (Receiver<Command>, Receiver<Question>, Arc<EventFd>);
 
 /// Whether the loop goes on.
 enum Next {
@@ -91,7 +104,7 @@ impl Worker {
     pub(super) fn new(
         index: usize,
         gather: Duration,
-        (commands, wake): (Receiver<Command>, Arc<EventFd>),
+        (commands, questions, wake): Orders,
         (store, settings, shared, clock): (Arc<Store>, Arc<Settings>, Arc<Shared>, Clock),
         not_before: Option<Timestamp>,
     ) -> nix::Result<Self> {
@@ -102,6 +115,11 @@ impl Worker {
             epoll,
             wake,
             commands,
+            orders_left: false,
+            questions,
+            questions_left: false,
+            looks: Looks::default(),
+            readers_wait_until: Duration::ZERO,
             store,
             settings,
             shared,
@@ -113,7 +131,10 @@ impl Worker {
             drained_at: Duration::ZERO,
             turned: clock.read(),
             unread: None,
+            ready: VecDeque::new(),
             closing: None,
+            merging: VecDeque::new(),
+            draining: VecDeque::new(),
             listeners: Vec::new(),
             places: HashMap::new(),
             inbox: Inbox::default(),
@@ -122,30 +143,66 @@ impl Worker {
         })
     }
 
-    /// Serves until it is told to stop, or nobody can tell it anything any more.
+    /// Serves until it is told to stop, or nobody can tell it anything any more. Everything that a turn does is bounded.
     fn serve(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut began = Instant::now();
         loop {
-            let patience = self.patience();
             self.shared.was_busy(self.index, began.elapsed());
-            let first = self.first_events();
-            let Some(mut ready) = self.poll(events.get_mut(..first).unwrap_or_default(), patience) else {
+            // Sockets that are left over are read before others are asked for.
+            if self.ready.is_empty() && !self.wait(&mut events) {
                 return;
-            };
-            if self.wait_for_more(&events, ready) || (ready == first && first < EVENTS) {
-                // Sockets that became ready meanwhile have their turn, too.
-                let Some(now) = self.poll(&mut events, EpollTimeout::ZERO) else { return };
-                ready = now;
             }
             began = Instant::now();
             self.notice_pause();
             if matches!(self.obey(), Next::End) {
                 return;
             }
+            self.take_in_questions();
+            self.drain_some();
             self.close_windows();
-            self.drain_ready(events.get(..ready).unwrap_or_default());
+            self.merge_late();
+            self.drain_ready();
+            self.answer();
         }
+    }
+
+    /// Notes when this thread has not run for long: windows have to say that what waited is counted in one of them.
+    fn notice_pause(&mut self) {
+        let now = self.now();
+        let paused = now.mono.saturating_sub(self.turned.mono);
+        if paused >= PAUSE {
+            self.unread = Some(Unread { from: self.turned.wall, until: now.wall });
+            self.shared.paused();
+            tracing::warn!(
+                shard = self.index,
+                ?paused,
+                "nothing was read meanwhile; what waited is counted in the window that is open now, which is partial"
+            );
+        }
+        self.turned = now;
+    }
+
+    /// Waits for something to do. Answers whether that is still possible.
+    fn wait(&mut self, events: &mut [EpollEvent]) -> bool {
+        let patience = self.patience();
+        let first = self.first_events();
+        let Some(mut ready) = self.poll(events.get_mut(..first).unwrap_or_default(), patience) else {
+            return false;
+        };
+        if self.wait_for_more(events, ready) || (ready == first && first < EVENTS) {
+            // Sockets that became ready meanwhile have their turn, too.
+            let Some(now) = self.poll(events, EpollTimeout::ZERO) else { return false };
+            ready = now;
+        }
+        for event in events.iter().take(ready) {
+            match event.data() {
+                // Before the queues are read: what is sent after that wakes the shard again.
+                WAKE => drop(self.wake.read()),
+                socket => self.ready.push_back(socket),
+            }
+        }
+        true
     }
 
     /// How many events to wait for. Where datagrams will gather after the first, it says enough: the kernel looks at each
@@ -170,7 +227,7 @@ impl Worker {
     /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
-        if ready == 0 || told || self.closing.is_some() {
+        if ready == 0 || told || self.has_work() || self.looks.wait() {
             return false;
         }
         let since = self.now().mono.saturating_sub(self.drain_began);
@@ -184,31 +241,22 @@ impl Worker {
         true
     }
 
-    fn drain_ready(&mut self, events: &[EpollEvent]) {
-        let mut drained = Drained::default();
-        let began = self.now().mono;
-        for event in events {
-            match event.data() {
-                // Reading it makes it quiet again; what it stands for is in the command queue.
-                WAKE => drop(self.wake.read()),
-                unix if unix & UNIX != 0 => drained.add(self.receive_unix(place_of(unix & !UNIX))),
-                place => drained.add(self.receive(place_of(place), began)),
-            }
-        }
-        if drained.datagrams > 0 {
-            let now = self.now().mono;
-            self.drain_began = began;
-            self.gather.learn(drained, now.saturating_sub(self.drained_at));
-            self.drained_at = now;
-        }
+    /// Whether work is left over from the last turn, the looks of readers not counted.
+    fn has_work(&self) -> bool {
+        let left = !(self.ready.is_empty() && self.merging.is_empty() && self.draining.is_empty());
+        left || self.closing.is_some() || self.orders_left || self.questions_left
     }
 
-    /// How long to wait: until the next window ends.
+    /// How long to wait: until the next window ends, or work that is left over goes on.
     fn patience(&mut self) -> EpollTimeout {
-        if self.closing.is_some() {
+        if self.has_work() {
             return EpollTimeout::ZERO;
         }
-        let wait = self.next_end.since(self.now().wall).min(LONGEST_WAIT);
+        let now = self.now();
+        let mut wait = self.next_end.since(now.wall).min(LONGEST_WAIT);
+        if self.looks.wait() {
+            wait = wait.min(self.pause_of_readers(now.mono));
+        }
         // Rounded up: a millisecond too early would wake the thread for nothing, once for each window.
         let millis = u16::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         EpollTimeout::from(millis)
@@ -233,103 +281,12 @@ impl Worker {
         }
         now
     }
-
-    /// Notes when this thread has not run for long: windows have to say that what waited is counted in one of them.
-    fn notice_pause(&mut self) {
-        let now = self.now();
-        let paused = now.mono.saturating_sub(self.turned.mono);
-        if paused >= PAUSE {
-            self.unread = Some(Unread { from: self.turned.wall, until: now.wall });
-            self.shared.paused();
-            tracing::warn!(
-                shard = self.index,
-                ?paused,
-                "nothing was read meanwhile; what waited is counted in the window that is open now, which is partial"
-            );
-        }
-        self.turned = now;
-    }
-
-    fn receive(&mut self, place: usize, began: Duration) -> Drained {
-        let now = self.now();
-        self.at_hand = Some(place);
-        let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
-        if let Some(closed) = listener.aggregator.roll_across(now.wall, self.unread) {
-            let kept = self.store.push(listener.allocation, closed);
-            listener.aggregator.set_kept_bytes(kept);
-        }
-        let (drained, emptied) = listener.receive(&mut self.inbox, now);
-        let since = began.saturating_sub(self.drain_began);
-        listener.regulate(self.gather.is_hot(drained.fullest, since), &self.shared.buffers);
-        if let Emptied::Broken(error) = emptied {
-            let container = listener.allocation;
-            tracing::warn!(%error, %container, "cannot receive");
-        }
-        drained
-    }
-
-    /// The same for a Unix socket, which has no buffer that could grow.
-    fn receive_unix(&mut self, place: usize) -> Drained {
-        let now = self.now();
-        self.at_hand = Some(place);
-        let Some(Some(listener)) = self.listeners.get_mut(place) else { return Drained::default() };
-        if let Some(closed) = listener.aggregator.roll_across(now.wall, self.unread) {
-            let kept = self.store.push(listener.allocation, closed);
-            listener.aggregator.set_kept_bytes(kept);
-        }
-        let (drained, emptied) = listener.receive_unix(&mut self.inbox, now);
-        if let Emptied::Broken(error) = emptied {
-            let container = listener.allocation;
-            tracing::warn!(%error, %container, "cannot receive by its Unix socket");
-        }
-        drained
-    }
-
-    /// Closes windows that are over, for at most [`STALL`]; what is left has its turn after the next datagrams. A container
-    /// that sends meanwhile has its window closed before its datagrams are read.
-    fn close_windows(&mut self) {
-        let now = self.now().wall;
-        if self.closing.is_none() && now < self.next_end {
-            return;
-        }
-        let started = Instant::now();
-        let mut closing = self.closing.take().unwrap_or_default();
-        while let Some(place) = self.listeners.get_mut(closing.next) {
-            self.at_hand = Some(closing.next);
-            closing.next += 1;
-            let Some(listener) = place else { continue };
-            listener.count_kernel_drops();
-            if let Some(closed) = listener.aggregator.roll_across(now, self.unread) {
-                let kept = self.store.push(listener.allocation, closed);
-                listener.aggregator.set_kept_bytes(kept);
-            }
-            listener.log_losses(&self.shared.loss_log, now);
-            closing.memory += listener.aggregator.memory();
-            if started.elapsed() >= STALL {
-                break;
-            }
-        }
-        self.shared.held_up(started.elapsed());
-        if closing.next < self.listeners.len() {
-            self.closing = Some(closing);
-        } else {
-            self.closed_windows(closing.memory);
-        }
-    }
-
-    /// Every window that was over is closed.
-    fn closed_windows(&mut self, memory: usize) {
-        let listeners = || self.listeners.iter().flatten();
-        let ends = listeners().map(|listener| listener.aggregator.window_end());
-        self.next_end = ends.min().unwrap_or(Timestamp::MAX);
-        let full = self.shared.is_full_with(self.index, memory);
-        for listener in self.listeners.iter_mut().flatten() {
-            listener.aggregator.set_node_full(full);
-        }
-    }
 }
 
 /// The place that an event names.
 fn place_of(data: u64) -> usize {
     usize::try_from(data).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -427,7 +427,7 @@ impl History {
         }
     }
 
-    /// Drops the intervals beyond `keep` that were closed first; answers what is gone.
+    /// Takes the intervals beyond `keep` out that were closed first. Answers what is to be freed.
     ///
     /// The start does not say which was closed first: the clock may have been ahead in between.
     pub(super) fn drop_beyond(&mut self, keep: usize) -> Vec<Arc<Published>> {

@@ -11,7 +11,7 @@ use crate::model::Origin;
 /// Forgotten containers that are told apart. Beyond it, what the oldest lost is taken to be everybody's loss.
 const MOST: usize = 4096;
 
-/// The last places whose records are gone, beyond what each container's history knows of its own.
+/// The last places whose records are gone, beyond what each container's history knows of its own. Cheap to clone.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Losses {
     /// Of any container.
@@ -19,7 +19,7 @@ pub(super) struct Losses {
     /// Of forgotten containers that are not told apart any more.
     untold: u64,
     /// Of forgotten containers, in the order they were forgotten.
-    forgotten: VecDeque<(u64, Arc<Origin>)>,
+    forgotten: Arc<VecDeque<(u64, Arc<Origin>)>>,
 }
 
 impl Losses {
@@ -34,9 +34,10 @@ impl Losses {
             return;
         }
         self.lose(place);
-        self.forgotten.push_back((place, Arc::clone(origin)));
-        if self.forgotten.len() > MOST
-            && let Some((place, _)) = self.forgotten.pop_front()
+        let forgotten = Arc::make_mut(&mut self.forgotten);
+        forgotten.push_back((place, Arc::clone(origin)));
+        if forgotten.len() > MOST
+            && let Some((place, _)) = forgotten.pop_front()
         {
             self.untold = self.untold.max(place);
         }

@@ -43,6 +43,8 @@ pub(super) struct Names {
     /// How many containers of each workload are here.
     here: HashMap<Identity, usize>,
     marks: MarksOfAll,
+    /// How many names carry a mark.
+    marked: usize,
     at_rest: usize,
     newest: Timestamp,
     swept: Timestamp,
@@ -56,7 +58,8 @@ impl Default for Names {
         Self {
             workloads: HashMap::new(),
             here: HashMap::new(),
-            marks: MarksOfAll::new(),
+            marks: MarksOfAll::default(),
+            marked: 0,
             at_rest: 0,
             newest: Timestamp::MIN,
             swept: Timestamp::MIN,
@@ -136,8 +139,12 @@ impl Names {
 
     /// Notes a name that is new here.
     fn know(&mut self, workload: &Identity, name: Name, spelled: Spelled, first: Option<Name>, series: u32) {
-        if spelled != Spelled::default() {
-            Arc::make_mut(self.marks.entry(workload.clone()).or_default()).set(&name, spelled);
+        if spelled != Spelled::default()
+            && let Some(marks) = self.marks.get_or_insert_with(workload.clone(), Arc::default)
+        {
+            let before = marks.len();
+            Arc::make_mut(marks).set(&name, spelled);
+            self.marked += marks.len() - before;
         }
         let now = NameState::Known(spelled, first.clone());
         self.tell(NameChange { workload: workload.clone(), name: name.clone(), now });
@@ -213,7 +220,9 @@ impl Names {
         if claim.spelled != Spelled::default()
             && let Some(marks) = self.marks.get_mut(workload)
         {
+            let before = marks.len();
             Arc::make_mut(marks).remove(name);
+            self.marked -= before - marks.len();
             if marks.is_empty() {
                 self.marks.remove(workload);
             }
@@ -290,26 +299,16 @@ impl Names {
 
     /// How many names carry a mark.
     pub(super) fn marked(&self) -> usize {
-        self.marks.values().map(|marks| marks.len()).sum()
+        self.marked
     }
 
-    /// The first `most` names that carry a mark, in the order of workloads and names, and why they do.
-    pub(super) fn meetings(&self, most: usize) -> Vec<Meeting> {
-        let mut meetings = Vec::new();
-        for workload in self.marks.keys() {
-            let Some(names) = self.workloads.get(workload) else { continue };
-            for (name, claim) in &names.claims {
-                let spellings = Escaping::ALL.into_iter().zip(claim.spelled);
-                let marked = spellings.map(|(escaping, mark)| Spelling { escaping, mark });
-                if let Some(spelling) = marked.into_iter().find(|spelling| spelling.mark.is_some()) {
-                    let (workload, marked, first) = (workload.clone(), name.clone(), claim.first.clone());
-                    meetings.push(Meeting { workload, shown: name.shown(spelling), marked, first });
-                }
-            }
+    /// Adds to each meeting the name because of which the other carries a mark.
+    pub(super) fn explain(&self, meetings: &mut [Meeting]) {
+        for meeting in meetings {
+            let names = self.workloads.get(&meeting.workload);
+            let claim = names.and_then(|names| names.claims.get(&meeting.marked));
+            meeting.first = claim.and_then(|claim| claim.first.clone());
         }
-        meetings.sort_unstable_by(|a, b| (&a.workload, &a.shown).cmp(&(&b.workload, &b.shown)));
-        meetings.truncate(most);
-        meetings
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Buckets, Histogram, LedgerEntry, Weight};
-use crate::model::{MetricType, Origin, Series, SeriesKey, Timestamp};
+use crate::model::{MetricType, Origin, Series, SeriesKey, SharedMap, Timestamp};
 use crate::render::prometheus::{Identity, Level, Total};
 
 /// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
@@ -117,7 +117,7 @@ impl Gone {
 }
 
 /// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
-pub type Identities = HashMap<Identity, Arc<Gone>>;
+pub type Identities = SharedMap<Identity, Arc<Gone>>;
 
 /// Identities of a level that have changed, and those that are gone.
 type Changes = (Vec<(Identity, Vec<Counted>)>, Vec<Identity>);
@@ -136,7 +136,36 @@ pub(super) struct Known {
     workloads: Identities,
 }
 
+/// Everything that is gone at one moment, of both levels.
+#[derive(Debug)]
+pub(super) struct Everything {
+    placed: Identities,
+    workloads: Identities,
+}
+
 impl Known {
+    /// What another process does not know yet, which it knows from then on.
+    pub(super) fn learn(&mut self, now: &Everything) -> PastChanges {
+        let unknown = |known: &mut Identities, now: &Identities| {
+            let same = |identity: &Identity, gone: &Arc<Gone>| {
+                known.get(identity).is_some_and(|known| Arc::ptr_eq(known, gone))
+            };
+            let changed: Vec<_> = now.iter().filter(|(identity, gone)| !same(identity, gone)).collect();
+            let gone: Vec<_> =
+                known.keys().filter(|identity| !now.contains_key(*identity)).cloned().collect();
+            gone.iter().for_each(|identity| drop(known.remove(identity)));
+            for (identity, gone) in &changed {
+                known.insert(Identity::clone(identity), Arc::clone(gone));
+            }
+            let counted = changed.into_iter().map(|(id, gone)| (id.clone(), gone.iter().cloned().collect()));
+            (counted.collect(), gone)
+        };
+        PastChanges {
+            placed: unknown(&mut self.placed, &now.placed),
+            workloads: unknown(&mut self.workloads, &now.workloads),
+        }
+    }
+
     /// Takes in what has changed.
     pub(super) fn apply(&mut self, changes: PastChanges) {
         let apply = |known: &mut Identities, (changed, gone): Changes| {
@@ -183,29 +212,13 @@ impl Past {
         match level {
             Level::Low => self.workloads.clone(),
             Level::Orchestrator => self.placed.clone(),
-            Level::High => Identities::new(),
+            Level::High => Identities::default(),
         }
     }
 
-    /// What another process does not know yet, which it knows from then on.
-    pub(super) fn unknown_to(&self, known: &mut Known) -> PastChanges {
-        let unknown = |known: &mut Identities, now: &Identities| {
-            let same = |identity: &Identity, gone: &Arc<Gone>| {
-                known.get(identity).is_some_and(|known| Arc::ptr_eq(known, gone))
-            };
-            let changed: Vec<_> = now.iter().filter(|(identity, gone)| !same(identity, gone)).collect();
-            let gone: Vec<_> =
-                known.keys().filter(|identity| !now.contains_key(*identity)).cloned().collect();
-            gone.iter().for_each(|identity| drop(known.remove(identity)));
-            known
-                .extend(changed.iter().map(|(identity, gone)| (Identity::clone(identity), Arc::clone(gone))));
-            let counted = changed.into_iter().map(|(id, gone)| (id.clone(), gone.iter().cloned().collect()));
-            (counted.collect(), gone)
-        };
-        PastChanges {
-            placed: unknown(&mut known.placed, &self.placed),
-            workloads: unknown(&mut known.workloads, &self.workloads),
-        }
+    /// Everything that is gone, as it is now.
+    pub(super) fn everything(&self) -> Everything {
+        Everything { placed: self.placed.clone(), workloads: self.workloads.clone() }
     }
 
     /// What another process had. Containers are yet to come.
@@ -227,14 +240,15 @@ impl Past {
         if counting.peek().is_none() {
             return;
         }
-        let placed = self.placed.entry(Identity::of(origin, Level::Orchestrator)).or_default();
-        let workload = self.workloads.entry(Identity::of(origin, Level::Low)).or_default();
-        let (placed, workload) = (Arc::make_mut(placed), Arc::make_mut(workload));
-        for entry in counting {
-            placed.add(entry);
-            self.len += usize::from(workload.add(entry));
-            self.newest = self.newest.max(entry.1.last_seen);
-        }
+        let counting: Vec<_> = counting.collect();
+        let newest = counting.iter().map(|(_, row, _)| row.last_seen).max();
+        self.newest = self.newest.max(newest.unwrap_or(self.newest));
+        let add = |gone: Option<&mut Arc<Gone>>| {
+            let Some(gone) = gone.map(Arc::make_mut) else { return 0 };
+            counting.iter().filter(|entry| gone.add(**entry)).count()
+        };
+        add(self.placed.get_or_insert_with(Identity::of(origin, Level::Orchestrator), Arc::default));
+        self.len += add(self.workloads.get_or_insert_with(Identity::of(origin, Level::Low), Arc::default));
         self.prune();
     }
 
@@ -294,12 +308,17 @@ impl Past {
     }
 
     fn forget_before(&mut self, limit: Timestamp) {
-        for gone in self.workloads.values_mut() {
-            if gone.iter().any(|counted| counted.last_seen < limit) {
-                Arc::make_mut(gone).0.retain(|_, counted| counted.last_seen >= limit);
+        let old = |gone: &Gone| gone.iter().any(|counted| counted.last_seen < limit);
+        let workloads = self.workloads.iter().filter(|(_, gone)| old(gone));
+        let workloads: Vec<_> = workloads.map(|(identity, _)| identity.clone()).collect();
+        for identity in workloads {
+            let Some(gone) = self.workloads.get_mut(&identity) else { continue };
+            let gone = Arc::make_mut(gone);
+            gone.0.retain(|_, counted| counted.last_seen >= limit);
+            if gone.0.is_empty() {
+                self.workloads.remove(&identity);
             }
         }
-        self.workloads.retain(|_, gone| !gone.0.is_empty());
         self.len = self.workloads.values().map(|gone| gone.0.len()).sum();
     }
 }

@@ -13,6 +13,7 @@ use super::history::{self, HistoryError, Published};
 use super::losses::Losses;
 use super::names::NameChange;
 use super::past::{self, Past, PastChanges};
+use super::snapshot::Snapshot;
 use super::{Cursor, Inner, Store};
 use crate::aggregate::Standing;
 use crate::model::{Allocation, Origin, Timestamp};
@@ -60,15 +61,16 @@ impl Store {
     /// What has changed since the other process was sent something last; at first, everything.
     #[must_use]
     pub fn part(&self, sent: &mut Sent) -> Vec<u8> {
+        // What is copied under the lock are pointers; the walks come after.
         let inner = self.read();
-        let (seq, new) = (inner.last, inner.published_after(sent.seq));
-        let here: Vec<_> = inner.containers.keys().copied().collect();
-        let losses = inner.losses.clone();
-        let past = inner.past.unknown_to(&mut sent.past);
+        let (snapshot, past) = (inner.snapshot(sent.seq), inner.past.everything());
         let names = inner.names.after(sent.names.unwrap_or(u64::MAX));
         sent.names = Some(names.next);
         let names = (!names.changes.is_empty()).then(|| (names.whole, names.changes, inner.names.newest()));
         drop(inner);
+        let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
+        let here: Vec<_> = snapshot.containers.keys().copied().collect();
+        let past = sent.past.learn(&past);
         sent.seq = seq;
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
@@ -81,18 +83,19 @@ impl Store {
                 histories.push((allocation, part));
             }
         }
+        let losses = snapshot.losses;
         let part = PartV3 { end: (self.epoch, seq), here, histories, past, losses, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         postcard::to_allocvec(&part).unwrap_or_default()
     }
 }
 
-impl Inner {
+impl Snapshot {
     /// What was published after a place, by container, in order, and how each stands.
-    fn published_after(&self, seq: u64) -> Vec<New> {
+    fn by_container(&self, seq: u64) -> Vec<New> {
         let mut published: HashMap<Allocation, Vec<_>> = HashMap::new();
-        for new in self.after(seq) {
-            published.entry(new.allocation()).or_default().push(Arc::clone(new));
+        for new in self.published_after(seq, Published::last) {
+            published.entry(new.allocation()).or_default().push(new);
         }
         let new = self.containers.iter().map(|(allocation, history)| {
             let published = published.remove(allocation).unwrap_or_default();
@@ -142,7 +145,7 @@ impl Received {
         inner.names.restore(self.names, self.names_at);
         inner.losses = self.losses;
         for (allocation, history::Received { mut history, .. }) in self.containers {
-            history.drop_beyond(keep);
+            let _dropped = history.drop_beyond(keep);
             inner.losses.lose(history.gone());
             inner.past.opened(history.origin());
             inner.names.opened(history.origin());

@@ -390,3 +390,30 @@ fn cursors_read_back() {
         assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
     }
 }
+
+#[test]
+fn a_reader_keeps_what_it_was_given_while_windows_come_and_go() {
+    let mut node = Node::new(2, 1);
+    node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").roll(10);
+    let seen = |node: &Node| node.store.everything(Level::Low).0;
+    let sums = |histories: &[(Allocation, Arc<History>)]| {
+        let records = histories.iter().flat_map(|(_, history)| history.kept()).flat_map(Kept::records);
+        records.map(|(_, _, record)| sum(&record.view)).collect::<Vec<_>>()
+    };
+    let before = seen(&node);
+    node.send(0, 11, "a:2|c").roll(20);
+    node.store.forget(Allocation(1));
+    assert_eq!((sums(&before), sums(&seen(&node))), (vec![1.0, 1.0], vec![2.0]));
+}
+
+#[test]
+fn a_reader_that_has_much_to_catch_up_with_misses_nothing() {
+    let mut node = Node::new(1, 2 * AT_ONCE);
+    let windows = AT_ONCE + 10;
+    for n in 0..windows as u64 {
+        node.send(0, 10 * n, "a:1|c");
+    }
+    node.roll(10 * windows as u64);
+    let places: Vec<_> = node.since(3).iter().map(|(place, ..)| *place).collect();
+    assert_eq!(places, (4..=windows as u64).collect::<Vec<_>>());
+}

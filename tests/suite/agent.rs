@@ -163,7 +163,7 @@ impl Agent {
         let directory = self.directory.take().unwrap();
         let next = Self::by(&[], directory, &[flags, &["--take-over"]].concat());
         assert!(self.wait().success(), "{}", self.log());
-        assert!(next.log().contains("took over"), "{}", next.log());
+        next.until_logged("took over");
         next
     }
 
@@ -299,6 +299,11 @@ impl Agent {
             assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits for a text in the log, which is written beside what the log speaks of, not before it.
+    pub(crate) fn until_logged(&self, text: &str) {
+        self.until(text, || self.log().contains(text));
     }
 
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {

@@ -333,6 +333,7 @@ proptest! {
             aggregator.roll(now.wall);
             aggregator.datagram(&datagram, now, None);
             prop_assert!(aggregator.accounting().balanced(aggregator.open_values()));
+            prop_assert_eq!(aggregator.open_values(), aggregator.recount_open_values());
         }
     }
 }

@@ -250,7 +250,7 @@ fn a_rootless_container_of_another_user_has_its_socket() {
         agent.until("it is counted", || shown(&agent, &bundle.id)["received"] == 1);
         let shown = shown(&agent, &bundle.id);
         assert_eq!((&shown["attached"], &shown["origin_guard"]), (&json!(true), &json!("netns")));
-        assert!(agent.log().contains("\"uid\":1001"), "who called is written down: {}", agent.log());
+        agent.until_logged("\"uid\":1001");
         bundle.kill();
         agent.until("it is gone", || self::shown(&agent, &bundle.id)["state"] == "gone");
         rootless(&["delete", "--force", &bundle.id]);

@@ -203,7 +203,7 @@ fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good()
         failing()
     });
     let journal = || agent.own_metric("tallyport_journal_failures_total");
-    assert!(agent.log().contains("cannot write the window log"), "{}", agent.log());
+    agent.until_logged("cannot write the window log");
     let doctor = agent.cli(&["doctor"]);
     assert!(doctor.out.contains("nothing can be written"), "{}", doctor.out);
     assert_eq!(agent.get("/ready").0, 200, "it serves on");
@@ -215,7 +215,7 @@ fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good()
     let failures = journal();
     reserve("after");
     assert_eq!(journal(), failures);
-    assert!(agent.log().contains("the window log is written again"), "{}", agent.log());
+    agent.until_logged("the window log is written again");
     let doctor = agent.cli(&["doctor"]).out;
     assert!(!doctor.contains("nothing can be written"), "{doctor}");
     assert!(agent.stop().success());

@@ -122,7 +122,7 @@ fn what_the_service_manager_keeps_the_next_agent_has() {
         (0..50).for_each(|_| web.send("a:1|c"));
         agent = manager.service(directory, 4096);
         agent.until("all is counted", || shown(&agent, "stored-1")["received"] == 1 + 50 * round);
-        assert!(agent.log().contains("\"from\":\"service manager\""), "{}", agent.log());
+        agent.until_logged("\"from\":\"service manager\"");
         assert_eq!(agent.get("/v1/node").1["epoch"], epoch);
         agent.until("nothing is stored any more", || manager.names().is_empty());
     }
@@ -156,7 +156,7 @@ fn what_is_not_complete_is_let_go_of_and_the_agent_starts_from_what_is_on_disk()
     let directory = agent.into_directory();
     manager.stored.lock().unwrap().retain(|(name, _)| name != "tp0" && name != "tp3");
     let agent = manager.service(directory, 4096);
-    assert!(agent.log().contains("is not complete"), "{}", agent.log());
+    agent.until_logged("is not complete");
     assert_eq!(manager.names(), Vec::<String>::new());
     web.send("a:4|c");
     agent.until("its address is its own", || shown(&agent, "stored-1")["received"] == 1);

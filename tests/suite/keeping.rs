@@ -151,7 +151,7 @@ fn a_keeper_that_dies_with_it_costs_what_a_kill_costs() {
     keeper.until("keeping what an agent has left");
     keeper.end(Signal::SIGKILL);
     let agent = Agent::in_directory(directory, LONG);
-    assert!(agent.log().contains("did not end in order"), "{}", agent.log());
+    agent.until_logged("did not end in order");
     web.send("a:4|c");
     agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
     // What had been received was written when the agent ended, if not before.
@@ -192,7 +192,7 @@ fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
     let web = web(&agent);
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, &["--window", "1s"]);
-    assert!(agent.log().contains("windows.length differs"), "{}", agent.log());
+    agent.until_logged("windows.length differs");
     keeper.until("an agent could not use the kept state");
     web.send("a:1|c");
     agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
@@ -257,7 +257,7 @@ fn another_version_is_told_so_and_an_agent_ends_as_ever_where_it_is_told_so() {
     agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, LONG);
-    assert!(agent.log().contains("understands version 0 only"), "{}", agent.log());
+    agent.until_logged("understands version 0 only");
     assert!(!agent.log().contains("did not end in order"), "{}", agent.log());
     assert_eq!(agent.totals("web")["a"]["value"], 3.0);
 }

@@ -842,12 +842,14 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
             answers.extend(media.iter().map(|media| format!("{} {status} {media}", operation.id())));
         }
     }
-    // An agent that is ending, or has failed, is more than a test can ask for.
+    // An agent that is ending, or has failed, is more than a test can ask for; `readers.rs` makes one busy.
     answers.retain(|answer| !answer.contains(" 503 ") || answer.starts_with("reserve "));
+    answers.retain(|answer| !answer.contains(" 429 "));
     assert_eq!(contract.unseen(answers), Vec::<String>::new());
     let codes = contract.document.words("ErrorCode").into_iter().map(str::to_owned);
     let rare = [
         "another_namespace",
+        "busy",
         "cannot_enter",
         "cannot_watch",
         "ending",
@@ -857,6 +859,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
         "no_socket",
         "no_token",
         "shard_gone",
+        "unfinished",
         "unknown_route",
         "unknown_token",
     ];

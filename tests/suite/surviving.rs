@@ -95,7 +95,7 @@ fn closed_windows_are_back_after_a_kill_as_they_were() {
     assert!(doctor.out.contains("the agent was killed; for "), "{}", doctor.out);
     assert!(agent.own_metric("tallyport_gap_seconds") > 0.0);
     assert!(agent.own_metric("tallyport_windows_restored{state=\"closed\"}") >= 3.0);
-    assert!(agent.log().contains("nobody received meanwhile"), "{}", agent.log());
+    agent.until_logged("nobody received meanwhile");
     // And once more, from what was read back.
     let agent = agent.killed(&["--window", "1s"]);
     let again = agent.records("web.1");
@@ -209,7 +209,7 @@ fn damage_is_reported_and_costs_only_what_it_hit() {
     assert!(names.contains(&"a0") && !names.contains(&"a1"), "{names:?}");
     assert!(records.iter().all(|record| record["value"] == 1.0), "a wrong number: {records:#?}");
     assert!(agent.window_log()["damaged"].as_u64() > Some(0));
-    assert!(agent.log().contains("parts of the window log are damaged and left out"), "{}", agent.log());
+    agent.until_logged("parts of the window log are damaged and left out");
     assert!(agent.cli(&["doctor"]).out.contains("were damaged at the start and left out"));
     assert!(agent.own_metric("tallyport_window_log_damaged{what=\"part\"}") >= 1.0);
 }
@@ -310,7 +310,7 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     assert_eq!(complaints, 1, "{}", agent.log());
     std::fs::remove_file(&filler).unwrap();
     agent.until("it is written again", || agent.own_metric("tallyport_window_log_failing") == 0.0);
-    assert!(agent.log().contains("the window log is written again"), "{}", agent.log());
+    agent.until_logged("the window log is written again");
     address.send("meanwhile:1|c");
     agent.until("the open window is closed", || sum(&agent.records("web.1"), "meanwhile") > served);
     std::thread::sleep(Duration::from_millis(1500));

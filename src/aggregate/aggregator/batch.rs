@@ -113,6 +113,7 @@ impl Aggregator {
         let deltas = self.reads_changes(plain.metric_type, &plain.values);
         if let Some(state) = self.columns.state_mut(place) {
             self.memory += state.insert(&plain.values, plain.weight, now, deltas);
+            self.open += u64::from(plain.values.count());
         }
     }
 

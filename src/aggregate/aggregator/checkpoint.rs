@@ -2,7 +2,6 @@
 
 use super::Aggregator;
 use super::columns::Row;
-use super::late::LateStates;
 use crate::aggregate::window::{Window, WindowBuilder};
 use crate::model::Timestamp;
 
@@ -27,6 +26,7 @@ impl Aggregator {
             noted.samples.clear();
         }
         let mut builder = WindowBuilder::new(self.span(now));
+        let late = self.late_by_place();
         for Row { place, state, ledger, .. } in self.columns.iter() {
             let (at, samples) = (place as usize, state.samples());
             if noted.samples.len() <= at {
@@ -38,7 +38,7 @@ impl Aggregator {
             }
             let mut ledger = *ledger;
             // As in a peek: what is late came before.
-            let late = self.late.values().filter_map(|states: &LateStates| states.get(&place));
+            let late = late.get(&place).into_iter().flatten().copied();
             late.chain([state]).for_each(|state| ledger.add(state));
             builder.push_with(place, state, &ledger);
         }

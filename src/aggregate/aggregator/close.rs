@@ -8,15 +8,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Row, RowMut};
-use super::late::LateStates;
 use super::{Aggregator, Habits, NAMED};
 use crate::aggregate::gauge::saturated;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::EventRecord;
 use crate::aggregate::state::{Outcome, State};
+use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::aggregate::window::{Layout, Span, Window, WindowBuilder};
 use crate::model::{MetricType, Series, Timestamp};
+
+/// Records of a revision that are merged in one step.
+pub const REVISED_TOGETHER: usize = 1024;
 
 /// A time in which nothing was read, because the agent or its shard stood still.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -32,7 +35,8 @@ pub struct Unread {
 pub struct Closed {
     /// The window itself. Can be empty.
     pub window: Window,
-    /// What late samples add to earlier windows, oldest first. Nothing of these spans was observed.
+    /// What late samples add to earlier windows, oldest first; no more than [`REVISED_TOGETHER`] records in each, so that they can be
+    /// merged in small steps. Nothing of these spans was observed.
     pub revisions: Vec<Window>,
     /// How the container stands now.
     pub standing: Standing,
@@ -240,11 +244,12 @@ impl Aggregator {
     #[must_use]
     pub fn peek(&self, now: Timestamp) -> Window {
         let mut builder = WindowBuilder::new(self.span(now));
+        let late = self.late_by_place();
         for Row { place, state, ledger, .. } in self.columns.iter() {
             if appears(state, now, self.settings.gauge_carry) {
                 let mut ledger = *ledger;
                 // What is late came before, and is in the total of the record that this one becomes.
-                let late = self.late.values().filter_map(|states| states.get(&place));
+                let late = late.get(&place).into_iter().flatten().copied();
                 late.chain([state]).for_each(|state| ledger.add(state));
                 builder.push_with(place, state, &ledger);
             }
@@ -314,6 +319,8 @@ impl Aggregator {
         self.remember_lasting(lasting);
         self.decremented = decremented.into();
         self.accounting.in_records += closed_values;
+        // What was counted as it came and is in no record shows as an account that does not close.
+        self.open = 0;
         let window = builder.build(self.current_layout());
         let standing = self.standing_with(self.histograms.ledger());
         self.remember(&window);
@@ -342,19 +349,23 @@ impl Aggregator {
     fn close_late(&mut self) -> Vec<Window> {
         let late = std::mem::take(&mut self.late);
         self.late_records = 0;
-        late.into_iter().map(|(start, states)| self.revision(start, states)).collect()
+        let mut revisions = Vec::with_capacity(late.len());
+        for (start, states) in late {
+            let mut states: Vec<_> = states.into_iter().collect();
+            states.sort_unstable_by_key(|(place, _)| *place);
+            revisions.extend(states.chunks(REVISED_TOGETHER).map(|states| self.revision(start, states)));
+        }
+        revisions
     }
 
-    fn revision(&mut self, start: Timestamp, states: LateStates) -> Window {
+    fn revision(&mut self, start: Timestamp, states: &[(Place, State)]) -> Window {
         let end = start.plus(self.settings.window);
         let mut builder = WindowBuilder::new(Span { start, end, covered: Duration::ZERO });
-        let mut states: Vec<_> = states.into_iter().collect();
-        states.sort_unstable_by_key(|(place, _)| *place);
         for (place, state) in states {
-            let Some((_, ledger)) = self.columns.get_mut(place) else { continue };
-            ledger.add(&state);
+            let Some((_, ledger)) = self.columns.get_mut(*place) else { continue };
+            ledger.add(state);
             self.accounting.in_records += state.samples();
-            builder.push_with(place, &state, ledger);
+            builder.push_with(*place, state, ledger);
         }
         builder.build(self.current_layout())
     }

@@ -1,12 +1,11 @@
 //! Series that are silent. A gauge's level, a counter's total and the last outcome of a check are remembered for as long as
 //! the container lives and its limits have room; only then do idle series make way for new ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::Aggregator;
 use super::columns::{Row, RowMut};
-use super::late::LateStates;
 use crate::aggregate::sketch::Sketch;
 use crate::aggregate::state::State;
 use crate::aggregate::table::Place;
@@ -29,14 +28,16 @@ impl Aggregator {
             return false;
         }
         let idle = self.settings.series_idle;
+        // Late samples of a series may wait for the open window to be closed.
+        let waits: HashSet<Place> = self.late.values().flat_map(HashMap::keys).copied().collect();
         let rows = || self.columns.iter().filter(|row| self.overflow != Some(row.place));
         let mut found: Vec<(Timestamp, Place)> = rows()
-            .filter(|row| row.is_idle(now, idle) && !self.waits_late(row.place))
+            .filter(|row| row.is_idle(now, idle) && !waits.contains(&row.place))
             .map(|row| (row.ledger.last_seen, row.place))
             .collect();
         if found.is_empty() {
             let last_seen = |row: Row<'_>| if row.state.samples() > 0 { now } else { row.ledger.last_seen };
-            let oldest = rows().filter(|row| !self.waits_late(row.place)).map(last_seen).min();
+            let oldest = rows().filter(|row| !waits.contains(&row.place)).map(last_seen).min();
             self.none_idle_before = oldest.unwrap_or(now).plus(idle);
             return false;
         }
@@ -56,11 +57,6 @@ impl Aggregator {
         if self.node_full {
             self.evict_idle(now);
         }
-    }
-
-    /// Whether late samples of a series wait for the open window to be closed.
-    fn waits_late(&self, place: Place) -> bool {
-        self.late.values().any(|states: &LateStates| states.contains_key(&place))
     }
 
     /// Drops sets that are idle, of which nothing outlasts a window, and frees what idle distributions hold.

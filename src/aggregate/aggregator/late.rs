@@ -72,6 +72,7 @@ impl Aggregator {
             if changes {
                 // What a level was changed by in the past has changed every level since; it counts as a change now.
                 gauge.insert(number, Weight::from_f64(sample.weight), now, deltas);
+                self.open += 1;
             } else {
                 gauge.set_earlier(number.value, at);
                 self.add_late((place, sample.metric_type), &value, sample.weight, window, at);
@@ -90,6 +91,15 @@ impl Aggregator {
             return false;
         }
         self.late_records < self.settings.limits.late_records || !self.is_over(Dropped::LateQuota, values)
+    }
+
+    /// What waits of each series, in the order of windows; found in one pass over late samples, however many windows they are of.
+    pub(super) fn late_by_place(&self) -> HashMap<Place, Vec<&State>> {
+        let mut by_place: HashMap<Place, Vec<&State>> = HashMap::new();
+        for (place, state) in self.late.values().flatten() {
+            by_place.entry(*place).or_default().push(state);
+        }
+        by_place
     }
 
     /// Bytes of the samples that wait for the open window to be closed.
@@ -113,5 +123,6 @@ impl Aggregator {
             State::empty(metric_type)
         });
         self.memory += state.insert(values, weight, at, false);
+        self.open += u64::from(values.count());
     }
 }

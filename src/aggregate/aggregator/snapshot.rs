@@ -169,6 +169,7 @@ impl Aggregator {
         if aggregator.overflow.is_some_and(|place| aggregator.columns.series(place).is_none()) {
             return Err(SnapshotError::Damaged);
         }
+        aggregator.open = aggregator.recount_open_values();
         aggregator.recount();
         Ok(aggregator)
     }

@@ -58,6 +58,7 @@ impl Bench {
     fn checked(&mut self) -> &mut Self {
         let accounting = self.aggregator.accounting();
         assert!(accounting.balanced(self.aggregator.open_values()), "{accounting:?}");
+        assert_eq!(self.aggregator.open_values(), self.aggregator.recount_open_values());
         self
     }
 

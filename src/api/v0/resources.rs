@@ -6,8 +6,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Datapoint, Dimensions, Message};
+use super::{Datapoint, Dimensions, Message, answer};
 use crate::api::error::ApiError;
+use crate::api::pages::Asker;
 use crate::api::query::Query;
 use crate::api::{Answer, Api};
 use crate::containers::{ContainerInfo, Place};
@@ -64,20 +65,24 @@ impl Points {
 }
 
 /// `GET /v0/containers/{id}`
-pub(in crate::api) fn container(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(in crate::api) async fn container(
+    api: &Api,
+    asker: Asker,
+    id: &str,
+    raw: &str,
+) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
     let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
-    let Some((info, resources)) = info.and_then(|info| Some((info.clone(), used(api, &info)?))) else {
-        return Ok(Answer::empty(204));
-    };
-    let mut datapoints = of_container(&resources);
-    // As both generations of DC/OS had it, beside the dimension.
-    let tags = json!({"container_id": info.origin.container_id.as_str()});
-    datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
-    if datapoints.is_empty() {
-        return Ok(Answer::empty(204));
-    }
-    Ok(Answer::json(200, &Message { datapoints, dimensions: Dimensions::new(&info, &api.config().node) }))
+    let Some(info) = info else { return Ok(Answer::empty(204)) };
+    answer(api, asker, "/v0/containers/{id}", id.to_owned(), move |api| {
+        let mut datapoints = of_container(&used(api, &info)?);
+        // As both generations of DC/OS had it, beside the dimension.
+        let tags = json!({"container_id": info.origin.container_id.as_str()});
+        datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
+        let dimensions = || Dimensions::new(&info, &api.config().node);
+        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: dimensions() })
+    })
+    .await
 }
 
 /// What a container uses, if its process is known and lives.
@@ -146,11 +151,14 @@ struct NodeDimensions {
 }
 
 /// `GET /v0/node`
-pub(in crate::api) fn node(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+pub(in crate::api) async fn node(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
-    let datapoints = host::node().map(|node| of_node(&node, api.cpu.shares())).unwrap_or_default();
-    let dimensions = NodeDimensions { mesos_id: "", hostname: api.config().node.clone() };
-    Ok(Answer::json(200, &NodeMessage { datapoints, dimensions }))
+    answer(api, asker, "/v0/node", String::new(), |api| {
+        let datapoints = host::node().map(|node| of_node(&node, api.cpu.shares())).unwrap_or_default();
+        let dimensions = NodeDimensions { mesos_id: "", hostname: api.config().node.clone() };
+        Some(NodeMessage { datapoints, dimensions })
+    })
+    .await
 }
 
 fn of_node(node: &host::Node, cpu: Option<host::Shares>) -> Vec<Datapoint> {

@@ -30,6 +30,26 @@ impl Refused {
     }
 }
 
+/// Why a connection was closed after it had been served.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Closed {
+    /// Its client took nothing of an answer for as long as it may.
+    Slow,
+}
+
+impl Closed {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Slow];
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+        }
+    }
+}
+
 /// Open connections of a listener, and those that it closed at once, for whoever wants to know.
 #[derive(Clone, Default, Debug)]
 pub struct Connections(Arc<Counts>);
@@ -37,8 +57,9 @@ pub struct Connections(Arc<Counts>);
 #[derive(Default, Debug)]
 struct Counts {
     open: AtomicUsize,
-    clients: Mutex<HashMap<IpAddr, usize>>,
+    clients: Mutex<HashMap<Client, usize>>,
     refused: [AtomicU64; Refused::ALL.len()],
+    closed: [AtomicU64; Closed::ALL.len()],
 }
 
 impl Connections {
@@ -53,9 +74,14 @@ impl Connections {
         Refused::ALL.into_iter().zip(self.0.refused.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
+    /// How many were closed after they had been served, by reason.
+    pub fn closed(&self) -> impl Iterator<Item = (Closed, u64)> {
+        Closed::ALL.into_iter().zip(self.0.closed.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
     /// Counts one more as open, until what this answers is dropped; or as refused, where its client has `most` already.
     pub(super) fn take(&self, peer: Peer, most: usize) -> Option<Open> {
-        let client = client(peer);
+        let client = matches!(peer, Peer::Tcp(_)).then(|| peer.client());
         if let Some(client) = client {
             let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
             let has = clients.entry(client).or_default();
@@ -70,6 +96,12 @@ impl Connections {
         Some(Open { connections: self.clone(), client })
     }
 
+    pub(super) fn count_closed(&self, why: Closed) {
+        if let Some(count) = self.0.closed.get(why as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn count(&self, why: Refused) {
         if let Some(count) = self.0.refused.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -81,10 +113,15 @@ impl Connections {
 #[derive(Debug)]
 pub(super) struct Open {
     connections: Connections,
-    client: Option<IpAddr>,
+    client: Option<Client>,
 }
 
 impl Open {
+    /// Those of its listener.
+    pub(super) const fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     /// Counts it as one by which nothing could be asked.
     pub(super) fn refused(&self, why: Refused) {
         self.connections.count(why);
@@ -106,16 +143,35 @@ impl Drop for Open {
     }
 }
 
-/// What stands for one client: its address, of IPv6 the half that a network gives out, since whoever has one address of
-/// it has all of them.
-fn client(peer: Peer) -> Option<IpAddr> {
-    let Peer::Tcp(address) = peer else { return None };
-    Some(match address.ip().to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        address => address,
-    })
+/// What connections and requests are counted by.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Client {
+    /// An address; of IPv6 the half that a network gives out, since a client that has one address of it has all of them.
+    Network(IpAddr),
+    /// A process on this machine.
+    Process {
+        /// Its user.
+        uid: u32,
+        /// Its number when it connected.
+        pid: Option<i32>,
+    },
+}
+
+impl Peer {
+    /// The client that this is a connection of.
+    #[must_use]
+    pub fn client(self) -> Client {
+        let address = match self {
+            Self::Unix { uid, pid } => return Client::Process { uid, pid },
+            Self::Tcp(address) => address,
+        };
+        Client::Network(match address.ip().to_canonical() {
+            IpAddr::V6(address) if !address.is_loopback() => {
+                Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+            }
+            address => address,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -147,11 +203,13 @@ mod tests {
 
     #[test]
     fn the_addresses_of_one_network_are_one_client() {
-        let of = |address: &str| client(from(address)).unwrap();
+        let of = |address: &str| match from(address).client() {
+            Client::Network(address) => address,
+            Client::Process { .. } => panic!("it came over the network"),
+        };
         assert_eq!(of("[2001:db8::1]:1"), of("[2001:db8::ffff:2]:9"));
         assert_ne!(of("[2001:db8::1]:1"), of("[2001:db8:0:1::1]:1"));
         assert_eq!(of("[::ffff:10.0.0.1]:1"), of("10.0.0.1:1"));
         assert_eq!(of("[::1]:1").to_string(), "::1");
-        assert_eq!(client(Peer::Unix { uid: 0, pid: None }), None);
     }
 }

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+
+use super::Connections;
+use super::writing::Writing;
 
 /// Bytes both ways, whatever they go through.
 pub(super) type Stream = Box<dyn ReadWrite>;
@@ -24,24 +28,35 @@ pub(super) enum Socket {
 const HANDSHAKE: u8 = 22;
 
 /// What somebody gets who speaks plain HTTP where TLS is spoken.
-const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n\
+const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+                     x-content-type-options: nosniff\r\nconnection: close\r\n\r\n\
                      this port speaks HTTPS only: ask by https://\n";
 
 impl Socket {
-    /// The bytes that are meant.
+    /// The bytes that are meant. Their writes fail after `write_timeout` without progress.
     ///
     /// # Errors
     /// When the other end does not come to speak TLS.
-    pub(super) async fn opened(self) -> io::Result<Stream> {
+    pub(super) async fn opened(
+        self,
+        write_timeout: Duration,
+        connections: &Connections,
+    ) -> io::Result<Stream> {
+        let connections = connections.clone();
         match self {
-            Self::Unix(stream) => Ok(Box::new(stream)),
-            Self::Tcp(stream, None) => Ok(Box::new(stream)),
-            Self::Tcp(stream, Some(tls)) => secured(stream, tls).await,
+            Self::Unix(stream) => Ok(Box::new(Writing::new(stream, write_timeout, connections))),
+            Self::Tcp(stream, None) => Ok(Box::new(Writing::new(stream, write_timeout, connections))),
+            Self::Tcp(stream, Some(tls)) => {
+                let stream = spoken(stream).await?;
+                let stream = Writing::new(stream, write_timeout, connections);
+                Ok(Box::new(TlsAcceptor::from(tls).accept(stream).await?))
+            }
         }
     }
 }
 
-async fn secured(mut stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Stream> {
+/// The same connection, if its client begins to speak TLS.
+async fn spoken(mut stream: TcpStream) -> io::Result<TcpStream> {
     let mut first = [0];
     stream.peek(&mut first).await?;
     if first.first().is_some_and(u8::is_ascii_alphabetic) {
@@ -55,5 +70,5 @@ async fn secured(mut stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<St
     if first != [HANDSHAKE] {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks something else"));
     }
-    Ok(Box::new(TlsAcceptor::from(tls).accept(stream).await?))
+    Ok(stream)
 }

@@ -21,6 +21,9 @@ async fn start_with(
     let connections = Connections::default();
     let answer = hyper::service::service_fn(|request: http::Request<Incoming>| async move {
         let peer = request.extensions().get::<Peer>().copied();
+        if request.uri().path() == "/large" {
+            return Ok(http::Response::new(Full::new(vec![b'x'; 16 << 20].into())));
+        }
         if request.uri().path() == "/slow" {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -35,6 +38,7 @@ const LIMITS: Limits = Limits {
     connections: 10,
     per_client: 10,
     header_timeout: Duration::from_secs(5),
+    write_timeout: Duration::from_secs(5),
     head: 16 << 10,
     headers: 100,
 };
@@ -168,6 +172,32 @@ async fn where_tls_is_spoken_everything_else_is_told_or_closed_in_time() {
         tokio::task::yield_now().await;
     }
     assert_eq!(connections.refused().last(), Some((Refused::Handshake, 3)));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_disconnected_and_one_that_reads_slowly_is_not() {
+    let limits = Limits { write_timeout: Duration::from_millis(500), ..LIMITS };
+    let (address, _trigger, connections) = start(limits).await;
+    let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut unread = TcpStream::connect(address).await.unwrap();
+    unread.write_all(request).await.unwrap();
+    while connections.closed().next() != Some((Closed::Slow, 1)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(request).await.unwrap();
+    let (mut answer, mut part) = (0, vec![0; 1 << 20]);
+    loop {
+        let read = slow.read(&mut part).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        answer += read;
+        // Longer in all than the timeout.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert!(answer > 16 << 20, "{answer} bytes arrived");
+    assert_eq!(connections.closed().next(), Some((Closed::Slow, 1)));
 }
 
 #[tokio::test]

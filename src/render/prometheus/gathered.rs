@@ -28,6 +28,19 @@ pub(super) struct Gathered<W> {
 }
 
 impl<W> Gathered<W> {
+    /// About how much memory this takes, apart from windows and series, which others have, too.
+    pub(super) fn held_bytes(&self) -> usize {
+        let infos: usize = self.infos.iter().map(String::len).sum();
+        let names: usize = self.families.iter().map(|family| family.name.len() + family.help.len()).sum();
+        infos
+            + names
+            + self.items.capacity() * size_of::<Item>()
+            + self.records.capacity() * size_of::<(usize, usize)>()
+            + self.families.capacity() * size_of::<Family>()
+            + self.blocks.capacity() * size_of::<Block>()
+            + self.items.len() * size_of::<usize>()
+    }
+
     /// The labels of a series as text: where it comes from, and its tags.
     pub(super) fn labels(&self, item: &Item) -> String {
         let identity = self.identities.get(item.identity);

@@ -13,7 +13,7 @@ use super::Identity;
 use super::Naming;
 use super::name::{Spelling, label};
 use super::shape::{Declared, Shape, added};
-use crate::model::MetricType;
+use crate::model::{MetricType, SharedMap};
 use crate::render::exposition::Escaping;
 
 /// A name as an application sends it.
@@ -45,7 +45,7 @@ pub struct Marks {
 }
 
 /// The marks of every workload that has any.
-pub type MarksOfAll = HashMap<Identity, Arc<Marks>>;
+pub type MarksOfAll = SharedMap<Identity, Arc<Marks>>;
 
 impl Name {
     /// Hashes of what it claims: the names of its samples, or its label. Names of different kinds never meet.
@@ -96,6 +96,14 @@ impl Marks {
             Kind::Metric(metric_type) => drop(self.metrics.remove(&(text, metric_type))),
             Kind::Label => drop(self.labels.remove(&text)),
         }
+    }
+
+    /// Every name that carries a mark, and how it is spelled.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, Spelled)> {
+        let name = |kind, text: &str| Name { kind, text: text.into() };
+        let metrics = self.metrics.iter();
+        let metrics = metrics.map(move |((text, of), spelled)| (name(Kind::Metric(*of), text), *spelled));
+        metrics.chain(self.labels.iter().map(move |(text, spelled)| (name(Kind::Label, text), *spelled)))
     }
 
     /// How many names carry a mark.

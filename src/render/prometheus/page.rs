@@ -113,7 +113,7 @@ impl<W: AsRef<Window>> Builder<W> {
             format,
             naming,
             escaping: Escaping::default(),
-            marks_of_all: MarksOfAll::new(),
+            marks_of_all: MarksOfAll::default(),
             level,
             created: false,
             counting: Counting::Off,

@@ -96,6 +96,12 @@ impl<W: AsRef<Window>> Page<W> {
         self.clashes
     }
 
+    /// About how much memory what was gathered takes, apart from windows and series, which it shares.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.gathered.held_bytes()
+    }
+
     /// The next piece; `None` after the last. A family of messages is never cut, since its length comes first.
     pub fn piece(&mut self) -> Option<Vec<u8>> {
         if self.stage == Stage::Infos {

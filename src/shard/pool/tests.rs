@@ -5,6 +5,7 @@ use super::*;
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
+use crate::shard::command::Of;
 
 struct Node {
     store: Arc<Store>,
@@ -82,7 +83,10 @@ async fn the_open_window_can_be_looked_at() {
         }
     };
     assert_eq!((glimpse.series, glimpse.rejected.len()), (1, 1));
-    assert!(glimpse.open.is_some_and(|(window, _)| window.len() == 1) || glimpse.accounting.in_records == 1);
+    assert!(
+        glimpse.open.as_ref().is_some_and(|(window, _)| window.len() == 1)
+            || glimpse.accounting.in_records == 1
+    );
 }
 
 #[tokio::test]

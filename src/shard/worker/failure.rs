@@ -52,8 +52,11 @@ impl Worker {
     fn go_on(&mut self, panic: &(dyn Any + Send)) {
         let now = self.now().wall;
         self.closing = None;
+        self.ready.clear();
         // Windows may be over that the panic kept from being closed.
         self.next_end = Timestamp::MIN;
+        // And commands may wait for which the shard was woken already.
+        (self.orders_left, self.questions_left) = (true, true);
         let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
             Some(listener) => {

@@ -60,9 +60,12 @@ impl Worker {
         }
     }
 
-    /// Lets a container go as it is. Its datagrams wait in the kernel until it is adopted.
+    /// Lets a container go as it is, with every window published that is closed. Its datagrams wait in the kernel until it is
+    /// adopted.
     pub(super) fn leave(&mut self, allocation: Allocation) -> Option<Box<Listener>> {
-        let place = self.places.remove(&allocation)?;
+        let place = self.places.get(&allocation).copied()?;
+        self.publish_all(place);
+        self.places.remove(&allocation);
         let listener = self.listeners.get_mut(place)?.take()?;
         self.unwatch(&listener);
         Some(Box::new(listener))

@@ -4,6 +4,8 @@ use std::iter;
 
 use super::{Meeting, NameChange, NameChanges};
 use crate::model::Timestamp;
+use crate::render::exposition::Escaping;
+use crate::render::prometheus::{Identity, MarksOfAll, Name, Spelled, Spelling};
 use crate::store::{History, Inner, Kept, Store};
 
 impl Store {
@@ -24,10 +26,34 @@ impl Store {
         self.read().names.marked()
     }
 
-    /// The first `most` names that carry a mark, and the names because of which they do.
+    /// The first `most` names that carry a mark, in the order of workloads and names, and the names because of which they do.
+    /// They are found and sorted without a lock; only the names that are answered are looked up under it.
     #[must_use]
     pub fn meetings(&self, most: usize) -> Vec<Meeting> {
-        self.read().names.meetings(most)
+        let marks = self.read().names.marks();
+        let mut meetings = Meeting::list(&marks, most);
+        self.read().names.explain(&mut meetings);
+        meetings
+    }
+}
+
+impl Meeting {
+    /// The first `most` of these marks, in the order of workloads and names; not yet why they are there.
+    pub(super) fn list(marks: &MarksOfAll, most: usize) -> Vec<Self> {
+        let marks = marks.iter();
+        let marked = marks.flat_map(|(workload, marks)| marks.iter().map(move |marked| (workload, marked)));
+        let mut meetings: Vec<_> =
+            marked.filter_map(|(workload, marked)| Self::of(workload, marked)).collect();
+        meetings.sort_unstable_by(|a, b| (&a.workload, &a.shown).cmp(&(&b.workload, &b.shown)));
+        meetings.truncate(most);
+        meetings
+    }
+
+    fn of(workload: &Identity, (marked, spelled): (Name, Spelled)) -> Option<Self> {
+        let spellings = Escaping::ALL.into_iter().zip(spelled);
+        let mut spellings = spellings.map(|(escaping, mark)| Spelling { escaping, mark });
+        let shown = marked.shown(spellings.find(|spelling| spelling.mark.is_some())?);
+        Some(Self { workload: workload.clone(), shown, marked, first: None })
     }
 }
 

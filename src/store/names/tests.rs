@@ -49,6 +49,12 @@ fn shown(names: &Names, task: &str, name: &str) -> [String; 2] {
     Escaping::ALL.map(|escaping| name.shown(Spelling { escaping, mark: spelled[escaping as usize] }))
 }
 
+fn meetings(names: &Names) -> Vec<Meeting> {
+    let mut meetings = Meeting::list(&names.marks(), 10);
+    names.explain(&mut meetings);
+    meetings
+}
+
 #[test]
 fn the_first_of_two_names_that_meet_is_plain_and_the_other_marked_whoever_goes() {
     let mut names = Names::default();
@@ -60,7 +66,7 @@ fn the_first_of_two_names_that_meet_is_plain_and_the_other_marked_whoever_goes()
     assert_eq!(utf8, "a_b_total", "they meet in underscores alone");
     Task(&mut names, "web.1").goes(&dot, 20).goes(&score, 30).comes(&score, 40);
     assert_eq!(shown(&names, "web.1", "a_b")[0], marked, "a series that was served goes on under its name");
-    let meetings = names.meetings(10);
+    let meetings = meetings(&names);
     assert_eq!((names.marked(), meetings.len()), (1, 1));
     assert_eq!(meetings[0].first.as_ref().map(|first| &*first.text), Some("a.b"));
     assert_eq!(meetings[0].shown, marked);
@@ -94,7 +100,7 @@ fn tags_of_a_workload_are_told_apart_as_its_names_are() {
     let mut names = Names::default();
     let both = series("hits", MetricType::Counter, &["http.method", "http_method", "job", "client_job"]);
     Task(&mut names, "web.1").comes(&both, 0);
-    let marked: Vec<_> = names.meetings(10).into_iter().map(|meeting| meeting.marked.text).collect();
+    let marked: Vec<_> = meetings(&names).into_iter().map(|meeting| meeting.marked.text).collect();
     assert_eq!(names.marked(), 2);
     assert!(marked.iter().any(|key| &**key == "http_method"), "{marked:?}");
     assert!(

@@ -54,7 +54,10 @@ class Agent:
     """One agent after the other, in the same directory and at the same address."""
 
     def __init__(self, binaries, directory, flags=()):
-        self.binary, self.directory, self.flags = pathlib.Path(binaries) / "tallyport", pathlib.Path(directory), flags
+        """`binaries` is the directory of the programs, or the program itself."""
+        binaries = pathlib.Path(binaries)
+        self.binary = binaries / "tallyport" if binaries.is_dir() else binaries
+        self.directory, self.flags = pathlib.Path(directory), flags
         self.address = ("127.0.0.1", free_port())
         self.url = "http://%s:%d" % self.address
         self.admin_socket, self.state = self.directory / "admin.sock", self.directory / "state"
@@ -89,10 +92,23 @@ class Agent:
 
     def hand_over(self):
         """Another process takes over; this one has to end in order. Says how long nobody received, in ms."""
-        before = self.process
-        self.start("--take-over")
+        before, log = self.process, self.log
+        try:
+            self.start("--take-over")
+        except Failed:
+            # The one that runs goes on.
+            self.stop()
+            self.process, self.log = before, log
+            raise
         check(before.wait(PATIENCE) == 0, "the agent that handed over ended with", before.returncode)
         return self.said("took over")["pause_ms"]
+
+    def command(self, *arguments, environment=None):
+        """Runs a client command, and answers what became of it."""
+        where = {"TALLYPORT_URL": self.url, "TALLYPORT_ADMIN_SOCKET": str(self.admin_socket)}
+        environment = os.environ | where | (environment or {})
+        command = [self.binary, *arguments]
+        return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=PATIENCE)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -102,6 +118,10 @@ class Agent:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(PATIENCE)
+
+    def age(self):
+        """Seconds since the last start."""
+        return time.monotonic() - self.started
 
     def processor(self):
         """Seconds of a processor that it has used so far."""
@@ -139,26 +159,31 @@ class Agent:
 
 
 class Container:
-    """A container that is a process which sleeps, and a socket that sends for it."""
+    """A container that is a process which sleeps, and a socket that sends for it.
 
-    def __init__(self, agent, name, labels=None):
-        self.name, self.process = name, subprocess.Popen(["sleep", "3600"])
-        body = {"container_id": name, "task_id": name, "pid": self.process.pid, "labels": labels or {}}
+    Without a process it is a reservation that does not expire: it has a socket as well, and many of them are cheap.
+    """
+
+    def __init__(self, agent, name, labels=None, process=True, sender=None):
+        self.name, self.process = name, subprocess.Popen(["sleep", "3600"]) if process else None
+        body = {"container_id": name, "task_id": name, "labels": labels or {}}
+        body |= {"pid": self.process.pid} if process else {"ttl": None}
         try:
             self.status, answer = agent.admin("POST", "/v1/containers", body)
+            check(self.status == 201, f"{name} was not reserved:", self.status, answer)
         except BaseException:
             self.end()
             raise
-        check(self.status == 201, f"{name} was not reserved:", self.status, answer)
         self.address = (answer["statsd_host"], answer["statsd_port"])
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket = sender or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def send(self, datagram):
         self.socket.sendto(datagram, self.address)
 
     def end(self):
-        self.process.kill()
-        self.process.wait()
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
 
 def interval(record):

@@ -1,0 +1,89 @@
+"""The clock is an hour ahead for some windows, is set right, and the agent is started again: nothing of the present is lost."""
+
+import datetime
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+
+from agent import check, until
+from attack import Scenario, Skipped
+
+AHEAD = 3600
+
+
+class ClockJump(Scenario):
+    def play(self, stage):
+        environment = self.shim(stage.directory)
+        agent = stage.agent
+        agent.start(environment=environment)
+        if abs(self.ahead(stage) - AHEAD) > 60:
+            raise Skipped("the program cannot be given another clock: it is linked statically")
+        self.set_clock(0)
+        container, sends = stage.container("jumped"), threading.Event()
+        sender = threading.Thread(target=self.send, args=(container, sends), daemon=True)
+        sender.start()
+        try:
+            until("windows close", lambda: len(agent.records(container.name)) >= 3)
+            self.set_clock(AHEAD)
+            until("windows close an hour ahead", lambda: self.newest(agent, container) > time.time() + AHEAD / 2)
+            time.sleep(3)
+            self.set_clock(0)
+            self.goes_on(agent, container, "after the clock was set right")
+            agent.stop()
+            agent.start(environment=environment)
+            self.goes_on(agent, container, "after the start that followed")
+        finally:
+            sends.set()
+            sender.join()
+
+    def goes_on(self, agent, container, when):
+        """Windows of the present are kept as they close, and who follows by cursor loses nothing."""
+        cursor, seen = agent.get("/v1/node")[1]["cursor"], set()
+        present = lambda: {record["end"] for record in agent.records(container.name) if at(record) < time.time() + 60}
+        began = present()
+        deadline = time.monotonic() + 60
+        while len(seen) < 3:
+            check(time.monotonic() < deadline, "a follower sees no windows of the present", when)
+            status, answer = agent.get(f"/v1/metrics?since={cursor}")
+            check(status == 200, "a follower by cursor gets", status, when)
+            cursor = answer["cursor"]
+            seen |= {record["end"] for record in answer["metrics"] if at(record) < time.time() + 60}
+            time.sleep(0.2)
+        check(len(present() - began) >= 2, "new windows of a living container are not kept", when)
+
+    def shim(self, directory):
+        if not shutil.which("cc"):
+            raise Skipped("a C compiler is missing")
+        library, self.file = directory / "clock.so", directory / "clock"
+        source = pathlib.Path(__file__).resolve().parents[1] / "clock.c"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
+        self.set_clock(AHEAD)
+        return {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self.file)}
+
+    def set_clock(self, seconds):
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{seconds}\n")
+        new.replace(self.file)
+
+    def ahead(self, stage):
+        """How many seconds its clock is ahead, by what it logs."""
+        stamp = stage.agent.said("listening")["timestamp"]
+        return parsed(stamp) - time.time()
+
+    def newest(self, agent, container):
+        return max(map(at, agent.records(container.name)), default=0)
+
+    @staticmethod
+    def send(container, ends):
+        while not ends.wait(0.05):
+            container.send(b"n:1|c")
+
+
+def at(record):
+    return parsed(record["end"])
+
+
+def parsed(stamp):
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()

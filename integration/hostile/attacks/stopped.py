@@ -1,0 +1,27 @@
+"""The agent is stopped for a while and goes on: what waited meanwhile is not passed off as one ordinary window."""
+
+import signal
+import time
+
+from agent import check
+from attack import Attack
+
+
+class Stopped(Attack):
+    # It does not answer while it is stopped.
+    unmeasured = ("close_ms", "read_ms", "health_ms", "pause_ms")
+
+    def meanwhile(self, stage):
+        self.stop = self.scale.of(8, 3)
+        time.sleep(1)
+        stage.agent.process.send_signal(signal.SIGSTOP)
+        time.sleep(self.stop)
+        stage.agent.process.send_signal(signal.SIGCONT)
+        stage.did["seconds stopped"] = self.stop
+
+    def holds(self, stage):
+        heap = 0.7 * self.stop * stage.options.rate
+        for record in stage.agent.records(stage.quiet[0].name):
+            if record["agg"]["samples"] >= heap:
+                said = record["partial"] or record["covered"] != record["seconds"]
+                check(said, "a window with the samples of", self.stop, "s says that it is whole:", record)

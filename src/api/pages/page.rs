@@ -1,0 +1,306 @@
+//! One page: the chunks that were rendered and that some reader has still to take.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Shows;
+use super::reader::Reader;
+use super::room::Room;
+use crate::api::error::ApiError;
+
+/// Status and header fields of a page.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
+/// What a reader gets first.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) head: Head,
+    /// The body, where it is a single chunk and complete.
+    pub(super) whole: Option<Bytes>,
+}
+
+/// One page. Chunks are kept from the first one while other requests may come to share the page, and then only until every
+/// reader has taken them.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) room: Arc<Room>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    begun: Option<(Instant, Option<Shows>)>,
+    /// Whether requests that come may still share it.
+    open: bool,
+    head: Head,
+    chunks: VecDeque<Bytes>,
+    /// The number of the first of them.
+    first: u64,
+    outcome: Option<Result<(), ApiError>>,
+    readers: HashMap<u64, Place>,
+    next_reader: u64,
+}
+
+/// Where a reader is.
+#[derive(Debug)]
+struct Place {
+    next: u64,
+    /// Since when it has not taken the chunk that is next.
+    since: Instant,
+    cut: bool,
+    waker: Option<Waker>,
+}
+
+impl State {
+    fn end(&self) -> u64 {
+        self.first + self.chunks.len() as u64
+    }
+
+    fn chunk(&self, number: u64) -> Option<&Bytes> {
+        self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Takes out the chunks that no reader will ask for any more. They are dropped by the caller, after the lock.
+    fn trim(&mut self) -> Vec<Bytes> {
+        if self.open {
+            return Vec::new();
+        }
+        let live = self.readers.values().filter(|place| !place.cut);
+        let needed = live.map(|place| place.next).min().unwrap_or_else(|| self.end());
+        let unneeded = usize::try_from(needed.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let trimmed: Vec<Bytes> = self.chunks.drain(..unneeded.min(self.chunks.len())).collect();
+        self.first += trimmed.len() as u64;
+        trimmed
+    }
+
+    /// A place at the first chunk. Its number is that of the reader.
+    fn join(&mut self) -> u64 {
+        let number = self.next_reader;
+        self.next_reader += 1;
+        self.readers.insert(number, Place { next: 0, since: Instant::now(), cut: false, waker: None });
+        number
+    }
+
+    fn wake(&mut self) -> Vec<Waker> {
+        self.readers.values_mut().filter_map(|place| place.waker.take()).collect()
+    }
+}
+
+impl Page {
+    pub(super) fn new(room: &Arc<Room>) -> Arc<Self> {
+        let page = Arc::new(Self {
+            room: Arc::clone(room),
+            state: Mutex::new(State {
+                begun: None,
+                open: true,
+                head: Head { status: 200, headers: Vec::new() },
+                chunks: VecDeque::new(),
+                first: 0,
+                outcome: None,
+                readers: HashMap::new(),
+                next_reader: 0,
+            }),
+        });
+        room.add(&page);
+        page
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader that begins at the first chunk.
+    pub(super) fn reader(self: &Arc<Self>) -> Reader {
+        let number = self.lock().join();
+        Reader::new(Arc::clone(self), number)
+    }
+
+    /// A reader for another request, unless what the page shows may be older than that request.
+    pub(super) fn share(self: &Arc<Self>, shows: Option<&Shows>, most: Duration) -> Option<Reader> {
+        let mut state = self.lock();
+        let fresh = match &state.begun {
+            None => true,
+            Some((at, shown)) => at.elapsed() < most && shown.is_some() && shown.as_ref() == shows,
+        };
+        let usable = state.open && fresh && !matches!(state.outcome, Some(Err(_)));
+        let number = usable.then(|| state.join());
+        drop(state);
+        number.map(|number| Reader::new(Arc::clone(self), number))
+    }
+
+    /// Notes that the build begins, and with what state; answers whether the page may be shared from here on.
+    pub(super) fn begin(&self, shows: Option<Shows>, now: Instant) -> bool {
+        let mut state = self.lock();
+        state.open = shows.is_some();
+        state.begun = Some((now, shows));
+        state.open
+    }
+
+    /// How much longer it may be shared.
+    pub(super) fn shared_for(&self, most: Duration) -> Duration {
+        let begun = self.lock().begun.as_ref().map(|(at, _)| *at);
+        begun.map_or(Duration::ZERO, |at| most.saturating_sub(at.elapsed()))
+    }
+
+    /// Shares it with no other request, and frees what its readers have taken.
+    pub(super) fn unshelve(&self) {
+        let mut state = self.lock();
+        state.open = false;
+        let trimmed = state.trim();
+        drop(state);
+        drop(trimmed);
+    }
+
+    /// Gives it up if all its readers have gone; answers whether it did. No request shares it from then on.
+    pub(super) fn abandon(&self) -> bool {
+        let mut state = self.lock();
+        let unread = state.readers.values().all(|place| place.cut);
+        if unread {
+            state.open = false;
+            state.outcome.get_or_insert_with(|| Err(ApiError::unfinished()));
+        }
+        let trimmed = state.trim();
+        drop(state);
+        drop(trimmed);
+        unread
+    }
+
+    /// Changes status or header fields. Without effect once the first chunk is there.
+    pub(super) fn change_head(&self, change: impl FnOnce(&mut Head)) {
+        let mut state = self.lock();
+        if state.end() == 0 {
+            change(&mut state.head);
+        }
+    }
+
+    /// Adds a chunk, and with the last one ends the page: a reader that waits for the head is to see both at once.
+    pub(super) fn append(&self, chunk: Bytes, last: bool) {
+        let mut state = self.lock();
+        let (end, now) = (state.end(), Instant::now());
+        for place in state.readers.values_mut().filter(|place| place.next == end) {
+            place.since = now;
+        }
+        state.chunks.push_back(chunk);
+        if last {
+            state.outcome.get_or_insert(Ok(()));
+        }
+        let trimmed = state.trim();
+        let woken = state.wake();
+        drop(state);
+        drop(trimmed);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends it; answers how many readers it has.
+    pub(super) fn finish(&self) -> usize {
+        self.end(Ok(()))
+    }
+
+    /// Ends it with an error; answers how many readers get that.
+    pub(super) fn fail(&self, error: ApiError) -> usize {
+        self.end(Err(error))
+    }
+
+    fn end(&self, outcome: Result<(), ApiError>) -> usize {
+        let mut state = self.lock();
+        state.open &= outcome.is_ok();
+        state.outcome.get_or_insert(outcome);
+        let readers = state.readers.len();
+        let woken = state.wake();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        readers
+    }
+
+    /// Cuts off readers that have not taken their next chunk for as long as `most`; answers how many.
+    pub(super) fn cut_lagging(&self, now: Instant, most: Duration) -> usize {
+        let mut state = self.lock();
+        let end = state.end();
+        let mut cut = 0;
+        for place in state.readers.values_mut() {
+            let lagging = place.next < end && now.saturating_duration_since(place.since) >= most;
+            if lagging && !place.cut {
+                place.cut = true;
+                cut += 1;
+            }
+        }
+        let trimmed = state.trim();
+        let woken = state.wake();
+        drop(state);
+        drop(trimmed);
+        woken.into_iter().for_each(Waker::wake);
+        cut
+    }
+
+    pub(super) fn leave(&self, reader: u64) {
+        let mut state = self.lock();
+        state.readers.remove(&reader);
+        let trimmed = state.trim();
+        drop(state);
+        drop(trimmed);
+    }
+
+    /// Head and, where that is all of it, the body.
+    pub(super) fn poll_opened(
+        &self,
+        reader: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Opened, ApiError>> {
+        let mut state = self.lock();
+        let opened = match (&state.outcome, state.end()) {
+            (Some(Err(error)), 0) => return Poll::Ready(Err(error.clone())),
+            (Some(Ok(())), 0) => Opened { head: state.head.clone(), whole: Some(Bytes::new()) },
+            (Some(Ok(())), 1) => Opened { head: state.head.clone(), whole: state.chunk(0).cloned() },
+            (_, 1..) => Opened { head: state.head.clone(), whole: None },
+            (None, 0) => {
+                if let Some(place) = state.readers.get_mut(&reader) {
+                    place.waker = Some(context.waker().clone());
+                }
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(Ok(opened))
+    }
+
+    /// The next chunk; `None` after the last, an error where it was not finished or this reader was too slow.
+    pub(super) fn poll_next(
+        &self,
+        reader: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, &'static str>>> {
+        let mut state = self.lock();
+        let Some(place) = state.readers.get(&reader) else { return Poll::Ready(None) };
+        if place.cut {
+            return Poll::Ready(Some(Err("the reader was too slow while memory for pages was short")));
+        }
+        let next = place.next;
+        let Some(chunk) = state.chunk(next).cloned() else {
+            return match &state.outcome {
+                Some(Ok(())) => Poll::Ready(None),
+                Some(Err(_)) => Poll::Ready(Some(Err("the page was not finished"))),
+                None => {
+                    if let Some(place) = state.readers.get_mut(&reader) {
+                        place.waker = Some(context.waker().clone());
+                    }
+                    Poll::Pending
+                }
+            };
+        };
+        if let Some(place) = state.readers.get_mut(&reader) {
+            place.next += 1;
+            place.since = Instant::now();
+        }
+        let trimmed = state.trim();
+        drop(state);
+        drop(trimmed);
+        Poll::Ready(Some(Ok(chunk)))
+    }
+}

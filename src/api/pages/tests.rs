@@ -1,0 +1,225 @@
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+
+use futures_util::StreamExt as _;
+
+use super::writer::CHUNK;
+use super::*;
+use crate::api::Chunks;
+use crate::config::ProcessEnvironment;
+
+const MIB: usize = 1 << 20;
+
+fn configuration() -> Arc<Config> {
+    let text = "http.page_memory = \"1MiB\"\nstate_dir = \"/s\"";
+    Arc::new(Config::from_toml(text, &ProcessEnvironment).unwrap())
+}
+
+struct Node {
+    config: Arc<Config>,
+    pages: Pages,
+}
+
+impl Node {
+    fn new() -> Self {
+        let config = configuration();
+        Self { pages: Pages::new(&Arc::new(RwLock::new(Arc::clone(&config)))), config }
+    }
+
+    fn request(&self, detail: &str) -> Request {
+        Request::new(asker(1), Lane::Node, "/r", detail.to_owned())
+    }
+
+    fn shows(&self, containers: u64) -> Option<Shows> {
+        let published = Cursor { epoch: 1, seq: 1 };
+        Some(Shows { published, containers, config: Arc::clone(&self.config) })
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(Counts) -> bool) {
+        let met = async {
+            while !condition(self.pages.counts()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let met = tokio::time::timeout(Duration::from_secs(30), met).await;
+        assert!(met.is_ok(), "{what}: {:?}", self.pages.counts());
+    }
+}
+
+impl Pages {
+    async fn answer_owned<R>(self, request: Request, render: R) -> Result<Answer, ApiError>
+    where
+        R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+    {
+        self.answer(request, async move { Ok(render) }).await
+    }
+}
+
+fn asker(host: u8) -> Asker {
+    Asker::new(Some(Peer::Tcp(([10, 0, 0, host], 1).into())))
+}
+
+fn text(answer: &Answer) -> &[u8] {
+    match &answer.body {
+        Body::Whole(bytes) => bytes,
+        _ => b"",
+    }
+}
+
+fn chunks(answer: Answer) -> Chunks {
+    match answer.body {
+        Body::Chunks(chunks) => chunks,
+        _ => panic!("the answer is not streamed"),
+    }
+}
+
+/// A build that begins and then waits until the other end is dropped.
+fn held_up() -> (mpsc::Sender<()>, impl FnOnce(&mut Writer) -> Result<(), Stop>) {
+    let (open, gate) = mpsc::channel::<()>();
+    (open, move |writer: &mut Writer| {
+        let _dropped = gate.recv();
+        writer.put(b"held up")
+    })
+}
+
+fn large(writer: &mut Writer) -> Result<(), Stop> {
+    (0..64).try_for_each(|_| writer.put(&[b'x'; 128 << 10]))
+}
+
+#[tokio::test]
+async fn requests_for_one_page_share_it_while_it_waits_and_while_nothing_changes() {
+    let node = Node::new();
+    let built = Arc::new(AtomicUsize::new(0));
+    let ask = |shows| {
+        let counted = Arc::clone(&built);
+        let request = Request { shows, ..node.request("a") };
+        let render = move |writer: &mut Writer| {
+            writer.put(format!("build {}", counted.fetch_add(1, Ordering::Relaxed)).as_bytes())
+        };
+        node.pages.answer(request, async move { Ok(render) })
+    };
+    let (first, second) = tokio::join!(ask(node.shows(1)), ask(node.shows(1)));
+    assert_eq!((text(&first.unwrap()), text(&second.unwrap())), (&b"build 0"[..], &b"build 0"[..]));
+    assert_eq!(text(&ask(node.shows(1)).await.unwrap()), b"build 0", "nothing has changed since");
+    assert_eq!(text(&ask(node.shows(2)).await.unwrap()), b"build 1", "a container has changed");
+    assert_eq!(node.pages.counts().shared, 2);
+}
+
+#[tokio::test]
+async fn a_page_that_depends_on_more_is_shared_only_until_its_build_begins() {
+    let node = Node::new();
+    let (open, build) = held_up();
+    let first = tokio::spawn(node.pages.clone().answer_owned(node.request("a"), build));
+    node.until("the first build begins", |counts| counts.built == 1).await;
+    let (open_second, build) = held_up();
+    let second = tokio::spawn(node.pages.clone().answer_owned(node.request("a"), build));
+    node.until("the second build begins", |counts| counts.built == 2).await;
+    drop((open, open_second));
+    assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
+    assert_eq!(node.pages.counts().shared, 0);
+}
+
+#[tokio::test]
+async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_come_again() {
+    let node = Node::new();
+    let mut gates = Vec::new();
+    let mut answers = Vec::new();
+    let mut ask = |host, detail: &str| {
+        let (gate, build) = held_up();
+        gates.push(gate);
+        let request = Request { asker: asker(host), ..node.request(detail) };
+        tokio::spawn(node.pages.clone().answer_owned(request, build))
+    };
+    for n in 0..2 {
+        answers.push(ask(1, &format!("built {n}")));
+    }
+    node.until("two builds begin", |counts| counts.built == 2).await;
+    let (_, most) = Lane::Node.queue();
+    for n in 0..most {
+        answers.push(ask(1, &format!("waits {n}")));
+    }
+    let refused = ask(1, "one too many").await.unwrap().unwrap_err();
+    assert_eq!((refused.status, refused.code), (429, "busy"));
+    assert_eq!(Answer::from(refused).headers, [("retry-after", "2".to_owned())]);
+    answers.push(ask(2, "of another client"));
+    let other = Request { lane: Lane::Short, ..node.request("another lane") };
+    let other = node.pages.answer(other, async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
+    assert_eq!(text(&other.await.unwrap()), b"x", "cheap requests do not wait");
+    assert_eq!((node.pages.counts().built, node.pages.counts().busy), (3, 1));
+    gates.clear();
+    for answer in answers {
+        assert_eq!(text(&answer.await.unwrap().unwrap()), b"held up");
+    }
+    assert!(node.pages.0.shelf().waiting.is_empty());
+}
+
+#[tokio::test]
+async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
+    let node = Node::new();
+    let answer = node.pages.answer(node.request("a"), async move { Ok(large) }).await.unwrap();
+    let (mut chunks, mut length) = (chunks(answer), 0);
+    while let Some(chunk) = chunks.next().await {
+        length += chunk.unwrap().len();
+        assert!(node.pages.counts().held <= 2 * MIB, "{:?}", node.pages.counts());
+    }
+    assert_eq!(length, 8 * MIB);
+    drop(chunks);
+    node.until("nothing is held", |counts| counts.held == 0).await;
+}
+
+#[tokio::test]
+async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
+    let node = Node::new();
+    let unread = node.pages.answer(node.request("unread"), async move { Ok(large) }).await.unwrap();
+    node.until("its memory is used up", |counts| counts.held + (256 << 10) > MIB).await;
+    let read = node.pages.answer(node.request("read"), async move { Ok(large) }).await.unwrap();
+    let lengths = chunks(read).map(|chunk| chunk.unwrap().len()).collect::<Vec<_>>().await;
+    assert_eq!(lengths.iter().sum::<usize>(), 8 * MIB);
+    let mut unread = chunks(unread);
+    let last = async {
+        while let Some(chunk) = unread.next().await {
+            chunk?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    assert!(last.await.unwrap_err().to_string().contains("too slow"), "it is not taken for the whole");
+    assert_eq!(node.pages.counts().cut, 1);
+    drop(unread);
+    node.until("nothing is held", |counts| counts.held == 0).await;
+}
+
+#[tokio::test]
+async fn a_build_stops_when_all_its_readers_have_gone() {
+    let node = Node::new();
+    let (stopped, heard) = mpsc::channel();
+    let endless = move |writer: &mut Writer| {
+        let stop = loop {
+            if let Err(stop) = writer.put(&[b'x'; 1 << 10]) {
+                break stop;
+            }
+        };
+        let _either_way = stopped.send(format!("{stop:?}"));
+        Err(stop)
+    };
+    let answer = node.pages.answer(node.request("a"), async move { Ok(endless) }).await.unwrap();
+    drop(answer);
+    let stop =
+        tokio::task::spawn_blocking(move || heard.recv_timeout(Duration::from_secs(30))).await.unwrap();
+    assert_eq!(stop.unwrap(), "Unread");
+    node.until("nothing is held", |counts| counts.held == 0).await;
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_byte_is_the_answer_and_one_after_it_breaks_the_stream() {
+    let node = Node::new();
+    let fails = |_: &mut Writer| Err(Stop::Error(ApiError::ending()));
+    let error = node.pages.answer(node.request("a"), async move { Ok(fails) }).await.unwrap_err();
+    assert_eq!(error.code, "ending");
+    let breaks = |writer: &mut Writer| {
+        writer.put(&[b'x'; CHUNK])?;
+        Err(Stop::Error(ApiError::ending()))
+    };
+    let answer = node.pages.answer(node.request("b"), async move { Ok(breaks) }).await.unwrap();
+    let chunks: Vec<_> = chunks(answer).take(2).collect().await;
+    assert!(chunks[0].is_ok() && chunks[1].is_err());
+}

@@ -1,0 +1,233 @@
+//! Writing a page: in chunks, compressed where that is asked for, until it is done, late, or nobody reads it.
+
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::page::Page;
+use super::room::Held;
+use crate::api::error::ApiError;
+
+/// About how many bytes a chunk has.
+pub(super) const CHUNK: usize = 64 << 10;
+/// How long a build may wait for memory in all.
+const SHORTAGE: Duration = Duration::from_mins(1);
+/// How long it waits at a time, before it looks again which readers are slow.
+const LOOK: Duration = Duration::from_millis(100);
+/// How many calls of [`Writer::goes_on`] there are for each look at the clock.
+const SELDOM: u32 = 256;
+
+/// Why a page was not finished.
+#[derive(Clone, Debug)]
+pub(in crate::api) enum Stop {
+    /// The request cannot be answered.
+    Error(ApiError),
+    /// It took too long.
+    Late,
+    /// All readers have gone.
+    Unread,
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Takes a page's bytes as they are rendered.
+#[derive(Debug)]
+pub(in crate::api) struct Writer {
+    page: Arc<Page>,
+    out: Out,
+    began: Instant,
+    deadline: Duration,
+    /// How long it has waited for memory.
+    waited: Duration,
+    calls: Cell<u32>,
+    stopped: Cell<bool>,
+    /// Memory of the build itself.
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+enum Out {
+    Plain(Vec<u8>),
+    Gzip(GzEncoder<Vec<u8>>),
+}
+
+impl Out {
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Gzip(encoder) => encoder.get_mut(),
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(page: Arc<Page>, gzip: bool, deadline: Duration) -> Self {
+        let out = match gzip {
+            true => Out::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
+            false => Out::Plain(Vec::new()),
+        };
+        Self {
+            page,
+            out,
+            began: Instant::now(),
+            deadline,
+            waited: Duration::ZERO,
+            calls: Cell::new(0),
+            stopped: Cell::new(false),
+            held: Vec::new(),
+        }
+    }
+
+    /// Renders a page and ends it; answers whether that was in time.
+    pub(super) fn run(mut self, render: impl FnOnce(&mut Self) -> Result<(), Stop>) -> bool {
+        let rendered = render(&mut self).and_then(|()| self.finish());
+        let in_time = !matches!(rendered, Err(Stop::Late));
+        match rendered {
+            Ok(()) => self.page.finish(),
+            Err(Stop::Error(error)) => self.page.fail(error),
+            Err(Stop::Late | Stop::Unread) => self.page.fail(ApiError::unfinished()),
+        };
+        in_time
+    }
+
+    fn finish(&mut self) -> Result<(), Stop> {
+        if let Out::Gzip(encoder) = &mut self.out {
+            // Writing to memory cannot fail.
+            let _infallible = encoder.try_finish();
+        }
+        self.push(true)
+    }
+
+    /// Sets the status, before anything is written; 200 unless this says otherwise.
+    pub(in crate::api) fn set_status(&self, status: u16) {
+        self.page.change_head(|head| head.status = status);
+    }
+
+    /// Adds a header field, before anything is written.
+    pub(in crate::api) fn add_header(&self, name: &'static str, value: String) {
+        self.page.change_head(|head| head.headers.push((name, value)));
+    }
+
+    /// Counts memory of the build itself against the bound, until the page is rendered.
+    pub(in crate::api) fn hold(&mut self, bytes: usize) {
+        self.held.push(self.page.room.hold(bytes));
+    }
+
+    /// Whether the build is still wanted and in time. Cheap enough to ask for every series.
+    pub(in crate::api) fn goes_on(&self) -> bool {
+        let calls = self.calls.get().wrapping_add(1);
+        self.calls.set(calls);
+        if calls.is_multiple_of(SELDOM) {
+            self.stopped.set(self.stopped.get() || self.check().is_err());
+        }
+        !self.stopped.get()
+    }
+
+    /// Stops a build that is late or that nobody waits for.
+    ///
+    /// # Errors
+    /// Then.
+    pub(in crate::api) fn check(&self) -> Result<(), Stop> {
+        if self.began.elapsed().saturating_sub(self.waited) > self.deadline {
+            return Err(Stop::Late);
+        }
+        if self.page.abandon() {
+            return Err(Stop::Unread);
+        }
+        Ok(())
+    }
+
+    /// Takes rendered bytes.
+    ///
+    /// # Errors
+    /// When the build is to stop.
+    pub(in crate::api) fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        match &mut self.out {
+            Out::Plain(out) => out.extend_from_slice(bytes),
+            Out::Gzip(encoder) => {
+                let _infallible = encoder.write_all(bytes);
+            }
+        }
+        if self.out.bytes().len() >= CHUNK { self.push(false) } else { Ok(()) }
+    }
+
+    /// Writes a document.
+    ///
+    /// # Errors
+    /// When the build is to stop.
+    pub(in crate::api) fn json(&mut self, document: &impl serde::Serialize) -> Result<(), Stop> {
+        // A document that cannot be serialised would be a mistake in this program; writing fails only with a stop.
+        serde_json::to_writer(&mut *self, document).map_err(|_| match self.check() {
+            Err(stop) => stop,
+            Ok(()) => Stop::Late,
+        })
+    }
+
+    /// Writes an array of documents, each of them as it comes.
+    ///
+    /// # Errors
+    /// When the build is to stop.
+    pub(in crate::api) fn array<T: serde::Serialize>(
+        &mut self,
+        documents: impl Iterator<Item = T>,
+    ) -> Result<(), Stop> {
+        self.put(b"[")?;
+        for (index, document) in documents.enumerate() {
+            if index > 0 {
+                self.put(b",")?;
+            }
+            self.json(&document)?;
+        }
+        self.put(b"]")
+    }
+
+    /// Hands what was rendered so far to the readers, once there is room for it.
+    fn push(&mut self, last: bool) -> Result<(), Stop> {
+        self.check()?;
+        let mut chunk = std::mem::take(self.out.bytes());
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        if chunk.capacity() > chunk.len() + CHUNK {
+            chunk.shrink_to_fit();
+        }
+        let began = Instant::now();
+        loop {
+            chunk = match self.page.room.admit(chunk) {
+                Ok(chunk) => {
+                    self.page.append(chunk, last);
+                    self.waited += began.elapsed();
+                    return Ok(());
+                }
+                Err(chunk) => chunk,
+            };
+            self.page.room.make();
+            self.page.room.wait(LOOK);
+            if self.waited + began.elapsed() > SHORTAGE {
+                return Err(Stop::Late);
+            }
+            if self.page.abandon() {
+                return Err(Stop::Unread);
+            }
+        }
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes).map_err(|_| io::Error::other("the build stopped"))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

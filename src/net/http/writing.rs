@@ -1,0 +1,97 @@
+//! Writes that have to get on: a client that does not read is disconnected.
+
+use std::future::Future as _;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::Connections;
+use super::clients::Closed;
+
+/// Bytes that may wait in the kernel for a client that does not read. Without it, each such connection has up to
+/// `tcp_wmem` (4 MiB), which no limit of this process counts. It does not limit what is on its way to a client that reads.
+const UNSENT: u32 = 128 << 10;
+
+/// A stream whose writes fail when the other end takes nothing for too long. Reads are not affected: a stream of events
+/// may be silent for as long as there is nothing to send.
+pub(super) struct Writing<S> {
+    inner: S,
+    timeout: Duration,
+    /// Runs while a write waits.
+    waiting: Option<Pin<Box<Sleep>>>,
+    connections: Connections,
+}
+
+impl<S: AsFd + Unpin> Writing<S> {
+    pub(super) fn new(inner: S, timeout: Duration, connections: Connections) -> Self {
+        // Not on Unix sockets, whose buffers do not grow.
+        let _only_tcp = socket2::SockRef::from(&inner).set_tcp_notsent_lowat(UNSENT);
+        Self { inner, timeout, waiting: None, connections }
+    }
+
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let timeout = self.timeout;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(waiting.as_mut().poll(context));
+        self.connections.count_closed(Closed::Slow);
+        // Closing resets the connection: the kernel would keep offering what was not taken.
+        let _either_way = socket2::SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+
+    fn done<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_pending() {
+            return self.wait(context);
+        }
+        self.waiting = None;
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Writing<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Writing<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.done(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.done(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(context);
+        self.done(flushed, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

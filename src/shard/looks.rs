@@ -1,0 +1,228 @@
+//! What readers ask of a shard, answered in bounded slices.
+//!
+//! Looks of one kind that wait together are answered by one walk over the containers they ask for: a hundred readers cost
+//! as much as one. Looks at a few containers have walks of their own, so a small question does not wait for a large one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::command::{Detail, Glimpse, Of};
+use crate::model::Allocation;
+
+/// Up to so many containers, a look is a small one.
+pub(super) const FEW: usize = 16;
+
+/// How containers stand, by container. Shared by all looks that one walk answers.
+pub(super) type Glimpses = HashMap<Allocation, Arc<Glimpse>>;
+
+/// Where the answer to a look goes.
+pub(super) type Reply = oneshot::Sender<Arc<Glimpses>>;
+
+/// Looks that wait, and those that are being answered.
+#[derive(Debug)]
+pub(super) struct Looks {
+    lanes: [Lane; 4],
+    /// The lane that has the next step.
+    turn: usize,
+}
+
+/// Looks of one kind.
+#[derive(Debug)]
+struct Lane {
+    few: bool,
+    detail: Detail,
+    waiting: Vec<(Of, Reply)>,
+    walk: Option<Walk>,
+}
+
+/// One pass over containers, for every look that waited when it began.
+#[derive(Debug)]
+struct Walk {
+    rest: std::vec::IntoIter<Allocation>,
+    found: Glimpses,
+    replies: Vec<Reply>,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        let lane = |few, detail| Lane { few, detail, waiting: Vec::new(), walk: None };
+        let lanes = [
+            lane(true, Detail::Counts),
+            lane(true, Detail::OpenWindow),
+            lane(false, Detail::Counts),
+            lane(false, Detail::OpenWindow),
+        ];
+        Self { lanes, turn: 0 }
+    }
+}
+
+impl Looks {
+    /// Takes in a look.
+    pub(super) fn add(&mut self, of: Of, detail: Detail, reply: Reply) {
+        let few = matches!(&of, Of::These(these) if these.len() <= FEW);
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| (lane.few, lane.detail) == (few, detail)) {
+            lane.waiting.push((of, reply));
+        }
+    }
+
+    /// Whether any look waits for its answer.
+    pub(super) fn wait(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.walk.is_some() || !lane.waiting.is_empty())
+    }
+
+    /// The next container to look at, and how closely; nothing once every look is answered. Lanes take turns. What is seen
+    /// is handed to [`Looks::found`]; a container that is not there any more is left out of the answers.
+    pub(super) fn next(&mut self, all: impl Fn() -> Vec<Allocation>) -> Option<(Allocation, Detail)> {
+        for _ in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get_mut(self.turn) else { break };
+            if let Some(next) = lane.next(&all) {
+                return Some((next, lane.detail));
+            }
+            self.pass();
+        }
+        None
+    }
+
+    /// Notes what was seen of the container that [`Looks::next`] named, and passes the turn on.
+    pub(super) fn found(&mut self, glimpse: Option<Glimpse>) {
+        if let Some(walk) = self.lanes.get_mut(self.turn).and_then(|lane| lane.walk.as_mut())
+            && let Some(glimpse) = glimpse
+        {
+            walk.found.insert(glimpse.allocation, Arc::new(glimpse));
+        }
+        self.pass();
+    }
+
+    fn pass(&mut self) {
+        self.turn = (self.turn + 1) % self.lanes.len();
+    }
+}
+
+impl Lane {
+    fn next(&mut self, all: &impl Fn() -> Vec<Allocation>) -> Option<Allocation> {
+        loop {
+            if self.walk.is_none() {
+                // Readers that have gone away need no answer.
+                self.waiting.retain(|(_, reply)| !reply.is_closed());
+                if self.waiting.is_empty() {
+                    return None;
+                }
+                self.walk = Some(Walk::begin(std::mem::take(&mut self.waiting), all));
+            }
+            match self.walk.as_mut().and_then(|walk| walk.rest.next()) {
+                Some(next) => return Some(next),
+                None => self.walk.take().into_iter().for_each(Walk::end),
+            }
+        }
+    }
+}
+
+impl Walk {
+    fn begin(waiting: Vec<(Of, Reply)>, all: &impl Fn() -> Vec<Allocation>) -> Self {
+        let (of, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let mut these = HashSet::new();
+        let named = of.into_iter().try_for_each(|of| match of {
+            Of::All => None,
+            Of::These(of) => {
+                these.extend(of);
+                Some(())
+            }
+        });
+        let rest = if named.is_some() { these.into_iter().collect() } else { all() };
+        Self { rest: rest.into_iter(), found: Glimpses::new(), replies }
+    }
+
+    fn end(self) {
+        let found = Arc::new(self.found);
+        for reply in self.replies {
+            // A reader that was disconnected meanwhile needs no answer.
+            let _disconnected = reply.send(Arc::clone(&found));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::Accounting;
+
+    type Answer = oneshot::Receiver<Arc<Glimpses>>;
+
+    fn ask(looks: &mut Looks, of: Of, detail: Detail) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        looks.add(of, detail, reply);
+        answer
+    }
+
+    fn all(n: u64) -> Vec<Allocation> {
+        (0..n).map(Allocation).collect()
+    }
+
+    /// Does one step on a shard of 1,000 containers; answers whether there was one.
+    fn step(looks: &mut Looks) -> bool {
+        let next = looks.next(|| all(1000));
+        let seen = next.map(|(allocation, _)| Glimpse::of_ended(allocation, Accounting::default()));
+        let stepped = seen.is_some();
+        if stepped {
+            looks.found(seen);
+        }
+        stepped
+    }
+
+    fn found(answer: &mut Answer) -> Option<usize> {
+        answer.try_recv().ok().map(|glimpses| glimpses.len())
+    }
+
+    #[test]
+    fn a_hundred_readers_that_wait_together_cost_one_walk() {
+        let mut looks = Looks::default();
+        let mut answers: Vec<_> = (0..100).map(|_| ask(&mut looks, Of::All, Detail::Counts)).collect();
+        let steps = (0..).take_while(|_| step(&mut looks)).count();
+        assert_eq!(steps, 1000);
+        assert!(answers.iter_mut().all(|answer| found(answer) == Some(1000)));
+        assert!(!looks.wait());
+    }
+
+    #[test]
+    fn what_is_asked_during_a_walk_is_answered_by_the_next() {
+        let mut looks = Looks::default();
+        let mut first = ask(&mut looks, Of::All, Detail::Counts);
+        assert!(step(&mut looks));
+        let mut second = ask(&mut looks, Of::All, Detail::Counts);
+        let steps = (0..).take_while(|_| found(&mut first).is_none() && step(&mut looks)).count();
+        assert_eq!((steps, found(&mut second)), (1000, None), "an answer is not older than its question");
+        while step(&mut looks) {}
+        assert_eq!(found(&mut second), Some(1000));
+    }
+
+    #[test]
+    fn a_look_at_one_container_does_not_wait_for_a_walk_over_all() {
+        let mut looks = Looks::default();
+        let _large = ask(&mut looks, Of::All, Detail::Counts);
+        for _ in 0..10 {
+            assert!(step(&mut looks));
+        }
+        let mut small = ask(&mut looks, Of::These(vec![Allocation(7)]), Detail::OpenWindow);
+        let steps = (0..).take_while(|_| found(&mut small).is_none() && step(&mut looks)).count();
+        assert!(steps <= 4, "{steps}");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_away_costs_nothing() {
+        let mut looks = Looks::default();
+        drop(ask(&mut looks, Of::All, Detail::OpenWindow));
+        assert!(!step(&mut looks) && !looks.wait());
+    }
+
+    #[test]
+    fn looks_at_named_containers_are_merged_and_doubles_looked_at_once() {
+        let mut looks = Looks::default();
+        let these = |of: [u64; 2]| Of::These(of.map(Allocation).to_vec());
+        let mut one = ask(&mut looks, these([1, 2]), Detail::Counts);
+        let mut other = ask(&mut looks, these([2, 3]), Detail::Counts);
+        let steps = (0..).take_while(|_| step(&mut looks)).count();
+        assert_eq!((steps, found(&mut one), found(&mut other)), (3, Some(3), Some(3)));
+    }
+}

@@ -1,0 +1,114 @@
+//! What readers ask of all shards.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ShardGone, ShardId, ShardPool};
+use crate::model::Allocation;
+use crate::shard::command::{Detail, Glimpse, Of, Question, TappedLine};
+use crate::shard::looks::{FEW, Glimpses};
+use crate::shard::tail::TailRoom;
+
+/// How often containers are asked for that were not where they were expected: they are being moved to another shard.
+const TRIES: usize = 4;
+
+impl ShardPool {
+    /// How containers stand, without their open windows.
+    ///
+    /// # Errors
+    /// When a shard has ended.
+    pub async fn counts(&self, of: &Of) -> Result<Vec<Arc<Glimpse>>, ShardGone> {
+        self.look(of, Detail::Counts).await
+    }
+
+    /// How containers stand, with their open windows.
+    ///
+    /// # Errors
+    /// When a shard has ended.
+    pub async fn open_windows(&self, of: &Of) -> Result<Vec<Arc<Glimpse>>, ShardGone> {
+        self.look(of, Detail::OpenWindow).await
+    }
+
+    /// Readers do not hold the table of places while they wait, so they never delay what the container table wants of a shard.
+    /// A container that is moved meanwhile may be on neither shard when it is looked for, and is looked for again.
+    async fn look(&self, of: &Of, detail: Detail) -> Result<Vec<Arc<Glimpse>>, ShardGone> {
+        let mut found = Glimpses::new();
+        for _ in 0..TRIES {
+            let missing = self.places_of(of, &found).await;
+            if missing.iter().all(Vec::is_empty) {
+                break;
+            }
+            // All are asked before the first answer is waited for.
+            let answers: Vec<_> = self
+                .shards
+                .iter()
+                .zip(missing)
+                .filter(|(_, missing)| !missing.is_empty())
+                .map(|(shard, missing)| {
+                    let (reply, answer) = oneshot::channel();
+                    let wanted = missing.clone();
+                    let asked = shard.question(Question::Look(as_asked(missing, detail), detail, reply));
+                    (wanted, asked.map(|()| answer))
+                })
+                .collect();
+            for (wanted, answer) in answers {
+                let seen = answer?.await.map_err(|_| ShardGone)?;
+                found.extend(wanted.iter().filter_map(|one| Some((*one, Arc::clone(seen.get(one)?)))));
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// The containers that are asked about and not found yet, by shard.
+    async fn places_of(&self, of: &Of, found: &Glimpses) -> Vec<Vec<Allocation>> {
+        let mut missing = vec![Vec::new(); self.shards.len()];
+        let mut add = |allocation: &Allocation, ShardId(shard): ShardId| {
+            if let Some(on_shard) = missing.get_mut(shard).filter(|_| !found.contains_key(allocation)) {
+                on_shard.push(*allocation);
+            }
+        };
+        let places = self.places.read().await;
+        match of {
+            Of::All => places.iter().for_each(|(allocation, place)| add(allocation, *place)),
+            Of::These(these) => {
+                for allocation in these {
+                    if let Some(place) = places.get(allocation) {
+                        add(allocation, *place);
+                    }
+                }
+            }
+        }
+        drop(places);
+        missing
+    }
+    /// The room of a new tail, which reads the lines of one or more containers.
+    #[must_use]
+    pub fn tail_room(&self) -> TailRoom {
+        TailRoom::beside(&self.shared.tails)
+    }
+
+    /// Copies of a container's lines as they arrive, at most `most` waiting, and no more bytes than a tail has room for.
+    ///
+    /// # Errors
+    /// When its shard has ended.
+    pub async fn tap(
+        &self,
+        allocation: Allocation,
+        most: usize,
+        room: &TailRoom,
+    ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
+        let (to, lines) = mpsc::channel(most);
+        let places = self.places.read().await;
+        // One that has just ended has no lines any more.
+        if let Some(place) = places.get(&allocation) {
+            self.shard(*place)?.question(Question::Tap(allocation, to, room.clone()))?;
+        }
+        Ok(lines)
+    }
+}
+
+/// Counts of many containers are asked for as those of all: that costs a shard less than to sort out who asks for which.
+fn as_asked(these: Vec<Allocation>, detail: Detail) -> Of {
+    if detail == Detail::Counts && these.len() > FEW { Of::All } else { Of::These(these) }
+}

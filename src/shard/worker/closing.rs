@@ -1,0 +1,112 @@
+//! Closing windows that are over, and publishing them, in bounded slices.
+
+use std::time::Duration;
+
+use super::Worker;
+use crate::model::Timestamp;
+use crate::shard::share::Share;
+
+/// Closing windows holds up receiving for so long at one go, and for one container more.
+const STALL: Duration = Duration::from_millis(5);
+/// Merging late samples does so, and for one part of a revision more.
+const MERGING: Duration = Duration::from_millis(2);
+
+/// A round of closing windows that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    /// The next listener's place.
+    next: usize,
+    /// Bytes of those before it.
+    memory: usize,
+}
+
+impl Worker {
+    /// Closes windows that are over, for at most [`STALL`]; what is left has its turn after the next datagrams. A container
+    /// that sends meanwhile has its window closed before its datagrams are read.
+    pub(super) fn close_windows(&mut self) {
+        self.close_windows_for(STALL);
+    }
+
+    /// The same with another bound.
+    pub(super) fn close_windows_for(&mut self, time: Duration) {
+        let now = self.now();
+        if self.closing.is_none() && now.wall < self.next_end {
+            return;
+        }
+        let started = self.clock.mono();
+        let mut share = Share::new(started, usize::MAX, time);
+        let mut closing = self.closing.take().unwrap_or_default();
+        while closing.next < self.listeners.len() && share.take(self.clock.mono()) {
+            let place = closing.next;
+            closing.next += 1;
+            self.roll(place, now.wall);
+            let Some(Some(listener)) = self.listeners.get_mut(place) else { continue };
+            listener.count_kernel_drops();
+            listener.log_losses(&self.shared.loss_log, now.wall);
+            closing.memory += listener.aggregator.memory();
+        }
+        self.shared.held_up(self.clock.mono().saturating_sub(started));
+        if closing.next < self.listeners.len() {
+            self.closing = Some(closing);
+        } else {
+            self.closed_windows(closing.memory);
+        }
+    }
+
+    /// Every window that was over is closed.
+    fn closed_windows(&mut self, memory: usize) {
+        let listeners = || self.listeners.iter().flatten();
+        let ends = listeners().map(|listener| listener.aggregator.window_end());
+        self.next_end = ends.min().unwrap_or(Timestamp::MAX);
+        let full = self.shared.is_full_with(self.index, memory);
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.aggregator.set_node_full(full);
+        }
+    }
+
+    /// Closes the window of the container at a place if it is over. It is published at once, or after its late samples are
+    /// merged, which [`Worker::merge_late`] does.
+    pub(super) fn roll(&mut self, place: usize, now: Timestamp) {
+        let over = self.listeners.get(place).and_then(Option::as_ref);
+        if over.is_none_or(|listener| listener.aggregator.window_end() > now) {
+            return;
+        }
+        // A window is published after those before it.
+        self.publish_all(place);
+        self.at_hand = Some(place);
+        let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
+        let Some(closed) = listener.aggregator.roll_across(now, self.unread) else { return };
+        if listener.publish(&self.store, closed) {
+            self.merging.push_back(place);
+        }
+    }
+
+    /// Merges late samples of windows that were closed, for at most [`MERGING`]; each container in its turn.
+    pub(super) fn merge_late(&mut self) {
+        if self.merging.is_empty() {
+            return;
+        }
+        let mut share = Share::new(self.clock.mono(), usize::MAX, MERGING);
+        while let Some(place) = self.merging.front().copied() {
+            if !share.take(self.clock.mono()) {
+                return;
+            }
+            self.merging.pop_front();
+            if self.merge_one(place) {
+                self.merging.push_back(place);
+            }
+        }
+    }
+
+    /// Publishes what waits of the container at a place, whatever that takes: it leaves this shard, or its next window is over.
+    pub(super) fn publish_all(&mut self, place: usize) {
+        while self.merge_one(place) {}
+    }
+
+    /// Merges one part of a revision; answers whether there is more to merge before the window is published.
+    pub(super) fn merge_one(&mut self, place: usize) -> bool {
+        self.at_hand = Some(place);
+        let Some(Some(listener)) = self.listeners.get_mut(place) else { return false };
+        listener.merge_one(&self.store)
+    }
+}

@@ -1,0 +1,100 @@
+//! Containers that end: their sockets are emptied over as many turns as it takes, and then let go.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Worker;
+use crate::model::Allocation;
+use crate::shard::command::{Detail, Glimpse};
+use crate::shard::share::Share;
+
+/// Draining holds up everything else for so long at one go, and for one turn of a socket more.
+const DRAINING: Duration = Duration::from_millis(5);
+
+/// A container whose sockets are being emptied.
+#[derive(Debug)]
+pub(super) struct Draining {
+    allocation: Allocation,
+    /// Datagrams that may have been there when it ended; what is sent after that is not waited for.
+    left: usize,
+    reply: oneshot::Sender<Option<Glimpse>>,
+}
+
+impl Worker {
+    /// Begins to drain a container.
+    pub(super) fn begin_drain(&mut self, allocation: Allocation, reply: oneshot::Sender<Option<Glimpse>>) {
+        let left = self.find(allocation).map_or(0, |listener| listener.may_wait());
+        self.draining.push_back(Draining { allocation, left, reply });
+    }
+
+    /// Goes on with containers that end, as far as this turn's share goes; each in its turn.
+    pub(super) fn drain_some(&mut self) {
+        if self.draining.is_empty() {
+            return;
+        }
+        let mut share = Share::new(self.clock.mono(), usize::MAX, DRAINING);
+        while !self.draining.is_empty() && share.take(self.clock.mono()) {
+            self.drain_step();
+        }
+    }
+
+    /// Drains what is being drained, however long that takes; for a shard that lets all its containers go.
+    pub(super) fn drain_rest(&mut self) {
+        while !self.draining.is_empty() {
+            self.drain_step();
+        }
+    }
+
+    /// Drains every container, for a shard that ends.
+    pub(super) fn drain_all(&mut self) -> Vec<Glimpse> {
+        self.drain_rest();
+        let all: Vec<_> = self.places.keys().copied().collect();
+        let mut glimpses = Vec::with_capacity(all.len());
+        for allocation in all {
+            let mut left = self.find(allocation).map_or(0, |listener| listener.may_wait());
+            while self.empty_some(allocation, &mut left) {}
+            glimpses.extend(self.finish(allocation));
+        }
+        glimpses
+    }
+
+    pub(super) fn drain_step(&mut self) {
+        let Some(mut draining) = self.draining.pop_front() else { return };
+        if self.empty_some(draining.allocation, &mut draining.left) {
+            self.draining.push_back(draining);
+            return;
+        }
+        let glimpse = self.finish(draining.allocation);
+        let _nobody_waits = draining.reply.send(glimpse);
+    }
+
+    /// Reads a part of what is in a container's sockets; answers whether more may be there.
+    fn empty_some(&mut self, allocation: Allocation, left: &mut usize) -> bool {
+        let now = self.now();
+        let Some(place) = self.places.get(&allocation).copied() else { return false };
+        self.roll(place, now.wall);
+        self.at_hand = Some(place);
+        let Some(Some(listener)) = self.listeners.get_mut(place) else { return false };
+        listener.empty_some(&mut self.inbox, left, now)
+    }
+
+    /// Closes a container's window and lets its sockets go. Only at the very end: should any of it fail, the container is still
+    /// here, and is drained when that is asked again.
+    fn finish(&mut self, allocation: Allocation) -> Option<Glimpse> {
+        let now = self.now().wall;
+        let place = self.places.get(&allocation).copied()?;
+        self.publish_all(place);
+        let listener = self.find(allocation)?;
+        listener.count_kernel_drops();
+        let closed = listener.aggregator.finish(now);
+        self.store.push(allocation, closed);
+        let loss_log = &self.shared.loss_log;
+        let listener = self.listeners.get_mut(place)?.as_mut()?;
+        let glimpse = listener.look(Detail::Counts, now);
+        listener.log_losses(loss_log, now);
+        let listener = self.leave(allocation)?;
+        listener.give_back(&self.shared.buffers);
+        Some(glimpse)
+    }
+}

@@ -1,0 +1,88 @@
+//! What readers ask of a shard: answered after its other work, and in a part of its time.
+
+use std::time::Duration;
+
+use super::Worker;
+use crate::model::{Allocation, Timestamp};
+use crate::shard::command::{Detail, Glimpse, Question};
+use crate::shard::share::Share;
+
+/// Questions that are taken in in one turn at most.
+const QUESTIONS: usize = 1024;
+/// Containers that are looked at in one turn at most.
+const LOOKS: usize = 4096;
+/// No further container is looked at in a turn after this time.
+const LOOKING: Duration = Duration::from_millis(1);
+/// After a slice of looks, readers wait for so many times as long as it took: whatever they ask, three quarters of a shard's
+/// time are left for its containers.
+const PAUSE: u32 = 3;
+/// A shorter pause is none: going to sleep and waking up takes as long.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
+
+impl Worker {
+    /// Answers readers, as far as this turn's share goes.
+    pub(super) fn answer(&mut self) {
+        let began = self.clock.mono();
+        if !self.looks.wait() || !self.pause_of_readers(began).is_zero() {
+            return;
+        }
+        let wall = self.now().wall;
+        let mut share = Share::new(began, LOOKS, LOOKING);
+        while share.take(self.clock.mono()) && self.look_at_next(wall) {}
+        let ended = self.clock.mono();
+        self.readers_wait_until = ended + ended.saturating_sub(began) * PAUSE;
+    }
+
+    /// Answers whatever was asked so far; for a shard that ends.
+    pub(super) fn answer_all(&mut self) {
+        self.take_in(usize::MAX);
+        let wall = self.now().wall;
+        while self.look_at_next(wall) {}
+    }
+
+    /// How long readers have to wait at `now`; zero where they need not.
+    pub(super) fn pause_of_readers(&self, now: Duration) -> Duration {
+        let pause = self.readers_wait_until.saturating_sub(now);
+        if pause < SHORTEST_PAUSE { Duration::ZERO } else { pause }
+    }
+
+    /// Takes in what readers ask. Before this turn's datagrams: a tail shows what is sent after it was asked for.
+    pub(super) fn take_in_questions(&mut self) {
+        self.take_in(QUESTIONS);
+    }
+
+    fn take_in(&mut self, most: usize) {
+        self.questions_left = true;
+        for _ in 0..most {
+            match self.questions.try_recv() {
+                Ok(Question::Look(of, detail, reply)) => self.looks.add(of, detail, reply),
+                Ok(Question::Tap(allocation, to, room)) => {
+                    if let Some(listener) = self.find(allocation) {
+                        listener.tap(to, room);
+                    }
+                }
+                Err(_) => {
+                    self.questions_left = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Looks at one container; answers whether there was one to look at.
+    fn look_at_next(&mut self, now: Timestamp) -> bool {
+        let places = &self.places;
+        let Some((allocation, detail)) = self.looks.next(|| places.keys().copied().collect()) else {
+            return false;
+        };
+        let glimpse = self.look(allocation, detail, now);
+        self.looks.found(glimpse);
+        true
+    }
+
+    fn look(&mut self, allocation: Allocation, detail: Detail, now: Timestamp) -> Option<Glimpse> {
+        let listener = self.find(allocation)?;
+        listener.count_kernel_drops();
+        Some(listener.look(detail, now))
+    }
+}

@@ -1,0 +1,80 @@
+//! Reading sockets that are ready, in bounded slices.
+
+use std::time::Duration;
+
+use super::{UNIX, Worker, place_of};
+use crate::net::listener::Emptied;
+use crate::shard::gather::Drained;
+
+/// No further socket is read in a turn after this time.
+const RECEIVING: Duration = Duration::from_millis(10);
+
+impl Worker {
+    /// Reads sockets that are ready, for at most [`RECEIVING`] and one more. The rest have their turn before any that become
+    /// ready later, so one that is always ready cannot keep another from being read.
+    pub(super) fn drain_ready(&mut self) {
+        self.drain_ready_for(RECEIVING);
+    }
+
+    /// The same with another bound.
+    pub(super) fn drain_ready_for(&mut self, time: Duration) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let mut drained = Drained::default();
+        let began = self.now().mono;
+        while let Some(event) = self.ready.pop_front() {
+            let (of_it, read_at) = match event {
+                unix if unix & UNIX != 0 => self.receive_unix(place_of(unix & !UNIX)),
+                place => self.receive(place_of(place), began),
+            };
+            drained.add(of_it);
+            if read_at.saturating_sub(began) >= time {
+                break;
+            }
+        }
+        drained.more |= !self.ready.is_empty();
+        if drained.datagrams > 0 {
+            let now = self.now().mono;
+            self.drain_began = began;
+            self.gather.learn(drained, now.saturating_sub(self.drained_at));
+            self.drained_at = now;
+        }
+    }
+
+    /// Answers what the socket had, and when reading it began.
+    fn receive(&mut self, place: usize, began: Duration) -> (Drained, Duration) {
+        let now = self.now();
+        self.roll(place, now.wall);
+        self.at_hand = Some(place);
+        let clock = self.clock;
+        let Some(Some(listener)) = self.listeners.get_mut(place) else {
+            return (Drained::default(), now.mono);
+        };
+        let (drained, emptied) = listener.receive(&mut self.inbox, now, || clock.mono());
+        let since = began.saturating_sub(self.drain_began);
+        listener.regulate(self.gather.is_hot(drained.fullest, since), &self.shared.buffers);
+        if let Emptied::Broken(error) = emptied {
+            let container = listener.allocation;
+            tracing::warn!(%error, %container, "cannot receive");
+        }
+        (drained, now.mono)
+    }
+
+    /// The same for a Unix socket, which has no buffer that could grow.
+    fn receive_unix(&mut self, place: usize) -> (Drained, Duration) {
+        let now = self.now();
+        self.roll(place, now.wall);
+        self.at_hand = Some(place);
+        let clock = self.clock;
+        let Some(Some(listener)) = self.listeners.get_mut(place) else {
+            return (Drained::default(), now.mono);
+        };
+        let (drained, emptied) = listener.receive_unix(&mut self.inbox, now, || clock.mono());
+        if let Emptied::Broken(error) = emptied {
+            let container = listener.allocation;
+            tracing::warn!(%error, %container, "cannot receive by its Unix socket");
+        }
+        (drained, now.mono)
+    }
+}

@@ -1,0 +1,232 @@
+use std::net::UdpSocket;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::aggregate::{GaugeSign, REVISED_TOGETHER, TimerUnit};
+use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
+use crate::net::listener;
+use crate::shard::command::NewListener;
+use crate::shard::command::{Detail, Of};
+
+struct Bench {
+    worker: Worker,
+    commands: std::sync::mpsc::Sender<Command>,
+    questions: std::sync::mpsc::Sender<Question>,
+}
+
+/// A shard without a thread, whose turns the test takes itself.
+fn bench() -> Bench {
+    let (commands, received) = std::sync::mpsc::channel();
+    let (questions, asked) = std::sync::mpsc::channel();
+    let wake = Arc::new(EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap());
+    let (store, settings) = (Arc::new(Store::new(1, 30)), Arc::new(Settings::default()));
+    let parts = (store, settings, Arc::new(Shared::new(1, usize::MAX)), Clock::default());
+    let worker = Worker::new(0, Duration::ZERO, (received, asked, wake), parts, None).unwrap();
+    Bench { worker, commands, questions }
+}
+
+impl Bench {
+    /// Opens a container's socket; answers one that sends to it.
+    fn open(&mut self, n: u64) -> UdpSocket {
+        let container_id = ContainerId::new(&format!("c{n}")).unwrap();
+        let task_id = TaskId::from(&container_id);
+        let origin = Origin { container_id, generation: Generation(1), task_id, labels: Labels::new() };
+        let socket = listener::open("127.0.0.1:0".parse().unwrap(), 262_144).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(socket.local_addr().unwrap()).unwrap();
+        let new = NewListener {
+            allocation: Allocation(n),
+            origin: Arc::new(origin),
+            socket: Some(socket),
+            unix: None,
+            gauge_sign: GaugeSign::Delta,
+            timer_unit: TimerUnit::default(),
+            before: None,
+        };
+        self.worker.open(new).unwrap();
+        sender
+    }
+
+    /// What a container's window has that is open.
+    fn take_in(&mut self, n: u64, datagram: &[u8]) {
+        let now = self.worker.now();
+        self.worker.find(Allocation(n)).unwrap().aggregator.datagram(datagram, now, None);
+    }
+
+    /// The moment at which a container's open window is over.
+    fn end(&mut self, n: u64) -> Timestamp {
+        self.worker.find(Allocation(n)).unwrap().aggregator.window_end()
+    }
+
+    fn received(&mut self, n: u64) -> u64 {
+        self.worker.find(Allocation(n)).unwrap().aggregator.accounting().received
+    }
+
+    /// How many windows and revisions of a container are published.
+    fn published(&self, n: u64) -> usize {
+        self.worker.store.history(Allocation(n)).unwrap().published().count()
+    }
+
+    /// A container with late samples of so many series, whose window is over.
+    fn late(&mut self, n: u64, series: usize) -> usize {
+        let end = self.end(n);
+        let at = end.minus(Duration::from_secs(15)).as_secs();
+        self.take_in(n, b"now:1|c");
+        for name in 0..series {
+            self.take_in(n, format!("s{name}:1|c|T{at}").as_bytes());
+        }
+        let place = self.worker.places[&Allocation(n)];
+        self.worker.roll(place, end);
+        place
+    }
+}
+
+/// How many have been answered, in the order they were asked.
+fn answered<T>(answers: &mut [oneshot::Receiver<T>]) -> usize {
+    answers.iter_mut().map(|answer| answer.try_recv().is_ok()).take_while(|answered| *answered).count()
+}
+
+#[test]
+fn commands_beyond_a_turns_share_are_obeyed_in_the_next_turns() {
+    let mut bench = bench();
+    let mut answers = Vec::new();
+    for _ in 0..1000 {
+        let (reply, answer) = oneshot::channel();
+        bench.commands.send(Command::Work(reply)).unwrap();
+        answers.push(answer);
+    }
+    let mut turns = 0;
+    while !answers.is_empty() {
+        assert!(matches!(bench.worker.obey(), Next::Go));
+        let done = answered(&mut answers);
+        assert!((1..=256).contains(&done), "{done} in one turn");
+        answers.drain(..done);
+        turns += 1;
+    }
+    assert!(turns >= 4);
+    assert!(matches!(bench.worker.obey(), Next::Go));
+    assert!(!bench.worker.orders_left);
+}
+
+#[test]
+fn a_command_does_not_wait_for_readers_however_many_they_are() {
+    let mut bench = bench();
+    let mut looks = Vec::new();
+    for _ in 0..10_000 {
+        let (reply, answer) = oneshot::channel();
+        bench.questions.send(Question::Look(Of::All, Detail::Counts, reply)).unwrap();
+        looks.push(answer);
+    }
+    let (reply, answer) = oneshot::channel();
+    bench.commands.send(Command::Work(reply)).unwrap();
+    assert!(matches!(bench.worker.obey(), Next::Go));
+    assert_eq!((answered(&mut [answer]), answered(&mut looks)), (1, 0));
+    bench.worker.take_in_questions();
+    bench.worker.answer();
+    assert!(answered(&mut looks) <= 1024, "questions are taken in by slices, too");
+}
+
+#[test]
+fn sockets_that_are_left_over_keep_their_turn() {
+    let mut bench = bench();
+    let senders: Vec<_> = (0..3).map(|n| bench.open(n)).collect();
+    for sender in &senders {
+        sender.send(b"a:1|c").unwrap();
+    }
+    bench.worker.ready.extend([0, 1, 2]);
+    bench.worker.drain_ready_for(Duration::ZERO);
+    assert_eq!((bench.received(0), bench.received(1)), (1, 0), "one socket is read, however short the time");
+    assert_eq!(bench.worker.ready, [1, 2]);
+    assert!(bench.worker.has_work(), "the next turn does not wait");
+    bench.worker.drain_ready_for(Duration::from_secs(60));
+    assert_eq!([0, 1, 2].map(|n| bench.received(n)), [1, 1, 1]);
+}
+
+#[test]
+fn a_round_of_closing_goes_on_where_it_stopped() {
+    let mut bench = bench();
+    for n in 0..3 {
+        let _sender = bench.open(n);
+        bench.take_in(n, b"a:1|c");
+    }
+    // As if all windows were over.
+    bench.worker.next_end = Timestamp::MIN;
+    for turns in 1..=3 {
+        bench.worker.close_windows_for(Duration::ZERO);
+        assert_eq!(bench.worker.closing.is_some(), turns < 3, "turn {turns}");
+    }
+    assert!(bench.worker.next_end > Timestamp::MIN);
+}
+
+#[test]
+fn late_samples_are_merged_part_by_part_and_published_together() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    let place = bench.late(1, 3 * REVISED_TOGETHER + 1);
+    assert_eq!((bench.worker.merging.len(), bench.published(1)), (1, 0));
+    let mut parts = 1;
+    while bench.worker.merge_one(place) {
+        assert_eq!(bench.published(1), 0, "readers see all of it or nothing");
+        parts += 1;
+    }
+    assert_eq!((parts, bench.published(1)), (4, 5), "four parts of a revision, and the window");
+}
+
+#[test]
+fn a_container_that_leaves_its_shard_has_its_late_samples_published_before() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    bench.late(1, 3 * REVISED_TOGETHER);
+    let listener = bench.worker.leave(Allocation(1)).unwrap();
+    assert_eq!((bench.published(1), listener.aggregator.accounting().in_records), (4, 3 * 1024 + 1));
+    bench.worker.merge_late();
+    assert!(!bench.worker.has_work());
+}
+
+#[test]
+fn a_window_is_published_after_the_one_before_it() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    let place = bench.late(1, 2 * REVISED_TOGETHER);
+    bench.take_in(1, b"now:1|c");
+    let end = bench.end(1);
+    bench.worker.roll(place, end);
+    let history = bench.worker.store.history(Allocation(1)).unwrap();
+    let places: Vec<_> = history.published().map(|published| published.first()).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert_eq!(places.len(), 4);
+}
+
+#[test]
+fn a_container_that_ends_is_drained_over_several_turns() {
+    let mut bench = bench();
+    let sender = bench.open(1);
+    for _ in 0..500 {
+        sender.send(b"a:1|c").unwrap();
+    }
+    let (reply, mut answer) = oneshot::channel();
+    bench.worker.begin_drain(Allocation(1), reply);
+    bench.worker.drain_step();
+    assert!(bench.worker.has_work() && answered(std::slice::from_mut(&mut answer)) == 0);
+    bench.worker.drain_rest();
+    let glimpse = answer.try_recv().unwrap().unwrap();
+    assert_eq!((glimpse.accounting.received, glimpse.accounting.in_records), (500, 500));
+}
+
+#[test]
+fn a_container_that_is_sent_to_without_end_ends_all_the_same() {
+    let mut bench = bench();
+    let sender = bench.open(1);
+    let (reply, mut answer) = oneshot::channel();
+    bench.worker.begin_drain(Allocation(1), reply);
+    let mut steps = 0;
+    while answered(std::slice::from_mut(&mut answer)) == 0 {
+        for _ in 0..300 {
+            sender.send(b"a:1|c").unwrap();
+        }
+        bench.worker.drain_step();
+        steps += 1;
+        assert!(steps < 100, "it goes on for ever");
+    }
+}

@@ -1,0 +1,268 @@
+//! Many readers, slow readers and expensive requests, with a real agent: what they hold is bounded, and others are answered.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+use tallyport::client::Response;
+
+use crate::agent::{Address, Agent, PATIENCE};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Sends one series for each name, no faster than they are received.
+fn fill(agent: &Agent, address: &Address, container: &str, names: impl Iterator<Item = String>) {
+    let names: Vec<String> = names.collect();
+    let mut sent = 0;
+    for some in names.chunks(500) {
+        for lines in some.chunks(20) {
+            address.send(lines.iter().map(|name| format!("{name}:1|c\n")).collect::<String>());
+        }
+        sent += some.len() as u64;
+        agent.until("they are received", || {
+            let shown = agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1;
+            shown["series"].as_u64() >= Some(sent)
+        });
+    }
+}
+
+/// A connection that asks and does not read.
+fn unread(agent: &Agent, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(agent.http).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
+    stream
+}
+
+fn slow(agent: &Agent) -> f64 {
+    agent.own_metric("tallyport_http_connections_closed_total{listener=\"http\",reason=\"slow\"}")
+}
+
+fn resident(agent: &Agent) -> f64 {
+    agent.own_metric("process_resident_memory_bytes")
+}
+
+fn whole_page(agent: &Agent) -> Response {
+    agent.get_raw("/metrics/tasks")
+}
+
+#[test]
+fn a_hundred_and_twenty_readers_that_do_not_read_hold_bounded_memory_and_are_disconnected() {
+    let agent = Agent::with(&[
+        "--window",
+        "1s",
+        "--set",
+        "http.write_timeout=8s",
+        "--set",
+        "http.page_memory=8MiB",
+        "--set",
+        "limits.series=20000",
+        "--set",
+        "http.max_connections_per_client=300",
+    ]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
+    agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
+    // The allocator keeps what builds have freed.
+    (0..3).for_each(|_| drop(whole_page(&agent)));
+    let before = resident(&agent);
+    // Half of them share pages; the others ask for pages of their own.
+    let of_own = |n: usize| format!("/metrics/tasks?{}", vec!["shard=0/1"; n].join("&"));
+    let paths = (0..60).map(|_| "/metrics/tasks".to_owned()).chain((1..=60).map(of_own));
+    let readers: Vec<_> = paths.map(|path| unread(&agent, &path)).collect();
+    let mut most = 0.0_f64;
+    agent.until("a scrape is answered meanwhile", || {
+        most = most.max(resident(&agent));
+        let page = whole_page(&agent);
+        page.status == 200 && page.body.len() > 2 << 20
+    });
+    assert!(slow(&agent) < 120.0, "they were all disconnected before it was");
+    agent.until("all are answered or disconnected", || {
+        most = most.max(resident(&agent));
+        agent.own_metric("tallyport_http_connections{listener=\"http\"}") <= 60.0
+    });
+    let cut = agent.own_metric("tallyport_http_pages_failed_total{reason=\"cut\"}");
+    assert!(cut + slow(&agent) > 0.0, "none was disconnected");
+    let growth = (most - before) / MIB;
+    assert!(growth < 64.0, "{growth} MiB more than before");
+    drop(readers);
+    agent.until("nothing is held", || agent.own_metric("tallyport_http_page_bytes") == 0.0);
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_disconnected_and_doctor_says_so() {
+    let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=500ms"]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
+    agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
+    let reader = unread(&agent, "/metrics/tasks");
+    agent.until("it is disconnected", || slow(&agent) == 1.0);
+    let doctor = agent.cli(&["doctor"]);
+    assert!(
+        doctor.out.contains("1 connections were closed because their clients did not read"),
+        "{}",
+        doctor.out
+    );
+    agent.until("nothing is held", || agent.own_metric("tallyport_http_page_bytes") == 0.0);
+    drop(reader);
+}
+
+#[test]
+fn a_stream_outlives_the_time_that_a_write_may_take() {
+    let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=100ms"]);
+    let address = agent.reserve("c-1", "web.1");
+    agent.runtime().block_on(async {
+        let mut lines = agent.http_client().lines("/v1/tasks/web.1/watch").await.unwrap();
+        for n in 0..3 {
+            address.send("a:1|c");
+            let next =
+                async { while !lines.next().await.expect("the stream goes on").starts_with("data: ") {} };
+            tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("event {n} does not come"));
+        }
+    });
+    assert_eq!(slow(&agent), 0.0);
+}
+
+#[test]
+fn beyond_the_queue_a_reader_is_told_when_to_come_again() {
+    let agent = Agent::with(&["--window", "1s", "--set", "limits.series=20000"]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..3000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
+    let bomb = |n: usize| format!("/metrics/tasks?name={}{n}", bomb());
+    let mut refused = None;
+    let mut readers = Vec::new();
+    agent.until("a request is refused", || {
+        readers.extend((readers.len()..readers.len() + 40).map(|n| unread(&agent, &bomb(n))));
+        let answer = agent.get_raw(&bomb(usize::MAX));
+        refused = (answer.status == 429).then_some(answer);
+        if refused.is_none() {
+            readers.clear();
+        }
+        refused.is_some()
+    });
+    let refused = refused.unwrap();
+    let document: Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!(document["code"], "busy");
+    assert!(agent.own_metric("tallyport_http_pages_failed_total{reason=\"busy\"}") >= 1.0);
+    assert_eq!(whole_page(&agent).status, 200, "requests without patterns do not wait behind them");
+}
+
+/// A pattern that is compared with a whole name of `x` before it does not fit.
+fn bomb() -> String {
+    format!("*{}y*", "?".repeat(60).replace("??", "?x"))
+}
+
+/// Sends expensive requests, one after another, until it is dropped.
+struct Bomber {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    /// Requests that were answered.
+    answered: Arc<AtomicUsize>,
+}
+
+impl Bomber {
+    fn start(agent: &Agent, paths: impl Iterator<Item = String>) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let http = agent.http;
+        let threads = paths.map(|path| {
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(http).unwrap();
+                    let request =
+                        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+                    stream.write_all(request.as_bytes()).unwrap();
+                    let mut answer = Vec::new();
+                    let _either_way = stream.read_to_end(&mut answer);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { stop, threads, answered }
+    }
+
+    fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Bomber {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+#[test]
+fn health_and_reservations_are_answered_while_patterns_are_searched_for() {
+    let agent = Agent::with(&["--window", "1s", "--set", "limits.series=20000"]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..3000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
+    agent.reserve("c-2", "small.1").send("small:1|c");
+    agent.until("the small task has a record", || {
+        agent.get("/v1/tasks/small.1/metrics").1["metrics"].as_array().is_some_and(|all| !all.is_empty())
+    });
+    let filters = |n: usize| (0..30).map(|m| format!("name={}{n}{m}", bomb())).collect::<Vec<_>>().join("&");
+    let routes =
+        ["/metrics/tasks?", "/v1/metrics?", "/v1/tasks/web.1/metrics?window=all&", "/metrics/tasks?"];
+    let bomber =
+        Bomber::start(&agent, routes.iter().enumerate().map(|(n, route)| format!("{route}{}", filters(n))));
+    let mut n = 0;
+    // All of it within the time that a single one of them takes.
+    agent.until("others are answered while none of the requests with patterns is", || {
+        let before = bomber.answered();
+        for _ in 0..5 {
+            assert_eq!(agent.get("/health").0, 200);
+        }
+        n += 1;
+        agent.reserve(&format!("new-{n}"), "new");
+        assert_eq!(agent.get("/v1/tasks/small.1/metrics").0, 200);
+        bomber.answered() == before && before > 0
+    });
+}
+
+#[test]
+fn readers_of_one_page_share_its_build() {
+    let agent = Agent::with(&["--window", "10s"]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..500).map(|n| format!("a.series.{n}")));
+    let before = agent.own_metric("tallyport_http_pages_shared_total");
+    let readers: Vec<_> = (0..64)
+        .map(|_| {
+            let http = agent.http;
+            std::thread::spawn(move || {
+                let mut stream = TcpStream::connect(http).unwrap();
+                let request = "GET /metrics/tasks HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                answer
+            })
+        })
+        .collect();
+    for reader in readers {
+        let answer = reader.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let shared = agent.own_metric("tallyport_http_pages_shared_total") - before;
+    assert!(shared >= 32.0, "{shared} of 64 shared a page");
+}
+
+#[test]
+fn every_answer_forbids_browsers_to_guess_what_it_is() {
+    let agent = Agent::start();
+    for path in
+        ["/", "/health", "/metrics", "/v1/tasks", "/nowhere", "/v1/tasks?colour=blue", "/v1/openapi.json"]
+    {
+        let mut stream = TcpStream::connect(agent.http).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        assert_eq!(answer.matches("x-content-type-options: nosniff").count(), 1, "{path}: {answer}");
+    }
+}
