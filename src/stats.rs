@@ -82,7 +82,7 @@ families! {
     CHECKPOINT_INTERVAL = "tallyport_checkpoint_interval_seconds", Gauge, [], "Time between the last two checkpoints: what a crash loses at most of what was received.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
-    SHARD_PAUSES = "tallyport_shard_pauses", Counter, [], "How often a thread that receives read nothing for three seconds or longer; the windows that this concerns are partial.";
+    SHARD_PAUSES = "tallyport_shard_pauses", Counter, [], "How often a thread that receives read nothing for two seconds or longer; the windows that this concerns are partial.";
     ADDRESS_IN_USE = "tallyport_address_in_use", Counter, [], "Reservations on the host's network that failed because another process has `listeners.port` on every address.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";

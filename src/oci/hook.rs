@@ -104,7 +104,7 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
             "--budget-ms" => budget = Duration::from_millis(words.next()??.parse().ok()?),
             "--fail-closed" => fail_closed = true,
             "--descriptors" => descriptors = true,
-            "--agent-user" => agent_user = words.next()??.to_owned(),
+            "--agent-user" => words.next()??.clone_into(&mut agent_user),
             "--log" => log = Some(words.next()??.into()),
             // For the wrapper's next life.
             "--aliases" | "--mount" => drop(words.next()??),

@@ -43,7 +43,7 @@ const EVENTS: usize = 1024;
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// From one turn to the next it takes no longer than this, unless the process was stopped.
-const PAUSE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// One shard. Everything in it belongs to its thread.
 pub(super) struct Worker {
