@@ -10,6 +10,6 @@ pub mod time;
 
 pub use glob::Glob;
 pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
-pub use series::{MetricType, Series, SeriesId, SeriesKey, TagSet};
+pub use series::{ByIdentity, MetricType, Series, SeriesId, SeriesKey, TagSet};
 pub use shared_map::SharedMap;
 pub use time::{Moment, Timestamp};

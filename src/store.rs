@@ -13,7 +13,7 @@ mod past;
 mod snapshot;
 mod succession;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,15 +24,15 @@ pub use epoch::{EPOCH, Epoch, next_epoch};
 use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
 use losses::Losses;
-use names::Names;
+use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
-pub use past::{Counted, Gone, Identities, REMEMBERED, Summed};
+pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
 pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Standing, Window};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
-use crate::render::prometheus::{Level, MarksOfAll};
+use crate::render::prometheus::{Identity, Level, MarksOfAll};
 
 /// Windows that a reader who catches up takes from the log before others have the lock again.
 const AT_ONCE: usize = 1024;
@@ -116,7 +116,7 @@ impl Store {
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
-            let mut all = Vec::new();
+            let (mut all, mut came) = (Vec::new(), BTreeSet::new());
             for (allocation, mut history) in histories {
                 if inner.containers.contains_key(&allocation) {
                     continue;
@@ -124,10 +124,9 @@ impl Store {
                 let _gone = history.drop_beyond(self.keep);
                 all.extend(history.take().into_iter().map(|published| (allocation, published)));
                 inner.past.opened(history.origin());
-                inner.names.opened(history.origin());
                 inner.name_all(&history);
-                inner.held.add(history.held());
                 inner.containers.insert(allocation, Arc::new(history));
+                came.insert(allocation);
             }
             all.sort_by_key(|(_, published)| published.first());
             for (allocation, published) in all {
@@ -137,7 +136,6 @@ impl Store {
                 adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
                 inner.log.insert(published.first(), Arc::clone(&published));
-                inner.held.add(published.held());
                 let history = Arc::make_mut(history);
                 if published.window().span.start > now {
                     history.keep_ahead(published);
@@ -145,6 +143,7 @@ impl Store {
                     history.keep(published);
                 }
             }
+            inner.count_alone(came);
             inner.last
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
@@ -161,10 +160,22 @@ impl Store {
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
         let mut guard = self.write();
         let inner = &mut *guard;
-        if !inner.containers.contains_key(&allocation) {
-            inner.past.opened(&origin);
-            inner.names.opened(&origin);
-            inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
+        match inner.containers.get_mut(&allocation) {
+            Some(history) => inner.held.change(history, |history| history.set_alone(None)),
+            None => {
+                inner.past.opened(&origin);
+                inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
+            }
+        }
+    }
+
+    /// Notes that a container has ended: what it shared with its aggregator is held for its windows alone from now on.
+    pub fn ended(&self, allocation: Allocation) {
+        let Some(shared) = self.history(allocation).map(|history| history.shared_bytes()) else { return };
+        let mut guard = self.write();
+        let inner = &mut *guard;
+        if let Some(history) = inner.containers.get_mut(&allocation) {
+            inner.held.change(history, |history| history.set_alone(Some(shared)));
         }
     }
 
@@ -182,28 +193,31 @@ impl Store {
 
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
+        let Some(history) = self.history(allocation) else { return };
+        let standing = history.standing();
+        let left = || standing.into_iter().flat_map(|standing| standing.ledger.entries());
+        let names = Changed::of(history.origin(), iter::empty(), left().map(|(series, ..)| series));
         let mut guard = self.write();
         let inner = &mut *guard;
-        let Some(history) = inner.containers.remove(&allocation) else { return };
-        inner.held.remove(history.held());
-        let left = || history.standing().into_iter().flat_map(|standing| standing.ledger.entries());
-        inner.names.changed(history.origin(), iter::empty(), left().map(|(series, ..)| series), None);
+        // The one that is here: another window may have been published meanwhile.
+        let Some(removed) = inner.containers.remove(&allocation) else { return };
+        inner.held.remove(removed.held());
+        inner.names.change(names, None);
         inner.past.add(history.origin(), left());
         inner.past.closed(history.origin());
-        inner.names.closed(history.origin());
-        let mut gone = history.gone();
-        for published in history.published() {
+        let mut gone = removed.gone();
+        for published in removed.published() {
             inner.log.remove(&published.first());
             gone = gone.max(published.last());
         }
         inner.losses.forget(history.origin(), gone);
         // Its windows are freed when nobody waits for the lock any more.
         drop(guard);
-        drop(history);
+        drop((history, removed));
     }
 
-    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are kept of the
-    /// container: windows, revisions, and its share of its workload's names.
+    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are held
+    /// for the container.
     ///
     /// Only one thread at a time may do this for a container.
     pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
@@ -224,10 +238,22 @@ impl Store {
     pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
         let end = closed.window.span.end;
         let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
+        let Some(history) = self.history(allocation) else { return 0 };
+        let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
+        let ledger = history.standing().map(|standing| Arc::clone(&standing.ledger));
         if !closed.window.is_empty() {
-            let Some(history) = self.history(allocation) else { return 0 };
             merged.extend(history.joined(closed.window));
         }
+        drop(history);
+        // Which series came and went is looked up before the lock, too.
+        let now = Arc::clone(&closed.standing.ledger);
+        let came: Vec<_> = match &ledger {
+            Some(before) => now.gone(before).map(|(series, ..)| series).collect(),
+            None => now.iter().map(|(series, _)| series).collect(),
+        };
+        let gone: Vec<_> = ledger.iter().flat_map(|before| before.gone(&now)).collect();
+        let went = gone.iter().map(|(series, ..)| *series);
+        let names = Changed::of(&origin, came.into_iter(), went);
         // What goes is freed when nobody waits for the lock any more.
         let (last, kept, _gone) = {
             let mut guard = self.write();
@@ -235,6 +261,8 @@ impl Store {
             let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
             let history = Arc::make_mut(history);
             inner.held.remove(history.held());
+            // A container that closes windows has an aggregator.
+            history.set_alone(None);
             for (window, revs) in merged {
                 let published = (window, revs);
                 let published = Published::new(allocation, history.origin(), published, inner.last + 1);
@@ -245,23 +273,11 @@ impl Store {
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
-            match (&before, history.standing()) {
-                (Some(before), Some(now)) => {
-                    let (came, went) = (now.ledger.gone(&before.ledger), before.ledger.gone(&now.ledger));
-                    let [came, went] = [came, went].map(|all| all.map(|(series, ..)| series));
-                    inner.names.changed(history.origin(), came, went, Some(end));
-                    let gone = before.ledger.gone(&now.ledger);
-                    if closed.begun_again {
-                        inner.past.add(history.origin(), gone);
-                    } else {
-                        inner.past.evicted(history.origin(), gone);
-                    }
-                }
-                (None, Some(now)) => {
-                    let came = now.ledger.iter().map(|(series, _)| series);
-                    inner.names.changed(history.origin(), came, iter::empty(), Some(end));
-                }
-                (_, None) => {}
+            inner.names.change(names, Some(end));
+            if closed.begun_again {
+                inner.past.add(&origin, gone.iter().copied());
+            } else {
+                inner.past.evicted(&origin, gone.iter().copied());
             }
             let dropped = history.drop_beyond(self.keep);
             for published in &dropped {
@@ -270,18 +286,34 @@ impl Store {
             inner.losses.lose(history.gone());
             let kept = history.held();
             inner.held.add(kept);
-            (inner.last, kept.bytes + inner.names.share(history.origin()), (before, dropped))
+            (inner.last, kept.total() + inner.shared_with(&identities), (before, dropped))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
     }
 
-    /// Bytes that are kept of a container: windows, revisions, and its share of its workload's names.
+    /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals and names.
     #[must_use]
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
         let inner = self.read();
         let history = inner.containers.get(&allocation);
-        history.map_or(0, |history| history.held().bytes + inner.names.share(history.origin()))
+        history.map_or(0, |history| history.held().total() + inner.shared_with(history.identities()))
+    }
+
+    /// Bytes that are held for all containers, those that have ended included, and for totals and names of those that are
+    /// forgotten.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let inner = self.read();
+        inner.held.total() + inner.past.bytes() + inner.names.bytes()
+    }
+
+    /// The same, counted anew: a walk over everything that is here, for tests to compare.
+    #[must_use]
+    pub fn recount_held_bytes(&self) -> usize {
+        let inner = self.read();
+        let histories = inner.containers.values().map(|history| history.recount().total());
+        histories.sum::<usize>() + inner.past.recount() + inner.names.recount()
     }
 
     /// A container's windows as they are now.
@@ -406,6 +438,18 @@ impl Store {
         self.newest.subscribe()
     }
 
+    /// Sets how many totals of series that are gone are remembered of each workload and task.
+    pub fn remember_at_most(&self, series: usize) {
+        self.write().past.set_share(series);
+    }
+
+    /// How many totals of series that are gone are remembered, and how many were forgotten before their time.
+    #[must_use]
+    pub fn remembered_totals(&self) -> (usize, EvictedTotals) {
+        let inner = self.read();
+        (inner.past.len(), inner.past.evictions())
+    }
+
     /// How much is kept.
     #[must_use]
     pub fn size(&self) -> Size {
@@ -427,13 +471,39 @@ impl Store {
     }
 }
 
+impl Held {
+    /// Changes a history, and what all of them hold.
+    fn change(&mut self, history: &mut Arc<History>, change: impl FnOnce(&mut History)) {
+        let history = Arc::make_mut(history);
+        self.remove(history.held());
+        change(history);
+        self.add(history.held());
+    }
+}
+
 impl Inner {
+    /// Bytes of totals and names of a task and a workload that count for each of its containers.
+    fn shared_with(&self, identities: &(Identity, Identity)) -> usize {
+        let names = self.names.share(&identities.1, self.past.here_of(&identities.1));
+        self.past.part_of(identities) + names
+    }
+
     /// What is kept and has records after a place, in order.
     fn after(&self, seq: u64) -> impl Iterator<Item = &Arc<Published>> {
         // The one before may reach beyond the place.
         let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last() > seq);
         let after = self.log.range(seq.saturating_add(1)..);
         reaching.into_iter().chain(after).map(|(_, published)| published)
+    }
+
+    /// Counts what containers hold that came from elsewhere and have no aggregator yet.
+    fn count_alone(&mut self, came: BTreeSet<Allocation>) {
+        for allocation in came {
+            let Some(history) = self.containers.get_mut(&allocation) else { continue };
+            let history = Arc::make_mut(history);
+            history.set_alone(Some(history.shared_bytes()));
+            self.held.add(history.held());
+        }
     }
 }
 

@@ -112,7 +112,7 @@ pub struct Aggregator {
     ample: usize,
     /// Bytes of the closed windows that are kept.
     history: VecDeque<usize>,
-    /// Bytes that are kept of the container beyond those: revisions of its windows.
+    /// Bytes that are held for the container beyond those: revisions, how it stands, remembered totals.
     revisions: usize,
     /// Set from outside when the node has no memory left.
     node_full: bool,
@@ -369,11 +369,17 @@ impl Aggregator {
         self.node_full = full;
     }
 
-    /// Tells how many bytes of windows and revisions are kept of the container, all of which count as its memory.
+    /// Tells how many bytes are held for the container elsewhere, its closed windows included. All of them count as its memory.
     pub fn set_kept_bytes(&mut self, bytes: usize) {
         let revisions = bytes.saturating_sub(self.history.iter().sum());
         self.memory = self.memory.saturating_sub(self.revisions) + revisions;
         self.revisions = revisions;
+    }
+
+    /// Bytes of memory without those that are held elsewhere.
+    #[must_use]
+    pub fn own_memory(&self) -> usize {
+        self.memory.saturating_sub(self.revisions + self.history.iter().sum::<usize>())
     }
 
     /// Counts datagrams that the kernel dropped since the socket was opened.

@@ -70,6 +70,12 @@ impl EventRecord {
         (record, replaced | tags_replaced)
     }
 
+    /// Bytes it costs, itself included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.heap_bytes()
+    }
+
     fn heap_bytes(&self) -> usize {
         let optional = [&self.text, &self.hostname, &self.aggregation_key, &self.source_type];
         self.title.len()
@@ -104,7 +110,7 @@ impl Events {
     /// Bytes they cost.
     #[must_use]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.0.iter().map(|event| size_of::<EventRecord>() + event.heap_bytes()).sum()
+        self.0.iter().map(|event| event.bytes()).sum()
     }
 }
 

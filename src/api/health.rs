@@ -11,7 +11,7 @@ use crate::model::Timestamp;
 use crate::net::http::{Closed, Connections};
 use crate::render::prometheus::{Kind, Name};
 use crate::stats::{Damaged, Failing, NriStats, Outcome};
-use crate::store::Meeting;
+use crate::store::{EvictedTotals, Meeting};
 use crate::window_log::{Report, Snapshot};
 
 #[derive(Serialize)]
@@ -27,6 +27,19 @@ pub(super) fn health(api: &Api) -> Answer {
     let (version, config) = (env!("CARGO_PKG_VERSION"), api.config());
     let instance = &config.process.instance;
     Answer::json(200, &Health { status: "alive", version, pid: std::process::id(), instance })
+}
+
+/// Totals of series that are gone which were forgotten early, by reason.
+#[derive(Debug, Serialize)]
+struct TotalsEvicted {
+    series_limit: u64,
+    node: u64,
+}
+
+impl TotalsEvicted {
+    fn new(EvictedTotals { series_limit, node }: EvictedTotals) -> Self {
+        Self { series_limit, node }
+    }
 }
 
 #[derive(Serialize)]
@@ -163,6 +176,7 @@ pub(super) struct Node {
     certificate_expires: Option<Timestamp>,
     window_log: Option<WindowLog>,
     nri: PluginDocument,
+    totals_evicted: TotalsEvicted,
     names_marked: usize,
     marked_names: Vec<MarkedName>,
     pages: PagesDocument,
@@ -324,6 +338,7 @@ impl Node {
                 .window_log
                 .as_ref()
                 .map(|status| WindowLog::new(status.snapshot(), config.window_log.size)),
+            totals_evicted: TotalsEvicted::new(api.store.remembered_totals().1),
             names_marked: api.store.marked_names(),
             marked_names: api.store.meetings(LISTED).into_iter().map(MarkedName::new).collect(),
             pages: PagesDocument::of(api),

@@ -125,6 +125,11 @@ impl Page {
         self.one(stats::RECORDS, size.records as f64);
         self.one(stats::WINDOWS, size.windows as f64);
         self.one(stats::WINDOW_BYTES, size.bytes as f64);
+        let (remembered, evicted) = api.store.remembered_totals();
+        self.one(stats::TOTALS, remembered as f64);
+        let family = self.family(stats::TOTALS_EVICTED);
+        family.sample(&[("reason", "series_limit")], evicted.series_limit as f64);
+        family.sample(&[("reason", "node")], evicted.node as f64);
         let gauges = api.pool.gauges();
         self.times(stats::CLOSE, &gauges.close);
         let ended = api.pool.ended().len();
@@ -186,6 +191,10 @@ impl Page {
             for (why, n) in connections.closed() {
                 closed.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
             }
+        }
+        let failures = self.family(stats::TOKEN_FAILURES);
+        for (failure, n) in api.stats.token_failures() {
+            failures.sample(&[("reason", failure.as_str())], n as f64);
         }
         self.one(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, seconds));
         let requests = self.family(stats::REQUESTS);

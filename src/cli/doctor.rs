@@ -4,6 +4,7 @@ mod clients;
 mod names;
 mod pages;
 mod plugin;
+mod totals;
 mod window_log;
 
 use std::ops::RangeInclusive;
@@ -95,6 +96,8 @@ struct Node {
     #[serde(default)]
     nri: Option<Plugin>,
     #[serde(default)]
+    totals_evicted: totals::Evicted,
+    #[serde(default)]
     names_marked: usize,
     #[serde(default)]
     marked_names: Vec<MarkedName>,
@@ -134,6 +137,7 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(Plugin::findings));
+    findings.extend(node.totals_evicted.finding());
     findings.extend(names::findings(node.names_marked, &node.marked_names));
     findings.extend(node.pages.iter().map(Pages::finding));
     findings.extend(containers(&args.admin.client()).await);

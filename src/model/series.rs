@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -221,6 +222,24 @@ impl Ord for SeriesKey<'_> {
             &other.0.tags,
             other.0.metric_type,
         ))
+    }
+}
+
+/// A series as a key of its own: equal to every other that measures the same thing, whenever it was created.
+#[derive(Clone, Debug)]
+pub struct ByIdentity(pub Arc<Series>);
+
+impl PartialEq for ByIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_identity(&other.0)
+    }
+}
+
+impl Eq for ByIdentity {}
+
+impl std::hash::Hash for ByIdentity {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        SeriesKey(&self.0).hash(hasher);
     }
 }
 

@@ -79,7 +79,9 @@ pub(super) struct Shard {
 /// What shards tell about themselves.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Bytes of each shard's aggregators.
     memory: Vec<AtomicUsize>,
+    store: Arc<Store>,
     /// Nanoseconds that each shard was not waiting.
     pub(super) busy: Vec<AtomicU64>,
     memory_limit: AtomicUsize,
@@ -100,7 +102,7 @@ pub(super) struct Shared {
 /// What shards tell about themselves, for the agent's own metrics.
 #[derive(Debug)]
 pub struct Gauges {
-    /// Bytes of all aggregators.
+    /// Bytes that are held for containers, by aggregators and by the store.
     pub memory: usize,
     /// How often the clock was set forward.
     pub steps_forward: u64,
@@ -115,8 +117,9 @@ pub struct Gauges {
 }
 
 impl Shared {
-    pub(super) fn new(shards: usize, memory_limit: usize) -> Self {
+    pub(super) fn new(shards: usize, memory_limit: usize, store: Arc<Store>) -> Self {
         Self {
+            store,
             memory: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             busy: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             memory_limit: AtomicUsize::new(memory_limit),
@@ -171,11 +174,17 @@ impl Shared {
         if let Some(mine) = self.memory.get(shard) {
             mine.store(memory, Ordering::Relaxed);
         }
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
         self.total_memory() >= self.memory_limit.load(Ordering::Relaxed)
     }
 
+    /// Everything that is held for containers: by aggregators, and by the store, for those that have ended, too.
     fn total_memory(&self) -> usize {
-        self.memory.iter().map(|memory| memory.load(Ordering::Relaxed)).sum()
+        let aggregators = self.memory.iter().map(|memory| memory.load(Ordering::Relaxed));
+        aggregators.sum::<usize>() + self.store.held_bytes()
     }
 }
 
@@ -197,7 +206,7 @@ impl ShardPool {
         settings: &Arc<Settings>,
         clock: Clock,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::new(plan.shards, plan.memory_limit));
+        let shared = Arc::new(Shared::new(plan.shards, plan.memory_limit, Arc::clone(store)));
         let shards = (0..plan.shards).map(|index| {
             let (commands, received) = std::sync::mpsc::channel();
             let (questions, asked) = std::sync::mpsc::channel();
@@ -356,6 +365,12 @@ impl ShardPool {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shards.is_empty()
+    }
+
+    /// Whether the node's memory for containers is used up.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
     }
 
     /// What the shards tell about themselves.

@@ -110,7 +110,7 @@ impl Worker {
     ) -> nix::Result<Self> {
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self {
+        let new = Self {
             index,
             epoll,
             wake,
@@ -140,7 +140,9 @@ impl Worker {
             inbox: Inbox::default(),
             at_hand: None,
             failures: Failures::default(),
-        })
+        };
+        new.remember_totals();
+        Ok(new)
     }
 
     /// Serves until it is told to stop, or nobody can tell it anything any more. Everything that a turn does is bounded.

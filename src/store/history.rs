@@ -1,5 +1,6 @@
 //! One container's windows.
 
+mod held;
 mod image;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -7,8 +8,11 @@ use std::sync::Arc;
 
 use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, View, Window, WindowBuilder};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
+use crate::render::prometheus::{Identity, Level};
 use crate::render::record::Number;
 
+pub(super) use held::Held;
+use held::Layouts;
 pub use image::{HISTORY_VERSION, HistoryError};
 pub(super) use image::{Head, Received, Sent};
 
@@ -31,6 +35,8 @@ pub struct Kept(Vec<Arc<Published>>);
 #[derive(Clone, Debug)]
 pub struct History {
     origin: Arc<Origin>,
+    /// Of which task and which workload its samples are.
+    identities: (Identity, Identity),
     opened: Timestamp,
     /// By start.
     kept: VecDeque<Kept>,
@@ -42,28 +48,10 @@ pub struct History {
     /// The last place of this container whose record was dropped.
     gone: u64,
     held: Held,
+    layouts: Layouts,
     standing: Option<Standing>,
-}
-
-/// How much is kept of one container, or of all.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Held {
-    /// Windows, revisions included.
-    pub(super) windows: usize,
-    /// Their bytes.
-    pub(super) bytes: usize,
-}
-
-impl Held {
-    pub(super) fn add(&mut self, other: Self) {
-        self.windows += other.windows;
-        self.bytes += other.bytes;
-    }
-
-    pub(super) fn remove(&mut self, other: Self) {
-        self.windows = self.windows.saturating_sub(other.windows);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
-    }
+    /// Bytes that count for this container alone, because it has no aggregator any more.
+    alone: usize,
 }
 
 impl Published {
@@ -115,10 +103,6 @@ impl Published {
     #[must_use]
     pub fn revs(&self) -> &[u32] {
         &self.revs
-    }
-
-    pub(super) fn held(&self) -> Held {
-        Held { windows: 1, bytes: self.window.bytes() }
     }
 
     /// Its records and their numbers.
@@ -193,7 +177,9 @@ impl History {
         for (first, revs, window) in windows {
             history.keep_elsewhere(first, window, revs);
         }
-        history.standing = standing;
+        if let Some(standing) = standing {
+            history.set_standing(standing);
+        }
         history
     }
 
@@ -217,15 +203,19 @@ impl History {
     }
 
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
+        let identities = (Identity::of(&origin, Level::Orchestrator), Identity::of(&origin, Level::Low));
         Self {
             origin,
+            identities,
             opened,
             kept: VecDeque::new(),
             ahead: VecDeque::new(),
             closed: VecDeque::new(),
             gone: 0,
             held: Held::default(),
+            layouts: Layouts::default(),
             standing: None,
+            alone: 0,
         }
     }
 
@@ -233,6 +223,11 @@ impl History {
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
+    }
+
+    /// Of which task and which workload they are.
+    pub(super) fn identities(&self) -> &(Identity, Identity) {
+        &self.identities
     }
 
     /// The intervals in which something was recorded, oldest first: by start, those that a clock that was ahead has dated to
@@ -265,15 +260,11 @@ impl History {
 
     /// Takes everything out that nobody else holds.
     pub(super) fn take(&mut self) -> Vec<Published> {
-        self.held = Held::default();
         self.closed.clear();
-        let ahead = std::mem::take(&mut self.ahead);
-        ahead
-            .into_iter()
-            .chain(std::mem::take(&mut self.kept))
-            .flat_map(|kept| kept.0)
-            .filter_map(Arc::into_inner)
-            .collect()
+        let kept = std::mem::take(&mut self.ahead).into_iter().chain(std::mem::take(&mut self.kept));
+        let all: Vec<_> = kept.flat_map(|kept| kept.0).collect();
+        all.iter().for_each(|published| self.count_out(published));
+        all.into_iter().filter_map(Arc::into_inner).collect()
     }
 
     /// Ledger, events and checks, as of the last window.
@@ -318,15 +309,11 @@ impl History {
     /// Has gauges and sets of an earlier life of the agent shown by their last windows, until their container has closed
     /// one in this life: its ledger went with that life, and without one a page would lack them.
     pub fn show_levels(&mut self) {
-        let newest = self.kept().next_back().and_then(|kept| kept.published().last()).cloned();
-        if let (Some(newest), Some(standing)) = (newest, &mut self.standing) {
-            standing.ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
+        let newest = self.kept().next_back().and_then(|kept| kept.published().last());
+        if let (Some(newest), Some(standing)) = (newest, &self.standing) {
+            let ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
+            self.set_standing(Standing { ledger, ..standing.clone() });
         }
-    }
-
-    /// Answers the standing before.
-    pub(super) fn set_standing(&mut self, standing: Standing) -> Option<Standing> {
-        self.standing.replace(standing)
     }
 
     /// Merges what late samples add to an interval into its records; answers the new revisions.
@@ -381,11 +368,6 @@ impl History {
         Span { covered: span.end.since(span.start.max(self.opened)), ..span }
     }
 
-    /// How much is kept, as of now.
-    pub(super) fn held(&self) -> Held {
-        self.held
-    }
-
     /// The interval that starts at a moment.
     fn interval(&self, start: Timestamp) -> Option<&Kept> {
         [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
@@ -414,7 +396,7 @@ impl History {
         published: Arc<Published>,
         among: impl FnOnce(&mut Self) -> &mut VecDeque<Kept>,
     ) {
-        self.held.add(published.held());
+        self.count_in(&published);
         let (start, first) = (published.window.span.start, published.first());
         let all = among(self);
         match place_of(all, start) {
@@ -439,7 +421,7 @@ impl History {
             dropped.extend(interval.into_iter().flat_map(|kept| kept.0));
         }
         for published in &dropped {
-            self.held.remove(published.held());
+            self.count_out(published);
             self.gone = self.gone.max(published.last());
         }
         dropped

@@ -40,12 +40,12 @@ const SELDOM: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Names {
     workloads: HashMap<Identity, Workload>,
-    /// How many containers of each workload are here.
-    here: HashMap<Identity, usize>,
     marks: MarksOfAll,
     /// How many names carry a mark.
     marked: usize,
     at_rest: usize,
+    /// Bytes of all of them.
+    bytes: usize,
     newest: Timestamp,
     swept: Timestamp,
     /// The last changes, and the place of the first of them.
@@ -53,14 +53,38 @@ pub(super) struct Names {
     first: u64,
 }
 
+/// The names of series that came and went. Finding them looks at every one of these series, so it comes before any lock.
+#[derive(Debug)]
+pub(super) struct Changed {
+    /// Nothing where no series came or went.
+    workload: Option<Identity>,
+    came: Vec<(Name, u32)>,
+    went: Vec<(Name, u32)>,
+}
+
+impl Changed {
+    /// Series of a container came and went.
+    pub(super) fn of<'s>(
+        origin: &Origin,
+        came: impl Iterator<Item = &'s Arc<Series>>,
+        went: impl Iterator<Item = &'s Arc<Series>>,
+    ) -> Self {
+        let mut came: Vec<_> = came.collect();
+        came.sort_by_key(|series| series.created);
+        let (came, went) = (distinct(came.into_iter()), distinct(went));
+        let workload = (!(came.is_empty() && went.is_empty())).then(|| Identity::of(origin, Level::Low));
+        Self { workload, came, went }
+    }
+}
+
 impl Default for Names {
     fn default() -> Self {
         Self {
             workloads: HashMap::new(),
-            here: HashMap::new(),
             marks: MarksOfAll::default(),
             marked: 0,
             at_rest: 0,
+            bytes: 0,
             newest: Timestamp::MIN,
             swept: Timestamp::MIN,
             changes: VecDeque::new(),
@@ -70,47 +94,29 @@ impl Default for Names {
 }
 
 impl Names {
-    /// A container is here.
-    pub(super) fn opened(&mut self, origin: &Origin) {
-        *self.here.entry(Identity::of(origin, Level::Low)).or_default() += 1;
+    /// Bytes of the names of a workload that count against each of its containers, of which so many are here.
+    pub(super) fn share(&self, workload: &Identity, here: usize) -> usize {
+        self.workloads.get(workload).map_or(0, |names| names.bytes / here.max(1))
     }
 
-    /// A container is gone. Its workload's names stay.
-    pub(super) fn closed(&mut self, origin: &Origin) {
-        let workload = Identity::of(origin, Level::Low);
-        if let Some(here) = self.here.get_mut(&workload) {
-            *here -= 1;
-            if *here == 0 {
-                self.here.remove(&workload);
-            }
-        }
+    /// Bytes of all names.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Bytes of names that count against a container: its share of those of its workload.
-    pub(super) fn share(&self, origin: &Origin) -> usize {
-        let workload = Identity::of(origin, Level::Low);
-        let here = self.here.get(&workload).copied().unwrap_or_default();
-        self.workloads.get(&workload).map_or(0, |names| names.bytes.div_ceil(here.max(1)))
+    /// The same, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.workloads.values().flat_map(|names| names.claims.keys()).map(bytes_of).sum()
     }
 
-    /// A container's series have changed: these came and these went, as of `at` where that is known.
-    pub(super) fn changed<'s>(
-        &mut self,
-        origin: &Origin,
-        came: impl Iterator<Item = &'s Arc<Series>>,
-        went: impl Iterator<Item = &'s Arc<Series>>,
-        at: Option<Timestamp>,
-    ) {
+    /// A container's series have changed, as of `at` where that is known.
+    pub(super) fn change(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
-        let mut came: Vec<_> = came.collect();
-        let mut went = went.peekable();
-        if !came.is_empty() || went.peek().is_some() {
-            let workload = Identity::of(origin, Level::Low);
-            came.sort_by_key(|series| series.created);
-            for (name, series) in distinct(came.into_iter()) {
+        if let Changed { workload: Some(workload), came, went } = changed {
+            for (name, series) in came {
                 self.claim(&workload, name, series);
             }
-            for (name, series) in distinct(went) {
+            for (name, series) in went {
                 self.release(&workload, &name, series);
             }
             self.keep_to_limits(&workload);
@@ -150,6 +156,7 @@ impl Names {
         self.tell(NameChange { workload: workload.clone(), name: name.clone(), now });
         let names = self.workloads.entry(workload.clone()).or_default();
         names.bytes += bytes_of(&name);
+        self.bytes += bytes_of(&name);
         names.claims.insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
         if series == 0 {
             names.rest(name, self.newest);
@@ -207,6 +214,7 @@ impl Names {
         let Some(names) = self.workloads.get_mut(workload) else { return };
         let Some(claim) = names.claims.remove(name) else { return };
         names.bytes = names.bytes.saturating_sub(bytes_of(name));
+        self.bytes = self.bytes.saturating_sub(bytes_of(name));
         if claim.series == 0 {
             names.resting -= 1;
             self.at_rest -= 1;

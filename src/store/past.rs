@@ -2,22 +2,29 @@
 //!
 //! A job of two seconds is gone before anybody reads twice. What it counted is added up here when it is forgotten: by
 //! pod or task for as long as another container of the same is here, by workload for a day.
+//!
+//! An identity has as many of these totals as a container may have series, and all together have no more than [`MOST`]. Beyond
+//! that those go that were updated least recently: first of the identity that has too many, then of those that have most.
+
+mod remembered;
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Buckets, Histogram, LedgerEntry, Weight};
-use crate::model::{MetricType, Origin, Series, SeriesKey, SharedMap, Timestamp};
+use remembered::Remembered;
+pub use remembered::{Gone, Identities};
+
+use crate::aggregate::{Buckets, Histogram, LedgerEntry, Limits, Weight};
+use crate::model::{MetricType, Origin, Series, Timestamp};
 use crate::render::prometheus::{Identity, Level, Total};
 
 /// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
 
-/// Most series of workloads that are remembered; beyond it, those seen longest ago go.
+/// Most series of a level that are remembered on the node.
 const MOST: usize = 100_000;
 
 /// What a series had counted where it is gone.
@@ -65,59 +72,14 @@ impl Summed {
     }
 }
 
-/// A series, whoever had it.
-#[derive(Clone, Debug)]
-struct Key(Arc<Series>);
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.same_identity(&other.0)
-    }
+/// Totals that were forgotten before a day was over, by reason.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct EvictedTotals {
+    /// Their workload or task had as many as a container may have series.
+    pub series_limit: u64,
+    /// All of the node together were too many, and their workload or task was among those that had most.
+    pub node: u64,
 }
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        SeriesKey(&self.0).hash(state);
-    }
-}
-
-/// Every series that is gone of one identity.
-#[derive(Clone, Default, Debug)]
-pub struct Gone(HashMap<Key, Counted>);
-
-impl Gone {
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Counted> {
-        self.0.values()
-    }
-
-    /// Answers whether the series is new here.
-    fn add(&mut self, (series, row, histogram): LedgerEntry<'_>) -> bool {
-        let before = self.0.len();
-        let one = || Counted {
-            series: Arc::clone(series),
-            created: series.created,
-            last_seen: row.last_seen,
-            total: Total::default(),
-            count: Weight::ZERO,
-            histogram: None,
-            decremented: false,
-        };
-        let counted = self.0.entry(Key(Arc::clone(series))).or_insert_with(one);
-        counted.created = counted.created.min(series.created);
-        counted.last_seen = counted.last_seen.max(row.last_seen);
-        counted.total = counted.total.plus(row.total.into());
-        counted.count = counted.count.plus(row.count);
-        counted.decremented |= row.decremented;
-        histogram.into_iter().for_each(|histogram| Summed::add(&mut counted.histogram, histogram));
-        self.0.len() > before
-    }
-}
-
-/// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
-pub type Identities = SharedMap<Identity, Arc<Gone>>;
 
 /// Identities of a level that have changed, and those that are gone.
 type Changes = (Vec<(Identity, Vec<Counted>)>, Vec<Identity>);
@@ -171,8 +133,7 @@ impl Known {
         let apply = |known: &mut Identities, (changed, gone): Changes| {
             gone.iter().for_each(|identity| drop(known.remove(identity)));
             for (identity, counted) in changed {
-                let keyed = counted.into_iter().map(|counted| (Key(Arc::clone(&counted.series)), counted));
-                known.insert(identity, Arc::new(Gone(keyed.collect())));
+                known.insert(identity, Arc::new(Gone::of(counted)));
             }
         };
         apply(&mut self.placed, changes.placed);
@@ -183,13 +144,15 @@ impl Known {
 /// Everything that is gone.
 #[derive(Debug)]
 pub(super) struct Past {
-    placed: Identities,
-    /// How many containers of each pod or task are here.
+    placed: Remembered,
+    /// How many containers of each pod or task are here, and of each workload.
     here: HashMap<Identity, usize>,
-    workloads: Identities,
-    /// How many series these have, and how many they may.
-    len: usize,
+    here_of_workloads: HashMap<Identity, usize>,
+    workloads: Remembered,
+    /// How many series each identity may have, and all of a level together.
+    share: usize,
     most: usize,
+    evicted: EvictedTotals,
     newest: Timestamp,
     /// When old ones were last looked for.
     pruned: Timestamp,
@@ -197,130 +160,148 @@ pub(super) struct Past {
 
 impl Default for Past {
     fn default() -> Self {
-        Self::at_most(MOST)
+        Self::at_most(Limits::default().series, MOST)
     }
 }
 
 impl Past {
-    fn at_most(most: usize) -> Self {
-        let (placed, here, workloads) = Default::default();
-        Self { placed, here, workloads, len: 0, most, newest: Timestamp::MIN, pruned: Timestamp::MIN }
+    fn at_most(share: usize, most: usize) -> Self {
+        let (placed, here, here_of_workloads, workloads, evicted) = Default::default();
+        let (newest, pruned) = (Timestamp::MIN, Timestamp::MIN);
+        Self { placed, here, here_of_workloads, workloads, share, most, evicted, newest, pruned }
+    }
+
+    /// Sets how many series each identity may have.
+    pub(super) fn set_share(&mut self, series: usize) {
+        self.share = series.min(self.most);
     }
 
     /// What is gone of a level: nothing of containers' own, which are never the same again.
     pub(super) fn of(&self, level: Level) -> Identities {
         match level {
-            Level::Low => self.workloads.clone(),
-            Level::Orchestrator => self.placed.clone(),
+            Level::Low => self.workloads.all().clone(),
+            Level::Orchestrator => self.placed.all().clone(),
             Level::High => Identities::default(),
         }
     }
 
     /// Everything that is gone, as it is now.
     pub(super) fn everything(&self) -> Everything {
-        Everything { placed: self.placed.clone(), workloads: self.workloads.clone() }
+        Everything { placed: self.placed.all().clone(), workloads: self.workloads.all().clone() }
     }
 
     /// What another process had. Containers are yet to come.
     pub(super) fn resumed(Known { placed, workloads }: Known) -> Self {
-        let series = || workloads.values().flat_map(|gone| gone.iter());
-        let newest = series().map(|counted| counted.last_seen).max().unwrap_or(Timestamp::MIN);
-        let len = series().count();
-        Self { placed, workloads, len, newest, ..Self::default() }
+        let series = workloads.values().flat_map(|gone| gone.iter());
+        let newest = series.map(|counted| counted.last_seen).max().unwrap_or(Timestamp::MIN);
+        let (placed, workloads) = (Remembered::new(placed), Remembered::new(workloads));
+        Self { placed, workloads, newest, ..Self::default() }
+    }
+
+    /// How many series are remembered, of both levels.
+    pub(super) fn len(&self) -> usize {
+        self.placed.len() + self.workloads.len()
+    }
+
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.placed.bytes() + self.workloads.bytes()
+    }
+
+    /// What was forgotten early.
+    pub(super) fn evictions(&self) -> EvictedTotals {
+        self.evicted
     }
 
     /// A container is here.
     pub(super) fn opened(&mut self, origin: &Origin) {
         *self.here.entry(Identity::of(origin, Level::Orchestrator)).or_default() += 1;
+        *self.here_of_workloads.entry(Identity::of(origin, Level::Low)).or_default() += 1;
     }
 
     /// Series of a container that goes on are gone.
     pub(super) fn add<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
-        let mut counting = series.filter(|(series, ..)| counts(series.metric_type)).peekable();
-        if counting.peek().is_none() {
-            return;
-        }
-        let counting: Vec<_> = counting.collect();
-        let newest = counting.iter().map(|(_, row, _)| row.last_seen).max();
-        self.newest = self.newest.max(newest.unwrap_or(self.newest));
-        let add = |gone: Option<&mut Arc<Gone>>| {
-            let Some(gone) = gone.map(Arc::make_mut) else { return 0 };
-            counting.iter().filter(|entry| gone.add(**entry)).count()
-        };
-        add(self.placed.get_or_insert_with(Identity::of(origin, Level::Orchestrator), Arc::default));
-        self.len += add(self.workloads.get_or_insert_with(Identity::of(origin, Level::Low), Arc::default));
-        self.prune();
+        let counting: Vec<_> = series.filter(|(series, ..)| counts(series.metric_type)).collect();
+        self.remember(origin, &counting, true);
     }
 
     /// Idle series of a container that goes on have made room for others. Where it alone is of its pod or task, they begin
     /// anew there should they return; a page that goes on with the sums of several containers must not lose one of them.
-    pub(super) fn evicted<'l>(
-        &mut self,
-        origin: &Origin,
-        series: impl Iterator<Item = LedgerEntry<'l>> + Clone,
-    ) {
-        if series.clone().next().is_none() {
+    pub(super) fn evicted<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
+        let counting: Vec<_> = series.filter(|(series, ..)| counts(series.metric_type)).collect();
+        if counting.is_empty() {
             return;
         }
-        self.add(origin, series.clone());
         let identity = Identity::of(origin, Level::Orchestrator);
-        if self.here.get(&identity).is_some_and(|here| *here > 1) {
+        let others = self.here.get(&identity).is_some_and(|here| *here > 1);
+        self.remember(origin, &counting, others);
+        if !others {
+            self.placed.forget(&identity, counting.iter().map(|(series, ..)| *series));
+        }
+    }
+
+    fn remember(&mut self, origin: &Origin, counting: &[LedgerEntry<'_>], placed: bool) {
+        if counting.is_empty() {
             return;
         }
-        if let Some(gone) = self.placed.get_mut(&identity) {
-            let gone = Arc::make_mut(gone);
-            series.for_each(|(series, ..)| drop(gone.0.remove(&Key(Arc::clone(series)))));
+        let newest = counting.iter().map(|(_, row, _)| row.last_seen).max();
+        self.newest = self.newest.max(newest.unwrap_or(self.newest));
+        let mut went = self.workloads.add(Identity::of(origin, Level::Low), counting, self.share);
+        if placed {
+            went += self.placed.add(Identity::of(origin, Level::Orchestrator), counting, self.share);
         }
+        self.evicted.series_limit += went as u64;
+        self.prune();
     }
 
     /// A container is gone, after what is left of it was added.
     pub(super) fn closed(&mut self, origin: &Origin) {
+        one_fewer(&mut self.here_of_workloads, &Identity::of(origin, Level::Low));
         let identity = Identity::of(origin, Level::Orchestrator);
-        let others = self.here.get_mut(&identity).map_or(0, |here| {
-            *here -= 1;
-            *here
-        });
-        if others == 0 {
-            self.here.remove(&identity);
+        if one_fewer(&mut self.here, &identity) == 0 {
             self.placed.remove(&identity);
         }
+    }
+
+    /// Bytes of remembered totals that count for a container of this task and workload: its part of those of each.
+    pub(super) fn part_of(&self, (task, workload): &(Identity, Identity)) -> usize {
+        let part = |of: &Remembered, here: &HashMap<Identity, usize>, identity| {
+            of.bytes_of(identity) / here.get(identity).copied().unwrap_or(1).max(1)
+        };
+        part(&self.placed, &self.here, task) + part(&self.workloads, &self.here_of_workloads, workload)
+    }
+
+    /// How many containers of a workload are here.
+    pub(super) fn here_of(&self, workload: &Identity) -> usize {
+        self.here_of_workloads.get(workload).copied().unwrap_or_default()
+    }
+
+    /// The bytes of all, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.placed.recount().1 + self.workloads.recount().1
     }
 
     fn prune(&mut self) {
         const SELDOM: Duration = Duration::from_mins(1);
         if self.newest.since(self.pruned) >= SELDOM {
             self.pruned = self.newest;
-            self.forget_before(self.newest.minus(REMEMBERED));
+            self.workloads.forget_before(self.newest.minus(REMEMBERED));
         }
-        if self.len > self.most {
-            let mut seen: Vec<_> = self
-                .workloads
-                .values()
-                .flat_map(|gone| gone.iter())
-                .map(|counted| counted.last_seen)
-                .collect();
-            // A tenth at once, so that this is rare.
-            let gone = (self.len - self.most + self.most / 10).min(seen.len().saturating_sub(1));
-            let (_, limit, _) = seen.select_nth_unstable(gone);
-            let limit = *limit;
-            self.forget_before(limit);
-        }
+        let went = self.workloads.keep_to(self.most) + self.placed.keep_to(self.most);
+        self.evicted.node += went as u64;
     }
+}
 
-    fn forget_before(&mut self, limit: Timestamp) {
-        let old = |gone: &Gone| gone.iter().any(|counted| counted.last_seen < limit);
-        let workloads = self.workloads.iter().filter(|(_, gone)| old(gone));
-        let workloads: Vec<_> = workloads.map(|(identity, _)| identity.clone()).collect();
-        for identity in workloads {
-            let Some(gone) = self.workloads.get_mut(&identity) else { continue };
-            let gone = Arc::make_mut(gone);
-            gone.0.retain(|_, counted| counted.last_seen >= limit);
-            if gone.0.is_empty() {
-                self.workloads.remove(&identity);
-            }
-        }
-        self.len = self.workloads.values().map(|gone| gone.0.len()).sum();
+/// Notes that one container fewer is here; answers how many are left.
+fn one_fewer(here: &mut HashMap<Identity, usize>, identity: &Identity) -> usize {
+    let left = here.get_mut(identity).map_or(0, |here| {
+        *here = here.saturating_sub(1);
+        *here
+    });
+    if left == 0 {
+        here.remove(identity);
     }
+    left
 }
 
 /// Whether a type has totals.
@@ -483,7 +464,7 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_the_oldest_go() {
-        let mut past = Past::at_most(20);
+        let mut past = Past::at_most(20, 20);
         for n in 0..21 {
             add(&mut past, "job.1", &format!("n{n}"), 1.0, n);
         }
@@ -492,5 +473,69 @@ mod tests {
         let gone = past.of(Level::Low);
         let oldest = gone.values().flat_map(|gone| gone.iter()).map(|counted| counted.last_seen).min();
         assert!(oldest > Some(Timestamp::from_secs(0)));
+        assert_eq!(past.evictions(), EvictedTotals { series_limit: 2 * (21 - left as u64), node: 0 });
+    }
+
+    fn remembered(past: &Past, workload: &str) -> usize {
+        let gone = past.of(Level::Low).get(&Identity::of(&origin(workload), Level::Low)).cloned();
+        gone.map_or(0, |gone| gone.iter().count())
+    }
+
+    #[test]
+    fn a_container_with_fresh_names_again_and_again_keeps_to_its_series_limit() {
+        let mut past = Past::at_most(100, 100_000);
+        past.opened(&origin("web.1"));
+        for n in 0..1000 {
+            add(&mut past, "web.1", &format!("n{n}"), 1.0, n);
+        }
+        assert!((90..=100).contains(&remembered(&past, "web.1")));
+        assert!(past.len() <= 200, "of its task and of its workload");
+        assert_eq!(past.evictions().node, 0);
+        assert!(past.evictions().series_limit >= 1800);
+    }
+
+    #[test]
+    fn one_workloads_names_do_not_push_out_anothers() {
+        let mut past = Past::at_most(1000, 1000);
+        for n in 0..50 {
+            add(&mut past, "small.1", &format!("n{n}"), 1.0, n);
+        }
+        for n in 0..10_000 {
+            add(&mut past, "large.1", &format!("n{n}"), 1.0, 1000 + n);
+        }
+        assert_eq!(remembered(&past, "small.1"), 50, "although they are older than all others");
+        assert!(remembered(&past, "large.1") > 800);
+        assert!(past.evictions().node > 0);
+    }
+
+    #[test]
+    fn more_workloads_than_there_may_be_totals_go_by_age() {
+        let mut past = Past::at_most(10, 10);
+        for n in 0..100 {
+            add(&mut past, &format!("job{n}.1"), "done", 1.0, n);
+        }
+        assert!(past.of(Level::Low).len() <= 10);
+        assert_eq!((remembered(&past, "job0.1"), remembered(&past, "job99.1")), (0, 1));
+    }
+
+    #[test]
+    fn what_is_counted_as_held_is_what_a_recount_finds() {
+        let mut past = Past::at_most(4, 25);
+        let mut seed = 1_u64;
+        for step in 0..3000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (task, name) = (format!("job{}.1", seed >> 33 & 7), format!("n{}", seed >> 40 & 15));
+            match seed >> 60 {
+                0 => past.opened(&origin(&task)),
+                1 if past.here.contains_key(&Identity::of(&origin(&task), Level::Orchestrator)) => {
+                    past.closed(&origin(&task));
+                }
+                _ => add(&mut past, &task, &name, 1.0, step),
+            }
+            for level in [&past.placed, &past.workloads] {
+                assert_eq!((level.len(), level.bytes()), level.recount());
+            }
+        }
+        assert!(past.len() > 0 && past.evictions().series_limit > 0 && past.evictions().node > 0);
     }
 }

@@ -148,12 +148,11 @@ impl Received {
             let _dropped = history.drop_beyond(keep);
             inner.losses.lose(history.gone());
             inner.past.opened(history.origin());
-            inner.names.opened(history.origin());
             inner.name_all(&history);
-            inner.held.add(history.held());
             inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));
             inner.containers.insert(allocation, Arc::new(history));
         }
+        inner.count_alone(inner.containers.keys().copied().collect());
         let newest = watch::Sender::new(end.seq);
         Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
     }

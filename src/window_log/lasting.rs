@@ -1,35 +1,16 @@
 //! What has to be known of a container beside its windows, as it was last written.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::aggregate::{Habits, LastCheck, Lasting, Outcome, View, Window};
-use crate::model::{MetricType, Series, SeriesKey, Timestamp};
-
-/// A series, whichever life of the agent created it.
-#[derive(Clone, Debug)]
-struct Key(Arc<Series>);
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.same_identity(&other.0)
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        SeriesKey(&self.0).hash(state);
-    }
-}
+use crate::model::{ByIdentity, MetricType, Series, Timestamp};
 
 /// The newest of what was written, by series.
 #[derive(Default, Debug)]
 pub(super) struct Lasts {
-    lasting: HashMap<Key, Lasting>,
-    checks: HashMap<Key, LastCheck>,
+    lasting: HashMap<ByIdentity, Lasting>,
+    checks: HashMap<ByIdentity, LastCheck>,
     habits: Habits,
 }
 
@@ -47,7 +28,8 @@ impl Lasts {
             return None;
         }
         for last in lasting {
-            let known = self.lasting.entry(Key(Arc::clone(&last.series))).or_insert_with(|| last.clone());
+            let known =
+                self.lasting.entry(ByIdentity(Arc::clone(&last.series))).or_insert_with(|| last.clone());
             if known.at <= last.at {
                 *known = last;
             }
@@ -81,7 +63,7 @@ impl Lasts {
     }
 
     fn check(&mut self, check: LastCheck) {
-        let known = self.checks.entry(Key(Arc::clone(&check.series))).or_insert_with(|| check.clone());
+        let known = self.checks.entry(ByIdentity(Arc::clone(&check.series))).or_insert_with(|| check.clone());
         if known.at <= check.at {
             *known = check;
         }

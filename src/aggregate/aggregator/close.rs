@@ -108,7 +108,28 @@ pub struct LedgerRow {
     pub decremented: bool,
 }
 
+impl Standing {
+    /// Bytes of what is its own: its aggregator has another copy, or none.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.ledger.bytes() + size_of_val(&*self.events) + size_of_val(&*self.checks)
+    }
+
+    /// Bytes of what it shares with its aggregator while that lives, series not counted.
+    #[must_use]
+    pub fn shared_bytes(&self) -> usize {
+        let events = self.events.iter().map(|event| event.bytes());
+        let outcomes = self.checks.iter().map(|check| check.outcome.bytes());
+        events.chain(outcomes).sum::<usize>() + size_of_val(&*self.lasting)
+    }
+}
+
 impl Ledger {
+    fn bytes(&self) -> usize {
+        let buckets = self.histograms.iter().flatten().map(|histogram| histogram.buckets.bytes());
+        size_of::<Self>() + size_of_val(&*self.rows) + size_of_val(&*self.histograms) + buckets.sum::<usize>()
+    }
+
     /// Each live series and its row.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<Series>, &LedgerRow)> {
         self.layout.iter().zip(&self.rows).filter_map(|(series, row)| Some((series.as_ref()?, row)))

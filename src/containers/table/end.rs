@@ -89,11 +89,41 @@ impl Table {
             if info.state.is_live() {
                 self.drain(info.allocation, "no process came");
             } else if info.state == State::Gone {
-                self.entries.remove(&info.allocation);
-                self.directory.forget(info.allocation);
-                self.store.forget(info.allocation);
+                self.forget(&info);
             }
         }
+        self.make_room();
+    }
+
+    /// Forgets containers that have ended, the first to end first, while the node's memory is used up: those that live must
+    /// not lose samples because of them.
+    fn make_room(&mut self) {
+        if !self.pool.is_full() {
+            return;
+        }
+        let ended = self.entries.values().map(|entry| &entry.info).filter(|info| info.state == State::Gone);
+        let mut ended: Vec<_> = ended.cloned().collect();
+        ended.sort_by_key(|info| info.finished_at);
+        let mut forgotten = 0_usize;
+        for info in ended {
+            if !self.pool.is_full() {
+                break;
+            }
+            self.forget(&info);
+            forgotten += 1;
+        }
+        if forgotten > 0 {
+            tracing::warn!(
+                forgotten,
+                "the node's memory is used up; containers that have ended were forgotten early. Raise limits.node_memory"
+            );
+        }
+    }
+
+    fn forget(&mut self, info: &ContainerInfo) {
+        self.entries.remove(&info.allocation);
+        self.directory.forget(info.allocation);
+        self.store.forget(info.allocation);
     }
 
     pub(super) async fn drain_all(&mut self, reply: oneshot::Sender<()>) {

@@ -16,7 +16,7 @@ const MERGING: Duration = Duration::from_millis(2);
 pub(super) struct Closing {
     /// The next listener's place.
     next: usize,
-    /// Bytes of those before it.
+    /// Bytes of those before it, what the store holds for them not counted.
     memory: usize,
 }
 
@@ -43,7 +43,7 @@ impl Worker {
             let Some(Some(listener)) = self.listeners.get_mut(place) else { continue };
             listener.count_kernel_drops();
             listener.log_losses(&self.shared.loss_log, now.wall);
-            closing.memory += listener.aggregator.memory();
+            closing.memory += listener.aggregator.own_memory();
         }
         self.shared.held_up(self.clock.mono().saturating_sub(started));
         if closing.next < self.listeners.len() {

@@ -89,6 +89,7 @@ impl Worker {
         listener.count_kernel_drops();
         let closed = listener.aggregator.finish(now);
         self.store.push(allocation, closed);
+        self.store.ended(allocation);
         let loss_log = &self.shared.loss_log;
         let listener = self.listeners.get_mut(place)?.as_mut()?;
         let glimpse = listener.look(Detail::Counts, now);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{UNIX, Worker};
+use crate::aggregate::Mode;
 use crate::model::Allocation;
 use crate::shard::command::NewListener;
 use crate::shard::listener::Listener;
@@ -25,6 +26,15 @@ impl Worker {
         listener.take(&self.shared.buffers);
         self.put(place, listener);
         Ok(())
+    }
+
+    /// Tells the store how many totals it may remember of a workload: as many as one of its containers may have series.
+    pub(super) fn remember_totals(&self) {
+        let limits = self.settings.limits;
+        self.store.remember_at_most(match limits.mode {
+            Mode::Enforce => limits.series,
+            Mode::Observe => usize::MAX,
+        });
     }
 
     /// The place that events of a container's sockets will name.

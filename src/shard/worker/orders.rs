@@ -71,6 +71,7 @@ impl Worker {
             }
             Command::Configure(settings) => {
                 self.settings = settings;
+                self.remember_totals();
                 for (place, listener) in self.listeners.iter_mut().enumerate() {
                     self.at_hand = Some(place);
                     if let Some(listener) = listener {

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::{Meeting, NameChange, NameChanges};
+use super::{Changed, Meeting, NameChange, NameChanges};
 use crate::model::Timestamp;
 use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Identity, MarksOfAll, Name, Spelled, Spelling};
@@ -62,6 +62,7 @@ impl Inner {
     pub(in crate::store) fn name_all(&mut self, history: &History) {
         let series = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
         let last = history.kept().next_back().and_then(Kept::span).map(|span| span.end);
-        self.names.changed(history.origin(), series.map(|(series, _)| series), iter::empty(), last);
+        let came = series.map(|(series, _)| series);
+        self.names.change(Changed::of(history.origin(), came, iter::empty()), last);
     }
 }

@@ -31,12 +31,18 @@ struct Task<'n>(&'n mut Names, &'static str);
 
 impl Task<'_> {
     fn comes(&mut self, series: &Arc<Series>, secs: u64) -> &mut Self {
-        self.0.changed(&origin(self.1), std::iter::once(series), std::iter::empty(), Some(at(secs)));
+        self.0.change(
+            Changed::of(&origin(self.1), std::iter::once(series), std::iter::empty()),
+            Some(at(secs)),
+        );
         self
     }
 
     fn goes(&mut self, series: &Arc<Series>, secs: u64) -> &mut Self {
-        self.0.changed(&origin(self.1), std::iter::empty(), std::iter::once(series), Some(at(secs)));
+        self.0.change(
+            Changed::of(&origin(self.1), std::iter::empty(), std::iter::once(series)),
+            Some(at(secs)),
+        );
         self
     }
 }
@@ -187,7 +193,7 @@ fn a_name_rests_when_the_last_of_its_series_has_gone() {
     let mut names = Names::default();
     let [one, two] = ["a", "b"].map(|tag| series("hits", MetricType::Counter, &[tag]));
     let both = [Arc::clone(&one), Arc::clone(&two)];
-    names.changed(&origin("web.1"), both.iter(), std::iter::empty(), Some(at(0)));
+    names.change(Changed::of(&origin("web.1"), both.iter(), std::iter::empty()), Some(at(0)));
     let resting = |names: &Names| names.workloads[&Identity::of(&origin("web.1"), Level::Low)].resting;
     Task(&mut names, "web.1").goes(&one, 10);
     assert_eq!((resting(&names), names.at_rest), (1, 1), "the tag a");

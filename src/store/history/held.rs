@@ -1,0 +1,146 @@
+//! How many bytes are held for a container's windows and what goes with them, kept up with each change.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{History, Kept, Published};
+use crate::aggregate::{Layout, Standing, Window};
+
+/// How much is held of one container, or of all.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub(in crate::store) struct Held {
+    /// Windows, revisions included.
+    pub(in crate::store) windows: usize,
+    /// Their bytes.
+    pub(in crate::store) bytes: usize,
+    /// Bytes beside those: where windows stand in the sequence, layouts, and how the container stands. Of a container that has
+    /// ended also what it shared with its aggregator.
+    pub(in crate::store) beside: usize,
+}
+
+/// The layouts of windows, each with how many hold it. Most windows of a container share one.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Layouts(Vec<(Layout, usize)>);
+
+impl Held {
+    pub(in crate::store) fn add(&mut self, other: Self) {
+        self.windows += other.windows;
+        self.bytes += other.bytes;
+        self.beside += other.beside;
+    }
+
+    pub(in crate::store) fn remove(&mut self, other: Self) {
+        self.windows = self.windows.saturating_sub(other.windows);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.beside = self.beside.saturating_sub(other.beside);
+    }
+
+    /// All bytes.
+    pub(in crate::store) fn total(self) -> usize {
+        self.bytes + self.beside
+    }
+}
+
+impl Layouts {
+    /// Notes one more that holds a layout; answers the bytes by which this grew.
+    fn take(&mut self, layout: &Layout) -> usize {
+        match self.0.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, layout)) {
+            Some((_, holders)) => {
+                *holders += 1;
+                0
+            }
+            None => {
+                self.0.push((Arc::clone(layout), 1));
+                size_of_val(&**layout)
+            }
+        }
+    }
+
+    /// Notes one fewer; answers the bytes by which this shrank.
+    fn give_back(&mut self, layout: &Layout) -> usize {
+        let Some(at) = self.0.iter().position(|(known, _)| Arc::ptr_eq(known, layout)) else { return 0 };
+        match self.0.get_mut(at) {
+            Some((_, holders)) if *holders > 1 => {
+                *holders -= 1;
+                0
+            }
+            _ => {
+                self.0.remove(at);
+                size_of_val(&**layout)
+            }
+        }
+    }
+}
+
+impl Published {
+    /// What it takes, its layout not counted.
+    fn held(&self) -> Held {
+        let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.revs);
+        Held { windows: 1, bytes: self.window.bytes(), beside }
+    }
+}
+
+impl History {
+    /// How much is held, as of now.
+    pub(in crate::store) fn held(&self) -> Held {
+        self.held
+    }
+
+    /// Notes a window that has come.
+    pub(super) fn count_in(&mut self, published: &Published) {
+        self.held.add(published.held());
+        self.held.beside += self.layouts.take(published.window.layout());
+    }
+
+    /// Notes a window that has gone.
+    pub(super) fn count_out(&mut self, published: &Published) {
+        self.held.remove(published.held());
+        self.held.beside -= self.layouts.give_back(published.window.layout());
+    }
+
+    /// Replaces how the container stands; answers how it did before.
+    pub(in crate::store) fn set_standing(&mut self, standing: Standing) -> Option<Standing> {
+        self.held.beside += standing.bytes() + self.layouts.take(standing.ledger.layout());
+        let before = self.standing.replace(standing);
+        if let Some(before) = &before {
+            let gone = before.bytes() + self.layouts.give_back(before.ledger.layout());
+            self.held.beside = self.held.beside.saturating_sub(gone);
+        }
+        before
+    }
+
+    /// Notes whether the container has an aggregator, with which it shares series, events and outcomes of checks; where it has
+    /// none, `shared` are the bytes of these.
+    pub(in crate::store) fn set_alone(&mut self, shared: Option<usize>) {
+        let shared = shared.unwrap_or(0);
+        self.held.beside = (self.held.beside + shared).saturating_sub(self.alone);
+        self.alone = shared;
+    }
+
+    /// Bytes of what is shared with the aggregator while there is one: a walk over every series.
+    pub(in crate::store) fn shared_bytes(&self) -> usize {
+        let mut seen = HashSet::new();
+        let layouts = self.layouts.0.iter().flat_map(|(layout, _)| layout.iter().flatten());
+        let standing = self.standing.as_ref();
+        let checks = standing.iter().flat_map(|standing| standing.checks.iter().map(|check| &check.series));
+        let lasting = standing.iter().flat_map(|standing| standing.lasting.iter().map(|last| &last.series));
+        let series = layouts.chain(checks).chain(lasting);
+        let series = series.filter(|series| seen.insert(Arc::as_ptr(series).addr()));
+        series.map(|series| series.bytes()).sum::<usize>() + standing.map_or(0, Standing::shared_bytes)
+    }
+
+    /// How much is held, counted anew: a walk over every window.
+    pub(in crate::store) fn recount(&self) -> Held {
+        let mut held = Held::default();
+        let mut seen = HashSet::new();
+        let published = || self.kept().flat_map(Kept::published);
+        published().for_each(|published| held.add(published.held()));
+        let windows = published().map(|published| published.window.layout());
+        let layouts = windows.chain(self.standing.iter().map(|standing| standing.ledger.layout()));
+        let layouts = layouts.filter(|layout| seen.insert(Arc::as_ptr(layout).cast::<()>().addr()));
+        held.beside += layouts.map(|layout| size_of_val(&**layout)).sum::<usize>();
+        held.beside += self.standing.as_ref().map_or(0, Standing::bytes);
+        held.beside += if self.alone > 0 { self.shared_bytes() } else { 0 };
+        held
+    }
+}

@@ -1,0 +1,246 @@
+//! Totals that are remembered, by identity, within bounds that no identity can use up for the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Counted, Summed};
+use crate::aggregate::{LedgerEntry, Weight};
+use crate::model::{ByIdentity, SharedMap, Timestamp};
+use crate::render::prometheus::{Identity, Total};
+
+/// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
+pub type Identities = SharedMap<Identity, Arc<Gone>>;
+
+/// Every series that is gone of one identity.
+#[derive(Clone, Default, Debug)]
+pub struct Gone {
+    series: HashMap<ByIdentity, Counted>,
+    bytes: usize,
+}
+
+impl Gone {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Counted> {
+        self.series.values()
+    }
+
+    pub(super) fn of(counted: impl IntoIterator<Item = Counted>) -> Self {
+        let keyed = counted.into_iter().map(|counted| (ByIdentity(Arc::clone(&counted.series)), counted));
+        let mut gone = Self { series: keyed.collect(), bytes: 0 };
+        gone.bytes = gone.recount();
+        gone
+    }
+
+    pub(super) fn add(&mut self, (series, row, histogram): LedgerEntry<'_>) {
+        let one = || Counted {
+            series: Arc::clone(series),
+            created: series.created,
+            last_seen: row.last_seen,
+            total: Total::default(),
+            count: Weight::ZERO,
+            histogram: None,
+            decremented: false,
+        };
+        let key = ByIdentity(Arc::clone(series));
+        let before = self.series.get(&key).map_or(0, Counted::bytes);
+        let counted = self.series.entry(key).or_insert_with(one);
+        counted.created = counted.created.min(series.created);
+        counted.last_seen = counted.last_seen.max(row.last_seen);
+        counted.total = counted.total.plus(row.total.into());
+        counted.count = counted.count.plus(row.count);
+        counted.decremented |= row.decremented;
+        histogram.into_iter().for_each(|histogram| Summed::add(&mut counted.histogram, histogram));
+        self.bytes = (self.bytes + counted.bytes()).saturating_sub(before);
+    }
+
+    fn remove(&mut self, key: &ByIdentity) {
+        if let Some(counted) = self.series.remove(key) {
+            self.bytes = self.bytes.saturating_sub(counted.bytes());
+        }
+    }
+
+    /// Forgets those that were updated least recently, until no more than `most` are left. Answers how many went.
+    fn trim(&mut self, most: usize) -> usize {
+        let over = self.series.len().saturating_sub(most);
+        if over > 0 {
+            let mut by_age: Vec<_> =
+                self.series.iter().map(|(key, counted)| (counted.last_seen, key.clone())).collect();
+            by_age.sort_unstable_by_key(|(last_seen, _)| *last_seen);
+            by_age.iter().take(over).for_each(|(_, key)| self.remove(key));
+        }
+        over
+    }
+
+    fn recount(&self) -> usize {
+        self.series.values().map(Counted::bytes).sum()
+    }
+}
+
+impl Counted {
+    /// Bytes that it takes to remember it.
+    fn bytes(&self) -> usize {
+        let histogram = self.histogram.as_ref().map_or(0, |histogram| histogram.buckets.bytes());
+        size_of::<(ByIdentity, Self)>() + self.series.bytes() + histogram
+    }
+}
+
+/// Totals of one level.
+#[derive(Default, Debug)]
+pub(super) struct Remembered {
+    of: Identities,
+    len: usize,
+    bytes: usize,
+}
+
+impl Remembered {
+    pub(super) fn new(of: Identities) -> Self {
+        let len = of.values().map(|gone| gone.series.len()).sum();
+        let bytes = of.values().map(|gone| gone.bytes).sum();
+        Self { of, len, bytes }
+    }
+
+    /// All of them as they are now.
+    pub(super) fn all(&self) -> &Identities {
+        &self.of
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of all.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of one identity's.
+    pub(super) fn bytes_of(&self, identity: &Identity) -> usize {
+        self.of.get(identity).map_or(0, |gone| gone.bytes)
+    }
+
+    /// How many there are and their bytes, counted anew.
+    pub(super) fn recount(&self) -> (usize, usize) {
+        let len = self.of.values().map(|gone| gone.series.len()).sum();
+        (len, self.of.values().map(|gone| gone.recount()).sum())
+    }
+
+    /// Adds what series of an identity had counted, of which no more than `share` are remembered, those updated least recently
+    /// being forgotten first. Answers how many went.
+    pub(super) fn add(&mut self, identity: Identity, entries: &[LedgerEntry<'_>], share: usize) -> usize {
+        self.of.get_or_insert_with(identity.clone(), Arc::default);
+        self.change(&identity, |gone| {
+            entries.iter().for_each(|entry| gone.add(*entry));
+            // A tenth at once, so that this is rare.
+            if gone.series.len() > share { gone.trim(share - share / 10) } else { 0 }
+        })
+    }
+
+    /// Forgets series of an identity.
+    pub(super) fn forget<'s>(
+        &mut self,
+        identity: &Identity,
+        series: impl Iterator<Item = &'s Arc<crate::model::Series>>,
+    ) {
+        self.change(identity, |gone| series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series)))));
+    }
+
+    /// Forgets an identity.
+    pub(super) fn remove(&mut self, identity: &Identity) {
+        if let Some(gone) = self.of.remove(identity) {
+            self.len -= gone.series.len();
+            self.bytes = self.bytes.saturating_sub(gone.bytes);
+        }
+    }
+
+    /// Forgets what was not updated since `limit`.
+    pub(super) fn forget_before(&mut self, limit: Timestamp) {
+        let old = |gone: &Gone| gone.iter().any(|counted| counted.last_seen < limit);
+        for identity in self.identities(old) {
+            self.change(&identity, |gone| {
+                let old = gone.series.iter().filter(|(_, counted)| counted.last_seen < limit);
+                let old: Vec<_> = old.map(|(key, _)| key.clone()).collect();
+                old.iter().for_each(|key| gone.remove(key));
+            });
+        }
+    }
+
+    /// Keeps `most` of all identities together. Those that have most give way first: each identity is left as many as any other
+    /// may have, so what one of them has cannot cost another, smaller one anything. Answers how many went.
+    pub(super) fn keep_to(&mut self, most: usize) -> usize {
+        if self.len <= most {
+            return 0;
+        }
+        // A tenth at once, so that this is rare.
+        let target = most - most / 10;
+        let share = fair_share(self.of.values().map(|gone| gone.series.len()).collect(), target);
+        let mut went = 0;
+        for identity in self.identities(|gone| gone.series.len() > share) {
+            went += self.change(&identity, |gone| gone.trim(share));
+        }
+        if self.len > target {
+            // More identities than there may be series: those that were updated least recently go whole.
+            let newest = |gone: &Gone| gone.iter().map(|counted| counted.last_seen).max();
+            let mut by_age: Vec<_> =
+                self.of.iter().map(|(identity, gone)| (newest(gone), identity.clone())).collect();
+            by_age.sort_unstable();
+            for (_, identity) in by_age {
+                if self.len <= target {
+                    break;
+                }
+                let before = self.len;
+                self.remove(&identity);
+                went += before - self.len;
+            }
+        }
+        went
+    }
+
+    fn identities(&self, which: impl Fn(&Gone) -> bool) -> Vec<Identity> {
+        let found = self.of.iter().filter(|(_, gone)| which(gone));
+        found.map(|(identity, _)| identity.clone()).collect()
+    }
+
+    /// Changes what is remembered of an identity; one of which nothing is left is forgotten.
+    fn change<T: Default>(&mut self, identity: &Identity, change: impl FnOnce(&mut Gone) -> T) -> T {
+        let Some(gone) = self.of.get_mut(identity) else { return T::default() };
+        let gone = Arc::make_mut(gone);
+        let before = (gone.series.len(), gone.bytes);
+        let changed = change(gone);
+        self.len = (self.len + gone.series.len()).saturating_sub(before.0);
+        self.bytes = (self.bytes + gone.bytes).saturating_sub(before.1);
+        if gone.series.is_empty() {
+            self.of.remove(identity);
+        }
+        changed
+    }
+}
+
+/// How many each may have at most, so that all have no more than `target` together and nobody is cut who has less; at least 1.
+fn fair_share(mut lens: Vec<usize>, target: usize) -> usize {
+    lens.sort_unstable();
+    let mut left = target;
+    let mut many = lens.len();
+    for len in lens {
+        // All that are left have at least this many.
+        if len.saturating_mul(many) > left {
+            return (left / many.max(1)).max(1);
+        }
+        left -= len;
+        many -= 1;
+    }
+    usize::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fair_share_cuts_the_largest_and_nobody_who_has_less() {
+        assert_eq!(fair_share(vec![5, 100, 1], 50), 44);
+        assert_eq!(fair_share(vec![5, 100, 100, 1], 50), 22);
+        assert_eq!(fair_share(vec![5, 1], 50), usize::MAX);
+        assert_eq!(fair_share(vec![1; 100], 50), 1, "one is the least");
+    }
+}
