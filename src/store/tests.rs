@@ -433,6 +433,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
         let (mut now, mut next) = (1, 100);
         for step in 0..120 {
             let (container, name) = (random(seed, 3), random(seed, 12));
+            let n = usize::try_from(container).unwrap();
             match random(seed, 12) {
                 0 => now += 10 * random(seed, 3),
                 1 => node.store.ended(Allocation(container)),
@@ -441,11 +442,8 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                     let image = history.map(|history| History::from_image(&history.to_image()).unwrap());
                     node.store.forget(Allocation(container));
                     // It comes again from elsewhere, or as a new one.
-                    match (image, random(seed, 2)) {
-                        (Some(image), 0) => {
-                            drop(node.store.adopt(vec![(Allocation(container), image)], moment(now / 2).wall))
-                        }
-                        _ => {}
+                    if let (Some(image), 0) = (image, random(seed, 2)) {
+                        node.store.adopt(vec![(Allocation(container), image)], moment(now / 2).wall);
                     }
                     let name = format!("c{container}");
                     node.store.open(Allocation(container), origin(&name), moment(now).wall);
@@ -460,18 +458,10 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                 4 => node.store.forget(Allocation(100 + random(seed, next - 99))),
                 5 | 6 => {
                     let late = START + now.cast_signed() - 15;
-                    node.send(
-                        container as usize,
-                        now,
-                        &format!("n{name}:1|ms|T{late}\nn{name}:{step}|s|T{late}"),
-                    );
+                    node.send(n, now, &format!("n{name}:1|ms|T{late}\nn{name}:{step}|s|T{late}"));
                 }
-                7 => drop(node.send(container as usize, now, "_sc|check|1|m:words\n_e{1,1}:a|b")),
-                _ => drop(node.send(
-                    container as usize,
-                    now,
-                    &format!("n{name}:1|c\nn{name}:2|g\nn{name}:3|h"),
-                )),
+                7 => drop(node.send(n, now, "_sc|check|1|m:words\n_e{1,1}:a|b")),
+                _ => drop(node.send(n, now, &format!("n{name}:1|c\nn{name}:2|g\nn{name}:3|h"))),
             }
             let (held, recounted) = (node.store.held_bytes(), node.store.recount_held_bytes());
             assert_eq!(held, recounted, "step {step}");
