@@ -271,6 +271,11 @@ impl Past {
         part(&self.placed, &self.here, task) + part(&self.workloads, &self.here_of_workloads, workload)
     }
 
+    /// How many containers of a workload are here.
+    pub(super) fn here_of(&self, workload: &Identity) -> usize {
+        self.here_of_workloads.get(workload).copied().unwrap_or_default()
+    }
+
     /// The bytes of all, counted anew.
     pub(super) fn recount(&self) -> usize {
         self.placed.recount().1 + self.workloads.recount().1
