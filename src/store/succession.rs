@@ -151,9 +151,10 @@ impl Received {
             gone = gone.max(history.drop_beyond(keep).0);
             inner.past.opened(history.origin());
             inner.name_all(&history);
+            // Those that have ended are counted as alone when the table takes them in: datagrams do not wait for that.
+            inner.held.add(history.held());
             inner.containers.insert(allocation, Arc::new(history));
         }
-        inner.count_alone(inner.containers.keys().copied().collect());
         // Behind the last place that is missing, everything is there.
         let mut whole = end.seq;
         for published in self.log.iter().rev().take_while(|published| published.last() <= end.seq) {
