@@ -22,6 +22,7 @@ mod plugin;
 mod reload;
 mod serve;
 mod takeover;
+mod token_failures;
 mod windows;
 
 use std::io;

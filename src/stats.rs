@@ -82,12 +82,13 @@ families! {
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
-    CLOSED = "tallyport_http_connections_closed", Counter, ["listener", "reason"], "Connections that were closed after they had been accepted: their clients took nothing of an answer for `http.write_timeout` (`slow`).";
+    CLOSED = "tallyport_http_connections_closed", Counter, ["listener", "reason"], "Connections that were closed after they had been accepted: their clients took nothing of an answer for `http.write_timeout` (`slow`), or they were idle and another one needed the place (`idle`).";
     PAGE_BYTES = "tallyport_http_page_bytes", Gauge, [], "Memory of answers that are being built, or built and not sent yet.";
     PAGE_LIMIT = "tallyport_http_page_limit_bytes", Gauge, [], "What `http.page_memory` allows.";
     PAGES_BUILT = "tallyport_http_pages_built", Counter, [], "Answers that were built.";
     PAGES_SHARED = "tallyport_http_pages_shared", Counter, [], "Requests that got an answer that was being built, or had just been built, for another request.";
     PAGES_FAILED = "tallyport_http_pages_failed", Counter, ["reason"], "Answers that were not given: too many were being built and the request got 429 (`busy`), the build was stopped at its deadline (`late`), the reader was disconnected because it was slow while `http.page_memory` was used up (`cut`).";
+    TOKEN_FAILURES = "tallyport_http_token_failures", Counter, ["reason"], "Requests to the HTTP listener that were refused because they had no token (`missing`), or one that is not among those of `http.tokens` (`unknown`).";
     CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "When the certificate of the HTTP listener, or one above it, expires, in seconds since 1970; 0 without TLS, or where it does not say.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
     RELOADS = "tallyport_config_reloads", Counter, ["outcome"], "Configuration reloads, applied and refused.";
@@ -128,6 +129,29 @@ impl ListenerName {
     }
 }
 
+/// What was wrong with the token of a request.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum TokenFailure {
+    /// There was none.
+    Missing,
+    /// It is not known.
+    Unknown,
+}
+
+impl TokenFailure {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Missing, Self::Unknown];
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The classes of HTTP statuses.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -135,6 +159,7 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug, Default)]
 pub struct Stats {
     requests: [[AtomicU64; CLASSES.len()]; 2],
+    token_failures: [AtomicU64; TokenFailure::ALL.len()],
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     last_scrape: AtomicI64,
@@ -158,6 +183,19 @@ impl Stats {
     pub fn requests(&self, listener: ListenerName) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.requests.get(listener as usize).into_iter().flatten();
         CLASSES.into_iter().zip(counts.map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a request that was refused for its token.
+    pub fn count_token_failure(&self, failure: TokenFailure) {
+        if let Some(count) = self.token_failures.get(failure as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that were refused for their tokens, by reason.
+    pub fn token_failures(&self) -> impl Iterator<Item = (TokenFailure, u64)> {
+        let counts = self.token_failures.iter().map(|count| count.load(Ordering::Relaxed));
+        TokenFailure::ALL.into_iter().zip(counts)
     }
 
     /// Counts a reload.

@@ -61,7 +61,7 @@ class Agent:
         self.address = ("127.0.0.1", free_port())
         self.url = "http://%s:%d" % self.address
         self.admin_socket, self.state = self.directory / "admin.sock", self.directory / "state"
-        self.lives, self.process, self.log = 0, None, None
+        self.lives, self.process, self.log, self.processes = 0, None, None, []
 
     def spawn(self, *flags, environment=None):
         self.lives += 1
@@ -72,6 +72,7 @@ class Agent:
             environment = os.environ | (environment or {})
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self.started, self.process = time.monotonic(), process
+        self.processes = [one for one in self.processes if one.poll() is None] + [process]
         return process
 
     def said(self, message):
@@ -97,10 +98,15 @@ class Agent:
             self.start("--take-over")
         except Failed:
             # The one that runs goes on.
-            self.stop()
+            self.process.kill()
+            self.process.wait()
             self.process, self.log = before, log
             raise
-        check(before.wait(PATIENCE) == 0, "the agent that handed over ended with", before.returncode)
+        try:
+            before.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Failed("the agent that handed over does not end") from None
+        check(before.returncode == 0, "the agent that handed over ended with", before.returncode)
         return self.said("took over")["pause_ms"]
 
     def command(self, *arguments, environment=None):
@@ -115,9 +121,16 @@ class Agent:
         self.process.wait()
 
     def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(PATIENCE)
+        """Ends every process of it that runs, one that did not end after a hand-over included."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def age(self):
         """Seconds since the last start."""

@@ -18,6 +18,10 @@ pub use tokens::{Mistake, Tokens};
 /// What everybody may read: the page has nothing of the node in it, and probes of orchestrators have no tokens.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
+/// Bytes of the longest name that a host can have (RFC 1035 §2.3.4). A longer one is not compared with the patterns of
+/// `http.hosts`: it could be as long as a head.
+const LONGEST_NAME: usize = 255;
+
 /// What is asked of those who come.
 #[derive(Debug, Default)]
 pub struct Access {
@@ -55,7 +59,7 @@ impl Access {
 
     /// Whether the listener may be called so. Who calls it nothing is no browser.
     fn is_called(&self, host: &str) -> bool {
-        let Some(name) = name_of(host) else { return false };
+        let Some(name) = name_of(host).filter(|name| name.len() <= LONGEST_NAME) else { return false };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         if self.hosts.iter().any(|pattern| pattern.matches(&name)) {
             return true;
@@ -133,6 +137,8 @@ mod tests {
         ] {
             assert!(!called(true, &[], host), "{host}");
         }
+        let of_length = |n: usize| format!("{}.example", "x".repeat(n - ".example".len()));
+        assert!(called(true, &["*.example"], &of_length(255)) && !called(true, &["*"], &of_length(256)));
         assert!(
             called(true, &["*.example"], "Node-1.example:443") && !called(true, &["*.example"], "example")
         );

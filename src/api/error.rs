@@ -1,5 +1,7 @@
 //! Why a request was not answered: a status, a code for programs and a sentence for people.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::containers::{AttachError, HandleError, ProcessError, ReserveError};
@@ -145,6 +147,26 @@ impl ApiError {
     #[must_use]
     pub fn unknown_token() -> Self {
         Self::new(401, "unknown_token", "this token is not one of those that this agent takes".to_owned())
+    }
+
+    /// A body that did not come in time.
+    #[must_use]
+    pub fn slow_body(within: Duration) -> Self {
+        let seconds = within.as_secs();
+        Self::new(408, "slow_body", format!("the body did not arrive within {seconds} s; send it at once"))
+    }
+
+    /// A request that took too long.
+    #[must_use]
+    pub fn deadline(within: Duration) -> Self {
+        let seconds = within.as_secs();
+        Self::new(
+            503,
+            "deadline",
+            format!(
+                "the request was not finished within {seconds} s; `tallyport doctor` shows what the agent is busy with"
+            ),
+        )
     }
 
     /// A configuration that was refused.

@@ -183,6 +183,10 @@ impl Page {
                 closed.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
             }
         }
+        let failures = self.family(stats::TOKEN_FAILURES);
+        for (failure, n) in api.stats.token_failures() {
+            failures.sample(&[("reason", failure.as_str())], n as f64);
+        }
         self.one(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, seconds));
         let requests = self.family(stats::REQUESTS);
         for listener in ListenerName::ALL {

@@ -1,6 +1,7 @@
 //! Which path is which handler. The only file that knows warp.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt as _};
@@ -22,6 +23,8 @@ use crate::net::http::Peer;
 
 /// Longest body that is read, in bytes.
 const BODY: usize = 1 << 20;
+/// How long a body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the HTTP listener serves.
 #[must_use]
@@ -137,7 +140,9 @@ fn header(name: &'static str) -> impl Filter<Extract = (Option<String>,), Error 
 /// The whole body, if it is not too long.
 fn body() -> impl Filter<Extract = (Bytes,), Error = Rejection> + Copy {
     warp::body::stream().and_then(|stream| async move {
-        whole(stream).await.map_err(|error| warp::reject::custom(Refused(error)))
+        let whole = tokio::time::timeout(BODY_WITHIN, whole(stream)).await;
+        let whole = whole.unwrap_or_else(|_| Err(ApiError::slow_body(BODY_WITHIN)));
+        whole.map_err(|error| warp::reject::custom(Refused(error)))
     })
 }
 

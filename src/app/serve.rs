@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -20,7 +21,8 @@ use warp::filters::BoxedFilter;
 use warp::reply::{Reply as _, Response};
 
 use super::entrance::Entrance;
-use crate::api::{Access, Api, EVENT_STREAM, admin_routes, http_routes, refusal};
+use super::token_failures::TokenFailures;
+use crate::api::{Access, Api, ApiError, EVENT_STREAM, admin_routes, http_routes, refusal};
 use crate::net::http::{self as connections, Limits, Listener, Peer};
 use crate::stats::{ListenerName, Stats};
 
@@ -58,8 +60,11 @@ fn counted(
     stats: Arc<Stats>,
     access: Option<Doorkeeper>,
 ) -> Counted {
-    Counted { routes, listener, stats, access }
+    Counted { routes, listener, stats, access, token_failures: Arc::default() }
 }
+
+/// How long a request may take until its answer begins: longer than any part of it may.
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What is asked of those who come, at the moment.
 pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
@@ -72,6 +77,7 @@ struct Counted {
     stats: Arc<Stats>,
     /// Nothing is asked of those who reach the admin socket.
     access: Option<Doorkeeper>,
+    token_failures: Arc<TokenFailures>,
 }
 
 impl Service<http::Request<Incoming>> for Counted {
@@ -88,6 +94,7 @@ impl Service<http::Request<Incoming>> for Counted {
         if let Some(Err(error)) = asked.map(|asked| asked.check(request.uri(), request.headers())) {
             tracing::debug!(?peer, %method, path, code = error.code, "refused");
             stats.count_request(listener, error.status);
+            self.token_failures.note(&error, peer, &stats);
             return Box::pin(std::future::ready(Ok(as_declared(refusal(error)))));
         }
         let visitor = access.map(|access| Visitor {
@@ -101,7 +108,9 @@ impl Service<http::Request<Incoming>> for Counted {
         }
         let answered = TowerToHyperService::new(warp::service(self.routes.clone())).call(request);
         Box::pin(async move {
-            let mut response = as_declared(answered.await?);
+            let answered = tokio::time::timeout(DEADLINE, answered).await;
+            let answered = answered.unwrap_or_else(|_| Ok(refusal(ApiError::deadline(DEADLINE))));
+            let mut response = as_declared(answered?);
             let status = response.status().as_u16();
             stats.count_request(listener, status);
             if status == StatusCode::METHOD_NOT_ALLOWED

@@ -71,6 +71,11 @@ impl ConfigError {
     }
 }
 
+/// Entries that a list may have. Many lists are of patterns, each of which is compared with names that others choose.
+const MOST_WORDS: usize = 256;
+/// Bytes that an entry may have: as many as a filter of a query.
+const LONGEST_WORD: usize = 1024;
+
 /// Reads settings one by one; a wrong one is noted and stands for its type's zero, which nobody gets to see.
 pub(super) struct Reader<'l> {
     layers: &'l Layers,
@@ -169,6 +174,16 @@ impl Reader<'_> {
         self.read(key, |text| {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
             let words: Vec<String> = words.map(str::to_owned).collect();
+            if words.len() > MOST_WORDS {
+                return Err(format!("has {} entries and may have {MOST_WORDS}", words.len()));
+            }
+            if let Some(word) = words.iter().find(|word| word.len() > LONGEST_WORD) {
+                let start: String = word.chars().take(32).chain(['…']).collect();
+                return Err(format!(
+                    "has {start:?} of {} bytes; an entry may have {LONGEST_WORD}",
+                    word.len()
+                ));
+            }
             let odd = |word: &&String| match known {
                 [] => word.chars().any(char::is_control),
                 known => !known.contains(&word.as_str()),

@@ -134,7 +134,9 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count(1, 65_536),
         default: "512",
         reload: false,
-        help: "Most connections at one time, on each of the two listeners; more wait in the backlog.",
+        help: "Most connections at one time, on each of the two listeners. Beyond them the oldest idle connection of the \
+               client that has most is closed; where none is idle, more wait in the backlog. On the admin socket a process may \
+               have half of them, and users other than root three quarters.",
     },
     Setting {
         key: "http.max_connections_per_client",

@@ -36,6 +36,19 @@ fn read(text: &str) -> Result<Config, Vec<String>> {
 }
 
 #[test]
+fn a_list_of_patterns_is_bounded_in_number_and_length() {
+    for key in ["http.hosts", "kubernetes.namespaces", "kubernetes.exclude_pod_labels"] {
+        let of = |words: &[String]| read(&format!("{key} = {words:?}"));
+        assert!(of(&vec!["*".to_owned(); 256]).is_ok(), "{key}");
+        let error = of(&vec!["*".to_owned(); 257]).unwrap_err();
+        assert!(error[0].contains("257 entries and may have 256"), "{error:?}");
+        assert!(of(&["?".repeat(1024)]).is_ok(), "{key}");
+        let error = of(&["?".repeat(1025)]).unwrap_err();
+        assert!(error[0].contains("1025 bytes"), "{error:?}");
+    }
+}
+
+#[test]
 fn nothing_needs_to_be_said() {
     let config = read("").unwrap();
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9725");

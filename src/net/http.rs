@@ -3,12 +3,14 @@
 //! What answers is a [`warp`] service. warp's own server has no header timeout, no limit on connections, and does not
 //! say who is at the other end.
 
+mod answer;
 mod clients;
 mod opening;
 mod writing;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,22 +18,26 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 
+use answer::Answer;
 use clients::Open;
 pub use clients::{Client, Closed, Connections, Refused};
 use opening::Socket;
 
 use crate::shutdown::Drain;
 
+/// How long to wait for a place before looking again for an idle connection.
+const FULL: Duration = Duration::from_millis(20);
 /// How long to wait when the process has no descriptors left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(200);
-/// How long whoever has connected and not asked yet may still ask when the drain starts: the request is on its way, and
+/// How long a client that has connected and not asked yet may still ask when the drain starts: the request is on its way, and
 /// the client would take the end of the connection for a failure. Less than a process has that hands over.
-const FIRST_REQUEST: Duration = Duration::from_millis(100);
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Who is at the other end of a connection. Each request has it as an extension.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -73,9 +79,9 @@ pub enum Listener {
 /// The limits of a listener.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
-    /// Most connections at one time; more wait in the backlog.
+    /// Most connections at one time. Beyond them the oldest idle one is closed; more wait in the backlog while none is idle.
     pub connections: usize,
-    /// Most of them from one address; more are closed. What comes by the admin socket has no address.
+    /// Most of them from one address; more are closed. On the admin socket, a process may have half of all.
     pub per_client: usize,
     /// How long the head of a request may take, and a handshake of TLS.
     pub header_timeout: Duration,
@@ -98,7 +104,7 @@ pub async fn serve<S, B>(
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = std::convert::Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
-    B: http_body::Body + Send + 'static,
+    B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -106,10 +112,7 @@ pub async fn serve<S, B>(
     let (mut open, mut holding) = (JoinSet::new(), drain.clone());
     loop {
         while open.try_join_next().is_some() {}
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
+        let next = async { (place(&places, &listener, &connections).await, listener.accept().await) };
         let (place, accepted) = tokio::select! {
             next = next => next,
             // Who connects meanwhile waits in the kernel, for us or for the process that takes over.
@@ -123,7 +126,7 @@ pub async fn serve<S, B>(
         };
         match accepted {
             Ok((socket, peer)) => {
-                let Some(counted) = connections.take(peer, limits.per_client) else {
+                let Some(counted) = connections.take(peer, &limits) else {
                     tracing::debug!(%peer, "a connection too many from there");
                     continue;
                 };
@@ -139,6 +142,22 @@ pub async fn serve<S, B>(
     // From here on, connecting is refused rather than left waiting.
     drop(listener);
     while open.join_next().await.is_some() {}
+}
+
+/// Waits for a place. While a client waits in the backlog, an idle connection gives its place up.
+async fn place(
+    places: &Arc<Semaphore>,
+    listener: &Listener,
+    connections: &Connections,
+) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if places.available_permits() == 0 && listener.has_waiting() {
+            connections.make_room();
+        }
+        if let Ok(place) = tokio::time::timeout(FULL, Arc::clone(places).acquire_owned()).await {
+            return place.ok();
+        }
+    }
 }
 
 /// A connection that failed before it was accepted is its client's matter; running out of descriptors is ours, and
@@ -161,7 +180,7 @@ async fn connection<S, B>(
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = std::convert::Infallible>,
     S: Send + 'static,
     S::Future: Send,
-    B: http_body::Body + Send + 'static,
+    B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -170,6 +189,7 @@ async fn connection<S, B>(
     let opened = tokio::select! {
         biased;
         opened = tokio::time::timeout(limits.header_timeout, opening) => opened,
+        () = counted.close.notified() => return,
         () = drain.started() => return,
     };
     let stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -181,11 +201,13 @@ async fn connection<S, B>(
         }
     };
     let asked = Arc::new(AtomicBool::new(false));
-    let has_asked = Arc::clone(&asked);
+    let (has_asked, place) = (Arc::clone(&asked), counted.place());
     let with_peer = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
-        service.call(request)
+        let under_way = place.begin();
+        let answered = service.call(request);
+        async move { answered.await.map(|answer| answer.map(|body| Answer::new(body, under_way))) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
@@ -201,6 +223,7 @@ async fn connection<S, B>(
     let ended = tokio::select! {
         biased;
         ended = served.as_mut() => ended,
+        () = counted.close.notified() => return,
         () = to_end => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -212,6 +235,16 @@ async fn connection<S, B>(
 }
 
 impl Listener {
+    /// Whether a client waits in the backlog.
+    fn has_waiting(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(listener, _) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        };
+        let mut asked = [PollFd::new(socket, PollFlags::POLLIN)];
+        nix::poll::poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener, tls) => {

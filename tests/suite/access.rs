@@ -123,6 +123,25 @@ fn with_a_certificate_and_tokens_only_who_has_one_reads() {
 }
 
 #[test]
+fn requests_that_are_refused_for_their_tokens_are_counted_and_logged_once() {
+    let files = Files::new();
+    let agent = files.agent();
+    let client = files.client(&agent, "a");
+    for _ in 0..5 {
+        assert_eq!(get(&agent, &client, "/metrics").status, 401);
+        assert_eq!(get(&agent, &client.clone().with_token(OTHER.to_owned()), "/metrics").status, 401);
+    }
+    let own = agent.admin_text("/metrics");
+    for reason in ["missing", "unknown"] {
+        let line = format!("tallyport_http_token_failures_total{{reason=\"{reason}\"}} 5\n");
+        assert!(own.contains(&line), "{own}");
+    }
+    agent.until("it is logged", || agent.log().contains("refused for their tokens"));
+    assert_eq!(agent.log().matches("refused for their tokens").count(), 1, "{}", agent.log());
+    assert!(!agent.log().contains(OTHER), "no token is logged");
+}
+
+#[test]
 fn commands_bring_the_token_and_know_whom_to_trust() {
     let files = Files::new();
     let agent = files.agent();

@@ -94,12 +94,14 @@ fn every_test_and_every_attack_that_the_security_page_names_is_there() {
             }
         }
     }
-    let attack = |name: &str| tools::root().join(format!("integration/hostile/attacks/{}.py", name.replace('-', "_")));
+    let attack =
+        |name: &str| tools::root().join(format!("integration/hostile/attacks/{}.py", name.replace('-', "_")));
     let target = |name: &str| tools::root().join(format!("fuzz/fuzz_targets/{name}.rs"));
     let mut named = 0;
     // The last cell of a row, and what stands in parentheses, are evidence.
     let rows = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit("| ").next());
-    let words = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|word| !word.contains([' ', '=']));
+    let words =
+        rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|word| !word.contains([' ', '=']));
     for word in words {
         let is_test = sources.contains(&format!("fn {word}("));
         assert!(is_test || attack(word).exists() || target(word).exists(), "{word} is no test and no attack");

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -265,4 +266,32 @@ fn every_answer_forbids_browsers_to_guess_what_it_is() {
         let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
         assert_eq!(answer.matches("x-content-type-options: nosniff").count(), 1, "{path}: {answer}");
     }
+}
+
+#[test]
+fn idle_connections_to_the_admin_socket_keep_no_other_process_waiting() {
+    let agent = Agent::with(&["--set", "http.max_connections=64", "--set", "http.header_timeout=10m"]);
+    // As many as all of them, none of which ever asks.
+    let idle: Vec<_> = (0..300).map(|_| UnixStream::connect(agent.admin_socket()).unwrap()).collect();
+    for n in 0..5 {
+        let process = agent.cli(&["containers", "list"]);
+        assert_eq!(process.code, 0, "{n}: {process:?}");
+        agent.reserve(&format!("c-{n}"), "web");
+    }
+    let closed = "tallyport_http_connections_closed_total{listener=\"admin\",reason=\"idle\"}";
+    let refused = agent.own_metric("tallyport_http_connections_refused_total{reason=\"client\"}");
+    assert!(agent.own_metric(closed) + refused > 0.0);
+    drop(idle);
+}
+
+#[test]
+fn a_body_that_does_not_arrive_is_answered_with_408() {
+    let agent = Agent::start();
+    let mut stream = UnixStream::connect(agent.admin_socket()).unwrap();
+    let head = "POST /v1/containers HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{";
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slow_body"), "{answer}");
 }

@@ -15,14 +15,11 @@ class OctaveStorm(Attack):
         values = [1.5 * 2.0 ** power for power in range(1022, -1022, -1)]
         values += [-value for value in reversed(values)]
         texts = [b"%.3e" % value for value in values]
-        pieces = [b":".join(texts[at:at + 60]) for at in range(0, len(texts), 60)]
-        began = time.monotonic()
+        pieces = [b":".join(texts[at:at + 400]) for at in range(0, len(texts), 400)]
+        began, series = time.monotonic(), 0
         while not turn.is_over():
             for piece in pieces:
-                for series in range(self.series):
-                    self.container.send(b"octaves.%d:%b|d" % (series, piece))
-                    turn.did["datagrams"] += 1
-                    if turn.did["datagrams"] % 20 == 0:
-                        turn.rest(max(0.0, began + turn.did["datagrams"] / 400 - time.monotonic()))
-                if turn.is_over():
-                    return
+                self.container.send(b"octaves.%d:%b|d" % (series % self.series, piece))
+                turn.did["datagrams"] += 1
+            series += 1
+            turn.rest(max(0.0, began + turn.did["datagrams"] / 200 - time.monotonic()))

@@ -10,7 +10,7 @@ LENGTH = 400
 
 
 class PatternBombs(Attack):
-    budget = 256 * MIB
+    budget = 64 * MIB
     aims = BESIDE_READERS
 
     def setup(self, stage):

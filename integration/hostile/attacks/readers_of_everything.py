@@ -6,7 +6,7 @@ from attack import BESIDE_READERS, MIB, Attack
 
 
 class ReadersOfEverything(Attack):
-    budget = 512 * MIB
+    budget = 160 * MIB
     aims = BESIDE_READERS
 
     def setup(self, stage):

@@ -8,8 +8,10 @@ from attack import BESIDE_READERS, MIB, Attack
 
 
 class SlowReaders(Attack):
-    budget = 512 * MIB
+    budget = 160 * MIB
     aims = BESIDE_READERS
+    # So that every connection gets its page, also where one is built after the other.
+    seconds = 40
 
     def setup(self, stage):
         self.address = stage.agent.address

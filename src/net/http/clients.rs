@@ -1,11 +1,18 @@
-//! Who has connections open: so many in all, and so many of one client.
+//! Who has connections open: so many in all, so many of one client, and which of them are idle.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::Peer;
+use tokio::sync::Notify;
+
+use super::{Limits, Peer};
+
+/// How long a connection has to be idle before it can be closed in favour of another: the request of a client that has just
+/// connected is on its way.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Why a connection was closed before anything was asked by it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -35,17 +42,20 @@ impl Refused {
 pub enum Closed {
     /// Its client took nothing of an answer for as long as it may.
     Slow,
+    /// It was idle, and another one needed its place.
+    Idle,
 }
 
 impl Closed {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Slow];
+    pub const ALL: [Self; 2] = [Self::Slow, Self::Idle];
 
     /// As a label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Slow => "slow",
+            Self::Idle => "idle",
         }
     }
 }
@@ -56,17 +66,85 @@ pub struct Connections(Arc<Counts>);
 
 #[derive(Default, Debug)]
 struct Counts {
-    open: AtomicUsize,
-    clients: Mutex<HashMap<Client, usize>>,
+    open: Mutex<Registry>,
     refused: [AtomicU64; Refused::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
 }
 
+#[derive(Default, Debug)]
+struct Registry {
+    next: u64,
+    entries: HashMap<u64, Entry>,
+    clients: HashMap<Client, usize>,
+    /// Connections of users other than root, on the admin socket.
+    unprivileged: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    client: Client,
+    /// Since when it has had no request under way; `None` while it has one.
+    idle: Option<Instant>,
+    close: Arc<Notify>,
+}
+
+impl Registry {
+    /// Tells the connection that has been idle for the longest time to close, of those that `may`.
+    fn close_idle(&mut self, now: Instant, may: impl Fn(&Entry) -> bool) -> bool {
+        let idle = |entry: &Entry| {
+            entry.idle.filter(|since| now.saturating_duration_since(*since) >= GRACE && may(entry))
+        };
+        let oldest = self.entries.iter().filter_map(|(number, entry)| Some((idle(entry)?, *number))).min();
+        let Some((_, number)) = oldest else { return false };
+        self.remove(number);
+        true
+    }
+
+    /// Its place is free from here on, even if its task takes a moment to end.
+    fn remove(&mut self, number: u64) {
+        let Some(Entry { client, close, .. }) = self.entries.remove(&number) else { return };
+        close.notify_one();
+        self.unprivileged -= usize::from(client.is_unprivileged());
+        if let Some(has) = self.clients.get_mut(&client) {
+            *has = has.saturating_sub(1);
+            if *has == 0 {
+                self.clients.remove(&client);
+            }
+        }
+    }
+
+    /// Whether a client may have one more, after an idle one of its own was closed where it has as many as it may.
+    fn admits(&mut self, client: Client, limits: &Limits, now: Instant) -> Result<bool, Refused> {
+        let has = self.clients.get(&client).copied().unwrap_or_default();
+        match client {
+            Client::Network(_) if has >= limits.per_client => Err(Refused::Client),
+            Client::Network(_) => Ok(false),
+            // One process leaves half of the places to others, and all users together a quarter to root.
+            Client::Process { .. } => {
+                let (of_one, of_users) = (limits.connections.div_ceil(2), limits.connections * 3 / 4);
+                if has >= of_one {
+                    let own = self.close_idle(now, |entry| entry.client == client);
+                    return if own { Ok(true) } else { Err(Refused::Client) };
+                }
+                if client.is_unprivileged() && self.unprivileged >= of_users.max(1) {
+                    let other = self.close_idle(now, |entry| entry.client.is_unprivileged());
+                    return if other { Ok(true) } else { Err(Refused::Client) };
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
 impl Connections {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.0.open.load(Ordering::Relaxed)
+        self.registry().entries.len()
     }
 
     /// How many were closed at once, by reason.
@@ -79,21 +157,47 @@ impl Connections {
         Closed::ALL.into_iter().zip(self.0.closed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Counts one more as open, until what this answers is dropped; or as refused, where its client has `most` already.
-    pub(super) fn take(&self, peer: Peer, most: usize) -> Option<Open> {
-        let client = matches!(peer, Peer::Tcp(_)).then(|| peer.client());
-        if let Some(client) = client {
-            let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
-            let has = clients.entry(client).or_default();
-            if *has >= most {
-                drop(clients);
-                self.count(Refused::Client);
+    /// Counts one more as open, until what this answers is dropped; or as refused, where its client has as many as it may.
+    pub(super) fn take(&self, peer: Peer, limits: &Limits) -> Option<Open> {
+        let (client, now) = (peer.client(), Instant::now());
+        let mut registry = self.registry();
+        match registry.admits(client, limits, now) {
+            Ok(closed) => {
+                if closed {
+                    self.count_closed(Closed::Idle);
+                }
+            }
+            Err(why) => {
+                drop(registry);
+                self.count(why);
                 return None;
             }
-            *has += 1;
         }
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-        Some(Open { connections: self.clone(), client })
+        let (number, close) = (registry.next, Arc::new(Notify::new()));
+        registry.next += 1;
+        *registry.clients.entry(client).or_default() += 1;
+        registry.unprivileged += usize::from(client.is_unprivileged());
+        registry.entries.insert(number, Entry { client, idle: Some(now), close: Arc::clone(&close) });
+        drop(registry);
+        Some(Open { place: Arc::new(Place { connections: self.clone(), number }), close })
+    }
+
+    /// Closes the oldest idle connection of the client that has most of them, for one that waits; answers whether there
+    /// was one.
+    pub(super) fn make_room(&self) -> bool {
+        let now = Instant::now();
+        let mut registry = self.registry();
+        let mut idle: HashMap<Client, usize> = HashMap::new();
+        for entry in registry.entries.values().filter(|entry| entry.idle.is_some()) {
+            *idle.entry(entry.client).or_default() += 1;
+        }
+        let Some((most, _)) = idle.into_iter().max_by_key(|(_, n)| *n) else { return false };
+        let closed = registry.close_idle(now, |entry| entry.client == most);
+        drop(registry);
+        if closed {
+            self.count_closed(Closed::Idle);
+        }
+        closed
     }
 
     pub(super) fn count_closed(&self, why: Closed) {
@@ -112,34 +216,60 @@ impl Connections {
 /// An open connection, while it is held.
 #[derive(Debug)]
 pub(super) struct Open {
-    connections: Connections,
-    client: Option<Client>,
+    place: Arc<Place>,
+    /// Tells it to close while it is idle.
+    pub(super) close: Arc<Notify>,
 }
 
 impl Open {
     /// Those of its listener.
-    pub(super) const fn connections(&self) -> &Connections {
-        &self.connections
+    pub(super) fn connections(&self) -> &Connections {
+        &self.place.connections
     }
 
     /// Counts it as one by which nothing could be asked.
     pub(super) fn refused(&self, why: Refused) {
-        self.connections.count(why);
+        self.connections().count(why);
+    }
+
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
     }
 }
 
-impl Drop for Open {
+/// A connection's entry in the registry.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Connections,
+    number: u64,
+}
+
+impl Place {
+    /// Notes that a request is under way, until what this answers is dropped. `None` where the connection was told to close.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<UnderWay> {
+        self.set_idle(None).then(|| UnderWay(Arc::clone(self)))
+    }
+
+    fn set_idle(&self, idle: Option<Instant>) -> bool {
+        let mut registry = self.connections.registry();
+        let entry = registry.entries.get_mut(&self.number);
+        entry.map(|entry| entry.idle = idle).is_some()
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let counts = &self.connections.0;
-        counts.open.fetch_sub(1, Ordering::Relaxed);
-        let Some(client) = self.client else { return };
-        let mut clients = counts.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(has) = clients.get_mut(&client) {
-            *has = has.saturating_sub(1);
-            if *has == 0 {
-                clients.remove(&client);
-            }
-        }
+        self.connections.registry().remove(self.number);
+    }
+}
+
+/// A request that is under way, its answer included.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Place>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.set_idle(Some(Instant::now()));
     }
 }
 
@@ -155,6 +285,12 @@ pub enum Client {
         /// Its number when it connected.
         pid: Option<i32>,
     },
+}
+
+impl Client {
+    const fn is_unprivileged(self) -> bool {
+        matches!(self, Self::Process { uid: 1.., .. })
+    }
 }
 
 impl Peer {
@@ -178,6 +314,26 @@ impl Peer {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        connections: 8,
+        per_client: 2,
+        header_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(5),
+        head: 16 << 10,
+        headers: 100,
+    };
+
+    fn process(uid: u32, pid: i32) -> Peer {
+        Peer::Unix { uid, pid: Some(pid) }
+    }
+
+    /// As if all connections had been open for long.
+    fn age(connections: &Connections) {
+        for entry in connections.registry().entries.values_mut() {
+            entry.idle = entry.idle.and_then(|since| since.checked_sub(GRACE));
+        }
+    }
+
     fn from(address: &str) -> Peer {
         Peer::Tcp(address.parse().unwrap())
     }
@@ -185,20 +341,53 @@ mod tests {
     #[test]
     fn each_client_has_so_many_and_gives_them_back() {
         let connections = Connections::default();
-        let first = connections.take(from("10.0.0.1:1"), 2).unwrap();
-        let second = connections.take(from("10.0.0.1:2"), 2).unwrap();
-        assert!(connections.take(from("10.0.0.1:3"), 2).is_none());
-        let other = connections.take(from("10.0.0.2:1"), 2).unwrap();
+        let first = connections.take(from("10.0.0.1:1"), &LIMITS).unwrap();
+        let second = connections.take(from("10.0.0.1:2"), &LIMITS).unwrap();
+        assert!(connections.take(from("10.0.0.1:3"), &LIMITS).is_none());
+        let other = connections.take(from("10.0.0.2:1"), &LIMITS).unwrap();
         assert_eq!(connections.open(), 3);
         drop(first);
-        let again = connections.take(from("10.0.0.1:4"), 2).unwrap();
+        let again = connections.take(from("10.0.0.1:4"), &LIMITS).unwrap();
         assert_eq!(
             connections.refused().collect::<Vec<_>>(),
             [(Refused::Client, 1), (Refused::Handshake, 0)]
         );
         drop((second, other, again));
         assert_eq!(connections.open(), 0);
-        assert!(connections.0.clients.lock().unwrap().is_empty(), "who is gone takes no memory");
+        assert!(connections.registry().clients.is_empty(), "who is gone takes no memory");
+    }
+
+    #[test]
+    fn one_process_leaves_half_of_the_places_and_users_leave_a_quarter_to_root() {
+        let connections = Connections::default();
+        let take = |uid, pid| connections.take(process(uid, pid), &LIMITS);
+        let mut open: Vec<_> = (0..4).map(|_| take(1000, 7).unwrap()).collect();
+        assert!(take(1000, 7).is_none(), "none of its connections has been idle for long");
+        open.extend((0..2).map(|_| take(1000, 8).unwrap()));
+        assert!(take(1001, 9).is_none(), "six of eight places are those of users");
+        assert!(take(0, 1).is_some());
+        age(&connections);
+        let busy = open.first().unwrap().place().begin().unwrap();
+        let newer = take(1000, 7).unwrap();
+        assert_eq!(connections.closed().last(), Some((Closed::Idle, 1)));
+        assert!(open.first().unwrap().place().begin().is_some(), "the one with a request under way stays");
+        assert!(open.get(1).unwrap().place().begin().is_none(), "the oldest idle one is told to close");
+        drop((busy, newer, open));
+        assert_eq!((connections.open(), connections.registry().unprivileged), (0, 0));
+    }
+
+    #[test]
+    fn room_is_made_by_the_client_that_has_most_idle_connections() {
+        let connections = Connections::default();
+        assert!(!connections.make_room());
+        let one = connections.take(process(0, 1), &LIMITS).unwrap();
+        let several: Vec<_> = (0..3).map(|_| connections.take(process(0, 2), &LIMITS).unwrap()).collect();
+        assert!(!connections.make_room(), "their requests are on their way");
+        age(&connections);
+        assert!(connections.make_room() && connections.make_room());
+        assert!(one.place().begin().is_some());
+        let left = several.iter().filter(|open| open.place().begin().is_some()).count();
+        assert_eq!((left, connections.open()), (1, 2));
     }
 
     #[test]

@@ -24,6 +24,9 @@ async fn start_with(
         if request.uri().path() == "/large" {
             return Ok(http::Response::new(Full::new(vec![b'x'; 16 << 20].into())));
         }
+        if request.uri().path() == "/never" {
+            std::future::pending::<()>().await;
+        }
         if request.uri().path() == "/slow" {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -203,17 +206,40 @@ async fn a_client_that_does_not_read_is_disconnected_and_one_that_reads_slowly_i
 #[tokio::test]
 async fn one_connection_too_many_waits_until_another_ends() {
     let (address, _trigger, connections) = start(Limits { connections: 1, ..LIMITS }).await;
-    let first = TcpStream::connect(address).await.unwrap();
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     while connections.open() == 0 {
         tokio::task::yield_now().await;
     }
     let mut second = TcpStream::connect(address).await.unwrap();
-    let waiting = tokio::time::timeout(Duration::from_millis(100), get(&mut second, "/")).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(300), get(&mut second, "/")).await;
     assert!(waiting.is_err(), "only one connection is served");
     drop(first);
     let mut answer = String::new();
     tokio::time::timeout(Duration::from_secs(5), second.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_gives_its_place_to_a_client_that_waits() {
+    let limits = Limits { connections: 2, header_timeout: Duration::from_mins(10), ..LIMITS };
+    let (address, _trigger, connections) = start(limits).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT").await.unwrap();
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    busy.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    while connections.open() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(30), get(&mut third, "/")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(connections.closed().last(), Some((Closed::Idle, 1)));
+    let mut rest = Vec::new();
+    let _either_way =
+        tokio::time::timeout(Duration::from_secs(30), idle.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.starts_with(b"HTTP/1.1 200"), "it had been answered before it was closed");
+    assert_eq!(connections.open(), 1, "the one with a request under way stays");
 }
 
 #[tokio::test]

@@ -1,0 +1,75 @@
+//! Requests that are refused for their tokens: each is counted, and they are logged once a minute at most.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::ApiError;
+use crate::net::http::Peer;
+use crate::stats::{Stats, TokenFailure};
+
+/// How long there is no other line in the log after one. Whoever guesses tokens must not be able to fill the disk.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// Those that were refused since the last line in the log.
+#[derive(Debug, Default)]
+pub(super) struct TokenFailures(Mutex<Pending>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    logged: Option<Instant>,
+    missing: u64,
+    unknown: u64,
+}
+
+impl TokenFailures {
+    /// Counts a request that was refused, if it was for its token.
+    pub(super) fn note(&self, error: &ApiError, peer: Option<Peer>, stats: &Stats) {
+        let failure = match error.code {
+            "no_token" => TokenFailure::Missing,
+            "unknown_token" => TokenFailure::Unknown,
+            _ => return,
+        };
+        stats.count_token_failure(failure);
+        let Some((missing, unknown)) = self.due(failure, Instant::now()) else { return };
+        let last = peer.map(|peer| peer.to_string());
+        tracing::warn!(
+            unknown,
+            missing,
+            last,
+            "requests were refused for their tokens; give scrapers one of those in http.tokens"
+        );
+    }
+
+    /// How many there were since the last line in the log, if it is time for one.
+    fn due(&self, failure: TokenFailure, now: Instant) -> Option<(u64, u64)> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            TokenFailure::Missing => pending.missing += 1,
+            TokenFailure::Unknown => pending.unknown += 1,
+        }
+        if pending.logged.is_some_and(|logged| now.saturating_duration_since(logged) < QUIET) {
+            return None;
+        }
+        let (missing, unknown) = (pending.missing, pending.unknown);
+        *pending = Pending { logged: Some(now), ..Pending::default() };
+        Some((missing, unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_one_line_a_minute_with_all_that_were_refused_since() {
+        let (failures, start) = (TokenFailures::default(), Instant::now());
+        assert_eq!(failures.due(TokenFailure::Unknown, start), Some((0, 1)));
+        for n in 1..60 {
+            let failure = if n < 20 { TokenFailure::Missing } else { TokenFailure::Unknown };
+            assert_eq!(failures.due(failure, start + Duration::from_secs(n)), None);
+        }
+        let later = start + QUIET;
+        assert_eq!(failures.due(TokenFailure::Missing, later), Some((20, 40)));
+        assert_eq!(failures.due(TokenFailure::Missing, later), None);
+    }
+}

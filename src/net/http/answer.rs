@@ -1,0 +1,40 @@
+//! The body of an answer, with a note that its request is under way.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::{Body, Frame, SizeHint};
+
+use super::clients::UnderWay;
+
+/// The body of an answer. While there is one, its connection is not idle.
+pub(super) struct Answer<B> {
+    body: B,
+    _under_way: Option<UnderWay>,
+}
+
+impl<B> Answer<B> {
+    pub(super) const fn new(body: B, under_way: Option<UnderWay>) -> Self {
+        Self { body, _under_way: under_way }
+    }
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
