@@ -149,10 +149,11 @@ impl Received {
             inner.losses.lose(history.gone());
             inner.past.opened(history.origin());
             inner.name_all(&history);
+            // Those that have ended are counted as alone when the table takes them in: datagrams do not wait for that.
+            inner.held.add(history.held());
             inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));
             inner.containers.insert(allocation, Arc::new(history));
         }
-        inner.count_alone(inner.containers.keys().copied().collect());
         let newest = watch::Sender::new(end.seq);
         Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
     }

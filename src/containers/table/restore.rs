@@ -281,6 +281,7 @@ impl Table {
             _ => {}
         }
         self.store.open(info.allocation, Arc::clone(&info.origin), info.reserved_at);
+        self.store.ended(info.allocation);
         let deadline = image.deadline.map(from_now);
         let since_boot = image.since_boot;
         let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
