@@ -65,9 +65,10 @@ impl Lane {
         }
     }
 
-    /// Whether its pages are rendered by threads that leave the processors to others. Shards come first, and short answers.
+    /// Whether its pages are rendered by threads that leave the processors to others. Not those of scrapers: where the
+    /// rest of the node shares a control group with the agent, they would come too late.
     const fn yields(self) -> bool {
-        matches!(self, Self::Node | Self::Search)
+        matches!(self, Self::Search)
     }
 
     /// Pages that may wait for a builder, and how many of them for requests of one client.

@@ -20,7 +20,8 @@ fn fill(agent: &Agent, address: &Address, container: &str, names: impl Iterator<
     let mut sent = 0;
     for some in names.chunks(500) {
         for lines in some.chunks(20) {
-            address.send(lines.iter().map(|name| format!("{name}:1|c\n")).collect::<String>());
+            let lines: Vec<String> = lines.iter().map(|name| format!("{name}:1|c")).collect();
+            address.send(lines.join("\n"));
         }
         sent += some.len() as u64;
         agent.until("they are received", || {

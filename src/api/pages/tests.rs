@@ -26,13 +26,9 @@ impl Node {
         Self { pages: Pages::new(&Arc::new(RwLock::new(Arc::clone(&config)))), config }
     }
 
-    fn request(&self, detail: &str) -> Request {
-        Request::new(asker(1), Lane::Node, "/r", detail.to_owned())
-    }
-
-    fn shows(&self, containers: u64) -> Option<Shows> {
+    fn shows(&self, containers: u64) -> Shows {
         let published = Cursor { epoch: 1, seq: 1 };
-        Some(Shows { published, containers, config: Arc::clone(&self.config) })
+        Shows { published, containers, config: Arc::clone(&self.config) }
     }
 
     async fn until(&self, what: &str, condition: impl Fn(Counts) -> bool) {
@@ -53,6 +49,10 @@ impl Pages {
     {
         self.answer(request, async move { Ok(render) }).await
     }
+}
+
+fn request(detail: &str) -> Request {
+    Request::new(asker(1), Lane::Node, "/r", detail.to_owned())
 }
 
 fn asker(host: u8) -> Asker {
@@ -83,7 +83,7 @@ fn held_up() -> (mpsc::Sender<()>, impl FnOnce(&mut Writer) -> Result<(), Stop>)
 }
 
 fn large(writer: &mut Writer) -> Result<(), Stop> {
-    (0..64).try_for_each(|_| writer.put(&[b'x'; 128 << 10]))
+    (0..64).try_for_each(|_| writer.put(&vec![b'x'; 128 << 10]))
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn requests_for_one_page_share_it_while_it_waits_and_while_nothing_changes
     let built = Arc::new(AtomicUsize::new(0));
     let ask = |shows| {
         let counted = Arc::clone(&built);
-        let request = Request { shows, ..node.request("a") };
+        let request = Request { shows: Some(shows), ..request("a") };
         let render = move |writer: &mut Writer| {
             writer.put(format!("build {}", counted.fetch_add(1, Ordering::Relaxed)).as_bytes())
         };
@@ -109,10 +109,10 @@ async fn requests_for_one_page_share_it_while_it_waits_and_while_nothing_changes
 async fn a_page_that_depends_on_more_is_shared_only_until_its_build_begins() {
     let node = Node::new();
     let (open, build) = held_up();
-    let first = tokio::spawn(node.pages.clone().answer_owned(node.request("a"), build));
+    let first = tokio::spawn(node.pages.clone().answer_owned(request("a"), build));
     node.until("the first build begins", |counts| counts.built == 1).await;
     let (open_second, build) = held_up();
-    let second = tokio::spawn(node.pages.clone().answer_owned(node.request("a"), build));
+    let second = tokio::spawn(node.pages.clone().answer_owned(request("a"), build));
     node.until("the second build begins", |counts| counts.built == 2).await;
     drop((open, open_second));
     assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
@@ -127,7 +127,7 @@ async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_
     let mut ask = |host, detail: &str| {
         let (gate, build) = held_up();
         gates.push(gate);
-        let request = Request { asker: asker(host), ..node.request(detail) };
+        let request = Request { asker: asker(host), ..request(detail) };
         tokio::spawn(node.pages.clone().answer_owned(request, build))
     };
     for n in 0..2 {
@@ -142,7 +142,7 @@ async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_
     assert_eq!((refused.status, refused.code), (429, "busy"));
     assert_eq!(Answer::from(refused).headers, [("retry-after", "2".to_owned())]);
     answers.push(ask(2, "of another client"));
-    let other = Request { lane: Lane::Short, ..node.request("another lane") };
+    let other = Request { lane: Lane::Short, ..request("another lane") };
     let other = node.pages.answer(other, async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
     assert_eq!(text(&other.await.unwrap()), b"x", "cheap requests do not wait");
     assert_eq!((node.pages.counts().built, node.pages.counts().busy), (3, 1));
@@ -156,7 +156,7 @@ async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_
 #[tokio::test]
 async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
     let node = Node::new();
-    let answer = node.pages.answer(node.request("a"), async move { Ok(large) }).await.unwrap();
+    let answer = node.pages.answer(request("a"), async move { Ok(large) }).await.unwrap();
     let (mut chunks, mut length) = (chunks(answer), 0);
     while let Some(chunk) = chunks.next().await {
         length += chunk.unwrap().len();
@@ -170,9 +170,9 @@ async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
 #[tokio::test]
 async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
     let node = Node::new();
-    let unread = node.pages.answer(node.request("unread"), async move { Ok(large) }).await.unwrap();
+    let unread = node.pages.answer(request("unread"), async move { Ok(large) }).await.unwrap();
     node.until("its memory is used up", |counts| counts.held + (256 << 10) > MIB).await;
-    let read = node.pages.answer(node.request("read"), async move { Ok(large) }).await.unwrap();
+    let read = node.pages.answer(request("read"), async move { Ok(large) }).await.unwrap();
     let lengths = chunks(read).map(|chunk| chunk.unwrap().len()).collect::<Vec<_>>().await;
     assert_eq!(lengths.iter().sum::<usize>(), 8 * MIB);
     let mut unread = chunks(unread);
@@ -189,6 +189,26 @@ async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
 }
 
 #[tokio::test]
+async fn requests_with_patterns_are_answered_at_a_lower_priority_than_others() {
+    let node = Node::new();
+    let nice = async |lane| {
+        let render = |writer: &mut Writer| {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields = stat.rsplit_once(") ").unwrap().1;
+            writer.put(fields.split(' ').nth(16).unwrap().as_bytes())
+        };
+        let request = Request { lane, ..request("a") };
+        let answer = node.pages.answer(request, async move { Ok(render) }).await.unwrap();
+        std::str::from_utf8(text(&answer)).unwrap().parse::<i32>().unwrap()
+    };
+    let usual = nice(Lane::Short).await;
+    assert_eq!(nice(Lane::Search).await, usual.max(5));
+    for lane in [Lane::Node, Lane::Short, Lane::Admin] {
+        assert_eq!(nice(lane).await, usual, "{lane:?}: threads of the pool keep theirs");
+    }
+}
+
+#[tokio::test]
 async fn a_build_stops_when_all_its_readers_have_gone() {
     let node = Node::new();
     let (stopped, heard) = mpsc::channel();
@@ -201,7 +221,7 @@ async fn a_build_stops_when_all_its_readers_have_gone() {
         let _either_way = stopped.send(format!("{stop:?}"));
         Err(stop)
     };
-    let answer = node.pages.answer(node.request("a"), async move { Ok(endless) }).await.unwrap();
+    let answer = node.pages.answer(request("a"), async move { Ok(endless) }).await.unwrap();
     drop(answer);
     let stop =
         tokio::task::spawn_blocking(move || heard.recv_timeout(Duration::from_secs(30))).await.unwrap();
@@ -213,13 +233,13 @@ async fn a_build_stops_when_all_its_readers_have_gone() {
 async fn an_error_before_the_first_byte_is_the_answer_and_one_after_it_breaks_the_stream() {
     let node = Node::new();
     let fails = |_: &mut Writer| Err(Stop::Error(ApiError::ending()));
-    let error = node.pages.answer(node.request("a"), async move { Ok(fails) }).await.unwrap_err();
+    let error = node.pages.answer(request("a"), async move { Ok(fails) }).await.unwrap_err();
     assert_eq!(error.code, "ending");
     let breaks = |writer: &mut Writer| {
-        writer.put(&[b'x'; CHUNK])?;
+        writer.put(&vec![b'x'; CHUNK])?;
         Err(Stop::Error(ApiError::ending()))
     };
-    let answer = node.pages.answer(node.request("b"), async move { Ok(breaks) }).await.unwrap();
+    let answer = node.pages.answer(request("b"), async move { Ok(breaks) }).await.unwrap();
     let chunks: Vec<_> = chunks(answer).take(2).collect().await;
     assert!(chunks[0].is_ok() && chunks[1].is_err());
 }
