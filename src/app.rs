@@ -11,6 +11,8 @@
 mod ending;
 mod entrance;
 mod fd_store;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handover;
 mod held;
 mod keeper;
