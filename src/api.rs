@@ -96,8 +96,14 @@ pub struct Api {
     pub drain: Drain,
 }
 
-/// Asks for the configuration to be read again; the answer is the settings that need a restart, or every mistake.
-pub type ReloadRequest = oneshot::Sender<Result<Vec<&'static str>, String>>;
+/// Asks for the configuration to be read again.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Whether it may take protection away from the HTTP listener.
+    pub force: bool,
+    /// Where the outcome goes: the settings that need a restart, or why it was refused.
+    pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
+}
 
 /// Asks for the wrapper's notes to be read now; the answer is who was found by them, and nothing where they cannot be read.
 pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;

@@ -8,6 +8,7 @@
 //! A second TERM or the deadline cuts that short; then the exit code is 1. Where somebody keeps what the agent has for the
 //! next one (`kept`), TERM leaves it there instead.
 
+mod damage;
 mod ending;
 mod entrance;
 mod fd_store;
@@ -43,9 +44,9 @@ pub use keeper::run as keep;
 pub use reload::Loader;
 pub use takeover::{TakeOver, start};
 
-use crate::api::{Api, Pages};
+use crate::api::{Api, Pages, ReloadRequest};
 use crate::config::{AfterHandOver, Config, Guarding};
-use crate::containers::{self, Guarded, Table};
+use crate::containers::{self, Guarded, JOURNAL, Table};
 use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
@@ -55,7 +56,7 @@ use crate::nri::Carried;
 use crate::shard::{Plan, ShardPool};
 use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
 use crate::stats::Stats;
-use crate::store::{Store, next_epoch};
+use crate::store::{EPOCH, Store, next_epoch};
 use crate::telemetry::LogFilter;
 use ending::{Conclusion, Ending, Why};
 use entrance::Entrance;
@@ -83,6 +84,14 @@ pub enum StartError {
     #[error("cannot write to {}: {source}", path.display())]
     State {
         /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of the state directory cannot be read or replaced.
+    #[error("cannot use {}: {source}; remove it, or make it a file that this user can read and replace", path.display())]
+    StateFile {
+        /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -137,7 +146,7 @@ struct Parts {
     api: Api,
     table: Table,
     window_log: Option<WindowLog>,
-    reloads: mpsc::Receiver<crate::api::ReloadRequest>,
+    reloads: mpsc::Receiver<ReloadRequest>,
     missed: mpsc::Receiver<crate::api::MissedRequest>,
     drain: DrainTrigger,
     latch: Latch,
@@ -158,15 +167,19 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     let guarded = guard(&config)?;
     let asked = entrance::read(&config.http)?;
     let held = Held::take(&config).await?;
-    let epoch = next_epoch(&config.state_dir, clock::wall())
-        .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
     let left = windows::read(&config)?;
-    let store = Arc::new(Store::new(epoch, config.aggregation.keep));
     let state_dir = config.state_dir.clone();
+    let known = left.as_ref().map_or(0, |(_, recovered)| recovered.epoch);
+    let epoch = next_epoch(&state_dir, known, clock::wall())
+        .map_err(|source| StartError::StateFile { path: state_dir.join(EPOCH), source })?;
+    let store = Arc::new(Store::new(epoch.number, config.aggregation.keep));
     let mut parts = Parts::new(config, guarded, store, None, (held.http_address, asked))?;
     let health = parts.api.containers.journal().clone();
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
-        .map_err(|source| StartError::State { path: state_dir, source })?;
+        .map_err(|source| StartError::StateFile { path: state_dir.join(JOURNAL), source })?;
+    damage::tell_epoch(&epoch, &state_dir, &parts.api.stats.damage);
+    let recovered = left.as_ref().map(|(_, recovered)| recovered);
+    damage::tell_journal(&replayed, recovered, &state_dir, &parts.api.stats.damage);
     parts.table = parts.table.recorded_in(journal);
     if let Some(left) = left {
         parts.keep_windows(left, &replayed.images)?;
@@ -176,8 +189,8 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     if let Some(log) = &parts.window_log {
         log.heard_again(clock::wall());
     }
-    if found > 0 || replayed.damaged > 0 {
-        tracing::info!(kept, lost, gone, damaged = replayed.damaged, "read the journal of the last agent");
+    if found > 0 {
+        tracing::info!(kept, lost, gone, "read the journal of the last agent");
     }
     Ok(Bound { parts, held, loader, log, nri: None })
 }
@@ -386,7 +399,7 @@ impl Signals {
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.
 fn ask_for_reload(api: &Api) {
     let (reply, _nobody_waits) = oneshot::channel();
-    if api.reloads.try_send(reply).is_err() {
+    if api.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
         tracing::warn!("a reload is under way already");
     }
 }

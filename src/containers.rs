@@ -36,7 +36,7 @@ pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
 pub use image::{IMAGE_VERSION, Identity, Image};
-pub use journal::{Journal, JournalHealth, Replayed};
+pub use journal::{JOURNAL, Journal, JournalHealth, Replayed};
 pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit};
 pub use state::{Guarded, Place, State};
@@ -45,6 +45,7 @@ pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::ContainerId;
 
@@ -54,6 +55,8 @@ pub struct Containers {
     requests: mpsc::Sender<Request>,
     directory: Arc<Directory>,
     journal: JournalHealth,
+    /// How often no address could be had because another process has the port on all of them.
+    in_use: Arc<AtomicU64>,
 }
 
 /// What the table is asked.
@@ -120,9 +123,14 @@ impl Containers {
     /// # Errors
     /// When the container may not have one, or there is none to be had.
     pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, ReserveError> {
-        self.ask(|reply| Request::Reserve(Box::new(reservation), reply))
-            .await
-            .unwrap_or(Err(ReserveError::Ending))
+        let reserved = self.ask(|reply| Request::Reserve(Box::new(reservation), reply)).await;
+        let reserved = reserved.unwrap_or(Err(ReserveError::Ending));
+        if let Err(ReserveError::Socket { source, .. }) = &reserved
+            && source.kind() == io::ErrorKind::AddrInUse
+        {
+            self.in_use.fetch_add(1, Ordering::Relaxed);
+        }
+        reserved
     }
 
     /// Says which process the container is. One that was reserved before its network namespace was born gets its
@@ -206,6 +214,12 @@ impl Containers {
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// How often a reservation failed because another process has the port of containers' sockets on every address.
+    #[must_use]
+    pub fn addresses_in_use(&self) -> u64 {
+        self.in_use.load(Ordering::Relaxed)
     }
 
     /// Whether what becomes of them can be written down.

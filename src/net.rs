@@ -5,6 +5,7 @@ pub mod buffers;
 pub mod cgroup;
 pub mod clock;
 pub mod guard;
+pub mod holder;
 pub mod http;
 pub mod kin;
 pub mod listener;

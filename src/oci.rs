@@ -34,13 +34,14 @@ mod precreate;
 mod report;
 mod runtime;
 mod table;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use command_line::{Call, Kind};
-use config::{Config, Mode};
+use config::{Broken, Config, Mode};
 use errors::Error;
 use report::Report;
 
@@ -68,12 +69,19 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The settings. Without them it cannot know what it should do, but the runtime can be found all the same.
+/// The settings. Without them it cannot know what it should do, but the runtime can be found all the same. Where it can still be
+/// read that no container may start without a socket, none does.
 fn settings(report: &Report) -> Config {
-    Config::load().unwrap_or_else(|error| {
-        report.warn(&format!("nothing is changed: {error}"));
-        Config { mode: Mode::PassThrough, ..Config::default() }
-    })
+    match Config::load() {
+        Ok(config) => config,
+        Err(Broken { error, fail_closed: true }) => {
+            Config { fail_closed: true, broken: Some(error.to_string()), ..Config::default() }
+        }
+        Err(Broken { error, .. }) => {
+            report.warn(&format!("no container gets a socket until the settings are put right: {error}"));
+            Config { mode: Mode::PassThrough, ..Config::default() }
+        }
+    }
 }
 
 /// Does what a call needs before the runtime gets it. An error is a container that must not start.

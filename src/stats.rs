@@ -2,10 +2,12 @@
 //!
 //! The reference page is made from the table, so what is not in it does not exist.
 
+mod damage;
 mod nri;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+pub use damage::{Damage, Damaged, StateFile};
 pub use nri::{Failing, Link, NriStats, Outcome};
 
 use crate::model::Timestamp;
@@ -66,8 +68,10 @@ families! {
     WINDOW_BYTES = "tallyport_windows_kept_bytes", Gauge, [], "Memory of those windows.";
     CLOSE = "tallyport_window_close_seconds", Summary, ["quantile"], "How long closing windows kept a shard from receiving, each time.";
     JOURNAL_FAILURES = "tallyport_journal_failures", Counter, [], "How often the container table could not be written down; until it is again, a crash would lose addresses.";
+    STATE_DAMAGED = "tallyport_state_damaged", Gauge, ["file"], "Places in files of `state_dir` that could not be read at the start. Damage of the window log is `tallyport_window_log_damaged`.";
     SHARD_FAILURES = "tallyport_shard_failures", Counter, [], "Panics of shards that went on; what each lost is dropped with the reason `shard_failed`.";
     RESTORED = "tallyport_windows_restored", Gauge, ["state"], "Windows that came back at the start, closed ones and those known as of a checkpoint.";
+    RESTORED_AHEAD = "tallyport_windows_restored_ahead", Gauge, [], "Windows among those that came back that start after the agent did, because the clock was ahead when they were closed or is behind now.";
     GAP = "tallyport_gap_seconds", Gauge, [], "How long nobody received before the agent started; 0 where that is not known.";
     LOG_WINDOWS = "tallyport_window_log_windows", Counter, [], "Closed windows written to disk, revisions included.";
     LOG_WRITTEN = "tallyport_window_log_written_bytes", Counter, ["state"], "Bytes written to disk of closed windows and of open ones.";
@@ -80,6 +84,8 @@ families! {
     CHECKPOINT_INTERVAL = "tallyport_checkpoint_interval_seconds", Gauge, [], "Time between the last two checkpoints: what a crash loses at most of what was received.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
+    SHARD_PAUSES = "tallyport_shard_pauses", Counter, [], "How often a thread that receives read nothing for two seconds or longer; the windows that this concerns are partial.";
+    ADDRESS_IN_USE = "tallyport_address_in_use", Counter, [], "Reservations on the host's network that failed because another process has `listeners.port` on every address.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
     CLOSED = "tallyport_http_connections_closed", Counter, ["listener", "reason"], "Connections that were closed after they had been accepted: their clients took nothing of an answer for `http.write_timeout` (`slow`), or they were idle and another one needed the place (`idle`).";
@@ -167,6 +173,8 @@ pub struct Stats {
     clashes: AtomicU64,
     /// The NRI plugin.
     pub nri: NriStats,
+    /// Files that could not be read at the start.
+    pub damage: Damage,
 }
 
 impl Stats {

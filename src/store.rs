@@ -7,21 +7,23 @@
 mod cursor;
 mod epoch;
 mod history;
+mod losses;
 mod names;
 mod past;
 mod snapshot;
 mod succession;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
 pub use cursor::{Cursor, CursorError};
-pub use epoch::next_epoch;
+pub use epoch::{EPOCH, Epoch, next_epoch};
 use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
+use losses::Losses;
 use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
@@ -30,7 +32,7 @@ pub use succession::{Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Standing, Window};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
-use crate::render::prometheus::{Level, MarksOfAll};
+use crate::render::prometheus::{Identity, Level, MarksOfAll};
 
 /// Windows that a reader who catches up takes from the log before others have the lock again.
 const AT_ONCE: usize = 1024;
@@ -50,10 +52,9 @@ struct Inner {
     last: u64,
     /// Readers and merges take a history as it is and leave the lock; a writer copies it if they still have it.
     containers: SharedMap<Allocation, Arc<History>>,
-    /// Everything published after `gone`, in order.
-    log: VecDeque<Arc<Published>>,
-    /// The last place whose record is gone. What comes after it is all there.
-    gone: u64,
+    /// Everything that is kept, by place.
+    log: BTreeMap<u64, Arc<Published>>,
+    losses: Losses,
     records: u64,
     /// Of all containers, so that a reader need not count.
     held: Held,
@@ -105,9 +106,12 @@ impl Store {
         Self { epoch, keep, inner: RwLock::default(), newest: watch::Sender::new(0) }
     }
 
-    /// Takes in windows of an earlier life of the agent. They get places in this life's sequence, in the order of those
-    /// they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
-    pub fn adopt(&self, histories: Vec<(Allocation, History)>) -> Vec<(u64, Arc<Published>)> {
+    /// Takes in windows of an earlier life of the agent, as of `now`. They get places in this life's sequence, in the order
+    /// of those they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
+    ///
+    /// Windows that start after `now` come from a clock that was ahead. They are kept and can be read, and never stand before
+    /// windows of this life.
+    pub fn adopt(&self, histories: Vec<(Allocation, History)>, now: Timestamp) -> Vec<(u64, Arc<Published>)> {
         let mut adopted = Vec::new();
         let last = {
             let mut guard = self.write();
@@ -131,8 +135,13 @@ impl Store {
                 let published = Arc::new(published.placed(allocation, inner.last + 1));
                 adopted.push((old, Arc::clone(&published)));
                 inner.last = published.last();
-                inner.log.push_back(Arc::clone(&published));
-                Arc::make_mut(history).keep(published);
+                inner.log.insert(published.first(), Arc::clone(&published));
+                let history = Arc::make_mut(history);
+                if published.window().span.start > now {
+                    history.keep_ahead(published);
+                } else {
+                    history.keep(published);
+                }
             }
             inner.count_alone(came);
             inner.last
@@ -190,18 +199,21 @@ impl Store {
         let names = Changed::of(history.origin(), iter::empty(), left().map(|(series, ..)| series));
         let mut guard = self.write();
         let inner = &mut *guard;
-        if inner.containers.remove(&allocation).is_none() {
-            return;
-        }
-        inner.held.remove(history.held());
+        // The one that is here: another window may have been published meanwhile.
+        let Some(removed) = inner.containers.remove(&allocation) else { return };
+        inner.held.remove(removed.held());
         inner.names.change(names, None);
         inner.past.add(history.origin(), left());
         inner.past.closed(history.origin());
-        let last = history.kept().flat_map(Kept::published).map(|published| published.last()).max();
-        let lost = inner.lose(last.unwrap_or(0));
+        let mut gone = removed.gone();
+        for published in removed.published() {
+            inner.log.remove(&published.first());
+            gone = gone.max(published.last());
+        }
+        inner.losses.forget(history.origin(), gone);
         // Its windows are freed when nobody waits for the lock any more.
         drop(guard);
-        drop((history, lost));
+        drop((history, removed));
     }
 
     /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are held
@@ -257,7 +269,7 @@ impl Store {
                 let published = Arc::new(published);
                 inner.last = published.last();
                 inner.records += published.window().len() as u64;
-                inner.log.push_back(Arc::clone(&published));
+                inner.log.insert(published.first(), Arc::clone(&published));
                 history.keep(published);
             }
             let before = history.set_standing(closed.standing);
@@ -267,29 +279,33 @@ impl Store {
             } else {
                 inner.past.evicted(&origin, gone.iter().copied());
             }
-            let (last_gone, dropped) = history.drop_beyond(self.keep);
+            let dropped = history.drop_beyond(self.keep);
+            for published in &dropped {
+                inner.log.remove(&published.first());
+            }
+            inner.losses.lose(history.gone());
             let kept = history.held();
             inner.held.add(kept);
-            let lost = inner.lose(last_gone);
-            (inner.last, kept.total() + inner.past.part_of(&identities), (before, dropped, lost))
+            (inner.last, kept.total() + inner.shared_with(&identities), (before, dropped))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         kept
     }
 
-    /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals.
+    /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals and names.
     #[must_use]
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
         let inner = self.read();
         let history = inner.containers.get(&allocation);
-        history.map_or(0, |history| history.held().total() + inner.past.part_of(history.identities()))
+        history.map_or(0, |history| history.held().total() + inner.shared_with(history.identities()))
     }
 
-    /// Bytes that are held for all containers, those that have ended included, and for totals of those that are forgotten.
+    /// Bytes that are held for all containers, those that have ended included, and for totals and names of those that are
+    /// forgotten.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let inner = self.read();
-        inner.held.total() + inner.past.bytes()
+        inner.held.total() + inner.past.bytes() + inner.names.bytes()
     }
 
     /// The same, counted anew: a walk over everything that is here, for tests to compare.
@@ -297,7 +313,7 @@ impl Store {
     pub fn recount_held_bytes(&self) -> usize {
         let inner = self.read();
         let histories = inner.containers.values().map(|history| history.recount().total());
-        histories.sum::<usize>() + inner.past.recount()
+        histories.sum::<usize>() + inner.past.recount() + inner.names.recount()
     }
 
     /// A container's windows as they are now.
@@ -338,23 +354,45 @@ impl Store {
     /// # Errors
     /// When something after the cursor is gone, or the cursor is of another life of the agent.
     pub fn since(&self, cursor: Cursor) -> Result<Since, Expired> {
+        self.published_since(cursor, None)
+    }
+
+    /// Everything that was published after a cursor, for a reader of these containers only: what others have lost does not
+    /// concern it. Windows of others are among what is answered.
+    ///
+    /// # Errors
+    /// When something of these after the cursor is gone, or the cursor is of another life of the agent.
+    pub fn since_of(&self, cursor: Cursor, wanted: impl Fn(&Origin) -> bool) -> Result<Since, Expired> {
+        self.published_since(cursor, Some(&wanted))
+    }
+
+    fn published_since(
+        &self,
+        cursor: Cursor,
+        wanted: Option<&dyn Fn(&Origin) -> bool>,
+    ) -> Result<Since, Expired> {
         let (mut published, mut seq) = (Vec::<Arc<Published>>::new(), cursor.seq);
         loop {
             let inner = self.read();
-            if cursor.epoch != self.epoch || seq < inner.gone || seq > inner.last {
-                return Err(Expired { oldest: self.cursor(inner.gone) });
+            let (last, lost) = (inner.last, inner.losses.last());
+            let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot(last)));
+            let before = published.len();
+            published.extend(inner.after(seq).take(AT_ONCE).cloned());
+            drop(inner);
+            // Which containers have lost something is looked up when the lock is free again.
+            let gone = snapshot.map_or(lost, |(wanted, snapshot)| snapshot.gone_of(wanted));
+            if cursor.epoch != self.epoch || seq < gone || seq > last {
+                return Err(Expired { oldest: self.cursor(gone) });
             }
-            let first = inner.log.partition_point(|published| published.last() <= seq);
-            published.extend(inner.log.range(first..).take(AT_ONCE).cloned());
-            if inner.log.len() - first <= AT_ONCE {
-                return Ok(Since { published, next: self.cursor(inner.last) });
+            if published.len() - before < AT_ONCE {
+                return Ok(Since { published, next: self.cursor(last) });
             }
             seq = published.last().map_or(seq, |published| published.last());
         }
     }
 
-    /// Every window that is kept and comes after a place, in order: for who has lost its cursor and must miss nothing that
-    /// can still be had.
+    /// Every window that is kept and comes after a place, in order: for readers that have lost their cursor and must not miss
+    /// what is still there.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
         let snapshot = self.read().snapshot(seq);
@@ -444,6 +482,20 @@ impl Held {
 }
 
 impl Inner {
+    /// Bytes of totals and names of a task and a workload that count for each of its containers.
+    fn shared_with(&self, identities: &(Identity, Identity)) -> usize {
+        let names = self.names.share(&identities.1, self.past.here_of(&identities.1));
+        self.past.part_of(identities) + names
+    }
+
+    /// What is kept and has records after a place, in order.
+    fn after(&self, seq: u64) -> impl Iterator<Item = &Arc<Published>> {
+        // The one before may reach beyond the place.
+        let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last() > seq);
+        let after = self.log.range(seq.saturating_add(1)..);
+        reaching.into_iter().chain(after).map(|(_, published)| published)
+    }
+
     /// Counts what containers hold that came from elsewhere and have no aggregator yet.
     fn count_alone(&mut self, came: BTreeSet<Allocation>) {
         for allocation in came {
@@ -452,14 +504,6 @@ impl Inner {
             history.set_alone(Some(history.shared_bytes()));
             self.held.add(history.held());
         }
-    }
-
-    /// Notes that a place's record is gone; the log before it can no longer be followed. Answers what the log had of that, to
-    /// be freed when the lock is free.
-    fn lose(&mut self, place: u64) -> Vec<Arc<Published>> {
-        self.gone = self.gone.max(place);
-        let gone = self.log.iter().take_while(|published| published.last() <= self.gone).count();
-        self.log.drain(..gone).collect()
     }
 }
 

@@ -98,5 +98,5 @@ fn image_of(bytes: &[u8]) {
         tallyport_fuzz::window(published.window(), false, Trust::Restored);
     }
     let store = Store::new(8, 3);
-    store.adopt(vec![(Allocation(1), history)]);
+    store.adopt(vec![(Allocation(1), history)], Timestamp::from_secs(START));
 }

@@ -106,7 +106,7 @@ impl Dropped {
                 "find out which other process of the node opens the container's Unix socket"
             }
             Self::EndedSender => {
-                "let the process that sends live for a moment longer, or use a kernel from 6.16"
+                "let the process that sends live for a moment longer; containers with a cgroup of their own on kernels from 6.16 need not"
             }
             Self::SeriesLimit => "use fewer different names and tag values, or raise limits.series",
             Self::NameTooLong => "use shorter names, or raise limits.name_bytes",

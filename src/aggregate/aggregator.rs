@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use batch::Batch;
 pub use checkpoint::Noted;
-pub use close::{Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Standing};
+pub use close::{
+    Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Standing, Unread,
+};
 use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
 use super::query::{Filters, Query};
-use super::{Answer, Api, NDJSON};
+use super::{Answer, Api, NDJSON, ReloadRequest};
 use crate::containers;
 use crate::model::{ContainerId, Timestamp};
 use crate::shard::TappedLine;
@@ -20,9 +20,10 @@ struct Reloaded {
 }
 
 /// `POST /v1/config/reload`
-pub(super) async fn reload(api: &Api) -> Result<Answer, ApiError> {
+pub(super) async fn reload(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+    let force = Query::read(raw, &["force"])?.switch("force")?;
     let (reply, answer) = oneshot::channel();
-    api.reloads.send(reply).await.map_err(|_| ApiError::ending())?;
+    api.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::ending())?;
     match answer.await {
         Ok(Ok(needs_restart)) => Ok(Answer::json(200, &Reloaded { applied: true, needs_restart })),
         Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),

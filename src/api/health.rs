@@ -10,7 +10,7 @@ use crate::containers::Guarded;
 use crate::model::Timestamp;
 use crate::net::http::{Closed, Connections};
 use crate::render::prometheus::{Kind, Name};
-use crate::stats::{Failing, NriStats, Outcome};
+use crate::stats::{Damaged, Failing, NriStats, Outcome};
 use crate::store::{EvictedTotals, Meeting};
 use crate::window_log::{Report, Snapshot};
 
@@ -168,6 +168,7 @@ pub(super) struct Node {
     guard: &'static str,
     guard_missing: Option<String>,
     journal_trouble: Option<String>,
+    state_damage: Vec<StateDamage>,
     http_listen: String,
     admin_socket: String,
     state_dir: String,
@@ -232,6 +233,21 @@ impl MarkedName {
     }
 }
 
+/// A file that could not be read at the start.
+#[derive(Debug, Serialize)]
+struct StateDamage {
+    file: &'static str,
+    places: usize,
+    found: String,
+}
+
+impl StateDamage {
+    fn all(api: &Api) -> Vec<Self> {
+        let found = api.stats.damage.found().into_iter();
+        found.map(|(file, Damaged { places, found })| Self { file: file.as_str(), places, found }).collect()
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct WindowLog {
     last_alive: Option<Timestamp>,
@@ -239,6 +255,7 @@ struct WindowLog {
     ended_in_order: bool,
     restored_windows: usize,
     restored_open: usize,
+    restored_ahead: usize,
     damaged: u64,
     damaged_bytes: u64,
     size: u64,
@@ -252,7 +269,7 @@ struct WindowLog {
 
 impl WindowLog {
     fn new(log: Snapshot, size_limit: usize) -> Self {
-        let Report { last, gap, in_order, windows, open, damage, .. } = log.report;
+        let Report { last, gap, in_order, windows, open, ahead, damage, .. } = log.report;
         let (failing_since, failing) = log.failing.unzip();
         Self {
             last_alive: last,
@@ -260,6 +277,7 @@ impl WindowLog {
             ended_in_order: in_order,
             restored_windows: windows,
             restored_open: open,
+            restored_ahead: ahead,
             damaged: damage.parts + damage.entries + damage.files,
             damaged_bytes: damage.bytes,
             size: log.size,
@@ -306,6 +324,7 @@ impl Node {
             receive_buffers: api.pool.buffers().used(),
             guard,
             journal_trouble: api.containers.journal().trouble(),
+            state_damage: StateDamage::all(api),
             guard_missing: api.guarding.missing().map(str::to_owned),
             receive_buffers_limit: api.pool.buffers().limit(),
             listeners_port: config.listeners.port,

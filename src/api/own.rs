@@ -14,7 +14,7 @@ use crate::model::{Allocation, Timestamp};
 use crate::net::http::Connections;
 use crate::render::exposition::{Exposition, Format};
 use crate::shard::Glimpse;
-use crate::stats::{self, Family, ListenerName, NriStats, Outcome};
+use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
 use crate::statsd::Rejected;
 
 /// `GET /metrics`
@@ -137,7 +137,15 @@ impl Page {
         shards.sample(&[("state", "running")], (api.pool.len() - ended) as f64);
         shards.sample(&[("state", "ended")], ended as f64);
         self.one(stats::JOURNAL_FAILURES, api.containers.journal().failures() as f64);
+        let damaged = self.family(stats::STATE_DAMAGED);
+        let found = api.stats.damage.found();
+        for file in StateFile::ALL {
+            let places = found.get(&file).map_or(0, |damaged| damaged.places);
+            damaged.sample(&[("file", file.as_str())], places as f64);
+        }
         self.one(stats::SHARD_FAILURES, gauges.failures as f64);
+        self.one(stats::SHARD_PAUSES, gauges.pauses as f64);
+        self.one(stats::ADDRESS_IN_USE, api.containers.addresses_in_use() as f64);
         let steps = self.family(stats::CLOCK_STEPS);
         steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);
         steps.sample(&[("direction", "back")], gauges.steps_back as f64);
@@ -148,6 +156,7 @@ impl Page {
         let restored = self.family(stats::RESTORED);
         restored.sample(&[("state", "closed")], log.report.windows as f64);
         restored.sample(&[("state", "open")], log.report.open as f64);
+        self.one(stats::RESTORED_AHEAD, log.report.ahead as f64);
         self.one(stats::GAP, log.report.gap.as_secs_f64());
         self.one(stats::LOG_WINDOWS, log.windows as f64);
         let written = self.family(stats::LOG_WRITTEN);

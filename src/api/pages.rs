@@ -1,7 +1,7 @@
 //! Building answers: where it happens, how many are built at a time, and what they may hold.
 //!
-//! Every answer that reads series or containers is built on a blocking thread, never on the control runtime, by one of
-//! the builders of its [`Lane`]. Requests for the same page share one build. What is built and not yet sent counts
+//! Every answer that reads series or containers is rendered on a thread of its own or a blocking one, never on the control
+//! runtime, by one of the builders of its [`Lane`]. Requests for the same page share one build. What is built and not yet sent counts
 //! against one bound for the whole process ([`room`]). Decision: `docs/adr/0059-readers-share-pages.md`.
 
 mod page;
@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::error::ApiError;
 use super::{Answer, Body};
 use crate::config::Config;
 use crate::net::http::{Client, Peer};
+use crate::net::sys;
 use crate::store::Cursor;
 use page::Page;
 use reader::Reader;
@@ -62,6 +63,11 @@ impl Lane {
             Self::Short | Self::Node | Self::Admin => 2,
             Self::Search => 1,
         }
+    }
+
+    /// Whether its pages are rendered by threads that leave the processors to others. Shards come first, and short answers.
+    const fn yields(self) -> bool {
+        matches!(self, Self::Node | Self::Search)
     }
 
     /// Pages that may wait for a builder, and how many of them for requests of one client.
@@ -347,8 +353,8 @@ async fn build<R>(
 ) where
     R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
 {
-    let inner = Arc::clone(&queued.inner);
-    let Some(builders) = inner.builders.get(queued.lane as usize).map(Arc::clone) else { return };
+    let (inner, lane) = (Arc::clone(&queued.inner), queued.lane);
+    let Some(builders) = inner.builders.get(lane as usize).map(Arc::clone) else { return };
     let turn = tokio::time::timeout(PATIENCE, builders.acquire_owned()).await;
     drop(queued);
     let turn = match turn {
@@ -368,7 +374,7 @@ async fn build<R>(
     }
     if !page.abandon() {
         inner.built.fetch_add(1, Ordering::Relaxed);
-        if !render(&page, gzip, gather, turn).await {
+        if !render(&page, (lane, turn), gzip, gather).await {
             inner.late.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -382,9 +388,9 @@ async fn build<R>(
 /// Gathers and renders; answers whether that was in time.
 async fn render<R>(
     page: &Arc<Page>,
+    (lane, turn): (Lane, OwnedSemaphorePermit),
     gzip: bool,
     gather: impl Future<Output = Result<R, ApiError>>,
-    turn: OwnedSemaphorePermit,
 ) -> bool
 where
     R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
@@ -401,14 +407,32 @@ where
         }
     };
     let writer = Writer::new(Arc::clone(page), gzip, DEADLINE);
-    let rendered = tokio::task::spawn_blocking(move || {
+    let work = move || {
         let in_time = writer.run(render);
         drop(turn);
         in_time
-    });
+    };
+    let rendered = if lane.yields() { yielding(work).await } else { blocking(work).await };
     // A panic is in the log already.
-    rendered.await.unwrap_or_else(|_| {
-        page.fail(ApiError::unfinished());
+    rendered.unwrap_or_else(|error| {
+        page.fail(error);
         true
     })
+}
+
+/// Runs work on a thread of its own that leaves the processors to others.
+async fn yielding<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("page".to_owned());
+    let spawned = thread.spawn(move || {
+        if let Err(error) = sys::lower_priority() {
+            tracing::debug!(%error, "a page is rendered at normal priority");
+        }
+        // The request may be gone by now.
+        let _either_way = done.send(work());
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "cannot start a thread for a page; raise TasksMax= or the limit of the container");
+    }
+    result.await.map_err(|_| ApiError::unfinished())
 }

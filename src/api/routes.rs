@@ -369,8 +369,9 @@ fn dcos(api: &Api) -> BoxedFilter<(Response,)> {
 
 fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
     let reload = at!(post / "v1" / "config" / "reload")
+        .and(query())
         .and(with(api))
-        .then(|api: Api| async move { respond(admin_calls::reload(&api).await) });
+        .then(|raw: String, api: Api| async move { respond(admin_calls::reload(&api, &raw).await) });
     let reconcile = at!(post / "v1" / "reconcile")
         .and(with(api))
         .then(|api: Api| async move { respond(admin_calls::reconcile(&api).await) });

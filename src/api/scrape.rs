@@ -72,7 +72,8 @@ fn write_parts(
 ) -> Result<(), Stop> {
     let (parts, next) = match since {
         Some(cursor) => {
-            let since = api.store.since(cursor).map_err(ApiError::from)?;
+            let since =
+                api.store.since_of(cursor, |origin| filters.origin(origin)).map_err(ApiError::from)?;
             let parts = since.published.into_iter().map(|p| Part::Published(p, cursor.seq));
             (parts.collect::<Vec<_>>(), since.next)
         }

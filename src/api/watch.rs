@@ -14,6 +14,7 @@ use super::error::ApiError;
 use super::metrics::write;
 use super::query::{Filters, Query};
 use super::{Answer, Api};
+use crate::model::{Origin, TaskId};
 use crate::render::record::Frame;
 use crate::shutdown::Drain;
 use crate::store::{Cursor, Published};
@@ -26,7 +27,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// One stream of events.
 struct Watch {
     api: Api,
-    task_id: String,
+    task_id: TaskId,
     filters: Arc<Filters>,
     cursor: Cursor,
     newest: watch::Receiver<u64>,
@@ -53,7 +54,8 @@ pub(super) async fn watch(
         id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))
     };
     let cursor = match last_event_id.map(after).transpose()? {
-        Some(cursor) => match api.store.since(cursor) {
+        Some(cursor) => match api.store.since_of(cursor, |origin| follows(&listed.task_id, &filters, origin))
+        {
             Ok(_) => cursor,
             Err(expired) => {
                 // What lies between is lost to this reader; it is told, and goes on from what is there.
@@ -65,7 +67,7 @@ pub(super) async fn watch(
     };
     let watch = Watch {
         api: api.clone(),
-        task_id: listed.task_id.to_string(),
+        task_id: listed.task_id,
         filters: Arc::new(filters),
         cursor,
         newest,
@@ -79,6 +81,11 @@ pub(super) async fn watch(
         Some((Ok(Bytes::from(text)), watch))
     });
     Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
+}
+
+/// Whether a container is one of those whose windows a stream is about.
+fn follows(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
+    origin.task_id == *task_id && filters.origin(origin)
 }
 
 #[derive(Serialize)]
@@ -117,7 +124,7 @@ impl Watch {
             }
             if !self.lives() {
                 self.last = true;
-                return Some(event("finished", None, &Finished { task_id: &self.task_id }));
+                return Some(event("finished", None, &Finished { task_id: self.task_id.as_str() }));
             }
             tokio::select! {
                 published = self.newest.changed() => self.last = published.is_err(),
@@ -134,7 +141,7 @@ impl Watch {
 
     /// Whether more can come.
     fn lives(&self) -> bool {
-        let listed = self.api.containers.directory().task(&self.task_id);
+        let listed = self.api.containers.directory().task(self.task_id.as_str());
         listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
     }
 
@@ -156,11 +163,11 @@ impl Watch {
 }
 
 /// An event of every window of a task that was published after a cursor, and where to go on.
-fn events(api: &Api, task: &str, filters: &Filters, cursor: Cursor) -> (Vec<String>, Cursor) {
-    match api.store.since(cursor) {
+fn events(api: &Api, task: &TaskId, filters: &Filters, cursor: Cursor) -> (Vec<String>, Cursor) {
+    let wanted = |origin: &Origin| follows(task, filters, origin);
+    match api.store.since_of(cursor, wanted) {
         Ok(since) => {
-            let mine = since.published.iter().filter(|p| p.origin().task_id.as_str() == task);
-            let mine = mine.filter(|published| filters.origin(published.origin()));
+            let mine = since.published.iter().filter(|published| wanted(published.origin()));
             (mine.filter_map(|published| window(api, published, filters, cursor)).collect(), since.next)
         }
         Err(expired) => {

@@ -13,8 +13,9 @@ use crate::net::passing::Channel;
 use crate::net::unix::{BoundSocket, HeldDirectory};
 use crate::shutdown::DrainTrigger;
 
-/// How long answers may take that were under way when another process took over.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
+/// How long answers may take that were under way when another process took over. A busy node needs more than a moment for a
+/// large one, and only the window log of that process waits for it.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How long the window log may take for what it has yet to write, when another process has taken over.
 const LAST_WINDOWS: Duration = Duration::from_secs(5);
 

@@ -62,9 +62,9 @@ pub(super) async fn serve(
     parts: Parts,
 ) {
     let Parts { pool, containers, stats, config, pods, entrance } = parts;
-    while let Some(reply) = requests.recv().await {
+    while let Some(ReloadRequest { force, reply }) = requests.recv().await {
         let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
-        let outcome = match load(&loader, &old) {
+        let outcome = match load(&loader, &old, force) {
             Ok((applied, asked, needs_restart)) => {
                 let settings = Arc::new(applied.aggregation.clone());
                 log.set(&applied.log.filter);
@@ -89,10 +89,20 @@ pub(super) async fn serve(
 
 /// The new configuration as far as it can be applied, what those who come are asked by it, and what of it needs a restart;
 /// or every mistake.
-fn load(loader: &Loader, old: &Config) -> Result<(Config, entrance::Asked, Vec<&'static str>), String> {
+fn load(
+    loader: &Loader,
+    old: &Config,
+    force: bool,
+) -> Result<(Config, entrance::Asked, Vec<&'static str>), String> {
     let (new, _) = loader.load().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
     let applied = kept_where_fixed(new, old);
+    if !force && let Some(dropped) = applied.http.drops(&old.http) {
+        return Err(format!(
+            "{dropped} no longer set, so that the HTTP listener would be open to more readers than now; to want that, use \
+             `tallyport reload --force` (POST /v1/config/reload?force=true)"
+        ));
+    }
     let asked = entrance::read(&applied.http).map_err(|error| error.to_string())?;
     Ok((applied, asked, needs_restart))
 }
@@ -235,6 +245,30 @@ mod tests {
             let applied = kept_where_fixed(new.clone(), &old);
             assert!(applied == if setting.reload { new } else { old.clone() }, "{}", setting.key);
         }
+    }
+
+    #[test]
+    fn a_reload_takes_no_protection_away_unless_it_is_told_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("agent.toml");
+        std::fs::write(&file, "").unwrap();
+        let loader = Loader { file: Some(file), ..Loader::default() };
+        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let tls = "http.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
+        for (old, dropped) in [
+            (
+                format!("{tls}http.tokens = \"/t\""),
+                "http.tls_certificate, http.tls_key and http.tokens are no longer",
+            ),
+            (tls.to_owned(), "http.tls_certificate and http.tls_key are no longer"),
+            ("http.tokens = \"/t\"".to_owned(), "http.tokens is no longer"),
+        ] {
+            let Err(refused) = load(&loader, &config(&old), false) else { panic!("{old} is gone") };
+            assert!(refused.starts_with(dropped) && refused.contains("--force"), "{refused}");
+            let (applied, ..) = load(&loader, &config(&old), true).map_err(|why| panic!("{why}")).unwrap();
+            assert_eq!((applied.http.tls, applied.http.tokens), (None, None));
+        }
+        assert!(load(&loader, &config(""), false).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::containers::{Finished, Image, Table};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
-use crate::store::next_epoch;
+use crate::store::{EPOCH, next_epoch};
 use crate::window_log::{Directory, Files, Parts, Recovered, Report, Settings, Status, Writer, recover};
 
 /// The window log of this life.
@@ -65,8 +65,15 @@ fn tell_damage(report: &Report, path: &Path) {
 fn tell(report: &Report) {
     let Some(last) = report.last else { return };
     let (gap, in_order) = (report.gap, report.in_order);
-    let Report { containers, windows, open, .. } = *report;
+    let Report { containers, windows, open, ahead, .. } = *report;
     tracing::info!(%last, ?gap, in_order, containers, windows, open, "windows of the life before are back");
+    if ahead > 0 {
+        tracing::warn!(
+            windows = ahead,
+            "some windows of the last run start after this one did: the clock was ahead then, or is behind now; check the \
+             node's time synchronization"
+        );
+    }
     if !in_order {
         tracing::warn!(%last, ?gap, "the life before did not end in order; nobody received meanwhile");
     }
@@ -113,10 +120,10 @@ impl WindowLog {
                 let Some((files, recovered)) = read(&config)? else {
                     return Err(StartError::TakeOver { source: io::ErrorKind::NotFound.into() });
                 };
-                let path = config.state_dir.clone();
-                let epoch =
-                    next_epoch(&path, clock::wall()).map_err(|source| StartError::State { path, source })?;
-                Writer::anew(&files, recovered, epoch, parts, settings(&config), &shown)
+                let (path, known) = (config.state_dir.clone(), recovered.epoch);
+                let epoch = next_epoch(&path, known, clock::wall())
+                    .map_err(|source| StartError::StateFile { path: path.join(EPOCH), source })?;
+                Writer::anew(&files, recovered, epoch.number, parts, settings(&config), &shown)
                     .map_err(|source| StartError::System { what: "the window log", source })
             };
             start().inspect_err(|error| failing.failed(&io::Error::other(error.to_string()), clock::wall()))

@@ -27,6 +27,7 @@ use crate::client::Client;
 use crate::model::Timestamp;
 use crate::net::address::ephemeral_ports;
 use crate::net::clock;
+use crate::net::holder::holder_of;
 use crate::net::tls::RENEWAL;
 use crate::statsd::Rejected;
 
@@ -82,6 +83,9 @@ struct Node {
     guard: String,
     guard_missing: Option<String>,
     journal_trouble: Option<String>,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    state_damage: Vec<StateDamage>,
     shards: usize,
     shards_ended: usize,
     /// Agents before this version say neither.
@@ -99,6 +103,12 @@ struct Node {
     marked_names: Vec<MarkedName>,
     #[serde(default)]
     pages: Option<Pages>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StateDamage {
+    file: String,
+    found: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,8 +130,10 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];
     findings.extend(buffers(&node));
     findings.extend(ports(node.listeners_port));
+    findings.extend(node.listeners_port.and_then(taken));
     findings.push(guard(&node));
     findings.push(journal(&node));
+    findings.extend(node.state_damage.iter().map(StateDamage::finding));
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(Plugin::findings));
@@ -224,6 +236,16 @@ fn ports(port: Option<u16>) -> Option<Finding> {
     Some(port_in(port?, &ephemeral_ports(&text)?))
 }
 
+/// Whether another process has the port on every address, so that no container of the host's network can have it on its own.
+fn taken(port: u16) -> Option<Finding> {
+    let holder = holder_of(port)?;
+    let found = format!(
+        "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
+    );
+    let advice = "end that process, or set listeners.port to another port and restart the agent";
+    Some(Finding::new("ports", Status::Failed, found).advise(advice))
+}
+
 fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
     let (first, last) = (range.start(), range.end());
     if !range.contains(&port) {
@@ -260,6 +282,20 @@ fn journal(node: &Node) -> Finding {
             Finding::new("journal", Status::Failed, found)
                 .advise("make room in state_dir, or make it writable; the agent tries again by itself")
         }
+    }
+}
+
+impl StateDamage {
+    /// What an earlier run left and this one could not read.
+    fn finding(&self) -> Finding {
+        let found = format!("{} was damaged at the start: {}", self.file, self.found);
+        let advice = match self.file.as_str() {
+            "journal" => {
+                "restart the containers that have no socket any more, and check the disk of state_dir"
+            }
+            _ => "check the disk of state_dir",
+        };
+        Finding::new("state files", Status::Warning, found).advise(advice)
     }
 }
 

@@ -11,7 +11,7 @@ use super::args::EnvArgs;
 use super::documents::Container;
 use super::failure::Failure;
 use super::output::Output;
-use super::run::{ask, labels};
+use super::run::{ask, labels, variables};
 
 pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure> {
     let lines = match reserve(args) {
@@ -51,7 +51,8 @@ fn lines(container: &Container, out: &mut Output) -> String {
     for warning in &container.warnings {
         out.complain(format!("tallyport: {warning}"));
     }
-    let variables = container.env.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
+    // A line break in a value would set another variable.
+    let variables = variables(container, out).into_iter();
     variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()
 }
 

@@ -14,7 +14,8 @@ struct Reloaded {
 }
 
 pub(super) async fn reload(args: &ReloadArgs, out: &mut Output) -> Result<(), Failure> {
-    let response = args.admin.client().request("POST", "/v1/config/reload", Vec::new()).await?;
+    let path = if args.force { "/v1/config/reload?force=true" } else { "/v1/config/reload" };
+    let response = args.admin.client().request("POST", path, Vec::new()).await?;
     match args.output.format() {
         Format::Json => out.json(&read::<Value>(&response)?)?,
         Format::Ndjson => out.ndjson([read::<Value>(&response)?])?,

@@ -13,7 +13,7 @@ use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::read;
 use crate::model::Labels;
-use crate::net::variables::other_of_pair;
+use crate::net::variables::{check, other_of_pair};
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -69,6 +69,20 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
     Ok(Some(container))
 }
 
+/// The variables of an answer that name a socket. What else is in it is refused: a process that is not the agent may have
+/// given it.
+pub(super) fn variables<'c>(container: &'c Container, out: &mut Output) -> Vec<(&'c str, &'c str)> {
+    let all = container.env.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    let is_taken = |(name, value): &(&str, &str)| match check(name, value) {
+        Ok(()) => true,
+        Err(why) => {
+            out.complain(format!("tallyport: the answer to the reserve call is not used whole: {why}"));
+            false
+        }
+    };
+    all.filter(is_taken).collect()
+}
+
 /// Makes a reserve call. None where the container is opted out.
 pub(super) fn ask(admin: &AdminArgs, body: &Value) -> Result<Option<Container>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,11 +109,9 @@ fn inject(command: &mut Command, container: &Container, out: &mut Output) {
         out.complain(format!("tallyport: {warning}"));
     }
     let is_set = |name: &str| std::env::var_os(name).is_some();
-    for (name, value) in &container.env {
-        let ours = matches!(name.as_str(), "STATSD_UDP_HOST" | "STATSD_UDP_PORT");
-        if let Some(value) = value.as_str()
-            && (ours || !(is_set(name) || other_of_pair(name).is_some_and(is_set)))
-        {
+    for (name, value) in variables(container, out) {
+        let ours = matches!(name, "STATSD_UDP_HOST" | "STATSD_UDP_PORT");
+        if ours || !(is_set(name) || other_of_pair(name).is_some_and(is_set)) {
             command.env(name, value);
         }
     }

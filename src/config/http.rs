@@ -59,6 +59,17 @@ impl Http {
         }
     }
 
+    /// What another has that keeps readers out, and this one has not, with its verb; `None` where nothing is dropped.
+    #[must_use]
+    pub fn drops(&self, old: &Self) -> Option<&'static str> {
+        match (old.tls.is_some() && self.tls.is_none(), old.tokens.is_some() && self.tokens.is_none()) {
+            (true, true) => Some("http.tls_certificate, http.tls_key and http.tokens are"),
+            (true, false) => Some("http.tls_certificate and http.tls_key are"),
+            (false, true) => Some("http.tokens is"),
+            (false, false) => None,
+        }
+    }
+
     /// The same, bound as another is: what only a start changes is the other's.
     #[must_use]
     pub fn bound_as(self, other: &Self) -> Self {

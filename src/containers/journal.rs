@@ -1,14 +1,15 @@
 //! The container table on disk, so that a life of the agent that ends without warning leaves its addresses to the next.
 //!
 //! ```text
-//! journal = record*
+//! journal = boot record*
+//! boot    = a record that says which boot of the machine the others are of, with a checksum that is not seeded
 //! record  = "TPJ" version(u8) length(u32, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
 //! ```
 //!
 //! Every change is a record, appended before whoever asked for it is answered. What is written outlives the process at once,
 //! and need not outlive the machine: with it, all containers end. So the checksum is seeded with the boot, and records of
 //! another boot mean nothing. When most of the file is out of date, a new one is written beside it, synced, and put in its
-//! place. A record that is damaged is skipped, wherever it is.
+//! place. A record that is damaged is skipped, wherever it is, and reported: its container is not taken back.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,6 +24,8 @@ use super::image::{IMAGE_VERSION, Image};
 use crate::files;
 use crate::model::Allocation;
 
+/// The name of the file.
+pub const JOURNAL: &str = "containers.journal";
 const MAGIC: &[u8; 3] = b"TPJ";
 const HEAD: usize = MAGIC.len() + 1 + 4;
 const CHECKSUM: usize = 8;
@@ -30,11 +33,15 @@ const CHECKSUM: usize = 8;
 const LONGEST: usize = 4 << 20;
 /// A file that is smaller is not worth being written anew.
 const SMALL: u64 = 256 << 10;
+/// The seed of the record that says which boot the others are of.
+const ANY_BOOT: u64 = 0;
 
 #[derive(Serialize, Deserialize)]
 enum Record {
     Put(Box<Image>),
     Forget(Allocation),
+    /// The records that follow are of this boot.
+    Boot(u64),
 }
 
 /// What a journal had in it.
@@ -44,6 +51,8 @@ pub struct Replayed {
     pub images: Vec<Image>,
     /// Places at which something could not be read.
     pub damaged: usize,
+    /// Bytes of these.
+    pub damaged_bytes: usize,
 }
 
 /// Whether the journal can be written, for whoever wants to know.
@@ -97,7 +106,7 @@ impl Journal {
     /// # Errors
     /// When it is there and cannot be read.
     pub fn open(directory: &Path, health: JournalHealth) -> io::Result<(Self, Replayed)> {
-        let path = directory.join("containers.journal");
+        let path = directory.join(JOURNAL);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -129,7 +138,7 @@ impl Journal {
 
     /// Writes it anew: either all of it takes the place of what was there, or nothing.
     pub(super) fn rewrite(&mut self, images: impl Iterator<Item = Image>) {
-        let mut bytes = Vec::new();
+        let mut bytes = Record::Boot(self.seed).to_bytes(ANY_BOOT);
         for image in images {
             bytes.extend(Record::Put(Box::new(image)).to_bytes(self.seed));
         }
@@ -193,22 +202,32 @@ impl Record {
 }
 
 fn replay(bytes: &[u8], seed: u64) -> Replayed {
-    let (mut images, mut damaged, mut rest, mut whole) = (BTreeMap::new(), 0, bytes, true);
+    let (mut images, mut rest, mut whole) = (BTreeMap::new(), bytes, true);
+    let mut replayed = Replayed::default();
+    if let Some((Record::Boot(boot), after)) = Record::first(rest, ANY_BOOT) {
+        if boot != seed {
+            return replayed;
+        }
+        rest = after;
+    }
     while !rest.is_empty() {
         if let Some((record, after)) = Record::first(rest, seed) {
             match record {
                 Record::Put(image) => drop(images.insert(image.allocation, *image)),
                 Record::Forget(allocation) => drop(images.remove(&allocation)),
+                Record::Boot(_) => {}
             }
             (rest, whole) = (after, true);
             continue;
         }
         // The next record begins with the next magic, wherever that is.
-        damaged += usize::from(std::mem::replace(&mut whole, false));
+        replayed.damaged += usize::from(std::mem::replace(&mut whole, false));
         let next = rest.get(1..).and_then(|rest| memchr::memmem::find(rest, MAGIC)).map(|at| at + 1);
-        rest = next.and_then(|next| rest.get(next..)).unwrap_or_default();
+        let next = next.unwrap_or(rest.len());
+        replayed.damaged_bytes += next;
+        rest = rest.get(next..).unwrap_or_default();
     }
-    Replayed { images: images.into_values().collect(), damaged }
+    Replayed { images: images.into_values().collect(), ..replayed }
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Table {
             lost: HashMap::new(),
             retried: Instant::now(),
         };
-        (table, Containers { requests, directory, journal: JournalHealth::default() })
+        (table, Containers { requests, directory, journal: JournalHealth::default(), in_use: Arc::default() })
     }
 
     /// Guards the listeners of containers that share our network.

@@ -35,9 +35,9 @@ use crate::shutdown::Drain;
 const FULL: Duration = Duration::from_millis(20);
 /// How long to wait when the process has no descriptors left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(200);
-/// How long whoever has connected and not asked yet may still ask when the drain starts: the request is on its way, and
+/// How long a client that has connected and not asked yet may still ask when the drain starts: the request is on its way, and
 /// the client would take the end of the connection for a failure. Less than a process has that hands over.
-const FIRST_REQUEST: Duration = Duration::from_millis(100);
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Who is at the other end of a connection. Each request has it as an extension.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

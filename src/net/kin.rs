@@ -17,7 +17,8 @@ pub enum Verdict {
     Kin,
     /// It does not.
     Foreign,
-    /// It had ended before anybody could look, and the kernel does not remember.
+    /// It had ended before it could be looked at. Of such a process the kernel remembers the cgroup from 6.16 on, and never the
+    /// mount namespace, so this is what processes of a container without a cgroup of its own often are.
     Ended,
 }
 

@@ -23,11 +23,18 @@ const QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";
 /// Whether a mount that is in a container would be hidden by one of ours. `/var/run` is a link to `/run` nearly everywhere.
 #[must_use]
 pub fn would_hide(theirs: &str, ours: &str) -> bool {
-    let real = |path: &str| {
-        let path = path.trim_end_matches('/');
-        path.strip_prefix("/var/run").map_or_else(|| path.to_owned(), |rest| format!("/run{rest}"))
-    };
     real(theirs).strip_prefix(&real(ours)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether two paths in a container are the same place.
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
+    real(one) == real(other)
+}
+
+fn real(path: &str) -> String {
+    let path = path.trim_end_matches('/');
+    path.strip_prefix("/var/run").map_or_else(|| path.to_owned(), |rest| format!("/run{rest}"))
 }
 
 /// An open socket.

@@ -1,4 +1,32 @@
-//! Variables that say an address in two parts.
+//! The variables that containers are given: which there are, and which say an address in two parts.
+
+/// Every variable that an agent may name.
+const ALL: [&str; 7] = [
+    "STATSD_UDP_HOST",
+    "STATSD_UDP_PORT",
+    "STATSD_HOST",
+    "STATSD_PORT",
+    "DD_AGENT_HOST",
+    "DD_DOGSTATSD_PORT",
+    "DD_DOGSTATSD_URL",
+];
+/// Longest value: more than any URL of a Unix socket.
+const LONGEST: usize = 1024;
+
+/// Why a variable that was answered to a reserve call must not be set, where it must not. A process that is not the agent could
+/// otherwise have every container load a library (`LD_PRELOAD`), or set more variables by a line break in a value.
+///
+/// # Errors
+/// When it is none of those that say an address, or its value cannot be one.
+pub fn check(name: &str, value: &str) -> Result<(), String> {
+    if !ALL.contains(&name) {
+        return Err(format!("the variable {name:?} is none of those that name a socket"));
+    }
+    if value.len() > LONGEST || value.chars().any(char::is_control) {
+        return Err(format!("the value of {name} is longer than {LONGEST} bytes or has control characters"));
+    }
+    Ok(())
+}
 
 /// Each a host and a port.
 const PAIRS: [(&str, &str); 2] = [("STATSD_HOST", "STATSD_PORT"), ("DD_AGENT_HOST", "DD_DOGSTATSD_PORT")];
@@ -12,4 +40,24 @@ pub fn other_of_pair(name: &str) -> Option<&'static str> {
         name if name == port => Some(host),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_that_name_a_socket_are_taken() {
+        for (name, value) in
+            [("STATSD_UDP_HOST", "127.0.0.1"), ("DD_DOGSTATSD_URL", "unix:///run/a b/é.sock")]
+        {
+            assert_eq!(check(name, value), Ok(()));
+        }
+        for name in ["LD_PRELOAD", "PATH", "", "STATSD_UDP_HOST=x\nLD_PRELOAD", "statsd_host"] {
+            assert!(check(name, "x").is_err(), "{name}");
+        }
+        for value in ["a\nLD_PRELOAD=/x", "a\0b", "\u{1b}[2J", &"x".repeat(LONGEST + 1)] {
+            assert!(check("STATSD_HOST", value).is_err(), "{value:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::errors::Error;
+use super::trust::Trusted;
 
 /// Longest answer that is read.
 const LONGEST: usize = 1 << 20;
@@ -22,6 +23,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Agent {
     socket: PathBuf,
+    trusted: Trusted,
     deadline: Instant,
     /// The process at the other end of the last connection, by the number that it has here.
     peer: Cell<Option<i32>>,
@@ -51,8 +53,14 @@ impl Answer {
 }
 
 impl Agent {
-    pub(super) fn new(socket: PathBuf, deadline: Instant) -> Self {
-        Self { socket, deadline, peer: Cell::new(None) }
+    /// The one that listens at this path, if it is of one of these users.
+    pub(super) fn new(socket: PathBuf, trusted: Trusted, deadline: Instant) -> Self {
+        Self { socket, trusted, deadline, peer: Cell::new(None) }
+    }
+
+    /// Whose answers are believed.
+    pub(super) fn trusted(&self) -> Trusted {
+        self.trusted
     }
 
     pub(super) fn socket(&self) -> &Path {
@@ -68,6 +76,11 @@ impl Agent {
     pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, Error> {
         let unreachable = |source| Error::Unreachable { socket: self.socket.clone(), source };
         let mut stream = self.connect().map_err(unreachable)?;
+        let peer = getsockopt(&stream, PeerCredentials).map_err(|error| unreachable(error.into()))?;
+        if !self.trusted.is(peer.uid()) {
+            return Err(Error::Stranger { socket: self.socket.clone(), user: peer.uid() });
+        }
+        self.peer.set(Some(peer.pid()));
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
@@ -105,7 +118,6 @@ impl Agent {
             socket.set_nonblocking(true)?;
             match socket.connect(&address) {
                 Ok(()) => {
-                    self.peer.set(getsockopt(&socket, PeerCredentials).ok().map(|peer| peer.pid()));
                     socket.set_nonblocking(false)?;
                     return Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)));
                 }
@@ -232,7 +244,7 @@ mod tests {
         let budget = Duration::from_millis(100);
         let ask = || {
             let started = Instant::now();
-            let agent = Agent::new(socket.clone(), started + budget);
+            let agent = Agent::new(socket.clone(), Trusted::with("0"), started + budget);
             let error = agent.ask("GET", "/", "").unwrap_err().to_string();
             (error, started.elapsed())
         };

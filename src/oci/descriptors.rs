@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::document::json;
 use super::errors::Error;
+use super::trust::Trusted;
 use crate::net::{listener, sys};
 
 /// Longest answer.
@@ -44,14 +46,27 @@ pub(super) fn socket_of(admin: &Path) -> PathBuf {
 
 /// Says which process a container is, by a handle of it and of its network. Where the agent may not enter that network, the
 /// socket is opened here, if this program may.
-pub(super) fn attach(admin: &Path, container: &str, pid: i32, deadline: Instant) -> Result<(), Error> {
+pub(super) fn attach(
+    (admin, trusted): (&Path, Trusted),
+    container: &str,
+    pid: i32,
+    deadline: Instant,
+) -> Result<(), Error> {
     let path = socket_of(admin);
     let unreachable = |source| Error::Unreachable { socket: path.clone(), source };
     let process = sys::pidfd_open(pid).map_err(unreachable)?;
     let mut passed = vec![process];
     // A rootless crun keeps even its own user from looking; then the agent has to look by the handle alone.
     passed.extend(std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from));
-    let ask = |passed: &[OwnedFd]| exchange(&path, container, passed, deadline).map_err(unreachable);
+    let ask = |passed: &[OwnedFd]| {
+        let socket = connect(&path, deadline).map_err(unreachable)?;
+        // Before anything is passed: a handle of a process and of its network is worth having.
+        let user = getsockopt(&socket, PeerCredentials).map_err(|error| unreachable(error.into()))?.uid();
+        if !trusted.is(user) {
+            return Err(Error::Stranger { socket: path.clone(), user });
+        }
+        exchange(&socket, container, passed, deadline).map_err(unreachable)
+    };
     let mut heard = ask(&passed)?;
     if let ("cannot_enter", Some(address)) = (heard.code.as_str(), heard.address)
         && let Some(socket) = passed.get(1).and_then(|namespace| open(namespace, address).ok())
@@ -74,26 +89,36 @@ fn open(namespace: &OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-fn exchange(path: &Path, container: &str, passed: &[OwnedFd], deadline: Instant) -> io::Result<Heard> {
-    let left = || {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
-    };
+/// What is left until a deadline.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
+}
+
+fn connect(path: &Path, deadline: Instant) -> io::Result<Socket> {
     let address = SockAddr::unix(path)?;
-    let socket = loop {
+    loop {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.set_nonblocking(true)?;
         match socket.connect(&address) {
-            Ok(()) => break socket,
+            Ok(()) => return Ok(socket),
             // Its queue is full.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                std::thread::sleep(left()?.min(Duration::from_millis(5)));
+                std::thread::sleep(left(deadline)?.min(Duration::from_millis(5)));
             }
             Err(error) => return Err(error),
         }
-    };
+    }
+}
+
+fn exchange(
+    mut socket: &Socket,
+    container: &str,
+    passed: &[OwnedFd],
+    deadline: Instant,
+) -> io::Result<Heard> {
     socket.set_nonblocking(false)?;
-    socket.set_write_timeout(Some(left()?))?;
+    socket.set_write_timeout(Some(left(deadline)?))?;
     let said = json(&Said { attach: container });
     let numbers: Vec<_> = passed.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
@@ -104,9 +129,9 @@ fn exchange(path: &Path, container: &str, passed: &[OwnedFd], deadline: Instant)
         MsgFlags::MSG_NOSIGNAL,
         None,
     )?;
-    socket.set_read_timeout(Some(left()?))?;
+    socket.set_read_timeout(Some(left(deadline)?))?;
     let mut answer = vec![0; LONGEST];
-    let length = io::Read::read(&mut &socket, &mut answer)?;
+    let length = io::Read::read(&mut socket, &mut answer)?;
     answer.truncate(length);
     if length == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -24,6 +24,19 @@ pub(super) enum Error {
     /// What came back is no answer of an agent's.
     #[error("{} does not answer as an agent does: {why}", socket.display())]
     Answer { socket: PathBuf, why: String },
+    /// A user listens at the agent's socket whose answers are not believed.
+    #[error(
+        "user {user} listens at {}, who is not root, this user, or agent_user in /etc/tallyport/oci.toml; name the \
+         agent's user there if this is the agent",
+        socket.display()
+    )]
+    Stranger { socket: PathBuf, user: u32 },
+    /// The agent's answer has what was not asked for.
+    #[error("{} offers what was not asked for, and nothing of it is used: {what}", socket.display())]
+    Offer { socket: PathBuf, what: String },
+    /// The settings cannot be used.
+    #[error("{why}")]
+    Settings { why: String },
     /// The agent said no.
     #[error("the agent refuses ({status} {code}): {message}")]
     Refused { status: u16, code: String, message: String },

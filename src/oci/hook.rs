@@ -13,6 +13,7 @@ use super::descriptors;
 use super::errors::Error;
 use super::pod;
 use super::report::Report;
+use super::trust::{self, Trusted};
 use crate::net::process;
 
 /// Longest state that is read; a container's annotations are part of it.
@@ -27,6 +28,8 @@ struct Arguments {
     budget: Duration,
     fail_closed: bool,
     descriptors: bool,
+    /// The user that the agent runs as, where it is not root.
+    agent_user: String,
     log: Option<PathBuf>,
 }
 
@@ -54,7 +57,8 @@ pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
             true,
         );
     };
-    let agent = Agent::new(arguments.socket.clone(), started + arguments.budget);
+    let trusted = Trusted::with(&arguments.agent_user);
+    let agent = Agent::new(arguments.socket.clone(), trusted, started + arguments.budget);
     let (report, container) = (Report::to(arguments.log.clone()), &arguments.container);
     match arguments.stage.as_str() {
         "create-runtime" => match heard.map_err(said).and_then(|_| attach(&agent, &arguments, &state)) {
@@ -91,6 +95,7 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
     let mut words = arguments.iter().map(|word| word.to_str());
     let stage = words.next()??.to_owned();
     let (mut container, mut socket, mut log) = (None, None, None);
+    let mut agent_user = trust::AGENT.to_owned();
     let (mut budget, mut fail_closed, mut descriptors) = (Duration::from_secs(1), false, false);
     while let Some(word) = words.next() {
         match word? {
@@ -99,6 +104,7 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
             "--budget-ms" => budget = Duration::from_millis(words.next()??.parse().ok()?),
             "--fail-closed" => fail_closed = true,
             "--descriptors" => descriptors = true,
+            "--agent-user" => words.next()??.clone_into(&mut agent_user),
             "--log" => log = Some(words.next()??.into()),
             // For the wrapper's next life.
             "--aliases" | "--mount" => drop(words.next()??),
@@ -107,7 +113,7 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
     }
     let known = ["create-runtime", "poststop"].contains(&stage.as_str());
     let (container, socket) = (container?, socket?);
-    known.then_some(Arguments { stage, container, socket, budget, fail_closed, descriptors, log })
+    known.then_some(Arguments { stage, container, socket, budget, fail_closed, descriptors, agent_user, log })
 }
 
 /// Says which process the container is. It lives while its runtime waits for this hook, so its number means it, and its
@@ -116,7 +122,7 @@ fn attach(agent: &Agent, arguments: &Arguments, state: &[u8]) -> Result<(), Erro
     let State { pid } = serde_json::from_slice(state).map_err(said)?;
     let container = &arguments.container;
     if arguments.descriptors {
-        return descriptors::attach(agent.socket(), container, pid, agent.deadline());
+        return descriptors::attach((agent.socket(), agent.trusted()), container, pid, agent.deadline());
     }
     let stat = || PathBuf::from(format!("/proc/{pid}/stat"));
     let start_ticks = process::start_ticks(pid).map_err(|source| Error::Read { path: stat(), source })?;
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn a_hook_is_told_everything_by_its_arguments() {
         let arguments = parsed(
-            "create-runtime --container c1 --admin-socket /a.sock --budget-ms 250 --fail-closed --descriptors --log /l --aliases A,B --mount /m",
+            "create-runtime --container c1 --admin-socket /a.sock --budget-ms 250 --fail-closed --descriptors --agent-user 7 --log /l --aliases A,B --mount /m",
         );
         let expected = Arguments {
             stage: "create-runtime".to_owned(),
@@ -151,6 +157,7 @@ mod tests {
             budget: Duration::from_millis(250),
             fail_closed: true,
             descriptors: true,
+            agent_user: "7".to_owned(),
             log: Some("/l".into()),
         };
         assert_eq!(arguments, Some(expected));

@@ -1,6 +1,7 @@
 //! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use super::edit::{self, Gift, Hook, Mount, Remembered, Staged};
 use super::errors::Error;
 use super::identity::{Facts, Identity};
 use super::report::Report;
+use super::trust::{self, Trusted};
 use super::{descriptors, docker, file, missed, runtime};
+use crate::net::{unixgram, variables};
 
 /// The annotation that opts in or out.
 const ENABLED: &str = "tallyport.enabled";
@@ -91,12 +94,13 @@ fn give_back(agent: &Agent, reserved: Option<&str>) {
 
 /// Gives the container a socket, unless it is one that gets none.
 pub(super) fn inject(call: &Call, config: &Config, report: &Report, started: Instant) -> Result<(), Error> {
+    config.check()?;
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
     let path = call.configuration();
     let text = file::read(&path)?;
     let (bundle, root) = (Some(absolute(&call.bundle)), call.root.as_deref());
     let subject = Subject { id, bundle, root, text: &text, path: &path };
-    let agent = Agent::new(config.admin_socket(), started + config.budget());
+    let agent = Agent::new(config.admin_socket(), config.trusted(), started + config.budget());
     let Some(edited) = edited(&subject, config, &agent, report)? else { return Ok(()) };
     file::replace(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
 }
@@ -121,11 +125,15 @@ pub(super) fn edited(
         }
     });
     let Some((reserved, id)) = asked? else { return Ok(None) };
+    let hooks = Hooks::new(config, agent, &id, report);
+    let new = reserved.new.then_some(id);
+    reserved.check(config, agent.trusted()).map_err(|what| {
+        give_back(agent, new.as_deref());
+        Error::Offer { socket: agent.socket().to_owned(), what }
+    })?;
     for warning in &reserved.warnings {
         report.warn(warning);
     }
-    let hooks = Hooks::new(config, agent, &id, report);
-    let new = reserved.new.then_some(id);
     let (gift, unreachable) = reserved.gift();
     let edited = edit::edit(subject.text, &gift, &|ours| hooks.list(ours)).map_err(garbled);
     let edited = edited.and_then(|edited| {
@@ -142,6 +150,27 @@ pub(super) fn edited(
 }
 
 impl Reserved {
+    /// Refuses an answer that would put anything into a container's configuration but its address: other variables, a mount
+    /// elsewhere, or a directory of a user whose answers are not believed.
+    fn check(&self, config: &Config, trusted: Trusted) -> Result<(), String> {
+        let of_mount = self.unix_socket.iter().flat_map(|socket| &socket.env);
+        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check(name, value))?;
+        let Some(UnixSocket { mount: Mounted { source, destination }, .. }) = &self.unix_socket else {
+            return Ok(());
+        };
+        let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
+        if !unixgram::is_same(destination, wanted) {
+            return Err(format!("a mount at {destination:?}; unix_path in oci.toml allows {wanted:?}"));
+        }
+        // One that cannot be seen is not mounted.
+        match source.metadata() {
+            Ok(found) if !source.is_absolute() || !trusted.owns(&found) => {
+                Err(format!("a mount of {}, which belongs to user {}", source.display(), found.uid()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What of it can be given, and why something cannot. A directory that cannot be seen from here cannot be mounted from
     /// here, and the runtime would start nothing: it belongs to an agent in a container of its own, or to another user.
     fn gift(self) -> (Gift, Option<String>) {
@@ -278,6 +307,9 @@ impl Hooks {
                 .into();
         if config.fail_closed {
             arguments.push("--fail-closed".to_owned());
+        }
+        if config.agent_user != trust::AGENT {
+            arguments.extend(["--agent-user".to_owned(), config.agent_user.clone()]);
         }
         // crun keeps what hooks write to stderr to itself.
         if let Some(log) = report.for_hooks().and_then(Path::to_str) {

@@ -77,6 +77,7 @@ pub(super) fn main(port: Option<u16>, started: Instant) -> ExitCode {
 }
 
 fn open(config: &Config, port: u16, state: &[u8], started: Instant) -> Result<(), Error> {
+    config.check()?;
     let state: State = serde_json::from_slice(state).map_err(said)?;
     let path = state.bundle.join("config.json");
     let bundle = Bundle::read(&file::read(&path)?)
@@ -116,7 +117,7 @@ fn open(config: &Config, port: u16, state: &[u8], started: Instant) -> Result<()
         pod_uid: identity.pod_uid,
         options: Options { port },
     };
-    let agent = Agent::new(config.admin_socket(), started + config.budget());
+    let agent = Agent::new(config.admin_socket(), config.trusted(), started + config.budget());
     let answer = agent.ask("POST", "/v1/containers", &json(&request))?;
     // 204: the pod says that it wants none.
     if matches!(answer.status, 200 | 201 | 204) { Ok(()) } else { Err(answer.refusal()) }

@@ -49,6 +49,7 @@ pub(super) fn main(started: Instant) -> ExitCode {
 }
 
 fn edit(text: &[u8], config: &Config, report: &Report, started: Instant) -> Result<Option<String>, Error> {
+    config.check()?;
     let path = Path::new(NAME);
     let garbled = |why: String| Error::Garbled { path: path.to_owned(), why };
     let text = std::str::from_utf8(text).map_err(|error| garbled(error.to_string()))?;
@@ -57,6 +58,6 @@ fn edit(text: &[u8], config: &Config, report: &Report, started: Instant) -> Resu
         .id()
         .ok_or_else(|| garbled("linux.cgroupsPath does not say which container it is".to_owned()))?;
     let subject = Subject { id, bundle: None, root: None, text, path };
-    let agent = Agent::new(config.admin_socket(), started + config.budget());
+    let agent = Agent::new(config.admin_socket(), config.trusted(), started + config.budget());
     Ok(inject::edited(&subject, config, &agent, report)?.map(|edited| edited.text))
 }

@@ -44,7 +44,7 @@ impl Report {
     // Nobody is left to be told where neither can be written.
     fn say(&self, level: &str, message: &str) {
         let message = format!("tallyport-oci: {message}");
-        let _either_way = writeln!(std::io::stderr(), "{message}");
+        let _either_way = writeln!(std::io::stderr(), "{}", escape(&message));
         let Some(log) = &self.log else { return };
         let time = clock::wall();
         let line = match self.json {
@@ -56,9 +56,30 @@ impl Report {
     }
 }
 
+/// Replaces characters that a terminal obeys, or shows a line with as another: messages have names and answers of others in them.
+fn escape(message: &str) -> String {
+    let mut escaped = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c {
+            c if c.is_control() => escaped.extend(c.escape_default()),
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                escaped.extend(c.escape_unicode());
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown() {
+        let shown = escape("é \u{1b}]52;c;x\u{7}\n\u{9b}2J\u{202e}");
+        assert_eq!(shown, "é \\u{1b}]52;c;x\\u{7}\\n\\u{9b}2J\\u{202e}");
+    }
 
     #[test]
     fn a_line_of_the_log_is_one_document_whatever_the_message_holds() {

@@ -171,6 +171,15 @@ mod tests {
         stepped
     }
 
+    /// Does steps until there is nothing left to do, or the answer has come; answers how many.
+    fn steps_until(looks: &mut Looks, mut done: impl FnMut() -> bool) -> usize {
+        let mut steps = 0;
+        while !done() && step(looks) {
+            steps += 1;
+        }
+        steps
+    }
+
     fn found(answer: &mut Answer) -> Option<usize> {
         answer.try_recv().ok().map(|glimpses| glimpses.len())
     }
@@ -179,7 +188,7 @@ mod tests {
     fn a_hundred_readers_that_wait_together_cost_one_walk() {
         let mut looks = Looks::default();
         let mut answers: Vec<_> = (0..100).map(|_| ask(&mut looks, Of::All, Detail::Counts)).collect();
-        let steps = (0..).take_while(|_| step(&mut looks)).count();
+        let steps = steps_until(&mut looks, || false);
         assert_eq!(steps, 1000);
         assert!(answers.iter_mut().all(|answer| found(answer) == Some(1000)));
         assert!(!looks.wait());
@@ -191,7 +200,7 @@ mod tests {
         let mut first = ask(&mut looks, Of::All, Detail::Counts);
         assert!(step(&mut looks));
         let mut second = ask(&mut looks, Of::All, Detail::Counts);
-        let steps = (0..).take_while(|_| found(&mut first).is_none() && step(&mut looks)).count();
+        let steps = steps_until(&mut looks, || found(&mut first).is_some());
         assert_eq!((steps, found(&mut second)), (1000, None), "an answer is not older than its question");
         while step(&mut looks) {}
         assert_eq!(found(&mut second), Some(1000));
@@ -205,7 +214,7 @@ mod tests {
             assert!(step(&mut looks));
         }
         let mut small = ask(&mut looks, Of::These(vec![Allocation(7)]), Detail::OpenWindow);
-        let steps = (0..).take_while(|_| found(&mut small).is_none() && step(&mut looks)).count();
+        let steps = steps_until(&mut looks, || found(&mut small).is_some());
         assert!(steps <= 4, "{steps}");
     }
 
@@ -222,7 +231,7 @@ mod tests {
         let these = |of: [u64; 2]| Of::These(of.map(Allocation).to_vec());
         let mut one = ask(&mut looks, these([1, 2]), Detail::Counts);
         let mut other = ask(&mut looks, these([2, 3]), Detail::Counts);
-        let steps = (0..).take_while(|_| step(&mut looks)).count();
+        let steps = steps_until(&mut looks, || false);
         assert_eq!((steps, found(&mut one), found(&mut other)), (3, Some(3), Some(3)));
     }
 }

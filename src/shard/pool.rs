@@ -87,6 +87,8 @@ pub(super) struct Shared {
     memory_limit: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
+    /// How often shards have stood still.
+    pauses: AtomicU64,
     /// How often shards have failed and gone on.
     failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
@@ -106,6 +108,8 @@ pub struct Gauges {
     pub steps_forward: u64,
     /// How often the clock was set back.
     pub steps_back: u64,
+    /// How often shards have read nothing for seconds.
+    pub pauses: u64,
     /// How often shards have failed and gone on.
     pub failures: u64,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
@@ -121,6 +125,7 @@ impl Shared {
             memory_limit: AtomicUsize::new(memory_limit),
             steps_forward: AtomicU64::new(0),
             steps_back: AtomicU64::new(0),
+            pauses: AtomicU64::new(0),
             failures: watch::Sender::new(0),
             // Nothing grows before the container table has said how far.
             buffers: Arc::new(Buffers::new(0, 0)),
@@ -139,6 +144,11 @@ impl Shared {
             }
             .fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a time in which a shard read nothing.
+    pub(super) fn paused(&self) {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a failure of a shard.
@@ -370,6 +380,7 @@ impl ShardPool {
             memory: self.shared.total_memory(),
             steps_forward: self.shared.steps_forward.load(Ordering::Relaxed),
             steps_back: self.shared.steps_back.load(Ordering::Relaxed),
+            pauses: self.shared.pauses.load(Ordering::Relaxed),
             failures: *self.shared.failures.borrow(),
             close: self.shared.close.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

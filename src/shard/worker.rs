@@ -25,7 +25,7 @@ use super::gather::Gather;
 use super::listener::Listener;
 use super::looks::Looks;
 use super::pool::Shared;
-use crate::aggregate::Settings;
+use crate::aggregate::{Settings, Unread};
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, SteadyClock, Step};
 use crate::net::listener::Inbox;
@@ -42,6 +42,8 @@ const UNIX: u64 = 1 << 63;
 const EVENTS: usize = 1024;
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// From one turn to the next it takes no longer than this, unless the process was stopped.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// One shard. Everything in it belongs to its thread.
 pub(super) struct Worker {
@@ -69,6 +71,10 @@ pub(super) struct Worker {
     drain_began: Duration,
     /// When it ended.
     drained_at: Duration,
+    /// When the last turn began.
+    turned: Moment,
+    /// When nothing was read last, for so long that it shows in windows.
+    unread: Option<Unread>,
     /// Sockets that are ready and not read yet, by the data of their events.
     ready: VecDeque<u64>,
     /// Windows that are over and not closed yet.
@@ -123,6 +129,8 @@ impl Worker {
             gather: Gather::new(gather),
             drain_began: Duration::ZERO,
             drained_at: Duration::ZERO,
+            turned: clock.read(),
+            unread: None,
             ready: VecDeque::new(),
             closing: None,
             merging: VecDeque::new(),
@@ -148,6 +156,7 @@ impl Worker {
                 return;
             }
             began = Instant::now();
+            self.notice_pause();
             if matches!(self.obey(), Next::End) {
                 return;
             }
@@ -158,6 +167,22 @@ impl Worker {
             self.drain_ready();
             self.answer();
         }
+    }
+
+    /// Notes when this thread has not run for long: windows have to say that what waited is counted in one of them.
+    fn notice_pause(&mut self) {
+        let now = self.now();
+        let paused = now.mono.saturating_sub(self.turned.mono);
+        if paused >= PAUSE {
+            self.unread = Some(Unread { from: self.turned.wall, until: now.wall });
+            self.shared.paused();
+            tracing::warn!(
+                shard = self.index,
+                ?paused,
+                "nothing was read meanwhile; what waited is counted in the window that is open now, which is partial"
+            );
+        }
+        self.turned = now;
     }
 
     /// Waits for something to do. Answers whether that is still possible.

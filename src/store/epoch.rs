@@ -6,27 +6,47 @@ use std::path::Path;
 use crate::files;
 use crate::model::Timestamp;
 
+/// The name of the file.
+pub const EPOCH: &str = "epoch";
+
+/// A new life of the agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Epoch {
+    /// Its number.
+    pub number: u64,
+    /// What is wrong with the file in which the life before had left its own, where something is.
+    pub damage: Option<String>,
+}
+
 /// The next epoch, written down before it is used.
 ///
-/// At least the seconds since 1970, so that it grows even where the state directory does not outlive a reboot: a
+/// It is greater than the one in the file and than `known`, the last one that is known from elsewhere, and at least the
+/// seconds since 1970, so that it grows even where the state directory does not outlive a reboot or the file is damaged: a
 /// cursor of an earlier life must never look like one of this life.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn next_epoch(directory: &Path, now: Timestamp) -> io::Result<u64> {
-    let path = directory.join("epoch");
-    let last: u64 = match files::read_to_string(&path) {
-        Ok(text) => text.trim().parse().unwrap_or(0),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+/// When the file is there and cannot be read, or cannot be written.
+pub fn next_epoch(directory: &Path, known: u64, now: Timestamp) -> io::Result<Epoch> {
+    let path = directory.join(EPOCH);
+    let (last, damage) = match files::read(&path).map(|bytes| number(&bytes)) {
+        Ok(Ok(last)) => (last, None),
+        Ok(Err(damage)) => (0, Some(damage)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (0, None),
         Err(error) => return Err(error),
     };
-    let epoch = last.saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
+    let number = last.max(known).saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
     let new = directory.join("epoch.new");
     let mut file = files::create(&new)?;
-    file.write_all(epoch.to_string().as_bytes())?;
+    file.write_all(number.to_string().as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, &path)?;
-    Ok(epoch)
+    Ok(Epoch { number, damage })
+}
+
+fn number(bytes: &[u8]) -> Result<u64, String> {
+    let text = std::str::from_utf8(bytes).ok().map(str::trim);
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| format!("its {} bytes are no number; a new one was chosen", bytes.len()))
 }
 
 #[cfg(test)]
@@ -36,15 +56,25 @@ mod tests {
     #[test]
     fn every_life_has_a_greater_epoch() {
         let directory = tempfile::tempdir().unwrap();
-        let at = |secs| next_epoch(directory.path(), Timestamp::from_secs(secs)).unwrap();
-        assert_eq!([at(1000), at(1000), at(500), at(2000)], [1000, 1001, 1002, 2000]);
+        let at = |secs, known| {
+            let epoch = next_epoch(directory.path(), known, Timestamp::from_secs(secs)).unwrap();
+            assert_eq!(epoch.damage, None);
+            epoch.number
+        };
+        assert_eq!([at(1000, 0), at(1000, 0), at(500, 0), at(2000, 0)], [1000, 1001, 1002, 2000]);
+        assert_eq!([at(2000, 5000), at(2000, 3)], [5001, 5002], "greater than what is known from elsewhere");
     }
 
     #[test]
-    fn a_broken_file_is_no_obstacle_but_an_unwritable_directory_is() {
+    fn a_damaged_file_is_reported_and_no_obstacle_but_an_unwritable_directory_is() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("epoch"), "nonsense").unwrap();
-        assert_eq!(next_epoch(directory.path(), Timestamp::from_secs(7)).unwrap(), 7);
-        assert!(next_epoch(&directory.path().join("missing"), Timestamp::from_secs(7)).is_err());
+        for bytes in [b"nonsense".as_slice(), b"\xff\xfe\x00", b"", b"-7", b"99999999999999999999999"] {
+            std::fs::write(directory.path().join(EPOCH), bytes).unwrap();
+            let epoch = next_epoch(directory.path(), 70, Timestamp::from_secs(7)).unwrap();
+            assert_eq!(epoch.number, 71, "{bytes:?}");
+            assert!(epoch.damage.unwrap().starts_with(&format!("its {} bytes", bytes.len())));
+            assert_eq!(next_epoch(directory.path(), 0, Timestamp::from_secs(7)).unwrap().damage, None);
+        }
+        assert!(next_epoch(&directory.path().join("missing"), 0, Timestamp::from_secs(7)).is_err());
     }
 }

@@ -14,7 +14,7 @@ use crate::render::record::Number;
 pub(super) use held::Held;
 use held::Layouts;
 pub use image::{HISTORY_VERSION, HistoryError};
-pub(super) use image::{Received, Sent};
+pub(super) use image::{Head, Received, Sent};
 
 /// A window with its place in the sequence.
 #[derive(Debug)]
@@ -40,6 +40,13 @@ pub struct History {
     opened: Timestamp,
     /// By start.
     kept: VecDeque<Kept>,
+    /// Windows of an earlier life whose start is still to come, because its clock was ahead; by start. They are older than
+    /// all of `kept`, and move there once the clock has passed their start.
+    ahead: VecDeque<Kept>,
+    /// The place and the start of each interval, by place: which was closed first, and is dropped first.
+    closed: VecDeque<(u64, Timestamp)>,
+    /// The last place of this container whose record was dropped.
+    gone: u64,
     held: Held,
     layouts: Layouts,
     standing: Option<Standing>,
@@ -202,6 +209,9 @@ impl History {
             identities,
             opened,
             kept: VecDeque::new(),
+            ahead: VecDeque::new(),
+            closed: VecDeque::new(),
+            gone: 0,
             held: Held::default(),
             layouts: Layouts::default(),
             standing: None,
@@ -220,20 +230,39 @@ impl History {
         &self.identities
     }
 
-    /// The intervals in which something was recorded, oldest first.
+    /// The intervals in which something was recorded, oldest first: by start, those that a clock that was ahead has dated to
+    /// the future before all others.
     #[must_use]
     pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
-        self.kept.iter()
+        self.ahead.iter().chain(&self.kept)
     }
 
-    /// Everything that is kept, by start and then oldest first.
+    /// How many intervals are dated to the future.
+    #[must_use]
+    pub fn ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// The last place of this container whose record is gone.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// Notes that records up to a place are gone.
+    pub(super) fn set_gone(&mut self, place: u64) {
+        self.gone = self.gone.max(place);
+    }
+
+    /// Everything that is kept, in the order of [`History::kept`] and then oldest first.
     pub fn published(&self) -> impl Iterator<Item = &Arc<Published>> {
         self.kept().flat_map(Kept::published)
     }
 
     /// Takes everything out that nobody else holds.
     pub(super) fn take(&mut self) -> Vec<Published> {
-        let all: Vec<_> = std::mem::take(&mut self.kept).into_iter().flat_map(|kept| kept.0).collect();
+        self.closed.clear();
+        let kept = std::mem::take(&mut self.ahead).into_iter().chain(std::mem::take(&mut self.kept));
+        let all: Vec<_> = kept.flat_map(|kept| kept.0).collect();
         all.iter().for_each(|published| self.count_out(published));
         all.into_iter().filter_map(Arc::into_inner).collect()
     }
@@ -245,19 +274,21 @@ impl History {
     }
 
     /// Levels and totals that outlast windows, as they were last: those that the standing knows, and those that records
-    /// show.
+    /// show. What a clock that was ahead has dated to the future counts only where nothing else is known.
     #[must_use]
     pub fn lasting(&self) -> Vec<Lasting> {
-        let mut last: HashMap<SeriesKey<'_>, Lasting> = HashMap::new();
-        let mut note = |key, lasting: Lasting| match last.get_mut(&key) {
-            Some(known) if known.at <= lasting.at => *known = lasting,
+        let newest = self.kept.back().and_then(Kept::span).map_or(Timestamp::MAX, |span| span.end);
+        let mut last: HashMap<SeriesKey<'_>, (bool, Lasting)> = HashMap::new();
+        let mut note = |key, present: bool, lasting: Lasting| match last.get_mut(&key) {
+            Some(known) if (known.0, known.1.at) <= (present, lasting.at) => *known = (present, lasting),
             Some(_) => {}
-            None => drop(last.insert(key, lasting)),
+            None => drop(last.insert(key, (present, lasting))),
         };
         for lasting in self.standing.iter().flat_map(|standing| standing.lasting.iter()) {
-            note(SeriesKey(&lasting.series), lasting.clone());
+            note(SeriesKey(&lasting.series), lasting.at <= newest, lasting.clone());
         }
-        for kept in &self.kept {
+        let ahead = self.ahead.iter().map(|kept| (false, kept));
+        for (present, kept) in ahead.chain(self.kept.iter().map(|kept| (true, kept))) {
             let end = kept.span().map_or(Timestamp::MIN, |span| span.end);
             for (_, _, record) in kept.records() {
                 let (value, at) = match record.view {
@@ -265,16 +296,20 @@ impl History {
                     View::Counter { counter, total } if counter.decremented => (total, end),
                     _ => continue,
                 };
-                note(SeriesKey(record.series), Lasting { series: Arc::clone(record.series), value, at });
+                note(
+                    SeriesKey(record.series),
+                    present,
+                    Lasting { series: Arc::clone(record.series), value, at },
+                );
             }
         }
-        last.into_values().collect()
+        last.into_values().map(|(_, lasting)| lasting).collect()
     }
 
     /// Has gauges and sets of an earlier life of the agent shown by their last windows, until their container has closed
     /// one in this life: its ledger went with that life, and without one a page would lack them.
     pub fn show_levels(&mut self) {
-        let newest = self.kept.back().and_then(|kept| kept.published().last());
+        let newest = self.kept().next_back().and_then(|kept| kept.published().last());
         if let (Some(newest), Some(standing)) = (newest, &self.standing) {
             let ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
             self.set_standing(Standing { ledger, ..standing.clone() });
@@ -283,8 +318,7 @@ impl History {
 
     /// Merges what late samples add to an interval into its records; answers the new revisions.
     pub(super) fn revision(&self, delta: &Window) -> Option<(Window, Box<[u32]>)> {
-        let kept =
-            self.kept.iter().find(|kept| kept.span().is_some_and(|span| span.start == delta.span.start));
+        let kept = self.interval(delta.span.start);
         let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
         let mut states = Vec::new();
         for record in delta.records() {
@@ -321,8 +355,7 @@ impl History {
     /// A closed window as it is to be published. Where an earlier life of the agent has left a part of the same interval,
     /// both become one: there is at most one record of a series in an interval.
     pub(super) fn joined(&self, window: Window) -> Option<(Window, Box<[u32]>)> {
-        let same = |kept: &&Kept| kept.span().is_some_and(|span| span.start == window.span.start);
-        let Some(before) = self.kept.iter().rev().find(same).and_then(Kept::span) else {
+        let Some(before) = self.interval(window.span.start).and_then(Kept::span) else {
             return Some((window, Box::default()));
         };
         let (mut joined, revs) = self.revision(&window)?;
@@ -335,25 +368,69 @@ impl History {
         Span { covered: span.end.since(span.start.max(self.opened)), ..span }
     }
 
+    /// The interval that starts at a moment.
+    fn interval(&self, start: Timestamp) -> Option<&Kept> {
+        [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
+    }
+
+    /// Keeps a window; those that were dated to the future and are not any more, now that one of the same time or a later one
+    /// was closed, are like all others from then on.
     pub(super) fn keep(&mut self, published: Arc<Published>) {
-        self.count_in(&published);
         let start = published.window.span.start;
-        let at = self.kept.partition_point(|kept| kept.span().is_some_and(|span| span.start < start));
-        match self.kept.get_mut(at) {
-            Some(kept) if kept.span().is_some_and(|span| span.start == start) => kept.0.push(published),
-            _ => self.kept.insert(at, Kept(vec![published])),
+        while self.ahead.front().and_then(Kept::span).is_some_and(|span| span.start <= start) {
+            let Some(reached) = self.ahead.pop_front() else { break };
+            let at =
+                reached.span().map_or(0, |span| place_of(&self.kept, span.start).unwrap_or_else(|at| at));
+            self.kept.insert(at, reached);
+        }
+        self.keep_among(published, |history| &mut history.kept);
+    }
+
+    /// Keeps a window of an earlier life whose start is still to come.
+    pub(super) fn keep_ahead(&mut self, published: Arc<Published>) {
+        self.keep_among(published, |history| &mut history.ahead);
+    }
+
+    fn keep_among(
+        &mut self,
+        published: Arc<Published>,
+        among: impl FnOnce(&mut Self) -> &mut VecDeque<Kept>,
+    ) {
+        self.count_in(&published);
+        let (start, first) = (published.window.span.start, published.first());
+        let all = among(self);
+        match place_of(all, start) {
+            Ok(at) => all.get_mut(at).into_iter().for_each(|kept| kept.0.push(Arc::clone(&published))),
+            Err(at) => {
+                all.insert(at, Kept(vec![published]));
+                let at = self.closed.partition_point(|(place, _)| *place < first);
+                self.closed.insert(at, (first, start));
+            }
         }
     }
 
-    /// Takes the oldest intervals beyond `keep` out. Answers the last place that is gone, and what is to be freed.
-    pub(super) fn drop_beyond(&mut self, keep: usize) -> (u64, Vec<Kept>) {
-        let over = self.kept.len().saturating_sub(keep);
-        let dropped: Vec<_> = self.kept.drain(..over).collect();
-        let mut gone = 0;
-        for published in dropped.iter().flat_map(Kept::published) {
-            self.count_out(published);
-            gone = gone.max(published.last());
+    /// Takes the intervals beyond `keep` out that were closed first. Answers what is to be freed.
+    ///
+    /// The start does not say which was closed first: the clock may have been ahead in between.
+    pub(super) fn drop_beyond(&mut self, keep: usize) -> Vec<Arc<Published>> {
+        let mut dropped = Vec::new();
+        while self.closed.len() > keep {
+            let Some((_, start)) = self.closed.pop_front() else { break };
+            let all = if place_of(&self.ahead, start).is_ok() { &mut self.ahead } else { &mut self.kept };
+            let interval = place_of(all, start).ok().and_then(|at| all.remove(at));
+            dropped.extend(interval.into_iter().flat_map(|kept| kept.0));
         }
-        (gone, dropped)
+        for published in &dropped {
+            self.count_out(published);
+            self.gone = self.gone.max(published.last());
+        }
+        dropped
     }
+}
+
+/// Where the interval that starts at a moment is, or would be.
+fn place_of(all: &VecDeque<Kept>, start: Timestamp) -> Result<usize, usize> {
+    let at = all.partition_point(|kept| kept.span().is_some_and(|span| span.start < start));
+    let is_it = all.get(at).and_then(Kept::span).is_some_and(|span| span.start == start);
+    if is_it { Ok(at) } else { Err(at) }
 }

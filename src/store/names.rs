@@ -7,7 +7,8 @@
 //! that readers may still have seen is never continued by another name.
 //!
 //! A workload has at most as many names as its containers may have series, and [`AT_REST`] more of which it has no series;
-//! beyond that, those that went longest ago are forgotten, its own first.
+//! beyond that, those that went longest ago are forgotten, its own first. What the names of a workload take counts against the
+//! memory of its containers, in equal shares.
 
 mod change;
 mod distinct;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 pub use self::change::{Meeting, NameChange, NameChanges, NameState};
 use self::distinct::distinct;
-use self::workload::{Claim, Workload};
+use self::workload::{Claim, Workload, bytes_of};
 use super::past::REMEMBERED;
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
@@ -43,6 +44,8 @@ pub(super) struct Names {
     /// How many names carry a mark.
     marked: usize,
     at_rest: usize,
+    /// Bytes of all of them.
+    bytes: usize,
     newest: Timestamp,
     swept: Timestamp,
     /// The last changes, and the place of the first of them.
@@ -81,6 +84,7 @@ impl Default for Names {
             marks: MarksOfAll::default(),
             marked: 0,
             at_rest: 0,
+            bytes: 0,
             newest: Timestamp::MIN,
             swept: Timestamp::MIN,
             changes: VecDeque::new(),
@@ -90,6 +94,21 @@ impl Default for Names {
 }
 
 impl Names {
+    /// Bytes of the names of a workload that count against each of its containers, of which so many are here.
+    pub(super) fn share(&self, workload: &Identity, here: usize) -> usize {
+        self.workloads.get(workload).map_or(0, |names| names.bytes / here.max(1))
+    }
+
+    /// Bytes of all names.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.workloads.values().flat_map(|names| names.claims.keys()).map(bytes_of).sum()
+    }
+
     /// A container's series have changed, as of `at` where that is known.
     pub(super) fn change(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
@@ -136,6 +155,8 @@ impl Names {
         let now = NameState::Known(spelled, first.clone());
         self.tell(NameChange { workload: workload.clone(), name: name.clone(), now });
         let names = self.workloads.entry(workload.clone()).or_default();
+        names.bytes += bytes_of(&name);
+        self.bytes += bytes_of(&name);
         names.claims.insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
         if series == 0 {
             names.rest(name, self.newest);
@@ -192,6 +213,8 @@ impl Names {
     fn forget(&mut self, workload: &Identity, name: &Name) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
         let Some(claim) = names.claims.remove(name) else { return };
+        names.bytes = names.bytes.saturating_sub(bytes_of(name));
+        self.bytes = self.bytes.saturating_sub(bytes_of(name));
         if claim.series == 0 {
             names.resting -= 1;
             self.at_rest -= 1;

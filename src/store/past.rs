@@ -246,9 +246,9 @@ impl Past {
         }
         let newest = counting.iter().map(|(_, row, _)| row.last_seen).max();
         self.newest = self.newest.max(newest.unwrap_or(self.newest));
-        let mut went = self.workloads.add(Identity::of(origin, Level::Low), counting, self.share);
+        let mut went = self.workloads.add(&Identity::of(origin, Level::Low), counting, self.share);
         if placed {
-            went += self.placed.add(Identity::of(origin, Level::Orchestrator), counting, self.share);
+            went += self.placed.add(&Identity::of(origin, Level::Orchestrator), counting, self.share);
         }
         self.evicted.series_limit += went as u64;
         self.prune();
@@ -269,6 +269,11 @@ impl Past {
             of.bytes_of(identity) / here.get(identity).copied().unwrap_or(1).max(1)
         };
         part(&self.placed, &self.here, task) + part(&self.workloads, &self.here_of_workloads, workload)
+    }
+
+    /// How many containers of a workload are here.
+    pub(super) fn here_of(&self, workload: &Identity) -> usize {
+        self.here_of_workloads.get(workload).copied().unwrap_or_default()
     }
 
     /// The bytes of all, counted anew.
@@ -468,7 +473,8 @@ mod tests {
         let gone = past.of(Level::Low);
         let oldest = gone.values().flat_map(|gone| gone.iter()).map(|counted| counted.last_seen).min();
         assert!(oldest > Some(Timestamp::from_secs(0)));
-        assert_eq!(past.evictions(), EvictedTotals { series_limit: 2 * (21 - left as u64), node: 0 });
+        let EvictedTotals { series_limit, node } = past.evictions();
+        assert_eq!((series_limit as f64, node), (2.0 * (21.0 - left), 0), "of its task and of its workload");
     }
 
     fn remembered(past: &Past, workload: &str) -> usize {

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{History, Inner, Published};
-use crate::model::{Allocation, SharedMap};
+use super::losses::Losses;
+use super::{AT_ONCE, History, Inner, Published};
+use crate::model::{Allocation, Origin, SharedMap};
 
 /// Everything that is kept at one moment.
 #[derive(Debug)]
@@ -12,22 +13,28 @@ pub(super) struct Snapshot {
     /// The last place that was given.
     pub(super) last: u64,
     pub(super) containers: SharedMap<Allocation, Arc<History>>,
-    /// What the log has after the place that was asked for; nothing where it is no longer whole from there on.
+    pub(super) losses: Losses,
+    /// What was published after the place that was asked for; nothing where that is too much to be copied under the lock.
     log: Option<Vec<Arc<Published>>>,
 }
 
 impl Inner {
     /// Everything as it is now, and what the log has after a place.
     pub(super) fn snapshot(&self, seq: u64) -> Snapshot {
-        let log = (self.gone <= seq).then(|| {
-            let first = self.log.partition_point(|published| published.last() <= seq);
-            self.log.range(first..).cloned().collect()
-        });
-        Snapshot { last: self.last, containers: self.containers.clone(), log }
+        let log: Vec<_> = self.after(seq).take(AT_ONCE + 1).cloned().collect();
+        let log = (log.len() <= AT_ONCE).then_some(log);
+        let (containers, losses) = (self.containers.clone(), self.losses.clone());
+        Snapshot { last: self.last, containers, losses, log }
     }
 }
 
 impl Snapshot {
+    /// The last place that one of these containers has lost.
+    pub(super) fn gone_of(&self, wanted: impl Fn(&Origin) -> bool) -> u64 {
+        let here = self.containers.values().filter(|history| wanted(history.origin()));
+        here.map(|history| history.gone()).fold(self.losses.of_forgotten(&wanted), u64::max)
+    }
+
     /// Everything that is kept of which `place`, the first or the last, is after `seq`; in order.
     pub(super) fn published_after(&self, seq: u64, place: fn(&Published) -> u64) -> Vec<Arc<Published>> {
         let after = |published: &&Arc<Published>| place(published) > seq;

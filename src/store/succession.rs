@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::history::{self, HistoryError, Published};
+use super::losses::Losses;
 use super::names::NameChange;
 use super::past::{self, Past, PastChanges};
 use super::snapshot::Snapshot;
@@ -32,15 +33,15 @@ pub struct Sent {
 pub struct Received {
     end: Option<Cursor>,
     containers: HashMap<Allocation, history::Received>,
-    /// In order.
-    log: Vec<Arc<Published>>,
+    /// As the last part says.
+    losses: Losses,
     past: past::Known,
     names: Vec<NameChange>,
     names_at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartV2 {
+struct PartV3 {
     /// The epoch, and the last place that was given.
     end: (u64, u64),
     /// Every container there is.
@@ -48,12 +49,13 @@ struct PartV2 {
     /// What is new of those that have changed.
     histories: Vec<(Allocation, Vec<u8>)>,
     past: PastChanges,
+    losses: Losses,
     /// What became of names and as of when, and whether those that came before are void; nothing where nothing did.
     names: Option<(bool, Vec<NameChange>, Timestamp)>,
 }
 
 /// What is new of a container.
-type New = (Allocation, Arc<Origin>, Timestamp, Vec<Arc<Published>>, Option<Standing>);
+type New = (Allocation, Arc<Origin>, history::Head, Vec<Arc<Published>>, Option<Standing>);
 
 impl Store {
     /// What has changed since the other process was sent something last; at first, everything.
@@ -73,15 +75,16 @@ impl Store {
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
         let mut histories = Vec::new();
-        for (allocation, origin, opened, published, standing) in new {
+        for (allocation, origin, head, published, standing) in new {
             let first = !sent.containers.contains_key(&allocation);
             let of_it = sent.containers.entry(allocation).or_default();
             if first || !of_it.has(&published, standing.as_ref()) {
-                let part = of_it.part(&origin, opened, &published, standing.as_ref());
+                let part = of_it.part(&origin, &head, &published, standing.as_ref());
                 histories.push((allocation, part));
             }
         }
-        let part = PartV2 { end: (self.epoch, seq), here, histories, past, names };
+        let losses = snapshot.losses;
+        let part = PartV3 { end: (self.epoch, seq), here, histories, past, losses, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         postcard::to_allocvec(&part).unwrap_or_default()
     }
@@ -97,7 +100,7 @@ impl Snapshot {
         let new = self.containers.iter().map(|(allocation, history)| {
             let published = published.remove(allocation).unwrap_or_default();
             let (origin, standing) = (Arc::clone(history.origin()), history.standing().cloned());
-            (*allocation, origin, history.opened(), published, standing)
+            (*allocation, origin, history.head(), published, standing)
         });
         new.collect()
     }
@@ -109,24 +112,18 @@ impl Received {
     /// # Errors
     /// When it is none, of another version, damaged, or does not follow the part before.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
-        let part: PartV2 = match postcard::take_from_bytes(bytes) {
+        let part: PartV3 = match postcard::take_from_bytes(bytes) {
             Ok((part, [])) => part,
             _ => return Err(HistoryError::Damaged),
         };
         let here: HashSet<_> = part.here.iter().copied().collect();
-        let before = self.containers.len();
         self.containers.retain(|allocation, _| here.contains(allocation));
-        if self.containers.len() < before {
-            self.log.retain(|published| here.contains(&published.allocation()));
-        }
         for (allocation, bytes) in part.histories {
             let known = self.containers.remove(&allocation);
-            let (history, came) = history::Received::add(known, allocation, &bytes)?;
+            let history = history::Received::add(known, allocation, &bytes)?;
             self.containers.insert(allocation, history);
-            self.log.extend(came);
         }
-        // Two runs, each in order or nearly so.
-        self.log.sort_by_key(|published| published.first());
+        self.losses = part.losses;
         self.past.apply(part.past);
         if let Some((whole, changes, at)) = part.names {
             if whole {
@@ -146,24 +143,16 @@ impl Received {
         let end = self.end?;
         let mut inner = Inner { last: end.seq, past: Past::resumed(self.past), ..Inner::default() };
         inner.names.restore(self.names, self.names_at);
-        let mut gone = 0;
+        inner.losses = self.losses;
         for (allocation, history::Received { mut history, .. }) in self.containers {
-            gone = gone.max(history.drop_beyond(keep).0);
+            let _dropped = history.drop_beyond(keep);
+            inner.losses.lose(history.gone());
             inner.past.opened(history.origin());
             inner.name_all(&history);
+            inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));
             inner.containers.insert(allocation, Arc::new(history));
         }
         inner.count_alone(inner.containers.keys().copied().collect());
-        // Behind the last place that is missing, everything is there.
-        let mut whole = end.seq;
-        for published in self.log.iter().rev().take_while(|published| published.last() <= end.seq) {
-            if published.last() != whole {
-                break;
-            }
-            whole = published.first().saturating_sub(1);
-        }
-        inner.log = self.log.into();
-        drop(inner.lose(gone.max(whole)));
         let newest = watch::Sender::new(end.seq);
         Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
     }

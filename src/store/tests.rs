@@ -137,6 +137,90 @@ fn a_forgotten_container_leaves_a_gap_that_is_said() {
     assert!(node.store.history(Allocation(0)).is_none());
 }
 
+/// A history of windows with one counter each, which start so many seconds after the first moment of a test; in the order of
+/// closing.
+fn closed_at(starts: &[u64]) -> History {
+    let windows = (1..).zip(starts).map(|(first, start)| {
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(*start).wall);
+        aggregator.datagram(format!("a:{start}|c\nlevel:{start}|g").as_bytes(), moment(*start), None);
+        (first * 2, Box::default(), aggregator.finish(moment(*start + 10).wall).window)
+    });
+    History::of(origin("c0"), moment(0).wall, windows.collect::<Vec<_>>(), None)
+}
+
+#[test]
+fn windows_of_a_clock_that_was_ahead_never_take_the_place_of_newer_ones() {
+    let mut node = Node::new(0, 3);
+    // The clock was an hour ahead for three windows, and is right again.
+    let histories = vec![(Allocation(0), closed_at(&[3600, 3610, 3620]))];
+    node.store.adopt(histories, moment(60).wall);
+    assert_eq!(node.kept(0).len(), 6, "they can be read");
+    node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
+    for window in 0..3 {
+        let end = node.store.end();
+        node.send(0, 61 + window * 10, "b:1|c").roll(70 + window * 10);
+        let starts: Vec<_> = node.kept(0).iter().map(|(start, ..)| *start).collect();
+        assert_eq!(starts.last(), Some(&(60 + window * 10)), "the newest is the one that was closed last");
+        let newest = node.store.newest().0;
+        assert_eq!(newest[0].span().unwrap().start, moment(60 + window * 10).wall);
+        assert_eq!(node.since(end.seq).len(), 1, "a follower that has read everything goes on");
+    }
+    let starts: Vec<_> = node.kept(0).iter().map(|(start, ..)| *start).collect();
+    assert_eq!(starts, [60, 70, 80], "the others were closed before, and are gone");
+}
+
+#[test]
+fn a_window_that_was_dated_to_the_future_is_like_others_once_its_time_has_come() {
+    let mut node = Node::new(0, 30);
+    node.store.adopt(vec![(Allocation(0), closed_at(&[80, 90, 100]))], moment(60).wall);
+    let ahead = |node: &Node| node.store.history(Allocation(0)).unwrap().ahead();
+    assert_eq!(ahead(&node), 3);
+    node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
+    node.send(0, 75, "b:1|c").roll(80);
+    assert_eq!(ahead(&node), 3);
+    node.send(0, 91, "a:1|c").roll(100);
+    assert_eq!(ahead(&node), 1);
+    let kept: Vec<_> = node.kept(0).into_iter().filter(|(start, ..)| *start == 90).collect();
+    assert_eq!(kept, [(90, 91.0, 1), (90, 0.0, 0)], "one record of a series in an interval");
+}
+
+#[test]
+fn a_level_of_the_future_does_not_outlast_a_newer_one() {
+    let node = Node::new(0, 30);
+    node.store.adopt(vec![(Allocation(0), closed_at(&[3600, 60, 70]))], moment(80).wall);
+    let levels = |node: &Node| {
+        let lasting = node.store.history(Allocation(0)).unwrap().lasting();
+        lasting.iter().map(|lasting| lasting.value).collect::<Vec<_>>()
+    };
+    assert_eq!(levels(&node), [70.0]);
+    let node = Node::new(0, 30);
+    node.store.adopt(vec![(Allocation(0), closed_at(&[3600, 3610]))], moment(80).wall);
+    assert_eq!(levels(&node), [3610.0], "it is what is known");
+}
+
+#[test]
+fn a_loss_of_one_container_does_not_concern_followers_of_another() {
+    let mut node = Node::new(3, 2);
+    node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").send(2, 1, "a:1|c").roll(10);
+    let of = |node: &Node, name: &str, seq| {
+        let since =
+            node.store.since_of(Cursor { epoch: 7, seq }, |origin| origin.container_id.as_str() == name);
+        since.map(|since| {
+            let of_it = |p: &&Arc<Published>| p.origin().container_id.as_str() == name;
+            since.published.iter().filter(of_it).count()
+        })
+    };
+    for window in 1..5 {
+        node.send(0, window * 10 + 1, "a:1|c");
+    }
+    node.roll(50).store.forget(Allocation(2));
+    assert_eq!(of(&node, "c1", 0), Ok(1), "c0 has lost windows, and c2 is forgotten");
+    assert_eq!(of(&node, "c0", 0), Err(Expired { oldest: Cursor { epoch: 7, seq: 5 } }));
+    assert_eq!(of(&node, "c0", 5), Ok(2));
+    assert_eq!(of(&node, "c2", 1), Err(Expired { oldest: Cursor { epoch: 7, seq: 3 } }));
+    assert!(node.store.since(Cursor { epoch: 7, seq: 4 }).is_err(), "a follower of all has missed something");
+}
+
 #[test]
 fn the_last_windows_with_records_are_kept() {
     let mut node = Node::new(1, 3);
@@ -219,7 +303,7 @@ fn the_size_is_that_of_the_windows_after_every_kind_of_change() {
     node.store.forget(Allocation(0));
     assert_eq!(check(&node).windows, 3);
     let images = before.iter().map(|history| History::from_image(&history.to_image()).unwrap());
-    node.store.adopt((5..).map(Allocation).zip(images).collect());
+    node.store.adopt((5..).map(Allocation).zip(images).collect(), moment(60).wall);
     assert!(check(&node).windows > 6);
 }
 
@@ -235,6 +319,29 @@ fn what_is_kept_of_a_container_is_known_after_each_window() {
     let kept = node.store.push(Allocation(0), closed);
     assert_eq!((kept, node.store.held_bytes()), (node.store.kept_bytes(Allocation(0)), kept));
     assert!(kept > counted(&node.store).1, "more than the windows alone");
+}
+
+#[test]
+fn names_count_against_their_containers_in_equal_shares() {
+    let held = |long: usize| {
+        let mut node = Node::new(2, 3);
+        let name = "x".repeat(long);
+        let lines: Vec<_> = (0..100).map(|n| format!("{name}{n}:1|c")).collect();
+        node.send(0, 1, &lines.join("\n")).send(1, 1, "short:1|c").roll(10);
+        let alone = [0, 1].map(|n| node.store.kept_bytes(Allocation(n)));
+        // Another container of the same workload has half of it.
+        node.store.open(Allocation(7), origin("c0"), moment(10).wall);
+        assert_eq!(node.store.held_bytes(), node.store.recount_held_bytes());
+        (alone, node.store.kept_bytes(Allocation(7)), node)
+    };
+    let ([short, other], of_newcomer, _) = held(1);
+    let ([long, same], of_newcomer_long, mut node) = held(900);
+    assert!(long - short >= 100 * 899, "{long} {short}");
+    assert_eq!(other, same, "names of its own workload alone");
+    assert!(of_newcomer_long - of_newcomer >= 50 * 899, "{of_newcomer_long} {of_newcomer}");
+    node.store.forget(Allocation(7));
+    assert_eq!(node.store.kept_bytes(Allocation(0)), long);
+    node.roll(20);
 }
 
 #[test]
@@ -326,6 +433,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
         let (mut now, mut next) = (1, 100);
         for step in 0..120 {
             let (container, name) = (random(seed, 3), random(seed, 12));
+            let n = usize::try_from(container).unwrap();
             match random(seed, 12) {
                 0 => now += 10 * random(seed, 3),
                 1 => node.store.ended(Allocation(container)),
@@ -334,9 +442,8 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                     let image = history.map(|history| History::from_image(&history.to_image()).unwrap());
                     node.store.forget(Allocation(container));
                     // It comes again from elsewhere, or as a new one.
-                    match (image, random(seed, 2)) {
-                        (Some(image), 0) => drop(node.store.adopt(vec![(Allocation(container), image)])),
-                        _ => {}
+                    if let (Some(image), 0) = (image, random(seed, 2)) {
+                        node.store.adopt(vec![(Allocation(container), image)], moment(now / 2).wall);
                     }
                     let name = format!("c{container}");
                     node.store.open(Allocation(container), origin(&name), moment(now).wall);
@@ -344,24 +451,17 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                 3 => {
                     let history = node.store.history(Allocation(container)).unwrap();
                     let image = History::from_image(&history.to_image()).unwrap();
-                    node.store.adopt(vec![(Allocation(next), image)]);
+                    // As of a clock by which some of its windows are still to come.
+                    node.store.adopt(vec![(Allocation(next), image)], moment(now / 2).wall);
                     next += 1;
                 }
                 4 => node.store.forget(Allocation(100 + random(seed, next - 99))),
                 5 | 6 => {
                     let late = START + now.cast_signed() - 15;
-                    node.send(
-                        container as usize,
-                        now,
-                        &format!("n{name}:1|ms|T{late}\nn{name}:{step}|s|T{late}"),
-                    );
+                    node.send(n, now, &format!("n{name}:1|ms|T{late}\nn{name}:{step}|s|T{late}"));
                 }
-                7 => drop(node.send(container as usize, now, "_sc|check|1|m:words\n_e{1,1}:a|b")),
-                _ => drop(node.send(
-                    container as usize,
-                    now,
-                    &format!("n{name}:1|c\nn{name}:2|g\nn{name}:3|h"),
-                )),
+                7 => drop(node.send(n, now, "_sc|check|1|m:words\n_e{1,1}:a|b")),
+                _ => drop(node.send(n, now, &format!("n{name}:1|c\nn{name}:2|g\nn{name}:3|h"))),
             }
             let (held, recounted) = (node.store.held_bytes(), node.store.recount_held_bytes());
             assert_eq!(held, recounted, "step {step}");

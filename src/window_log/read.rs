@@ -74,6 +74,8 @@ pub(super) struct Findings {
     pub(super) next: u64,
     /// When the agent was last known to live.
     pub(super) last: Option<Timestamp>,
+    /// The last life of the agent that wrote something.
+    pub(super) epoch: u64,
     /// Whether it ended in order then.
     pub(super) in_order: bool,
     pub(super) damage: Damage,
@@ -155,7 +157,10 @@ impl Reader<'_> {
     /// Takes an entry; `None` when it cannot be used.
     fn take(&mut self, entry: Entry<'_>, length: usize) -> Option<()> {
         match entry {
-            Entry::File { epoch, .. } => self.epoch = epoch,
+            Entry::File { epoch, .. } => {
+                self.epoch = epoch;
+                self.findings.epoch = self.findings.epoch.max(epoch);
+            }
             Entry::Container { key, who } => match self.findings.containers.get_mut(&key) {
                 Some(found) => {
                     let finished = who.finished.or(found.who.finished);

@@ -33,6 +33,8 @@ pub struct Report {
     pub windows: usize,
     /// Windows that had not been closed and are known as of the last checkpoint.
     pub open: usize,
+    /// Windows among these that start after the agent did: the clock was ahead when they were closed, or is behind now.
+    pub ahead: usize,
     /// When the agent was last known to live; nothing where there was none before.
     pub last: Option<Timestamp>,
     /// How long nobody listened.
@@ -50,6 +52,8 @@ pub struct Recovered {
     pub containers: Vec<Restored>,
     /// How it ended.
     pub report: Report,
+    /// The number of the last life that wrote something; 0 where nothing was found.
+    pub epoch: u64,
     pub(super) histories: Vec<(Allocation, History)>,
     /// Where each window was published first, by its place in the histories.
     births: HashMap<u64, (Key, Birth)>,
@@ -96,6 +100,7 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
     let mut recovered = Recovered {
         containers: Vec::new(),
         report,
+        epoch: findings.epoch,
         histories: Vec::new(),
         births: HashMap::new(),
         keys: Vec::new(),
@@ -109,8 +114,10 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
     };
     for ((key, found), n) in findings.containers.into_iter().zip(1..) {
         let allocation = Allocation(n);
-        let finished_at = found.who.finished.unwrap_or(now);
+        // A clock that was ahead must not keep it here for longer than others.
+        let finished_at = found.who.finished.unwrap_or(now).min(now);
         report.windows += found.windows.len();
+        report.ahead += found.windows.values().filter(|(window, _)| window.span.start > now).count();
         report.open += usize::from(found.unfinished());
         recovered.containers.push(Restored { allocation, who: found.who.clone(), finished_at });
         recovered.keys.push((allocation, key));
@@ -248,7 +255,7 @@ impl Recovered {
     /// Gives the windows to a store, without a log that goes on.
     pub fn adopt_into(self, store: &Store) {
         store.restore_names(self.names, self.now);
-        store.adopt(self.histories);
+        store.adopt(self.histories, self.now);
     }
 
     /// Gives the windows to the store, and makes the log that goes on behind what is there.
@@ -257,7 +264,7 @@ impl Recovered {
         let mut unwritten = Vec::new();
         // Before windows, whose names it may know.
         store.restore_names(self.names, self.now);
-        for (place, window) in store.adopt(self.histories) {
+        for (place, window) in store.adopt(self.histories, self.now) {
             let Some((key, birth)) = self.births.get(&place).copied() else { continue };
             published.insert((key, birth), Arc::downgrade(&window));
             if birth.first == u64::MAX {

@@ -604,3 +604,17 @@ fn a_disk_that_stays_full_does_not_fill_up_with_empty_files() {
     }
     assert!(disk.files().len() <= 2, "{:?}", disk.files().keys());
 }
+
+#[test]
+fn windows_that_start_after_the_agent_are_counted_and_do_not_keep_a_container_for_longer() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 2, 30, MIB);
+    node.run(&disk);
+    // The clock was ahead of what it says now by more than a minute.
+    let (windows, report) = restored(&disk, 30, 12);
+    assert_eq!(windows, kept(&node.store, &node.written), "they can be read");
+    assert!(report.ahead > 0 && report.ahead < report.windows, "{report:?}");
+    assert_eq!(restored(&disk, 30, 100).1.ahead, 0);
+    let recovered = recover(&disk.mended(), moment(12).wall, TOMBSTONE);
+    assert!(recovered.containers.iter().all(|container| container.finished_at == moment(12).wall));
+}

@@ -123,6 +123,31 @@ fn with_a_certificate_and_tokens_only_who_has_one_reads() {
 }
 
 #[test]
+fn a_reload_that_would_take_tls_and_tokens_away_is_refused_unless_it_is_forced() {
+    let files = Files::new();
+    let agent = files.agent();
+    files.write("agent.toml", "");
+    let (status, refused) = reload(&agent);
+    let message = refused["message"].as_str().unwrap();
+    assert_eq!(status, 400, "{refused}");
+    assert!(
+        message.contains("http.tls_certificate, http.tls_key and http.tokens are no longer set"),
+        "{message}"
+    );
+    assert!(message.contains("tallyport reload --force"), "{message}");
+    let client = files.client(&agent, "a");
+    assert_eq!(get(&agent, &client, "/v1/tasks").status, 401, "it still asks");
+    // A signal cannot say that this is meant.
+    agent.signal(nix::sys::signal::Signal::SIGHUP);
+    let refusals = || agent.log().matches("configuration refused, the old one stays").count();
+    agent.until("the signal is answered", || refusals() >= 2);
+    assert_eq!(get(&agent, &client, "/v1/tasks").status, 401);
+    let forced = ran(&mut agent.command(&["reload", "--force"]));
+    assert_eq!(forced.code, 0, "{forced:?}");
+    assert_eq!(agent.get_raw("/v1/tasks").status, 200);
+}
+
+#[test]
 fn requests_that_are_refused_for_their_tokens_are_counted_and_logged_once() {
     let files = Files::new();
     let agent = files.agent();
@@ -320,7 +345,7 @@ fn tokens_and_tls_come_and_go_with_a_reload() {
     assert_eq!(reload(&agent).0, 200);
     assert_eq!(agent.get_raw("/v1/tasks").status, 400, "it speaks TLS now");
     files.write("agent.toml", "");
-    assert_eq!(reload(&agent).0, 200);
+    assert_eq!(agent.admin("POST", "/v1/config/reload?force", &Value::Null).0, 200);
     assert_eq!(agent.get("/v1/tasks").0, 200);
 }
 

@@ -221,3 +221,30 @@ fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good()
     assert!(agent.stop().success());
     drop(state);
 }
+
+#[test]
+fn who_holds_the_port_on_every_address_is_named_and_each_reservation_that_fails_is_counted() {
+    let squatter = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = squatter.local_addr().unwrap().port();
+    let agent = Agent::with(&["--window", "1s", "--set", &format!("listeners.port={port}")]);
+    let reserve = |container: &str| {
+        agent.admin(
+            "POST",
+            "/v1/containers",
+            &json!({"container_id": container, "task_id": "web.1", "ttl": null}),
+        )
+    };
+    for n in 1..=2 {
+        let (status, refused) = reserve("taken");
+        assert_eq!((status, &refused["code"]), (503, &json!("no_socket")), "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains("another process has this port"), "{refused}");
+        assert_eq!(agent.own_metric("tallyport_address_in_use_total"), f64::from(n));
+    }
+    let doctor = agent.cli(&["doctor"]);
+    let holder =
+        format!("{port} (listeners.port) is held on every address by process {} (", std::process::id());
+    assert!(doctor.code == 1 && doctor.out.contains(&holder), "{}", doctor.out);
+    drop(squatter);
+    assert_eq!(reserve("free").0, 201);
+    assert!(!agent.cli(&["doctor"]).out.contains("is held on every address"));
+}

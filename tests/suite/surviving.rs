@@ -214,6 +214,26 @@ fn damage_is_reported_and_costs_only_what_it_hit() {
     assert!(agent.own_metric("tallyport_window_log_damaged{what=\"part\"}") >= 1.0);
 }
 
+/// How an allocation that fails ends the process.
+#[test]
+fn an_abort_costs_what_a_kill_costs() {
+    let mut agent = Agent::start();
+    agent.reserve("survivor-9", "web.9").send("kept:1|c");
+    agent.until("it is written", || agent.own_metric("tallyport_window_log_windows_total") >= 1.0);
+    let kept = agent.records("web.9");
+    agent.signal(Signal::SIGABRT);
+    let status = agent.wait();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(Signal::SIGABRT as i32),
+        "{status}"
+    );
+    let agent = Agent::in_directory(agent.into_dead_directory(), &["--window", "1s"]);
+    assert_eq!(agent.records("web.9"), kept);
+    let (_, task) = agent.get("/v1/tasks/web.9");
+    assert_eq!(task["containers"][0]["state"], "listening", "{task}");
+}
+
 /// A file system of half a megabyte in memory, while this value lives.
 struct SmallDisk(PathBuf);
 

@@ -21,6 +21,15 @@ use crate::model::{MetricType, Series, Timestamp};
 /// Records of a revision that are merged in one step.
 pub const REVISED_TOGETHER: usize = 1024;
 
+/// A time in which nothing was read, because the agent or its shard stood still.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Unread {
+    /// Its beginning.
+    pub from: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
+}
+
 /// A window that was closed, and what goes with it.
 #[derive(Debug)]
 pub struct Closed {
@@ -221,17 +230,26 @@ fn appears(state: &State, at: Timestamp, carry: Duration) -> bool {
 impl Aggregator {
     /// Closes the open window if it is over at `now`, and opens the one that holds `now`.
     pub fn roll(&mut self, now: Timestamp) -> Option<Closed> {
+        self.roll_across(now, None)
+    }
+
+    /// The same where nothing was read for a time. What came in that time waits in the socket and is going to be counted in the
+    /// window that is opened now, whenever it came. So a window that ends within that time is covered up to its beginning
+    /// only, and the one that is opened from its end on; both are partial.
+    pub fn roll_across(&mut self, now: Timestamp, unread: Option<Unread>) -> Option<Closed> {
         if now < self.end {
             return None;
         }
-        let closed = self.close(self.end);
+        let unread = unread.filter(|unread| unread.from < self.end && unread.until >= self.end);
+        let seen = unread.map_or(self.end, |unread| unread.from.max(self.opened));
+        let closed = self.close_seen(self.end, seen);
         self.drop_idle(now);
         self.recount();
         self.evicted_in_window = 0;
         self.relieve(now);
         self.start = now.floor(self.settings.window);
         self.end = self.start.plus(self.settings.window);
-        self.opened = self.start;
+        self.opened = unread.map_or(self.start, |unread| unread.until.clamp(self.start, self.end));
         Some(closed)
     }
 
@@ -286,10 +304,15 @@ impl Aggregator {
     }
 
     fn close(&mut self, at: Timestamp) -> Closed {
+        self.close_seen(at, at)
+    }
+
+    /// Closes the window at a moment; what it covers ends at another.
+    fn close_seen(&mut self, at: Timestamp, seen: Timestamp) -> Closed {
         self.layout = Some(self.current_layout());
         // Revisions are published before the window, so their part of a total comes before its own.
         let revisions = self.close_late();
-        let mut builder = WindowBuilder::new(self.span(at));
+        let mut builder = WindowBuilder::new(self.span(seen));
         let mut closed_values = 0;
         let (mut lasting, mut decremented) = (Vec::new(), Vec::new());
         for RowMut { place, series, state, ledger } in self.columns.iter_mut() {

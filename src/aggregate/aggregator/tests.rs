@@ -649,3 +649,22 @@ fn a_snapshot_that_no_samples_can_have_made_is_refused() {
 }
 
 mod levels;
+
+#[test]
+fn windows_that_end_or_begin_while_nothing_is_read_are_partial() {
+    let at = |secs: u64| moment(secs * 1000);
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
+    let unread = |from: u64, until: u64| Some(Unread { from: at(from).wall, until: at(until).wall });
+    aggregator.datagram(b"a:1|c", at(2), None);
+    assert!(aggregator.roll_across(at(9).wall, unread(3, 8)).is_none(), "it was whole again in time");
+    let before = aggregator.roll_across(at(64).wall, unread(4, 64)).unwrap().window;
+    assert_eq!((before.span.covered, before.span.partial()), (Duration::from_secs(4), true));
+    // What waited for a minute.
+    (0..60).for_each(|_| aggregator.datagram(b"a:1|c", at(64), None));
+    let after = aggregator.roll_across(at(70).wall, unread(4, 64)).unwrap().window;
+    assert_eq!(after.span.start, at(60).wall);
+    assert_eq!((after.span.covered, after.span.partial()), (Duration::from_secs(6), true));
+    aggregator.datagram(b"a:1|c", at(71), None);
+    let next = aggregator.roll_across(at(80).wall, unread(4, 64)).unwrap().window;
+    assert!(!next.span.partial());
+}

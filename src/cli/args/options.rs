@@ -150,6 +150,9 @@ pub(in crate::cli) struct AdminArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReloadArgs {
+    /// Apply it even if it takes TLS or tokens away from the HTTP listener
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
     #[command(flatten)]

@@ -16,6 +16,9 @@ pub(super) struct WindowLog {
     ended_in_order: bool,
     restored_windows: usize,
     restored_open: usize,
+    /// Agents before this version do not say.
+    #[serde(default)]
+    restored_ahead: usize,
     damaged: u64,
     damaged_bytes: u64,
     size: u64,
@@ -34,6 +37,7 @@ pub(super) fn findings(log: Option<&WindowLog>) -> Vec<Finding> {
     };
     let mut findings = vec![writing(log)];
     findings.extend(gap(log));
+    findings.extend(ahead(log));
     if log.damaged > 0 {
         let found = format!(
             "{} parts of it, {} KiB, were damaged at the start and left out",
@@ -66,6 +70,17 @@ fn writing(log: &WindowLog) -> Finding {
         format!("{found}; {} records and {} windows are not in it", log.missed, log.given_up),
     )
     .advise("records are missed while nothing can be written, windows when windows.log_size is too small")
+}
+
+/// Windows whose time had not come when the agent started.
+fn ahead(log: &WindowLog) -> Option<Finding> {
+    let ahead = log.restored_ahead;
+    (ahead > 0).then(|| {
+        let found = format!("{ahead} windows of the last run start after this one did; the clock was ahead then, or is behind now");
+        Finding::new("clock", Status::Warning, found).advise(
+            "check the node's time synchronization; these windows can still be read, and are dropped before newer ones",
+        )
+    })
 }
 
 /// What was not received because no agent was there.

@@ -156,3 +156,24 @@ fn a_directory_that_is_not_there_is_trouble_until_it_is() {
     journal.rewrite([image(1, 1)].into_iter());
     assert_eq!((health.trouble(), health.failures(), journal.is_stale()), (None, 1, false));
 }
+
+#[test]
+fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
+    let (_, records) = written();
+    let of_boot = |boot| [Record::Boot(boot).to_bytes(ANY_BOOT), records.clone()].concat();
+    let replayed = replay(&of_boot(SEED), SEED);
+    assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (2, 0, 0));
+    let replayed = replay(&of_boot(SEED + 1), SEED);
+    assert_eq!((replayed.images.len(), replayed.damaged), (0, 0), "a reboot is no damage");
+    let first = image_bytes(&image(1, 0)).len();
+    let mut bytes = records.clone();
+    bytes[first / 2] ^= 1;
+    let replayed = replay(&bytes, SEED);
+    assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (2, 1, first));
+    let replayed = replay(b"nothing of ours", SEED);
+    assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (0, 1, 15));
+}
+
+fn image_bytes(image: &Image) -> Vec<u8> {
+    Record::Put(Box::new(image.clone())).to_bytes(SEED)
+}

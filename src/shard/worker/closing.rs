@@ -75,7 +75,7 @@ impl Worker {
         self.publish_all(place);
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
-        let Some(closed) = listener.aggregator.roll(now) else { return };
+        let Some(closed) = listener.aggregator.roll_across(now, self.unread) else { return };
         if listener.publish(&self.store, closed) {
             self.merging.push_back(place);
         }

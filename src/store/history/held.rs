@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{History, Kept, Published};
+use super::{History, Published};
 use crate::aggregate::{Layout, Standing, Window};
 
 /// How much is held of one container, or of all.
@@ -133,7 +133,7 @@ impl History {
     pub(in crate::store) fn recount(&self) -> Held {
         let mut held = Held::default();
         let mut seen = HashSet::new();
-        let published = || self.kept.iter().flat_map(Kept::published);
+        let published = || self.published();
         published().for_each(|published| held.add(published.held()));
         let windows = published().map(|published| published.window.layout());
         let layouts = windows.chain(self.standing.iter().map(|standing| standing.ledger.layout()));

@@ -17,7 +17,7 @@ use crate::model::{Allocation, Origin, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPHI";
 /// The version of an image that is written, and the only one that is read.
-pub const HISTORY_VERSION: u16 = 6;
+pub const HISTORY_VERSION: u16 = 7;
 
 /// Why bytes are no history that can be used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum HistoryError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HistoryV2 {
+struct HistoryV3 {
     origin: Arc<Origin>,
     opened: Timestamp,
     /// The last place of the part before, and how many layouts are known by it.
@@ -49,6 +49,10 @@ struct HistoryV2 {
     layouts: Vec<Vec<u8>>,
     /// By the order of places.
     windows: Vec<PublishedV1>,
+    /// Starts of the intervals that are dated to the future.
+    ahead: Vec<Timestamp>,
+    /// The last place whose record was dropped.
+    gone: u64,
     /// Nothing where it has not changed.
     standing: Option<(u32, Vec<u8>)>,
 }
@@ -60,6 +64,16 @@ struct PublishedV1 {
     /// Which of the layouts.
     layout: u32,
     window: Vec<u8>,
+}
+
+/// What every part says of a history, whatever else has changed.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Head {
+    opened: Timestamp,
+    /// Starts of the intervals that are dated to the future.
+    ahead: Vec<Timestamp>,
+    /// The last place whose record was dropped.
+    gone: u64,
 }
 
 /// What somebody has of a history.
@@ -116,7 +130,13 @@ impl History {
     pub fn to_image(&self) -> Vec<u8> {
         let mut published: Vec<_> = self.published().cloned().collect();
         published.sort_unstable_by_key(|published| published.first);
-        Sent::default().part(&self.origin, self.opened, &published, self.standing.as_ref())
+        Sent::default().part(&self.origin, &self.head(), &published, self.standing.as_ref())
+    }
+
+    /// What every part says of a history.
+    pub(in crate::store) fn head(&self) -> Head {
+        let ahead = self.ahead.iter().filter_map(|kept| Some(kept.span()?.start)).collect();
+        Head { opened: self.opened, ahead, gone: self.gone }
     }
 
     /// The history that [`History::to_image`] wrote, with the places it had.
@@ -124,7 +144,7 @@ impl History {
     /// # Errors
     /// When the bytes are no history, come from an unknown version, or are damaged.
     pub fn from_image(bytes: &[u8]) -> Result<Self, HistoryError> {
-        Ok(Received::add(None, Allocation(0), bytes)?.0.history)
+        Ok(Received::add(None, Allocation(0), bytes)?.history)
     }
 }
 
@@ -144,7 +164,7 @@ impl Sent {
     pub(in crate::store) fn part(
         &mut self,
         origin: &Arc<Origin>,
-        opened: Timestamp,
+        head: &Head,
         published: &[Arc<Published>],
         standing: Option<&Standing>,
     ) -> Vec<u8> {
@@ -166,7 +186,9 @@ impl Sent {
         });
         self.last = published.last().map_or(self.last, |published| published.last());
         let layouts = std::mem::take(&mut self.layouts.changes);
-        let part = HistoryV2 { origin: Arc::clone(origin), opened, after, layouts, windows, standing };
+        let Head { opened, ahead, gone } = head.clone();
+        let origin = Arc::clone(origin);
+        let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, standing };
         let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         let mut bytes = postcard::to_extend(&part, head).unwrap_or_default();
@@ -177,7 +199,7 @@ impl Sent {
 }
 
 impl Received {
-    /// What there was with one part more, and the windows of that part.
+    /// What there was with one part more.
     ///
     /// # Errors
     /// When the bytes are no part, come from an unknown version, are damaged, or follow another part.
@@ -185,10 +207,11 @@ impl Received {
         before: Option<Self>,
         allocation: Allocation,
         bytes: &[u8],
-    ) -> Result<(Self, Vec<Arc<Published>>), HistoryError> {
+    ) -> Result<Self, HistoryError> {
         let part = checked(bytes)?;
         let new = || Self { history: History::new(part.origin, part.opened), last: 0, known: Vec::new() };
         let mut all = before.unwrap_or_else(new);
+        all.history.set_gone(part.gone);
         if part.after != (all.last, u32::try_from(all.known.len()).unwrap_or(u32::MAX)) {
             return Err(HistoryError::Damaged);
         }
@@ -196,7 +219,6 @@ impl Received {
             let next = all.known.last().unwrap_or(&KnownLayout::default()).changed(change)?;
             all.known.push(next);
         }
-        let mut came = Vec::with_capacity(part.windows.len());
         for PublishedV1 { first, revs, layout, window } in part.windows {
             let layout = all.known.get(layout as usize).ok_or(HistoryError::Damaged)?;
             let window = Window::decode(&window, layout)?;
@@ -208,18 +230,21 @@ impl Received {
             all.last = ends - 1;
             let published = Published::new(allocation, all.history.origin(), (window, revs), first);
             let published = Arc::new(published);
-            came.push(Arc::clone(&published));
-            all.history.keep(published);
+            if part.ahead.contains(&published.window.span.start) {
+                all.history.keep_ahead(published);
+            } else {
+                all.history.keep(published);
+            }
         }
         if let Some((layout, bytes)) = part.standing {
             let layout = all.known.get(layout as usize).ok_or(HistoryError::Damaged)?;
             all.history.set_standing(Standing::decode(&bytes, layout)?);
         }
-        Ok((all, came))
+        Ok(all)
     }
 }
 
-fn checked(bytes: &[u8]) -> Result<HistoryV2, HistoryError> {
+fn checked(bytes: &[u8]) -> Result<HistoryV3, HistoryError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(HistoryError::NotAHistory)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(HistoryError::Damaged)?;
     let found = u16::from_le_bytes(*version);

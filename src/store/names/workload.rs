@@ -17,6 +17,14 @@ pub(super) struct Workload {
     /// Names without a series, in the order they went; some have come again since.
     pub(super) at_rest: VecDeque<(Timestamp, Name)>,
     pub(super) resting: usize,
+    /// Bytes of the claims.
+    pub(super) bytes: usize,
+}
+
+/// Bytes that a claim takes: the name, which all tables share, and its places in them.
+pub(super) fn bytes_of(name: &Name) -> usize {
+    let in_taken = Escaping::ALL.len() * size_of::<(u64, Name)>();
+    name.text.len() + size_of::<(Name, Claim)>() + in_taken + size_of::<(Timestamp, Name)>()
 }
 
 #[derive(Debug)]

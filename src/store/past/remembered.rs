@@ -127,9 +127,9 @@ impl Remembered {
 
     /// Adds what series of an identity had counted, of which no more than `share` are remembered, those updated least recently
     /// being forgotten first. Answers how many went.
-    pub(super) fn add(&mut self, identity: Identity, entries: &[LedgerEntry<'_>], share: usize) -> usize {
+    pub(super) fn add(&mut self, identity: &Identity, entries: &[LedgerEntry<'_>], share: usize) -> usize {
         self.of.get_or_insert_with(identity.clone(), Arc::default);
-        self.change(&identity, |gone| {
+        self.change(identity, |gone| {
             entries.iter().for_each(|entry| gone.add(*entry));
             // A tenth at once, so that this is rare.
             if gone.series.len() > share { gone.trim(share - share / 10) } else { 0 }

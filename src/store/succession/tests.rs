@@ -111,6 +111,38 @@ fn what_comes_in_parts_is_what_was_there_at_the_last() {
 }
 
 #[test]
+fn windows_of_a_clock_that_was_ahead_stay_set_aside_in_the_process_that_takes_over() {
+    let mut node = Node::new(1);
+    node.run(3);
+    let image = node.store.history(Allocation(0)).unwrap().to_image();
+    let mut later = Node { store: Store::new(7, KEEP), containers: Vec::new(), now: 1 };
+    // As of the first of the three windows, the others are still to come.
+    let history = super::super::History::from_image(&image).unwrap();
+    later.store.adopt(vec![(Allocation(0), history)], moment(9).wall);
+    later.open(0);
+    let (mut sent, mut received) = (Sent::default(), Received::default());
+    received.add(&later.store.part(&mut sent)).unwrap();
+    let store = received.into_store(KEEP).unwrap();
+    assert_eq!(store.history(Allocation(0)).unwrap().ahead(), 2);
+    assert_eq!(seen(&store), seen(&later.store));
+}
+
+#[test]
+fn who_follows_one_container_is_told_of_its_losses_only_in_the_next_process_too() {
+    let mut node = Node::new(2);
+    node.run(1);
+    node.forget(1);
+    let mut received = Received::default();
+    received.add(&node.store.part(&mut Sent::default())).unwrap();
+    let store = received.into_store(KEEP).unwrap();
+    let of = |n: u64| {
+        let id = format!("c{n}");
+        store.since_of(Cursor { epoch: 7, seq: 0 }, |origin| origin.container_id.as_str() == id).is_ok()
+    };
+    assert_eq!([of(0), of(1)], [true, false]);
+}
+
+#[test]
 fn a_part_has_only_what_the_one_before_had_not() {
     let mut node = Node::new(2);
     let mut sent = Sent::default();

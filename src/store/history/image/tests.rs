@@ -118,7 +118,7 @@ fn adopted_windows_get_new_places_in_the_order_they_had() {
         })
     };
     let after = Store::new(8, 4);
-    after.adopt(histories().collect());
+    after.adopt(histories().collect(), moment(1000).wall);
     let since = after.since(Cursor { epoch: 8, seq: 0 }).unwrap();
     let order: Vec<_> = since.published.iter().map(|p| p.first()).collect();
     assert!(order.is_sorted() && order[0] == 1, "{order:?}");
@@ -142,7 +142,8 @@ fn a_part_of_an_interval_that_was_adopted_becomes_one_with_the_rest() {
     };
     let store = Store::new(8, 4);
     let part = (1, Box::default(), window(0, 3, 4).window);
-    store.adopt(vec![(Allocation(1), History::of(origin("c"), moment(0).wall, [part], None))]);
+    store
+        .adopt(vec![(Allocation(1), History::of(origin("c"), moment(0).wall, [part], None))], moment(5).wall);
     store.open(Allocation(1), origin("c"), moment(5).wall);
     store.push(Allocation(1), window(5, 10, 7));
     let history = store.history(Allocation(1)).unwrap();
