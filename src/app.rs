@@ -12,6 +12,8 @@ mod damage;
 mod ending;
 mod entrance;
 mod fd_store;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handover;
 mod held;
 mod keeper;

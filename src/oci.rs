@@ -23,6 +23,8 @@ pub(crate) mod edit;
 mod errors;
 mod exec;
 pub(crate) mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hook;
 mod identity;
 mod inject;

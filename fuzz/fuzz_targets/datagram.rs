@@ -10,10 +10,8 @@
 
 #![no_main]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
@@ -22,6 +20,7 @@ use tallyport::model::{MetricType, Moment, TagSet, Timestamp};
 use tallyport::render::parsed::parsed;
 use tallyport::statsd::style::TagStyles;
 use tallyport::statsd::{self, Item, MAX_WEIGHT, Rejected, Sample, Values, tags};
+use tallyport_fuzz::allocation::{self, Counted};
 use tallyport_fuzz::{Merged, START, Trust, in_buckets};
 
 /// Windows kept.
@@ -359,9 +358,9 @@ impl Run {
         let Self { aggregator, history, .. } = self;
         let slots = aggregator.standing().ledger.iter().count();
         let counted = aggregator.memory() - history.iter().sum::<usize>();
-        let before = HELD.load(Ordering::Relaxed);
+        let before = allocation::held();
         drop(aggregator);
-        let held = before - HELD.load(Ordering::Relaxed);
+        let held = before - allocation::held();
         // What is not counted: places of series, room that a vector has to spare, the last rejected lines.
         let most = 2 * counted + 64 * slots + SLACK;
         assert!(held <= most, "{held} bytes were held, {counted} counted");
@@ -375,23 +374,5 @@ fn numbered(datagram: &[u8], n: u32) -> Vec<u8> {
     datagram.iter().flat_map(one).collect()
 }
 
-/// Bytes that were taken from the allocator and not given back.
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-struct Counted;
-
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
-
-// SAFETY: every call is passed on as it came.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}

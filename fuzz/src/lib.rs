@@ -1,5 +1,7 @@
 //! What the targets share: what must be true of every record, window and error, whatever was sent.
 
+pub mod allocation;
+
 use std::collections::{HashMap, HashSet};
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};

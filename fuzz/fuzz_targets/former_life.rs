@@ -1,0 +1,96 @@
+//! What a former life of the agent left or hands over: its journal of containers, and the messages of a hand-over. Whatever the
+//! bytes, what can be read is used, and the rest is an error.
+//!
+//! The first byte says what the rest is: `j` a journal; `r` records of one, each after its length in 16 bits, which get good
+//! frames with something else between them; `o` an offer; `l` the last message of a hand-over; `p` a part of the windows that go
+//! before it.
+
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use libfuzzer_sys::fuzz_target;
+use tallyport::aggregate::Settings;
+use tallyport::app::fuzzing;
+use tallyport::containers::{IMAGE_VERSION, Journal, JournalHealth, Replayed};
+use tallyport::store::Received;
+use tallyport_fuzz::Trust;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Noise between records: no magic in it, a half magic, a whole one without a record.
+const NOISE: [&[u8]; 4] = [b"", b"\0\0", b"TP", b"TPJ\xff"];
+
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = PathBuf::from("/dev/shm");
+    let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let directory = parent.join(format!("tallyport-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory for the journal");
+    directory
+});
+
+fuzz_target!(|input: &[u8]| match input {
+    [b'j', journal @ ..] => drop(replayed(journal)),
+    [b'r', records @ ..] => between_noise(records),
+    [b'o', offer @ ..] => {
+        if let Some(again) = fuzzing::offer(offer) {
+            assert_eq!(fuzzing::offer(&again), Some(again.clone()), "an offer that is sent again is another");
+        }
+    }
+    [b'l', message @ ..] => {
+        let read = fuzzing::last_message(&mut Received::default(), message, &Arc::<Settings>::default());
+        match read {
+            // No descriptors came, so there is no socket.
+            Ok(arriving) => assert_eq!(arriving.fullest().to_bits(), 0.0_f64.to_bits()),
+            Err(error) => assert!(!error.is_empty()),
+        }
+    }
+    [b'p', part @ ..] => windows(part),
+    _ => {}
+});
+
+/// What the next life reads of these bytes.
+fn replayed(bytes: &[u8]) -> Replayed {
+    std::fs::write(DIRECTORY.join("containers.journal"), bytes).expect("the journal can be written");
+    let (_, replayed) = Journal::open(&DIRECTORY, JournalHealth::default()).expect("it can be read");
+    assert!(replayed.damaged <= bytes.len());
+    let allocations: Vec<_> = replayed.images.iter().map(tallyport::containers::Image::allocation).collect();
+    assert!(allocations.is_sorted_by(|a, b| a < b), "a container is there twice: {allocations:?}");
+    replayed
+}
+
+/// A record is found whatever is damaged beside it.
+fn between_noise(mut records: &[u8]) {
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let (mut whole, mut noisy) = (Vec::new(), Vec::new());
+    while let Some((length, rest)) = records.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_le_bytes(*length));
+        let (payload, rest) = rest.split_at(length.min(rest.len()));
+        records = rest;
+        let covered =
+            [b"TPJ".as_slice(), &[IMAGE_VERSION], &u32::to_le_bytes(payload.len() as u32), payload].concat();
+        let checksum = xxh3_64_with_seed(&covered, xxh3_64(&boot)).to_le_bytes();
+        noisy.extend_from_slice(NOISE[length % NOISE.len()]);
+        for bytes in [&mut whole, &mut noisy] {
+            bytes.extend_from_slice(&covered);
+            bytes.extend_from_slice(&checksum);
+        }
+    }
+    let ids = |bytes: &[u8]| {
+        let images = replayed(bytes).images;
+        images.iter().map(|image| (image.allocation(), image.origin().clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&noisy), ids(&whole), "damage between records costs a record");
+}
+
+fn windows(part: &[u8]) {
+    let mut received = Received::default();
+    if let Err(error) = received.add(part) {
+        assert!(!error.to_string().is_empty());
+        return;
+    }
+    let Some(store) = received.into_store(3) else { return };
+    for published in store.kept_after(0) {
+        tallyport_fuzz::window(published.window(), false, Trust::Restored);
+    }
+}

@@ -1,0 +1,204 @@
+//! The store and what is gone from it, by random operations of a few containers: what is counted as kept is what is kept, the
+//! sequence has no place twice, and another process that is handed everything has the same.
+//!
+//! ```text
+//! input = step *( NUL step )
+//! step  = what datagram            ; the datagram: any bytes but NUL
+//! ```
+//!
+//! Bits 0-1 of `what` are the container; see [`Run::step`] for the others.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use tallyport::aggregate::{Aggregator, GaugeSign, Limits, Settings};
+use tallyport::model::{Allocation, ContainerId, Generation, Moment, Origin, TaskId, Timestamp};
+use tallyport::render::prometheus::Level;
+use tallyport::store::{Cursor, History, Received, Sent, Store};
+use tallyport_fuzz::{START, Trust};
+
+const EPOCH: u64 = 7;
+const KEEP: usize = 3;
+/// Totals of series that are gone which are remembered of each workload: soon reached.
+const REMEMBERED: usize = 8;
+
+fuzz_target!(|input: &[u8]| {
+    let mut run = Run::new();
+    for step in input.split(|byte| *byte == 0) {
+        if let [what, datagram @ ..] = step {
+            run.step(*what, datagram);
+            run.check();
+        }
+    }
+    run.hand_over();
+    run.check();
+});
+
+/// A store, the aggregators that push into it, and who follows it.
+struct Run {
+    store: Store,
+    aggregators: BTreeMap<u64, Aggregator>,
+    settings: Arc<Settings>,
+    now: Moment,
+    /// The next container.
+    next: u64,
+    /// What a reader has seen.
+    cursor: Cursor,
+}
+
+impl Run {
+    fn new() -> Self {
+        let limits = Limits { series: 20, memory: 256 << 10, ..Limits::default() };
+        let settings = Settings {
+            window: Duration::from_secs(1),
+            keep: KEEP,
+            series_idle: Duration::from_mins(1),
+            limits,
+            ..Settings::default()
+        };
+        let store = Store::new(EPOCH, KEEP);
+        let cursor = store.end();
+        let now = Moment { wall: Timestamp::from_secs(START), mono: Duration::ZERO };
+        let mut run =
+            Self { store, aggregators: BTreeMap::new(), settings: settings.into(), now, next: 0, cursor };
+        run.store.remember_at_most(REMEMBERED);
+        for _ in 0..4 {
+            run.comes();
+        }
+        run
+    }
+
+    fn comes(&mut self) {
+        let container_id = ContainerId::new(&format!("c-{}", self.next % 6)).expect("a good id");
+        let origin = Origin {
+            task_id: TaskId::from(&container_id),
+            container_id,
+            generation: Generation(u32::try_from(self.next).unwrap_or(u32::MAX)),
+            labels: [("zone".to_owned(), (self.next % 2).to_string())].into(),
+        };
+        self.store.open(Allocation(self.next), Arc::new(origin), self.now.wall);
+        let aggregator = Aggregator::new(Arc::clone(&self.settings), GaugeSign::Delta, self.now.wall);
+        self.aggregators.insert(self.next, aggregator);
+        self.next += 1;
+    }
+
+    /// ```text
+    /// bits 2-4  first: nothing, a window ends, three windows end, all series become idle, it ends and another comes,
+    ///           it is forgotten and its windows are adopted, another process takes over, a reader follows
+    /// bits 5-7  how often the datagram is sent
+    /// ```
+    fn step(&mut self, what: u8, datagram: &[u8]) {
+        let container = self.aggregators.keys().nth(usize::from(what & 3)).copied();
+        match what >> 2 & 7 {
+            1 => self.goes_on(Duration::from_secs(1)),
+            2 => self.goes_on(Duration::from_secs(3)),
+            3 => self.goes_on(Duration::from_secs(61)),
+            4 => container.into_iter().for_each(|container| self.ends(container)),
+            5 => container.into_iter().for_each(|container| self.comes_again(container)),
+            6 => self.hand_over(),
+            7 => self.follow(),
+            _ => {}
+        }
+        let Some(aggregator) = container.and_then(|container| self.aggregators.get_mut(&container)) else {
+            return;
+        };
+        for _ in 0..=what >> 5 {
+            aggregator.datagram(datagram, self.now, None);
+        }
+    }
+
+    fn goes_on(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+        for (container, aggregator) in &mut self.aggregators {
+            if let Some(closed) = aggregator.roll(self.now.wall) {
+                let kept = self.store.push(Allocation(*container), closed);
+                assert_eq!(kept, self.store.kept_bytes(Allocation(*container)));
+                aggregator.set_kept_bytes(kept);
+            }
+        }
+    }
+
+    fn ends(&mut self, container: u64) {
+        let Some(mut aggregator) = self.aggregators.remove(&container) else { return };
+        self.store.push(Allocation(container), aggregator.finish(self.now.wall));
+        drop(aggregator);
+        self.store.ended(Allocation(container));
+        self.check();
+        self.store.forget(Allocation(container));
+        assert!(self.store.history(Allocation(container)).is_none());
+        self.comes();
+    }
+
+    /// As after a restart: its windows are read from where they were written, and get other places.
+    fn comes_again(&mut self, container: u64) {
+        let Some(history) = self.store.history(Allocation(container)) else { return };
+        let image = history.to_image();
+        let before = history.published().count();
+        drop(history);
+        self.store.forget(Allocation(container));
+        let history = History::from_image(&image).expect("it was just made");
+        let adopted = self.store.adopt(vec![(Allocation(container), history)]);
+        assert_eq!(adopted.len(), before, "windows are lost on their way through an image");
+    }
+
+    /// Another process gets everything, in two parts.
+    fn hand_over(&mut self) {
+        let (mut sent, mut received) = (Sent::default(), Received::default());
+        received.add(&self.store.part(&mut sent)).expect("it was just made");
+        self.goes_on(Duration::from_secs(1));
+        received.add(&self.store.part(&mut sent)).expect("it was just made");
+        let other = received.into_store(KEEP).expect("a part has come");
+        assert_eq!(other.end(), self.store.end());
+        let (mine, theirs) = (self.store.size(), other.size());
+        assert_eq!((theirs.windows, theirs.bytes), (mine.windows, mine.bytes));
+        for level in [Level::Low, Level::Orchestrator, Level::High] {
+            let gone = |store: &Store| -> usize {
+                store.everything(level).1.values().map(|gone| gone.iter().count()).sum()
+            };
+            assert_eq!(gone(&other), gone(&self.store), "{level:?}");
+        }
+        self.store = other;
+        self.store.remember_at_most(REMEMBERED);
+    }
+
+    /// A reader goes on from where it was, and sees every place once.
+    fn follow(&mut self) {
+        match self.store.since(self.cursor) {
+            Ok(since) => {
+                let mut last = self.cursor.seq;
+                for published in &since.published {
+                    assert!(published.last() > last, "a place comes twice");
+                    last = published.last();
+                    tallyport_fuzz::window(published.window(), false, Trust::Sampled);
+                }
+                assert!(last <= since.next.seq);
+                self.cursor = since.next;
+            }
+            Err(expired) => {
+                assert!(expired.oldest.epoch == EPOCH && expired.oldest.seq > self.cursor.seq);
+                self.store.since(expired.oldest).expect("where to go on from can be followed");
+                self.cursor = expired.oldest;
+            }
+        }
+    }
+
+    /// The counts that are kept up with each change are what counting again gives.
+    fn check(&self) {
+        let (histories, ..) = self.store.everything(Level::Orchestrator);
+        let (mut windows, mut bytes) = (0, 0);
+        for (allocation, history) in &histories {
+            let kept: usize = history.published().map(|published| published.window().bytes()).sum();
+            assert!(self.store.kept_bytes(*allocation) >= kept, "{allocation}");
+            assert!(history.kept().count() <= KEEP);
+            windows += history.published().count();
+            bytes += kept;
+        }
+        let size = self.store.size();
+        assert_eq!((size.windows, size.bytes), (windows, bytes));
+        assert_eq!(self.store.held_bytes(), self.store.recount_held_bytes());
+    }
+}

@@ -1,0 +1,29 @@
+//! What fuzz targets feed: the messages of a hand-over as the process that takes over reads them, without the other process.
+
+use std::sync::Arc;
+
+use super::handover::{Offer, from_bytes, to_bytes};
+use super::moving::FinalState;
+use crate::aggregate::Settings;
+use crate::containers::Arriving;
+use crate::store::Received;
+
+/// Reads an offer. Answers its bytes as it would be sent again, or nothing where it is none.
+#[must_use]
+pub fn offer(bytes: &[u8]) -> Option<Vec<u8>> {
+    from_bytes::<Offer>(bytes).ok().map(|offer| to_bytes(&offer))
+}
+
+/// Reads the last message, which came without descriptors, on top of the windows that came before.
+///
+/// # Errors
+/// What was wrong with it, as a sentence.
+pub fn last_message(
+    received: &mut Received,
+    bytes: &[u8],
+    settings: &Arc<Settings>,
+) -> Result<Arriving, String> {
+    let state = from_bytes::<FinalState>(bytes).map_err(|error| error.to_string())?;
+    received.add(&state.part).map_err(|error| error.to_string())?;
+    state.manifest.assemble(Vec::new(), settings).map_err(|error| error.to_string())
+}

@@ -1,0 +1,44 @@
+//! What fuzz targets feed: the edits of bundles, without a runtime and without an agent.
+
+use std::collections::BTreeMap;
+
+use super::edit::{self, Gift, Hook, Mount};
+
+/// Edits a bundle's configuration as `create` does, with a pair of variables, an alias and, where there is one, the directory
+/// of a Unix socket.
+///
+/// # Errors
+/// Where the text is no configuration.
+pub fn edited(config: &str, directory: Option<&str>) -> serde_json::Result<String> {
+    let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let variables = pairs(&[
+        ("STATSD_UDP_HOST", "127.0.0.1"),
+        ("STATSD_UDP_PORT", "18125"),
+        ("STATSD_HOST", "127.0.0.1"),
+    ]);
+    let mount = directory.map(|destination| Mount {
+        source: "/run/tallyport/sockets/c".to_owned(),
+        destination: destination.to_owned(),
+        variables: pairs(&[("DD_DOGSTATSD_URL", "unix:///var/run/datadog/dsd.socket")]),
+    });
+    let gift = Gift { variables, mount };
+    let hooks = |remembered: &edit::Remembered| {
+        let mut arguments = vec!["--aliases".to_owned(), remembered.aliases.join(",")];
+        arguments.extend(remembered.mount.iter().flat_map(|mount| ["--mount".to_owned(), mount.clone()]));
+        vec![
+            ("createRuntime", Hook::new("/usr/bin/tallyport-oci", "createRuntime", &arguments, 2)),
+            ("poststop", Hook::new("/usr/bin/tallyport-oci", "poststop", &[], 2)),
+        ]
+    };
+    edit::edit(config, &gift, &hooks).map(|edited| edited.text)
+}
+
+/// Edits the document of a process that joins a container of this configuration. None where it is left as it is.
+///
+/// # Errors
+/// Where one of them is no such document.
+pub fn joined(process: &str, config: &str) -> serde_json::Result<Option<String>> {
+    edit::edit_process(process, config)
+}
