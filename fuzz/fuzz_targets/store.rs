@@ -141,7 +141,7 @@ impl Run {
         drop(history);
         self.store.forget(Allocation(container));
         let history = History::from_image(&image).expect("it was just made");
-        let adopted = self.store.adopt(vec![(Allocation(container), history)]);
+        let adopted = self.store.adopt(vec![(Allocation(container), history)], self.now.wall);
         assert_eq!(adopted.len(), before, "windows are lost on their way through an image");
     }
 
