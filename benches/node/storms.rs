@@ -4,9 +4,10 @@
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tallyport::net::clock;
 
 use super::agent::{Agent, datagrams};
 use super::run::{cpu, resident};
@@ -126,8 +127,7 @@ fn attack(kind: Kind, agent: &Agent, socket: &UdpSocket, ends: &AtomicBool, atta
 }
 
 fn late(socket: &UdpSocket, turn: u64) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let at = now - 1 - turn % 26;
+    let at = clock::wall().as_secs() - 1 - i64::try_from(turn % 26).unwrap();
     let lines: Vec<String> = (0..20).map(|n| format!("late.{}:1|c|T{at}", (turn * 20 + n) % 2000)).collect();
     drop(socket.send(lines.join("\n").as_bytes()));
 }
