@@ -56,8 +56,9 @@ impl Load {
 
 #[test]
 fn a_load_of_known_totals_does_not_notice_five_hand_overs() {
-    // Buffers that outlast what a busy machine makes of a pause: how much the kernel's usual ones hold is not asked here.
-    let flags = ["--window", "1s", "--keep", "600", "--set", "listeners.receive_buffer=16MiB"];
+    // Buffers for two seconds, which outlast what a busy machine makes of a pause. Larger ones would hold a backlog that such a
+    // machine cannot read while the other process waits.
+    let flags = ["--window", "1s", "--keep", "600", "--set", "listeners.receive_buffer=1MiB"];
     let mut agent = Agent::with(&flags);
     let load = Load::under_way(&agent, ("600000", "10000"), 1_000);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
