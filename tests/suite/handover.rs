@@ -56,11 +56,11 @@ impl Load {
 
 #[test]
 fn a_load_of_known_totals_does_not_notice_five_hand_overs() {
-    // Buffers for two seconds, which outlast what a busy machine makes of a pause. Larger ones would hold a backlog that such a
+    // Buffers for six seconds, which outlast what a busy machine makes of a pause. Larger ones would hold a backlog that such a
     // machine cannot read while the other process waits.
     let flags = ["--window", "1s", "--keep", "600", "--set", "listeners.receive_buffer=1MiB"];
     let mut agent = Agent::with(&flags);
-    let load = Load::under_way(&agent, ("600000", "10000"), 1_000);
+    let load = Load::under_way(&agent, ("180000", "3000"), 1_000);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(700));
