@@ -268,7 +268,8 @@ impl Pages {
             Some(bytes) => Body::Whole(bytes),
             None => Body::Chunks(Box::pin(reader)),
         };
-        let content_type = if matches!(body, Body::Empty) { "" } else { content_type };
+        // An empty page of metrics has a type, too: scrapers refuse one without.
+        let content_type = if opened.head.status == 204 { "" } else { content_type };
         Ok(Answer { status: opened.head.status, content_type, headers: opened.head.headers, body })
     }
 
@@ -373,11 +374,14 @@ async fn build<R>(
     if !page.begin(shows, Instant::now()) {
         inner.shelf().remove(&key, &page);
     }
-    if !page.abandon() {
-        inner.built.fetch_add(1, Ordering::Relaxed);
-        if !render(&page, (lane, turn), gzip, gather).await {
-            inner.late.fetch_add(1, Ordering::Relaxed);
-        }
+    if page.abandon() {
+        // Its readers have gone while it waited. The builder is the next page's at once.
+        inner.shelf().remove(&key, &page);
+        return;
+    }
+    inner.built.fetch_add(1, Ordering::Relaxed);
+    if !render(&page, (lane, turn), gzip, gather).await {
+        inner.late.fetch_add(1, Ordering::Relaxed);
     }
     if keep {
         tokio::time::sleep(page.shared_for(SHARED)).await;

@@ -35,6 +35,8 @@ use crate::shutdown::Drain;
 const FULL: Duration = Duration::from_millis(20);
 /// How long to wait when the process has no descriptors left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(200);
+/// How long a connection that is closed in favour of another may take for what is under way on it.
+const LAST_BYTES: Duration = Duration::from_secs(1);
 /// How long a client that has connected and not asked yet may still ask when the drain starts: the request is on its way, and
 /// the client would take the end of the connection for a failure. Less than a process has that hands over.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
@@ -223,7 +225,14 @@ async fn connection<S, B>(
     let ended = tokio::select! {
         biased;
         ended = served.as_mut() => ended,
-        () = counted.close.notified() => return,
+        () = counted.close.notified() => {
+            if !asked.load(Ordering::Relaxed) {
+                return;
+            }
+            // The end of its last answer may still be on its way out, or a request on its way in.
+            served.as_mut().graceful_shutdown();
+            tokio::time::timeout(LAST_BYTES, served).await.unwrap_or(Ok(()))
+        }
         () = to_end => {
             served.as_mut().graceful_shutdown();
             served.await

@@ -205,15 +205,23 @@ impl Listener {
     /// Merges one part of the late samples that the last closed window came with, and publishes it after the last part. Answers
     /// whether more is left.
     pub(super) fn merge_one(&mut self, store: &Store) -> bool {
-        // Should it fail, it is not tried again.
-        let Some(mut publishing) = self.publishing.take() else { return false };
+        let Some(publishing) = &mut self.publishing else { return false };
         if publishing.merge_one(self.allocation, store) {
-            self.publishing = Some(publishing);
             return true;
         }
+        // Should publishing fail, it is not tried again.
+        let Some(publishing) = self.publishing.take() else { return false };
         let kept = publishing.publish(self.allocation, store);
         self.aggregator.set_kept_bytes(kept);
         false
+    }
+
+    /// Publishes a window that waits, without the late samples that are not merged yet: one of them may be why the shard failed.
+    pub(super) fn publish_unmerged(&mut self, store: &Store) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.give_up_rest();
+        }
+        self.merge_one(store);
     }
 
     /// Answers how much of the socket's buffer it freed, and how it ended.

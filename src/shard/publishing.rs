@@ -28,6 +28,11 @@ impl Publishing {
         self.rest.len() > 0
     }
 
+    /// Leaves out what is not merged yet.
+    pub(super) fn give_up_rest(&mut self) {
+        self.rest = Vec::new().into_iter();
+    }
+
     /// Publishes the revisions and then the window. Answers how many bytes of windows and revisions are kept of the
     /// container.
     pub(super) fn publish(self, allocation: Allocation, store: &Store) -> usize {

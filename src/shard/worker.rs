@@ -179,7 +179,7 @@ impl Worker {
             tracing::warn!(
                 shard = self.index,
                 ?paused,
-                "nothing was read meanwhile; what waited is counted in the window that is open now, which is partial"
+                "this shard did not run and read nothing; datagrams that waited are counted in the open window, which is marked partial"
             );
         }
         self.turned = now;

@@ -237,6 +237,11 @@ impl History {
         self.ahead.iter().chain(&self.kept)
     }
 
+    /// The newest interval that is not dated to the future.
+    pub(super) fn newest(&self) -> Option<&Kept> {
+        self.kept.back()
+    }
+
     /// How many intervals are dated to the future.
     #[must_use]
     pub fn ahead(&self) -> usize {
@@ -258,9 +263,10 @@ impl History {
         self.kept().flat_map(Kept::published)
     }
 
-    /// Takes everything out that nobody else holds.
+    /// Takes everything out that nobody else holds. What follows has places of another sequence.
     pub(super) fn take(&mut self) -> Vec<Published> {
         self.closed.clear();
+        self.gone = 0;
         let kept = std::mem::take(&mut self.ahead).into_iter().chain(std::mem::take(&mut self.kept));
         let all: Vec<_> = kept.flat_map(|kept| kept.0).collect();
         all.iter().for_each(|published| self.count_out(published));
@@ -277,7 +283,8 @@ impl History {
     /// show. What a clock that was ahead has dated to the future counts only where nothing else is known.
     #[must_use]
     pub fn lasting(&self) -> Vec<Lasting> {
-        let newest = self.kept.back().and_then(Kept::span).map_or(Timestamp::MAX, |span| span.end);
+        let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(Kept::span);
+        let newest = newest.map_or(Timestamp::MAX, |span| span.end);
         let mut last: HashMap<SeriesKey<'_>, (bool, Lasting)> = HashMap::new();
         let mut note = |key, present: bool, lasting: Lasting| match last.get_mut(&key) {
             Some(known) if (known.0, known.1.at) <= (present, lasting.at) => *known = (present, lasting),
@@ -373,8 +380,8 @@ impl History {
         [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
     }
 
-    /// Keeps a window; those that were dated to the future and are not any more, now that one of the same time or a later one
-    /// was closed, are like all others from then on.
+    /// Keeps a window. Intervals that were set aside as dated to the future move among the others once a window that starts at
+    /// the same time or later is closed.
     pub(super) fn keep(&mut self, published: Arc<Published>) {
         let start = published.window.span.start;
         while self.ahead.front().and_then(Kept::span).is_some_and(|span| span.start <= start) {
@@ -384,6 +391,24 @@ impl History {
             self.kept.insert(at, reached);
         }
         self.keep_among(published, |history| &mut history.kept);
+    }
+
+    /// Keeps what late samples add to an interval. One that they make is as old as its start says: were it the last that was
+    /// closed, it would outlast newer ones whose samples still come.
+    pub(super) fn keep_late(&mut self, published: Arc<Published>) {
+        let start = published.window.span.start;
+        let made = place_of(&self.kept, start).err().filter(|_| self.interval(start).is_none());
+        let next = made.and_then(|at| self.kept.get(at)?.span());
+        self.keep(published);
+        let Some(next) = next else { return };
+        let order = |of: Timestamp| self.closed.iter().position(|(_, start)| *start == of);
+        if let (Some(own), Some(before)) = (order(start), order(next.start))
+            && before < own
+            && let Some((place, _)) = self.closed.get(before).copied()
+        {
+            self.closed.remove(own);
+            self.closed.insert(before, (place, start));
+        }
     }
 
     /// Keeps a window of an earlier life whose start is still to come.

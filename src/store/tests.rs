@@ -170,6 +170,32 @@ fn windows_of_a_clock_that_was_ahead_never_take_the_place_of_newer_ones() {
 }
 
 #[test]
+fn what_an_earlier_life_kept_beyond_the_bound_expires_no_cursor_of_this_one() {
+    let mut node = Node::new(0, 2);
+    // On disk are more windows than are kept, at places far beyond those that they get here.
+    node.store.adopt(vec![(Allocation(0), closed_at(&[10, 20, 30, 40, 50]))], moment(60).wall);
+    node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
+    let end = node.store.end();
+    node.send(0, 61, "b:1|c").roll(70);
+    assert_eq!(node.since(end.seq).len(), 1);
+    assert!(node.store.since(node.store.end()).is_ok(), "and one that has read everything goes on");
+}
+
+#[test]
+fn an_interval_that_late_samples_make_outlasts_none_that_is_newer() {
+    let mut node = Node::new(1, 3);
+    node.send(0, 1, "a:1|c").send(0, 11, "a:1|c").send(0, 31, "a:1|c");
+    // The interval in between had nothing of its own; then the oldest goes, and it is the next.
+    node.send(0, 32, &format!("late:1|c|T{}", START + 21)).roll(40);
+    let starts = |node: &Node| node.kept(0).iter().map(|(start, ..)| *start).collect::<Vec<_>>();
+    assert_eq!(starts(&node), [10, 20, 30]);
+    node.send(0, 41, "a:1|c").roll(50);
+    assert_eq!(starts(&node), [20, 30, 40]);
+    node.send(0, 51, "a:1|c").roll(60);
+    assert_eq!(starts(&node), [30, 40, 50]);
+}
+
+#[test]
 fn a_window_that_was_dated_to_the_future_is_like_others_once_its_time_has_come() {
     let mut node = Node::new(0, 30);
     node.store.adopt(vec![(Allocation(0), closed_at(&[80, 90, 100]))], moment(60).wall);

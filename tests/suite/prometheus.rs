@@ -161,6 +161,13 @@ pub(crate) fn send_one_of_each(agent: &Agent, container: &str, task: &str) {
 }
 
 #[test]
+fn a_page_of_a_node_without_series_is_empty_and_has_a_type() {
+    let agent = Agent::start();
+    let (head, body) = fetch_whole(&agent, "/metrics/tasks", CLASSIC);
+    assert!(body.is_empty() && head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+}
+
+#[test]
 fn every_type_is_what_prometheus_has_for_it() {
     let Some(python) = tools::python() else { return };
     let agent = Agent::start();

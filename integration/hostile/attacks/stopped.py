@@ -12,7 +12,7 @@ class Stopped(Attack):
     unmeasured = ("close_ms", "read_ms", "health_ms", "pause_ms")
 
     def meanwhile(self, stage):
-        self.stop = self.scale.of(8, 3)
+        self.stop = self.scale.of(8, 6)
         time.sleep(1)
         stage.agent.process.send_signal(signal.SIGSTOP)
         time.sleep(self.stop)
@@ -20,7 +20,7 @@ class Stopped(Attack):
         stage.did["seconds stopped"] = self.stop
 
     def holds(self, stage):
-        heap = 0.7 * self.stop * stage.options.rate
+        heap = 0.9 * self.stop * stage.options.rate
         for record in stage.agent.records(stage.quiet[0].name):
             if record["agg"]["samples"] >= heap:
                 said = record["partial"] or record["covered"] != record["seconds"]

@@ -159,6 +159,14 @@ impl Page {
         drop(trimmed);
     }
 
+    /// The same, unless its build has yet to begin: a page that waits holds nothing, and requests that share it need one build
+    /// instead of one each.
+    pub(super) fn unshelve_begun(&self) {
+        if self.lock().begun.is_some() {
+            self.unshelve();
+        }
+    }
+
     /// Gives it up if all its readers have gone; answers whether it did. No request shares it from then on.
     pub(super) fn abandon(&self) -> bool {
         let mut state = self.lock();

@@ -93,7 +93,7 @@ impl Room {
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
         for page in pages.iter().filter_map(Weak::upgrade) {
-            page.unshelve();
+            page.unshelve_begun();
             let cut = page.cut_lagging(now, LAGGING);
             self.cut.fetch_add(cut as u64, Ordering::Relaxed);
         }

@@ -153,6 +153,32 @@ async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_
     assert!(node.pages.0.shelf().waiting.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn pages_whose_readers_have_gone_take_no_builder_any_time() {
+    let node = Node::new();
+    let (gates, busy): (Vec<_>, Vec<_>) = (0..2)
+        .map(|n| {
+            let (gate, build) = held_up();
+            (gate, tokio::spawn(node.pages.clone().answer_owned(request(&format!("busy {n}")), build)))
+        })
+        .unzip();
+    while node.pages.counts().built < 2 {
+        tokio::task::yield_now().await;
+    }
+    for n in 0..20 {
+        let gone = Request { shows: Some(node.shows(1)), ..request(&format!("gone {n}")) };
+        drop(node.pages.reader(gone, async move { Ok(|writer: &mut Writer| writer.put(b"x")) }).unwrap());
+    }
+    let began = tokio::time::Instant::now();
+    drop(gates);
+    let next = node.pages.answer(request("next"), async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
+    assert_eq!(text(&next.await.unwrap()), b"x");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    for answer in busy {
+        assert!(answer.await.unwrap().is_ok());
+    }
+}
+
 #[tokio::test]
 async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
     let node = Node::new();

@@ -120,9 +120,9 @@ impl Registry {
             Client::Network(_) if has >= limits.per_client => Err(Refused::Client),
             Client::Network(_) => Ok(false),
             // One process leaves half of the places to others, and all users together a quarter to root.
-            Client::Process { .. } => {
+            Client::Process { pid, .. } => {
                 let (of_one, of_users) = (limits.connections.div_ceil(2), limits.connections * 3 / 4);
-                if has >= of_one {
+                if pid.is_some() && has >= of_one {
                     let own = self.close_idle(now, |entry| entry.client == client);
                     return if own { Ok(true) } else { Err(Refused::Client) };
                 }
@@ -298,7 +298,8 @@ impl Peer {
     #[must_use]
     pub fn client(self) -> Client {
         let address = match self {
-            Self::Unix { uid, pid } => return Client::Process { uid, pid },
+            // Processes of another pid namespace have no number here.
+            Self::Unix { uid, pid } => return Client::Process { uid, pid: pid.filter(|pid| *pid != 0) },
             Self::Tcp(address) => address,
         };
         Client::Network(match address.ip().to_canonical() {

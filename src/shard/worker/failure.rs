@@ -61,6 +61,8 @@ impl Worker {
         let (container, lost) = match broken {
             Some(listener) => {
                 let lost = listener.aggregator.begin_again(now);
+                // What it goes on with is read from there.
+                listener.publish_unmerged(&self.store);
                 if let Some(history) = self.store.history(listener.allocation) {
                     listener.recall(&history);
                 }

@@ -52,6 +52,8 @@ impl Worker {
                 let _nobody_waits = reply.send(work.collect());
             }
             Command::Leave(allocation, reply) => {
+                // A tail that was asked for before is the container's, and goes with it.
+                self.take_in(usize::MAX);
                 if let Err(Some(listener)) = reply.send(self.leave(allocation)) {
                     // Nobody takes it, so it stays.
                     let _could_watch_it_before = self.adopt(listener);
@@ -80,7 +82,10 @@ impl Worker {
                 }
             }
             Command::Suspend(reply) => {
+                self.take_in(usize::MAX);
                 self.drain_rest();
+                // Before any of them leaves: merging may fail, and those that have left would be lost with it.
+                (0..self.listeners.len()).for_each(|place| self.publish_all(place));
                 let all: Vec<_> = self.places.keys().copied().collect();
                 let all = all.into_iter().filter_map(|allocation| self.leave(allocation)).collect();
                 let now = self.now().wall;
@@ -97,7 +102,10 @@ impl Worker {
         let now = self.now().wall;
         let started = self.clock.mono();
         let (mut windows, mut next) = (Vec::new(), from);
-        while let Some(place) = self.listeners.get_mut(next) {
+        while next < self.listeners.len() {
+            // The window before must not be overtaken: this checkpoint would replace the one that has it.
+            self.publish_all(next);
+            let Some(place) = self.listeners.get_mut(next) else { break };
             next += 1;
             let Some(listener) = place.as_mut().filter(|l| l.aggregator.window_end() > now) else { continue };
             let changed = listener.checkpoint(file, now);

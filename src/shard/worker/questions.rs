@@ -51,7 +51,7 @@ impl Worker {
         self.take_in(QUESTIONS);
     }
 
-    fn take_in(&mut self, most: usize) {
+    pub(super) fn take_in(&mut self, most: usize) {
         self.questions_left = true;
         for _ in 0..most {
             match self.questions.try_recv() {

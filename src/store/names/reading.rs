@@ -61,7 +61,7 @@ impl Inner {
     /// Notes the names of a container whose series came from elsewhere.
     pub(in crate::store) fn name_all(&mut self, history: &History) {
         let series = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
-        let last = history.kept().next_back().and_then(Kept::span).map(|span| span.end);
+        let last = history.newest().and_then(Kept::span).map(|span| span.end);
         let came = series.map(|(series, _)| series);
         self.names.change(Changed::of(history.origin(), came, iter::empty()), last);
     }
