@@ -236,7 +236,7 @@ impl Store {
     /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
     /// and nothing was published of the container since.
     pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
-        let (start, end) = (closed.window.span.start, closed.window.span.end);
+        let end = closed.window.span.end;
         let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
         let Some(history) = self.history(allocation) else { return 0 };
         let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
@@ -270,11 +270,7 @@ impl Store {
                 inner.last = published.last();
                 inner.records += published.window().len() as u64;
                 inner.log.insert(published.first(), Arc::clone(&published));
-                if published.window().span.start < start {
-                    history.keep_late(published);
-                } else {
-                    history.keep(published);
-                }
+                history.keep(published);
             }
             let before = history.set_standing(closed.standing);
             inner.names.change(names, Some(end));

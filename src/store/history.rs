@@ -393,24 +393,6 @@ impl History {
         self.keep_among(published, |history| &mut history.kept);
     }
 
-    /// Keeps what late samples add to an interval. One that they make is as old as its start says: were it the last that was
-    /// closed, it would outlast newer ones whose samples still come.
-    pub(super) fn keep_late(&mut self, published: Arc<Published>) {
-        let start = published.window.span.start;
-        let made = place_of(&self.kept, start).err().filter(|_| self.interval(start).is_none());
-        let next = made.and_then(|at| self.kept.get(at)?.span());
-        self.keep(published);
-        let Some(next) = next else { return };
-        let order = |of: Timestamp| self.closed.iter().position(|(_, start)| *start == of);
-        if let (Some(own), Some(before)) = (order(start), order(next.start))
-            && before < own
-            && let Some((place, _)) = self.closed.get(before).copied()
-        {
-            self.closed.remove(own);
-            self.closed.insert(before, (place, start));
-        }
-    }
-
     /// Keeps a window of an earlier life whose start is still to come.
     pub(super) fn keep_ahead(&mut self, published: Arc<Published>) {
         self.keep_among(published, |history| &mut history.ahead);
@@ -427,11 +409,20 @@ impl History {
         match place_of(all, start) {
             Ok(at) => all.get_mut(at).into_iter().for_each(|kept| kept.0.push(Arc::clone(&published))),
             Err(at) => {
+                let next = all.get(at).and_then(Kept::span).map(|span| span.start);
                 all.insert(at, Kept(vec![published]));
-                let at = self.closed.partition_point(|(place, _)| *place < first);
-                self.closed.insert(at, (first, start));
+                self.note_closed(first, start, next);
             }
         }
+    }
+
+    /// Notes when an interval was closed, by its first place. One that late samples make, before the interval that starts at
+    /// `next`, is as old as that: were it the newest, it would outlast intervals whose samples still come.
+    fn note_closed(&mut self, first: u64, start: Timestamp, next: Option<Timestamp>) {
+        let next = next.and_then(|next| self.closed.iter().position(|(_, start)| *start == next));
+        let place = next.and_then(|at| self.closed.get(at)).map_or(first, |(place, _)| first.min(*place));
+        let at = next.unwrap_or(usize::MAX);
+        self.closed.insert(at.min(self.closed.partition_point(|(other, _)| *other < first)), (place, start));
     }
 
     /// Takes the intervals beyond `keep` out that were closed first. Answers what is to be freed.
