@@ -211,7 +211,7 @@ impl Store {
             gone = gone.max(published.last());
         }
         inner.losses.forget(history.origin(), gone);
-        // Its windows are freed when nobody waits for the lock any more.
+        // Its windows are freed after the lock is released.
         drop(guard);
         drop((history, removed));
     }
@@ -254,7 +254,7 @@ impl Store {
         let gone: Vec<_> = ledger.iter().flat_map(|before| before.gone(&now)).collect();
         let went = gone.iter().map(|(series, ..)| *series);
         let names = Changed::of(&origin, came.into_iter(), went);
-        // What goes is freed when nobody waits for the lock any more.
+        // What is dropped is freed after the lock is released.
         let (last, kept, _gone) = {
             let mut guard = self.write();
             let inner = &mut *guard;

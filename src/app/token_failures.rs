@@ -7,7 +7,7 @@ use crate::api::ApiError;
 use crate::net::http::Peer;
 use crate::stats::{Stats, TokenFailure};
 
-/// How long there is no other line in the log after one. Whoever guesses tokens must not be able to fill the disk.
+/// Shortest time between two lines in the log, so that a client that guesses tokens cannot fill the disk.
 const QUIET: Duration = Duration::from_mins(1);
 
 /// Those that were refused since the last line in the log.

@@ -145,7 +145,7 @@ impl Worker {
         Ok(new)
     }
 
-    /// Serves until it is told to stop, or nobody can tell it anything any more. Everything that a turn does is bounded.
+    /// Serves until it is told to stop or its command channel is closed. Everything that a turn does is bounded.
     fn serve(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut began = Instant::now();

@@ -263,7 +263,7 @@ impl History {
         self.kept().flat_map(Kept::published)
     }
 
-    /// Takes everything out that nobody else holds. What follows has places of another sequence.
+    /// Takes out everything that has no other owner. What is kept afterwards has places of another sequence.
     pub(super) fn take(&mut self) -> Vec<Published> {
         self.closed.clear();
         self.gone = 0;

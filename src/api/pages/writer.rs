@@ -1,4 +1,4 @@
-//! Writing a page: in chunks, compressed where that is asked for, until it is done, late, or nobody reads it.
+//! Writing a page: in chunks, compressed where that is asked for, until it is done, late, or has no reader left.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -131,7 +131,7 @@ impl Writer {
         !self.stopped.get()
     }
 
-    /// Stops a build that is late or that nobody waits for.
+    /// Stops a build that is late or has no reader left.
     ///
     /// # Errors
     /// Then.

@@ -216,7 +216,7 @@ impl Remembered {
     }
 }
 
-/// How many each may have at most, so that all have no more than `target` together and nobody is cut who has less; at least 1.
+/// The most that each may keep, so that all together keep no more than `target` and those with less keep all; at least 1.
 fn fair_share(mut lens: Vec<usize>, target: usize) -> usize {
     lens.sort_unstable();
     let mut left = target;
