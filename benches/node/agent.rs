@@ -1,6 +1,6 @@
 //! An agent of its own, with containers, to send to and to ask.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use tallyport::client::{Client, Target};
 pub(crate) struct Agent {
     pub(crate) child: Child,
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where its HTTP listener is.
+    pub(crate) http: SocketAddr,
     admin: Client,
     runtime: tokio::runtime::Runtime,
     /// Gone with the agent.
@@ -25,8 +27,10 @@ impl Agent {
         let socket: PathBuf = directory.path().join("admin.sock");
         // Another build, to compare with.
         let binary = std::env::var_os("TALLYPORT_BINARY");
+        // Free a moment ago, which is enough for a bench.
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tallyport").into()))
-            .args(["agent", "--http-listen", "127.0.0.1:0", "--log", "error", "--admin-socket"])
+            .args(["agent", "--http-listen", &http.to_string(), "--log", "error", "--admin-socket"])
             .arg(&socket)
             .arg("--state-dir")
             .arg(directory.path().join("state"))
@@ -35,7 +39,7 @@ impl Agent {
             .unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let admin = Client::new(Target::Unix(socket));
-        let mut agent = Self { child, addresses: Vec::new(), admin, runtime, _directory: directory };
+        let mut agent = Self { child, addresses: Vec::new(), http, admin, runtime, _directory: directory };
         agent.wait();
         agent.addresses = (0..containers).map(|index| agent.reserve(index)).collect();
         agent

@@ -21,6 +21,7 @@
 )]
 
 mod agent;
+mod attacks;
 mod flood;
 mod peers;
 mod receive;

@@ -7,42 +7,33 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tallyport::net::clock;
 
 use super::agent::{Agent, datagrams};
+use super::attacks::{Kind, attacker};
 use super::run::{cpu, resident};
 use super::send::connected;
 
 const QUIET: usize = 63;
 /// Datagrams a second of each quiet container.
 const RATE: u32 = 20;
-/// Connections that ask for everything at the same time.
-const READERS: usize = 64;
 
-/// Who attacks, and how.
+/// An attack and its name.
 #[derive(Copy, Clone)]
 pub(crate) struct Storm {
     pub(crate) name: &'static str,
     kind: Kind,
 }
 
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Kind {
-    /// No attack: what the others are compared with.
-    Calm,
-    /// Samples of 2,000 series for each of 26 closed windows.
-    Late,
-    /// Distributions whose every value opens another octave, in 200 series.
-    Octaves,
-    /// Readers of `/v1/accounting` and `/metrics/tasks`, one after the other on each of many connections.
-    Readers,
-}
-
-pub(crate) const STORMS: [Storm; 4] = [
+pub(crate) const STORMS: [Storm; 9] = [
     Storm { name: "calm", kind: Kind::Calm },
     Storm { name: "late storm", kind: Kind::Late },
     Storm { name: "octave storm", kind: Kind::Octaves },
+    Storm { name: "wide sets", kind: Kind::Sets },
     Storm { name: "readers storm", kind: Kind::Readers },
+    Storm { name: "scrapers", kind: Kind::Scrapers },
+    Storm { name: "pattern bombs", kind: Kind::Patterns },
+    Storm { name: "slow readers", kind: Kind::SlowReaders },
+    Storm { name: "unread tails", kind: Kind::Tails },
 ];
 
 /// Attacks for so long. Says what it cost: CPU time of the agent, samples of the quiet, the slowest small reads, memory.
@@ -51,17 +42,14 @@ pub(crate) fn storm(storm: Storm, seconds: u64) -> Value {
     let agent = Agent::start(QUIET + 1, &["--window", "1s", "--set", "limits.node_memory=64MiB"]);
     let pid = agent.child.id();
     let sockets = connected(&agent.addresses);
-    let (attacker, quiet) = sockets.split_last().unwrap();
-    if storm.kind == Kind::Readers {
-        (0..2000).for_each(|n| drop(attacker.send(format!("read.by.many.{n}:1|c").as_bytes())));
-    }
+    let (attacker_socket, quiet) = sockets.split_last().unwrap();
+    storm.kind.prepare(attacker_socket);
     let (ends, attacks) = (AtomicBool::new(false), AtomicU64::new(0));
     let before = cpu(pid);
     let (rounds, mut reads) = std::thread::scope(|scope| {
         let sending = scope.spawn(|| send_quietly(quiet, &ends));
-        let attackers = if storm.kind == Kind::Readers { READERS } else { 1 };
-        for _ in 0..attackers {
-            scope.spawn(|| attack(storm.kind, &agent, attacker, &ends, &attacks));
+        for _ in 0..storm.kind.attackers() {
+            scope.spawn(|| storm.kind.attack(&agent, attacker_socket, &ends, &attacks));
         }
         let reads = read(&agent, Duration::from_secs(seconds));
         ends.store(true, Ordering::Relaxed);
@@ -105,44 +93,6 @@ fn send_quietly(sockets: &[UdpSocket], ends: &AtomicBool) -> u64 {
     u64::from(rounds)
 }
 
-fn attack(kind: Kind, agent: &Agent, socket: &UdpSocket, ends: &AtomicBool, attacks: &AtomicU64) {
-    let mut turn: u64 = 0;
-    while !ends.load(Ordering::Relaxed) {
-        match kind {
-            Kind::Calm => std::thread::sleep(Duration::from_millis(10)),
-            Kind::Late => late(socket, turn),
-            Kind::Octaves => octaves(socket, turn),
-            Kind::Readers => {
-                let path = ["/v1/accounting", "/metrics/tasks"][usize::from(turn % 2 == 1)];
-                // What is refused for being too much is an answer, too.
-                drop(agent.try_get(path));
-            }
-        }
-        turn += 1;
-        attacks.fetch_add(u64::from(kind != Kind::Calm), Ordering::Relaxed);
-        if matches!(kind, Kind::Late | Kind::Octaves) && turn.is_multiple_of(20) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-fn late(socket: &UdpSocket, turn: u64) {
-    let at = clock::wall().as_secs() - 1 - i64::try_from(turn % 26).unwrap();
-    let lines: Vec<String> = (0..20).map(|n| format!("late.{}:1|c|T{at}", (turn * 20 + n) % 2000)).collect();
-    drop(socket.send(lines.join("\n").as_bytes()));
-}
-
-fn octaves(socket: &UdpSocket, turn: u64) {
-    let values: Vec<String> = (0..60)
-        .map(|n| {
-            let power = i32::try_from((turn * 60 + n) % 2000).unwrap() - 1000;
-            let sign = if turn.is_multiple_of(2) { 1.5 } else { -1.5 };
-            format!("{:e}", sign * 2f64.powi(power))
-        })
-        .collect();
-    drop(socket.send(format!("octaves.{}:{}|d", turn % 200, values.join(":")).as_bytes()));
-}
-
 /// Reads one quiet task again and again. Answers how long each took.
 fn read(agent: &Agent, long: Duration) -> Vec<Duration> {
     let (started, mut reads) = (Instant::now(), Vec::new());
@@ -163,7 +113,7 @@ fn lost(agent: &Agent, rounds: u64) -> u64 {
         let Some(counts) = agent.try_get("/v1/accounting") else { continue };
         let counts: Value = serde_json::from_str(&counts).unwrap();
         let quiet = counts["containers"].as_array().unwrap().iter();
-        let quiet = quiet.filter(|one| one["container_id"] != format!("c{QUIET}").as_str());
+        let quiet = quiet.filter(|one| one["container_id"] != attacker(agent).as_str());
         missing = quiet.map(|one| rounds.abs_diff(datagrams(one).0)).sum();
         if missing == 0 {
             break;
