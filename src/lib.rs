@@ -19,6 +19,7 @@ pub mod model;
 pub mod net;
 pub mod nri;
 pub mod oci;
+pub mod parallel;
 pub mod render;
 pub mod shard;
 pub mod shutdown;

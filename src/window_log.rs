@@ -26,6 +26,7 @@ mod read;
 mod recover;
 mod segment;
 mod status;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -37,6 +38,7 @@ pub use files::{Appendable, Directory, Files};
 pub use read::Damage;
 pub use recover::{Recovered, Report, Restored, recover};
 pub use status::{Snapshot, Status};
+pub use survey::{Survey, survey};
 pub use writer::{Parts, Writer};
 
 /// How the log is to be kept.

@@ -16,7 +16,9 @@ use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::store::{EPOCH, next_epoch};
-use crate::window_log::{Directory, Files, Parts, Recovered, Report, Settings, Status, Writer, recover};
+use crate::window_log::{
+    Damage, Directory, Files, Parts, Recovered, Report, Settings, Status, Writer, recover, survey,
+};
 
 /// The window log of this life.
 #[derive(Debug)]
@@ -48,15 +50,18 @@ pub(super) fn read(config: &Config) -> Result<Option<Left>, StartError> {
     if !config.window_log.enabled {
         return Ok(None);
     }
-    let path = config.state_dir.join("windows");
-    let files = Directory::new(path.clone()).map_err(|source| StartError::State { path, source })?;
+    let files = open(config)?;
     let recovered = recover(&files, clock::wall(), config.containers.tombstone);
-    tell_damage(&recovered.report, files.path());
+    tell_damage(recovered.report.damage, files.path());
     Ok(Some((Arc::new(files), recovered)))
 }
 
-fn tell_damage(report: &Report, path: &Path) {
-    let damage = report.damage;
+fn open(config: &Config) -> Result<Directory, StartError> {
+    let path = config.state_dir.join("windows");
+    Directory::new(path.clone()).map_err(|source| StartError::State { path, source })
+}
+
+fn tell_damage(damage: Damage, path: &Path) {
     if !damage.is_none() {
         tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
     }
@@ -117,13 +122,14 @@ impl WindowLog {
             // Nothing comes but the end of the connection.
             let _either_way = before.map(|before| before.receive(ENDING));
             let start = || {
-                let Some((files, recovered)) = read(&config)? else {
-                    return Err(StartError::TakeOver { source: io::ErrorKind::NotFound.into() });
-                };
-                let (path, known) = (config.state_dir.clone(), recovered.epoch);
+                let files = open(&config)?;
+                let survey = survey(&files);
+                tell_damage(survey.damage(), files.path());
+                let files: Arc<dyn Files> = Arc::new(files);
+                let (path, known) = (config.state_dir.clone(), survey.epoch());
                 let epoch = next_epoch(&path, known, clock::wall())
                     .map_err(|source| StartError::StateFile { path: path.join(EPOCH), source })?;
-                Writer::anew(&files, recovered, epoch.number, parts, settings(&config), &shown)
+                Writer::anew(&files, survey, epoch.number, parts, settings(&config), &shown)
                     .map_err(|source| StartError::System { what: "the window log", source })
             };
             start().inspect_err(|error| failing.failed(&io::Error::other(error.to_string()), clock::wall()))

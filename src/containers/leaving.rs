@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -12,6 +13,7 @@ use super::image::Image;
 use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError};
 use crate::model::{Allocation, Timestamp};
 use crate::net::unixgram::Unixgram;
+use crate::parallel;
 use crate::shard::Before;
 
 /// Everything there is of the containers, as bytes.
@@ -33,7 +35,7 @@ pub struct Manifest {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handed {
     pub(super) image: Image,
-    pub(super) aggregator: Option<Vec<u8>>,
+    pub(super) aggregator: Option<Bytes>,
     pub(super) kernel_drops: u32,
     pub(super) udp: bool,
     pub(super) unix_queue: Option<usize>,
@@ -111,11 +113,15 @@ impl Manifest {
             true => descriptors.next().map(Some).ok_or(ManifestError::Descriptors),
             false => Ok(None),
         };
-        let mut containers = Vec::with_capacity(self.containers.len());
-        for Handed { image, aggregator, kernel_drops, udp, unix_queue, process } in self.containers {
+        // Nothing is received meanwhile, so every core helps with what takes long.
+        let restored = parallel::map(self.containers, |handed| {
+            let bytes = handed.aggregator.as_ref();
+            let restored = bytes.map(|bytes| Aggregator::restore(Arc::clone(settings), bytes)).transpose();
+            (handed, restored)
+        });
+        let mut containers = Vec::with_capacity(restored.len());
+        for (Handed { image, kernel_drops, udp, unix_queue, process, .. }, restored) in restored {
             let allocation = image.allocation;
-            let restored =
-                aggregator.map(|bytes| Aggregator::restore(Arc::clone(settings), &bytes)).transpose();
             let restored = restored.map_err(|source| ManifestError::Aggregator { allocation, source })?;
             let before = restored.map(|aggregator| Before { aggregator, kernel_drops });
             let udp = next(udp)?.map(UdpSocket::from);

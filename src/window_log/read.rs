@@ -81,11 +81,24 @@ pub(super) struct Findings {
     pub(super) damage: Damage,
 }
 
-/// Reads all files.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub(super) fn read(files: &dyn Files) -> io::Result<Findings> {
+/// What is read of the files.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Depth {
+    /// Everything.
+    Windows,
+    /// Which containers they speak of, for a process that has the windows already: holding them twice would double its memory.
+    Containers,
+}
+
+/// Reads all files. A directory that cannot be read is damage.
+pub(super) fn read_or_report(files: &dyn Files, depth: Depth) -> Findings {
+    read(files, depth).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the window log");
+        Findings { damage: Damage { files: 1, ..Damage::default() }, ..Findings::default() }
+    })
+}
+
+fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
     let names = files.list()?;
     let mut findings = Findings::default();
     for prefix in [WINDOWS, OPEN, NAMES] {
@@ -99,7 +112,7 @@ pub(super) fn read(files: &dyn Files) -> io::Result<Findings> {
                 findings.damage.files += 1;
                 Vec::new()
             });
-            let births = findings.read_file(&bytes, number);
+            let births = findings.read_file(&bytes, number, depth);
             match prefix {
                 WINDOWS => {
                     let length = bytes.len() as u64;
@@ -115,7 +128,7 @@ pub(super) fn read(files: &dyn Files) -> io::Result<Findings> {
 
 impl Findings {
     /// Reads one file; answers the windows in it.
-    fn read_file(&mut self, bytes: &[u8], number: u64) -> Vec<(Key, Birth, u64)> {
+    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> Vec<(Key, Birth, u64)> {
         let mut file = Reader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
         for next in Frames::new(bytes, number) {
             match next {
@@ -128,6 +141,15 @@ impl Findings {
                         file.findings.damage.files += 1;
                         break;
                     }
+                    // Whether these make sense is for those to say that use them.
+                    Some(
+                        Entry::Layout { .. }
+                        | Entry::Window { .. }
+                        | Entry::Open { .. }
+                        | Entry::Events { .. }
+                        | Entry::Lasting { .. }
+                        | Entry::Names { .. },
+                    ) if depth == Depth::Containers => {}
                     entry => {
                         if entry.and_then(|entry| file.take(entry, payload.len())).is_none() {
                             file.findings.damage.entries += 1;

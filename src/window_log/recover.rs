@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::entry::{Birth, Key, Who};
 use super::files::Files;
 use super::log::Log;
-use super::read::{Damage, Findings, Found, ReadFile, read};
+use super::read::{Damage, Depth, Found, ReadFile, read_or_report};
 use super::segment::{Held, Sealed};
 use crate::aggregate::{Standing, Window};
 use crate::model::{Allocation, Origin, Timestamp};
@@ -80,10 +80,7 @@ pub(super) struct Resumed {
 /// What cannot be read is reported; it never keeps the agent from starting.
 #[must_use]
 pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recovered {
-    let mut findings = read(files).unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot read the window log");
-        Findings { damage: Damage { files: 1, ..Damage::default() }, ..Findings::default() }
-    });
+    let mut findings = read_or_report(files, Depth::Windows);
     findings
         .containers
         .retain(|_, found| found.who.finished.is_none_or(|finished| finished.plus(tombstone) > now));
@@ -288,16 +285,5 @@ impl Recovered {
             log.know(allocation, key);
         }
         Resumed { log, unwritten }
-    }
-}
-
-impl Recovered {
-    /// A log that takes the place of the one that is there, for a process that has all of its windows already. What is said
-    /// under these keys is void once everything is written again, under keys of `epoch`, which no other log may have.
-    pub(super) fn replaced(self, files: &Arc<dyn Files>, epoch: u64, limit: u64) -> (Log, Vec<Key>) {
-        let nothing = |file: ReadFile| Sealed { name: file.name, length: file.length, held: Vec::new() };
-        let old = self.files.into_iter().map(nothing).collect();
-        let keys = self.keys.into_iter().map(|(_, key)| key).chain(self.void).collect();
-        (Log::new(Arc::clone(files), epoch, limit, self.next, old), keys)
     }
 }

@@ -16,6 +16,7 @@ use super::log::Containers;
 use super::names::Names;
 use super::recover::{Recovered, Resumed};
 use super::status::Status;
+use super::survey::Survey;
 use crate::containers;
 use crate::model::{Allocation, Origin};
 use crate::shard::ShardPool;
@@ -94,15 +95,14 @@ impl Writer {
     /// When there is no thread to be had.
     pub fn anew(
         files: &Arc<dyn Files>,
-        recovered: Recovered,
+        survey: Survey,
         epoch: u64,
         parts: Parts,
         settings: Settings,
         status: &Arc<Status>,
     ) -> io::Result<Self> {
-        let (next, open_files) = (recovered.next, recovered.open_files.clone());
-        let name_files = recovered.name_files.clone();
-        let (log, void) = recovered.replaced(files, epoch, settings.size);
+        let (next, open_files, name_files) = survey.others();
+        let (log, void) = survey.replaced(files, epoch, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let names = Names::new(Arc::clone(files), epoch, next, name_files);
         let mut work = Work::new(log, (checkpoints, names), parts, settings, status);

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Row;
@@ -49,8 +50,9 @@ pub enum SnapshotError {
     Damaged,
 }
 
+/// Series are borrowed where a snapshot is written, so that none is copied while receiving is paused.
 #[derive(Serialize, Deserialize)]
-struct SnapshotV1 {
+struct SnapshotV1<S = Series> {
     gauge_sign: GaugeSign,
     timer_unit: TimerUnit,
     habits: Habits,
@@ -58,7 +60,7 @@ struct SnapshotV1 {
     start: Timestamp,
     end: Timestamp,
     opened: Timestamp,
-    slots: Vec<Option<SlotV1>>,
+    slots: Vec<Option<SlotV1<S>>>,
     histograms: Vec<(Place, Histogram)>,
     overflow: Option<Place>,
     late: Vec<(Timestamp, Vec<(Place, StateV1)>)>,
@@ -68,8 +70,8 @@ struct SnapshotV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SlotV1 {
-    series: Series,
+struct SlotV1<S = Series> {
+    series: S,
     ledger: LedgerRow,
     state: StateV1,
 }
@@ -79,7 +81,7 @@ enum StateV1 {
     Counter { samples: u64, count: Weight, sum: f64, decremented: bool },
     Gauge { samples: u64, count: Weight, last: f64, last_at: Timestamp, min: f64, max: f64 },
     Distribution(DistributionV1),
-    Set { samples: u64, count: Weight, members: Vec<u8> },
+    Set { samples: u64, count: Weight, members: Bytes },
     Check { samples: u64, last_at: Timestamp, outcome: Option<Arc<Outcome>> },
 }
 
@@ -93,18 +95,13 @@ struct DistributionV1 {
     first: (f64, Timestamp),
     last: (f64, Timestamp),
     squares: f64,
-    sketch: Vec<u8>,
+    sketch: Bytes,
 }
 
 impl Aggregator {
     /// Writes everything that is needed to go on elsewhere.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        let slot = |row: Row<'_>| SlotV1 {
-            series: Series::clone(row.series),
-            ledger: *row.ledger,
-            state: StateV1::from(row.state),
-        };
         let late = |states: &LateStates| {
             let mut states: Vec<_> =
                 states.iter().map(|(place, state)| (*place, StateV1::from(state))).collect();
@@ -119,7 +116,7 @@ impl Aggregator {
             start: self.start,
             end: self.end,
             opened: self.opened,
-            slots: self.columns.places().map(|place| place.map(slot)).collect(),
+            slots: self.columns.places().map(|place| place.map(SlotV1::from)).collect(),
             histograms: self.histograms.iter().map(|(place, histogram)| (place, histogram.clone())).collect(),
             overflow: self.overflow,
             late: self.late.iter().map(|(start, states)| (*start, late(states))).collect(),
@@ -206,6 +203,12 @@ impl Aggregator {
     }
 }
 
+impl<'a> From<Row<'a>> for SlotV1<&'a Series> {
+    fn from(row: Row<'a>) -> Self {
+        Self { series: row.series, ledger: *row.ledger, state: StateV1::from(row.state) }
+    }
+}
+
 fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::NotASnapshot)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
@@ -273,7 +276,7 @@ impl From<&State> for StateV1 {
         let packed = |pack: &dyn Fn(&mut Vec<u8>)| {
             let mut bytes = Vec::new();
             pack(&mut bytes);
-            bytes
+            Bytes::from(bytes)
         };
         match state {
             State::Counter(Counter { samples, count, sum, decremented }) => {

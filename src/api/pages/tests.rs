@@ -1,5 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 
 use futures_util::StreamExt as _;
 
@@ -268,4 +269,23 @@ async fn an_error_before_the_first_byte_is_the_answer_and_one_after_it_breaks_th
     let answer = node.pages.answer(request("b"), async move { Ok(breaks) }).await.unwrap();
     let chunks: Vec<_> = chunks(answer).take(2).collect().await;
     assert!(chunks[0].is_ok() && chunks[1].is_err());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_fast_lets_others_have_a_turn() {
+    let node = Node::new();
+    let render = |writer: &mut Writer| (0..7).try_for_each(|_| writer.put(&vec![b'x'; 128 << 10]));
+    let mut chunks = chunks(node.pages.clone().answer_owned(request("a"), render).await.unwrap());
+    node.until("everything is rendered", |counts| counts.held >= 7 * (128 << 10)).await;
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut turns, mut taken) = (0, 0);
+    loop {
+        match chunks.poll_next_unpin(&mut context) {
+            Poll::Ready(Some(chunk)) => taken += chunk.unwrap().len(),
+            Poll::Ready(None) => break,
+            Poll::Pending => turns += 1,
+        }
+    }
+    assert_eq!(taken, 7 * (128 << 10));
+    assert!(turns >= 4, "{taken} bytes in {turns} turns");
 }

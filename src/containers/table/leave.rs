@@ -86,7 +86,7 @@ impl Table {
                 udp: socket.is_some(),
                 unix_queue: unix.map(|(_, queue)| queue),
                 process: process.is_some(),
-                aggregator: part.map(|part| part.aggregator),
+                aggregator: part.map(|part| part.aggregator.into()),
             });
         }
         let forgotten: Accounting = self.directory.forgotten();

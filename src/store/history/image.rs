@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{History, Published};
@@ -46,7 +47,7 @@ struct HistoryV3 {
     /// The last place of the part before, and how many layouts are known by it.
     after: (u64, u32),
     /// Each a change of the one before; the first, of none.
-    layouts: Vec<Vec<u8>>,
+    layouts: Vec<Bytes>,
     /// By the order of places.
     windows: Vec<PublishedV1>,
     /// Starts of the intervals that are dated to the future.
@@ -54,7 +55,7 @@ struct HistoryV3 {
     /// The last place whose record was dropped.
     gone: u64,
     /// Nothing where it has not changed.
-    standing: Option<(u32, Vec<u8>)>,
+    standing: Option<(u32, Bytes)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,7 +64,7 @@ struct PublishedV1 {
     revs: Box<[u32]>,
     /// Which of the layouts.
     layout: u32,
-    window: Vec<u8>,
+    window: Bytes,
 }
 
 /// What every part says of a history, whatever else has changed.
@@ -97,7 +98,7 @@ pub(in crate::store) struct Received {
 #[derive(Debug, Default)]
 struct Layouts {
     known: Vec<KnownLayout>,
-    changes: Vec<Vec<u8>>,
+    changes: Vec<Bytes>,
     /// By address, which is that of no other: each is held above.
     places: HashMap<usize, u32>,
 }
@@ -119,7 +120,7 @@ impl Layouts {
         let fingerprint = known.fingerprint();
         self.places.insert(address, place);
         self.known.push(known);
-        self.changes.push(change);
+        self.changes.push(change.into());
         (place, fingerprint)
     }
 }
@@ -173,7 +174,12 @@ impl Sent {
             let (layout, fingerprint) = self.layouts.place(published.window.layout());
             let mut window = Vec::new();
             published.window.encode(fingerprint, &mut window);
-            PublishedV1 { first: published.first, revs: published.revs.clone(), layout, window }
+            PublishedV1 {
+                first: published.first,
+                revs: published.revs.clone(),
+                layout,
+                window: window.into(),
+            }
         });
         let windows = windows.collect();
         let changed = standing.filter(|_| !self.has(&[], standing));
@@ -182,7 +188,7 @@ impl Sent {
             let (layout, fingerprint) = self.layouts.place(standing.ledger.layout());
             let mut bytes = Vec::new();
             standing.encode(fingerprint, &mut bytes);
-            (layout, bytes)
+            (layout, Bytes::from(bytes))
         });
         self.last = published.last().map_or(self.last, |published| published.last());
         let layouts = std::mem::take(&mut self.layouts.changes);

@@ -1,0 +1,62 @@
+//! One function over many values on every core, for the moments when everything else waits for the result.
+
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// Threads at most, the caller's included: a hand-over must not take a large node over.
+const MOST_THREADS: usize = 8;
+/// Fewer values than this are not worth a thread.
+const FEW: usize = 32;
+
+/// Maps each value, in order, on several threads. Where a thread cannot be started, fewer do the work.
+///
+/// # Panics
+/// When the function does.
+pub fn map<T: Send, R: Send>(values: Vec<T>, function: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let helpers = cores.min(MOST_THREADS).min(values.len() / FEW).saturating_sub(1);
+    let queue = Mutex::new(values.into_iter().enumerate());
+    // Values differ in size, so each thread takes the next as soon as it is done with the last.
+    let work = || {
+        let mut mapped = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((place, value)) = next else { return mapped };
+            mapped.push((place, function(value)));
+        }
+    };
+    let mut mapped = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+        let mut mapped = work();
+        for thread in threads {
+            match thread.join() {
+                Ok(part) => mapped.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        mapped
+    });
+    mapped.sort_unstable_by_key(|(place, _)| *place);
+    mapped.into_iter().map(|(_, value)| value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_mapped_once_and_in_order() {
+        for many in [0, 1, FEW, 10 * FEW + 3] {
+            let doubled = map((0..many).collect(), |n| 2 * n);
+            assert_eq!(doubled, (0..many).map(|n| 2 * n).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller() {
+        let failing = || map((0..10 * FEW).collect(), |n| assert_ne!(n, 7 * FEW, "this one fails"));
+        assert!(std::panic::catch_unwind(failing).is_err());
+    }
+}
