@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers doc deny docs docs-check bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,8 +69,11 @@ fmt: ## format the code
 lint: ## clippy with warnings denied
 	scripts/ci/lint
 
-layers: ## who may use whom
+layers: ## which module may use which
 	scripts/ci/layers
+
+pages: ## the navigation and the links of the documentation
+	scripts/ci/pages
 
 doc: ## the code's documentation, with warnings denied
 	scripts/ci/doc
@@ -78,10 +81,13 @@ doc: ## the code's documentation, with warnings denied
 deny: ## licences, advisories and doubles among the dependencies
 	scripts/ci/deny
 
-docs: ## write the generated pages anew
+docs: ## regenerate the pages that are made from the program
 	scripts/docs
 
-docs-check: ## run every command of the book, and compare what it prints; needs root
+book: ## the documentation as a site, in target/book; needs mdbook
+	scripts/book
+
+docs-check: ## run every command of the documentation and compare its output; needs root
 	scripts/setup cc rust
 	cargo build --release --locked --bin tallyport
 	scripts/docs-check
