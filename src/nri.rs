@@ -11,7 +11,7 @@
 //! - After every connection the runtime says what is there. What is known is kept, what is gone is released, and what
 //!   runs without a socket is shown as `mute`, or `lost` where it has an address that could not be opened again.
 //! - The wire is read here and not by a library: none speaks the multiplexer, and it is small
-//!   (`docs/adr/0015-nri-by-hand.md`).
+//!   (`docs/adr/0015-nri-implementation.md`).
 
 mod adjustment;
 mod annotation;

@@ -28,7 +28,7 @@ use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
 pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
-pub use succession::{Received, Sent};
+pub use succession::{Part, Received, Sent};
 
 use crate::aggregate::{Closed, EventRecord, Standing, Window};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};

@@ -2,7 +2,7 @@
 //!
 //! Every answer that reads series or containers is rendered on a thread of its own or a blocking one, never on the control
 //! runtime, by one of the builders of its [`Lane`]. Requests for the same page share one build. What is built and not yet sent counts
-//! against one bound for the whole process ([`room`]). Decision: `docs/adr/0059-readers-share-pages.md`.
+//! against one bound for the whole process ([`room`]). Decision: `docs/adr/0059-shared-bounded-answers.md`.
 
 mod page;
 mod reader;

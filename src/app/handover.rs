@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::containers::IMAGE_VERSION;
 use crate::net::clock;
 use crate::net::passing::Channel;
-use crate::store::{HISTORY_VERSION, Sent};
+use crate::store::{HISTORY_VERSION, Part, Sent};
 
 /// The version of this conversation.
 const PROTOCOL: u16 = 3;
@@ -48,6 +48,8 @@ pub(super) const END: &[u8] = b"end";
 const SHORT: Duration = Duration::from_millis(20);
 /// How often at most, where windows are closed as fast as they are sent.
 const ROUNDS: usize = 8;
+/// About how many bytes of windows one message has before receiving is paused: both processes hold it beside the windows.
+const PART: usize = 4 << 20;
 /// How long the other process may take for one step. While receiving is paused the kernel's buffers have to last.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -204,17 +206,23 @@ fn converse(
     let mut sent = Sent::default();
     for _ in 0..ROUNDS {
         let began = clock::since_boot();
-        channel.send_all(&api.store.part(&mut sent), &[])?;
-        expect_word(&channel, "have")?;
+        while !send_part(&channel, &api.store.part(&mut sent, PART))? {}
         if clock::since_boot().saturating_sub(began) < SHORT {
             break;
         }
     }
     let moving = holding.stop(api, handle)?;
-    let part = api.store.part(&mut sent);
+    let part = api.store.part(&mut sent, usize::MAX).bytes;
     let given = moving.descriptors().and_then(|all| give(&channel, &moving.state(part), &all));
     moving.decide(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))
+}
+
+/// Sends windows while others are closed; answers whether those were all there were.
+fn send_part(channel: &Channel, part: &Part) -> io::Result<bool> {
+    channel.send_all(&part.bytes, &[])?;
+    expect_word(channel, "have")?;
+    Ok(part.whole)
 }
 
 /// Everything that has to be there while nothing moves.

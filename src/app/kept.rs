@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::fd_store::{self, FdStore};
@@ -39,8 +40,8 @@ pub(super) struct Kept {
 /// What the bytes are. The first is read before anything is made of the second.
 #[derive(Serialize, Deserialize)]
 struct Contents {
-    offer: Vec<u8>,
-    state: Vec<u8>,
+    offer: Bytes,
+    state: Bytes,
     /// How many of the descriptors, the last of them, keep the guard of listeners up.
     guard: usize,
 }
@@ -169,11 +170,11 @@ pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(P
 
 impl Kept {
     fn of(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
-        let part = api.store.part(&mut Sent::default());
+        let part = api.store.part(&mut Sent::default(), usize::MAX).bytes;
         let guard = moving.guard();
         let contents = Contents {
-            offer: to_bytes(&Offer::of(&api.config())),
-            state: moving.state(part),
+            offer: to_bytes(&Offer::of(&api.config())).into(),
+            state: moving.state(part).into(),
             guard: guard.len(),
         };
         let mut descriptors = moving.descriptors()?;

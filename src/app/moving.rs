@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::handover::to_bytes;
@@ -18,7 +19,7 @@ use crate::shutdown::Pauser;
 pub(super) struct FinalState {
     pub(super) manifest: Manifest,
     /// Windows that were closed since the last were sent, where the sequence is, and what is gone.
-    pub(super) part: Vec<u8>,
+    pub(super) part: Bytes,
     /// What the NRI plugin knows, and whether its connection is the first descriptor after those of the agent itself.
     pub(super) nri: Option<(Vec<u8>, bool)>,
 }
@@ -82,7 +83,10 @@ impl Moving<'_> {
     pub(super) fn state(&self, part: Vec<u8>) -> Vec<u8> {
         let carried = self.plugin.as_ref().map(|plugin| &plugin.carried);
         let nri = carried.map(|carried| (&carried.state, carried.socket.is_some()));
-        self.leaving.as_ref().map(|leaving| to_bytes(&(&leaving.manifest, part, nri))).unwrap_or_default()
+        self.leaving
+            .as_ref()
+            .map(|leaving| to_bytes(&(&leaving.manifest, Bytes::from(part), nri)))
+            .unwrap_or_default()
     }
 
     /// Every descriptor that goes with it, in order.

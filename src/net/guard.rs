@@ -3,7 +3,7 @@
 //!
 //! A program at the root of the cgroup v2 hierarchy is asked for every `connect` and every datagram with an address on
 //! it; a map says which address belongs to whom. Both go with this process, however it ends, so nothing stays behind
-//! that could keep anybody from sending. `docs/adr/0021-a-guard-in-the-kernel.md` says what it does not see.
+//! that could keep anybody from sending. `docs/adr/0021-kernel-guard.md` says what it does not see.
 
 mod assembler;
 mod bpf;

@@ -2,7 +2,7 @@
 //!
 //! A name keeps every character that Prometheus allows. Two names of a workload that would become one are told apart by
 //! a mark on the later of them ([`Marks`]). Where families on a page could not be told apart by a parser, their declared
-//! type gives way, never the name of a sample. Why: `docs/adr/0053-names-people-recognise.md`.
+//! type gives way, never the name of a sample. Why: `docs/adr/0053-prometheus-names.md`.
 
 mod blocks;
 mod gathered;

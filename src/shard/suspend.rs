@@ -10,6 +10,7 @@ use super::command::Command;
 use super::listener::Listener;
 use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::{Allocation, Timestamp};
+use crate::parallel;
 
 /// All containers, on no shard: what they send waits in the kernel. Whoever asks for one waits, too.
 #[derive(Debug)]
@@ -68,9 +69,10 @@ impl ShardPool {
 }
 
 impl Suspended {
-    /// Every container.
-    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
-        self.listeners.iter().map(|listener| Part {
+    /// Every container. While this lasts nothing is received, so every core helps.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        parallel::map(self.listeners.iter().collect(), |listener| Part {
             allocation: listener.allocation,
             socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
             unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),

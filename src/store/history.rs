@@ -242,6 +242,11 @@ impl History {
         self.kept.back()
     }
 
+    /// The end of that interval.
+    pub(super) fn newest_end(&self) -> Option<Timestamp> {
+        self.newest().and_then(Kept::span).map(|span| span.end)
+    }
+
     /// How many intervals are dated to the future.
     #[must_use]
     pub fn ahead(&self) -> usize {

@@ -112,16 +112,29 @@ impl Names {
     /// A container's series have changed, as of `at` where that is known.
     pub(super) fn change(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
-        if let Changed { workload: Some(workload), came, went } = changed {
-            for (name, series) in came {
-                self.claim(&workload, name, series);
-            }
-            for (name, series) in went {
-                self.release(&workload, &name, series);
-            }
+        if let Some(workload) = self.count(changed) {
             self.keep_to_limits(&workload);
         }
         self.sweep();
+    }
+
+    /// The same for what another process or an earlier life of the agent had: names are claimed container by container, so those
+    /// that rest are not yet all that will, and none is forgotten.
+    pub(super) fn resume(&mut self, changed: Changed, at: Option<Timestamp>) {
+        self.newest = self.newest.max(at.unwrap_or(self.newest));
+        self.count(changed);
+    }
+
+    /// Counts the series; answers the workload where any came or went.
+    fn count(&mut self, Changed { workload, came, went }: Changed) -> Option<Identity> {
+        let workload = workload?;
+        for (name, series) in came {
+            self.claim(&workload, name, series);
+        }
+        for (name, series) in went {
+            self.release(&workload, &name, series);
+        }
+        Some(workload)
     }
 
     fn claim(&mut self, workload: &Identity, name: Name, series: u32) {

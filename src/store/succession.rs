@@ -1,21 +1,25 @@
 //! A store on its way to the process that takes over: part after part, each with what the one before had not.
 //!
-//! The first part is everything and takes its time, while windows go on being closed. What the last one has, nobody can
-//! read meanwhile: it is as small as what was closed since the one before.
+//! Parts are small, so that neither process holds much beside the windows themselves; and each is put in place as it comes,
+//! while windows go on being closed, so that little is left to do while receiving is paused.
+//!
+//! What the last part has cannot be read meanwhile: it is as small as what was closed since the one before.
 
 use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::sync::{Arc, RwLock};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::history::{self, HistoryError, Published};
 use super::losses::Losses;
-use super::names::NameChange;
+use super::names::{Changed, NameChange, Names};
 use super::past::{self, Past, PastChanges};
 use super::snapshot::Snapshot;
 use super::{Cursor, Inner, Store};
-use crate::aggregate::Standing;
+use crate::aggregate::{Layout, Standing};
 use crate::model::{Allocation, Origin, Timestamp};
 
 /// What the other process has been sent.
@@ -36,8 +40,18 @@ pub struct Received {
     /// As the last part says.
     losses: Losses,
     past: past::Known,
-    names: Vec<NameChange>,
-    names_at: Timestamp,
+    names: Names,
+    /// The series of each container whose names are claimed.
+    named: HashMap<Allocation, (Arc<Origin>, Layout)>,
+}
+
+/// A part as it goes over.
+#[derive(Debug)]
+pub struct Part {
+    /// What the other process reads.
+    pub bytes: Vec<u8>,
+    /// Whether it completes what there was at that moment.
+    pub whole: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,7 +61,7 @@ struct PartV3 {
     /// Every container there is.
     here: Vec<Allocation>,
     /// What is new of those that have changed.
-    histories: Vec<(Allocation, Vec<u8>)>,
+    histories: Vec<(Allocation, Bytes)>,
     past: PastChanges,
     losses: Losses,
     /// What became of names and as of when, and whether those that came before are void; nothing where nothing did.
@@ -58,9 +72,10 @@ struct PartV3 {
 type New = (Allocation, Arc<Origin>, history::Head, Vec<Arc<Published>>, Option<Standing>);
 
 impl Store {
-    /// What has changed since the other process was sent something last; at first, everything.
+    /// What has changed since the other process was sent something last; at first, everything. Of windows a part has about as
+    /// many bytes as `most`.
     #[must_use]
-    pub fn part(&self, sent: &mut Sent) -> Vec<u8> {
+    pub fn part(&self, sent: &mut Sent, most: usize) -> Part {
         // What is copied under the lock are pointers; the walks come after.
         let inner = self.read();
         let (snapshot, past) = (inner.snapshot(sent.seq), inner.past.everything());
@@ -71,22 +86,30 @@ impl Store {
         let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
         let here: Vec<_> = snapshot.containers.keys().copied().collect();
         let past = sent.past.learn(&past);
-        sent.seq = seq;
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
-        let mut histories = Vec::new();
+        let (mut histories, mut room, mut whole) = (Vec::new(), most, true);
         for (allocation, origin, head, published, standing) in new {
             let first = !sent.containers.contains_key(&allocation);
+            if room == 0 {
+                whole = false;
+                break;
+            }
             let of_it = sent.containers.entry(allocation).or_default();
             if first || !of_it.has(&published, standing.as_ref()) {
-                let part = of_it.part(&origin, &head, &published, standing.as_ref());
-                histories.push((allocation, part));
+                let (part, all) = of_it.part(&origin, &head, &published, standing.as_ref(), room);
+                room = room.saturating_sub(part.len());
+                whole &= all;
+                histories.push((allocation, part.into()));
             }
+        }
+        if whole {
+            sent.seq = seq;
         }
         let losses = snapshot.losses;
         let part = PartV3 { end: (self.epoch, seq), here, histories, past, losses, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
-        postcard::to_allocvec(&part).unwrap_or_default()
+        Part { bytes: postcard::to_allocvec(&part).unwrap_or_default(), whole }
     }
 }
 
@@ -118,6 +141,12 @@ impl Received {
         };
         let here: HashSet<_> = part.here.iter().copied().collect();
         self.containers.retain(|allocation, _| here.contains(allocation));
+        if let Some((whole, changes, at)) = part.names {
+            if whole {
+                (self.names, self.named) = (Names::default(), HashMap::new());
+            }
+            self.names.restore(changes, at);
+        }
         for (allocation, bytes) in part.histories {
             let known = self.containers.remove(&allocation);
             let history = history::Received::add(known, allocation, &bytes)?;
@@ -125,15 +154,29 @@ impl Received {
         }
         self.losses = part.losses;
         self.past.apply(part.past);
-        if let Some((whole, changes, at)) = part.names {
-            if whole {
-                self.names.clear();
-            }
-            self.names.extend(changes);
-            self.names_at = at;
-        }
+        self.claim_names();
         self.end = Some(Cursor { epoch: part.end.0, seq: part.end.1 });
         Ok(())
+    }
+
+    /// Claims the names of series that have come, and releases those of series that have gone.
+    fn claim_names(&mut self) {
+        let gone = self.named.keys().filter(|allocation| !self.containers.contains_key(*allocation));
+        for allocation in gone.copied().collect::<Vec<_>>() {
+            let Some((origin, before)) = self.named.remove(&allocation) else { continue };
+            self.names.resume(Changed::of(&origin, iter::empty(), before.iter().flatten()), None);
+        }
+        for (allocation, history::Received { history, .. }) in &self.containers {
+            let Some(layout) = history.standing().map(|standing| standing.ledger.layout()) else { continue };
+            let named = self.named.get(allocation);
+            if named.is_some_and(|(_, before)| Arc::ptr_eq(before, layout)) {
+                continue;
+            }
+            let before = named.into_iter().flat_map(|(_, before)| before.iter().flatten());
+            let changed = Changed::of(history.origin(), layout.iter().flatten(), before);
+            self.names.resume(changed, history.newest_end());
+            self.named.insert(*allocation, (Arc::clone(history.origin()), Arc::clone(layout)));
+        }
     }
 
     /// The store, which goes on with the sequence of the process before, whose cursors stay good. Nothing where no part has
@@ -142,13 +185,12 @@ impl Received {
     pub fn into_store(self, keep: usize) -> Option<Store> {
         let end = self.end?;
         let mut inner = Inner { last: end.seq, past: Past::resumed(self.past), ..Inner::default() };
-        inner.names.restore(self.names, self.names_at);
+        inner.names = self.names;
         inner.losses = self.losses;
         for (allocation, history::Received { mut history, .. }) in self.containers {
             let _dropped = history.drop_beyond(keep);
             inner.losses.lose(history.gone());
             inner.past.opened(history.origin());
-            inner.name_all(&history);
             // Those that have ended are counted as alone when the table takes them in: datagrams do not wait for that.
             inner.held.add(history.held());
             inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));

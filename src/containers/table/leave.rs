@@ -62,7 +62,7 @@ impl Table {
         stopped: Duration,
     ) -> std::io::Result<(Manifest, Vec<OwnedFd>)> {
         let mut parts: HashMap<Allocation, _> =
-            suspended.parts().map(|part| (part.allocation, part)).collect();
+            suspended.parts().into_iter().map(|part| (part.allocation, part)).collect();
         let (mut containers, mut descriptors) = (Vec::new(), Vec::new());
         let mut all: Vec<_> = self.entries.keys().copied().collect();
         all.sort_unstable();

@@ -131,7 +131,9 @@ impl History {
     pub fn to_image(&self) -> Vec<u8> {
         let mut published: Vec<_> = self.published().cloned().collect();
         published.sort_unstable_by_key(|published| published.first);
-        Sent::default().part(&self.origin, &self.head(), &published, self.standing.as_ref())
+        let standing = self.standing.as_ref();
+        let (image, _) = Sent::default().part(&self.origin, &self.head(), &published, standing, usize::MAX);
+        image
     }
 
     /// What every part says of a history.
@@ -158,39 +160,45 @@ impl Sent {
             (None, None) => true,
             _ => false,
         };
-        same && published.is_empty()
+        same && published.iter().all(|published| published.last() <= self.last)
     }
 
-    /// Writes windows that come after those that were written, and how things stand.
+    /// Writes windows that come after those that were written, and how things stand; of windows only so many that they fill
+    /// `most` bytes. Answers whether that was everything.
     pub(in crate::store) fn part(
         &mut self,
         origin: &Arc<Origin>,
         head: &Head,
         published: &[Arc<Published>],
         standing: Option<&Standing>,
-    ) -> Vec<u8> {
+        most: usize,
+    ) -> (Vec<u8>, bool) {
         let after = (self.last, u32::try_from(self.layouts.known.len()).unwrap_or(u32::MAX));
-        let windows = published.iter().map(|published| {
+        let (mut windows, mut size, mut last) = (Vec::new(), 0, self.last);
+        let mut unwritten = published.iter().filter(|published| published.first > after.0).peekable();
+        while let Some(published) = unwritten.next_if(|_| size < most) {
             let (layout, fingerprint) = self.layouts.place(published.window.layout());
             let mut window = Vec::new();
             published.window.encode(fingerprint, &mut window);
-            PublishedV1 {
-                first: published.first,
-                revs: published.revs.clone(),
-                layout,
-                window: window.into(),
-            }
-        });
-        let windows = windows.collect();
+            size += window.len();
+            last = published.last();
+            let (first, revs) = (published.first, published.revs.clone());
+            windows.push(PublishedV1 { first, revs, layout, window: window.into() });
+        }
+        let whole = unwritten.peek().is_none();
+        // How things stand belongs to the last window.
+        let standing = standing.filter(|_| whole);
         let changed = standing.filter(|_| !self.has(&[], standing));
-        self.ledger = standing.map(|standing| Arc::clone(&standing.ledger));
+        if whole {
+            self.ledger = standing.map(|standing| Arc::clone(&standing.ledger));
+        }
         let standing = changed.map(|standing| {
             let (layout, fingerprint) = self.layouts.place(standing.ledger.layout());
             let mut bytes = Vec::new();
             standing.encode(fingerprint, &mut bytes);
             (layout, Bytes::from(bytes))
         });
-        self.last = published.last().map_or(self.last, |published| published.last());
+        self.last = last;
         let layouts = std::mem::take(&mut self.layouts.changes);
         let Head { opened, ahead, gone } = head.clone();
         let origin = Arc::clone(origin);
@@ -200,7 +208,7 @@ impl Sent {
         let mut bytes = postcard::to_extend(&part, head).unwrap_or_default();
         let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
+        (bytes, whole)
     }
 }
 

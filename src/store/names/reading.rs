@@ -6,7 +6,7 @@ use super::{Changed, Meeting, NameChange, NameChanges};
 use crate::model::Timestamp;
 use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Identity, MarksOfAll, Name, Spelled, Spelling};
-use crate::store::{History, Inner, Kept, Store};
+use crate::store::{History, Inner, Store};
 
 impl Store {
     /// What has become of names after a place; [`u64::MAX`] comes after nothing, so that everything is answered.
@@ -61,8 +61,7 @@ impl Inner {
     /// Notes the names of a container whose series came from elsewhere.
     pub(in crate::store) fn name_all(&mut self, history: &History) {
         let series = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
-        let last = history.newest().and_then(Kept::span).map(|span| span.end);
         let came = series.map(|(series, _)| series);
-        self.names.change(Changed::of(history.origin(), came, iter::empty()), last);
+        self.names.resume(Changed::of(history.origin(), came, iter::empty()), history.newest_end());
     }
 }

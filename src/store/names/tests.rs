@@ -202,3 +202,20 @@ fn a_name_rests_when_the_last_of_its_series_has_gone() {
     Task(&mut names, "web.1").comes(&two, 30);
     assert_eq!((resting(&names), names.at_rest), (1, 1));
 }
+
+#[test]
+fn a_workload_whose_containers_come_back_one_by_one_keeps_every_name() {
+    let mut names = Names::default();
+    let all: Vec<_> = (0..AT_REST as u64 + 50).map(|n| counter(&format!("n{n}"))).collect();
+    for series in &all {
+        Task(&mut names, "web.1").comes(series, 0);
+    }
+    let mut copy = Names::default();
+    copy.restore(names.after(u64::MAX).changes, at(0));
+    for half in all.chunks(all.len() / 2) {
+        copy.resume(Changed::of(&origin("web.1"), half.iter(), std::iter::empty()), Some(at(1)));
+    }
+    let workload = Identity::of(&origin("web.1"), Level::Low);
+    assert_eq!(copy.workloads[&workload].claims.len(), all.len());
+    assert_eq!(copy.workloads[&workload].resting, 0);
+}

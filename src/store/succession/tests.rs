@@ -95,7 +95,7 @@ fn seen(store: &Store) -> String {
 fn what_comes_in_parts_is_what_was_there_at_the_last() {
     let mut node = Node::new(3);
     let (mut sent, mut received) = (Sent::default(), Received::default());
-    let mut send = |node: &Node| received.add(&node.store.part(&mut sent)).unwrap();
+    let mut send = |node: &Node| received.add(&node.store.part(&mut sent, usize::MAX).bytes).unwrap();
     send(&node);
     node.run(3);
     send(&node);
@@ -111,6 +111,47 @@ fn what_comes_in_parts_is_what_was_there_at_the_last() {
 }
 
 #[test]
+fn windows_that_fill_many_parts_are_put_together_in_order() {
+    let mut node = Node::new(3);
+    let (mut sent, mut received) = (Sent::default(), Received::default());
+    node.run(KEEP as u64);
+    let most = 300;
+    let whole = node.store.part(&mut Sent::default(), usize::MAX).bytes.len();
+    let mut parts = 0;
+    loop {
+        let part = node.store.part(&mut sent, most);
+        received.add(&part.bytes).unwrap();
+        parts += 1;
+        if part.whole {
+            break;
+        }
+        if parts == 3 {
+            // Others come and go meanwhile.
+            node.run(1);
+            node.forget(1);
+            node.open(9);
+        }
+    }
+    assert!(parts >= 5, "{parts} parts of {whole} bytes");
+    received.add(&node.store.part(&mut sent, usize::MAX).bytes).unwrap();
+    assert_eq!(seen(&received.into_store(KEEP).unwrap()), seen(&node.store));
+}
+
+#[test]
+fn a_part_has_no_more_windows_than_fit() {
+    let mut node = Node::new(3);
+    node.run(KEEP as u64);
+    let of = |most| node.store.part(&mut Sent::default(), most).bytes.len();
+    // Names and totals come whole.
+    let (least, one) = (of(0), of(1));
+    let window = one - least;
+    assert!(least > 0 && window > 0);
+    let largest = of(3 * window);
+    assert!(largest <= least + 5 * window, "{largest} bytes where a window is {window} and the rest {least}");
+    assert!(of(usize::MAX) > least + 6 * window);
+}
+
+#[test]
 fn windows_of_a_clock_that_was_ahead_stay_set_aside_in_the_process_that_takes_over() {
     let mut node = Node::new(1);
     node.run(3);
@@ -121,7 +162,7 @@ fn windows_of_a_clock_that_was_ahead_stay_set_aside_in_the_process_that_takes_ov
     later.store.adopt(vec![(Allocation(0), history)], moment(9).wall);
     later.open(0);
     let (mut sent, mut received) = (Sent::default(), Received::default());
-    received.add(&later.store.part(&mut sent)).unwrap();
+    received.add(&later.store.part(&mut sent, usize::MAX).bytes).unwrap();
     let store = received.into_store(KEEP).unwrap();
     assert_eq!(store.history(Allocation(0)).unwrap().ahead(), 2);
     assert_eq!(seen(&store), seen(&later.store));
@@ -133,7 +174,7 @@ fn who_follows_one_container_is_told_of_its_losses_only_in_the_next_process_too(
     node.run(1);
     node.forget(1);
     let mut received = Received::default();
-    received.add(&node.store.part(&mut Sent::default())).unwrap();
+    received.add(&node.store.part(&mut Sent::default(), usize::MAX).bytes).unwrap();
     let store = received.into_store(KEEP).unwrap();
     let of = |n: u64| {
         let id = format!("c{n}");
@@ -147,14 +188,14 @@ fn a_part_has_only_what_the_one_before_had_not() {
     let mut node = Node::new(2);
     let mut sent = Sent::default();
     node.run(KEEP as u64);
-    let everything = node.store.part(&mut sent).len();
-    let nothing = node.store.part(&mut sent).len();
+    let everything = node.store.part(&mut sent, usize::MAX).bytes.len();
+    let nothing = node.store.part(&mut sent, usize::MAX).bytes.len();
     assert!(nothing < 16, "{nothing} bytes");
     node.run(1);
-    let one = node.store.part(&mut sent).len();
+    let one = node.store.part(&mut sent, usize::MAX).bytes.len();
     assert!(one < everything / 2, "{one} of {everything} bytes");
     node.run(1);
-    let another = node.store.part(&mut sent).len();
+    let another = node.store.part(&mut sent, usize::MAX).bytes.len();
     assert!(another < one + one / 4, "{another} of {everything} bytes, where {one} were one window of each");
 }
 
@@ -163,11 +204,11 @@ fn a_part_that_follows_another_is_refused() {
     let mut node = Node::new(1);
     let (mut sent, mut received) = (Sent::default(), Received::default());
     node.run(2);
-    received.add(&node.store.part(&mut sent)).unwrap();
+    received.add(&node.store.part(&mut sent, usize::MAX).bytes).unwrap();
     node.run(1);
-    let skipped = node.store.part(&mut sent);
+    let skipped = node.store.part(&mut sent, usize::MAX).bytes;
     node.run(1);
-    assert_eq!(received.add(&node.store.part(&mut sent)), Err(HistoryError::Damaged));
+    assert_eq!(received.add(&node.store.part(&mut sent, usize::MAX).bytes), Err(HistoryError::Damaged));
     assert_eq!(Received::default().add(&skipped), Err(HistoryError::Damaged));
     assert_eq!(Received::default().add(b"x"), Err(HistoryError::Damaged));
     assert!(Received::default().into_store(KEEP).is_none(), "nothing has come");
@@ -178,7 +219,7 @@ fn fewer_windows_are_kept_where_fewer_are_wanted() {
     let mut node = Node::new(1);
     node.run(KEEP as u64);
     let mut received = Received::default();
-    received.add(&node.store.part(&mut Sent::default())).unwrap();
+    received.add(&node.store.part(&mut Sent::default(), usize::MAX).bytes).unwrap();
     let store = received.into_store(2).unwrap();
     assert_eq!(store.history(Allocation(0)).unwrap().kept().count(), 2);
     let end = store.end();
