@@ -4,10 +4,9 @@
 //! read meanwhile: it is as small as what was closed since the one before.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::history::{self, HistoryError, Published};
 use super::losses::Losses;
@@ -154,8 +153,7 @@ impl Received {
             inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));
             inner.containers.insert(allocation, Arc::new(history));
         }
-        let newest = watch::Sender::new(end.seq);
-        Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
+        Some(Store::with(end.epoch, keep, inner))
     }
 }
 
