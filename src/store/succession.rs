@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::history::{self, HistoryError, Published};
-use super::losses::Losses;
+use super::losses::{LossChanges, Losses};
 use super::names::NameChange;
 use super::past::{self, Past, PastChanges};
 use super::snapshot::Snapshot;
@@ -25,6 +25,8 @@ pub struct Sent {
     past: past::Known,
     /// The place among changes of names.
     names: Option<u64>,
+    /// How many forgotten containers it knows.
+    forgotten: u64,
 }
 
 /// What has come of a store.
@@ -32,7 +34,6 @@ pub struct Sent {
 pub struct Received {
     end: Option<Cursor>,
     containers: HashMap<Allocation, history::Received>,
-    /// As the last part says.
     losses: Losses,
     past: past::Known,
     names: Vec<NameChange>,
@@ -40,7 +41,7 @@ pub struct Received {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartV3 {
+struct PartV4 {
     /// The epoch, and the last place that was given.
     end: (u64, u64),
     /// Every container there is.
@@ -48,7 +49,7 @@ struct PartV3 {
     /// What is new of those that have changed.
     histories: Vec<(Allocation, Vec<u8>)>,
     past: PastChanges,
-    losses: Losses,
+    losses: LossChanges,
     /// What became of names and as of when, and whether those that came before are void; nothing where nothing did.
     names: Option<(bool, Vec<NameChange>, Timestamp)>,
 }
@@ -82,8 +83,8 @@ impl Store {
                 histories.push((allocation, part));
             }
         }
-        let losses = snapshot.losses;
-        let part = PartV3 { end: (self.epoch, seq), here, histories, past, losses, names };
+        let losses = snapshot.losses.changes(&mut sent.forgotten);
+        let part = PartV4 { end: (self.epoch, seq), here, histories, past, losses, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         postcard::to_allocvec(&part).unwrap_or_default()
     }
@@ -111,7 +112,7 @@ impl Received {
     /// # Errors
     /// When it is none, of another version, damaged, or does not follow the part before.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
-        let part: PartV3 = match postcard::take_from_bytes(bytes) {
+        let part: PartV4 = match postcard::take_from_bytes(bytes) {
             Ok((part, [])) => part,
             _ => return Err(HistoryError::Damaged),
         };
@@ -122,7 +123,7 @@ impl Received {
             let history = history::Received::add(known, allocation, &bytes)?;
             self.containers.insert(allocation, history);
         }
-        self.losses = part.losses;
+        self.losses.apply(part.losses);
         self.past.apply(part.past);
         if let Some((whole, changes, at)) = part.names {
             if whole {
