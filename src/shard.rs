@@ -13,7 +13,6 @@ mod listener;
 mod looks;
 mod loss_log;
 mod pool;
-mod publishing;
 mod share;
 mod suspend;
 mod tail;

@@ -4,17 +4,22 @@
 //! becomes visible, so whoever has read up to a place has read everything before it. Windows are immutable: a late
 //! sample makes a new revision of its record with a new place, and the old one stays what it was.
 
+mod adopt;
 mod cursor;
 mod epoch;
 mod history;
+mod live;
 mod losses;
 mod names;
 mod past;
+mod pending;
+mod publish;
 mod snapshot;
 mod succession;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::iter;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
@@ -23,14 +28,17 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::{EPOCH, Epoch, next_epoch};
 use history::Held;
 pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
+pub use live::LiveBytes;
 use losses::Losses;
 use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
 pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
+pub use pending::Pending;
+pub use publish::{Filed, Revised};
 pub use succession::{Part, Received, Sent};
 
-use crate::aggregate::{Closed, EventRecord, Standing, Window};
+use crate::aggregate::{EventRecord, Standing};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
 use crate::render::prometheus::{Identity, Level, MarksOfAll};
 
@@ -44,6 +52,8 @@ pub struct Store {
     keep: usize,
     inner: RwLock<Inner>,
     newest: watch::Sender<u64>,
+    /// Bytes that shards hold for containers beside the store.
+    live: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -61,10 +71,6 @@ struct Inner {
     past: Past,
     names: Names,
 }
-
-/// New revisions of an interval's records, to be published.
-#[derive(Debug)]
-pub struct Revised((Window, Box<[u32]>));
 
 /// A cursor that cannot be followed: something after it is gone, or was never here.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -103,51 +109,12 @@ impl Store {
     /// An empty store that keeps the last `keep` windows of each container.
     #[must_use]
     pub fn new(epoch: u64, keep: usize) -> Self {
-        Self { epoch, keep, inner: RwLock::default(), newest: watch::Sender::new(0) }
+        Self::with(epoch, keep, Inner::default())
     }
 
-    /// Takes in windows of an earlier life of the agent, as of `now`. They get places in this life's sequence, in the order
-    /// of those they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
-    ///
-    /// Windows that start after `now` come from a clock that was ahead. They are kept and can be read, and never stand before
-    /// windows of this life.
-    pub fn adopt(&self, histories: Vec<(Allocation, History)>, now: Timestamp) -> Vec<(u64, Arc<Published>)> {
-        let mut adopted = Vec::new();
-        let last = {
-            let mut guard = self.write();
-            let inner = &mut *guard;
-            let (mut all, mut came) = (Vec::new(), BTreeSet::new());
-            for (allocation, mut history) in histories {
-                if inner.containers.contains_key(&allocation) {
-                    continue;
-                }
-                let _gone = history.drop_beyond(self.keep);
-                all.extend(history.take().into_iter().map(|published| (allocation, published)));
-                inner.past.opened(history.origin());
-                inner.name_all(&history);
-                inner.containers.insert(allocation, Arc::new(history));
-                came.insert(allocation);
-            }
-            all.sort_by_key(|(_, published)| published.first());
-            for (allocation, published) in all {
-                let Some(history) = inner.containers.get_mut(&allocation) else { continue };
-                let old = published.first();
-                let published = Arc::new(published.placed(allocation, inner.last + 1));
-                adopted.push((old, Arc::clone(&published)));
-                inner.last = published.last();
-                inner.log.insert(published.first(), Arc::clone(&published));
-                let history = Arc::make_mut(history);
-                if published.window().span.start > now {
-                    history.keep_ahead(published);
-                } else {
-                    history.keep(published);
-                }
-            }
-            inner.count_alone(came);
-            inner.last
-        };
-        self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
-        adopted
+    fn with(epoch: u64, keep: usize, inner: Inner) -> Self {
+        let newest = watch::Sender::new(inner.last);
+        Self { epoch, keep, inner: RwLock::new(inner), newest, live: Arc::default() }
     }
 
     /// The life of the agent that this sequence belongs to.
@@ -158,6 +125,22 @@ impl Store {
 
     /// Makes room for a container that came at `opened`. One whose windows were adopted keeps them.
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
+        self.open_and(allocation, origin, opened, || ());
+    }
+
+    /// The same for a container whose aggregator holds so many bytes. What it shares with windows that were adopted counts for the
+    /// aggregator from the same moment on.
+    pub fn open_live(
+        &self,
+        allocation: Allocation,
+        origin: Arc<Origin>,
+        opened: Timestamp,
+        (live, bytes): (&mut LiveBytes, usize),
+    ) {
+        self.open_and(allocation, origin, opened, || live.set(bytes));
+    }
+
+    fn open_and(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp, and: impl FnOnce()) {
         let mut guard = self.write();
         let inner = &mut *guard;
         match inner.containers.get_mut(&allocation) {
@@ -167,16 +150,27 @@ impl Store {
                 inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
             }
         }
+        and();
     }
 
     /// Notes that a container has ended: what it shared with its aggregator is held for its windows alone from now on.
     pub fn ended(&self, allocation: Allocation) {
-        let Some(shared) = self.history(allocation).map(|history| history.shared_bytes()) else { return };
+        self.end_and(allocation, || ());
+    }
+
+    /// The same, and from the same moment on its aggregator's bytes do not count any more.
+    pub fn ended_live(&self, allocation: Allocation, live: &mut LiveBytes) {
+        self.end_and(allocation, || live.set(0));
+    }
+
+    fn end_and(&self, allocation: Allocation, and: impl FnOnce()) {
+        let shared = self.history(allocation).map(|history| history.shared_bytes());
         let mut guard = self.write();
         let inner = &mut *guard;
-        if let Some(history) = inner.containers.get_mut(&allocation) {
-            inner.held.change(history, |history| history.set_alone(Some(shared)));
+        if let (Some(history), Some(_)) = (inner.containers.get_mut(&allocation), shared) {
+            inner.held.change(history, |history| history.set_alone(shared));
         }
+        and();
     }
 
     /// When a container came that is here.
@@ -216,82 +210,6 @@ impl Store {
         drop((history, removed));
     }
 
-    /// Publishes a window that a shard closed, and the revisions that go with it. Answers how many bytes are held
-    /// for the container.
-    ///
-    /// Only one thread at a time may do this for a container.
-    pub fn push(&self, allocation: Allocation, closed: Closed) -> usize {
-        let revisions = closed.revisions.iter().filter_map(|delta| self.revised(allocation, delta)).collect();
-        self.publish(allocation, closed, revisions)
-    }
-
-    /// What late samples of one interval become together with the records that are kept of it. They are merged with the history as
-    /// it is, without a lock, so that one container's late samples do not hold up readers and other containers. Nothing where the
-    /// container is not here.
-    #[must_use]
-    pub fn revised(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
-        self.history(allocation)?.revision(delta).map(Revised)
-    }
-
-    /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
-    /// and nothing was published of the container since.
-    pub fn publish(&self, allocation: Allocation, closed: Closed, merged: Vec<Revised>) -> usize {
-        let end = closed.window.span.end;
-        let mut merged: Vec<_> = merged.into_iter().map(|Revised(revised)| revised).collect();
-        let Some(history) = self.history(allocation) else { return 0 };
-        let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
-        let ledger = history.standing().map(|standing| Arc::clone(&standing.ledger));
-        if !closed.window.is_empty() {
-            merged.extend(history.joined(closed.window));
-        }
-        drop(history);
-        // Which series came and went is looked up before the lock, too.
-        let now = Arc::clone(&closed.standing.ledger);
-        let came: Vec<_> = match &ledger {
-            Some(before) => now.gone(before).map(|(series, ..)| series).collect(),
-            None => now.iter().map(|(series, _)| series).collect(),
-        };
-        let gone: Vec<_> = ledger.iter().flat_map(|before| before.gone(&now)).collect();
-        let went = gone.iter().map(|(series, ..)| *series);
-        let names = Changed::of(&origin, came.into_iter(), went);
-        // What is dropped is freed after the lock is released.
-        let (last, kept, _gone) = {
-            let mut guard = self.write();
-            let inner = &mut *guard;
-            let Some(history) = inner.containers.get_mut(&allocation) else { return 0 };
-            let history = Arc::make_mut(history);
-            inner.held.remove(history.held());
-            // A container that closes windows has an aggregator.
-            history.set_alone(None);
-            for (window, revs) in merged {
-                let published = (window, revs);
-                let published = Published::new(allocation, history.origin(), published, inner.last + 1);
-                let published = Arc::new(published);
-                inner.last = published.last();
-                inner.records += published.window().len() as u64;
-                inner.log.insert(published.first(), Arc::clone(&published));
-                history.keep(published);
-            }
-            let before = history.set_standing(closed.standing);
-            inner.names.change(names, Some(end));
-            if closed.begun_again {
-                inner.past.add(&origin, gone.iter().copied());
-            } else {
-                inner.past.evicted(&origin, gone.iter().copied());
-            }
-            let dropped = history.drop_beyond(self.keep);
-            for published in &dropped {
-                inner.log.remove(&published.first());
-            }
-            inner.losses.lose(history.gone());
-            let kept = history.held();
-            inner.held.add(kept);
-            (inner.last, kept.total() + inner.shared_with(&identities), (before, dropped))
-        };
-        self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
-        kept
-    }
-
     /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals and names.
     #[must_use]
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
@@ -300,15 +218,17 @@ impl Store {
         history.map_or(0, |history| history.held().total() + inner.shared_with(history.identities()))
     }
 
-    /// Bytes that are held for all containers, those that have ended included, and for totals and names of those that are
-    /// forgotten.
+    /// Bytes that are held for all containers: here, those that have ended included; for totals and names of those that are
+    /// forgotten; and by shards, as far as they were noted with [`Store::live_bytes`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let inner = self.read();
-        inner.held.total() + inner.past.bytes() + inner.names.bytes()
+        let here = inner.held.total() + inner.past.bytes() + inner.names.bytes();
+        // Under the lock: what goes from a shard to the store is never seen in both.
+        here + self.live.load(Ordering::Relaxed)
     }
 
-    /// The same, counted anew: a walk over everything that is here, for tests to compare.
+    /// The same without what shards hold, counted anew: a walk over everything that is here, for tests to compare.
     #[must_use]
     pub fn recount_held_bytes(&self) -> usize {
         let inner = self.read();
@@ -494,16 +414,6 @@ impl Inner {
         let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last() > seq);
         let after = self.log.range(seq.saturating_add(1)..);
         reaching.into_iter().chain(after).map(|(_, published)| published)
-    }
-
-    /// Counts what containers hold that came from elsewhere and have no aggregator yet.
-    fn count_alone(&mut self, came: BTreeSet<Allocation>) {
-        for allocation in came {
-            let Some(history) = self.containers.get_mut(&allocation) else { continue };
-            let history = Arc::make_mut(history);
-            history.set_alone(Some(history.shared_bytes()));
-            self.held.add(history.held());
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use tallyport::aggregate::{Aggregator, GaugeSign, Limits, Settings};
 use tallyport::model::{Allocation, ContainerId, Generation, Moment, Origin, TaskId, Timestamp};
 use tallyport::render::prometheus::Level;
-use tallyport::store::{Cursor, History, Received, Sent, Store};
+use tallyport::store::{Cursor, History, Pending, Received, Sent, Store};
 use tallyport_fuzz::{START, Trust};
 
 const EPOCH: u64 = 7;
@@ -42,6 +42,8 @@ fuzz_target!(|input: &[u8]| {
 struct Run {
     store: Store,
     aggregators: BTreeMap<u64, Aggregator>,
+    /// Closed windows whose late samples are being merged.
+    pending: BTreeMap<u64, Pending>,
     settings: Arc<Settings>,
     now: Moment,
     /// The next container.
@@ -63,8 +65,9 @@ impl Run {
         let store = Store::new(EPOCH, KEEP);
         let cursor = store.end();
         let now = Moment { wall: Timestamp::from_secs(START), mono: Duration::ZERO };
-        let mut run =
-            Self { store, aggregators: BTreeMap::new(), settings: settings.into(), now, next: 0, cursor };
+        let (aggregators, pending) = Default::default();
+        let settings = settings.into();
+        let mut run = Self { store, aggregators, pending, settings, now, next: 0, cursor };
         run.store.remember_at_most(REMEMBERED);
         for _ in 0..4 {
             run.comes();
@@ -109,20 +112,52 @@ impl Run {
         for _ in 0..=what >> 5 {
             aggregator.datagram(datagram, self.now, None);
         }
+        container.into_iter().for_each(|container| self.merge_one(container));
     }
 
+    /// Windows of every other container are published at once, those of the others wait for their late samples to be merged.
     fn goes_on(&mut self, by: Duration) {
+        self.publish_all();
         self.now = self.now.plus(by);
         for (container, aggregator) in &mut self.aggregators {
-            if let Some(closed) = aggregator.roll(self.now.wall) {
-                let kept = self.store.push(Allocation(*container), closed);
-                assert_eq!(kept, self.store.kept_bytes(Allocation(*container)));
-                aggregator.set_kept_bytes(kept);
+            let Some(closed) = aggregator.roll(self.now.wall) else { continue };
+            if container % 2 == 0 {
+                let pending = Pending::new(&self.store, Allocation(*container), closed);
+                self.pending.insert(*container, pending);
+                continue;
             }
+            let filed = self.store.push(Allocation(*container), closed);
+            assert_eq!(filed.held, self.store.kept_bytes(Allocation(*container)));
+            assert_eq!(filed.lost, 0);
+            aggregator.set_kept_bytes(filed.held);
         }
     }
 
+    /// Merges a part of what waits of a container; publishes it after the last.
+    fn merge_one(&mut self, container: u64) {
+        let Some(pending) = self.pending.get_mut(&container) else { return };
+        if !pending.merge_one(&self.store) {
+            self.publish(container);
+        }
+    }
+
+    /// Publishes what waits of a container.
+    fn publish(&mut self, container: u64) {
+        let Some(mut pending) = self.pending.remove(&container) else { return };
+        while pending.merge_one(&self.store) {}
+        let filed = pending.publish(&self.store);
+        assert_eq!((filed.held, filed.lost), (self.store.kept_bytes(Allocation(container)), 0));
+        let aggregator = self.aggregators.get_mut(&container).expect("it has not ended");
+        aggregator.set_kept_bytes(filed.held);
+    }
+
+    fn publish_all(&mut self) {
+        let all: Vec<_> = self.pending.keys().copied().collect();
+        all.into_iter().for_each(|container| self.publish(container));
+    }
+
     fn ends(&mut self, container: u64) {
+        self.publish(container);
         let Some(mut aggregator) = self.aggregators.remove(&container) else { return };
         self.store.push(Allocation(container), aggregator.finish(self.now.wall));
         drop(aggregator);
@@ -135,6 +170,7 @@ impl Run {
 
     /// As after a restart: its windows are read from where they were written, and get other places.
     fn comes_again(&mut self, container: u64) {
+        self.publish(container);
         let Some(history) = self.store.history(Allocation(container)) else { return };
         let image = history.to_image();
         let before = history.published().count();
@@ -150,6 +186,7 @@ impl Run {
         let (mut sent, mut received) = (Sent::default(), Received::default());
         received.add(&self.store.part(&mut sent)).expect("it was just made");
         self.goes_on(Duration::from_secs(1));
+        self.publish_all();
         received.add(&self.store.part(&mut sent)).expect("it was just made");
         let other = received.into_store(KEEP).expect("a part has come");
         assert_eq!(other.end(), self.store.end());
@@ -199,6 +236,7 @@ impl Run {
         }
         let size = self.store.size();
         assert_eq!((size.windows, size.bytes), (windows, bytes));
-        assert_eq!(self.store.held_bytes(), self.store.recount_held_bytes());
+        let waiting: usize = self.pending.values().map(Pending::recount).sum();
+        assert_eq!(self.store.held_bytes(), self.store.recount_held_bytes() + waiting);
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that arrives is counted once.
+//! Counts of everything that arrives, each datagram, line and value exactly once.
 //!
 //! ```text
 //! arrived   = received + kernel drops                     datagrams
@@ -23,8 +23,7 @@ pub enum Dropped {
     Truncated,
     /// Datagrams: by a Unix socket, from a process that does not belong to the container.
     ForeignSender,
-    /// Datagrams: by a Unix socket, from a process that had ended before anybody could see whether it belongs to the
-    /// container.
+    /// Datagrams: by a Unix socket, from a process that ended before it could be checked whether it belongs to the container.
     EndedSender,
     /// Values: the container has as many series as it may have.
     SeriesLimit,
@@ -40,7 +39,7 @@ pub enum Dropped {
     Late,
     /// Values: the timestamp is more than ten minutes ahead.
     Future,
-    /// Values: they were in the open window when the shard failed at this container.
+    /// Values: they were in the open window, or in a closed one that was not published yet, when the shard failed at this container.
     ShardFailed,
     /// Values: their timestamps would revise more records of closed windows than the container may.
     LateQuota,
@@ -86,7 +85,7 @@ impl Dropped {
         }
     }
 
-    /// Whether whole datagrams are dropped, whose lines nobody has seen.
+    /// Whether this counts whole datagrams, whose lines were not read, and not values.
     #[must_use]
     pub const fn counts_datagrams(self) -> bool {
         matches!(
@@ -95,7 +94,7 @@ impl Dropped {
         )
     }
 
-    /// What to change, in a few words; `config` keys are those of the configuration file.
+    /// What to change, in a few words. Keys such as `limits.series` are those of the configuration file.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
@@ -106,7 +105,7 @@ impl Dropped {
                 "find out which other process of the node opens the container's Unix socket"
             }
             Self::EndedSender => {
-                "let the process that sends live for a moment longer; containers with a cgroup of their own on kernels from 6.16 need not"
+                "have the process end a moment after it sends, not at once; not needed with a cgroup of the container's own on kernel 6.16 or later"
             }
             Self::SeriesLimit => "use fewer different names and tag values, or raise limits.series",
             Self::NameTooLong => "use shorter names, or raise limits.name_bytes",
@@ -268,13 +267,20 @@ impl Accounting {
             && self.values == self.in_records + open + self.dropped.values()
     }
 
-    /// Counts what was under way and is lost: a line that was counted and not judged is none, and values that are in no
-    /// record are dropped. Answers how many values these are.
+    /// Counts what a panic has interrupted as lost: a line that was counted and neither accepted nor rejected is not counted as a line any
+    /// more, and values that are in no record are dropped. Answers how many values these are.
     pub(super) fn give_up_open(&mut self) -> u64 {
         self.lines = self.accepted + self.rejected.total();
         let lost = self.values.saturating_sub(self.in_records + self.dropped.values());
         self.dropped.count(Dropped::ShardFailed, lost);
         lost
+    }
+
+    /// Counts values as dropped that were counted as being in closed records and could not be published.
+    pub(super) fn give_up_closed(&mut self, values: u64) {
+        let lost = values.min(self.in_records);
+        self.in_records -= lost;
+        self.dropped.count(Dropped::ShardFailed, lost);
     }
 
     /// Whether no count is `many` or more; adding such would overflow one day.

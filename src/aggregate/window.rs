@@ -222,6 +222,12 @@ impl Window {
         (0..self.len()).filter_map(|index| self.record(index))
     }
 
+    /// Values in its records: a walk over all of them.
+    #[must_use]
+    pub fn values(&self) -> u64 {
+        self.records().map(|record| record.view.samples()).sum()
+    }
+
     /// The series its records refer to, shared with its neighbours.
     #[must_use]
     pub fn layout(&self) -> &Layout {

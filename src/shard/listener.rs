@@ -1,36 +1,30 @@
-//! One container on its shard: sockets, aggregator, and whoever tails it.
+//! One container on its shard: its sockets, its aggregator, and the readers that tail it.
+
+mod filing;
+mod reading;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::{Detail, Glimpse, NewListener, TappedLine};
-use super::gather::Drained;
 use super::inlet::Inlet;
 use super::loss_log::{LossLog, Turn};
-use super::publishing::Publishing;
 use super::tail::TailRoom;
-use crate::aggregate::{Accounting, Aggregator, Closed, Dropped, Noted, RejectedLine, Settings, Window};
-use crate::model::{Allocation, Moment, Origin, Timestamp};
+use crate::aggregate::{Accounting, Aggregator, Noted, RejectedLine, Settings, Window};
+use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::buffers::Buffers;
-use crate::net::listener::{self, Emptied, Inbox};
+use crate::net::listener;
 use crate::net::sys;
 use crate::statsd::Rejected;
-use crate::store::{History, Store};
+use crate::store::{History, LiveBytes, Pending};
 
-/// Datagrams that one container may have read before the next has its turn.
-const TURN: usize = 256;
 /// The smallest buffer the kernel gives.
 const SMALLEST: usize = 1152;
 /// A socket that was hot so often gets a larger buffer.
 const HOT: u8 = 8;
-/// A turn ends after this time, whatever is in the datagrams: at most with those that were taken together.
-const LONGEST_TURN: Duration = Duration::from_millis(2);
-/// Less than a datagram takes of a socket's buffer, however small it is.
-const SMALLEST_CHARGE: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -55,7 +49,13 @@ pub(super) struct Listener {
     /// The last lines that could not be read, as they were shown last, and how many there had been by then.
     rejected: (u64, Arc<[RejectedLine]>),
     /// The window that was closed last, until its late samples are merged.
-    publishing: Option<Publishing>,
+    pending: Option<Pending>,
+    /// Values of windows that are being published. They stay counted here if that panics.
+    unfiled: u64,
+    /// Bytes that the store holds for the container, as of the last window that was published.
+    kept: usize,
+    /// Bytes of the aggregator, as of the last time that it was asked.
+    live: LiveBytes,
 }
 
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Tap {
 }
 
 impl Listener {
-    pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp) -> Self {
+    pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp, live: LiveBytes) -> Self {
         let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
         let (aggregator, kernel_drops) = match new.before {
@@ -109,7 +109,10 @@ impl Listener {
             logged,
             noted: Default::default(),
             rejected: Default::default(),
-            publishing: None,
+            pending: None,
+            unfiled: 0,
+            kept: 0,
+            live,
         }
     }
 
@@ -138,156 +141,6 @@ impl Listener {
 
     pub(super) fn tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
         self.taps.push(Tap { to, room, lost: 0 });
-    }
-
-    /// Reads what is there in the UDP socket, up to one turn.
-    ///
-    /// Where one datagram was all the last time, the next is taken without asking for another, which costs as much as
-    /// taking one. If there is another, the socket stays ready, and the time after that it is asked again.
-    pub(super) fn receive(
-        &mut self,
-        inbox: &mut Inbox,
-        now: Moment,
-        mono: impl Fn() -> Duration,
-    ) -> (Drained, Emptied) {
-        let turn = if self.lone { 1 } else { TURN };
-        let before = self.aggregator.accounting().received;
-        let (charge, emptied) = self.read(inbox, turn, now, mono);
-        let datagrams = self.aggregator.accounting().received - before;
-        self.lone = turn > 1 && datagrams == 1;
-        let fullest = charge as f64 / (2 * self.receive_buffer) as f64;
-        (Drained { datagrams, fullest, more: emptied == Emptied::Partly && turn > 1 }, emptied)
-    }
-
-    /// Reads what is there in the Unix socket, up to one turn.
-    pub(super) fn receive_unix(
-        &mut self,
-        inbox: &mut Inbox,
-        now: Moment,
-        mono: impl Fn() -> Duration,
-    ) -> (Drained, Emptied) {
-        let (taken, emptied) = self.read_unix(inbox, TURN, now, mono);
-        let queue = self.unix.as_ref().map_or(1, Inlet::queue);
-        let fullest = taken as f64 / queue as f64;
-        (Drained { datagrams: taken as u64, fullest, more: emptied == Emptied::Partly }, emptied)
-    }
-
-    /// Datagrams that may wait in its sockets now, or a few more.
-    pub(super) fn may_wait(&self) -> usize {
-        let udp = self.socket.as_ref().map_or(0, |_| 2 * self.receive_buffer / SMALLEST_CHARGE + 1);
-        udp + self.unix.as_ref().map_or(0, Inlet::queue)
-    }
-
-    /// Reads a turn of what is there in each socket, and takes it from `left`. Answers whether more may be there, and is wanted.
-    pub(super) fn empty_some(&mut self, inbox: &mut Inbox, left: &mut usize, now: Moment) -> bool {
-        let standing_still = || Duration::ZERO;
-        let before = self.aggregator.accounting().received;
-        let (_charge, udp) = self.read(inbox, TURN.min(*left), now, standing_still);
-        let read = self.aggregator.accounting().received - before;
-        let (taken, unix) = self.read_unix(inbox, TURN.min(*left), now, standing_still);
-        let taken = taken.saturating_add(usize::try_from(read).unwrap_or(usize::MAX));
-        *left = left.saturating_sub(taken);
-        *left > 0 && taken > 0 && [udp, unix].contains(&Emptied::Partly)
-    }
-
-    /// Takes a window that was closed to the store: at once where no late samples have to be merged before. Answers whether
-    /// that is left to be done, by [`Listener::merge_one`].
-    pub(super) fn publish(&mut self, store: &Store, closed: Closed) -> bool {
-        if closed.revisions.is_empty() {
-            let kept = store.push(self.allocation, closed);
-            self.aggregator.set_kept_bytes(kept);
-            return false;
-        }
-        self.publishing = Some(Publishing::new(closed));
-        true
-    }
-
-    /// Merges one part of the late samples that the last closed window came with, and publishes it after the last part. Answers
-    /// whether more is left.
-    pub(super) fn merge_one(&mut self, store: &Store) -> bool {
-        let Some(publishing) = &mut self.publishing else { return false };
-        if publishing.merge_one(self.allocation, store) {
-            return true;
-        }
-        // Should publishing fail, it is not tried again.
-        let Some(publishing) = self.publishing.take() else { return false };
-        let kept = publishing.publish(self.allocation, store);
-        self.aggregator.set_kept_bytes(kept);
-        false
-    }
-
-    /// Publishes a window that waits, without the late samples that are not merged yet: one of them may be why the shard failed.
-    pub(super) fn publish_unmerged(&mut self, store: &Store) {
-        if let Some(publishing) = &mut self.publishing {
-            publishing.give_up_rest();
-        }
-        self.merge_one(store);
-    }
-
-    /// Answers how much of the socket's buffer it freed, and how it ended.
-    fn read(
-        &mut self,
-        inbox: &mut Inbox,
-        budget: usize,
-        now: Moment,
-        mono: impl Fn() -> Duration,
-    ) -> (usize, Emptied) {
-        let (mut charge, mut left) = (0, budget);
-        while left > 0 {
-            let Some(socket) = &self.socket else { return (0, Emptied::Fully) };
-            let emptied = inbox.take(socket, left);
-            left = left.saturating_sub(inbox.taken());
-            charge += inbox.datagrams().map(|datagram| listener::charge(datagram.len())).sum::<usize>();
-            self.keep(inbox, now);
-            if emptied != Emptied::Partly {
-                return (charge, emptied);
-            }
-            // A few long datagrams hold as many lines as many short ones.
-            if left > 0 && mono().saturating_sub(now.mono) >= LONGEST_TURN {
-                break;
-            }
-        }
-        (charge, Emptied::Partly)
-    }
-
-    /// Answers how many datagrams it took from the Unix socket, and how it ended.
-    fn read_unix(
-        &mut self,
-        inbox: &mut Inbox,
-        budget: usize,
-        now: Moment,
-        mono: impl Fn() -> Duration,
-    ) -> (usize, Emptied) {
-        let mut taken = 0;
-        while taken < budget {
-            let Some(unix) = &mut self.unix else { return (0, Emptied::Fully) };
-            let (emptied, refused) = unix.take(inbox, budget - taken, now.mono);
-            let strangers = refused.foreign.saturating_add(refused.ended);
-            taken += inbox.taken().saturating_add(usize::try_from(strangers).unwrap_or(usize::MAX));
-            self.aggregator.turn_away(Dropped::ForeignSender, refused.foreign, now.wall);
-            self.aggregator.turn_away(Dropped::EndedSender, refused.ended, now.wall);
-            self.keep(inbox, now);
-            if emptied != Emptied::Partly {
-                return (taken, emptied);
-            }
-            if taken < budget && mono().saturating_sub(now.mono) >= LONGEST_TURN {
-                break;
-            }
-        }
-        (taken, Emptied::Partly)
-    }
-
-    /// Hands on what was taken.
-    #[inline]
-    fn keep(&mut self, inbox: &Inbox, now: Moment) {
-        self.aggregator.cut(inbox.cut(), now.wall);
-        let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
-        if taps.is_empty() {
-            aggregator.datagrams(inbox.datagrams(), now, None);
-        } else {
-            let mut tap = |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
-            aggregator.datagrams(inbox.datagrams(), now, Some(&mut tap));
-        }
     }
 
     /// Asks for a larger buffer where a drain found this one hot again and again: then the shard can let it gather for
@@ -398,7 +251,9 @@ mod tests {
 
     use super::*;
     use crate::aggregate::{GaugeSign, TimerUnit};
-    use crate::model::{ContainerId, Generation, Labels, TaskId};
+    use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
+    use crate::net::listener::{Emptied, Inbox};
+    use crate::store::Store;
 
     fn pair() -> (Listener, UdpSocket) {
         let container_id = ContainerId::new("c").unwrap();
@@ -418,7 +273,8 @@ mod tests {
             timer_unit: TimerUnit::default(),
             before: None,
         };
-        (Listener::new(new, Arc::default(), Timestamp::from_secs(0)), sender)
+        let live = Store::new(1, 30).live_bytes();
+        (Listener::new(new, Arc::default(), Timestamp::from_secs(0), live), sender)
     }
 
     #[test]
@@ -448,7 +304,7 @@ mod tests {
             sender.send(b"a:1|c").unwrap();
         }
         let now = Moment { wall: Timestamp::from_secs(1), mono: Duration::ZERO };
-        let (drained, _) = listener.receive(&mut Inbox::default(), now, || LONGEST_TURN);
+        let (drained, _) = listener.receive(&mut Inbox::default(), now, || reading::LONGEST_TURN);
         assert!(drained.more && drained.datagrams < 100, "{drained:?}");
         let (drained, _) = listener.receive(&mut Inbox::default(), now, || Duration::ZERO);
         assert!(!drained.more);

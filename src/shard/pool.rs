@@ -24,7 +24,7 @@ use crate::net::clock::{Clock, Step};
 use crate::net::kin::Kin;
 use crate::store::Store;
 
-/// A shard has ended, by a panic or because the agent is ending.
+/// The shard's thread has ended: the agent is ending, or the shard panicked too often.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the shard has ended")]
 pub struct ShardGone;
@@ -62,7 +62,7 @@ pub struct Plan {
 pub struct ShardPool {
     pub(super) shards: Vec<Shard>,
     pub(super) shared: Arc<Shared>,
-    /// Where each container is. Written while one is moved, so that who asks for containers finds every one.
+    /// Where each container is. Locked for writing while one is moved, so that a request for containers finds every one.
     pub(super) places: Arc<RwLock<HashMap<Allocation, ShardId>>>,
     pub(super) balance: Mutex<Balance>,
 }
@@ -79,8 +79,6 @@ pub(super) struct Shard {
 /// What shards tell about themselves.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Bytes of each shard's aggregators.
-    memory: Vec<AtomicUsize>,
     store: Arc<Store>,
     /// Nanoseconds that each shard was not waiting.
     pub(super) busy: Vec<AtomicU64>,
@@ -120,7 +118,6 @@ impl Shared {
     pub(super) fn new(shards: usize, memory_limit: usize, store: Arc<Store>) -> Self {
         Self {
             store,
-            memory: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             busy: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             memory_limit: AtomicUsize::new(memory_limit),
             steps_forward: AtomicU64::new(0),
@@ -169,22 +166,9 @@ impl Shared {
         self.close.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
     }
 
-    /// Notes a shard's memory; answers whether the node's is used up.
-    pub(super) fn is_full_with(&self, shard: usize, memory: usize) -> bool {
-        if let Some(mine) = self.memory.get(shard) {
-            mine.store(memory, Ordering::Relaxed);
-        }
-        self.is_full()
-    }
-
-    fn is_full(&self) -> bool {
-        self.total_memory() >= self.memory_limit.load(Ordering::Relaxed)
-    }
-
-    /// Everything that is held for containers: by aggregators, and by the store, for those that have ended, too.
-    fn total_memory(&self) -> usize {
-        let aggregators = self.memory.iter().map(|memory| memory.load(Ordering::Relaxed));
-        aggregators.sum::<usize>() + self.store.held_bytes()
+    /// Whether the node's memory for containers is used up.
+    pub(super) fn is_full(&self) -> bool {
+        self.store.held_bytes() >= self.memory_limit.load(Ordering::Relaxed)
     }
 }
 
@@ -377,7 +361,7 @@ impl ShardPool {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            memory: self.shared.total_memory(),
+            memory: self.shared.store.held_bytes(),
             steps_forward: self.shared.steps_forward.load(Ordering::Relaxed),
             steps_back: self.shared.steps_back.load(Ordering::Relaxed),
             pauses: self.shared.pauses.load(Ordering::Relaxed),

@@ -6,7 +6,7 @@ mod image;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, View, Window, WindowBuilder};
+use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, State, View, Window, WindowBuilder};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::prometheus::{Identity, Level};
 use crate::render::record::Number;
@@ -31,26 +31,38 @@ pub struct Published {
 #[derive(Clone, Debug)]
 pub struct Kept(Vec<Arc<Published>>);
 
-/// One container's windows and standing.
+/// Records of an interval that are new or revised.
+#[derive(Debug)]
+pub(super) struct Revision {
+    pub(super) window: Window,
+    /// How often each record was revised; empty where none was.
+    pub(super) revs: Box<[u32]>,
+    /// Values that were to be added.
+    pub(super) added: u64,
+    /// Those of them that are in none of the records, because what was recorded before could not be read.
+    pub(super) lost: u64,
+}
+
+/// The windows of one container that are kept, and how it stands.
 #[derive(Clone, Debug)]
 pub struct History {
     origin: Arc<Origin>,
-    /// Of which task and which workload its samples are.
+    /// The task and the workload that its samples belong to.
     identities: (Identity, Identity),
     opened: Timestamp,
     /// By start.
     kept: VecDeque<Kept>,
-    /// Windows of an earlier life whose start is still to come, because its clock was ahead; by start. They are older than
+    /// Windows that an earlier run of the agent dated to the future, because its clock was ahead; by start. They were closed before
     /// all of `kept`, and move there once the clock has passed their start.
     ahead: VecDeque<Kept>,
-    /// The place and the start of each interval, by place: which was closed first, and is dropped first.
+    /// The place and the start of each interval, in the order in which intervals were closed and are dropped.
     closed: VecDeque<(u64, Timestamp)>,
-    /// The last place of this container whose record was dropped.
+    /// The last place in the sequence at which a record of this container was dropped.
     gone: u64,
     held: Held,
     layouts: Layouts,
     standing: Option<Standing>,
-    /// Bytes that count for this container alone, because it has no aggregator any more.
+    /// Bytes that were shared with the aggregator, and count here since that is gone.
     alone: usize,
 }
 
@@ -64,18 +76,18 @@ impl Published {
         Self { allocation, origin: Arc::clone(origin), window, first, revs }
     }
 
-    /// The same at another place, of a container that has another number now.
+    /// The same window at another place in the sequence, for a container that has been given another number.
     pub(super) fn placed(self, allocation: Allocation, first: u64) -> Self {
         Self { allocation, first, ..self }
     }
 
-    /// Whose it is, by its reservation.
+    /// The container, by its allocation.
     #[must_use]
     pub fn allocation(&self) -> Allocation {
         self.allocation
     }
 
-    /// Whose it is.
+    /// Where its samples come from.
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
@@ -134,7 +146,7 @@ impl Kept {
         self.0.iter()
     }
 
-    /// The newest revision of each record that a later window has, too; found in one pass, which ends as soon as it has all.
+    /// The newest revision of each record whose series is also in `window`, found in one pass that ends as soon as it has all.
     fn newest_of<'k>(&'k self, window: &'k Window) -> HashMap<SeriesKey<'k>, (u32, Record<'k>)> {
         let mut missing: HashSet<_> = window.records().map(|record| SeriesKey(record.series)).collect();
         let mut newest = HashMap::with_capacity(missing.len());
@@ -152,7 +164,7 @@ impl Kept {
 
     /// The newest revision of each record, and the window it is in.
     pub fn records(&self) -> impl Iterator<Item = (&Arc<Published>, Number, Record<'_>)> {
-        // Nearly always there is only the window, and then there is nothing to look for.
+        // Most intervals have no revisions, and then each record is the newest of its series.
         let revised = self.0.len() > 1;
         let mut seen = HashSet::new();
         self.0
@@ -164,8 +176,8 @@ impl Kept {
 }
 
 impl History {
-    /// The windows of a container that came at `opened`, as they were kept elsewhere: each with the place it had and how
-    /// often its records were revised.
+    /// The history of a container that came at `opened`, from windows that were kept elsewhere: each with its place in the sequence
+    /// and how often its records were revised.
     #[must_use]
     pub fn of(
         origin: Arc<Origin>,
@@ -183,15 +195,16 @@ impl History {
         history
     }
 
-    /// Adds a window that was not closed before its container was left alone; where another part of its interval is here,
-    /// both become one.
+    /// Adds a window that was still open when the agent stopped. If another part of the same interval is here, both become one.
     pub fn add_part(&mut self, first: u64, window: Window) {
-        if let Some((window, revs)) = self.joined(window) {
+        let values = window.values();
+        let Revision { window, revs, .. } = self.joined(window, values);
+        if !window.is_empty() {
             self.keep_elsewhere(first, window, revs);
         }
     }
 
-    /// Keeps a window whose container gets its number when a store takes it in.
+    /// Keeps a window before a store adopts it and gives its container a number.
     fn keep_elsewhere(&mut self, first: u64, window: Window, revs: Box<[u32]>) {
         self.keep(Arc::new(Published::new(Allocation(0), &self.origin, (window, revs), first)));
     }
@@ -219,13 +232,13 @@ impl History {
         }
     }
 
-    /// Whose windows these are.
+    /// Where the samples of these windows come from.
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
     }
 
-    /// Of which task and which workload they are.
+    /// The task and the workload that they belong to.
     pub(super) fn identities(&self) -> &(Identity, Identity) {
         &self.identities
     }
@@ -268,7 +281,7 @@ impl History {
         self.kept().flat_map(Kept::published)
     }
 
-    /// Takes out everything that has no other owner. What is kept afterwards has places of another sequence.
+    /// Takes out every window that nothing else holds, so that they can be kept again with places of another sequence.
     pub(super) fn take(&mut self) -> Vec<Published> {
         self.closed.clear();
         self.gone = 0;
@@ -284,8 +297,8 @@ impl History {
         self.standing.as_ref()
     }
 
-    /// Levels and totals that outlast windows, as they were last: those that the standing knows, and those that records
-    /// show. What a clock that was ahead has dated to the future counts only where nothing else is known.
+    /// The last known levels and totals that outlast windows, from the standing and from records. Those that were dated to the future by a
+    /// clock that was ahead are used only for series of which nothing else is known.
     #[must_use]
     pub fn lasting(&self) -> Vec<Lasting> {
         let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(Kept::span);
@@ -318,8 +331,8 @@ impl History {
         last.into_values().map(|(_, lasting)| lasting).collect()
     }
 
-    /// Has gauges and sets of an earlier life of the agent shown by their last windows, until their container has closed
-    /// one in this life: its ledger went with that life, and without one a page would lack them.
+    /// Shows gauges and sets of an earlier run of the agent as of their last window, until their container has closed a window in
+    /// this run. The ledger was lost with that run, and a page would leave them out without one.
     pub fn show_levels(&mut self) {
         let newest = self.kept().next_back().and_then(|kept| kept.published().last());
         if let (Some(newest), Some(standing)) = (newest, &self.standing) {
@@ -328,20 +341,16 @@ impl History {
         }
     }
 
-    /// Merges what late samples add to an interval into its records; answers the new revisions.
-    pub(super) fn revision(&self, delta: &Window) -> Option<(Window, Box<[u32]>)> {
+    /// Merges what late samples add to an interval into its records. A record that cannot be read costs its own late samples only.
+    pub(super) fn revision(&self, delta: &Window) -> Revision {
         let kept = self.interval(delta.span.start);
         let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
-        let mut states = Vec::new();
+        let (mut states, mut added, mut lost) = (Vec::new(), 0, 0);
         for record in delta.records() {
-            let mut state = record.view.to_state()?;
-            let rev = match newest.get(&SeriesKey(record.series)) {
-                Some((rev, old)) => {
-                    let added = std::mem::replace(&mut state, old.view.to_state()?);
-                    state.revise(&added);
-                    rev.saturating_add(1)
-                }
-                None => 0,
+            added += record.view.samples();
+            let Some((state, rev)) = revise(&record.view, newest.get(&SeriesKey(record.series))) else {
+                lost += record.view.samples();
+                continue;
             };
             let total = match record.view {
                 View::Counter { total, .. } => total,
@@ -361,21 +370,23 @@ impl History {
             at.ok().and_then(|at| states.get(at)).map_or(0, |(.., rev)| *rev)
         });
         let revs = revs.collect();
-        Some((window, revs))
+        Revision { window, revs, added, lost }
     }
 
     /// A closed window as it is to be published. Where an earlier life of the agent has left a part of the same interval,
     /// both become one: there is at most one record of a series in an interval.
-    pub(super) fn joined(&self, window: Window) -> Option<(Window, Box<[u32]>)> {
+    /// `values` says how many values it has.
+    pub(super) fn joined(&self, window: Window, values: u64) -> Revision {
         let Some(before) = self.interval(window.span.start).and_then(Kept::span) else {
-            return Some((window, Box::default()));
+            return Revision { window, revs: Box::default(), added: values, lost: 0 };
         };
-        let (mut joined, revs) = self.revision(&window)?;
-        joined.span.covered = (before.covered + window.span.covered).min(before.length());
-        Some((joined, revs))
+        let mut joined = self.revision(&window);
+        let span = &mut joined.window.span;
+        span.covered = (before.covered + window.span.covered).min(before.length());
+        joined
     }
 
-    /// How much of an interval without records was observed.
+    /// The part of an interval without records in which the container was observed.
     fn observed(&self, span: Span) -> Span {
         Span { covered: span.end.since(span.start.max(self.opened)), ..span }
     }
@@ -421,8 +432,8 @@ impl History {
         }
     }
 
-    /// Notes when an interval was closed, by its first place. One that late samples make, before the interval that starts at
-    /// `next`, is as old as that: were it the newest, it would outlast intervals whose samples still come.
+    /// Notes when an interval was closed, by its first place. An interval that late samples create is treated as closed just before the one
+    /// that starts at `next`. As the newest it would outlast intervals whose samples still arrive.
     fn note_closed(&mut self, first: u64, start: Timestamp, next: Option<Timestamp>) {
         let next = next.and_then(|next| self.closed.iter().position(|(_, start)| *start == next));
         let place = next.and_then(|at| self.closed.get(at)).map_or(first, |(place, _)| first.min(*place));
@@ -430,9 +441,9 @@ impl History {
         self.closed.insert(at.min(self.closed.partition_point(|(other, _)| *other < first)), (place, start));
     }
 
-    /// Takes the intervals beyond `keep` out that were closed first. Answers what is to be freed.
+    /// Takes out the intervals that were closed first, until `keep` are left, and answers them to be freed.
     ///
-    /// The start does not say which was closed first: the clock may have been ahead in between.
+    /// Their start does not tell which was closed first, because the clock may have been ahead for a while.
     pub(super) fn drop_beyond(&mut self, keep: usize) -> Vec<Arc<Published>> {
         let mut dropped = Vec::new();
         while self.closed.len() > keep {
@@ -447,6 +458,16 @@ impl History {
         }
         dropped
     }
+}
+
+/// A record with the newest one of its series that is kept, if there is one, and how often it was revised. Nothing where one of
+/// them cannot be read.
+fn revise(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<(State, u32)> {
+    let late = late.to_state()?;
+    let Some((rev, old)) = newest else { return Some((late, 0)) };
+    let mut state = old.view.to_state()?;
+    state.revise(&late);
+    Some((state, rev.saturating_add(1)))
 }
 
 /// Where the interval that starts at a moment is, or would be.

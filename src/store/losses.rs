@@ -8,18 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Origin;
 
-/// Forgotten containers that are told apart. Beyond it, what the oldest lost is taken to be everybody's loss.
+/// Forgotten containers that are told apart. A container beyond them counts as one that every reader has lost.
 const MOST: usize = 4096;
 
+/// A forgotten container, and the last place of its records.
+type Forgotten = (u64, Arc<Origin>);
+
 /// The last places whose records are gone, beyond what each container's history knows of its own. Cheap to clone.
-#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Losses {
     /// Of any container.
     last: u64,
     /// Of forgotten containers that are not told apart any more.
     untold: u64,
     /// Of forgotten containers, in the order they were forgotten.
-    forgotten: Arc<VecDeque<(u64, Arc<Origin>)>>,
+    forgotten: Arc<VecDeque<Forgotten>>,
+    /// Containers that were ever added to these.
+    added: u64,
+}
+
+/// What has changed in losses, for another process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LossChanges {
+    last: u64,
+    untold: u64,
+    /// Containers that were forgotten since, as far as they are told apart.
+    forgotten: Vec<Forgotten>,
 }
 
 impl Losses {
@@ -34,13 +48,34 @@ impl Losses {
             return;
         }
         self.lose(place);
+        self.add((place, Arc::clone(origin)));
+    }
+
+    fn add(&mut self, new: Forgotten) {
+        self.added += 1;
         let forgotten = Arc::make_mut(&mut self.forgotten);
-        forgotten.push_back((place, Arc::clone(origin)));
+        forgotten.push_back(new);
         if forgotten.len() > MOST
             && let Some((place, _)) = forgotten.pop_front()
         {
             self.untold = self.untold.max(place);
         }
+    }
+
+    /// What has changed since another process was told the first `told` of all containers that were ever added, which are counted in
+    /// `told` from then on.
+    pub(super) fn changes(&self, told: &mut u64) -> LossChanges {
+        let new = usize::try_from(self.added.saturating_sub(*told)).unwrap_or(usize::MAX);
+        let known = self.forgotten.len().saturating_sub(new);
+        *told = self.added;
+        let forgotten = self.forgotten.range(known..).cloned().collect();
+        LossChanges { last: self.last, untold: self.untold, forgotten }
+    }
+
+    /// Takes in what has changed in another process.
+    pub(super) fn apply(&mut self, changes: LossChanges) {
+        changes.forgotten.into_iter().for_each(|forgotten| self.add(forgotten));
+        (self.last, self.untold) = (changes.last, changes.untold);
     }
 
     /// The last place that any container has lost.

@@ -7,14 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::history::{self, HistoryError, Published};
-use super::losses::Losses;
+use super::losses::{LossChanges, Losses};
 use super::names::{Changed, NameChange, Names};
 use super::past::{self, Past, PastChanges};
 use super::snapshot::Snapshot;
@@ -30,6 +29,8 @@ pub struct Sent {
     past: past::Known,
     /// The place among changes of names.
     names: Option<u64>,
+    /// How many forgotten containers it knows.
+    forgotten: u64,
 }
 
 /// What has come of a store.
@@ -37,7 +38,6 @@ pub struct Sent {
 pub struct Received {
     end: Option<Cursor>,
     containers: HashMap<Allocation, history::Received>,
-    /// As the last part says.
     losses: Losses,
     past: past::Known,
     names: Names,
@@ -55,7 +55,7 @@ pub struct Part {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartV3 {
+struct PartV4 {
     /// The epoch, and the last place that was given.
     end: (u64, u64),
     /// Every container there is.
@@ -63,7 +63,7 @@ struct PartV3 {
     /// What is new of those that have changed.
     histories: Vec<(Allocation, Bytes)>,
     past: PastChanges,
-    losses: Losses,
+    losses: LossChanges,
     /// What became of names and as of when, and whether those that came before are void; nothing where nothing did.
     names: Option<(bool, Vec<NameChange>, Timestamp)>,
 }
@@ -80,9 +80,11 @@ impl Store {
         let inner = self.read();
         let (snapshot, past) = (inner.snapshot(sent.seq), inner.past.everything());
         let names = inner.names.after(sent.names.unwrap_or(u64::MAX));
-        sent.names = Some(names.next);
-        let names = (!names.changes.is_empty()).then(|| (names.whole, names.changes, inner.names.newest()));
+        let names_at = inner.names.newest();
         drop(inner);
+        sent.names = Some(names.next());
+        let names = names.copied();
+        let names = (!names.changes.is_empty()).then_some((names.whole, names.changes, names_at));
         let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
         let here: Vec<_> = snapshot.containers.keys().copied().collect();
         let past = sent.past.learn(&past);
@@ -106,8 +108,8 @@ impl Store {
         if whole {
             sent.seq = seq;
         }
-        let losses = snapshot.losses;
-        let part = PartV3 { end: (self.epoch, seq), here, histories, past, losses, names };
+        let losses = snapshot.losses.changes(&mut sent.forgotten);
+        let part = PartV4 { end: (self.epoch, seq), here, histories, past, losses, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         Part { bytes: postcard::to_allocvec(&part).unwrap_or_default(), whole }
     }
@@ -135,7 +137,7 @@ impl Received {
     /// # Errors
     /// When it is none, of another version, damaged, or does not follow the part before.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
-        let part: PartV3 = match postcard::take_from_bytes(bytes) {
+        let part: PartV4 = match postcard::take_from_bytes(bytes) {
             Ok((part, [])) => part,
             _ => return Err(HistoryError::Damaged),
         };
@@ -152,7 +154,7 @@ impl Received {
             let history = history::Received::add(known, allocation, &bytes)?;
             self.containers.insert(allocation, history);
         }
-        self.losses = part.losses;
+        self.losses.apply(part.losses);
         self.past.apply(part.past);
         self.claim_names();
         self.end = Some(Cursor { epoch: part.end.0, seq: part.end.1 });
@@ -196,8 +198,7 @@ impl Received {
             inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));
             inner.containers.insert(allocation, Arc::new(history));
         }
-        let newest = watch::Sender::new(end.seq);
-        Some(Store { epoch: end.epoch, keep, inner: RwLock::new(inner), newest })
+        Some(Store::with(end.epoch, keep, inner))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::aggregate::weight::Weight;
 use crate::aggregate::window::{Layout, Span, Window, WindowBuilder};
 use crate::model::{MetricType, Series, Timestamp};
 
-/// Records of a revision that are merged in one step.
+/// Most records of a revision that are merged in one step.
 pub const REVISED_TOGETHER: usize = 1024;
 
 /// A time in which nothing was read, because the agent or its shard stood still.
@@ -35,6 +35,8 @@ pub struct Unread {
 pub struct Closed {
     /// The window itself. Can be empty.
     pub window: Window,
+    /// Values in it, those of late samples not counted.
+    pub values: u64,
     /// What late samples add to earlier windows, oldest first; no more than [`REVISED_TOGETHER`] records in each, so that they can be
     /// merged in small steps. Nothing of these spans was observed.
     pub revisions: Vec<Window>,
@@ -311,7 +313,7 @@ impl Aggregator {
     fn close_seen(&mut self, at: Timestamp, seen: Timestamp) -> Closed {
         self.layout = Some(self.current_layout());
         // Revisions are published before the window, so their part of a total comes before its own.
-        let revisions = self.close_late();
+        let (revisions, late_values) = self.close_late();
         let mut builder = WindowBuilder::new(self.span(seen));
         let mut closed_values = 0;
         let (mut lasting, mut decremented) = (Vec::new(), Vec::new());
@@ -339,16 +341,19 @@ impl Aggregator {
         }
         self.remember_lasting(lasting);
         self.decremented = decremented.into();
-        self.accounting.in_records += closed_values;
-        // What was counted as it came and is in no record shows as an account that does not close.
-        self.open = 0;
         let window = builder.build(self.current_layout());
         let standing = self.standing_with(self.histograms.ledger());
         self.remember(&window);
-        Closed { window, revisions, standing, begun_again: std::mem::take(&mut self.begun_again) }
+        // Only now: should any of this panic, the values are in no record and have to be counted as lost.
+        self.accounting.in_records += closed_values + late_values;
+        // Not reduced by what was closed: a value that was counted as it came and is in no record then shows as an imbalance.
+        self.open = 0;
+        let begun_again = std::mem::take(&mut self.begun_again);
+        Closed { window, values: closed_values, revisions, standing, begun_again }
     }
 
-    /// Keeps the list that is there where nothing has changed in it, so that readers see that without comparing.
+    /// Replaces the list of what outlasts windows. An unchanged list stays the same allocation, so that readers can tell by its address
+    /// that nothing has changed.
     fn remember_lasting(&mut self, lasting: Vec<Lasting>) {
         let same = |(a, b): (&Lasting, &Lasting)| {
             Arc::ptr_eq(&a.series, &b.series) && (a.value.to_bits(), a.at) == (b.value.to_bits(), b.at)
@@ -367,28 +372,35 @@ impl Aggregator {
         self.layout.as_ref().map_or_else(|| self.columns.layout(), Arc::clone)
     }
 
-    fn close_late(&mut self) -> Vec<Window> {
+    /// Takes out the late samples; answers what they add to earlier windows, and how many values that is.
+    fn close_late(&mut self) -> (Vec<Window>, u64) {
         let late = std::mem::take(&mut self.late);
         self.late_records = 0;
-        let mut revisions = Vec::with_capacity(late.len());
+        let (mut revisions, mut values) = (Vec::with_capacity(late.len()), 0);
         for (start, states) in late {
             let mut states: Vec<_> = states.into_iter().collect();
             states.sort_unstable_by_key(|(place, _)| *place);
-            revisions.extend(states.chunks(REVISED_TOGETHER).map(|states| self.revision(start, states)));
+            for states in states.chunks(REVISED_TOGETHER) {
+                let (revision, closed) = self.revision(start, states);
+                revisions.push(revision);
+                values += closed;
+            }
         }
-        revisions
+        (revisions, values)
     }
 
-    fn revision(&mut self, start: Timestamp, states: &[(Place, State)]) -> Window {
+    /// What late samples add to one window, and how many values that is.
+    fn revision(&mut self, start: Timestamp, states: &[(Place, State)]) -> (Window, u64) {
+        let mut values = 0;
         let end = start.plus(self.settings.window);
         let mut builder = WindowBuilder::new(Span { start, end, covered: Duration::ZERO });
         for (place, state) in states {
             let Some((_, ledger)) = self.columns.get_mut(*place) else { continue };
             ledger.add(state);
-            self.accounting.in_records += state.samples();
+            values += state.samples();
             builder.push_with(*place, state, ledger);
         }
-        builder.build(self.current_layout())
+        (builder.build(self.current_layout()), values)
     }
 
     /// Counts a closed window's memory for as long as it is kept.

@@ -6,9 +6,8 @@ use super::Aggregator;
 use crate::model::Timestamp;
 
 impl Aggregator {
-    /// Begins again at `now` with the settings and the counts it had: nobody knows in what state a panic left the rest.
-    /// The open window and the ledger are lost, so counters begin at zero, with a new time of creation. Answers how many
-    /// values that were.
+    /// Begins again at `now` with the settings and the counts it had, because a panic may have left the rest in any state. The open
+    /// window and the ledger are lost, so counters begin at zero, with a new time of creation. Answers how many values were lost.
     pub fn begin_again(&mut self, now: Timestamp) -> u64 {
         let fresh = Self::new(Arc::clone(&self.settings), self.gauge_sign, now);
         let mut fresh = fresh.with_timer_unit(self.timer_unit);
@@ -22,6 +21,11 @@ impl Aggregator {
         fresh.recount();
         *self = fresh;
         lost
+    }
+
+    /// Counts values of closed windows as lost that could not be published.
+    pub fn lose_closed(&mut self, values: u64) {
+        self.accounting.give_up_closed(values);
     }
 }
 

@@ -6,9 +6,9 @@ use super::Worker;
 use crate::model::Timestamp;
 use crate::shard::share::Share;
 
-/// Closing windows holds up receiving for so long at one go, and for one container more.
+/// Closing windows keeps a shard from receiving for this long in one turn at most, and for one container more.
 const STALL: Duration = Duration::from_millis(5);
-/// Merging late samples does so, and for one part of a revision more.
+/// The same for merging late samples, and for one part of a revision more.
 const MERGING: Duration = Duration::from_millis(2);
 
 /// A round of closing windows that is under way.
@@ -16,8 +16,6 @@ const MERGING: Duration = Duration::from_millis(2);
 pub(super) struct Closing {
     /// The next listener's place.
     next: usize,
-    /// Bytes of those before it, what the store holds for them not counted.
-    memory: usize,
 }
 
 impl Worker {
@@ -43,22 +41,22 @@ impl Worker {
             let Some(Some(listener)) = self.listeners.get_mut(place) else { continue };
             listener.count_kernel_drops();
             listener.log_losses(&self.shared.loss_log, now.wall);
-            closing.memory += listener.aggregator.own_memory();
+            listener.count_memory();
         }
         self.shared.held_up(self.clock.mono().saturating_sub(started));
         if closing.next < self.listeners.len() {
             self.closing = Some(closing);
         } else {
-            self.closed_windows(closing.memory);
+            self.closed_windows();
         }
     }
 
     /// Every window that was over is closed.
-    fn closed_windows(&mut self, memory: usize) {
+    fn closed_windows(&mut self) {
         let listeners = || self.listeners.iter().flatten();
         let ends = listeners().map(|listener| listener.aggregator.window_end());
         self.next_end = ends.min().unwrap_or(Timestamp::MAX);
-        let full = self.shared.is_full_with(self.index, memory);
+        let full = self.shared.is_full();
         for listener in self.listeners.iter_mut().flatten() {
             listener.aggregator.set_node_full(full);
         }

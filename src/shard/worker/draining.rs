@@ -85,15 +85,17 @@ impl Worker {
         let now = self.now().wall;
         let place = self.places.get(&allocation).copied()?;
         self.publish_all(place);
-        let listener = self.find(allocation)?;
+        self.at_hand = Some(place);
+        let listener = self.listeners.get_mut(place)?.as_mut()?;
         listener.count_kernel_drops();
         let closed = listener.aggregator.finish(now);
-        self.store.push(allocation, closed);
-        self.store.ended(allocation);
+        listener.publish(&self.store, closed);
+        self.publish_all(place);
         let loss_log = &self.shared.loss_log;
         let listener = self.listeners.get_mut(place)?.as_mut()?;
         let glimpse = listener.look(Detail::Counts, now);
         listener.log_losses(loss_log, now);
+        listener.end(&self.store);
         let listener = self.leave(allocation)?;
         listener.give_back(&self.shared.buffers);
         Some(glimpse)

@@ -1,7 +1,7 @@
-//! A panic on a shard: caught, said and counted, and the shard goes on.
+//! A panic on a shard is caught, logged and counted, and the shard goes on.
 //!
-//! Its sockets stay open, and every container but the one at hand is as it was. That one begins again: nobody knows in
-//! what state the panic left it.
+//! Its sockets stay open, and every container but the one at hand is as it was. That one begins again, because the panic may have
+//! left it in any state.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ impl Failures {
 }
 
 impl Worker {
-    /// Runs until it is told to stop, nobody can tell it anything any more, or it fails again and again.
+    /// Runs until it is told to stop, its command channel is closed, or it fails again and again.
     pub(in crate::shard) fn run(&mut self) {
         let mut failed: Option<Box<dyn Any + Send>> = None;
         loop {
@@ -49,7 +49,7 @@ impl Worker {
         }
     }
 
-    fn go_on(&mut self, panic: &(dyn Any + Send)) {
+    pub(super) fn go_on(&mut self, panic: &(dyn Any + Send)) {
         let now = self.now().wall;
         self.closing = None;
         self.ready.clear();
@@ -59,15 +59,7 @@ impl Worker {
         (self.orders_left, self.questions_left) = (true, true);
         let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
-            Some(listener) => {
-                let lost = listener.aggregator.begin_again(now);
-                // What it goes on with is read from there.
-                listener.publish_unmerged(&self.store);
-                if let Some(history) = self.store.history(listener.allocation) {
-                    listener.recall(&history);
-                }
-                (Some(listener.name()), lost)
-            }
+            Some(listener) => (Some(listener.name()), listener.recover(&self.store, now)),
             None => (None, 0),
         };
         self.shared.failed();

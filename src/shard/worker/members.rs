@@ -13,16 +13,15 @@ use crate::shard::listener::Listener;
 impl Worker {
     pub(super) fn open(&mut self, new: NewListener) -> nix::Result<()> {
         let now = self.now().wall;
-        let (allocation, origin) = (new.allocation, Arc::clone(&new.origin));
+        let allocation = new.allocation;
         let goes_on = new.before.is_some();
-        let mut listener = Listener::new(new, Arc::clone(&self.settings), now);
+        let mut listener = Listener::new(new, Arc::clone(&self.settings), now, self.store.live_bytes());
         // What comes back from a kill is in the store alone.
         if !goes_on && let Some(history) = self.store.history(allocation) {
             listener.recall(&history);
         }
         let place = self.watch(&listener)?;
-        self.store.open(allocation, origin, now);
-        listener.aggregator.set_kept_bytes(self.store.kept_bytes(allocation));
+        listener.open(&self.store, now);
         listener.take(&self.shared.buffers);
         self.put(place, listener);
         Ok(())

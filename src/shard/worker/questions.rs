@@ -7,16 +7,16 @@ use crate::model::{Allocation, Timestamp};
 use crate::shard::command::{Detail, Glimpse, Question};
 use crate::shard::share::Share;
 
-/// Questions that are taken in in one turn at most.
+/// Most questions that are accepted in one turn.
 const QUESTIONS: usize = 1024;
-/// Containers that are looked at in one turn at most.
+/// Most containers that are looked at in one turn.
 const LOOKS: usize = 4096;
 /// No further container is looked at in a turn after this time.
 const LOOKING: Duration = Duration::from_millis(1);
-/// After a slice of looks, readers wait for so many times as long as it took: whatever they ask, three quarters of a shard's
-/// time are left for its containers.
+/// After a slice of looks, readers wait this many times as long as the slice took. So they get at most a quarter of a shard's time,
+/// however much they ask.
 const PAUSE: u32 = 3;
-/// A shorter pause is none: going to sleep and waking up takes as long.
+/// A shorter pause is skipped, because going to sleep and waking up takes about as long.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 
 impl Worker {

@@ -24,10 +24,7 @@ impl Worker {
         let mut drained = Drained::default();
         let began = self.now().mono;
         while let Some(event) = self.ready.pop_front() {
-            let (of_it, read_at) = match event {
-                unix if unix & UNIX != 0 => self.receive_unix(place_of(unix & !UNIX)),
-                place => self.receive(place_of(place), began),
-            };
+            let (of_it, read_at) = self.receive(event, began);
             drained.add(of_it);
             if read_at.saturating_sub(began) >= time {
                 break;
@@ -42,8 +39,9 @@ impl Worker {
         }
     }
 
-    /// Answers what the socket had, and when reading it began.
-    fn receive(&mut self, place: usize, began: Duration) -> (Drained, Duration) {
+    /// Reads a turn of the socket that an event names. Answers what it had, and when reading it began.
+    fn receive(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
+        let (place, unix) = (place_of(event & !UNIX), event & UNIX != 0);
         let now = self.now();
         self.roll(place, now.wall);
         self.at_hand = Some(place);
@@ -51,29 +49,18 @@ impl Worker {
         let Some(Some(listener)) = self.listeners.get_mut(place) else {
             return (Drained::default(), now.mono);
         };
-        let (drained, emptied) = listener.receive(&mut self.inbox, now, || clock.mono());
-        let since = began.saturating_sub(self.drain_began);
-        listener.regulate(self.gather.is_hot(drained.fullest, since), &self.shared.buffers);
-        if let Emptied::Broken(error) = emptied {
-            let container = listener.allocation;
-            tracing::warn!(%error, %container, "cannot receive");
-        }
-        (drained, now.mono)
-    }
-
-    /// The same for a Unix socket, which has no buffer that could grow.
-    fn receive_unix(&mut self, place: usize) -> (Drained, Duration) {
-        let now = self.now();
-        self.roll(place, now.wall);
-        self.at_hand = Some(place);
-        let clock = self.clock;
-        let Some(Some(listener)) = self.listeners.get_mut(place) else {
-            return (Drained::default(), now.mono);
+        let (drained, emptied) = if unix {
+            listener.receive_unix(&mut self.inbox, now, || clock.mono())
+        } else {
+            let read = listener.receive(&mut self.inbox, now, || clock.mono());
+            // A Unix socket has no buffer that could grow.
+            let since = began.saturating_sub(self.drain_began);
+            listener.regulate(self.gather.is_hot(read.0.fullest, since), &self.shared.buffers);
+            read
         };
-        let (drained, emptied) = listener.receive_unix(&mut self.inbox, now, || clock.mono());
         if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
-            tracing::warn!(%error, %container, "cannot receive by its Unix socket");
+            tracing::warn!(%error, %container, unix, "cannot receive");
         }
         (drained, now.mono)
     }

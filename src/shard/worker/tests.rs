@@ -3,7 +3,7 @@ use std::net::UdpSocket;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::aggregate::{GaugeSign, REVISED_TOGETHER, TimerUnit};
+use crate::aggregate::{Accounting, Dropped, GaugeSign, REVISED_TOGETHER, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
 use crate::shard::command::NewListener;
@@ -67,6 +67,20 @@ impl Bench {
     /// How many windows and revisions of a container are published.
     fn published(&self, n: u64) -> usize {
         self.worker.store.history(Allocation(n)).unwrap().published().count()
+    }
+
+    /// Bytes that the node counts as held, and the same counted anew.
+    fn memory(&mut self) -> (usize, usize) {
+        let mut recounted = self.worker.store.recount_held_bytes();
+        for listener in self.worker.listeners.iter_mut().flatten() {
+            recounted += listener.aggregator.own_memory();
+            recounted += listener.pending().map_or(0, |pending| pending.recount());
+        }
+        (self.worker.store.held_bytes(), recounted)
+    }
+
+    fn accounting(&mut self, n: u64) -> Accounting {
+        self.worker.find(Allocation(n)).unwrap().aggregator.accounting().clone()
     }
 
     /// A container with late samples of so many series, whose window is over.
@@ -197,6 +211,92 @@ fn a_window_is_published_after_the_one_before_it() {
     let places: Vec<_> = history.published().map(|published| published.first()).collect();
     assert!(places.is_sorted(), "{places:?}");
     assert_eq!(places.len(), 4);
+}
+
+#[test]
+fn late_samples_that_a_failed_shard_leaves_out_are_counted_as_lost() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    let place = bench.late(1, 3 * REVISED_TOGETHER + 1);
+    assert!(bench.worker.merge_one(place));
+    bench.worker.go_on(&"while it merged");
+    let counts = bench.accounting(1);
+    let merged = REVISED_TOGETHER as u64;
+    assert_eq!((bench.published(1), counts.in_records), (2, merged + 1), "a revision, and the window");
+    assert_eq!(counts.dropped.of(Dropped::ShardFailed), 2 * merged + 1);
+    assert!(counts.balanced(0), "{counts:?}");
+}
+
+#[test]
+fn a_part_whose_merging_panics_is_counted_as_lost() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    let place = bench.late(1, 2 * REVISED_TOGETHER);
+    assert!(bench.worker.merge_one(place));
+    let pending = bench.worker.find(Allocation(1)).unwrap().pending().unwrap();
+    let panics = || pending.merge_one_with(|_| panic!("as a defect would"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    bench.worker.go_on(&"while it merged");
+    let counts = bench.accounting(1);
+    let merged = REVISED_TOGETHER as u64;
+    assert_eq!((counts.in_records, counts.dropped.of(Dropped::ShardFailed)), (merged + 1, merged));
+    assert!(counts.balanced(0), "{counts:?}");
+}
+
+#[test]
+fn a_window_whose_publishing_panics_is_counted_as_lost() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    bench.take_in(1, b"a:1|c\nb:1:2:3|ms");
+    let end = bench.end(1);
+    let listener = bench.worker.find(Allocation(1)).unwrap();
+    let closed = listener.aggregator.roll(end).unwrap();
+    let panics = || listener.file(closed.values, || panic!("as a defect would"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    bench.worker.go_on(&"while it published");
+    let counts = bench.accounting(1);
+    assert_eq!((counts.in_records, counts.dropped.of(Dropped::ShardFailed)), (0, 4));
+    assert!(counts.balanced(0), "{counts:?}");
+}
+
+#[test]
+fn a_window_that_waits_for_its_late_samples_counts_as_memory_of_its_container_and_the_node() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    let place = bench.late(1, 3 * REVISED_TOGETHER + 1);
+    let mut steps = 0;
+    loop {
+        let (held, recounted) = bench.memory();
+        assert_eq!(held, recounted, "after {steps} parts");
+        let kept = bench.worker.store.kept_bytes(Allocation(1));
+        let listener = bench.worker.find(Allocation(1)).unwrap();
+        let waiting = listener.pending().map_or(0, |pending| pending.recount());
+        assert_eq!(waiting == 0, steps == 4);
+        let own = listener.aggregator.own_memory();
+        assert_eq!(listener.aggregator.memory(), own + kept + waiting, "after {steps} parts");
+        if steps == 4 {
+            break;
+        }
+        bench.worker.merge_one(place);
+        steps += 1;
+    }
+}
+
+#[test]
+fn a_container_that_has_ended_is_counted_once_at_once() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    let _other = bench.open(2);
+    bench.take_in(1, format!("a:1|c|#tag:{}", "x".repeat(5000)).as_bytes());
+    bench.worker.next_end = Timestamp::MIN;
+    bench.worker.close_windows_for(Duration::from_mins(1));
+    let (held, recounted) = bench.memory();
+    assert_eq!(held, recounted);
+    let (reply, _answer) = oneshot::channel();
+    bench.worker.begin_drain(Allocation(1), reply);
+    bench.worker.drain_rest();
+    let (held, recounted) = bench.memory();
+    assert_eq!(held, recounted, "without another round of closing windows");
 }
 
 #[test]

@@ -117,6 +117,11 @@ impl History {
         self.alone = shared;
     }
 
+    /// Whether a window or the ledger has this layout, so that its bytes are counted here.
+    pub(in crate::store) fn has_layout(&self, layout: &Layout) -> bool {
+        self.layouts.0.iter().any(|(known, _)| Arc::ptr_eq(known, layout))
+    }
+
     /// Bytes of what is shared with the aggregator while there is one: a walk over every series.
     pub(in crate::store) fn shared_bytes(&self) -> usize {
         let mut seen = HashSet::new();

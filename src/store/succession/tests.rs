@@ -152,6 +152,31 @@ fn a_part_has_no_more_windows_than_fit() {
 }
 
 #[test]
+fn forgotten_containers_are_sent_once_and_known_by_the_next_process() {
+    let mut node = Node::new(500);
+    node.run(1);
+    let (mut sent, mut received) = (Sent::default(), Received::default());
+    received.add(&node.store.part(&mut sent, usize::MAX).bytes).unwrap();
+    (0..400).for_each(|n| node.forget(n));
+    let with = node.store.part(&mut sent, usize::MAX).bytes;
+    let without = node.store.part(&mut sent, usize::MAX).bytes;
+    (400..499).for_each(|n| node.forget(n));
+    for part in [&with, &without, &node.store.part(&mut sent, usize::MAX).bytes] {
+        received.add(part).unwrap();
+    }
+    assert!(without.len() < 1_000, "{} bytes in which nothing is new", without.len());
+    let next = received.into_store(KEEP).unwrap();
+    for n in [0, 399, 400, 498, 499] {
+        let of_it = |origin: &Origin| origin.container_id.as_str() == format!("c{n}");
+        let [there, here] = [&next, &node.store].map(|store| {
+            let begin = Cursor { epoch: 7, seq: 0 };
+            store.since_of(begin, of_it).map(|since| since.published.len())
+        });
+        assert_eq!((there, here.is_err()), (here, n != 499), "c{n}");
+    }
+}
+
+#[test]
 fn windows_of_a_clock_that_was_ahead_stay_set_aside_in_the_process_that_takes_over() {
     let mut node = Node::new(1);
     node.run(3);
