@@ -1,8 +1,9 @@
 //! Many readers, slow readers and expensive requests, with a real agent: what they hold is bounded, and others are answered.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -14,13 +15,17 @@ use crate::agent::{Address, Agent, PATIENCE};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Sends one series for each name, no faster than they are received.
+/// Sends a counter of each name, no faster than they are received.
 fn fill(agent: &Agent, address: &Address, container: &str, names: impl Iterator<Item = String>) {
-    let names: Vec<String> = names.collect();
+    fill_with(agent, address, container, names.map(|name| format!("{name}:1|c")));
+}
+
+/// Sends lines, each of another series, no faster than they are received.
+fn fill_with(agent: &Agent, address: &Address, container: &str, lines: impl Iterator<Item = String>) {
+    let all: Vec<String> = lines.collect();
     let mut sent = 0;
-    for some in names.chunks(500) {
+    for some in all.chunks(500) {
         for lines in some.chunks(20) {
-            let lines: Vec<String> = lines.iter().map(|name| format!("{name}:1|c")).collect();
             address.send(lines.join("\n"));
         }
         sent += some.len() as u64;
@@ -44,6 +49,13 @@ fn slow(agent: &Agent) -> f64 {
 
 fn resident(agent: &Agent) -> f64 {
     agent.own_metric("process_resident_memory_bytes")
+}
+
+/// Two thousand gauges with long names, which every window has from then on: an event of about a megabyte for each.
+fn fill_every_window(agent: &Agent) {
+    let address = agent.reserve("c-1", "web.1");
+    let names = (0..2000).map(|n| format!("a.series.{n}.{}", "x".repeat(250)));
+    fill_with(agent, &address, "c-1", names.map(|name| format!("{name}:1|g")));
 }
 
 fn whole_page(agent: &Agent) -> Response {
@@ -119,12 +131,58 @@ fn a_stream_outlives_the_time_that_a_write_may_take() {
         let mut lines = agent.http_client().lines("/v1/tasks/web.1/watch").await.unwrap();
         for n in 0..3 {
             address.send("a:1|c");
-            let next =
-                async { while !lines.next().await.expect("the stream goes on").starts_with("data: ") {} };
+            let next = async {
+                while !lines.next().await.unwrap().expect("the stream goes on").starts_with("data: ") {}
+            };
             tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("event {n} does not come"));
         }
     });
     assert_eq!(slow(&agent), 0.0);
+}
+
+#[test]
+fn a_tail_that_is_not_read_is_disconnected_and_says_so_and_fails() {
+    let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=2s"]);
+    let address = agent.reserve("c1", "web.1");
+    let mut tail = agent.command(&["tail", "web.1"]);
+    let tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let line = format!("{}:1|c", "x".repeat(500));
+    let slow = "tallyport_http_connections_closed_total{listener=\"admin\",reason=\"slow\"}";
+    agent.until("it is disconnected", || {
+        (0..100).for_each(|_| address.send(&line));
+        agent.own_metric(slow) == 1.0
+    });
+    let ended = tail.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("closed the stream before its end: it was not read for"), "{said}");
+    assert!(said.contains("http.write_timeout"), "{said}");
+}
+
+#[test]
+fn a_watch_that_is_not_read_goes_on_after_the_last_window_that_came() {
+    let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=2s"]);
+    fill_every_window(&agent);
+    let mut watch = agent.command(&["metrics", "watch", "web.1", "-o", "ndjson"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    agent.until("it is disconnected", || slow(&agent) == 1.0);
+    let newest = agent.metrics("web.1", "?window=last").last().unwrap()["end"].clone();
+    let mut windows: Vec<Value> = Vec::new();
+    for line in BufReader::new(watch.stdout.take().unwrap()).lines() {
+        windows.push(serde_json::from_str(&line.unwrap()).unwrap());
+        if windows.last().unwrap()["start"].as_str() >= newest.as_str() {
+            break;
+        }
+    }
+    watch.kill().unwrap();
+    let said = String::from_utf8(watch.wait_with_output().unwrap().stderr).unwrap();
+    assert!(
+        said.contains("it was not read for") && said.contains("going on after the last window"),
+        "{said}"
+    );
+    for pair in windows.windows(2) {
+        assert_eq!(pair[0]["end"], pair[1]["start"], "none is missing and none comes twice");
+    }
 }
 
 /// A pattern that is compared with a whole name of `x` before it does not fit.
