@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use serde_json::Value;
-use tallyport::client::Response;
+use tallyport::client::{Lines, Response};
 
 use crate::agent::{Address, Agent, PATIENCE};
 
@@ -43,6 +43,14 @@ fn unread(agent: &Agent, path: &str) -> TcpStream {
     stream
 }
 
+/// The same for a stream of events, from a cursor on.
+fn unread_after(agent: &Agent, path: &str, cursor: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(agent.http).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {cursor}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
 fn slow(agent: &Agent) -> f64 {
     agent.own_metric("tallyport_http_connections_closed_total{listener=\"http\",reason=\"slow\"}")
 }
@@ -56,6 +64,38 @@ fn fill_every_window(agent: &Agent) {
     let address = agent.reserve("c-1", "web.1");
     let names = (0..2000).map(|n| format!("a.series.{n}.{}", "x".repeat(250)));
     fill_with(agent, &address, "c-1", names.map(|name| format!("{name}:1|g")));
+}
+
+/// How many windows of the task have been closed and are kept.
+fn kept(agent: &Agent) -> usize {
+    agent.metrics("web.1", &format!("?window=all&name=a.series.0.{}", "x".repeat(250))).len()
+}
+
+/// The cursor before the first window.
+fn beginning(agent: &Agent) -> String {
+    format!("{}-0", agent.get("/v1/node").1["epoch"])
+}
+
+/// Reads a stream of events until one of this name has come, and answers names and data of all.
+fn events_until(
+    agent: &Agent,
+    lines: &mut Lines,
+    last: &dyn Fn(&[(String, Value)]) -> bool,
+) -> Vec<(String, Value)> {
+    let mut events = Vec::new();
+    let mut name = String::new();
+    agent.runtime().block_on(async {
+        while !last(&events) {
+            let line = tokio::time::timeout(PATIENCE, lines.next()).await.expect("nothing comes");
+            let line = line.unwrap().expect("the stream goes on");
+            if let Some(named) = line.strip_prefix("event: ") {
+                named.clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                events.push((name.clone(), serde_json::from_str(data).unwrap()));
+            }
+        }
+    });
+    events
 }
 
 fn whole_page(agent: &Agent) -> Response {
@@ -138,6 +178,51 @@ fn a_stream_outlives_the_time_that_a_write_may_take() {
         }
     });
     assert_eq!(slow(&agent), 0.0);
+}
+
+#[test]
+fn a_replay_of_all_kept_windows_is_complete_and_holds_one_event_at_a_time() {
+    let agent = Agent::start();
+    fill_every_window(&agent);
+    agent.until("six windows are kept", || kept(&agent) >= 6);
+    let (path, begin) = ("/v1/tasks/web.1/watch", beginning(&agent));
+    let held = || agent.own_metric("tallyport_http_page_bytes");
+    let mut replays = Vec::new();
+    for n in 1..=4 {
+        replays.push(unread_after(&agent, path, &begin));
+        agent.until("what it holds is counted", || held() >= f64::from(n) * MIB / 2.0);
+    }
+    // Each has asked for six megabytes and more.
+    assert!(held() < 4.0 * 2.0 * MIB, "{} bytes are held", held());
+    let lines = agent.runtime().block_on(agent.http_client().lines_after(path, Some(&begin)));
+    let events = events_until(&agent, &mut lines.unwrap(), &|events| events.len() >= 6);
+    for pair in events.windows(2) {
+        assert_eq!((pair[0].0.as_str(), &pair[0].1["end"]), ("window", &pair[1].1["start"]));
+    }
+    let last = events.last().unwrap();
+    assert_eq!(last.1["metrics"].as_array().unwrap().len(), 2000);
+    drop(replays);
+    agent.until("nothing is held", || held() == 0.0);
+}
+
+#[test]
+fn a_replay_whose_windows_are_dropped_meanwhile_says_so_and_goes_on() {
+    let agent = Agent::with(&["--window", "1s", "--set", "windows.keep=3", "--set", "http.write_timeout=5m"]);
+    fill_every_window(&agent);
+    agent.until("three windows are kept", || kept(&agent) == 3);
+    let lines = agent.http_client();
+    let lines =
+        agent.runtime().block_on(lines.lines_after("/v1/tasks/web.1/watch", Some(&beginning(&agent))));
+    let mut lines = lines.unwrap();
+    let newest = || agent.metrics("web.1", "?window=last").last().unwrap()["seq"].as_u64().unwrap();
+    let before = newest();
+    agent.until("other windows are kept", || newest() > before + 5 * 2000);
+    let is_window = |event: &(String, Value)| event.0 == "window";
+    let events = events_until(&agent, &mut lines, &|events| {
+        events.iter().any(|event| event.0 == "gap") && events.last().is_some_and(is_window)
+    });
+    let kinds: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(kinds.ends_with(&["gap", "window"]), "{kinds:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::api::error::ApiError;
 
 /// One request's way through a page. The page is not held for it any more once this is dropped.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(in crate::api) struct Reader {
     page: Arc<Page>,
     number: u64,
 }
