@@ -226,6 +226,51 @@ fn a_replay_whose_windows_are_dropped_meanwhile_says_so_and_goes_on() {
 }
 
 #[test]
+fn beyond_the_queue_a_client_that_does_not_read_its_pages_gets_429_and_others_are_answered() {
+    let agent = Agent::with(&[
+        "--window",
+        "1s",
+        "--set",
+        "http.page_memory=1MiB",
+        "--set",
+        "http.max_connections_per_client=300",
+    ]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
+    agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
+    // Each asks for a page of its own and does not read it. Two are built at a time, and wait for memory until their readers are cut
+    // off; the queue has 32 places for one client.
+    let mut readers = Vec::new();
+    let answered = |reader: &TcpStream| {
+        let mut head = [0; 1024];
+        // Looked at and left in the buffer.
+        reader.set_nonblocking(true).unwrap();
+        reader.peek(&mut head).ok().map(|n| String::from_utf8_lossy(&head[..n]).into_owned())
+    };
+    let is_refused =
+        |reader: &TcpStream| answered(reader).is_some_and(|head| head.starts_with("HTTP/1.1 429"));
+    agent.until("one is refused", || {
+        if readers.len() < 200 {
+            let of_own = format!("/metrics/tasks?{}", vec!["shard=0/1"; readers.len() + 1].join("&"));
+            readers.push(unread(&agent, &of_own));
+        }
+        readers.iter().any(is_refused)
+    });
+    let first = readers.iter().position(is_refused).unwrap();
+    let waiting = readers[..first].iter().filter(|reader| answered(reader).is_none()).count();
+    assert!(
+        waiting >= 20,
+        "only {waiting} of {first} before it still wait: it was not refused for the queue"
+    );
+    let head = answered(&readers[first]).unwrap().to_ascii_lowercase();
+    assert!(head.contains("retry-after: 2") && head.contains("\"busy\""), "{head}");
+    assert!(agent.own_metric("tallyport_http_pages_failed_total{reason=\"busy\"}") >= 1.0);
+    assert_eq!(agent.get("/v1/tasks/web.1").0, 200, "requests of other kinds have a queue of their own");
+    drop(readers);
+    agent.until("pages are built again", || whole_page(&agent).status == 200);
+}
+
+#[test]
 fn a_tail_that_is_not_read_is_disconnected_and_says_so_and_fails() {
     let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=2s"]);
     let address = agent.reserve("c1", "web.1");
