@@ -204,12 +204,11 @@ impl Api {
         let known =
             containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
         let mut counts: HashMap<_, _> = asked.chain(known).collect();
-        // Who was drained while we asked is known by now.
+        // The counts of a container that was drained meanwhile are known by now.
         for info in containers {
             if !counts.contains_key(&info.allocation)
-                && let Some(info) =
-                    self.containers.directory().all().iter().find(|now| now.allocation == info.allocation)
-                && let Some(last) = &info.last
+                && let Some(now) = self.containers.directory().get(info.allocation)
+                && let Some(last) = &now.last
             {
                 counts.insert(info.allocation, Arc::clone(last));
             }

@@ -1,5 +1,6 @@
 //! Asking an agent, over HTTP, HTTPS or its admin socket.
 
+mod lines;
 mod tls;
 
 use std::io;
@@ -7,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+
+pub use lines::Lines;
+use lines::described;
 
 /// How long connecting and an answer's head may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,6 +84,16 @@ pub enum ClientError {
         /// Why.
         why: String,
     },
+    /// An answer that is read line by line ended before the agent had ended it.
+    #[error("{target} closed the stream before its end: {}", described(*pause, why))]
+    Broken {
+        /// The agent.
+        target: Target,
+        /// The longest time for which the stream was not read.
+        pause: Duration,
+        /// What the connection failed with.
+        why: String,
+    },
     /// Whom to trust cannot be read.
     #[error("{} has no certificates of authorities to trust: {why}", path.display())]
     Authorities {
@@ -97,15 +111,6 @@ pub struct Response {
     pub status: u16,
     /// Its body.
     pub body: Bytes,
-}
-
-/// An answer whose body is still coming.
-#[derive(Debug)]
-pub struct Lines {
-    /// Its status.
-    pub status: u16,
-    body: Incoming,
-    buffer: Vec<u8>,
 }
 
 /// Asks one agent.
@@ -181,7 +186,8 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Response, ClientError> {
-        let answer = self.send(media, method, path, body).await?;
+        let request = http::Request::builder().method(method).uri(path).header("content-type", media);
+        let answer = self.send(request, body).await?;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.map_err(|error| self.garbled(&error))?;
         Ok(Response { status, body: body.to_bytes() })
@@ -192,15 +198,24 @@ impl Client {
     /// # Errors
     /// When nobody answers.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
-        let answer = self.send(JSON, "GET", path, Vec::new()).await?;
-        Ok(Lines { status: answer.status().as_u16(), body: answer.into_body(), buffer: Vec::new() })
+        self.lines_after(path, None).await
+    }
+
+    /// The same for a stream of events, from the one after the event with this id.
+    ///
+    /// # Errors
+    /// As [`Self::lines`].
+    pub async fn lines_after(&self, path: &str, event: Option<&str>) -> Result<Lines, ClientError> {
+        let mut request = http::Request::builder().uri(path);
+        if let Some(id) = event {
+            request = request.header("last-event-id", id);
+        }
+        Ok(Lines::new(self.target.clone(), self.send(request, Vec::new()).await?))
     }
 
     async fn send(
         &self,
-        media: &str,
-        method: &str,
-        path: &str,
+        request: http::request::Builder,
         body: Vec<u8>,
     ) -> Result<http::Response<Incoming>, ClientError> {
         let sent = async {
@@ -208,19 +223,19 @@ impl Client {
                 Target::Http(authority) => {
                     let stream =
                         TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, (authority, media), method, path, body).await
+                    self.exchange(stream, authority, request, body).await
                 }
                 Target::Https(authority) => {
                     let stream =
                         TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
                     let spoken = tls::spoken(self.tls.clone(), authority, stream).await;
                     let stream = spoken.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, (authority, media), method, path, body).await
+                    self.exchange(stream, authority, request, body).await
                 }
                 Target::Unix(socket) => {
                     let stream =
                         UnixStream::connect(socket).await.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, ("localhost", media), method, path, body).await
+                    self.exchange(stream, "localhost", request, body).await
                 }
             }
         };
@@ -232,19 +247,14 @@ impl Client {
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        (host, media): (&str, &str),
-        method: &str,
-        path: &str,
+        host: &str,
+        request: http::request::Builder,
         body: Vec<u8>,
     ) -> Result<http::Response<Incoming>, ClientError> {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.garbled(&error))?;
         tokio::spawn(connection);
-        let mut request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", host)
-            .header("content-type", media);
+        let mut request = request.header("host", host);
         if let (Some(token), Target::Http(_) | Target::Https(_)) = (&self.token, &self.target) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -258,30 +268,6 @@ impl Client {
 
     fn garbled(&self, error: &dyn std::error::Error) -> ClientError {
         ClientError::Garbled { target: self.target.clone(), why: error.to_string() }
-    }
-}
-
-impl Lines {
-    /// The next line without its end; `None` when there are no more.
-    pub async fn next(&mut self) -> Option<String> {
-        loop {
-            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=at).collect();
-                return Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned());
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref)),
-                _ => return None,
-            }
-        }
-    }
-
-    /// Everything that is left.
-    pub async fn rest(mut self) -> Vec<u8> {
-        while let Some(Ok(frame)) = self.body.frame().await {
-            self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
-        }
-        self.buffer
     }
 }
 

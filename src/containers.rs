@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::net::unixgram::would_hide;
 pub use crate::net::variables::other_of_pair;
-pub use directory::{ContainerInfo, Directory, Follower, Listed};
+pub use directory::{ContainerInfo, Directory, Follower, Listed, nearest};
 pub use environment::{environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};

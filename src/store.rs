@@ -286,29 +286,58 @@ impl Store {
         self.published_since(cursor, Some(&wanted))
     }
 
+    /// The same, but at most so many windows, of whichever containers, and where to go on after those: for a reader that takes
+    /// them one after another and holds none of them in between.
+    ///
+    /// # Errors
+    /// As [`Store::since_of`].
+    pub fn some_since_of(
+        &self,
+        cursor: Cursor,
+        most: usize,
+        wanted: impl Fn(&Origin) -> bool,
+    ) -> Result<Since, Expired> {
+        self.some_since(cursor, most, Some(&wanted))
+    }
+
     fn published_since(
         &self,
         cursor: Cursor,
         wanted: Option<&dyn Fn(&Origin) -> bool>,
     ) -> Result<Since, Expired> {
-        let (mut published, mut seq) = (Vec::<Arc<Published>>::new(), cursor.seq);
-        loop {
-            let inner = self.read();
-            let (last, lost) = (inner.last, inner.losses.last());
-            let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot(last)));
-            let before = published.len();
-            published.extend(inner.after(seq).take(AT_ONCE).cloned());
-            drop(inner);
-            // Which containers have lost something is looked up when the lock is free again.
-            let gone = snapshot.map_or(lost, |(wanted, snapshot)| snapshot.gone_of(wanted));
-            if cursor.epoch != self.epoch || seq < gone || seq > last {
-                return Err(Expired { oldest: self.cursor(gone) });
-            }
-            if published.len() - before < AT_ONCE {
-                return Ok(Since { published, next: self.cursor(last) });
-            }
-            seq = published.last().map_or(seq, |published| published.last());
+        let mut since = self.some_since(cursor, AT_ONCE, wanted)?;
+        let mut more = since.published.len() == AT_ONCE;
+        while more {
+            let Since { published, next } = self.some_since(since.next, AT_ONCE, wanted)?;
+            more = published.len() == AT_ONCE;
+            since.published.extend(published);
+            since.next = next;
         }
+        Ok(since)
+    }
+
+    fn some_since(
+        &self,
+        cursor: Cursor,
+        most: usize,
+        wanted: Option<&dyn Fn(&Origin) -> bool>,
+    ) -> Result<Since, Expired> {
+        let seq = cursor.seq;
+        let inner = self.read();
+        let (last, lost) = (inner.last, inner.losses.last());
+        let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot(last)));
+        let published: Vec<_> = inner.after(seq).take(most).cloned().collect();
+        drop(inner);
+        // Which containers have lost something is looked up when the lock is free again.
+        let gone = snapshot.map_or(lost, |(wanted, snapshot)| snapshot.gone_of(wanted));
+        if cursor.epoch != self.epoch || seq < gone || seq > last {
+            return Err(Expired { oldest: self.cursor(gone) });
+        }
+        let next = match published.last() {
+            Some(at_end) if published.len() == most => at_end.last(),
+            _ => last,
+        };
+        Ok(Since { published, next: self.cursor(next) })
     }
 
     /// Every window that is kept and comes after a place, in order: for readers that have lost their cursor and must not miss

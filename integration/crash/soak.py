@@ -142,6 +142,7 @@ class Soak:
         # Where much is open, checkpoints are rarer, and what a kill may cost is not known beforehand.
         if self.load or self.storm:
             return False
+        interval = self.checkpoint_interval()
         killed = time.monotonic()
         self.agent.kill()
         self.agent.start()
@@ -150,7 +151,11 @@ class Soak:
         for container in self.sender.live.values():
             check(found[container.name]["state"] == "listening", container.name, "is not back")
             container.lives += 1
-            container.away.append((killed - CHECKPOINT - self.slack, back))
+            container.away.append((killed - interval - self.slack, back))
+
+    def checkpoint_interval(self):
+        """What a crash loses at most, in seconds, as the agent itself says: longer after a storm, whose windows are still open."""
+        return max(CHECKPOINT, self.agent.metric("tallyport_checkpoint_interval_seconds"))
 
     def reloads(self):
         check(self.agent.admin("POST", "/v1/config/reload")[0] == 200, "a reload was refused")

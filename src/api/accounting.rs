@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::documents::Counts;
 use super::error::ApiError;
-use super::pages::{Asker, Lane, Request, Writer, blocking};
+use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
 use crate::aggregate::Accounting;
@@ -41,10 +41,10 @@ pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Ans
     // Whoever filters wants the sum of what is shown; the node's whole includes what is forgotten.
     let everything = raw.is_empty();
     let of_node = api.clone();
-    let gather = async move {
+    let gather = move |work: Work| async move {
         let all = of_node.containers.directory().all();
-        let choose = move || all.into_iter().filter(|info| filters.origin(&info.origin)).collect::<Vec<_>>();
-        let wanted = blocking(choose).await?;
+        let choose = move |deadline: &Deadline| deadline.choose(all, |info| filters.origin(&info.origin));
+        let wanted = work.run(choose).await?;
         let glimpses = of_node.counts(&wanted).await?;
         let forgotten =
             if everything { of_node.containers.directory().forgotten() } else { Accounting::default() };

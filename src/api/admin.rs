@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
+use super::pages::{Asker, Deadline};
 use super::query::{Filters, Query};
 use super::{Answer, Api, NDJSON, ReloadRequest};
 use crate::containers;
@@ -73,12 +74,17 @@ const fn is_zero(n: &u64) -> bool {
 }
 
 /// `GET /v1/tasks/{task_id}/tail`
-pub(super) async fn tail(api: &Api, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let listed = api.task(id).await?;
+    let containers = api.task(asker, id).await?.containers;
+    let events = api.pages.events(asker, filters.has_patterns());
+    let choose = move |deadline: &Deadline| {
+        deadline.choose(containers, |info| info.last.is_none() && filters.origin(&info.origin))
+    };
+    let chosen = events.run(choose).await?;
     let room = api.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
-    for info in listed.containers.iter().filter(|info| info.last.is_none() && filters.origin(&info.origin)) {
+    for info in chosen {
         let mut tapped = api.pool.tap(info.allocation, ROOM, &room).await?;
         let (merged, container) = (merged.clone(), info.origin.container_id.to_string());
         // Ends when the reader goes, or the container does.

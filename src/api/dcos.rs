@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::documents::DcosContainer;
 use super::error::ApiError;
 use super::lifecycle::{self, body, container_id};
+use super::pages::{Asker, Lane, Request, Writer};
 use super::{Answer, Api};
 use crate::containers::{Dialect, Reservation, WantedAddress};
 
@@ -34,24 +35,28 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 }
 
 /// `GET /containers`
-pub(super) fn list(api: &Api) -> Answer {
-    let all = api.containers.directory().all();
-    let live: Vec<DcosContainer> =
-        all.iter().filter(|info| info.state.is_live()).map(|info| info.as_ref().into()).collect();
-    Answer::json(200, &live)
+pub(super) async fn list(api: &Api, asker: Asker) -> Result<Answer, ApiError> {
+    let request = Request::new(asker, Lane::Admin, "/containers", String::new());
+    let of_node = api.clone();
+    let render = move |writer: &mut Writer| {
+        let all = of_node.containers.directory().all();
+        let live = all.iter().filter(|info| info.state.is_live());
+        writer.array(live.map(|info| DcosContainer::from(info.as_ref())))
+    };
+    api.pages.answer(request, move |_| async move { Ok(render) }).await
 }
 
 /// `GET /container/{id}`
-pub(super) fn show(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let directory = api.containers.directory();
-    match directory.container(&container_id(id)?).filter(|info| info.state.is_live()) {
+pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
+    let found = api.containers.directory().container(&container_id(id)?);
+    match found.filter(|info| info.state.is_live()) {
         Some(info) => Ok(Answer::json(200, &DcosContainer::from(info.as_ref()))),
-        None => Err(ApiError::unknown_container(id, directory.nearest_containers(id))),
+        None => Err(api.unknown_container(asker, id).await),
     }
 }
 
 /// `DELETE /container/{id}`
-pub(super) async fn release(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    lifecycle::released(api, id).await?;
+pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
+    lifecycle::released(api, asker, id).await?;
     Ok(Answer::empty(202))
 }

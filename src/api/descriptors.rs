@@ -136,7 +136,8 @@ async fn attach(
     }
     let attached = api.containers.attach_handle(id, handle).await;
     attached.map(drop).map_err(|error| match error {
-        AttachError::Unknown { .. } => lifecycle::unknown(api, &attach),
+        // Hooks have their ids from the runtime: a similar one is of no use to them.
+        AttachError::Unknown { .. } => ApiError::unknown_container(&attach, Vec::new()),
         error => ApiError::from(&error),
     })
 }

@@ -156,7 +156,7 @@ impl ApiError {
         Self::new(408, "slow_body", format!("the body did not arrive within {seconds} s; send it at once"))
     }
 
-    /// A request that took too long.
+    /// A request whose answer did not begin in time.
     #[must_use]
     pub fn deadline(within: Duration) -> Self {
         let seconds = within.as_secs();
@@ -164,7 +164,7 @@ impl ApiError {
             503,
             "deadline",
             format!(
-                "the request was not finished within {seconds} s; `tallyport doctor` shows what the agent is busy with"
+                "the answer did not begin within {seconds} s; ask again in a few seconds, and run `tallyport doctor` if it happens again"
             ),
         )
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::documents::ContainerDocument;
 use super::error::ApiError;
-use super::pages::{Asker, Lane, Request, Writer, blocking};
+use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query, duration};
 use super::{Answer, Api};
 use crate::aggregate::{GaugeSign, TimerUnit};
@@ -173,32 +173,31 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 }
 
 /// `POST /v1/containers/{id}/attach`
-pub(super) async fn attach(api: &Api, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
     let AttachBody { pid, start_ticks } = body(bytes)?;
-    let attached = api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await;
-    let info = attached.map_err(|error| match error {
-        AttachError::Unknown { .. } => unknown(api, id),
-        error => ApiError::from(&error),
-    })?;
-    Ok(Answer::json(200, &ContainerDocument::reserved(&info, &api.config().presets)))
+    match api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await {
+        Ok(info) => Ok(Answer::json(200, &ContainerDocument::reserved(&info, &api.config().presets))),
+        Err(AttachError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
+        Err(error) => Err(ApiError::from(&error)),
+    }
 }
 
 /// `DELETE /v1/containers/{id}`
-pub(super) async fn release(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let info = released(api, id).await?;
+pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
+    let info = released(api, asker, id).await?;
     Ok(Answer::json(202, &ContainerDocument::reserved(&info, &api.config().presets)))
 }
 
-/// Releases a container, in either dialect. Whoever repeats itself gets the same answer.
-pub(super) async fn released(api: &Api, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
-    api.containers.release(container_id(id)?).await.map_err(|error| match error {
-        ReleaseError::Unknown { .. } => unknown(api, id),
-        ReleaseError::Ending => ApiError::ending(),
-    })
-}
-
-pub(super) fn unknown(api: &Api, id: &str) -> ApiError {
-    ApiError::unknown_container(id, api.containers.directory().nearest_containers(id))
+/// Releases a container, in either dialect. Releasing it again gets the same answer.
+///
+/// # Errors
+/// With 400 where this is no id, with 404 where there is no such container, and while the agent ends.
+pub(super) async fn released(api: &Api, asker: Asker, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
+    match api.containers.release(container_id(id)?).await {
+        Ok(info) => Ok(info),
+        Err(ReleaseError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
+        Err(ReleaseError::Ending) => Err(ApiError::ending()),
+    }
 }
 
 /// The filters of a list of containers.
@@ -207,12 +206,13 @@ const LISTED: [&str; 3] = ["task", "container", "label"];
 /// `GET /v1/containers`
 pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
-    let request = Request::new(asker, Lane::Admin, "/v1/containers", raw.to_owned());
+    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Admin };
+    let request = Request::new(asker, lane, "/v1/containers", raw.to_owned());
     let of_node = api.clone();
-    let gather = async move {
+    let gather = move |work: Work| async move {
         let all = of_node.containers.directory().all();
-        let choose = move || all.into_iter().filter(|info| filters.origin(&info.origin)).collect::<Vec<_>>();
-        let containers = blocking(choose).await?;
+        let choose = move |deadline: &Deadline| deadline.choose(all, |info| filters.origin(&info.origin));
+        let containers = work.run(choose).await?;
         let counts = of_node.counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
             let presets = &of_node.config().presets;
@@ -224,8 +224,10 @@ pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, A
 }
 
 /// `GET /v1/containers/{id}`
-pub(super) async fn show(api: &Api, id: &str) -> Result<Answer, ApiError> {
-    let info = api.containers.directory().container(&container_id(id)?).ok_or_else(|| unknown(api, id))?;
+pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
+    let Some(info) = api.containers.directory().container(&container_id(id)?) else {
+        return Err(api.unknown_container(asker, id).await);
+    };
     let counts = api.counts(std::slice::from_ref(&info)).await?;
     let glimpse = counts.get(&info.allocation).map(AsRef::as_ref);
     Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, glimpse)))

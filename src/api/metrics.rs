@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::documents::TaskShort;
 use super::error::ApiError;
-use super::pages::{Asker, Lane, Request, Stop, Writer};
+use super::pages::{Asker, Deadline, Lane, Request, Stop, Work, Writer};
 use super::query::{Query, SELECTION, Selection, Windows};
 use super::{Answer, Api};
 use crate::aggregate::{Record, Span, State, View, Window};
@@ -25,9 +25,10 @@ pub(super) async fn metrics(api: &Api, asker: Asker, id: &str, raw: &str) -> Res
     let lane = if costly { Lane::Search } else { Lane::Short };
     let request = Request::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
-    let gather = async move {
-        let listed = of_node.task(&id).await?;
-        let sources = sources(&of_node, &listed, &selection).await?;
+    let gather = move |work: Work| async move {
+        let listed = of_node.task(asker, &id).await?;
+        let selection = Arc::new(selection);
+        let sources = sources(&of_node, &work, &listed, &selection).await?;
         Ok(move |writer: &mut Writer| {
             writer.put(br#"{"task":"#)?;
             writer.json(&TaskShort::from(&listed))?;
@@ -53,13 +54,21 @@ pub(super) struct Source {
 }
 
 /// What is there of a task's containers; the open windows only where the selection may want them.
-async fn sources(api: &Api, listed: &Listed, selection: &Selection) -> Result<Vec<Source>, ApiError> {
-    // Who names a container means it, whether or not it lives.
-    let mut containers = match selection.filters.names_containers() {
+async fn sources(
+    api: &Api,
+    work: &Work,
+    listed: &Listed,
+    selection: &Arc<Selection>,
+) -> Result<Vec<Source>, ApiError> {
+    // A filter that names a container means it, whether or not it lives.
+    let containers = match selection.filters.names_containers() {
         true => api.containers.directory().every_container_of(listed.task_id.as_str()),
         false => listed.containers.clone(),
     };
-    containers.retain(|info| selection.filters.origin(&info.origin));
+    let chosen = Arc::clone(selection);
+    let choose =
+        move |deadline: &Deadline| deadline.choose(containers, |info| chosen.filters.origin(&info.origin));
+    let containers = work.run(choose).await?;
     let mut open = HashMap::new();
     if matches!(selection.windows, Windows::Newest | Windows::Open) {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();

@@ -1,26 +1,30 @@
-//! `GET /v1/watch`: server-sent events about the node as a whole, for whoever watches many tasks at one time.
+//! `GET /v1/watch`: server-sent events about the node as a whole, for readers that follow many tasks at one time.
 //!
 //! The first events say what the agent runs with and how every task stands; later ones have only what changed. A rate
 //! is the difference of two counts, which are exact, over that of their moments.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::documents::state_of;
 use super::error::ApiError;
 use super::health::{Degraded, Detail, Node, degraded};
+use super::metrics::write;
+use super::pages::{Asker, Deadline, Events, Reader};
 use super::query::{Filters, Query};
 use super::watch::{EVENT_STREAM, event};
 use super::{Answer, Api};
 use crate::aggregate::Accounting;
 use crate::containers::{ContainerInfo, Containers, Listed, State};
-use crate::model::{Allocation, Timestamp};
+use crate::model::{Allocation, TaskId, Timestamp};
 use crate::net::clock;
 use crate::shard::Glimpse;
 use crate::shutdown::Drain;
@@ -29,9 +33,9 @@ use crate::shutdown::Drain;
 const EVERY: Duration = Duration::from_secs(2);
 
 /// How a task stands, in a few numbers that count since its containers began.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 struct Row {
-    task_id: String,
+    task_id: TaskId,
     state: State,
     finished: bool,
     generation: u32,
@@ -56,7 +60,7 @@ impl Row {
         }
         let state = state_of(listed);
         Self {
-            task_id: listed.task_id.to_string(),
+            task_id: listed.task_id.clone(),
             state,
             finished: state.is_finished(),
             generation: listed.containers.iter().map(|info| info.origin.generation.0).max().unwrap_or(0),
@@ -82,87 +86,114 @@ struct Changes<'a> {
     memory: usize,
     last_scrape: Option<Timestamp>,
     tasks: Vec<&'a Row>,
-    gone: Vec<&'a str>,
+    gone: Vec<&'a TaskId>,
 }
 
-/// Tasks as they stood at the last look.
-type Rows = BTreeMap<String, Row>;
+/// How tasks stood at the last look, each as a hash of its row: a stream holds no more for a task than it needs to see that something
+/// has changed.
+type Rows = BTreeMap<TaskId, u64>;
 
 /// One stream of events.
 struct Overview {
     api: Api,
     filters: Arc<Filters>,
-    rows: Rows,
+    rows: Arc<Rows>,
     every: Interval,
     drain: Drain,
-    ready: VecDeque<String>,
+    events: Events,
+    /// What is left of the event that is being sent.
+    sending: Option<Reader>,
+    /// The first event.
+    first: Option<String>,
 }
 
 /// `GET /v1/watch`
-pub(super) async fn watch(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn watch(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
-    // Who reads slowly gets fewer events, not all of them at one time.
+    // A slow reader gets fewer events, not all of them at once.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overview = Overview {
         api: api.clone(),
+        events: api.pages.events(asker, filters.has_patterns()),
         filters: Arc::new(filters),
-        rows: Rows::new(),
+        rows: Arc::default(),
         every,
         drain: api.drain.clone(),
-        ready: VecDeque::from([event("node", None, &Node::of(api))]),
+        sending: None,
+        first: Some(event("node", None, &Node::of(api))),
     };
-    let whole = overview.look().await?;
-    overview.ready.push_back(whole);
-    let chunks = stream::unfold(overview, |mut overview| async move {
-        let text = overview.next().await?;
-        Some((Ok(Bytes::from(text)), overview))
-    });
+    overview.look().await?;
+    let chunks =
+        stream::unfold(overview, |mut overview| async move { Some((overview.next().await?, overview)) });
     Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
 }
 
 impl Overview {
-    async fn next(&mut self) -> Option<String> {
-        if let Some(text) = self.ready.pop_front() {
-            return Some(text);
+    /// The next part of the stream; nothing once the agent ends. An error breaks the connection.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first.into()));
         }
-        tokio::select! {
-            _ = self.every.tick() => {}
-            () = self.drain.started() => return None,
+        loop {
+            if let Some(sending) = &mut self.sending {
+                if let Some(chunk) = sending.next().await {
+                    return Some(chunk);
+                }
+                self.sending = None;
+            }
+            tokio::select! {
+                _ = self.every.tick() => {}
+                () = self.drain.started() => return None,
+            }
+            if let Err(error) = self.look().await {
+                return Some(Err(io::Error::other(error.message)));
+            }
         }
-        // A shard that is gone takes the agent with it.
-        self.look().await.ok()
     }
 
-    /// Looks at every task, and makes an event of what is not as it was.
-    async fn look(&mut self) -> Result<String, ApiError> {
+    /// Looks at every task, and renders an event of what is not as it was.
+    async fn look(&mut self) -> Result<(), ApiError> {
+        self.events.wait_for_room().await;
         let (containers, filters) = (self.api.containers.clone(), Arc::clone(&self.filters));
-        let tasks = self.api.pages.aside(move || chosen(&containers, &filters)).await?;
+        let choose = move |deadline: &Deadline| chosen(&containers, &filters, deadline);
+        let tasks = self.events.run(choose).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
         let glimpses = self.api.counts(&containers).await?;
-        let (api, before) = (self.api.clone(), std::mem::take(&mut self.rows));
-        let (text, rows) = self.api.pages.aside(move || changes(&api, &tasks, &glimpses, &before)).await?;
-        self.rows = rows;
-        Ok(text)
+        let (api, before) = (self.api.clone(), Arc::clone(&self.rows));
+        let render =
+            move |text: &mut Vec<u8>, _: &Deadline| Ok(write_changes(text, &api, &tasks, &glimpses, &before));
+        let (rows, sending) = self.events.render(render).await?;
+        (self.rows, self.sending) = (Arc::new(rows), sending);
+        Ok(())
     }
 }
 
-fn chosen(containers: &Containers, filters: &Filters) -> Vec<Listed> {
-    let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
-    containers.directory().tasks().into_iter().filter(|listed| wanted(listed)).collect()
+fn chosen(containers: &Containers, filters: &Filters, deadline: &Deadline) -> Result<Vec<Listed>, ApiError> {
+    let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.origin(&info.origin);
+    deadline.choose(containers.directory().tasks(), |listed| listed.containers.iter().any(wanted))
 }
 
-/// An event of the tasks that are not as they were, and all of them as they are.
-fn changes(
+/// Writes an event of the tasks that are not as they were; answers how all of them are.
+fn write_changes(
+    text: &mut Vec<u8>,
     api: &Api,
     tasks: &[Listed],
     glimpses: &HashMap<Allocation, Arc<Glimpse>>,
     before: &Rows,
-) -> (String, Rows) {
-    let rows = tasks.iter().map(|listed| Row::new(listed, glimpses));
-    let rows: Rows = rows.map(|row| (row.task_id.clone(), row)).collect();
-    let changed = rows.iter().filter(|(id, row)| before.get(*id) != Some(*row));
+) -> Rows {
+    let (mut rows, mut changed) = (Rows::new(), Vec::new());
+    let mut row_text = Vec::new();
+    for row in tasks.iter().map(|listed| Row::new(listed, glimpses)) {
+        row_text.clear();
+        write(&mut row_text, &row);
+        let hash = xxh3_64(&row_text);
+        rows.insert(row.task_id.clone(), hash);
+        if before.get(&row.task_id) != Some(&hash) {
+            changed.push(row);
+        }
+    }
     let gone = before.keys().filter(|id| !rows.contains_key(*id));
     let changes = Changes {
         at: clock::wall(),
@@ -170,8 +201,9 @@ fn changes(
         degraded: degraded(api, Detail::Reason),
         memory: api.pool.gauges().memory,
         last_scrape: api.stats.last_scrape(),
-        tasks: changed.map(|(_, row)| row).collect(),
-        gone: gone.map(String::as_str).collect(),
+        tasks: changed.iter().collect(),
+        gone: gone.collect(),
     };
-    (event("tasks", None, &changes), rows)
+    text.extend_from_slice(event("tasks", None, &changes).as_bytes());
+    rows
 }

@@ -24,7 +24,7 @@ pub(super) async fn metrics(api: &Api, asker: Asker, accept: Option<&str>) -> Re
     let request =
         Request { content_type, ..Request::new(asker, Lane::Short, "/metrics", content_type.to_owned()) };
     let of_node = api.clone();
-    let gather = async move {
+    let gather = move |_| async move {
         let containers = of_node.containers.directory().all();
         let glimpses = of_node.counts(&containers).await?;
         Ok(move |writer: &mut Writer| writer.put(page(&of_node, format, &containers, &glimpses).as_bytes()))

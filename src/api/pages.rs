@@ -1,12 +1,16 @@
-//! Building answers: where it happens, how many are built at a time, and what they may hold.
+//! Building answers: where it happens, how many are built at a time, and how much memory they may hold.
 //!
 //! Every answer that reads series or containers is rendered on a thread of its own or a blocking one, never on the control
-//! runtime, by one of the builders of its [`Lane`]. Requests for the same page share one build. What is built and not yet sent counts
-//! against one bound for the whole process ([`room`]). Decision: `docs/adr/0059-shared-bounded-answers.md`.
+//! runtime, by one of the builders of its [`Lane`]. Requests for the same page share one build. Events of streams are rendered
+//! one at a time by builders of their own ([`events`]). Whatever is rendered and not yet sent counts against one bound for the
+//! whole process ([`room`]). Decision: `docs/adr/0059-shared-bounded-answers.md`.
 
+mod events;
+mod lane;
 mod page;
 mod reader;
 mod room;
+mod work;
 mod writer;
 
 #[cfg(test)]
@@ -18,17 +22,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::{Answer, Body};
 use crate::config::Config;
-use crate::net::http::{Client, Peer};
-use crate::net::sys;
+use crate::net::http::Client;
 use crate::store::Cursor;
+use events::Builders;
+pub(super) use events::Events;
+pub(super) use lane::{Asker, Lane};
 use page::Page;
-use reader::Reader;
+pub(super) use reader::Reader;
 use room::Room;
+pub(super) use work::{Deadline, Work};
+use work::{Priority, on_thread};
 pub(super) use writer::{Stop, Writer};
 
 /// How long a page is shared with requests that come after its build began.
@@ -37,66 +45,6 @@ const SHARED: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a build may work, its waits for memory aside.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Builders for events of streams.
-const ASIDE: usize = 1;
-
-/// Which builders a request is served by. Cheap requests do not wait behind expensive ones, and the admin socket does not
-/// wait behind the HTTP listener.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Lane {
-    /// Documents about one task, and lists without series.
-    Short,
-    /// All series of the node.
-    Node,
-    /// Requests with patterns, and those for every kept window of a task.
-    Search,
-    /// Everything on the admin socket.
-    Admin,
-}
-
-impl Lane {
-    const ALL: [Self; 4] = [Self::Short, Self::Node, Self::Search, Self::Admin];
-
-    /// Builds at a time.
-    const fn builders(self) -> usize {
-        match self {
-            Self::Short | Self::Node | Self::Admin => 2,
-            Self::Search => 1,
-        }
-    }
-
-    /// Whether its pages are rendered by threads that leave the processors to others. Not those of scrapers: where the
-    /// rest of the node shares a control group with the agent, they would come too late.
-    const fn yields(self) -> bool {
-        matches!(self, Self::Search)
-    }
-
-    /// Pages that may wait for a builder, and how many of them for requests of one client.
-    const fn queue(self) -> (usize, usize) {
-        match self {
-            Self::Short | Self::Admin => (256, 128),
-            Self::Node | Self::Search => (64, 32),
-        }
-    }
-}
-
-/// Who sent a request.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Asker(Option<Peer>);
-
-impl Asker {
-    pub(super) const fn new(peer: Option<Peer>) -> Self {
-        Self(peer)
-    }
-
-    fn client(self) -> Option<Client> {
-        self.0.map(Peer::client)
-    }
-
-    fn lane(self, lane: Lane) -> Lane {
-        if matches!(self.0, Some(Peer::Unix { .. })) { Lane::Admin } else { lane }
-    }
-}
 
 /// What requests have in common that get the same page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -164,7 +112,9 @@ struct Inner {
     room: Arc<Room>,
     shelf: Mutex<Shelf>,
     builders: [Arc<Semaphore>; Lane::ALL.len()],
-    aside: Semaphore,
+    events: Builders,
+    /// One comparison of names at a time for each listener.
+    comparing: [Arc<Semaphore>; 2],
     built: AtomicU64,
     shared: AtomicU64,
     busy: AtomicU64,
@@ -225,7 +175,8 @@ impl Pages {
             room: Arc::new(Room::new(Arc::clone(config))),
             shelf: Mutex::default(),
             builders: Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.builders()))),
-            aside: Semaphore::new(ASIDE),
+            events: Builders::new(),
+            comparing: [1, 1].map(|comparisons| Arc::new(Semaphore::new(comparisons))),
             built: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -247,18 +198,20 @@ impl Pages {
     }
 
     /// Answers a request: with a page that another request is getting, or with a new one. `gather` runs first, on the
-    /// control runtime, and asks other threads for what is needed; what it returns renders the page on a blocking thread.
+    /// control runtime, and asks other threads for what is needed; what takes long there goes to a thread of the build by
+    /// [`Work::run`]. What it returns renders the page on such a thread.
     ///
     /// # Errors
     /// With 429 where too many pages wait for a builder, with 503 where the page was not finished in time, and with what
     /// `gather` or the renderer fail with.
-    pub(super) async fn answer<R>(
+    pub(super) async fn answer<R, F>(
         &self,
         request: Request,
-        gather: impl Future<Output = Result<R, ApiError>> + Send + 'static,
+        gather: impl FnOnce(Work) -> F + Send + 'static,
     ) -> Result<Answer, ApiError>
     where
         R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        F: Future<Output = Result<R, ApiError>> + Send + 'static,
     {
         let content_type = request.content_type;
         let mut reader = self.reader(request, gather)?;
@@ -273,15 +226,18 @@ impl Pages {
         Ok(Answer { status: opened.head.status, content_type, headers: opened.head.headers, body })
     }
 
-    fn reader<R>(
+    fn reader<R, F>(
         &self,
         request: Request,
-        gather: impl Future<Output = Result<R, ApiError>> + Send + 'static,
+        gather: impl FnOnce(Work) -> F + Send + 'static,
     ) -> Result<Reader, ApiError>
     where
         R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        F: Future<Output = Result<R, ApiError>> + Send + 'static,
     {
         let Request { asker, lane, route, detail, gzip, shows, .. } = request;
+        // A pattern that comes by the admin socket takes no less work.
+        let priority = lane.priority();
         let (lane, client) = (asker.lane(lane), asker.client());
         let key = Key { lane: lane as u8, route, detail };
         let mut shelf = self.0.shelf();
@@ -298,31 +254,28 @@ impl Pages {
         shelf.pages.insert(key.clone(), Arc::clone(&page));
         drop(shelf);
         let queued = Queued { inner: Arc::clone(&self.0), lane, client };
-        tokio::spawn(build(queued, key, page, shows, gzip, gather));
+        let build = Build { key, page, shows, gzip, priority };
+        tokio::spawn(build.run(queued, gather));
         Ok(reader)
     }
 
-    /// Runs what makes an event of a stream, on a blocking thread, after those that wait already.
-    ///
-    /// # Errors
-    /// With 503 where it could not be finished.
-    pub(super) async fn aside<T: Send + 'static>(
+    /// Compares a name that is not known with those that are, for an answer that suggests what was meant. Suggests nothing
+    /// where another comparison for this listener is under way: no request waits for a hint.
+    pub(super) async fn suggest(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let _turn = self.0.aside.acquire().await.map_err(|_| ApiError::ending())?;
-        blocking(work).await
+        asker: Asker,
+        compare: impl FnOnce() -> Vec<String> + Send + 'static,
+    ) -> Vec<String> {
+        let [http, admin] = &self.0.comparing;
+        let comparing = Arc::clone(if asker.is_admin() { admin } else { http });
+        let Ok(turn) = comparing.try_acquire_owned() else { return Vec::new() };
+        let compared = on_thread(Priority::Low, move || {
+            let names = compare();
+            drop(turn);
+            names
+        });
+        compared.await.unwrap_or_default()
     }
-}
-
-/// Runs a step of a build on a blocking thread. The build holds its builder meanwhile, which bounds their number.
-///
-/// # Errors
-/// With 503 where it could not be finished.
-pub(super) async fn blocking<T: Send + 'static>(
-    step: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(step).await.map_err(|_| ApiError::unfinished())
 }
 
 impl Inner {
@@ -344,100 +297,81 @@ impl Drop for Queued {
     }
 }
 
-/// Builds a page once a builder is free, and takes it off the shelf when it is too old to be shared.
-async fn build<R>(
-    queued: Queued,
+/// A page that is to be built.
+struct Build {
     key: Key,
     page: Arc<Page>,
     shows: Option<Shows>,
     gzip: bool,
-    gather: impl Future<Output = Result<R, ApiError>> + Send + 'static,
-) where
-    R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
-{
-    let (inner, lane) = (Arc::clone(&queued.inner), queued.lane);
-    let Some(builders) = inner.builders.get(lane as usize).map(Arc::clone) else { return };
-    let turn = tokio::time::timeout(PATIENCE, builders.acquire_owned()).await;
-    drop(queued);
-    let turn = match turn {
-        Ok(Ok(turn)) => turn,
-        waited_in_vain => {
-            let error = if waited_in_vain.is_err() { ApiError::busy() } else { ApiError::ending() };
-            let waiting = page.fail(error);
-            inner.busy.fetch_add(waiting as u64, Ordering::Relaxed);
+    priority: Priority,
+}
+
+impl Build {
+    /// Builds the page once a builder is free, and takes it off the shelf when it is too old to be shared.
+    async fn run<R, F>(self, queued: Queued, gather: impl FnOnce(Work) -> F + Send)
+    where
+        R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        F: Future<Output = Result<R, ApiError>> + Send,
+    {
+        let Self { key, page, shows, gzip, priority } = self;
+        let (inner, lane) = (Arc::clone(&queued.inner), queued.lane);
+        let Some(builders) = inner.builders.get(lane as usize).map(Arc::clone) else { return };
+        let turn = tokio::time::timeout(PATIENCE, builders.acquire_owned()).await;
+        drop(queued);
+        let turn = match turn {
+            Ok(Ok(turn)) => turn,
+            waited_in_vain => {
+                let error = if waited_in_vain.is_err() { ApiError::busy() } else { ApiError::ending() };
+                let waiting = page.fail(error);
+                inner.busy.fetch_add(waiting as u64, Ordering::Relaxed);
+                inner.shelf().remove(&key, &page);
+                return;
+            }
+        };
+        let keep = shows.is_some();
+        // From here on a request that comes is newer than what the page will show, unless nothing has changed since.
+        if !page.begin(shows, Instant::now()) {
+            inner.shelf().remove(&key, &page);
+        }
+        if page.abandon() {
+            // Its readers have gone while it waited. The builder is the next page's at once.
             inner.shelf().remove(&key, &page);
             return;
         }
-    };
-    let keep = shows.is_some();
-    // From here on a request that comes is newer than what the page will show, unless nothing has changed since.
-    if !page.begin(shows, Instant::now()) {
-        inner.shelf().remove(&key, &page);
-    }
-    if page.abandon() {
-        // Its readers have gone while it waited. The builder is the next page's at once.
-        inner.shelf().remove(&key, &page);
-        return;
-    }
-    inner.built.fetch_add(1, Ordering::Relaxed);
-    if !render(&page, (lane, turn), gzip, gather).await {
-        inner.late.fetch_add(1, Ordering::Relaxed);
-    }
-    if keep {
-        tokio::time::sleep(page.shared_for(SHARED)).await;
-        inner.shelf().remove(&key, &page);
-        page.unshelve();
+        inner.built.fetch_add(1, Ordering::Relaxed);
+        let work = Work::new(Arc::clone(&page), turn, priority, DEADLINE);
+        if !render(work, gzip, gather).await {
+            inner.late.fetch_add(1, Ordering::Relaxed);
+        }
+        if keep {
+            tokio::time::sleep(page.shared_for(SHARED)).await;
+            inner.shelf().remove(&key, &page);
+            page.unshelve();
+        }
     }
 }
 
 /// Gathers and renders; answers whether that was in time.
-async fn render<R>(
-    page: &Arc<Page>,
-    (lane, turn): (Lane, OwnedSemaphorePermit),
-    gzip: bool,
-    gather: impl Future<Output = Result<R, ApiError>>,
-) -> bool
+async fn render<R, F>(work: Work, gzip: bool, gather: impl FnOnce(Work) -> F) -> bool
 where
     R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+    F: Future<Output = Result<R, ApiError>>,
 {
-    let Ok(gathered) = tokio::time::timeout(DEADLINE, gather).await else {
-        page.fail(ApiError::unfinished());
-        return false;
-    };
-    let render = match gathered {
+    let page = Arc::clone(work.page());
+    let gathered = tokio::time::timeout(DEADLINE, gather(work.clone())).await;
+    let render = match gathered.unwrap_or_else(|_| Err(ApiError::unfinished())) {
         Ok(render) => render,
         Err(error) => {
+            let in_time = error != ApiError::unfinished();
             page.fail(error);
-            return true;
+            return in_time;
         }
     };
-    let writer = Writer::new(Arc::clone(page), gzip, DEADLINE);
-    let work = move || {
-        let in_time = writer.run(render);
-        drop(turn);
-        in_time
-    };
-    let rendered = if lane.yields() { yielding(work).await } else { blocking(work).await };
+    let writer = Writer::new(Arc::clone(&page), gzip, DEADLINE);
+    let rendered = work.run(move |_| Ok(writer.run(render))).await;
     // A panic is in the log already.
     rendered.unwrap_or_else(|error| {
         page.fail(error);
         true
     })
-}
-
-/// Runs work on a thread of its own that leaves the processors to others.
-async fn yielding<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("page".to_owned());
-    let spawned = thread.spawn(move || {
-        if let Err(error) = sys::lower_priority() {
-            tracing::debug!(%error, "a page is rendered at normal priority");
-        }
-        // The request may be gone by now.
-        let _either_way = done.send(work());
-    });
-    if let Err(error) = spawned {
-        tracing::warn!(%error, "cannot start a thread for a page; raise TasksMax= or the limit of the container");
-    }
-    result.await.map_err(|_| ApiError::unfinished())
 }

@@ -140,7 +140,7 @@ pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -
         shows: Some(api.shows()),
     };
     let of_node = api.clone();
-    let render = async move { Ok(move |writer: &mut Writer| write_page(&of_node, &wanted, writer)) };
+    let render = move |_| async move { Ok(move |writer: &mut Writer| write_page(&of_node, &wanted, writer)) };
     let answer = api.pages.answer(request, render).await?;
     let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
@@ -211,7 +211,7 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
         writer.check()?;
         let Some(standing) = history.standing() else { continue };
         let origin = history.origin();
-        if !wanted.container(origin) {
+        if !writer.goes_on() || !wanted.container(origin) {
             continue;
         }
         let shown = known

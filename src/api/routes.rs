@@ -220,9 +220,10 @@ fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
     let watch = at!(get / "v1" / "tasks" / _ / "watch")
         .and(query())
         .and(header("last-event-id"))
+        .and(asker())
         .and(with(api))
-        .then(|id: Segment, raw: String, last: Option<String>, api: Api| async move {
-            respond(watch::watch(&api, &id.0, &raw, last.as_deref()).await)
+        .then(|id: Segment, raw: String, last: Option<String>, asker: Asker, api: Api| async move {
+            respond(watch::watch(&api, asker, &id.0, &raw, last.as_deref()).await)
         });
     list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
 }
@@ -284,17 +285,19 @@ fn for_people(api: &Api) -> BoxedFilter<(Response,)> {
     );
     let overview = at!(get / "v1" / "watch")
         .and(query())
+        .and(asker())
         .and(with(api))
-        .then(|raw: String, api: Api| async move { respond(overview::watch(&api, &raw).await) });
+        .then(|raw: String, asker: Asker, api: Api| async move {
+            respond(overview::watch(&api, asker, &raw).await)
+        });
     page.or(overview).unify().boxed()
 }
 
 fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
     let ping = at!(get / "v0" / "ping").map(|| v0::ping().into_response());
-    let containers = at!(get / "v0" / "containers")
-        .and(query())
-        .and(with(api))
-        .map(|raw: String, api: Api| respond(v0::containers(&api, &raw)));
+    let containers = at!(get / "v0" / "containers").and(query()).and(asker()).and(with(api)).then(
+        |raw: String, asker: Asker, api: Api| async move { respond(v0::containers(&api, asker, &raw).await) },
+    );
     let app = at!(get / "v0" / "containers" / _ / "app").and(query()).and(asker()).and(with(api)).then(
         |id: Segment, raw: String, asker: Asker, api: Api| async move {
             respond(v0::app(&api, asker, &id.0, None, &raw).await)
@@ -336,19 +339,23 @@ fn lifecycle(api: &Api) -> BoxedFilter<(Response,)> {
         .then(|raw: String, asker: Asker, api: Api| async move {
             respond(lifecycle::list(&api, asker, &raw).await)
         });
-    let show = at!(get / "v1" / "containers" / _)
-        .and(no_query())
-        .and(with(api))
-        .then(|id: Segment, api: Api| async move { respond(lifecycle::show(&api, &id.0).await) });
-    let release = at!(delete / "v1" / "containers" / _)
-        .and(with(api))
-        .then(|id: Segment, api: Api| async move { respond(lifecycle::release(&api, &id.0).await) });
-    let attach =
-        at!(post / "v1" / "containers" / _ / "attach").and(body()).and(with(api)).then(
-            |id: Segment, body: Bytes, api: Api| async move {
-                respond(lifecycle::attach(&api, &id.0, &body).await)
+    let show =
+        at!(get / "v1" / "containers" / _).and(no_query()).and(asker()).and(with(api)).then(
+            |id: Segment, asker: Asker, api: Api| async move {
+                respond(lifecycle::show(&api, asker, &id.0).await)
             },
         );
+    let release =
+        at!(delete / "v1" / "containers" / _).and(asker()).and(with(api)).then(
+            |id: Segment, asker: Asker, api: Api| async move {
+                respond(lifecycle::release(&api, asker, &id.0).await)
+            },
+        );
+    let attach = at!(post / "v1" / "containers" / _ / "attach").and(body()).and(asker()).and(with(api)).then(
+        |id: Segment, body: Bytes, asker: Asker, api: Api| async move {
+            respond(lifecycle::attach(&api, asker, &id.0, &body).await)
+        },
+    );
     reserve.or(list).unify().or(show).unify().or(release).unify().or(attach).unify().boxed()
 }
 
@@ -357,13 +364,16 @@ fn dcos(api: &Api) -> BoxedFilter<(Response,)> {
         .and(body())
         .and(with(api))
         .then(|body: Bytes, api: Api| async move { respond(dcos::reserve(&api, &body).await) });
-    let list = at!(get / "containers").and(with(api)).map(|api: Api| dcos::list(&api).into_response());
-    let show = at!(get / "container" / _)
+    let list = at!(get / "containers")
+        .and(asker())
         .and(with(api))
-        .map(|id: Segment, api: Api| respond(dcos::show(&api, &id.0)));
-    let release = at!(delete / "container" / _)
-        .and(with(api))
-        .then(|id: Segment, api: Api| async move { respond(dcos::release(&api, &id.0).await) });
+        .then(|asker: Asker, api: Api| async move { respond(dcos::list(&api, asker).await) });
+    let show = at!(get / "container" / _).and(asker()).and(with(api)).then(
+        |id: Segment, asker: Asker, api: Api| async move { respond(dcos::show(&api, asker, &id.0).await) },
+    );
+    let release = at!(delete / "container" / _).and(asker()).and(with(api)).then(
+        |id: Segment, asker: Asker, api: Api| async move { respond(dcos::release(&api, asker, &id.0).await) },
+    );
     reserve.or(list).unify().or(show).unify().or(release).unify().boxed()
 }
 
@@ -375,11 +385,10 @@ fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
     let reconcile = at!(post / "v1" / "reconcile")
         .and(with(api))
         .then(|api: Api| async move { respond(admin_calls::reconcile(&api).await) });
-    let tail =
-        at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(with(api)).then(
-            |id: Segment, raw: String, api: Api| async move {
-                respond(admin_calls::tail(&api, &id.0, &raw).await)
-            },
-        );
+    let tail = at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(asker()).and(with(api)).then(
+        |id: Segment, raw: String, asker: Asker, api: Api| async move {
+            respond(admin_calls::tail(&api, asker, &id.0, &raw).await)
+        },
+    );
     reload.or(reconcile).unify().or(tail).unify().boxed()
 }

@@ -8,6 +8,7 @@ use super::pages::{Asker, Lane, Request, Stop, Writer};
 use super::query::{FILTERS, Filters, Query};
 use super::{Answer, Api, JSON, NDJSON};
 use crate::aggregate::Record;
+use crate::model::Origin;
 use crate::net::clock;
 use crate::render::record::{Frame, Number};
 use crate::store::{Cursor, Kept, Published};
@@ -56,8 +57,9 @@ pub(super) async fn scrape(api: &Api, asker: Asker, raw: &str, accept: &Accept) 
         shows: Some(api.shows()),
     };
     let of_node = api.clone();
-    let render =
-        async move { Ok(move |writer: &mut Writer| write_parts(&of_node, since, filters, lines, writer)) };
+    let render = move |_| async move {
+        Ok(move |writer: &mut Writer| write_parts(&of_node, since, filters, lines, writer))
+    };
     let answer = api.pages.answer(request, render).await?;
     let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
@@ -72,8 +74,11 @@ fn write_parts(
 ) -> Result<(), Stop> {
     let (parts, next) = match since {
         Some(cursor) => {
-            let since =
-                api.store.since_of(cursor, |origin| filters.origin(origin)).map_err(ApiError::from)?;
+            let wanted = |origin: &Origin| writer.goes_on() && filters.origin(origin);
+            let since = api.store.since_of(cursor, wanted).map_err(ApiError::from);
+            // Late, it has not looked whether all that is wanted is still there.
+            writer.check()?;
+            let since = since?;
             let parts = since.published.into_iter().map(|p| Part::Published(p, cursor.seq));
             (parts.collect::<Vec<_>>(), since.next)
         }

@@ -7,16 +7,18 @@ use serde::Serialize;
 
 use super::documents::{TaskDocument, TaskShort};
 use super::error::ApiError;
-use super::pages::{Asker, Lane, Request, Writer, blocking};
+use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
 use crate::aggregate::{EventRecord, LastCheck, Standing, WideTag, widest_tags};
-use crate::containers::{ContainerInfo, Listed};
+use crate::containers::{ContainerInfo, Listed, nearest};
 use crate::model::Timestamp;
 use crate::render::record::TagsDocument;
 use crate::shard::Of;
 use crate::statsd::{AlertType, Priority};
 
+/// How many ids an unknown one is compared with at most: as many as take a thread a third of a second where all are long.
+const COMPARED: usize = 1024;
 /// Tags that are named as those that make most series.
 const WIDEST_TAGS: usize = 5;
 
@@ -25,23 +27,40 @@ type Standings = Vec<(Arc<ContainerInfo>, Standing)>;
 
 impl Api {
     /// The task with exactly this id.
-    pub(super) async fn task(&self, id: &str) -> Result<Listed, ApiError> {
+    ///
+    /// # Errors
+    /// With 404 where there is none.
+    pub(super) async fn task(&self, asker: Asker, id: &str) -> Result<Listed, ApiError> {
         if let Some(listed) = self.containers.directory().task(id) {
             return Ok(listed);
         }
-        let (containers, wrong) = (self.containers.clone(), id.to_owned());
-        let nearest = self.pages.aside(move || containers.directory().nearest_tasks(&wrong)).await?;
-        Err(ApiError::unknown_task(id, nearest))
+        let (containers, unknown) = (self.containers.clone(), id.to_owned());
+        let compare = move || nearest(&unknown, containers.directory().task_ids(COMPARED));
+        Err(ApiError::unknown_task(id, self.pages.suggest(asker, compare).await))
+    }
+
+    /// Says that there is no container of this id, with the ids that may have been meant.
+    pub(super) async fn unknown_container(&self, asker: Asker, id: &str) -> ApiError {
+        let (containers, unknown) = (self.containers.clone(), id.to_owned());
+        let compare = move || nearest(&unknown, containers.directory().container_ids(COMPARED));
+        ApiError::unknown_container(id, self.pages.suggest(asker, compare).await)
     }
 
     /// Events and checks of a task's containers, as they are now; the query chooses among these.
-    async fn standings_of(&self, id: &str, filters: &Filters) -> Result<(Listed, Standings), ApiError> {
-        let listed = self.task(id).await?;
+    async fn standings_of(
+        &self,
+        work: &Work,
+        (asker, id): (Asker, &str),
+        filters: Filters,
+    ) -> Result<(Listed, Standings), ApiError> {
+        let listed = self.task(asker, id).await?;
         let containers = match filters.names_containers() {
             true => self.containers.directory().every_container_of(id),
             false => listed.containers.clone(),
         };
-        let wanted: Vec<_> = containers.into_iter().filter(|info| filters.origin(&info.origin)).collect();
+        let choose =
+            move |deadline: &Deadline| deadline.choose(containers, |info| filters.origin(&info.origin));
+        let wanted = work.run(choose).await?;
         let standings = self.standings(&wanted).await?;
         Ok((listed, standings))
     }
@@ -80,13 +99,13 @@ pub(super) async fn list(api: &Api, asker: Asker, raw: &str, raw_lines: bool) ->
     let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
     let request = Request::new(asker, lane, "/v1/tasks", raw.to_owned());
     let of_node = api.clone();
-    let gather = async move {
-        let directory = of_node.containers.clone();
-        let choose = move || {
-            let wanted = |listed: &Listed| listed.containers.iter().any(|info| filters.origin(&info.origin));
-            directory.directory().tasks().into_iter().filter(wanted).collect::<Vec<_>>()
+    let gather = move |work: Work| async move {
+        let containers = of_node.containers.clone();
+        let choose = move |deadline: &Deadline| {
+            let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.origin(&info.origin);
+            deadline.choose(containers.directory().tasks(), |listed| listed.containers.iter().any(wanted))
         };
-        let tasks = blocking(choose).await?;
+        let tasks = work.run(choose).await?;
         let containers: Vec<_> = tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
         let counts = of_node.counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
@@ -102,8 +121,8 @@ pub(super) async fn list(api: &Api, asker: Asker, raw: &str, raw_lines: bool) ->
 pub(super) async fn show(api: &Api, asker: Asker, id: &str, raw_lines: bool) -> Result<Answer, ApiError> {
     let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}", id.to_owned());
     let (of_node, id) = (api.clone(), id.to_owned());
-    let gather = async move {
-        let listed = of_node.task(&id).await?;
+    let gather = move |_| async move {
+        let listed = of_node.task(asker, &id).await?;
         let counts = of_node.counts(&listed.containers).await?;
         Ok(move |writer: &mut Writer| {
             let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
@@ -161,10 +180,11 @@ impl<'a> EventDocument<'a> {
 /// `GET /v1/tasks/{task_id}/events`
 pub(super) async fn events(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}/events", format!("{id}\n{raw}"));
+    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
+    let request = Request::new(asker, lane, "/v1/tasks/{task_id}/events", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
-    let gather = async move {
-        let (listed, standings) = of_node.standings_of(&id, &filters).await?;
+    let gather = move |work: Work| async move {
+        let (listed, standings) = of_node.standings_of(&work, (asker, &id), filters).await?;
         Ok(move |writer: &mut Writer| {
             let mut events: Vec<_> = standings
                 .iter()
@@ -218,10 +238,11 @@ impl<'a> CheckDocument<'a> {
 /// `GET /v1/tasks/{task_id}/checks`
 pub(super) async fn checks(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}/checks", format!("{id}\n{raw}"));
+    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
+    let request = Request::new(asker, lane, "/v1/tasks/{task_id}/checks", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
-    let gather = async move {
-        let (listed, standings) = of_node.standings_of(&id, &filters).await?;
+    let gather = move |work: Work| async move {
+        let (listed, standings) = of_node.standings_of(&work, (asker, &id), filters).await?;
         Ok(move |writer: &mut Writer| {
             let mut checks: Vec<_> = standings
                 .iter()

@@ -30,13 +30,14 @@ pub(super) fn ping() -> Answer {
 }
 
 /// `GET /v0/containers`
-pub(super) fn containers(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn containers(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
-    let mut ids: Vec<String> =
-        api.containers.directory().all().iter().map(|info| info.origin.container_id.to_string()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(Answer::json(200, &ids))
+    answer(api, asker, "/v0/containers", String::new(), |api| {
+        let mut ids = api.containers.directory().container_ids(usize::MAX);
+        ids.sort_unstable();
+        Some(ids)
+    })
+    .await
 }
 
 #[derive(Serialize)]
@@ -151,7 +152,7 @@ async fn answer<T: Serialize>(
             Ok(())
         }
     };
-    api.pages.answer(request, async move { Ok(render) }).await
+    api.pages.answer(request, move |_| async move { Ok(render) }).await
 }
 
 /// Each series' newest closed record, taken apart.

@@ -32,7 +32,7 @@ pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failur
     }
     let mut left = args.lines.unwrap_or(u64::MAX);
     while left > 0 {
-        let Some(text) = lines.next().await else { return Ok(()) };
+        let Some(text) = lines.next().await? else { return Ok(()) };
         left -= 1;
         if args.output.format() != Format::Table {
             out.json_line(&text)?;

@@ -14,7 +14,7 @@ use super::resolve::{query, read, segment, task};
 use super::sparkline::sparkline;
 use super::table::{Align, Table};
 use super::text::Text;
-use crate::client::Response;
+use crate::client::{Client, ClientError, Lines, Response};
 use crate::model::Timestamp;
 
 /// Windows that a sparkline shows.
@@ -40,10 +40,7 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
     let container = args.pod.label();
     let (path, mut filters) = (format!("/v1/tasks/{}", segment(&task.task_id)), args.filters.pairs());
     filters.extend(container.as_deref().map(|label| ("label", label)));
-    let mut stream = client.lines(&format!("{path}/watch{}", query(filters.clone()))).await?;
-    if stream.status != 200 {
-        return Err(Failure::answered(&Response { status: stream.status, body: stream.rest().await.into() }));
-    }
+    let mut stream = Stream::open(client.clone(), format!("{path}/watch{}", query(filters.clone()))).await?;
     let mut screen = Screen::default();
     if args.output.format() == Format::Table {
         let history = query(filters.into_iter().chain([("window", "all")]));
@@ -52,19 +49,13 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
         screen.draw(&task.task_id, out)?;
     }
     let mut left = args.windows.unwrap_or(u64::MAX);
-    let mut event = String::new();
     while left > 0 {
-        let Some(line) = stream.next().await else { return Ok(()) };
-        if let Some(name) = line.strip_prefix("event: ") {
-            name.clone_into(&mut event);
-            continue;
-        }
-        let Some(data) = line.strip_prefix("data: ") else { continue };
+        let Some((event, data)) = stream.next(out).await? else { return Ok(()) };
         match (event.as_str(), args.output.format()) {
-            ("window", Format::Json | Format::Ndjson) => out.json_line(data)?,
+            ("window", Format::Json | Format::Ndjson) => out.json_line(&data)?,
             ("window", _) => {
                 let window: WindowEvent =
-                    serde_json::from_str(data).map_err(|error| Failure::garbled(&error))?;
+                    serde_json::from_str(&data).map_err(|error| Failure::garbled(&error))?;
                 screen.last = screen.last.max(Some(window.end));
                 screen.add(&records(&window.metrics)?);
                 screen.draw(&task.task_id, out)?;
@@ -79,6 +70,67 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
         left -= 1;
     }
     Ok(())
+}
+
+/// The events of a task, over more than one connection where one breaks.
+struct Stream {
+    client: Client,
+    path: String,
+    lines: Lines,
+    event: String,
+    /// The id of the last event that came whole.
+    last: Option<String>,
+    /// The id of the event that is coming.
+    id: Option<String>,
+}
+
+impl Stream {
+    async fn open(client: Client, path: String) -> Result<Self, Failure> {
+        let lines = opened(client.lines(&path).await?).await?;
+        Ok(Self { client, path, lines, event: String::new(), last: None, id: None })
+    }
+
+    /// The name and the data of the next event; nothing where the agent has ended the stream.
+    async fn next(&mut self, out: &mut Output) -> Result<Option<(String, String)>, Failure> {
+        loop {
+            let line = match self.lines.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(None),
+                Err(broken) => {
+                    self.reopen(broken, out).await?;
+                    continue;
+                }
+            };
+            if let Some(name) = line.strip_prefix("event: ") {
+                name.clone_into(&mut self.event);
+            } else if let Some(id) = line.strip_prefix("id: ") {
+                self.id = Some(id.to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                self.last = self.id.take().or(self.last.take());
+                return Ok(Some((self.event.clone(), data.to_owned())));
+            }
+        }
+    }
+
+    /// Goes on after the last event on another connection. The stream has failed where no event has come on this one: another
+    /// connection would break as well.
+    async fn reopen(&mut self, broken: ClientError, out: &mut Output) -> Result<(), Failure> {
+        let Some(last) = self.last.take() else { return Err(broken.into()) };
+        let Ok(lines) = self.client.lines_after(&self.path, Some(&last)).await else {
+            return Err(broken.into());
+        };
+        self.lines = opened(lines).await?;
+        out.complain(format!("tallyport: {broken}; going on after the last window that came"));
+        Ok(())
+    }
+}
+
+/// The same, unless it is an answer that refuses.
+async fn opened(lines: Lines) -> Result<Lines, Failure> {
+    match lines.status {
+        200 => Ok(lines),
+        status => Err(Failure::answered(&Response { status, body: lines.rest().await.into() })),
+    }
 }
 
 impl Screen {

@@ -157,16 +157,16 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(100, 10 * MINUTE),
         default: "30s",
         reload: false,
-        help: "How long a client, on either listener, may take nothing of an answer that is ready for it before it is \
-               disconnected. Streams may be silent for longer.",
+        help: "A client that does not read is disconnected after this time, on both listeners: it runs while part of an \
+               answer waits to be sent and the client takes none of it. It does not run while a stream has nothing to send.",
     },
     Setting {
         key: "http.page_memory",
         kind: Kind::Size(MIB, 16 * GIB),
         default: "32MiB",
         reload: true,
-        help: "Memory for answers that are rendered and not sent yet, all together. While it is used up, slow readers are \
-               disconnected in favour of others.",
+        help: "Memory for answers and events of streams that are rendered and not sent yet, all together. While it is used \
+               up, readers that take nothing for two seconds are disconnected.",
     },
     Setting {
         key: "http.max_head",

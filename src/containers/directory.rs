@@ -1,6 +1,7 @@
 //! What the table shows to readers: who is here, and who was a moment ago.
 
 mod follower;
+mod nearest;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 pub use follower::Follower;
 use follower::Followers;
+pub use nearest::nearest;
 
 use super::reservation::{Details, Network};
 use super::state::{Guarded, Place, State};
@@ -138,18 +140,16 @@ impl Directory {
         inner.tasks.iter().map(|(task_id, allocations)| inner.listed(task_id, allocations)).collect()
     }
 
-    /// The ids of tasks that are most like a wrong one, nearest first.
+    /// The ids of tasks, at most so many of them, in the order of ids.
     #[must_use]
-    pub fn nearest_tasks(&self, id: &str) -> Vec<String> {
-        let inner = self.read();
-        nearest(id, inner.tasks.keys().map(TaskId::as_str))
+    pub fn task_ids(&self, most: usize) -> Vec<TaskId> {
+        self.read().tasks.keys().take(most).cloned().collect()
     }
 
-    /// The ids of containers that are most like a wrong one, nearest first.
+    /// The ids of containers, at most so many of them, in no order.
     #[must_use]
-    pub fn nearest_containers(&self, id: &str) -> Vec<String> {
-        let inner = self.read();
-        nearest(id, inner.containers.keys().map(ContainerId::as_str))
+    pub fn container_ids(&self, most: usize) -> Vec<ContainerId> {
+        self.read().containers.keys().take(most).cloned().collect()
     }
 
     /// What containers that are forgotten had sent, all together.
@@ -263,25 +263,6 @@ impl Inner {
     }
 }
 
-/// At most five names that a mistyped one could have meant.
-/// Bytes of a wrong name up to which there may be a nearest one. Comparing takes time and memory in proportion to the
-/// product of both lengths, and a reader can send a name of many kilobytes.
-const LONGEST_WRONG: usize = 128;
-
-fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    if wrong.len() > LONGEST_WRONG {
-        return Vec::new();
-    }
-    let likeness = |name: &str| {
-        let part = if name.contains(wrong) && !wrong.is_empty() { 0.5 } else { 0.0 };
-        part + strsim::normalized_damerau_levenshtein(name, wrong)
-    };
-    let mut names: Vec<_> =
-        names.map(|name| (likeness(name), name)).filter(|(likeness, _)| *likeness > 0.4).collect();
-    names.sort_by(|(a, first), (b, second)| b.total_cmp(a).then(first.cmp(second)));
-    names.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,16 +374,5 @@ mod tests {
         drop(other);
         directory.forget(Allocation(2));
         assert_eq!(changed(&one), [2]);
-    }
-
-    #[test]
-    fn a_wrong_name_gets_the_nearest_right_ones() {
-        let directory = Directory::default();
-        for (n, task) in (1..).zip(["web.1", "web.2", "database", "/prod/web/api"]) {
-            directory.put(&info(n, &format!("c{n}"), 1, task, State::Listening));
-        }
-        assert_eq!(directory.nearest_tasks("wbe.1")[0], "web.1");
-        assert_eq!(directory.nearest_tasks("web"), ["web.1", "web.2", "/prod/web/api"]);
-        assert!(directory.nearest_tasks("zzzzzz").is_empty());
     }
 }

@@ -3,6 +3,7 @@
 //! What answers is a [`warp`] service. warp's own server has no header timeout, no limit on connections, and does not
 //! say who is at the other end.
 
+mod admission;
 mod answer;
 mod clients;
 mod opening;
@@ -12,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -24,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 
-use answer::Answer;
+use admission::Admission;
 use clients::Open;
 pub use clients::{Client, Closed, Connections, Refused};
 use opening::Socket;
@@ -105,7 +106,7 @@ pub async fn serve<S, B>(
 ) where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = std::convert::Infallible>,
     S: Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -181,7 +182,7 @@ async fn connection<S, B>(
 ) where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = std::convert::Infallible>,
     S: Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -202,19 +203,12 @@ async fn connection<S, B>(
             return;
         }
     };
-    let asked = Arc::new(AtomicBool::new(false));
-    let (has_asked, place) = (Arc::clone(&asked), counted.place());
-    let with_peer = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-        has_asked.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(peer);
-        let under_way = place.begin();
-        let answered = service.call(request);
-        async move { answered.await.map(|answer| answer.map(|body| Answer::new(body, under_way))) }
-    });
+    let admission = Admission::new(service, peer, counted.place());
+    let asked = admission.asked();
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     builder.max_buf_size(limits.head).max_headers(limits.headers);
-    let served = builder.serve_connection(TokioIo::new(stream), with_peer);
+    let served = builder.serve_connection(TokioIo::new(stream), admission);
     tokio::pin!(served);
     let to_end = async {
         drain.started().await;
@@ -229,7 +223,7 @@ async fn connection<S, B>(
             if !asked.load(Ordering::Relaxed) {
                 return;
             }
-            // The end of its last answer may still be on its way out, or a request on its way in.
+            // The end of its last answer may still be on its way out.
             served.as_mut().graceful_shutdown();
             tokio::time::timeout(LAST_BYTES, served).await.unwrap_or(Ok(()))
         }

@@ -248,6 +248,45 @@ fn a_loss_of_one_container_does_not_concern_followers_of_another() {
 }
 
 #[test]
+fn some_windows_at_a_time_are_all_windows_in_order_and_a_loss_in_between_is_said() {
+    let mut node = Node::new(2, 4);
+    for window in 0..4 {
+        node.send(0, window * 10 + 1, "a:1|c\nb:1|c").send(1, window * 10 + 2, "a:1|c");
+    }
+    node.roll(40);
+    let start = Cursor { epoch: 7, seq: 0 };
+    let all = node.store.since(start).unwrap();
+    let places = |published: &[Arc<Published>]| published.iter().map(|p| p.first()).collect::<Vec<_>>();
+    let some = |cursor, most| node.store.some_since_of(cursor, most, |_| true);
+    for most in 1..10 {
+        let (mut cursor, mut read) = (start, Vec::new());
+        while cursor != node.store.end() {
+            let since = some(cursor, most).unwrap();
+            assert!(since.published.len() <= most && since.next > cursor, "{since:?}");
+            read.extend(places(&since.published));
+            cursor = since.next;
+        }
+        assert_eq!((read, cursor), (places(&all.published), all.next), "{most} at a time");
+    }
+    let first = some(start, 1).unwrap().next;
+    for window in 4..7 {
+        node.send(0, window * 10 + 1, "a:1|c");
+    }
+    node.roll(70);
+    let expired = node.store.some_since_of(first, 1, |_| true).unwrap_err();
+    let rest = node.store.some_since_of(expired.oldest, 100, |_| true).unwrap();
+    assert!(rest.published.iter().all(|published| published.first() > expired.oldest.seq));
+    assert_eq!(
+        node.store
+            .some_since_of(first, 1, |origin| origin.container_id.as_str() == "c1")
+            .unwrap()
+            .published
+            .len(),
+        1
+    );
+}
+
+#[test]
 fn the_last_windows_with_records_are_kept() {
     let mut node = Node::new(1, 3);
     for window in [0, 1, 5, 9, 20] {

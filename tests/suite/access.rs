@@ -215,7 +215,7 @@ fn a_reload_takes_a_new_certificate_and_streams_that_are_under_way_go_on() {
     assert!(agent.runtime().block_on(known("a").get("/metrics")).is_err(), "the old one is not");
     address.send("after:1|c");
     let mut heard = async || loop {
-        let line = lines.next().await.expect("the stream goes on");
+        let line = lines.next().await.unwrap().expect("the stream goes on");
         if line.contains("\"after\"") {
             break;
         }
@@ -316,7 +316,7 @@ fn a_stream_ends_when_its_readers_token_is_taken_away_and_others_go_on() {
     let (mut ends, mut goes_on) = (open(TOKEN), open(OTHER));
     let next = |stream: &mut Lines| {
         let next = async { tokio::time::timeout(PATIENCE, stream.next()).await };
-        agent.runtime().block_on(next).expect("nothing came")
+        agent.runtime().block_on(next).expect("nothing came").expect("it broke")
     };
     assert_eq!(next(&mut ends).unwrap(), ": watching");
     assert_eq!(next(&mut goes_on).unwrap(), ": watching");

@@ -20,7 +20,7 @@ fn a_term_closes_the_open_window_as_partial_and_a_watcher_still_gets_it() {
     agent.signal(Signal::SIGTERM);
     let read = async {
         let mut windows = Vec::new();
-        while let Some(line) = lines.next().await {
+        while let Some(line) = lines.next().await.expect("it ends in order") {
             windows
                 .extend(line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap()));
         }

@@ -1,26 +1,31 @@
 //! Many readers, slow readers and expensive requests, with a real agent: what they hold is bounded, and others are answered.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use serde_json::Value;
-use tallyport::client::Response;
+use tallyport::client::{Lines, Response};
 
 use crate::agent::{Address, Agent, PATIENCE};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Sends one series for each name, no faster than they are received.
+/// Sends a counter of each name, no faster than they are received.
 fn fill(agent: &Agent, address: &Address, container: &str, names: impl Iterator<Item = String>) {
-    let names: Vec<String> = names.collect();
+    fill_with(agent, address, container, names.map(|name| format!("{name}:1|c")));
+}
+
+/// Sends lines, each of another series, no faster than they are received.
+fn fill_with(agent: &Agent, address: &Address, container: &str, lines: impl Iterator<Item = String>) {
+    let all: Vec<String> = lines.collect();
     let mut sent = 0;
-    for some in names.chunks(500) {
+    for some in all.chunks(500) {
         for lines in some.chunks(20) {
-            let lines: Vec<String> = lines.iter().map(|name| format!("{name}:1|c")).collect();
             address.send(lines.join("\n"));
         }
         sent += some.len() as u64;
@@ -38,12 +43,59 @@ fn unread(agent: &Agent, path: &str) -> TcpStream {
     stream
 }
 
+/// The same for a stream of events, from a cursor on.
+fn unread_after(agent: &Agent, path: &str, cursor: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(agent.http).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {cursor}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
 fn slow(agent: &Agent) -> f64 {
     agent.own_metric("tallyport_http_connections_closed_total{listener=\"http\",reason=\"slow\"}")
 }
 
 fn resident(agent: &Agent) -> f64 {
     agent.own_metric("process_resident_memory_bytes")
+}
+
+/// Two thousand gauges with long names, which every window has from then on: an event of about a megabyte for each.
+fn fill_every_window(agent: &Agent) {
+    let address = agent.reserve("c-1", "web.1");
+    let names = (0..2000).map(|n| format!("a.series.{n}.{}", "x".repeat(250)));
+    fill_with(agent, &address, "c-1", names.map(|name| format!("{name}:1|g")));
+}
+
+/// How many windows of the task have been closed and are kept.
+fn kept(agent: &Agent) -> usize {
+    agent.metrics("web.1", &format!("?window=all&name=a.series.0.{}", "x".repeat(250))).len()
+}
+
+/// The cursor before the first window.
+fn beginning(agent: &Agent) -> String {
+    format!("{}-0", agent.get("/v1/node").1["epoch"])
+}
+
+/// Reads a stream of events until one of this name has come, and answers names and data of all.
+fn events_until(
+    agent: &Agent,
+    lines: &mut Lines,
+    last: &dyn Fn(&[(String, Value)]) -> bool,
+) -> Vec<(String, Value)> {
+    let mut events = Vec::new();
+    let mut name = String::new();
+    agent.runtime().block_on(async {
+        while !last(&events) {
+            let line = tokio::time::timeout(PATIENCE, lines.next()).await.expect("nothing comes");
+            let line = line.unwrap().expect("the stream goes on");
+            if let Some(named) = line.strip_prefix("event: ") {
+                named.clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                events.push((name.clone(), serde_json::from_str(data).unwrap()));
+            }
+        }
+    });
+    events
 }
 
 fn whole_page(agent: &Agent) -> Response {
@@ -119,12 +171,148 @@ fn a_stream_outlives_the_time_that_a_write_may_take() {
         let mut lines = agent.http_client().lines("/v1/tasks/web.1/watch").await.unwrap();
         for n in 0..3 {
             address.send("a:1|c");
-            let next =
-                async { while !lines.next().await.expect("the stream goes on").starts_with("data: ") {} };
+            let next = async {
+                while !lines.next().await.unwrap().expect("the stream goes on").starts_with("data: ") {}
+            };
             tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("event {n} does not come"));
         }
     });
     assert_eq!(slow(&agent), 0.0);
+}
+
+#[test]
+fn a_replay_of_all_kept_windows_is_complete_and_holds_one_event_at_a_time() {
+    let agent = Agent::start();
+    fill_every_window(&agent);
+    agent.until("six windows are kept", || kept(&agent) >= 6);
+    let (path, begin) = ("/v1/tasks/web.1/watch", beginning(&agent));
+    let held = || agent.own_metric("tallyport_http_page_bytes");
+    let mut replays = Vec::new();
+    for n in 1..=4 {
+        replays.push(unread_after(&agent, path, &begin));
+        agent.until("what it holds is counted", || held() >= f64::from(n) * MIB / 2.0);
+    }
+    // Each has asked for six megabytes and more.
+    assert!(held() < 4.0 * 2.0 * MIB, "{} bytes are held", held());
+    let lines = agent.runtime().block_on(agent.http_client().lines_after(path, Some(&begin)));
+    let events = events_until(&agent, &mut lines.unwrap(), &|events| events.len() >= 6);
+    for pair in events.windows(2) {
+        assert_eq!((pair[0].0.as_str(), &pair[0].1["end"]), ("window", &pair[1].1["start"]));
+    }
+    let last = events.last().unwrap();
+    assert_eq!(last.1["metrics"].as_array().unwrap().len(), 2000);
+    drop(replays);
+    agent.until("nothing is held", || held() == 0.0);
+}
+
+#[test]
+fn a_replay_whose_windows_are_dropped_meanwhile_says_so_and_goes_on() {
+    let agent = Agent::with(&["--window", "1s", "--set", "windows.keep=3", "--set", "http.write_timeout=5m"]);
+    fill_every_window(&agent);
+    agent.until("three windows are kept", || kept(&agent) == 3);
+    let lines = agent.http_client();
+    let lines =
+        agent.runtime().block_on(lines.lines_after("/v1/tasks/web.1/watch", Some(&beginning(&agent))));
+    let mut lines = lines.unwrap();
+    let newest = || agent.metrics("web.1", "?window=last").last().unwrap()["seq"].as_u64().unwrap();
+    let before = newest();
+    agent.until("other windows are kept", || newest() > before + 5 * 2000);
+    let is_window = |event: &(String, Value)| event.0 == "window";
+    let events = events_until(&agent, &mut lines, &|events| {
+        events.iter().any(|event| event.0 == "gap") && events.last().is_some_and(is_window)
+    });
+    let kinds: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(kinds.ends_with(&["gap", "window"]), "{kinds:?}");
+}
+
+#[test]
+fn beyond_the_queue_a_client_that_does_not_read_its_pages_gets_429_and_others_are_answered() {
+    let agent = Agent::with(&[
+        "--window",
+        "1s",
+        "--set",
+        "http.page_memory=1MiB",
+        "--set",
+        "http.max_connections_per_client=300",
+    ]);
+    let address = agent.reserve("c-1", "web.1");
+    fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
+    agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
+    // Each asks for a page of its own and does not read it. Two are built at a time, and wait for memory until their readers are cut
+    // off; the queue has 32 places for one client.
+    let mut readers = Vec::new();
+    let answered = |reader: &TcpStream| {
+        let mut head = [0; 1024];
+        // Looked at and left in the buffer.
+        reader.set_nonblocking(true).unwrap();
+        reader.peek(&mut head).ok().map(|n| String::from_utf8_lossy(&head[..n]).into_owned())
+    };
+    let is_refused =
+        |reader: &TcpStream| answered(reader).is_some_and(|head| head.starts_with("HTTP/1.1 429"));
+    agent.until("one is refused", || {
+        if readers.len() < 200 {
+            let of_own = format!("/metrics/tasks?{}", vec!["shard=0/1"; readers.len() + 1].join("&"));
+            readers.push(unread(&agent, &of_own));
+        }
+        readers.iter().any(is_refused)
+    });
+    let first = readers.iter().position(is_refused).unwrap();
+    let waiting = readers[..first].iter().filter(|reader| answered(reader).is_none()).count();
+    assert!(
+        waiting >= 20,
+        "only {waiting} of {first} before it still wait: it was not refused for the queue"
+    );
+    let head = answered(&readers[first]).unwrap().to_ascii_lowercase();
+    assert!(head.contains("retry-after: 2") && head.contains("\"busy\""), "{head}");
+    assert!(agent.own_metric("tallyport_http_pages_failed_total{reason=\"busy\"}") >= 1.0);
+    assert_eq!(agent.get("/v1/tasks/web.1").0, 200, "requests of other kinds have a queue of their own");
+    drop(readers);
+    agent.until("pages are built again", || whole_page(&agent).status == 200);
+}
+
+#[test]
+fn a_tail_that_is_not_read_is_disconnected_and_says_so_and_fails() {
+    let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=2s"]);
+    let address = agent.reserve("c1", "web.1");
+    let mut tail = agent.command(&["tail", "web.1"]);
+    let tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let line = format!("{}:1|c", "x".repeat(500));
+    let slow = "tallyport_http_connections_closed_total{listener=\"admin\",reason=\"slow\"}";
+    agent.until("it is disconnected", || {
+        (0..100).for_each(|_| address.send(&line));
+        agent.own_metric(slow) == 1.0
+    });
+    let ended = tail.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("closed the stream before its end: it was not read for"), "{said}");
+    assert!(said.contains("http.write_timeout"), "{said}");
+}
+
+#[test]
+fn a_watch_that_is_not_read_goes_on_after_the_last_window_that_came() {
+    let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=2s"]);
+    fill_every_window(&agent);
+    let mut watch = agent.command(&["metrics", "watch", "web.1", "-o", "ndjson"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    agent.until("it is disconnected", || slow(&agent) == 1.0);
+    let newest = agent.metrics("web.1", "?window=last").last().unwrap()["end"].clone();
+    let mut windows: Vec<Value> = Vec::new();
+    for line in BufReader::new(watch.stdout.take().unwrap()).lines() {
+        windows.push(serde_json::from_str(&line.unwrap()).unwrap());
+        if windows.last().unwrap()["start"].as_str() >= newest.as_str() {
+            break;
+        }
+    }
+    watch.kill().unwrap();
+    let said = String::from_utf8(watch.wait_with_output().unwrap().stderr).unwrap();
+    assert!(
+        said.contains("it was not read for") && said.contains("going on after the last window"),
+        "{said}"
+    );
+    for pair in windows.windows(2) {
+        assert_eq!(pair[0]["end"], pair[1]["start"], "none is missing and none comes twice");
+    }
 }
 
 /// A pattern that is compared with a whole name of `x` before it does not fit.

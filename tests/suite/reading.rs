@@ -332,7 +332,7 @@ fn a_watcher_hears_of_every_closed_window_and_of_the_end() {
     let client: Client = agent.http_client();
     let mut lines = agent.runtime().block_on(client.lines("/v1/tasks/web.1/watch?name=a*")).unwrap();
     let mut next = |prefix: &str| loop {
-        let line = async { tokio::time::timeout(PATIENCE, lines.next()).await.unwrap() };
+        let line = async { tokio::time::timeout(PATIENCE, lines.next()).await.unwrap().unwrap() };
         let line = agent.runtime().block_on(line);
         if let Some(data) = line.expect("the stream goes on").strip_prefix(prefix) {
             return data.to_owned();

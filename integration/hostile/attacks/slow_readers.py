@@ -1,4 +1,4 @@
-"""A hundred and twenty connections of one client ask for large pages and never read them."""
+"""A hundred and twenty connections of one client ask for large pages and for replays of all kept windows, and never read them."""
 
 import select
 import socket
@@ -16,6 +16,12 @@ class SlowReaders(Attack):
     def setup(self, stage):
         self.address = stage.agent.address
         stage.crowd(self.scale.of(1000, 100), self.scale.of(100, 20))
+        # Gauges, which every window has once they were sent: a replay is as many times as large as there are windows.
+        replayed = stage.container("replayed")
+        series = self.scale.of(4000, 1000)
+        stage.fill(replayed, [b"a.gauge.of.a.container.that.is.replayed.%d:1|g" % n for n in range(series)], 25)
+        self.replay = f"/v1/tasks/{replayed.name}/watch"
+        self.beginning = f"{stage.agent.admin('GET', '/v1/node')[1]['epoch']}-0"
 
     def attack(self, turn):
         held = []
@@ -23,9 +29,13 @@ class SlowReaders(Attack):
             try:
                 if len(held) < 120:
                     connection = readers.connect(self.address, buffer=4096)
-                    connection.sendall(readers.request("/metrics/tasks"))
+                    if len(held) % 2:
+                        connection.sendall(readers.request(self.replay, f"last-event-id: {self.beginning}"))
+                        turn.did["replays"] += 1
+                    else:
+                        connection.sendall(readers.request("/metrics/tasks"))
+                        turn.did["pages"] += 1
                     held.append(connection)
-                    turn.did["connections"] += 1
                     continue
             except OSError as error:
                 turn.did[type(error).__name__] += 1

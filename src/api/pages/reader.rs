@@ -18,7 +18,7 @@ const TURN: usize = 128 << 10;
 
 /// One request's way through a page. The page is not held for it any more once this is dropped.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(in crate::api) struct Reader {
     page: Arc<Page>,
     number: u64,
     /// Bytes taken since other tasks had a turn.

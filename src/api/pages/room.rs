@@ -1,10 +1,12 @@
 //! The bytes that pages hold, all together, and their bound.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::page::Page;
 use crate::config::Config;
@@ -12,13 +14,20 @@ use crate::config::Config;
 /// How long a reader may take for one chunk before it can be cut short in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
 
+/// How long what waits for room waits at a time, before it looks again which readers are slow.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
 /// The bytes that pages hold, all together, and their bound.
 #[derive(Debug)]
 pub(super) struct Room {
     config: Arc<RwLock<Arc<Config>>>,
     held: Mutex<Sizes>,
     freed: Condvar,
+    /// The same for streams, which wait on the control runtime.
+    freed_for_streams: Notify,
     pages: Mutex<Vec<Weak<Page>>>,
+    /// When slow readers were looked for last.
+    looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
 }
 
@@ -37,7 +46,9 @@ impl Room {
             config,
             held: Mutex::default(),
             freed: Condvar::new(),
+            freed_for_streams: Notify::new(),
             pages: Mutex::default(),
+            looked: Mutex::default(),
             cut: AtomicU64::new(0),
         }
     }
@@ -88,10 +99,45 @@ impl Room {
         Ok(Bytes::from_owner(Chunk { chunk, _held: held }))
     }
 
-    /// Frees what can be freed: pages that are only kept to be shared, and those whose readers are slow.
+    /// The chunk, counted until its last copy is dropped, whether or not there is room for it.
+    pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>) -> Bytes {
+        let bytes = chunk.capacity();
+        self.lock().chunks += bytes;
+        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0 };
+        Bytes::from_owner(Chunk { chunk, _held: held })
+    }
+
+    /// Whether the bound is reached.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().chunks >= self.limit()
+    }
+
+    /// Waits until the bound is not reached, and cuts off slow readers meanwhile.
+    pub(super) async fn free(&self) {
+        loop {
+            let mut freed = pin!(self.freed_for_streams.notified());
+            // What is freed after this line is not missed.
+            freed.as_mut().enable();
+            if !self.is_full() {
+                return;
+            }
+            self.make();
+            let _either_way = tokio::time::timeout(LOOK, freed).await;
+        }
+    }
+
+    /// Frees what can be freed: pages that are only kept to be shared, and those whose readers are slow. Looks at all pages
+    /// at most twenty times a second, however many wait.
     pub(super) fn make(&self) {
-        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK / 2) {
+                return;
+            }
+            *looked = Some(now);
+        }
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for page in pages.iter().filter_map(Weak::upgrade) {
             page.unshelve_begun();
             let cut = page.cut_lagging(now, LAGGING);
@@ -120,6 +166,7 @@ impl Drop for Held {
         held.builds = held.builds.saturating_sub(self.builds);
         drop(held);
         self.room.freed.notify_all();
+        self.room.freed_for_streams.notify_waiters();
     }
 }
 

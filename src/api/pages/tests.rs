@@ -8,6 +8,7 @@ use super::writer::CHUNK;
 use super::*;
 use crate::api::Chunks;
 use crate::config::ProcessEnvironment;
+use crate::net::http::Peer;
 
 const MIB: usize = 1 << 20;
 
@@ -48,7 +49,7 @@ impl Pages {
     where
         R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
     {
-        self.answer(request, async move { Ok(render) }).await
+        self.answer(request, move |_| async move { Ok(render) }).await
     }
 }
 
@@ -97,7 +98,7 @@ async fn requests_for_one_page_share_it_while_it_waits_and_while_nothing_changes
         let render = move |writer: &mut Writer| {
             writer.put(format!("build {}", counted.fetch_add(1, Ordering::Relaxed)).as_bytes())
         };
-        node.pages.answer(request, async move { Ok(render) })
+        node.pages.answer(request, move |_| async move { Ok(render) })
     };
     let (first, second) = tokio::join!(ask(node.shows(1)), ask(node.shows(1)));
     assert_eq!((text(&first.unwrap()), text(&second.unwrap())), (&b"build 0"[..], &b"build 0"[..]));
@@ -144,7 +145,7 @@ async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_
     assert_eq!(Answer::from(refused).headers, [("retry-after", "2".to_owned())]);
     answers.push(ask(2, "of another client"));
     let other = Request { lane: Lane::Short, ..request("another lane") };
-    let other = node.pages.answer(other, async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
+    let other = node.pages.answer(other, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
     assert_eq!(text(&other.await.unwrap()), b"x", "cheap requests do not wait");
     assert_eq!((node.pages.counts().built, node.pages.counts().busy), (3, 1));
     gates.clear();
@@ -168,11 +169,17 @@ async fn pages_whose_readers_have_gone_take_no_builder_any_time() {
     }
     for n in 0..20 {
         let gone = Request { shows: Some(node.shows(1)), ..request(&format!("gone {n}")) };
-        drop(node.pages.reader(gone, async move { Ok(|writer: &mut Writer| writer.put(b"x")) }).unwrap());
+        drop(
+            node.pages
+                .reader(gone, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) })
+                .unwrap(),
+        );
     }
     let began = tokio::time::Instant::now();
     drop(gates);
-    let next = node.pages.answer(request("next"), async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
+    let next = node
+        .pages
+        .answer(request("next"), move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
     assert_eq!(text(&next.await.unwrap()), b"x");
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     for answer in busy {
@@ -183,7 +190,7 @@ async fn pages_whose_readers_have_gone_take_no_builder_any_time() {
 #[tokio::test]
 async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
     let node = Node::new();
-    let answer = node.pages.answer(request("a"), async move { Ok(large) }).await.unwrap();
+    let answer = node.pages.answer(request("a"), move |_| async move { Ok(large) }).await.unwrap();
     let (mut chunks, mut length) = (chunks(answer), 0);
     while let Some(chunk) = chunks.next().await {
         length += chunk.unwrap().len();
@@ -197,9 +204,9 @@ async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
 #[tokio::test]
 async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
     let node = Node::new();
-    let unread = node.pages.answer(request("unread"), async move { Ok(large) }).await.unwrap();
+    let unread = node.pages.answer(request("unread"), move |_| async move { Ok(large) }).await.unwrap();
     node.until("its memory is used up", |counts| counts.held + (256 << 10) > MIB).await;
-    let read = node.pages.answer(request("read"), async move { Ok(large) }).await.unwrap();
+    let read = node.pages.answer(request("read"), move |_| async move { Ok(large) }).await.unwrap();
     let lengths = chunks(read).map(|chunk| chunk.unwrap().len()).collect::<Vec<_>>().await;
     assert_eq!(lengths.iter().sum::<usize>(), 8 * MIB);
     let mut unread = chunks(unread);
@@ -225,7 +232,7 @@ async fn requests_with_patterns_are_answered_at_a_lower_priority_than_others() {
             writer.put(fields.split(' ').nth(16).unwrap().as_bytes())
         };
         let request = Request { lane, ..request("a") };
-        let answer = node.pages.answer(request, async move { Ok(render) }).await.unwrap();
+        let answer = node.pages.answer(request, move |_| async move { Ok(render) }).await.unwrap();
         std::str::from_utf8(text(&answer)).unwrap().parse::<i32>().unwrap()
     };
     let usual = nice(Lane::Short).await;
@@ -248,7 +255,7 @@ async fn a_build_stops_when_all_its_readers_have_gone() {
         let _either_way = stopped.send(format!("{stop:?}"));
         Err(stop)
     };
-    let answer = node.pages.answer(request("a"), async move { Ok(endless) }).await.unwrap();
+    let answer = node.pages.answer(request("a"), move |_| async move { Ok(endless) }).await.unwrap();
     drop(answer);
     let stop =
         tokio::task::spawn_blocking(move || heard.recv_timeout(Duration::from_secs(30))).await.unwrap();
@@ -260,13 +267,13 @@ async fn a_build_stops_when_all_its_readers_have_gone() {
 async fn an_error_before_the_first_byte_is_the_answer_and_one_after_it_breaks_the_stream() {
     let node = Node::new();
     let fails = |_: &mut Writer| Err(Stop::Error(ApiError::ending()));
-    let error = node.pages.answer(request("a"), async move { Ok(fails) }).await.unwrap_err();
+    let error = node.pages.answer(request("a"), move |_| async move { Ok(fails) }).await.unwrap_err();
     assert_eq!(error.code, "ending");
     let breaks = |writer: &mut Writer| {
         writer.put(&vec![b'x'; CHUNK])?;
         Err(Stop::Error(ApiError::ending()))
     };
-    let answer = node.pages.answer(request("b"), async move { Ok(breaks) }).await.unwrap();
+    let answer = node.pages.answer(request("b"), move |_| async move { Ok(breaks) }).await.unwrap();
     let chunks: Vec<_> = chunks(answer).take(2).collect().await;
     assert!(chunks[0].is_ok() && chunks[1].is_err());
 }
@@ -288,4 +295,131 @@ async fn a_reader_that_is_fast_lets_others_have_a_turn() {
     }
     assert_eq!(taken, 7 * (128 << 10));
     assert!(turns >= 4, "{taken} bytes in {turns} turns");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_stays_taken_while_a_thread_works_for_a_request_that_was_given_up() {
+    let node = Node::new();
+    let (open, gate) = mpsc::channel::<()>();
+    let late = Request { lane: Lane::Search, ..request("late") };
+    let gather = |work: Work| async move {
+        let step = move |_: &Deadline| {
+            let _dropped = gate.recv();
+            Ok(())
+        };
+        work.run(step).await?;
+        Ok(|writer: &mut Writer| writer.put(b"late"))
+    };
+    let error = node.pages.answer(late, gather).await.unwrap_err();
+    assert_eq!((error.code, node.pages.counts().late), ("unfinished", 1), "it was given up at its deadline");
+    let ask = |detail: &str| {
+        let request = Request { lane: Lane::Search, ..request(detail) };
+        node.pages.answer(request, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) })
+    };
+    assert_eq!(ask("next").await.unwrap_err().code, "busy", "its thread works on");
+    drop(open);
+    // In real time: the clock of this test goes on while nothing else happens.
+    while node.pages.0.builders[Lane::Search as usize].available_permits() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(text(&ask("after").await.unwrap()), b"x");
+}
+
+#[tokio::test]
+async fn steps_before_rendering_have_the_priority_of_the_request_by_whichever_socket_it_comes() {
+    let node = Node::new();
+    let nice = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().to_owned()
+    };
+    let usual: i32 = tokio::task::spawn_blocking(nice).await.unwrap().parse().unwrap();
+    let admin = Asker::new(Some(Peer::Unix { uid: 0, pid: Some(1) }));
+    for asker in [asker(1), admin] {
+        for (lane, expected) in [(Lane::Search, usual.max(5)), (Lane::Short, usual)] {
+            let request = Request { asker, lane, ..request(&format!("{lane:?}")) };
+            let gather = move |work: Work| async move {
+                let nice = work.run(move |_| Ok(nice())).await?;
+                Ok(move |writer: &mut Writer| writer.put(nice.as_bytes()))
+            };
+            let answer = node.pages.answer(request, gather).await.unwrap();
+            assert_eq!(
+                std::str::from_utf8(text(&answer)).unwrap(),
+                expected.to_string(),
+                "{asker:?} {lane:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_compared_by_one_thread_at_a_time_and_others_get_no_suggestions_at_once() {
+    let node = Node::new();
+    let (open, gate) = mpsc::channel::<()>();
+    let (began, begun) = mpsc::channel();
+    let compare = move || {
+        began.send(()).unwrap();
+        let _dropped = gate.recv();
+        vec!["first".to_owned()]
+    };
+    let pages = node.pages.clone();
+    let first = tokio::spawn(async move { pages.suggest(asker(1), compare).await });
+    tokio::task::spawn_blocking(move || begun.recv()).await.unwrap().unwrap();
+    let second = || vec!["second".to_owned()];
+    assert!(node.pages.suggest(asker(2), second).await.is_empty());
+    let admin = Asker::new(Some(Peer::Unix { uid: 0, pid: Some(1) }));
+    assert_eq!(node.pages.suggest(admin, second).await, ["second"], "the admin socket has a turn of its own");
+    drop(open);
+    assert_eq!(first.await.unwrap(), ["first"]);
+    assert_eq!(node.pages.suggest(asker(2), second).await, ["second"]);
+}
+
+/// An event of so many bytes, and what is left of it to be sent.
+async fn event(events: &Events, bytes: usize) -> Reader {
+    let render = move |text: &mut Vec<u8>, _: &Deadline| {
+        text.resize(bytes, b'e');
+        Ok(())
+    };
+    events.render(render).await.unwrap().1.unwrap()
+}
+
+#[tokio::test]
+async fn an_event_counts_against_the_memory_of_pages_until_it_is_sent() {
+    let node = Node::new();
+    let events = node.pages.events(asker(1), false);
+    let mut sending = event(&events, 300 << 10).await;
+    assert!(node.pages.counts().held >= 300 << 10, "{:?}", node.pages.counts());
+    let mut length = 0;
+    while let Some(chunk) = sending.next().await {
+        length += chunk.unwrap().len();
+        let left = (300 << 10) - length;
+        assert!(node.pages.counts().held <= left + CHUNK, "what is sent is freed: {:?}", node.pages.counts());
+    }
+    assert_eq!((length, node.pages.counts().held), (300 << 10, 0));
+    let nothing = events.render(|_, _| Ok(7)).await.unwrap();
+    assert!(matches!(nothing, (7, None)), "an event without text holds nothing");
+}
+
+#[tokio::test]
+async fn streams_that_wait_for_room_keep_no_builder_and_unread_events_make_room() {
+    let node = Node::new();
+    let events = [false, false, true].map(|patterns| node.pages.events(asker(1), patterns));
+    let mut unread = event(&events[0], 2 * MIB).await;
+    let waiting: Vec<_> = events
+        .iter()
+        .map(|events| {
+            let events = events.clone();
+            tokio::spawn(async move { event(&events, 100 << 10).await })
+        })
+        .collect();
+    for events in &events {
+        assert_eq!(events.run(|_| Ok(1)).await, Ok(1), "its builder is free");
+    }
+    assert!(waiting.iter().all(|waits| !waits.is_finished()), "there is no room for them");
+    for event in waiting {
+        let length: usize =
+            event.await.unwrap().map(|chunk| chunk.unwrap().len()).collect::<Vec<_>>().await.iter().sum();
+        assert_eq!(length, 100 << 10);
+    }
+    assert!(unread.next().await.unwrap().is_err(), "its reader sees that it was cut short");
+    assert_eq!(node.pages.counts().cut, 1);
 }

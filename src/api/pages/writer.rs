@@ -9,15 +9,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::page::Page;
-use super::room::Held;
+use super::room::{Held, LOOK};
 use crate::api::error::ApiError;
 
 /// About how many bytes a chunk has.
 pub(super) const CHUNK: usize = 64 << 10;
 /// How long a build may wait for memory in all.
 const SHORTAGE: Duration = Duration::from_mins(1);
-/// How long it waits at a time, before it looks again which readers are slow.
-const LOOK: Duration = Duration::from_millis(100);
 /// How many calls of [`Writer::goes_on`] there are for each look at the clock.
 const SELDOM: u32 = 256;
 

@@ -114,7 +114,9 @@ impl Cluster {
             Ok(response) => Err(refusal(&response)),
             Err(ClientError::Unreachable { source, .. }) => Err(self.no_answer(source.to_string())),
             Err(ClientError::Garbled { why, .. }) => Err(self.no_answer(why)),
-            Err(error @ ClientError::Authorities { .. }) => Err(self.no_answer(error.to_string())),
+            Err(error @ (ClientError::Authorities { .. } | ClientError::Broken { .. })) => {
+                Err(self.no_answer(error.to_string()))
+            }
         }
     }
 

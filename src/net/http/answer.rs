@@ -10,11 +10,11 @@ use super::clients::UnderWay;
 /// The body of an answer. While there is one, its connection is not idle.
 pub(super) struct Answer<B> {
     body: B,
-    _under_way: Option<UnderWay>,
+    _under_way: UnderWay,
 }
 
 impl<B> Answer<B> {
-    pub(super) const fn new(body: B, under_way: Option<UnderWay>) -> Self {
+    pub(super) const fn new(body: B, under_way: UnderWay) -> Self {
         Self { body, _under_way: under_way }
     }
 }

@@ -82,6 +82,7 @@ impl ShardPool {
         drop(places);
         missing
     }
+
     /// The room of a new tail, which reads the lines of one or more containers.
     #[must_use]
     pub fn tail_room(&self) -> TailRoom {
@@ -108,7 +109,8 @@ impl ShardPool {
     }
 }
 
-/// Counts of many containers are asked for as those of all: that costs a shard less than to sort out who asks for which.
+/// What a shard is asked for: the containers themselves, or all of its containers where the counts of many are wanted. Counting
+/// all costs a shard less than looking up each of many.
 fn as_asked(these: Vec<Allocation>, detail: Detail) -> Of {
     if detail == Detail::Counts && these.len() > FEW { Of::All } else { Of::These(these) }
 }

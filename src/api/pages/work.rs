@@ -1,0 +1,173 @@
+//! The threads that build answers: their priority, and how long they may work.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::page::Page;
+use crate::api::error::ApiError;
+use crate::net::sys;
+
+/// How many calls of [`Deadline::goes_on`] there are for each look at the clock. A name takes up to half a millisecond to be
+/// compared with the longest patterns.
+const SELDOM: u32 = 32;
+
+/// The priority of a thread.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Priority {
+    /// That of the process.
+    Usual,
+    /// Less: processors go to others first.
+    Low,
+}
+
+/// Runs work on a thread of this priority.
+///
+/// # Errors
+/// With 503 where it panics or no thread can be had.
+pub(super) async fn on_thread<T: Send + 'static>(
+    priority: Priority,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    match priority {
+        Priority::Usual => tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::unfinished()),
+        Priority::Low => on_thread_of_its_own(work).await,
+    }
+}
+
+/// Lowering the priority of a thread cannot be undone without privileges, so the thread ends with its work.
+async fn on_thread_of_its_own<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("page".to_owned());
+    let spawned = thread.spawn(move || {
+        if let Err(error) = sys::lower_priority() {
+            tracing::debug!(%error, "a page is rendered at normal priority");
+        }
+        // The request may be gone by now.
+        let _either_way = done.send(work());
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "cannot start a thread for a page; raise TasksMax= or the limit of the container");
+    }
+    result.await.map_err(|_| ApiError::unfinished())
+}
+
+/// The builder of one page. It is free again when the build and every thread that works for it have ended, whether or not
+/// the request still waits: otherwise requests that time out would leave more threads at work than there are builders.
+#[derive(Clone, Debug)]
+pub(in crate::api) struct Work {
+    page: Arc<Page>,
+    turn: Arc<OwnedSemaphorePermit>,
+    priority: Priority,
+    until: Instant,
+}
+
+impl Work {
+    pub(super) fn new(
+        page: Arc<Page>,
+        turn: OwnedSemaphorePermit,
+        priority: Priority,
+        within: Duration,
+    ) -> Self {
+        Self { page, turn: Arc::new(turn), priority, until: Instant::now() + within }
+    }
+
+    pub(super) const fn page(&self) -> &Arc<Page> {
+        &self.page
+    }
+
+    /// Runs a step on a thread of the build. A step that takes long asks its [`Deadline`] whether it is still wanted.
+    ///
+    /// # Errors
+    /// With what the step fails with, and with 503 where it panics or no thread can be had.
+    pub(in crate::api) async fn run<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (turn, deadline) = (Arc::clone(&self.turn), Deadline::new(self.until, Some(&self.page)));
+        let work = move || {
+            let done = step(&deadline);
+            drop(turn);
+            done
+        };
+        on_thread(self.priority, work).await.flatten()
+    }
+}
+
+/// When a step has to end: at a time, or as soon as no reader of its page is left.
+#[derive(Debug)]
+pub(in crate::api) struct Deadline {
+    until: Instant,
+    page: Option<Arc<Page>>,
+    calls: Cell<u32>,
+    stopped: Cell<bool>,
+}
+
+impl Deadline {
+    pub(super) fn new(until: Instant, page: Option<&Arc<Page>>) -> Self {
+        Self { until, page: page.cloned(), calls: Cell::new(0), stopped: Cell::new(false) }
+    }
+
+    /// Whether the step is to go on. Cheap enough to ask for every name; looks at the clock for one call in 32, the first
+    /// among them.
+    pub(in crate::api) fn goes_on(&self) -> bool {
+        let calls = self.calls.get();
+        self.calls.set(calls.wrapping_add(1));
+        if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
+            let unread = || self.page.as_ref().is_some_and(|page| page.abandon());
+            self.stopped.set(Instant::now() >= self.until || unread());
+        }
+        !self.stopped.get()
+    }
+
+    /// Whether [`Deadline::goes_on`] has answered no.
+    pub(in crate::api) const fn has_passed(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// The items that are wanted.
+    ///
+    /// # Errors
+    /// With 503 where the step is to end before all were looked at.
+    pub(in crate::api) fn choose<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, ApiError> {
+        let mut chosen = Vec::new();
+        for item in items {
+            if !self.goes_on() {
+                return Err(ApiError::unfinished());
+            }
+            if wanted(&item) {
+                chosen.push(item);
+            }
+        }
+        // `wanted` may have asked, too, and left something out because of the answer.
+        if self.stopped.get() { Err(ApiError::unfinished()) } else { Ok(chosen) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_is_late_compares_a_few_more_names_and_stops() {
+        let compared = Cell::new(0);
+        let compare = |_: &u32| {
+            compared.set(compared.get() + 1);
+            true
+        };
+        let in_time = Deadline::new(Instant::now() + Duration::from_hours(1), None);
+        assert_eq!(in_time.choose(0..1000, compare).unwrap().len(), 1000);
+        compared.set(0);
+        let late = Deadline::new(Instant::now(), None);
+        assert_eq!(late.choose(0..1000, compare).unwrap_err().code, "unfinished");
+        assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
+    }
+}

@@ -1,0 +1,103 @@
+//! Between a connection and the service that answers its requests: requests of a connection that has lost its place are not run.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::service::Service;
+
+use super::Peer;
+use super::answer::Answer;
+use super::clients::Place;
+
+/// A request that came after its connection was told to close, because another connection needed its place. The connection ends
+/// without an answer, which tells the client that nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was closed in favour of another before the request came")]
+pub(super) struct NoPlace;
+
+/// A service that answers the requests of one connection, as long as that has its place.
+#[derive(Debug)]
+pub(super) struct Admission<S> {
+    service: S,
+    peer: Peer,
+    place: Arc<Place>,
+    asked: Arc<AtomicBool>,
+}
+
+impl<S> Admission<S> {
+    pub(super) fn new(service: S, peer: Peer, place: Arc<Place>) -> Self {
+        Self { service, peer, place, asked: Arc::default() }
+    }
+
+    /// Whether the connection has sent a request, now or later.
+    pub(super) fn asked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
+    }
+}
+
+impl<S, R, B> Service<http::Request<R>> for Admission<S>
+where
+    S: Service<http::Request<R>, Response = http::Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = http::Response<Answer<B>>;
+    type Error = NoPlace;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoPlace>> + Send>>;
+
+    fn call(&self, mut request: http::Request<R>) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        let Some(under_way) = self.place.begin() else {
+            return Box::pin(std::future::ready(Err(NoPlace)));
+        };
+        request.extensions_mut().insert(self.peer);
+        let answered = self.service.call(request);
+        Box::pin(async move {
+            let Ok(answer) = answered.await;
+            Ok(answer.map(|body| Answer::new(body, under_way)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::Empty;
+
+    use super::super::{Connections, Limits};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_run_only_while_its_connection_has_a_place() {
+        let limits = Limits {
+            connections: 8,
+            per_client: 8,
+            header_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(5),
+            head: 16 << 10,
+            headers: 100,
+        };
+        let (connections, peer) = (Connections::default(), Peer::Unix { uid: 0, pid: Some(1) });
+        let open = connections.take(peer, &limits).unwrap();
+        let request = || http::Request::new(Empty::<Bytes>::new());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&ran);
+        let service = hyper::service::service_fn(move |_: http::Request<Empty<Bytes>>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new())) }
+        });
+        let admission = Admission::new(service, peer, open.place());
+        assert!(admission.call(request()).await.is_ok());
+        while !connections.make_room() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(admission.call(request()).await.is_err(), "its place is that of another now");
+        assert_eq!(ran.load(Ordering::Relaxed), 1);
+    }
+}
