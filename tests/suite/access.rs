@@ -164,8 +164,8 @@ fn requests_that_are_refused_for_their_tokens_are_counted_and_logged_once() {
         let line = format!("tallyport_http_token_failures_total{{reason=\"{reason}\"}} 5\n");
         assert!(own.contains(&line), "{own}");
     }
-    agent.until("it is logged", || agent.log().contains("refused for their tokens"));
-    assert_eq!(agent.log().matches("refused for their tokens").count(), 1, "{}", agent.log());
+    agent.until("it is logged", || agent.log().contains("refused requests without a valid token"));
+    assert_eq!(agent.log().matches("refused requests without a valid token").count(), 1, "{}", agent.log());
     assert!(!agent.log().contains(OTHER), "no token is logged");
 }
 
