@@ -177,9 +177,9 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     let health = parts.api.containers.journal().clone();
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
         .map_err(|source| StartError::StateFile { path: state_dir.join(JOURNAL), source })?;
-    damage::tell_epoch(&epoch, &state_dir, &parts.api.stats.damage);
+    damage::report_epoch(&epoch, &state_dir, &parts.api.stats.damage);
     let recovered = left.as_ref().map(|(_, recovered)| recovered);
-    damage::tell_journal(&replayed, recovered, &state_dir, &parts.api.stats.damage);
+    damage::report_journal(&replayed, recovered, &state_dir, &parts.api.stats.damage);
     parts.table = parts.table.recorded_in(journal);
     if let Some(left) = left {
         parts.keep_windows(left, &replayed.images)?;

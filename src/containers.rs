@@ -46,6 +46,7 @@ pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::model::ContainerId;
 
@@ -118,19 +119,50 @@ pub struct Reserved {
 }
 
 impl Containers {
-    /// Reserves a socket for a container.
+    /// Reserves a socket for a container. A new reservation whose caller does not wait for it is released.
     ///
     /// # Errors
-    /// When the container may not have one, or there is none to be had.
+    /// When the container may not have a socket, or none can be opened.
     pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, ReserveError> {
         let reserved = self.ask(|reply| Request::Reserve(Box::new(reservation), reply)).await;
         let reserved = reserved.unwrap_or(Err(ReserveError::Ending));
-        if let Err(ReserveError::Socket { source, .. }) = &reserved
+        self.count_in_use(&reserved);
+        reserved
+    }
+
+    /// Reserves as [`Self::reserve`] does, but waits no longer than `patience`. `None` where that was too short; then a new
+    /// reservation is released before the table looks at any later request.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`].
+    pub async fn reserve_within(
+        &self,
+        patience: Duration,
+        reservation: Reservation,
+    ) -> Option<Result<Reserved, ReserveError>> {
+        let (reply, mut answer) = oneshot::channel();
+        let asked = async {
+            self.requests.send(Request::Reserve(Box::new(reservation), reply)).await.ok()?;
+            (&mut answer).await.ok()
+        };
+        let answered = tokio::time::timeout(patience, asked).await;
+        let reserved = match answered {
+            Ok(reserved) => Some(reserved.unwrap_or(Err(ReserveError::Ending))),
+            // From here on the table cannot answer any more; it may have done so a moment ago.
+            Err(_) => {
+                answer.close();
+                answer.try_recv().ok()
+            }
+        };
+        reserved.inspect(|reserved| self.count_in_use(reserved))
+    }
+
+    fn count_in_use(&self, reserved: &Result<Reserved, ReserveError>) {
+        if let Err(ReserveError::Socket { source, .. }) = reserved
             && source.kind() == io::ErrorKind::AddrInUse
         {
             self.in_use.fetch_add(1, Ordering::Relaxed);
         }
-        reserved
     }
 
     /// Says which process the container is. One that was reserved before its network namespace was born gets its

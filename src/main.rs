@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use tallyport::net::sys::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
     tallyport::cli::main()
 }

@@ -69,8 +69,8 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The settings. Without them it cannot know what it should do, but the runtime can be found all the same. Where it can still be
-/// read that no container may start without a socket, none does.
+/// The settings. Where the file is broken, calls go straight to the runtime; but where `fail_closed = true` can still be read in it,
+/// no container starts.
 fn settings(report: &Report) -> Config {
     match Config::load() {
         Ok(config) => config,
@@ -78,7 +78,8 @@ fn settings(report: &Report) -> Config {
             Config { fail_closed: true, broken: Some(error.to_string()), ..Config::default() }
         }
         Err(Broken { error, .. }) => {
-            report.warn(&format!("no container gets a socket until the settings are put right: {error}"));
+            report
+                .warn(&format!("containers start without sockets until the configuration is fixed: {error}"));
             Config { mode: Mode::PassThrough, ..Config::default() }
         }
     }
@@ -94,7 +95,7 @@ fn intercept(call: &Call, config: &Config, report: &Report, started: Instant) ->
             Err(error) => {
                 let id = call.id.as_deref().unwrap_or_default();
                 report.warn(&format!(
-                    "container {id:?} starts without a socket, and nothing that it sends will be counted: {error}"
+                    "container {id:?} starts without a socket, so its metrics will not be counted: {error}"
                 ));
                 Ok(())
             }

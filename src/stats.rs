@@ -87,7 +87,7 @@ families! {
     SHARD_PAUSES = "tallyport_shard_pauses", Counter, [], "How often a thread that receives read nothing for two seconds or longer; the windows that this concerns are partial.";
     ADDRESS_IN_USE = "tallyport_address_in_use", Counter, [], "Reservations on the host's network that failed because another process has `listeners.port` on every address.";
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
-    REFUSED = "tallyport_http_connections_refused", Counter, ["reason"], "Connections of the HTTP listener that were closed before anything was asked: its client had `http.max_connections_per_client` (`client`), or it did not come to speak TLS (`handshake`).";
+    REFUSED = "tallyport_http_connections_refused", Counter, ["listener", "reason"], "Connections that were closed before a request on them was served: the client had as many as it may (`client`; on the HTTP listener `http.max_connections_per_client`, on the admin socket half of `http.max_connections` for one process), or TLS was not agreed on (`handshake`).";
     CLOSED = "tallyport_http_connections_closed", Counter, ["listener", "reason"], "Connections that were closed after they had been accepted: their clients took nothing of an answer for `http.write_timeout` (`slow`), or they were idle and another one needed the place (`idle`).";
     PAGE_BYTES = "tallyport_http_page_bytes", Gauge, [], "Memory of answers that are being built, or built and not sent yet.";
     PAGE_LIMIT = "tallyport_http_page_limit_bytes", Gauge, [], "What `http.page_memory` allows.";

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from agent import check
+
 MIB = 1 << 20
 
 # What must hold beside every attack that does not say otherwise: the largest value allowed of each measure.
@@ -46,6 +48,8 @@ class Attack:
     unmeasured = ()
     # How many processes run `attack` side by side.
     processes = 1
+    # Whether it can run on an agent that is killed and started again meanwhile (`integration/crash/soak.py`).
+    anywhere = True
     # How long the attack lasts at least in the full form where `--seconds` does not say.
     seconds = 20
 
@@ -66,6 +70,20 @@ class Attack:
 
     def holds(self, stage):
         """What must hold afterwards beside the measures. Raises `Failed` where it does not (`check`)."""
+
+
+class Readers(Attack):
+    """Readers of a node with many containers."""
+
+    budget = 160 * MIB
+    aims = BESIDE_READERS
+
+    def setup(self, stage):
+        self.address = stage.agent.address
+        stage.crowd(self.scale.of(1000, 100), self.scale.of(100, 20))
+
+    def holds(self, stage):
+        check(stage.did["answers 200"] > 0, "nothing was answered:", stage.did)
 
 
 class Scenario(Attack):

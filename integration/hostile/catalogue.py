@@ -23,4 +23,5 @@ def attacks():
 def storms():
     """Those that are nothing but load from a process of their own, so that they can be let loose on any agent."""
     found = {name: attack for name, attack in attacks().items() if not issubclass(attack, Scenario)}
-    return {name: attack for name, attack in found.items() if attack.attack is not Attack.attack and not attack.flags}
+    loads = {name: attack for name, attack in found.items() if attack.attack is not Attack.attack and not attack.flags}
+    return {name: attack for name, attack in loads.items() if attack.anywhere}

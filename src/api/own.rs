@@ -11,7 +11,7 @@ use super::{Answer, Api};
 use crate::aggregate::{Accounting, Dropped};
 use crate::containers::{ContainerInfo, State};
 use crate::model::{Allocation, Timestamp};
-use crate::net::http::Connections;
+use crate::net::http::Refused;
 use crate::render::exposition::{Exposition, Format};
 use crate::shard::Glimpse;
 use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
@@ -183,8 +183,13 @@ impl Page {
             connections.sample(&[("listener", listener.as_str())], open.open() as f64);
         }
         let refused = self.family(stats::REFUSED);
-        for (why, n) in api.connections.iter().take(1).flat_map(Connections::refused) {
-            refused.sample(&[("reason", why.as_str())], n as f64);
+        for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
+            for (why, n) in connections.refused() {
+                // The admin socket has no TLS to agree on.
+                if (*listener, why) != (ListenerName::Admin, Refused::Handshake) {
+                    refused.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
+                }
+            }
         }
         let closed = self.family(stats::CLOSED);
         for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {

@@ -1,4 +1,4 @@
-//! Saying what could not be read of the files of an earlier life.
+//! Reports state files of the previous agent that could not be read.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,20 +8,20 @@ use crate::stats::{Damage, Damaged, StateFile};
 use crate::store::{EPOCH, Epoch};
 use crate::window_log::Recovered;
 
-/// Containers that are named, at most.
+/// Most containers that a report names.
 const NAMED: usize = 20;
 
-/// Notes and logs a damaged epoch.
-pub(super) fn tell_epoch(epoch: &Epoch, directory: &Path, damage: &Damage) {
+/// Logs a damaged epoch file and keeps it for `/v1/node`.
+pub(super) fn report_epoch(epoch: &Epoch, directory: &Path, damage: &Damage) {
     let Some(found) = &epoch.damage else { return };
     let (path, number) = (directory.join(EPOCH), epoch.number);
-    tracing::error!(path = %path.display(), found, epoch = number, "the epoch file is damaged; check the disk");
+    tracing::error!(path = %path.display(), found, epoch = number, "the epoch file is damaged and was replaced; check the disk");
     damage.note(StateFile::Epoch, Damaged { places: 1, found: found.clone() });
 }
 
-/// Notes and logs what is damaged of the journal, and which containers that may have cost: those that the window log knows to
-/// have lived, and the journal does not.
-pub(super) fn tell_journal(
+/// Logs a damaged journal and keeps it for `/v1/node`, with the containers that may be lost: the window log had them as live, and the
+/// journal does not have them.
+pub(super) fn report_journal(
     replayed: &Replayed,
     recovered: Option<&Recovered>,
     directory: &Path,
@@ -31,13 +31,13 @@ pub(super) fn tell_journal(
         return;
     }
     let found = format!(
-        "{} places, {} bytes, cannot be read; {}",
+        "{} damaged parts ({} bytes); {}",
         replayed.damaged,
         replayed.damaged_bytes,
         missing(replayed, recovered)
     );
     let path = directory.join(JOURNAL);
-    tracing::error!(path = %path.display(), found, "the journal of containers is damaged; containers that are missing must be restarted");
+    tracing::error!(path = %path.display(), found, "the journal of containers is damaged; restart the containers that have lost their sockets");
     damage.note(StateFile::Journal, Damaged { places: replayed.damaged, found });
 }
 
@@ -54,7 +54,7 @@ fn missing(replayed: &Replayed, recovered: Option<&Recovered>) -> String {
         .filter(|origin| !known.contains(&(origin.container_id.clone(), origin.generation)))
         .collect();
     if missing.is_empty() {
-        return "which containers were written there is not known".to_owned();
+        return "the containers recorded there are unknown".to_owned();
     }
     let named: Vec<_> = missing
         .iter()
@@ -65,5 +65,5 @@ fn missing(replayed: &Replayed, recovered: Option<&Recovered>) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("containers that had windows and are missing: {}{more}", named.join(", "))
+    format!("lost containers: {}{more}", named.join(", "))
 }

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! If anything fails before the end, or either side is silent for too long, the old one goes on where it stopped and the new
-//! one ends. The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it.
+//! one ends. The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it. While
+//! it is handed over the old process waits less long (`moving`), so that the runtime does not disconnect the plugin.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-use super::moving::Holding;
+use super::moving::{Holding, Moving, Step};
 use crate::aggregate::SNAPSHOT_VERSION;
 use crate::api::Api;
 use crate::config::Config;
@@ -127,8 +128,17 @@ pub(super) fn from_bytes<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Re
 }
 
 /// Waits for one word.
-pub(super) fn expect_word(channel: &Channel, word: &str) -> io::Result<()> {
-    let (heard, _) = channel.receive(PATIENCE)?;
+///
+/// # Errors
+/// When another word comes, which then is the reason, or none in time.
+pub(super) fn expect_word(channel: &Channel, word: &str, patience: Duration) -> io::Result<()> {
+    let (heard, _) = channel.receive(patience).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => {
+            let waited = format!("the other process did not say {word:?} in time ({patience:?})");
+            io::Error::new(error.kind(), waited)
+        }
+        _ => error,
+    })?;
     match heard == word.as_bytes() {
         true => Ok(()),
         false => Err(io::Error::other(String::from_utf8_lossy(&heard).into_owned())),
@@ -213,7 +223,7 @@ fn converse(
     }
     let moving = holding.stop(api, handle)?;
     let part = api.store.part(&mut sent, usize::MAX).bytes;
-    let given = moving.descriptors().and_then(|all| give(&channel, &moving.state(part), &all));
+    let given = moving.descriptors().and_then(|all| give(&channel, &moving, &moving.state(part), &all));
     moving.decide(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))
 }
@@ -221,16 +231,16 @@ fn converse(
 /// Sends windows while others are closed; answers whether those were all there were.
 fn send_part(channel: &Channel, part: &Part) -> io::Result<bool> {
     channel.send_all(&part.bytes, &[])?;
-    expect_word(channel, "have")?;
+    expect_word(channel, "have", PATIENCE)?;
     Ok(part.whole)
 }
 
-/// Everything that has to be there while nothing moves.
-fn give(channel: &Channel, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+/// Hands over what changes as long as anything moves, and waits until the other process receives.
+fn give(channel: &Channel, moving: &Moving<'_>, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
     channel.send_all(state, descriptors)?;
-    expect_word(channel, "ready")?;
+    expect_word(channel, "ready", moving.patience(Step::Ready))?;
     channel.send(b"go", &[])?;
-    expect_word(channel, "serving")?;
+    expect_word(channel, "serving", moving.patience(Step::Serving))?;
     channel.send(b"bye", &[])
 }
 

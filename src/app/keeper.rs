@@ -48,17 +48,18 @@ fn path(state_dir: &Path) -> PathBuf {
 pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Channel>> {
     let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
     channel.send(KEEP.as_bytes(), &[])?;
-    handover::expect_word(&channel, "yes")?;
+    handover::expect_word(&channel, "yes", PATIENCE)?;
     Ok(Some(channel))
 }
 
 /// Gives it everything.
 ///
 /// # Errors
-/// When it does not say that it has everything.
+/// When it does not confirm that it has everything.
 pub(super) fn keep(keeper: &Channel, kept: &Kept) -> io::Result<()> {
     keeper.send_all(&kept.bytes, &kept.descriptors)?;
-    handover::expect_word(keeper, "kept")
+    // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
+    handover::expect_word(keeper, "kept", PATIENCE)
 }
 
 /// What a keeper has for the agent that starts; nothing where none runs or it has nothing.

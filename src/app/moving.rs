@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::handover::to_bytes;
+use super::handover::{PATIENCE, to_bytes};
 use crate::api::Api;
 use crate::containers::{Leaving, Manifest};
+use crate::net::clock;
 use crate::nri::{Suspended, Suspender};
 use crate::shutdown::Pauser;
 
@@ -27,6 +28,32 @@ pub(super) struct FinalState {
 /// How long the NRI plugin may take to stop between two calls. Longer than it takes to answer one; everything is paused
 /// meanwhile.
 const STOPPING: Duration = Duration::from_secs(1);
+
+/// How long the plugin may be stopped until the other process has put everything together, and until it receives. The runtime
+/// disconnects a plugin that does not answer within two seconds, and a call that waits in the connection may take the plugin half
+/// a second once it goes on here. The second step takes milliseconds, and what is received in it is lost if the hand-over still fails.
+const READY_WITHIN: Duration = Duration::from_millis(1200);
+const SERVING_WITHIN: Duration = Duration::from_millis(1600);
+
+/// A step of the other process that this one waits for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// It puts together what came.
+    Ready,
+    /// It begins to receive.
+    Serving,
+}
+
+impl Step {
+    /// How long it may still take where the runtime's connection has been held for so long; `None` where none is held.
+    fn patience(self, held: Option<Duration>) -> Duration {
+        let within = match self {
+            Self::Ready => READY_WITHIN,
+            Self::Serving => SERVING_WITHIN,
+        };
+        held.map_or(PATIENCE, |held| within.saturating_sub(held))
+    }
+}
 
 /// What the old process holds that is neither the table nor the store.
 #[derive(Debug)]
@@ -45,6 +72,8 @@ pub(super) struct Moving<'a> {
     holding: &'a Holding,
     moved: MutexGuard<'a, bool>,
     plugin: Option<Suspended>,
+    /// When the plugin stopped, since the machine was booted.
+    stopped: Duration,
     leaving: Option<Leaving>,
 }
 
@@ -69,10 +98,12 @@ impl Holding {
             return Err(io::Error::other("another process has taken over"));
         }
         self.pauser.pause(true);
-        let mut moving = Moving { holding: self, moved, plugin: None, leaving: None };
+        let mut moving =
+            Moving { holding: self, moved, plugin: None, stopped: clock::since_boot(), leaving: None };
         // Before the table: a call that is being answered asks it.
         let suspended = handle.block_on(async { tokio::time::timeout(STOPPING, self.nri.suspend()).await });
         moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
+        moving.stopped = clock::since_boot();
         moving.leaving = Some(handle.block_on(api.containers.hand_over())?);
         Ok(moving)
     }
@@ -98,6 +129,12 @@ impl Moving<'_> {
         let of_containers = self.leaving.iter().flat_map(|leaving| &leaving.descriptors);
         let all = self.holding.shared.0.iter().chain(nri).chain(of_containers);
         all.map(OwnedFd::try_clone).collect()
+    }
+
+    /// How long the other process may take for a step. The container runtime waits, too, while its connection is handed over.
+    pub(super) fn patience(&self, step: Step) -> Duration {
+        let carries = self.plugin.as_ref().is_some_and(|plugin| plugin.carried.socket.is_some());
+        step.patience(carries.then(|| clock::since_boot().saturating_sub(self.stopped)))
     }
 
     /// What keeps the guard of listeners up until the next agent has one.
@@ -133,3 +170,21 @@ pub(super) const SHARED: usize = 8;
 /// of the state directory and of the three sockets.
 #[derive(Debug)]
 pub(super) struct Shared(pub(super) [OwnedFd; SHARED]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_waited_for_until_the_runtime_would_lose_its_patience() {
+        let held = |millis| Some(Duration::from_millis(millis));
+        assert_eq!((Step::Ready.patience(None), Step::Serving.patience(None)), (PATIENCE, PATIENCE));
+        assert_eq!(Step::Ready.patience(held(200)), Duration::from_secs(1));
+        assert_eq!(
+            Step::Serving.patience(held(1200)),
+            Duration::from_millis(400),
+            "there is time for the second step"
+        );
+        assert_eq!(Step::Serving.patience(held(9000)), Duration::ZERO);
+    }
+}

@@ -16,12 +16,12 @@ use crate::shard::ShardPool;
 use crate::stats::Stats;
 use crate::telemetry::LogFilter;
 
-/// Where the configuration comes from, to be read as often as need be.
+/// Reads the configuration from its sources, at the start and at every reload.
 #[derive(Clone, Debug, Default)]
 pub struct Loader {
-    /// The file that was named; the default one is read where it exists.
+    /// The file given on the command line. Without one, the default file is read if it exists.
     pub file: Option<PathBuf>,
-    /// Keys and values from the command line, and the flag each came by.
+    /// Keys and values from the command line, each with its flag.
     pub flags: Vec<(String, String, String)>,
 }
 
@@ -29,7 +29,7 @@ impl Loader {
     /// Reads every layer.
     ///
     /// # Errors
-    /// Every mistake, all at once.
+    /// With all mistakes of all sources.
     pub fn load(&self) -> Result<(Config, Layers), ConfigErrors> {
         self.load_from(&ProcessEnvironment)
     }
@@ -54,7 +54,7 @@ impl Loader {
     }
 }
 
-/// Answers requests to reload, one after the other. Takes no part in the drain: it has nothing to finish.
+/// Answers requests to reload, one after the other. A drain does not wait for it: it has nothing to finish.
 pub(super) async fn serve(
     mut requests: mpsc::Receiver<ReloadRequest>,
     loader: Loader,
@@ -87,8 +87,11 @@ pub(super) async fn serve(
     }
 }
 
-/// The new configuration as far as it can be applied, what those who come are asked by it, and what of it needs a restart;
-/// or every mistake.
+/// Reads the configuration again: what of it can be applied, TLS and tokens of the HTTP listener, and the settings that need a
+/// restart.
+///
+/// # Errors
+/// With all mistakes, or with the protection that the new configuration would drop, unless `force` is set.
 fn load(
     loader: &Loader,
     old: &Config,
@@ -99,7 +102,7 @@ fn load(
     let applied = kept_where_fixed(new, old);
     if !force && let Some(dropped) = applied.http.drops(&old.http) {
         return Err(format!(
-            "{dropped} no longer set, so that the HTTP listener would be open to more readers than now; to want that, use \
+            "{dropped} no longer set, which would open the HTTP listener to more readers; set it again, or confirm the change with \
              `tallyport reload --force` (POST /v1/config/reload?force=true)"
         ));
     }
@@ -130,7 +133,7 @@ impl Parts {
     }
 }
 
-/// The new configuration, but for what only a restart changes.
+/// The new configuration, with the old values of settings that need a restart.
 fn kept_where_fixed(new: Config, old: &Config) -> Config {
     let mut applied = new;
     applied.node.clone_from(&old.node);

@@ -181,7 +181,7 @@ async fn go_on(
     match &from {
         Source::Agent(channel) => {
             channel.send(b"ready", &[]).map_err(failed)?;
-            handover::expect_word(channel, "go").map_err(failed)?;
+            handover::expect_word(channel, "go", PATIENCE).map_err(failed)?;
         }
         // Datagrams read from now on exist only in this process, so the kept copies must be gone first.
         Source::Kept(place) => place.let_go(LetGo::Used).map_err(failed)?,
@@ -191,7 +191,7 @@ async fn go_on(
     let receiving = parts.table.arrive(arriving).await.map_err(|error| failed(io::Error::other(error)))?;
     if let Source::Agent(channel) = &from {
         channel.send(b"serving", &[]).map_err(failed)?;
-        handover::expect_word(channel, "bye").map_err(failed)?;
+        handover::expect_word(channel, "bye", PATIENCE).map_err(failed)?;
     }
     // Only now: giving names and locks back by failing would take them from the other process.
     let held = listeners.take(&parts.api.config(), &offer, shared).await.map_err(failed)?;

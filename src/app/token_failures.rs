@@ -1,4 +1,4 @@
-//! Requests that are refused for their tokens: each is counted, and they are logged once a minute at most.
+//! Counts requests without a valid token, and logs them at most once a minute.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use crate::api::ApiError;
 use crate::net::http::Peer;
 use crate::stats::{Stats, TokenFailure};
 
-/// Shortest time between two lines in the log, so that a client that guesses tokens cannot fill the disk.
+/// Shortest time between two log lines, so that a client that guesses tokens cannot fill the disk.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// Those that were refused since the last line in the log.
+/// Refused requests since the last log line.
 #[derive(Debug, Default)]
 pub(super) struct TokenFailures(Mutex<Pending>);
 
@@ -22,7 +22,7 @@ struct Pending {
 }
 
 impl TokenFailures {
-    /// Counts a request that was refused, if it was for its token.
+    /// Counts a refused request if its token was the reason.
     pub(super) fn note(&self, error: &ApiError, peer: Option<Peer>, stats: &Stats) {
         let failure = match error.code {
             "no_token" => TokenFailure::Missing,
@@ -36,11 +36,11 @@ impl TokenFailures {
             unknown,
             missing,
             last,
-            "requests were refused for their tokens; give scrapers one of those in http.tokens"
+            "refused requests without a valid token; configure scrapers with a token from http.tokens"
         );
     }
 
-    /// How many there were since the last line in the log, if it is time for one.
+    /// Counts a failure; the numbers of missing and unknown tokens since the last log line, where the next one is due.
     fn due(&self, failure: TokenFailure, now: Instant) -> Option<(u64, u64)> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {

@@ -21,7 +21,7 @@ pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure>
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
             let _its_code = failure.report(out);
-            out.complain("tallyport: there is no socket; nothing that is sent will be counted (--fail-closed makes this an error)");
+            out.complain("tallyport: there is no socket; metrics will not be counted (use --fail-closed to make this an error)");
             // An address of an earlier life must not stay: it may be another's by now.
             String::new()
         }

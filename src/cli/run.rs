@@ -28,12 +28,12 @@ pub(super) fn run(args: &RunArgs, out: &mut Output) -> Result<ExitCode, Failure>
     command.args(rest);
     match reserve(args, program) {
         Ok(Some(container)) => inject(&mut command, &container, out),
-        // It was opted out.
+        // Its labels opt it out.
         Ok(None) => {}
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
             let _its_code = failure.report(out);
-            out.complain("tallyport: starting without a socket; nothing that is sent will be counted (--fail-closed makes this an error)");
+            out.complain("tallyport: starting without a socket; metrics will not be counted (use --fail-closed to make this an error)");
         }
     }
     // Only comes back where the command did not start.
@@ -63,20 +63,20 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
     if container.task_id != task_id {
         return Err(Failure::new(
             code::ERROR,
-            format!("the agent knows this process as task {}", container.task_id),
+            format!("the agent has this process under another task, {}", container.task_id),
         ));
     }
     Ok(Some(container))
 }
 
-/// The variables of an answer that name a socket. What else is in it is refused: a process that is not the agent may have
-/// given it.
+/// The variables of an answer that name a socket. Others are left out with a message: a process that poses as the agent may have
+/// sent them.
 pub(super) fn variables<'c>(container: &'c Container, out: &mut Output) -> Vec<(&'c str, &'c str)> {
     let all = container.env.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
     let is_taken = |(name, value): &(&str, &str)| match check(name, value) {
         Ok(()) => true,
         Err(why) => {
-            out.complain(format!("tallyport: the answer to the reserve call is not used whole: {why}"));
+            out.complain(format!("tallyport: ignored a variable from the agent: {why}"));
             false
         }
     };
@@ -102,8 +102,8 @@ pub(super) fn labels(flags: &[String]) -> Result<Labels, Failure> {
     flags.iter().map(label).collect()
 }
 
-/// The two variables are always written, as a pair; an alias never over what is set, nor beside the other variable of its
-/// pair.
+/// Sets the container's variables for the command: always the two of its address; an alias only where neither it nor the other
+/// variable of its pair is set already.
 fn inject(command: &mut Command, container: &Container, out: &mut Output) {
     for warning in &container.warnings {
         out.complain(format!("tallyport: {warning}"));

@@ -136,7 +136,8 @@ pub const SETTINGS: &[Setting] = &[
         reload: false,
         help: "Most connections at one time, on each of the two listeners. Beyond them the oldest idle connection of the \
                client that has most is closed; where none is idle, more wait in the backlog. On the admin socket a process may \
-               have half of them, and users other than root three quarters.",
+               have half of them, and users other than root three quarters; a connection beyond that waits half a second for room \
+               and is then answered 503.",
     },
     Setting {
         key: "http.max_connections_per_client",

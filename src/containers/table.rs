@@ -14,7 +14,7 @@ use super::image::Image;
 use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
 use super::unix::{Sockets, UnixSettings};
-use super::{Containers, Request};
+use super::{Containers, Request, Reserved};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Labels};
 use crate::net::address::Addresses;
@@ -203,13 +203,17 @@ impl Table {
         }
     }
 
-    /// An answer that nobody waits for any more is no mistake: the caller gave up.
+    /// An answer that cannot be sent is no mistake: the caller has given up.
     async fn answer(&mut self, request: Request) {
         match request {
             Request::Reserve(reservation, reply) => {
                 let reserved = self.reserve(*reservation).await;
                 self.record();
-                let _nobody_waits = reply.send(reserved);
+                if let Err(Ok(Reserved { info, new: true })) = reply.send(reserved) {
+                    // The caller starts the container without this address, or asks again. Released here, before the next request
+                    // is looked at, it cannot be taken for a container that has its address.
+                    self.drain(info.allocation, "its caller gave up waiting for it");
+                }
             }
             Request::Attach(id, process, reply) => {
                 let attached = self.attach(&id, process).await;

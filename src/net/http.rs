@@ -7,6 +7,7 @@ mod admission;
 mod answer;
 mod clients;
 mod opening;
+mod overflow;
 mod writing;
 
 use std::io;
@@ -29,6 +30,7 @@ use admission::Admission;
 use clients::Open;
 pub use clients::{Client, Closed, Connections, Refused};
 use opening::Socket;
+use overflow::Overflow;
 
 use crate::shutdown::Drain;
 
@@ -84,7 +86,8 @@ pub enum Listener {
 pub struct Limits {
     /// Most connections at one time. Beyond them the oldest idle one is closed; more wait in the backlog while none is idle.
     pub connections: usize,
-    /// Most of them from one address; more are closed. On the admin socket, a process may have half of all.
+    /// Most of them from one address; more are closed. On the admin socket a process may have half of all; more wait a moment, and
+    /// then get 503.
     pub per_client: usize,
     /// How long the head of a request may take, and a handshake of TLS.
     pub header_timeout: Duration,
@@ -112,6 +115,7 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let places = Arc::new(Semaphore::new(limits.connections));
+    let overflow = Overflow::new(connections.clone(), limits, Arc::clone(&places));
     let (mut open, mut holding) = (JoinSet::new(), drain.clone());
     loop {
         while open.try_join_next().is_some() {}
@@ -129,14 +133,22 @@ pub async fn serve<S, B>(
         };
         match accepted {
             Ok((socket, peer)) => {
-                let Some(counted) = connections.take(peer, &limits) else {
-                    tracing::debug!(%peer, "a connection too many from there");
+                let (service, mut drain) = (service.clone(), drain.clone());
+                if let Ok(counted) = connections.admit(peer, &limits) {
+                    open.spawn(async move {
+                        connection(socket, (peer, counted), service, limits, drain).await;
+                        drop(place);
+                    });
                     continue;
-                };
-                let served = connection(socket, (peer, counted), service.clone(), limits, drain.clone());
+                }
+                // While it waits, others are served at its place.
+                drop(place);
+                let Some(waiting) = overflow.take(socket, peer) else { continue };
                 open.spawn(async move {
-                    served.await;
-                    drop(place);
+                    if let Some((socket, counted, place)) = waiting.for_room(&mut drain).await {
+                        connection(socket, (peer, counted), service, limits, drain).await;
+                        drop(place);
+                    }
                 });
             }
             Err(error) => after_error(&error).await,

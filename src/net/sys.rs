@@ -2,11 +2,52 @@
 
 #![allow(unsafe_code, reason = "each call below says why it is sound")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// What the agent's log says beside the standard library's message when an allocation fails.
+const OUT_OF_MEMORY: &[u8] = b"tallyport: out of memory; give the agent more (MemoryMax=, resources.limits), or lower limits.node_memory\n";
+
+/// The system's allocator, which says what to do where memory runs out: the standard library aborts the process right after.
+#[derive(Copy, Clone, Debug)]
+pub struct Allocator;
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the contract of the caller is that of the call.
+        reported(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the contract of the caller is that of the call.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the contract of the caller is that of the call.
+        reported(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the contract of the caller is that of the call.
+        reported(unsafe { System.realloc(memory, layout, size) })
+    }
+}
+
+/// Passes memory on; where there is none, says so once. Must not allocate.
+fn reported(memory: *mut u8) -> *mut u8 {
+    static REPORTED: AtomicBool = AtomicBool::new(false);
+    if memory.is_null() && !REPORTED.swap(true, Ordering::Relaxed) {
+        let _either_way = nix::unistd::write(io::stderr(), OUT_OF_MEMORY);
+    }
+    memory
+}
 
 /// Number of fields of `SO_MEMINFO`, and the place of the drop count among them (`linux/sock_diag.h`).
 const MEMINFO_FIELDS: usize = 9;

@@ -1,6 +1,6 @@
-//! The variables that containers are given: which there are, and which say an address in two parts.
+//! The variables that containers are given, and those of them that hold an address in two parts.
 
-/// Every variable that an agent may name.
+/// Every variable that an agent may set.
 const ALL: [&str; 7] = [
     "STATSD_UDP_HOST",
     "STATSD_UDP_PORT",
@@ -13,26 +13,26 @@ const ALL: [&str; 7] = [
 /// Longest value: more than any URL of a Unix socket.
 const LONGEST: usize = 1024;
 
-/// Why a variable that was answered to a reserve call must not be set, where it must not. A process that is not the agent could
-/// otherwise have every container load a library (`LD_PRELOAD`), or set more variables by a line break in a value.
+/// Checks a variable of the answer to a reserve call. Otherwise a process that poses as the agent could have every container load
+/// a library (`LD_PRELOAD`), or set more variables by a line break in a value.
 ///
 /// # Errors
-/// When it is none of those that say an address, or its value cannot be one.
+/// With the reason, when the variable does not name a socket, or its value is too long or has control characters.
 pub fn check(name: &str, value: &str) -> Result<(), String> {
     if !ALL.contains(&name) {
-        return Err(format!("the variable {name:?} is none of those that name a socket"));
+        return Err(format!("the variable {name:?} does not name a socket"));
     }
     if value.len() > LONGEST || value.chars().any(char::is_control) {
-        return Err(format!("the value of {name} is longer than {LONGEST} bytes or has control characters"));
+        return Err(format!("the value of {name} has control characters or more than {LONGEST} bytes"));
     }
     Ok(())
 }
 
-/// Each a host and a port.
+/// Pairs of host and port.
 const PAIRS: [(&str, &str); 2] = [("STATSD_HOST", "STATSD_PORT"), ("DD_AGENT_HOST", "DD_DOGSTATSD_PORT")];
 
-/// The other variable of a pair of host and port. Where the application has set one of them, ours must not stand beside it:
-/// together they would name an address at which nothing listens.
+/// The other variable of a pair of host and port. Where the application has set one of them, the other is not set: together they
+/// would name an address at which nothing listens.
 #[must_use]
 pub fn other_of_pair(name: &str) -> Option<&'static str> {
     PAIRS.into_iter().find_map(|(host, port)| match name {

@@ -18,7 +18,7 @@ use super::messages::{
 use super::reconcile::Listing;
 use super::selection::{Selection, Verdict};
 use super::ttrpc::{INVALID, UNIMPLEMENTED};
-use crate::containers::{ContainerInfo, Containers, Reservation, ReserveError, Unserved};
+use crate::containers::{ContainerInfo, Containers, Reservation, ReserveError, State, Unserved};
 use crate::model::ContainerId;
 use crate::net::clock;
 use crate::stats::{NriStats, Outcome, Stats};
@@ -32,7 +32,7 @@ pub struct Settings {
     pub presets: Vec<String>,
 }
 
-/// How long the container table may take to answer before a container starts without. The runtime waits for two seconds and then disconnects the plugin.
+/// How long a call waits for the container table. The runtime waits two seconds for the plugin and then disconnects it.
 const BUDGET: Duration = Duration::from_millis(500);
 /// How long a container that was created may take to start. Longer than kubelet waits for the runtime (two minutes).
 const STARTS_WITHIN: Duration = Duration::from_mins(5);
@@ -200,29 +200,17 @@ impl Plugin {
         }
     }
 
-    /// Asks the table for a socket, and gives up before the runtime gives up us.
+    /// Asks the table for a socket, and gives up before the runtime gives up the plugin.
     pub(super) async fn reserve(&mut self, reservation: Reservation) -> Result<Arc<ContainerInfo>, String> {
-        let (containers, id) = (self.containers.clone(), reservation.container_id.clone());
-        let mut asked = tokio::spawn(async move { containers.reserve(reservation).await });
-        match tokio::time::timeout(BUDGET, &mut asked).await {
-            Ok(Ok(Ok(reserved))) => {
+        let id = reservation.container_id.clone();
+        match self.containers.reserve_within(BUDGET, reservation).await {
+            Some(Ok(reserved)) => {
                 self.ours.entry(id).or_insert_with(|| Some(Instant::now()));
                 Ok(reserved.info)
             }
-            Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => {
-                // What comes too late would wait for a container that does not know of it.
-                let containers = self.containers.clone();
-                tokio::spawn(async move {
-                    if let Ok(Ok(late)) = asked.await
-                        && late.new
-                    {
-                        let _either_way = containers.release(id).await;
-                    }
-                });
-                Err("the container table did not answer in time".to_owned())
-            }
+            Some(Err(error)) => Err(error.to_string()),
+            // The table releases it, so that no socket stays that the container does not know.
+            None => Err("the container table did not answer in time".to_owned()),
         }
     }
 
@@ -238,8 +226,8 @@ impl Plugin {
 
     async fn started(&mut self, pod: &PodSandbox, container: &Container) {
         let Ok(id) = ContainerId::new(&container.id) else { return };
-        if !self.is_live(&id) {
-            // It was created by an earlier life of the agent, or while nobody served it.
+        if !self.is_served(&id) {
+            // It was created by an earlier life of the agent, without a connection to it, or got no socket.
             if self.settings.borrow().selection.verdict(pod, container) != Verdict::Inject {
                 return;
             }
@@ -255,12 +243,13 @@ impl Plugin {
         let Ok(id) = ContainerId::new(id) else { return };
         self.refused.remove(&id);
         if self.ours.remove(&id).is_some() {
+            let containers = self.containers.clone();
             // Its process's end may have been noticed before, and its tombstone gone.
-            let _either_way = self.containers.release(id).await;
+            let _either_way = within_budget(async move { containers.release(id).await }).await;
         }
     }
 
-    /// Shows a running container that has no socket. A reason from its creation goes before the one that is given.
+    /// Shows a running container that has no socket. A reason that was kept at its creation is shown instead of the given one.
     pub(super) async fn unserved(
         &mut self,
         pod: &PodSandbox,
@@ -272,23 +261,29 @@ impl Plugin {
             Unserved::Mute => Outcome::Mute,
             Unserved::Lost => Outcome::Lost,
         };
-        let noted = match identity::reservation(pod, container) {
-            Ok(reservation) => {
-                let refused = self.refused.remove(&reservation.container_id);
-                let reason = refused.unwrap_or_else(|| reason.to_owned());
-                self.containers.note(reservation, why, reason).await
-            }
-            Err(_) => return,
-        };
+        let Ok(reservation) = identity::reservation(pod, container) else { return };
+        let (containers, id) = (self.containers.clone(), reservation.container_id.clone());
+        let reason = self.refused.remove(&id).unwrap_or_else(|| reason.to_owned());
+        let noted = within_budget(async move { containers.note(reservation, why, reason).await }).await;
         match noted {
-            Ok(reserved) => {
-                self.ours.insert(reserved.info.origin.container_id.clone(), None);
+            Some(Ok(reserved)) => {
+                // One that has a socket got it from another launcher, which releases it, too.
+                if matches!(reserved.info.state, State::Mute | State::Lost) {
+                    self.ours.insert(id, None);
+                }
                 if reserved.new {
                     self.stats().count(outcome);
                 }
             }
-            Err(ReserveError::Ending) => {}
-            Err(error) => tracing::warn!(container = ?container.id, %error, "a container cannot be shown"),
+            // The table notes it once it gets to it.
+            None => {
+                self.ours.insert(id, None);
+                self.stats().count(outcome);
+            }
+            Some(Err(ReserveError::Ending)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(container = ?container.id, %error, "a container cannot be shown");
+            }
         }
     }
 
@@ -296,14 +291,17 @@ impl Plugin {
     /// runtime's events have to do.
     pub(super) async fn attach(&self, id: ContainerId, pid: u32) {
         let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return };
-        if let Err(error) = self.containers.attach(id.clone(), pid).await {
+        let (containers, attached) = (self.containers.clone(), id.clone());
+        if let Some(Err(error)) = within_budget(async move { containers.attach(attached, pid).await }).await {
             tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
         }
     }
 
-    /// Whether a container lives in the table.
-    pub(super) fn is_live(&self, id: &ContainerId) -> bool {
-        self.containers.directory().container(id).is_some_and(|info| info.state.is_live())
+    /// Whether a container lives in the table and was not refused a socket. One that was refused may be there all the same: the
+    /// table releases a late reservation, or another launcher has made one.
+    pub(super) fn is_served(&self, id: &ContainerId) -> bool {
+        let live = self.containers.directory().container(id).is_some_and(|info| info.state.is_live());
+        live && !self.refused.contains_key(id)
     }
 
     /// Releases what was created long ago and never started: the runtime has given up on it without saying so.
@@ -327,6 +325,12 @@ impl Plugin {
         }
         Ok(SynchronizeAnswer { more })
     }
+}
+
+/// Has the table do what the runtime need not know the outcome of, and waits for that for [`BUDGET`] at most: a runtime whose call
+/// is not answered within two seconds disconnects the plugin. `None` where it takes longer; it is done all the same.
+async fn within_budget<T: Send + 'static>(asked: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    tokio::time::timeout(BUDGET, tokio::spawn(asked)).await.ok()?.ok()
 }
 
 fn configure(runtime: &Configure) -> ConfigureAnswer {

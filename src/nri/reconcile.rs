@@ -91,7 +91,7 @@ impl Plugin {
             let Ok(id) = ContainerId::new(&container.id) else { continue };
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
             let verdict = self.settings.borrow().selection.verdict(pod, container);
-            match found(container.state, self.is_live(&id), verdict) {
+            match found(container.state, self.is_served(&id), verdict) {
                 Found::Ended => continue,
                 Found::Known if self.never_heard(&id, container) => {
                     self.ended(id.as_str()).await;

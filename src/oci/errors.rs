@@ -24,15 +24,15 @@ pub(super) enum Error {
     /// What came back is no answer of an agent's.
     #[error("{} does not answer as an agent does: {why}", socket.display())]
     Answer { socket: PathBuf, why: String },
-    /// A user listens at the agent's socket whose answers are not believed.
+    /// A user who is not trusted listens at the agent's socket.
     #[error(
-        "user {user} listens at {}, who is not root, this user, or agent_user in /etc/tallyport/oci.toml; name the \
-         agent's user there if this is the agent",
+        "user {user} listens at {}; only root, the user of this process and agent_user are trusted. If that is the agent, set \
+         agent_user in /etc/tallyport/oci.toml to its user",
         socket.display()
     )]
     Stranger { socket: PathBuf, user: u32 },
-    /// The agent's answer has what was not asked for.
-    #[error("{} offers what was not asked for, and nothing of it is used: {what}", socket.display())]
+    /// The answer contains something that an agent never sends.
+    #[error("refused the whole answer from {}: {what}", socket.display())]
     Offer { socket: PathBuf, what: String },
     /// The settings cannot be used.
     #[error("{why}")]
@@ -58,8 +58,8 @@ pub(super) enum Error {
     /// The runtime did not start.
     #[error("cannot start {}: {source}", path.display())]
     Start { path: PathBuf, source: io::Error },
-    /// The container wants nothing but a Unix socket, and that cannot be mounted.
-    #[error("its Unix socket cannot be mounted, and it wants no other: {why}")]
+    /// The container has only a Unix socket, which cannot be mounted.
+    #[error("its Unix socket cannot be mounted, and it has no other socket: {why}")]
     Mount { why: String },
     /// A container that may not start without a socket.
     #[error("container {id:?} does not start without a socket (fail_closed): {source}")]

@@ -127,18 +127,18 @@ pub(super) fn edited(
     let Some((reserved, id)) = asked? else { return Ok(None) };
     let hooks = Hooks::new(config, agent, &id, report);
     let new = reserved.new.then_some(id);
-    reserved.check(config, agent.trusted()).map_err(|what| {
+    reserved.check().map_err(|what| {
         give_back(agent, new.as_deref());
         Error::Offer { socket: agent.socket().to_owned(), what }
     })?;
     for warning in &reserved.warnings {
         report.warn(warning);
     }
-    let (gift, unreachable) = reserved.gift();
+    let (gift, refused) = reserved.gift(config, agent.trusted());
     let edited = edit::edit(subject.text, &gift, &|ours| hooks.list(ours)).map_err(garbled);
     let edited = edited.and_then(|edited| {
         let in_the_way = edited.in_the_way.as_ref().map(|theirs| format!("{theirs} is a mount of its own"));
-        match unreachable.or(in_the_way) {
+        match refused.or(in_the_way) {
             Some(why) if gift.variables.is_empty() => return Err(Error::Mount { why }),
             Some(why) => report.warn(&format!("its Unix socket is not mounted: {why}")),
             None => {}
@@ -150,42 +150,50 @@ pub(super) fn edited(
 }
 
 impl Reserved {
-    /// Refuses an answer that would put anything into a container's configuration but its address: other variables, a mount
-    /// elsewhere, or a directory of a user whose answers are not believed.
-    fn check(&self, config: &Config, trusted: Trusted) -> Result<(), String> {
+    /// Refuses an answer with variables that do not name a socket, those that belong to the mount included: an agent never
+    /// sends any, so whatever sent them is not one.
+    fn check(&self) -> Result<(), String> {
         let of_mount = self.unix_socket.iter().flat_map(|socket| &socket.env);
-        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check(name, value))?;
-        let Some(UnixSocket { mount: Mounted { source, destination }, .. }) = &self.unix_socket else {
-            return Ok(());
-        };
-        let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
-        if !unixgram::is_same(destination, wanted) {
-            return Err(format!("a mount at {destination:?}; unix_path in oci.toml allows {wanted:?}"));
-        }
-        // One that cannot be seen is not mounted.
-        match source.metadata() {
-            Ok(found) if !source.is_absolute() || !trusted.owns(&found) => {
-                Err(format!("a mount of {}, which belongs to user {}", source.display(), found.uid()))
-            }
-            _ => Ok(()),
-        }
+        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check(name, value))
     }
 
-    /// What of it can be given, and why something cannot. A directory that cannot be seen from here cannot be mounted from
-    /// here, and the runtime would start nothing: it belongs to an agent in a container of its own, or to another user.
-    fn gift(self) -> (Gift, Option<String>) {
-        let Some(UnixSocket { mount: Mounted { source, destination }, env }) = self.unix_socket else {
-            return (Gift { variables: self.env, mount: None }, None);
+    /// What the container is given, and why its Unix socket is not mounted where it has one that is not. The two variables of its
+    /// address do not depend on the mount.
+    fn gift(self, config: &Config, trusted: Trusted) -> (Gift, Option<String>) {
+        let mount = self.unix_socket.map(|socket| socket.mount(config, trusted)).transpose();
+        let (mount, refused) = match mount {
+            Ok(mount) => (mount, None),
+            Err(why) => (None, Some(why)),
         };
-        match source.to_str() {
-            Some(text) if source.is_dir() => {
-                let mount = Mount { source: text.to_owned(), destination, variables: env };
-                (Gift { variables: self.env, mount: Some(mount) }, None)
+        (Gift { variables: self.env, mount }, refused)
+    }
+}
+
+impl UnixSocket {
+    /// The mount of its directory.
+    ///
+    /// # Errors
+    /// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
+    /// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
+    /// belongs to an agent in a container of its own, or to another user.
+    fn mount(self, config: &Config, trusted: Trusted) -> Result<Mount, String> {
+        let Self { mount: Mounted { source, destination }, env } = self;
+        let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
+        if !unixgram::is_same(&destination, wanted) {
+            return Err(format!(
+                "the agent wants it at {destination:?} and unix_path in oci.toml at {wanted:?}; set unix_path to the agent's unix.path"
+            ));
+        }
+        match source.metadata() {
+            _ if !source.is_absolute() => Err(format!("{} is not an absolute path", source.display())),
+            Ok(found) if !trusted.owns(&found) => {
+                Err(format!("{} belongs to user {}, who is not trusted", source.display(), found.uid()))
             }
-            _ => {
-                let why = format!("{} cannot be reached", source.display());
-                (Gift { variables: self.env, mount: None }, Some(why))
-            }
+            Ok(found) if found.is_dir() => match source.to_str() {
+                Some(text) => Ok(Mount { source: text.to_owned(), destination, variables: env }),
+                None => Err(format!("{} is not UTF-8", source.display())),
+            },
+            _ => Err(format!("{} is not a directory that can be reached", source.display())),
         }
     }
 }

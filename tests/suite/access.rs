@@ -118,7 +118,10 @@ fn with_a_certificate_and_tokens_only_who_has_one_reads() {
     assert_eq!(agent.admin("GET", "/v1/tasks", &Value::Null).0, 200, "the admin socket asks for none");
     let own = get(&agent, &client.with_token(TOKEN.to_owned()), "/metrics");
     let own = String::from_utf8(own.body.to_vec()).unwrap();
-    assert!(own.contains("tallyport_http_connections_refused_total{reason=\"handshake\"} 1\n"), "{own}");
+    assert!(
+        own.contains("tallyport_http_connections_refused_total{listener=\"http\",reason=\"handshake\"} 1\n"),
+        "{own}"
+    );
     assert!(!agent.log().contains(TOKEN), "no token is logged");
 }
 
@@ -161,8 +164,8 @@ fn requests_that_are_refused_for_their_tokens_are_counted_and_logged_once() {
         let line = format!("tallyport_http_token_failures_total{{reason=\"{reason}\"}} 5\n");
         assert!(own.contains(&line), "{own}");
     }
-    agent.until("it is logged", || agent.log().contains("refused for their tokens"));
-    assert_eq!(agent.log().matches("refused for their tokens").count(), 1, "{}", agent.log());
+    agent.until("it is logged", || agent.log().contains("refused requests without a valid token"));
+    assert_eq!(agent.log().matches("refused requests without a valid token").count(), 1, "{}", agent.log());
     assert!(!agent.log().contains(OTHER), "no token is logged");
 }
 
@@ -412,8 +415,10 @@ fn each_limit_of_the_listener_is_a_setting_that_can_be_reached() {
     let refused = || {
         let own = agent.admin_text("/metrics");
         let line = own.lines().find_map(|line| {
-            line.strip_prefix("tallyport_http_connections_refused_total{reason=\"client\"} ")
-                .map(str::to_owned)
+            line.strip_prefix(
+                "tallyport_http_connections_refused_total{listener=\"http\",reason=\"client\"} ",
+            )
+            .map(str::to_owned)
         });
         line.unwrap().parse::<u64>().unwrap()
     };

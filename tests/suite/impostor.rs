@@ -82,11 +82,9 @@ fn what_the_wrapper_did_not_ask_for_is_refused_and_given_back() {
     preload["LD_PRELOAD"] = json!("/tmp/evil.so");
     let broken = json!({"STATSD_UDP_HOST": "127.0.0.1\nLD_PRELOAD=/x", "STATSD_UDP_PORT": "1"});
     let answers = [
-        (reserved(&preload, &Value::Null), "\"LD_PRELOAD\" is none of those"),
+        (reserved(&preload, &Value::Null), "\"LD_PRELOAD\" does not name a socket"),
         (reserved(&broken, &Value::Null), "control characters"),
-        (mount(&source, "/etc", json!({})), "a mount at \"/etc\""),
-        (mount(&source, "/var/run/datadog/..", json!({})), "a mount at "),
-        (mount(&source, "/run/datadog", json!({"PATH": "/x"})), "\"PATH\" is none of those"),
+        (mount(&source, "/run/datadog", json!({"PATH": "/x"})), "\"PATH\" does not name a socket"),
     ];
     for (n, (body, why)) in answers.into_iter().enumerate() {
         let socket = directory.path().join(format!("{n}.sock"));
@@ -117,6 +115,45 @@ fn what_the_wrapper_did_not_ask_for_is_refused_and_given_back() {
 }
 
 #[test]
+fn a_mount_that_is_refused_costs_the_unix_socket_and_not_the_address() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, file) = (directory.path().join("sockets"), directory.path().join("file"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let url = json!({"DD_DOGSTATSD_URL": "unix:///run/elsewhere/dsd.socket"});
+    let mounts = [
+        (source.as_path(), "/run/elsewhere", "set unix_path to the agent's unix.path"),
+        (&source, "/etc", "the agent wants it at \"/etc\""),
+        (&source, "/var/run/datadog/..", "the agent wants it at "),
+        (&file, "/var/run/datadog", "is not a directory that can be reached"),
+        (Path::new("sockets"), "/var/run/datadog", "is not an absolute path"),
+    ];
+    for (n, (source, at, why)) in mounts.into_iter().enumerate() {
+        let unix_socket = json!({"mount": {"source": source, "destination": at}, "env": url});
+        for (kind, env) in [("beside", pair()), ("only", json!({}))] {
+            let socket = directory.path().join(format!("{kind}-{n}.sock"));
+            let asked = answer(&socket, &reserved(&env, &unix_socket));
+            let ran = precreated(&socket, "fail_closed = true");
+            assert!(ran.err.contains(why), "{kind}: {}", ran.err);
+            assert!(!ran.out.contains("mounts") && !ran.out.contains("DD_DOGSTATSD_URL"), "{}", ran.out);
+            assert!(asked.recv_timeout(PATIENCE).unwrap().starts_with("POST "));
+            if kind == "beside" {
+                assert!(
+                    ran.code == 0 && ran.out.contains("STATSD_UDP_PORT=18125"),
+                    "{} {}",
+                    ran.out,
+                    ran.err
+                );
+                assert!(asked.try_recv().is_err(), "the reservation stays");
+            } else {
+                assert_eq!((ran.code, ran.out.as_str()), (1, ""), "it has no other socket");
+                assert!(asked.recv_timeout(PATIENCE).unwrap().starts_with("DELETE "), "given back");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_launcher_sets_no_variable_that_does_not_name_a_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("admin.sock");
@@ -135,7 +172,7 @@ fn a_launcher_sets_no_variable_that_does_not_name_a_socket() {
         let ran = command(args);
         assert!(ran.out.contains("STATSD_UDP_PORT=18125"), "{ran:?}");
         assert!(!ran.out.contains("evil.so"), "{ran:?}");
-        assert!(ran.err.contains("\"LD_PRELOAD\" is none of those that name a socket"), "{ran:?}");
+        assert!(ran.err.contains("\"LD_PRELOAD\" does not name a socket"), "{ran:?}");
     }
 }
 
@@ -150,7 +187,8 @@ impl Other {
         command.args(["--reuid=4711", "--regid=4711", "--clear-groups", "perl", "-e", LISTEN]).arg(socket);
         let child = command.spawn().unwrap();
         let deadline = std::time::Instant::now() + PATIENCE;
-        while !socket.exists() {
+        // Its name is there before it listens.
+        while std::os::unix::net::UnixStream::connect(socket).is_err() {
             assert!(std::time::Instant::now() < deadline, "it does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -205,5 +243,9 @@ fn broken_settings_start_nothing_where_they_say_that_nothing_may_start_without_a
     assert!(ran.err.contains("oci.toml") && ran.err.contains("fail_closed = true holds"), "{}", ran.err);
     let ran = precreated(&socket, "budget_ms = = 7");
     assert_eq!((ran.code, ran.out.as_str()), (0, CONFIG));
-    assert!(ran.err.contains("no container gets a socket until the settings are put right"), "{}", ran.err);
+    assert!(
+        ran.err.contains("containers start without sockets until the configuration is fixed"),
+        "{}",
+        ran.err
+    );
 }

@@ -30,6 +30,34 @@ fn a_reserve_call_answers_the_address_and_the_environment() {
 }
 
 #[test]
+fn a_process_with_too_many_calls_at_a_time_is_told_so_and_other_launchers_are_served() {
+    let agent = Agent::with(&["--set", "http.max_connections=8"]);
+    let own = || String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
+    let has = |line: &str| own().lines().any(|own| own == line);
+    // Requests whose bodies are still on their way.
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = std::os::unix::net::UnixStream::connect(agent.admin_socket()).unwrap();
+            stream
+                .write_all(b"POST /v1/containers HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+                .unwrap();
+            stream
+        })
+        .collect();
+    agent.until("they are open", || has("tallyport_http_connections{listener=\"admin\"} 4"));
+    let refused = "tallyport_http_connections_refused_total{listener=\"admin\",reason=\"client\"}";
+    assert!(has(&format!("{refused} 0")), "{}", own());
+    let (status, answer) = agent.admin("GET", "/v1/containers", &Value::Null);
+    assert_eq!((status, &answer["code"]), (503, &json!("too_many_connections")), "{answer}");
+    assert!(has(&format!("{refused} 1")), "{}", own());
+    agent.until_logged("refused connections to the admin socket");
+    let launched = agent.cli(&["run", "--fail-closed", "--", "true"]);
+    assert_eq!(launched.code, 0, "another process has its own share: {launched:?}");
+    drop(held);
+    agent.until("there is room again", || agent.admin("GET", "/v1/containers", &Value::Null).0 == 200);
+}
+
+#[test]
 fn a_list_shows_what_was_received() {
     let agent = Agent::start();
     let address = agent.reserve("c1", "web.1");

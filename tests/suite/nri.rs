@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use prost::Message;
 use serde_json::Value;
+use tallyport::net::passing::Channel;
 use tallyport::nri::messages::{
     About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, LinuxContainer, LinuxNamespace,
     LinuxPodSandbox, PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Request, Response, Synchronize,
@@ -410,6 +411,44 @@ fn a_pod_without_a_socket_is_shown_with_the_reason_wherever_people_look() {
     // The next one gets its socket.
     assert_eq!(runtime.variables("c2").len(), 2);
     assert_eq!((failing(), agent.get("/ready").1["degraded"].clone()), (Value::Null, serde_json::json!([])));
+}
+
+#[test]
+fn a_process_that_hangs_while_it_takes_over_does_not_cost_the_plugin_its_connection() {
+    let (_directory, listener, file) = setting("");
+    let agent = Agent::with(&["--window", "1h", "--config", &file]);
+    let mut runtime = Runtime::accept(&listener);
+    runtime.takes_the_plugin();
+    let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
+    for (n, says) in [None, Some(b"ready")].into_iter().enumerate() {
+        let channel = Channel::connect(&path).unwrap();
+        channel.receive(PATIENCE).unwrap();
+        channel.send(b"take", &[]).unwrap();
+        let taken = loop {
+            let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
+            if !descriptors.is_empty() {
+                break descriptors;
+            }
+            channel.send(b"have", &[]).unwrap();
+        };
+        // From here on the plugin stands still. The runtime has its call answered by the process that goes on.
+        let began = std::time::Instant::now();
+        if let Some(word) = says {
+            channel.send(word, &[]).unwrap();
+            assert_eq!(channel.receive(PATIENCE).unwrap().0, b"go");
+        }
+        assert_eq!(runtime.variables(&format!("c{n}")).len(), 2);
+        let waited = began.elapsed();
+        assert!(waited < std::time::Duration::from_secs(2), "containerd disconnects the plugin: {waited:?}");
+        agent.until_logged("in time");
+        drop((channel, taken));
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "the connection is the one that there was");
+    let flags = ["--window", "1h", "--config", &file];
+    let agent = agent.handed_over(&flags);
+    assert_eq!(runtime.variables("c2").len(), 2);
+    assert_eq!(agent.get("/v1/tasks/shop_web-0_u-1").1["containers"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -1,35 +1,33 @@
 """The clock is an hour ahead for some windows, is set right, and the agent is started again: nothing of the present is lost."""
 
 import datetime
-import pathlib
-import shutil
-import subprocess
 import threading
 import time
 
 from agent import check, until
 from attack import Scenario, Skipped
+from clock import Clock
 
 AHEAD = 3600
 
 
 class ClockJump(Scenario):
     def play(self, stage):
-        environment = self.shim(stage.directory)
-        agent = stage.agent
+        clock, agent = Clock(stage.directory, AHEAD), stage.agent
+        environment = clock.environment
         agent.start(environment=environment)
         if abs(self.ahead(stage) - AHEAD) > 60:
             raise Skipped("the program cannot be given another clock: it is linked statically")
-        self.set_clock(0)
+        clock.set(0)
         container, sends = stage.container("jumped"), threading.Event()
         sender = threading.Thread(target=self.send, args=(container, sends), daemon=True)
         sender.start()
         try:
             until("windows close", lambda: len(agent.records(container.name)) >= 3)
-            self.set_clock(AHEAD)
+            clock.set(AHEAD)
             until("windows close an hour ahead", lambda: self.newest(agent, container) > time.time() + AHEAD / 2)
             time.sleep(3)
-            self.set_clock(0)
+            clock.set(0)
             # Until the agent is started again its windows go on ahead of the clock, so that no interval comes twice.
             self.goes_on(agent, container, "after the clock was set right", lambda record: True)
             agent.stop()
@@ -53,20 +51,6 @@ class ClockJump(Scenario):
             seen |= {record["end"] for record in answer["metrics"] if counts(record)}
             time.sleep(0.2)
         check(len(present() - began) >= 2, "new windows of a living container are not kept", when)
-
-    def shim(self, directory):
-        if not shutil.which("cc"):
-            raise Skipped("a C compiler is missing")
-        library, self.file = directory / "clock.so", directory / "clock"
-        source = pathlib.Path(__file__).resolve().parents[1] / "clock.c"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
-        self.set_clock(AHEAD)
-        return {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self.file)}
-
-    def set_clock(self, seconds):
-        new = self.file.with_suffix(".new")
-        new.write_text(f"{seconds}\n")
-        new.replace(self.file)
 
     def ahead(self, stage):
         """How many seconds its clock is ahead, by what it logs."""

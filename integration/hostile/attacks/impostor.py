@@ -6,7 +6,7 @@ import pathlib
 import socket
 import subprocess
 
-from agent import check
+from agent import Failed, check
 from attack import Scenario, Skipped
 
 NOBODY = 65534
@@ -48,14 +48,8 @@ class Impostor(Scenario):
         (directory / "oci.toml").write_text("")
         path, answers = directory / "admin.sock", socket.socket(socket.AF_UNIX)
         answers.bind(str(path))
-        answers.listen(16)
         os.chmod(path, 0o666)
-        child = os.fork()
-        if child == 0:
-            # The process of another user, which has the socket from its parent. Credentials are those of who listens.
-            os.setuid(uid)
-            answers.listen(16)
-            self.serve(answers)
+        child = self.listen_as(uid, answers)
         try:
             answers.close()
             environment = os.environ | {
@@ -69,6 +63,28 @@ class Impostor(Scenario):
         finally:
             os.kill(child, 9)
             os.waitpid(child, 0)
+
+    def listen_as(self, uid, answers):
+        """Starts a process of this user that listens and answers; returns once it listens. The kernel shows the user who was the
+        last to listen, so the socket must not be asked before."""
+        listens, listening = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.close(listens)
+                os.setuid(uid)
+                answers.listen(16)
+                os.close(listening)
+                self.serve(answers)
+            finally:
+                os._exit(1)
+        os.close(listening)
+        with os.fdopen(listens, "rb") as pipe:
+            # Ends when the child closes its end: it listens, or it has failed.
+            pipe.read()
+        if os.waitpid(child, os.WNOHANG)[0]:
+            raise Failed(f"no process of user {uid} listens")
+        return child
 
     @staticmethod
     def serve(answers):

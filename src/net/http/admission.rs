@@ -84,7 +84,7 @@ mod tests {
             headers: 100,
         };
         let (connections, peer) = (Connections::default(), Peer::Unix { uid: 0, pid: Some(1) });
-        let open = connections.take(peer, &limits).unwrap();
+        let open = connections.admit(peer, &limits).unwrap();
         let request = || http::Request::new(Empty::<Bytes>::new());
         let ran = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&ran);

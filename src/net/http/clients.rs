@@ -14,7 +14,7 @@ use super::{Limits, Peer};
 /// connected is on its way.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Why a connection was closed before anything was asked by it.
+/// Why a connection was closed before a request on it was served.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// Its client has as many as it may.
@@ -157,21 +157,15 @@ impl Connections {
         Closed::ALL.into_iter().zip(self.0.closed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Counts one more as open, until what this answers is dropped; or as refused, where its client has as many as it may.
-    pub(super) fn take(&self, peer: Peer, limits: &Limits) -> Option<Open> {
+    /// Counts one more as open, until the result is dropped.
+    ///
+    /// # Errors
+    /// When its client has as many as it may. That is not counted: the connection may wait and be admitted later.
+    pub(super) fn admit(&self, peer: Peer, limits: &Limits) -> Result<Open, Refused> {
         let (client, now) = (peer.client(), Instant::now());
         let mut registry = self.registry();
-        match registry.admits(client, limits, now) {
-            Ok(closed) => {
-                if closed {
-                    self.count_closed(Closed::Idle);
-                }
-            }
-            Err(why) => {
-                drop(registry);
-                self.count(why);
-                return None;
-            }
+        if registry.admits(client, limits, now)? {
+            self.count_closed(Closed::Idle);
         }
         let (number, close) = (registry.next, Arc::new(Notify::new()));
         registry.next += 1;
@@ -179,7 +173,7 @@ impl Connections {
         registry.unprivileged += usize::from(client.is_unprivileged());
         registry.entries.insert(number, Entry { client, idle: Some(now), close: Arc::clone(&close) });
         drop(registry);
-        Some(Open { place: Arc::new(Place { connections: self.clone(), number }), close })
+        Ok(Open { place: Arc::new(Place { connections: self.clone(), number }), close })
     }
 
     /// Closes the oldest idle connection of the client that has most of them, for one that waits; answers whether there
@@ -206,7 +200,7 @@ impl Connections {
         }
     }
 
-    fn count(&self, why: Refused) {
+    pub(super) fn count_refused(&self, why: Refused) {
         if let Some(count) = self.0.refused.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -229,7 +223,7 @@ impl Open {
 
     /// Counts it as one by which nothing could be asked.
     pub(super) fn refused(&self, why: Refused) {
-        self.connections().count(why);
+        self.connections().count_refused(why);
     }
 
     pub(super) fn place(&self) -> Arc<Place> {
@@ -342,16 +336,17 @@ mod tests {
     #[test]
     fn each_client_has_so_many_and_gives_them_back() {
         let connections = Connections::default();
-        let first = connections.take(from("10.0.0.1:1"), &LIMITS).unwrap();
-        let second = connections.take(from("10.0.0.1:2"), &LIMITS).unwrap();
-        assert!(connections.take(from("10.0.0.1:3"), &LIMITS).is_none());
-        let other = connections.take(from("10.0.0.2:1"), &LIMITS).unwrap();
+        let first = connections.admit(from("10.0.0.1:1"), &LIMITS).unwrap();
+        let second = connections.admit(from("10.0.0.1:2"), &LIMITS).unwrap();
+        assert_eq!(connections.admit(from("10.0.0.1:3"), &LIMITS).err(), Some(Refused::Client));
+        let other = connections.admit(from("10.0.0.2:1"), &LIMITS).unwrap();
         assert_eq!(connections.open(), 3);
         drop(first);
-        let again = connections.take(from("10.0.0.1:4"), &LIMITS).unwrap();
+        let again = connections.admit(from("10.0.0.1:4"), &LIMITS).unwrap();
         assert_eq!(
             connections.refused().collect::<Vec<_>>(),
-            [(Refused::Client, 1), (Refused::Handshake, 0)]
+            [(Refused::Client, 0), (Refused::Handshake, 0)],
+            "a connection that may still be admitted is not refused yet"
         );
         drop((second, other, again));
         assert_eq!(connections.open(), 0);
@@ -361,12 +356,12 @@ mod tests {
     #[test]
     fn one_process_leaves_half_of_the_places_and_users_leave_a_quarter_to_root() {
         let connections = Connections::default();
-        let take = |uid, pid| connections.take(process(uid, pid), &LIMITS);
+        let take = |uid, pid| connections.admit(process(uid, pid), &LIMITS);
         let mut open: Vec<_> = (0..4).map(|_| take(1000, 7).unwrap()).collect();
-        assert!(take(1000, 7).is_none(), "none of its connections has been idle for long");
+        assert!(take(1000, 7).is_err(), "none of its connections has been idle for long");
         open.extend((0..2).map(|_| take(1000, 8).unwrap()));
-        assert!(take(1001, 9).is_none(), "six of eight places are those of users");
-        assert!(take(0, 1).is_some());
+        assert!(take(1001, 9).is_err(), "six of eight places are those of users");
+        assert!(take(0, 1).is_ok());
         age(&connections);
         let busy = open.first().unwrap().place().begin().unwrap();
         let newer = take(1000, 7).unwrap();
@@ -381,8 +376,8 @@ mod tests {
     fn room_is_made_by_the_client_that_has_most_idle_connections() {
         let connections = Connections::default();
         assert!(!connections.make_room());
-        let one = connections.take(process(0, 1), &LIMITS).unwrap();
-        let several: Vec<_> = (0..3).map(|_| connections.take(process(0, 2), &LIMITS).unwrap()).collect();
+        let one = connections.admit(process(0, 1), &LIMITS).unwrap();
+        let several: Vec<_> = (0..3).map(|_| connections.admit(process(0, 2), &LIMITS).unwrap()).collect();
         assert!(!connections.make_room(), "their requests are on their way");
         age(&connections);
         assert!(connections.make_room() && connections.make_room());

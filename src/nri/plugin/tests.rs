@@ -20,6 +20,13 @@ pub(in crate::nri) struct Node {
 
 impl Node {
     pub(in crate::nri) fn new(containers: usize) -> Self {
+        let (node, table) = Self::with_table(containers);
+        tokio::spawn(table.run());
+        node
+    }
+
+    /// A node whose container table answers nothing until it is run.
+    fn with_table(containers: usize) -> (Self, Table) {
         let store = Arc::new(Store::new(1, 30));
         let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO, not_before: None };
         let pool =
@@ -47,11 +54,10 @@ impl Node {
             },
         };
         let (table, containers) = Table::new(table, Arc::new(pool.unwrap()), store);
-        tokio::spawn(table.run());
         let (settings, told) = watch::channel(Arc::new(Settings::default()));
         let stats = Arc::new(Stats::default());
         let plugin = Plugin::new(containers.clone(), told, Arc::clone(&stats));
-        Self { plugin, containers, stats, settings }
+        (Self { plugin, containers, stats, settings }, table)
     }
 
     fn told(&self, settings: Settings) {
@@ -249,6 +255,53 @@ async fn a_container_that_cannot_be_served_starts_all_the_same_and_is_shown_as_m
     node.until("c1", State::Gone).await;
     node.create(&container("c2")).await.unwrap();
     assert_eq!(node.stats.nri.failing(), None, "the next one got its socket");
+}
+
+#[tokio::test]
+async fn a_container_whose_reservation_came_too_late_is_mute_and_keeps_no_socket() {
+    let (mut node, table) = Node::with_table(10);
+    tokio::time::pause();
+    assert_eq!(node.create(&container("c1")).await, None, "the table has not answered in time");
+    tokio::time::resume();
+    tokio::spawn(table.run());
+    node.happens("StartContainer", &container("c1")).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.address, info.origin.generation.0), (None, 2), "the reservation was the first");
+    assert!(info.reason.as_ref().unwrap().contains("did not answer in time"), "{info:?}");
+    node.happens("StopContainer", &container("c1")).await;
+    node.until("c1", State::Gone).await;
+}
+
+#[tokio::test]
+async fn a_container_that_another_launcher_served_after_the_plugin_could_not_stays_that_ones() {
+    let (mut node, table) = Node::with_table(10);
+    tokio::time::pause();
+    assert_eq!(node.create(&container("c1")).await, None);
+    tokio::time::resume();
+    tokio::spawn(table.run());
+    let about = about(&container("c1"));
+    let same = identity::reservation(&about.pod.unwrap(), &about.container.unwrap()).unwrap();
+    node.containers.reserve(same).await.unwrap();
+    node.happens("StartContainer", &container("c1")).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Listening), 0));
+    node.synchronize(&[running("c1")]).await;
+    node.happens("StopContainer", &container("c1")).await;
+    assert_eq!(node.state("c1"), Some(State::Listening), "its launcher releases it");
+}
+
+#[tokio::test]
+async fn a_table_that_hangs_holds_up_no_event() {
+    let (mut node, table) = Node::with_table(10);
+    let events = ["CreateContainer", "StartContainer", "StopContainer", "RemoveContainer"];
+    for method in events {
+        let began = Instant::now();
+        tokio::time::pause();
+        node.call(method, &about(&container("c1"))).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "{method}: the runtime disconnects the plugin");
+        tokio::time::resume();
+    }
+    drop(table);
 }
 
 #[tokio::test]

@@ -1,0 +1,257 @@
+//! Connections beyond their client's share. On the admin socket they wait a moment for room, then they are answered 503, so that
+//! a launcher reads why its call failed; on the HTTP listener they are closed at once.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::clients::{Open, Refused};
+use super::opening::Socket;
+use super::{Connections, Limits, Peer};
+use crate::shutdown::Drain;
+
+/// How long a connection waits for room. Half of what the OCI wrapper waits for an answer, so that it reads this one.
+const ROOM_WITHIN: Duration = Duration::from_millis(500);
+/// How often a waiting connection looks for room.
+const AGAIN: Duration = Duration::from_millis(50);
+/// One connection in so many may wait: each holds a descriptor.
+const WAITING: usize = 8;
+/// Shortest time between two warnings, so that a busy client cannot fill the disk with them.
+const QUIET: Duration = Duration::from_mins(1);
+/// Reads before the answer, at most: a client that goes on sending must not keep this thread.
+const READS: usize = 64;
+
+/// The body of the answer, in the form of the API's other errors.
+const BODY: &str = r#"{"code":"too_many_connections","message":"this client has as many connections to the admin socket as it may; reuse connections, or make fewer calls at a time"}"#;
+
+/// What happens to connections beyond their client's share.
+#[derive(Clone, Debug)]
+pub(super) struct Overflow {
+    connections: Connections,
+    limits: Limits,
+    /// One permit for each connection that is served.
+    places: Arc<Semaphore>,
+    /// One permit for each connection that may wait.
+    room: Arc<Semaphore>,
+    warning: Arc<Warning>,
+}
+
+/// A connection that waits for room.
+pub(super) struct Waiting {
+    stream: UnixStream,
+    peer: Peer,
+    overflow: Overflow,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Overflow {
+    pub(super) fn new(connections: Connections, limits: Limits, places: Arc<Semaphore>) -> Self {
+        let room = Arc::new(Semaphore::new((limits.connections / WAITING).max(1)));
+        Self { connections, limits, places, room, warning: Arc::default() }
+    }
+
+    /// Takes a connection whose client has as many as it may. `None` where it was refused at once: it is one of the HTTP
+    /// listener, or too many wait.
+    pub(super) fn take(&self, socket: Socket, peer: Peer) -> Option<Waiting> {
+        match (socket, Arc::clone(&self.room).try_acquire_owned()) {
+            (Socket::Unix(stream), Ok(room)) => {
+                Some(Waiting { stream, peer, overflow: self.clone(), _room: room })
+            }
+            (Socket::Unix(stream), Err(_)) => {
+                self.refuse(peer);
+                answer(stream);
+                None
+            }
+            (Socket::Tcp(..), _) => {
+                self.refuse(peer);
+                None
+            }
+        }
+    }
+
+    /// Counts a refused connection, and warns about those since the last warning where one is due.
+    fn refuse(&self, peer: Peer) {
+        self.connections.count_refused(Refused::Client);
+        tracing::debug!(%peer, "refused a connection beyond its client's share");
+        let Some(refused) = self.warning.due(Instant::now()) else { return };
+        match peer {
+            Peer::Unix { .. } => tracing::warn!(
+                refused,
+                last = %peer,
+                "refused connections to the admin socket: one process may have half of http.max_connections, and users other than \
+                 root three quarters together; reuse connections, make fewer calls at a time, or raise http.max_connections"
+            ),
+            Peer::Tcp(_) => tracing::warn!(
+                refused,
+                last = %peer,
+                "refused HTTP connections beyond http.max_connections_per_client; reuse connections, or raise it"
+            ),
+        }
+    }
+}
+
+impl Waiting {
+    /// Waits until the client has room for one more connection and there is a place for it. `None` where that took too long or
+    /// the agent ends: the connection was answered 503 and closed.
+    pub(super) async fn for_room(self, drain: &mut Drain) -> Option<(Socket, Open, OwnedSemaphorePermit)> {
+        let admitted = tokio::select! {
+            admitted = tokio::time::timeout(ROOM_WITHIN, self.admitted()) => admitted.ok(),
+            () = drain.started() => None,
+        };
+        match admitted {
+            Some((open, place)) => Some((Socket::Unix(self.stream), open, place)),
+            None => {
+                self.overflow.refuse(self.peer);
+                answer(self.stream);
+                None
+            }
+        }
+    }
+
+    async fn admitted(&self) -> (Open, OwnedSemaphorePermit) {
+        let Overflow { connections, limits, places, .. } = &self.overflow;
+        loop {
+            // Its client has room; other clients may still have all places.
+            if let Ok(open) = connections.admit(self.peer, limits)
+                && let Ok(place) = Arc::clone(places).acquire_owned().await
+            {
+                return (open, place);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Answers 503 to whatever was asked, and closes the connection. Waits for nothing: the answer fits into an empty buffer.
+fn answer(stream: UnixStream) {
+    // A client that is gone needs no answer.
+    let _either_way = stream.into_std().and_then(write_answer);
+}
+
+fn write_answer(mut stream: StdStream) -> std::io::Result<()> {
+    // Closing with unread bytes is a reset, and a client can take that for the answer.
+    let mut request = [0; 4096];
+    for _ in 0..READS {
+        if !stream.read(&mut request).is_ok_and(|length| length > 0) {
+            break;
+        }
+    }
+    let length = BODY.len();
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         retry-after: 1\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n{BODY}"
+    );
+    stream.write_all(text.as_bytes())
+}
+
+/// Warns once in a while.
+#[derive(Debug, Default)]
+struct Warning(Mutex<Pending>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    warned: Option<Instant>,
+    refused: u64,
+}
+
+impl Warning {
+    /// Notes a refused connection; the number since the last warning, where the next one is due.
+    fn due(&self, now: Instant) -> Option<u64> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.refused += 1;
+        if pending.warned.is_some_and(|warned| now.saturating_duration_since(warned) < QUIET) {
+            return None;
+        }
+        let refused = pending.refused;
+        *pending = Pending { warned: Some(now), refused: 0 };
+        Some(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_warning_a_minute_with_the_number_of_refused_connections_since() {
+        let (warning, start) = (Warning::default(), Instant::now());
+        assert_eq!(warning.due(start), Some(1));
+        for n in 1..60 {
+            assert_eq!(warning.due(start + Duration::from_secs(n)), None);
+        }
+        assert_eq!(warning.due(start + QUIET), Some(60));
+    }
+
+    const LIMITS: Limits = Limits {
+        connections: 4,
+        per_client: 4,
+        header_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(5),
+        head: 16 << 10,
+        headers: 100,
+    };
+    const PEER: Peer = Peer::Unix { uid: 1000, pid: Some(7) };
+
+    /// A process that has as many connections as it may, and one more of it that has sent a request.
+    fn full() -> (Vec<Open>, Overflow, StdStream, Socket) {
+        let (connections, places) = (Connections::default(), Arc::new(Semaphore::new(LIMITS.connections)));
+        let open = (0..2).map(|_| connections.admit(PEER, &LIMITS).unwrap()).collect();
+        assert!(connections.admit(PEER, &LIMITS).is_err());
+        let (mut client, server) = StdStream::pair().unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let socket = Socket::Unix(UnixStream::from_std(server).unwrap());
+        (open, Overflow::new(connections, LIMITS, places), client, socket)
+    }
+
+    fn read_to_end(client: &mut StdStream) -> String {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_beyond_the_share_is_served_once_another_ends() {
+        let (mut open, overflow, _client, socket) = full();
+        let (_trigger, mut drain) = crate::shutdown::drain();
+        let waiting = overflow.take(socket, PEER).unwrap();
+        let mut served = std::pin::pin!(waiting.for_room(&mut drain));
+        assert!(tokio::time::timeout(Duration::ZERO, served.as_mut()).await.is_err(), "it waits");
+        open.pop();
+        assert!(served.await.is_some());
+        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_for_which_there_is_no_room_in_time_is_answered_and_counted() {
+        let (_open, overflow, mut client, socket) = full();
+        let (_trigger, mut drain) = crate::shutdown::drain();
+        let started = tokio::time::Instant::now();
+        assert!(overflow.take(socket, PEER).unwrap().for_room(&mut drain).await.is_none());
+        assert_eq!(started.elapsed(), ROOM_WITHIN);
+        let answer = read_to_end(&mut client);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with(BODY), "{answer}");
+        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 1)));
+    }
+
+    #[tokio::test]
+    async fn where_too_many_wait_the_next_one_is_answered_at_once() {
+        let (_open, overflow, mut client, socket) = full();
+        let taken = Arc::clone(&overflow.room).acquire_many_owned(1).await.unwrap();
+        assert!(overflow.take(socket, PEER).is_none());
+        assert!(read_to_end(&mut client).starts_with("HTTP/1.1 503 "));
+        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 1)));
+        drop(taken);
+    }
+
+    #[test]
+    fn the_answer_is_a_document_like_the_other_errors() {
+        let body: serde_json::Value = serde_json::from_str(BODY).unwrap();
+        assert_eq!(body["code"], "too_many_connections");
+        assert!(body["message"].as_str().unwrap().contains("reuse connections"));
+    }
+}
