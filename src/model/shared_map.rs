@@ -57,6 +57,14 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         Arc::make_mut(shelf).get_mut(key)
     }
 
+    /// Whether a clone of this map exists, so that changing the value of a key copies other entries.
+    pub fn is_shared<Q: Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.shelves.get(shelf_of(key)).is_some_and(|shelf| Arc::strong_count(shelf) > 1)
+    }
+
     /// Whether a key is there.
     pub fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
@@ -158,5 +166,8 @@ mod tests {
         let before = map.clone();
         assert!(map.get_mut(&11).is_none() && map.remove(&11).is_none());
         assert!(map.shelves.iter().zip(&before.shelves).all(|(a, b)| Arc::ptr_eq(a, b)));
+        assert!(map.is_shared(&1));
+        drop(before);
+        assert!(!map.is_shared(&1));
     }
 }

@@ -13,6 +13,7 @@
 mod change;
 mod distinct;
 mod reading;
+mod taken;
 mod workload;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 pub use self::change::{Meeting, NameChange, NameChanges, NameState};
 use self::distinct::distinct;
-use self::workload::{Claim, Workload, bytes_of};
+use self::taken::{Taken, What};
+use self::workload::{Claim, Workload, bytes_of, claim_mut};
 use super::past::REMEMBERED;
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
@@ -31,7 +33,7 @@ use crate::render::prometheus::{Identity, Level, MarksOfAll, Name, Spelled, Spel
 const AT_REST: usize = 10_000;
 /// The same of the whole node.
 const AT_REST_OF_ALL: usize = 100_000;
-/// Changes that are kept for those who follow them; who has missed some gets everything.
+/// Changes that are kept for readers that follow them; a reader that has missed some gets everything.
 const FOLLOWED: usize = 16_384;
 /// How often names are looked for that have rested for long enough.
 const SELDOM: Duration = Duration::from_mins(1);
@@ -49,12 +51,12 @@ pub(super) struct Names {
     newest: Timestamp,
     swept: Timestamp,
     /// The last changes, and the place of the first of them.
-    changes: VecDeque<NameChange>,
+    changes: VecDeque<Arc<NameChange>>,
     first: u64,
 }
 
 /// The names of series that came and went. Finding them looks at every one of these series, so it comes before any lock.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Changed {
     /// Nothing where no series came or went.
     workload: Option<Identity>,
@@ -126,7 +128,7 @@ impl Names {
 
     fn claim(&mut self, workload: &Identity, name: Name, series: u32) {
         let names = self.workloads.entry(workload.clone()).or_default();
-        if let Some(claim) = names.claims.get_mut(&name) {
+        if let Some(claim) = claim_mut(&mut names.claims, &name) {
             if claim.series == 0 {
                 names.resting -= 1;
                 self.at_rest -= 1;
@@ -157,7 +159,8 @@ impl Names {
         let names = self.workloads.entry(workload.clone()).or_default();
         names.bytes += bytes_of(&name);
         self.bytes += bytes_of(&name);
-        names.claims.insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
+        Arc::make_mut(&mut names.claims)
+            .insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
         if series == 0 {
             names.rest(name, self.newest);
             self.at_rest += 1;
@@ -166,7 +169,7 @@ impl Names {
 
     fn release(&mut self, workload: &Identity, name: &Name, series: u32) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
-        let Some(claim) = names.claims.get_mut(name).filter(|claim| claim.series > 0) else { return };
+        let Some(claim) = claim_mut(&mut names.claims, name).filter(|claim| claim.series > 0) else { return };
         claim.series = claim.series.saturating_sub(series);
         if claim.series == 0 {
             claim.rests_since = self.newest;
@@ -212,7 +215,10 @@ impl Names {
 
     fn forget(&mut self, workload: &Identity, name: &Name) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
-        let Some(claim) = names.claims.remove(name) else { return };
+        if !names.claims.contains_key(name) {
+            return;
+        }
+        let Some(claim) = Arc::make_mut(&mut names.claims).remove(name) else { return };
         names.bytes = names.bytes.saturating_sub(bytes_of(name));
         self.bytes = self.bytes.saturating_sub(bytes_of(name));
         if claim.series == 0 {
@@ -240,36 +246,24 @@ impl Names {
     }
 
     fn tell(&mut self, change: NameChange) {
-        self.changes.push_back(change);
+        self.changes.push_back(Arc::new(change));
         if self.changes.len() > FOLLOWED {
             self.changes.pop_front();
             self.first += 1;
         }
     }
 
-    /// What has changed after a place.
-    pub(super) fn after(&self, place: u64) -> NameChanges {
+    /// What has changed after a place, or everything where that is not known any more; as pointers.
+    pub(super) fn after(&self, place: u64) -> Taken {
         let next = self.first + self.changes.len() as u64;
         let known = place.checked_sub(self.first).and_then(|n| usize::try_from(n).ok());
-        match known.filter(|known| *known <= self.changes.len()) {
-            Some(known) => {
-                NameChanges { whole: false, changes: self.changes.range(known..).cloned().collect(), next }
-            }
-            None => NameChanges { whole: true, changes: self.whole(), next },
-        }
-    }
-
-    /// Everything that is known.
-    pub(super) fn whole(&self) -> Vec<NameChange> {
-        let of = |(workload, names): (&Identity, &Workload)| {
-            let workload = workload.clone();
-            let change = move |(name, claim): (&Name, &Claim)| {
-                let now = NameState::Known(claim.spelled, claim.first.clone());
-                NameChange { workload: workload.clone(), name: name.clone(), now }
-            };
-            names.claims.iter().map(change).collect::<Vec<_>>()
+        let what = match known.filter(|known| *known <= self.changes.len()) {
+            Some(known) => What::Changes(self.changes.range(known..).cloned().collect()),
+            None => What::Whole(
+                self.workloads.iter().map(|(of, names)| (of.clone(), Arc::clone(&names.claims))).collect(),
+            ),
         };
-        self.workloads.iter().flat_map(of).collect()
+        Taken { what, next }
     }
 
     /// Takes in what another process, or another life of the agent, knew as of `at`. Series are yet to come.

@@ -6,6 +6,7 @@
 //! An identity has as many of these totals as a container may have series, and all together have no more than [`MOST`]. Beyond
 //! that those go that were updated least recently: first of the identity that has too many, then of those that have most.
 
+mod added;
 mod remembered;
 
 use std::collections::HashMap;

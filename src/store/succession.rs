@@ -65,9 +65,11 @@ impl Store {
         let inner = self.read();
         let (snapshot, past) = (inner.snapshot(sent.seq), inner.past.everything());
         let names = inner.names.after(sent.names.unwrap_or(u64::MAX));
-        sent.names = Some(names.next);
-        let names = (!names.changes.is_empty()).then(|| (names.whole, names.changes, inner.names.newest()));
+        let names_at = inner.names.newest();
         drop(inner);
+        sent.names = Some(names.next());
+        let names = names.copied();
+        let names = (!names.changes.is_empty()).then_some((names.whole, names.changes, names_at));
         let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
         let here: Vec<_> = snapshot.containers.keys().copied().collect();
         let past = sent.past.learn(&past);

@@ -12,7 +12,9 @@ impl Store {
     /// What has become of names after a place; [`u64::MAX`] comes after nothing, so that everything is answered.
     #[must_use]
     pub fn names_after(&self, place: u64) -> NameChanges {
-        self.read().names.after(place)
+        // The lock is released before names are copied.
+        let taken = self.read().names.after(place);
+        taken.copied()
     }
 
     /// Takes in names that an earlier life of the agent knew. They are remembered from `now` on.

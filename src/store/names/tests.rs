@@ -140,7 +140,7 @@ fn what_is_followed_change_by_change_is_what_there_is() {
     let mut names = Names::default();
     let (mut place, mut copy) = (u64::MAX, Names::default());
     let mut follow = |names: &Names, copy: &mut Names| {
-        let new = names.after(place);
+        let new = names.after(place).copied();
         place = new.next;
         copy.restore(new.changes, at(0));
         new.whole
@@ -155,7 +155,8 @@ fn what_is_followed_change_by_change_is_what_there_is() {
         assert_eq!(shown(&copy, "web.1", name), shown(&names, "web.1", name));
     }
     let sorted = |names: &Names| {
-        let mut whole: Vec<_> = names.whole().into_iter().map(|change| format!("{change:?}")).collect();
+        let mut whole: Vec<_> =
+            names.after(u64::MAX).copied().changes.into_iter().map(|change| format!("{change:?}")).collect();
         whole.sort_unstable();
         whole
     };
@@ -167,7 +168,7 @@ fn what_is_followed_change_by_change_is_what_there_is() {
             now: NameState::Forgotten,
         });
     }
-    assert!(names.after(place).whole, "who has missed some gets everything");
+    assert!(names.after(place).copied().whole, "who has missed some gets everything");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The names of one workload: who has claimed what, and what rests.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
+use super::taken::Claims;
 use crate::model::Timestamp;
 use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Name, Spelled, Spelling};
@@ -11,7 +13,7 @@ const ATTEMPTS: u8 = 8;
 
 #[derive(Default, Debug)]
 pub(super) struct Workload {
-    pub(super) claims: HashMap<Name, Claim>,
+    pub(super) claims: Claims,
     /// By escaping: who has claimed what a page would call it.
     pub(super) taken: [HashMap<u64, Name>; Escaping::ALL.len()],
     /// Names without a series, in the order they went; some have come again since.
@@ -27,7 +29,12 @@ pub(super) fn bytes_of(name: &Name) -> usize {
     name.text.len() + size_of::<(Name, Claim)>() + in_taken + size_of::<(Timestamp, Name)>()
 }
 
-#[derive(Debug)]
+/// A name's claim, to change. Nothing is copied for a name that is missing.
+pub(super) fn claim_mut<'c>(claims: &'c mut Claims, name: &Name) -> Option<&'c mut Claim> {
+    if claims.contains_key(name) { Arc::make_mut(claims).get_mut(name) } else { None }
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Claim {
     /// How many series have the name.
     pub(super) series: u32,

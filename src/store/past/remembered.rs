@@ -53,6 +53,18 @@ impl Gone {
         self.bytes = (self.bytes + counted.bytes()).saturating_sub(before);
     }
 
+    /// Adds what series had counted. No more than `share` are remembered, those updated least recently being forgotten first. Answers
+    /// how many went.
+    pub(super) fn add_all<'e, 'l: 'e>(
+        &mut self,
+        entries: impl Iterator<Item = &'e LedgerEntry<'l>>,
+        share: usize,
+    ) -> usize {
+        entries.for_each(|entry| self.add(*entry));
+        // A tenth at once, so that this is rare.
+        if self.series.len() > share { self.trim(share - share / 10) } else { 0 }
+    }
+
     fn remove(&mut self, key: &ByIdentity) {
         if let Some(counted) = self.series.remove(key) {
             self.bytes = self.bytes.saturating_sub(counted.bytes());
@@ -125,15 +137,30 @@ impl Remembered {
         (len, self.of.values().map(|gone| gone.recount()).sum())
     }
 
-    /// Adds what series of an identity had counted, of which no more than `share` are remembered, those updated least recently
-    /// being forgotten first. Answers how many went.
+    /// Adds what series of an identity had counted, of which no more than `share` are remembered. Answers how many went.
     pub(super) fn add(&mut self, identity: &Identity, entries: &[LedgerEntry<'_>], share: usize) -> usize {
         self.of.get_or_insert_with(identity.clone(), Arc::default);
-        self.change(identity, |gone| {
-            entries.iter().for_each(|entry| gone.add(*entry));
-            // A tenth at once, so that this is rare.
-            if gone.series.len() > share { gone.trim(share - share / 10) } else { 0 }
-        })
+        self.change(identity, |gone| gone.add_all(entries.iter(), share))
+    }
+
+    /// The totals of an identity as they are now.
+    pub(super) fn get(&self, identity: &Identity) -> Option<Arc<Gone>> {
+        self.of.get(identity).cloned()
+    }
+
+    /// Whether no reader holds the totals of an identity, so that changing them copies nothing.
+    pub(super) fn is_free(&self, identity: &Identity) -> bool {
+        !self.of.is_shared(identity) && self.of.get(identity).is_none_or(|gone| Arc::strong_count(gone) == 1)
+    }
+
+    /// Replaces the totals of an identity.
+    pub(super) fn put(&mut self, identity: &Identity, gone: Arc<Gone>) {
+        self.remove(identity);
+        if !gone.series.is_empty() {
+            self.len += gone.series.len();
+            self.bytes += gone.bytes;
+            self.of.insert(identity.clone(), gone);
+        }
     }
 
     /// Forgets series of an identity.
