@@ -15,7 +15,8 @@
 //! ```
 //!
 //! If anything fails before the end, or either side is silent for too long, the old one goes on where it stopped and the new
-//! one ends. The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it.
+//! one ends. A signal to end that arrives after `take` waits for the outcome: the old process ends as handed over, or, if that has
+//! failed, saves its state as it does at any other end. The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -193,6 +194,9 @@ fn converse(
     holding: &Holding,
     handle: &tokio::runtime::Handle,
 ) -> io::Result<Successor> {
+    if holding.is_told_to_end() {
+        return Err(io::Error::other("the agent is shutting down"));
+    }
     channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
     let (wanted, _) = channel.receive(PATIENCE)?;
     match wanted.as_slice() {
@@ -200,17 +204,19 @@ fn converse(
         END => return Ok(Successor::WaitsForTheEnd(channel)),
         refusal => return Err(io::Error::other(String::from_utf8_lossy(refusal).into_owned())),
     }
+    // A signal to end waits for the outcome from here on.
+    let claim = holding.claim_for_successor()?;
     tracing::info!("handing over to another process");
     let mut sent = Sent::default();
     for _ in 0..ROUNDS {
         let began = clock::since_boot();
         channel.send_all(&api.store.part(&mut sent), &[])?;
         expect_word(&channel, "have")?;
-        if clock::since_boot().saturating_sub(began) < SHORT {
+        if clock::since_boot().saturating_sub(began) < SHORT || holding.is_told_to_end() {
             break;
         }
     }
-    let moving = holding.stop(api, handle)?;
+    let moving = claim.stop(api, handle)?;
     let part = api.store.part(&mut sent);
     let given = moving.descriptors().and_then(|all| give(&channel, &moving.state(part), &all));
     moving.decide(given.is_ok());
