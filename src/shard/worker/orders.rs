@@ -83,7 +83,8 @@ impl Worker {
             }
             Command::Suspend(reply) => {
                 self.take_in(usize::MAX);
-                self.drain_rest();
+                // What is being drained goes as it is, however much waits in its sockets: the other process waits.
+                self.draining.clear();
                 // Before any of them leaves: merging may fail, and those that have left would be lost with it.
                 (0..self.listeners.len()).for_each(|place| self.publish_all(place));
                 let all: Vec<_> = self.places.keys().copied().collect();
