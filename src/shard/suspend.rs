@@ -16,7 +16,6 @@ use crate::model::{Allocation, Timestamp};
 pub struct Suspended {
     pool: Arc<ShardPool>,
     places: OwnedRwLockWriteGuard<HashMap<Allocation, ShardId>>,
-    #[expect(clippy::vec_box, reason = "each left, and comes back, in a box")]
     listeners: Vec<(ShardId, Box<Listener>)>,
     /// Up to where the shards had closed windows.
     pub now: Timestamp,
