@@ -344,9 +344,9 @@ impl Bound {
             }
         };
         latch.close();
-        // Told to end while another process was taking over: if that has everything by now, so it is.
+        // Told to end while another process was taking over: that is finished first, and may have failed.
         let why = match why {
-            Why::Told(_) if has_moved(&holding).await => successor.recv().await.map_or(why, Why::from),
+            Why::Told(_) if close(&holding).await => successor.recv().await.map_or(why, Why::from),
             why => why,
         };
         let waits = api.config().process.after_hand_over == AfterHandOver::Wait;
@@ -364,10 +364,11 @@ impl Bound {
     }
 }
 
-/// Waits for a hand-over that is under way, and answers whether another process has everything.
-async fn has_moved(holding: &Arc<Holding>) -> bool {
+/// Has no process begin to take over from now on. Waits for a hand-over that is under way, and answers whether another process has
+/// everything.
+async fn close(holding: &Arc<Holding>) -> bool {
     let holding = Arc::clone(holding);
-    tokio::task::spawn_blocking(move || holding.has_moved()).await.unwrap_or(false)
+    tokio::task::spawn_blocking(move || holding.close()).await.unwrap_or(false)
 }
 
 /// What the agent is told by signals.

@@ -189,25 +189,31 @@ impl Store {
     pub fn forget(&self, allocation: Allocation) {
         let Some(history) = self.history(allocation) else { return };
         let standing = history.standing();
-        let left = || standing.into_iter().flat_map(|standing| standing.ledger.entries());
-        let names = Changed::of(history.origin(), iter::empty(), left().map(|(series, ..)| series));
-        let mut guard = self.write();
-        let inner = &mut *guard;
-        // The one that is here: another window may have been published meanwhile.
-        let Some(removed) = inner.containers.remove(&allocation) else { return };
-        inner.held.remove(removed.held());
-        inner.names.change(names, None);
-        inner.past.add(history.origin(), left());
-        inner.past.closed(history.origin());
-        let mut gone = removed.gone();
-        for published in removed.published() {
-            inner.log.remove(&published.first());
-            gone = gone.max(published.last());
+        let left: Vec<_> = standing.into_iter().flat_map(|standing| standing.ledger.entries()).collect();
+        let mut names = Changed::of(history.origin(), iter::empty(), left.iter().map(|(series, ..)| *series));
+        // Totals are added up without the lock, and again if they have changed before it was taken; at last, under it.
+        for last in [false, false, true] {
+            let added = self.read().past.current(history.identities());
+            let added = added.with(&left);
+            let mut guard = self.write();
+            let inner = &mut *guard;
+            if !inner.containers.contains_key(&allocation) {
+                return;
+            }
+            let freed = match added.map(|added| inner.past.put(history.identities(), added)) {
+                Some(Ok(freed)) => Some(freed),
+                Some(Err(_)) if !last => continue,
+                Some(Err(_)) | None => {
+                    inner.past.add(history.origin(), left.iter().copied());
+                    None
+                }
+            };
+            let removed = inner.remove(allocation, std::mem::take(&mut names));
+            // Its windows are freed after the lock is released.
+            drop(guard);
+            drop((freed, removed));
+            return;
         }
-        inner.losses.forget(history.origin(), gone);
-        // Its windows are freed after the lock is released.
-        drop(guard);
-        drop((history, removed));
     }
 
     /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals and names.
@@ -431,6 +437,22 @@ impl Held {
 }
 
 impl Inner {
+    /// Removes a container whose totals are added up.
+    fn remove(&mut self, allocation: Allocation, names: Changed) -> Option<Arc<History>> {
+        // The one that is here: another window may have been published meanwhile.
+        let removed = self.containers.remove(&allocation)?;
+        self.held.remove(removed.held());
+        self.names.change(names, None);
+        self.past.closed(removed.origin());
+        let mut gone = removed.gone();
+        for published in removed.published() {
+            self.log.remove(&published.first());
+            gone = gone.max(published.last());
+        }
+        self.losses.forget(removed.origin(), gone);
+        Some(removed)
+    }
+
     /// Bytes of totals and names of a task and a workload that count for each of its containers.
     fn shared_with(&self, identities: &(Identity, Identity)) -> usize {
         let names = self.names.share(&identities.1, self.past.here_of(&identities.1));

@@ -135,8 +135,8 @@ impl Ending {
     /// lock. Answers whether all of it was done in time.
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
         let Self { api, window_log, drain, holding, names, state } = self;
-        // It may have taken over while this process was told to end; then the names are its own.
-        let moved = super::has_moved(&holding).await;
+        // A process may have taken over while this one was told to end; then the names are its own. None begins from now on.
+        let moved = super::close(&holding).await;
         let ending = async {
             let started = tokio::time::Instant::now();
             api.containers.drain_all().await;

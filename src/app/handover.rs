@@ -15,8 +15,11 @@
 //! ```
 //!
 //! If anything fails before the end, or either side is silent for too long, the old one goes on where it stopped and the new
-//! one ends. The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it. While
-//! it is handed over the old process waits less long (`moving`), so that the runtime does not disconnect the plugin.
+//! one ends. A signal to end that arrives after `take` waits for the outcome: the old process ends as handed over, or, if that has
+//! failed, saves its state as it does at any other end.
+//!
+//! The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it. While it is
+//! handed over the old process waits less long (`moving`), so that the runtime does not disconnect the plugin.
 
 use std::io;
 use std::net::SocketAddr;
@@ -205,6 +208,9 @@ fn converse(
     holding: &Holding,
     handle: &tokio::runtime::Handle,
 ) -> io::Result<Successor> {
+    if holding.is_told_to_end() {
+        return Err(io::Error::other("the agent is shutting down"));
+    }
     channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
     let (wanted, _) = channel.receive(PATIENCE)?;
     match wanted.as_slice() {
@@ -212,16 +218,18 @@ fn converse(
         END => return Ok(Successor::WaitsForTheEnd(channel)),
         refusal => return Err(io::Error::other(String::from_utf8_lossy(refusal).into_owned())),
     }
+    // A signal to end waits for the outcome from here on.
+    let claim = holding.claim_for_successor()?;
     tracing::info!("handing over to another process");
     let mut sent = Sent::default();
     for _ in 0..ROUNDS {
         let began = clock::since_boot();
         while !send_part(&channel, &api.store.part(&mut sent, PART))? {}
-        if clock::since_boot().saturating_sub(began) < SHORT {
+        if clock::since_boot().saturating_sub(began) < SHORT || holding.is_told_to_end() {
             break;
         }
     }
-    let moving = holding.stop(api, handle)?;
+    let moving = claim.stop(api, handle)?;
     let part = api.store.part(&mut sent, usize::MAX).bytes;
     let given = moving.descriptors().and_then(|all| give(&channel, &moving, &moving.state(part), &all));
     moving.decide(given.is_ok());

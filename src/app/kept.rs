@@ -99,7 +99,7 @@ impl Place {
         holding: &Holding,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        let moving = holding.stop(api, handle)?;
+        let moving = holding.claim()?.stop(api, handle)?;
         let left = Kept::of(api, &moving).and_then(|kept| match self {
             Self::Keeper(channel) => keeper::keep(channel, &kept),
             Self::Store(store) => store.keep(&kept),

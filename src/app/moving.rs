@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,8 +62,28 @@ pub(super) struct Holding {
     shared: Shared,
     pauser: Pauser,
     nri: Suspender,
-    /// Whether another process has everything. Locked from the moment that everything stops until that is decided.
-    moved: Mutex<bool>,
+    /// Locked from the moment that another process begins to take over until it is decided whether it has.
+    whereabouts: Mutex<Whereabouts>,
+    /// Whether this agent has been told to end.
+    told_to_end: AtomicBool,
+}
+
+/// Where everything is that an agent can hand over.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Whereabouts {
+    /// Here.
+    Here,
+    /// Here, and this agent ends: no process may begin to take over.
+    Ending,
+    /// With another process.
+    Moved,
+}
+
+/// The right to move the agent. While it is held nothing else moves it, and it does not end.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    holding: &'a Holding,
+    whereabouts: MutexGuard<'a, Whereabouts>,
 }
 
 /// The agent while it moves: nothing new is begun, the plugin has stopped, and the table waits for the decision. If it is
@@ -70,7 +91,7 @@ pub(super) struct Holding {
 #[derive(Debug)]
 pub(super) struct Moving<'a> {
     holding: &'a Holding,
-    moved: MutexGuard<'a, bool>,
+    whereabouts: MutexGuard<'a, Whereabouts>,
     plugin: Option<Suspended>,
     /// When the plugin stopped, since the machine was booted.
     stopped: Duration,
@@ -79,29 +100,71 @@ pub(super) struct Moving<'a> {
 
 impl Holding {
     pub(super) fn new(shared: Shared, pauser: Pauser, nri: Suspender) -> Self {
-        Self { shared, pauser, nri, moved: Mutex::new(false) }
+        let whereabouts = Mutex::new(Whereabouts::Here);
+        Self { shared, pauser, nri, whereabouts, told_to_end: AtomicBool::new(false) }
     }
 
-    /// Waits for a hand-over that is under way, and answers whether another process has everything.
-    pub(super) fn has_moved(&self) -> bool {
-        *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has no process begin to take over from now on. Waits for a hand-over that is under way, and answers whether another
+    /// process has everything.
+    pub(super) fn close(&self) -> bool {
+        self.told_to_end.store(true, Ordering::Relaxed);
+        let mut whereabouts = match self.whereabouts.try_lock() {
+            Ok(free) => free,
+            Err(TryLockError::Poisoned(free)) => free.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                tracing::info!("told to end during a hand-over; waiting for its outcome");
+                self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        if *whereabouts == Whereabouts::Here {
+            *whereabouts = Whereabouts::Ending;
+        }
+        *whereabouts == Whereabouts::Moved
     }
 
+    /// Whether this agent has been told to end, so that a hand-over should not take longer than it has to.
+    pub(super) fn is_told_to_end(&self) -> bool {
+        self.told_to_end.load(Ordering::Relaxed)
+    }
+
+    /// The right to hand over to a process that takes over.
+    ///
+    /// # Errors
+    /// When another process has everything already, or this agent ends.
+    pub(super) fn claim_for_successor(&self) -> io::Result<Claim<'_>> {
+        let claim = self.claim()?;
+        match *claim.whereabouts {
+            Whereabouts::Ending => Err(io::Error::other("the agent is shutting down")),
+            Whereabouts::Here | Whereabouts::Moved => Ok(claim),
+        }
+    }
+
+    /// The right to leave everything for the next agent, although this one ends.
+    ///
+    /// # Errors
+    /// When another process has everything already.
+    pub(super) fn claim(&self) -> io::Result<Claim<'_>> {
+        let whereabouts = self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
+        match *whereabouts {
+            Whereabouts::Moved => Err(io::Error::other("another process has taken over")),
+            Whereabouts::Here | Whereabouts::Ending => Ok(Claim { holding: self, whereabouts }),
+        }
+    }
+}
+
+impl<'a> Claim<'a> {
     /// Stops everything that changes what is handed over.
     ///
     /// # Errors
-    /// When another process has everything already, the plugin does not stop, a shard has ended, or descriptors ran out. Then
-    /// everything goes on.
-    pub(super) fn stop(&self, api: &Api, handle: &tokio::runtime::Handle) -> io::Result<Moving<'_>> {
-        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        if *moved {
-            return Err(io::Error::other("another process has taken over"));
-        }
-        self.pauser.pause(true);
-        let mut moving =
-            Moving { holding: self, moved, plugin: None, stopped: clock::since_boot(), leaving: None };
+    /// When the plugin does not stop, a shard has ended, or descriptors ran out. Then everything goes on.
+    pub(super) fn stop(self, api: &Api, handle: &tokio::runtime::Handle) -> io::Result<Moving<'a>> {
+        let Self { holding, whereabouts } = self;
+        holding.pauser.pause(true);
+        let stopped = clock::since_boot();
+        let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
-        let suspended = handle.block_on(async { tokio::time::timeout(STOPPING, self.nri.suspend()).await });
+        let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend()).await };
+        let suspended = handle.block_on(suspended);
         moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
         moving.stopped = clock::since_boot();
         moving.leaving = Some(handle.block_on(api.containers.hand_over())?);
@@ -144,7 +207,9 @@ impl Moving<'_> {
 
     /// Ends here where another process has everything, and goes on where none has.
     pub(super) fn decide(mut self, taken: bool) {
-        *self.moved = taken;
+        if taken {
+            *self.whereabouts = Whereabouts::Moved;
+        }
         self.settle(taken);
     }
 
@@ -157,7 +222,7 @@ impl Moving<'_> {
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
-        if !*self.moved {
+        if *self.whereabouts != Whereabouts::Moved {
             self.settle(false);
         }
     }

@@ -6,8 +6,8 @@ mod reading;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Detail, Glimpse, NewListener, TappedLine};
 use super::inlet::Inlet;
@@ -48,6 +48,8 @@ pub(super) struct Listener {
     noted: (u64, Noted),
     /// The last lines that could not be read, as they were shown last, and how many there had been by then.
     rejected: (u64, Arc<[RejectedLine]>),
+    /// Its end, once that has begun.
+    pub(super) ending: Option<Ending>,
     /// The window that was closed last, until its late samples are merged.
     pending: Option<Pending>,
     /// Values of windows that are being published. They stay counted here if that panics.
@@ -56,6 +58,15 @@ pub(super) struct Listener {
     kept: usize,
     /// Bytes of the aggregator, as of the last time that it was asked.
     live: LiveBytes,
+}
+
+/// The end of a container, while its sockets are being emptied.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// Datagrams that may have been there when it ended; what is sent after that is not waited for.
+    pub(super) left: usize,
+    /// Who waits to hear how it stood at the end.
+    pub(super) reply: oneshot::Sender<Option<Glimpse>>,
 }
 
 #[derive(Debug)]
@@ -109,6 +120,7 @@ impl Listener {
             logged,
             noted: Default::default(),
             rejected: Default::default(),
+            ending: None,
             pending: None,
             unfiled: 0,
             kept: 0,

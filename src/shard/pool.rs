@@ -264,9 +264,14 @@ impl ShardPool {
     /// # Errors
     /// When its shard has ended.
     pub async fn drain(&self, allocation: Allocation) -> Result<Option<Glimpse>, ShardGone> {
-        let Some(place) = self.places.write().await.remove(&allocation) else { return Ok(None) };
-        let shard = self.shard(place)?;
-        let glimpse = match shard.ask(|reply| Command::Drain(allocation, reply)).await {
+        let (shard, answer) = {
+            let mut places = self.places.write().await;
+            let Some(place) = places.remove(&allocation) else { return Ok(None) };
+            let shard = self.shard(place)?;
+            // It is told before anybody else can take the container from it.
+            (shard, shard.ask(|reply| Command::Drain(allocation, reply)))
+        };
+        let glimpse = match answer.await {
             // It failed at that and goes on, with what is left of the container.
             Err(ShardGone) => shard.ask(|reply| Command::Drain(allocation, reply)).await?,
             Ok(glimpse) => glimpse,

@@ -12,13 +12,12 @@ use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::{Allocation, Timestamp};
 use crate::parallel;
 
-/// All containers, on no shard: what they send waits in the kernel. Whoever asks for one waits, too.
+/// All containers, on no shard: what they send waits in the kernel, and so does every request for one of them.
 #[derive(Debug)]
 pub struct Suspended {
     pool: Arc<ShardPool>,
     places: OwnedRwLockWriteGuard<HashMap<Allocation, ShardId>>,
-    #[expect(clippy::vec_box, reason = "each left, and comes back, in a box")]
-    listeners: Vec<Box<Listener>>,
+    listeners: Vec<(ShardId, Box<Listener>)>,
     /// Up to where the shards had closed windows.
     pub now: Timestamp,
 }
@@ -49,10 +48,10 @@ impl ShardPool {
         let mut suspended = Suspended { pool, places, listeners: Vec::new(), now: Timestamp::MIN };
         let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(Command::Suspend)).collect();
         let mut failed = None;
-        for answer in answers {
+        for (shard, answer) in (0..).map(ShardId).zip(answers) {
             match answer.await {
                 Ok((listeners, now)) => {
-                    suspended.listeners.extend(listeners);
+                    suspended.listeners.extend(listeners.into_iter().map(|listener| (shard, listener)));
                     suspended.now = suspended.now.max(now);
                 }
                 Err(gone) => failed = Some(gone),
@@ -69,10 +68,16 @@ impl ShardPool {
 }
 
 impl Suspended {
-    /// Every container. While this lasts nothing is received, so every core helps.
+    /// Whether a container is among these.
+    #[must_use]
+    pub fn has(&self, allocation: Allocation) -> bool {
+        self.listeners.iter().any(|(_, listener)| listener.allocation == allocation)
+    }
+
+    /// Every container, those included whose end has begun. While this lasts nothing is received, so every core helps.
     #[must_use]
     pub fn parts(&self) -> Vec<Part<'_>> {
-        parallel::map(self.listeners.iter().collect(), |listener| Part {
+        parallel::map(self.listeners.iter().collect(), |(_, listener)| Part {
             allocation: listener.allocation,
             socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
             unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),
@@ -83,13 +88,13 @@ impl Suspended {
 
     /// Gives every container back to its shard.
     pub async fn resume(self) {
-        let Self { pool, places, listeners, .. } = self;
-        for listener in listeners {
-            let (allocation, name) = (listener.allocation, listener.name());
-            let shard = places.get(&allocation).and_then(|place| pool.shard(*place).ok());
-            let adopted = match shard {
-                Some(shard) => shard.ask(|reply| Command::Adopt(listener, reply)).await,
-                None => Err(ShardGone),
+        // Until all are back, whoever asks for one waits.
+        let Self { pool, places: _places, listeners, .. } = self;
+        for (shard, listener) in listeners {
+            let name = listener.name();
+            let adopted = match pool.shard(shard) {
+                Ok(shard) => shard.ask(|reply| Command::Adopt(listener, reply)).await,
+                Err(gone) => Err(gone),
             };
             if !matches!(adopted, Ok(Ok(()))) {
                 tracing::error!(container = name, "a container could not be given back to its shard");

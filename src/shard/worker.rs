@@ -31,7 +31,6 @@ use crate::net::clock::{Clock, SteadyClock, Step};
 use crate::net::listener::Inbox;
 use crate::store::Store;
 use closing::Closing;
-use draining::Draining;
 use failure::Failures;
 
 /// The event of the eventfd; no listener has this place.
@@ -42,7 +41,8 @@ const UNIX: u64 = 1 << 63;
 const EVENTS: usize = 1024;
 /// Longest wait, so that a stepped clock is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// From one turn to the next it takes no longer than this, unless the process was stopped.
+/// Two turns that begin this far apart mean that the thread did not run in between, because the process was stopped or the machine is
+/// overloaded: one turn's shares of work add up to far less.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// One shard. Everything in it belongs to its thread.
@@ -82,7 +82,7 @@ pub(super) struct Worker {
     /// Places of containers whose closed windows wait for their late samples to be merged.
     merging: VecDeque<usize>,
     /// Containers that end.
-    draining: VecDeque<Draining>,
+    draining: VecDeque<Allocation>,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
     inbox: Inbox,

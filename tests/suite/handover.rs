@@ -286,6 +286,48 @@ fn a_signal_in_the_middle_of_a_hand_over_takes_nothing_from_the_process_that_tak
     }
 }
 
+/// An agent whose container has sent `a:3|c`, and a process that has begun to take over from it and has got the closed windows.
+fn half_way(mut agent: Agent) -> (Agent, Channel) {
+    agent.reserve("c1", "web").send("a:3|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
+    let channel = Channel::connect(&path).unwrap();
+    channel.receive(PATIENCE).unwrap();
+    channel.send(b"take", &[]).unwrap();
+    let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
+    assert!(descriptors.is_empty(), "the windows come first");
+    agent.signal(Signal::SIGTERM);
+    agent.until_logged("waiting for its outcome");
+    assert!(agent.is_running());
+    (agent, channel)
+}
+
+#[test]
+fn a_hand_over_whose_windows_are_being_sent_is_finished_before_a_signal_ends_the_agent() {
+    let (mut agent, channel) = half_way(Agent::with(LONG));
+    let socket = agent.admin_socket();
+    channel.send(b"have", &[]).unwrap();
+    let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
+    assert!(descriptors.len() > 8, "no more windows are sent than have to be");
+    for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {
+        channel.send(said, &[]).unwrap();
+        assert_eq!(channel.receive(PATIENCE).unwrap().0, heard);
+    }
+    assert!(agent.wait().success(), "{}", agent.log());
+    agent.until_logged("handed over");
+    assert!(socket.exists(), "the names are the other's");
+}
+
+#[test]
+fn a_hand_over_that_fails_after_a_signal_leaves_the_agents_state_on_disk() {
+    let (mut agent, channel) = half_way(Agent::with(LONG));
+    drop(channel);
+    assert!(agent.wait().success(), "{}", agent.log());
+    let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
+    assert_eq!(agent.totals("web")["a"]["value"], 3.0);
+    assert_eq!(agent.get("/v1/accounting").1["total"]["balanced"], true);
+}
+
 #[test]
 fn an_admin_socket_whose_name_is_gone_stops_no_hand_over() {
     let agent = Agent::with(LONG);

@@ -41,12 +41,17 @@ impl Table {
                 watch.abort();
             }
         }
+        self.empty(allocation);
+        Some(info)
+    }
+
+    /// Has what is left in the sockets of a container read that has ended.
+    pub(super) fn empty(&mut self, allocation: Allocation) {
         let pool = Arc::clone(&self.pool);
         self.tasks.spawn(async move {
             let drained = pool.drain(allocation).await.ok().flatten();
             Event::Drained(allocation, drained.map(Box::new))
         });
-        Some(info)
     }
 
     pub(super) fn drained(&mut self, allocation: Allocation, glimpse: Option<Box<Glimpse>>) {
@@ -95,8 +100,8 @@ impl Table {
         self.make_room();
     }
 
-    /// Forgets containers that have ended, the first to end first, while the node's memory is used up: those that live must
-    /// not lose samples because of them.
+    /// Forgets containers that have ended, oldest end first, while the node's memory is used up, so that running containers do not lose
+    /// samples to them.
     fn make_room(&mut self) {
         if !self.pool.is_full() {
             return;
@@ -115,7 +120,7 @@ impl Table {
         if forgotten > 0 {
             tracing::warn!(
                 forgotten,
-                "the node's memory is used up; containers that have ended were forgotten early. Raise limits.node_memory"
+                "the node's memory limit is reached, so some containers that have ended can no longer be read; raise limits.node_memory"
             );
         }
     }

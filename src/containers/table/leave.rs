@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use super::{Event, Table};
+use super::{Entry, Event, Table};
 use crate::aggregate::Accounting;
 use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, Ready};
 use crate::containers::state::{Place, State};
@@ -17,17 +18,27 @@ use crate::net::guard::Guard;
 use crate::net::process::Watched;
 use crate::shard::{NewListener, OpenError, Suspended};
 
+/// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
+/// it waits for five seconds, and what they have sent waits in the kernel.
+const ENDING: Duration = Duration::from_secs(1);
+/// How long the table may take to hear how containers stood whose shards have drained them. Everything is paused meanwhile.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
 impl Table {
     /// Stops receiving, gives away what there is, and waits to hear what came of it.
     pub(super) async fn hand_over(&mut self, reply: oneshot::Sender<std::io::Result<Leaving>>) {
-        // What is being read for the last time is read here.
-        while self.entries.values().any(|entry| entry.info.state == State::Draining) {
-            match self.tasks.join_next().await {
-                Some(Ok(Event::Ended(allocation))) => self.ended(allocation),
-                Some(Ok(Event::Drained(allocation, glimpse))) => self.drained(allocation, glimpse),
-                Some(Err(_)) => {}
-                None => break,
-            }
+        self.hand_over_within(ENDING, reply).await;
+    }
+
+    /// The same with another bound on waiting for containers that are being drained.
+    pub(super) async fn hand_over_within(
+        &mut self,
+        ending: Duration,
+        reply: oneshot::Sender<std::io::Result<Leaving>>,
+    ) {
+        // Most are drained in a moment, and only how they stood at the end has to be handed over.
+        if !ending.is_zero() {
+            let _the_rest_goes_over = timeout(ending, self.drained_all_but(|_| false)).await;
         }
         self.record();
         let stopped = clock::since_boot();
@@ -38,6 +49,10 @@ impl Table {
                 return;
             }
         };
+        // How those stood that were drained just before is on its way, and does not take long.
+        let drained = self.drained_all_but(|allocation| suspended.has(allocation));
+        let _late = timeout(ON_ITS_WAY, drained).await;
+        self.record();
         let (outcome, decided) = oneshot::channel();
         let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share);
         let leaving = self.everything(&suspended, stopped).and_then(|(manifest, descriptors)| {
@@ -53,6 +68,21 @@ impl Table {
             (self.ending, self.journal) = (true, None);
         } else {
             suspended.resume().await;
+        }
+    }
+
+    /// Waits until every container that is being drained is empty, but for some.
+    async fn drained_all_but(&mut self, some: impl Fn(Allocation) -> bool) {
+        let is_waited_for = |(allocation, entry): (&Allocation, &Entry)| {
+            entry.info.state == State::Draining && !some(*allocation)
+        };
+        while self.entries.iter().any(is_waited_for) {
+            match self.tasks.join_next().await {
+                Some(Ok(Event::Ended(allocation))) => self.ended(allocation),
+                Some(Ok(Event::Drained(allocation, glimpse))) => self.drained(allocation, glimpse),
+                Some(Err(_)) => {}
+                None => break,
+            }
         }
     }
 
@@ -116,6 +146,10 @@ impl Table {
         self.pool.open_all(opened).await?;
         let receiving = clock::since_boot();
         for (image, process) in rest {
+            if image.state == State::Draining {
+                self.end_here(&image);
+                continue;
+            }
             if image.state.is_finished() {
                 self.entomb(&image);
                 continue;

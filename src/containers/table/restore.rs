@@ -265,6 +265,29 @@ impl Table {
         self.directory.put(&info);
     }
 
+    /// Goes on draining a container that had ended when the process before handed it over.
+    pub(super) fn end_here(&mut self, image: &Image) {
+        // Its counts are not known until it is drained.
+        let info = Arc::new(ContainerInfo { last: None, ..image.info() });
+        match (info.address, info.place) {
+            (Some(address), Place::Shared) => drop(self.addresses.take(address)),
+            (Some(address), Place::Own(namespace)) => {
+                self.ports.take(namespace, image.name(), address.port());
+            }
+            _ => {}
+        }
+        let entry = Entry {
+            info: Arc::clone(&info),
+            deadline: None,
+            since_boot: image.since_boot,
+            process: None,
+            watch: None,
+        };
+        self.entries.insert(info.allocation, entry);
+        self.directory.put(&info);
+        self.empty(info.allocation);
+    }
+
     /// Shows a container that has ended, until its tombstone goes. Its address rests meanwhile.
     pub(super) fn entomb(&mut self, image: &Image) -> State {
         let info = Arc::new(image.info());

@@ -7,11 +7,12 @@ use crate::containers::image::Image;
 use crate::containers::reservation::{Dialect, Network, Reservation, Ttl};
 use crate::containers::state::{Place, State};
 use crate::containers::{
-    AttachError, ProcessError, ReleaseError, ReserveError, Reserved, Unserved, WantedAddress,
+    AttachError, Leaving, ProcessError, ReleaseError, ReserveError, Reserved, Unserved, WantedAddress,
 };
 use crate::model::{Generation, TaskId};
 use crate::net::clock::Clock;
 use crate::shard::Plan;
+use tokio::sync::oneshot;
 
 struct Node {
     containers: Containers,
@@ -490,4 +491,33 @@ async fn containers_without_a_socket_count_among_those_that_live() {
     node.containers.release(id("c1")).await.unwrap();
     node.until("c1", State::Gone).await;
     assert!(node.reserve("c2").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_container_that_is_being_drained_goes_over_and_is_drained_there() {
+    let (mut old, _containers) = table(settings());
+    let reserved = old.reserve(Reservation::new(id("c1"))).await.unwrap();
+    let address = reserved.info.address;
+    (0..100).for_each(|_| send(address, "a:1|c"));
+    old.release(&id("c1")).unwrap();
+    let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
+    let successor = async {
+        let Leaving { manifest, descriptors, outcome, .. } = leaving.await.unwrap().unwrap();
+        let handed: Vec<_> =
+            manifest.containers.iter().map(|c| (c.image.state, c.udp, c.aggregator.is_some())).collect();
+        assert_eq!(handed, [(State::Draining, true, true)]);
+        let arriving = manifest.assemble(descriptors, &Arc::default()).unwrap();
+        let (mut new, containers) = table(settings());
+        new.arrive(arriving).await.unwrap();
+        outcome.send(true).unwrap();
+        (new, containers)
+    };
+    let ((), (new, containers)) = tokio::join!(old.hand_over_within(Duration::ZERO, reply), successor);
+    let node = Node { containers, store: Arc::clone(&new.store) };
+    assert_eq!(node.state("c1"), Some(State::Draining));
+    tokio::spawn(new.run());
+    let info = node.until("c1", State::Gone).await;
+    let counts = &info.last.as_ref().unwrap().accounting;
+    assert_eq!((counts.received, counts.in_records), (100, 100));
+    assert_eq!(node.sum(info.allocation), 100.0);
 }

@@ -1,4 +1,5 @@
-//! Containers that end: their sockets are emptied over as many turns as it takes, and then let go.
+//! Containers that end: their sockets are emptied over as many turns as it takes, and then let go. One that leaves its shard before
+//! that takes its end along, and goes on ending where it is adopted.
 
 use std::time::Duration;
 
@@ -7,25 +8,21 @@ use tokio::sync::oneshot;
 use super::Worker;
 use crate::model::Allocation;
 use crate::shard::command::{Detail, Glimpse};
+use crate::shard::listener::Ending;
 use crate::shard::share::Share;
 
-/// Draining holds up everything else for so long at one go, and for one turn of a socket more.
+/// Draining keeps a shard from everything else for this long in one turn at most, and for one turn of a socket more.
 const DRAINING: Duration = Duration::from_millis(5);
-
-/// A container whose sockets are being emptied.
-#[derive(Debug)]
-pub(super) struct Draining {
-    allocation: Allocation,
-    /// Datagrams that may have been there when it ended; what is sent after that is not waited for.
-    left: usize,
-    reply: oneshot::Sender<Option<Glimpse>>,
-}
 
 impl Worker {
     /// Begins to drain a container.
     pub(super) fn begin_drain(&mut self, allocation: Allocation, reply: oneshot::Sender<Option<Glimpse>>) {
-        let left = self.find(allocation).map_or(0, |listener| listener.may_wait());
-        self.draining.push_back(Draining { allocation, left, reply });
+        let Some(listener) = self.find(allocation) else {
+            let _nobody_waits = reply.send(None);
+            return;
+        };
+        listener.ending = Some(Ending { left: listener.may_wait(), reply });
+        self.draining.push_back(allocation);
     }
 
     /// Goes on with containers that end, as far as this turn's share goes; each in its turn.
@@ -39,7 +36,7 @@ impl Worker {
         }
     }
 
-    /// Drains what is being drained, however long that takes; for a shard that lets all its containers go.
+    /// Drains what is being drained, however long that takes; for a shard that ends.
     pub(super) fn drain_rest(&mut self) {
         while !self.draining.is_empty() {
             self.drain_step();
@@ -60,13 +57,20 @@ impl Worker {
     }
 
     pub(super) fn drain_step(&mut self) {
-        let Some(mut draining) = self.draining.pop_front() else { return };
-        if self.empty_some(draining.allocation, &mut draining.left) {
-            self.draining.push_back(draining);
+        let Some(allocation) = self.draining.pop_front() else { return };
+        // Out of its place: should reading panic, whoever waits for the end hears of it and asks again.
+        let Some(mut ending) = self.find(allocation).and_then(|listener| listener.ending.take()) else {
+            return;
+        };
+        if self.empty_some(allocation, &mut ending.left) {
+            if let Some(listener) = self.find(allocation) {
+                listener.ending = Some(ending);
+                self.draining.push_back(allocation);
+            }
             return;
         }
-        let glimpse = self.finish(draining.allocation);
-        let _nobody_waits = draining.reply.send(glimpse);
+        let glimpse = self.finish(allocation);
+        let _nobody_waits = ending.reply.send(glimpse);
     }
 
     /// Reads a part of what is in a container's sockets; answers whether more may be there.

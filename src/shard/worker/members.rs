@@ -83,6 +83,9 @@ impl Worker {
     pub(super) fn adopt(&mut self, mut listener: Box<Listener>) -> Result<(), Box<Listener>> {
         let Ok(place) = self.watch(&listener) else { return Err(listener) };
         listener.aggregator.reconfigure(&self.settings);
+        if listener.ending.is_some() {
+            self.draining.push_back(listener.allocation);
+        }
         self.put(place, *listener);
         Ok(())
     }

@@ -83,9 +83,10 @@ impl Worker {
             }
             Command::Suspend(reply) => {
                 self.take_in(usize::MAX);
-                self.drain_rest();
                 // Before any of them leaves: merging may fail, and those that have left would be lost with it.
                 (0..self.listeners.len()).for_each(|place| self.publish_all(place));
+                // What is being drained goes as it is, however much waits in its sockets: the other process waits.
+                self.draining.clear();
                 let all: Vec<_> = self.places.keys().copied().collect();
                 let all = all.into_iter().filter_map(|allocation| self.leave(allocation)).collect();
                 let now = self.now().wall;

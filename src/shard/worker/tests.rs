@@ -316,6 +316,31 @@ fn a_container_that_ends_is_drained_over_several_turns() {
 }
 
 #[test]
+fn a_shard_that_lets_its_containers_go_does_not_drain_those_that_end_before() {
+    let mut bench = bench();
+    let sender = bench.open(1);
+    for _ in 0..500 {
+        sender.send(b"a:1|c").unwrap();
+    }
+    let (reply, mut ended) = oneshot::channel();
+    bench.worker.begin_drain(Allocation(1), reply);
+    bench.worker.drain_step();
+    let (reply, mut suspended) = oneshot::channel();
+    bench.commands.send(Command::Suspend(reply)).unwrap();
+    assert!(matches!(bench.worker.obey(), Next::Go));
+    let (listeners, _) = suspended.try_recv().unwrap();
+    assert_eq!((listeners.len(), answered(std::slice::from_mut(&mut ended))), (1, 0));
+    assert_eq!(listeners[0].aggregator.accounting().received, 256);
+    // It comes back, and goes on ending.
+    for listener in listeners {
+        bench.worker.adopt(listener).unwrap();
+    }
+    bench.worker.drain_rest();
+    assert_eq!(ended.try_recv().unwrap().unwrap().accounting.received, 500);
+    assert!(bench.worker.places.is_empty());
+}
+
+#[test]
 fn a_container_that_is_sent_to_without_end_ends_all_the_same() {
     let mut bench = bench();
     let sender = bench.open(1);

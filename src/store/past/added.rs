@@ -124,9 +124,12 @@ mod tests {
     }
 
     fn seen(past: &Past) -> Vec<String> {
-        let levels = [Level::Low, Level::Orchestrator].map(|level| past.of(level));
-        let all = levels.iter().flat_map(|level| level.values()).flat_map(|gone| gone.iter());
-        let mut all: Vec<_> = all.map(|counted| format!("{counted:?}")).collect();
+        let mut all = Vec::new();
+        for level in [Level::Low, Level::Orchestrator] {
+            all.extend(
+                past.of(level).values().flat_map(|gone| gone.iter()).map(|counted| format!("{counted:?}")),
+            );
+        }
         all.sort_unstable();
         all
     }
