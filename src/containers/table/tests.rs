@@ -150,14 +150,14 @@ async fn a_reservation_may_be_repeated_and_has_the_same_address() {
 async fn a_new_reservation_whose_caller_has_given_up_is_released_and_one_that_was_there_is_not() {
     let (mut table, containers) = table(settings());
     let state = |container: &str| containers.directory().container(&id(container)).unwrap().state;
-    let (reply, gone) = tokio::sync::oneshot::channel();
+    let (reply, gone) = oneshot::channel();
     drop(gone);
     table.answer(Request::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
     assert_eq!(state("c1"), State::Draining, "nothing knows of its address");
-    let (reply, answer) = tokio::sync::oneshot::channel();
+    let (reply, answer) = oneshot::channel();
     table.answer(Request::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
     assert!(answer.await.unwrap().unwrap().new);
-    let (reply, gone) = tokio::sync::oneshot::channel();
+    let (reply, gone) = oneshot::channel();
     drop(gone);
     table.answer(Request::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
     assert_eq!(state("c1"), State::Listening, "the first caller has its address");
