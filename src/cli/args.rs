@@ -36,22 +36,22 @@ Examples:
 Without a file and without root it serves on http://127.0.0.1:9725. TERM drains and ends it,
 HUP reads the configuration again.")]
     Agent(AgentArgs),
-    /// Keep what an agent that ends has for the next one: sockets, open and closed windows
+    /// Keep the sockets and windows of an agent that ends until the next one starts
     #[command(after_help = "\
 Examples:
   tallyport keeper --state-dir /var/lib/tallyport
 
 For nodes where the agent must end before the next one starts, as in a DaemonSet. Run it as the
-agent's user, with its state directory; an agent that is told TERM leaves everything to it, and
-the next one that starts takes it back. What nobody comes for is let go of after --hold.")]
+agent's user, with its state directory. An agent that gets TERM leaves its state there, and the
+next agent takes it. State that no agent requests is discarded after --hold.")]
     Keeper(KeeperArgs),
-    /// Reserve a socket, put its address into the environment, and become COMMAND
+    /// Reserve a socket, put its address into the environment, and execute COMMAND
     #[command(after_help = "\
 Examples:
   tallyport run -- python3 app.py
   tallyport run --task-id web.1 --label team=shop -- ./server --port 8080
 
-The program gets STATSD_UDP_HOST and STATSD_UDP_PORT. Without an agent it starts all the same,
+The program gets STATSD_UDP_HOST and STATSD_UDP_PORT. Without an agent it still starts,
 without them; --fail-closed makes that an error.")]
     Run(RunArgs),
     /// Reserve a socket for CONTAINER and print its variables, for a systemd unit or another launcher
@@ -78,24 +78,24 @@ Examples:
         #[command(subcommand)]
         command: ContainersCommand,
     },
-    /// What a task reports
+    /// Show the metrics of a task
     Metrics {
         #[command(subcommand)]
         command: MetricsCommand,
     },
-    /// Follow a task's metrics from its socket to the scraper, and say what stopped them
+    /// Follow a task's metrics from its socket to the scraper, and report what stopped them
     #[command(after_help = "\
 Examples:
   tallyport explain web.1
   tallyport explain web.1 response.latency")]
     Explain(ExplainArgs),
-    /// Lines as a task sends them
+    /// Print lines as a task sends them
     #[command(after_help = "\
 Examples:
   tallyport tail web.1
   tallyport tail web.1 --raw --lines 100 | sort | uniq -c")]
     Tail(TailArgs),
-    /// Read datagrams as the agent would, and say how
+    /// Parse datagrams as the agent does, and print the result
     #[command(after_help = "\
 Examples:
   tallyport parse 'page.views:1|c|#route:/pay'
@@ -106,12 +106,12 @@ Examples:
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Have container engines use tallyport-oci, or forget it
+    /// Configure container engines to use tallyport-oci, or undo that
     Hook {
         #[command(subcommand)]
         command: HookCommand,
     },
-    /// Have the running agent read its configuration again
+    /// Make the running agent read its configuration again
     #[command(after_help = "\
 Examples:
   tallyport reload
@@ -119,7 +119,7 @@ Examples:
 
 A configuration with a mistake is refused: the old one stays in force, and the exit code is 1.")]
     Reload(ReloadArgs),
-    /// Check whether the agent answers, and whether it is the one that is meant
+    /// Check that the agent answers, and that it is the expected one
     #[command(after_help = "\
 Examples:
   tallyport health
@@ -137,7 +137,7 @@ Examples:
 Runs in a pod with a service account that may get and patch nodes, until TERM or INT: when the node
 comes back with the taint, it is removed again.")]
     Untaint(UntaintArgs),
-    /// Look for what is wrong on this node
+    /// Find problems on this node
     #[command(after_help = "\
 Examples:
   tallyport doctor
@@ -181,12 +181,12 @@ Examples:
 Examples:
   tallyport containers show c-42")]
     Show(ContainerArgs),
-    /// Release a container: read what it sent, close its window, let its socket go
+    /// Release a container: drain its socket, close its window and its socket
     #[command(after_help = "\
 Examples:
   tallyport containers release c-42")]
     Release(ContainerArgs),
-    /// Compare what the agent knows with what is alive, now
+    /// Compare the agent's table with running processes immediately
     #[command(after_help = "\
 Examples:
   tallyport containers reconcile
@@ -253,7 +253,7 @@ pub(super) enum ConfigCommand {
 Examples:
   tallyport config check --config agent.toml")]
     Check(ConfigArgs),
-    /// Print what holds, and who said it
+    /// Print the effective configuration and the source of each value
     #[command(after_help = "\
 Examples:
   tallyport config show

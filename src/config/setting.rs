@@ -63,46 +63,46 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         default: "",
         reload: false,
-        help: "The node's name in every record. The host's name where it is not set.",
+        help: "The node's name in every record. Default: the host name.",
     },
     Setting {
         key: "node_labels",
         kind: Kind::Path,
         default: "",
         reload: true,
-        help: "A file of labels that every container of the node gets beside its own: lines of key=\"value\", as \
-               Kubernetes' downward API writes them. Read again by a reload, for containers that come after.",
+        help: "A file of labels that every container of the node gets in addition to its own: lines of key=\"value\", \
+               as Kubernetes' downward API writes them. A reload reads it again, for containers that start afterwards.",
     },
     Setting {
         key: "state_dir",
         kind: Kind::Path,
         default: "",
         reload: false,
-        help: "Directory for what must survive the agent. Beside the admin socket where it is not set.",
+        help: "Directory for state that must survive the agent. Default: the directory `state` beside the admin socket.",
     },
     Setting {
         key: "http.listen",
         kind: Kind::Address,
         default: "127.0.0.1:9725",
         reload: false,
-        help: "Where metrics are served. An address off loopback needs http.tls_certificate and http.tokens, or \
-               http.insecure.",
+        help: "Address and port of the HTTP listener. An address off loopback needs http.tls_certificate and \
+               http.tokens, or http.insecure.",
     },
     Setting {
         key: "http.insecure",
         kind: Kind::Switch,
         default: "false",
         reload: false,
-        help: "Serve off loopback without TLS, or without tokens. Without tokens everyone who reaches the port reads \
-               everything.",
+        help: "Allow an address off loopback without TLS or without tokens. Without tokens, every client that reaches \
+               the port can read everything.",
     },
     Setting {
         key: "http.tls_certificate",
         kind: Kind::Path,
         default: "",
         reload: true,
-        help: "PEM file with the certificate of the HTTP listener, its own first, then those above it. Where it is set, \
-               HTTPS alone is spoken. Read again by a reload, for connections that come after; a file that cannot be used \
+        help: "PEM file with the certificate of the HTTP listener, followed by its intermediate certificates. If it is \
+               set, only HTTPS is served. A reload reads it again, for new connections; a file that cannot be used \
                changes nothing.",
     },
     Setting {
@@ -117,41 +117,44 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Path,
         default: "",
         reload: true,
-        help: "A file of tokens, one a line, each of 16 characters or more. Where it is set, everything on the HTTP listener \
-               but /, /health and /ready needs one of them, as `Authorization: Bearer TOKEN`. Read again by a reload.",
+        help: "A file of tokens, one per line, each of 16 characters or more. If it is set, every request to the HTTP \
+               listener except /, /health and /ready needs one of them, as `Authorization: Bearer TOKEN`. A reload \
+               reads it again.",
     },
     Setting {
         key: "http.hosts",
         kind: Kind::Words(&[]),
         default: "",
         reload: true,
-        help: "Names by which the HTTP listener may be asked, as patterns; others get 421, so that no web site reads it \
-               through somebody's browser. On loopback, localhost and loopback addresses are always among them; off \
-               loopback, addresses are, and where no name is set, every name is.",
+        help: "Host names that requests to the HTTP listener may use, as patterns; others get 421, which prevents web \
+               sites from reading the listener through a visitor's browser. On loopback, localhost and loopback \
+               addresses are always allowed. Off loopback, addresses are always allowed, and so is every name if no \
+               pattern is set.",
     },
     Setting {
         key: "http.max_connections",
         kind: Kind::Count(1, 65_536),
         default: "512",
         reload: false,
-        help: "Most connections at one time, on each of the two listeners. Beyond them the oldest idle connection of the \
-               client that has most is closed; where none is idle, more wait in the backlog. On the admin socket a process may \
-               have half of them, and users other than root three quarters; a connection beyond that waits half a second for room \
-               and is then answered 503.",
+        help: "Maximum number of connections on each of the two listeners. Beyond it the oldest idle connection of the client \
+               with the most connections is closed; if none is idle, new ones wait in the backlog. On the admin socket one process \
+               may have half of them, and all users other than root three quarters; a connection beyond that waits half a second \
+               for room and is then answered 503.",
     },
     Setting {
         key: "http.max_connections_per_client",
         kind: Kind::Count(1, 65_536),
         default: "128",
         reload: false,
-        help: "Most connections of the HTTP listener from one address, of IPv6 from one /64; more are closed at once.",
+        help: "Maximum number of connections to the HTTP listener from one address (IPv6: from one /64); further ones \
+               are closed at once.",
     },
     Setting {
         key: "http.header_timeout",
         kind: Kind::Time(100, 10 * MINUTE),
         default: "5s",
         reload: false,
-        help: "How long a client may take to send the head of a request, or to agree on TLS, before it is disconnected.",
+        help: "Time limit for a client to send the head of a request or to complete the TLS handshake.",
     },
     Setting {
         key: "http.write_timeout",
@@ -166,8 +169,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Size(MIB, 16 * GIB),
         default: "32MiB",
         reload: true,
-        help: "Memory for answers and events of streams that are rendered and not sent yet, all together. While it is used \
-               up, readers that take nothing for two seconds are disconnected.",
+        help: "Memory for all answers and events of streams that are rendered and not sent yet. When it is used up, readers that \
+               take nothing for two seconds are disconnected.",
     },
     Setting {
         key: "http.max_head",
@@ -188,15 +191,15 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Path,
         default: "",
         reload: false,
-        help: "The socket that launchers and runtimes ask. /run/tallyport/admin.sock as root, else below \
-               $XDG_RUNTIME_DIR, else below the temporary directory.",
+        help: "The socket that launchers and runtimes use. Default: /run/tallyport/admin.sock as root, otherwise below \
+               $XDG_RUNTIME_DIR, otherwise below the temporary directory.",
     },
     Setting {
         key: "admin.mode",
         kind: Kind::Mode,
         default: "0660",
         reload: false,
-        help: "Permissions of the admin socket. Whoever may write to it may reserve and release containers.",
+        help: "Permissions of the admin socket. Users who may write to it may reserve and release containers.",
     },
     Setting {
         key: "windows.length",
@@ -224,40 +227,41 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(MINUTE, 7 * DAY),
         default: "1h",
         reload: true,
-        help: "How long a series must be silent before its place can be given to a new one. Until a container has as many \
-               series as limits.series allows, levels, totals and last checks are remembered for as long as it lives; \
-               then the idle series that was updated least recently makes room. A set is dropped after this time.",
+        help: "How long a series must be silent before a new series can take its place. Levels, totals and last checks \
+               are kept for the container's life, unless it reaches limits.series; then the idle series updated least \
+               recently is evicted. A set is dropped after this time.",
     },
     Setting {
         key: "windows.log",
         kind: Kind::Switch,
         default: "true",
         reload: false,
-        help: "Write closed windows to the state directory, and read them back at the next start. Where the state \
-               directory is in memory, as /run is, they survive the agent and not the machine.",
+        help: "Write closed windows to the state directory, and read them back at the next start. If the state \
+               directory is in memory, like /run, they survive the agent but not the machine.",
     },
     Setting {
         key: "windows.log_size",
         kind: Kind::Size(MIB, 1024 * GIB),
         default: "256MiB",
         reload: false,
-        help: "All files of closed windows together. Beyond it the oldest go, though their windows are still kept in \
-               memory.",
+        help: "Total size of the files of closed windows. Beyond it the oldest files are deleted, although their \
+               windows are still kept in memory.",
     },
     Setting {
         key: "windows.checkpoint",
         kind: Kind::Time(0, HOUR),
         default: "1s",
         reload: false,
-        help: "How often open windows are written, too: what a crash loses of what was received. Never where it is 0s.",
+        help: "Interval at which open windows are written: the most that a crash loses of received data. 0s disables \
+               checkpoints.",
     },
     Setting {
         key: "windows.checkpoint_rate",
         kind: Kind::Size(KIB, GIB),
         default: "1MiB",
         reload: false,
-        help: "Bytes of open windows to be written a second. Where they are more, checkpoints are rarer; doctor says how \
-               rare.",
+        help: "Maximum bytes of open windows written per second. If there are more, checkpoints become less frequent; \
+               doctor shows the interval.",
     },
     Setting {
         key: "statsd.tag_styles",
@@ -271,16 +275,16 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::OneOf(&["auto", "delta", "absolute"]),
         default: "auto",
         reload: true,
-        help: "What g:+1|g means for a container that does not say: a change of the level (delta), or a level (absolute). \
-               With auto, g:-1|g is a level in a container whose metrics have marks of DogStatsD, such as tags behind |#, \
-               and a change in others; where any gauge has a plus sign, all are changes.",
+        help: "Meaning of g:+1|g for containers without their own setting: a change of the level (delta), or a level \
+               (absolute). With auto, g:-1|g is a level in a container whose metrics have features of DogStatsD, such \
+               as tags after |#, and a change in others; if any of its gauges has a plus sign, all are changes.",
     },
     Setting {
         key: "statsd.timer_unit",
         kind: Kind::OneOf(&["ms", "s"]),
         default: "ms",
         reload: true,
-        help: "The unit in which a container sends timers that does not say: milliseconds, as |ms means, or seconds, as the \
+        help: "Unit of timers for containers without their own setting: milliseconds, as |ms means, or seconds, as the \
                timed decorator of Datadog's Python client sends them.",
     },
     Setting {
@@ -288,47 +292,47 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count(1, 65_535),
         default: "18125",
         reload: false,
-        help: "Port of the containers' sockets in the agent's own network namespace, each on a loopback address of \
-               its own. Best outside ip_local_port_range.",
+        help: "Port of the containers' sockets in the agent's own network namespace, each on a separate loopback \
+               address. It should be outside ip_local_port_range.",
     },
     Setting {
         key: "listeners.receive_buffer",
         kind: Kind::Size(4 * KIB, 256 * MIB),
         default: "256KiB",
         reload: true,
-        help: "Receive buffer of each socket. A small datagram takes 832 bytes of it. New sockets get a new value.",
+        help: "Receive buffer of each socket. A small datagram uses 832 bytes of it. A reload applies to new sockets.",
     },
     Setting {
         key: "listeners.receive_buffers",
         kind: Kind::Size(MIB, 64 * GIB),
         default: "512MiB",
         reload: true,
-        help: "All receive buffers together. Beyond it new sockets get the kernel's smallest.",
+        help: "Total size of all receive buffers. Beyond it new sockets get the kernel's minimum.",
     },
     Setting {
         key: "listeners.receive_buffer_max",
         kind: Kind::Size(4 * KIB, 256 * MIB),
         default: "4MiB",
         reload: true,
-        help: "What the receive buffer of a busy socket grows to, as long as all together take less than half of \
-               listeners.receive_buffers.",
+        help: "Size up to which the receive buffer of a busy socket grows, as long as all buffers together take less \
+               than half of listeners.receive_buffers.",
     },
     Setting {
         key: "listeners.rest",
         kind: Kind::Time(0, DAY),
         default: "10m",
         reload: true,
-        help: "How long an address rests after a container before another gets it, so that what is still sent to \
-               it reaches nobody.",
+        help: "How long an address stays unused after its container has ended, so that data still sent to it reaches \
+               no other container.",
     },
     Setting {
         key: "listeners.guard",
         kind: Kind::OneOf(&["auto", "off", "required"]),
         default: "auto",
         reload: false,
-        help: "Whether the kernel refuses what others on the host's network send to a container's socket there: where it \
-               can (auto), never, or the agent does not start where it cannot (required). It takes Linux 5.14, cgroup \
-               v2, CAP_BPF and CAP_NET_ADMIN.",
+        help: "Whether the kernel rejects datagrams of other processes to a container's socket on the host's network: \
+               if possible (auto), never (off), or the agent does not start without it (required). It needs Linux 5.14, \
+               cgroup v2, CAP_BPF and CAP_NET_ADMIN.",
     },
     Setting {
         key: "limits.mode",
@@ -356,7 +360,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count(1, 10_000_000),
         default: "10000",
         reload: true,
-        help: "Series of a container at one time. Counters beyond it add to tallyport.overflow.",
+        help: "Maximum number of series of a container. Further counters are added to tallyport.overflow.",
     },
     Setting {
         key: "limits.name_bytes",
@@ -377,8 +381,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count(1, 10_000_000),
         default: "10000",
         reload: true,
-        help: "Records of closed windows that samples with timestamps may revise while one window is open: each series counts \
-               once for each window.",
+        help: "Maximum number of records of closed windows that samples with timestamps may revise while one window is \
+               open; each series counts once for each window.",
     },
     Setting {
         key: "limits.memory",
@@ -392,7 +396,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Size(MIB, 1024 * GIB),
         default: "2GiB",
         reload: true,
-        help: "Memory of all containers together. Beyond it no container gets new series.",
+        help: "Maximum memory of all containers together. Beyond it no container gets new series.",
     },
     Setting {
         key: "limits.containers",
@@ -406,56 +410,58 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(SECOND, DAY),
         default: "60s",
         reload: true,
-        help: "How long a reservation waits for its process before it is released. A reserve call can say otherwise.",
+        help: "How long a reservation waits for its process before it expires. A reserve call can set another time.",
     },
     Setting {
         key: "containers.tombstone",
         kind: Kind::Time(0, 7 * DAY),
         default: "10m",
         reload: true,
-        help: "How long a finished container stays readable.",
+        help: "How long a finished container can still be read.",
     },
     Setting {
         key: "containers.adopt_mute",
         kind: Kind::Switch,
         default: "false",
         reload: true,
-        help: "Whether the pod of a container that is found running without an address gets a socket at 127.0.0.1:8125, \
-               where clients send to that were told nothing. What arrives there is the pod's, not one container's. It is \
-               there until the pod ends, and a StatsD server of the pod's own could not have that port any more.",
+        help: "Whether the pod of a container found running without an address gets a socket at 127.0.0.1:8125, the \
+               default address of many clients. Data that arrives there belongs to the pod, not to one container. The \
+               socket exists until the pod ends, and a StatsD server in the pod can then no longer use that port.",
     },
     Setting {
         key: "env.presets",
         kind: Kind::Words(&["statsd", "datadog", "DD_AGENT_HOST"]),
         default: "",
         reload: true,
-        help: "Variables beside STATSD_UDP_HOST and STATSD_UDP_PORT: statsd adds STATSD_HOST and STATSD_PORT, datadog \
-               adds DD_DOGSTATSD_URL and makes signed gauges absolute, DD_AGENT_HOST adds DD_AGENT_HOST and \
-               DD_DOGSTATSD_PORT. Never over what the application set, and neither variable of a pair of which it set one.",
+        help: "Variables in addition to STATSD_UDP_HOST and STATSD_UDP_PORT: statsd adds STATSD_HOST and STATSD_PORT, \
+               datadog adds DD_DOGSTATSD_URL and makes signed gauges absolute, DD_AGENT_HOST adds DD_AGENT_HOST and \
+               DD_DOGSTATSD_PORT. Variables set by the application are never replaced, and neither variable of a pair \
+               is written if it has set the other.",
     },
     Setting {
         key: "unix.mode",
         kind: Kind::OneOf(&["off", "opt-in", "all"]),
         default: "opt-in",
         reload: true,
-        help: "Which containers get a Unix socket of their own, mounted by the OCI wrapper or the NRI plugin: none, those \
-               that ask for it with the annotation tallyport.unix-socket, or all but those that say no.",
+        help: "Which containers get a Unix socket of their own, mounted by the OCI wrapper or the NRI plugin: none \
+               (off), those with the annotation tallyport.unix-socket (opt-in), or all except those whose annotation is \
+               false (all).",
     },
     Setting {
         key: "unix.path",
         kind: Kind::Path,
         default: "/var/run/datadog/dsd.socket",
         reload: true,
-        help: "Where containers find their Unix socket. The directory is mounted over what the image has there, so it must \
-               be one that holds nothing else.",
+        help: "Path of the Unix socket inside containers. Its directory is mounted over that of the image, so it must \
+               contain nothing else.",
     },
     Setting {
         key: "unix.queue",
         kind: Kind::Count(1, 65_536),
         default: "512",
         reload: false,
-        help: "Datagrams that may wait in a Unix socket before whoever sends has to wait, too. Where the agent may not make \
-               a network namespace, net.unix.max_dgram_qlen says.",
+        help: "Datagrams that may wait in a Unix socket before senders block. If the agent may not create a network \
+               namespace, net.unix.max_dgram_qlen applies instead.",
     },
     Setting {
         key: "nri.enabled",
@@ -477,45 +483,44 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count(0, 99),
         default: "90",
         reload: false,
-        help: "Place among the runtime's plugins; lower ones are asked first. A late one sees what the others have \
-               set, and writes no alias over it.",
+        help: "Position among the runtime's plugins; lower ones are called first. A plugin with a high position sees \
+               the variables that others have set and does not replace them by aliases.",
     },
     Setting {
         key: "kubernetes.mode",
         kind: Kind::OneOf(&["all", "opt-in", "observe"]),
         default: "all",
         reload: true,
-        help: "Which pods get sockets: all but those that opt out with the annotation tallyport.enabled=false, only \
-               those that opt in with true, or none, and who would have is counted (observe).",
+        help: "Which pods get sockets: all except those with the annotation tallyport.enabled=false (all), only those \
+               with true (opt-in), or none, while those that would get one are counted (observe).",
     },
     Setting {
         key: "kubernetes.namespaces",
         kind: Kind::Words(&[]),
         default: "",
         reload: true,
-        help: "Only pods of these namespaces, * and ? allowed. Where there are none, of all.",
+        help: "Serve only pods of these namespaces (patterns with * and ?). Empty means all.",
     },
     Setting {
         key: "kubernetes.exclude_namespaces",
         kind: Kind::Words(&[]),
         default: "kube-system",
         reload: true,
-        help: "No pods of these namespaces, * and ? allowed, whatever their annotations say.",
+        help: "Exclude pods of these namespaces (patterns with * and ?), whatever their annotations.",
     },
     Setting {
         key: "kubernetes.pod_labels",
         kind: Kind::Words(&[]),
         default: "",
         reload: true,
-        help: "Only pods that have all of these labels, key or key=value, * and ? allowed in the value.",
+        help: "Serve only pods that have all of these labels, key or key=value (patterns with * and ? in the value).",
     },
     Setting {
         key: "kubernetes.exclude_pod_labels",
         kind: Kind::Words(&[]),
         default: "app.kubernetes.io/name=tallyport",
         reload: true,
-        help: "No pods that have any of these labels, whatever their annotations say. The default leaves out the \
-               agent itself.",
+        help: "Exclude pods that have any of these labels, whatever their annotations. The default excludes the agent itself.",
     },
     Setting {
         key: "kubernetes.containers",
@@ -536,7 +541,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Words(&[]),
         default: "runsc*,gvisor*,kata*",
         reload: true,
-        help: "Runtime handlers whose containers have a network stack or a kernel of their own, * and ? allowed. They \
+        help: "Runtime handlers (patterns with * and ?) whose containers have their own network stack or kernel. They \
                cannot reach a socket of the node, so they are counted and get none.",
     },
     Setting {
@@ -544,24 +549,24 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Ip,
         default: "",
         reload: true,
-        help: "Address that the DC/OS dialect gives out, with a port of its own for each container. Where it is not \
-               set, a loopback address as for everyone.",
+        help: "Address that the DC/OS calls return, with a separate port for each container. If it is not set, \
+               containers get a loopback address.",
     },
     Setting {
         key: "prometheus.naming",
         kind: Kind::OneOf(&["openmetrics", "statsd_exporter", "datadog", "graphite"]),
         default: "openmetrics",
         reload: true,
-        help: "What /metrics/tasks calls metrics where the query does not say: by the conventions of OpenMetrics, or as \
-               another server does.",
+        help: "Default names on /metrics/tasks, if the query does not select any: by the conventions of OpenMetrics, \
+               or those of another server.",
     },
     Setting {
         key: "prometheus.identity",
         kind: Kind::OneOf(&["low", "orchestrator", "high"]),
         default: "orchestrator",
         reload: true,
-        help: "How closely the series of /metrics/tasks say where they come from, where the query does not say: by workload, \
-               by pod and container or task, or by container and generation.",
+        help: "Default labels that identify the source of series on /metrics/tasks, if the query does not select any: \
+               by workload, by pod and container or task, or by container and generation.",
     },
     Setting {
         key: "prometheus.created",
@@ -575,18 +580,17 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::OneOf(&["summary", "histogram", "native"]),
         default: "summary",
         reload: true,
-        help: "What timers, histograms and distributions are on /metrics/tasks: percentiles of the last 60 s, histograms by \
-               the bounds below, or native histograms, which need no bounds. Native ones go to those who ask for protobuf; \
-               others get percentiles. Values are counted in buckets as they come, so histograms begin when this is set. \
-               Namings of Datadog and Graphite have no histograms.",
+        help: "Form of timers, histograms and distributions on /metrics/tasks: percentiles of the last 60 s, \
+               histograms with the bounds below, or native histograms, which need no bounds. Readers of protobuf get \
+               native ones, others percentiles. Values are counted into buckets on arrival, so histograms start when \
+               this is set. The namings of Datadog and Graphite have no histograms.",
     },
     Setting {
         key: "prometheus.timer_buckets",
         kind: Kind::Bounds,
         default: "0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10",
         reload: true,
-        help: "Upper bounds of timers' buckets, in seconds, each within its bucket. Another set of bounds begins histograms \
-               anew.",
+        help: "Upper bounds of timers' buckets, in seconds, inclusive. Changing them restarts histograms.",
     },
     Setting {
         key: "prometheus.value_buckets",
@@ -600,15 +604,15 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(0, DAY),
         default: "2m",
         reload: true,
-        help: "How long the series of a container that ended stay in /metrics/tasks, so that every scraper sees their last \
-               values. Longer than the interval of scrapes; at most containers.tombstone counts.",
+        help: "How long the series of an ended container stay on /metrics/tasks, so that every scraper sees the last \
+               values. It should exceed the scrape interval; values above containers.tombstone have no effect.",
     },
     Setting {
         key: "log.filter",
         kind: Kind::Text,
         default: "info",
         reload: true,
-        help: "What is logged: error, warn, info, debug or trace, or target=level pairs parted by commas.",
+        help: "Log level: error, warn, info, debug or trace, or target=level pairs separated by commas.",
     },
     Setting {
         key: "log.format",
@@ -629,8 +633,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Time(0, 20),
         default: "10ms",
         reload: false,
-        help: "How long datagrams may gather before they are read, where enough come and buffers have room. Being \
-               woken up for each one costs several times more. 0s reads at once.",
+        help: "Maximum time that datagrams may accumulate before they are read, if enough arrive and buffers have \
+               room. Waking up for each datagram costs several times more. 0s reads at once.",
     },
     Setting {
         key: "agent.drain_deadline",
@@ -644,8 +648,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::OneOf(&["end", "wait"]),
         default: "end",
         reload: true,
-        help: "What the process does once another has taken over from it: `end`, or `wait` for TERM. A pod whose \
-               process ends is started again, and would take over in turn; so the DaemonSet says `wait`.",
+        help: "What the process does after another process has taken over from it: `end`, or `wait` for TERM. The \
+               DaemonSet uses `wait`, because a pod whose process ends is restarted and would take over in turn.",
     },
     Setting {
         key: "agent.instance",

@@ -14,7 +14,7 @@ pub(in crate::cli) struct AgentArgs {
     /// Where metrics are served
     #[arg(long, value_name = "ADDR")]
     pub(in crate::cli) http_listen: Option<String>,
-    /// Serve off loopback without TLS and without a token
+    /// Allow access off loopback without TLS and tokens
     #[arg(long)]
     pub(in crate::cli) http_insecure: bool,
     /// The socket that launchers and runtimes ask
@@ -29,13 +29,14 @@ pub(in crate::cli) struct AgentArgs {
     /// Closed windows kept of each container
     #[arg(long, value_name = "N")]
     pub(in crate::cli) keep: Option<String>,
-    /// Take everything over from the agent that runs, without losing a datagram; start as usual where none does
+    /// Take over from the running agent without losing a datagram; start as usual if none runs
     #[arg(long)]
     pub(in crate::cli) take_over: bool,
-    /// The same; an agent whose version or windows differ is told to end, and this one starts from what is on disk
+    /// Like --take-over; if versions or window lengths differ, end the running agent in order and start
+    /// from disk
     #[arg(long, conflicts_with = "take_over")]
     pub(in crate::cli) replace: bool,
-    /// What is logged: error, warn, info, debug, trace, or target=level pairs
+    /// Log level: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,
     /// How a log line looks
@@ -50,7 +51,7 @@ pub(in crate::cli) struct KeeperArgs {
     /// The agent's directory for what must survive it
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state_dir: Option<String>,
-    /// How long something is kept that no agent comes for
+    /// How long state is kept that no agent requests
     #[arg(long, value_name = "DUR", default_value = "5m", value_parser = humantime::parse_duration)]
     pub(in crate::cli) hold: Duration,
 }
@@ -74,7 +75,7 @@ pub(in crate::cli) struct RunArgs {
     /// A label of the task; may be repeated
     #[arg(long = "label", value_name = "K=V")]
     pub(in crate::cli) labels: Vec<String>,
-    /// Do not start COMMAND where there is no socket to be had
+    /// Do not start COMMAND if no socket is available
     #[arg(long)]
     pub(in crate::cli) fail_closed: bool,
     #[command(flatten)]
@@ -95,13 +96,13 @@ pub(in crate::cli) struct EnvArgs {
     /// A label of the task; may be repeated
     #[arg(long = "label", value_name = "K=V")]
     pub(in crate::cli) labels: Vec<String>,
-    /// Its process, where there is one already; its end releases the socket
+    /// The container's process, if it is running; its end releases the socket
     #[arg(long, value_name = "PID")]
     pub(in crate::cli) pid: Option<i32>,
     /// Write the variables to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) env_file: Option<PathBuf>,
-    /// Fail where there is no socket to be had, instead of giving no variables
+    /// Fail if no socket is available, instead of printing no variables
     #[arg(long)]
     pub(in crate::cli) fail_closed: bool,
     #[command(flatten)]
@@ -120,7 +121,7 @@ pub(in crate::cli) struct UrlArgs {
         hide_env_values = true
     )]
     pub(in crate::cli) url: Target,
-    /// Certificates of the authorities to trust where the URL is https:// [default: those of the system]
+    /// Certificates of trusted authorities for https:// URLs [default: those of the system]
     #[arg(long, env = "TALLYPORT_CA", value_name = "FILE", hide_env_values = true)]
     pub(in crate::cli) ca: Option<PathBuf>,
 }
@@ -150,7 +151,7 @@ pub(in crate::cli) struct AdminArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReloadArgs {
-    /// Apply it even if it takes TLS or tokens away from the HTTP listener
+    /// Apply it even if it removes TLS or tokens from the HTTP listener
     #[arg(long)]
     pub(in crate::cli) force: bool,
     #[command(flatten)]
@@ -176,7 +177,7 @@ pub(in crate::cli) struct UntaintArgs {
     /// The key of the taint to remove
     #[arg(long, value_name = "KEY", default_value = "tallyport/agent-not-ready")]
     pub(in crate::cli) taint: String,
-    /// How often to look whether the node has the taint again
+    /// How often to check whether the node has the taint again
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(in crate::cli) interval: Duration,
     /// Where the service account's token and ca.crt are
@@ -189,7 +190,7 @@ pub(in crate::cli) struct UntaintArgs {
 /// How the answer is to look.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct OutputArgs {
-    /// How the answer looks
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: Format,
     /// The same as -o json
@@ -234,7 +235,7 @@ pub(in crate::cli) struct FilterArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TasksArgs {
-    /// Only this task, or those that fit this pattern
+    /// Only this task, or tasks that match this pattern
     #[arg(long, value_name = "GLOB")]
     pub(in crate::cli) task: Vec<String>,
     /// Only tasks with such a container
@@ -387,7 +388,7 @@ pub(in crate::cli) struct TailArgs {
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
-    /// Print only the lines: exactly as they came, or with control characters escaped on a terminal
+    /// Print only the lines: unchanged, or with control characters escaped on a terminal
     #[arg(long)]
     pub(in crate::cli) raw: bool,
     /// Stop after so many lines
@@ -539,10 +540,10 @@ impl std::fmt::Display for ProbeName {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DoctorArgs {
-    /// Start a short container this way, and see whether its metric arrives; may be repeated
+    /// Start a short container this way and check that its metric arrives; may be repeated
     #[arg(long, value_name = "WAY")]
     pub(in crate::cli) probe: Vec<ProbeName>,
-    /// The probe's runtime in docker and podman; default: the one that they take themselves
+    /// The probe's runtime in docker and podman; `default` selects the engine's default runtime
     #[arg(long, value_name = "NAME", default_value = "tallyport", requires = "probe")]
     pub(in crate::cli) runtime_name: String,
     /// The probe's wrapper [default: tallyport-oci beside this program]
