@@ -292,8 +292,8 @@ impl Store {
         self.published_since(cursor, Some(&wanted))
     }
 
-    /// The same, but at most so many windows, of whichever containers, and where to go on after those: for a reader that takes
-    /// them one after another and holds none of them in between.
+    /// The same, but at most so many windows, and where to go on after those: for a reader that takes them one after another and
+    /// holds none of them in between.
     ///
     /// # Errors
     /// As [`Store::since_of`].

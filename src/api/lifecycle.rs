@@ -191,7 +191,7 @@ pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer,
 /// Releases a container, in either dialect. Releasing it again gets the same answer.
 ///
 /// # Errors
-/// With 400 where this is no id, with 404 where there is no such container, and while the agent ends.
+/// With 400 for an invalid id, with 404 for an unknown container, and with 503 while the agent ends.
 pub(super) async fn released(api: &Api, asker: Asker, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
     match api.containers.release(container_id(id)?).await {
         Ok(info) => Ok(info),

@@ -89,8 +89,7 @@ struct Changes<'a> {
     gone: Vec<&'a TaskId>,
 }
 
-/// How tasks stood at the last look, each as a hash of its row: a stream holds no more for a task than it needs to see that something
-/// has changed.
+/// How tasks stood at the last look, each as a hash of its row: all that a stream needs to see that a task has changed.
 type Rows = BTreeMap<TaskId, u64>;
 
 /// One stream of events.
@@ -152,7 +151,7 @@ impl Overview {
         }
     }
 
-    /// Looks at every task, and renders an event of what is not as it was.
+    /// Looks at every task, and renders an event of those that have changed.
     async fn look(&mut self) -> Result<(), ApiError> {
         self.events.wait_for_room().await;
         let (containers, filters) = (self.api.containers.clone(), Arc::clone(&self.filters));
@@ -175,7 +174,7 @@ fn chosen(containers: &Containers, filters: &Filters, deadline: &Deadline) -> Re
     deadline.choose(containers.directory().tasks(), |listed| listed.containers.iter().any(wanted))
 }
 
-/// Writes an event of the tasks that are not as they were; answers how all of them are.
+/// Writes an event of the tasks that have changed; answers the rows of all of them.
 fn write_changes(
     text: &mut Vec<u8>,
     api: &Api,

@@ -198,8 +198,8 @@ impl Pages {
     }
 
     /// Answers a request: with a page that another request is getting, or with a new one. `gather` runs first, on the
-    /// control runtime, and asks other threads for what is needed; what takes long there goes to a thread of the build by
-    /// [`Work::run`]. What it returns renders the page on such a thread.
+    /// control runtime. It asks other threads for data, and leaves long computations to a thread of the build ([`Work::run`]).
+    /// What it returns renders the page on such a thread.
     ///
     /// # Errors
     /// With 429 where too many pages wait for a builder, with 503 where the page was not finished in time, and with what
@@ -236,7 +236,7 @@ impl Pages {
         F: Future<Output = Result<R, ApiError>> + Send + 'static,
     {
         let Request { asker, lane, route, detail, gzip, shows, .. } = request;
-        // A pattern that comes by the admin socket takes no less work.
+        // Patterns are as expensive on the admin socket.
         let priority = lane.priority();
         let (lane, client) = (asker.lane(lane), asker.client());
         let key = Key { lane: lane as u8, route, detail };
@@ -259,8 +259,8 @@ impl Pages {
         Ok(reader)
     }
 
-    /// Compares a name that is not known with those that are, for an answer that suggests what was meant. Suggests nothing
-    /// where another comparison for this listener is under way: no request waits for a hint.
+    /// Compares an unknown name with the known ones, for the suggestions in an answer. Returns none while another comparison
+    /// for the same listener runs, so that no request waits for suggestions.
     pub(super) async fn suggest(
         &self,
         asker: Asker,

@@ -76,7 +76,7 @@ fn write_parts(
         Some(cursor) => {
             let wanted = |origin: &Origin| writer.goes_on() && filters.origin(origin);
             let since = api.store.since_of(cursor, wanted).map_err(ApiError::from);
-            // Late, it has not looked whether all that is wanted is still there.
+            // A build that ran out of time has not checked every container for lost windows.
             writer.check()?;
             let since = since?;
             let parts = since.published.into_iter().map(|p| Part::Published(p, cursor.seq));

@@ -17,7 +17,7 @@ use crate::render::record::TagsDocument;
 use crate::shard::Of;
 use crate::statsd::{AlertType, Priority};
 
-/// How many ids an unknown one is compared with at most: as many as take a thread a third of a second where all are long.
+/// The most ids that an unknown one is compared with: a third of a second of work where all of them are long.
 const COMPARED: usize = 1024;
 /// Tags that are named as those that make most series.
 const WIDEST_TAGS: usize = 5;
@@ -39,7 +39,7 @@ impl Api {
         Err(ApiError::unknown_task(id, self.pages.suggest(asker, compare).await))
     }
 
-    /// Says that there is no container of this id, with the ids that may have been meant.
+    /// The error for an unknown container, with similar ids.
     pub(super) async fn unknown_container(&self, asker: Asker, id: &str) -> ApiError {
         let (containers, unknown) = (self.containers.clone(), id.to_owned());
         let compare = move || nearest(&unknown, containers.directory().container_ids(COMPARED));

@@ -24,8 +24,7 @@ use crate::store::{Cursor, Published};
 pub const EVENT_STREAM: &str = "text/event-stream";
 /// How often a stream without events sends a comment, so that no proxy closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Windows of the node that are looked through for one of the task at a time. Between such steps other streams have the
-/// builder.
+/// How many windows of the node one step looks through for one of the task. Other streams get the builder between steps.
 const AT_ONCE: usize = 256;
 
 /// One stream of events. It follows the store by its cursor and holds no windows: a client that does not read keeps one rendered
@@ -120,7 +119,7 @@ impl Watch {
                 }
                 self.sending = None;
             }
-            // Before the last windows are looked for, since it is known to have ended only after they were published.
+            // Read before the store: a task is shown as finished only after its last window was published.
             let lives = self.lives();
             if let Err(error) = self.advance().await {
                 return Some(Err(io::Error::other(error.message)));
@@ -186,14 +185,14 @@ fn write_next(
             None => since.next,
         },
         Err(expired) => {
-            // What lies between is lost to this reader; it is told, and goes on from what is there.
+            // The windows in between are gone. The event reports that, and the stream continues with the oldest that is kept.
             text.extend_from_slice(
                 event("gap", None, &Gap { oldest: expired.oldest.to_string() }).as_bytes(),
             );
             expired.oldest
         }
     };
-    // Late, it has left out what it did not look at.
+    // A step that ran out of time has skipped windows or records.
     if deadline.has_passed() { Err(ApiError::unfinished()) } else { Ok(next) }
 }
 

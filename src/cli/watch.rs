@@ -112,8 +112,7 @@ impl Stream {
         }
     }
 
-    /// Goes on after the last event on another connection. The stream has failed where no event has come on this one: another
-    /// connection would break as well.
+    /// Continues after the last event on another connection. Fails where this one brought no event: the next would break as well.
     async fn reopen(&mut self, broken: ClientError, out: &mut Output) -> Result<(), Failure> {
         let Some(last) = self.last.take() else { return Err(broken.into()) };
         let Ok(lines) = self.client.lines_after(&self.path, Some(&last)).await else {
@@ -125,7 +124,7 @@ impl Stream {
     }
 }
 
-/// The same, unless it is an answer that refuses.
+/// The lines of a stream, or the failure that the agent answered with.
 async fn opened(lines: Lines) -> Result<Lines, Failure> {
     match lines.status {
         200 => Ok(lines),

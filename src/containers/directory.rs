@@ -140,13 +140,13 @@ impl Directory {
         inner.tasks.iter().map(|(task_id, allocations)| inner.listed(task_id, allocations)).collect()
     }
 
-    /// The ids of tasks, at most so many of them, in the order of ids.
+    /// The ids of at most so many tasks, sorted.
     #[must_use]
     pub fn task_ids(&self, most: usize) -> Vec<TaskId> {
         self.read().tasks.keys().take(most).cloned().collect()
     }
 
-    /// The ids of containers, at most so many of them, in no order.
+    /// The ids of at most so many containers, in no order.
     #[must_use]
     pub fn container_ids(&self, most: usize) -> Vec<ContainerId> {
         self.read().containers.keys().take(most).cloned().collect()

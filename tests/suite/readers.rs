@@ -287,6 +287,25 @@ fn a_tail_that_is_not_read_is_disconnected_and_says_so_and_fails() {
 }
 
 #[test]
+fn a_tail_ends_in_order_with_the_container() {
+    let agent = Agent::start();
+    let address = agent.reserve("c1", "web.1");
+    let mut tail = agent.command(&["tail", "web.1"]);
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (shown, line) = std::sync::mpsc::channel();
+    let out = BufReader::new(tail.stdout.take().unwrap());
+    let lines = std::thread::spawn(move || out.lines().for_each(|line| drop(shown.send(line.unwrap()))));
+    agent.until("it shows lines", || {
+        address.send("a:1|c");
+        line.try_recv().is_ok()
+    });
+    agent.finish("c1");
+    let ended = tail.wait_with_output().unwrap();
+    lines.join().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(0), ""));
+}
+
+#[test]
 fn a_watch_that_is_not_read_goes_on_after_the_last_window_that_came() {
     let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=2s"]);
     fill_every_window(&agent);

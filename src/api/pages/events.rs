@@ -1,4 +1,4 @@
-//! Building events of streams: one at a time for each stream, each of them only when the stream has sent the one before.
+//! Builds events of streams: one at a time for each stream, the next one after the last has been sent.
 //!
 //! A stream holds no more than one rendered event. Like the chunks of a page, it counts against `http.page_memory`, and a
 //! reader that does not take it is disconnected while that is used up.
@@ -40,7 +40,7 @@ pub(in crate::api) struct Events {
 }
 
 impl Pages {
-    /// What builds the events of a new stream. `patterns` says whether its filters have any.
+    /// The builder of a new stream's events. `patterns` is whether its filters contain patterns.
     pub(in crate::api) fn events(&self, asker: Asker, patterns: bool) -> Events {
         let Builders { plain, patterns: of_patterns, admin } = &self.0.events;
         let builders = match (asker.is_admin(), patterns) {
@@ -54,16 +54,15 @@ impl Pages {
 }
 
 impl Events {
-    /// Waits until there is room for another event. What is gathered for one is gathered after that, so that streams that wait hold
-    /// nothing.
+    /// Waits until there is room for another event. Streams gather data after that, so that those that wait hold none.
     pub(in crate::api) async fn wait_for_room(&self) {
         self.room.free().await;
     }
 
-    /// Runs a step of an event that leaves no text, once a builder is free.
+    /// Runs a step that renders nothing, once a builder is free.
     ///
     /// # Errors
-    /// With what the step fails with, and with 503 where it panics or no thread can be had.
+    /// With what the step fails with, and with 503 where it panics or no thread can be started.
     pub(in crate::api) async fn run<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,

@@ -14,7 +14,7 @@ use crate::config::Config;
 /// How long a reader may take for one chunk before it can be cut short in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
 
-/// How long what waits for room waits at a time, before it looks again which readers are slow.
+/// How long a wait for room lasts before slow readers are looked for again.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// The bytes that pages hold, all together, and their bound.

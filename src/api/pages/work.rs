@@ -19,14 +19,14 @@ const SELDOM: u32 = 32;
 pub(super) enum Priority {
     /// That of the process.
     Usual,
-    /// Less: processors go to others first.
+    /// Lower: other threads get the processors first.
     Low,
 }
 
 /// Runs work on a thread of this priority.
 ///
 /// # Errors
-/// With 503 where it panics or no thread can be had.
+/// With 503 where it panics or no thread can be started.
 pub(super) async fn on_thread<T: Send + 'static>(
     priority: Priority,
     work: impl FnOnce() -> T + Send + 'static,
@@ -83,7 +83,7 @@ impl Work {
     /// Runs a step on a thread of the build. A step that takes long asks its [`Deadline`] whether it is still wanted.
     ///
     /// # Errors
-    /// With what the step fails with, and with 503 where it panics or no thread can be had.
+    /// With what the step fails with, and with 503 where it panics or no thread can be started.
     pub(in crate::api) async fn run<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
@@ -98,7 +98,7 @@ impl Work {
     }
 }
 
-/// When a step has to end: at a time, or as soon as no reader of its page is left.
+/// When a step has to end: at a point in time, or as soon as its page has no reader left.
 #[derive(Debug)]
 pub(in crate::api) struct Deadline {
     until: Instant,
@@ -112,8 +112,8 @@ impl Deadline {
         Self { until, page: page.cloned(), calls: Cell::new(0), stopped: Cell::new(false) }
     }
 
-    /// Whether the step is to go on. Cheap enough to ask for every name; looks at the clock for one call in 32, the first
-    /// among them.
+    /// Whether the step is to go on. Cheap enough to be called for every name: it looks at the clock in the first call, and in
+    /// one of 32 after that.
     pub(in crate::api) fn goes_on(&self) -> bool {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
@@ -147,7 +147,7 @@ impl Deadline {
                 chosen.push(item);
             }
         }
-        // `wanted` may have asked, too, and left something out because of the answer.
+        // `wanted` may have called `goes_on` as well, and skipped something because of the answer.
         if self.stopped.get() { Err(ApiError::unfinished()) } else { Ok(chosen) }
     }
 }

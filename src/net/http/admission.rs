@@ -18,7 +18,7 @@ use super::clients::Place;
 #[error("the connection was closed in favour of another before the request came")]
 pub(super) struct NoPlace;
 
-/// A service that answers the requests of one connection, as long as that has its place.
+/// A service that answers the requests of one connection, while that has its place.
 #[derive(Debug)]
 pub(super) struct Admission<S> {
     service: S,
