@@ -51,6 +51,7 @@ use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::{Guard, GuardError};
+use crate::net::sys;
 use crate::net::unix::PathError;
 use crate::nri::Carried;
 use crate::shard::{Plan, ShardPool};
@@ -274,10 +275,17 @@ fn guard(config: &Config) -> Result<(Option<Guard>, Guarded), GuardError> {
 /// A container costs descriptors; the soft limit is usually a thousand.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    /// Eight bytes each in the kernel.
+    const ROOM: u32 = 16_384;
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let room = u32::try_from(limit).map_or(ROOM, |limit| limit.min(ROOM));
+    if let Err(error) = sys::reserve_descriptors(room) {
+        tracing::debug!(%error, "cannot make room for descriptors");
     }
 }
 

@@ -6,11 +6,14 @@ use super::args::{AgentArgs, Sources};
 use super::failure::Failure;
 use super::output::Output;
 use crate::app::{self, Ended, Inherited, Loader, TakeOver};
-use crate::net::cgroup;
+use crate::net::{cgroup, sys};
 use crate::telemetry;
 
 /// Threads of the control side: one can render a large answer while the other sees a process end.
 const CONTROL_THREADS: usize = 2;
+/// Turns of tasks between two looks for events and for tasks woken by other threads. Tokio's 61 are for turns that are shorter:
+/// beside many large answers a small request would wait for dozens of them at each step.
+const INTERVAL: u32 = 7;
 
 pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Failure> {
     // Before anything is opened.
@@ -18,13 +21,18 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
     let loader = loader(args)?;
     let (config, _) = loader.load()?;
     let log = telemetry::start(&config.log);
-    // Before there are other threads. Who is refused sees less, and says so where that matters.
+    // Before there are other threads.
+    sys::bound_allocator();
+    // Who is refused sees less, and says so where that matters.
     if cgroup::see_those_of_the_node().unwrap_or_default() {
         tracing::debug!("entered the node's cgroup namespace");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
+        // A turn of a connection with a large answer is 64 KiB: after so few of them new requests are looked for.
+        .event_interval(INTERVAL)
+        .global_queue_interval(INTERVAL)
         .enable_all()
         .build()
         .map_err(|error| Failure::system(&error))?;

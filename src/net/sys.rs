@@ -141,6 +141,36 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Makes room in this process's table of descriptors for so many, so that it does not grow while receiving is paused: the kernel
+/// doubles a full table, and in a process with threads that waits for an RCU grace period each time, some 10 ms.
+///
+/// # Errors
+/// When the limit of open files is lower.
+pub fn reserve_descriptors(count: u32) -> io::Result<()> {
+    let last = libc::c_int::try_from(count.saturating_sub(1)).map_err(io::Error::other)?;
+    // SAFETY: the call takes integers and touches no memory of ours; standard error is open, or the call fails.
+    let number = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, last) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nothing else refers to it.
+    drop(unsafe { OwnedFd::from_raw_fd(number) });
+    Ok(())
+}
+
+/// Has the allocator give memory back. By default glibc has up to eight arenas for each core, and raises its thresholds with the
+/// largest allocation that was freed: threads that build large answers leave one arena after the other half empty. Beside 64
+/// scrapers of 1,000 containers, resident memory was 200 MiB more than what was held. To be called before there are threads.
+pub fn bound_allocator() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in
+        [(libc::M_ARENA_MAX, 2), (libc::M_TRIM_THRESHOLD, 4 << 20), (libc::M_MMAP_THRESHOLD, 1 << 20)]
+    {
+        // SAFETY: the call takes integers. Where it fails, the default stays, which costs memory alone.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
 /// Descriptors that the service manager has passed to this process (`LISTEN_FDS`), by the names in `LISTEN_FDNAMES`. To be
 /// called once, as the first thing, and the numbers used for nothing else: `count` of them begin at 3.
 ///

@@ -14,6 +14,7 @@ use super::work::{Deadline, Priority, on_thread};
 use super::writer::CHUNK;
 use super::{Asker, DEADLINE, Pages, Reader};
 use crate::api::error::ApiError;
+use crate::net::http::Client;
 
 /// Builders of events. Streams whose filters have patterns do not hold up others, and the admin socket does not wait behind
 /// the HTTP listener.
@@ -37,6 +38,7 @@ pub(in crate::api) struct Events {
     room: Arc<Room>,
     builders: Arc<Semaphore>,
     priority: Priority,
+    client: Option<Client>,
 }
 
 impl Pages {
@@ -49,14 +51,15 @@ impl Pages {
             (false, false) => plain,
         };
         let priority = if patterns { Priority::Low } else { Priority::Usual };
-        Events { room: Arc::clone(&self.0.room), builders: Arc::clone(builders), priority }
+        let (room, builders) = (Arc::clone(&self.0.room), Arc::clone(builders));
+        Events { room, builders, priority, client: asker.client() }
     }
 }
 
 impl Events {
     /// Waits until there is room for another event. Streams gather data after that, so that those that wait hold none.
     pub(in crate::api) async fn wait_for_room(&self) {
-        self.room.free().await;
+        self.room.free(self.client).await;
     }
 
     /// Runs a step that renders nothing, once a builder is free.
@@ -84,18 +87,18 @@ impl Events {
     ) -> Result<(T, Option<Reader>), ApiError> {
         let turn = loop {
             // Without a builder: streams that wait for room keep none from those whose readers read.
-            self.room.free().await;
+            self.room.free(self.client).await;
             let turn = self.turn().await?;
             // Others that waited may have filled it by now.
-            if !self.room.is_full() {
+            if self.room.has_room_for(self.client) {
                 break turn;
             }
         };
-        let room = Arc::clone(&self.room);
+        let (room, client) = (Arc::clone(&self.room), self.client);
         let step = move |deadline: &Deadline| {
             let mut text = Vec::new();
             let rendered = render(&mut text, deadline)?;
-            Ok((rendered, (!text.is_empty()).then(|| chunks(&room, &text))))
+            Ok((rendered, (!text.is_empty()).then(|| chunks(&room, client, &text))))
         };
         self.run_with(turn, step).await
     }
@@ -119,13 +122,13 @@ impl Events {
 }
 
 /// A page with this text and one reader.
-fn chunks(room: &Arc<Room>, text: &[u8]) -> Reader {
+fn chunks(room: &Arc<Room>, client: Option<Client>, text: &[u8]) -> Reader {
     let page = Page::new(room);
     let reader = page.reader();
     // It is shared with no other request, so each chunk is freed as soon as it is sent.
     page.begin(None, Instant::now());
     for chunk in text.chunks(CHUNK) {
-        page.append(room.take(chunk.to_vec()), false);
+        page.append(room.take(chunk.to_vec(), client), false);
     }
     page.finish();
     reader

@@ -14,7 +14,7 @@ use crate::api::error::ApiError;
 
 /// Bytes that a connection may write before others have a turn. Readers that take data as fast as it is written would else hold
 /// a thread for megabytes at a time, and a small request waits for every one of them.
-const TURN: usize = 128 << 10;
+const TURN: usize = 64 << 10;
 
 /// One request's way through a page. The page is not held for it any more once this is dropped.
 #[derive(Debug)]

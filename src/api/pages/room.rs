@@ -1,5 +1,6 @@
 //! The bytes that pages hold, all together, and their bound.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -9,7 +10,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::page::Page;
+use super::writer::CHUNK;
 use crate::config::Config;
+use crate::net::http::Client;
 
 /// How long a reader may take for one chunk before it can be cut short in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
@@ -31,12 +34,14 @@ pub(super) struct Room {
     cut: AtomicU64,
 }
 
-#[derive(Copy, Clone, Default, Debug)]
+#[derive(Default, Debug)]
 struct Sizes {
     /// Chunks, which the bound is for.
     chunks: usize,
     /// What builds are working on. Their number is bounded, and what they read was there before them.
     builds: usize,
+    /// Events of streams among the chunks, by client.
+    events: HashMap<Client, usize>,
 }
 
 impl Room {
@@ -59,8 +64,8 @@ impl Room {
 
     /// All bytes held.
     pub(super) fn held(&self) -> usize {
-        let Sizes { chunks, builds } = *self.lock();
-        chunks + builds
+        let held = self.lock();
+        held.chunks + held.builds
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -81,7 +86,7 @@ impl Room {
     /// Counts the memory of a build.
     pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.lock().builds += bytes;
-        Held { room: Arc::clone(self), chunks: 0, builds: bytes }
+        Held { room: Arc::clone(self), chunks: 0, builds: bytes, client: None }
     }
 
     /// The chunk, counted until its last copy is dropped; or the chunk itself where there is no room for it. One that
@@ -95,30 +100,40 @@ impl Room {
             }
             held.chunks += bytes;
         }
-        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0 };
+        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0, client: None };
         Ok(Bytes::from_owner(Chunk { chunk, _held: held }))
     }
 
-    /// The chunk, counted until its last copy is dropped, whether or not there is room for it.
-    pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>) -> Bytes {
+    /// A chunk of an event, counted until its last copy is dropped, whether or not there is room for it.
+    pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>, client: Option<Client>) -> Bytes {
         let bytes = chunk.capacity();
-        self.lock().chunks += bytes;
-        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0 };
+        {
+            let mut held = self.lock();
+            held.chunks += bytes;
+            if let Some(client) = client {
+                *held.events.entry(client).or_default() += bytes;
+            }
+        }
+        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0, client };
         Bytes::from_owner(Chunk { chunk, _held: held })
     }
 
-    /// Whether the bound is reached.
-    pub(super) fn is_full(&self) -> bool {
-        self.lock().chunks >= self.limit()
+    /// Whether a client may be sent another event: there is room, or all of its own were taken. A client that reads does not
+    /// wait for those that do not, as long as all together hold less than twice the bound.
+    pub(super) fn has_room_for(&self, client: Option<Client>) -> bool {
+        let limit = self.limit();
+        let held = self.lock();
+        let its_own = client.and_then(|client| held.events.get(&client)).copied().unwrap_or_default();
+        held.chunks < limit || (its_own < CHUNK && held.chunks < limit.saturating_mul(2))
     }
 
-    /// Waits until the bound is not reached, and cuts off slow readers meanwhile.
-    pub(super) async fn free(&self) {
+    /// Waits until there is room for an event of this client, and cuts off slow readers meanwhile.
+    pub(super) async fn free(&self, client: Option<Client>) {
         loop {
             let mut freed = pin!(self.freed_for_streams.notified());
             // What is freed after this line is not missed.
             freed.as_mut().enable();
-            if !self.is_full() {
+            if self.has_room_for(client) {
                 return;
             }
             self.make();
@@ -157,6 +172,8 @@ pub(super) struct Held {
     room: Arc<Room>,
     chunks: usize,
     builds: usize,
+    /// Whose events the chunks are.
+    client: Option<Client>,
 }
 
 impl Drop for Held {
@@ -164,6 +181,14 @@ impl Drop for Held {
         let mut held = self.room.lock();
         held.chunks = held.chunks.saturating_sub(self.chunks);
         held.builds = held.builds.saturating_sub(self.builds);
+        if let Some(client) = self.client
+            && let Some(bytes) = held.events.get_mut(&client)
+        {
+            *bytes = bytes.saturating_sub(self.chunks);
+            if *bytes == 0 {
+                held.events.remove(&client);
+            }
+        }
         drop(held);
         self.room.freed.notify_all();
         self.room.freed_for_streams.notify_waiters();

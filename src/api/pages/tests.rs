@@ -423,3 +423,17 @@ async fn streams_that_wait_for_room_keep_no_builder_and_unread_events_make_room(
     assert!(unread.next().await.unwrap().is_err(), "its reader sees that it was cut short");
     assert_eq!(node.pages.counts().cut, 1);
 }
+
+#[tokio::test]
+async fn a_client_that_reads_does_not_wait_for_one_that_does_not() {
+    let node = Node::new();
+    let [slow, quick] = [asker(1), asker(2)].map(|asker| node.pages.events(asker, false));
+    let unread = event(&slow, MIB + MIB / 2).await;
+    for _ in 0..3 {
+        let chunks: Vec<_> = event(&quick, 100 << 10).await.collect().await;
+        assert!(chunks.iter().all(Result::is_ok));
+    }
+    assert_eq!(node.pages.counts().cut, 0, "neither had to be cut short");
+    drop(unread);
+    assert_eq!(node.pages.counts().held, 0);
+}
