@@ -216,8 +216,8 @@ impl Run {
         let revised = closed.revisions.iter().map(|revision| revision.len() * BYTES_OF_RECORD).sum::<usize>();
         let kept = if closed.revisions.is_empty() { 0 } else { self.kept() };
         self.allowance += (closed.window.len() + self.aggregator.series() + kept) * BYTES_OF_RECORD + revised;
-        let kept = self.store.push(ALLOCATION, closed);
-        self.aggregator.set_kept_bytes(kept);
+        let filed = self.store.push(ALLOCATION, closed);
+        self.aggregator.set_kept_bytes(filed.held);
     }
 
     /// Records of the windows that are kept.

@@ -181,13 +181,18 @@ impl Run {
         assert_eq!(adopted.len(), before, "windows are lost on their way through an image");
     }
 
-    /// Another process gets everything, in two parts.
+    /// Another process gets everything, in parts of which the last comes after some time.
     fn hand_over(&mut self) {
         let (mut sent, mut received) = (Sent::default(), Received::default());
-        received.add(&self.store.part(&mut sent)).expect("it was just made");
+        let mut whole = false;
+        while !whole {
+            let part = self.store.part(&mut sent, 4096);
+            received.add(&part.bytes).expect("it was just made");
+            whole = part.whole;
+        }
         self.goes_on(Duration::from_secs(1));
         self.publish_all();
-        received.add(&self.store.part(&mut sent)).expect("it was just made");
+        received.add(&self.store.part(&mut sent, usize::MAX).bytes).expect("it was just made");
         let other = received.into_store(KEEP).expect("a part has come");
         assert_eq!(other.end(), self.store.end());
         let (mine, theirs) = (self.store.size(), other.size());
