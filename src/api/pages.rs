@@ -7,6 +7,7 @@
 
 mod events;
 mod lane;
+mod pace;
 mod page;
 mod reader;
 mod room;

@@ -1,20 +1,21 @@
 //! One request's way through a page.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::page::{Opened, Page};
 use crate::api::error::ApiError;
 
 /// Bytes that a connection may write before others have a turn. Readers that take data as fast as it is written would else hold
 /// a thread for megabytes at a time, and a small request waits for every one of them.
-const TURN: usize = 64 << 10;
+const TURN: u32 = 64 << 10;
 
 /// One request's way through a page. The page is not held for it any more once this is dropped.
 #[derive(Debug)]
@@ -22,12 +23,14 @@ pub(in crate::api) struct Reader {
     page: Arc<Page>,
     number: u64,
     /// Bytes taken since other tasks had a turn.
-    taken: usize,
+    taken: u32,
+    /// Runs while readers have taken more than goes out in this time.
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl Reader {
     pub(super) fn new(page: Arc<Page>, number: u64) -> Self {
-        Self { page, number, taken: 0 }
+        Self { page, number, taken: 0, rest: None }
     }
 
     /// Waits for the head.
@@ -44,14 +47,23 @@ impl Stream for Reader {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.taken >= TURN {
-            self.taken = 0;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+            let taken = std::mem::take(&mut self.taken);
+            match self.page.room.pace.count(taken, Instant::now()) {
+                Some(until) => self.rest = Some(Box::pin(sleep_until(until))),
+                None => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(context));
+            self.rest = None;
         }
         // An error breaks the connection, so that no client takes a part for the whole.
         let next = self.page.poll_next(self.number, context);
         if let Poll::Ready(Some(Ok(chunk))) = &next {
-            self.taken += chunk.len();
+            self.taken = self.taken.saturating_add(u32::try_from(chunk.len()).unwrap_or(u32::MAX));
         }
         next.map(|chunk| chunk.map(|chunk| chunk.map_err(io::Error::other)))
     }

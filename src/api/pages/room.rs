@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::pace::Pace;
 use super::page::Page;
 use super::writer::CHUNK;
 use crate::config::Config;
@@ -32,6 +33,7 @@ pub(super) struct Room {
     /// When slow readers were looked for last.
     looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
+    pub(super) pace: Pace,
 }
 
 #[derive(Default, Debug)]
@@ -55,6 +57,7 @@ impl Room {
             pages: Mutex::default(),
             looked: Mutex::default(),
             cut: AtomicU64::new(0),
+            pace: Pace::new(),
         }
     }
 
