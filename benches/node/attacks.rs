@@ -75,7 +75,7 @@ impl Kind {
                 Self::Sets => send_sets(socket, turn),
                 // What is refused for being too much is an answer, too.
                 Self::Readers => {
-                    drop(agent.try_get(["/v1/accounting", "/metrics/tasks"][usize::from(turn % 2 == 1)]))
+                    drop(agent.try_get(["/v1/accounting", "/metrics/tasks"][usize::from(turn % 2 == 1)]));
                 }
                 Self::Scrapers => drop(agent.try_get("/metrics/tasks")),
                 Self::Patterns => drop(agent.try_get(&patterns(agent))),

@@ -109,14 +109,14 @@ pub(crate) fn resident(pid: u32) -> u64 {
 }
 
 enum Running {
-    Agent(Agent),
+    Agent(Box<Agent>),
     Receiver(Child, Vec<SocketAddr>),
 }
 
 impl Running {
     fn start(subject: Subject, containers: usize) -> Self {
         match subject {
-            Subject::Agent => Self::Agent(Agent::start(containers, &[])),
+            Subject::Agent => Self::Agent(Box::new(Agent::start(containers, &[]))),
             other => Self::receiver(other.name(), containers),
         }
     }
