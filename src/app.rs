@@ -352,6 +352,7 @@ impl Bound {
             }
         };
         latch.close();
+        let told = matches!(why, Why::Told(_));
         // Told to end while another process was taking over: that is finished first, and may have failed.
         let why = match why {
             Why::Told(_) if close(&holding).await => successor.recv().await.map_or(why, Why::from),
@@ -364,7 +365,7 @@ impl Bound {
         // No address is taken any more.
         drop(waiting);
         tracing::info!(cleanly, "ended");
-        if succeeded && waits {
+        if succeeded && waits && !told {
             tracing::info!("another process serves this node; waiting for TERM");
             signals.told_to_end().await;
         }

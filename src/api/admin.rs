@@ -89,9 +89,16 @@ pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result
         let (merged, container) = (merged.clone(), info.origin.container_id.to_string());
         // Ends when the reader goes, or the container does.
         tokio::spawn(async move {
-            while let Some(line) = tapped.recv().await {
-                if merged.send((container.clone(), line)).await.is_err() {
-                    return;
+            loop {
+                tokio::select! {
+                    line = tapped.recv() => {
+                        let Some(line) = line else { return };
+                        if merged.send((container.clone(), line)).await.is_err() {
+                            return;
+                        }
+                    }
+                    // A container that sends nothing must not keep what its tails held.
+                    () = merged.closed() => return,
                 }
             }
         });
@@ -118,6 +125,8 @@ async fn next(
     drain: &mut Drain,
 ) -> Option<(String, TappedLine)> {
     tokio::select! {
+        // Lines that came before the drain are part of the stream.
+        biased;
         line = lines.recv() => line,
         () = drain.started() => None,
     }

@@ -224,7 +224,11 @@ fn converse(
     let mut sent = Sent::default();
     for _ in 0..ROUNDS {
         let began = clock::since_boot();
-        while !send_part(&channel, &api.store.part(&mut sent, PART))? {}
+        while !send_part(&channel, &api.store.part(&mut sent, PART))? {
+            if holding.is_told_to_end() {
+                return Err(io::Error::other("the agent is shutting down"));
+            }
+        }
         if clock::since_boot().saturating_sub(began) < SHORT || holding.is_told_to_end() {
             break;
         }

@@ -119,6 +119,9 @@ impl Stream {
             return Err(broken.into());
         };
         self.lines = opened(lines).await?;
+        // What had come of an event is void.
+        self.id = None;
+        self.event.clear();
         out.complain(format!("tallyport: {broken}; going on after the last window that came"));
         Ok(())
     }

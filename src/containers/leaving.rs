@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::image::Image;
 use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError};
 use crate::model::{Allocation, Timestamp};
+use crate::net::kin::Kin;
 use crate::net::unixgram::Unixgram;
 use crate::parallel;
 use crate::shard::Before;
@@ -39,6 +40,7 @@ pub(super) struct Handed {
     pub(super) kernel_drops: u32,
     pub(super) udp: bool,
     pub(super) unix_queue: Option<usize>,
+    pub(super) kin: Option<Kin>,
     pub(super) process: bool,
 }
 
@@ -114,16 +116,16 @@ impl Manifest {
             false => Ok(None),
         };
         // Nothing is received meanwhile, so every core helps with what takes long.
-        let restored = parallel::map(self.containers, |handed| {
-            let bytes = handed.aggregator.as_ref();
-            let restored = bytes.map(|bytes| Aggregator::restore(Arc::clone(settings), bytes)).transpose();
+        let restored = parallel::map(self.containers, |mut handed| {
+            let bytes = handed.aggregator.take();
+            let restored = bytes.map(|bytes| Aggregator::restore(Arc::clone(settings), &bytes)).transpose();
             (handed, restored)
         });
         let mut containers = Vec::with_capacity(restored.len());
-        for (Handed { image, kernel_drops, udp, unix_queue, process, .. }, restored) in restored {
+        for (Handed { image, kernel_drops, udp, unix_queue, kin, process, .. }, restored) in restored {
             let allocation = image.allocation;
             let restored = restored.map_err(|source| ManifestError::Aggregator { allocation, source })?;
-            let before = restored.map(|aggregator| Before { aggregator, kernel_drops });
+            let before = restored.map(|aggregator| Before { aggregator, kernel_drops, kin });
             let udp = next(udp)?.map(UdpSocket::from);
             let unix = next(unix_queue.is_some())?.zip(unix_queue);
             let unix = unix.map(|(socket, queue)| Unixgram { socket: socket.into(), queue });

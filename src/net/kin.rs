@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 
+use serde::{Deserialize, Serialize};
+
 use super::{process, sys};
 
 /// What is known of a sender.
@@ -23,7 +25,7 @@ pub enum Verdict {
 }
 
 /// What all processes of one container have, and no others.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Kin {
     pid: i32,
     /// Hierarchy and path of its cgroups, where they are its own.

@@ -275,10 +275,13 @@ impl Plugin {
                     self.stats().count(outcome);
                 }
             }
-            // The table notes it once it gets to it.
+            // The table notes it once it gets to it, unless another launcher has reserved a socket for it: that one releases it.
             None => {
-                self.ours.insert(id, None);
-                self.stats().count(outcome);
+                let info = self.containers.directory().container(&id);
+                if !info.is_some_and(|info| info.state.can_attach()) {
+                    self.ours.insert(id, None);
+                    self.stats().count(outcome);
+                }
             }
             Some(Err(ReserveError::Ending)) => {}
             Some(Err(error)) => {
@@ -329,7 +332,9 @@ impl Plugin {
 
 /// Has the table do what the runtime need not know the outcome of, and waits for that for [`BUDGET`] at most: a runtime whose call
 /// is not answered within two seconds disconnects the plugin. `None` where it takes longer; it is done all the same.
-async fn within_budget<T: Send + 'static>(asked: impl Future<Output = T> + Send + 'static) -> Option<T> {
+pub(super) async fn within_budget<T: Send + 'static>(
+    asked: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
     tokio::time::timeout(BUDGET, tokio::spawn(asked)).await.ok()?.ok()
 }
 

@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::adjustment::{Given, given, told};
 use super::identity;
 use super::messages::{Container, ContainerState, PodSandbox, Synchronize};
-use super::plugin::Plugin;
+use super::plugin::{Plugin, within_budget};
 use super::selection::Verdict;
 use crate::containers::{UnixWish, Unserved, WantedAddress};
 use crate::model::ContainerId;
@@ -164,7 +164,19 @@ impl Plugin {
             (None, _) => UnixWish::No,
         });
         reservation.mounted = socket;
-        let restored = self.reserve(reservation).await;
+        let (containers, of) = (self.containers.clone(), reservation.container_id.clone());
+        let restored = match within_budget(async move { containers.reserve(reservation).await }).await {
+            Some(Ok(_)) => {
+                self.ours.entry(of).or_insert(None);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            // The container has this address whatever happens here, so the table opens it all the same.
+            None => {
+                self.ours.insert(of, None);
+                Ok(())
+            }
+        };
         if let Err(why) = &restored {
             tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, ?address, why,
                 "a container's address cannot be opened again");

@@ -42,6 +42,8 @@ pub struct Before {
     pub aggregator: Aggregator,
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub kernel_drops: u32,
+    /// Its processes, if it has a Unix socket.
+    pub kin: Option<Kin>,
 }
 
 /// Which containers are asked about.

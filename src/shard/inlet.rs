@@ -35,8 +35,14 @@ struct Seen {
 }
 
 impl Inlet {
-    pub(super) fn new(unix: Unixgram) -> Self {
-        Self { unix, senders: Senders::default() }
+    /// `kin` is what the process before knew: without it, whatever waits in the socket would be a stranger's.
+    pub(super) fn new(unix: Unixgram, kin: Option<Kin>) -> Self {
+        Self { unix, senders: Senders { kin, seen: HashMap::new() } }
+    }
+
+    /// The container's processes, if they are known.
+    pub(super) fn kin(&self) -> Option<&Kin> {
+        self.senders.kin.as_ref()
     }
 
     pub(super) fn socket(&self) -> &UnixDatagram {

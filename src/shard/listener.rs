@@ -98,11 +98,11 @@ impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp, live: LiveBytes) -> Self {
         let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
-        let (aggregator, kernel_drops) = match new.before {
-            Some(before) => (before.aggregator, before.kernel_drops),
+        let (aggregator, kernel_drops, kin) = match new.before {
+            Some(before) => (before.aggregator, before.kernel_drops, before.kin),
             None => {
                 let aggregator = Aggregator::new(settings, new.gauge_sign, now);
-                (aggregator.with_timer_unit(new.timer_unit), 0)
+                (aggregator.with_timer_unit(new.timer_unit), 0, None)
             }
         };
         let logged = aggregator.accounting().clone();
@@ -112,7 +112,7 @@ impl Listener {
             lone: false,
             heat: 0,
             socket: new.socket,
-            unix: new.unix.map(Inlet::new),
+            unix: new.unix.map(|unix| Inlet::new(unix, kin)),
             aggregator,
             origin: new.origin,
             kernel_drops,
@@ -152,6 +152,8 @@ impl Listener {
     }
 
     pub(super) fn tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
+        // Those of readers that have gone are found with the next line, which may never come.
+        self.taps.retain(|tap| !tap.to.is_closed());
         self.taps.push(Tap { to, room, lost: 0 });
     }
 

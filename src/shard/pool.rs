@@ -273,7 +273,14 @@ impl ShardPool {
         };
         let glimpse = match answer.await {
             // It failed at that and goes on, with what is left of the container.
-            Err(ShardGone) => shard.ask(|reply| Command::Drain(allocation, reply)).await?,
+            Err(ShardGone) => {
+                let again = {
+                    // While all containers are on their way to another process, that process drains this one.
+                    let _places = self.places.write().await;
+                    shard.ask(|reply| Command::Drain(allocation, reply))
+                };
+                again.await?
+            }
             Ok(glimpse) => glimpse,
         };
         shard.lose();

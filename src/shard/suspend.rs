@@ -1,6 +1,6 @@
 //! Every container taken from its shard as it is, for the process that takes over; and given back where that fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::command::Command;
 use super::listener::Listener;
 use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::{Allocation, Timestamp};
+use crate::net::kin::Kin;
 use crate::parallel;
 
 /// All containers, on no shard: what they send waits in the kernel, and so does every request for one of them.
@@ -31,6 +32,8 @@ pub struct Part<'s> {
     pub socket: Option<BorrowedFd<'s>>,
     /// The Unix socket, and how many datagrams may wait in it.
     pub unix: Option<(BorrowedFd<'s>, usize)>,
+    /// The processes that may send by it.
+    pub kin: Option<Kin>,
     /// A snapshot of its aggregator.
     pub aggregator: Vec<u8>,
     /// What the kernel had dropped at its UDP socket when that was counted last.
@@ -68,10 +71,10 @@ impl ShardPool {
 }
 
 impl Suspended {
-    /// Whether a container is among these.
+    /// Which containers these are.
     #[must_use]
-    pub fn has(&self, allocation: Allocation) -> bool {
-        self.listeners.iter().any(|(_, listener)| listener.allocation == allocation)
+    pub fn allocations(&self) -> HashSet<Allocation> {
+        self.listeners.iter().map(|(_, listener)| listener.allocation).collect()
     }
 
     /// Every container, those included whose end has begun. While this lasts nothing is received, so every core helps.
@@ -81,6 +84,7 @@ impl Suspended {
             allocation: listener.allocation,
             socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
             unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),
+            kin: listener.unix.as_ref().and_then(|unix| unix.kin().cloned()),
             aggregator: listener.aggregator.snapshot(),
             kernel_drops: listener.counted_drops(),
         })

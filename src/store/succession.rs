@@ -84,7 +84,8 @@ impl Store {
         drop(inner);
         sent.names = Some(names.next());
         let names = names.copied();
-        let names = (!names.changes.is_empty()).then_some((names.whole, names.changes, names_at));
+        let is_news = names.whole || !names.changes.is_empty();
+        let names = is_news.then_some((names.whole, names.changes, names_at));
         let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
         let here: Vec<_> = snapshot.containers.keys().copied().collect();
         let past = sent.past.learn(&past);

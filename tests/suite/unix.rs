@@ -311,6 +311,27 @@ fn a_sender_that_has_ended_is_known_by_the_cgroup_that_it_was_in() {
 }
 
 #[test]
+fn what_waits_in_a_unix_socket_during_a_hand_over_is_the_containers_own() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let flags = ["--window", "1s"];
+    let agent = Agent::with(&flags);
+    cgroup.reserve(&agent, "c1");
+    let times = 100_000;
+    let mut sender = Command::new(std::env::current_exe().unwrap());
+    sender.args(ARGUMENTS).env("TP_TIMES", times.to_string()).env("TP_PATH", outside(&agent, "c1"));
+    let mut sender =
+        sender.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    cgroup.take(sender.id());
+    drop(sender.stdin.take());
+    agent.until("it is under way", || shown(&agent, "c1")["received"].as_u64() > Some(1000));
+    // The queue is full all the time, so something waits in it whenever the other process begins to read.
+    let agent = agent.handed_over(&flags);
+    assert!(sender.wait().unwrap().success());
+    agent.until("all have come", || shown(&agent, "c1")["received"] == times);
+    assert_eq!(dropped(&agent, "c1"), json!({}));
+}
+
+#[test]
 fn nobody_is_believed_before_the_container_is_known() {
     let agent = with(&["unix.mode=all"]);
     let body = json!({"container_id": "c1", "ttl": null});

@@ -248,6 +248,13 @@ impl Page {
         cut
     }
 
+    /// Notes that a reader is kept from its next chunk until then: it is not slow.
+    pub(super) fn rests(&self, reader: u64, until: Instant) {
+        if let Some(place) = self.lock().readers.get_mut(&reader) {
+            place.since = place.since.max(until);
+        }
+    }
+
     pub(super) fn leave(&self, reader: u64) {
         let mut state = self.lock();
         state.readers.remove(&reader);

@@ -33,6 +33,11 @@ impl Reader {
         Self { page, number, taken: 0, rest: None }
     }
 
+    #[cfg(test)]
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Waits for the head.
     ///
     /// # Errors
@@ -49,7 +54,10 @@ impl Stream for Reader {
         if self.taken >= TURN {
             let taken = std::mem::take(&mut self.taken);
             match self.page.room.pace.count(taken, Instant::now()) {
-                Some(until) => self.rest = Some(Box::pin(sleep_until(until))),
+                Some(until) => {
+                    self.page.rests(self.number, until.into_std());
+                    self.rest = Some(Box::pin(sleep_until(until)));
+                }
                 None => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;

@@ -148,13 +148,19 @@ impl Writer {
     /// # Errors
     /// When the build is to stop.
     pub(in crate::api) fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        match &mut self.out {
-            Out::Plain(out) => out.extend_from_slice(bytes),
-            Out::Gzip(encoder) => {
-                let _infallible = encoder.write_all(bytes);
+        // However much comes at once: the memory that a slow reader can hold, and the turn of a fast one, are in chunks.
+        for part in bytes.chunks(CHUNK) {
+            match &mut self.out {
+                Out::Plain(out) => out.extend_from_slice(part),
+                Out::Gzip(encoder) => {
+                    let _infallible = encoder.write_all(part);
+                }
+            }
+            if self.out.bytes().len() >= CHUNK {
+                self.push(false)?;
             }
         }
-        if self.out.bytes().len() >= CHUNK { self.push(false) } else { Ok(()) }
+        Ok(())
     }
 
     /// Writes a document.

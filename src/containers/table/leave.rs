@@ -19,8 +19,8 @@ use crate::net::process::Watched;
 use crate::shard::{NewListener, OpenError, Suspended};
 
 /// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
-/// it waits for five seconds, and what they have sent waits in the kernel.
-const ENDING: Duration = Duration::from_secs(1);
+/// what they have sent waits in the kernel. It is short because the runtime's plugin has stopped, and is not waited for longer.
+const ENDING: Duration = Duration::from_millis(300);
 /// How long the table may take to hear how containers stood whose shards have drained them. Everything is paused meanwhile.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
@@ -49,8 +49,9 @@ impl Table {
                 return;
             }
         };
+        let leaving = suspended.allocations();
         // How those stood that were drained just before is on its way, and does not take long.
-        let drained = self.drained_all_but(|allocation| suspended.has(allocation));
+        let drained = self.drained_all_but(|allocation| leaving.contains(&allocation));
         let _late = timeout(ON_ITS_WAY, drained).await;
         self.record();
         let (outcome, decided) = oneshot::channel();
@@ -112,6 +113,7 @@ impl Table {
             }
             containers.push(Handed {
                 image,
+                kin: part.as_ref().and_then(|part| part.kin.clone()),
                 kernel_drops: part.as_ref().map_or(0, |part| part.kernel_drops),
                 udp: socket.is_some(),
                 unix_queue: unix.map(|(_, queue)| queue),

@@ -115,9 +115,9 @@ impl Waiting {
     async fn admitted(&self) -> (Open, OwnedSemaphorePermit) {
         let Overflow { connections, limits, places, .. } = &self.overflow;
         loop {
-            // Its client has room; other clients may still have all places.
-            if let Ok(open) = connections.admit(self.peer, limits)
-                && let Ok(place) = Arc::clone(places).acquire_owned().await
+            // The place first: a connection that is registered and idle can be closed in favour of another.
+            if let Ok(place) = Arc::clone(places).acquire_owned().await
+                && let Ok(open) = connections.admit(self.peer, limits)
             {
                 return (open, place);
             }
