@@ -408,7 +408,7 @@ impl Signals {
 
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.
 fn ask_for_reload(api: &Api) {
-    let (reply, _nobody_waits) = oneshot::channel();
+    let (reply, _not_waited_for) = oneshot::channel();
     if api.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
         tracing::warn!("a reload is under way already");
     }

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! If anything fails before the end, or either side is silent for too long, the old one goes on where it stopped and the new
-//! one ends. A signal to end that arrives after `take` waits for the outcome: the old process ends as handed over, or, if that has
-//! failed, saves its state as it does at any other end.
+//! one ends. A signal to end gives the hand-over up while windows are still being sent for the first time. Later it waits for the
+//! outcome: the old process ends as handed over, or, if that has failed, saves its state as it does at any other end.
 //!
 //! The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it. While it is
 //! handed over the old process waits less long (`moving`), so that the runtime does not disconnect the plugin.

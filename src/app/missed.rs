@@ -53,7 +53,7 @@ pub(super) async fn run(
             }
         };
         if let Some(reply) = reply {
-            let _nobody_waits = reply.send(found);
+            let _not_waited_for = reply.send(found);
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) async fn serve(
             }
         };
         stats.count_reload(outcome.is_ok());
-        let _nobody_waits = reply.send(outcome);
+        let _not_waited_for = reply.send(outcome);
     }
 }
 

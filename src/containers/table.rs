@@ -218,32 +218,32 @@ impl Table {
             Request::Attach(id, process, reply) => {
                 let attached = self.attach(&id, process).await;
                 self.record();
-                let _nobody_waits = reply.send(attached);
+                let _not_waited_for = reply.send(attached);
             }
             Request::AttachHandle(id, handle, reply) => {
                 let attached = self.attach_handle(&id, *handle).await;
                 self.record();
-                let _nobody_waits = reply.send(attached);
+                let _not_waited_for = reply.send(attached);
             }
             Request::Note(reservation, why, reason, reply) => {
-                let _nobody_waits = reply.send(self.note(&reservation, why, reason).await);
+                let _not_waited_for = reply.send(self.note(&reservation, why, reason).await);
             }
             Request::Release(id, reply) => {
                 let released = self.release(&id);
                 self.record();
-                let _nobody_waits = reply.send(released);
+                let _not_waited_for = reply.send(released);
             }
             Request::Reconcile(reply) => {
                 let found = self.reconcile().await;
                 self.record();
-                let _nobody_waits = reply.send(found);
+                let _not_waited_for = reply.send(found);
             }
             Request::Configure(settings) => {
                 self.settings = *settings;
                 self.settings.apply(self.pool.buffers());
             }
             Request::HandOver(reply) if self.ending => {
-                let _nobody_waits = reply.send(Err(std::io::Error::other("the agent is shutting down")));
+                let _not_waited_for = reply.send(Err(std::io::Error::other("the agent is shutting down")));
             }
             Request::HandOver(reply) => self.hand_over(reply).await,
             Request::DrainAll(reply) => self.drain_all(reply).await,

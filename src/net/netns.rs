@@ -122,7 +122,7 @@ impl Namespace {
         let (tell, told) = oneshot::channel();
         std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
             let entered = setns(&process, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-            let _nobody_waits = tell.send(entered.and_then(|()| File::open("/proc/thread-self/ns/net")));
+            let _not_waited_for = tell.send(entered.and_then(|()| File::open("/proc/thread-self/ns/net")));
         })?;
         let opened = told.await.unwrap_or_else(|_| Err(io::Error::other("the thread that looked failed")));
         Self::checked(opened?)

@@ -92,7 +92,7 @@ impl Suspended {
 
     /// Gives every container back to its shard.
     pub async fn resume(self) {
-        // Until all are back, whoever asks for one waits.
+        // Requests for a container wait until all are back.
         let Self { pool, places: _places, listeners, .. } = self;
         for (shard, listener) in listeners {
             let name = listener.name();

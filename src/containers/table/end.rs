@@ -143,7 +143,7 @@ impl Table {
         for allocation in live {
             self.drained(allocation, glimpses.remove(&allocation).map(Box::new));
         }
-        let _nobody_waits = reply.send(());
+        let _not_waited_for = reply.send(());
     }
 
     /// Drains a container whose process has ended unnoticed so far, so that its id is free for the next.

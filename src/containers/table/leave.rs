@@ -45,7 +45,7 @@ impl Table {
         let suspended = match self.pool.suspend().await {
             Ok(suspended) => suspended,
             Err(gone) => {
-                let _nobody_waits = reply.send(Err(std::io::Error::other(gone)));
+                let _not_waited_for = reply.send(Err(std::io::Error::other(gone)));
                 return;
             }
         };

@@ -18,7 +18,7 @@ impl Worker {
     /// Begins to drain a container.
     pub(super) fn begin_drain(&mut self, allocation: Allocation, reply: oneshot::Sender<Option<Glimpse>>) {
         let Some(listener) = self.find(allocation) else {
-            let _nobody_waits = reply.send(None);
+            let _not_waited_for = reply.send(None);
             return;
         };
         listener.ending = Some(Ending { left: listener.may_wait(), reply });
@@ -58,7 +58,7 @@ impl Worker {
 
     pub(super) fn drain_step(&mut self) {
         let Some(allocation) = self.draining.pop_front() else { return };
-        // Out of its place: should reading panic, whoever waits for the end hears of it and asks again.
+        // Out of its place: if reading panics, the request for its end fails and is repeated.
         let Some(mut ending) = self.find(allocation).and_then(|listener| listener.ending.take()) else {
             return;
         };
@@ -70,7 +70,7 @@ impl Worker {
             return;
         }
         let glimpse = self.finish(allocation);
-        let _nobody_waits = ending.reply.send(glimpse);
+        let _not_waited_for = ending.reply.send(glimpse);
     }
 
     /// Reads a part of what is in a container's sockets; answers whether more may be there.

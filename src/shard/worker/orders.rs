@@ -24,7 +24,7 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Stop(reply)) => {
                     self.answer_all();
-                    let _nobody_waits = reply.send(self.drain_all());
+                    let _not_waited_for = reply.send(self.drain_all());
                     return Next::End;
                 }
                 Ok(command) => self.execute(command),
@@ -43,13 +43,13 @@ impl Worker {
     fn execute(&mut self, command: Command) {
         match command {
             Command::Open(new, reply) => {
-                let _nobody_waits = reply.send(self.open(new));
+                let _not_waited_for = reply.send(self.open(new));
             }
             Command::Drain(allocation, reply) => self.begin_drain(allocation, reply),
             Command::Work(reply) => {
                 let work =
                     self.listeners.iter().flatten().map(|listener| (listener.allocation, listener.work()));
-                let _nobody_waits = reply.send(work.collect());
+                let _not_waited_for = reply.send(work.collect());
             }
             Command::Leave(allocation, reply) => {
                 // A tail that was asked for before is the container's, and goes with it.
@@ -60,16 +60,16 @@ impl Worker {
                 }
             }
             Command::Adopt(listener, reply) => {
-                let _nobody_waits = reply.send(self.adopt(listener));
+                let _not_waited_for = reply.send(self.adopt(listener));
             }
             Command::Checkpoint(from, file, reply) => {
-                let _nobody_waits = reply.send(self.checkpoint(from, file));
+                let _not_waited_for = reply.send(self.checkpoint(from, file));
             }
             Command::Acquaint(allocation, kin, reply) => {
                 if let Some(unix) = self.find(allocation).and_then(|listener| listener.unix.as_mut()) {
                     unix.acquaint(kin);
                 }
-                let _nobody_waits = reply.send(());
+                let _not_waited_for = reply.send(());
             }
             Command::Configure(settings) => {
                 self.settings = settings;

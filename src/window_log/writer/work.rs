@@ -102,7 +102,7 @@ impl Work {
                 last = &mut stop => break last.unwrap_or(Last::InOrder),
                 Some(reply) = asked.recv() => {
                     next = self.tick().await;
-                    let _nobody_waits = reply.send(());
+                    let _not_waited_for = reply.send(());
                 }
                 Ok(()) = newest.changed() => {
                     tokio::time::sleep(GATHER).await;
