@@ -20,6 +20,7 @@ mod snapshot;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,14 +68,31 @@ pub type Tap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
 pub const OVERFLOW: &str = "tallyport.overflow";
 
 /// One container's aggregator.
+///
+/// What every datagram needs comes first and in this order, so that it shares lines of the processor's cache: with many containers
+/// hardly any of it is there when a socket is read.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Aggregator {
+    /// When the open window is over.
+    end: Timestamp,
     settings: Arc<Settings>,
+    /// Bytes of everything, kept up by growth and recounted at every close.
+    memory: usize,
+    /// Below how many of them a sample of a known series is inserted without a closer look.
+    ample: usize,
+    /// Values in the open window and in late samples that wait, counted as they are inserted.
+    open: u64,
+    /// Idle series that have made way since the open window began.
+    evicted_in_window: usize,
     gauge_sign: GaugeSign,
     timer_unit: TimerUnit,
     habits: Habits,
     table: SeriesTable,
     columns: Columns,
+    accounting: Accounting,
+    datagrams: Option<TokenBucket>,
+    bytes: Option<TokenBucket>,
     /// Series in buckets, where they are counted so.
     histograms: Histograms,
     /// Series, idle ones included, the overflow series not counted.
@@ -82,16 +100,13 @@ pub struct Aggregator {
     overflow: Option<Place>,
     /// Before this moment no series can have become idle.
     none_idle_before: Timestamp,
-    /// Idle series that have made way since the open window began.
-    evicted_in_window: usize,
     /// Whether the last panic has cost the ledger, since the last window was closed.
     begun_again: bool,
     /// As of the last window that was closed.
     lasting: Arc<[Lasting]>,
     decremented: Arc<[Arc<Series>]>,
-    /// The open window.
+    /// When the open window began.
     start: Timestamp,
-    end: Timestamp,
     /// Since when the open window is observed; its start, or when the container came.
     opened: Timestamp,
     late: BTreeMap<Timestamp, LateStates>,
@@ -101,15 +116,6 @@ pub struct Aggregator {
     layout: Option<Layout>,
     events: Events,
     rejected: RejectedLines,
-    accounting: Accounting,
-    /// Values in the open window and in late samples that wait, counted as they are inserted.
-    open: u64,
-    datagrams: Option<TokenBucket>,
-    bytes: Option<TokenBucket>,
-    /// Bytes of everything, kept up by growth and recounted at every close.
-    memory: usize,
-    /// Below how many of them a sample of a known series is inserted without a closer look.
-    ample: usize,
     /// Bytes of the closed windows that are kept.
     history: VecDeque<usize>,
     /// Bytes that are held for the container beyond those: revisions, how it stands, remembered totals.
@@ -165,6 +171,14 @@ impl Aggregator {
     #[must_use]
     pub fn with_timer_unit(self, timer_unit: TimerUnit) -> Self {
         Self { timer_unit, ..self }
+    }
+
+    /// Has the processor fetch what every datagram needs, all of it at once, before a socket is read.
+    #[inline]
+    pub fn prefetch(&self) {
+        let counts = &self.accounting;
+        black_box((self.end, self.habits.plus, self.table.is_empty(), self.columns.is_empty()));
+        black_box((counts.received, counts.values));
     }
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call

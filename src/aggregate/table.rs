@@ -77,13 +77,14 @@ impl Entry {
 }
 
 /// Spellings and canonical names of a container's series. The hashers have random seeds, since the keys are chosen
-/// by strangers.
+/// by strangers. What a known series needs comes first, and in this order.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct SeriesTable {
     spellings: HashTable<Entry>,
-    canonical: HashTable<Place>,
     hasher: RandomState,
     second: SeedableRandomState,
+    canonical: HashTable<Place>,
 }
 
 /// What second hashes are seeded with, so that they have nothing in common with the first.
@@ -99,6 +100,13 @@ impl Default for SeriesTable {
 }
 
 impl SeriesTable {
+    /// Whether no spelling is known.
+    #[inline]
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.spellings.is_empty()
+    }
+
     /// What [`SeriesTable::known`] wants to know of a spelling.
     #[inline]
     #[must_use]

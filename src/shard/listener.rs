@@ -3,6 +3,7 @@
 mod filing;
 mod reading;
 
+use std::hint::black_box;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
@@ -26,13 +27,11 @@ const SMALLEST: usize = 1152;
 /// A socket that was hot so often gets a larger buffer.
 const HOT: u8 = 8;
 
+/// What is needed each time that a socket is read comes first and in this order, as in [`Aggregator`].
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Listener {
-    pub(super) allocation: Allocation,
     pub(super) socket: Option<UdpSocket>,
-    pub(super) unix: Option<Inlet>,
-    pub(super) aggregator: Aggregator,
-    origin: Arc<Origin>,
     /// The kernel's 32-bit drop count when it was read last.
     kernel_drops: u32,
     /// Bytes of the receive buffer, as they were asked for; the kernel lets twice as many wait.
@@ -42,6 +41,10 @@ pub(super) struct Listener {
     /// How often lately the socket filled up so fast that it could not gather for long.
     heat: u8,
     taps: Vec<Tap>,
+    pub(super) aggregator: Aggregator,
+    pub(super) unix: Option<Inlet>,
+    pub(super) allocation: Allocation,
+    origin: Arc<Origin>,
     /// What had been lost when it was last logged.
     logged: Accounting,
     /// What the last checkpoint has noted, and the number of its file.
@@ -155,6 +158,13 @@ impl Listener {
         // Those of readers that have gone are found with the next line, which may never come.
         self.taps.retain(|tap| !tap.to.is_closed());
         self.taps.push(Tap { to, room, lost: 0 });
+    }
+
+    /// Has the processor fetch what reading its socket needs, all of it at once.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        black_box((self.lone, self.taps.is_empty()));
+        self.aggregator.prefetch();
     }
 
     /// Asks for a larger buffer where a drain found this one hot again and again: then the shard can let it gather for

@@ -57,11 +57,11 @@ impl Aggregator {
         if found.len() > 1 {
             self.touch(batch, &found);
         }
-        let evicted = self.accounting.evicted;
+        let evicted = self.evicted_in_window;
         for (Waiting { plain, fingerprint }, known) in batch.0.iter().zip(found) {
             // A new series may have got the place of an idle one that was found here.
             let known =
-                if self.accounting.evicted == evicted { known } else { self.table.known(*fingerprint) };
+                if self.evicted_in_window == evicted { known } else { self.table.known(*fingerprint) };
             match known {
                 Some(known) => self.insert_known(plain, known, now),
                 // The first of its spelling, though perhaps no longer: one before it may have been the same.
@@ -90,16 +90,22 @@ impl Aggregator {
     fn insert_known(&mut self, plain: &Plain<'_>, known: Known, now: Timestamp) {
         let values = u64::from(plain.values.count());
         self.accounting.values += values;
-        self.accounting.invalid_utf8 += u64::from(known.replaced);
+        if known.replaced {
+            self.accounting.invalid_utf8 += 1;
+        }
         self.habits.dogstatsd |= plain.identified;
         if self.in_seconds(plain.metric_type) {
-            for number in plain.values.numbers() {
-                let values = Values::One(in_milliseconds(number));
-                self.insert_at(known.place, &Plain { values, ..*plain }, now);
-            }
-            return;
+            return self.insert_in_milliseconds(known.place, plain, now);
         }
         self.insert_at(known.place, plain, now);
+    }
+
+    #[cold]
+    fn insert_in_milliseconds(&mut self, place: Place, plain: &Plain<'_>, now: Timestamp) {
+        for number in plain.values.numbers() {
+            let values = Values::One(in_milliseconds(number));
+            self.insert_at(place, &Plain { values, ..*plain }, now);
+        }
     }
 
     #[inline]

@@ -48,6 +48,13 @@ pub(super) struct RowMut<'c> {
 }
 
 impl Columns {
+    /// Whether there has been no series yet.
+    #[inline]
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
     /// Puts a series where a place is vacant.
     pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
         let state = State::empty(series.metric_type);

@@ -42,10 +42,10 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// Whether signed gauge values are changes, where the container does not say. Clients of DogStatsD write levels below
+    /// Whether gauge values of which any has a sign are changes, where the container does not say. Clients of DogStatsD write levels below
     /// zero with a minus sign.
     fn reads_changes(&mut self, values: &Values<'_>) -> bool {
-        if !self.plus && values.signed() {
+        if !self.plus {
             self.plus = values.numbers().any(|number| number.signed && number.value.is_sign_positive());
         }
         self.plus || !self.dogstatsd
@@ -109,18 +109,21 @@ impl Aggregator {
         metric_type == MetricType::Timer && self.timer_unit == TimerUnit::Seconds
     }
 
-    /// Whether signed values of this type are changes. Counts them where they are.
+    /// Whether signed values of this type are changes, where any of these has a sign. Counts them where they are.
     #[inline]
     pub(super) fn reads_changes(&mut self, metric_type: MetricType, values: &Values<'_>) -> bool {
-        if metric_type != MetricType::Gauge {
-            return false;
-        }
+        metric_type == MetricType::Gauge && values.signed() && self.reads_signed_as_changes(values)
+    }
+
+    /// Not inlined: hardly any value has a sign, and the loop over a batch is to stay short.
+    #[inline(never)]
+    fn reads_signed_as_changes(&mut self, values: &Values<'_>) -> bool {
         let changes = match self.gauge_sign {
             GaugeSign::Auto => self.habits.reads_changes(values),
             GaugeSign::Delta => true,
             GaugeSign::Absolute => false,
         };
-        if changes && values.signed() {
+        if changes {
             self.habits.gauge_changes += values.numbers().filter(|number| number.signed).count() as u64;
         }
         changes
