@@ -1,7 +1,7 @@
 //! An agent of its own, with containers, to send to and to ask.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -23,13 +23,16 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts an agent with so many containers, and further arguments.
     pub(crate) fn start(containers: usize, arguments: &[&str]) -> Self {
+        Self::start_build(&this_build(), containers, arguments)
+    }
+
+    /// The same with a build of the agent.
+    pub(crate) fn start_build(binary: &Path, containers: usize, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket: PathBuf = directory.path().join("admin.sock");
-        // Another build, to compare with.
-        let binary = std::env::var_os("TALLYPORT_BINARY");
         // Free a moment ago, which is enough for a bench.
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tallyport").into()))
+        let child = Command::new(binary)
             .args(["agent", "--http-listen", &http.to_string(), "--log", "error", "--admin-socket"])
             .arg(&socket)
             .arg("--state-dir")
@@ -98,6 +101,11 @@ impl Agent {
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+/// The build that is measured: this one, or that which `TALLYPORT_BINARY` names.
+pub(crate) fn this_build() -> PathBuf {
+    std::env::var_os("TALLYPORT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tallyport").into()).into()
 }
 
 /// Received and dropped by the kernel, of one accounting document.

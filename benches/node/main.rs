@@ -5,6 +5,7 @@
 //! cargo bench --bench node -- 1000         only loads whose name has this in it
 //! cargo bench --bench node -- --json FILE  the figures for programs, too
 //! TALLYPORT_BINARY=PATH cargo bench …      another build of the agent
+//! cargo bench --bench node -- --before PATH [--rounds N]  this build and that one by turns, nine rounds of each load
 //! ```
 //!
 //! For each load the receivers and the agent take turns, three rounds; a figure is the median of its rounds, but for what
@@ -23,6 +24,7 @@
 mod agent;
 mod attacks;
 mod flood;
+mod pair;
 mod peers;
 mod receive;
 mod run;
@@ -55,9 +57,17 @@ fn main() {
     }
     // Criterion's flag: once each, so that it does not rot.
     let once = arguments.iter().any(|argument| argument == "--test");
-    let json = arguments.iter().position(|argument| argument == "--json").map(|at| &arguments[at + 1]);
-    let filter = arguments.iter().find(|argument| !argument.starts_with("--") && Some(*argument) != json);
+    let value_of =
+        |flag: &str| arguments.iter().position(|argument| argument == flag).map(|at| &arguments[at + 1]);
+    let (json, before, rounds) = (value_of("--json"), value_of("--before"), value_of("--rounds"));
+    let values = [json, before, rounds];
+    let filter =
+        arguments.iter().find(|argument| !argument.starts_with("--") && !values.contains(&Some(*argument)));
     let wanted = |load: &&Load| filter.is_none_or(|filter| load.name.contains(filter.as_str()));
+    if let Some(before) = before {
+        let rounds = rounds.map_or(pair::ROUNDS, |rounds| rounds.parse().unwrap());
+        return pair::compare(before.as_ref(), LOADS.iter().filter(wanted), rounds);
+    }
     let rows: Vec<Row> = LOADS
         .iter()
         .filter(wanted)

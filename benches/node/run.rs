@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -63,7 +64,15 @@ impl Outcome {
 
 /// Runs a subject under a load for so long.
 pub(crate) fn run(subject: Subject, load: &Load, seconds: f64) -> Outcome {
-    let running = Running::start(subject, load.containers);
+    send_to(Running::start(subject, load.containers), load, seconds)
+}
+
+/// Runs a build of the agent under a load for so long.
+pub(crate) fn run_build(binary: &Path, load: &Load, seconds: f64) -> Outcome {
+    send_to(Running::Agent(Box::new(Agent::start_build(binary, load.containers, &[]))), load, seconds)
+}
+
+fn send_to(running: Running, load: &Load, seconds: f64) -> Outcome {
     // What starting costs is not what receiving costs.
     std::thread::sleep(Duration::from_millis(200));
     let before = cpu(running.pid());
@@ -72,12 +81,7 @@ pub(crate) fn run(subject: Subject, load: &Load, seconds: f64) -> Outcome {
     let nanos = cpu(running.pid()) - before;
     let memory = resident(running.pid());
     let (received, dropped) = running.finish(sent.datagrams);
-    assert_eq!(
-        received + dropped,
-        sent.datagrams,
-        "{}: every datagram was received or counted",
-        subject.name()
-    );
+    assert_eq!(received + dropped, sent.datagrams, "every datagram was received or counted");
     Outcome {
         rate: sent.datagrams as f64 / sent.took.as_secs_f64(),
         nanos: nanos as f64 / received.max(1) as f64,

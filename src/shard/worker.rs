@@ -32,6 +32,7 @@ use crate::net::listener::Inbox;
 use crate::store::Store;
 use closing::Closing;
 use failure::Failures;
+use receiving::Pass;
 
 /// The event of the eventfd; no listener has this place.
 const WAKE: u64 = u64::MAX;
@@ -77,6 +78,8 @@ pub(super) struct Worker {
     unread: Option<Unread>,
     /// Sockets that are ready and not read yet, by the data of their events.
     ready: VecDeque<u64>,
+    /// What was read of those that were ready together, while some of them are left over.
+    pass: Option<Pass>,
     /// Windows that are over and not closed yet.
     closing: Option<Closing>,
     /// Places of containers whose closed windows wait for their late samples to be merged.
@@ -132,6 +135,7 @@ impl Worker {
             turned: clock.read(),
             unread: None,
             ready: VecDeque::new(),
+            pass: None,
             closing: None,
             merging: VecDeque::new(),
             draining: VecDeque::new(),

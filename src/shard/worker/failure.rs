@@ -53,6 +53,7 @@ impl Worker {
         let now = self.now().wall;
         self.closing = None;
         self.ready.clear();
+        self.pass = None;
         // Windows may be over that the panic kept from being closed.
         self.next_end = Timestamp::MIN;
         // And commands may wait for which the shard was woken already.

@@ -5,9 +5,19 @@ use std::time::Duration;
 use super::{UNIX, Worker, place_of};
 use crate::net::listener::Emptied;
 use crate::shard::gather::Drained;
+use crate::shard::listener::Listener;
 
 /// No further socket is read in a turn after this time.
 const RECEIVING: Duration = Duration::from_millis(10);
+
+/// Reading every socket that was ready, which may take several turns.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Pass {
+    /// When the first turn began.
+    began: Duration,
+    /// What was read so far.
+    drained: Drained,
+}
 
 impl Worker {
     /// Reads sockets that are ready, for at most [`RECEIVING`] and one more. The rest have their turn before any that become
@@ -16,25 +26,29 @@ impl Worker {
         self.drain_ready_for(RECEIVING);
     }
 
-    /// The same with another bound.
+    /// The same with another bound. How fast sockets fill up is learned once all that were ready have been read: those that are read in
+    /// the next turn have been filling up since the turn before, and would seem to fill up in no time.
     pub(super) fn drain_ready_for(&mut self, time: Duration) {
         if self.ready.is_empty() {
             return;
         }
-        let mut drained = Drained::default();
-        let began = self.now().mono;
+        let turn = self.now().mono;
+        let mut pass = self.pass.take().unwrap_or(Pass { began: turn, drained: Drained::default() });
         while let Some(event) = self.ready.pop_front() {
-            let (of_it, read_at) = self.receive(event, began);
-            drained.add(of_it);
-            if read_at.saturating_sub(began) >= time {
+            let (of_it, read_at) = self.receive(event, pass.began);
+            pass.drained.add(of_it);
+            if read_at.saturating_sub(turn) >= time {
                 break;
             }
         }
-        drained.more |= !self.ready.is_empty();
-        if drained.datagrams > 0 {
+        if !self.ready.is_empty() {
+            self.pass = Some(pass);
+            return;
+        }
+        if pass.drained.datagrams > 0 {
             let now = self.now().mono;
-            self.drain_began = began;
-            self.gather.learn(drained, now.saturating_sub(self.drained_at));
+            self.drain_began = pass.began;
+            self.gather.learn(pass.drained, now.saturating_sub(self.drained_at));
             self.drained_at = now;
         }
     }
@@ -42,6 +56,7 @@ impl Worker {
     /// Reads a turn of the socket that an event names. Answers what it had, and when reading it began.
     fn receive(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
         let (place, unix) = (place_of(event & !UNIX), event & UNIX != 0);
+        self.listeners.get(place).iter().copied().flatten().for_each(Listener::prefetch);
         let now = self.now();
         self.roll(place, now.wall);
         self.at_hand = Some(place);

@@ -159,6 +159,22 @@ fn sockets_that_are_left_over_keep_their_turn() {
 }
 
 #[test]
+fn sockets_that_are_read_in_several_turns_are_learned_from_together() {
+    let mut bench = bench();
+    let senders: Vec<_> = (0..2).map(|n| bench.open(n)).collect();
+    for sender in &senders {
+        sender.send(b"a:1|c").unwrap();
+    }
+    bench.worker.ready.extend([0, 1]);
+    bench.worker.drain_ready_for(Duration::ZERO);
+    assert_eq!(bench.worker.drained_at, Duration::ZERO, "the pass goes on");
+    let between = bench.worker.now().mono;
+    bench.worker.drain_ready_for(Duration::ZERO);
+    assert!(bench.worker.drain_began <= between, "the pass began with its first turn");
+    assert!(bench.worker.drained_at >= between && bench.worker.pass.is_none());
+}
+
+#[test]
 fn a_round_of_closing_goes_on_where_it_stopped() {
     let mut bench = bench();
     for n in 0..3 {
