@@ -42,7 +42,7 @@ use crate::net::passing::Channel;
 use crate::store::{HISTORY_VERSION, Part, Sent};
 
 /// The version of this conversation.
-const PROTOCOL: u16 = 4;
+const PROTOCOL: u16 = 5;
 /// What a process answers to an offer that it can go on with, and to one that it cannot where it is to start anyway. Anything
 /// else is a refusal in words.
 pub(super) const TAKE: &[u8] = b"take";
