@@ -98,8 +98,8 @@ impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp, live: LiveBytes) -> Self {
         let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
-        let (aggregator, kernel_drops, kin) = match new.before {
-            Some(before) => (before.aggregator, before.kernel_drops, before.kin),
+        let (aggregator, kernel_drops, senders) = match new.before {
+            Some(before) => (before.aggregator, before.kernel_drops, before.senders),
             None => {
                 let aggregator = Aggregator::new(settings, new.gauge_sign, now);
                 (aggregator.with_timer_unit(new.timer_unit), 0, None)
@@ -112,7 +112,7 @@ impl Listener {
             lone: false,
             heat: 0,
             socket: new.socket,
-            unix: new.unix.map(|unix| Inlet::new(unix, kin)),
+            unix: new.unix.map(|unix| Inlet::new(unix, senders.unwrap_or_default())),
             aggregator,
             origin: new.origin,
             kernel_drops,

@@ -113,7 +113,7 @@ impl Table {
             }
             containers.push(Handed {
                 image,
-                kin: part.as_ref().and_then(|part| part.kin.clone()),
+                senders: part.as_ref().and_then(|part| part.senders.clone()),
                 kernel_drops: part.as_ref().map_or(0, |part| part.kernel_drops),
                 udp: socket.is_some(),
                 unix_queue: unix.map(|(_, queue)| queue),
