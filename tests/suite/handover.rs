@@ -329,6 +329,24 @@ fn a_hand_over_that_fails_after_a_signal_leaves_the_agents_state_on_disk() {
 }
 
 #[test]
+fn a_second_signal_gives_a_hand_over_up_and_ends_the_agent_at_once() {
+    for (second, has_everything) in [(Signal::SIGTERM, false), (Signal::SIGINT, true)] {
+        let (mut agent, channel) = half_way(Agent::with(LONG));
+        if has_everything {
+            channel.send(b"have", &[]).unwrap();
+            assert!(!channel.receive_all(PATIENCE).unwrap().1.is_empty());
+        }
+        agent.signal(second);
+        // The other process says nothing, and is not waited for; its end of the connection stays open.
+        assert_eq!(agent.wait().code(), Some(1), "{}", agent.log());
+        agent.until_logged("giving up what is being handed over");
+        assert_eq!(channel.receive(PATIENCE).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
+        assert_eq!(agent.get("/ready").0, 200, "names and locks are free");
+    }
+}
+
+#[test]
 fn an_admin_socket_whose_name_is_gone_stops_no_hand_over() {
     let agent = Agent::with(LONG);
     let web = agent.reserve("c1", "web");
