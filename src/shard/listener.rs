@@ -312,6 +312,25 @@ mod tests {
     }
 
     #[test]
+    fn tails_whose_readers_have_gone_do_not_add_up_at_a_silent_container() {
+        let (mut listener, _sender) = pair();
+        let room = TailRoom::beside(&Arc::default());
+        let (to, reads) = mpsc::channel(1);
+        listener.tap(to, room.clone());
+        for _ in 0..10 {
+            let (to, leaves) = mpsc::channel(1);
+            listener.tap(to, room.clone());
+            drop(leaves);
+        }
+        assert_eq!(
+            listener.taps.len(),
+            2,
+            "that of the reader, and the last, whose end is seen with the next"
+        );
+        drop(reads);
+    }
+
+    #[test]
     fn a_turn_ends_by_time_with_the_datagrams_that_were_taken_together() {
         let (mut listener, sender) = pair();
         for _ in 0..100 {

@@ -319,6 +319,21 @@ fn a_hand_over_whose_windows_are_being_sent_is_finished_before_a_signal_ends_the
 }
 
 #[test]
+fn a_process_that_is_told_to_end_during_a_hand_over_does_not_wait_to_be_told_again() {
+    let (mut agent, channel) =
+        half_way(Agent::with(&[LONG, &["--set", "agent.after_hand_over=wait"]].concat()));
+    channel.send(b"have", &[]).unwrap();
+    let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
+    for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {
+        channel.send(said, &[]).unwrap();
+        assert_eq!(channel.receive(PATIENCE).unwrap().0, heard);
+    }
+    assert!(agent.wait().success(), "{}", agent.log());
+    agent.until_logged("handed over");
+    drop(descriptors);
+}
+
+#[test]
 fn a_hand_over_that_fails_after_a_signal_leaves_the_agents_state_on_disk() {
     let (mut agent, channel) = half_way(Agent::with(LONG));
     drop(channel);
