@@ -186,9 +186,8 @@ mod tests {
             stream.read_line(&mut line).await.unwrap();
             match line.trim_end().split_once(": ") {
                 Some((name, id)) if name.eq_ignore_ascii_case("last-event-id") => after = Some(id.to_owned()),
-                Some(_) => {}
                 None if line == "\r\n" => break,
-                None => {}
+                _ => {}
             }
         }
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
