@@ -333,14 +333,13 @@ mod tests {
         let pid = process.parse().unwrap();
         let handle = sys::pidfd_open(pid).unwrap();
         // Without the rights to a mount namespace, or without Python, it ends at once.
-        until("its first thread has ended", || {
-            !matches!(process::is_ending(&process), Ok(false)) || process::has_ended(&handle)
-        });
-        if process::has_ended(&handle) {
+        let ends = |of: &str| process::is_ending(of).unwrap_or(true);
+        let goes_on = || first_other(&process).filter(|thread| ends(&process) && !ends(thread));
+        until("its first thread has ended", || goes_on().is_some() || process::has_ended(&handle));
+        let Some(thread) = goes_on() else {
             child.wait().unwrap();
             return;
-        }
-        let thread = format!("{process}/task/{}", first_other(&process));
+        };
         let kin = Kin { mounts: Some(mounts_of(&thread).unwrap()), ..Kin::default() };
         let elsewhere = Kin { mounts: Some(mounts_of("self").unwrap()), ..Kin::default() };
         let verdicts = [kin, elsewhere].map(|kin| kin.judge(pid, Some(&handle)));
@@ -349,11 +348,11 @@ mod tests {
         assert_eq!(verdicts, [Verdict::Kin, Verdict::Foreign]);
     }
 
-    /// A thread of a process, but its first.
-    fn first_other(process: &str) -> String {
-        let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
-        let mut names = threads.map(|thread| thread.file_name().into_string().unwrap());
-        names.find(|name| name != process).unwrap()
+    /// A thread of a process, but its first, as a path below `/proc`.
+    fn first_other(process: &str) -> Option<String> {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten();
+        let mut names = threads.filter_map(|thread| thread.file_name().into_string().ok());
+        Some(format!("{process}/task/{}", names.find(|name| name != process)?))
     }
 
     #[test]
