@@ -5,7 +5,7 @@
 //!      ─▶ streams send what was closed, answers finish, listeners close ─▶ exit 0
 //! ```
 //!
-//! A second TERM or the deadline cuts that short; then the exit code is 1. Where somebody keeps what the agent has for the
+//! A second TERM or the deadline cuts that short, and gives up a hand-over that is under way; then the exit code is 1. Where somebody keeps what the agent has for the
 //! next one (`kept`), TERM leaves it there instead.
 
 mod damage;
@@ -354,12 +354,16 @@ impl Bound {
         latch.close();
         let told = matches!(why, Why::Told(_));
         // Told to end while another process was taking over: that is finished first, and may have failed.
-        let why = match why {
-            Why::Told(_) if close(&holding).await => successor.recv().await.map_or(why, Why::from),
-            why => why,
-        };
+        let (mut why, mut at_once) = (why, false);
+        if told {
+            let moved;
+            (moved, at_once) = holding.unless_told_again(close(&holding), &mut signals).await;
+            if moved {
+                why = successor.recv().await.map_or(why, Why::from);
+            }
+        }
         let waits = api.config().process.after_hand_over == AfterHandOver::Wait;
-        let ending = Ending { api, window_log, drain, holding, names: sockets, state };
+        let ending = Ending { api, window_log, drain, holding, names: sockets, state, at_once };
         let Conclusion { cleanly, succeeded, waiting } = ending.run(why, &mut signals).await;
         tasks.shutdown().await;
         // No address is taken any more.

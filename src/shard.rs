@@ -19,6 +19,7 @@ mod tail;
 mod worker;
 
 pub use command::{Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
+pub use inlet::Senders;
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
 pub use suspend::{Part, Suspended};
 pub use tail::TailRoom;

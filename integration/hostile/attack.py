@@ -42,6 +42,8 @@ class Attack:
     flags = ()
     # `limits.node_memory`, in bytes. Resident memory may exceed it by AIMS["memory_mib"].
     budget = 64 * MIB
+    # How many windows are kept.
+    keep = 30
     # Where the aims differ from AIMS.
     aims = {}
     # Measures that this attack says nothing about, because it stops or replaces the agent, for example.

@@ -10,7 +10,6 @@ from attack import AIMS, ROBUST, Scenario
 from measure import Memory, Probe, Process, attacking, p99, send_quietly
 
 WINDOW = 1
-KEEP = 30
 # How long what was sent may take to be in closed windows before it counts as lost.
 SETTLES = 30
 
@@ -66,7 +65,7 @@ class Stage(Grounds):
         self.measured, self.did = {}, collections.Counter()
         self.missed = []
         more = attack.prepare(directory) or ()
-        flags = ["--window", f"{WINDOW}s", "--keep", str(KEEP), "--set", f"limits.node_memory={attack.budget}B"]
+        flags = ["--window", f"{WINDOW}s", "--keep", str(attack.keep), "--set", f"limits.node_memory={attack.budget}B"]
         super().__init__(Agent(options.binary, directory, [*flags, *attack.flags, *more]))
         self.memory, self.processes = Memory(self.agent), []
 
@@ -134,7 +133,7 @@ class Stage(Grounds):
         kept = sum(record["agg"]["sum"] for record in records)
         total = max((record["agg"]["total"] for record in records), default=0)
         # Windows that are no longer kept are in the total alone.
-        return int(total if len(records) >= KEEP else min(kept, total) if kept <= total else kept)
+        return int(total if len(records) >= self.attack.keep else min(kept, total) if kept <= total else kept)
 
     def is_measured(self, measure):
         # A take-over has a deadline, so it says something about the machine's speed.

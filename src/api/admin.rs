@@ -85,23 +85,8 @@ pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result
     let room = api.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in chosen {
-        let mut tapped = api.pool.tap(info.allocation, ROOM, &room).await?;
-        let (merged, container) = (merged.clone(), info.origin.container_id.to_string());
-        // Ends when the reader goes, or the container does.
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    line = tapped.recv() => {
-                        let Some(line) = line else { return };
-                        if merged.send((container.clone(), line)).await.is_err() {
-                            return;
-                        }
-                    }
-                    // A container that sends nothing must not keep what its tails held.
-                    () = merged.closed() => return,
-                }
-            }
-        });
+        let tapped = api.pool.tap(info.allocation, ROOM, &room).await?;
+        tokio::spawn(pass_on(tapped, info.origin.container_id.to_string(), merged.clone()));
     }
     let state = (lines, api.drain.clone());
     let chunks = stream::unfold(state, |(mut lines, mut drain): (_, Drain)| async move {
@@ -120,6 +105,26 @@ pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result
     Ok(Answer::chunks(NDJSON, Box::pin(chunks)))
 }
 
+/// Passes a container's lines on until the reader goes, or the container does.
+async fn pass_on(
+    mut tapped: mpsc::Receiver<TappedLine>,
+    container: String,
+    merged: mpsc::Sender<(String, TappedLine)>,
+) {
+    loop {
+        tokio::select! {
+            line = tapped.recv() => {
+                let Some(line) = line else { return };
+                if merged.send((container.clone(), line)).await.is_err() {
+                    return;
+                }
+            }
+            // A container that sends nothing must not keep what its tails held.
+            () = merged.closed() => return,
+        }
+    }
+}
+
 async fn next(
     lines: &mut mpsc::Receiver<(String, TappedLine)>,
     drain: &mut Drain,
@@ -129,5 +134,21 @@ async fn next(
         biased;
         line = lines.recv() => line,
         () = drain.started() => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tail_of_a_silent_container_ends_with_its_reader() {
+        let ((silent, tapped), (merged, reader)) = (mpsc::channel(1), mpsc::channel(1));
+        let mut passing = std::pin::pin!(pass_on(tapped, "c1".to_owned(), merged));
+        let hour = std::time::Duration::from_hours(1);
+        assert!(tokio::time::timeout(hour, passing.as_mut()).await.is_err(), "it waits for lines");
+        drop(reader);
+        assert!(tokio::time::timeout(hour, passing).await.is_ok(), "it holds the shard's end of the tail");
+        drop(silent);
     }
 }

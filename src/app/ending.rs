@@ -67,18 +67,23 @@ pub(super) struct Ending {
     pub(super) holding: Arc<Holding>,
     pub(super) names: [BoundSocket; 3],
     pub(super) state: HeldDirectory,
+    /// Whether the agent was told to end a second time already.
+    pub(super) at_once: bool,
 }
 
 impl Ending {
     /// Ends. A second signal cuts the drain short.
     pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
-        if matches!(why, Why::Told(TERM)) {
-            let left;
-            (left, self.window_log) =
-                kept::leave(&self.api, Arc::clone(&self.holding), self.window_log).await;
-            why = left.map_or(why, Why::Left);
+        if matches!(why, Why::Told(TERM)) && !self.at_once {
+            let leaving = kept::leave(self.api.clone(), Arc::clone(&self.holding), self.window_log.take());
+            let (left, at_once) = self.holding.unless_told_again(leaving, signals).await;
+            (why, self.window_log) = (left.0.map_or(why, Why::Left), left.1);
+            self.at_once = at_once;
         }
-        let deadline = self.api.config().process.drain_deadline;
+        let deadline = match self.at_once {
+            true => Duration::ZERO,
+            false => self.api.config().process.drain_deadline,
+        };
         match why {
             Why::HandedOver(channel) => {
                 self.leave(Heir::Process(channel)).await;
@@ -111,7 +116,7 @@ impl Ending {
     /// Closes everything that another process has as well. Names and locks are that one's now, and what is under way here has
     /// a moment to end.
     async fn leave(self, heir: Heir) {
-        let Self { api, window_log, drain, holding, names, state } = self;
+        let Self { api, window_log, drain, holding, names, state, .. } = self;
         names.into_iter().for_each(BoundSocket::leave);
         drop((holding, api));
         let last_windows = async {
@@ -134,7 +139,7 @@ impl Ending {
     /// Drains containers, writes what was closed, and lets answers that are under way finish; then gives up every name and
     /// lock. Answers whether all of it was done in time.
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
-        let Self { api, window_log, drain, holding, names, state } = self;
+        let Self { api, window_log, drain, holding, names, state, .. } = self;
         // A process may have taken over while this one was told to end; then the names are its own. None begins from now on.
         let moved = super::close(&holding).await;
         let ending = async {

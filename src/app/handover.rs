@@ -16,7 +16,8 @@
 //!
 //! If anything fails before the end, or either side is silent for too long, the old one goes on where it stopped and the new
 //! one ends. A signal to end gives the hand-over up while windows are still being sent for the first time. Later it waits for the
-//! outcome: the old process ends as handed over, or, if that has failed, saves its state as it does at any other end.
+//! outcome: the old process ends as handed over, or, if that has failed, saves its state as it does at any other end. A second
+//! signal gives the hand-over up at any time, and ends the old process at once.
 //!
 //! The container runtime's connection to the NRI plugin is one of the descriptors, so the runtime sees nothing of it. While it is
 //! handed over the old process waits less long (`moving`), so that the runtime does not disconnect the plugin.
@@ -42,7 +43,7 @@ use crate::net::passing::Channel;
 use crate::store::{HISTORY_VERSION, Part, Sent};
 
 /// The version of this conversation.
-const PROTOCOL: u16 = 4;
+const PROTOCOL: u16 = 5;
 /// What a process answers to an offer that it can go on with, and to one that it cannot where it is to start anyway. Anything
 /// else is a refusal in words.
 pub(super) const TAKE: &[u8] = b"take";
@@ -211,6 +212,7 @@ fn converse(
     if holding.is_told_to_end() {
         return Err(io::Error::other("the agent is shutting down"));
     }
+    let channel = holding.until_given_up(channel);
     channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
     let (wanted, _) = channel.receive(PATIENCE)?;
     match wanted.as_slice() {

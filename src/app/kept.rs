@@ -133,18 +133,22 @@ impl Place {
 
 /// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
 pub(super) async fn leave(
-    api: &Api,
+    api: Api,
     holding: Arc<Holding>,
     mut window_log: Option<WindowLog>,
 ) -> (Option<Place>, Option<WindowLog>) {
     let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
+    let place = match place {
+        Place::Keeper(channel) => Place::Keeper(holding.until_given_up(channel)),
+        place @ Place::Store(_) => place,
+    };
     // Should what is kept be lost, this is what comes back.
     if let Some(log) = window_log.take() {
         window_log = Some(log.write_now().await);
     }
-    let (name, leaving) = (place.name(), api.clone());
+    let name = place.name();
     let handle = tokio::runtime::Handle::current();
-    let left = tokio::task::spawn_blocking(move || place.leave(&leaving, &holding, &handle).map(|()| place));
+    let left = tokio::task::spawn_blocking(move || place.leave(&api, &holding, &handle).map(|()| place));
     match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(place) => {
             tracing::info!(to = name, "everything is left for the next agent");

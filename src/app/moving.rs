@@ -3,16 +3,18 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Signals;
 use super::handover::{PATIENCE, to_bytes};
 use crate::api::Api;
 use crate::containers::{Leaving, Manifest};
 use crate::net::clock;
+use crate::net::passing::Channel;
 use crate::nri::{Suspended, Suspender};
 use crate::shutdown::Pauser;
 
@@ -66,6 +68,8 @@ pub(super) struct Holding {
     whereabouts: Mutex<Whereabouts>,
     /// Whether this agent has been told to end.
     told_to_end: AtomicBool,
+    /// Whether it was told so again, so that no other process is waited for any more.
+    given_up: Arc<AtomicBool>,
 }
 
 /// Where everything is that an agent can hand over.
@@ -101,7 +105,8 @@ pub(super) struct Moving<'a> {
 impl Holding {
     pub(super) fn new(shared: Shared, pauser: Pauser, nri: Suspender) -> Self {
         let whereabouts = Mutex::new(Whereabouts::Here);
-        Self { shared, pauser, nri, whereabouts, told_to_end: AtomicBool::new(false) }
+        let (told_to_end, given_up) = Default::default();
+        Self { shared, pauser, nri, whereabouts, told_to_end, given_up }
     }
 
     /// Has no process begin to take over from now on. Waits for a hand-over that is under way, and answers whether another
@@ -125,6 +130,34 @@ impl Holding {
     /// Whether this agent has been told to end, so that a hand-over should not take longer than it has to.
     pub(super) fn is_told_to_end(&self) -> bool {
         self.told_to_end.load(Ordering::Relaxed)
+    }
+
+    /// Gives up whatever is being handed over, unless the other process is heard just now. Everything is here again within a moment.
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for something that a hand-over keeps waiting, which a second signal to end gives up. Answers whether there was one.
+    pub(super) async fn unless_told_again<T>(
+        &self,
+        waits: impl Future<Output = T>,
+        signals: &mut Signals,
+    ) -> (T, bool) {
+        let mut waits = std::pin::pin!(waits);
+        tokio::select! {
+            biased;
+            done = &mut waits => (done, false),
+            () = signals.told_to_end() => {
+                tracing::warn!("told to end again; giving up what is being handed over");
+                self.give_up();
+                (waits.await, true)
+            }
+        }
+    }
+
+    /// A connection to what everything is handed over to, which is waited for until that is given up.
+    pub(super) fn until_given_up(&self, channel: Channel) -> Channel {
+        channel.until_given_up(Arc::clone(&self.given_up))
     }
 
     /// The right to hand over to a process that takes over.

@@ -168,3 +168,65 @@ impl Screen {
         table.print(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with this part of a stream, and breaks the connection. Answers the event that was asked for.
+    async fn serve(agent: &TcpListener, part: &str) -> Option<String> {
+        let (stream, _) = agent.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut after = None;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            match line.trim_end().split_once(": ") {
+                Some((name, id)) if name.eq_ignore_ascii_case("last-event-id") => after = Some(id.to_owned()),
+                None if line == "\r\n" => break,
+                _ => {}
+            }
+        }
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = format!("{head}{:x}\r\n{part}\r\n", part.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        after
+    }
+
+    #[tokio::test]
+    async fn an_event_that_broke_off_is_not_taken_for_one_that_came() {
+        let agent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(format!("http://{}", agent.local_addr().unwrap()).parse().unwrap());
+        let served = async {
+            serve(&agent, "event: window\nid: 1-1\ndata: {\"n\":1}\n\nevent: window\nid: 1-2\n").await;
+            let asked = serve(&agent, "data: {\"n\":2}\n\nevent: gap\ndata: {}\n\n").await;
+            assert_eq!(asked.as_deref(), Some("1-1"));
+            serve(&agent, "").await
+        };
+        let read = async {
+            let mut out = Output::new();
+            let mut stream = Stream::open(client, "/watch".to_owned()).await.unwrap();
+            let mut events = Vec::new();
+            loop {
+                match stream.next(&mut out).await {
+                    Ok(event) => events.push(event.unwrap()),
+                    // That connection brought no event that could be continued from.
+                    Err(_) => break events,
+                }
+            }
+        };
+        let events = tokio::select! {
+            events = read => events,
+            asked = served => panic!("what came after {asked:?} was asked for, which has not come"),
+        };
+        let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["window", "", "gap"],
+            "the name of the event that broke off is not that of another"
+        );
+    }
+}

@@ -12,10 +12,9 @@ use tokio::sync::oneshot;
 use super::image::Image;
 use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError};
 use crate::model::{Allocation, Timestamp};
-use crate::net::kin::Kin;
 use crate::net::unixgram::Unixgram;
 use crate::parallel;
-use crate::shard::Before;
+use crate::shard::{Before, Senders};
 
 /// Everything there is of the containers, as bytes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +39,7 @@ pub(super) struct Handed {
     pub(super) kernel_drops: u32,
     pub(super) udp: bool,
     pub(super) unix_queue: Option<usize>,
-    pub(super) kin: Option<Kin>,
+    pub(super) senders: Option<Senders>,
     pub(super) process: bool,
 }
 
@@ -122,10 +121,10 @@ impl Manifest {
             (handed, restored)
         });
         let mut containers = Vec::with_capacity(restored.len());
-        for (Handed { image, kernel_drops, udp, unix_queue, kin, process, .. }, restored) in restored {
+        for (Handed { image, kernel_drops, udp, unix_queue, senders, process, .. }, restored) in restored {
             let allocation = image.allocation;
             let restored = restored.map_err(|source| ManifestError::Aggregator { allocation, source })?;
-            let before = restored.map(|aggregator| Before { aggregator, kernel_drops, kin });
+            let before = restored.map(|aggregator| Before { aggregator, kernel_drops, senders });
             let udp = next(udp)?.map(UdpSocket::from);
             let unix = next(unix_queue.is_some())?.zip(unix_queue);
             let unix = unix.map(|(socket, queue)| Unixgram { socket: socket.into(), queue });

@@ -258,7 +258,6 @@ impl Table {
 
     /// Watches a container's process, and tells its shard whose datagrams are the container's.
     async fn watch(&mut self, allocation: Allocation, process: Watched) -> Option<Arc<ContainerInfo>> {
-        let cgroup = process.cgroup();
         let process = Arc::new(process);
         let watched = Arc::clone(&process);
         let watch = self.tasks.spawn(async move {
@@ -267,9 +266,9 @@ impl Table {
         });
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.watch = Some(watch);
-            entry.process = Some(process);
+            entry.process = Some(Arc::clone(&process));
         }
-        self.acquaint(allocation, cgroup).await
+        self.acquaint(allocation, &process).await
     }
 
     /// Makes a changed copy of a container's info, and shows it.

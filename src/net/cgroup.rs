@@ -6,13 +6,16 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use nix::sched::{CloneFlags, setns};
 
 /// The inode of the directory that is above all others (`kernfs` numbers from one).
 const ROOT: u64 = 1;
+/// Groups below one that are looked at for another, at most: a container may make as many as it likes.
+const LOOKED_AT: usize = 64;
 
 /// Has this thread, and those that it starts from then on, see the groups of the node, where it is in a cgroup namespace
 /// of its own and sees the node's processes: the kernel names groups by how they are seen from the namespace of who asks, and
@@ -55,6 +58,17 @@ fn is_below(directory: &Path, id: u64) -> bool {
     entries
         .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
         .any(|(metadata, path)| metadata.is_dir() && (metadata.ino() == id || is_below(&path, id)))
+}
+
+/// Whether a group is below another.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Below {
+    /// It is.
+    Has,
+    /// There are no groups below that one.
+    HasNone,
+    /// There are others, and it may have been among those that were removed; or that one cannot be seen.
+    Unknown,
 }
 
 /// The hierarchy of the machine.
@@ -117,6 +131,37 @@ impl Hierarchy {
             }
         }
         Err(error)
+    }
+
+    /// The hierarchy, found once; `None` where it is not mounted, or only a branch of it is.
+    #[must_use]
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: LazyLock<Option<Hierarchy>> = LazyLock::new(|| Hierarchy::find().ok());
+        SHARED.as_ref()
+    }
+
+    /// Whether a group with this number is below the group of this path, as `/proc/PID/cgroup` has it. Looks at a bounded number of
+    /// groups; in the usual case, where there are none, at one directory's metadata.
+    #[must_use]
+    pub fn find_below(&self, path: &str, id: u64) -> Below {
+        let mut left = vec![self.path.join(path.trim_start_matches('/'))];
+        // The kernel counts a directory, the entry for it in its parent, and its subdirectories.
+        match left.last().map(std::fs::metadata) {
+            Some(Ok(metadata)) if metadata.nlink() <= 2 => return Below::HasNone,
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Below::Unknown,
+        }
+        for _ in 0..LOOKED_AT {
+            let Some(directory) = left.pop() else { break };
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                if entry.ino() == id {
+                    return Below::Has;
+                }
+                left.push(entry.path());
+            }
+        }
+        Below::Unknown
     }
 
     /// The group of a container's process: that of the container where its path says so, since a container may make
@@ -210,6 +255,26 @@ mod tests {
         ] {
             assert_eq!(boundary(path, id), of_container);
         }
+    }
+
+    #[test]
+    fn a_group_is_found_below_another_by_its_number() {
+        let Ok(hierarchy) = Hierarchy::find() else { return };
+        let above = format!("tallyport-below-{}", std::process::id());
+        let (outer, inner) = (hierarchy.path.join(&above), hierarchy.path.join(&above).join("a/b"));
+        if std::fs::create_dir(&outer).is_err() {
+            return;
+        }
+        let path = format!("/{above}");
+        let before = hierarchy.find_below(&path, 7);
+        std::fs::create_dir_all(&inner).unwrap();
+        let id = std::fs::metadata(&inner).unwrap().ino();
+        let found = [hierarchy.find_below(&path, id), hierarchy.find_below(&path, 7)];
+        for directory in [&inner, inner.parent().unwrap(), &outer] {
+            std::fs::remove_dir(directory).unwrap();
+        }
+        assert_eq!((before, found), (Below::HasNone, [Below::Has, Below::Unknown]));
+        assert_eq!(hierarchy.find_below(&path, id), Below::Unknown, "that one is gone, too");
     }
 
     #[test]

@@ -119,9 +119,8 @@ pub async fn serve<S, B>(
     let (mut open, mut holding) = (JoinSet::new(), drain.clone());
     loop {
         while open.try_join_next().is_some() {}
-        let next = async { (place(&places, &listener, &connections).await, listener.accept().await) };
         let (place, accepted) = tokio::select! {
-            next = next => next,
+            next = next(&places, &listener, &connections, &overflow) => next,
             // Who connects meanwhile waits in the kernel, for us or for the process that takes over.
             () = holding.paused(true) => {
                 tokio::select! {
@@ -157,6 +156,24 @@ pub async fn serve<S, B>(
     // From here on, connecting is refused rather than left waiting.
     drop(listener);
     while open.join_next().await.is_some() {}
+}
+
+/// Waits for a place and then for a client. While no client comes, a connection that was accepted before and waits for a place has
+/// this one.
+async fn next(
+    places: &Arc<Semaphore>,
+    listener: &Listener,
+    connections: &Connections,
+    overflow: &Overflow,
+) -> (Option<OwnedSemaphorePermit>, io::Result<(Socket, Peer)>) {
+    loop {
+        let place = place(places, listener, connections).await;
+        tokio::select! {
+            biased;
+            () = overflow.needs_place() => drop(place),
+            accepted = listener.accept() => return (place, accepted),
+        }
+    }
 }
 
 /// Waits for a place. While a client waits in the backlog, an idle connection gives its place up.

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -20,9 +22,16 @@ const TOGETHER: usize = 253;
 /// Longest message; what is longer goes into memory that is passed.
 const LONGEST: usize = 64 << 10;
 
+/// How often a wait that can be given up looks whether it has been.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// One end of a connection that keeps messages apart.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel {
+    socket: OwnedFd,
+    /// Set where nothing that comes by this connection is waited for any more.
+    given_up: Option<Arc<AtomicBool>>,
+}
 
 impl Channel {
     /// Takes an accepted connection, whose other end has to be a process of this user, or of root.
@@ -35,7 +44,7 @@ impl Channel {
             let why = format!("it is a process of user {}", peer.uid());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
-        Ok(Self(socket))
+        Ok(Self { socket, given_up: None })
     }
 
     /// Connects to who listens at a path, who has to be of this user, or root.
@@ -48,6 +57,12 @@ impl Channel {
         Self::accepted(socket.into())
     }
 
+    /// Ends every wait for a message within a moment once this is set.
+    #[must_use]
+    pub fn until_given_up(self, given_up: Arc<AtomicBool>) -> Self {
+        Self { given_up: Some(given_up), ..self }
+    }
+
     /// Sends a message, and descriptors with it.
     ///
     /// # Errors
@@ -57,19 +72,19 @@ impl Channel {
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { [].as_slice() } else { rights.as_slice() };
         let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], rights, flags, None)?;
+        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(message)], rights, flags, None)?;
         Ok(())
     }
 
     /// Waits for a message, and the descriptors that came with it.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the other end is gone, `TimedOut` when nothing came.
+    /// `UnexpectedEof` when the other end is gone, `TimedOut` when nothing came, `ConnectionAborted` when it was given up.
     pub fn receive(&self, patience: Duration) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         let deadline = Instant::now() + patience;
         let mut buffer = vec![0; LONGEST];
         loop {
-            match sys::receive_message(&self.0, &mut buffer) {
+            match sys::receive_message(&self.socket, &mut buffer) {
                 Ok(sys::Message { length: 0, .. }) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(message) if message.length > LONGEST => return Err(io::ErrorKind::InvalidData.into()),
                 Ok(message) => {
@@ -83,8 +98,16 @@ impl Channel {
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            let left = match &self.given_up {
+                Some(given_up) if given_up.load(Ordering::Relaxed) => {
+                    let why = "given up, because this process was told to end again";
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+                }
+                Some(_) => left.min(LOOK),
+                None => left,
+            };
             let millis = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            let _either_way = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], millis);
+            let _either_way = poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], millis);
         }
     }
 
@@ -203,6 +226,21 @@ mod tests {
         drop(other);
         assert_eq!(one.receive(SOON).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(one.send(b"x", &[]).is_err());
+    }
+
+    #[test]
+    fn a_wait_ends_once_it_is_given_up() {
+        let (one, other) = pair();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let one = one.until_given_up(Arc::clone(&given_up));
+        other.send(b"x", &[]).unwrap();
+        let waiting = std::thread::spawn(move || {
+            let first = one.receive(Duration::from_hours(1)).unwrap().0;
+            (first, one.receive(Duration::from_hours(1)).unwrap_err().kind())
+        });
+        given_up.store(true, Ordering::Relaxed);
+        assert_eq!(waiting.join().unwrap(), (b"x".to_vec(), io::ErrorKind::ConnectionAborted));
+        drop(other);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::FsType;
 use tokio::io::unix::AsyncFd;
 
 use super::sys;
@@ -86,13 +87,23 @@ pub fn are_one(one: &OwnedFd, other: &OwnedFd) -> bool {
     matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one == other)
 }
 
+/// A number of the process that a handle means which no other process has had since boot. It stays the same after the end of the
+/// process. `None` before Linux 6.9.
+pub(super) fn number_since_boot(handle: &OwnedFd) -> Option<u64> {
+    /// The file system of handles, which has one inode for each process (`linux/magic.h`). Older kernels have one for all.
+    const PIDFS: FsType = FsType(0x5049_4446);
+    let system = nix::sys::statfs::fstatfs(handle).ok()?;
+    let of_its_own = system.filesystem_type() == PIDFS;
+    of_its_own.then(|| nix::sys::stat::fstat(handle).ok()).flatten().map(|stat| stat.st_ino)
+}
+
 /// Ticks of the kernel's clock between boot and the start of a process. A number that is given to another process
 /// comes with another start.
 ///
 /// # Errors
 /// `NotFound` where there is no such process.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
-    stat(pid, 19)
+    stat(&pid.to_string(), 19)
 }
 
 /// The process that a process came from, or that has taken it in; 0 where it has no number here.
@@ -100,12 +111,23 @@ pub fn start_ticks(pid: i32) -> io::Result<u64> {
 /// # Errors
 /// `NotFound` where there is no such process.
 pub fn parent(pid: i32) -> io::Result<i32> {
-    stat(pid, 1)
+    stat(&pid.to_string(), 1)
 }
 
-/// A field of a process's `stat`, counted from the one behind its name.
-fn stat<T: std::str::FromStr>(pid: i32, field: usize) -> io::Result<T> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+/// Whether a process, or a thread (`PID/task/TID`), is ending or has ended. It gives up its namespaces some time before its handle
+/// becomes readable. A process whose first thread has ended looks the same while others of its threads run.
+///
+/// # Errors
+/// `NotFound` where there is no such process.
+pub(super) fn is_ending(process: &str) -> io::Result<bool> {
+    /// `PF_EXITING` of `linux/sched.h`.
+    const EXITING: u32 = 4;
+    Ok(stat::<u32>(process, 6)? & EXITING != 0)
+}
+
+/// A field of the `stat` of a process or thread, counted from the one behind its name.
+fn stat<T: std::str::FromStr>(process: &str, field: usize) -> io::Result<T> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name stands in brackets and may hold anything, brackets and spaces included.
     let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
     let value = fields.split_whitespace().nth(field).and_then(|value| value.parse().ok());

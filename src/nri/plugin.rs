@@ -148,7 +148,7 @@ impl Plugin {
             return None;
         }
         let served = match identity::reservation(pod, container) {
-            Ok(reservation) => self.reserve(reservation).await,
+            Ok(reservation) => self.reserve_at_creation(reservation).await,
             Err(error) => Err(format!("its id {error}")),
         };
         let adjusted = match served {
@@ -200,8 +200,9 @@ impl Plugin {
         }
     }
 
-    /// Asks the table for a socket, and gives up before the runtime gives up the plugin.
-    pub(super) async fn reserve(&mut self, reservation: Reservation) -> Result<Arc<ContainerInfo>, String> {
+    /// Asks the table for a socket for a container that is being created, and gives up before the runtime gives up the plugin. A
+    /// container that runs has its address already and must not lose it like this.
+    async fn reserve_at_creation(&mut self, reservation: Reservation) -> Result<Arc<ContainerInfo>, String> {
         let id = reservation.container_id.clone();
         match self.containers.reserve_within(BUDGET, reservation).await {
             Some(Ok(reserved)) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::inlet::Senders;
 use super::listener::Listener;
 use super::looks::Reply;
 use super::tail::{TailRoom, TakenRoom};
@@ -42,8 +43,8 @@ pub struct Before {
     pub aggregator: Aggregator,
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub kernel_drops: u32,
-    /// Its processes, if it has a Unix socket.
-    pub kin: Option<Kin>,
+    /// The senders of its Unix socket, if it has one.
+    pub senders: Option<Senders>,
 }
 
 /// Which containers are asked about.

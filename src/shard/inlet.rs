@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::net::kin::{Kin, Verdict};
 use crate::net::listener::{Emptied, Inbox};
 use crate::net::unixgram::{Refused, Unixgram};
@@ -20,29 +22,32 @@ pub(super) struct Inlet {
     senders: Senders,
 }
 
-/// Who sent lately.
-#[derive(Debug, Default)]
-struct Senders {
+/// The senders of a Unix socket: which processes may send by it, and which have sent lately. It goes to the process that takes over,
+/// because some of them have ended by then, and what they sent may still wait in the socket.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Senders {
     /// The container's processes, once its first one is known.
     kin: Option<Kin>,
     seen: HashMap<i32, Seen>,
 }
 
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 struct Seen {
     verdict: Verdict,
-    at: Duration,
+    /// When, by the clock of this process; nothing where the process before has seen it.
+    #[serde(skip)]
+    at: Option<Duration>,
 }
 
 impl Inlet {
-    /// `kin` is what the process before knew: without it, whatever waits in the socket would be a stranger's.
-    pub(super) fn new(unix: Unixgram, kin: Option<Kin>) -> Self {
-        Self { unix, senders: Senders { kin, seen: HashMap::new() } }
+    /// `senders` is what the process before knew: without it, whatever waits in the socket would be a stranger's.
+    pub(super) fn new(unix: Unixgram, senders: Senders) -> Self {
+        Self { unix, senders }
     }
 
-    /// The container's processes, if they are known.
-    pub(super) fn kin(&self) -> Option<&Kin> {
-        self.senders.kin.as_ref()
+    /// What is known of its senders.
+    pub(super) fn senders(&self) -> &Senders {
+        &self.senders
     }
 
     pub(super) fn socket(&self) -> &UnixDatagram {
@@ -56,7 +61,7 @@ impl Inlet {
 
     /// From now on it is known who belongs to the container.
     pub(super) fn acquaint(&mut self, kin: Kin) {
-        self.senders = Senders { kin: Some(kin), seen: HashMap::new() };
+        self.senders.acquaint(kin);
     }
 
     pub(super) fn take(&mut self, inbox: &mut Inbox, most: usize, now: Duration) -> (Emptied, Refused) {
@@ -66,6 +71,13 @@ impl Inlet {
 }
 
 impl Senders {
+    fn acquaint(&mut self, kin: Kin) {
+        // After a hand-over it is found out once more, and what was seen of those that have ended since still holds.
+        if self.kin.as_ref() != Some(&kin) {
+            *self = Self { kin: Some(kin), seen: HashMap::new() };
+        }
+    }
+
     fn judge(&mut self, pid: i32, handle: Option<&OwnedFd>, now: Duration) -> Verdict {
         let Some(kin) = &self.kin else {
             // Nothing of a container runs before its first process is known, so who can be seen is somebody else. Where
@@ -73,7 +85,8 @@ impl Senders {
             return if pid == 0 { Verdict::Kin } else { Verdict::Foreign };
         };
         let known = self.seen.get(&pid).copied();
-        if let Some(seen) = known.filter(|seen| now.saturating_sub(seen.at) < BELIEVED) {
+        let is_fresh = |seen: &Seen| seen.at.is_some_and(|at| now.saturating_sub(at) < BELIEVED);
+        if let Some(seen) = known.filter(is_fresh) {
             return seen.verdict;
         }
         let verdict = match (kin.judge(pid, handle), known) {
@@ -86,7 +99,7 @@ impl Senders {
             if self.seen.len() >= REMEMBERED {
                 self.seen.clear();
             }
-            self.seen.insert(pid, Seen { verdict, at: now });
+            self.seen.insert(pid, Seen { verdict, at: Some(now) });
         }
         verdict
     }
@@ -112,11 +125,31 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let kin = Kin::of(pid, None).unwrap();
         let mut senders = Senders { kin: Some(kin), ..Senders::default() };
-        senders.seen.insert(pid, Seen { verdict: Verdict::Foreign, at: NOW });
+        senders.seen.insert(pid, Seen { verdict: Verdict::Foreign, at: Some(NOW) });
         assert_eq!(senders.judge(pid, None, NOW + BELIEVED / 2), Verdict::Foreign);
         assert_eq!(senders.judge(pid, None, NOW + BELIEVED), Verdict::Kin);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_was_seen_of_a_sender_that_has_ended_holds_in_the_process_that_takes_over() {
+        let mut sender = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(sender.id()).unwrap();
+        let kin = Kin::with_cgroups_of("self");
+        let mut before = Senders::default();
+        before.acquaint(kin.clone());
+        assert_eq!(before.judge(pid, None, NOW), Verdict::Kin);
+        sender.kill().unwrap();
+        sender.wait().unwrap();
+        let mut after: Senders = postcard::from_bytes(&postcard::to_allocvec(&before).unwrap()).unwrap();
+        after.acquaint(kin.clone());
+        assert_eq!(after.judge(pid, None, Duration::ZERO), Verdict::Kin);
+        let mut stranger = Senders::default();
+        stranger.acquaint(kin);
+        assert_eq!(stranger.judge(pid, None, Duration::ZERO), Verdict::Ended, "of whom nothing was seen");
+        after.acquaint(Kin::default());
+        assert!(after.seen.is_empty(), "what was seen says nothing about another container");
     }
 
     #[test]

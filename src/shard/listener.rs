@@ -101,8 +101,8 @@ impl Listener {
     pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp, live: LiveBytes) -> Self {
         let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
-        let (aggregator, kernel_drops, kin) = match new.before {
-            Some(before) => (before.aggregator, before.kernel_drops, before.kin),
+        let (aggregator, kernel_drops, senders) = match new.before {
+            Some(before) => (before.aggregator, before.kernel_drops, before.senders),
             None => {
                 let aggregator = Aggregator::new(settings, new.gauge_sign, now);
                 (aggregator.with_timer_unit(new.timer_unit), 0, None)
@@ -115,7 +115,7 @@ impl Listener {
             lone: false,
             heat: 0,
             socket: new.socket,
-            unix: new.unix.map(|unix| Inlet::new(unix, kin)),
+            unix: new.unix.map(|unix| Inlet::new(unix, senders.unwrap_or_default())),
             aggregator,
             origin: new.origin,
             kernel_drops,
@@ -319,6 +319,25 @@ mod tests {
         assert_eq!(take(1), (1, true, false), "two were not one");
         assert_eq!(take(1), (1, false, false));
         assert_eq!(take(0), (0, true, false), "nothing was left");
+    }
+
+    #[test]
+    fn tails_whose_readers_have_gone_do_not_add_up_at_a_silent_container() {
+        let (mut listener, _sender) = pair();
+        let room = TailRoom::beside(&Arc::default());
+        let (to, reads) = mpsc::channel(1);
+        listener.tap(to, room.clone());
+        for _ in 0..10 {
+            let (to, leaves) = mpsc::channel(1);
+            listener.tap(to, room.clone());
+            drop(leaves);
+        }
+        assert_eq!(
+            listener.taps.len(),
+            2,
+            "that of the reader, and the last, whose end is seen with the next"
+        );
+        drop(reads);
     }
 
     #[test]

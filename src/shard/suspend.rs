@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::command::Command;
+use super::inlet::Senders;
 use super::listener::Listener;
 use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::{Allocation, Timestamp};
-use crate::net::kin::Kin;
 use crate::parallel;
 
 /// All containers, on no shard: what they send waits in the kernel, and so does every request for one of them.
@@ -32,8 +32,8 @@ pub struct Part<'s> {
     pub socket: Option<BorrowedFd<'s>>,
     /// The Unix socket, and how many datagrams may wait in it.
     pub unix: Option<(BorrowedFd<'s>, usize)>,
-    /// The processes that may send by it.
-    pub kin: Option<Kin>,
+    /// Its senders.
+    pub senders: Option<Senders>,
     /// A snapshot of its aggregator.
     pub aggregator: Vec<u8>,
     /// What the kernel had dropped at its UDP socket when that was counted last.
@@ -84,7 +84,7 @@ impl Suspended {
             allocation: listener.allocation,
             socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
             unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),
-            kin: listener.unix.as_ref().and_then(|unix| unix.kin().cloned()),
+            senders: listener.unix.as_ref().map(|unix| unix.senders().clone()),
             aggregator: listener.aggregator.snapshot(),
             kernel_drops: listener.counted_drops(),
         })

@@ -319,6 +319,21 @@ fn a_hand_over_whose_windows_are_being_sent_is_finished_before_a_signal_ends_the
 }
 
 #[test]
+fn a_process_that_is_told_to_end_during_a_hand_over_does_not_wait_to_be_told_again() {
+    let (mut agent, channel) =
+        half_way(Agent::with(&[LONG, &["--set", "agent.after_hand_over=wait"]].concat()));
+    channel.send(b"have", &[]).unwrap();
+    let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
+    for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {
+        channel.send(said, &[]).unwrap();
+        assert_eq!(channel.receive(PATIENCE).unwrap().0, heard);
+    }
+    assert!(agent.wait().success(), "{}", agent.log());
+    agent.until_logged("handed over");
+    drop(descriptors);
+}
+
+#[test]
 fn a_hand_over_that_fails_after_a_signal_leaves_the_agents_state_on_disk() {
     let (mut agent, channel) = half_way(Agent::with(LONG));
     drop(channel);
@@ -326,6 +341,24 @@ fn a_hand_over_that_fails_after_a_signal_leaves_the_agents_state_on_disk() {
     let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
     assert_eq!(agent.totals("web")["a"]["value"], 3.0);
     assert_eq!(agent.get("/v1/accounting").1["total"]["balanced"], true);
+}
+
+#[test]
+fn a_second_signal_gives_a_hand_over_up_and_ends_the_agent_at_once() {
+    for (second, has_everything) in [(Signal::SIGTERM, false), (Signal::SIGINT, true)] {
+        let (mut agent, channel) = half_way(Agent::with(LONG));
+        if has_everything {
+            channel.send(b"have", &[]).unwrap();
+            assert!(!channel.receive_all(PATIENCE).unwrap().1.is_empty());
+        }
+        agent.signal(second);
+        // The other process says nothing, and is not waited for; its end of the connection stays open.
+        assert_eq!(agent.wait().code(), Some(1), "{}", agent.log());
+        agent.until_logged("giving up what is being handed over");
+        assert_eq!(channel.receive(PATIENCE).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
+        assert_eq!(agent.get("/ready").0, 200, "names and locks are free");
+    }
 }
 
 #[test]

@@ -252,7 +252,7 @@ impl Cgroup {
     }
 
     fn take(&self, pid: u32) {
-        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        put_into(&self.0, pid);
     }
 
     fn reserve(&self, agent: &Agent, container: &str) -> Value {
@@ -270,14 +270,18 @@ impl Drop for Cgroup {
     }
 }
 
+fn put_into(cgroup: &Path, pid: u32) {
+    std::fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
+}
+
 /// Sends from a process of its own, in a cgroup where one is given, and waits until it has ended.
-fn send_and_end(path: &Path, within: Option<&Cgroup>) {
+fn send_and_end(path: &Path, within: Option<&Path>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(ARGUMENTS).env("TP_TIMES", "1").env("TP_PATH", path);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     if let Some(cgroup) = within {
-        cgroup.take(child.id());
+        put_into(cgroup, child.id());
     }
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
@@ -299,7 +303,7 @@ fn a_sender_that_has_ended_is_known_by_the_cgroup_that_it_was_in() {
     let path = outside(&agent, "c1");
     // The agent looks when they are long gone.
     agent.stand_still();
-    send_and_end(&path, Some(&cgroup));
+    send_and_end(&path, Some(&cgroup.0));
     (0..3).for_each(|_| send_and_end(&path, None));
     agent.signal(Signal::SIGCONT);
     agent.until("all have come", || shown(&agent, "c1")["received"] == 4);
@@ -308,6 +312,26 @@ fn a_sender_that_has_ended_is_known_by_the_cgroup_that_it_was_in() {
         false => json!({"ended_sender": 4}),
     };
     assert_eq!(dropped(&agent, "c1"), expected);
+}
+
+#[test]
+fn a_sender_that_has_ended_below_its_containers_cgroup_is_not_taken_for_a_foreign_one() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let agent = with(&[]);
+    cgroup.reserve(&agent, "c1");
+    let path = outside(&agent, "c1");
+    let [kept, removed] = ["kept", "removed"].map(|name| cgroup.0.join(name));
+    agent.stand_still();
+    for below in [&kept, &removed] {
+        std::fs::create_dir(below).unwrap();
+        send_and_end(&path, Some(below));
+    }
+    std::fs::remove_dir(removed).unwrap();
+    agent.signal(Signal::SIGCONT);
+    agent.until("all have come", || shown(&agent, "c1")["received"] == 2);
+    let unknown = if kernel_remembers() { 1 } else { 2 };
+    assert_eq!(dropped(&agent, "c1"), json!({"ended_sender": unknown}));
+    std::fs::remove_dir(kept).unwrap();
 }
 
 #[test]

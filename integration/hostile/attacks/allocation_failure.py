@@ -19,7 +19,8 @@ SLACK = 2.0
 class AllocationFailure(Scenario):
     # More than is ever allocated: it is the machine that has no more, and not a limit of the agent's own.
     budget = 4096 * MIB
-    flags = ("--set", "limits.series=10000000", "--set", "limits.memory=4GiB", "--set", "windows.keep=60")
+    flags = ("--set", "limits.series=10000000", "--set", "limits.memory=4GiB")
+    keep = 60
 
     def play(self, stage):
         agent = stage.agent

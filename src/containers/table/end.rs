@@ -55,6 +55,10 @@ impl Table {
     }
 
     pub(super) fn drained(&mut self, allocation: Allocation, glimpse: Option<Box<Glimpse>>) {
+        if glimpse.is_none() {
+            // It was on no shard that could have said so.
+            self.store.ended(allocation);
+        }
         let last = glimpse.map(|glimpse| Arc::new(*glimpse));
         let Some(info) = self.change(allocation, |info| {
             info.state = State::Gone;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{Entry, Event, Table};
 use crate::aggregate::Accounting;
+use crate::containers::directory::ContainerInfo;
 use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, Ready};
 use crate::containers::state::{Place, State};
 use crate::model::Allocation;
@@ -21,8 +22,9 @@ use crate::shard::{NewListener, OpenError, Suspended};
 /// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
 /// what they have sent waits in the kernel. It is short because the runtime's plugin has stopped, and is not waited for longer.
 const ENDING: Duration = Duration::from_millis(300);
-/// How long the table may take to hear how containers stood whose shards have drained them. Everything is paused meanwhile.
-const ON_ITS_WAY: Duration = Duration::from_millis(100);
+/// How long the table may take to hear how containers stood whose shards have drained them, before it gives the hand-over up.
+/// Everything is paused meanwhile.
+const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
 impl Table {
     /// Stops receiving, gives away what there is, and waits to hear what came of it.
@@ -50,9 +52,14 @@ impl Table {
             }
         };
         let leaving = suspended.allocations();
-        // How those stood that were drained just before is on its way, and does not take long.
+        // How those stood that were drained just before is on its way. Nothing else tells the other process.
         let drained = self.drained_all_but(|allocation| leaving.contains(&allocation));
-        let _late = timeout(ON_ITS_WAY, drained).await;
+        if timeout(ON_ITS_WAY, drained).await.is_err() {
+            suspended.resume().await;
+            let busy = "the final counts of containers that have just ended are not known yet; try again";
+            let _not_waited_for = reply.send(Err(std::io::Error::other(busy)));
+            return;
+        }
         self.record();
         let (outcome, decided) = oneshot::channel();
         let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share);
@@ -74,10 +81,10 @@ impl Table {
 
     /// Waits until every container that is being drained is empty, but for some.
     async fn drained_all_but(&mut self, some: impl Fn(Allocation) -> bool) {
-        let is_waited_for = |(allocation, entry): (&Allocation, &Entry)| {
-            entry.info.state == State::Draining && !some(*allocation)
+        let is_waited_for = |table: &Self, (allocation, entry): (&Allocation, &Entry)| {
+            entry.info.state == State::Draining && !some(*allocation) && table.had_listener(&entry.info)
         };
-        while self.entries.iter().any(is_waited_for) {
+        while self.entries.iter().any(|entry| is_waited_for(self, entry)) {
             match self.tasks.join_next().await {
                 Some(Ok(Event::Ended(allocation))) => self.ended(allocation),
                 Some(Ok(Event::Drained(allocation, glimpse))) => self.drained(allocation, glimpse),
@@ -85,6 +92,13 @@ impl Table {
                 None => break,
             }
         }
+    }
+
+    /// Whether a container has been on a shard. Without that it has no counts; and while all containers are suspended, the answer
+    /// that there are none has to wait.
+    fn had_listener(&self, info: &ContainerInfo) -> bool {
+        let has_address = info.address.is_some() && info.place != Place::Unborn;
+        !self.lost.contains_key(&info.allocation) && (has_address || info.unix.is_some())
     }
 
     fn everything(
@@ -113,7 +127,7 @@ impl Table {
             }
             containers.push(Handed {
                 image,
-                kin: part.as_ref().and_then(|part| part.kin.clone()),
+                senders: part.as_ref().and_then(|part| part.senders.clone()),
                 kernel_drops: part.as_ref().map_or(0, |part| part.kernel_drops),
                 udp: socket.is_some(),
                 unix_queue: unix.map(|(_, queue)| queue),

@@ -494,6 +494,47 @@ async fn containers_without_a_socket_count_among_those_that_live() {
 }
 
 #[tokio::test]
+async fn the_final_counts_of_a_container_are_not_lost_where_they_are_late_for_a_hand_over() {
+    let (mut table, containers) = table(settings());
+    let reserved = table.reserve(Reservation::new(id("c1"))).await.unwrap();
+    let allocation = reserved.info.allocation;
+    (0..100).for_each(|_| send(reserved.info.address, "a:1|c"));
+    // Its shard has drained it, and the task that says so has not come to it yet.
+    table.change(allocation, |info| info.state = State::Draining);
+    table.live.remove(&id("c1"));
+    let drained = table.pool.drain(allocation).await.unwrap();
+    let (tell, told) = oneshot::channel();
+    table.tasks.spawn(async move {
+        let _comes_late = told.await;
+        Event::Drained(allocation, drained.map(Box::new))
+    });
+    let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
+    let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(false)) };
+    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, reply), successor);
+    assert!(left.unwrap_err().to_string().contains("try again"));
+    tell.send(()).unwrap();
+    let node = Node { containers, store: Arc::clone(&table.store) };
+    tokio::spawn(table.run());
+    let info = node.until("c1", State::Gone).await;
+    assert_eq!(info.last.as_ref().unwrap().accounting.received, 100);
+    assert!(node.reserve("c2").await.is_ok(), "everything goes on");
+}
+
+#[tokio::test]
+async fn a_container_that_was_on_no_shard_keeps_no_hand_over_waiting() {
+    let (mut table, containers) = table(settings());
+    let noted = table.note(&Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned()).await.unwrap();
+    // The answer that it has no counts waits until the containers are back on their shards.
+    table.change(noted.info.allocation, |info| info.state = State::Draining);
+    table.tasks.spawn(std::future::pending());
+    let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
+    let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(true)) };
+    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, reply), successor);
+    left.unwrap();
+    drop(containers);
+}
+
+#[tokio::test]
 async fn a_container_that_is_being_drained_goes_over_and_is_drained_there() {
     let (mut old, _containers) = table(settings());
     let reserved = old.reserve(Reservation::new(id("c1"))).await.unwrap();

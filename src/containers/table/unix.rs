@@ -11,6 +11,7 @@ use crate::containers::reservation::Reservation;
 use crate::containers::unix::{Sockets, UnixSocket, UnixWish};
 use crate::model::Allocation;
 use crate::net::kin::Kin;
+use crate::net::process::Watched;
 use crate::net::unixgram::Unixgram;
 
 impl Table {
@@ -73,11 +74,11 @@ impl Table {
     pub(super) async fn acquaint(
         &mut self,
         allocation: Allocation,
-        cgroup: Option<u64>,
+        process: &Watched,
     ) -> Option<Arc<ContainerInfo>> {
         let info = Arc::clone(&self.entries.get(&allocation)?.info);
         let _has_one = info.unix.as_ref()?;
-        let kin = match Kin::of(info.pid?, cgroup) {
+        let kin = match Kin::of(info.pid?, Some(process.handle())) {
             Ok(kin) => kin,
             Err(error) => {
                 tracing::debug!(container = %info.origin.container_id, %error, "its processes cannot be told from others");

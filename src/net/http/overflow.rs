@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::clients::{Open, Refused};
 use super::opening::Socket;
@@ -35,6 +35,8 @@ pub(super) struct Overflow {
     limits: Limits,
     /// One permit for each connection that is served.
     places: Arc<Semaphore>,
+    /// Told when a connection waits for a place and all are taken.
+    needs: Arc<Notify>,
     /// One permit for each connection that may wait.
     room: Arc<Semaphore>,
     warning: Arc<Warning>,
@@ -51,7 +53,12 @@ pub(super) struct Waiting {
 impl Overflow {
     pub(super) fn new(connections: Connections, limits: Limits, places: Arc<Semaphore>) -> Self {
         let room = Arc::new(Semaphore::new((limits.connections / WAITING).max(1)));
-        Self { connections, limits, places, room, warning: Arc::default() }
+        Self { connections, limits, places, needs: Arc::default(), room, warning: Arc::default() }
+    }
+
+    /// Waits until a connection that was accepted needs a place. The accept loop holds one while no client comes, and gives it up.
+    pub(super) async fn needs_place(&self) {
+        self.needs.notified().await;
     }
 
     /// Takes a connection whose client has as many as it may. `None` where it was refused at once: it is one of the HTTP
@@ -63,7 +70,7 @@ impl Overflow {
             }
             (Socket::Unix(stream), Err(_)) => {
                 self.refuse(peer);
-                answer(stream);
+                answer(stream, peer);
                 None
             }
             (Socket::Tcp(..), _) => {
@@ -106,15 +113,18 @@ impl Waiting {
             Some((open, place)) => Some((Socket::Unix(self.stream), open, place)),
             None => {
                 self.overflow.refuse(self.peer);
-                answer(self.stream);
+                answer(self.stream, self.peer);
                 None
             }
         }
     }
 
     async fn admitted(&self) -> (Open, OwnedSemaphorePermit) {
-        let Overflow { connections, limits, places, .. } = &self.overflow;
+        let Overflow { connections, limits, places, needs, .. } = &self.overflow;
         loop {
+            if places.available_permits() == 0 {
+                needs.notify_one();
+            }
             // The place first: a connection that is registered and idle can be closed in favour of another.
             if let Ok(place) = Arc::clone(places).acquire_owned().await
                 && let Ok(open) = connections.admit(self.peer, limits)
@@ -127,9 +137,10 @@ impl Waiting {
 }
 
 /// Answers 503 to whatever was asked, and closes the connection. Waits for nothing: the answer fits into an empty buffer.
-fn answer(stream: UnixStream) {
-    // A client that is gone needs no answer.
-    let _either_way = stream.into_std().and_then(write_answer);
+fn answer(stream: UnixStream, peer: Peer) {
+    if let Err(error) = stream.into_std().and_then(write_answer) {
+        tracing::debug!(%error, %peer, "a client did not get the answer that its connection was refused; it had closed it");
+    }
 }
 
 fn write_answer(mut stream: StdStream) -> std::io::Result<()> {
@@ -224,6 +235,51 @@ mod tests {
         open.pop();
         assert!(served.await.is_some());
         assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_waits_for_a_place_is_not_open_yet() {
+        let (mut open, overflow, _client, socket) = full();
+        // Its client has room again, and others have all places.
+        open.clear();
+        let taken = Arc::clone(&overflow.places).acquire_many_owned(4).await.unwrap();
+        let (_trigger, mut drain) = crate::shutdown::drain();
+        let waiting = overflow.take(socket, PEER).unwrap();
+        let mut served = std::pin::pin!(waiting.for_room(&mut drain));
+        assert!(tokio::time::timeout(Duration::ZERO, served.as_mut()).await.is_err(), "it waits");
+        assert_eq!(overflow.connections.open(), 0, "it could be closed as one that is idle");
+        drop(taken);
+        assert!(served.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_place_is_that_of_a_connection_that_waits_and_not_of_the_accept_loop() {
+        let (mut open, overflow, _client, socket) = full();
+        open.clear();
+        let (_trigger, mut drain) = crate::shutdown::drain();
+        let _others = Arc::clone(&overflow.places).acquire_many_owned(3).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let listener = tokio::net::UnixListener::bind(directory.path().join("s")).unwrap();
+        let listener = super::super::Listener::Unix(listener);
+        let (places, connections) = (Arc::clone(&overflow.places), overflow.connections.clone());
+        let mut accepts = std::pin::pin!(super::super::next(&places, &listener, &connections, &overflow));
+        assert!(tokio::time::timeout(Duration::ZERO, accepts.as_mut()).await.is_err(), "no client comes");
+        assert_eq!(places.available_permits(), 0);
+        let waiting = overflow.take(socket, PEER).unwrap();
+        tokio::select! {
+            served = waiting.for_room(&mut drain) => assert!(served.is_some()),
+            _ = accepts => panic!("no client has come"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_gone_is_refused_like_any_other() {
+        let (_open, overflow, client, socket) = full();
+        let taken = Arc::clone(&overflow.room).acquire_many_owned(1).await.unwrap();
+        drop(client);
+        assert!(overflow.take(socket, PEER).is_none());
+        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 1)));
+        drop(taken);
     }
 
     #[tokio::test(start_paused = true)]

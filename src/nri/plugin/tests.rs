@@ -458,6 +458,49 @@ async fn a_container_that_starts_after_a_restart_has_the_address_it_was_created_
 }
 
 #[tokio::test]
+async fn the_address_of_a_running_container_is_opened_however_late_the_table_gets_to_it() {
+    let (mut node, table) = Node::with_table(10);
+    let running = with_address(running("c1"), "127.77.1.5:18626");
+    tokio::time::pause();
+    node.synchronize(std::slice::from_ref(&running)).await;
+    tokio::time::resume();
+    assert_eq!(node.state("c1"), None, "the table has not answered in time");
+    tokio::spawn(table.run());
+    node.until("c1", State::Listening).await;
+    // The next request is looked at after the table would have released it.
+    node.synchronize(std::slice::from_ref(&running)).await;
+    let info = node.info("c1").unwrap();
+    assert_eq!((info.state, info.address), (State::Listening, Some("127.77.1.5:18626".parse().unwrap())));
+    assert_eq!(info.origin.generation.0, 1);
+    node.happens("StopContainer", &running).await;
+    node.until("c1", State::Gone).await;
+}
+
+#[tokio::test]
+async fn a_container_of_another_launcher_is_not_claimed_while_the_table_hangs() {
+    let (mut node, table) = Node::with_table(10);
+    tokio::time::pause();
+    assert_eq!(node.create(&container("c1")).await, None, "the plugin could not serve it");
+    tokio::time::resume();
+    let about = about(&container("c1"));
+    let same = identity::reservation(&about.pod.unwrap(), &about.container.unwrap()).unwrap();
+    let mut table = Box::pin(table.run());
+    let launcher = node.containers.clone();
+    tokio::select! {
+        () = &mut table => unreachable!("it runs as long as there are callers"),
+        reserved = launcher.reserve(same) => drop(reserved.unwrap()),
+    }
+    // The table does nothing again.
+    tokio::time::pause();
+    node.happens("StartContainer", &container("c1")).await;
+    tokio::time::resume();
+    tokio::spawn(table);
+    node.happens("StopContainer", &container("c1")).await;
+    node.synchronize(&[]).await;
+    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Listening), 0));
+}
+
+#[tokio::test]
 async fn an_address_that_a_stranger_has_taken_is_lost() {
     let _stranger = UdpSocket::bind("127.77.1.2:18626").unwrap();
     let mut node = Node::new(10);

@@ -189,3 +189,47 @@ async fn stopping_drains_everything_and_then_nothing_answers() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_drain_that_is_repeated_waits_until_a_hand_over_is_decided() {
+    // A shard whose part this test plays.
+    let (commands, told) = std::sync::mpsc::channel();
+    let (questions, _asked) = std::sync::mpsc::channel();
+    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    let (commands, questions) = (Mutex::new(commands), Mutex::new(questions));
+    let shard =
+        Shard { commands, questions, wake, containers: AtomicUsize::new(1), thread: Mutex::new(None) };
+    let shared = Arc::new(Shared::new(1, usize::MAX, Arc::new(Store::new(1, 30))));
+    let places = Arc::new(RwLock::new(HashMap::from([(Allocation(1), ShardId(0))])));
+    let balance = Mutex::new(Balance::new(1));
+    let pool = Arc::new(ShardPool { shards: vec![shard], shared, places, balance });
+    let draining = Arc::clone(&pool);
+    let draining = tokio::spawn(async move { draining.drain(Allocation(1)).await.unwrap() });
+    let drain = || match told.try_recv() {
+        Ok(Command::Drain(Allocation(1), reply)) => Some(reply),
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => None,
+    };
+    let failing = loop {
+        match drain() {
+            Some(reply) => break reply,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    let handing_over = Arc::clone(&pool.places).write_owned().await;
+    // The shard fails at it.
+    drop(failing);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert!(drain().is_none(), "the container may be that of another process by now");
+    }
+    drop(handing_over);
+    let again = loop {
+        match drain() {
+            Some(reply) => break reply,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    again.send(None).unwrap();
+    assert!(draining.await.unwrap().is_none());
+}
