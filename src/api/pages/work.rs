@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::lane::Turn;
 use super::page::Page;
 use crate::api::error::ApiError;
 use crate::net::sys;
@@ -61,18 +62,13 @@ async fn on_thread_of_its_own<T: Send + 'static>(
 #[derive(Clone, Debug)]
 pub(in crate::api) struct Work {
     page: Arc<Page>,
-    turn: Arc<OwnedSemaphorePermit>,
+    turn: Arc<Turn>,
     priority: Priority,
     until: Instant,
 }
 
 impl Work {
-    pub(super) fn new(
-        page: Arc<Page>,
-        turn: OwnedSemaphorePermit,
-        priority: Priority,
-        within: Duration,
-    ) -> Self {
+    pub(super) fn new(page: Arc<Page>, turn: Turn, priority: Priority, within: Duration) -> Self {
         Self { page, turn: Arc::new(turn), priority, until: Instant::now() + within }
     }
 

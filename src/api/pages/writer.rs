@@ -204,24 +204,19 @@ impl Writer {
             chunk.shrink_to_fit();
         }
         let began = Instant::now();
-        loop {
-            chunk = match self.page.room.admit(chunk) {
-                Ok(chunk) => {
-                    self.page.append(chunk, last);
-                    self.waited += began.elapsed();
-                    return Ok(());
-                }
-                Err(chunk) => chunk,
-            };
-            self.page.room.make();
-            self.page.room.wait(LOOK);
-            if self.waited + began.elapsed() > SHORTAGE {
-                return Err(Stop::Late);
-            }
+        while !self.page.has_room() {
             if self.page.abandon() {
                 return Err(Stop::Unread);
             }
+            if self.waited + began.elapsed() > SHORTAGE {
+                return Err(Stop::Late);
+            }
+            self.page.room.make();
+            self.page.room.wait(LOOK);
         }
+        self.waited += began.elapsed();
+        self.page.append(self.page.room.take(chunk), last);
+        Ok(())
     }
 }
 
