@@ -198,6 +198,12 @@ impl Pages {
         }
     }
 
+    /// Has answers stand still, or go on: nothing is rendered, nor written to connections. While the agent is handed over, containers'
+    /// datagrams wait for every processor that is busy with something else.
+    pub(crate) fn stand_still(&self, still: bool) {
+        self.0.room.stand_still(still);
+    }
+
     /// Answers a request: with a page that another request is getting, or with a new one. `gather` runs first, on the
     /// control runtime. It asks other threads for data, and leaves long computations to a thread of the build ([`Work::run`]).
     /// What it returns renders the page on such a thread.

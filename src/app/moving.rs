@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::handover::{PATIENCE, to_bytes};
-use crate::api::Api;
+use crate::api::{Api, Pages};
 use crate::containers::{Leaving, Manifest};
 use crate::net::clock;
 use crate::nri::{Suspended, Suspender};
@@ -93,6 +93,8 @@ pub(super) struct Moving<'a> {
     holding: &'a Holding,
     whereabouts: MutexGuard<'a, Whereabouts>,
     plugin: Option<Suspended>,
+    /// They stand still meanwhile.
+    pages: Pages,
     /// When the plugin stopped, since the machine was booted.
     stopped: Duration,
     leaving: Option<Leaving>,
@@ -161,7 +163,9 @@ impl<'a> Claim<'a> {
         let Self { holding, whereabouts } = self;
         holding.pauser.pause(true);
         let stopped = clock::since_boot();
-        let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
+        let pages = api.pages.clone();
+        pages.stand_still(true);
+        let mut moving = Moving { holding, whereabouts, plugin: None, pages, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
         let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend()).await };
         let suspended = handle.block_on(suspended);
@@ -217,6 +221,7 @@ impl Moving<'_> {
         self.leaving.take().into_iter().for_each(|leaving| leaving.decide(taken));
         self.plugin.take().into_iter().for_each(|plugin| plugin.decide(taken));
         self.holding.pauser.pause(taken);
+        self.pages.stand_still(false);
     }
 }
 

@@ -112,7 +112,9 @@ impl Events {
         turn: OwnedSemaphorePermit,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let room = Arc::clone(&self.room);
         let work = move || {
+            room.wait_while_still();
             let done = step(&Deadline::new(Instant::now() + DEADLINE, None));
             drop(turn);
             done

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(super) struct Room {
     /// When slow readers were looked for last.
     looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
+    /// Whether nothing is rendered or written for now.
+    still: AtomicBool,
     pub(super) pace: Pace,
 }
 
@@ -61,6 +63,7 @@ impl Room {
             pages: Mutex::default(),
             looked: Mutex::default(),
             cut: AtomicU64::new(0),
+            still: AtomicBool::new(false),
             pace: Pace::new(),
         }
     }
@@ -155,6 +158,30 @@ impl Room {
             let cut = page.cut_lagging(now, lagging);
             self.cut.fetch_add(cut as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Has everything that renders or writes answers stand still, or go on.
+    pub(super) fn stand_still(&self, still: bool) {
+        self.still.store(still, Ordering::Relaxed);
+        if !still {
+            self.tell_freed();
+        }
+    }
+
+    pub(super) fn is_still(&self) -> bool {
+        self.still.load(Ordering::Relaxed)
+    }
+
+    /// Waits while everything stands still; answers how long that took.
+    pub(super) fn wait_while_still(&self) -> Duration {
+        if !self.is_still() {
+            return Duration::ZERO;
+        }
+        let began = Instant::now();
+        while self.is_still() {
+            self.wait(LOOK);
+        }
+        began.elapsed()
     }
 
     /// Wakes builds and streams that wait for room.

@@ -529,6 +529,35 @@ async fn what_is_rendered_at_once_is_sent_in_chunks() {
 }
 
 #[tokio::test]
+async fn answers_stand_still_while_the_agent_is_handed_over_and_go_on_if_that_fails() {
+    let node = Node::new();
+    let ((open, gate), (began, begun)) = (mpsc::channel::<()>(), mpsc::channel());
+    let goes_on = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = Arc::clone(&goes_on);
+    let render = move |writer: &mut Writer| {
+        writer.put(&vec![b'x'; 2 * CHUNK])?;
+        let _dropped = gate.recv();
+        began.send(()).unwrap();
+        writer.put(&vec![b'x'; CHUNK])?;
+        assert!(seen.load(Ordering::Relaxed), "a chunk is added meanwhile");
+        Ok(())
+    };
+    let pages = node.pages.clone();
+    let answer = tokio::spawn(pages.answer_owned(request("a"), render));
+    node.until("two chunks are there", |counts| counts.held >= 2 * CHUNK).await;
+    let mut chunks = chunks(answer.await.unwrap().unwrap());
+    node.pages.stand_still(true);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(chunks.poll_next_unpin(&mut context).is_pending(), "a chunk is there, and is not written");
+    drop(open);
+    tokio::task::spawn_blocking(move || begun.recv()).await.unwrap().unwrap();
+    goes_on.store(true, Ordering::Relaxed);
+    node.pages.stand_still(false);
+    let lengths: Vec<_> = chunks.map(|chunk| chunk.unwrap().len()).collect().await;
+    assert_eq!(lengths.iter().sum::<usize>(), 3 * CHUNK);
+}
+
+#[tokio::test]
 async fn a_reader_that_is_kept_waiting_is_not_slow() {
     let node = Node::new();
     let page = Page::new(&node.pages.0.room);

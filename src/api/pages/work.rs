@@ -114,6 +114,7 @@ impl Deadline {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
         if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
+            let _not_counted = self.page.as_ref().map(|page| page.room.wait_while_still());
             let unread = || self.page.as_ref().is_some_and(|page| page.abandon());
             self.stopped.set(Instant::now() >= self.until || unread());
         }

@@ -195,6 +195,7 @@ impl Writer {
 
     /// Hands what was rendered so far to the readers, once there is room for it.
     fn push(&mut self, last: bool) -> Result<(), Stop> {
+        self.waited += self.page.room.wait_while_still();
         self.check()?;
         let mut chunk = std::mem::take(self.out.bytes());
         if chunk.is_empty() {
