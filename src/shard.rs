@@ -18,7 +18,7 @@ mod suspend;
 mod tail;
 mod worker;
 
-pub use command::{Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
+pub use command::{Ahead, Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
-pub use suspend::{Part, Suspended};
+pub use suspend::{OpenState, Part, SentAhead, Suspended};
 pub use tail::TailRoom;

@@ -14,6 +14,7 @@ use crate::api::{Api, Pages};
 use crate::containers::{Leaving, Manifest};
 use crate::net::clock;
 use crate::nri::{Suspended, Suspender};
+use crate::shard::SentAhead;
 use crate::shutdown::Pauser;
 
 /// The last message of a hand-over, beside descriptors.
@@ -155,11 +156,16 @@ impl Holding {
 }
 
 impl<'a> Claim<'a> {
-    /// Stops everything that changes what is handed over.
+    /// Stops everything that changes what is handed over. `sent` are the containers that the other process knows already.
     ///
     /// # Errors
     /// When the plugin does not stop, a shard has ended, or descriptors ran out. Then everything goes on.
-    pub(super) fn stop(self, api: &Api, handle: &tokio::runtime::Handle) -> io::Result<Moving<'a>> {
+    pub(super) fn stop(
+        self,
+        api: &Api,
+        sent: SentAhead,
+        handle: &tokio::runtime::Handle,
+    ) -> io::Result<Moving<'a>> {
         let Self { holding, whereabouts } = self;
         holding.pauser.pause(true);
         let stopped = clock::since_boot();
@@ -171,7 +177,7 @@ impl<'a> Claim<'a> {
         let suspended = handle.block_on(suspended);
         moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
         moving.stopped = clock::since_boot();
-        moving.leaving = Some(handle.block_on(api.containers.hand_over())?);
+        moving.leaving = Some(handle.block_on(api.containers.hand_over(sent))?);
         Ok(moving)
     }
 }
