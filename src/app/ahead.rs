@@ -29,8 +29,10 @@ use crate::store;
 const SHORT: Duration = Duration::from_millis(20);
 /// How often at most, where windows are closed as fast as they are sent.
 const ROUNDS: usize = 8;
-/// About how many bytes of windows or snapshots one message has: both processes hold it beside what they have anyway.
+/// About how many bytes of windows one message has: both processes hold it beside what they have anyway.
 const PART: usize = 4 << 20;
+/// The same of snapshots. They take longer to restore, and the other process has to answer in time.
+const SNAPSHOTS: usize = 512 << 10;
 
 /// How long no window may be due when snapshots are sent for the first time. When they are sent again, it is known how long that takes.
 const FIRST: Duration = Duration::from_millis(500);
@@ -156,7 +158,7 @@ impl Sender<'_> {
                     message.push((allocation, Bytes::from(snapshot)));
                 }
             }
-            if bytes >= PART {
+            if bytes >= SNAPSHOTS {
                 bytes = 0;
                 self.tell(&Message::Open(std::mem::take(&mut message)))?;
             }

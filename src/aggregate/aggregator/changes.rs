@@ -21,7 +21,7 @@ use crate::aggregate::table::Place;
 use crate::aggregate::window::Layout;
 use crate::model::{Series, Timestamp};
 
-const MAGIC: &[u8; 4] = b"TPAC";
+const MAGIC: [u8; 4] = *b"TPAC";
 
 /// What a snapshot had, as far as it is needed to tell what has changed since.
 #[derive(Debug)]

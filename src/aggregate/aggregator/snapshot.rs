@@ -30,7 +30,7 @@ use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Series, Timestamp};
 
-const MAGIC: &[u8; 4] = b"TPAG";
+const MAGIC: [u8; 4] = *b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
 pub const SNAPSHOT_VERSION: u16 = 8;
 /// Places in a window are counted in microseconds, in 32 bits.
@@ -255,7 +255,7 @@ impl<'a> From<Row<'a>> for SlotV1<&'a Series> {
 }
 
 /// A payload with its magic, version and checksum.
-pub(super) fn sealed(magic: &[u8; 4], payload: &impl Serialize) -> Vec<u8> {
+pub(super) fn sealed(magic: [u8; 4], payload: &impl Serialize) -> Vec<u8> {
     let head = [magic.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
     // Writing to memory fails only for types that postcard cannot express, and these it can.
     let mut bytes = postcard::to_extend(payload, head).unwrap_or_default();
@@ -272,8 +272,8 @@ pub(super) fn sealed_again(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The payload that [`sealed`] wrote.
-pub(super) fn unsealed<T: DeserializeOwned>(magic: &[u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
-    let rest = bytes.strip_prefix(magic).ok_or(SnapshotError::NotASnapshot)?;
+pub(super) fn unsealed<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
+    let rest = bytes.strip_prefix(&magic).ok_or(SnapshotError::NotASnapshot)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
     let found = u16::from_le_bytes(*version);
     if found != SNAPSHOT_VERSION {
