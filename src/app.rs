@@ -8,6 +8,7 @@
 //! A second TERM or the deadline cuts that short, and gives up a hand-over that is under way; then the exit code is 1. Where somebody keeps what the agent has for the
 //! next one (`kept`), TERM leaves it there instead.
 
+mod ahead;
 mod damage;
 mod ending;
 mod entrance;

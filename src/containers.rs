@@ -37,7 +37,7 @@ pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
 pub use image::{IMAGE_VERSION, Identity, Image};
 pub use journal::{JOURNAL, Journal, JournalHealth, Replayed};
-pub use leaving::{Arriving, Leaving, Manifest, ManifestError};
+pub use leaving::{Arrived, Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit};
 pub use state::{Guarded, Place, State};
 pub use table::{Finished, Reconciled, Restored, Settings, Table};
@@ -49,6 +49,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::model::ContainerId;
+use crate::shard::SentAhead;
 
 /// Asks the container table. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ enum Request {
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
     Reconcile(oneshot::Sender<Reconciled>),
     Configure(Box<Settings>),
-    HandOver(oneshot::Sender<io::Result<Leaving>>),
+    HandOver(SentAhead, oneshot::Sender<io::Result<Leaving>>),
     DrainAll(oneshot::Sender<()>),
 }
 
@@ -233,13 +234,14 @@ impl Containers {
         let _either_way = self.ask(Request::DrainAll).await;
     }
 
-    /// Gives everything away to another process; nothing is received until that is decided.
+    /// Gives everything away to another process; nothing is received until that is decided. Of containers that were sent ahead only
+    /// what has changed since goes over.
     ///
     /// # Errors
     /// When a shard has ended, or descriptors ran out. Then everything goes on.
-    pub async fn hand_over(&self) -> io::Result<Leaving> {
+    pub async fn hand_over(&self, sent: SentAhead) -> io::Result<Leaving> {
         let ending = || Err(io::Error::other("the agent is shutting down"));
-        self.ask(Request::HandOver).await.unwrap_or_else(ending)
+        self.ask(|reply| Request::HandOver(sent, reply)).await.unwrap_or_else(ending)
     }
 
     /// What there is.

@@ -18,8 +18,8 @@ mod suspend;
 mod tail;
 mod worker;
 
-pub use command::{Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
+pub use command::{Ahead, Before, Checkpoint, Glimpse, NewListener, Of, TappedLine};
 pub use inlet::Senders;
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
-pub use suspend::{Part, Suspended};
+pub use suspend::{OpenState, Part, SentAhead, Suspended};
 pub use tail::TailRoom;

@@ -2,8 +2,8 @@
 //! bytes, what can be read is used, and the rest is an error.
 //!
 //! The first byte says what the rest is: `j` a journal; `r` records of one, each after its length in 16 bits, which get good
-//! frames with something else between them; `o` an offer; `l` the last message of a hand-over; `p` a part of the windows that go
-//! before it.
+//! frames with something else between them; `o` an offer; `l` the last message of a hand-over; `a` a message before it; `p` a part of
+//! the windows in such a message.
 
 #![no_main]
 
@@ -43,6 +43,11 @@ fuzz_target!(|input: &[u8]| match input {
             // No descriptors came, so there is no socket.
             Ok(arriving) => assert_eq!(arriving.fullest().to_bits(), 0.0_f64.to_bits()),
             Err(error) => assert!(!error.is_empty()),
+        }
+    }
+    [b'a', message @ ..] => {
+        if let Err(error) = fuzzing::message_ahead(message, &Arc::<Settings>::default()) {
+            assert!(!error.is_empty());
         }
     }
     [b'p', part @ ..] => windows(part),

@@ -4,6 +4,7 @@
 //! as a snapshot, to another process.
 
 mod batch;
+mod changes;
 mod checkpoint;
 mod close;
 mod columns;
@@ -27,6 +28,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use batch::Batch;
+use changes::Known;
+pub use changes::checksum_of;
 pub use checkpoint::Noted;
 pub use close::{
     Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Standing, Unread,
@@ -122,6 +125,8 @@ pub struct Aggregator {
     revisions: usize,
     /// Set from outside when the node has no memory left.
     node_full: bool,
+    /// What the last snapshot had that was sent ahead, as long as changes of it can be told.
+    known: Option<Known>,
 }
 
 impl Aggregator {
@@ -162,6 +167,7 @@ impl Aggregator {
             history: VecDeque::new(),
             revisions: 0,
             node_full: false,
+            known: None,
         };
         new.ample = new.ample();
         new

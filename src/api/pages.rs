@@ -30,8 +30,8 @@ use super::{Answer, Body};
 use crate::config::Config;
 use crate::net::http::Client;
 use crate::store::Cursor;
-use events::Builders;
 pub(super) use events::Events;
+use lane::Builders;
 pub(super) use lane::{Asker, Lane};
 use page::Page;
 pub(super) use reader::Reader;
@@ -112,8 +112,8 @@ pub struct Pages(Arc<Inner>);
 struct Inner {
     room: Arc<Room>,
     shelf: Mutex<Shelf>,
-    builders: [Arc<Semaphore>; Lane::ALL.len()],
-    events: Builders,
+    builders: Builders,
+    events: events::Builders,
     /// One comparison of names at a time for each listener.
     comparing: [Arc<Semaphore>; 2],
     built: AtomicU64,
@@ -175,8 +175,8 @@ impl Pages {
         Self(Arc::new(Inner {
             room: Arc::new(Room::new(Arc::clone(config))),
             shelf: Mutex::default(),
-            builders: Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.builders()))),
-            events: Builders::new(),
+            builders: Builders::new(),
+            events: events::Builders::new(),
             comparing: [1, 1].map(|comparisons| Arc::new(Semaphore::new(comparisons))),
             built: AtomicU64::new(0),
             shared: AtomicU64::new(0),
@@ -196,6 +196,12 @@ impl Pages {
             late: load(&self.0.late),
             cut: self.0.room.cut(),
         }
+    }
+
+    /// Has answers stand still, or go on: nothing is rendered, nor written to connections. While the agent is handed over, containers'
+    /// datagrams wait for every processor that is busy with something else.
+    pub(crate) fn stand_still(&self, still: bool) {
+        self.0.room.stand_still(still);
     }
 
     /// Answers a request: with a page that another request is getting, or with a new one. `gather` runs first, on the
@@ -242,7 +248,9 @@ impl Pages {
         let (lane, client) = (asker.lane(lane), asker.client());
         let key = Key { lane: lane as u8, route, detail };
         let mut shelf = self.0.shelf();
-        if let Some(reader) = shelf.pages.get(&key).and_then(|page| page.share(shows.as_ref(), SHARED)) {
+        if let Some(reader) =
+            shelf.pages.get(&key).and_then(|page| page.share(client, shows.as_ref(), SHARED))
+        {
             self.0.shared.fetch_add(1, Ordering::Relaxed);
             return Ok(reader);
         }
@@ -251,7 +259,7 @@ impl Pages {
             return Err(ApiError::busy());
         }
         let page = Page::new(&self.0.room);
-        let reader = page.reader();
+        let reader = page.reader(client);
         shelf.pages.insert(key.clone(), Arc::clone(&page));
         drop(shelf);
         let queued = Queued { inner: Arc::clone(&self.0), lane, client };
@@ -315,9 +323,8 @@ impl Build {
         F: Future<Output = Result<R, ApiError>> + Send,
     {
         let Self { key, page, shows, gzip, priority } = self;
-        let (inner, lane) = (Arc::clone(&queued.inner), queued.lane);
-        let Some(builders) = inner.builders.get(lane as usize).map(Arc::clone) else { return };
-        let turn = tokio::time::timeout(PATIENCE, builders.acquire_owned()).await;
+        let inner = Arc::clone(&queued.inner);
+        let turn = tokio::time::timeout(PATIENCE, inner.builders.turn(queued.lane, queued.client)).await;
         drop(queued);
         let turn = match turn {
             Ok(Ok(turn)) => turn,

@@ -4,8 +4,8 @@
 //! old                                  new
 //!  offer: versions, what is fixed ───▶  can it be read and gone on with?
 //!       ◀─────────────────── take; or a refusal; or end, and then the new one starts from disk
-//!  closed windows ───────────────────▶
-//!       ◀─────────────────────────── have   again with those that are new, until that takes no time
+//!  closed windows, aggregators ──────▶
+//!       ◀─────────────────────────── have   part by part, and again what is new, until no window is about to be closed
 //!  shards let go: the pause begins
 //!  descriptors, containers, the rest ▶  puts everything together, so that nothing can fail any more
 //!       ◀────────────────────────── ready
@@ -33,14 +33,14 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::ahead::Sender;
 use super::moving::{Holding, Moving, Step};
 use crate::aggregate::SNAPSHOT_VERSION;
 use crate::api::Api;
 use crate::config::Config;
 use crate::containers::IMAGE_VERSION;
-use crate::net::clock;
 use crate::net::passing::Channel;
-use crate::store::{HISTORY_VERSION, Part, Sent};
+use crate::store::HISTORY_VERSION;
 
 /// The version of this conversation.
 const PROTOCOL: u16 = 5;
@@ -48,13 +48,6 @@ const PROTOCOL: u16 = 5;
 /// else is a refusal in words.
 pub(super) const TAKE: &[u8] = b"take";
 pub(super) const END: &[u8] = b"end";
-/// Closed windows are sent again and again, each time those that are new, until that takes no longer than this: so long can
-/// what was closed since have been in the making.
-const SHORT: Duration = Duration::from_millis(20);
-/// How often at most, where windows are closed as fast as they are sent.
-const ROUNDS: usize = 8;
-/// About how many bytes of windows one message has before receiving is paused: both processes hold it beside the windows.
-const PART: usize = 4 << 20;
 /// How long the other process may take for one step. While receiving is paused the kernel's buffers have to last.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -223,30 +216,12 @@ fn converse(
     // A signal to end waits for the outcome from here on.
     let claim = holding.claim_for_successor()?;
     tracing::info!("handing over to another process");
-    let mut sent = Sent::default();
-    for _ in 0..ROUNDS {
-        let began = clock::since_boot();
-        while !send_part(&channel, &api.store.part(&mut sent, PART))? {
-            if holding.is_told_to_end() {
-                return Err(io::Error::other("the agent is shutting down"));
-            }
-        }
-        if clock::since_boot().saturating_sub(began) < SHORT || holding.is_told_to_end() {
-            break;
-        }
-    }
-    let moving = claim.stop(api, handle)?;
-    let part = api.store.part(&mut sent, usize::MAX).bytes;
+    let mut sent = Sender { channel: &channel, api, holding, handle }.send()?;
+    let moving = claim.stop(api, sent.open, handle)?;
+    let part = api.store.part(&mut sent.windows, usize::MAX).bytes;
     let given = moving.descriptors().and_then(|all| give(&channel, &moving, &moving.state(part), &all));
     moving.decide(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))
-}
-
-/// Sends windows while others are closed; answers whether those were all there were.
-fn send_part(channel: &Channel, part: &Part) -> io::Result<bool> {
-    channel.send_all(&part.bytes, &[])?;
-    expect_word(channel, "have", PATIENCE)?;
-    Ok(part.whole)
 }
 
 /// Hands over what changes as long as anything moves, and waits until the other process receives.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::Ahead;
 use super::fd_store::{self, FdStore};
 use super::handover::{self, Offer, to_bytes};
 use super::keeper;
@@ -28,6 +29,7 @@ use crate::containers::Arriving;
 use crate::model::Timestamp;
 use crate::net::passing::Channel;
 use crate::nri::Carried;
+use crate::shard::SentAhead;
 use crate::store::{Received, Sent};
 
 /// A state, and the descriptors that go with it.
@@ -99,7 +101,7 @@ impl Place {
         holding: &Holding,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        let moving = holding.claim()?.stop(api, handle)?;
+        let moving = holding.claim()?.stop(api, SentAhead::new(), handle)?;
         let left = Kept::of(api, &moving).and_then(|kept| match self {
             Self::Keeper(channel) => keeper::keep(channel, &kept),
             Self::Store(store) => store.keep(&kept),
@@ -201,7 +203,7 @@ impl Kept {
         let count = self.descriptors.len().checked_sub(contents.guard);
         let count = count.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let guard = self.descriptors.split_off(count);
-        let ready = Ready::of(offer, Received::default(), &contents.state, self.descriptors, settings)?;
+        let ready = Ready::of(offer, Ahead::default(), (&contents.state, self.descriptors), settings)?;
         Ok(Ready { guard, ..ready })
     }
 }

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Signals;
 use super::handover::{PATIENCE, to_bytes};
-use crate::api::Api;
+use crate::api::{Api, Pages};
 use crate::containers::{Leaving, Manifest};
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::nri::{Suspended, Suspender};
+use crate::shard::SentAhead;
 use crate::shutdown::Pauser;
 
 /// The last message of a hand-over, beside descriptors.
@@ -97,6 +98,8 @@ pub(super) struct Moving<'a> {
     holding: &'a Holding,
     whereabouts: MutexGuard<'a, Whereabouts>,
     plugin: Option<Suspended>,
+    /// They stand still meanwhile.
+    pages: Pages,
     /// When the plugin stopped, since the machine was booted.
     stopped: Duration,
     leaving: Option<Leaving>,
@@ -186,21 +189,28 @@ impl Holding {
 }
 
 impl<'a> Claim<'a> {
-    /// Stops everything that changes what is handed over.
+    /// Stops everything that changes what is handed over. `sent` are the containers that the other process knows already.
     ///
     /// # Errors
     /// When the plugin does not stop, a shard has ended, or descriptors ran out. Then everything goes on.
-    pub(super) fn stop(self, api: &Api, handle: &tokio::runtime::Handle) -> io::Result<Moving<'a>> {
+    pub(super) fn stop(
+        self,
+        api: &Api,
+        sent: SentAhead,
+        handle: &tokio::runtime::Handle,
+    ) -> io::Result<Moving<'a>> {
         let Self { holding, whereabouts } = self;
         holding.pauser.pause(true);
         let stopped = clock::since_boot();
-        let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
+        let pages = api.pages.clone();
+        pages.stand_still(true);
+        let mut moving = Moving { holding, whereabouts, plugin: None, pages, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
         let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend()).await };
         let suspended = handle.block_on(suspended);
         moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
         moving.stopped = clock::since_boot();
-        moving.leaving = Some(handle.block_on(api.containers.hand_over())?);
+        moving.leaving = Some(handle.block_on(api.containers.hand_over(sent))?);
         Ok(moving)
     }
 }
@@ -250,6 +260,7 @@ impl Moving<'_> {
         self.leaving.take().into_iter().for_each(|leaving| leaving.decide(taken));
         self.plugin.take().into_iter().for_each(|plugin| plugin.decide(taken));
         self.holding.pauser.pause(taken);
+        self.pages.stand_still(false);
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::fd_store::Inherited;
 use super::handover::{self, END, Offer, PATIENCE, TAKE};
 use super::kept::{self, LetGo, Place, Ready};
@@ -19,7 +20,6 @@ use crate::net::clock;
 use crate::net::guard::Guard;
 use crate::net::passing::Channel;
 use crate::nri::Carried;
-use crate::store;
 use crate::telemetry::LogFilter;
 
 /// Longest that an agent which was asked to end may take: the longest `agent.drain_deadline` that can be set, and some more.
@@ -130,18 +130,18 @@ fn converse(channel: &Channel, config: &Config, how: TakeOver) -> io::Result<Opt
     };
     let listeners = Listeners::prepare(config, &offer).map_err(|error| refuse(channel, error))?;
     channel.send(TAKE, &[])?;
-    let mut windows = store::Received::default();
+    let settings = Arc::new(config.aggregation.clone());
+    let mut ahead = Ahead::default();
     let (bytes, descriptors) = loop {
         let (bytes, descriptors) = channel.receive_all(PATIENCE)?;
         // What comes with descriptors comes last.
         if !descriptors.is_empty() {
             break (bytes, descriptors);
         }
-        windows.add(&bytes).map_err(io::Error::other)?;
+        ahead.add(&bytes, &settings)?;
         channel.send(b"have", &[])?;
     };
-    let settings = Arc::new(config.aggregation.clone());
-    Ready::of(offer, windows, &bytes, descriptors, &settings).map(|ready| Some(Received { ready, listeners }))
+    Ready::of(offer, ahead, (&bytes, descriptors), &settings).map(|ready| Some(Received { ready, listeners }))
 }
 
 /// Tells the agent that runs why it goes on.
@@ -176,8 +176,7 @@ async fn go_on(
     let address = address_of(&shared).map_err(failed)?;
     let mut parts = Parts::new(config, guarded, store, Some(not_before), (address, asked))?;
     let health = parts.api.containers.journal().clone();
-    let (journal, _) = containers::Journal::open(&state_dir, health).map_err(failed)?;
-    parts.table = parts.table.recorded_in(journal);
+    parts.table = parts.table.recorded_in(containers::Journal::new(&state_dir, health));
     match &from {
         Source::Agent(channel) => {
             channel.send(b"ready", &[]).map_err(failed)?;
@@ -239,13 +238,13 @@ impl Ready {
     /// When it does not fit.
     pub(super) fn of(
         offer: Offer,
-        mut received: store::Received,
-        state: &[u8],
-        mut descriptors: Vec<OwnedFd>,
+        ahead: Ahead,
+        (state, mut descriptors): (&[u8], Vec<OwnedFd>),
         settings: &Arc<crate::aggregate::Settings>,
     ) -> io::Result<Self> {
         let came = clock::since_boot();
         let state: FinalState = handover::from_bytes(state)?;
+        let mut received = ahead.windows;
         received.add(&state.part).map_err(io::Error::other)?;
         let has_connection = state.nri.as_ref().is_some_and(|(_, connected)| *connected);
         let own = SHARED + usize::from(has_connection);
@@ -256,7 +255,8 @@ impl Ready {
         let connection = descriptors.split_off(SHARED).pop();
         let nri = state.nri.map(|(state, _)| Carried { state, socket: connection });
         let not_before = state.manifest.not_before;
-        let arriving = state.manifest.assemble(of_containers, settings).map_err(io::Error::other)?;
+        let arriving =
+            state.manifest.assemble(ahead.open, of_containers, settings).map_err(io::Error::other)?;
         let shared = descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(Self { came, received, arriving, not_before, shared, guard: Vec::new(), nri, offer })
     }

@@ -169,8 +169,9 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Size(MIB, 16 * GIB),
         default: "32MiB",
         reload: true,
-        help: "Memory for all answers and events of streams that are rendered and not sent yet. When it is used up, readers that \
-               take nothing for two seconds are disconnected.",
+        help: "Memory for all answers and events of streams that are rendered and not sent yet. When it is used up, only clients that \
+               have read what they were sent get more, up to twice as much in all, and readers that take nothing for two seconds \
+               are disconnected.",
     },
     Setting {
         key: "http.max_head",

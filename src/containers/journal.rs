@@ -112,9 +112,15 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let seed = seed();
-        let replayed = replay(&bytes, seed);
-        Ok((Self { path, seed, file: None, written: 0, live: 0, health }, replayed))
+        let journal = Self::new(directory, health);
+        let replayed = replay(&bytes, journal.seed);
+        Ok((journal, replayed))
+    }
+
+    /// The journal in a directory, whatever it has: its containers are known. It is written with the first `Journal::rewrite`.
+    #[must_use]
+    pub fn new(directory: &Path, health: JournalHealth) -> Self {
+        Self { path: directory.join(JOURNAL), seed: seed(), file: None, written: 0, live: 0, health }
     }
 
     /// Whether it is time to write it anew: most of it is out of date, or something could not be written.

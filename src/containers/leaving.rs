@@ -1,5 +1,6 @@
 //! The container table as it goes to the process that takes over.
 
+use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::image::Image;
-use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError};
+use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError, checksum_of};
 use crate::model::{Allocation, Timestamp};
 use crate::net::unixgram::Unixgram;
 use crate::parallel;
-use crate::shard::{Before, Senders};
+use crate::shard::{Before, OpenState, Senders};
 
 /// Everything there is of the containers, as bytes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,12 +36,52 @@ pub struct Manifest {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handed {
     pub(super) image: Image,
-    pub(super) aggregator: Option<Bytes>,
+    pub(super) aggregator: Option<OpenState>,
     pub(super) kernel_drops: u32,
     pub(super) udp: bool,
     pub(super) unix_queue: Option<usize>,
     pub(super) senders: Option<Senders>,
     pub(super) process: bool,
+}
+
+/// Aggregators that have come ahead, with the checksums of their snapshots.
+#[derive(Debug, Default)]
+pub struct Arrived(HashMap<Allocation, (u64, Aggregator)>);
+
+impl Arrived {
+    /// Takes in snapshots. The one that comes last of a container is the one that changes follow.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn add(
+        &mut self,
+        snapshots: Vec<(Allocation, Bytes)>,
+        settings: &Arc<Settings>,
+    ) -> Result<(), ManifestError> {
+        let restored = parallel::map(snapshots, |(allocation, bytes)| {
+            let aggregator = Aggregator::restore(Arc::clone(settings), &bytes)
+                .map_err(|source| ManifestError::Aggregator { allocation, source })?;
+            Ok((allocation, (checksum_of(&bytes).unwrap_or_default(), aggregator)))
+        });
+        self.0.extend(restored.into_iter().collect::<Result<Vec<_>, ManifestError>>()?);
+        Ok(())
+    }
+
+    /// The aggregator of a container as it came in the pause.
+    fn complete(
+        ahead: Option<(u64, Aggregator)>,
+        carried: &OpenState,
+        settings: &Arc<Settings>,
+    ) -> Result<Aggregator, SnapshotError> {
+        match carried {
+            OpenState::Whole(bytes) => Aggregator::restore(Arc::clone(settings), bytes),
+            OpenState::Changes(bytes) => {
+                let (of, mut aggregator) = ahead.ok_or(SnapshotError::Damaged)?;
+                aggregator.change(of, bytes)?;
+                Ok(aggregator)
+            }
+        }
+    }
 }
 
 /// The table on its way out. While this is undecided nothing is received.
@@ -100,12 +141,13 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Puts everything together, so that nothing can be wrong with it any more.
+    /// Puts everything together with what has come ahead, so that nothing can be wrong with it any more.
     ///
     /// # Errors
     /// When something is.
     pub fn assemble(
         self,
+        mut arrived: Arrived,
         descriptors: Vec<OwnedFd>,
         settings: &Arc<Settings>,
     ) -> Result<Arriving, ManifestError> {
@@ -115,9 +157,11 @@ impl Manifest {
             false => Ok(None),
         };
         // Nothing is received meanwhile, so every core helps with what takes long.
-        let restored = parallel::map(self.containers, |mut handed| {
-            let bytes = handed.aggregator.take();
-            let restored = bytes.map(|bytes| Aggregator::restore(Arc::clone(settings), &bytes)).transpose();
+        let ahead = |handed: Handed| (arrived.0.remove(&handed.image.allocation), handed);
+        let containers = self.containers.into_iter().map(ahead).collect();
+        let restored = parallel::map(containers, |(ahead, mut handed)| {
+            let carried = handed.aggregator.take();
+            let restored = carried.map(|carried| Arrived::complete(ahead, &carried, settings)).transpose();
             (handed, restored)
         });
         let mut containers = Vec::with_capacity(restored.len());

@@ -242,10 +242,10 @@ impl Table {
                 self.settings = *settings;
                 self.settings.apply(self.pool.buffers());
             }
-            Request::HandOver(reply) if self.ending => {
+            Request::HandOver(_, reply) if self.ending => {
                 let _not_waited_for = reply.send(Err(std::io::Error::other("the agent is shutting down")));
             }
-            Request::HandOver(reply) => self.hand_over(reply).await,
+            Request::HandOver(sent, reply) => self.hand_over(sent, reply).await,
             Request::DrainAll(reply) => self.drain_all(reply).await,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -109,6 +110,15 @@ pub struct Checkpoint {
     pub next: Option<usize>,
 }
 
+/// Snapshots of some containers' aggregators, sent to the process that takes over while datagrams are still read.
+#[derive(Debug)]
+pub struct Ahead {
+    /// Each container's snapshot.
+    pub snapshots: Vec<(Allocation, Vec<u8>)>,
+    /// Where to go on, unless that was all.
+    pub next: Option<usize>,
+}
+
 /// One line, for whoever tails a container.
 #[derive(Debug)]
 pub struct TappedLine {
@@ -140,6 +150,10 @@ pub(super) enum Command {
     Adopt(Box<Listener>, oneshot::Sender<Result<(), Box<Listener>>>),
     /// Says what has changed in open windows, from this place on, since that was written to the file of this number.
     Checkpoint(usize, u64, oneshot::Sender<Checkpoint>),
+    /// Takes snapshots of containers from this place on, on which changes can follow.
+    SnapshotAhead(usize, oneshot::Sender<Ahead>),
+    /// Says how long it is until the next window is over; no time while windows are being closed.
+    Quiet(oneshot::Sender<Duration>),
     /// Says which processes a container's are.
     Acquaint(Allocation, Kin, oneshot::Sender<()>),
     /// Applies new settings.

@@ -14,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use super::balance::Balance;
-use super::command::{Checkpoint, Command, Glimpse, NewListener, Question};
+use super::command::{Ahead, Checkpoint, Command, Glimpse, NewListener, Question};
 use super::loss_log::LossLog;
 use super::worker::Worker;
 use crate::aggregate::Settings;
@@ -294,6 +294,28 @@ impl ShardPool {
     /// When the shard has ended.
     pub async fn checkpoint(&self, shard: usize, from: usize, file: u64) -> Result<Checkpoint, ShardGone> {
         self.shard(ShardId(shard))?.ask(|reply| Command::Checkpoint(from, file, reply)).await
+    }
+
+    /// Snapshots of a shard's containers for the process that takes over, from one place on. It answers some containers at a time, so that
+    /// receiving goes on.
+    ///
+    /// # Errors
+    /// When the shard has ended.
+    pub async fn snapshot_ahead(&self, shard: usize, from: usize) -> Result<Ahead, ShardGone> {
+        self.shard(ShardId(shard))?.ask(|reply| Command::SnapshotAhead(from, reply)).await
+    }
+
+    /// How long it is until the next window is over; no time while windows are being closed.
+    ///
+    /// # Errors
+    /// When a shard has ended.
+    pub async fn quiet_for(&self) -> Result<Duration, ShardGone> {
+        let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(Command::Quiet)).collect();
+        let mut least = Duration::MAX;
+        for answer in answers {
+            least = least.min(answer.await?);
+        }
+        Ok(least)
     }
 
     /// Says which processes a container's are, and waits until its shard knows.

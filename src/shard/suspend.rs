@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::command::Command;
@@ -34,11 +36,23 @@ pub struct Part<'s> {
     pub unix: Option<(BorrowedFd<'s>, usize)>,
     /// Its senders.
     pub senders: Option<Senders>,
-    /// A snapshot of its aggregator.
-    pub aggregator: Vec<u8>,
+    /// Its aggregator.
+    pub aggregator: OpenState,
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub kernel_drops: u32,
 }
+
+/// What there is in the open window and the ledger of a container, on its way to another process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum OpenState {
+    /// A snapshot.
+    Whole(Bytes),
+    /// What has changed since the snapshot that was sent ahead.
+    Changes(Bytes),
+}
+
+/// The snapshots that the other process has, by their checksums.
+pub type SentAhead = HashMap<Allocation, u64>;
 
 impl ShardPool {
     /// Takes every container from its shard.
@@ -77,15 +91,23 @@ impl Suspended {
         self.listeners.iter().map(|(_, listener)| listener.allocation).collect()
     }
 
-    /// Every container, those included whose end has begun. While this lasts nothing is received, so every core helps.
+    /// Every container, those included whose end has begun; of those that were sent ahead, what has changed since. While this lasts
+    /// nothing is received, so every core helps.
     #[must_use]
-    pub fn parts(&self) -> Vec<Part<'_>> {
+    pub fn parts(&self, sent: &SentAhead) -> Vec<Part<'_>> {
+        let state = |listener: &Listener| {
+            let changes = sent.get(&listener.allocation).and_then(|of| listener.aggregator.changes(*of));
+            changes.map_or_else(
+                || OpenState::Whole(listener.aggregator.snapshot().into()),
+                |changes| OpenState::Changes(changes.into()),
+            )
+        };
         parallel::map(self.listeners.iter().collect(), |(_, listener)| Part {
             allocation: listener.allocation,
             socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
             unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),
             senders: listener.unix.as_ref().map(|unix| unix.senders().clone()),
-            aggregator: listener.aggregator.snapshot(),
+            aggregator: state(listener),
             kernel_drops: listener.counted_drops(),
         })
     }

@@ -88,6 +88,8 @@ pub(super) struct Worker {
     draining: VecDeque<Allocation>,
     listeners: Vec<Option<Listener>>,
     places: HashMap<Allocation, usize>,
+    /// No place before this one is vacant.
+    vacant_from: usize,
     inbox: Inbox,
     /// The place of the listener that is being worked on, should that fail.
     at_hand: Option<usize>,
@@ -141,6 +143,7 @@ impl Worker {
             draining: VecDeque::new(),
             listeners: Vec::new(),
             places: HashMap::new(),
+            vacant_from: 0,
             inbox: Inbox::default(),
             at_hand: None,
             failures: Failures::default(),

@@ -1,7 +1,8 @@
 //! From one process to the next: nothing is lost, nothing comes twice, and what fails changes nothing.
 
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -60,10 +61,11 @@ fn a_load_of_known_totals_does_not_notice_five_hand_overs() {
     // machine cannot read while the other process waits.
     let flags = ["--window", "1s", "--keep", "600", "--set", "listeners.receive_buffer=1MiB"];
     let mut agent = Agent::with(&flags);
-    let load = Load::under_way(&agent, ("180000", "3000"), 1_000);
+    let load = Load::under_way(&agent, ("240000", "3000"), 1_000);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(700));
+        // Each also waits until no window is about to be closed.
+        std::thread::sleep(Duration::from_millis(400));
         agent = agent.handed_over(&flags);
     }
     load.has_come_to(&agent);
@@ -219,6 +221,98 @@ fn a_process_that_would_run_with_something_else_is_refused_and_the_old_one_goes_
     assert!(socket.exists());
 }
 
+/// The last message to a process that takes over, and the descriptors that come with it. It takes everything that comes before.
+fn last_message(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
+    loop {
+        let (bytes, descriptors) = channel.receive_all(PATIENCE).unwrap();
+        if !descriptors.is_empty() {
+            return (bytes, descriptors);
+        }
+        channel.send(b"have", &[]).unwrap();
+    }
+}
+
+/// A process that takes over from this agent, and has yet to hear anything of what it has.
+fn takes_over(agent: &Agent) -> Channel {
+    let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
+    let channel = Channel::connect(&path).unwrap();
+    channel.receive(PATIENCE).unwrap();
+    channel.send(b"take", &[]).unwrap();
+    channel
+}
+
+#[test]
+fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
+    let agent = Agent::with(LONG);
+    let web = agent.reserve("c1", "web");
+    let name = |n: usize| format!("requests.of.a.series.with.a.long.name.{n}");
+    let all: Vec<_> = (0..2000).collect();
+    for some in all.chunks(20) {
+        web.send(some.iter().map(|n| format!("{}:1|c\n", name(*n))).collect::<String>());
+    }
+    agent.until("all is counted", || shown(&agent, "c1")["received"] == 100);
+    let (state, descriptors) = last_message(&takes_over(&agent));
+    assert!(state.len() < 10_000, "{} bytes", state.len());
+    drop(descriptors);
+    // That one was gone, and what is sent now is a change of what the next one gets.
+    web.send("a:2|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 101);
+    let agent = agent.handed_over(LONG);
+    assert_eq!(shown(&agent, "c1")["received"], 101);
+    let open = agent.metrics("web", "?window=open");
+    let sum: f64 = open.iter().map(|record| record["value"].as_f64().unwrap()).sum();
+    assert_eq!((open.len(), sum), (2001, 2002.0));
+}
+
+fn wall() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
+}
+
+/// Waits until a window of two seconds is about to be closed; answers when it is over.
+fn about_to_be_closed() -> Duration {
+    loop {
+        let now = wall();
+        let over = Duration::from_secs(now.as_secs() / 2 * 2 + 2);
+        if over - now < Duration::from_millis(300) {
+            return over;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn no_window_is_closed_in_the_pause() {
+    let agent = Agent::with(&["--window", "2s"]);
+    agent.reserve("c1", "web").send("a:1|c");
+    let over = about_to_be_closed();
+    let channel = takes_over(&agent);
+    let (_, descriptors) = last_message(&channel);
+    assert!(wall() >= over, "the pause began before a window that was due");
+    drop((channel, descriptors));
+    agent.until("it goes on", || agent.totals("web")["a"]["value"] == 1.0);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_windows_to_be_closed() {
+    let mut agent = Agent::with(&["--window", "2s"]);
+    agent.reserve("c1", "web").send("a:1|c");
+    agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
+    about_to_be_closed();
+    let channel = takes_over(&agent);
+    channel.receive_all(PATIENCE).unwrap();
+    channel.send(b"have", &[]).unwrap();
+    agent.signal(Signal::SIGTERM);
+    agent.until_logged("waiting for its outcome");
+    let (_, descriptors) = last_message(&channel);
+    for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {
+        channel.send(said, &[]).unwrap();
+        assert_eq!(channel.receive(PATIENCE).unwrap().0, heard);
+    }
+    assert!(agent.wait().success(), "{}", agent.log());
+    agent.until_logged("handed over");
+    drop(descriptors);
+}
+
 #[test]
 fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
     let agent = Agent::with(LONG);
@@ -226,7 +320,7 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
     let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
     let mut sent = 0;
     // It says so many words, and is gone.
-    for words in 0..=3 {
+    for words in 0..=4 {
         let channel = Channel::connect(&path).unwrap();
         channel.receive(PATIENCE).unwrap();
         let mut taken = Vec::new();
@@ -236,13 +330,18 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
         }
         if words > 1 {
             channel.send(b"have", &[]).unwrap();
-            taken = channel.receive_all(PATIENCE).unwrap().1;
+            let (_, none) = channel.receive_all(PATIENCE).unwrap();
+            assert!(none.is_empty(), "open aggregates go ahead as well");
+        }
+        if words > 2 {
+            channel.send(b"have", &[]).unwrap();
+            taken = last_message(&channel).1;
             assert!(taken.len() > 8, "there are the agent's own, and one of the container");
             // Nobody reads, and nothing is lost.
             (0..50).for_each(|_| web.send("a:1|c"));
             sent += 50;
         }
-        if words > 2 {
+        if words > 3 {
             channel.send(b"ready", &[]).unwrap();
             assert_eq!(channel.receive(PATIENCE).unwrap().0, b"go");
         }
@@ -266,13 +365,7 @@ fn a_signal_in_the_middle_of_a_hand_over_takes_nothing_from_the_process_that_tak
         let channel = Channel::connect(&socket.with_file_name("state").join("hand-over.sock")).unwrap();
         channel.receive(PATIENCE).unwrap();
         channel.send(b"take", &[]).unwrap();
-        let descriptors = loop {
-            let (_, descriptors) = channel.receive_all(PATIENCE).unwrap();
-            if !descriptors.is_empty() {
-                break descriptors;
-            }
-            channel.send(b"have", &[]).unwrap();
-        };
+        let (_, descriptors) = last_message(&channel);
         // From here on the other process has everything that it needs, and takes it.
         agent.signal(signal);
         for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {

@@ -15,6 +15,7 @@ impl Aggregator {
     /// were counted down. `lasting` is all that is known of levels and totals, from windows, too. No window has them again,
     /// and none of its counts do. For an aggregator that has taken nothing yet.
     pub fn recall(&mut self, standing: &Standing, lasting: &[Lasting]) {
+        self.known = None;
         for event in standing.events.iter() {
             self.events.keep(Arc::clone(event));
         }

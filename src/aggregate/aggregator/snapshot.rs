@@ -7,13 +7,16 @@
 //! Reading answers an aggregator or why not, whatever the bytes. How the client spelled its series is not kept: it is
 //! learnt again with the first line of each. Token buckets start full.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Row;
+use super::histograms::Histograms;
 use super::{Aggregator, GaugeSign, Habits, LateStates, LedgerRow, Settings, TimerUnit};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::distribution::{Distribution, Parts, Summary};
@@ -27,7 +30,7 @@ use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Series, Timestamp};
 
-const MAGIC: &[u8; 4] = b"TPAG";
+const MAGIC: [u8; 4] = *b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
 pub const SNAPSHOT_VERSION: u16 = 8;
 /// Places in a window are counted in microseconds, in 32 bits.
@@ -63,21 +66,24 @@ struct SnapshotV1<S = Series> {
     slots: Vec<Option<SlotV1<S>>>,
     histograms: Vec<(Place, Histogram)>,
     overflow: Option<Place>,
-    late: Vec<(Timestamp, Vec<(Place, StateV1)>)>,
+    late: LateV1,
     events: Events,
     accounting: Accounting,
     history: Vec<usize>,
 }
 
+/// Late samples, by the start of their window and by place.
+pub(super) type LateV1 = Vec<(Timestamp, Vec<(Place, StateV1)>)>;
+
 #[derive(Serialize, Deserialize)]
-struct SlotV1<S = Series> {
+pub(super) struct SlotV1<S = Series> {
     series: S,
     ledger: LedgerRow,
     state: StateV1,
 }
 
 #[derive(Serialize, Deserialize)]
-enum StateV1 {
+pub(super) enum StateV1 {
     Counter { samples: u64, count: Weight, sum: f64, decremented: bool },
     Gauge { samples: u64, count: Weight, last: f64, last_at: Timestamp, min: f64, max: f64 },
     Distribution(DistributionV1),
@@ -86,7 +92,7 @@ enum StateV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct DistributionV1 {
+pub(super) struct DistributionV1 {
     samples: u64,
     count: Weight,
     sum: f64,
@@ -102,12 +108,6 @@ impl Aggregator {
     /// Writes everything that is needed to go on elsewhere.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        let late = |states: &LateStates| {
-            let mut states: Vec<_> =
-                states.iter().map(|(place, state)| (*place, StateV1::from(state))).collect();
-            states.sort_unstable_by_key(|(place, _)| *place);
-            states
-        };
         let snapshot = SnapshotV1 {
             gauge_sign: self.gauge_sign,
             timer_unit: self.timer_unit,
@@ -119,17 +119,23 @@ impl Aggregator {
             slots: self.columns.places().map(|place| place.map(SlotV1::from)).collect(),
             histograms: self.histograms.iter().map(|(place, histogram)| (place, histogram.clone())).collect(),
             overflow: self.overflow,
-            late: self.late.iter().map(|(start, states)| (*start, late(states))).collect(),
+            late: self.late_to_bytes(),
             events: self.events.clone(),
             accounting: self.accounting.clone(),
             history: self.history.iter().copied().collect(),
         };
-        let head = [MAGIC.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        let mut bytes = postcard::to_extend(&snapshot, head).unwrap_or_default();
-        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
+        sealed(MAGIC, &snapshot)
+    }
+
+    /// Late samples as they are written.
+    pub(super) fn late_to_bytes(&self) -> LateV1 {
+        let late = |states: &LateStates| {
+            let mut states: Vec<_> =
+                states.iter().map(|(place, state)| (*place, StateV1::from(state))).collect();
+            states.sort_unstable_by_key(|(place, _)| *place);
+            states
+        };
+        self.late.iter().map(|(start, states)| (*start, late(states))).collect()
     }
 
     /// An aggregator that goes on where a snapshot was taken.
@@ -137,7 +143,7 @@ impl Aggregator {
     /// # Errors
     /// When the bytes are not a snapshot, come from an unknown version, or are damaged.
     pub fn restore(settings: Arc<Settings>, bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let snapshot = checked(bytes)?;
+        let snapshot: SnapshotV1 = unsealed(MAGIC, bytes)?;
         if !snapshot.is_plausible() {
             return Err(SnapshotError::Damaged);
         }
@@ -152,23 +158,47 @@ impl Aggregator {
         for slot in snapshot.slots {
             aggregator.restore_slot(slot)?;
         }
-        for (place, histogram) in snapshot.histograms {
-            aggregator.restore_histogram(place, histogram)?;
-        }
-        aggregator.series =
-            aggregator.columns.iter().count().saturating_sub(usize::from(aggregator.overflow.is_some()));
-        for (start, states) in snapshot.late {
-            let states = states.into_iter().map(|(place, state)| aggregator.restored_late(place, state));
-            let states = states.collect::<Option<LateStates>>().ok_or(SnapshotError::Damaged)?;
-            aggregator.late_records += states.len();
-            aggregator.late.insert(start, states);
-        }
-        if aggregator.overflow.is_some_and(|place| aggregator.columns.series(place).is_none()) {
-            return Err(SnapshotError::Damaged);
-        }
-        aggregator.open = aggregator.recount_open_values();
-        aggregator.recount();
+        aggregator.restore_histograms(snapshot.histograms)?;
+        aggregator.restore_late(snapshot.late)?;
+        aggregator.check_overflow()?;
+        aggregator.count_restored();
         Ok(aggregator)
+    }
+
+    /// The overflow series has a place.
+    pub(super) fn check_overflow(&self) -> Result<(), SnapshotError> {
+        match self.overflow.is_some_and(|place| self.columns.series(place).is_none()) {
+            true => Err(SnapshotError::Damaged),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts what has come from bytes.
+    pub(super) fn count_restored(&mut self) {
+        self.series = self.columns.iter().count().saturating_sub(usize::from(self.overflow.is_some()));
+        self.open = self.recount_open_values();
+        self.recount();
+    }
+
+    /// Late samples, all there are.
+    pub(super) fn restore_late(&mut self, late: LateV1) -> Result<(), SnapshotError> {
+        (self.late, self.late_records) = (BTreeMap::new(), 0);
+        for (start, states) in late {
+            let states = states.into_iter().map(|(place, state)| self.restored_late(place, state));
+            let states = states.collect::<Option<LateStates>>().ok_or(SnapshotError::Damaged)?;
+            self.late_records += states.len();
+            self.late.insert(start, states);
+        }
+        Ok(())
+    }
+
+    /// Histograms, all there are.
+    pub(super) fn restore_histograms(
+        &mut self,
+        histograms: Vec<(Place, Histogram)>,
+    ) -> Result<(), SnapshotError> {
+        self.histograms = Histograms::default();
+        histograms.into_iter().try_for_each(|(place, histogram)| self.restore_histogram(place, histogram))
     }
 
     /// A histogram belongs to a series that is there. One by other bounds than the settings' does not go on.
@@ -187,7 +217,22 @@ impl Aggregator {
         state.fits(self.columns.series(place)?.metric_type).then_some((place, state))
     }
 
-    fn restore_slot(&mut self, slot: Option<SlotV1>) -> Result<(), SnapshotError> {
+    /// Replaces the state of a series that is there.
+    pub(super) fn restore_state(
+        &mut self,
+        place: Place,
+        ledger: LedgerRow,
+        state: StateV1,
+    ) -> Result<(), SnapshotError> {
+        let state = state.into_state().filter(|_| ledger.total.is_finite()).ok_or(SnapshotError::Damaged)?;
+        let metric_type = self.columns.series(place).ok_or(SnapshotError::Damaged)?.metric_type;
+        let row = self.columns.get_mut(place).filter(|_| state.fits(metric_type));
+        let (known, row) = row.ok_or(SnapshotError::Damaged)?;
+        (*known, *row) = (state, ledger);
+        Ok(())
+    }
+
+    pub(super) fn restore_slot(&mut self, slot: Option<SlotV1>) -> Result<(), SnapshotError> {
         let Some(SlotV1 { series, ledger, state }) = slot else {
             self.columns.push(None);
             return Ok(());
@@ -209,8 +254,26 @@ impl<'a> From<Row<'a>> for SlotV1<&'a Series> {
     }
 }
 
-fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::NotASnapshot)?;
+/// A payload with its magic, version and checksum.
+pub(super) fn sealed(magic: [u8; 4], payload: &impl Serialize) -> Vec<u8> {
+    let head = [magic.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
+    // Writing to memory fails only for types that postcard cannot express, and these it can.
+    let mut bytes = postcard::to_extend(payload, head).unwrap_or_default();
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// Bytes that were changed, with the checksum that they should have now.
+#[cfg(test)]
+pub(super) fn sealed_again(bytes: &[u8]) -> Vec<u8> {
+    let covered = bytes.get(..bytes.len().saturating_sub(8)).unwrap_or_default();
+    [covered, &xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes()].concat()
+}
+
+/// The payload that [`sealed`] wrote.
+pub(super) fn unsealed<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
+    let rest = bytes.strip_prefix(&magic).ok_or(SnapshotError::NotASnapshot)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
     let found = u16::from_le_bytes(*version);
     if found != SNAPSHOT_VERSION {
@@ -222,7 +285,7 @@ fn checked(bytes: &[u8]) -> Result<SnapshotV1, SnapshotError> {
         return Err(SnapshotError::Damaged);
     }
     match postcard::take_from_bytes(payload) {
-        Ok((snapshot, [])) => Ok(snapshot),
+        Ok((payload, [])) => Ok(payload),
         _ => Err(SnapshotError::Damaged),
     }
 }

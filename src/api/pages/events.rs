@@ -112,7 +112,9 @@ impl Events {
         turn: OwnedSemaphorePermit,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let room = Arc::clone(&self.room);
         let work = move || {
+            room.wait_while_still();
             let done = step(&Deadline::new(Instant::now() + DEADLINE, None));
             drop(turn);
             done
@@ -124,11 +126,11 @@ impl Events {
 /// A page with this text and one reader.
 fn chunks(room: &Arc<Room>, client: Option<Client>, text: &[u8]) -> Reader {
     let page = Page::new(room);
-    let reader = page.reader();
+    let reader = page.reader(client);
     // It is shared with no other request, so each chunk is freed as soon as it is sent.
     page.begin(None, Instant::now());
     for chunk in text.chunks(CHUNK) {
-        page.append(room.take(chunk.to_vec(), client), false);
+        page.append(room.take(chunk.to_vec()), false);
     }
     page.finish();
     reader

@@ -1,5 +1,10 @@
 //! Which requests share builders, and how many builders there are.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
 use super::work::Priority;
 use crate::net::http::{Client, Peer};
 
@@ -20,11 +25,13 @@ pub(in crate::api) enum Lane {
 impl Lane {
     pub(super) const ALL: [Self; 4] = [Self::Short, Self::Node, Self::Search, Self::Admin];
 
-    /// Builds at a time.
-    pub(super) const fn builders(self) -> usize {
+    /// Builds at a time, and how many of them for requests of one client. One builder is left for other clients: a build waits for memory
+    /// as long as its readers do not read, and keeps its builder meanwhile.
+    const fn builders(self) -> (usize, usize) {
         match self {
-            Self::Short | Self::Node | Self::Admin => 2,
-            Self::Search => 1,
+            Self::Short | Self::Node => (3, 2),
+            Self::Admin => (2, 2),
+            Self::Search => (1, 1),
         }
     }
 
@@ -43,6 +50,65 @@ impl Lane {
             Self::Short | Self::Admin => (256, 128),
             Self::Node | Self::Search => (64, 32),
         }
+    }
+}
+
+/// The builders of all lanes.
+#[derive(Debug)]
+pub(super) struct Builders {
+    lanes: [Arc<Semaphore>; Lane::ALL.len()],
+    /// The share of each client that waits for a builder or has one.
+    clients: Mutex<HashMap<(u8, Client), Weak<Semaphore>>>,
+}
+
+/// A builder, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _builder: OwnedSemaphorePermit,
+    _of_client: Option<OwnedSemaphorePermit>,
+}
+
+impl Builders {
+    pub(super) fn new() -> Self {
+        let lanes = Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.builders().0)));
+        Self { lanes, clients: Mutex::default() }
+    }
+
+    /// Waits until a builder is free and the client has fewer than its share.
+    ///
+    /// # Errors
+    /// Never while the builders exist.
+    pub(super) async fn turn(&self, lane: Lane, client: Option<Client>) -> Result<Turn, AcquireError> {
+        // First: a client that waits for its own builds is not in front of others in the queue of the lane.
+        let of_client = match client.map(|client| self.share(lane, client)) {
+            Some(share) => Some(share.acquire_owned().await?),
+            None => None,
+        };
+        let [short, node, search, admin] = &self.lanes;
+        let builders = match lane {
+            Lane::Short => short,
+            Lane::Node => node,
+            Lane::Search => search,
+            Lane::Admin => admin,
+        };
+        Ok(Turn { _builder: Arc::clone(builders).acquire_owned().await?, _of_client: of_client })
+    }
+
+    fn share(&self, lane: Lane, client: Client) -> Arc<Semaphore> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = clients.get(&(lane as u8, client)).and_then(Weak::upgrade) {
+            return share;
+        }
+        clients.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(lane.builders().1));
+        clients.insert((lane as u8, client), Arc::downgrade(&share));
+        share
+    }
+
+    /// How many builders of a lane are free.
+    #[cfg(test)]
+    pub(super) fn free(&self, lane: Lane) -> usize {
+        self.lanes.get(lane as usize).map_or(0, |builders| builders.available_permits())
     }
 }
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::Shows;
 use super::reader::Reader;
-use super::room::Room;
+use super::room::{Room, Unread};
 use crate::api::error::ApiError;
+use crate::net::http::Client;
 
 /// Status and header fields of a page.
 #[derive(Clone, Debug)]
@@ -52,11 +53,26 @@ struct State {
 /// Where a reader is.
 #[derive(Debug)]
 struct Place {
+    client: Option<Client>,
     next: u64,
+    /// What counts as unread by the client: the chunks from `next` on.
+    unread: VecDeque<Option<Unread>>,
     /// Since when it has not taken the chunk that is next.
     since: Instant,
     cut: bool,
     waker: Option<Waker>,
+}
+
+/// A chunk on its way out by one connection.
+struct Taken {
+    chunk: Bytes,
+    _unread: Option<Unread>,
+}
+
+impl AsRef<[u8]> for Taken {
+    fn as_ref(&self) -> &[u8] {
+        &self.chunk
+    }
 }
 
 impl State {
@@ -82,11 +98,24 @@ impl State {
     }
 
     /// A place at the first chunk. Its number is that of the reader.
-    fn join(&mut self) -> u64 {
+    fn join(&mut self, room: &Arc<Room>, client: Option<Client>) -> u64 {
         let number = self.next_reader;
         self.next_reader += 1;
-        self.readers.insert(number, Place { next: 0, since: Instant::now(), cut: false, waker: None });
+        let unread = self.chunks.iter().map(|chunk| room.charge(client, chunk.len())).collect();
+        let place = Place { client, next: 0, unread, since: Instant::now(), cut: false, waker: None };
+        self.readers.insert(number, place);
         number
+    }
+
+    /// The chunk that is next for a reader, which has taken it then. It counts as unread until the result is dropped.
+    fn take_next(&mut self, reader: u64) -> Option<Bytes> {
+        let next = self.readers.get(&reader)?.next;
+        let chunk = self.chunk(next)?.clone();
+        let place = self.readers.get_mut(&reader)?;
+        place.next += 1;
+        place.since = Instant::now();
+        let unread = place.unread.pop_front().flatten();
+        Some(Bytes::from_owner(Taken { chunk, _unread: unread }))
     }
 
     fn wake(&mut self) -> Vec<Waker> {
@@ -117,21 +146,26 @@ impl Page {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader that begins at the first chunk.
-    pub(super) fn reader(self: &Arc<Self>) -> Reader {
-        let number = self.lock().join();
+    /// A client's reader, which begins at the first chunk.
+    pub(super) fn reader(self: &Arc<Self>, client: Option<Client>) -> Reader {
+        let number = self.lock().join(&self.room, client);
         Reader::new(Arc::clone(self), number)
     }
 
     /// A reader for another request, unless what the page shows may be older than that request.
-    pub(super) fn share(self: &Arc<Self>, shows: Option<&Shows>, most: Duration) -> Option<Reader> {
+    pub(super) fn share(
+        self: &Arc<Self>,
+        client: Option<Client>,
+        shows: Option<&Shows>,
+        most: Duration,
+    ) -> Option<Reader> {
         let mut state = self.lock();
         let fresh = match &state.begun {
             None => true,
             Some((at, shown)) => at.elapsed() < most && shown.is_some() && shown.as_ref() == shows,
         };
         let usable = state.open && fresh && !matches!(state.outcome, Some(Err(_)));
-        let number = usable.then(|| state.join());
+        let number = usable.then(|| state.join(&self.room, client));
         drop(state);
         number.map(|number| Reader::new(Arc::clone(self), number))
     }
@@ -181,6 +215,13 @@ impl Page {
         unread
     }
 
+    /// Whether another chunk may be added: for any of its readers there is room.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        let mut live = state.readers.values().filter(|place| !place.cut);
+        live.any(|place| self.room.has_room_for(place.client))
+    }
+
     /// Changes status or header fields. Without effect once the first chunk is there.
     pub(super) fn change_head(&self, change: impl FnOnce(&mut Head)) {
         let mut state = self.lock();
@@ -193,8 +234,11 @@ impl Page {
     pub(super) fn append(&self, chunk: Bytes, last: bool) {
         let mut state = self.lock();
         let (end, now) = (state.end(), Instant::now());
-        for place in state.readers.values_mut().filter(|place| place.next == end) {
-            place.since = now;
+        for place in state.readers.values_mut().filter(|place| !place.cut) {
+            if place.next == end {
+                place.since = now;
+            }
+            place.unread.push_back(self.room.charge(place.client, chunk.len()));
         }
         state.chunks.push_back(chunk);
         if last {
@@ -237,6 +281,7 @@ impl Page {
             let lagging = place.next < end && now.saturating_duration_since(place.since) >= most;
             if lagging && !place.cut {
                 place.cut = true;
+                place.unread.clear();
                 cut += 1;
             }
         }
@@ -273,7 +318,7 @@ impl Page {
         let opened = match (&state.outcome, state.end()) {
             (Some(Err(error)), 0) => return Poll::Ready(Err(error.clone())),
             (Some(Ok(())), 0) => Opened { head: state.head.clone(), whole: Some(Bytes::new()) },
-            (Some(Ok(())), 1) => Opened { head: state.head.clone(), whole: state.chunk(0).cloned() },
+            (Some(Ok(())), 1) => Opened { head: state.head.clone(), whole: state.take_next(reader) },
             (_, 1..) => Opened { head: state.head.clone(), whole: None },
             (None, 0) => {
                 if let Some(place) = state.readers.get_mut(&reader) {
@@ -296,8 +341,7 @@ impl Page {
         if place.cut {
             return Poll::Ready(Some(Err("the reader was too slow while memory for pages was short")));
         }
-        let next = place.next;
-        let Some(chunk) = state.chunk(next).cloned() else {
+        let Some(chunk) = state.take_next(reader) else {
             return match &state.outcome {
                 Some(Ok(())) => Poll::Ready(None),
                 Some(Err(_)) => Poll::Ready(Some(Err("the page was not finished"))),
@@ -309,10 +353,6 @@ impl Page {
                 }
             };
         };
-        if let Some(place) = state.readers.get_mut(&reader) {
-            place.next += 1;
-            place.since = Instant::now();
-        }
         let trimmed = state.trim();
         drop(state);
         drop(trimmed);

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -16,6 +17,9 @@ use crate::api::error::ApiError;
 /// Bytes that a connection may write before others have a turn. Readers that take data as fast as it is written would else hold
 /// a thread for megabytes at a time, and a small request waits for every one of them.
 const TURN: u32 = 64 << 10;
+
+/// How long a reader rests before it looks again whether answers stand still.
+const STILL: Duration = Duration::from_millis(10);
 
 /// One request's way through a page. The page is not held for it any more once this is dropped.
 #[derive(Debug)]
@@ -64,9 +68,17 @@ impl Stream for Reader {
                 }
             }
         }
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(context));
-            self.rest = None;
+        loop {
+            if let Some(rest) = &mut self.rest {
+                ready!(rest.as_mut().poll(context));
+                self.rest = None;
+            }
+            if !self.page.room.is_still() {
+                break;
+            }
+            let until = Instant::now() + STILL;
+            self.page.rests(self.number, until.into_std());
+            self.rest = Some(Box::pin(sleep_until(until)));
         }
         // An error breaks the connection, so that no client takes a part for the whole.
         let next = self.page.poll_next(self.number, context);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::net::http::Client;
 
 /// How long a reader may take for one chunk before it can be cut short in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
+
+/// The same while the reserve for clients that read is used up as well.
+const LAGGING_IN_RESERVE: Duration = Duration::from_millis(500);
 
 /// How long a wait for room lasts before slow readers are looked for again.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
@@ -33,6 +36,8 @@ pub(super) struct Room {
     /// When slow readers were looked for last.
     looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
+    /// Whether nothing is rendered or written for now.
+    still: AtomicBool,
     pub(super) pace: Pace,
 }
 
@@ -42,8 +47,9 @@ struct Sizes {
     chunks: usize,
     /// What builds are working on. Their number is bounded, and what they read was there before them.
     builds: usize,
-    /// Events of streams among the chunks, by client.
-    events: HashMap<Client, usize>,
+    /// Chunks that a client's readers have not taken, or that are still being written to its connections. A chunk that several clients
+    /// share counts for each of them.
+    unread: HashMap<Client, usize>,
 }
 
 impl Room {
@@ -57,6 +63,7 @@ impl Room {
             pages: Mutex::default(),
             looked: Mutex::default(),
             cut: AtomicU64::new(0),
+            still: AtomicBool::new(false),
             pace: Pace::new(),
         }
     }
@@ -89,45 +96,33 @@ impl Room {
     /// Counts the memory of a build.
     pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.lock().builds += bytes;
-        Held { room: Arc::clone(self), chunks: 0, builds: bytes, client: None }
+        Held { room: Arc::clone(self), chunks: 0, builds: bytes }
     }
 
-    /// The chunk, counted until its last copy is dropped; or the chunk itself where there is no room for it. One that
-    /// is larger than the bound is admitted when there is no other.
-    pub(super) fn admit(self: &Arc<Self>, chunk: Vec<u8>) -> Result<Bytes, Vec<u8>> {
+    /// A chunk, counted until its last copy is dropped, whether or not there is room for it.
+    pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>) -> Bytes {
         let bytes = chunk.capacity();
-        {
-            let mut held = self.lock();
-            if held.chunks > 0 && held.chunks.saturating_add(bytes) > self.limit() {
-                return Err(chunk);
-            }
-            held.chunks += bytes;
-        }
-        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0, client: None };
-        Ok(Bytes::from_owner(Chunk { chunk, _held: held }))
-    }
-
-    /// A chunk of an event, counted until its last copy is dropped, whether or not there is room for it.
-    pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>, client: Option<Client>) -> Bytes {
-        let bytes = chunk.capacity();
-        {
-            let mut held = self.lock();
-            held.chunks += bytes;
-            if let Some(client) = client {
-                *held.events.entry(client).or_default() += bytes;
-            }
-        }
-        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0, client };
+        self.lock().chunks += bytes;
+        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0 };
         Bytes::from_owner(Chunk { chunk, _held: held })
     }
 
-    /// Whether a client may be sent another event: there is room, or all of its own were taken. A client that reads does not
-    /// wait for those that do not, as long as all together hold less than twice the bound.
+    /// Counts a chunk as unread by a client until the result is dropped.
+    pub(super) fn charge(self: &Arc<Self>, client: Option<Client>, bytes: usize) -> Option<Unread> {
+        let client = client?;
+        *self.lock().unread.entry(client).or_default() += bytes;
+        Some(Unread { room: Arc::clone(self), client, bytes })
+    }
+
+    /// Whether a client may be sent more: memory is below the bound, or the client has read what it was sent before. So a client that
+    /// reads does not wait for those that do not, as long as all together hold less than twice the bound.
+    ///
+    /// The bound can be exceeded by what builders are about to add, which is one chunk or event for each of them.
     pub(super) fn has_room_for(&self, client: Option<Client>) -> bool {
         let limit = self.limit();
         let held = self.lock();
-        let its_own = client.and_then(|client| held.events.get(&client)).copied().unwrap_or_default();
-        held.chunks < limit || (its_own < CHUNK && held.chunks < limit.saturating_mul(2))
+        let unread = client.and_then(|client| held.unread.get(&client)).copied().unwrap_or_default();
+        held.chunks < limit || (unread < CHUNK && held.chunks < with_reserve(limit))
     }
 
     /// Waits until there is room for an event of this client, and cuts off slow readers meanwhile.
@@ -155,12 +150,44 @@ impl Room {
             }
             *looked = Some(now);
         }
+        let in_reserve = self.lock().chunks >= with_reserve(self.limit());
+        let lagging = if in_reserve { LAGGING_IN_RESERVE } else { LAGGING };
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for page in pages.iter().filter_map(Weak::upgrade) {
             page.unshelve_begun();
-            let cut = page.cut_lagging(now, LAGGING);
+            let cut = page.cut_lagging(now, lagging);
             self.cut.fetch_add(cut as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Has everything that renders or writes answers stand still, or go on.
+    pub(super) fn stand_still(&self, still: bool) {
+        self.still.store(still, Ordering::Relaxed);
+        if !still {
+            self.tell_freed();
+        }
+    }
+
+    pub(super) fn is_still(&self) -> bool {
+        self.still.load(Ordering::Relaxed)
+    }
+
+    /// Waits while everything stands still; answers how long that took.
+    pub(super) fn wait_while_still(&self) -> Duration {
+        if !self.is_still() {
+            return Duration::ZERO;
+        }
+        let began = Instant::now();
+        while self.is_still() {
+            self.wait(LOOK);
+        }
+        began.elapsed()
+    }
+
+    /// Wakes builds and streams that wait for room.
+    fn tell_freed(&self) {
+        self.freed.notify_all();
+        self.freed_for_streams.notify_waiters();
     }
 
     /// Waits until something was freed, for `most` at the longest.
@@ -169,14 +196,17 @@ impl Room {
     }
 }
 
+/// The bound with the reserve for clients that read.
+const fn with_reserve(limit: usize) -> usize {
+    limit.saturating_mul(2)
+}
+
 /// Bytes that are held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     room: Arc<Room>,
     chunks: usize,
     builds: usize,
-    /// Whose events the chunks are.
-    client: Option<Client>,
 }
 
 impl Drop for Held {
@@ -184,17 +214,30 @@ impl Drop for Held {
         let mut held = self.room.lock();
         held.chunks = held.chunks.saturating_sub(self.chunks);
         held.builds = held.builds.saturating_sub(self.builds);
-        if let Some(client) = self.client
-            && let Some(bytes) = held.events.get_mut(&client)
-        {
-            *bytes = bytes.saturating_sub(self.chunks);
+        drop(held);
+        self.room.tell_freed();
+    }
+}
+
+/// A chunk that counts as unread by a client until this is dropped.
+#[derive(Debug)]
+pub(super) struct Unread {
+    room: Arc<Room>,
+    client: Client,
+    bytes: usize,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let mut held = self.room.lock();
+        if let Some(bytes) = held.unread.get_mut(&self.client) {
+            *bytes = bytes.saturating_sub(self.bytes);
             if *bytes == 0 {
-                held.events.remove(&client);
+                held.unread.remove(&self.client);
             }
         }
         drop(held);
-        self.room.freed.notify_all();
-        self.room.freed_for_streams.notify_waiters();
+        self.room.tell_freed();
     }
 }
 

@@ -122,7 +122,7 @@ async fn a_page_that_depends_on_more_is_shared_only_until_its_build_begins() {
 }
 
 #[tokio::test]
-async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_come_again() {
+async fn two_pages_of_a_client_are_built_at_a_time_and_beyond_its_queue_it_is_told_to_come_again() {
     let node = Node::new();
     let mut gates = Vec::new();
     let mut answers = Vec::new();
@@ -144,10 +144,11 @@ async fn two_pages_are_built_at_a_time_and_beyond_the_queue_a_client_is_told_to_
     assert_eq!((refused.status, refused.code), (429, "busy"));
     assert_eq!(Answer::from(refused).headers, [("retry-after", "2".to_owned())]);
     answers.push(ask(2, "of another client"));
+    node.until("a builder is left for another client", |counts| counts.built == 3).await;
     let other = Request { lane: Lane::Short, ..request("another lane") };
     let other = node.pages.answer(other, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
     assert_eq!(text(&other.await.unwrap()), b"x", "cheap requests do not wait");
-    assert_eq!((node.pages.counts().built, node.pages.counts().busy), (3, 1));
+    assert_eq!((node.pages.counts().built, node.pages.counts().busy), (4, 1));
     gates.clear();
     for answer in answers {
         assert_eq!(text(&answer.await.unwrap().unwrap()), b"held up");
@@ -320,7 +321,7 @@ async fn a_builder_stays_taken_while_a_thread_works_for_a_request_that_was_given
     assert_eq!(ask("next").await.unwrap_err().code, "busy", "its thread works on");
     drop(open);
     // In real time: the clock of this test goes on while nothing else happens.
-    while node.pages.0.builders[Lane::Search as usize].available_permits() == 0 {
+    while node.pages.0.builders.free(Lane::Search) == 0 {
         std::thread::yield_now();
     }
     assert_eq!(text(&ask("after").await.unwrap()), b"x");
@@ -439,6 +440,84 @@ async fn a_client_that_reads_does_not_wait_for_one_that_does_not() {
     assert_eq!(node.pages.counts().held, 0);
 }
 
+/// Readers of one client that do not read, until the memory of pages is used up.
+async fn fill(node: &Node, host: u8) -> Vec<Answer> {
+    let limit = node.pages.counts().limit;
+    let mut unread = Vec::new();
+    while node.pages.counts().held < limit {
+        let request = Request { asker: asker(host), ..request(&format!("{host} {}", unread.len())) };
+        let render = |writer: &mut Writer| writer.put(&vec![b'x'; 3 * CHUNK]);
+        unread.push(node.pages.answer(request, move |_| async move { Ok(render) }).await.unwrap());
+        node.until("a page is rendered, or memory is used up", |counts| {
+            counts.held >= limit.min(3 * CHUNK * unread.len())
+        })
+        .await;
+    }
+    unread
+}
+
+#[tokio::test]
+async fn a_small_answer_does_not_wait_for_readers_that_do_not_read() {
+    let node = Node::new();
+    let unread = fill(&node, 1).await;
+    for n in 0..20 {
+        let small = Request { asker: asker(2), lane: Lane::Short, ..request(&format!("small {n}")) };
+        let render = |writer: &mut Writer| writer.put(b"small");
+        let answer = node.pages.answer(small, move |_| async move { Ok(render) }).await.unwrap();
+        assert_eq!(text(&answer), b"small");
+    }
+    assert_eq!(node.pages.counts().cut, 0, "no reader had to be disconnected for them");
+    drop(unread);
+    node.until("nothing is held", |counts| counts.held == 0).await;
+}
+
+#[tokio::test]
+async fn a_large_answer_reaches_a_client_that_reads_beside_readers_that_do_not() {
+    let node = Node::new();
+    let unread = fill(&node, 1).await;
+    let request = Request { asker: asker(2), ..request("read") };
+    let read = node.pages.answer(request, move |_| async move { Ok(large) }).await.unwrap();
+    let (mut read, mut length) = (chunks(read), 0);
+    while let Some(chunk) = read.next().await {
+        length += chunk.unwrap().len();
+        assert!(node.pages.counts().held < 2 * MIB, "{:?}", node.pages.counts());
+    }
+    assert_eq!((length, node.pages.counts().cut), (8 * MIB, 0));
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_gets_nothing_of_the_reserve() {
+    let node = Node::new();
+    let unread = fill(&node, 1).await;
+    let held = node.pages.counts().held;
+    let more = tokio::spawn(node.pages.clone().answer_owned(request("more"), |writer| writer.put(b"more")));
+    node.until("a reader is cut off for it", |counts| counts.cut > 0 || counts.held > held).await;
+    assert!(node.pages.counts().cut > 0, "{:?}", node.pages.counts());
+    assert_eq!(text(&more.await.unwrap().unwrap()), b"more");
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_chunk_is_unread_until_its_connection_has_written_it() {
+    let node = Node::new();
+    let room = &node.pages.0.room;
+    let unread = fill(&node, 1).await;
+    let page = Page::new(room);
+    let client = asker(2).client();
+    let [mut reads, mut shares] = [page.reader(client), page.reader(client)];
+    page.append(room.take(vec![b'x'; CHUNK]), true);
+    assert!(!room.has_room_for(client));
+    let written = (reads.next().await, shares.next().await);
+    assert!(!room.has_room_for(client), "both are still being written");
+    drop(written);
+    assert!(room.has_room_for(client));
+    let joins = page.reader(client);
+    assert!(!room.has_room_for(client), "a reader that joins later has the same to read");
+    drop((reads, shares, joins, page, unread));
+    node.until("nothing is held", |counts| counts.held == 0).await;
+}
+
 #[tokio::test]
 async fn what_is_rendered_at_once_is_sent_in_chunks() {
     let node = Node::new();
@@ -450,10 +529,39 @@ async fn what_is_rendered_at_once_is_sent_in_chunks() {
 }
 
 #[tokio::test]
+async fn answers_stand_still_while_the_agent_is_handed_over_and_go_on_if_that_fails() {
+    let node = Node::new();
+    let ((open, gate), (began, begun)) = (mpsc::channel::<()>(), mpsc::channel());
+    let goes_on = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = Arc::clone(&goes_on);
+    let render = move |writer: &mut Writer| {
+        writer.put(&vec![b'x'; 2 * CHUNK])?;
+        let _dropped = gate.recv();
+        began.send(()).unwrap();
+        writer.put(&vec![b'x'; CHUNK])?;
+        assert!(seen.load(Ordering::Relaxed), "a chunk is added meanwhile");
+        Ok(())
+    };
+    let pages = node.pages.clone();
+    let answer = tokio::spawn(pages.answer_owned(request("a"), render));
+    node.until("two chunks are there", |counts| counts.held >= 2 * CHUNK).await;
+    let mut chunks = chunks(answer.await.unwrap().unwrap());
+    node.pages.stand_still(true);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(chunks.poll_next_unpin(&mut context).is_pending(), "a chunk is there, and is not written");
+    drop(open);
+    tokio::task::spawn_blocking(move || begun.recv()).await.unwrap().unwrap();
+    goes_on.store(true, Ordering::Relaxed);
+    node.pages.stand_still(false);
+    let lengths: Vec<_> = chunks.map(|chunk| chunk.unwrap().len()).collect().await;
+    assert_eq!(lengths.iter().sum::<usize>(), 3 * CHUNK);
+}
+
+#[tokio::test]
 async fn a_reader_that_is_kept_waiting_is_not_slow() {
     let node = Node::new();
     let page = Page::new(&node.pages.0.room);
-    let [rests, lags] = [page.reader(), page.reader()];
+    let [rests, lags] = [page.reader(None), page.reader(None)];
     page.append(bytes::Bytes::from_static(b"x"), true);
     let (now, second) = (Instant::now(), Duration::from_secs(1));
     page.rests(rests.number(), now + 3 * second);

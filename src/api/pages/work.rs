@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::lane::Turn;
 use super::page::Page;
 use crate::api::error::ApiError;
 use crate::net::sys;
@@ -61,18 +62,13 @@ async fn on_thread_of_its_own<T: Send + 'static>(
 #[derive(Clone, Debug)]
 pub(in crate::api) struct Work {
     page: Arc<Page>,
-    turn: Arc<OwnedSemaphorePermit>,
+    turn: Arc<Turn>,
     priority: Priority,
     until: Instant,
 }
 
 impl Work {
-    pub(super) fn new(
-        page: Arc<Page>,
-        turn: OwnedSemaphorePermit,
-        priority: Priority,
-        within: Duration,
-    ) -> Self {
+    pub(super) fn new(page: Arc<Page>, turn: Turn, priority: Priority, within: Duration) -> Self {
         Self { page, turn: Arc::new(turn), priority, until: Instant::now() + within }
     }
 
@@ -118,6 +114,7 @@ impl Deadline {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
         if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
+            let _not_counted = self.page.as_ref().map(|page| page.room.wait_while_still());
             let unread = || self.page.as_ref().is_some_and(|page| page.abandon());
             self.stopped.set(Instant::now() >= self.until || unread());
         }

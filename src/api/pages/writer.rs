@@ -195,6 +195,7 @@ impl Writer {
 
     /// Hands what was rendered so far to the readers, once there is room for it.
     fn push(&mut self, last: bool) -> Result<(), Stop> {
+        self.waited += self.page.room.wait_while_still();
         self.check()?;
         let mut chunk = std::mem::take(self.out.bytes());
         if chunk.is_empty() {
@@ -204,24 +205,19 @@ impl Writer {
             chunk.shrink_to_fit();
         }
         let began = Instant::now();
-        loop {
-            chunk = match self.page.room.admit(chunk) {
-                Ok(chunk) => {
-                    self.page.append(chunk, last);
-                    self.waited += began.elapsed();
-                    return Ok(());
-                }
-                Err(chunk) => chunk,
-            };
-            self.page.room.make();
-            self.page.room.wait(LOOK);
-            if self.waited + began.elapsed() > SHORTAGE {
-                return Err(Stop::Late);
-            }
+        while !self.page.has_room() {
             if self.page.abandon() {
                 return Err(Stop::Unread);
             }
+            if self.waited + began.elapsed() > SHORTAGE {
+                return Err(Stop::Late);
+            }
+            self.page.room.make();
+            self.page.room.wait(LOOK);
         }
+        self.waited += began.elapsed();
+        self.page.append(self.page.room.take(chunk), last);
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::Allocation;
 use crate::net::clock;
 use crate::net::guard::Guard;
 use crate::net::process::Watched;
-use crate::shard::{NewListener, OpenError, Suspended};
+use crate::shard::{NewListener, OpenError, SentAhead, Suspended};
 
 /// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
 /// what they have sent waits in the kernel. It is short because the runtime's plugin has stopped, and is not waited for longer.
@@ -28,14 +28,19 @@ const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
 impl Table {
     /// Stops receiving, gives away what there is, and waits to hear what came of it.
-    pub(super) async fn hand_over(&mut self, reply: oneshot::Sender<std::io::Result<Leaving>>) {
-        self.hand_over_within(ENDING, reply).await;
+    pub(super) async fn hand_over(
+        &mut self,
+        sent: SentAhead,
+        reply: oneshot::Sender<std::io::Result<Leaving>>,
+    ) {
+        self.hand_over_within(ENDING, sent, reply).await;
     }
 
     /// The same with another bound on waiting for containers that are being drained.
     pub(super) async fn hand_over_within(
         &mut self,
         ending: Duration,
+        sent: SentAhead,
         reply: oneshot::Sender<std::io::Result<Leaving>>,
     ) {
         // Most are drained in a moment, and only how they stood at the end has to be handed over.
@@ -63,7 +68,7 @@ impl Table {
         self.record();
         let (outcome, decided) = oneshot::channel();
         let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share);
-        let leaving = self.everything(&suspended, stopped).and_then(|(manifest, descriptors)| {
+        let leaving = self.everything(&suspended, &sent, stopped).and_then(|(manifest, descriptors)| {
             Ok(Leaving { manifest, descriptors, guard: guard?, outcome })
         });
         let taken = match reply.send(leaving) {
@@ -104,10 +109,11 @@ impl Table {
     fn everything(
         &self,
         suspended: &Suspended,
+        sent: &SentAhead,
         stopped: Duration,
     ) -> std::io::Result<(Manifest, Vec<OwnedFd>)> {
         let mut parts: HashMap<Allocation, _> =
-            suspended.parts().into_iter().map(|part| (part.allocation, part)).collect();
+            suspended.parts(sent).into_iter().map(|part| (part.allocation, part)).collect();
         let (mut containers, mut descriptors) = (Vec::new(), Vec::new());
         let mut all: Vec<_> = self.entries.keys().copied().collect();
         all.sort_unstable();
@@ -132,7 +138,7 @@ impl Table {
                 udp: socket.is_some(),
                 unix_queue: unix.map(|(_, queue)| queue),
                 process: process.is_some(),
-                aggregator: part.map(|part| part.aggregator.into()),
+                aggregator: part.map(|part| part.aggregator),
             });
         }
         let forgotten: Accounting = self.directory.forgotten();

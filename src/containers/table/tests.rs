@@ -11,7 +11,7 @@ use crate::containers::{
 };
 use crate::model::{Generation, TaskId};
 use crate::net::clock::Clock;
-use crate::shard::Plan;
+use crate::shard::{Plan, SentAhead};
 use tokio::sync::oneshot;
 
 struct Node {
@@ -547,13 +547,15 @@ async fn a_container_that_is_being_drained_goes_over_and_is_drained_there() {
         let handed: Vec<_> =
             manifest.containers.iter().map(|c| (c.image.state, c.udp, c.aggregator.is_some())).collect();
         assert_eq!(handed, [(State::Draining, true, true)]);
-        let arriving = manifest.assemble(descriptors, &Arc::default()).unwrap();
+        let arriving =
+            manifest.assemble(crate::containers::Arrived::default(), descriptors, &Arc::default()).unwrap();
         let (mut new, containers) = table(settings());
         new.arrive(arriving).await.unwrap();
         outcome.send(true).unwrap();
         (new, containers)
     };
-    let ((), (new, containers)) = tokio::join!(old.hand_over_within(Duration::ZERO, reply), successor);
+    let ((), (new, containers)) =
+        tokio::join!(old.hand_over_within(Duration::ZERO, SentAhead::new(), reply), successor);
     let node = Node { containers, store: Arc::clone(&new.store) };
     assert_eq!(node.state("c1"), Some(State::Draining));
     tokio::spawn(new.run());

@@ -38,7 +38,8 @@ impl Worker {
 
     /// The place that events of a container's sockets will name.
     pub(super) fn watch(&self, listener: &Listener) -> nix::Result<usize> {
-        let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+        let taken = self.listeners.iter().skip(self.vacant_from).take_while(|place| place.is_some());
+        let place = self.vacant_from + taken.count();
         let event = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
         if let Some(socket) = &listener.socket {
             self.epoll.add(socket, event(place as u64))?;
@@ -63,6 +64,9 @@ impl Worker {
     pub(super) fn put(&mut self, place: usize, listener: Listener) {
         self.next_end = self.next_end.min(listener.aggregator.window_end());
         self.places.insert(listener.allocation, place);
+        if place == self.vacant_from {
+            self.vacant_from += 1;
+        }
         match self.listeners.get_mut(place) {
             Some(vacant) => *vacant = Some(listener),
             None => self.listeners.push(Some(listener)),
@@ -76,6 +80,7 @@ impl Worker {
         self.publish_all(place);
         self.places.remove(&allocation);
         let listener = self.listeners.get_mut(place)?.take()?;
+        self.vacant_from = self.vacant_from.min(place);
         self.unwatch(&listener);
         Some(Box::new(listener))
     }

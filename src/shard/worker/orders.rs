@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Next, Worker};
 use crate::model::Allocation;
-use crate::shard::command::{Checkpoint, Command};
+use crate::shard::command::{Ahead, Checkpoint, Command};
 use crate::shard::listener::Listener;
 use crate::shard::share::Share;
 
@@ -12,7 +12,7 @@ use crate::shard::share::Share;
 const ORDERS: usize = 256;
 /// No further command is begun in a turn after this time.
 const OBEYING: Duration = Duration::from_millis(5);
-/// A checkpoint holds up receiving for so long at one go, and for one container more.
+/// A checkpoint, or snapshots for the process that takes over, hold up receiving for so long at one go, and for one container more.
 const CHECKPOINT: Duration = Duration::from_millis(1);
 
 impl Worker {
@@ -65,6 +65,14 @@ impl Worker {
             Command::Checkpoint(from, file, reply) => {
                 let _not_waited_for = reply.send(self.checkpoint(from, file));
             }
+            Command::SnapshotAhead(from, reply) => {
+                let _not_waited_for = reply.send(self.snapshot_ahead(from));
+            }
+            Command::Quiet(reply) => {
+                let closing = self.closing.is_some() || !self.merging.is_empty();
+                let left = self.next_end.since(self.now().wall);
+                let _not_waited_for = reply.send(if closing { Duration::ZERO } else { left });
+            }
             Command::Acquaint(allocation, kin, reply) => {
                 if let Some(unix) = self.find(allocation).and_then(|listener| listener.unix.as_mut()) {
                     unix.acquaint(kin);
@@ -116,6 +124,24 @@ impl Worker {
             }
         }
         Checkpoint { windows, next: (next < self.listeners.len()).then_some(next) }
+    }
+
+    /// Snapshots of containers whose windows are not over, and that have not begun to end: those go over as they are then.
+    fn snapshot_ahead(&mut self, from: usize) -> Ahead {
+        let now = self.now().wall;
+        let started = self.clock.mono();
+        let (mut snapshots, mut next) = (Vec::new(), from);
+        while let Some(place) = self.listeners.get_mut(next) {
+            self.at_hand = Some(next);
+            next += 1;
+            let lives = |l: &&mut Listener| l.ending.is_none() && l.aggregator.window_end() > now;
+            let Some(listener) = place.as_mut().filter(lives) else { continue };
+            snapshots.push((listener.allocation, listener.aggregator.snapshot_ahead()));
+            if self.clock.mono().saturating_sub(started) >= CHECKPOINT {
+                break;
+            }
+        }
+        Ahead { snapshots, next: (next < self.listeners.len()).then_some(next) }
     }
 
     pub(super) fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {

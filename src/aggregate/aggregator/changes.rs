@@ -1,0 +1,304 @@
+//! An aggregator in two parts: a snapshot, and later what has changed since.
+//!
+//! ```text
+//! changes = "TPAC" version(u16, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
+//! ```
+//!
+//! Within a window only samples change a series, and a series that is there stays at its place unless it makes way for another. So
+//! changes are small where few series had samples meanwhile, and there are none to be told apart once the window is closed.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::columns::Row;
+use super::snapshot::{LateV1, MANY, SlotV1, SnapshotError, StateV1, sealed, unsealed};
+use super::{Aggregator, Habits, LedgerRow};
+use crate::aggregate::accounting::Accounting;
+use crate::aggregate::histogram::Histogram;
+use crate::aggregate::record::Events;
+use crate::aggregate::table::Place;
+use crate::aggregate::window::Layout;
+use crate::model::{Series, Timestamp};
+
+const MAGIC: [u8; 4] = *b"TPAC";
+
+/// What a snapshot had, as far as it is needed to tell what has changed since.
+#[derive(Debug)]
+pub(super) struct Known {
+    checksum: u64,
+    layout: Layout,
+    /// Values and events accepted by then.
+    values: u64,
+    events: u64,
+    /// By place.
+    seen: Box<[Seen]>,
+}
+
+/// Samples of a series in the open window, and when its ledger was touched last.
+type Seen = (u64, Timestamp);
+
+fn seen(row: &Row<'_>) -> Seen {
+    (row.state.samples(), row.ledger.last_seen)
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangesV1<S = Series> {
+    /// The checksum of the snapshot that these are changes of.
+    of: u64,
+    habits: Habits,
+    accounting: Accounting,
+    overflow: Option<Place>,
+    /// Nothing where no value has come.
+    values: Option<ValuesV1<S>>,
+    /// All of them; nothing where none has come.
+    events: Option<Events>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ValuesV1<S = Series> {
+    /// Series that were there, by place.
+    changed: Vec<(Place, LedgerRow, StateV1)>,
+    /// Series at the places after those that were there.
+    new: Vec<SlotV1<S>>,
+    /// All there are.
+    histograms: Vec<(Place, Histogram)>,
+    late: LateV1,
+}
+
+/// The checksum that a snapshot ends with, by which changes name it.
+#[must_use]
+pub fn checksum_of(snapshot: &[u8]) -> Option<u64> {
+    snapshot.last_chunk().map(|checksum| u64::from_le_bytes(*checksum))
+}
+
+impl Aggregator {
+    /// A snapshot, on which [`Aggregator::changes`] can follow.
+    #[must_use]
+    pub fn snapshot_ahead(&mut self) -> Vec<u8> {
+        let snapshot = self.snapshot();
+        self.known = checksum_of(&snapshot).map(|checksum| Known {
+            checksum,
+            layout: self.current_layout(),
+            values: self.accounting.values,
+            events: self.accounting.events,
+            seen: self
+                .columns
+                .places()
+                .map(|row| row.map_or((0, Timestamp::MIN), |row| seen(&row)))
+                .collect(),
+        });
+        snapshot
+    }
+
+    /// What has changed since the snapshot with this checksum; nothing where that cannot be told, and a snapshot is needed again:
+    /// the window was closed meanwhile, or series have made way for others.
+    #[must_use]
+    pub fn changes(&self, of: u64) -> Option<Vec<u8>> {
+        let known = self.known.as_ref().filter(|known| known.checksum == of)?;
+        let values = match known.values == self.accounting.values {
+            true => None,
+            false => Some(self.changed_values(known)?),
+        };
+        let changes = ChangesV1 {
+            of,
+            habits: self.habits,
+            accounting: self.accounting.clone(),
+            overflow: self.overflow,
+            values,
+            events: (known.events != self.accounting.events).then(|| self.events.clone()),
+        };
+        Some(sealed(MAGIC, &changes))
+    }
+
+    fn changed_values(&self, known: &Known) -> Option<ValuesV1<&Series>> {
+        let mut rows = self.columns.places();
+        let mut changed = Vec::new();
+        let late = self.late_by_place();
+        for (series, before) in known.layout.iter().zip(&known.seen) {
+            let row = match (series, rows.next()?) {
+                (None, None) => continue,
+                (Some(series), Some(row)) if Arc::ptr_eq(series, row.series) => row,
+                _ => return None,
+            };
+            // What comes late can change a level that no sample of the open window has set.
+            if seen(&row) != *before || late.contains_key(&row.place) {
+                changed.push((row.place, *row.ledger, StateV1::from(row.state)));
+            }
+        }
+        let new = rows.map(|row| row.map(SlotV1::from)).collect::<Option<Vec<_>>>()?;
+        let histograms =
+            self.histograms.iter().map(|(place, histogram)| (place, histogram.clone())).collect();
+        Some(ValuesV1 { changed, new, histograms, late: self.late_to_bytes() })
+    }
+
+    /// Takes in what has changed since the snapshot that this aggregator was restored from, which has this checksum. It cannot be
+    /// gone on with after an error.
+    ///
+    /// # Errors
+    /// When the bytes are no changes, come from an unknown version, are damaged, or are changes of another snapshot.
+    pub fn change(&mut self, of: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let changes: ChangesV1 = unsealed(MAGIC, bytes)?;
+        if changes.of != of || !changes.accounting.is_plausible(MANY) || !changes.habits.is_plausible(MANY) {
+            return Err(SnapshotError::Damaged);
+        }
+        (self.habits, self.accounting) = (changes.habits, changes.accounting);
+        if let Some(events) = changes.events {
+            self.events = events;
+        }
+        if let Some(values) = changes.values {
+            self.change_values(values)?;
+        }
+        self.overflow = changes.overflow;
+        self.check_overflow()?;
+        self.count_restored();
+        Ok(())
+    }
+
+    fn change_values(&mut self, values: ValuesV1) -> Result<(), SnapshotError> {
+        for (place, ledger, state) in values.changed {
+            self.restore_state(place, ledger, state)?;
+        }
+        for slot in values.new {
+            self.restore_slot(Some(slot))?;
+        }
+        self.restore_histograms(values.histograms)?;
+        self.restore_late(values.late)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::aggregate::aggregator::snapshot::sealed_again;
+    use crate::aggregate::{Counting, GaugeSign, Limits, Settings};
+    use crate::model::Moment;
+
+    const START: i64 = 1_767_225_600;
+
+    fn at(secs: u64) -> Moment {
+        let mono = Duration::from_secs(secs);
+        Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    }
+
+    /// Two windows of every type, and late samples; the second window is open.
+    fn busy(settings: &Arc<Settings>) -> Aggregator {
+        let mut aggregator = Aggregator::new(Arc::clone(settings), GaugeSign::Auto, at(0).wall);
+        aggregator.datagram(b"c:1|c\ng:5|g\nt:1:2:3|ms\ns:a|s\nd:4|d\nidle:1|c\nlevel:7|g", at(1), None);
+        aggregator.datagram(b"_sc|up|0\n_e{1,1}:a|b", at(2), None);
+        let _closed = aggregator.roll(at(10).wall);
+        aggregator.datagram(b"c:1|c\nt:9|ms\nd:1|d", at(11), None);
+        aggregator
+    }
+
+    /// An aggregator on the other side, with the snapshot's checksum.
+    fn sent(aggregator: &mut Aggregator) -> (u64, Aggregator) {
+        let snapshot = aggregator.snapshot_ahead();
+        let other = Aggregator::restore(Arc::clone(&aggregator.settings), &snapshot).unwrap();
+        (checksum_of(&snapshot).unwrap(), other)
+    }
+
+    #[test]
+    fn a_snapshot_and_its_changes_are_what_a_later_snapshot_is() {
+        let counting = Arc::new(Settings { counting: Counting::Native, ..Settings::default() });
+        for settings in [Arc::default(), counting] {
+            let mut aggregator = busy(&settings);
+            let (of, mut other) = sent(&mut aggregator);
+            let late = format!("c:1|c|T{0}\nlevel:3|g|T{0}\nt:4|ms|T{0}", START + 3);
+            let datagrams: [&[u8]; 6] = [
+                b"c:5|c|@0.5\ng:+1|g\nt:7|ms\ns:b:c|s",
+                b"new:1|c\nother:2|h|#a:b",
+                b"new:1|c",
+                b"_sc|up|2|m:down\n_e{1,1}:c|d",
+                b"nonsense",
+                late.as_bytes(),
+            ];
+            for (n, datagram) in (12..).zip(datagrams) {
+                aggregator.datagram(datagram, at(n), None);
+                let changes = aggregator.changes(of).unwrap();
+                let (_, mut other) = sent_again(&other);
+                other.change(of, &changes).unwrap();
+                assert_eq!(other.snapshot(), aggregator.snapshot(), "{}", String::from_utf8_lossy(datagram));
+            }
+            other.change(of, &aggregator.changes(of).unwrap()).unwrap();
+            assert_eq!(other.open_values(), aggregator.open_values());
+            assert_eq!(other.series(), aggregator.series());
+            let (closed, expected) =
+                (other.roll(at(20).wall).unwrap(), aggregator.roll(at(20).wall).unwrap());
+            assert_eq!(closed.values, expected.values);
+            assert_eq!(other.snapshot(), aggregator.snapshot(), "both go on alike");
+        }
+    }
+
+    /// A copy.
+    fn sent_again(aggregator: &Aggregator) -> (u64, Aggregator) {
+        let snapshot = aggregator.snapshot();
+        (0, Aggregator::restore(Arc::clone(&aggregator.settings), &snapshot).unwrap())
+    }
+
+    #[test]
+    fn changes_are_as_small_as_what_has_changed() {
+        let length = |series: usize| {
+            let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
+            (0..series).for_each(|n| aggregator.datagram(format!("a{n}:1|c").as_bytes(), at(1), None));
+            let (of, _) = sent(&mut aggregator);
+            let unchanged = aggregator.changes(of).unwrap().len();
+            aggregator.datagram(b"a3:1|c", at(2), None);
+            (unchanged, aggregator.changes(of).unwrap().len())
+        };
+        let (small, large) = (length(10), length(2000));
+        // Counts of datagrams take a byte or two more.
+        assert!(large.0 <= small.0 + 16 && large.1 <= small.1 + 16, "{small:?} {large:?}");
+        assert!(small.1 < 300, "{small:?}");
+    }
+
+    #[test]
+    fn nothing_follows_where_changes_cannot_be_told() {
+        let fresh = || {
+            let settings = Settings { series_idle: Duration::ZERO, ..Settings::default() };
+            let mut aggregator = busy(&Arc::new(settings));
+            let (of, _) = sent(&mut aggregator);
+            (aggregator, of)
+        };
+        let (aggregator, of) = fresh();
+        assert!(aggregator.changes(of).is_some());
+        assert!(aggregator.changes(of ^ 1).is_none(), "another snapshot");
+        let (mut aggregator, of) = fresh();
+        let _closed = aggregator.roll(at(20).wall);
+        assert!(aggregator.changes(of).is_none(), "the window was closed");
+        let (mut aggregator, of) = fresh();
+        let _lost = aggregator.begin_again(at(12).wall);
+        assert!(aggregator.changes(of).is_none(), "it began again after a panic");
+        let (mut aggregator, of) = fresh();
+        let limits = Limits { series: aggregator.series(), ..Limits::default() };
+        aggregator.reconfigure(&Settings { limits, series_idle: Duration::ZERO, ..Settings::default() });
+        assert!(aggregator.changes(of).is_none(), "its settings changed");
+        let (of, _) = sent(&mut aggregator);
+        aggregator.datagram(b"new:1|c", at(12), None);
+        assert_eq!(aggregator.accounting().evicted, 1);
+        assert!(aggregator.changes(of).is_none(), "a series has made way for another");
+    }
+
+    #[test]
+    fn changes_that_are_damaged_are_an_error_and_no_panic() {
+        let mut aggregator = busy(&Arc::default());
+        let (of, other) = sent(&mut aggregator);
+        aggregator.datagram(b"c:1|c\nnew:1|ms", at(12), None);
+        aggregator.datagram(format!("c:1|c|T{}", START + 3).as_bytes(), at(12), None);
+        let changes = aggregator.changes(of).unwrap();
+        let change = |of, bytes: &[u8]| sent_again(&other).1.change(of, bytes);
+        assert_eq!(change(of, &changes), Ok(()));
+        assert_eq!(change(of ^ 1, &changes), Err(SnapshotError::Damaged), "of another snapshot");
+        assert_eq!(change(of, &other.snapshot()), Err(SnapshotError::NotASnapshot));
+        for at in 0..changes.len() {
+            assert!(change(of, &changes[..at]).is_err());
+            let mut damaged = changes.clone();
+            damaged[at] ^= 0x55;
+            assert!(change(of, &damaged).is_err(), "byte {at}");
+            // With a checksum that fits: whatever it says is refused or gone on with.
+            let _either_way = change(of, &sealed_again(&damaged));
+        }
+    }
+}

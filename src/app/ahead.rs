@@ -1,0 +1,214 @@
+//! What goes over before the pause, while datagrams are still read: closed windows, and snapshots of aggregators, so that only what
+//! changes afterwards is left for the pause.
+//!
+//! The pause begins at a moment when no window is about to be closed. A window that is closed has every aggregator change, and
+//! all containers' ledgers with it: in the pause that would take longer than everything else.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use super::handover::{PATIENCE, expect_word, from_bytes, to_bytes};
+use super::moving::Holding;
+use crate::aggregate::{Settings, checksum_of};
+use crate::api::Api;
+use crate::containers;
+use crate::model::Allocation;
+use crate::net::clock;
+use crate::net::passing::Channel;
+use crate::shard::{SentAhead, ShardGone};
+use crate::store;
+
+/// Closed windows are sent again and again, each time those that are new, until that takes no longer than this: so long can
+/// what was closed since have been in the making.
+const SHORT: Duration = Duration::from_millis(20);
+/// How often at most, where windows are closed as fast as they are sent.
+const ROUNDS: usize = 8;
+/// About how many bytes of windows one message has: both processes hold it beside what they have anyway.
+const PART: usize = 4 << 20;
+/// The same of snapshots. They take longer to restore, and the other process has to answer in time.
+const SNAPSHOTS: usize = 512 << 10;
+
+/// How long no window may be due when snapshots are sent for the first time. When they are sent again, it is known how long that takes.
+const FIRST: Duration = Duration::from_millis(500);
+/// How long no window may be due when the pause begins: longer than the pause takes.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often everything is sent again because a window was closed meanwhile. On a node that cannot send everything between two
+/// windows the pause begins all the same.
+const ATTEMPTS: usize = 3;
+/// How long windows that are over may take to be closed before the pause begins all the same.
+const CLOSING: Duration = Duration::from_secs(2);
+/// How long to wait before looking again.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// One message before the pause.
+#[derive(Serialize, Deserialize)]
+enum Message {
+    /// A part of the store.
+    Windows(Bytes),
+    /// Snapshots of aggregators.
+    Open(Vec<(Allocation, Bytes)>),
+}
+
+/// What the other process has been sent.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    pub(super) windows: store::Sent,
+    pub(super) open: SentAhead,
+}
+
+/// What has come.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    pub(super) windows: store::Received,
+    pub(super) open: containers::Arrived,
+}
+
+impl Ahead {
+    /// Takes in a message.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn add(&mut self, message: &[u8], settings: &Arc<Settings>) -> io::Result<()> {
+        match from_bytes(message)? {
+            Message::Windows(part) => self.windows.add(&part).map_err(io::Error::other),
+            Message::Open(snapshots) => self.open.add(snapshots, settings).map_err(io::Error::other),
+        }
+    }
+}
+
+/// One side of the conversation before the pause.
+pub(super) struct Sender<'a> {
+    pub(super) channel: &'a Channel,
+    pub(super) api: &'a Api,
+    pub(super) holding: &'a Holding,
+    pub(super) handle: &'a Handle,
+}
+
+impl Sender<'_> {
+    /// Sends everything that there is, and returns when the pause may begin. A signal to end gives the hand-over up as long as windows
+    /// are sent for the first time; after that, the pause begins at once.
+    ///
+    /// # Errors
+    /// When the other process says something else than it should, or nothing, and when a shard has ended.
+    pub(super) fn send(&self) -> io::Result<Sent> {
+        let mut sent = Sent::default();
+        self.windows(&mut sent.windows)?;
+        let mut takes = FIRST;
+        for _ in 0..ATTEMPTS {
+            self.wait_until_quiet_for(takes)?;
+            let began = clock::since_boot();
+            if self.holding.is_told_to_end() {
+                break;
+            }
+            self.windows(&mut sent.windows)?;
+            self.open(&mut sent.open)?;
+            if self.quiet_for()? >= PAUSE {
+                break;
+            }
+            takes = clock::since_boot().saturating_sub(began) + PAUSE;
+        }
+        Ok(sent)
+    }
+
+    fn windows(&self, sent: &mut store::Sent) -> io::Result<()> {
+        for _ in 0..ROUNDS {
+            let began = clock::since_boot();
+            loop {
+                let part = self.api.store.part(sent, PART);
+                self.tell(&Message::Windows(part.bytes.into()))?;
+                if part.whole {
+                    break;
+                }
+                if self.holding.is_told_to_end() {
+                    return Err(io::Error::other("the agent is shutting down"));
+                }
+            }
+            if clock::since_boot().saturating_sub(began) < SHORT || self.holding.is_told_to_end() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a snapshot of every aggregator. All shards work at that, each in small steps.
+    fn open(&self, sent: &mut SentAhead) -> io::Result<()> {
+        let (mut places, mut message, mut bytes) = (vec![Some(0); self.api.pool.len()], Vec::new(), 0);
+        while places.iter().any(Option::is_some) {
+            if self.holding.is_told_to_end() {
+                return Ok(());
+            }
+            let asked: Vec<_> = (0..)
+                .zip(&places)
+                .filter_map(|(shard, from)| Some((shard, self.api.pool.snapshot_ahead(shard, (*from)?))))
+                .collect();
+            for (shard, answer) in asked {
+                let ahead = self.handle.block_on(answer).map_err(io::Error::other)?;
+                if let Some(place) = places.get_mut(shard) {
+                    *place = ahead.next;
+                }
+                for (allocation, snapshot) in ahead.snapshots {
+                    sent.extend(checksum_of(&snapshot).map(|checksum| (allocation, checksum)));
+                    bytes += snapshot.len();
+                    message.push((allocation, Bytes::from(snapshot)));
+                }
+            }
+            if bytes >= SNAPSHOTS {
+                bytes = 0;
+                self.tell(&Message::Open(std::mem::take(&mut message)))?;
+            }
+        }
+        if message.is_empty() { Ok(()) } else { self.tell(&Message::Open(message)) }
+    }
+
+    fn tell(&self, message: &Message) -> io::Result<()> {
+        self.channel.send_all(&to_bytes(message), &[])?;
+        expect_word(self.channel, "have", PATIENCE)
+    }
+
+    /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
+    fn wait_until_quiet_for(&self, needed: Duration) -> io::Result<()> {
+        // The longest that windows which follow each other leave.
+        let needed = needed.min(self.api.config().aggregation.window.mul_f64(0.9));
+        let began = clock::since_boot();
+        while !self.holding.is_told_to_end() {
+            let waited = clock::since_boot().saturating_sub(began);
+            match wait(self.quiet_for()?, needed, waited) {
+                Some(time) => thread::sleep(time),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn quiet_for(&self) -> io::Result<Duration> {
+        self.handle.block_on(self.api.pool.quiet_for()).map_err(|gone: ShardGone| io::Error::other(gone))
+    }
+}
+
+/// How long to wait before looking again at when the next window is over, where that is in `quiet`, so much time is needed before it,
+/// and so much was waited already; nothing where the time has come.
+fn wait(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
+    let goes_on = quiet < needed && waited < needed + CLOSING;
+    goes_on.then(|| quiet.clamp(LOOK, 10 * LOOK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_is_due_is_waited_for_and_not_for_longer_than_closing_may_take() {
+        let ms = Duration::from_millis;
+        assert_eq!(wait(ms(9000), ms(500), ms(0)), None, "there is time");
+        assert_eq!(wait(ms(30), ms(500), ms(0)), Some(ms(30)));
+        assert_eq!(wait(ms(400), ms(500), ms(0)), Some(ms(50)), "a signal to end is looked for meanwhile");
+        assert_eq!(wait(ms(0), ms(500), ms(900)), Some(LOOK), "windows are being closed");
+        assert_eq!(wait(ms(0), ms(500), ms(2500)), None, "for too long");
+    }
+}
