@@ -4,7 +4,8 @@
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
-pub mod aggregate;
+pub use tallyport_core::{aggregate, model, statsd};
+
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -15,7 +16,6 @@ pub mod files;
 pub mod host;
 pub mod install;
 pub mod load;
-pub mod model;
 pub mod net;
 pub mod nri;
 pub mod oci;
@@ -24,7 +24,6 @@ pub mod render;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;
-pub mod statsd;
 pub mod store;
 pub mod telemetry;
 pub mod window_log;
