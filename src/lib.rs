@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
 pub use tallyport_core::{aggregate, model, statsd};
+pub use tallyport_linux::{files, host};
 
 pub mod api;
 pub mod app;
@@ -12,8 +13,6 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod containers;
-pub mod files;
-pub mod host;
 pub mod install;
 pub mod load;
 pub mod net;

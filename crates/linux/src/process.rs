@@ -172,7 +172,7 @@ pub fn usage() -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::clock;
+    use crate::clock;
 
     #[test]
     fn a_process_starts_when_it_is_started() {

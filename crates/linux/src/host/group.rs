@@ -8,7 +8,7 @@ use procfs::ProcResult;
 use procfs::net::DeviceStatus;
 use procfs::process::{MountInfo, Process};
 
-use crate::net::cgroup::boundary;
+use crate::cgroup::boundary;
 
 /// What a container uses. What nobody tells is absent.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -122,7 +122,7 @@ pub fn resources(pid: i32, container: &str, own_network: bool) -> ProcResult<Res
 /// What a process uses that is in no group of its own. Of others that it started nobody keeps count.
 fn alone(process: &Process) -> ProcResult<Resources> {
     let (stat, status) = (process.stat()?, process.status()?);
-    let time = |ticks: u64| crate::net::process::since_boot(ticks);
+    let time = |ticks: u64| crate::process::since_boot(ticks);
     let rss = status.vmrss.map(|kibibytes| kibibytes * 1024);
     Ok(Resources {
         cpu: Some(Cpu { user: time(stat.utime), system: time(stat.stime), ..Cpu::default() }),

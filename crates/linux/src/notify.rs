@@ -77,7 +77,7 @@ impl ServiceManager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::sys;
+    use crate::sys;
 
     fn heard(socket: &UnixDatagram) -> (String, usize) {
         let mut buffer = [0; 256];
