@@ -4,13 +4,13 @@
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
+pub use tallyport_client as client;
 pub use tallyport_core::{aggregate, model, statsd};
 pub use tallyport_linux::{files, host};
 
 pub mod api;
 pub mod app;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod containers;
 pub mod install;

@@ -21,7 +21,7 @@ pub(super) fn trusting_the_systems() -> Option<TlsConnector> {
 
 /// Trusts the authorities of a file.
 pub(super) fn trusting(file: &Path) -> Result<TlsConnector, String> {
-    let text = crate::files::read(file).map_err(|error| error.to_string())?;
+    let text = tallyport_linux::files::read(file).map_err(|error| error.to_string())?;
     let read = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let mut roots = RootCertStore::empty();
     for certificate in read.map_err(|error| error.to_string())? {
