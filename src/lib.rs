@@ -14,7 +14,6 @@ pub mod cli;
 pub mod config;
 pub mod containers;
 pub mod install;
-pub mod load;
 pub mod net;
 pub mod nri;
 pub mod oci;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+use tallyport_client::{Client, Target};
 
 use super::cycle::Total;
 use super::{LoadError, Options, Until, check, send, traffic};
-use crate::client::{Client, Target};
 
 /// What was sent, whether or not anybody received it.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -221,7 +221,7 @@ fn flooded(flood: Flood, shape: &Shape) -> (Vec<Vec<u8>>, Option<Expected>) {
             }
         }
     }
-    expected.series.insert(crate::aggregate::OVERFLOW.to_owned(), Total::Counter(folded));
+    expected.series.insert(tallyport_core::aggregate::OVERFLOW.to_owned(), Total::Counter(folded));
     let datagrams = packed(&lines, shape.packing);
     expected.datagrams = datagrams.len() as u64;
     (datagrams, Some(expected))
@@ -261,9 +261,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use tallyport_core::aggregate::{Aggregator, GaugeSign, Limits, Settings, View};
+    use tallyport_core::model::{Moment, Timestamp};
+
     use super::*;
-    use crate::aggregate::{Aggregator, GaugeSign, Limits, Settings, View};
-    use crate::model::{Moment, Timestamp};
 
     const SHAPE: Shape = Shape { seed: 7, series: 60, packing: 8, bad_percent: 2, flood: None };
 

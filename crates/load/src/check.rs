@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tallyport_client::{Client, Response};
 
 use super::LoadError;
 use super::cycle::{Expected, Total};
-use crate::client::{Client, Response};
 
 /// A total that is not what it must be.
 #[derive(Clone, Debug, PartialEq, Serialize)]

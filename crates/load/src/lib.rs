@@ -15,13 +15,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use serde::Serialize;
+use tallyport_client::{Client, Target};
 
 pub use check::{Checked, Mismatch};
 pub use cycle::{Cycle, Expected, Flood, Shape};
 pub use outlast::{Outlasted, Traffic};
 pub use send::{Sent, Until, send};
-
-use crate::client::{Client, Target};
 
 /// Sends StatsD traffic with known totals to an agent, and checks what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -80,7 +79,7 @@ pub struct Options {
 pub enum LoadError {
     /// The agent does not answer.
     #[error(transparent)]
-    Client(#[from] crate::client::ClientError),
+    Client(#[from] tallyport_client::ClientError),
     /// The agent answers something else than was asked for.
     #[error("{what}: the agent answered {status}: {body}")]
     Refused {
