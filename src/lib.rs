@@ -7,6 +7,7 @@
 pub use tallyport_client as client;
 pub use tallyport_core::{aggregate, model, statsd};
 pub use tallyport_linux::{files, host};
+pub use tallyport_oci as oci;
 
 pub mod api;
 pub mod app;
@@ -16,7 +17,6 @@ pub mod containers;
 pub mod install;
 pub mod net;
 pub mod nri;
-pub mod oci;
 pub mod parallel;
 pub mod render;
 pub mod shard;

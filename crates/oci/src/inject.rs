@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tallyport_linux::{unixgram, variables};
 
 use super::agent::{self, Agent, Answer};
 use super::bundle::{Bundle, Network};
@@ -18,7 +19,6 @@ use super::identity::{Facts, Identity};
 use super::report::Report;
 use super::trust::{self, Trusted};
 use super::{descriptors, docker, file, missed, runtime};
-use crate::net::{unixgram, variables};
 
 /// The annotation that opts in or out.
 const ENABLED: &str = "tallyport.enabled";

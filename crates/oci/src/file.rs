@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use tallyport_linux::files;
+
 use super::errors::Error;
-use crate::files;
 
 /// Longest document that is read: far beyond what any runtime writes.
 const LONGEST: u64 = 64 << 20;
@@ -34,7 +35,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
 
 /// A text that stands beside the file it is to be. It is not left lying about where something fails.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub struct Staged {
     path: PathBuf,
     /// The file it takes the place of: what a link points to is replaced, not the link.
     target: PathBuf,
@@ -43,7 +44,10 @@ pub(crate) struct Staged {
 
 impl Staged {
     /// Writes a text beside a file, which need not be there yet.
-    pub(crate) fn beside(path: &Path, text: &str) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the file beside it cannot be created or written.
+    pub fn beside(path: &Path, text: &str) -> io::Result<Self> {
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(format!(".tallyport-{}", std::process::id()));
@@ -55,13 +59,17 @@ impl Staged {
     }
 
     /// Where it is until then.
-    pub(crate) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Takes its place, with the mode and owner of a file that is there; where there is none, as a new file of the
     /// system's. What is durable is there after a crash of the machine, too.
-    pub(crate) fn replace(self, like: &Path, durable: bool) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If mode or owner cannot be set, or the file cannot be renamed or synchronised.
+    pub fn replace(self, like: &Path, durable: bool) -> io::Result<()> {
         let mode = match std::fs::metadata(like) {
             Ok(old) => {
                 fchown(&self.file, Some(old.uid()), Some(old.gid()))?;

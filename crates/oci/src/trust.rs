@@ -7,7 +7,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::files;
+use tallyport_linux::files;
 
 /// The user of the packaged agent.
 pub(super) const AGENT: &str = "tallyport";

@@ -29,7 +29,8 @@ pub(super) fn annotations(root: &Path, id: &str) -> BTreeMap<String, String> {
         return BTreeMap::new();
     }
     let path = root.join("containers").join(id).join("config.v2.json");
-    let known = crate::files::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let known =
+        tallyport_linux::files::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
     let Some(Known { name, config }) = known else { return BTreeMap::new() };
     let mut annotations = config.labels.unwrap_or_default();
     annotations.insert("docker.name".to_owned(), name.trim_start_matches('/').to_owned());

@@ -109,7 +109,7 @@ impl Config {
     pub(super) fn load() -> Result<Self, Broken> {
         let named = std::env::var_os("TALLYPORT_OCI_CONFIG");
         let path = PathBuf::from(named.clone().unwrap_or_else(|| FILE.into()));
-        match crate::files::read(&path) {
+        match tallyport_linux::files::read(&path) {
             Ok(bytes) => Self::read(&bytes, &path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
                 Ok(Self::default())

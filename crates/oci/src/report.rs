@@ -5,9 +5,10 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use tallyport_linux::clock;
+
 use super::command_line::Call;
 use super::document::json;
-use crate::net::clock;
 
 /// Where a call's messages go.
 #[derive(Debug)]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tallyport_linux::unixgram;
+use tallyport_linux::variables::other_of_pair;
 
 use super::bundle::environment;
 use super::document::{Object, json};
-use crate::net::unixgram;
-use crate::net::variables::other_of_pair;
 
 /// The variables that are always written, as a pair.
 const PAIR: [&str; 2] = ["STATSD_UDP_HOST", "STATSD_UDP_PORT"];
@@ -17,9 +17,9 @@ const NAME: &str = "tallyport-oci";
 
 /// A hook, as the runtime reads it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Hook {
+pub struct Hook {
     /// This program.
-    pub(crate) path: String,
+    pub path: String,
     args: Vec<String>,
     /// Seconds after which the runtime ends it.
     timeout: u64,
@@ -27,16 +27,16 @@ pub(crate) struct Hook {
 
 /// What the agent gives a container.
 #[derive(Debug, Default)]
-pub(crate) struct Gift {
+pub struct Gift {
     /// Variables.
-    pub(crate) variables: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, String>,
     /// A directory to be mounted.
-    pub(crate) mount: Option<Mount>,
+    pub mount: Option<Mount>,
 }
 
 /// A directory to be mounted, and what only holds where it is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Mount {
+pub struct Mount {
     /// Where it is outside.
     pub(super) source: String,
     /// Where the container finds it.
@@ -64,7 +64,7 @@ struct Mounted {
 
 /// What our hooks remember of an earlier life of the bundle, and of this one.
 #[derive(Debug, Default)]
-pub(crate) struct Remembered {
+pub struct Remembered {
     /// The aliases that were written.
     pub(super) aliases: Vec<String>,
     /// Where the directory was mounted.
@@ -73,17 +73,20 @@ pub(crate) struct Remembered {
 
 /// A configuration as it is to be.
 #[derive(Debug)]
-pub(crate) struct Edited {
-    pub(crate) text: String,
+pub struct Edited {
+    /// The text of the configuration.
+    pub text: String,
     /// The mount of the application's that is where ours was to be, so that ours is not.
     pub(super) in_the_way: Option<String>,
 }
 
 /// Hooks, each with the stage at which it is called.
-pub(crate) type Staged = Vec<(&'static str, Hook)>;
+pub type Staged = Vec<(&'static str, Hook)>;
 
 impl Hook {
-    pub(crate) fn new(path: &str, stage: &str, arguments: &[String], timeout: u64) -> Self {
+    /// A hook that runs the program at `path` as `tallyport-oci hook STAGE ARGUMENTS`, for at most `timeout` seconds.
+    #[must_use]
+    pub fn new(path: &str, stage: &str, arguments: &[String], timeout: u64) -> Self {
         let mut args = vec![NAME.to_owned(), "hook".to_owned(), stage.to_owned()];
         args.extend_from_slice(arguments);
         Self { path: path.to_owned(), args, timeout }
@@ -91,11 +94,10 @@ impl Hook {
 }
 
 /// Puts an environment and hooks into a configuration, in place of those that an earlier life of it was given.
-pub(crate) fn edit(
-    text: &str,
-    gift: &Gift,
-    hooks: &dyn Fn(&Remembered) -> Staged,
-) -> serde_json::Result<Edited> {
+///
+/// # Errors
+/// If the text, or a part of it that is edited, is not what the OCI runtime specification says.
+pub fn edit(text: &str, gift: &Gift, hooks: &dyn Fn(&Remembered) -> Staged) -> serde_json::Result<Edited> {
     let mut config = Object::read(text)?;
     let before = remembered(&config)?;
     let mut variables = gift.variables.clone();

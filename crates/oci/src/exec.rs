@@ -45,7 +45,9 @@ pub(super) fn inject(call: &Call) -> Result<(), Error> {
 }
 
 fn bundle(root: Option<&Path>, id: &str) -> Option<PathBuf> {
-    states(root, id).into_iter().find_map(|path| bundle_of(&crate::files::read_to_string(&path).ok()?))
+    states(root, id)
+        .into_iter()
+        .find_map(|path| bundle_of(&tallyport_linux::files::read_to_string(&path).ok()?))
 }
 
 /// The files in which runtimes may keep what they know of a container.

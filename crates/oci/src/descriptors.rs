@@ -11,11 +11,11 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tallyport_linux::{listener, sys};
 
 use super::document::json;
 use super::errors::Error;
 use super::trust::Trusted;
-use crate::net::{listener, sys};
 
 /// Longest answer.
 const LONGEST: usize = 8192;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 /// An object whose values have not been read.
 #[derive(Debug, Default)]
-pub(crate) struct Object<'a>(Vec<(String, Text<'a>)>);
+pub struct Object<'a>(Vec<(String, Text<'a>)>);
 
 #[derive(Debug)]
 enum Text<'a> {
@@ -19,7 +19,10 @@ enum Text<'a> {
 
 impl<'a> Object<'a> {
     /// Reads an object.
-    pub(crate) fn read(text: &'a str) -> serde_json::Result<Self> {
+    ///
+    /// # Errors
+    /// If the text is not JSON, or not an object.
+    pub fn read(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
 
@@ -31,7 +34,7 @@ impl<'a> Object<'a> {
     }
 
     /// Every key with the text of its value, as they stand.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, text)| (key.as_str(), text.as_str()))
     }
 
@@ -79,7 +82,8 @@ impl Text<'_> {
 }
 
 /// A value as JSON. What is written here has only strings for keys, so it always can be.
-pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> String {
+#[must_use]
+pub fn json(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 

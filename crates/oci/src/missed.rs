@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tallyport_linux::{files, process};
 
 use super::document::json;
 use super::{exec, file};
-use crate::files;
-use crate::net::process;
 
 /// Notes that are left or read at most; a node has not that many containers.
 const MOST: usize = 10_000;
@@ -43,14 +42,14 @@ struct State {
 
 /// A container that started without a socket.
 #[derive(Debug)]
-pub(crate) struct Missed {
+pub struct Missed {
     path: PathBuf,
     /// How long ago that was.
-    pub(crate) age: Duration,
+    pub age: Duration,
     /// The body of the reserve call that nobody answered.
-    pub(crate) request: Vec<u8>,
+    pub request: Vec<u8>,
     /// Its process with the ticks of its start, while that lives.
-    pub(crate) process: Option<(i32, u64)>,
+    pub process: Option<(i32, u64)>,
 }
 
 impl Missed {
@@ -58,14 +57,14 @@ impl Missed {
     ///
     /// # Errors
     /// When the note cannot be removed.
-    pub(crate) fn forget(&self) -> io::Result<()> {
+    pub fn forget(&self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
 }
 
 /// Where notes for the agent at this socket are left.
 #[must_use]
-pub(crate) fn directory(admin_socket: &Path) -> PathBuf {
+pub fn directory(admin_socket: &Path) -> PathBuf {
     admin_socket.with_added_extension("missed")
 }
 
@@ -103,7 +102,7 @@ fn fnv(hash: u64, path: &Path) -> u64 {
 ///
 /// # Errors
 /// When the directory is there and cannot be read, or is not ours.
-pub(crate) fn read(directory: &Path) -> io::Result<Vec<Missed>> {
+pub fn read(directory: &Path) -> io::Result<Vec<Missed>> {
     let owner = match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         found => found?,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tallyport_linux::process;
 
 use super::agent::{self, Agent};
 use super::descriptors;
@@ -14,7 +15,6 @@ use super::errors::Error;
 use super::pod;
 use super::report::Report;
 use super::trust::{self, Trusted};
-use crate::net::process;
 
 /// Longest state that is read; a container's annotations are part of it.
 pub(super) const LONGEST: u64 = 16 << 20;
