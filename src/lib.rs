@@ -1,11 +1,13 @@
 //! tallyport: a StatsD socket for every container on the node.
 //!
-//! The modules are in the order of the way of a sample; each may use those above it.
+//! This package is the agent and its commands. What does not need the rest of the agent is in crates of its own, whose
+//! modules are exported here as well. `scripts/ci/layers` lists which module may use which; ARCHITECTURE.md explains it.
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
 pub use tallyport_client as client;
 pub use tallyport_core::{aggregate, model, statsd};
+pub use tallyport_formats as render;
 pub use tallyport_linux::{files, host};
 pub use tallyport_oci as oci;
 
@@ -18,7 +20,6 @@ pub mod install;
 pub mod net;
 pub mod nri;
 pub mod parallel;
-pub mod render;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;

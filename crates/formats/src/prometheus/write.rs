@@ -1,5 +1,7 @@
 //! Writing a page, a piece at a time: what many containers report is more than should lie in memory as text.
 
+use tallyport_core::aggregate::{Native, Window};
+
 use super::Level;
 use super::blocks::{Block, Part};
 use super::gathered::Gathered;
@@ -8,8 +10,7 @@ use super::protobuf::Protobuf;
 use super::shape::{Declared, Shape, Stat};
 use super::stat::counted;
 use super::text::Text;
-use crate::aggregate::{Native, Window};
-use crate::render::exposition::Format;
+use crate::exposition::Format;
 
 /// About how many bytes a piece has.
 pub(super) const PIECE: usize = 64 << 10;

@@ -7,7 +7,7 @@ use super::identity::{escape, quoted};
 use super::name::is_valid;
 use super::shape::Declared;
 use super::write::{PIECE, Reading};
-use crate::render::exposition::{Format, number};
+use crate::exposition::{Format, number};
 
 /// Text being written.
 #[derive(Debug)]

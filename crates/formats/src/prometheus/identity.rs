@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tallyport_core::model::{Labels, Origin};
 
 use super::name::{Spelling, is_valid, label as sanitized};
-use crate::model::{Labels, Origin};
-use crate::render::exposition::Escaping;
+use crate::exposition::Escaping;
 
 /// How closely series say where they come from.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -182,8 +182,9 @@ pub(super) fn escape(out: &mut String, text: &str, quoted: bool) {
 
 #[cfg(test)]
 mod tests {
+    use tallyport_core::model::{ContainerId, Generation, TaskId};
+
     use super::*;
-    use crate::model::{ContainerId, Generation, TaskId};
 
     fn origin(task: &str, labels: &[(&str, &str)]) -> Origin {
         Origin {

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
+use tallyport_core::aggregate::OVERFLOW;
+use tallyport_core::model::MetricType;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::shape::added;
-use crate::aggregate::OVERFLOW;
-use crate::model::MetricType;
-use crate::render::exposition::Escaping;
+use crate::exposition::Escaping;
 
 /// By which rules metrics are named.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]

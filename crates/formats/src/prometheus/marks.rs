@@ -1,20 +1,20 @@
 //! Which names carry a mark, because others had the names first that they would have.
 //!
 //! A name claims, in each of the two escapings, what its samples without a label of their own would be called. Who has
-//! claimed what is kept elsewhere ([`crate::store`]); a page needs the marks alone, and these are few.
+//! claimed what is kept elsewhere (in the store of the agent); a page needs the marks alone, and these are few.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tallyport_core::model::{MetricType, SharedMap};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Identity;
 use super::Naming;
 use super::name::{Spelling, label};
 use super::shape::{Declared, Shape, added};
-use crate::model::{MetricType, SharedMap};
-use crate::render::exposition::Escaping;
+use crate::exposition::Escaping;
 
 /// A name as an application sends it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

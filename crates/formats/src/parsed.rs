@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-
-use crate::statsd::style::escaped_key;
-use crate::statsd::tags;
-use crate::statsd::{self, AlertType, Check, Event, Identity, Item, Priority, Sample, TagStyles, Values};
+use tallyport_core::statsd::style::escaped_key;
+use tallyport_core::statsd::tags;
+use tallyport_core::statsd::{
+    self, AlertType, Check, Event, Identity, Item, Priority, Sample, TagStyles, Values,
+};
 
 /// The reading of one datagram.
 #[derive(Serialize, Debug)]
@@ -111,7 +112,7 @@ fn of_sample<'a>(sample: &Sample<'a>) -> Vec<Reading<'a>> {
         _ if each => numbers.iter().map(|value| Written::Numbers(vec![*value])).collect(),
         _ => vec![Written::Numbers(numbers)],
     };
-    let delta = sample.metric_type == crate::model::MetricType::Gauge && sample.values.signed();
+    let delta = sample.metric_type == tallyport_core::model::MetricType::Gauge && sample.values.signed();
     let (head, tail) = sample.style.name(sample.name);
     let reading = |values| {
         let mut name = text(head);

@@ -7,7 +7,7 @@ use super::blocks::Block;
 use super::identity::label;
 use super::page::{Family, Item};
 use super::{Identity, Marks, Naming, Spelling};
-use crate::render::exposition::Escaping;
+use crate::exposition::Escaping;
 
 /// What a page is written from.
 #[derive(Debug)]

@@ -5,10 +5,10 @@
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use tallyport_core::aggregate::{PERCENTILES, Percentiles, Record, Span, View};
+use tallyport_core::model::{Labels, Origin, Series, SeriesId, TagSet, Timestamp};
 
 use super::number::{Whole, finite, seconds};
-use crate::aggregate::{PERCENTILES, Percentiles, Record, Span, View};
-use crate::model::{Labels, Origin, Series, SeriesId, TagSet, Timestamp};
 
 /// What all records of one window of one container have in common; made once.
 #[derive(Clone, Debug)]
@@ -260,9 +260,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use tallyport_core::aggregate::{Aggregator, GaugeSign, Window};
+    use tallyport_core::model::{ContainerId, Generation, Moment, TaskId};
+
     use super::*;
-    use crate::aggregate::{Aggregator, GaugeSign, Window};
-    use crate::model::{ContainerId, Generation, Moment, TaskId};
 
     fn origin(container: &str) -> Origin {
         Origin {

@@ -3,6 +3,8 @@
 //! Names, labels and values are those of the text formats; families are named as in the classic one.
 
 use prost::Message as _;
+use tallyport_core::aggregate::{Native, Weight, ZERO_THRESHOLD};
+use tallyport_core::model::Timestamp;
 
 use super::blocks::Block;
 use super::messages::{
@@ -11,8 +13,6 @@ use super::messages::{
 };
 use super::shape::{Declared, Stat};
 use super::write::Reading;
-use crate::aggregate::{Native, Weight, ZERO_THRESHOLD};
-use crate::model::Timestamp;
 
 /// Messages being written.
 #[derive(Default, Debug)]
@@ -274,7 +274,7 @@ fn unquoted(text: &str) -> (String, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::prometheus::identity::label;
+    use crate::prometheus::identity::label;
 
     #[test]
     fn labels_are_what_the_text_says_they_are() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::page::{Family, Item};
 use super::shape::{Declared, Stat};
-use crate::render::exposition::Format;
+use crate::exposition::Format;
 
 /// Which family, what of it, and what that adds to the name.
 pub(super) type Part = (usize, Stat, &'static str);

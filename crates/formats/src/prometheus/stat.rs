@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use tallyport_core::aggregate::{
+    Buckets, Distribution, PERCENTILES, Percentiles, State, View, Weight, Window,
+};
+use tallyport_core::model::Timestamp;
+
 use super::Total;
 use super::page::{Item, Sums};
 use super::shape::Stat;
 use super::write::{Reading, Series};
-use crate::aggregate::{Buckets, Distribution, PERCENTILES, Percentiles, State, View, Weight, Window};
-use crate::model::Timestamp;
 
 /// What [`PERCENTILES`] are as quantiles.
 const QUANTILES: [(&str, f64); PERCENTILES.len()] =

@@ -1,8 +1,9 @@
 //! What each type of series becomes under each naming.
 
+use tallyport_core::aggregate::Scale;
+use tallyport_core::model::MetricType;
+
 use super::Naming;
-use crate::aggregate::Scale;
-use crate::model::MetricType;
 
 /// What timers, histograms and distributions become, in namings that leave a choice.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]

@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tallyport_core::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
+use tallyport_core::model::{MetricType, Origin, Series, Timestamp};
+
 use super::blocks::blocks;
 use super::gathered::Gathered;
 use super::identity::everything;
 use super::natives::bare_names;
 use super::shape::Shape;
 use super::{Identity, Level, Marks, MarksOfAll, Naming, Page, Spelling, Total};
-use crate::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
-use crate::model::{MetricType, Origin, Series, Timestamp};
-use crate::render::exposition::{Escaping, Format, canonical};
+use crate::exposition::{Escaping, Format, canonical};
 
 /// One container, with what it has published.
 #[derive(Debug)]
