@@ -6,10 +6,10 @@ pub mod glob;
 pub mod id;
 pub mod series;
 pub mod shared_map;
-pub mod time;
 
 pub use glob::Glob;
 pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
 pub use series::{ByIdentity, MetricType, Series, SeriesId, SeriesKey, TagSet};
 pub use shared_map::SharedMap;
+pub use tallyport_time as time;
 pub use time::{Moment, Timestamp};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use tallyport_core::model::{Moment, Timestamp};
+use tallyport_time::{Moment, Timestamp};
 
 /// A step of the wall clock, seen.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The series to which an agent adds further counters of a container that has as many series as it may have.
+const OVERFLOW: &str = "tallyport.overflow";
+
 /// What a container sends.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -221,7 +224,7 @@ fn flooded(flood: Flood, shape: &Shape) -> (Vec<Vec<u8>>, Option<Expected>) {
             }
         }
     }
-    expected.series.insert(tallyport_core::aggregate::OVERFLOW.to_owned(), Total::Counter(folded));
+    expected.series.insert(OVERFLOW.to_owned(), Total::Counter(folded));
     let datagrams = packed(&lines, shape.packing);
     expected.datagrams = datagrams.len() as u64;
     (datagrams, Some(expected))
