@@ -62,7 +62,7 @@ check: ## everything CI asks for: format, lints, layers, tests, documents, depen
 	scripts/ci/check
 
 fmt: ## format the code
-	cargo fmt
+	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	cargo fmt --manifest-path integration/nri/Cargo.toml
 

@@ -1,30 +1,29 @@
 //! tallyport: a StatsD socket for every container on the node.
 //!
-//! The modules are in the order of the way of a sample; each may use those above it.
+//! This package is the agent and its commands. What does not need the rest of the agent is in crates of its own, whose
+//! modules are exported here as well. `scripts/ci/layers` lists which module may use which; ARCHITECTURE.md explains it.
 
+#![allow(missing_docs, reason = "only the programs, tests and benchmarks of this package use it")]
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
-pub mod aggregate;
+pub use tallyport_client as client;
+pub use tallyport_core::{aggregate, model, statsd};
+pub use tallyport_formats as render;
+pub use tallyport_linux::{files, host};
+pub use tallyport_oci as oci;
+
 pub mod api;
 pub mod app;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod containers;
-pub mod files;
-pub mod host;
 pub mod install;
-pub mod load;
-pub mod model;
 pub mod net;
 pub mod nri;
-pub mod oci;
 pub mod parallel;
-pub mod render;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;
-pub mod statsd;
 pub mod store;
 pub mod telemetry;
 pub mod window_log;

@@ -1,21 +1,9 @@
-//! What touches the kernel: clocks, sockets, processes, connections.
+//! Connections: accepting, limiting and draining them, and TLS. What Linux itself offers is `tallyport-linux`.
 
-pub mod address;
-pub mod buffers;
-pub mod cgroup;
-pub mod clock;
-pub mod guard;
-pub mod holder;
+pub use tallyport_linux::{
+    address, buffers, cgroup, clock, guard, holder, kin, listener, netns, notify, passing, process, run_dir,
+    sys, unix, unixgram, variables,
+};
+
 pub mod http;
-pub mod kin;
-pub mod listener;
-pub mod netns;
-pub mod notify;
-pub mod passing;
-pub mod process;
-pub mod run_dir;
-pub mod sys;
 pub mod tls;
-pub mod unix;
-pub mod unixgram;
-pub mod variables;

@@ -44,3 +44,20 @@ fn is_terminal() -> bool {
 fn targets(filter: &str) -> Targets {
     filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
 }
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_for_the_agent_covers_its_crates() {
+        let filter = targets("error,tallyport=debug");
+        for target in ["tallyport::app", "tallyport_linux::unix"] {
+            assert!(filter.would_enable(target, &Level::DEBUG), "{target}");
+        }
+        assert!(!filter.would_enable("hyper::proto", &Level::WARN));
+        assert!(!targets("info").would_enable("tallyport_linux::unix", &Level::DEBUG));
+    }
+}

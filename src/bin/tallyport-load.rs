@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    tallyport::load::main(&tallyport::load::Options::parse())
+    tallyport_load::main(&tallyport_load::Options::parse())
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tallyport::oci::main()
+    tallyport_oci::main()
 }

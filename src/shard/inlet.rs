@@ -136,7 +136,7 @@ mod tests {
     fn what_was_seen_of_a_sender_that_has_ended_holds_in_the_process_that_takes_over() {
         let mut sender = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(sender.id()).unwrap();
-        let kin = Kin::with_cgroups_of("self");
+        let kin = Kin::with_cgroups_of("self").unwrap();
         let mut before = Senders::default();
         before.acquaint(kin.clone());
         assert_eq!(before.judge(pid, None, NOW), Verdict::Kin);

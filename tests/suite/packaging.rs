@@ -167,6 +167,9 @@ fn the_sbom_names_every_package_that_is_linked_with_its_checksum_and_licence() {
     for test in ["criterion", "proptest", "rcgen"] {
         assert!(named(test).is_none(), "{test} is for tests");
     }
+    let own =
+        components.iter().filter(|component| component["name"].as_str().unwrap().starts_with("tallyport"));
+    assert_eq!(own.count(), 0, "the crates of the workspace are part of the application");
     let refs: BTreeSet<&str> =
         components.iter().map(|component| component["bom-ref"].as_str().unwrap()).collect();
     assert_eq!(refs.len(), components.len(), "each has a name of its own");

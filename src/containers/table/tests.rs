@@ -510,7 +510,7 @@ async fn the_final_counts_of_a_container_are_not_lost_where_they_are_late_for_a_
     });
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
     let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(false)) };
-    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, reply), successor);
+    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
     assert!(left.unwrap_err().to_string().contains("try again"));
     tell.send(()).unwrap();
     let node = Node { containers, store: Arc::clone(&table.store) };
@@ -529,7 +529,7 @@ async fn a_container_that_was_on_no_shard_keeps_no_hand_over_waiting() {
     table.tasks.spawn(std::future::pending());
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
     let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(true)) };
-    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, reply), successor);
+    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
     left.unwrap();
     drop(containers);
 }

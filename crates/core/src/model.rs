@@ -1,0 +1,15 @@
+//! The vocabulary that every other module shares: time, identity, series.
+//!
+//! Nothing here reads a clock or touches a socket; moments are arguments.
+
+pub mod glob;
+pub mod id;
+pub mod series;
+pub mod shared_map;
+
+pub use glob::Glob;
+pub use id::{Allocation, ContainerId, Generation, IdError, Labels, Origin, TaskId};
+pub use series::{ByIdentity, MetricType, Series, SeriesId, SeriesKey, TagSet};
+pub use shared_map::SharedMap;
+pub use tallyport_time as time;
+pub use time::{Moment, Timestamp};

@@ -1,0 +1,8 @@
+//! From aggregates to documents. Pure: the same input gives the same bytes.
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
+
+pub mod exposition;
+pub mod number;
+pub mod parsed;
+pub mod prometheus;
+pub mod record;

@@ -1,0 +1,262 @@
+//! Where series come from, as labels.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tallyport_core::model::{Labels, Origin};
+
+use super::name::{Spelling, is_valid, label as sanitized};
+use crate::exposition::Escaping;
+
+/// How closely series say where they come from.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum Level {
+    /// The workload: what one definition starts again and again.
+    Low,
+    /// Namespace, pod and container, or the task: what an orchestrator places.
+    #[default]
+    Orchestrator,
+    /// The container in its generation.
+    High,
+}
+
+/// The labels by which a container's series are known at a level.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Identity(Arc<str>);
+
+impl Level {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Low, Self::Orchestrator, Self::High];
+
+    /// How it is written in settings and queries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Orchestrator => "orchestrator",
+            Self::High => "high",
+        }
+    }
+}
+
+impl Identity {
+    /// That of a container.
+    #[must_use]
+    pub fn of(origin: &Origin, level: Level) -> Self {
+        let mut text = String::new();
+        for (name, value) in pairs(origin, level) {
+            label(&mut text, name, &value);
+        }
+        Self(text.into())
+    }
+
+    /// Labels as they are written, commas between them.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Names and values, in the order they are written.
+fn pairs(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
+    let of = |key: &str| origin.labels.get(key).filter(|value| !value.is_empty()).cloned();
+    let mut pairs = match (level, of("namespace"), of("pod"), of("container")) {
+        (Level::Low, Some(namespace), Some(pod), Some(container)) => {
+            let workload = of("workload").unwrap_or(pod);
+            let job = of("workload_kind").is_some_and(|kind| kind == "Job");
+            let workload = if job { of_schedule(&workload).to_owned() } else { workload };
+            vec![("namespace", namespace), ("workload", workload), ("container", container)]
+        }
+        (_, Some(namespace), Some(pod), Some(container)) => {
+            vec![("namespace", namespace), ("pod", pod), ("container", container)]
+        }
+        (Level::Low, ..) => {
+            let named = of("workload").or_else(|| of("task_name"));
+            // What Mesos calls a task's name is its id without what makes it unique.
+            let task = origin.task_id.as_str().split('.').find(|part| !part.is_empty());
+            let task = task.unwrap_or(origin.task_id.as_str());
+            vec![("workload", named.unwrap_or_else(|| task.to_owned()))]
+        }
+        _ => vec![("task", origin.task_id.to_string())],
+    };
+    if level == Level::High {
+        pairs.push(("container_id", origin.container_id.to_string()));
+        pairs.push(("generation", origin.generation.to_string()));
+    }
+    pairs
+}
+
+/// The `CronJob` that made a Job: it puts the minute of its schedule behind its own name.
+fn of_schedule(job: &str) -> &str {
+    let minute = |digits: &str| digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match job.rsplit_once('-') {
+        Some((name, digits)) if minute(digits) && !name.is_empty() => name,
+        _ => job,
+    }
+}
+
+/// Everything that is known of a container, its identity first. A container's labels never change, so which of two that
+/// would become one keeps the plain name needs no memory: the first in the order of keys.
+pub(super) fn everything(origin: &Origin, level: Level, escaping: Escaping) -> String {
+    let mut known = pairs(origin, level);
+    for (name, value) in [
+        ("container_id", origin.container_id.to_string()),
+        ("generation", origin.generation.to_string()),
+        ("task_id", origin.task_id.to_string()),
+    ] {
+        if known.iter().all(|(known, _)| *known != name) {
+            known.push((name, value));
+        }
+    }
+    let mut text = String::new();
+    for (name, value) in &known {
+        label(&mut text, name, value);
+    }
+    let mut rest = Labels::new();
+    for (key, value) in origin.labels.iter().filter(|(_, value)| !value.is_empty()) {
+        if known.iter().any(|(name, known)| name == key && known == value) {
+            continue;
+        }
+        let taken = |name: &str| known.iter().any(|(known, _)| *known == name) || TARGET.contains(&name);
+        let named = |mark| {
+            let name = plain(key, Spelling { escaping, mark });
+            if taken(&name) { format!("label_{name}") } else { name }
+        };
+        let names = [None, Some(0), Some(1)].map(named);
+        if let Some(name) = names.into_iter().find(|name| !rest.contains_key(name)) {
+            rest.insert(name, value.clone());
+        }
+    }
+    for (name, value) in &rest {
+        label(&mut text, name, value);
+    }
+    text
+}
+
+/// A container's label as one of Prometheus. Unlike a tag it may say where series come from.
+fn plain(key: &str, spelling: Spelling) -> String {
+    let name = sanitized(key, spelling);
+    let renamed = name.strip_prefix("client_").filter(|_| !key.starts_with("client_"));
+    renamed.unwrap_or(&name).to_owned()
+}
+
+/// Labels that say which target was scraped.
+const TARGET: [&str; 2] = ["instance", "job"];
+
+/// Adds a label, with a comma before it where it is not the first. Without a value there would be no label.
+pub(super) fn label(out: &mut String, name: &str, value: &str) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    if is_valid(name) {
+        out.push_str(name);
+    } else {
+        quoted(out, name);
+    }
+    out.push_str("=\"");
+    escape(out, if value.is_empty() { "true" } else { value }, true);
+    out.push('"');
+}
+
+/// Writes a name that older readers would not accept.
+pub(super) fn quoted(out: &mut String, name: &str) {
+    out.push('"');
+    escape(out, name, true);
+    out.push('"');
+}
+
+/// Writes a text so that it stays on its line. Control characters become the pictures that Unicode has of them: not
+/// every parser takes them.
+pub(super) fn escape(out: &mut String, text: &str, quoted: bool) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quoted => out.push_str("\\\""),
+            '\u{7f}' => out.push('\u{2421}'),
+            '\0'..'\u{20}' => out.extend(char::from_u32(0x2400 + u32::from(c))),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tallyport_core::model::{ContainerId, Generation, TaskId};
+
+    use super::*;
+
+    fn origin(task: &str, labels: &[(&str, &str)]) -> Origin {
+        Origin {
+            container_id: ContainerId::new("c-42").unwrap(),
+            generation: Generation(3),
+            task_id: TaskId::new(task).unwrap(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    fn text(origin: &Origin, level: Level) -> String {
+        Identity::of(origin, level).as_str().to_owned()
+    }
+
+    const POD: [(&str, &str); 5] = [
+        ("namespace", "shop"),
+        ("pod", "report-28123456-x7x2k"),
+        ("container", "main"),
+        ("workload", "report-28123456"),
+        ("workload_kind", "Job"),
+    ];
+
+    #[test]
+    fn a_container_of_a_pod_is_known_by_the_names_kubernetes_gave() {
+        let pod = origin("shop_report_u", &POD);
+        let known = "namespace=\"shop\",pod=\"report-28123456-x7x2k\",container=\"main\"";
+        assert_eq!(text(&pod, Level::Orchestrator), known);
+        assert_eq!(text(&pod, Level::High), format!("{known},container_id=\"c-42\",generation=\"3\""));
+        assert_eq!(
+            text(&pod, Level::Low),
+            "namespace=\"shop\",workload=\"report\",container=\"main\"",
+            "every Job of a CronJob is one workload"
+        );
+    }
+
+    #[test]
+    fn any_other_container_is_known_by_its_task() {
+        let task = origin("web.3f9a", &[("team", "shop")]);
+        assert_eq!(text(&task, Level::Orchestrator), "task=\"web.3f9a\"");
+        assert_eq!(text(&task, Level::Low), "workload=\"web\"");
+        assert_eq!(text(&origin("x.1", &[("task_name", "web")]), Level::Low), "workload=\"web\"");
+    }
+
+    #[test]
+    fn everything_else_is_told_once_and_never_twice_by_one_name() {
+        let task = origin(
+            "a\"b\\c",
+            &[
+                ("team", "shop\n\u{0}"),
+                ("job", "x"),
+                ("container_id", "forged"),
+                ("com.docker.image", "i"),
+                ("none", ""),
+            ],
+        );
+        let told = everything(&task, Level::Orchestrator, Escaping::Underscores);
+        assert!(told.starts_with("task=\"a\\\"b\\\\c\""), "{told}");
+        assert!(told.contains("label_job=\"x\"") && told.contains("label_container_id=\"forged\""), "{told}");
+        assert!(
+            told.contains("com_docker_image=\"i\"") && told.contains("team=\"shop\\n\u{2400}\""),
+            "{told}"
+        );
+        assert!(!told.contains("none=") && told.matches("container_id=\"c-42\"").count() == 1, "{told}");
+        let quoted = everything(&task, Level::Orchestrator, Escaping::Utf8);
+        assert!(quoted.contains("\"com.docker.image\"=\"i\""), "{quoted}");
+    }
+
+    #[test]
+    fn two_labels_of_a_container_that_would_become_one_are_told_apart() {
+        let task = origin("a", &[("a.b", "dot"), ("a_b", "plain"), ("task-id", "x"), ("__a", "y")]);
+        let told = everything(&task, Level::Orchestrator, Escaping::Underscores);
+        assert!(told.contains("a_b=\"dot\"") && told.contains("a_b__"), "{told}");
+        assert!(told.contains("label_task_id=\"x\"") && told.contains("_a=\"y\""), "{told}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Which names carry a mark, because others had the names first that they would have.
+//!
+//! A name claims, in each of the two escapings, what its samples without a label of their own would be called. Who has
+//! claimed what is kept elsewhere (in the store of the agent); a page needs the marks alone, and these are few.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tallyport_core::model::{MetricType, SharedMap};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Identity;
+use super::Naming;
+use super::name::{Spelling, label};
+use super::shape::{Declared, Shape, added};
+use crate::exposition::Escaping;
+
+/// A name as an application sends it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Name {
+    /// What it names.
+    pub kind: Kind,
+    /// The name of a metric, or the key of a tag.
+    pub text: Arc<str>,
+}
+
+/// What a name is of.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    /// Every series of a name and type.
+    Metric(MetricType),
+    /// A tag of any series.
+    Label,
+}
+
+/// Which of its marks a name carries, by [`Escaping`]; `None` where it is plain.
+pub type Spelled = [Option<u8>; Escaping::ALL.len()];
+
+/// The marks of one workload.
+#[derive(Clone, Default, Debug)]
+pub struct Marks {
+    metrics: HashMap<(Box<str>, MetricType), Spelled>,
+    labels: HashMap<Box<str>, Spelled>,
+}
+
+/// The marks of every workload that has any.
+pub type MarksOfAll = SharedMap<Identity, Arc<Marks>>;
+
+impl Name {
+    /// Hashes of what it claims: the names of its samples, or its label. Names of different kinds never meet.
+    #[must_use]
+    pub fn claims(&self, spelling: Spelling) -> Vec<u64> {
+        let Kind::Metric(metric_type) = self.kind else {
+            return vec![hash("label", &label(&self.text, spelling), "")];
+        };
+        let name = Naming::Openmetrics.metric(&self.text, metric_type, spelling);
+        let added = added(metric_type);
+        let shape = Shape::of(Naming::Openmetrics, metric_type);
+        let values = shape.is_some_and(|shape| shape.declared == Declared::Summary);
+        let ends: &[&str] = if values { &["_sum", "_count"] } else { &[""] };
+        ends.iter().map(|end| hash(&name, added, end)).collect()
+    }
+
+    /// What it is called on a page.
+    #[must_use]
+    pub fn shown(&self, spelling: Spelling) -> String {
+        match self.kind {
+            Kind::Metric(metric_type) => {
+                let name = Naming::Openmetrics.metric(&self.text, metric_type, spelling);
+                format!("{name}{}", added(metric_type))
+            }
+            Kind::Label => label(&self.text, spelling).into_owned(),
+        }
+    }
+}
+
+fn hash(name: &str, added: &str, end: &str) -> u64 {
+    xxh3_64(format!("{name}{added}{end}").as_bytes())
+}
+
+impl Marks {
+    /// Notes how a name is spelled.
+    pub fn set(&mut self, name: &Name, spelled: Spelled) {
+        let text: Box<str> = (&*name.text).into();
+        match name.kind {
+            Kind::Metric(metric_type) => drop(self.metrics.insert((text, metric_type), spelled)),
+            Kind::Label => drop(self.labels.insert(text, spelled)),
+        }
+    }
+
+    /// Forgets a name.
+    pub fn remove(&mut self, name: &Name) {
+        let text: Box<str> = (&*name.text).into();
+        match name.kind {
+            Kind::Metric(metric_type) => drop(self.metrics.remove(&(text, metric_type))),
+            Kind::Label => drop(self.labels.remove(&text)),
+        }
+    }
+
+    /// Every name that carries a mark, and how it is spelled.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, Spelled)> {
+        let name = |kind, text: &str| Name { kind, text: text.into() };
+        let metrics = self.metrics.iter();
+        let metrics = metrics.map(move |((text, of), spelled)| (name(Kind::Metric(*of), text), *spelled));
+        metrics.chain(self.labels.iter().map(move |(text, spelled)| (name(Kind::Label, text), *spelled)))
+    }
+
+    /// How many names carry a mark.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.metrics.len() + self.labels.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.metrics.is_empty() && self.labels.is_empty()
+    }
+
+    /// The mark of a metric.
+    pub(super) fn metric(&self, name: &str, metric_type: MetricType, escaping: Escaping) -> Option<u8> {
+        if self.metrics.is_empty() {
+            return None;
+        }
+        *self.metrics.get(&(name.into(), metric_type))?.get(escaping as usize)?
+    }
+
+    /// The mark of a tag.
+    pub(super) fn label(&self, key: &str, escaping: Escaping) -> Option<u8> {
+        *self.labels.get(key)?.get(escaping as usize)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(kind: Kind, text: &str, escaping: Escaping) -> Vec<u64> {
+        Name { kind, text: text.into() }.claims(Spelling { escaping, mark: None })
+    }
+
+    #[test]
+    fn names_meet_where_their_samples_would_have_one_name() {
+        use MetricType::{Counter, Distribution, Gauge, Histogram, Set, Timer};
+        let meet = |(a, x): (MetricType, &str), (b, y): (MetricType, &str)| {
+            let of = |kind, text| claims(Kind::Metric(kind), text, Escaping::Underscores);
+            of(a, x).iter().any(|claim| of(b, y).contains(claim))
+        };
+        for (one, other) in [
+            ((Counter, "a.b"), (Counter, "a_b")),
+            ((Counter, "a"), (Gauge, "a_total")),
+            ((Timer, "a"), (Histogram, "a.seconds")),
+            ((Timer, "a"), (Gauge, "a_seconds_count")),
+            ((Histogram, "a"), (Gauge, "a.sum")),
+            ((Set, "a"), (Gauge, "a.unique")),
+            ((Distribution, "a"), (Histogram, "a_distribution")),
+        ] {
+            assert!(meet(one, other) && meet(other, one), "{one:?} {other:?}");
+        }
+        for (one, other) in [
+            ((Counter, "a"), (Gauge, "a")),
+            ((Counter, "a"), (Counter, "a_total")),
+            ((Gauge, "a"), (Histogram, "a")),
+            ((Timer, "a"), (Counter, "a")),
+            ((Counter, "a"), (Gauge, "a_created")),
+            ((Gauge, "A"), (Gauge, "a")),
+        ] {
+            assert!(!meet(one, other), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_meet_in_underscores_do_not_where_they_are_as_they_are() {
+        let counter = Kind::Metric(MetricType::Counter);
+        assert_ne!(claims(counter, "a.b", Escaping::Utf8), claims(counter, "a_b", Escaping::Utf8));
+        let gauge = Kind::Metric(MetricType::Gauge);
+        assert_eq!(claims(counter, "a", Escaping::Utf8), claims(gauge, "a_total", Escaping::Utf8));
+        assert_eq!(
+            claims(Kind::Label, "a.b", Escaping::Underscores),
+            claims(Kind::Label, "a_b", Escaping::Underscores)
+        );
+        assert_ne!(
+            claims(Kind::Label, "a_b", Escaping::Underscores),
+            claims(Kind::Metric(MetricType::Gauge), "a_b", Escaping::Underscores)
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! What metrics and labels are called.
+
+use std::borrow::Cow;
+
+use tallyport_core::aggregate::OVERFLOW;
+use tallyport_core::model::MetricType;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::shape::added;
+use crate::exposition::Escaping;
+
+/// By which rules metrics are named.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Naming {
+    /// The conventions of OpenMetrics: `_total`, base units. Two names that would become one are told apart by a mark.
+    #[default]
+    Openmetrics,
+    /// As `statsd_exporter` does without a mapping.
+    StatsdExporter,
+    /// As Datadog names what an agent flushes.
+    Datadog,
+    /// As etsy's statsd names what it sends to Graphite.
+    Graphite,
+}
+
+/// How a name is to be written.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Spelling {
+    /// Which characters the reader accepts.
+    pub escaping: Escaping,
+    /// Which of a name's marks it carries; `None` for the plain name.
+    pub mark: Option<u8>,
+}
+
+impl Naming {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Openmetrics, Self::StatsdExporter, Self::Datadog, Self::Graphite];
+
+    /// How it is written in settings and queries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openmetrics => "openmetrics",
+            Self::StatsdExporter => "statsd_exporter",
+            Self::Datadog => "datadog",
+            Self::Graphite => "graphite",
+        }
+    }
+
+    /// The name of a series, before what its type adds. Only the conventions of OpenMetrics know marks and UTF-8; the
+    /// other namings imitate servers that have neither.
+    pub(super) fn metric(self, name: &str, metric_type: MetricType, spelling: Spelling) -> String {
+        match self {
+            Self::Openmetrics => metric(name, metric_type, spelling),
+            Self::StatsdExporter | Self::Datadog | Self::Graphite => replaced(name),
+        }
+    }
+
+    /// The label that a client's tag becomes.
+    pub(super) fn label(self, key: &str, spelling: Spelling) -> Cow<'_, str> {
+        match self {
+            Self::Openmetrics => label(key, spelling),
+            _ => label(key, Spelling { escaping: Escaping::Underscores, mark: None }),
+        }
+    }
+}
+
+/// Labels that a client's tag cannot be: they say where a series comes from, or mean something to Prometheus.
+const RESERVED: [&str; 14] = [
+    "container",
+    "container_id",
+    "generation",
+    "instance",
+    "job",
+    "le",
+    "namespace",
+    "node",
+    "pod",
+    "quantile",
+    "task",
+    "task_id",
+    "workload",
+    "workload_kind",
+];
+
+/// Metrics that Prometheus adds to what it scrapes, or to what its rules find.
+const OF_PROMETHEUS: [&str; 10] = [
+    "ALERTS",
+    "ALERTS_FOR_STATE",
+    "scrape_body_size_bytes",
+    "scrape_duration_seconds",
+    "scrape_sample_limit",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_samples_scraped",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "up",
+];
+
+/// What the agent's own metrics begin with.
+const OF_THE_AGENT: &str = "tallyport_";
+
+/// A metric by the conventions of OpenMetrics. What the type adds is added in any case: Envoy counts both `upstream_rq` and
+/// `upstream_rq_total`, and these would meet.
+fn metric(name: &str, metric_type: MetricType, spelling: Spelling) -> String {
+    let base = match spelling.escaping {
+        Escaping::Underscores => underscored(name),
+        Escaping::Utf8 => visible(name).into_owned(),
+    };
+    let reserved = name != OVERFLOW && is_reserved(&format!("{base}{}", added(metric_type)));
+    match spelling.mark.or(reserved.then_some(0)) {
+        Some(mark) => marked(&base, name, mark, "metric"),
+        None => base,
+    }
+}
+
+/// Whether Prometheus or the agent has metrics of this name. An application's would raise their alerts.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(OF_THE_AGENT) || OF_PROMETHEUS.contains(&name)
+}
+
+/// A label. Prometheus removes those that begin with two underscores, so one is left.
+pub(super) fn label(key: &str, spelling: Spelling) -> Cow<'_, str> {
+    let as_it_is = match spelling.escaping {
+        Escaping::Underscores => is_valid(key),
+        Escaping::Utf8 => !key.is_empty() && !key.contains(char::is_control),
+    };
+    let mut name = match spelling.escaping {
+        _ if as_it_is => Cow::Borrowed(key),
+        Escaping::Underscores => Cow::Owned(underscored(key)),
+        Escaping::Utf8 => visible(key),
+    };
+    let hidden = name.len() - name.trim_start_matches('_').len();
+    if hidden > 1 {
+        name = Cow::Owned(name.get(hidden - 1..).unwrap_or_default().to_owned());
+    }
+    if RESERVED.contains(&name.as_ref()) {
+        name = Cow::Owned(format!("client_{name}"));
+    }
+    match spelling.mark.or(key.is_empty().then_some(0)) {
+        Some(mark) => Cow::Owned(marked(&name, key, mark, "tag")),
+        None => name,
+    }
+}
+
+/// Whether something is a name by the rules that every version of Prometheus has.
+pub(super) fn is_valid(name: &str) -> bool {
+    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    begins && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The longest name, in characters, in front of a mark.
+const MOST: usize = 128;
+
+/// A name with a mark made from the whole text behind it.
+fn marked(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
+    /// Digits of a mark: 40 bits.
+    const MARK: usize = 8;
+    const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let kept = match name.trim_end_matches('_') {
+        "" => otherwise,
+        _ if text.is_empty() => otherwise,
+        kept => kept,
+    };
+    let mut name: String = kept.chars().take(MOST).collect();
+    name.push_str("__");
+    let mut hash = xxh3_64_with_seed(text.as_bytes(), mark.into());
+    for _ in 0..MARK {
+        let digit = DIGITS.get((hash & 31) as usize).copied().unwrap_or(b'a');
+        name.push(char::from(digit));
+        hash >>= 5;
+    }
+    name
+}
+
+/// Each character that is no letter, digit or underscore becomes an underscore.
+fn underscored(text: &str) -> String {
+    let mut name: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// The text, with the pictures that Unicode has of control characters in their place: not every parser takes them.
+fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let picture = |c: char| match c {
+        '\0'..'\u{20}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('_'),
+        '\u{7f}' => '\u{2421}',
+        c if c.is_control() => '_',
+        c => c,
+    };
+    Cow::Owned(text.chars().map(picture).collect())
+}
+
+/// The name that other servers make of a text.
+fn replaced(text: &str) -> String {
+    let mut name = underscored(text);
+    if name.starts_with("tallyport_task") {
+        name.insert_str(0, "client_");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Spelling = Spelling { escaping: Escaping::Underscores, mark: None };
+    const UTF8: Spelling = Spelling { escaping: Escaping::Utf8, mark: None };
+
+    fn gauge(name: &str) -> String {
+        Naming::Openmetrics.metric(name, MetricType::Gauge, PLAIN)
+    }
+
+    #[test]
+    fn what_prometheus_does_not_allow_becomes_an_underscore_and_the_rest_stays() {
+        for name in ["jvm_heap_used", "jvm.heap.used", "jvm-heap/used", "jvm heap.used"] {
+            assert_eq!(gauge(name), "jvm_heap_used");
+        }
+        assert_eq!(["A__b_", "_a", "a..b"].map(gauge), ["A__b_", "_a", "a__b"]);
+        assert_eq!(["404", "ä.b", "..."].map(gauge), ["_404", "__b", "___"]);
+    }
+
+    #[test]
+    fn names_of_prometheus_and_of_the_agent_are_marked() {
+        for taken in ["up", "scrape.duration.seconds", "ALERTS", "tallyport.task.info", "tallyport_x"] {
+            assert!(gauge(taken).contains("__"), "{taken}");
+        }
+        let timer = Naming::Openmetrics.metric("scrape.duration", MetricType::Timer, PLAIN);
+        assert!(timer.starts_with("scrape_duration__"), "{timer}");
+        let counter = |name| Naming::Openmetrics.metric(name, MetricType::Counter, PLAIN);
+        assert_eq!([OVERFLOW, "up"].map(counter), ["tallyport_overflow", "up"], "up_total is free");
+        assert_eq!(gauge("upstream.errors"), "upstream_errors");
+    }
+
+    #[test]
+    fn a_mark_is_behind_the_name_and_another_for_each_text_and_attempt() {
+        let of = |name, mark| {
+            let spelling = Spelling { mark: Some(mark), ..PLAIN };
+            Naming::Openmetrics.metric(name, MetricType::Counter, spelling)
+        };
+        let all = [of("a.b", 0), of("a_b", 0), of("a_b", 1)];
+        assert!(all.iter().all(|name| name.starts_with("a_b__") && name.len() == 13), "{all:?}");
+        assert!(all[0] != all[1] && all[1] != all[2], "{all:?}");
+    }
+
+    #[test]
+    fn tags_become_labels_as_names_become_metrics() {
+        let label = |key| Naming::Openmetrics.label(key, PLAIN).into_owned();
+        assert_eq!(["route", "status_code", "_a", "a__b"].map(label), ["route", "status_code", "_a", "a__b"]);
+        assert_eq!(["envoy.cluster_name", "a b", "1a"].map(label), ["envoy_cluster_name", "a_b", "_1a"]);
+        assert_eq!(["job", "le", "pod"].map(label), ["client_job", "client_le", "client_pod"]);
+        assert_eq!(["container.id", "task-id"].map(label), ["client_container_id", "client_task_id"]);
+        assert_eq!(["__name__", "__a", "ä"].map(label), ["_name__", "_a", "_"]);
+        assert!(label("").starts_with("tag__"));
+        let marked = Naming::Openmetrics.label("ä", Spelling { mark: Some(0), ..PLAIN });
+        assert!(marked.starts_with("tag__"), "Prometheus would remove what begins with two underscores");
+    }
+
+    #[test]
+    fn readers_of_utf_8_get_names_as_they_are() {
+        let name = |name| Naming::Openmetrics.metric(name, MetricType::Counter, UTF8);
+        assert_eq!(["page.load_time", "ä b", "404"].map(name), ["page.load_time", "ä b", "404"]);
+        assert_eq!(["x_total", "a\u{7}"].map(name), ["x_total", "a\u{2407}"]);
+        let label = |key| Naming::Openmetrics.label(key, UTF8).into_owned();
+        assert_eq!(["http.method", "job", "__name__"].map(label), ["http.method", "client_job", "_name__"]);
+    }
+
+    #[test]
+    fn other_namings_replace_what_cannot_be_and_know_no_marks() {
+        for spelling in [PLAIN, UTF8, Spelling { mark: Some(0), ..PLAIN }] {
+            let name = |naming: Naming, name| naming.metric(name, MetricType::Timer, spelling);
+            assert_eq!(name(Naming::StatsdExporter, "page.load_time"), "page_load_time");
+            assert_eq!(name(Naming::Graphite, "404-errors"), "_404_errors");
+            let label = |key| Naming::Datadog.label(key, spelling).into_owned();
+            assert_eq!(["http.method", "__a", "1a", "ä"].map(label), ["http_method", "_a", "_1a", "_"]);
+            assert_eq!(label("pod"), "client_pod");
+        }
+    }
+}

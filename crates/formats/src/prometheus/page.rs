@@ -1,0 +1,350 @@
+//! Gathering a page: which series there are, which family each is in, and what families are declared as.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tallyport_core::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
+use tallyport_core::model::{MetricType, Origin, Series, Timestamp};
+
+use super::blocks::blocks;
+use super::gathered::Gathered;
+use super::identity::everything;
+use super::natives::bare_names;
+use super::shape::Shape;
+use super::{Identity, Level, Marks, MarksOfAll, Naming, Page, Spelling, Total};
+use crate::exposition::{Escaping, Format, canonical};
+
+/// One container, with what it has published.
+#[derive(Debug)]
+pub struct Source<'a, W> {
+    /// Whose it is.
+    pub origin: &'a Origin,
+    /// Every live series of it.
+    pub ledger: &'a Ledger,
+    /// Its last windows, newest first.
+    pub windows: Vec<Held<W>>,
+    /// Whether it lives, or ended so lately that scrapers may not have seen its end.
+    pub shown: bool,
+}
+
+/// One of its windows.
+#[derive(Debug)]
+pub struct Held<W> {
+    /// The window.
+    pub window: Arc<W>,
+    /// Which of its records; all of them, or those that were not revised since.
+    pub records: Vec<usize>,
+}
+
+/// What was counted of a series since it began.
+#[derive(Copy, Clone, Debug)]
+pub struct Sums {
+    /// When it began.
+    pub created: Timestamp,
+    /// The sum of a counter, or of values.
+    pub total: Total,
+    /// Samples weighted by 1/rate.
+    pub count: Weight,
+    /// Whether a negative value was ever added, so that the total is no counter.
+    pub decremented: bool,
+}
+
+/// One series of one container, or what is left of one that is gone.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) family: usize,
+    pub(super) identity: usize,
+    pub(super) past: bool,
+    pub(super) series: Arc<Series>,
+    pub(super) sums: Sums,
+    /// The same in buckets, where its family is a histogram.
+    pub(super) buckets: Option<Arc<Buckets>>,
+    /// Among the page's records.
+    pub(super) records: Range<usize>,
+}
+
+/// Every series whose metric has the same name and type.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    /// Of a classic histogram, its bounds, as labels and as numbers.
+    pub(super) bounds: Vec<(String, f64)>,
+    pub(super) help: String,
+    /// Whether something that should only grow has been counted down, or can be: nothing is said of its type then.
+    pub(super) negative: bool,
+    pub(super) items: Vec<usize>,
+}
+
+/// Gathers a page.
+#[derive(Debug)]
+pub struct Builder<W> {
+    format: Format,
+    naming: Naming,
+    escaping: Escaping,
+    marks_of_all: MarksOfAll,
+    level: Level,
+    created: bool,
+    counting: Counting,
+    /// When it is, and how long a gauge's level stands for it.
+    now: Timestamp,
+    carry: Duration,
+    identities: Vec<Identity>,
+    /// The marks of each.
+    marks: Vec<Option<Arc<Marks>>>,
+    by_identity: HashMap<Identity, usize>,
+    /// What is known of each identity's newest container.
+    infos: BTreeMap<usize, String>,
+    families: Vec<Family>,
+    by_name: HashMap<(String, MetricType), usize>,
+    /// The same by applications' names, which are many more times looked up than there are.
+    by_series: HashMap<(Box<str>, MetricType), Option<usize>>,
+    items: Vec<Item>,
+    windows: Vec<Arc<W>>,
+    records: Vec<(usize, usize)>,
+}
+
+impl<W: AsRef<Window>> Builder<W> {
+    /// An empty page. A gauge is on it for `carry` after it was last set.
+    #[must_use]
+    pub fn new(format: Format, naming: Naming, level: Level, now: Timestamp, carry: Duration) -> Self {
+        Self {
+            format,
+            naming,
+            escaping: Escaping::default(),
+            marks_of_all: MarksOfAll::default(),
+            level,
+            created: false,
+            counting: Counting::Off,
+            now,
+            carry,
+            identities: Vec::new(),
+            marks: Vec::new(),
+            by_identity: HashMap::new(),
+            infos: BTreeMap::new(),
+            families: Vec::new(),
+            by_name: HashMap::new(),
+            by_series: HashMap::new(),
+            items: Vec::new(),
+            windows: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// With the characters that the reader accepts, and the marks of names that would become one.
+    #[must_use]
+    pub fn with_names(self, escaping: Escaping, marks_of_all: MarksOfAll) -> Self {
+        Self { escaping, marks_of_all, ..self }
+    }
+
+    /// With the moment each counter was created; the classic format has no place for it.
+    #[must_use]
+    pub fn with_created(self, created: bool) -> Self {
+        Self { created: created && self.format != Format::Prometheus, ..self }
+    }
+
+    /// With histograms where values are counted so. What was counted by other bounds is not shown: it cannot be added up.
+    /// Native ones cannot be written as text, which has percentiles instead.
+    #[must_use]
+    pub fn with_histograms(self, counting: Counting) -> Self {
+        match counting {
+            Counting::Native if self.format != Format::Protobuf => Self { counting: Counting::Off, ..self },
+            counting => Self { counting, ..self },
+        }
+    }
+
+    /// Adds a container and those of its series that are wanted. Containers of one identity come oldest first.
+    pub fn add(&mut self, source: &Source<'_, W>, wanted: impl Fn(&Series) -> bool) {
+        let identity = self.identity(Identity::of(source.origin, self.level), Some(source.origin));
+        if source.shown && self.level != Level::Low {
+            self.infos.insert(identity, everything(source.origin, self.level, self.escaping));
+        }
+        let mut found: Vec<Vec<(usize, usize)>> = vec![Vec::new(); source.ledger.places()];
+        for held in &source.windows {
+            self.windows.push(Arc::clone(&held.window));
+            self.find(&mut found, self.windows.len() - 1, held, source.ledger);
+        }
+        for (place, records) in found.into_iter().enumerate() {
+            let Some((series, row)) = source.ledger.get(place) else { continue };
+            if !wanted(series) || (records.is_empty() && !is_cumulative(series.metric_type)) {
+                continue;
+            }
+            let sums = Sums {
+                created: series.created,
+                total: row.total.into(),
+                count: row.count,
+                decremented: row.decremented,
+            };
+            let histogram = source.ledger.histogram(place).map(|histogram| {
+                let (total, count) = (histogram.sum.into(), histogram.buckets.count());
+                let decremented = row.decremented;
+                (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
+            });
+            let Some((family, sums, buckets)) = self.summed(identity, series, sums, histogram) else {
+                continue;
+            };
+            let start = self.records.len();
+            self.records.extend(records);
+            let records = start..self.records.len();
+            let (series, past) = (Arc::clone(series), !source.shown);
+            self.push(Item { family, identity, past, series, sums, buckets, records });
+        }
+    }
+
+    /// Adds what a series had counted in containers that are gone, in all and in buckets.
+    pub fn add_past(
+        &mut self,
+        identity: &Identity,
+        series: &Arc<Series>,
+        sums: Sums,
+        histogram: Option<(Sums, &Arc<Buckets>)>,
+    ) {
+        let identity = self.identity(identity.clone(), None);
+        let Some((family, sums, buckets)) = self.summed(identity, series, sums, histogram) else { return };
+        let series = Arc::clone(series);
+        self.push(Item { family, identity, past: true, series, sums, buckets, records: 0..0 });
+    }
+
+    /// The family of a series, and what it shows of what was counted: sums that go with its buckets, or those of all.
+    fn summed(
+        &mut self,
+        identity: usize,
+        series: &Series,
+        sums: Sums,
+        histogram: Option<(Sums, &Arc<Buckets>)>,
+    ) -> Option<(usize, Sums, Option<Arc<Buckets>>)> {
+        let shape = Shape::of(self.naming, series.metric_type)?;
+        let Some((_, scale)) = self.in_buckets(shape, series.metric_type) else {
+            return Some((self.family(identity, series)?, sums, None));
+        };
+        let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.scale() == scale)?;
+        Some((self.family(identity, series)?, sums, Some(Arc::clone(buckets))))
+    }
+
+    /// The same in buckets, where a type is counted in them and the naming has a place for them.
+    fn in_buckets(&self, shape: Shape, metric_type: MetricType) -> Option<(Shape, Scale<'_>)> {
+        let scale = self.counting.of(metric_type)?;
+        Some((shape.in_buckets(scale)?, scale))
+    }
+
+    /// The page, ready to be written.
+    #[must_use]
+    pub fn finish(mut self) -> Page<W> {
+        for family in &mut self.families {
+            family.items.sort_by_key(|index| self.items.get(*index).map(|item| item.identity));
+        }
+        let mut gathered = Gathered {
+            naming: self.naming,
+            escaping: self.escaping,
+            infos: self.infos.into_values().collect(),
+            bare: bare_names(&self.families),
+            blocks: Vec::new(),
+            identities: self.identities,
+            marks: self.marks,
+            families: self.families,
+            items: self.items,
+            windows: self.windows,
+            records: self.records,
+        };
+        gathered.make_way();
+        // Messages have a place of their own for it.
+        let created = self.created && self.format == Format::OpenMetrics;
+        gathered.blocks = blocks(&gathered.families, &gathered.items, self.format, created);
+        Page::new(self.format, self.level, self.created, gathered)
+    }
+
+    fn push(&mut self, item: Item) {
+        if let Some(family) = self.families.get_mut(item.family) {
+            family.negative |= item.sums.decremented;
+            family.items.push(self.items.len());
+            self.items.push(item);
+        }
+    }
+
+    /// The place of an identity. Its marks are those of its workload, which is what it is itself where no container tells.
+    fn identity(&mut self, identity: Identity, origin: Option<&Origin>) -> usize {
+        *self.by_identity.entry(identity).or_insert_with_key(|identity| {
+            self.identities.push(identity.clone());
+            let marks = match origin {
+                _ if self.marks_of_all.is_empty() => None,
+                Some(origin) => self.marks_of_all.get(&Identity::of(origin, Level::Low)),
+                None => self.marks_of_all.get(identity),
+            };
+            self.marks.push(marks.cloned());
+            self.identities.len() - 1
+        })
+    }
+
+    /// Which records of a window belong to which place: of a gauge the newest alone, and not when it is too old.
+    fn find(&self, found: &mut [Vec<(usize, usize)>], window: usize, held: &Held<W>, ledger: &Ledger) {
+        let (now, carry) = (self.now, self.carry);
+        let contents = held.window.as_ref().as_ref();
+        let of = |index: &usize| Some((*index, contents.record(*index)?));
+        for (index, record) in held.records.iter().filter_map(of) {
+            let place = record.place as usize;
+            let Some(slot) = found.get_mut(place) else { continue };
+            // A place is given again after its series was dropped.
+            let same = ledger.get(place).is_some_and(|(series, _)| series.is_the_same(record.series));
+            let counts = match record.view {
+                View::Gauge(gauge) => slot.is_empty() && now.since(gauge.last_at) <= carry,
+                View::Distribution { .. } | View::Set { .. } => true,
+                View::Counter { .. } | View::Check { .. } => false,
+            };
+            if same && counts {
+                slot.push((window, index));
+            }
+        }
+    }
+
+    fn family(&mut self, identity: usize, series: &Series) -> Option<usize> {
+        let marks = self.marks.get(identity).and_then(Option::as_ref);
+        let mark = marks.and_then(|marks| marks.metric(&series.name, series.metric_type, self.escaping));
+        if mark.is_some() {
+            let shape = Shape::of(self.naming, series.metric_type)?;
+            return Some(self.new_family(series, shape, mark));
+        }
+        let key = (series.name.clone(), series.metric_type);
+        if let Some(known) = self.by_series.get(&key) {
+            return *known;
+        }
+        let shape = Shape::of(self.naming, series.metric_type);
+        let family = shape.map(|shape| self.new_family(series, shape, None));
+        self.by_series.insert(key, family);
+        family
+    }
+
+    /// The family of this name and type, which may be known under another of the names that become this one.
+    fn new_family(&mut self, series: &Series, shape: Shape, mark: Option<u8>) -> usize {
+        let spelling = Spelling { escaping: self.escaping, mark };
+        let name = self.naming.metric(&series.name, series.metric_type, spelling);
+        let name = format!("{}{name}{}", shape.prefix, shape.suffix);
+        let (shape, bounds, negative) = match self.in_buckets(shape, series.metric_type) {
+            Some((shape, Scale::Bounds(bounds))) => {
+                let shown = bounds.shown(shape.places).chain([f64::INFINITY]);
+                // OpenMetrics has no sum beside such bounds.
+                (shape, shown.map(|bound| (canonical(bound), bound)).collect(), bounds.least() < 0.0)
+            }
+            Some((shape, Scale::Powers { .. })) => (shape, Vec::new(), false),
+            None => (shape, Vec::new(), false),
+        };
+        *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, metric_type)| {
+            let help = format!("The {metric_type} {} of StatsD.", series.name);
+            self.families.push(Family {
+                name: name.clone(),
+                shape,
+                bounds,
+                help,
+                negative,
+                items: Vec::new(),
+            });
+            self.families.len() - 1
+        })
+    }
+}
+
+/// Whether the ledger alone has something to show.
+fn is_cumulative(metric_type: MetricType) -> bool {
+    !matches!(metric_type, MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck)
+}

@@ -1,0 +1,234 @@
+//! What each type of series becomes under each naming.
+
+use tallyport_core::aggregate::Scale;
+use tallyport_core::model::MetricType;
+
+use super::Naming;
+
+/// What timers, histograms and distributions become, in namings that leave a choice.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Timers {
+    /// Percentiles of the last values.
+    #[default]
+    Summary,
+    /// Buckets, since the series began.
+    Histogram,
+    /// Native histograms for those who ask for protobuf, percentiles for others.
+    Native,
+}
+
+impl Timers {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Summary, Self::Histogram, Self::Native];
+
+    /// How it is written in settings and queries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Summary => "summary",
+            Self::Histogram => "histogram",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// What a family is declared as.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Declared {
+    Counter,
+    Gauge,
+    Summary,
+    Histogram,
+    /// A histogram that is one sample.
+    Native,
+    /// Each of its parts is a family of its own, and says nothing about it.
+    Unknown,
+}
+
+/// One number of a series, or several with a label between them.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Stat {
+    /// A counter since it was created.
+    Total,
+    /// When that was.
+    Created,
+    /// A gauge's level.
+    Level,
+    /// How many different members a set had, lately.
+    Cardinality,
+    /// The percentiles of the last values, each with a label.
+    Quantiles,
+    /// How many values were within each bound, each with a label.
+    Buckets,
+    /// All of a native histogram.
+    Native,
+    /// The sum of all values since the series was created.
+    Sum,
+    /// Their weighted count.
+    Count,
+    /// Of the last values.
+    Min,
+    Max,
+    Mean,
+    Stddev,
+    /// One of the percentiles, by its place among them.
+    Percentile(usize),
+}
+
+/// What a type becomes: its family, and the samples in it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) declared: Declared,
+    /// Before and behind the name.
+    pub(super) prefix: &'static str,
+    pub(super) suffix: &'static str,
+    /// The unit, which is also the end of the name.
+    pub(super) unit: &'static str,
+    /// What values are divided by: ten to this.
+    pub(super) places: i8,
+    /// Each with what it adds to the family's name.
+    pub(super) parts: &'static [(Stat, &'static str)],
+}
+
+const SUMMARY: &[(Stat, &str)] = &[(Stat::Quantiles, ""), (Stat::Sum, "_sum"), (Stat::Count, "_count")];
+const HISTOGRAM: &[(Stat, &str)] =
+    &[(Stat::Buckets, "_bucket"), (Stat::Sum, "_sum"), (Stat::Count, "_count"), (Stat::Created, "_created")];
+const NATIVE: &[(Stat, &str)] = &[(Stat::Native, "")];
+const PLAIN: Shape =
+    Shape { declared: Declared::Unknown, prefix: "", suffix: "", unit: "", places: 0, parts: &[] };
+const GAUGE: Shape = Shape { declared: Declared::Gauge, parts: &[(Stat::Level, "")], ..PLAIN };
+const SET: Shape = Shape { declared: Declared::Gauge, parts: &[(Stat::Cardinality, "")], ..PLAIN };
+const VALUES: Shape = Shape { declared: Declared::Summary, parts: SUMMARY, ..PLAIN };
+const BARE_COUNTER: Shape = Shape { declared: Declared::Counter, parts: &[(Stat::Total, "")], ..PLAIN };
+
+impl Shape {
+    /// `None` for what is not shown at all.
+    pub(super) fn of(naming: Naming, metric_type: MetricType) -> Option<Self> {
+        match naming {
+            Naming::Openmetrics => openmetrics(metric_type),
+            Naming::StatsdExporter => statsd_exporter(metric_type),
+            Naming::Datadog => datadog(metric_type),
+            Naming::Graphite => graphite(metric_type),
+        }
+    }
+
+    /// Whether a part has more labels than its series.
+    pub(super) fn is_labelled(stat: Stat) -> bool {
+        matches!(stat, Stat::Quantiles | Stat::Buckets)
+    }
+
+    /// The same with buckets in the place of percentiles, where the naming has a summary.
+    pub(super) fn in_buckets(self, scale: Scale<'_>) -> Option<Self> {
+        let (declared, parts) = match scale {
+            Scale::Bounds(_) => (Declared::Histogram, HISTOGRAM),
+            Scale::Powers { .. } => (Declared::Native, NATIVE),
+        };
+        (self.declared == Declared::Summary).then_some(Self { declared, parts, ..self })
+    }
+
+    /// What values are divided by.
+    pub(super) fn divisor(&self) -> f64 {
+        10_f64.powi(self.places.into())
+    }
+}
+
+/// What a type adds to the name of a series by the conventions of OpenMetrics.
+pub(super) fn added(metric_type: MetricType) -> &'static str {
+    let Some(shape) = openmetrics(metric_type) else { return "" };
+    match shape.parts.first() {
+        Some((_, suffix)) if shape.declared == Declared::Counter => suffix,
+        _ => shape.suffix,
+    }
+}
+
+fn openmetrics(metric_type: MetricType) -> Option<Shape> {
+    Some(match metric_type {
+        MetricType::Counter => Shape {
+            declared: Declared::Counter,
+            parts: &[(Stat::Total, "_total"), (Stat::Created, "_created")],
+            ..PLAIN
+        },
+        MetricType::Gauge => GAUGE,
+        MetricType::Timer => Shape { suffix: "_seconds", unit: "seconds", places: 3, ..VALUES },
+        MetricType::Histogram => VALUES,
+        MetricType::Distribution => Shape { suffix: "_distribution", ..VALUES },
+        MetricType::Set => Shape { suffix: "_unique", ..SET },
+        MetricType::ServiceCheck => return None,
+    })
+}
+
+fn statsd_exporter(metric_type: MetricType) -> Option<Shape> {
+    Some(match metric_type {
+        MetricType::Counter => BARE_COUNTER,
+        MetricType::Gauge => GAUGE,
+        MetricType::Timer => Shape { places: 3, ..VALUES },
+        MetricType::Histogram | MetricType::Distribution => VALUES,
+        MetricType::Set => SET,
+        MetricType::ServiceCheck => return None,
+    })
+}
+
+fn datadog(metric_type: MetricType) -> Option<Shape> {
+    const VALUES: &[(Stat, &str)] = &[
+        (Stat::Max, "_max"),
+        (Stat::Percentile(0), "_median"),
+        (Stat::Mean, "_avg"),
+        (Stat::Count, "_count"),
+        (Stat::Percentile(3), "_95percentile"),
+    ];
+    Some(match metric_type {
+        MetricType::Counter => BARE_COUNTER,
+        MetricType::Gauge => GAUGE,
+        MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
+            Shape { parts: VALUES, ..PLAIN }
+        }
+        MetricType::Set => SET,
+        MetricType::ServiceCheck => return None,
+    })
+}
+
+fn graphite(metric_type: MetricType) -> Option<Shape> {
+    const VALUES: &[(Stat, &str)] = &[
+        (Stat::Count, "_count"),
+        (Stat::Sum, "_sum"),
+        (Stat::Mean, "_mean"),
+        (Stat::Stddev, "_std"),
+        (Stat::Min, "_lower"),
+        (Stat::Max, "_upper"),
+        (Stat::Percentile(0), "_median"),
+        (Stat::Percentile(2), "_upper_90"),
+        (Stat::Percentile(3), "_upper_95"),
+        (Stat::Percentile(4), "_upper_99"),
+    ];
+    Some(match metric_type {
+        MetricType::Counter => {
+            Shape { prefix: "stats_counters_", parts: &[(Stat::Total, "_count")], ..BARE_COUNTER }
+        }
+        MetricType::Gauge => Shape { prefix: "stats_gauges_", ..GAUGE },
+        MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
+            Shape { prefix: "stats_timers_", parts: VALUES, ..PLAIN }
+        }
+        MetricType::Set => Shape { prefix: "stats_sets_", parts: &[(Stat::Cardinality, "_count")], ..SET },
+        MetricType::ServiceCheck => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_but_checks_has_a_shape_with_parts() {
+        for naming in Naming::ALL {
+            for metric_type in MetricType::ALL {
+                let shape = Shape::of(naming, metric_type);
+                let shown = metric_type != MetricType::ServiceCheck;
+                assert_eq!(
+                    shape.is_some_and(|shape| !shape.parts.is_empty()),
+                    shown,
+                    "{naming:?} {metric_type}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Writing a page, a piece at a time: what many containers report is more than should lie in memory as text.
+
+use tallyport_core::aggregate::{Native, Window};
+
+use super::Level;
+use super::blocks::{Block, Part};
+use super::gathered::Gathered;
+use super::page::Item;
+use super::protobuf::Protobuf;
+use super::shape::{Declared, Shape, Stat};
+use super::stat::counted;
+use super::text::Text;
+use crate::exposition::Format;
+
+/// About how many bytes a piece has.
+pub(super) const PIECE: usize = 64 << 10;
+
+/// A page, being written.
+#[derive(Debug)]
+pub struct Page<W> {
+    out: Output,
+    level: Level,
+    created: bool,
+    gathered: Gathered<W>,
+    /// The next block, whether its head is written, and the next of its items.
+    block: usize,
+    headed: bool,
+    item: usize,
+    stage: Stage,
+    clashes: u64,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Stage {
+    Infos,
+    Blocks,
+    Done,
+}
+
+/// As what it is written.
+#[derive(Debug)]
+enum Output {
+    Text(Text),
+    Protobuf(Box<Protobuf>),
+}
+
+impl Output {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Protobuf(messages) => messages.len(),
+        }
+    }
+}
+
+/// One of the numbers of a series, or all of a native histogram.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Reading<'a> {
+    One(f64),
+    /// One of several, with the label that tells it from them, as text and as the number that is.
+    Labelled {
+        name: &'static str,
+        text: &'a str,
+        number: f64,
+        value: f64,
+    },
+    Native {
+        buckets: &'a Native,
+        sum: f64,
+    },
+}
+
+impl<W: AsRef<Window>> Page<W> {
+    /// `created` says when counters and histograms began, in messages; in text that is a part of its own.
+    pub(super) fn new(format: Format, level: Level, created: bool, gathered: Gathered<W>) -> Self {
+        let out = match format {
+            Format::Protobuf => Output::Protobuf(Box::default()),
+            format => Output::Text(Text::new(format)),
+        };
+        Self {
+            out,
+            level,
+            created,
+            gathered,
+            block: 0,
+            headed: false,
+            item: 0,
+            stage: Stage::Infos,
+            clashes: 0,
+        }
+    }
+
+    /// Series that were left out so far, because what they would be called is another's name. The conventions of
+    /// OpenMetrics rule that out; other namings make one name of several.
+    #[must_use]
+    pub fn clashes(&self) -> u64 {
+        self.clashes
+    }
+
+    /// About how much memory what was gathered takes, apart from windows and series, which it shares.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.gathered.held_bytes()
+    }
+
+    /// The next piece; `None` after the last. A family of messages is never cut, since its length comes first.
+    pub fn piece(&mut self) -> Option<Vec<u8>> {
+        if self.stage == Stage::Infos {
+            self.infos();
+            self.stage = Stage::Blocks;
+        }
+        while self.stage == Stage::Blocks && self.out.len() < PIECE {
+            if self.block == self.gathered.blocks.len() {
+                if let Output::Text(text) = &mut self.out {
+                    text.end();
+                }
+                self.stage = Stage::Done;
+            } else {
+                self.some_of_a_block();
+            }
+        }
+        let piece = match &mut self.out {
+            Output::Text(text) => text.take(),
+            Output::Protobuf(messages) => messages.take(),
+        };
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    fn infos(&mut self) {
+        const NAME: &str = "tallyport_task_info";
+        const HELP: &str = "What is known of the container behind a task's series.";
+        let infos = &self.gathered.infos;
+        match &mut self.out {
+            _ if infos.is_empty() => {}
+            Output::Text(text) => text.infos(NAME, HELP, infos),
+            Output::Protobuf(messages) => messages.infos(NAME, HELP, infos),
+        }
+    }
+
+    /// Writes the next identities of a block until the piece is full, or the block is over.
+    fn some_of_a_block(&mut self) {
+        let Self { out, gathered, level, created, .. } = self;
+        let Some(block) = gathered.blocks.get(self.block) else { return };
+        let series = Series { gathered, block, level: *level, created: *created };
+        if !std::mem::replace(&mut self.headed, true) {
+            match out {
+                Output::Text(text) => text.head(block),
+                Output::Protobuf(messages) => messages.head(block),
+            }
+        }
+        let identity = |index: &usize| gathered.items.get(*index).map(|item| item.identity);
+        while out.len() < PIECE {
+            let rest = block.items.get(self.item..).unwrap_or_default();
+            let Some(first) = rest.first().and_then(identity) else {
+                if let Output::Protobuf(messages) = out {
+                    messages.end();
+                }
+                (self.block, self.headed, self.item) = (self.block + 1, false, 0);
+                return;
+            };
+            let of_one = rest.iter().take_while(|index| identity(index) == Some(first)).count();
+            self.clashes += series.identity(out, rest.get(..of_one).unwrap_or_default());
+            self.item += of_one;
+        }
+    }
+}
+
+/// The series of a block.
+pub(super) struct Series<'p, W> {
+    pub(super) gathered: &'p Gathered<W>,
+    block: &'p Block,
+    level: Level,
+    created: bool,
+}
+
+impl<W: AsRef<Window>> Series<'_, W> {
+    /// Writes what one identity has in a block; answers how many series had to be left out.
+    fn identity(&self, out: &mut Output, indices: &[usize]) -> u64 {
+        let mut rows: Vec<(String, &Item)> = indices
+            .iter()
+            .filter_map(|index| self.gathered.items.get(*index))
+            .map(|item| (self.gathered.labels(item), item))
+            .collect();
+        // When a counter was created is said last: a gauge of that name is more than that.
+        let yields = |family: usize| {
+            let mut parts = self.block.parts.iter().filter(|(of, ..)| *of == family);
+            parts.all(|(_, stat, _)| *stat == Stat::Created)
+        };
+        let rank = |item: &Item| (yields(item.family), item.family);
+        rows.sort_by(|(a, first), (b, second)| a.cmp(b).then_with(|| rank(first).cmp(&rank(second))));
+        let mut clashes = 0;
+        for same in rows.chunk_by(|(a, _), (b, _)| a == b) {
+            let (mut plain, mut labelled) = (false, false);
+            for of_family in same.chunk_by(|(_, a), (_, b)| a.family == b.family) {
+                let Some((labels, item)) = of_family.first() else { continue };
+                // What is gone alone is shown where workloads are, and nowhere else.
+                if self.level != Level::Low && of_family.iter().all(|(_, item)| item.past) {
+                    continue;
+                }
+                let parts: Vec<_> =
+                    self.block.parts.iter().filter(|(family, ..)| *family == item.family).collect();
+                let (has_labelled, has_plain) = (
+                    parts.iter().any(|(_, stat, _)| Shape::is_labelled(*stat)),
+                    parts.iter().any(|(_, stat, _)| !Shape::is_labelled(*stat)),
+                );
+                if (has_plain && plain) || (has_labelled && labelled) {
+                    clashes += u64::from(!yields(item.family));
+                    continue;
+                }
+                plain |= has_plain;
+                labelled |= has_labelled;
+                let items: Vec<&Item> = of_family.iter().map(|(_, item)| *item).collect();
+                self.series(out, labels, &parts, &items);
+            }
+        }
+        clashes
+    }
+
+    /// Writes the parts of one series.
+    fn series(&self, out: &mut Output, labels: &str, parts: &[&Part], items: &[&Item]) {
+        match out {
+            Output::Text(text) => {
+                for (_, stat, suffix) in parts {
+                    let name = (self.block.name.as_str(), *suffix);
+                    self.stat(*stat, items, &mut |reading| text.reading(name, labels, &reading));
+                }
+            }
+            Output::Protobuf(messages) => {
+                let declared = self.block.declared;
+                let begins = matches!(declared, Declared::Counter | Declared::Histogram | Declared::Native);
+                let created = (self.created && begins).then(|| counted(items).created);
+                messages.series(labels, created);
+                for (_, stat, _) in parts {
+                    self.stat(*stat, items, &mut |reading| messages.reading(declared, *stat, &reading));
+                }
+                messages.end_series();
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The one place that reads the time, and what it does when the wall clock steps.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tallyport_time::{Moment, Timestamp};
+
+/// A step of the wall clock, seen.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It was set forward by this much; windows are skipped.
+    Forward(Duration),
+    /// It was set back by this much; windows go on as if it had not been.
+    Back(Duration),
+}
+
+/// Smaller differences are how the two clocks are read, or time being slewed.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Wall time that never goes back.
+///
+/// A window that is closed may not open again, and no interval may have two windows. So where the wall clock is set
+/// back, this one goes on by the monotonic clock, ahead of it, until it is overtaken or the agent restarts. Where it
+/// is set forward, this one follows.
+#[derive(Debug, Default)]
+pub struct SteadyClock {
+    last: Option<Moment>,
+    /// Whether the wall clock is behind, so that the step is told once.
+    behind: bool,
+}
+
+impl SteadyClock {
+    /// A clock that is not behind the one of the process before, whatever the wall clock says: windows up to there are closed.
+    /// `read` is what both clocks say.
+    #[must_use]
+    pub fn from(not_before: Option<Timestamp>, read: Moment) -> Self {
+        let ahead = not_before.filter(|wall| *wall > read.wall);
+        let behind = ahead.is_some_and(|wall| wall.since(read.wall) >= STEP);
+        Self { last: ahead.map(|wall| Moment { wall, mono: read.mono }), behind }
+    }
+
+    /// The time now, given what both clocks say.
+    pub fn observe(&mut self, read: Moment) -> (Moment, Option<Step>) {
+        let Some(last) = self.last else {
+            self.last = Some(read);
+            return (read, None);
+        };
+        let expected = last.wall.plus(read.mono.saturating_sub(last.mono));
+        let now = Moment { wall: read.wall.max(expected), mono: read.mono };
+        self.last = Some(now);
+        let (ahead, back) = (read.wall.since(expected), expected.since(read.wall));
+        let step = if ahead >= STEP {
+            Some(Step::Forward(ahead))
+        } else if back >= STEP && !self.behind {
+            Some(Step::Back(back))
+        } else {
+            None
+        };
+        self.behind = back >= STEP;
+        (now, step)
+    }
+}
+
+/// The process's clocks, read together.
+#[derive(Copy, Clone, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Clock {
+    /// What both clocks say now. Moments of two [`Clock`]s cannot be compared by their monotonic part.
+    #[must_use]
+    pub fn read(&self) -> Moment {
+        Moment { wall: wall(), mono: self.mono() }
+    }
+
+    /// What the monotonic clock says now.
+    #[must_use]
+    pub fn mono(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// Wall time now.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Time since the machine was booted, sleep included: what the kernel counts the start of processes in.
+#[must_use]
+pub fn since_boot() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(wall_secs: i64, mono_secs: u64) -> Moment {
+        Moment { wall: Timestamp::from_secs(wall_secs), mono: Duration::from_secs(mono_secs) }
+    }
+
+    #[test]
+    fn a_step_back_is_told_once_and_time_goes_on() {
+        let mut clock = SteadyClock::default();
+        clock.observe(read(1000, 0));
+        let (now, step) = clock.observe(read(405, 5));
+        assert_eq!((now.wall.as_secs(), step), (1005, Some(Step::Back(Duration::from_mins(10)))));
+        let (now, step) = clock.observe(read(406, 6));
+        assert_eq!((now.wall.as_secs(), step), (1006, None));
+        let (now, step) = clock.observe(read(2000, 7));
+        assert_eq!((now.wall.as_secs(), step), (2000, Some(Step::Forward(Duration::from_secs(993)))));
+        assert_eq!(clock.observe(read(1000, 8)).1, Some(Step::Back(Duration::from_secs(1001))), "told again");
+    }
+
+    #[test]
+    fn a_clock_is_not_behind_the_one_of_the_process_before() {
+        let seconds = |secs| Some(Timestamp::from_secs(secs));
+        let mut ahead = SteadyClock::from(seconds(1_600), read(1_000, 0));
+        assert_eq!(ahead.observe(read(1_001, 1)), (read(1_601, 1), None), "it was told before");
+        let mut behind = SteadyClock::from(seconds(900), read(1_000, 0));
+        assert_eq!(behind.observe(read(1_001, 1)), (read(1_001, 1), None), "what took long is no step");
+    }
+
+    #[test]
+    fn a_step_forward_is_followed() {
+        let mut clock = SteadyClock::default();
+        clock.observe(read(1000, 0));
+        let (now, step) = clock.observe(read(1605, 5));
+        assert_eq!((now.wall.as_secs(), step), (1605, Some(Step::Forward(Duration::from_mins(10)))));
+        assert_eq!(clock.observe(read(1606, 6)), (read(1606, 6), None));
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let mut clock = SteadyClock::default();
+        let mut last = Timestamp::MIN;
+        for (n, wall) in (0..).zip([1000, 999, 998, 1001, 500, 1002, 1010]) {
+            let (now, _) = clock.observe(read(wall, n));
+            assert!(now.wall >= last);
+            last = now.wall;
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! What a container uses: its control groups, and the interfaces of its network.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use procfs::ProcResult;
+use procfs::net::DeviceStatus;
+use procfs::process::{MountInfo, Process};
+
+use crate::cgroup::boundary;
+
+/// What a container uses. What nobody tells is absent.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Resources {
+    /// Processor time.
+    pub cpu: Option<Cpu>,
+    /// Memory.
+    pub memory: Option<Memory>,
+    /// Block devices.
+    pub io: Option<Io>,
+    /// Processes.
+    pub processes: Option<u64>,
+    /// Threads, which the kernel counts as processes.
+    pub threads: Option<u64>,
+    /// The network, where it is the container's own.
+    pub network: Option<Network>,
+}
+
+/// Processor time since the group was made.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Cpu {
+    /// In the application.
+    pub user: Duration,
+    /// In the kernel.
+    pub system: Duration,
+    /// How many processors it may use.
+    pub limit: Option<f64>,
+    /// Periods in which it could have been throttled.
+    pub periods: u64,
+    /// Periods in which it was.
+    pub throttled_periods: u64,
+    /// How long it was.
+    pub throttled: Duration,
+}
+
+/// Memory, in bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// All that is charged to it, caches included.
+    pub total: u64,
+    /// The same with what was swapped out.
+    pub total_and_swap: Option<u64>,
+    /// What it may have.
+    pub limit: Option<u64>,
+    /// What it may keep when memory is short.
+    pub soft_limit: Option<u64>,
+    /// Pages of files.
+    pub cache: Option<u64>,
+    /// Memory of its own.
+    pub rss: Option<u64>,
+    /// Pages of files that are mapped.
+    pub mapped_file: Option<u64>,
+    /// What was swapped out.
+    pub swap: Option<u64>,
+    /// Pages that cannot be taken away, such as locked ones.
+    pub unevictable: Option<u64>,
+}
+
+/// Block devices, all together.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Io {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+}
+
+/// Interfaces, all together but loopback.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Network {
+    /// Received: bytes, packets, errors, dropped.
+    pub received: [u64; 4],
+    /// Sent: bytes, packets, errors, dropped.
+    pub sent: [u64; 4],
+}
+
+/// Where a controller's files of a container are.
+struct Groups {
+    /// Controllers of the first version.
+    first: HashMap<String, PathBuf>,
+    second: Option<PathBuf>,
+}
+
+/// What a container uses whose process is `pid`. `own_network` says whether the network is its own; that of the node is
+/// not what it uses.
+///
+/// # Errors
+/// When the process has ended, or may not be looked at.
+pub fn resources(pid: i32, container: &str, own_network: bool) -> ProcResult<Resources> {
+    let process = Process::new(pid)?;
+    let groups = Groups::of(&process, container)?;
+    let network = own_network.then(|| process.dev_status().ok()).flatten();
+    let network = network.map(|interfaces| summed(&interfaces));
+    if groups.first.is_empty() && groups.second.is_none() {
+        return Ok(Resources { network, ..alone(&process)? });
+    }
+    Ok(Resources {
+        cpu: groups.cpu(),
+        memory: groups.memory(),
+        io: groups.io(),
+        processes: groups.any("pids", |at| Some(text(at, "cgroup.procs")?.lines().count() as u64)),
+        threads: groups.any("pids", |at| number(at, "pids.current")),
+        network,
+    })
+}
+
+/// What a process uses that is in no group of its own. Of others that it started nobody keeps count.
+fn alone(process: &Process) -> ProcResult<Resources> {
+    let (stat, status) = (process.stat()?, process.status()?);
+    let time = |ticks: u64| crate::process::since_boot(ticks);
+    let rss = status.vmrss.map(|kibibytes| kibibytes * 1024);
+    Ok(Resources {
+        cpu: Some(Cpu { user: time(stat.utime), system: time(stat.stime), ..Cpu::default() }),
+        memory: rss.map(|total| Memory { total, rss, ..Memory::default() }),
+        threads: Some(status.threads),
+        ..Resources::default()
+    })
+}
+
+fn summed(interfaces: &HashMap<String, DeviceStatus>) -> Network {
+    let mut network = Network::default();
+    for status in interfaces.values().filter(|status| status.name != "lo") {
+        let received = [status.recv_bytes, status.recv_packets, status.recv_errs, status.recv_drop];
+        let sent = [status.sent_bytes, status.sent_packets, status.sent_errs, status.sent_drop];
+        for (sum, value) in network.received.iter_mut().zip(received) {
+            *sum += value;
+        }
+        for (sum, value) in network.sent.iter_mut().zip(sent) {
+            *sum += value;
+        }
+    }
+    network
+}
+
+impl Groups {
+    fn of(process: &Process, container: &str) -> ProcResult<Self> {
+        let mounts = Process::myself()?.mountinfo()?.0;
+        let mut groups = Self { first: HashMap::new(), second: None };
+        for group in process.cgroups()?.0 {
+            let path = boundary(&group.pathname, container);
+            // Of the root, figures are the node's; and what is out of sight cannot be read.
+            if path == "/" || path.starts_with("/..") {
+                continue;
+            }
+            if group.hierarchy == 0 {
+                groups.second = mounts.iter().find_map(|mount| below(mount, None, path));
+            }
+            for controller in group.controllers {
+                let found = mounts.iter().find_map(|mount| below(mount, Some(&controller), path));
+                groups.first.extend(found.map(|directory| (controller, directory)));
+            }
+        }
+        Ok(groups)
+    }
+
+    /// What there is of a controller, whichever version has it.
+    fn either<T>(
+        &self,
+        controller: &str,
+        first: impl FnOnce(&Path) -> Option<T>,
+        second: impl FnOnce(&Path) -> Option<T>,
+    ) -> Option<T> {
+        match self.first.get(controller) {
+            Some(directory) => first(directory),
+            None => second(self.second.as_ref()?),
+        }
+    }
+
+    /// The same, where both versions have the same file.
+    fn any<T>(&self, controller: &str, read: impl Fn(&Path) -> Option<T>) -> Option<T> {
+        self.either(controller, &read, &read)
+    }
+
+    fn cpu(&self) -> Option<Cpu> {
+        let (user, system) = self.either("cpuacct", first_times, |at| {
+            let stat = keyed(at, "cpu.stat")?;
+            Some((micros(&stat, "user_usec")?, micros(&stat, "system_usec")?))
+        })?;
+        let mut cpu = Cpu { user, system, ..Cpu::default() };
+        let throttling = self.any("cpu", |at| keyed(at, "cpu.stat")).unwrap_or_default();
+        let of = |key: &str| throttling.get(key).copied().unwrap_or_default();
+        cpu.periods = of("nr_periods");
+        cpu.throttled_periods = of("nr_throttled");
+        cpu.throttled = match throttling.get("throttled_time") {
+            Some(nanos) => Duration::from_nanos(*nanos),
+            None => Duration::from_micros(of("throttled_usec")),
+        };
+        cpu.limit = self.either(
+            "cpu",
+            |at| share(text(at, "cpu.cfs_quota_us")?.trim(), text(at, "cpu.cfs_period_us")?.trim()),
+            |at| {
+                let max = text(at, "cpu.max")?;
+                let (quota, period) = max.trim().split_once(' ')?;
+                share(quota, period)
+            },
+        );
+        Some(cpu)
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        self.either(
+            "memory",
+            |at| {
+                let stat = keyed(at, "memory.stat").unwrap_or_default();
+                let of = |key: &str| stat.get(key).copied();
+                Some(Memory {
+                    total: number(at, "memory.usage_in_bytes")?,
+                    total_and_swap: number(at, "memory.memsw.usage_in_bytes"),
+                    limit: number(at, "memory.limit_in_bytes").filter(|bytes| is_limit(*bytes)),
+                    soft_limit: number(at, "memory.soft_limit_in_bytes").filter(|bytes| is_limit(*bytes)),
+                    cache: of("total_cache"),
+                    rss: of("total_rss"),
+                    mapped_file: of("total_mapped_file"),
+                    swap: of("total_swap"),
+                    unevictable: of("total_unevictable"),
+                })
+            },
+            |at| {
+                let stat = keyed(at, "memory.stat").unwrap_or_default();
+                let of = |key: &str| stat.get(key).copied();
+                let (total, swap) = (number(at, "memory.current")?, number(at, "memory.swap.current"));
+                Some(Memory {
+                    total,
+                    total_and_swap: swap.map(|swap| total.saturating_add(swap)),
+                    limit: number(at, "memory.max"),
+                    soft_limit: number(at, "memory.high"),
+                    cache: of("file"),
+                    rss: of("anon"),
+                    mapped_file: of("file_mapped"),
+                    swap,
+                    unevictable: of("unevictable"),
+                })
+            },
+        )
+    }
+
+    fn io(&self) -> Option<Io> {
+        self.either("blkio", first_io, |at| {
+            let mut io = Io::default();
+            for field in text(at, "io.stat")?.split_whitespace() {
+                let Some((key, value)) = field.split_once('=') else { continue };
+                let sum = match key {
+                    "rbytes" => &mut io.read_bytes,
+                    "wbytes" => &mut io.written_bytes,
+                    "rios" => &mut io.reads,
+                    "wios" => &mut io.writes,
+                    // Others are of whoever schedules a device, and not all of them are numbers.
+                    _ => continue,
+                };
+                *sum += value.parse::<u64>().ok()?;
+            }
+            Some(io)
+        })
+    }
+}
+
+/// Where a path of a hierarchy is below one of its mounts. A mount may show a branch alone.
+fn below(mount: &MountInfo, controller: Option<&str>, path: &str) -> Option<PathBuf> {
+    let is_it = match controller {
+        None => mount.fs_type == "cgroup2",
+        Some(controller) => mount.fs_type == "cgroup" && mount.super_options.contains_key(controller),
+    };
+    let path = Path::new(path).strip_prefix(&mount.root).ok()?;
+    is_it.then(|| mount.mount_point.join(path)).filter(|directory| directory.is_dir())
+}
+
+/// Ticks are coarser than what the group has used; what it has used is shared in their proportion.
+fn first_times(at: &Path) -> Option<(Duration, Duration)> {
+    let stat = keyed(at, "cpuacct.stat")?;
+    let (user, system) = (*stat.get("user")?, *stat.get("system")?);
+    let used = Duration::from_nanos(number(at, "cpuacct.usage")?);
+    let user_share = if user + system == 0 { 1.0 } else { user as f64 / (user + system) as f64 };
+    let user = used.mul_f64(user_share).min(used);
+    Some((user, used.saturating_sub(user)))
+}
+
+fn first_io(at: &Path) -> Option<Io> {
+    let sum = |name: &str| {
+        let text = text(at, &format!("blkio.throttle.{name}_recursive"))
+            .or_else(|| text(at, &format!("blkio.throttle.{name}")))?;
+        let of = |word: &str| -> u64 {
+            let lines = text
+                .lines()
+                .filter_map(|line| line.split_once(' ')?.1.strip_prefix(word)?.trim().parse::<u64>().ok());
+            lines.sum()
+        };
+        Some((of("Read "), of("Write ")))
+    };
+    let ((read_bytes, written_bytes), (reads, writes)) = (sum("io_service_bytes")?, sum("io_serviced")?);
+    Some(Io { read_bytes, written_bytes, reads, writes })
+}
+
+fn text(at: &Path, file: &str) -> Option<String> {
+    std::fs::read_to_string(at.join(file)).ok()
+}
+
+/// A file that is one number. `max` is none.
+fn number(at: &Path, file: &str) -> Option<u64> {
+    text(at, file)?.trim().parse().ok()
+}
+
+/// A file of lines with a key and a number.
+fn keyed(at: &Path, file: &str) -> Option<HashMap<String, u64>> {
+    let text = text(at, file)?;
+    let line = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key.to_owned(), value.trim().parse().ok()?))
+    };
+    Some(text.lines().filter_map(line).collect())
+}
+
+fn micros(stat: &HashMap<String, u64>, key: &str) -> Option<Duration> {
+    stat.get(key).map(|micros| Duration::from_micros(*micros))
+}
+
+/// Processors, from a quota of each period; none where there is no quota.
+fn share(quota: &str, period: &str) -> Option<f64> {
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+    (quota > 0.0 && period > 0.0).then(|| quota / period)
+}
+
+/// The first version writes "none" as the largest multiple of a page.
+fn is_limit(bytes: u64) -> bool {
+    bytes < 1 << 62
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group of the second version as the kernel's documentation has its files.
+    fn second(files: &[(&str, &str)]) -> (tempfile::TempDir, Groups) {
+        let directory = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            std::fs::write(directory.path().join(file), text).unwrap();
+        }
+        let second = Some(directory.path().to_owned());
+        (directory, Groups { first: HashMap::new(), second })
+    }
+
+    #[test]
+    fn a_group_of_the_second_version_is_read_whole() {
+        let (_directory, groups) = second(&[
+            (
+                "cpu.stat",
+                "usage_usec 3500000\nuser_usec 2500000\nsystem_usec 1000000\nnice_usec 0\ncore_sched.force_idle_usec 0\n\
+                 nr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\nburst_usec 0\n",
+            ),
+            ("cpu.max", "50000 100000\n"),
+            ("memory.current", "9465856\n"),
+            ("memory.swap.current", "4096\n"),
+            ("memory.max", "44040192\n"),
+            ("memory.high", "22020096\n"),
+            (
+                "memory.stat",
+                "anon 9359360\nfile 106496\nkernel 1138688\nfile_mapped 40960\ninactive_anon 0\nunevictable 8192\n\
+                 workingset_refault_anon 0\n",
+            ),
+            (
+                "io.stat",
+                "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0\n\
+                 8:0 rbytes=100 wbytes=200 rios=3 wios=4 dbytes=50331648 dios=3021 use_delay=0 delay_nsec=0 depth=max\n",
+            ),
+            ("pids.current", "3\n"),
+        ]);
+        let time = Duration::from_millis;
+        let cpu = Cpu {
+            user: time(2500),
+            system: time(1000),
+            limit: Some(0.5),
+            periods: 40,
+            throttled_periods: 7,
+            throttled: time(350),
+        };
+        assert_eq!(groups.cpu(), Some(cpu));
+        let memory = Memory {
+            total: 9_465_856,
+            total_and_swap: Some(9_469_952),
+            limit: Some(44_040_192),
+            soft_limit: Some(22_020_096),
+            cache: Some(106_496),
+            rss: Some(9_359_360),
+            mapped_file: Some(40_960),
+            swap: Some(4_096),
+            unevictable: Some(8_192),
+        };
+        assert_eq!(groups.memory(), Some(memory));
+        let io = Io { read_bytes: 1_459_300, written_bytes: 314_773_704, reads: 195, writes: 357 };
+        assert_eq!(groups.io(), Some(io));
+        assert_eq!(groups.any("pids", |at| number(at, "pids.current")), Some(3));
+    }
+
+    #[test]
+    fn what_a_group_of_the_second_version_has_not_is_absent() {
+        let (_directory, groups) = second(&[
+            ("cpu.stat", "usage_usec 3\nuser_usec 2\nsystem_usec 1\n"),
+            ("cpu.max", "max 100000\n"),
+            ("memory.current", "9465856\n"),
+            ("memory.max", "max\n"),
+            ("memory.high", "max\n"),
+            ("io.stat", ""),
+        ]);
+        let micros = Duration::from_micros;
+        assert_eq!(groups.cpu(), Some(Cpu { user: micros(2), system: micros(1), ..Cpu::default() }));
+        assert_eq!(groups.memory(), Some(Memory { total: 9_465_856, ..Memory::default() }));
+        assert_eq!(groups.io(), Some(Io::default()));
+        let (_directory, without_controllers) = second(&[("cgroup.procs", "1\n")]);
+        assert_eq!(without_controllers.cpu(), None);
+        assert_eq!(without_controllers.memory(), None);
+        assert_eq!(without_controllers.io(), None);
+    }
+}

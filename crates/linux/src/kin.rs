@@ -1,0 +1,374 @@
+//! Which processes belong to a container, told by what they cannot choose: their cgroup and their mount namespace.
+//!
+//! A process of a container is in its cgroup or below, however it got there: by being started, by `exec`, by a fork. Of a
+//! container that has no cgroup of its own (a rootless one may not) the mount namespace tells. Nobody outside gets into
+//! either without being an administrator of the node. `docs/adr/0019-unix-sockets.md` has the reasons.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::{Below, Hierarchy};
+use super::{process, sys};
+
+/// Threads of a process that are looked at, at most, where its first one says nothing.
+const THREADS: usize = 16;
+
+/// What is known of a sender.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It belongs to the container.
+    Kin,
+    /// It does not.
+    Foreign,
+    /// It had ended, or was ending, before it could be examined, and nothing is left that says where it belonged. The kernel
+    /// remembers the cgroup of such a process from 6.16 on, and never the mount namespace, so this is common among short-lived
+    /// processes of containers without a cgroup of their own.
+    Ended,
+}
+
+/// What all processes of one container have, and no others.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Kin {
+    pid: i32,
+    /// The number of its first process that no other process has had since boot, if the kernel has one.
+    first: Option<u64>,
+    /// Hierarchy and path of its cgroups, where they are its own.
+    cgroups: Vec<Cgroup>,
+    /// Inode of its cgroup of version 2, where that is its own.
+    cgroup: Option<u64>,
+    /// Its mount namespace, where that is its own.
+    mounts: Option<Inode>,
+}
+
+/// A cgroup: the controllers of its hierarchy, nothing for version 2, and its path there.
+type Cgroup = (String, String);
+type Inode = (u64, u64);
+
+impl Kin {
+    /// The kin of a process, which is a container's first. `handle` is the kernel's of that process. What the
+    /// process shares with its parent or with this program, which are no containers, is not the container's own.
+    ///
+    /// # Errors
+    /// When there is no such process, or it is ending.
+    pub fn of(pid: i32, handle: Option<&OwnedFd>) -> io::Result<Self> {
+        let mut cgroups = cgroups_of(&pid.to_string())?;
+        let mut mounts = mounts_of(&pid.to_string()).ok();
+        let parent = process::parent(pid)?.to_string();
+        for outsider in ["self", &parent] {
+            let theirs = cgroups_of(outsider).unwrap_or_default();
+            cgroups.retain(|own| !theirs.iter().any(|theirs| is_within(theirs, own)));
+            mounts = mounts.filter(|own| mounts_of(outsider).ok().as_ref() != Some(own));
+        }
+        cgroups.retain(|(_, path)| path != "/");
+        // What distinguishes it may be lost by now. Without that, any process would be accepted.
+        if process::is_ending(&pid.to_string())? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let cgroup = handle
+            .and_then(sys::cgroup_of)
+            .filter(|_| cgroups.iter().any(|(hierarchy, _)| hierarchy.is_empty()));
+        Ok(Self { pid, first: handle.and_then(process::number_since_boot), cgroups, cgroup, mounts })
+    }
+
+    /// What processes have that are in the same cgroups as another. For tests, also those of other crates.
+    ///
+    /// # Errors
+    /// Where the process's cgroups cannot be read.
+    #[doc(hidden)]
+    pub fn with_cgroups_of(process: &str) -> io::Result<Self> {
+        Ok(Self { cgroups: cgroups_of(process)?, ..Self::default() })
+    }
+
+    /// Whether anything tells its processes from others.
+    #[must_use]
+    pub fn is_told_apart(&self) -> bool {
+        !self.cgroups.is_empty() || self.mounts.is_some()
+    }
+
+    /// Whether a process belongs to the container. `handle` is the kernel's of the very process that is meant, so that its
+    /// number cannot be another's by now.
+    #[must_use]
+    pub fn judge(&self, pid: i32, handle: Option<&OwnedFd>) -> Verdict {
+        if !self.is_told_apart() {
+            return Verdict::Kin;
+        }
+        let Some(handle) = handle else { return self.look_at(pid) };
+        if process::has_ended(handle) {
+            return self.recall(handle);
+        }
+        match self.look_at(pid) {
+            Verdict::Ended => self.recall(handle),
+            // If it has ended meanwhile, what was read may be that of another process.
+            _ if process::has_ended(handle) => self.recall(handle),
+            seen => seen,
+        }
+    }
+
+    /// The verdict on a process that has ended or is ending, from what the kernel remembers of it. If that does not say where the
+    /// process belonged, it is not foreign but unknown.
+    fn recall(&self, handle: &OwnedFd) -> Verdict {
+        if self.first.is_some() && self.first == process::number_since_boot(handle) {
+            return Verdict::Kin;
+        }
+        match (self.cgroup, sys::cgroup_of(handle)) {
+            (Some(own), Some(its)) if own == its => Verdict::Kin,
+            (Some(_), Some(its)) => match self.find_below(its) {
+                Below::Has => Verdict::Kin,
+                Below::HasNone => Verdict::Foreign,
+                Below::Unknown => Verdict::Ended,
+            },
+            _ => Verdict::Ended,
+        }
+    }
+
+    /// Whether the cgroup of version 2 with this number is below the container's.
+    fn find_below(&self, id: u64) -> Below {
+        let own = self.cgroups.iter().find(|(hierarchy, _)| hierarchy.is_empty());
+        let found = Hierarchy::shared().zip(own).map(|(hierarchy, (_, path))| hierarchy.find_below(path, id));
+        found.unwrap_or(Below::Unknown)
+    }
+
+    fn look_at(&self, pid: i32) -> Verdict {
+        if pid == self.pid {
+            return Verdict::Kin;
+        }
+        let process = pid.to_string();
+        match self.look_into(&process) {
+            // A process goes on after its first thread has ended, but that thread has no namespaces any more.
+            Verdict::Ended => self.look_into_threads(&process),
+            verdict => verdict,
+        }
+    }
+
+    /// What `/proc` says of a process, or of a thread of one (`PID/task/TID`).
+    fn look_into(&self, process: &str) -> Verdict {
+        let Ok(its) = cgroups_of(process) else { return Verdict::Ended };
+        let in_mounts = || {
+            let its = self.mounts.and_then(|_| mounts_of(process).ok());
+            its.is_some() && its == self.mounts
+        };
+        if its.iter().any(|its| self.holds(its)) || in_mounts() {
+            return Verdict::Kin;
+        }
+        // A process that ends loses its mount namespace, and its cgroups of version 1, some time before its handle says that it has
+        // ended. Asked last: what was read above is what it had if it is not ending even now.
+        match process::is_ending(process) {
+            Ok(false) => Verdict::Foreign,
+            Ok(true) | Err(_) => Verdict::Ended,
+        }
+    }
+
+    fn look_into_threads(&self, process: &str) -> Verdict {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let threads = threads.filter_map(|thread| thread.file_name().into_string().ok());
+        threads
+            .take(THREADS)
+            .map(|thread| self.look_into(&format!("{process}/task/{thread}")))
+            .find(|verdict| *verdict != Verdict::Ended)
+            .unwrap_or(Verdict::Ended)
+    }
+
+    /// Whether a cgroup is one of the container's, or below one.
+    fn holds(&self, cgroup: &Cgroup) -> bool {
+        self.cgroups.iter().any(|own| is_within(cgroup, own))
+    }
+}
+
+fn cgroups_of(process: &str) -> io::Result<Vec<Cgroup>> {
+    Ok(read(&std::fs::read_to_string(format!("/proc/{process}/cgroup"))?))
+}
+
+/// `hierarchy number:controllers:path`, one to a line; a path may have `:` in it.
+fn read(text: &str) -> Vec<Cgroup> {
+    let fields = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1).map(str::to_owned);
+        fields.next().zip(fields.next())
+    };
+    text.lines().filter_map(fields).collect()
+}
+
+/// Whether a cgroup is another or below it.
+fn is_within((hierarchy, path): &Cgroup, (of, above): &Cgroup) -> bool {
+    let below = path.strip_prefix(above.as_str());
+    hierarchy == of && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || above == "/")
+}
+
+fn mounts_of(process: &str) -> io::Result<Inode> {
+    let namespace = std::fs::metadata(format!("/proc/{process}/ns/mnt"))?;
+    Ok((namespace.dev(), namespace.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cgroup(path: &str) -> Cgroup {
+        (String::new(), path.to_owned())
+    }
+
+    #[test]
+    fn a_cgroup_is_within_itself_and_those_above_and_in_no_sibling() {
+        for (path, above, within) in [
+            ("/kubepods/pod1/c1", "/kubepods/pod1/c1", true),
+            ("/kubepods/pod1/c1/nested", "/kubepods/pod1/c1", true),
+            ("/kubepods/pod1/c10", "/kubepods/pod1/c1", false),
+            ("/kubepods/pod1", "/kubepods/pod1/c1", false),
+            ("/c1", "/", true),
+        ] {
+            assert_eq!(is_within(&cgroup(path), &cgroup(above)), within, "{path} {above}");
+        }
+        assert!(!is_within(&("cpu".to_owned(), "/a".to_owned()), &cgroup("/a")), "another hierarchy");
+    }
+
+    #[test]
+    fn every_hierarchy_is_read() {
+        let read = read("4:cpu,cpuacct:/a:b\n0::/c\nnonsense\n");
+        assert_eq!(read, [("cpu,cpuacct".to_owned(), "/a:b".to_owned()), cgroup("/c")]);
+    }
+
+    fn sleeper() -> std::process::Child {
+        std::process::Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    #[test]
+    fn who_has_nothing_of_its_own_cannot_be_told_from_others() {
+        let mut child = sleeper();
+        let kin = Kin::of(child.id().try_into().unwrap(), None).unwrap();
+        assert!(!kin.is_told_apart(), "{kin:?}");
+        assert_eq!(kin.judge(1, None), Verdict::Kin);
+        let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(kin.judge(1, Some(&handle)), Verdict::Kin, "nor can one that has ended");
+    }
+
+    /// Waits until something is so.
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !is_so() {
+            assert!(std::time::Instant::now() < deadline, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn children(pid: &str) -> Vec<String> {
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The end of a process takes a while, and its mount namespace goes first. The first process of a pid namespace is kept at that
+    /// point by a process of that namespace whose parent is outside and does not wait for it.
+    #[test]
+    fn a_process_that_is_ending_is_not_taken_for_one_of_another_container() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let start = |program: &str, arguments: &[&str]| {
+            std::process::Command::new(program).args(arguments).args(["sleep", "60"]).spawn().unwrap()
+        };
+        let mut outside = start("unshare", &["--pid", "--mount", "--fork"]);
+        let parent = outside.id().to_string();
+        until("it has a child", || !children(&parent).is_empty());
+        let first = children(&parent).remove(0);
+        let is_sleep =
+            |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"sleep\n");
+        until("it sleeps", || is_sleep(&first));
+        let mut joined = start("nsenter", &["--target", &first, "--pid"]);
+        let parent = joined.id().to_string();
+        until("another has joined it", || children(&parent).first().is_some_and(|pid| is_sleep(pid)));
+        let signal = |pid: &str, signal| {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
+        };
+        let stopped =
+            |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+        signal(&parent, nix::sys::signal::SIGSTOP);
+        until("its parent waits for nothing", || stopped(&parent));
+        let pid = first.parse().unwrap();
+        let handle = sys::pidfd_open(pid).unwrap();
+        let kin = Kin { mounts: Some(mounts_of(&first).unwrap()), ..Kin::default() };
+        let elsewhere = Kin { mounts: Some(mounts_of("self").unwrap()), ..Kin::default() };
+        let living = (kin.judge(pid, Some(&handle)), elsewhere.judge(pid, Some(&handle)));
+        signal(&first, nix::sys::signal::SIGKILL);
+        until("its mount namespace is gone", || mounts_of(&first).is_err());
+        let has_ended = process::has_ended(&handle);
+        let ending =
+            [Some(&handle), None].map(|handle| (kin.judge(pid, handle), elsewhere.judge(pid, handle)));
+        let known = Kin::of(pid, None).map_err(|error| error.kind());
+        signal(&parent, nix::sys::signal::SIGCONT);
+        joined.wait().unwrap();
+        outside.wait().unwrap();
+        assert_eq!(living, (Verdict::Kin, Verdict::Foreign));
+        assert!(!has_ended, "its handle does not say so yet");
+        assert_eq!(ending, [(Verdict::Ended, Verdict::Ended); 2]);
+        assert_eq!(known, Err(io::ErrorKind::NotFound), "nor is it known whose it was");
+    }
+
+    #[test]
+    fn the_first_process_of_a_container_is_known_after_its_end() {
+        let [mut first, mut other] = [sleeper(), sleeper()];
+        let handles = [&first, &other].map(|child| sys::pidfd_open(child.id().try_into().unwrap()).unwrap());
+        let [pid, other_pid] = [&first, &other].map(|child| i32::try_from(child.id()).unwrap());
+        // Only its mount namespace tells the container from others, and of those that have ended the kernel does not know it.
+        let kin = Kin { mounts: Some((0, 0)), ..Kin::of(pid, handles.first()).unwrap() };
+        for child in [&mut first, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let expected = if kin.first.is_some() { Verdict::Kin } else { Verdict::Ended };
+        let [of_first, of_other] = &handles;
+        assert_eq!(kin.judge(pid, Some(of_first)), expected);
+        assert_eq!(kin.judge(other_pid, Some(of_other)), Verdict::Ended);
+        assert_eq!(kin.judge(pid, Some(of_other)), Verdict::Ended, "the number may be another's by now");
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_known_by_the_others() {
+        let program = "import ctypes, threading, time\n\
+            threading.Thread(target=time.sleep, args=(60,)).start()\n\
+            ctypes.CDLL(None).pthread_exit(None)";
+        let arguments = ["--mount", "python3", "-c", program];
+        let Ok(mut child) = std::process::Command::new("unshare").args(arguments).spawn() else { return };
+        let process = child.id().to_string();
+        let pid = process.parse().unwrap();
+        let handle = sys::pidfd_open(pid).unwrap();
+        // Without the rights to a mount namespace, or without Python, it ends at once.
+        let ends = |of: &str| process::is_ending(of).unwrap_or(true);
+        let goes_on = || first_other(&process).filter(|thread| ends(&process) && !ends(thread));
+        until("its first thread has ended", || goes_on().is_some() || process::has_ended(&handle));
+        let Some(thread) = goes_on() else {
+            child.wait().unwrap();
+            return;
+        };
+        let kin = Kin { mounts: Some(mounts_of(&thread).unwrap()), ..Kin::default() };
+        let elsewhere = Kin { mounts: Some(mounts_of("self").unwrap()), ..Kin::default() };
+        let verdicts = [kin, elsewhere].map(|kin| kin.judge(pid, Some(&handle)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(verdicts, [Verdict::Kin, Verdict::Foreign]);
+    }
+
+    /// A thread of a process, but its first, as a path below `/proc`.
+    fn first_other(process: &str) -> Option<String> {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten();
+        let mut names = threads.filter_map(|thread| thread.file_name().into_string().ok());
+        Some(format!("{process}/task/{}", names.find(|name| name != process)?))
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_not_taken_for_whoever_had_it() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let kin = Kin { pid: 1, ..Kin::with_cgroups_of("self").unwrap() };
+        assert_eq!(kin.judge(me, None), Verdict::Kin);
+        // Its handle means another process, which has ended: the number has come to be ours since.
+        let mut child = sleeper();
+        let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
+        assert_eq!(kin.judge(me, Some(&handle)), Verdict::Kin);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(kin.judge(me, Some(&handle)), Verdict::Ended);
+    }
+}

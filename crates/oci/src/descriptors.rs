@@ -1,0 +1,140 @@
+//! Passing the agent descriptors instead of numbers: over `<admin socket>.fd`, one message and one answer.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tallyport_linux::{listener, sys};
+
+use super::document::json;
+use super::errors::Error;
+use super::trust::Trusted;
+
+/// Longest answer.
+const LONGEST: usize = 8192;
+/// Bytes of the receive buffer of a socket that is opened here; the agent makes of it what it likes.
+const BUFFER: usize = 262_144;
+
+#[derive(Serialize)]
+struct Said<'a> {
+    attach: &'a str,
+}
+
+/// What the agent answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Heard {
+    status: u16,
+    code: String,
+    message: String,
+    address: Option<SocketAddr>,
+}
+
+/// The socket that goes with an admin socket.
+pub(super) fn socket_of(admin: &Path) -> PathBuf {
+    let mut path = admin.as_os_str().to_owned();
+    path.push(".fd");
+    path.into()
+}
+
+/// Says which process a container is, by a handle of it and of its network. Where the agent may not enter that network, the
+/// socket is opened here, if this program may.
+pub(super) fn attach(
+    (admin, trusted): (&Path, Trusted),
+    container: &str,
+    pid: i32,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let path = socket_of(admin);
+    let unreachable = |source| Error::Unreachable { socket: path.clone(), source };
+    let process = sys::pidfd_open(pid).map_err(unreachable)?;
+    let mut passed = vec![process];
+    // A rootless crun keeps even its own user from looking; then the agent has to look by the handle alone.
+    passed.extend(std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from));
+    let ask = |passed: &[OwnedFd]| {
+        let socket = connect(&path, deadline).map_err(unreachable)?;
+        // Before anything is passed: a handle of a process and of its network is worth having.
+        let user = getsockopt(&socket, PeerCredentials).map_err(|error| unreachable(error.into()))?.uid();
+        if !trusted.is(user) {
+            return Err(Error::Stranger { socket: path.clone(), user });
+        }
+        exchange(&socket, container, passed, deadline).map_err(unreachable)
+    };
+    let mut heard = ask(&passed)?;
+    if let ("cannot_enter", Some(address)) = (heard.code.as_str(), heard.address)
+        && let Some(socket) = passed.get(1).and_then(|namespace| open(namespace, address).ok())
+    {
+        passed.push(socket);
+        heard = ask(&passed)?;
+    }
+    match heard {
+        Heard { status: 200, .. } => Ok(()),
+        Heard { status, code, message, .. } => Err(Error::Refused { status, code, message }),
+    }
+}
+
+/// Opens a socket in a namespace. This program stays there; it has nothing else to do that would mind.
+fn open(namespace: &OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
+    setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    let socket = listener::open(address, BUFFER)?;
+    // Where it cannot be brought up, somebody else may.
+    let _either_way = sys::raise_loopback(&socket);
+    Ok(socket.into())
+}
+
+/// What is left until a deadline.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
+}
+
+fn connect(path: &Path, deadline: Instant) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            Ok(()) => return Ok(socket),
+            // Its queue is full.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(left(deadline)?.min(Duration::from_millis(5)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn exchange(
+    mut socket: &Socket,
+    container: &str,
+    passed: &[OwnedFd],
+    deadline: Instant,
+) -> io::Result<Heard> {
+    socket.set_nonblocking(false)?;
+    socket.set_write_timeout(Some(left(deadline)?))?;
+    let said = json(&Said { attach: container });
+    let numbers: Vec<_> = passed.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(said.as_bytes())],
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    socket.set_read_timeout(Some(left(deadline)?))?;
+    let mut answer = vec![0; LONGEST];
+    let length = io::Read::read(&mut socket, &mut answer)?;
+    answer.truncate(length);
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    serde_json::from_slice(&answer).map_err(io::Error::other)
+}

@@ -1,0 +1,141 @@
+//! A JSON object of which a few values are replaced and all others keep their text: numbers of any size, unknown
+//! fields, their order.
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+/// An object whose values have not been read.
+#[derive(Debug, Default)]
+pub struct Object<'a>(Vec<(String, Text<'a>)>);
+
+#[derive(Debug)]
+enum Text<'a> {
+    Old(&'a RawValue),
+    New(String),
+}
+
+impl<'a> Object<'a> {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// If the text is not JSON, or not an object.
+    pub fn read(text: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    /// The text of a value; none where there is none, or it is `null`. Where a key comes twice, the last one counts,
+    /// as it does to whoever reads the object after us.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        let (_, text) = self.0.iter().rfind(|(name, _)| name == key)?;
+        Some(text.as_str()).filter(|text| *text != "null")
+    }
+
+    /// Every key with the text of its value, as they stand.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, text)| (key.as_str(), text.as_str()))
+    }
+
+    /// Reads a value; the default where there is none.
+    pub(super) fn value<'b, T: Deserialize<'b> + Default>(&'b self, key: &str) -> serde_json::Result<T> {
+        self.get(key).map_or_else(|| Ok(T::default()), serde_json::from_str)
+    }
+
+    /// The object that is a value; an empty one where there is none.
+    pub(super) fn object(&self, key: &str) -> serde_json::Result<Object<'_>> {
+        self.get(key).map_or_else(|| Ok(Object::default()), Object::read)
+    }
+
+    /// Replaces a value where it stands, or adds it.
+    pub(super) fn set(&mut self, key: &str, text: String) {
+        match self.0.iter_mut().rfind(|(name, _)| name == key) {
+            Some((_, old)) => *old = Text::New(text),
+            None => self.0.push((key.to_owned(), Text::New(text))),
+        }
+    }
+
+    /// The object as a text.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::from("{");
+        for (index, (key, value)) in self.0.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(&json(key));
+            text.push(':');
+            text.push_str(value.as_str());
+        }
+        text.push('}');
+        text
+    }
+}
+
+impl Text<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Old(raw) => raw.get(),
+            Self::New(text) => text,
+        }
+    }
+}
+
+/// A value as JSON. What is written here has only strings for keys, so it always can be.
+#[must_use]
+pub fn json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    entries.push((key, Text::Old(value)));
+                }
+                Ok(Object(entries))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_touched_keeps_its_text_and_its_place() {
+        let text =
+            r#"{"z": 123456789012345678901234567890.50, "a":{"b" : [1, 2.0e5]},"\u0061b":null,"tail":-0.0}"#;
+        let mut object = Object::read(text).unwrap();
+        object.set("ab", "[]".to_owned());
+        object.set("new", json("\"x\u{7f}"));
+        let expected = "{\"z\":123456789012345678901234567890.50,\"a\":{\"b\" : [1, 2.0e5]},\"ab\":[],\"tail\":-0.0,\"new\":\"\\\"x\u{7f}\"}";
+        assert_eq!(object.text(), expected);
+    }
+
+    #[test]
+    fn null_and_nothing_are_the_same_and_the_last_of_two_counts() {
+        let object = Object::read(r#"{"a":null,"b":1,"b":2}"#).unwrap();
+        assert_eq!((object.get("a"), object.get("c"), object.get("b")), (None, None, Some("2")));
+        assert_eq!(object.object("a").unwrap().text(), "{}");
+        assert_eq!(object.value::<Vec<String>>("c").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["", "[]", "{", "{\"a\":}", "null", "{\"a\":1} x", "{\"a\":1"] {
+            assert!(Object::read(text).is_err(), "{text}");
+        }
+    }
+}

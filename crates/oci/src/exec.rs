@@ -1,0 +1,101 @@
+//! `exec --process`: engines make the document of a joining process from their own copy of the configuration, so what
+//! was written into the bundle has to be written here again. The bundle knows it; the agent is not asked.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::command_line::Call;
+use super::errors::Error;
+use super::{edit, file};
+
+/// Where runtimes keep their state when they are not told.
+const ROOTS: [&str; 3] = ["runc", "crun", "youki"];
+
+/// What runtimes remember of a container: crun and youki its bundle, runc among other labels.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct State {
+    bundle: Option<PathBuf>,
+    config: Option<Remembered>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Remembered {
+    labels: Option<Vec<String>>,
+}
+
+/// Gives the joining process what its container has.
+pub(super) fn inject(call: &Call) -> Result<(), Error> {
+    // Without a document the runtime takes the container's own environment.
+    let Some(document) = &call.process else { return Ok(()) };
+    let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
+    let config = bundle(call.root.as_deref(), id).unwrap_or_else(|| ".".into()).join("config.json");
+    let garbled = |path: &Path| {
+        let path = path.to_owned();
+        move |error: serde_json::Error| Error::Garbled { path, why: error.to_string() }
+    };
+    let (process, config_text) = (file::read(document)?, file::read(&config)?);
+    match edit::edit_process(&process, &config_text).map_err(garbled(document))? {
+        Some(edited) => file::replace(document, &edited),
+        // The container has no socket.
+        None => Ok(()),
+    }
+}
+
+fn bundle(root: Option<&Path>, id: &str) -> Option<PathBuf> {
+    states(root, id)
+        .into_iter()
+        .find_map(|path| bundle_of(&tallyport_linux::files::read_to_string(&path).ok()?))
+}
+
+/// The files in which runtimes may keep what they know of a container.
+pub(super) fn states(root: Option<&Path>, id: &str) -> Vec<PathBuf> {
+    if id.contains('/') || id == ".." {
+        return Vec::new();
+    }
+    let roots = match root {
+        Some(root) => vec![root.to_owned()],
+        None => {
+            let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            let bases = rootless.into_iter().chain([PathBuf::from("/run")]);
+            bases.flat_map(|base| ROOTS.map(|name| base.join(name))).collect()
+        }
+    };
+    roots.iter().flat_map(|root| ["state.json", "status"].map(|name| root.join(id).join(name))).collect()
+}
+
+fn bundle_of(state: &str) -> Option<PathBuf> {
+    let state: State = serde_json::from_str(state).ok()?;
+    let labels = state.config.and_then(|config| config.labels).unwrap_or_default();
+    let labelled = || labels.iter().find_map(|label| label.strip_prefix("bundle=")).map(PathBuf::from);
+    state.bundle.or_else(labelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_runtime_remembers_its_bundle() {
+        let bundle = |state: &str| bundle_of(state).map(|bundle| bundle.display().to_string());
+        let runc =
+            r#"{"id":"c1","init_process_pid":7,"config":{"rootfs":"/r","labels":["a=b","bundle=/b"]}}"#;
+        assert_eq!(bundle(runc).as_deref(), Some("/b"));
+        assert_eq!(bundle(r#"{"pid":7,"bundle":"/b","rootfs":"r"}"#).as_deref(), Some("/b"));
+        assert_eq!(bundle(r#"{"config":{"labels":null}}"#), None);
+        assert_eq!(bundle("nonsense"), None);
+    }
+
+    #[test]
+    fn an_id_cannot_lead_out_of_the_runtimes_directory() {
+        assert!(
+            states(None, "../../etc").is_empty() && states(Some(Path::new("/run/runc")), "..").is_empty()
+        );
+        assert_eq!(
+            states(Some(Path::new("/r")), "c1"),
+            ["/r/c1/state.json", "/r/c1/status"].map(PathBuf::from)
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! `tallyport-oci`: stands in front of an OCI runtime and gives containers their socket's address.
+//!
+//! ```text
+//! containerd, dockerd, podman, CRI-O ── create, run, restore ──▶ tallyport-oci ── exec ──▶ runc, crun
+//!                                                                 │    │                    │ createRuntime, poststop
+//!                                        reserve, over admin.sock ◀    ▶ config.json:       ▼
+//!                                                                        environment,     tallyport-oci hook:
+//!                                                                        hooks            attach, release
+//! ```
+//!
+//! Everything else goes straight through. It starts for every call of the runtime, so it is small and quick: no async
+//! runtime, no argument parser, no logging framework. And it is in the way of every container: unless it is told
+//! otherwise, whatever fails here is said, and the container starts as it would have without it.
+
+mod agent;
+mod bundle;
+mod command_line;
+mod config;
+mod descriptors;
+mod docker;
+pub mod document;
+pub mod edit;
+mod errors;
+mod exec;
+pub mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod hook;
+mod identity;
+mod inject;
+pub mod missed;
+mod pod;
+mod precreate;
+mod report;
+mod runtime;
+mod table;
+mod trust;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use command_line::{Call, Kind};
+use config::{Broken, Config, Mode};
+use errors::Error;
+use report::Report;
+
+/// Runs the program that the command line names.
+#[must_use]
+pub fn main() -> ExitCode {
+    let started = Instant::now();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some("hook") => return hook::main(arguments.get(2..).unwrap_or_default(), started),
+        Some("precreate") => return precreate::main(started),
+        _ => {}
+    }
+    let call = Call::read(&arguments);
+    let report = Report::new(&call);
+    let config = settings(&report);
+    if config.mode == Mode::Inject
+        && let Err(refused) = intercept(&call, &config, &report, started)
+    {
+        report.fail(&refused.to_string());
+        return ExitCode::FAILURE;
+    }
+    let error = runtime::become_it(&arguments, &config);
+    report.fail(&error.to_string());
+    ExitCode::FAILURE
+}
+
+/// The settings. Where the file is broken, calls go straight to the runtime; but where `fail_closed = true` can still be read in it,
+/// no container starts.
+fn settings(report: &Report) -> Config {
+    match Config::load() {
+        Ok(config) => config,
+        Err(Broken { error, fail_closed: true }) => {
+            Config { fail_closed: true, broken: Some(error.to_string()), ..Config::default() }
+        }
+        Err(Broken { error, .. }) => {
+            report
+                .warn(&format!("containers start without sockets until the configuration is fixed: {error}"));
+            Config { mode: Mode::PassThrough, ..Config::default() }
+        }
+    }
+}
+
+/// Does what a call needs before the runtime gets it. An error is a container that must not start.
+fn intercept(call: &Call, config: &Config, report: &Report, started: Instant) -> Result<(), Error> {
+    match call.kind {
+        Kind::Create => match inject::inject(call, config, report, started) {
+            Err(error) if config.fail_closed => {
+                Err(Error::Closed { id: call.id.clone().unwrap_or_default(), source: Box::new(error) })
+            }
+            Err(error) => {
+                let id = call.id.as_deref().unwrap_or_default();
+                report.warn(&format!(
+                    "container {id:?} starts without a socket, so its metrics will not be counted: {error}"
+                ));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        },
+        Kind::Exec => {
+            if let Err(error) = exec::inject(call) {
+                report.warn(&format!("the command starts without the container's STATSD_UDP_HOST: {error}"));
+            }
+            Ok(())
+        }
+        Kind::Other => Ok(()),
+    }
+}

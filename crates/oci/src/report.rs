@@ -1,0 +1,99 @@
+//! Saying what went wrong where people look: on stderr, which podman shows, and in the runtime's log, of which
+//! containerd and docker show the last error.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use tallyport_linux::clock;
+
+use super::command_line::Call;
+use super::document::json;
+
+/// Where a call's messages go.
+#[derive(Debug)]
+pub(super) struct Report {
+    log: Option<PathBuf>,
+    json: bool,
+}
+
+impl Report {
+    pub(super) fn new(call: &Call) -> Self {
+        Self { log: call.log.clone(), json: call.json_log }
+    }
+
+    /// For a hook, which has no command line of the runtime's.
+    pub(super) fn to(log: Option<PathBuf>) -> Self {
+        Self { log, json: true }
+    }
+
+    /// The log that hooks are to write to, too.
+    pub(super) fn for_hooks(&self) -> Option<&Path> {
+        self.log.as_deref().filter(|_| self.json)
+    }
+
+    /// Something is not as it should be, and the container starts all the same.
+    pub(super) fn warn(&self, message: &str) {
+        self.say("warning", message);
+    }
+
+    /// The container does not start.
+    pub(super) fn fail(&self, message: &str) {
+        self.say("error", message);
+    }
+
+    // Nobody is left to be told where neither can be written.
+    fn say(&self, level: &str, message: &str) {
+        let message = format!("tallyport-oci: {message}");
+        let _either_way = writeln!(std::io::stderr(), "{}", escape(&message));
+        let Some(log) = &self.log else { return };
+        let time = clock::wall();
+        let line = match self.json {
+            true => format!(r#"{{"level":"{level}","msg":{},"time":"{time}"}}"#, json(&message)),
+            false => format!("time=\"{time}\" level={level} msg={}", json(&message)),
+        };
+        let file = OpenOptions::new().append(true).create(true).open(log);
+        let _either_way = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    }
+}
+
+/// Replaces characters that a terminal obeys, or shows a line with as another: messages have names and answers of others in them.
+fn escape(message: &str) -> String {
+    let mut escaped = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c {
+            c if c.is_control() => escaped.extend(c.escape_default()),
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                escaped.extend(c.escape_unicode());
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown() {
+        let shown = escape("é \u{1b}]52;c;x\u{7}\n\u{9b}2J\u{202e}");
+        assert_eq!(shown, "é \\u{1b}]52;c;x\\u{7}\\n\\u{9b}2J\\u{202e}");
+    }
+
+    #[test]
+    fn a_line_of_the_log_is_one_document_whatever_the_message_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log.json");
+        let report = Report { log: Some(log.clone()), json: true };
+        report.warn("first");
+        report.fail("a \"quoted\"\nsecond line\u{1b}[31m");
+        let text = std::fs::read_to_string(&log).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((lines.len(), &lines[1]["level"]), (2, &serde_json::json!("error")));
+        assert_eq!(lines[1]["msg"], "tallyport-oci: a \"quoted\"\nsecond line\u{1b}[31m");
+        assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'));
+    }
+}
