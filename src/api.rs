@@ -51,7 +51,7 @@ use crate::containers::{ContainerInfo, Containers, Guarded};
 use crate::host::CpuMeter;
 use crate::model::{Allocation, ContainerId, Timestamp};
 use crate::net::http::Connections;
-use crate::shard::{Glimpse, Of, ShardPool};
+use crate::shard::{ContainerStats, Of, ShardPool};
 use crate::shutdown::{Drain, Readiness};
 use crate::stats::Stats;
 use crate::store::Store;
@@ -197,10 +197,10 @@ impl Api {
     async fn counts(
         &self,
         containers: &[Arc<ContainerInfo>],
-    ) -> Result<HashMap<Allocation, Arc<Glimpse>>, ApiError> {
+    ) -> Result<HashMap<Allocation, Arc<ContainerStats>>, ApiError> {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
         let asked = self.pool.counts(&Of::These(live)).await?;
-        let asked = asked.into_iter().map(|glimpse| (glimpse.allocation, glimpse));
+        let asked = asked.into_iter().map(|stats| (stats.allocation, stats));
         let known =
             containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
         let mut counts: HashMap<_, _> = asked.chain(known).collect();

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A second TERM or the deadline cuts that short, and gives up a hand-over that is under way; then the exit code is 1. Where somebody keeps what the agent has for the
-//! next one (`kept`), TERM leaves it there instead.
+//! next one (`saved_state`), TERM leaves it there instead.
 
 mod ahead;
 mod damage;
@@ -16,14 +16,14 @@ mod fd_store;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handover;
-mod held;
 mod keeper;
-mod kept;
 mod listeners;
 mod missed;
 mod moving;
 mod plugin;
 mod reload;
+mod resources;
+mod saved_state;
 mod serve;
 mod takeover;
 mod token_failures;
@@ -62,8 +62,8 @@ use crate::store::{EPOCH, Store, next_epoch};
 use crate::telemetry::LogFilter;
 use ending::{Conclusion, Ending, Why};
 use entrance::Entrance;
-use held::Held;
 use moving::Holding;
+use resources::Resources;
 use windows::WindowLog;
 
 /// Why the agent did not start.
@@ -135,7 +135,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Bound {
     parts: Parts,
-    held: Held,
+    held: Resources,
     loader: Loader,
     log: LogFilter,
     /// What the process before had of the NRI plugin.
@@ -168,7 +168,7 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     raise_descriptor_limit();
     let guarded = guard(&config)?;
     let asked = entrance::read(&config.http)?;
-    let held = Held::take(&config).await?;
+    let held = Resources::take(&config).await?;
     let left = windows::read(&config)?;
     let state_dir = config.state_dir.clone();
     let known = left.as_ref().map_or(0, |(_, recovered)| recovered.epoch);
@@ -250,7 +250,11 @@ impl Parts {
     }
 
     /// Takes in the windows of the life before, and keeps a log of those that come.
-    fn keep_windows(&mut self, left: windows::Left, images: &[containers::Image]) -> Result<(), StartError> {
+    fn keep_windows(
+        &mut self,
+        left: windows::PreviousLog,
+        images: &[containers::Image],
+    ) -> Result<(), StartError> {
         let log = WindowLog::start(&self.api, left, &mut self.table, images)?;
         self.api.window_log = Some(Arc::clone(&log.status));
         self.window_log = Some(log);
@@ -313,7 +317,7 @@ impl Bound {
         tasks.spawn(table.run());
         let pods = plugin::start(&mut tasks, &api, nri);
         let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
-        let Held { http, admin, descriptors, handover, sockets, state, .. } = held;
+        let Resources { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve::listeners(&mut tasks, &api, &entrance, http, admin);
         tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods.settings, entrance)));
         let socket = config.admin.socket.clone();

@@ -26,8 +26,8 @@ use tokio::sync::watch;
 
 pub use cursor::{Cursor, CursorError};
 pub use epoch::{EPOCH, Epoch, next_epoch};
-use history::Held;
-pub use history::{HISTORY_VERSION, History, HistoryError, Kept, Published};
+use history::HeldBytes;
+pub use history::{HISTORY_VERSION, History, HistoryError, IntervalWindows, Published};
 pub use live::LiveBytes;
 use losses::Losses;
 use names::{Changed, Names};
@@ -38,7 +38,7 @@ pub use pending::Pending;
 pub use publish::{Filed, Revised};
 pub use succession::{Part, Received, Sent};
 
-use crate::aggregate::{EventRecord, Standing};
+use crate::aggregate::{ContainerSummary, EventRecord};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
 use crate::render::prometheus::{Identity, Level, MarksOfAll};
 
@@ -67,7 +67,7 @@ struct Inner {
     losses: Losses,
     records: u64,
     /// Of all containers, so that a reader need not count.
-    held: Held,
+    held: HeldBytes,
     past: Past,
     names: Names,
 }
@@ -92,7 +92,7 @@ pub struct Since {
 pub type ContainerEvents = (Allocation, Arc<Origin>, Arc<[Arc<EventRecord>]>);
 
 /// A container, where its samples come from, and how it stands.
-pub type ContainerStanding = (Allocation, Arc<Origin>, Standing);
+pub type OwnedSummary = (Allocation, Arc<Origin>, ContainerSummary);
 
 /// How much is kept.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
@@ -188,8 +188,8 @@ impl Store {
     /// Forgets a container.
     pub fn forget(&self, allocation: Allocation) {
         let Some(history) = self.history(allocation) else { return };
-        let standing = history.standing();
-        let left: Vec<_> = standing.into_iter().flat_map(|standing| standing.ledger.entries()).collect();
+        let summary = history.summary();
+        let left: Vec<_> = summary.into_iter().flat_map(|summary| summary.ledger.entries()).collect();
         let mut names = Changed::of(history.origin(), iter::empty(), left.iter().map(|(series, ..)| *series));
         // Totals are added up without the lock, and again if they have changed before it was taken; at last, under it.
         for last in [false, false, true] {
@@ -265,7 +265,7 @@ impl Store {
     /// The newest interval of every container that has one, in the order they were published, and the cursor after
     /// them.
     #[must_use]
-    pub fn newest(&self) -> (Vec<Kept>, Cursor) {
+    pub fn newest(&self) -> (Vec<IntervalWindows>, Cursor) {
         let inner = self.read();
         let (containers, last) = (inner.containers.clone(), inner.last);
         drop(inner);
@@ -359,7 +359,7 @@ impl Store {
     pub fn events(&self) -> Vec<ContainerEvents> {
         let containers = self.read().containers.clone();
         let events = |(allocation, history): (&Allocation, &Arc<History>)| {
-            let events = &history.standing()?.events;
+            let events = &history.summary()?.events;
             (!events.is_empty()).then(|| (*allocation, Arc::clone(history.origin()), Arc::clone(events)))
         };
         containers.iter().filter_map(events).collect()
@@ -367,12 +367,12 @@ impl Store {
 
     /// How every container stands that has closed a window.
     #[must_use]
-    pub fn standings(&self) -> Vec<ContainerStanding> {
+    pub fn summaries(&self) -> Vec<OwnedSummary> {
         let containers = self.read().containers.clone();
-        let standing = |(allocation, history): (&Allocation, &Arc<History>)| {
-            Some((*allocation, Arc::clone(history.origin()), history.standing()?.clone()))
+        let summary = |(allocation, history): (&Allocation, &Arc<History>)| {
+            Some((*allocation, Arc::clone(history.origin()), history.summary()?.clone()))
         };
-        containers.iter().filter_map(standing).collect()
+        containers.iter().filter_map(summary).collect()
     }
 
     /// The start of a container's newest interval that has records.
@@ -426,7 +426,7 @@ impl Store {
     }
 }
 
-impl Held {
+impl HeldBytes {
     /// Changes a history, and what all of them hold.
     fn change(&mut self, history: &mut Arc<History>, change: impl FnOnce(&mut History)) {
         let history = Arc::make_mut(history);

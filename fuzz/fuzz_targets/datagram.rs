@@ -318,7 +318,7 @@ impl Run {
 
     fn peek(&self) {
         tallyport_fuzz::window(&self.aggregator.peek(self.now.wall), true, Trust::Sampled);
-        tallyport_fuzz::standing(&self.aggregator.standing(), Trust::Sampled);
+        tallyport_fuzz::summary(&self.aggregator.summary(), Trust::Sampled);
     }
 
     /// Goes on in another process, which must make no difference.
@@ -356,7 +356,7 @@ impl Run {
         assert!(self.aggregator.accounting().balanced(0));
         std::mem::take(&mut self.merged).check();
         let Self { aggregator, history, .. } = self;
-        let slots = aggregator.standing().ledger.iter().count();
+        let slots = aggregator.summary().ledger.iter().count();
         let counted = aggregator.memory() - history.iter().sum::<usize>();
         let before = allocation::held();
         drop(aggregator);

@@ -84,7 +84,7 @@ fn restored(counting: &Counting, bytes: &[u8]) {
     let now = Moment { wall: end, mono: Duration::ZERO };
     let later = now.plus(Duration::from_hours(1));
     tallyport_fuzz::window(&aggregator.peek(moment(0).wall), true, Trust::Restored);
-    tallyport_fuzz::standing(&aggregator.standing(), Trust::Restored);
+    tallyport_fuzz::summary(&aggregator.summary(), Trust::Restored);
     let _counts = (aggregator.open_values(), aggregator.memory(), aggregator.series());
     let _balanced = aggregator.accounting().balanced(aggregator.open_values());
     for now in [now, later] {

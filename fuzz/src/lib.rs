@@ -267,7 +267,7 @@ pub fn closed(closed: &Closed, trust: Trust) -> u64 {
         last = span.start;
         samples = samples.wrapping_add(window(revision, false, trust).0);
     }
-    standing(&closed.standing, trust);
+    summary(&closed.summary, trust);
     samples
 }
 
@@ -285,9 +285,9 @@ pub fn in_buckets() -> Counting {
 ///
 /// # Panics
 /// When something is not true.
-pub fn standing(standing: &tallyport::aggregate::Standing, trust: Trust) {
+pub fn summary(summary: &tallyport::aggregate::ContainerSummary, trust: Trust) {
     let mut seen = HashSet::new();
-    for (series, row, histogram) in standing.ledger.entries() {
+    for (series, row, histogram) in summary.ledger.entries() {
         if trust == Trust::Sampled {
             assert!(seen.insert(SeriesKey(series)), "{series:?} is in the ledger twice");
             assert!(row.total.is_finite() && row.last_seen >= series.created, "{series:?} {row:?}");
@@ -301,9 +301,9 @@ pub fn standing(standing: &tallyport::aggregate::Standing, trust: Trust) {
             }
         }
     }
-    assert!(standing.checks.iter().all(|check| check.series.metric_type == MetricType::ServiceCheck));
+    assert!(summary.checks.iter().all(|check| check.series.metric_type == MetricType::ServiceCheck));
     if trust == Trust::Sampled {
-        assert!(standing.events.len() <= tallyport::aggregate::EVENTS);
+        assert!(summary.events.len() <= tallyport::aggregate::EVENTS);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Answer, Api};
 use crate::aggregate::Accounting;
 use crate::containers::{ContainerInfo, State};
 use crate::model::Allocation;
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 
 #[derive(Serialize)]
 struct Document {
@@ -45,11 +45,13 @@ pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Ans
         let all = of_node.containers.directory().all();
         let choose = move |deadline: &Deadline| deadline.choose(all, |info| filters.origin(&info.origin));
         let wanted = work.run(choose).await?;
-        let glimpses = of_node.counts(&wanted).await?;
+        let stats_by_container = of_node.counts(&wanted).await?;
         let forgotten =
             if everything { of_node.containers.directory().forgotten() } else { Accounting::default() };
         let node = of_node.config().node.clone();
-        Ok(move |writer: &mut Writer| writer.json(&Document::new(node, &wanted, &glimpses, forgotten)))
+        Ok(move |writer: &mut Writer| {
+            writer.json(&Document::new(node, &wanted, &stats_by_container, forgotten))
+        })
     };
     api.pages.answer(request, gather).await
 }
@@ -59,21 +61,21 @@ impl Document {
     fn new(
         node: String,
         wanted: &[Arc<ContainerInfo>],
-        glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+        stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
         mut total: Accounting,
     ) -> Self {
         let mut open = 0;
         let mut containers = Vec::with_capacity(wanted.len());
         for info in wanted {
-            let Some(glimpse) = glimpses.get(&info.allocation) else { continue };
-            total.merge(&glimpse.accounting);
-            open += glimpse.open_values;
+            let Some(stats) = stats_by_container.get(&info.allocation) else { continue };
+            total.merge(&stats.accounting);
+            open += stats.open_values;
             containers.push(Container {
                 container_id: info.origin.container_id.to_string(),
                 generation: info.origin.generation.0,
                 task_id: info.origin.task_id.to_string(),
                 state: info.state,
-                counts: Counts::new(&glimpse.accounting, glimpse.open_values),
+                counts: Counts::new(&stats.accounting, stats.open_values),
             });
         }
         Self { node, containers, total: Counts::new(&total, open) }

@@ -12,7 +12,7 @@ use crate::containers::{
     ContainerInfo, Details, Guarded, Listed, Place, State, UnixSocket, environment, unix_environment,
 };
 use crate::model::{Allocation, Labels, Timestamp};
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 
 /// A container, as the lifecycle API shows it.
 #[derive(Debug, Serialize)]
@@ -99,10 +99,10 @@ struct ClientDocument {
 }
 
 impl ClientDocument {
-    fn new(info: &ContainerInfo, glimpse: &Glimpse) -> Self {
-        let habits = glimpse.habits;
+    fn new(info: &ContainerInfo, stats: &ContainerStats) -> Self {
+        let habits = stats.habits;
         let mut decremented: Vec<_> =
-            glimpse.decremented.iter().map(|series| series.name.to_string()).collect();
+            stats.decremented.iter().map(|series| series.name.to_string()).collect();
         decremented.sort_unstable();
         decremented.dedup();
         Self {
@@ -135,8 +135,8 @@ impl ContainerDocument {
     }
 
     /// What a reader gets.
-    pub(super) fn shown(info: &ContainerInfo, presets: &[String], glimpse: Option<&Glimpse>) -> Self {
-        let counts = glimpse.map(|glimpse| &glimpse.accounting);
+    pub(super) fn shown(info: &ContainerInfo, presets: &[String], stats: Option<&ContainerStats>) -> Self {
+        let counts = stats.map(|stats| &stats.accounting);
         let more = ContainerMore {
             labels: info.origin.labels.clone(),
             pid: info.pid,
@@ -145,8 +145,8 @@ impl ContainerDocument {
             kernel_drops: counts.map_or(0, |counts| counts.kernel_drops),
             dropped: counts.map_or(0, |counts| counts.dropped.total()),
             rejected: counts.map_or(0, |counts| counts.rejected.total()),
-            series: glimpse.map_or(0, |glimpse| glimpse.series),
-            memory: glimpse.map_or(0, |glimpse| glimpse.memory),
+            series: stats.map_or(0, |stats| stats.series),
+            memory: stats.map_or(0, |stats| stats.memory),
             origin_guard: match info.place {
                 // A process that is no container's is heard by nobody there.
                 _ if info.unix.as_ref().is_some_and(|unix| unix.only && unix.checked) => "unix",
@@ -160,8 +160,8 @@ impl ContainerDocument {
             origin_guard_missing: info.guarded.missing().map(str::to_owned),
             gauge_sign: info.gauge_sign,
             timer_unit: info.timer_unit,
-            client: glimpse.map(|glimpse| ClientDocument::new(info, glimpse)).unwrap_or_default(),
-            receive_buffer: glimpse.map_or(info.receive_buffer, |glimpse| glimpse.receive_buffer),
+            client: stats.map(|stats| ClientDocument::new(info, stats)).unwrap_or_default(),
+            receive_buffer: stats.map_or(info.receive_buffer, |stats| stats.receive_buffer),
             reserved_at: info.reserved_at,
             finished_at: info.finished_at,
             details: info.details.clone(),
@@ -355,20 +355,20 @@ impl TaskDocument {
     pub(super) fn new(
         listed: &Listed,
         presets: &[String],
-        glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+        stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
         last_scrape: Option<Timestamp>,
         raw: bool,
     ) -> Self {
-        let of = |info: &ContainerInfo| glimpses.get(&info.allocation);
+        let of = |info: &ContainerInfo| stats_by_container.get(&info.allocation);
         let mut counts = Accounting::default();
         let (mut open, mut series) = (0, 0);
         let mut recent_rejected = Vec::new();
         for info in &listed.containers {
-            let Some(glimpse) = of(info) else { continue };
-            counts.merge(&glimpse.accounting);
-            open += glimpse.open_values;
-            series += glimpse.series;
-            recent_rejected.extend(glimpse.rejected.iter().map(|line| RejectedDocument {
+            let Some(stats) = of(info) else { continue };
+            counts.merge(&stats.accounting);
+            open += stats.open_values;
+            series += stats.series;
+            recent_rejected.extend(stats.rejected.iter().map(|line| RejectedDocument {
                 at: line.at,
                 container_id: info.origin.container_id.to_string(),
                 code: line.code.code(),

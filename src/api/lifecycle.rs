@@ -229,8 +229,8 @@ pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, Ap
         return Err(api.unknown_container(asker, id).await);
     };
     let counts = api.counts(std::slice::from_ref(&info)).await?;
-    let glimpse = counts.get(&info.allocation).map(AsRef::as_ref);
-    Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, glimpse)))
+    let stats = counts.get(&info.allocation).map(AsRef::as_ref);
+    Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, stats)))
 }
 
 #[cfg(test)]

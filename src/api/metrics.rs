@@ -15,7 +15,7 @@ use crate::containers::{ContainerInfo, Listed};
 use crate::model::{Origin, Series, SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::render::record::{Frame, Number};
-use crate::shard::{Glimpse, Of};
+use crate::shard::{ContainerStats, Of};
 use crate::store::{History, Published};
 
 /// `GET /v1/tasks/{task_id}/metrics`
@@ -72,10 +72,10 @@ async fn sources(
     let mut open = HashMap::new();
     if matches!(selection.windows, Windows::Newest | Windows::Open) {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let glimpses = api.pool.open_windows(&Of::These(live)).await?;
+        let stats_by_container = api.pool.open_windows(&Of::These(live)).await?;
         let window =
-            |glimpse: &Arc<Glimpse>| Some((glimpse.allocation, Arc::clone(&glimpse.open.as_ref()?.0)));
-        open = glimpses.iter().filter_map(window).collect();
+            |stats: &Arc<ContainerStats>| Some((stats.allocation, Arc::clone(&stats.open.as_ref()?.0)));
+        open = stats_by_container.iter().filter_map(window).collect();
     }
     // After the open windows: a window that closes in between is then in both, and counted as closed.
     let source = |info: Arc<ContainerInfo>| Source {

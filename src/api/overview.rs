@@ -26,7 +26,7 @@ use crate::aggregate::Accounting;
 use crate::containers::{ContainerInfo, Containers, Listed, State};
 use crate::model::{Allocation, TaskId, Timestamp};
 use crate::net::clock;
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 use crate::shutdown::Drain;
 
 /// How often it looks: often enough to seem live, seldom enough that a thousand tasks cost next to nothing.
@@ -51,12 +51,12 @@ struct Row {
 }
 
 impl Row {
-    fn new(listed: &Listed, glimpses: &HashMap<Allocation, Arc<Glimpse>>) -> Self {
+    fn new(listed: &Listed, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Self {
         let mut counts = Accounting::default();
         let mut series = 0;
-        for glimpse in listed.containers.iter().filter_map(|info| glimpses.get(&info.allocation)) {
-            counts.merge(&glimpse.accounting);
-            series += glimpse.series;
+        for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
+            counts.merge(&stats.accounting);
+            series += stats.series;
         }
         let state = state_of(listed);
         Self {
@@ -159,10 +159,11 @@ impl Overview {
         let tasks = self.events.run(choose).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
-        let glimpses = self.api.counts(&containers).await?;
+        let stats_by_container = self.api.counts(&containers).await?;
         let (api, before) = (self.api.clone(), Arc::clone(&self.rows));
-        let render =
-            move |text: &mut Vec<u8>, _: &Deadline| Ok(write_changes(text, &api, &tasks, &glimpses, &before));
+        let render = move |text: &mut Vec<u8>, _: &Deadline| {
+            Ok(write_changes(text, &api, &tasks, &stats_by_container, &before))
+        };
         let (rows, sending) = self.events.render(render).await?;
         (self.rows, self.sending) = (Arc::new(rows), sending);
         Ok(())
@@ -179,12 +180,12 @@ fn write_changes(
     text: &mut Vec<u8>,
     api: &Api,
     tasks: &[Listed],
-    glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+    stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
     before: &Rows,
 ) -> Rows {
     let (mut rows, mut changed) = (Rows::new(), Vec::new());
     let mut row_text = Vec::new();
-    for row in tasks.iter().map(|listed| Row::new(listed, glimpses)) {
+    for row in tasks.iter().map(|listed| Row::new(listed, stats_by_container)) {
         row_text.clear();
         write(&mut row_text, &row);
         let hash = xxh3_64(&row_text);

@@ -13,7 +13,7 @@ use crate::containers::{ContainerInfo, State};
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::Refused;
 use crate::render::exposition::{Exposition, Format};
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
 use crate::statsd::Rejected;
 
@@ -26,8 +26,10 @@ pub(super) async fn metrics(api: &Api, asker: Asker, accept: Option<&str>) -> Re
     let of_node = api.clone();
     let gather = move |_| async move {
         let containers = of_node.containers.directory().all();
-        let glimpses = of_node.counts(&containers).await?;
-        Ok(move |writer: &mut Writer| writer.put(page(&of_node, format, &containers, &glimpses).as_bytes()))
+        let stats_by_container = of_node.counts(&containers).await?;
+        Ok(move |writer: &mut Writer| {
+            writer.put(page(&of_node, format, &containers, &stats_by_container).as_bytes())
+        })
     };
     api.pages.answer(request, gather).await
 }
@@ -36,15 +38,15 @@ fn page(
     api: &Api,
     format: Format,
     containers: &[Arc<ContainerInfo>],
-    glimpses: &HashMap<Allocation, Arc<Glimpse>>,
+    stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
 ) -> String {
     let mut counts = api.containers.directory().forgotten();
-    glimpses.values().for_each(|glimpse| counts.merge(&glimpse.accounting));
+    stats_by_container.values().for_each(|stats| counts.merge(&stats.accounting));
     let series: usize = containers
         .iter()
         .filter(|info| info.last.is_none())
-        .filter_map(|info| glimpses.get(&info.allocation))
-        .map(|glimpse| glimpse.series)
+        .filter_map(|info| stats_by_container.get(&info.allocation))
+        .map(|stats| stats.series)
         .sum();
     let mut page = Page(Exposition::new(format));
     page.agent(api);

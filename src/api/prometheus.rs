@@ -18,7 +18,7 @@ use crate::containers::ContainerInfo;
 use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::net::clock;
 use crate::render::exposition::{Escaping, Format};
-use crate::render::prometheus::{Builder, Held, Identity, Level, Naming, Page, Source, Sums, Timers};
+use crate::render::prometheus::{Builder, Identity, Level, Naming, Page, PageWindow, Source, Sums, Timers};
 use crate::store::{History, Published, REMEMBERED};
 
 /// How far back percentiles and sets reach: further than most scrapes are apart.
@@ -209,7 +209,7 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
     let mut identities = HashSet::new();
     for (allocation, history) in &histories {
         writer.check()?;
-        let Some(standing) = history.standing() else { continue };
+        let Some(summary) = history.summary() else { continue };
         let origin = history.origin();
         if !writer.goes_on() || !wanted.container(origin) {
             continue;
@@ -218,7 +218,7 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
             .get(allocation)
             .is_some_and(|info| info.finished_at.is_none_or(|ended| now.since(ended) <= wanted.linger));
         let windows = if shown { windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
-        let source = Source { origin, ledger: &standing.ledger, windows, shown };
+        let source = Source { origin, ledger: &summary.ledger, windows, shown };
         page.add(&source, fits);
         identities.insert(Identity::of(origin, wanted.level));
     }
@@ -249,7 +249,7 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
 }
 
 /// The windows that ended within `span`, newest first, each record in its newest revision.
-fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<Held<Published>> {
+fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<Published>> {
     let mut held = Vec::new();
     for kept in history.kept().rev() {
         if kept.span().is_none_or(|of| now.since(of.end) > span) {
@@ -258,16 +258,19 @@ fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<Held<Publis
         let mut published = kept.published();
         match (published.next(), published.next()) {
             (Some(alone), None) => {
-                held.push(Held { window: Arc::clone(alone), records: (0..alone.window().len()).collect() });
+                held.push(PageWindow {
+                    window: Arc::clone(alone),
+                    records: (0..alone.window().len()).collect(),
+                });
             }
             _ => {
                 for (window, number, _) in kept.records() {
                     let record = usize::try_from(number.seq - window.first()).unwrap_or(usize::MAX);
                     match held.last_mut() {
-                        Some(Held { window: last, records }) if Arc::ptr_eq(last, window) => {
+                        Some(PageWindow { window: last, records }) if Arc::ptr_eq(last, window) => {
                             records.push(record);
                         }
-                        _ => held.push(Held { window: Arc::clone(window), records: vec![record] }),
+                        _ => held.push(PageWindow { window: Arc::clone(window), records: vec![record] }),
                     }
                 }
             }

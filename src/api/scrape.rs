@@ -11,7 +11,7 @@ use crate::aggregate::Record;
 use crate::model::Origin;
 use crate::net::clock;
 use crate::render::record::{Frame, Number};
-use crate::store::{Cursor, Kept, Published};
+use crate::store::{Cursor, IntervalWindows, Published};
 
 /// The header that says where to go on.
 const CURSOR: &str = "tallyport-cursor";
@@ -30,7 +30,7 @@ enum Part {
     /// What was published at once; records up to this place were read before.
     Published(Arc<Published>, u64),
     /// The newest revision of each record of an interval.
-    Kept(Kept),
+    Interval(IntervalWindows),
 }
 
 /// `GET /v1/metrics`
@@ -84,7 +84,7 @@ fn write_parts(
         }
         None => {
             let (newest, next) = api.store.newest();
-            (newest.into_iter().map(Part::Kept).collect(), next)
+            (newest.into_iter().map(Part::Interval).collect(), next)
         }
     };
     // Not before it is known that there is an answer.
@@ -130,7 +130,7 @@ impl Records {
                 let unread = published.records().filter(|(number, _)| number.seq > *seen);
                 unread.map(|(number, record)| (published, number, record)).collect()
             }
-            Part::Kept(kept) => kept.records().collect(),
+            Part::Interval(kept) => kept.records().collect(),
         };
         records.sort_by_key(|(_, number, _)| number.seq);
         records.retain(|(published, _, record)| {

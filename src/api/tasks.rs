@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
-use crate::aggregate::{EventRecord, LastCheck, Standing, WideTag, widest_tags};
+use crate::aggregate::{ContainerSummary, EventRecord, LastCheck, WideTag, widest_tags};
 use crate::containers::{ContainerInfo, Listed, nearest};
 use crate::model::Timestamp;
 use crate::render::record::TagsDocument;
@@ -23,7 +23,7 @@ const COMPARED: usize = 1024;
 const WIDEST_TAGS: usize = 5;
 
 /// How containers stand.
-type Standings = Vec<(Arc<ContainerInfo>, Standing)>;
+type Summaries = Vec<(Arc<ContainerInfo>, ContainerSummary)>;
 
 impl Api {
     /// The task with exactly this id.
@@ -47,12 +47,12 @@ impl Api {
     }
 
     /// Events and checks of a task's containers, as they are now; the query chooses among these.
-    async fn standings_of(
+    async fn summaries_of(
         &self,
         work: &Work,
         (asker, id): (Asker, &str),
         filters: Filters,
-    ) -> Result<(Listed, Standings), ApiError> {
+    ) -> Result<(Listed, Summaries), ApiError> {
         let listed = self.task(asker, id).await?;
         let containers = match filters.names_containers() {
             true => self.containers.directory().every_container_of(id),
@@ -61,8 +61,8 @@ impl Api {
         let choose =
             move |deadline: &Deadline| deadline.choose(containers, |info| filters.origin(&info.origin));
         let wanted = work.run(choose).await?;
-        let standings = self.standings(&wanted).await?;
-        Ok((listed, standings))
+        let summaries = self.summaries(&wanted).await?;
+        Ok((listed, summaries))
     }
 
     /// What makes the series of a task, as of the last closed windows.
@@ -71,22 +71,22 @@ impl Api {
         let histories: Vec<_> = listed.containers.iter().filter_map(history).collect();
         let ledgers = histories
             .iter()
-            .filter_map(|history| history.standing())
-            .flat_map(|standing| standing.ledger.iter());
+            .filter_map(|history| history.summary())
+            .flat_map(|summary| summary.ledger.iter());
         widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS)
     }
 
-    async fn standings(&self, containers: &[Arc<ContainerInfo>]) -> Result<Standings, ApiError> {
+    async fn summaries(&self, containers: &[Arc<ContainerInfo>]) -> Result<Summaries, ApiError> {
         let live = containers.iter().map(|info| info.allocation).collect();
         let open = self.pool.open_windows(&Of::These(live)).await?;
-        let open: HashMap<_, _> = open.iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
-        let standing = |info: &Arc<ContainerInfo>| {
-            let now = open.get(&info.allocation).and_then(|glimpse| glimpse.open.as_ref());
-            let now = now.map(|(_, standing)| standing.clone());
-            let closed = || self.store.history(info.allocation)?.standing().cloned();
+        let open: HashMap<_, _> = open.iter().map(|stats| (stats.allocation, stats)).collect();
+        let summary = |info: &Arc<ContainerInfo>| {
+            let now = open.get(&info.allocation).and_then(|stats| stats.open.as_ref());
+            let now = now.map(|(_, summary)| summary.clone());
+            let closed = || self.store.history(info.allocation)?.summary().cloned();
             Some((Arc::clone(info), now.or_else(closed)?))
         };
-        Ok(containers.iter().filter_map(standing).collect())
+        Ok(containers.iter().filter_map(summary).collect())
     }
 }
 
@@ -184,12 +184,12 @@ pub(super) async fn events(api: &Api, asker: Asker, id: &str, raw: &str) -> Resu
     let request = Request::new(asker, lane, "/v1/tasks/{task_id}/events", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
     let gather = move |work: Work| async move {
-        let (listed, standings) = of_node.standings_of(&work, (asker, &id), filters).await?;
+        let (listed, summaries) = of_node.summaries_of(&work, (asker, &id), filters).await?;
         Ok(move |writer: &mut Writer| {
-            let mut events: Vec<_> = standings
+            let mut events: Vec<_> = summaries
                 .iter()
-                .flat_map(|(info, standing)| {
-                    standing.events.iter().map(|event| EventDocument::new(info, event))
+                .flat_map(|(info, summary)| {
+                    summary.events.iter().map(|event| EventDocument::new(info, event))
                 })
                 .collect();
             events.sort_by_key(|event| event.received_at);
@@ -242,12 +242,12 @@ pub(super) async fn checks(api: &Api, asker: Asker, id: &str, raw: &str) -> Resu
     let request = Request::new(asker, lane, "/v1/tasks/{task_id}/checks", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
     let gather = move |work: Work| async move {
-        let (listed, standings) = of_node.standings_of(&work, (asker, &id), filters).await?;
+        let (listed, summaries) = of_node.summaries_of(&work, (asker, &id), filters).await?;
         Ok(move |writer: &mut Writer| {
-            let mut checks: Vec<_> = standings
+            let mut checks: Vec<_> = summaries
                 .iter()
-                .flat_map(|(info, standing)| {
-                    standing.checks.iter().map(|check| CheckDocument::new(info, check))
+                .flat_map(|(info, summary)| {
+                    summary.checks.iter().map(|check| CheckDocument::new(info, check))
                 })
                 .collect();
             checks

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handover::Successor;
-use super::kept::{self, Place};
 use super::moving::Holding;
+use super::saved_state::{self, Place};
 use super::windows::WindowLog;
 use super::{Signals, TERM};
 use crate::api::Api;
@@ -28,7 +28,7 @@ pub(super) enum Why {
     /// Another process waits for the end of this connection to start from what is on disk.
     Replaced(Channel),
     /// Everything is kept for the next agent, where the end of this connection is waited for.
-    Left(Place),
+    StateSaved(Place),
     /// A shard has failed too often.
     Failed,
 }
@@ -75,9 +75,10 @@ impl Ending {
     /// Ends. A second signal cuts the drain short.
     pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
         if matches!(why, Why::Told(TERM)) && !self.at_once {
-            let leaving = kept::leave(self.api.clone(), Arc::clone(&self.holding), self.window_log.take());
+            let leaving =
+                saved_state::leave(self.api.clone(), Arc::clone(&self.holding), self.window_log.take());
             let (left, at_once) = self.holding.unless_told_again(leaving, signals).await;
-            (why, self.window_log) = (left.0.map_or(why, Why::Left), left.1);
+            (why, self.window_log) = (left.0.map_or(why, Why::StateSaved), left.1);
             self.at_once = at_once;
         }
         let deadline = match self.at_once {
@@ -89,7 +90,7 @@ impl Ending {
                 self.leave(Heir::Process(channel)).await;
                 Conclusion { succeeded: true, ..Conclusion::of(true) }
             }
-            Why::Left(place) => {
+            Why::StateSaved(place) => {
                 self.leave(Heir::Place(place)).await;
                 Conclusion::of(true)
             }

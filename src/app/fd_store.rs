@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::handover::PATIENCE;
-use super::kept::Kept;
+use super::saved_state::SavedState;
 use crate::net::notify::ServiceManager;
 use crate::net::passing::{sealed, whole};
 use crate::net::sys;
@@ -48,7 +48,7 @@ impl FdStore {
     ///
     /// # Errors
     /// When there is not enough room, or the manager does not say that it has done so.
-    pub(super) fn keep(&self, kept: &Kept) -> io::Result<()> {
+    pub(super) fn keep(&self, kept: &SavedState) -> io::Result<()> {
         let count = kept.descriptors.len() + 1;
         if count > self.room {
             return Err(io::Error::other(format!("{count} descriptors, and the store takes {}", self.room)));
@@ -93,7 +93,7 @@ impl Inherited {
     }
 
     /// What an agent has left, where it is complete. What is not is let go of.
-    pub(super) fn kept(self) -> Option<(FdStore, Kept)> {
+    pub(super) fn kept(self) -> Option<(FdStore, SavedState)> {
         let mut all: Vec<_> = self.0.into_iter().filter_map(|(name, it)| Some((place(&name)?, it))).collect();
         all.sort_by_key(|(place, _)| *place);
         let stored = all.last()?.0 + 1;
@@ -109,7 +109,7 @@ impl Inherited {
         let mut descriptors: Vec<_> = all.into_iter().map(|(_, descriptor)| descriptor).collect();
         let state = descriptors.remove(0);
         match whole(state) {
-            Ok(bytes) => Some((store, Kept { bytes, descriptors })),
+            Ok(bytes) => Some((store, SavedState { bytes, descriptors })),
             Err(error) => {
                 tracing::warn!(%error, "what an agent has left cannot be read, and is let go of");
                 store.let_go();

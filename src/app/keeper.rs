@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::handover::{self, PATIENCE};
-use super::kept::{Kept, LetGo};
+use super::saved_state::{LetGo, SavedState};
 use super::{StartError, raise_descriptor_limit};
 use crate::net::passing::Channel;
 use crate::net::unix;
@@ -56,7 +56,7 @@ pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Channel>> {
 ///
 /// # Errors
 /// When it does not confirm that it has everything.
-pub(super) fn keep(keeper: &Channel, kept: &Kept) -> io::Result<()> {
+pub(super) fn keep(keeper: &Channel, kept: &SavedState) -> io::Result<()> {
     keeper.send_all(&kept.bytes, &kept.descriptors)?;
     // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
     handover::expect_word(keeper, "kept", PATIENCE)
@@ -66,7 +66,7 @@ pub(super) fn keep(keeper: &Channel, kept: &Kept) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is another user's, of another version, or says nothing.
-pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, Kept)>> {
+pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, SavedState)>> {
     let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
     channel.send(GIVE.as_bytes(), &[])?;
     // It may be waiting for the one before to end.
@@ -75,7 +75,7 @@ pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, Kept)>> {
         b"nothing" => Ok(None),
         b"kept" => {
             let (bytes, descriptors) = channel.receive_all(PATIENCE)?;
-            Ok(Some((channel, Kept { bytes, descriptors })))
+            Ok(Some((channel, SavedState { bytes, descriptors })))
         }
         other => Err(io::Error::other(format!("the keeper says {}", String::from_utf8_lossy(other)))),
     }
@@ -120,7 +120,7 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
     let mut term = signal(SignalKind::terminate()).map_err(system("listening to signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listening to signals"))?;
     tracing::info!(state = %state_dir.display(), ?hold, version = env!("CARGO_PKG_VERSION"), "keeping");
-    let mut kept: Option<(Kept, Instant)> = None;
+    let mut kept: Option<(SavedState, Instant)> = None;
     loop {
         let expiry = kept.as_ref().map_or_else(Instant::now, |(_, until)| *until);
         let accepted = tokio::select! {
@@ -154,7 +154,11 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
 }
 
 /// Has one conversation; answers what is kept after it.
-fn answer(channel: &Channel, before: Option<(Kept, Instant)>, hold: Duration) -> Option<(Kept, Instant)> {
+fn answer(
+    channel: &Channel,
+    before: Option<(SavedState, Instant)>,
+    hold: Duration,
+) -> Option<(SavedState, Instant)> {
     let word = match channel.receive(PATIENCE) {
         Ok((word, _)) => word,
         Err(error) => {
@@ -203,16 +207,16 @@ fn answer(channel: &Channel, before: Option<(Kept, Instant)>, hold: Duration) ->
     }
 }
 
-fn receive_state(channel: &Channel) -> io::Result<Kept> {
+fn receive_state(channel: &Channel) -> io::Result<SavedState> {
     channel.send(b"yes", &[])?;
     let (bytes, descriptors) = channel.receive_all(ENDING)?;
     channel.send(b"kept", &[])?;
     // Until it has ended it writes what is on disk, and nobody else may.
     let _either_way = channel.receive(ENDING);
-    Ok(Kept { bytes, descriptors })
+    Ok(SavedState { bytes, descriptors })
 }
 
-fn send_state(channel: &Channel, kept: &Kept) -> io::Result<LetGo> {
+fn send_state(channel: &Channel, kept: &SavedState) -> io::Result<LetGo> {
     channel.send(b"kept", &[])?;
     channel.send_all(&kept.bytes, &kept.descriptors)?;
     let (word, _) = channel.receive(ENDING)?;

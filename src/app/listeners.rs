@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
 use super::handover::{self, Offer};
-use super::held::{self, AdminSockets, Held};
 use super::moving::SHARED;
+use super::resources::{self, AdminSockets, Resources};
 use crate::config::Config;
 use crate::net::unix::{BoundSocket, HeldDirectory};
 
@@ -43,7 +43,7 @@ impl Listeners {
     /// When an address is taken by a third process, or the admin socket cannot be made.
     pub(super) fn prepare(config: &Config, before: &Offer) -> io::Result<Self> {
         let same_admin = before.admin_socket() == config.admin.socket;
-        let admin = (!same_admin).then(|| held::admin_sockets(config)).transpose();
+        let admin = (!same_admin).then(|| resources::admin_sockets(config)).transpose();
         Ok(Self { http: Http::prepare(config, before)?, admin: admin.map_err(io::Error::other)? })
     }
 
@@ -56,7 +56,7 @@ impl Listeners {
         config: &Config,
         before: &Offer,
         shared: [OwnedFd; SHARED],
-    ) -> io::Result<Held> {
+    ) -> io::Result<Resources> {
         let [http, admin, descriptors, successors, state, admin_lock, descriptors_lock, successors_lock] =
             shared;
         let unix = |socket: OwnedFd| UnixListener::from_std(socket.into());
@@ -79,7 +79,7 @@ impl Listeners {
             }
         };
         let successor = BoundSocket::taken(&handover::path(&config.state_dir), successors_lock)?;
-        Ok(Held {
+        Ok(Resources {
             http_address: http.local_addr()?,
             http,
             admin,

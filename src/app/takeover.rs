@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::ahead::Ahead;
 use super::fd_store::Inherited;
 use super::handover::{self, END, Offer, PATIENCE, TAKE};
-use super::kept::{self, LetGo, Place, Ready};
 use super::listeners::Listeners;
 use super::moving::{FinalState, SHARED};
+use super::saved_state::{self, LetGo, Place, Ready};
 use super::windows::WindowLog;
 use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
 use crate::config::Config;
@@ -50,7 +50,7 @@ pub async fn start(
 ) -> Result<Bound, StartError> {
     // Everything there is comes with descriptors.
     raise_descriptor_limit();
-    if let Some((place, kept)) = kept::find(&config, inherited) {
+    if let Some((place, kept)) = saved_state::find(&config, inherited) {
         let prepared = prepare(&config)?;
         let settings = Arc::new(config.aggregation.clone());
         return match kept.read(&config, &settings) {
@@ -58,7 +58,7 @@ pub async fn start(
                 // A mistake in the configuration costs nothing of what is kept: it stays until an agent starts without.
                 let listeners = Listeners::prepare(&config, &ready.offer).map_err(failed)?;
                 let received = Received { ready, listeners };
-                go_on(received, Source::Kept(place), prepared, config, loader, log).await
+                resume(received, Source::SavedState(place), prepared, config, loader, log).await
             }
             Err(why) => {
                 tracing::warn!(%why, from = place.name(), "cannot use what the previous agent left; starting from disk");
@@ -80,7 +80,7 @@ pub async fn start(
     };
     let prepared = prepare(&config)?;
     match converse(&channel, &config, how).map_err(failed)? {
-        Some(received) => go_on(received, Source::Agent(channel), prepared, config, loader, log).await,
+        Some(received) => resume(received, Source::Agent(channel), prepared, config, loader, log).await,
         None => {
             wait_for_the_end(&channel).map_err(failed)?;
             bind(config, loader, log).await
@@ -100,7 +100,7 @@ enum Source {
     /// An agent that runs.
     Agent(Channel),
     /// One that has ended.
-    Kept(Place),
+    SavedState(Place),
 }
 
 /// Everything an agent had, and the listeners to go on with.
@@ -161,7 +161,7 @@ fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
 }
 
 /// Puts an agent together from what is there, and begins to receive.
-async fn go_on(
+async fn resume(
     Received { ready, listeners }: Received,
     from: Source,
     (guarded, asked): Prepared,
@@ -183,7 +183,7 @@ async fn go_on(
             handover::expect_word(channel, "go", PATIENCE).map_err(failed)?;
         }
         // Datagrams read from now on exist only in this process, so the kept copies must be gone first.
-        Source::Kept(place) => place.let_go(LetGo::Used).map_err(failed)?,
+        Source::SavedState(place) => place.let_go(LetGo::Used).map_err(failed)?,
     }
     let margin =
         Margin { stopped: arriving.stopped(), came, ready: clock::since_boot(), fullest: arriving.fullest() };
@@ -198,7 +198,7 @@ async fn go_on(
     drop(guard);
     let (name, before) = match from {
         Source::Agent(channel) => ("agent", Some(channel)),
-        Source::Kept(place) => (place.name(), None),
+        Source::SavedState(place) => (place.name(), None),
     };
     margin.log(receiving, name, &parts);
     parts.window_log = WindowLog::after(before, &parts.api);

@@ -43,10 +43,10 @@ const ENDING: Duration = Duration::from_secs(10);
 const WRITING: Duration = Duration::from_secs(2);
 
 /// What an earlier life has left, and the files it is in.
-pub(super) type Left = (Arc<dyn Files>, Recovered);
+pub(super) type PreviousLog = (Arc<dyn Files>, Recovered);
 
 /// Reads what is there. Nothing where no log is wanted.
-pub(super) fn read(config: &Config) -> Result<Option<Left>, StartError> {
+pub(super) fn read(config: &Config) -> Result<Option<PreviousLog>, StartError> {
     if !config.window_log.enabled {
         return Ok(None);
     }
@@ -88,7 +88,7 @@ impl WindowLog {
     /// Takes in what came back, shows the containers of which nothing else is known, and starts to write.
     pub(super) fn start(
         api: &Api,
-        (files, mut recovered): Left,
+        (files, mut recovered): PreviousLog,
         table: &mut Table,
         images: &[Image],
     ) -> Result<Self, StartError> {

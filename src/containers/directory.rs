@@ -19,7 +19,7 @@ use super::state::{Guarded, Place, State};
 use super::unix::UnixSocket;
 use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 
 /// One container in one generation. Immutable; a change is a new one.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub struct ContainerInfo {
     /// When it had ended and was drained.
     pub finished_at: Option<Timestamp>,
     /// How it stood when it ended.
-    pub last: Option<Arc<Glimpse>>,
+    pub last: Option<Arc<ContainerStats>>,
 }
 
 /// Everybody who is here.

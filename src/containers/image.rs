@@ -12,7 +12,7 @@ use super::state::{Guarded, Place, State};
 use super::unix::UnixSocket;
 use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 
 /// The version of images that are written, and the only one that is read.
 pub const IMAGE_VERSION: u8 = 2;
@@ -132,7 +132,7 @@ impl Image {
             finished_at: self.finished_at,
             last: ended.then(|| {
                 let accounting = self.accounting.clone().unwrap_or_default();
-                Arc::new(Glimpse::of_ended(self.allocation, accounting))
+                Arc::new(ContainerStats::of_ended(self.allocation, accounting))
             }),
         }
     }

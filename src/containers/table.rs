@@ -21,7 +21,7 @@ use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
 use crate::net::guard::Guard;
 use crate::net::process::Watched;
-use crate::shard::{Glimpse, ShardPool, Suspended};
+use crate::shard::{ContainerStats, ShardPool, Suspended};
 use crate::store::Store;
 
 mod adopt;
@@ -133,7 +133,7 @@ struct Entry {
 #[derive(Debug)]
 enum Event {
     Ended(Allocation),
-    Drained(Allocation, Option<Box<Glimpse>>),
+    Drained(Allocation, Option<Box<ContainerStats>>),
 }
 
 impl Table {
@@ -190,7 +190,7 @@ impl Table {
                 },
                 Some(event) = self.tasks.join_next() => match event {
                     Ok(Event::Ended(allocation)) => self.ended(allocation),
-                    Ok(Event::Drained(allocation, glimpse)) => self.drained(allocation, glimpse),
+                    Ok(Event::Drained(allocation, stats)) => self.drained(allocation, stats),
                     // A watch that was aborted belongs to a container that is gone.
                     Err(_) => {}
                 },
@@ -268,7 +268,7 @@ impl Table {
             entry.watch = Some(watch);
             entry.process = Some(Arc::clone(&process));
         }
-        self.acquaint(allocation, &process).await
+        self.set_container_processes(allocation, &process).await
     }
 
     /// Makes a changed copy of a container's info, and shows it.

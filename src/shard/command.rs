@@ -11,10 +11,10 @@ use super::listener::Listener;
 use super::looks::Reply;
 use super::tail::{TailRoom, TakenRoom};
 use crate::aggregate::{
-    Accounting, Aggregator, GaugeSign, Habits, RejectedLine, Settings, Standing, TimerUnit, Window,
+    Accounting, Aggregator, ContainerSummary, GaugeSign, Habits, RejectedLine, Settings, TimerUnit, Window,
 };
 use crate::model::{Allocation, Origin, Series, Timestamp};
-use crate::net::kin::Kin;
+use crate::net::process_identity::ProcessIdentity;
 use crate::net::unixgram::Unixgram;
 use crate::statsd::Rejected;
 
@@ -59,7 +59,7 @@ pub enum Of {
 
 /// How a container stands at one moment.
 #[derive(Debug)]
-pub struct Glimpse {
+pub struct ContainerStats {
     /// The container.
     pub allocation: Allocation,
     /// What arrived and what became of it.
@@ -79,10 +79,10 @@ pub struct Glimpse {
     /// Some of the series whose totals were counted down.
     pub decremented: Arc<[Arc<Series>]>,
     /// The open window, ledger, events and checks, where they were asked for.
-    pub open: Option<(Arc<Window>, Standing)>,
+    pub open: Option<(Arc<Window>, ContainerSummary)>,
 }
 
-impl Glimpse {
+impl ContainerStats {
     /// How a container stood when it ended in an earlier life of the agent: of that its counts are known, at best.
     #[must_use]
     pub fn of_ended(allocation: Allocation, accounting: Accounting) -> Self {
@@ -141,7 +141,7 @@ pub(super) enum Command {
     /// Takes over a socket.
     Open(NewListener, oneshot::Sender<nix::Result<()>>),
     /// Empties a socket, closes its window and lets it go.
-    Drain(Allocation, oneshot::Sender<Option<Glimpse>>),
+    Drain(Allocation, oneshot::Sender<Option<ContainerStats>>),
     /// Says how much each container has made it do, in all.
     Work(oneshot::Sender<Vec<(Allocation, u64)>>),
     /// Lets a container go as it is, for another shard to adopt.
@@ -155,7 +155,7 @@ pub(super) enum Command {
     /// Says how long it is until the next window is over; no time while windows are being closed.
     Quiet(oneshot::Sender<Duration>),
     /// Says which processes a container's are.
-    Acquaint(Allocation, Kin, oneshot::Sender<()>),
+    SetContainerProcesses(Allocation, ProcessIdentity, oneshot::Sender<()>),
     /// Applies new settings.
     Configure(Arc<Settings>),
     /// Lets every container go as it is, and says what time it is here.
@@ -164,7 +164,7 @@ pub(super) enum Command {
         oneshot::Sender<(Vec<Box<Listener>>, Timestamp)>,
     ),
     /// Drains everything and ends the thread.
-    Stop(oneshot::Sender<Vec<Glimpse>>),
+    Stop(oneshot::Sender<Vec<ContainerStats>>),
 }
 
 /// What readers ask of a shard.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::kin::{Kin, Verdict};
 use crate::net::listener::{Emptied, Inbox};
+use crate::net::process_identity::{ProcessIdentity, Verdict};
 use crate::net::unixgram::{Refused, Unixgram};
 
 /// How long what was seen of a process is believed of its number; looking costs some files of `/proc`.
@@ -27,7 +27,7 @@ pub(super) struct Inlet {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Senders {
     /// The container's processes, once its first one is known.
-    kin: Option<Kin>,
+    process_identity: Option<ProcessIdentity>,
     seen: HashMap<i32, Seen>,
 }
 
@@ -60,36 +60,36 @@ impl Inlet {
     }
 
     /// From now on it is known who belongs to the container.
-    pub(super) fn acquaint(&mut self, kin: Kin) {
-        self.senders.acquaint(kin);
+    pub(super) fn set_container_processes(&mut self, process_identity: ProcessIdentity) {
+        self.senders.set_container_processes(process_identity);
     }
 
     pub(super) fn take(&mut self, inbox: &mut Inbox, most: usize, now: Duration) -> (Emptied, Refused) {
         let senders = &mut self.senders;
-        inbox.take_of_kin(&self.unix.socket, most, |pid, handle| senders.judge(pid, handle, now))
+        inbox.take_from_members(&self.unix.socket, most, |pid, handle| senders.judge(pid, handle, now))
     }
 }
 
 impl Senders {
-    fn acquaint(&mut self, kin: Kin) {
+    fn set_container_processes(&mut self, process_identity: ProcessIdentity) {
         // After a hand-over it is found out once more, and what was seen of those that have ended since still holds.
-        if self.kin.as_ref() != Some(&kin) {
-            *self = Self { kin: Some(kin), seen: HashMap::new() };
+        if self.process_identity.as_ref() != Some(&process_identity) {
+            *self = Self { process_identity: Some(process_identity), seen: HashMap::new() };
         }
     }
 
     fn judge(&mut self, pid: i32, handle: Option<&OwnedFd>, now: Duration) -> Verdict {
-        let Some(kin) = &self.kin else {
+        let Some(process_identity) = &self.process_identity else {
             // Nothing of a container runs before its first process is known, so who can be seen is somebody else. Where
             // processes of containers cannot be seen from here, nobody can be told from anybody.
-            return if pid == 0 { Verdict::Kin } else { Verdict::Foreign };
+            return if pid == 0 { Verdict::Member } else { Verdict::Foreign };
         };
         let known = self.seen.get(&pid).copied();
         let is_fresh = |seen: &Seen| seen.at.is_some_and(|at| now.saturating_sub(at) < BELIEVED);
         if let Some(seen) = known.filter(is_fresh) {
             return seen.verdict;
         }
-        let verdict = match (kin.judge(pid, handle), known) {
+        let verdict = match (process_identity.judge(pid, handle), known) {
             // What was seen of it while it lived is all that there is to know.
             (Verdict::Ended, Some(seen)) => seen.verdict,
             (verdict, _) => verdict,
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn before_the_container_is_known_only_who_cannot_be_seen_is_believed() {
         let mut senders = Senders::default();
-        assert_eq!(senders.judge(0, None, NOW), Verdict::Kin);
+        assert_eq!(senders.judge(0, None, NOW), Verdict::Member);
         assert_eq!(senders.judge(1, None, NOW), Verdict::Foreign);
         assert!(senders.seen.is_empty(), "and nothing is kept of it");
     }
@@ -123,11 +123,11 @@ mod tests {
     fn what_was_seen_of_a_process_holds_for_a_second_and_beyond_its_end() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let kin = Kin::of(pid, None).unwrap();
-        let mut senders = Senders { kin: Some(kin), ..Senders::default() };
+        let process_identity = ProcessIdentity::of(pid, None).unwrap();
+        let mut senders = Senders { process_identity: Some(process_identity), ..Senders::default() };
         senders.seen.insert(pid, Seen { verdict: Verdict::Foreign, at: Some(NOW) });
         assert_eq!(senders.judge(pid, None, NOW + BELIEVED / 2), Verdict::Foreign);
-        assert_eq!(senders.judge(pid, None, NOW + BELIEVED), Verdict::Kin);
+        assert_eq!(senders.judge(pid, None, NOW + BELIEVED), Verdict::Member);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -136,26 +136,26 @@ mod tests {
     fn what_was_seen_of_a_sender_that_has_ended_holds_in_the_process_that_takes_over() {
         let mut sender = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(sender.id()).unwrap();
-        let kin = Kin::with_cgroups_of("self").unwrap();
+        let process_identity = ProcessIdentity::with_cgroups_of("self").unwrap();
         let mut before = Senders::default();
-        before.acquaint(kin.clone());
-        assert_eq!(before.judge(pid, None, NOW), Verdict::Kin);
+        before.set_container_processes(process_identity.clone());
+        assert_eq!(before.judge(pid, None, NOW), Verdict::Member);
         sender.kill().unwrap();
         sender.wait().unwrap();
         let mut after: Senders = postcard::from_bytes(&postcard::to_allocvec(&before).unwrap()).unwrap();
-        after.acquaint(kin.clone());
-        assert_eq!(after.judge(pid, None, Duration::ZERO), Verdict::Kin);
+        after.set_container_processes(process_identity.clone());
+        assert_eq!(after.judge(pid, None, Duration::ZERO), Verdict::Member);
         let mut stranger = Senders::default();
-        stranger.acquaint(kin);
+        stranger.set_container_processes(process_identity);
         assert_eq!(stranger.judge(pid, None, Duration::ZERO), Verdict::Ended, "of whom nothing was seen");
-        after.acquaint(Kin::default());
+        after.set_container_processes(ProcessIdentity::default());
         assert!(after.seen.is_empty(), "what was seen says nothing about another container");
     }
 
     #[test]
     fn a_container_with_many_processes_costs_no_more_than_a_few() {
-        let kin = Kin::of(std::process::id().try_into().unwrap(), None).unwrap();
-        let mut senders = Senders { kin: Some(kin), ..Senders::default() };
+        let process_identity = ProcessIdentity::of(std::process::id().try_into().unwrap(), None).unwrap();
+        let mut senders = Senders { process_identity: Some(process_identity), ..Senders::default() };
         for pid in 1..10_000 {
             senders.judge(pid, None, NOW);
             assert!(senders.seen.len() <= REMEMBERED);

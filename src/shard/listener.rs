@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::{Detail, Glimpse, NewListener, TappedLine};
+use super::command::{ContainerStats, Detail, NewListener, TappedLine};
 use super::inlet::Inlet;
 use super::loss_log::{LossLog, Turn};
 use super::tail::TailRoom;
@@ -69,7 +69,7 @@ pub(super) struct Ending {
     /// Datagrams that may have been there when it ended; what is sent after that is not waited for.
     pub(super) left: usize,
     /// Who waits to hear how it stood at the end.
-    pub(super) reply: oneshot::Sender<Option<Glimpse>>,
+    pub(super) reply: oneshot::Sender<Option<ContainerStats>>,
 }
 
 #[derive(Debug)]
@@ -133,8 +133,8 @@ impl Listener {
 
     /// Goes on with what the store has of a container whose aggregator is new.
     pub(super) fn recall(&mut self, history: &History) {
-        if let Some(standing) = history.standing() {
-            self.aggregator.recall(standing, &history.lasting());
+        if let Some(summary) = history.summary() {
+            self.aggregator.recall(summary, &history.lasting());
         }
     }
 
@@ -215,14 +215,14 @@ impl Listener {
     }
 
     /// How the container stands. Counts cost the same however many series there are.
-    pub(super) fn look(&mut self, detail: Detail, now: Timestamp) -> Glimpse {
+    pub(super) fn look(&mut self, detail: Detail, now: Timestamp) -> ContainerStats {
         let open = (detail == Detail::OpenWindow)
-            .then(|| (Arc::new(self.aggregator.peek(now)), self.aggregator.standing()));
+            .then(|| (Arc::new(self.aggregator.peek(now)), self.aggregator.summary()));
         let rejected = self.aggregator.accounting().rejected.total();
         if self.rejected.0 != rejected {
             self.rejected = (rejected, self.aggregator.rejected_lines().iter().cloned().collect());
         }
-        Glimpse {
+        ContainerStats {
             allocation: self.allocation,
             accounting: self.aggregator.accounting().clone(),
             open_values: self.aggregator.open_values(),

@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::command::{Detail, Glimpse, Of};
+use super::command::{ContainerStats, Detail, Of};
 use crate::model::Allocation;
 
 /// Up to so many containers, a look is a small one.
 pub(super) const FEW: usize = 16;
 
 /// How containers stand, by container. Shared by all looks that one walk answers.
-pub(super) type Glimpses = HashMap<Allocation, Arc<Glimpse>>;
+pub(super) type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
 
 /// Where the answer to a look goes.
-pub(super) type Reply = oneshot::Sender<Arc<Glimpses>>;
+pub(super) type Reply = oneshot::Sender<Arc<StatsByContainer>>;
 
 /// Looks that wait, and those that are being answered.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct Lane {
 #[derive(Debug)]
 struct Walk {
     rest: std::vec::IntoIter<Allocation>,
-    found: Glimpses,
+    found: StatsByContainer,
     replies: Vec<Reply>,
 }
 
@@ -86,11 +86,11 @@ impl Looks {
     }
 
     /// Notes what was seen of the container that [`Looks::next`] named, and passes the turn on.
-    pub(super) fn found(&mut self, glimpse: Option<Glimpse>) {
+    pub(super) fn found(&mut self, stats: Option<ContainerStats>) {
         if let Some(walk) = self.lanes.get_mut(self.turn).and_then(|lane| lane.walk.as_mut())
-            && let Some(glimpse) = glimpse
+            && let Some(stats) = stats
         {
-            walk.found.insert(glimpse.allocation, Arc::new(glimpse));
+            walk.found.insert(stats.allocation, Arc::new(stats));
         }
         self.pass();
     }
@@ -131,7 +131,7 @@ impl Walk {
             }
         });
         let rest = if named.is_some() { these.into_iter().collect() } else { all() };
-        Self { rest: rest.into_iter(), found: Glimpses::new(), replies }
+        Self { rest: rest.into_iter(), found: StatsByContainer::new(), replies }
     }
 
     fn end(self) {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::aggregate::Accounting;
 
-    type Answer = oneshot::Receiver<Arc<Glimpses>>;
+    type Answer = oneshot::Receiver<Arc<StatsByContainer>>;
 
     fn ask(looks: &mut Looks, of: Of, detail: Detail) -> Answer {
         let (reply, answer) = oneshot::channel();
@@ -163,7 +163,7 @@ mod tests {
     /// Does one step on a shard of 1,000 containers; answers whether there was one.
     fn step(looks: &mut Looks) -> bool {
         let next = looks.next(|| all(1000));
-        let seen = next.map(|(allocation, _)| Glimpse::of_ended(allocation, Accounting::default()));
+        let seen = next.map(|(allocation, _)| ContainerStats::of_ended(allocation, Accounting::default()));
         let stepped = seen.is_some();
         if stepped {
             looks.found(seen);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn found(answer: &mut Answer) -> Option<usize> {
-        answer.try_recv().ok().map(|glimpses| glimpses.len())
+        answer.try_recv().ok().map(|stats_by_container| stats_by_container.len())
     }
 
     #[test]

@@ -14,14 +14,14 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use super::balance::Balance;
-use super::command::{Ahead, Checkpoint, Command, Glimpse, NewListener, Question};
+use super::command::{Ahead, Checkpoint, Command, ContainerStats, NewListener, Question};
 use super::loss_log::LossLog;
 use super::worker::Worker;
 use crate::aggregate::Settings;
 use crate::model::{Allocation, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::clock::{Clock, Step};
-use crate::net::kin::Kin;
+use crate::net::process_identity::ProcessIdentity;
 use crate::store::Store;
 
 /// The shard's thread has ended: the agent is ending, or the shard panicked too often.
@@ -263,7 +263,7 @@ impl ShardPool {
     ///
     /// # Errors
     /// When its shard has ended.
-    pub async fn drain(&self, allocation: Allocation) -> Result<Option<Glimpse>, ShardGone> {
+    pub async fn drain(&self, allocation: Allocation) -> Result<Option<ContainerStats>, ShardGone> {
         let (shard, answer) = {
             let mut places = self.places.write().await;
             let Some(place) = places.remove(&allocation) else { return Ok(None) };
@@ -271,7 +271,7 @@ impl ShardPool {
             // It is told before anybody else can take the container from it.
             (shard, shard.ask(|reply| Command::Drain(allocation, reply)))
         };
-        let glimpse = match answer.await {
+        let stats = match answer.await {
             // It failed at that and goes on, with what is left of the container.
             Err(ShardGone) => {
                 let again = {
@@ -281,10 +281,10 @@ impl ShardPool {
                 };
                 again.await?
             }
-            Ok(glimpse) => glimpse,
+            Ok(stats) => stats,
         };
         shard.lose();
-        Ok(glimpse)
+        Ok(stats)
     }
 
     /// What has changed in the open windows of a shard's containers, from one place on, since it was asked for the file of
@@ -322,10 +322,16 @@ impl ShardPool {
     ///
     /// # Errors
     /// When its shard has ended.
-    pub async fn acquaint(&self, allocation: Allocation, kin: Kin) -> Result<(), ShardGone> {
+    pub async fn set_container_processes(
+        &self,
+        allocation: Allocation,
+        process_identity: ProcessIdentity,
+    ) -> Result<(), ShardGone> {
         let places = self.places.read().await;
         let Some(place) = places.get(&allocation) else { return Ok(()) };
-        self.shard(*place)?.ask(|reply| Command::Acquaint(allocation, kin, reply)).await
+        self.shard(*place)?
+            .ask(|reply| Command::SetContainerProcesses(allocation, process_identity, reply))
+            .await
     }
 
     /// Applies new settings to every container.
@@ -338,17 +344,17 @@ impl ShardPool {
     }
 
     /// Drains every container and ends the threads. Answers how the containers stood at the end.
-    pub async fn stop(&self) -> Vec<Glimpse> {
+    pub async fn stop(&self) -> Vec<ContainerStats> {
         let answers: Vec<_> = self.shards.iter().map(|shard| (shard, shard.ask(Command::Stop))).collect();
-        let mut glimpses = Vec::new();
+        let mut stats_by_container = Vec::new();
         for (shard, answer) in answers {
-            glimpses.extend(match answer.await {
+            stats_by_container.extend(match answer.await {
                 Ok(drained) => drained,
                 // It failed at one of them, and goes on.
                 Err(ShardGone) => shard.ask(Command::Stop).await.unwrap_or_default(),
             });
         }
-        glimpses
+        stats_by_container
     }
 
     /// The shards whose threads have ended.

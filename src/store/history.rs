@@ -6,12 +6,12 @@ mod image;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::aggregate::{Lasting, Ledger, Record, Span, Standing, State, View, Window, WindowBuilder};
+use crate::aggregate::{ContainerSummary, Lasting, Ledger, Record, Span, State, View, Window, WindowBuilder};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::prometheus::{Identity, Level};
 use crate::render::record::Number;
 
-pub(super) use held::Held;
+pub(super) use held::HeldBytes;
 use held::Layouts;
 pub use image::{HISTORY_VERSION, HistoryError};
 pub(super) use image::{Head, Received, Sent};
@@ -29,7 +29,7 @@ pub struct Published {
 
 /// Everything published of one interval: the window as it was closed, and revisions, oldest first.
 #[derive(Clone, Debug)]
-pub struct Kept(Vec<Arc<Published>>);
+pub struct IntervalWindows(Vec<Arc<Published>>);
 
 /// Records of an interval that are new or revised.
 #[derive(Debug)]
@@ -51,17 +51,17 @@ pub struct History {
     identities: (Identity, Identity),
     opened: Timestamp,
     /// By start.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<IntervalWindows>,
     /// Windows that an earlier run of the agent dated to the future, because its clock was ahead; by start. They were closed before
     /// all of `kept`, and move there once the clock has passed their start.
-    ahead: VecDeque<Kept>,
+    ahead: VecDeque<IntervalWindows>,
     /// The place and the start of each interval, in the order in which intervals were closed and are dropped.
     closed: VecDeque<(u64, Timestamp)>,
     /// The last place in the sequence at which a record of this container was dropped.
     gone: u64,
-    held: Held,
+    held: HeldBytes,
     layouts: Layouts,
-    standing: Option<Standing>,
+    summary: Option<ContainerSummary>,
     /// Bytes that were shared with the aggregator, and count here since that is gone.
     alone: usize,
 }
@@ -134,7 +134,7 @@ impl AsRef<Window> for Published {
     }
 }
 
-impl Kept {
+impl IntervalWindows {
     /// The interval, as it was observed.
     #[must_use]
     pub fn span(&self) -> Option<Span> {
@@ -183,14 +183,14 @@ impl History {
         origin: Arc<Origin>,
         opened: Timestamp,
         windows: impl IntoIterator<Item = (u64, Box<[u32]>, Window)>,
-        standing: Option<Standing>,
+        summary: Option<ContainerSummary>,
     ) -> Self {
         let mut history = Self::new(origin, opened);
         for (first, revs, window) in windows {
             history.keep_elsewhere(first, window, revs);
         }
-        if let Some(standing) = standing {
-            history.set_standing(standing);
+        if let Some(summary) = summary {
+            history.set_summary(summary);
         }
         history
     }
@@ -225,9 +225,9 @@ impl History {
             ahead: VecDeque::new(),
             closed: VecDeque::new(),
             gone: 0,
-            held: Held::default(),
+            held: HeldBytes::default(),
             layouts: Layouts::default(),
-            standing: None,
+            summary: None,
             alone: 0,
         }
     }
@@ -246,18 +246,18 @@ impl History {
     /// The intervals in which something was recorded, oldest first: by start, those that a clock that was ahead has dated to
     /// the future before all others.
     #[must_use]
-    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &IntervalWindows> {
         self.ahead.iter().chain(&self.kept)
     }
 
     /// The newest interval that is not dated to the future.
-    pub(super) fn newest(&self) -> Option<&Kept> {
+    pub(super) fn newest(&self) -> Option<&IntervalWindows> {
         self.kept.back()
     }
 
     /// The end of that interval.
     pub(super) fn newest_end(&self) -> Option<Timestamp> {
-        self.newest().and_then(Kept::span).map(|span| span.end)
+        self.newest().and_then(IntervalWindows::span).map(|span| span.end)
     }
 
     /// How many intervals are dated to the future.
@@ -278,7 +278,7 @@ impl History {
 
     /// Everything that is kept, in the order of [`History::kept`] and then oldest first.
     pub fn published(&self) -> impl Iterator<Item = &Arc<Published>> {
-        self.kept().flat_map(Kept::published)
+        self.kept().flat_map(IntervalWindows::published)
     }
 
     /// Takes out every window that nothing else holds, so that they can be kept again with places of another sequence.
@@ -293,15 +293,15 @@ impl History {
 
     /// Ledger, events and checks, as of the last window.
     #[must_use]
-    pub fn standing(&self) -> Option<&Standing> {
-        self.standing.as_ref()
+    pub fn summary(&self) -> Option<&ContainerSummary> {
+        self.summary.as_ref()
     }
 
     /// The last known levels and totals that outlast windows, from the standing and from records. Those that were dated to the future by a
     /// clock that was ahead are used only for series of which nothing else is known.
     #[must_use]
     pub fn lasting(&self) -> Vec<Lasting> {
-        let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(Kept::span);
+        let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(IntervalWindows::span);
         let newest = newest.map_or(Timestamp::MAX, |span| span.end);
         let mut last: HashMap<SeriesKey<'_>, (bool, Lasting)> = HashMap::new();
         let mut note = |key, present: bool, lasting: Lasting| match last.get_mut(&key) {
@@ -309,7 +309,7 @@ impl History {
             Some(_) => {}
             None => drop(last.insert(key, (present, lasting))),
         };
-        for lasting in self.standing.iter().flat_map(|standing| standing.lasting.iter()) {
+        for lasting in self.summary.iter().flat_map(|summary| summary.lasting.iter()) {
             note(SeriesKey(&lasting.series), lasting.at <= newest, lasting.clone());
         }
         let ahead = self.ahead.iter().map(|kept| (false, kept));
@@ -335,9 +335,9 @@ impl History {
     /// this run. The ledger was lost with that run, and a page would leave them out without one.
     pub fn show_levels(&mut self) {
         let newest = self.kept().next_back().and_then(|kept| kept.published().last());
-        if let (Some(newest), Some(standing)) = (newest, &self.standing) {
+        if let (Some(newest), Some(summary)) = (newest, &self.summary) {
             let ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
-            self.set_standing(Standing { ledger, ..standing.clone() });
+            self.set_summary(ContainerSummary { ledger, ..summary.clone() });
         }
     }
 
@@ -359,7 +359,7 @@ impl History {
             states.push((record.place, state, total, rev));
         }
         states.sort_unstable_by_key(|(place, ..)| *place);
-        let span = kept.and_then(Kept::span).unwrap_or_else(|| self.observed(delta.span));
+        let span = kept.and_then(IntervalWindows::span).unwrap_or_else(|| self.observed(delta.span));
         let mut builder = WindowBuilder::new(span);
         for (place, state, total, _) in &states {
             builder.push(*place, state, *total);
@@ -377,7 +377,7 @@ impl History {
     /// both become one: there is at most one record of a series in an interval.
     /// `values` says how many values it has.
     pub(super) fn joined(&self, window: Window, values: u64) -> Revision {
-        let Some(before) = self.interval(window.span.start).and_then(Kept::span) else {
+        let Some(before) = self.interval(window.span.start).and_then(IntervalWindows::span) else {
             return Revision { window, revs: Box::default(), added: values, lost: 0 };
         };
         let mut joined = self.revision(&window);
@@ -392,7 +392,7 @@ impl History {
     }
 
     /// The interval that starts at a moment.
-    fn interval(&self, start: Timestamp) -> Option<&Kept> {
+    fn interval(&self, start: Timestamp) -> Option<&IntervalWindows> {
         [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
     }
 
@@ -400,7 +400,7 @@ impl History {
     /// the same time or later is closed.
     pub(super) fn keep(&mut self, published: Arc<Published>) {
         let start = published.window.span.start;
-        while self.ahead.front().and_then(Kept::span).is_some_and(|span| span.start <= start) {
+        while self.ahead.front().and_then(IntervalWindows::span).is_some_and(|span| span.start <= start) {
             let Some(reached) = self.ahead.pop_front() else { break };
             let at =
                 reached.span().map_or(0, |span| place_of(&self.kept, span.start).unwrap_or_else(|at| at));
@@ -417,7 +417,7 @@ impl History {
     fn keep_among(
         &mut self,
         published: Arc<Published>,
-        among: impl FnOnce(&mut Self) -> &mut VecDeque<Kept>,
+        among: impl FnOnce(&mut Self) -> &mut VecDeque<IntervalWindows>,
     ) {
         self.count_in(&published);
         let (start, first) = (published.window.span.start, published.first());
@@ -425,8 +425,8 @@ impl History {
         match place_of(all, start) {
             Ok(at) => all.get_mut(at).into_iter().for_each(|kept| kept.0.push(Arc::clone(&published))),
             Err(at) => {
-                let next = all.get(at).and_then(Kept::span).map(|span| span.start);
-                all.insert(at, Kept(vec![published]));
+                let next = all.get(at).and_then(IntervalWindows::span).map(|span| span.start);
+                all.insert(at, IntervalWindows(vec![published]));
                 self.note_closed(first, start, next);
             }
         }
@@ -471,8 +471,8 @@ fn revise(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<(State,
 }
 
 /// Where the interval that starts at a moment is, or would be.
-fn place_of(all: &VecDeque<Kept>, start: Timestamp) -> Result<usize, usize> {
+fn place_of(all: &VecDeque<IntervalWindows>, start: Timestamp) -> Result<usize, usize> {
     let at = all.partition_point(|kept| kept.span().is_some_and(|span| span.start < start));
-    let is_it = all.get(at).and_then(Kept::span).is_some_and(|span| span.start == start);
+    let is_it = all.get(at).and_then(IntervalWindows::span).is_some_and(|span| span.start == start);
     if is_it { Ok(at) } else { Err(at) }
 }

@@ -92,6 +92,6 @@ impl Pending {
     pub fn recount(&self) -> usize {
         let rest = self.rest.as_slice().iter().map(Window::bytes).sum::<usize>();
         let merged = self.merged.iter().map(Revised::bytes).sum::<usize>();
-        self.closed.window.bytes() + self.closed.standing.bytes() + self.layout + rest + merged
+        self.closed.window.bytes() + self.closed.summary.bytes() + self.layout + rest + merged
     }
 }

@@ -68,14 +68,14 @@ impl Store {
             return Filed { held: 0, lost: closed.values + values_of(&merged) };
         };
         let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
-        let ledger = history.standing().map(|standing| Arc::clone(&standing.ledger));
+        let ledger = history.summary().map(|summary| Arc::clone(&summary.ledger));
         if !closed.window.is_empty() {
             merged.push(history.joined(closed.window, closed.values));
         }
         drop(history);
         let lost = merged.iter().map(|revision| revision.lost).sum();
         // Which series came and went is looked up before the lock, too.
-        let now = Arc::clone(&closed.standing.ledger);
+        let now = Arc::clone(&closed.summary.ledger);
         let came: Vec<_> = match &ledger {
             Some(before) => now.gone(before).map(|(series, ..)| series).collect(),
             None => now.iter().map(|(series, _)| series).collect(),
@@ -106,7 +106,7 @@ impl Store {
                 inner.log.insert(published.first(), Arc::clone(&published));
                 history.keep(published);
             }
-            let before = history.set_standing(closed.standing);
+            let before = history.set_summary(closed.summary);
             inner.names.change(names, Some(end));
             if closed.begun_again {
                 inner.past.add(&origin, gone.iter().copied());

@@ -18,7 +18,7 @@ use super::names::{Changed, NameChange, Names};
 use super::past::{self, Past, PastChanges};
 use super::snapshot::Snapshot;
 use super::{Cursor, Inner, Store};
-use crate::aggregate::{Layout, Standing};
+use crate::aggregate::{ContainerSummary, Layout};
 use crate::model::{Allocation, Origin, Timestamp};
 
 /// What the other process has been sent.
@@ -69,7 +69,7 @@ struct PartV4 {
 }
 
 /// What is new of a container.
-type New = (Allocation, Arc<Origin>, history::Head, Vec<Arc<Published>>, Option<Standing>);
+type New = (Allocation, Arc<Origin>, history::Head, Vec<Arc<Published>>, Option<ContainerSummary>);
 
 impl Store {
     /// What has changed since the other process was sent something last; at first, everything. Of windows a part has about as
@@ -92,15 +92,15 @@ impl Store {
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
         let (mut histories, mut room, mut whole) = (Vec::new(), most, true);
-        for (allocation, origin, head, published, standing) in new {
+        for (allocation, origin, head, published, summary) in new {
             let first = !sent.containers.contains_key(&allocation);
             if room == 0 {
                 whole = false;
                 break;
             }
             let of_it = sent.containers.entry(allocation).or_default();
-            if first || !of_it.has(&published, standing.as_ref()) {
-                let (part, all) = of_it.part(&origin, &head, &published, standing.as_ref(), room);
+            if first || !of_it.has(&published, summary.as_ref()) {
+                let (part, all) = of_it.part(&origin, &head, &published, summary.as_ref(), room);
                 room = room.saturating_sub(part.len());
                 whole &= all;
                 histories.push((allocation, part.into()));
@@ -125,8 +125,8 @@ impl Snapshot {
         }
         let new = self.containers.iter().map(|(allocation, history)| {
             let published = published.remove(allocation).unwrap_or_default();
-            let (origin, standing) = (Arc::clone(history.origin()), history.standing().cloned());
-            (*allocation, origin, history.head(), published, standing)
+            let (origin, summary) = (Arc::clone(history.origin()), history.summary().cloned());
+            (*allocation, origin, history.head(), published, summary)
         });
         new.collect()
     }
@@ -170,7 +170,7 @@ impl Received {
             self.names.resume(Changed::of(&origin, iter::empty(), before.iter().flatten()), None);
         }
         for (allocation, history::Received { history, .. }) in &self.containers {
-            let Some(layout) = history.standing().map(|standing| standing.ledger.layout()) else { continue };
+            let Some(layout) = history.summary().map(|summary| summary.ledger.layout()) else { continue };
             let named = self.named.get(allocation);
             if named.is_some_and(|(_, before)| Arc::ptr_eq(before, layout)) {
                 continue;

@@ -69,7 +69,7 @@ impl Node {
     fn kept(&self, container: u64) -> Vec<(u64, f64, u32)> {
         let history = self.store.history(Allocation(container)).unwrap();
         let kept: Vec<_> = history.kept().collect();
-        let start = |kept: &Kept| kept.span().unwrap().start.since(moment(0).wall).as_secs();
+        let start = |kept: &IntervalWindows| kept.span().unwrap().start.since(moment(0).wall).as_secs();
         kept.iter()
             .flat_map(|kept| kept.records().map(|(_, n, record)| (start(kept), sum(&record.view), n.rev)))
             .collect()
@@ -334,7 +334,7 @@ fn the_newest_window_of_every_container_is_known() {
     let mut node = Node::new(3, 30);
     node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").send(0, 11, "a:2|c").roll(30);
     let (newest, next) = node.store.newest();
-    let of = |kept: &Kept| kept.published().next().unwrap().origin().container_id.to_string();
+    let of = |kept: &IntervalWindows| kept.published().next().unwrap().origin().container_id.to_string();
     assert_eq!(newest.iter().map(of).collect::<Vec<_>>(), ["c1", "c0"]);
     assert_eq!(next, node.store.end());
 }
@@ -462,7 +462,8 @@ fn a_reader_keeps_what_it_was_given_while_windows_come_and_go() {
     node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").roll(10);
     let seen = |node: &Node| node.store.everything(Level::Low).0;
     let sums = |histories: &[(Allocation, Arc<History>)]| {
-        let records = histories.iter().flat_map(|(_, history)| history.kept()).flat_map(Kept::records);
+        let records =
+            histories.iter().flat_map(|(_, history)| history.kept()).flat_map(IntervalWindows::records);
         records.map(|(_, _, record)| sum(&record.view)).collect::<Vec<_>>()
     };
     let before = seen(&node);

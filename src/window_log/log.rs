@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::entry::{Birth, Entry, Key, Who};
 use super::files::Files;
-use super::segment::{Held, Sealed, Segment, WINDOWS};
+use super::segment::{FiledWindow, Sealed, Segment, WINDOWS};
 use crate::aggregate::{EventRecord, Habits, LastCheck, Lasting};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
@@ -260,7 +260,7 @@ impl Log {
                 if self.length() <= self.limit {
                     break;
                 }
-                let kept = |held: &&Held| held.window.strong_count() > 0;
+                let kept = |held: &&FiledWindow| held.window.strong_count() > 0;
                 self.given_up += oldest.held.iter().filter(kept).count() as u64;
             }
             let Some(oldest) = self.old.front() else { break };

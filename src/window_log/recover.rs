@@ -8,8 +8,8 @@ use super::entry::{Birth, Key, Who};
 use super::files::Files;
 use super::log::Log;
 use super::read::{Damage, Depth, Found, ReadFile, read_or_report};
-use super::segment::{Held, Sealed};
-use crate::aggregate::{Standing, Window};
+use super::segment::{FiledWindow, Sealed};
+use crate::aggregate::{ContainerSummary, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::{History, NameChange, Published, Store};
 
@@ -211,7 +211,7 @@ impl Recovered {
         let closed = found.windows.values().map(|(window, _)| window);
         closed.chain(open.iter().map(|(_, window)| window)).for_each(|window| lasting.checks_of(window));
         let (checks, lasting, habits) = lasting.into_parts();
-        let standing = Standing::without_ledger(found.events.into(), checks, lasting, habits);
+        let summary = ContainerSummary::without_ledger(found.events.into(), checks, lasting, habits);
         let mut place = |birth: Birth| {
             let place = places.get(&(key, birth)).copied().unwrap_or(0);
             self.births.insert(place, (key, birth));
@@ -219,7 +219,7 @@ impl Recovered {
         };
         let windows: Vec<_> =
             found.windows.into_iter().map(|(birth, (window, revs))| (place(birth), revs, window)).collect();
-        let mut history = History::of(found.who.origin, found.who.opened, windows, Some(standing));
+        let mut history = History::of(found.who.origin, found.who.opened, windows, Some(summary));
         if let Some((epoch, window)) = open {
             history.add_part(place(open_birth(epoch)), window);
         }
@@ -270,14 +270,15 @@ impl Recovered {
         }
         let sealed = self.files.into_iter().map(|file| {
             let held = file.births.into_iter().filter_map(|(key, birth, bytes)| {
-                Some(Held { birth, window: published.get(&(key, birth))?.clone(), bytes })
+                Some(FiledWindow { birth, window: published.get(&(key, birth))?.clone(), bytes })
             });
             // An open window of the life before the last may have been written.
             Sealed { name: file.name, length: file.length, held: held.collect() }
         });
         let sealed: VecDeque<_> = sealed.collect();
         unwritten.retain(|(birth, window)| {
-            let known = |held: &Held| held.birth == *birth && held.window.ptr_eq(&Arc::downgrade(window));
+            let known =
+                |held: &FiledWindow| held.birth == *birth && held.window.ptr_eq(&Arc::downgrade(window));
             !sealed.iter().flat_map(|sealed| &sealed.held).any(known)
         });
         let mut log = Log::new(Arc::clone(files), store.epoch(), limit, self.next, sealed);

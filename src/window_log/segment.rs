@@ -14,7 +14,7 @@ use crate::store::Published;
 
 /// A window in a file, for as long as somebody keeps it.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct FiledWindow {
     pub(super) birth: Birth,
     pub(super) window: Weak<Published>,
     /// Bytes of its frame, and of the names that were said for it.
@@ -26,7 +26,7 @@ pub(super) struct Held {
 pub(super) struct Sealed {
     pub(super) name: String,
     pub(super) length: u64,
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<FiledWindow>,
 }
 
 impl Sealed {
@@ -45,7 +45,7 @@ pub(super) struct Segment {
     named: HashMap<Key, Named>,
     /// What is to be written next.
     buffer: Vec<u8>,
-    holding: Vec<Held>,
+    holding: Vec<FiledWindow>,
 }
 
 /// What a file has said of a container.
@@ -123,7 +123,7 @@ impl Segment {
         let revs = published.revs().into();
         self.put(&Entry::Window { key, birth, revs, window: window.into() });
         let bytes = self.waiting().saturating_sub(from) as u64;
-        self.holding.push(Held { birth, window: Arc::downgrade(published), bytes });
+        self.holding.push(FiledWindow { birth, window: Arc::downgrade(published), bytes });
     }
 
     /// Adds what has changed in an open window of a container that is named.

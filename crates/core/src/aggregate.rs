@@ -23,9 +23,9 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, Closed, GaugeSign, Habits, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, NAMED, Noted,
-    OVERFLOW, REVISED_TOGETHER, SNAPSHOT_VERSION, Settings, SnapshotError, Standing, Tap, TimerUnit, Unread,
-    checksum_of,
+    Aggregator, Closed, ContainerSummary, GaugeSign, Habits, LastCheck, Lasting, Ledger, LedgerEntry,
+    LedgerRow, NAMED, Noted, OVERFLOW, REVISED_TOGETHER, SNAPSHOT_VERSION, Settings, SnapshotError, Tap,
+    TimerUnit, Unread, checksum_of,
 };
 pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, Summary};

@@ -22,7 +22,7 @@ mod write;
 pub use identity::{Identity, Level};
 pub use marks::{Kind, Marks, MarksOfAll, Name, Spelled};
 pub use name::{Naming, Spelling};
-pub use page::{Builder, Held, Source, Sums};
+pub use page::{Builder, PageWindow, Source, Sums};
 pub use shape::Timers;
 pub use total::Total;
 pub use write::Page;

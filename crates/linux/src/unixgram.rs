@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
 
-use super::kin::Verdict;
 use super::listener::{DATAGRAM, Emptied, Inbox};
+use super::process_identity::Verdict;
 use super::sys::{self, Message};
 
 /// Longest path of a Unix socket: the kernel has 108 bytes for it, the last for a zero.
@@ -143,7 +143,7 @@ pub struct Refused {
 impl Inbox {
     /// Takes up to `most` datagrams that are already there, in place of those that were here; those whose sender is not
     /// one of the container's are counted and not kept.
-    pub fn take_of_kin(
+    pub fn take_from_members(
         &mut self,
         socket: &UnixDatagram,
         most: usize,
@@ -162,8 +162,8 @@ impl Inbox {
                 };
             // The kernel always says who it was; that it should not is no reason to believe anybody.
             match sender.map_or(Verdict::Foreign, |sender| judge(sender, process.as_ref())) {
-                Verdict::Kin if length > DATAGRAM => self.add_cut(),
-                Verdict::Kin => self.add(length),
+                Verdict::Member if length > DATAGRAM => self.add_cut(),
+                Verdict::Member => self.add(length),
                 Verdict::Foreign => refused.foreign += 1,
                 Verdict::Ended => refused.ended += 1,
             }
@@ -191,8 +191,9 @@ mod tests {
         UnixDatagram::unbound().unwrap().send_to(b"a:1|c", &path).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let mut inbox = Inbox::default();
-        let taken = inbox
-            .take_of_kin(&opened.socket, 9, |pid, _| if pid == me { Verdict::Kin } else { Verdict::Foreign });
+        let taken = inbox.take_from_members(&opened.socket, 9, |pid, _| {
+            if pid == me { Verdict::Member } else { Verdict::Foreign }
+        });
         assert_eq!((taken, inbox.datagrams().count()), ((Emptied::Fully, Refused::default()), 1));
     }
 
@@ -233,9 +234,9 @@ mod tests {
             sender.send(&vec![b'x'; length]).unwrap();
         }
         let mut verdicts =
-            [Verdict::Kin, Verdict::Foreign, Verdict::Kin, Verdict::Ended, Verdict::Kin].into_iter();
+            [Verdict::Member, Verdict::Foreign, Verdict::Member, Verdict::Ended, Verdict::Member].into_iter();
         let mut inbox = Inbox::default();
-        let (emptied, refused) = inbox.take_of_kin(&receiver, 9, |_, _| verdicts.next().unwrap());
+        let (emptied, refused) = inbox.take_from_members(&receiver, 9, |_, _| verdicts.next().unwrap());
         assert_eq!((emptied, refused), (Emptied::Fully, Refused { foreign: 1, ended: 1 }));
         assert_eq!(inbox.datagrams().map(<[u8]>::len).collect::<Vec<_>>(), [3, 6]);
         assert_eq!(inbox.cut(), 1);
@@ -247,7 +248,7 @@ mod tests {
         setsockopt(&receiver, sockopt::PassCred, &true).unwrap();
         (0..5).for_each(|_| drop(sender.send(b"x")));
         let mut inbox = Inbox::default();
-        let (emptied, refused) = inbox.take_of_kin(&receiver, 3, |_, _| Verdict::Foreign);
+        let (emptied, refused) = inbox.take_from_members(&receiver, 3, |_, _| Verdict::Foreign);
         assert_eq!((emptied, refused.foreign), (Emptied::Partly, 3));
     }
 }

@@ -94,16 +94,16 @@ impl Room {
     }
 
     /// Counts the memory of a build.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> HeldMemory {
         self.lock().builds += bytes;
-        Held { room: Arc::clone(self), chunks: 0, builds: bytes }
+        HeldMemory { room: Arc::clone(self), chunks: 0, builds: bytes }
     }
 
     /// A chunk, counted until its last copy is dropped, whether or not there is room for it.
     pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>) -> Bytes {
         let bytes = chunk.capacity();
         self.lock().chunks += bytes;
-        let held = Held { room: Arc::clone(self), chunks: bytes, builds: 0 };
+        let held = HeldMemory { room: Arc::clone(self), chunks: bytes, builds: 0 };
         Bytes::from_owner(Chunk { chunk, _held: held })
     }
 
@@ -203,13 +203,13 @@ const fn with_reserve(limit: usize) -> usize {
 
 /// Bytes that are held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldMemory {
     room: Arc<Room>,
     chunks: usize,
     builds: usize,
 }
 
-impl Drop for Held {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         let mut held = self.room.lock();
         held.chunks = held.chunks.saturating_sub(self.chunks);
@@ -244,7 +244,7 @@ impl Drop for Unread {
 /// A part of a page.
 struct Chunk {
     chunk: Vec<u8>,
-    _held: Held,
+    _held: HeldMemory,
 }
 
 impl AsRef<[u8]> for Chunk {

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::page::Page;
-use super::room::{Held, LOOK};
+use super::room::{HeldMemory, LOOK};
 use crate::api::error::ApiError;
 
 /// About how many bytes a chunk has.
@@ -48,7 +48,7 @@ pub(in crate::api) struct Writer {
     calls: Cell<u32>,
     stopped: Cell<bool>,
     /// Memory of the build itself.
-    held: Vec<Held>,
+    held: Vec<HeldMemory>,
 }
 
 #[derive(Debug)]

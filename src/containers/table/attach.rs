@@ -72,7 +72,7 @@ impl Table {
                 let (pid, watched, namespace) = self.newborn(candidate)?;
                 // One that wants nothing but a Unix socket has it already.
                 if info.address.is_some() {
-                    self.give_birth(&info, namespace, socket).await?;
+                    self.open_deferred_socket(&info, namespace, socket).await?;
                 }
                 (pid, watched)
             }
@@ -137,7 +137,7 @@ impl Table {
     }
 
     /// Opens the socket of a container whose namespace has been born, at the address that it was promised.
-    async fn give_birth(
+    async fn open_deferred_socket(
         &mut self,
         info: &Arc<ContainerInfo>,
         namespace: Namespace,

@@ -12,7 +12,7 @@ use crate::containers::errors::ReleaseError;
 use crate::containers::state::{Guarded, Place, State};
 use crate::model::{Allocation, ContainerId};
 use crate::net::clock;
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 
 impl Table {
     pub(super) fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
@@ -54,12 +54,12 @@ impl Table {
         });
     }
 
-    pub(super) fn drained(&mut self, allocation: Allocation, glimpse: Option<Box<Glimpse>>) {
-        if glimpse.is_none() {
+    pub(super) fn drained(&mut self, allocation: Allocation, stats: Option<Box<ContainerStats>>) {
+        if stats.is_none() {
             // It was on no shard that could have said so.
             self.store.ended(allocation);
         }
-        let last = glimpse.map(|glimpse| Arc::new(*glimpse));
+        let last = stats.map(|stats| Arc::new(*stats));
         let Some(info) = self.change(allocation, |info| {
             info.state = State::Gone;
             info.finished_at = Some(clock::wall());
@@ -140,12 +140,12 @@ impl Table {
         // Their containers go on without us, and the next life of the agent takes them back.
         self.record();
         self.journal = None;
-        let glimpses = self.pool.stop().await;
-        let mut glimpses: HashMap<_, _> =
-            glimpses.into_iter().map(|glimpse| (glimpse.allocation, glimpse)).collect();
+        let stats_by_container = self.pool.stop().await;
+        let mut stats_by_container: HashMap<_, _> =
+            stats_by_container.into_iter().map(|stats| (stats.allocation, stats)).collect();
         let live: Vec<_> = self.live.drain().map(|(_, allocation)| allocation).collect();
         for allocation in live {
-            self.drained(allocation, glimpses.remove(&allocation).map(Box::new));
+            self.drained(allocation, stats_by_container.remove(&allocation).map(Box::new));
         }
         let _not_waited_for = reply.send(());
     }

@@ -11,7 +11,7 @@ use crate::containers::reservation::{Details, Network};
 use crate::containers::state::{Guarded, Place, State};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::net::clock;
-use crate::shard::Glimpse;
+use crate::shard::ContainerStats;
 
 /// A container that has ended, and whose windows are in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,7 +52,7 @@ impl Table {
 impl Finished {
     /// What is shown of it. Its counts went with the agent that counted.
     fn into_info(self) -> ContainerInfo {
-        let last = Glimpse::of_ended(self.allocation, Accounting::default());
+        let last = ContainerStats::of_ended(self.allocation, Accounting::default());
         ContainerInfo {
             allocation: self.allocation,
             origin: self.origin,

@@ -92,7 +92,7 @@ impl Table {
         while self.entries.iter().any(|entry| is_waited_for(self, entry)) {
             match self.tasks.join_next().await {
                 Some(Ok(Event::Ended(allocation))) => self.ended(allocation),
-                Some(Ok(Event::Drained(allocation, glimpse))) => self.drained(allocation, glimpse),
+                Some(Ok(Event::Drained(allocation, stats))) => self.drained(allocation, stats),
                 Some(Err(_)) => {}
                 None => break,
             }
@@ -173,7 +173,7 @@ impl Table {
                 continue;
             }
             if image.state.is_finished() {
-                self.entomb(&image);
+                self.restore_finished(&image);
                 continue;
             }
             let mut info = image.info();

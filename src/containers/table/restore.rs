@@ -86,7 +86,7 @@ impl Table {
         if image.state.is_finished() {
             // The agent may have been killed while it was draining: then nobody has written down when it ended.
             let until = image.finished_at.unwrap_or(now).plus(self.settings.tombstone);
-            return self.entomb(&image.gone(now, until));
+            return self.restore_finished(&image.gone(now, until));
         }
         let (container, task) = (image.origin.container_id.clone(), image.origin.task_id.clone());
         match self.reopen(&image).await {
@@ -100,7 +100,7 @@ impl Table {
             }
             Err(Missing::Ended) => {
                 tracing::info!(%container, %task, "a container ended while the agent was away");
-                self.entomb(&image.gone(now, now.plus(self.settings.tombstone)))
+                self.restore_finished(&image.gone(now, now.plus(self.settings.tombstone)))
             }
             Err(Missing::Lost(why)) => {
                 tracing::warn!(%container, %task, why, "a running container's address cannot be opened again");
@@ -289,7 +289,7 @@ impl Table {
     }
 
     /// Shows a container that has ended, until its tombstone goes. Its address rests meanwhile.
-    pub(super) fn entomb(&mut self, image: &Image) -> State {
+    pub(super) fn restore_finished(&mut self, image: &Image) -> State {
         let info = Arc::new(image.info());
         let rested = image.finished_at.map_or(Duration::ZERO, |at| clock::wall().since(at));
         let until = self.started.elapsed() + self.settings.rest.saturating_sub(rested);

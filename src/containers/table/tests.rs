@@ -95,7 +95,7 @@ impl Node {
 
     fn sum(&self, allocation: Allocation) -> f64 {
         let history = self.store.history(allocation).unwrap();
-        let records = history.kept().flat_map(crate::store::Kept::records);
+        let records = history.kept().flat_map(crate::store::IntervalWindows::records);
         let sums = records.map(|(_, _, record)| match record.view {
             View::Counter { counter, .. } => counter.sum,
             _ => 0.0,
@@ -510,7 +510,8 @@ async fn the_final_counts_of_a_container_are_not_lost_where_they_are_late_for_a_
     });
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
     let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(false)) };
-    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
+    let ((), left) =
+        tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
     assert!(left.unwrap_err().to_string().contains("try again"));
     tell.send(()).unwrap();
     let node = Node { containers, store: Arc::clone(&table.store) };
@@ -529,7 +530,8 @@ async fn a_container_that_was_on_no_shard_keeps_no_hand_over_waiting() {
     table.tasks.spawn(std::future::pending());
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
     let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(true)) };
-    let ((), left) = tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
+    let ((), left) =
+        tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
     left.unwrap();
     drop(containers);
 }

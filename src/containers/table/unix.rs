@@ -10,8 +10,8 @@ use crate::containers::errors::ReserveError;
 use crate::containers::reservation::Reservation;
 use crate::containers::unix::{Sockets, UnixSocket, UnixWish};
 use crate::model::Allocation;
-use crate::net::kin::Kin;
 use crate::net::process::Watched;
+use crate::net::process_identity::ProcessIdentity;
 use crate::net::unixgram::Unixgram;
 
 impl Table {
@@ -71,22 +71,22 @@ impl Table {
     }
 
     /// Tells a container's shard which processes are the container's, now that its first one is known.
-    pub(super) async fn acquaint(
+    pub(super) async fn set_container_processes(
         &mut self,
         allocation: Allocation,
         process: &Watched,
     ) -> Option<Arc<ContainerInfo>> {
         let info = Arc::clone(&self.entries.get(&allocation)?.info);
         let _has_one = info.unix.as_ref()?;
-        let kin = match Kin::of(info.pid?, Some(process.handle())) {
-            Ok(kin) => kin,
+        let process_identity = match ProcessIdentity::of(info.pid?, Some(process.handle())) {
+            Ok(process_identity) => process_identity,
             Err(error) => {
                 tracing::debug!(container = %info.origin.container_id, %error, "its processes cannot be told from others");
                 return None;
             }
         };
-        let checked = kin.is_told_apart();
-        self.pool.acquaint(allocation, kin).await.ok()?;
+        let checked = process_identity.is_told_apart();
+        self.pool.set_container_processes(allocation, process_identity).await.ok()?;
         self.change(allocation, |info| {
             if let Some(unix) = &mut info.unix {
                 unix.checked = checked;

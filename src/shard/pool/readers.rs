@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
-use crate::shard::command::{Detail, Glimpse, Of, Question, TappedLine};
-use crate::shard::looks::{FEW, Glimpses};
+use crate::shard::command::{ContainerStats, Detail, Of, Question, TappedLine};
+use crate::shard::looks::{FEW, StatsByContainer};
 use crate::shard::tail::TailRoom;
 
 /// How often containers are asked for that were not where they were expected: they are being moved to another shard.
@@ -18,7 +18,7 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended.
-    pub async fn counts(&self, of: &Of) -> Result<Vec<Arc<Glimpse>>, ShardGone> {
+    pub async fn counts(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
         self.look(of, Detail::Counts).await
     }
 
@@ -26,14 +26,14 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended.
-    pub async fn open_windows(&self, of: &Of) -> Result<Vec<Arc<Glimpse>>, ShardGone> {
+    pub async fn open_windows(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
         self.look(of, Detail::OpenWindow).await
     }
 
     /// Readers do not hold the table of places while they wait, so they never delay what the container table wants of a shard.
     /// A container that is moved meanwhile may be on neither shard when it is looked for, and is looked for again.
-    async fn look(&self, of: &Of, detail: Detail) -> Result<Vec<Arc<Glimpse>>, ShardGone> {
-        let mut found = Glimpses::new();
+    async fn look(&self, of: &Of, detail: Detail) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
+        let mut found = StatsByContainer::new();
         for _ in 0..TRIES {
             let missing = self.places_of(of, &found).await;
             if missing.iter().all(Vec::is_empty) {
@@ -61,7 +61,7 @@ impl ShardPool {
     }
 
     /// The containers that are asked about and not found yet, by shard.
-    async fn places_of(&self, of: &Of, found: &Glimpses) -> Vec<Vec<Allocation>> {
+    async fn places_of(&self, of: &Of, found: &StatsByContainer) -> Vec<Vec<Allocation>> {
         let mut missing = vec![Vec::new(); self.shards.len()];
         let mut add = |allocation: &Allocation, ShardId(shard): ShardId| {
             if let Some(on_shard) = missing.get_mut(shard).filter(|_| !found.contains_key(allocation)) {

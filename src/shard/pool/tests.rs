@@ -43,7 +43,7 @@ async fn open(node: &Node, allocation: u64) -> UdpSocket {
 
 fn sums(node: &Node, allocation: u64) -> f64 {
     let history = node.store.history(Allocation(allocation)).unwrap();
-    let records = history.kept().flat_map(crate::store::Kept::records);
+    let records = history.kept().flat_map(crate::store::IntervalWindows::records);
     let sum = |view: &crate::aggregate::View<'_>| match view {
         crate::aggregate::View::Counter { counter, .. } => counter.sum,
         _ => 0.0,
@@ -64,9 +64,9 @@ async fn what_was_sent_is_there_after_a_drain() {
         }
     }
     for allocation in 0..4 {
-        let glimpse = node.pool.drain(Allocation(allocation)).await.unwrap().unwrap();
-        assert_eq!((glimpse.accounting.received, glimpse.accounting.in_records), (100, 100));
-        assert!(glimpse.accounting.balanced(0));
+        let stats = node.pool.drain(Allocation(allocation)).await.unwrap().unwrap();
+        assert_eq!((stats.accounting.received, stats.accounting.in_records), (100, 100));
+        assert!(stats.accounting.balanced(0));
         assert_eq!(sums(&node, allocation), 100.0 * (allocation + 1) as f64);
     }
 }
@@ -76,16 +76,15 @@ async fn the_open_window_can_be_looked_at() {
     let node = node(1);
     let sender = open(&node, 1).await;
     sender.send(b"a:1|c\nbad").unwrap();
-    let glimpse = loop {
-        let glimpse = node.pool.open_windows(&Of::All).await.unwrap().remove(0);
-        if glimpse.accounting.received > 0 {
-            break glimpse;
+    let stats = loop {
+        let stats = node.pool.open_windows(&Of::All).await.unwrap().remove(0);
+        if stats.accounting.received > 0 {
+            break stats;
         }
     };
-    assert_eq!((glimpse.series, glimpse.rejected.len()), (1, 1));
+    assert_eq!((stats.series, stats.rejected.len()), (1, 1));
     assert!(
-        glimpse.open.as_ref().is_some_and(|(window, _)| window.len() == 1)
-            || glimpse.accounting.in_records == 1
+        stats.open.as_ref().is_some_and(|(window, _)| window.len() == 1) || stats.accounting.in_records == 1
     );
 }
 
@@ -164,12 +163,12 @@ async fn a_container_that_moves_to_and_fro_loses_nothing_and_keeps_its_order() {
         arrived.store(counts[0].accounting.received, Ordering::Relaxed);
         moves += 1;
     }
-    let glimpse = node.pool.drain(Allocation(1)).await.unwrap().unwrap();
+    let stats = node.pool.drain(Allocation(1)).await.unwrap().unwrap();
     assert!(moves > 20, "{moves}");
-    assert_eq!(glimpse.accounting.received + glimpse.accounting.kernel_drops, 20_000);
-    assert_eq!((glimpse.accounting.kernel_drops, sums(&node, 1)), (0, 20_000.0));
+    assert_eq!(stats.accounting.received + stats.accounting.kernel_drops, 20_000);
+    assert_eq!((stats.accounting.kernel_drops, sums(&node, 1)), (0, 20_000.0));
     let history = node.store.history(Allocation(1)).unwrap();
-    let records = history.kept().flat_map(crate::store::Kept::records);
+    let records = history.kept().flat_map(crate::store::IntervalWindows::records);
     let levels = records.filter_map(|(_, _, record)| match record.view {
         crate::aggregate::View::Gauge(gauge) => Some(gauge.last),
         _ => None,
@@ -182,8 +181,8 @@ async fn stopping_drains_everything_and_then_nothing_answers() {
     let node = node(2);
     let sender = open(&node, 1).await;
     sender.send(b"a:1|c").unwrap();
-    let glimpses = node.pool.stop().await;
-    assert_eq!(glimpses.iter().map(|glimpse| glimpse.accounting.in_records).sum::<u64>(), 1);
+    let stats_by_container = node.pool.stop().await;
+    assert_eq!(stats_by_container.iter().map(|stats| stats.accounting.in_records).sum::<u64>(), 1);
     assert!(node.pool.drain(Allocation(1)).await.is_err());
     while node.pool.ended().len() < 2 {
         tokio::task::yield_now().await;

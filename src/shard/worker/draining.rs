@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use crate::model::Allocation;
-use crate::shard::command::{Detail, Glimpse};
+use crate::shard::command::{ContainerStats, Detail};
 use crate::shard::listener::Ending;
 use crate::shard::share::Share;
 
@@ -16,7 +16,11 @@ const DRAINING: Duration = Duration::from_millis(5);
 
 impl Worker {
     /// Begins to drain a container.
-    pub(super) fn begin_drain(&mut self, allocation: Allocation, reply: oneshot::Sender<Option<Glimpse>>) {
+    pub(super) fn begin_drain(
+        &mut self,
+        allocation: Allocation,
+        reply: oneshot::Sender<Option<ContainerStats>>,
+    ) {
         let Some(listener) = self.find(allocation) else {
             let _not_waited_for = reply.send(None);
             return;
@@ -44,16 +48,16 @@ impl Worker {
     }
 
     /// Drains every container, for a shard that ends.
-    pub(super) fn drain_all(&mut self) -> Vec<Glimpse> {
+    pub(super) fn drain_all(&mut self) -> Vec<ContainerStats> {
         self.drain_rest();
         let all: Vec<_> = self.places.keys().copied().collect();
-        let mut glimpses = Vec::with_capacity(all.len());
+        let mut stats_by_container = Vec::with_capacity(all.len());
         for allocation in all {
             let mut left = self.find(allocation).map_or(0, |listener| listener.may_wait());
             while self.empty_some(allocation, &mut left) {}
-            glimpses.extend(self.finish(allocation));
+            stats_by_container.extend(self.finish(allocation));
         }
-        glimpses
+        stats_by_container
     }
 
     pub(super) fn drain_step(&mut self) {
@@ -69,8 +73,8 @@ impl Worker {
             }
             return;
         }
-        let glimpse = self.finish(allocation);
-        let _not_waited_for = ending.reply.send(glimpse);
+        let stats = self.finish(allocation);
+        let _not_waited_for = ending.reply.send(stats);
     }
 
     /// Reads a part of what is in a container's sockets; answers whether more may be there.
@@ -85,7 +89,7 @@ impl Worker {
 
     /// Closes a container's window and lets its sockets go. Only at the very end: should any of it fail, the container is still
     /// here, and is drained when that is asked again.
-    fn finish(&mut self, allocation: Allocation) -> Option<Glimpse> {
+    fn finish(&mut self, allocation: Allocation) -> Option<ContainerStats> {
         let now = self.now().wall;
         let place = self.places.get(&allocation).copied()?;
         self.publish_all(place);
@@ -97,11 +101,11 @@ impl Worker {
         self.publish_all(place);
         let loss_log = &self.shared.loss_log;
         let listener = self.listeners.get_mut(place)?.as_mut()?;
-        let glimpse = listener.look(Detail::Counts, now);
+        let stats = listener.look(Detail::Counts, now);
         listener.log_losses(loss_log, now);
         listener.end(&self.store);
         let listener = self.leave(allocation)?;
         listener.give_back(&self.shared.buffers);
-        Some(glimpse)
+        Some(stats)
     }
 }

@@ -37,7 +37,7 @@ impl Worker {
             // statements. Saying so may fail, too.
             let served = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(panic) = failed.take() {
-                    self.go_on(panic.as_ref());
+                    self.resume(panic.as_ref());
                 }
                 self.serve();
             }));
@@ -49,7 +49,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn go_on(&mut self, panic: &(dyn Any + Send)) {
+    pub(super) fn resume(&mut self, panic: &(dyn Any + Send)) {
         let now = self.now().wall;
         self.closing = None;
         self.ready.clear();

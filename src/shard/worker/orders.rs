@@ -73,9 +73,9 @@ impl Worker {
                 let left = self.next_end.since(self.now().wall);
                 let _not_waited_for = reply.send(if closing { Duration::ZERO } else { left });
             }
-            Command::Acquaint(allocation, kin, reply) => {
+            Command::SetContainerProcesses(allocation, process_identity, reply) => {
                 if let Some(unix) = self.find(allocation).and_then(|listener| listener.unix.as_mut()) {
-                    unix.acquaint(kin);
+                    unix.set_container_processes(process_identity);
                 }
                 let _not_waited_for = reply.send(());
             }

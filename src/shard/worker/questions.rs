@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::model::{Allocation, Timestamp};
-use crate::shard::command::{Detail, Glimpse, Question};
+use crate::shard::command::{ContainerStats, Detail, Question};
 use crate::shard::share::Share;
 
 /// Most questions that are accepted in one turn.
@@ -75,12 +75,12 @@ impl Worker {
         let Some((allocation, detail)) = self.looks.next(|| places.keys().copied().collect()) else {
             return false;
         };
-        let glimpse = self.look(allocation, detail, now);
-        self.looks.found(glimpse);
+        let stats = self.look(allocation, detail, now);
+        self.looks.found(stats);
         true
     }
 
-    fn look(&mut self, allocation: Allocation, detail: Detail, now: Timestamp) -> Option<Glimpse> {
+    fn look(&mut self, allocation: Allocation, detail: Detail, now: Timestamp) -> Option<ContainerStats> {
         let listener = self.find(allocation)?;
         listener.count_kernel_drops();
         Some(listener.look(detail, now))

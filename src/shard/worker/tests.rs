@@ -235,7 +235,7 @@ fn late_samples_that_a_failed_shard_leaves_out_are_counted_as_lost() {
     let _sender = bench.open(1);
     let place = bench.late(1, 3 * REVISED_TOGETHER + 1);
     assert!(bench.worker.merge_one(place));
-    bench.worker.go_on(&"while it merged");
+    bench.worker.resume(&"while it merged");
     let counts = bench.accounting(1);
     let merged = REVISED_TOGETHER as u64;
     assert_eq!((bench.published(1), counts.in_records), (2, merged + 1), "a revision, and the window");
@@ -252,7 +252,7 @@ fn a_part_whose_merging_panics_is_counted_as_lost() {
     let pending = bench.worker.find(Allocation(1)).unwrap().pending().unwrap();
     let panics = || pending.merge_one_with(|_| panic!("as a defect would"));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
-    bench.worker.go_on(&"while it merged");
+    bench.worker.resume(&"while it merged");
     let counts = bench.accounting(1);
     let merged = REVISED_TOGETHER as u64;
     assert_eq!((counts.in_records, counts.dropped.of(Dropped::ShardFailed)), (merged + 1, merged));
@@ -269,7 +269,7 @@ fn a_window_whose_publishing_panics_is_counted_as_lost() {
     let closed = listener.aggregator.roll(end).unwrap();
     let panics = || listener.file(closed.values, || panic!("as a defect would"));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
-    bench.worker.go_on(&"while it published");
+    bench.worker.resume(&"while it published");
     let counts = bench.accounting(1);
     assert_eq!((counts.in_records, counts.dropped.of(Dropped::ShardFailed)), (0, 4));
     assert!(counts.balanced(0), "{counts:?}");
@@ -327,8 +327,8 @@ fn a_container_that_ends_is_drained_over_several_turns() {
     bench.worker.drain_step();
     assert!(bench.worker.has_work() && answered(std::slice::from_mut(&mut answer)) == 0);
     bench.worker.drain_rest();
-    let glimpse = answer.try_recv().unwrap().unwrap();
-    assert_eq!((glimpse.accounting.received, glimpse.accounting.in_records), (500, 500));
+    let stats = answer.try_recv().unwrap().unwrap();
+    assert_eq!((stats.accounting.received, stats.accounting.in_records), (500, 500));
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{History, Published};
-use crate::aggregate::{Layout, Standing, Window};
+use crate::aggregate::{ContainerSummary, Layout, Window};
 
 /// How much is held of one container, or of all.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub(in crate::store) struct Held {
+pub(in crate::store) struct HeldBytes {
     /// Windows, revisions included.
     pub(in crate::store) windows: usize,
     /// Their bytes.
@@ -22,7 +22,7 @@ pub(in crate::store) struct Held {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Layouts(Vec<(Layout, usize)>);
 
-impl Held {
+impl HeldBytes {
     pub(in crate::store) fn add(&mut self, other: Self) {
         self.windows += other.windows;
         self.bytes += other.bytes;
@@ -74,15 +74,15 @@ impl Layouts {
 
 impl Published {
     /// What it takes, its layout not counted.
-    fn held(&self) -> Held {
+    fn held(&self) -> HeldBytes {
         let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.revs);
-        Held { windows: 1, bytes: self.window.bytes(), beside }
+        HeldBytes { windows: 1, bytes: self.window.bytes(), beside }
     }
 }
 
 impl History {
     /// How much is held, as of now.
-    pub(in crate::store) fn held(&self) -> Held {
+    pub(in crate::store) fn held(&self) -> HeldBytes {
         self.held
     }
 
@@ -99,9 +99,9 @@ impl History {
     }
 
     /// Replaces how the container stands; answers how it did before.
-    pub(in crate::store) fn set_standing(&mut self, standing: Standing) -> Option<Standing> {
-        self.held.beside += standing.bytes() + self.layouts.take(standing.ledger.layout());
-        let before = self.standing.replace(standing);
+    pub(in crate::store) fn set_summary(&mut self, summary: ContainerSummary) -> Option<ContainerSummary> {
+        self.held.beside += summary.bytes() + self.layouts.take(summary.ledger.layout());
+        let before = self.summary.replace(summary);
         if let Some(before) = &before {
             let gone = before.bytes() + self.layouts.give_back(before.ledger.layout());
             self.held.beside = self.held.beside.saturating_sub(gone);
@@ -126,25 +126,25 @@ impl History {
     pub(in crate::store) fn shared_bytes(&self) -> usize {
         let mut seen = HashSet::new();
         let layouts = self.layouts.0.iter().flat_map(|(layout, _)| layout.iter().flatten());
-        let standing = self.standing.as_ref();
-        let checks = standing.iter().flat_map(|standing| standing.checks.iter().map(|check| &check.series));
-        let lasting = standing.iter().flat_map(|standing| standing.lasting.iter().map(|last| &last.series));
+        let summary = self.summary.as_ref();
+        let checks = summary.iter().flat_map(|summary| summary.checks.iter().map(|check| &check.series));
+        let lasting = summary.iter().flat_map(|summary| summary.lasting.iter().map(|last| &last.series));
         let series = layouts.chain(checks).chain(lasting);
         let series = series.filter(|series| seen.insert(Arc::as_ptr(series).addr()));
-        series.map(|series| series.bytes()).sum::<usize>() + standing.map_or(0, Standing::shared_bytes)
+        series.map(|series| series.bytes()).sum::<usize>() + summary.map_or(0, ContainerSummary::shared_bytes)
     }
 
     /// How much is held, counted anew: a walk over every window.
-    pub(in crate::store) fn recount(&self) -> Held {
-        let mut held = Held::default();
+    pub(in crate::store) fn recount(&self) -> HeldBytes {
+        let mut held = HeldBytes::default();
         let mut seen = HashSet::new();
         let published = || self.published();
         published().for_each(|published| held.add(published.held()));
         let windows = published().map(|published| published.window.layout());
-        let layouts = windows.chain(self.standing.iter().map(|standing| standing.ledger.layout()));
+        let layouts = windows.chain(self.summary.iter().map(|summary| summary.ledger.layout()));
         let layouts = layouts.filter(|layout| seen.insert(Arc::as_ptr(layout).cast::<()>().addr()));
         held.beside += layouts.map(|layout| size_of_val(&**layout)).sum::<usize>();
-        held.beside += self.standing.as_ref().map_or(0, Standing::bytes);
+        held.beside += self.summary.as_ref().map_or(0, ContainerSummary::bytes);
         held.beside += if self.alone > 0 { self.shared_bytes() } else { 0 };
         held
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{History, Published};
-use crate::aggregate::{CodecError, KnownLayout, Layout, Ledger, Standing, Window};
+use crate::aggregate::{CodecError, ContainerSummary, KnownLayout, Layout, Ledger, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPHI";
@@ -55,7 +55,7 @@ struct HistoryV3 {
     /// The last place whose record was dropped.
     gone: u64,
     /// Nothing where it has not changed.
-    standing: Option<(u32, Bytes)>,
+    summary: Option<(u32, Bytes)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,8 +131,8 @@ impl History {
     pub fn to_image(&self) -> Vec<u8> {
         let mut published: Vec<_> = self.published().cloned().collect();
         published.sort_unstable_by_key(|published| published.first);
-        let standing = self.standing.as_ref();
-        let (image, _) = Sent::default().part(&self.origin, &self.head(), &published, standing, usize::MAX);
+        let summary = self.summary.as_ref();
+        let (image, _) = Sent::default().part(&self.origin, &self.head(), &published, summary, usize::MAX);
         image
     }
 
@@ -153,8 +153,12 @@ impl History {
 
 impl Sent {
     /// Whether a part would say nothing.
-    pub(in crate::store) fn has(&self, published: &[Arc<Published>], standing: Option<&Standing>) -> bool {
-        let same = match (&self.ledger, standing) {
+    pub(in crate::store) fn has(
+        &self,
+        published: &[Arc<Published>],
+        summary: Option<&ContainerSummary>,
+    ) -> bool {
+        let same = match (&self.ledger, summary) {
             // Each window that is closed brings a ledger of its own.
             (Some(sent), Some(now)) => Arc::ptr_eq(sent, &now.ledger),
             (None, None) => true,
@@ -170,7 +174,7 @@ impl Sent {
         origin: &Arc<Origin>,
         head: &Head,
         published: &[Arc<Published>],
-        standing: Option<&Standing>,
+        summary: Option<&ContainerSummary>,
         most: usize,
     ) -> (Vec<u8>, bool) {
         let after = (self.last, u32::try_from(self.layouts.known.len()).unwrap_or(u32::MAX));
@@ -187,22 +191,22 @@ impl Sent {
         }
         let whole = unwritten.peek().is_none();
         // How things stand belongs to the last window.
-        let standing = standing.filter(|_| whole);
-        let changed = standing.filter(|_| !self.has(&[], standing));
+        let summary = summary.filter(|_| whole);
+        let changed = summary.filter(|_| !self.has(&[], summary));
         if whole {
-            self.ledger = standing.map(|standing| Arc::clone(&standing.ledger));
+            self.ledger = summary.map(|summary| Arc::clone(&summary.ledger));
         }
-        let standing = changed.map(|standing| {
-            let (layout, fingerprint) = self.layouts.place(standing.ledger.layout());
+        let summary = changed.map(|summary| {
+            let (layout, fingerprint) = self.layouts.place(summary.ledger.layout());
             let mut bytes = Vec::new();
-            standing.encode(fingerprint, &mut bytes);
+            summary.encode(fingerprint, &mut bytes);
             (layout, Bytes::from(bytes))
         });
         self.last = last;
         let layouts = std::mem::take(&mut self.layouts.changes);
         let Head { opened, ahead, gone } = head.clone();
         let origin = Arc::clone(origin);
-        let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, standing };
+        let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, summary };
         let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         let mut bytes = postcard::to_extend(&part, head).unwrap_or_default();
@@ -250,9 +254,9 @@ impl Received {
                 all.history.keep(published);
             }
         }
-        if let Some((layout, bytes)) = part.standing {
+        if let Some((layout, bytes)) = part.summary {
             let layout = all.known.get(layout as usize).ok_or(HistoryError::Damaged)?;
-            all.history.set_standing(Standing::decode(&bytes, layout)?);
+            all.history.set_summary(ContainerSummary::decode(&bytes, layout)?);
         }
         Ok(all)
     }

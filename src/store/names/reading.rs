@@ -62,7 +62,7 @@ impl Meeting {
 impl Inner {
     /// Notes the names of a container whose series came from elsewhere.
     pub(in crate::store) fn name_all(&mut self, history: &History) {
-        let series = history.standing().into_iter().flat_map(|standing| standing.ledger.iter());
+        let series = history.summary().into_iter().flat_map(|summary| summary.ledger.iter());
         let came = series.map(|(series, _)| series);
         self.names.resume(Changed::of(history.origin(), came, iter::empty()), history.newest_end());
     }

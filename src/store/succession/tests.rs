@@ -76,7 +76,7 @@ fn seen(store: &Store) -> String {
                 .published()
                 .map(|p| format!("{} {:?} {:?}", p.first(), p.allocation(), p.records().collect::<Vec<_>>()))
                 .collect();
-            format!("{allocation} {:?} {records:?} {:?}", history.opened(), history.standing())
+            format!("{allocation} {:?} {records:?} {:?}", history.opened(), history.summary())
         })
         .collect();
     let mut past: Vec<_> =

@@ -304,9 +304,9 @@ impl Work {
             self.lasting.clear();
         }
         let (mut changes, mut written) = (Vec::new(), Vec::new());
-        for (allocation, origin, standing) in self.parts.store.standings() {
+        for (allocation, origin, summary) in self.parts.store.summaries() {
             let newest = self.parts.store.newest_start(allocation);
-            let now = Written::of(&standing, newest);
+            let now = Written::of(&summary, newest);
             let before = self.lasting.get(&allocation);
             if before.map_or_else(|| now.is_nothing(), |before| before.is_same(&now)) {
                 continue;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::aggregate::{Habits, LastCheck, Lasting, Standing};
+use crate::aggregate::{ContainerSummary, Habits, LastCheck, Lasting};
 use crate::model::Timestamp;
 
 /// What is written of one container.
@@ -17,10 +17,10 @@ pub(super) struct Written {
 
 impl Written {
     /// What there is to write. Outcomes in the newest window, which starts at `newest`, are written with it.
-    pub(super) fn of(standing: &Standing, newest: Option<Timestamp>) -> Self {
+    pub(super) fn of(summary: &ContainerSummary, newest: Option<Timestamp>) -> Self {
         let before = |check: &&LastCheck| newest.is_none_or(|start| check.at < start);
-        let checks = standing.checks.iter().filter(before).cloned().collect();
-        Self { lasting: Arc::clone(&standing.lasting), checks, habits: standing.habits }
+        let checks = summary.checks.iter().filter(before).cloned().collect();
+        Self { lasting: Arc::clone(&summary.lasting), checks, habits: summary.habits }
     }
 
     /// Whether there is nothing to say of the container.

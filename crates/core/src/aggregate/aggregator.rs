@@ -32,7 +32,7 @@ use changes::Known;
 pub use changes::checksum_of;
 pub use checkpoint::Noted;
 pub use close::{
-    Closed, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Standing, Unread,
+    Closed, ContainerSummary, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Unread,
 };
 use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};

@@ -24,14 +24,14 @@ pub struct Source<'a, W> {
     /// Every live series of it.
     pub ledger: &'a Ledger,
     /// Its last windows, newest first.
-    pub windows: Vec<Held<W>>,
+    pub windows: Vec<PageWindow<W>>,
     /// Whether it lives, or ended so lately that scrapers may not have seen its end.
     pub shown: bool,
 }
 
 /// One of its windows.
 #[derive(Debug)]
-pub struct Held<W> {
+pub struct PageWindow<W> {
     /// The window.
     pub window: Arc<W>,
     /// Which of its records; all of them, or those that were not revised since.
@@ -278,7 +278,7 @@ impl<W: AsRef<Window>> Builder<W> {
     }
 
     /// Which records of a window belong to which place: of a gauge the newest alone, and not when it is too old.
-    fn find(&self, found: &mut [Vec<(usize, usize)>], window: usize, held: &Held<W>, ledger: &Ledger) {
+    fn find(&self, found: &mut [Vec<(usize, usize)>], window: usize, held: &PageWindow<W>, ledger: &Ledger) {
         let (now, carry) = (self.now, self.carry);
         let contents = held.window.as_ref().as_ref();
         let of = |index: &usize| Some((*index, contents.record(*index)?));

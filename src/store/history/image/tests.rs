@@ -57,7 +57,7 @@ fn seen(history: &History) -> String {
         .map(|p| (p.first(), p.window().span, p.records().collect::<Vec<_>>()))
         .map(|r| format!("{r:?}"))
         .collect();
-    format!("{:?} {:?} {records:?} {:?}", history.origin, history.opened, history.standing)
+    format!("{:?} {:?} {records:?} {:?}", history.origin, history.opened, history.summary)
 }
 
 #[test]

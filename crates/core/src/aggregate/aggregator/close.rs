@@ -41,14 +41,14 @@ pub struct Closed {
     /// merged in small steps. Nothing of these spans was observed.
     pub revisions: Vec<Window>,
     /// How the container stands now.
-    pub standing: Standing,
+    pub summary: ContainerSummary,
     /// Whether the ledger was lost before this window and begun again, by a panic of the shard.
     pub begun_again: bool,
 }
 
 /// What goes with the newest window of a container, and is replaced by the next.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct ContainerSummary {
     /// Every series since it was created.
     pub ledger: Arc<Ledger>,
     /// The last events, oldest first.
@@ -110,7 +110,7 @@ pub struct LedgerRow {
     pub decremented: bool,
 }
 
-impl Standing {
+impl ContainerSummary {
     /// Bytes of what is its own: its aggregator has another copy, or none.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -282,11 +282,11 @@ impl Aggregator {
 
     /// How the container stands. Only what goes with a window has buckets: they are ahead of rows until it is closed.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.standing_with(Box::default())
+    pub fn summary(&self) -> ContainerSummary {
+        self.summary_with(Box::default())
     }
 
-    fn standing_with(&self, histograms: Box<[Option<Histogram>]>) -> Standing {
+    fn summary_with(&self, histograms: Box<[Option<Histogram>]>) -> ContainerSummary {
         let layout = self.current_layout();
         let rows = self.columns.ledger();
         let checks = self.columns.iter().filter_map(|row| match row.state {
@@ -296,7 +296,7 @@ impl Aggregator {
             }
             _ => None,
         });
-        Standing {
+        ContainerSummary {
             ledger: Arc::new(Ledger { layout, rows, histograms }),
             events: self.events.iter().cloned().collect(),
             checks: checks.collect(),
@@ -343,14 +343,14 @@ impl Aggregator {
         self.remember_lasting(lasting);
         self.decremented = decremented.into();
         let window = builder.build(self.current_layout());
-        let standing = self.standing_with(self.histograms.ledger());
+        let summary = self.summary_with(self.histograms.ledger());
         self.remember(&window);
         // Only now: should any of this panic, the values are in no record and have to be counted as lost.
         self.accounting.in_records += closed_values + late_values;
         // Not reduced by what was closed: a value that was counted as it came and is in no record then shows as an imbalance.
         self.open = 0;
         let begun_again = std::mem::take(&mut self.begun_again);
-        Closed { window, values: closed_values, revisions, standing, begun_again }
+        Closed { window, values: closed_values, revisions, summary, begun_again }
     }
 
     /// Replaces the list of what outlasts windows. An unchanged list stays the same allocation, so that readers can tell by its address

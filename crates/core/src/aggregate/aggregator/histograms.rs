@@ -107,14 +107,14 @@ mod tests {
 
     /// What a ledger says of a series: its buckets, their sum, and when they began, in seconds after the start.
     fn said(closed: &Closed, name: &str) -> Option<(Vec<f64>, f64, i64)> {
-        let (.., histogram) = closed.standing.ledger.entries().find(|(series, ..)| &*series.name == name)?;
+        let (.., histogram) = closed.summary.ledger.entries().find(|(series, ..)| &*series.name == name)?;
         let Histogram { created, sum, buckets } = histogram?;
         let counts = buckets.cumulative().map(Weight::as_f64).collect();
         Some((counts, *sum, created.as_micros() / 1_000_000 - START))
     }
 
     fn rows(closed: &Closed) -> Vec<(f64, f64)> {
-        closed.standing.ledger.iter().map(|(_, row)| (row.total, row.count.as_f64())).collect()
+        closed.summary.ledger.iter().map(|(_, row)| (row.total, row.count.as_f64())).collect()
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let second = aggregator.roll(at(20).wall).unwrap();
         assert_eq!(said(&second, "t"), Some((vec![3.0, 4.0, 5.0], 123.5, 1)), "late ones, too");
         assert_eq!(said(&first, "t").unwrap().1, 121.5, "what was published stays what it was");
-        for (_, row, histogram) in second.standing.ledger.entries() {
+        for (_, row, histogram) in second.summary.ledger.entries() {
             let Some(histogram) = histogram else { continue };
             assert_eq!((histogram.sum, histogram.buckets.count()), (row.total, row.count));
         }
@@ -174,7 +174,7 @@ mod tests {
         // The aggregator itself is counted with the first close.
         let most = estimate + closed.window.bytes() + size_of::<Aggregator>();
         assert!(full.memory() <= most, "{} is more than {most}", full.memory());
-        let counted = closed.standing.ledger.entries().filter_map(|(.., histogram)| histogram).count();
+        let counted = closed.summary.ledger.entries().filter_map(|(.., histogram)| histogram).count();
         assert_eq!(counted as u64, 40 - dropped);
         assert!(full.accounting().balanced(0));
     }
@@ -244,7 +244,7 @@ mod tests {
     /// What a ledger says of a series' native histogram: its schema, buckets above 0 and below, and what is 0.
     fn spread(closed: &Closed, name: &str) -> (i8, Counts, Counts, f64) {
         let (.., histogram) =
-            closed.standing.ledger.entries().find(|(series, ..)| &*series.name == name).unwrap();
+            closed.summary.ledger.entries().find(|(series, ..)| &*series.name == name).unwrap();
         let Some(Buckets::Native(native)) = histogram.map(|histogram| &*histogram.buckets) else {
             panic!("{name}: {histogram:?}")
         };
@@ -267,7 +267,7 @@ mod tests {
         let second = aggregator.roll(at(20).wall).unwrap();
         assert_eq!(spread(&second, "t").1, [(-16, 3.0), (0, 1.0)]);
         assert_eq!(spread(&first, "t").1, [(-16, 1.0), (0, 1.0)], "what was published stays what it was");
-        for (_, row, histogram) in second.standing.ledger.entries() {
+        for (_, row, histogram) in second.summary.ledger.entries() {
             let Some(histogram) = histogram else { continue };
             assert_eq!((histogram.sum, histogram.buckets.count()), (row.total, row.count));
         }

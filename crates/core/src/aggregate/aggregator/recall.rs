@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Aggregator, LastCheck, Lasting, LedgerRow, Standing};
+use super::{Aggregator, ContainerSummary, LastCheck, Lasting, LedgerRow};
 use crate::aggregate::gauge::Gauge;
 use crate::aggregate::limits::Mode;
 use crate::aggregate::state::{CheckState, State};
@@ -14,13 +14,13 @@ impl Aggregator {
     /// Goes on with what an earlier life of the agent had: events, outcomes of checks, levels, and the totals of counters that
     /// were counted down. `lasting` is all that is known of levels and totals, from windows, too. No window has them again,
     /// and none of its counts do. For an aggregator that has taken nothing yet.
-    pub fn recall(&mut self, standing: &Standing, lasting: &[Lasting]) {
+    pub fn recall(&mut self, summary: &ContainerSummary, lasting: &[Lasting]) {
         self.known = None;
-        for event in standing.events.iter() {
+        for event in summary.events.iter() {
             self.events.keep(Arc::clone(event));
         }
-        self.habits.recall(&standing.habits);
-        let mut known: Vec<_> = standing.checks.iter().map(recalled_check).collect();
+        self.habits.recall(&summary.habits);
+        let mut known: Vec<_> = summary.checks.iter().map(recalled_check).collect();
         known.extend(lasting.iter().map(|last| self.recalled(last)));
         let most = match self.settings.limits.mode {
             Mode::Enforce => self.settings.limits.series,
@@ -84,22 +84,22 @@ mod tests {
         let mut before = new(1_000);
         before.datagram(b"_e{5,4}:title|text\n_sc|disk|1|m:full\n_sc|net|0\na:1|c", at(1_001), None);
         let mut after = new(1_020);
-        after.recall(&before.standing(), &[]);
+        after.recall(&before.summary(), &[]);
         let statuses = |aggregator: &Aggregator| {
-            let checks = aggregator.standing().checks;
+            let checks = aggregator.summary().checks;
             checks
                 .iter()
                 .map(|check| (check.series.name.to_string(), check.outcome.status))
                 .collect::<Vec<_>>()
         };
-        assert_eq!((statuses(&after), after.standing().events.len()), (statuses(&before), 1));
+        assert_eq!((statuses(&after), after.summary().events.len()), (statuses(&before), 1));
         after.datagram(b"_sc|disk|2", at(1_021), None);
         assert_eq!((after.series(), after.open_values()), (2, 1));
         let closed = after.roll(at(1_030).wall).unwrap();
         assert_eq!(closed.window.len(), 1, "only what was sent");
-        assert_eq!(closed.standing.checks.len(), 2);
+        assert_eq!(closed.summary.checks.len(), 2);
         assert!(after.accounting().balanced(0));
         let again = Aggregator::restore(Arc::default(), &after.snapshot()).unwrap();
-        assert_eq!((statuses(&again), again.standing().events.len()), (statuses(&after), 1));
+        assert_eq!((statuses(&again), again.summary().events.len()), (statuses(&after), 1));
     }
 }

@@ -509,13 +509,13 @@ fn replaced_bytes_and_renamed_tags_are_counted() {
 fn events_and_checks_go_with_the_window() {
     let mut bench = Bench::new();
     bench.send(0, "_e{3,2}:dep|ok\n_sc|db|0\n_sc|db|2|m:down\n_sc|cache|1").roll(10_000);
-    let standing = &bench.windows.last().unwrap().standing;
-    assert_eq!(standing.events[0].title, "dep");
+    let summary = &bench.windows.last().unwrap().summary;
+    assert_eq!(summary.events[0].title, "dep");
     let checks: Vec<_> =
-        standing.checks.iter().map(|check| (&*check.series.name, check.outcome.status)).collect();
+        summary.checks.iter().map(|check| (&*check.series.name, check.outcome.status)).collect();
     assert_eq!(checks, [("db", statsd::CheckStatus::Critical), ("cache", statsd::CheckStatus::Warning)]);
     bench.roll(20_000);
-    assert_eq!(bench.windows.last().unwrap().standing.checks.len(), 2, "the last outcome stays known");
+    assert_eq!(bench.windows.last().unwrap().summary.checks.len(), 2, "the last outcome stays known");
     assert!(bench.last().is_empty());
 }
 
@@ -523,7 +523,7 @@ fn events_and_checks_go_with_the_window() {
 fn the_ledger_has_every_live_series_since_it_was_created() {
     let mut bench = Bench::new();
     bench.send(0, "a:1|c|@0.5\nt:4|ms").send(12_000, "a:3|c").roll(20_000);
-    let ledger = &bench.windows.last().unwrap().standing.ledger;
+    let ledger = &bench.windows.last().unwrap().summary.ledger;
     let rows: Vec<_> =
         ledger.iter().map(|(series, row)| (&*series.name, row.total, row.count.as_f64())).collect();
     assert_eq!(rows, [("a", 5.0, 3.0), ("t", 4.0, 1.0)]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LastCheck, Lasting, Ledger, LedgerRow, Standing};
+use super::{ContainerSummary, LastCheck, Lasting, Ledger, LedgerRow};
 use crate::aggregate::aggregator::Habits;
 use crate::aggregate::aggregator::snapshot::MANY;
 use crate::aggregate::histogram::Histogram;
@@ -14,7 +14,7 @@ use crate::aggregate::window::{CodecError, KnownLayout, Layout};
 use crate::model::{MetricType, Series, Timestamp};
 
 #[derive(Serialize, Deserialize)]
-struct StandingV3 {
+struct SummaryV3 {
     layout: u64,
     rows: Box<[LedgerRow]>,
     histograms: Box<[Option<Histogram>]>,
@@ -41,7 +41,7 @@ impl Ledger {
     }
 }
 
-impl Standing {
+impl ContainerSummary {
     /// A standing with nothing in its ledger, of which the rest is known.
     #[must_use]
     pub fn without_ledger(
@@ -59,7 +59,7 @@ impl Standing {
     pub fn encode(&self, layout: u64, out: &mut Vec<u8>) {
         let checks =
             self.checks.iter().map(|check| (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome)));
-        let standing = StandingV3 {
+        let summary = SummaryV3 {
             layout,
             rows: self.ledger.rows.clone(),
             histograms: self.ledger.histograms.clone(),
@@ -69,39 +69,39 @@ impl Standing {
             habits: self.habits,
         };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
-        *out = postcard::to_extend(&standing, std::mem::take(out)).unwrap_or_default();
+        *out = postcard::to_extend(&summary, std::mem::take(out)).unwrap_or_default();
     }
 
-    /// The standing that [`Standing::encode`] wrote.
+    /// The standing that [`ContainerSummary::encode`] wrote.
     ///
     /// # Errors
     /// When the bytes are no standing of this layout.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
-        let standing: StandingV3 = match postcard::take_from_bytes(bytes) {
-            Ok((standing, [])) => standing,
+        let summary: SummaryV3 = match postcard::take_from_bytes(bytes) {
+            Ok((summary, [])) => summary,
             _ => return Err(CodecError::Damaged),
         };
-        if standing.layout != layout.fingerprint() {
+        if summary.layout != layout.fingerprint() {
             return Err(CodecError::OtherLayout);
         }
         let is_check = |series: &Series| series.metric_type == MetricType::ServiceCheck;
-        let plausible = standing.rows.iter().all(|row| row.total.is_finite())
-            && standing.histograms.iter().flatten().all(Histogram::is_plausible)
-            && standing.events.len() <= EVENTS
-            && standing.checks.iter().all(|(series, ..)| is_check(series))
-            && standing.lasting.iter().all(Lasting::is_plausible)
-            && standing.habits.is_plausible(MANY);
+        let plausible = summary.rows.iter().all(|row| row.total.is_finite())
+            && summary.histograms.iter().flatten().all(Histogram::is_plausible)
+            && summary.events.len() <= EVENTS
+            && summary.checks.iter().all(|(series, ..)| is_check(series))
+            && summary.lasting.iter().all(Lasting::is_plausible)
+            && summary.habits.is_plausible(MANY);
         if !plausible {
             return Err(CodecError::Damaged);
         }
         let checks =
-            standing.checks.into_iter().map(|(series, at, outcome)| LastCheck { series, at, outcome });
-        let StandingV3 { rows, histograms, habits, .. } = standing;
+            summary.checks.into_iter().map(|(series, at, outcome)| LastCheck { series, at, outcome });
+        let SummaryV3 { rows, histograms, habits, .. } = summary;
         Ok(Self {
             ledger: Arc::new(Ledger { layout: Arc::clone(layout.layout()), rows, histograms }),
-            events: standing.events.into(),
+            events: summary.events.into(),
             checks: checks.collect(),
-            lasting: standing.lasting.into(),
+            lasting: summary.lasting.into(),
             habits,
         })
     }

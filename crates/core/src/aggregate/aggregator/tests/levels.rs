@@ -10,7 +10,7 @@ fn idle_after_a_minute(change: impl FnOnce(&mut Limits)) -> Bench {
 
 /// The names of the counters in the newest ledger and their totals.
 fn totals(bench: &Bench) -> Vec<(String, f64)> {
-    let ledger = &bench.windows.last().unwrap().standing.ledger;
+    let ledger = &bench.windows.last().unwrap().summary.ledger;
     let counters = ledger.iter().filter(|(series, _)| series.metric_type == MetricType::Counter);
     let mut totals: Vec<_> = counters.map(|(series, row)| (series.name.to_string(), row.total)).collect();
     totals.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -117,8 +117,8 @@ fn levels_are_known_again_to_an_aggregator_that_recalls_them() {
     let mut bench = Bench::new();
     bench.send(1_000, "conns:+5|g\nplain:7|g").roll(400_000);
     let mut after = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(400_000).wall);
-    let standing = &bench.windows.last().unwrap().standing;
-    after.recall(standing, &standing.lasting);
+    let summary = &bench.windows.last().unwrap().summary;
+    after.recall(summary, &summary.lasting);
     after.datagram(b"conns:-1|g", moment(401_000), None);
     let window = after.roll(moment(410_000).wall).unwrap().window;
     assert_eq!(gauge(&window, "conns").last, 4.0);
@@ -128,7 +128,7 @@ fn levels_are_known_again_to_an_aggregator_that_recalls_them() {
 fn a_counter_is_known_to_have_been_counted_down_for_as_long_as_it_lives() {
     let mut bench = Bench::new();
     let known = |bench: &Bench, name: &str| {
-        let ledger = &bench.windows.last().unwrap().standing.ledger;
+        let ledger = &bench.windows.last().unwrap().summary.ledger;
         let decremented = ledger.iter().find(|(series, _)| &*series.name == name).unwrap().1.decremented;
         let shown = record(bench.last(), name).map(|record| record.view);
         (decremented, matches!(shown, Some(View::Counter { counter, .. }) if counter.decremented))
@@ -140,7 +140,7 @@ fn a_counter_is_known_to_have_been_counted_down_for_as_long_as_it_lives() {
     bench.send(20_000, "jobs:1|c\nhits:1|c").roll(30_000);
     assert_eq!((known(&bench, "jobs"), known(&bench, "hits")), ((true, true), (false, false)));
     let again = Aggregator::restore(Arc::default(), &bench.aggregator.snapshot()).unwrap();
-    assert!(again.standing().ledger.iter().any(|(_, row)| row.decremented && row.total == 107.0));
+    assert!(again.summary().ledger.iter().any(|(_, row)| row.decremented && row.total == 107.0));
     bench.send(30_000, format!("hits:-1|c|T{}", START + 5)).roll(40_000);
     assert!(known(&bench, "hits").0, "late values count");
     let named: Vec<_> = bench.aggregator.decremented().iter().map(|series| series.name.to_string()).collect();
@@ -151,7 +151,7 @@ fn a_counter_is_known_to_have_been_counted_down_for_as_long_as_it_lives() {
 fn levels_and_totals_of_what_was_counted_down_are_known_beside_windows_once_these_do_not_show_them() {
     let mut bench = Bench::new();
     let lasting = |bench: &Bench| {
-        let lasting = &bench.windows.last().unwrap().standing.lasting;
+        let lasting = &bench.windows.last().unwrap().summary.lasting;
         let mut shown: Vec<_> =
             lasting.iter().map(|last| (last.series.name.to_string(), last.value)).collect();
         shown.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -163,9 +163,9 @@ fn levels_and_totals_of_what_was_counted_down_are_known_beside_windows_once_thes
     assert_eq!(lasting(&bench), named(&[("jobs", 3.0)]), "the gauge is carried");
     bench.roll(310_000);
     assert_eq!(lasting(&bench), named(&[("g", 7.0), ("jobs", 3.0)]));
-    let before = Arc::clone(&bench.windows.last().unwrap().standing.lasting);
+    let before = Arc::clone(&bench.windows.last().unwrap().summary.lasting);
     bench.roll(320_000);
-    assert!(Arc::ptr_eq(&before, &bench.windows.last().unwrap().standing.lasting));
+    assert!(Arc::ptr_eq(&before, &bench.windows.last().unwrap().summary.lasting));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::net::unix::{self, BoundSocket, HeldDirectory};
 
 /// What no second agent can have: the listeners, and the locks of their names and of the state directory.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Resources {
     pub(super) http: TcpListener,
     pub(super) http_address: SocketAddr,
     pub(super) admin: UnixListener,
@@ -27,7 +27,7 @@ pub(super) struct Held {
     pub(super) state: HeldDirectory,
 }
 
-impl Held {
+impl Resources {
     /// Takes the state directory and the addresses.
     ///
     /// # Errors

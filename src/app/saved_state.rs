@@ -34,7 +34,7 @@ use crate::store::{Received, Sent};
 
 /// A state, and the descriptors that go with it.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct SavedState {
     pub(super) bytes: Vec<u8>,
     pub(super) descriptors: Vec<OwnedFd>,
 }
@@ -102,7 +102,7 @@ impl Place {
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
         let moving = holding.claim()?.stop(api, SentAhead::new(), handle)?;
-        let left = Kept::of(api, &moving).and_then(|kept| match self {
+        let left = SavedState::of(api, &moving).and_then(|kept| match self {
             Self::Keeper(channel) => keeper::keep(channel, &kept),
             Self::Store(store) => store.keep(&kept),
         });
@@ -164,7 +164,7 @@ pub(super) async fn leave(
 }
 
 /// What is kept for the agent of this state directory.
-pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(Place, Kept)> {
+pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(Place, SavedState)> {
     match keeper::ask(&config.state_dir) {
         Ok(Some((keeper, kept))) => return Some((Place::Keeper(keeper), kept)),
         Ok(None) => {}
@@ -174,7 +174,7 @@ pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(P
     inherited.kept().map(|(store, kept)| (Place::Store(store), kept))
 }
 
-impl Kept {
+impl SavedState {
     fn of(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
         let part = api.store.part(&mut Sent::default(), usize::MAX).bytes;
         let guard = moving.guard();

@@ -20,7 +20,7 @@ const THREADS: usize = 16;
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Verdict {
     /// It belongs to the container.
-    Kin,
+    Member,
     /// It does not.
     Foreign,
     /// It had ended, or was ending, before it could be examined, and nothing is left that says where it belonged. The kernel
@@ -31,7 +31,7 @@ pub enum Verdict {
 
 /// What all processes of one container have, and no others.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Kin {
+pub struct ProcessIdentity {
     pid: i32,
     /// The number of its first process that no other process has had since boot, if the kernel has one.
     first: Option<u64>,
@@ -47,7 +47,7 @@ pub struct Kin {
 type Cgroup = (String, String);
 type Inode = (u64, u64);
 
-impl Kin {
+impl ProcessIdentity {
     /// The kin of a process, which is a container's first. `handle` is the kernel's of that process. What the
     /// process shares with its parent or with this program, which are no containers, is not the container's own.
     ///
@@ -93,7 +93,7 @@ impl Kin {
     #[must_use]
     pub fn judge(&self, pid: i32, handle: Option<&OwnedFd>) -> Verdict {
         if !self.is_told_apart() {
-            return Verdict::Kin;
+            return Verdict::Member;
         }
         let Some(handle) = handle else { return self.look_at(pid) };
         if process::has_ended(handle) {
@@ -111,12 +111,12 @@ impl Kin {
     /// process belonged, it is not foreign but unknown.
     fn recall(&self, handle: &OwnedFd) -> Verdict {
         if self.first.is_some() && self.first == process::number_since_boot(handle) {
-            return Verdict::Kin;
+            return Verdict::Member;
         }
         match (self.cgroup, sys::cgroup_of(handle)) {
-            (Some(own), Some(its)) if own == its => Verdict::Kin,
+            (Some(own), Some(its)) if own == its => Verdict::Member,
             (Some(_), Some(its)) => match self.find_below(its) {
-                Below::Has => Verdict::Kin,
+                Below::Has => Verdict::Member,
                 Below::HasNone => Verdict::Foreign,
                 Below::Unknown => Verdict::Ended,
             },
@@ -133,7 +133,7 @@ impl Kin {
 
     fn look_at(&self, pid: i32) -> Verdict {
         if pid == self.pid {
-            return Verdict::Kin;
+            return Verdict::Member;
         }
         let process = pid.to_string();
         match self.look_into(&process) {
@@ -151,7 +151,7 @@ impl Kin {
             its.is_some() && its == self.mounts
         };
         if its.iter().any(|its| self.holds(its)) || in_mounts() {
-            return Verdict::Kin;
+            return Verdict::Member;
         }
         // A process that ends loses its mount namespace, and its cgroups of version 1, some time before its handle says that it has
         // ended. Asked last: what was read above is what it had if it is not ending even now.
@@ -236,13 +236,13 @@ mod tests {
     #[test]
     fn who_has_nothing_of_its_own_cannot_be_told_from_others() {
         let mut child = sleeper();
-        let kin = Kin::of(child.id().try_into().unwrap(), None).unwrap();
-        assert!(!kin.is_told_apart(), "{kin:?}");
-        assert_eq!(kin.judge(1, None), Verdict::Kin);
+        let process_identity = ProcessIdentity::of(child.id().try_into().unwrap(), None).unwrap();
+        assert!(!process_identity.is_told_apart(), "{process_identity:?}");
+        assert_eq!(process_identity.judge(1, None), Verdict::Member);
         let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(kin.judge(1, Some(&handle)), Verdict::Kin, "nor can one that has ended");
+        assert_eq!(process_identity.judge(1, Some(&handle)), Verdict::Member, "nor can one that has ended");
     }
 
     /// Waits until something is so.
@@ -289,19 +289,21 @@ mod tests {
         until("its parent waits for nothing", || stopped(&parent));
         let pid = first.parse().unwrap();
         let handle = sys::pidfd_open(pid).unwrap();
-        let kin = Kin { mounts: Some(mounts_of(&first).unwrap()), ..Kin::default() };
-        let elsewhere = Kin { mounts: Some(mounts_of("self").unwrap()), ..Kin::default() };
-        let living = (kin.judge(pid, Some(&handle)), elsewhere.judge(pid, Some(&handle)));
+        let process_identity =
+            ProcessIdentity { mounts: Some(mounts_of(&first).unwrap()), ..ProcessIdentity::default() };
+        let elsewhere =
+            ProcessIdentity { mounts: Some(mounts_of("self").unwrap()), ..ProcessIdentity::default() };
+        let living = (process_identity.judge(pid, Some(&handle)), elsewhere.judge(pid, Some(&handle)));
         signal(&first, nix::sys::signal::SIGKILL);
         until("its mount namespace is gone", || mounts_of(&first).is_err());
         let has_ended = process::has_ended(&handle);
-        let ending =
-            [Some(&handle), None].map(|handle| (kin.judge(pid, handle), elsewhere.judge(pid, handle)));
-        let known = Kin::of(pid, None).map_err(|error| error.kind());
+        let ending = [Some(&handle), None]
+            .map(|handle| (process_identity.judge(pid, handle), elsewhere.judge(pid, handle)));
+        let known = ProcessIdentity::of(pid, None).map_err(|error| error.kind());
         signal(&parent, nix::sys::signal::SIGCONT);
         joined.wait().unwrap();
         outside.wait().unwrap();
-        assert_eq!(living, (Verdict::Kin, Verdict::Foreign));
+        assert_eq!(living, (Verdict::Member, Verdict::Foreign));
         assert!(!has_ended, "its handle does not say so yet");
         assert_eq!(ending, [(Verdict::Ended, Verdict::Ended); 2]);
         assert_eq!(known, Err(io::ErrorKind::NotFound), "nor is it known whose it was");
@@ -313,16 +315,21 @@ mod tests {
         let handles = [&first, &other].map(|child| sys::pidfd_open(child.id().try_into().unwrap()).unwrap());
         let [pid, other_pid] = [&first, &other].map(|child| i32::try_from(child.id()).unwrap());
         // Only its mount namespace tells the container from others, and of those that have ended the kernel does not know it.
-        let kin = Kin { mounts: Some((0, 0)), ..Kin::of(pid, handles.first()).unwrap() };
+        let process_identity =
+            ProcessIdentity { mounts: Some((0, 0)), ..ProcessIdentity::of(pid, handles.first()).unwrap() };
         for child in [&mut first, &mut other] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        let expected = if kin.first.is_some() { Verdict::Kin } else { Verdict::Ended };
+        let expected = if process_identity.first.is_some() { Verdict::Member } else { Verdict::Ended };
         let [of_first, of_other] = &handles;
-        assert_eq!(kin.judge(pid, Some(of_first)), expected);
-        assert_eq!(kin.judge(other_pid, Some(of_other)), Verdict::Ended);
-        assert_eq!(kin.judge(pid, Some(of_other)), Verdict::Ended, "the number may be another's by now");
+        assert_eq!(process_identity.judge(pid, Some(of_first)), expected);
+        assert_eq!(process_identity.judge(other_pid, Some(of_other)), Verdict::Ended);
+        assert_eq!(
+            process_identity.judge(pid, Some(of_other)),
+            Verdict::Ended,
+            "the number may be another's by now"
+        );
     }
 
     #[test]
@@ -343,12 +350,15 @@ mod tests {
             child.wait().unwrap();
             return;
         };
-        let kin = Kin { mounts: Some(mounts_of(&thread).unwrap()), ..Kin::default() };
-        let elsewhere = Kin { mounts: Some(mounts_of("self").unwrap()), ..Kin::default() };
-        let verdicts = [kin, elsewhere].map(|kin| kin.judge(pid, Some(&handle)));
+        let process_identity =
+            ProcessIdentity { mounts: Some(mounts_of(&thread).unwrap()), ..ProcessIdentity::default() };
+        let elsewhere =
+            ProcessIdentity { mounts: Some(mounts_of("self").unwrap()), ..ProcessIdentity::default() };
+        let verdicts =
+            [process_identity, elsewhere].map(|process_identity| process_identity.judge(pid, Some(&handle)));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(verdicts, [Verdict::Kin, Verdict::Foreign]);
+        assert_eq!(verdicts, [Verdict::Member, Verdict::Foreign]);
     }
 
     /// A thread of a process, but its first, as a path below `/proc`.
@@ -361,14 +371,15 @@ mod tests {
     #[test]
     fn a_number_that_is_used_again_is_not_taken_for_whoever_had_it() {
         let me = i32::try_from(std::process::id()).unwrap();
-        let kin = Kin { pid: 1, ..Kin::with_cgroups_of("self").unwrap() };
-        assert_eq!(kin.judge(me, None), Verdict::Kin);
+        let process_identity =
+            ProcessIdentity { pid: 1, ..ProcessIdentity::with_cgroups_of("self").unwrap() };
+        assert_eq!(process_identity.judge(me, None), Verdict::Member);
         // Its handle means another process, which has ended: the number has come to be ours since.
         let mut child = sleeper();
         let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
-        assert_eq!(kin.judge(me, Some(&handle)), Verdict::Kin);
+        assert_eq!(process_identity.judge(me, Some(&handle)), Verdict::Member);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(kin.judge(me, Some(&handle)), Verdict::Ended);
+        assert_eq!(process_identity.judge(me, Some(&handle)), Verdict::Ended);
     }
 }
