@@ -2,10 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tallyport::model::Timestamp;
+use tallyport::net::clock;
 use tallyport::net::passing::Channel;
 
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
@@ -248,7 +250,7 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
     let name = |n: usize| format!("requests.of.a.series.with.a.long.name.{n}");
     let all: Vec<_> = (0..2000).collect();
     for some in all.chunks(20) {
-        web.send(some.iter().map(|n| format!("{}:1|c\n", name(*n))).collect::<String>());
+        web.send(some.iter().map(|n| format!("{}:1|c", name(*n))).collect::<Vec<_>>().join("\n"));
     }
     agent.until("all is counted", || shown(&agent, "c1")["received"] == 100);
     let (state, descriptors) = last_message(&takes_over(&agent));
@@ -265,7 +267,7 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
 }
 
 fn wall() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
+    clock::wall().since(Timestamp::from_secs(0))
 }
 
 /// Waits until a window of two seconds is about to be closed; answers when it is over.
@@ -273,7 +275,7 @@ fn about_to_be_closed() -> Duration {
     loop {
         let now = wall();
         let over = Duration::from_secs(now.as_secs() / 2 * 2 + 2);
-        if over - now < Duration::from_millis(300) {
+        if over.saturating_sub(now) < Duration::from_millis(300) {
             return over;
         }
         std::thread::sleep(Duration::from_millis(1));
