@@ -352,6 +352,14 @@ fn document(response: &Response) -> (u16, Value) {
     (response.status, serde_json::from_slice(&response.body).unwrap_or_default())
 }
 
+/// The id of a container that no other test has, in this run or in another on this machine. Addresses follow from ids, and after a
+/// restart a container needs the same address, which a test beside this one must not have taken in between.
+pub(crate) fn of_this_test(label: &str) -> String {
+    let thread = format!("{:?}", std::thread::current().id());
+    let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
+    format!("{label}-{}-{thread}", std::process::id())
+}
+
 pub(crate) fn ran(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     Ran {

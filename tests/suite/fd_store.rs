@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use tallyport::net::sys;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, of_this_test};
 use crate::restart::shown;
 use crate::tools;
 
@@ -109,10 +109,10 @@ fn what_the_service_manager_keeps_the_next_agent_has() {
     let Some(()) = tools::guard() else { return };
     let manager = Manager::start();
     let mut agent = started(&manager, 4096);
-    let web = agent.reserve("stored-1", "web");
-    agent.reserve("waiting", "later");
+    let web = agent.reserve(&of_this_test("stored-1"), "web");
+    agent.reserve(&of_this_test("waiting"), "later");
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "stored-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("stored-1"))["received"] == 1);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     for round in 1..=2 {
         let directory = agent.into_directory();
@@ -121,13 +121,15 @@ fn what_the_service_manager_keeps_the_next_agent_has() {
         assert_eq!(names.last().unwrap(), "tp0", "without the state nothing is complete");
         (0..50).for_each(|_| web.send("a:1|c"));
         agent = manager.service(directory, 4096);
-        agent.until("all is counted", || shown(&agent, "stored-1")["received"] == 1 + 50 * round);
+        agent.until("all is counted", || {
+            shown(&agent, &of_this_test("stored-1"))["received"] == 1 + 50 * round
+        });
         agent.until_logged("\"from\":\"service manager\"");
         assert_eq!(agent.get("/v1/node").1["epoch"], epoch);
         agent.until("nothing is stored any more", || manager.names().is_empty());
     }
     assert_eq!(agent.metrics("web", "?window=open")[0]["value"], json!(103.0));
-    assert_eq!(shown(&agent, "waiting")["state"], "listening");
+    assert_eq!(shown(&agent, &of_this_test("waiting"))["state"], "listening");
 }
 
 #[test]
@@ -135,9 +137,9 @@ fn a_store_without_enough_room_keeps_nothing_and_the_agent_ends_as_ever() {
     let Some(()) = tools::guard() else { return };
     let manager = Manager::start();
     let agent = started(&manager, 5);
-    let web = agent.reserve("stored-1", "web");
+    let web = agent.reserve(&of_this_test("stored-1"), "web");
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "stored-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("stored-1"))["received"] == 1);
     let directory = agent.into_directory();
     assert_eq!(manager.names(), Vec::<String>::new());
     let agent = Agent::in_directory(directory, LONG);
@@ -150,17 +152,17 @@ fn what_is_not_complete_is_let_go_of_and_the_agent_starts_from_what_is_on_disk()
     let Some(()) = tools::guard() else { return };
     let manager = Manager::start();
     let agent = started(&manager, 4096);
-    let web = agent.reserve("stored-1", "web");
+    let web = agent.reserve(&of_this_test("stored-1"), "web");
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "stored-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("stored-1"))["received"] == 1);
     let directory = agent.into_directory();
     manager.stored.lock().unwrap().retain(|(name, _)| name != "tp0" && name != "tp3");
     let agent = manager.service(directory, 4096);
     agent.until_logged("is not complete");
     assert_eq!(manager.names(), Vec::<String>::new());
     web.send("a:4|c");
-    agent.until("its address is its own", || shown(&agent, "stored-1")["received"] == 1);
-    agent.finish("stored-1");
+    agent.until("its address is its own", || shown(&agent, &of_this_test("stored-1"))["received"] == 1);
+    agent.finish(&of_this_test("stored-1"));
     assert_eq!(agent.totals("web")["a"]["value"], 7.0);
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tallyport::net::passing::Channel;
 use tallyport::net::unix::listen_for_messages;
 
-use crate::agent::{Address, Agent, BINARY, PATIENCE};
+use crate::agent::{Address, Agent, BINARY, PATIENCE, of_this_test};
 use crate::groups::{Group, Way, send_from};
 use crate::handover::Load;
 use crate::restart::{Sleeper, shown};
@@ -76,7 +76,7 @@ fn pair(flags: &[&str], of_keeper: &[&str]) -> (Agent, Keeper) {
 }
 
 fn web(agent: &Agent) -> Address {
-    agent.reserve("kept-1", "web")
+    agent.reserve(&of_this_test("kept-1"), "web")
 }
 
 fn open_total(agent: &Agent) -> Value {
@@ -87,9 +87,11 @@ fn open_total(agent: &Agent) -> Value {
 fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     let (agent, keeper) = pair(LONG, &[]);
     let process = Sleeper::start();
-    let web = agent.reserve_with(&json!({"container_id": "kept-1", "task_id": "web", "pid": process.pid()}));
+    let web = agent.reserve_with(
+        &json!({"container_id": of_this_test("kept-1"), "task_id": "web", "pid": process.pid()}),
+    );
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     let epoch = agent.get("/v1/node").1["epoch"].clone();
     let http = agent.http;
     let directory = agent.into_directory();
@@ -99,7 +101,7 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     let asking = std::net::TcpStream::connect(http).unwrap();
     let agent = Agent::in_directory(directory, LONG);
     drop(asking);
-    agent.until("all is counted", || shown(&agent, "kept-1")["received"] == 51);
+    agent.until("all is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 51);
     assert_eq!(open_total(&agent), json!(53.0));
     assert_eq!((&agent.get("/v1/node").1["epoch"], agent.http), (&epoch, http));
     let took = agent.log().lines().find(|line| line.contains("took over")).map(str::to_owned).unwrap();
@@ -110,15 +112,15 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     keeper.until("an agent goes on with what was kept");
     // The end of a process is seen by the handle that came along.
     drop(process);
-    agent.until("it has ended", || shown(&agent, "kept-1")["state"] == "gone");
+    agent.until("it has ended", || shown(&agent, &of_this_test("kept-1"))["state"] == "gone");
     // What it has now is its own: a kill is like any other.
     web_again(agent);
 }
 
 /// After a kill, what was on disk comes back, once.
 fn web_again(mut agent: Agent) {
-    agent.reserve("kept-2", "other").send("b:7|c");
-    agent.until("it is counted", || shown(&agent, "kept-2")["received"] == 1);
+    agent.reserve(&of_this_test("kept-2"), "other").send("b:7|c");
+    agent.until("it is counted", || shown(&agent, &of_this_test("kept-2"))["received"] == 1);
     // What is younger than a checkpoint, a kill may take: the fifty, or the window that ended with its container.
     let checkpoints = || agent.own_metric("tallyport_checkpoints_total");
     let now = checkpoints();
@@ -126,7 +128,7 @@ fn web_again(mut agent: Agent) {
     agent.signal(Signal::SIGKILL);
     agent.wait();
     let agent = Agent::in_directory(agent.into_dead_directory(), LONG);
-    assert_eq!(shown(&agent, "kept-2")["state"], "listening");
+    assert_eq!(shown(&agent, &of_this_test("kept-2"))["state"], "listening");
     assert_eq!(agent.totals("web")["a"]["value"], 53.0);
 }
 
@@ -146,16 +148,16 @@ fn a_keeper_that_dies_with_it_costs_what_a_kill_costs() {
     let (agent, mut keeper) = pair(LONG, &[]);
     let web = web(&agent);
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
     keeper.end(Signal::SIGKILL);
     let agent = Agent::in_directory(directory, LONG);
     agent.until_logged("did not end in order");
     web.send("a:4|c");
-    agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("its address is its own", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     // What had been received was written when the agent ended, if not before.
-    agent.finish("kept-1");
+    agent.finish(&of_this_test("kept-1"));
     assert_eq!(agent.totals("web")["a"]["value"], 7.0);
 }
 
@@ -168,7 +170,7 @@ fn a_keeper_that_is_told_to_end_says_what_goes_with_it() {
     assert_eq!(keeper.end(Signal::SIGTERM), Some(0));
     assert!(keeper.log().contains("the keeper ends while it holds sockets and state"), "{}", keeper.log());
     assert!(!keeper.socket.exists());
-    assert_eq!(shown(&Agent::in_directory(directory, LONG), "kept-1")["state"], "listening");
+    assert_eq!(shown(&Agent::in_directory(directory, LONG), &of_this_test("kept-1"))["state"], "listening");
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn what_nobody_comes_for_is_let_go_of() {
     // And the journal still knows whose it was.
     let agent = Agent::in_directory(directory, LONG);
     web.send("a:1|c");
-    agent.until("it is heard", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("it is heard", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
     agent.until_logged("windows.length differs");
     keeper.until("an agent could not use the kept state");
     web.send("a:1|c");
-    agent.until("its address is its own", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("its address is its own", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
     let (agent, keeper) = pair(LONG, &[]);
     let web = web(&agent);
     web.send("a:1|c");
-    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     let directory = agent.into_directory();
     let channel = Channel::connect(&keeper.socket).unwrap();
     channel.send(b"give 1", &[]).unwrap();
@@ -214,7 +216,7 @@ fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
     keeper.until("an agent did not take what is kept; still keeping it");
     web.send("a:1|c");
     let agent = Agent::in_directory(directory, LONG);
-    agent.until("all is there", || shown(&agent, "kept-1")["received"] == 2);
+    agent.until("all is there", || shown(&agent, &of_this_test("kept-1"))["received"] == 2);
     assert_eq!(open_total(&agent), json!(2.0));
 }
 
@@ -254,7 +256,7 @@ fn another_version_is_told_so_and_an_agent_ends_as_ever_where_it_is_told_so() {
     let agent = Agent::in_directory(directory, LONG);
     let web = web(&agent);
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, LONG);
     agent.until_logged("understands version 0 only");
@@ -289,7 +291,7 @@ fn a_stranger_gets_nothing() {
     assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), said.as_ref()), ("0", ""));
     keeper.until("refused a connection to the keeper");
     assert!(keeper.log().contains("it is a process of user 65534"), "{}", keeper.log());
-    assert_eq!(shown(&Agent::in_directory(directory, LONG), "kept-1")["state"], "listening");
+    assert_eq!(shown(&Agent::in_directory(directory, LONG), &of_this_test("kept-1"))["state"], "listening");
 }
 
 #[test]
@@ -300,8 +302,11 @@ fn the_guard_stays_up_while_there_is_no_agent() {
     let (own, other) = (Group::new(), Group::new());
     let (process, _others) = (own.process(), other.process());
     let to = web(&agent).to;
-    let (status, answer) =
-        agent.admin("POST", "/v1/containers/kept-1/attach", &json!({"pid": process.pid()}));
+    let (status, answer) = agent.admin(
+        "POST",
+        &format!("/v1/containers/{}/attach", of_this_test("kept-1")),
+        &json!({"pid": process.pid()}),
+    );
     assert_eq!(status, 200, "{answer}");
     let way = Way::ALL[0];
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0);
@@ -310,7 +315,7 @@ fn the_guard_stays_up_while_there_is_no_agent() {
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "nobody is there");
     assert_eq!(send_from(Some(&own), way, to, "a:1|c"), 0);
     let agent = Agent::in_directory(directory, &flags);
-    agent.until("its own is heard", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("its own is heard", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "there is another guard");
 }
 
@@ -319,7 +324,7 @@ fn a_mistake_in_the_configuration_costs_nothing_of_what_is_kept() {
     let (agent, keeper) = pair(LONG, &[]);
     let web = web(&agent);
     web.send("a:3|c");
-    agent.until("it is counted", || shown(&agent, "kept-1")["received"] == 1);
+    agent.until("it is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -332,6 +337,6 @@ fn a_mistake_in_the_configuration_costs_nothing_of_what_is_kept() {
     keeper.until("an agent did not take what is kept; still keeping it");
     web.send("a:4|c");
     let agent = Agent::in_directory(directory, LONG);
-    agent.until("all is counted", || shown(&agent, "kept-1")["received"] == 2);
+    agent.until("all is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 2);
     assert_eq!(open_total(&agent), json!(7.0));
 }
