@@ -43,6 +43,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 const ATTEMPTS: usize = 3;
 /// How long windows that are over may take to be closed before the pause begins all the same.
 const CLOSING: Duration = Duration::from_secs(2);
+/// How long the process that takes over waits for the next message before the pause. Datagrams are read meanwhile, so it can be patient with
+/// an agent that gets little of the processors. It sees at once when that agent has ended.
+pub(super) const NEXT: Duration = Duration::from_secs(15);
+/// How long at most the old process sends nothing while it waits or collects snapshots.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How long to wait before looking again.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -101,7 +106,7 @@ impl Sender<'_> {
         self.windows(&mut sent.windows)?;
         let mut takes = FIRST;
         for _ in 0..ATTEMPTS {
-            self.wait_until_quiet_for(takes)?;
+            self.wait_until_quiet_for(takes, &mut sent.windows)?;
             let began = clock::since_boot();
             if self.holding.is_told_to_end() {
                 break;
@@ -139,6 +144,7 @@ impl Sender<'_> {
     /// Sends a snapshot of every aggregator. All shards work at that, each in small steps.
     fn open(&self, sent: &mut SentAhead) -> io::Result<()> {
         let (mut places, mut message, mut bytes) = (vec![Some(0); self.api.pool.len()], Vec::new(), 0);
+        let mut told = clock::since_boot();
         while places.iter().any(Option::is_some) {
             if self.holding.is_told_to_end() {
                 return Ok(());
@@ -158,8 +164,8 @@ impl Sender<'_> {
                     message.push((allocation, Bytes::from(snapshot)));
                 }
             }
-            if bytes >= SNAPSHOTS {
-                bytes = 0;
+            if bytes >= SNAPSHOTS || clock::since_boot().saturating_sub(told) >= SILENCE {
+                (bytes, told) = (0, clock::since_boot());
                 self.tell(&Message::Open(std::mem::take(&mut message)))?;
             }
         }
@@ -172,11 +178,16 @@ impl Sender<'_> {
     }
 
     /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
-    fn wait_until_quiet_for(&self, needed: Duration) -> io::Result<()> {
+    fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::Sent) -> io::Result<()> {
         // The longest that windows which follow each other leave.
         let needed = needed.min(self.api.config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
+        let mut told = began;
         while !self.holding.is_told_to_end() {
+            if clock::since_boot().saturating_sub(told) >= SILENCE {
+                self.windows(sent)?;
+                told = clock::since_boot();
+            }
             let waited = clock::since_boot().saturating_sub(began);
             match wait(self.quiet_for()?, needed, waited) {
                 Some(time) => thread::sleep(time),

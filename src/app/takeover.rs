@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ahead::Ahead;
+use super::ahead::{self, Ahead};
 use super::fd_store::Inherited;
 use super::handover::{self, END, Offer, PATIENCE, TAKE};
 use super::kept::{self, LetGo, Place, Ready};
@@ -131,17 +131,17 @@ fn converse(channel: &Channel, config: &Config, how: TakeOver) -> io::Result<Opt
     let listeners = Listeners::prepare(config, &offer).map_err(|error| refuse(channel, error))?;
     channel.send(TAKE, &[])?;
     let settings = Arc::new(config.aggregation.clone());
-    let mut ahead = Ahead::default();
+    let mut came = Ahead::default();
     let (bytes, descriptors) = loop {
-        let (bytes, descriptors) = channel.receive_all(PATIENCE)?;
+        let (bytes, descriptors) = channel.receive_all(ahead::NEXT)?;
         // What comes with descriptors comes last.
         if !descriptors.is_empty() {
             break (bytes, descriptors);
         }
-        ahead.add(&bytes, &settings)?;
+        came.add(&bytes, &settings)?;
         channel.send(b"have", &[])?;
     };
-    Ready::of(offer, ahead, (&bytes, descriptors), &settings).map(|ready| Some(Received { ready, listeners }))
+    Ready::of(offer, came, (&bytes, descriptors), &settings).map(|ready| Some(Received { ready, listeners }))
 }
 
 /// Tells the agent that runs why it goes on.
