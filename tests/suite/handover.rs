@@ -2,10 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tallyport::model::Timestamp;
+use tallyport::net::clock;
 use tallyport::net::passing::Channel;
 
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
@@ -248,7 +250,8 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
     let name = |n: usize| format!("requests.of.a.series.with.a.long.name.{n}");
     let all: Vec<_> = (0..2000).collect();
     for some in all.chunks(20) {
-        web.send(some.iter().map(|n| format!("{}:1|c\n", name(*n))).collect::<String>());
+        let lines: Vec<_> = some.iter().map(|n| format!("{}:1|c", name(*n))).collect();
+        web.send(lines.join("\n"));
     }
     agent.until("all is counted", || shown(&agent, "c1")["received"] == 100);
     let (state, descriptors) = last_message(&takes_over(&agent));
@@ -264,16 +267,13 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
     assert_eq!((open.len(), sum), (2001, 2002.0));
 }
 
-fn wall() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
-}
-
 /// Waits until a window of two seconds is about to be closed; answers when it is over.
-fn about_to_be_closed() -> Duration {
+fn about_to_be_closed() -> Timestamp {
+    let window = Duration::from_secs(2);
     loop {
-        let now = wall();
-        let over = Duration::from_secs(now.as_secs() / 2 * 2 + 2);
-        if over - now < Duration::from_millis(300) {
+        let now = clock::wall();
+        let over = now.floor(window).plus(window);
+        if over.since(now) < Duration::from_millis(300) {
             return over;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -287,7 +287,7 @@ fn no_window_is_closed_in_the_pause() {
     let over = about_to_be_closed();
     let channel = takes_over(&agent);
     let (_, descriptors) = last_message(&channel);
-    assert!(wall() >= over, "the pause began before a window that was due");
+    assert!(clock::wall() >= over, "the pause began before a window that was due");
     drop((channel, descriptors));
     agent.until("it goes on", || agent.totals("web")["a"]["value"] == 1.0);
 }
