@@ -85,7 +85,7 @@ fn the_units_memory_has_room_for_what_the_limits_allow() {
 fn every_test_and_every_attack_that_the_security_page_names_is_there() {
     let page = read("docs/security.md");
     let mut sources = String::new();
-    let mut directories = vec![tools::root().join("src"), tools::root().join("tests")];
+    let mut directories: Vec<_> = ["src", "crates", "tests"].map(|name| tools::root().join(name)).into();
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
             match entry.is_dir() {
