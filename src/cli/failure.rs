@@ -105,7 +105,9 @@ impl From<ClientError> for Failure {
                 };
                 Self::new(code::UNREACHABLE, error.to_string()).hint(hint)
             }
-            ClientError::Garbled { .. } => Self::new(code::ERROR, error.to_string()),
+            ClientError::Garbled { .. } | ClientError::Closed { .. } => {
+                Self::new(code::ERROR, error.to_string())
+            }
             ClientError::Broken { .. } => Self::new(code::ERROR, error.to_string())
                 .hint("what was sent after that is not shown; run the command again to go on"),
             ClientError::Authorities { .. } => Self::usage(error.to_string()),

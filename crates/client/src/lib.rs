@@ -84,6 +84,12 @@ pub enum ClientError {
         /// Why.
         why: String,
     },
+    /// The connection was closed before an answer came. An agent that hands over or ends does so to a request that reaches it too late.
+    #[error("{target} closed the connection without an answer")]
+    Closed {
+        /// Where.
+        target: Target,
+    },
     /// An answer that is read line by line ended before the agent had ended it.
     #[error("{target} closed the stream before its end: {}", described(*pause, why))]
     Broken {
@@ -159,12 +165,16 @@ impl Client {
         &self.target
     }
 
-    /// `GET`, read whole.
+    /// `GET`, read whole. If the connection is closed without an answer, the request is sent once more, as RFC 9110 §9.2.2 allows for
+    /// methods that change nothing: after a hand-over another process answers.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// When no agent answers.
     pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
-        self.request("GET", path, Vec::new()).await
+        match self.request("GET", path, Vec::new()).await {
+            Err(ClientError::Closed { .. }) => self.request("GET", path, Vec::new()).await,
+            answer => answer,
+        }
     }
 
     /// Any request, its answer read whole.
@@ -259,7 +269,10 @@ impl Client {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.garbled(&error))?;
-        sender.send_request(request).await.map_err(|error| self.garbled(&error))
+        sender.send_request(request).await.map_err(|error| match error.is_incomplete_message() {
+            true => ClientError::Closed { target: self.target.clone() },
+            false => self.garbled(&error),
+        })
     }
 
     fn unreachable(&self, source: io::Error) -> ClientError {
@@ -273,7 +286,51 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// An agent that closes so many connections without an answer. Answers how many requests it has read.
+    async fn closes(listener: TcpListener, most: usize) -> usize {
+        let mut requests = 0;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            requests += 1;
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            if requests > most {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+                return requests;
+            }
+            if requests == 2 {
+                return requests;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_is_asked_once_more_where_a_connection_is_closed_without_an_answer() {
+        for (closed, method, status, requests) in
+            [(0, "GET", Some(200), 1), (1, "GET", Some(200), 2), (2, "GET", None, 2), (1, "POST", None, 1)]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = Client::new(Target::Http(listener.local_addr().unwrap().to_string()));
+            let agent = tokio::spawn(closes(listener, closed));
+            let answer = match method {
+                "GET" => client.get("/").await,
+                _ => client.request(method, "/", Vec::new()).await,
+            };
+            assert_eq!(answer.as_ref().ok().map(|answer| answer.status), status, "{closed} {method}");
+            if let Err(error) = answer {
+                assert!(matches!(error, ClientError::Closed { .. }), "{error}");
+            }
+            match method {
+                "GET" => assert_eq!(agent.await.unwrap(), requests),
+                _ => agent.abort(),
+            }
+        }
+    }
 
     #[test]
     fn a_target_is_a_url_or_a_socket() {

@@ -114,6 +114,7 @@ impl Cluster {
             Ok(response) => Err(refusal(&response)),
             Err(ClientError::Unreachable { source, .. }) => Err(self.no_answer(source.to_string())),
             Err(ClientError::Garbled { why, .. }) => Err(self.no_answer(why)),
+            Err(ClientError::Closed { .. }) => Err(self.no_answer("it closed the connection".to_owned())),
             Err(error @ (ClientError::Authorities { .. } | ClientError::Broken { .. })) => {
                 Err(self.no_answer(error.to_string()))
             }
