@@ -5,8 +5,8 @@
 //!      ─▶ streams send what was closed, answers finish, listeners close ─▶ exit 0
 //! ```
 //!
-//! A second TERM or the deadline cuts that short, and gives up a hand-over that is under way; then the exit code is 1. Where somebody keeps what the agent has for the
-//! next one (`saved_state`), TERM leaves it there instead.
+//! A second TERM or the deadline cuts that short; then the exit code is 1. A second TERM also gives up a hand-over that is under
+//! way. Where somebody keeps the agent's state for the next one (`saved_state`), TERM leaves it there instead.
 
 mod ahead;
 mod damage;

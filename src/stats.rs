@@ -161,7 +161,7 @@ impl TokenFailure {
 /// The classes of HTTP statuses.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// What nothing else counts.
+/// Counters that belong to no other module.
 #[derive(Debug, Default)]
 pub struct Stats {
     requests: [[AtomicU64; CLASSES.len()]; 2],

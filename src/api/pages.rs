@@ -198,8 +198,8 @@ impl Pages {
         }
     }
 
-    /// Has answers stand still, or go on: nothing is rendered, nor written to connections. While the agent is handed over, containers'
-    /// datagrams wait for every processor that is busy with something else.
+    /// Stops answers, or lets them go on. While stopped, nothing is rendered or written to connections: in the pause of a hand-over
+    /// datagrams wait in the kernel, and every other use of the processors prolongs it.
     pub(crate) fn stand_still(&self, still: bool) {
         self.0.room.stand_still(still);
     }

@@ -22,7 +22,7 @@ const COMPARED: usize = 1024;
 /// Tags that are named as those that make most series.
 const WIDEST_TAGS: usize = 5;
 
-/// How containers stand.
+/// Containers and their summaries.
 type Summaries = Vec<(Arc<ContainerInfo>, ContainerSummary)>;
 
 impl Api {

@@ -24,8 +24,8 @@ use crate::net::passing::Channel;
 use crate::shard::{SentAhead, ShardGone};
 use crate::store;
 
-/// Closed windows are sent again and again, each time those that are new, until that takes no longer than this: so long can
-/// what was closed since have been in the making.
+/// Closed windows are sent in rounds, each with those that are new, until a round takes less than this: hardly
+/// anything can have been closed during it.
 const SHORT: Duration = Duration::from_millis(20);
 /// How often at most, where windows are closed as fast as they are sent.
 const ROUNDS: usize = 8;
@@ -36,7 +36,7 @@ const SNAPSHOTS: usize = 512 << 10;
 
 /// How long no window may be due when snapshots are sent for the first time. When they are sent again, it is known how long that takes.
 const FIRST: Duration = Duration::from_millis(500);
-/// How long no window may be due when the pause begins: longer than the pause takes.
+/// How long no window may be due when the pause begins: longer than most pauses take.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often everything is sent again because a window was closed meanwhile. On a node that cannot send everything between two
 /// windows the pause begins all the same.
@@ -179,7 +179,7 @@ impl Sender<'_> {
 
     /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
     fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::Sent) -> io::Result<()> {
-        // The longest that windows which follow each other leave.
+        // Consecutive windows leave hardly more time than this.
         let needed = needed.min(self.api.config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
         let mut told = began;
@@ -202,8 +202,8 @@ impl Sender<'_> {
     }
 }
 
-/// How long to wait before looking again at when the next window is over, where that is in `quiet`, so much time is needed before it,
-/// and so much was waited already; nothing where the time has come.
+/// How long to sleep before asking again when the next window is over. It is over in `quiet`; `needed` is the time to have before
+/// that, and `waited` the time spent waiting so far. `None` when it is time to go on.
 fn wait(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
     let goes_on = quiet < needed && waited < needed + CLOSING;
     goes_on.then(|| quiet.clamp(LOOK, 10 * LOOK))

@@ -17,7 +17,7 @@ use crate::net::http::Tls;
 use crate::net::tls::{self, TlsError};
 use crate::stats::Stats;
 
-/// Why what is to be asked cannot be.
+/// Why clients cannot be checked as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum EntranceError {
     /// The certificate or its key.
@@ -134,7 +134,7 @@ fn warn_of_expiry(expires: Option<Timestamp>) {
     }
 }
 
-/// Says what works and is not safe.
+/// Warns of settings that work but are not safe.
 fn warn(http: &Http) {
     let secrets = http.tls.iter().map(|files| &files.key).chain(&http.tokens);
     for path in secrets {
@@ -144,7 +144,7 @@ fn warn(http: &Http) {
     }
     if !http.listen.ip().is_loopback() && http.tls.is_none() && http.tokens.is_some() {
         tracing::warn!(
-            "tokens come over the network as they are, where everybody between can read them: use TLS, too"
+            "tokens cross the network unencrypted, and anybody on the way can read them: use TLS as well"
         );
     }
 }

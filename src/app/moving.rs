@@ -135,12 +135,12 @@ impl Holding {
         self.told_to_end.load(Ordering::Relaxed)
     }
 
-    /// Gives up whatever is being handed over, unless the other process is heard just now. Everything is here again within a moment.
+    /// Gives up whatever is being handed over, unless the other process answers at this moment. Everything then comes back here.
     fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for something that a hand-over keeps waiting, which a second signal to end gives up. Answers whether there was one.
+    /// Waits for something that a hand-over may delay. A second signal to end gives the hand-over up; answers whether there was one.
     pub(super) async fn unless_told_again<T>(
         &self,
         waits: impl Future<Output = T>,
@@ -158,7 +158,7 @@ impl Holding {
         }
     }
 
-    /// A connection to what everything is handed over to, which is waited for until that is given up.
+    /// The connection to the process that everything is handed over to; waiting for it ends once the hand-over is given up.
     pub(super) fn until_given_up(&self, channel: Channel) -> Channel {
         channel.until_given_up(Arc::clone(&self.given_up))
     }

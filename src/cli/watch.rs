@@ -220,7 +220,7 @@ mod tests {
         };
         let events = tokio::select! {
             events = read => events,
-            asked = served => panic!("what came after {asked:?} was asked for, which has not come"),
+            asked = served => panic!("the client asked for what follows {asked:?}, which it never received"),
         };
         let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(

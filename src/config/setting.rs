@@ -170,7 +170,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "32MiB",
         reload: true,
         help: "Memory for all answers and events of streams that are rendered and not sent yet. When it is used up, only clients that \
-               have read what they were sent get more, up to twice as much in all, and readers that take nothing for two seconds \
+               have read what they were sent get more, until twice this size is held, and readers that take nothing for two seconds \
                are disconnected.",
     },
     Setting {

@@ -158,8 +158,8 @@ pub async fn serve<S, B>(
     while open.join_next().await.is_some() {}
 }
 
-/// Waits for a place and then for a client. While no client comes, a connection that was accepted before and waits for a place has
-/// this one.
+/// Waits for a place and then for a client. While no client comes, the place is given to an accepted connection that waits for
+/// one, if any does.
 async fn next(
     places: &Arc<Semaphore>,
     listener: &Listener,

@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 use super::command::{ContainerStats, Detail, Of};
 use crate::model::Allocation;
 
-/// Up to so many containers, a look is a small one.
+/// A look at up to this many containers is a small one.
 pub(super) const FEW: usize = 16;
 
-/// How containers stand, by container. Shared by all looks that one walk answers.
+/// Counts of containers. Shared by all looks that one walk answers.
 pub(super) type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
 
 /// Where the answer to a look goes.

@@ -15,9 +15,9 @@ use crate::aggregate::Window;
 use crate::model::Allocation;
 use crate::shard::ShardGone;
 
-/// A file is ended when it is so large, and four times as large as one with everything that is open.
+/// A file is ended once it has this size and is four times as large as everything that is open.
 const LARGEST_FILE: u64 = 4 << 20;
-/// How long a shard may take to answer, which it does between two sockets.
+/// How long a shard may take to answer. It answers between reading two sockets.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a checkpoint was not made.

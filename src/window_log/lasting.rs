@@ -41,7 +41,7 @@ impl Lasts {
         Some(())
     }
 
-    /// Adds what an older container said that was the same one.
+    /// Adds what was written of the same container under another key that is void.
     pub(super) fn merge(&mut self, older: Self) {
         for (key, last) in older.lasting {
             self.lasting.entry(key).or_insert(last);

@@ -243,7 +243,7 @@ impl Node {
         Ok(())
     }
 
-    /// A minute and a half in which everybody sends; answers at which second it was dead, if it came to that.
+    /// A minute and a half in which all containers send; returns the file-system call at which the process died, if it did.
     fn run(&mut self, disk: &Disk) -> Option<usize> {
         self.run_for(90, disk)
     }

@@ -20,7 +20,7 @@ use lines::described;
 
 /// How long connecting and an answer's head may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What bodies of requests are.
+/// The content type of request bodies.
 const JSON: &str = "application/json";
 
 /// Where an agent listens.

@@ -22,7 +22,7 @@ impl Buffers {
         Self { limit: limit.into(), largest: largest.into(), used: 0.into() }
     }
 
-    /// Changes the budget. What is beyond it now stays until its sockets are gone.
+    /// Changes the budget. Sockets that exceed the new one keep their buffers until they are closed.
     pub fn set(&self, limit: usize, largest: usize) {
         self.limit.store(limit, Ordering::Relaxed);
         self.largest.store(largest, Ordering::Relaxed);

@@ -67,7 +67,7 @@ pub enum Below {
     Has,
     /// There are no groups below that one.
     HasNone,
-    /// There are others, and it may have been among those that were removed; or that one cannot be seen.
+    /// It was not found, but may have been removed or be one of those not looked at; or the group above cannot be seen.
     Unknown,
 }
 

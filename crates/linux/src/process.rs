@@ -87,8 +87,8 @@ pub fn are_one(one: &OwnedFd, other: &OwnedFd) -> bool {
     matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// A number of the process that a handle means which no other process has had since boot. It stays the same after the end of the
-/// process. `None` before Linux 6.9.
+/// A number that no other process has had since boot, for the process that a handle means. It stays the same after the end of
+/// the process. `None` before Linux 6.9.
 pub(super) fn number_since_boot(handle: &OwnedFd) -> Option<u64> {
     /// The file system of handles, which has one inode for each process (`linux/magic.h`). Older kernels have one for all.
     const PIDFS: FsType = FsType(0x5049_4446);

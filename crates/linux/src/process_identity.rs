@@ -48,8 +48,8 @@ type Cgroup = (String, String);
 type Inode = (u64, u64);
 
 impl ProcessIdentity {
-    /// The kin of a process, which is a container's first. `handle` is the kernel's of that process. What the
-    /// process shares with its parent or with this program, which are no containers, is not the container's own.
+    /// The identity of the processes of the container whose first process this is. `handle` is a pidfd of it. What the process
+    /// shares with its parent or with this program, neither of which is in the container, is not the container's own.
     ///
     /// # Errors
     /// When there is no such process, or it is ending.
@@ -88,8 +88,8 @@ impl ProcessIdentity {
         !self.cgroups.is_empty() || self.mounts.is_some()
     }
 
-    /// Whether a process belongs to the container. `handle` is the kernel's of the very process that is meant, so that its
-    /// number cannot be another's by now.
+    /// Whether a process belongs to the container. `handle` is a pidfd of that very process, in case its number has been given to
+    /// another since.
     #[must_use]
     pub fn judge(&self, pid: i32, handle: Option<&OwnedFd>) -> Verdict {
         if !self.is_told_apart() {

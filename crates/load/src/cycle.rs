@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The series to which an agent adds further counters of a container that has as many series as it may have.
+/// The series to which an agent adds the counters that exceed a container's series limit.
 const OVERFLOW: &str = "tallyport.overflow";
 
 /// What a container sends.

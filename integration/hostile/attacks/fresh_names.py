@@ -12,8 +12,8 @@ ROOM = 1.5
 # Periods until every table is full and has the size that it keeps: 10,000 names without series are remembered for a workload, and the
 # last 16,384 changes of names. As names come and go, the hash tables double once more, after 25,000 to 36,000 names (2.1 MB).
 FULL = 18
-# By how much the least resident memory of a stretch of periods may exceed that of the stretch before. What the allocator keeps varies by
-# as much from one period to the next, so single periods say nothing. A remembered name takes 520 bytes.
+# By how much the minimum of resident memory in a stretch of periods may exceed that of the stretch before. What the allocator keeps
+# varies by about as much from one period to the next, so single periods say nothing. A remembered name takes 520 bytes.
 GROWTH = 3 * MIB
 # The same of what the agent says it holds, which does not vary like that.
 HELD = MIB // 2

@@ -79,7 +79,7 @@ impl Builders {
     /// # Errors
     /// Never while the builders exist.
     pub(super) async fn turn(&self, lane: Lane, client: Option<Client>) -> Result<Turn, AcquireError> {
-        // First: a client that waits for its own builds is not in front of others in the queue of the lane.
+        // The share comes first, so that a client that has used it up does not hold up others in the queue of the lane.
         let of_client = match client.map(|client| self.share(lane, client)) {
             Some(share) => Some(share.acquire_owned().await?),
             None => None,

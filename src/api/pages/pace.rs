@@ -12,7 +12,7 @@ const RATE: u32 = 256 << 20;
 /// Bytes that go out at once after a rest.
 const BURST: u32 = 8 << 20;
 
-/// When the next bytes may go out.
+/// The pace of all answers together.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// When everything so far would have gone out at [`RATE`].
@@ -24,7 +24,7 @@ impl Pace {
         Self { until: Mutex::new(None) }
     }
 
-    /// Counts bytes that were taken; answers until when their reader has to rest, if it has to.
+    /// Counts bytes that a reader took; returns until when it has to rest, if it has to.
     pub(super) fn count(&self, bytes: u32, now: Instant) -> Option<Instant> {
         let burst = Duration::from_secs(1) * BURST / RATE;
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);

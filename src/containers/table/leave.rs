@@ -22,7 +22,7 @@ use crate::shard::{NewListener, OpenError, SentAhead, Suspended};
 /// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
 /// what they have sent waits in the kernel. It is short because the runtime's plugin has stopped, and is not waited for longer.
 const ENDING: Duration = Duration::from_millis(300);
-/// How long the table may take to hear how containers stood whose shards have drained them, before it gives the hand-over up.
+/// How long the table waits for the final counts of containers that shards have just drained, before it gives the hand-over up.
 /// Everything is paused meanwhile.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
@@ -57,7 +57,7 @@ impl Table {
             }
         };
         let leaving = suspended.allocations();
-        // How those stood that were drained just before is on its way. Nothing else tells the other process.
+        // The final counts of containers that were drained just before are on their way; nothing else tells the other process.
         let drained = self.drained_all_but(|allocation| leaving.contains(&allocation));
         if timeout(ON_ITS_WAY, drained).await.is_err() {
             suspended.resume().await;

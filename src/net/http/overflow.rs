@@ -139,7 +139,7 @@ impl Waiting {
 /// Answers 503 to whatever was asked, and closes the connection. Waits for nothing: the answer fits into an empty buffer.
 fn answer(stream: UnixStream, peer: Peer) {
     if let Err(error) = stream.into_std().and_then(write_answer) {
-        tracing::debug!(%error, %peer, "a client did not get the answer that its connection was refused; it had closed it");
+        tracing::debug!(%error, %peer, "cannot tell a client that its connection was refused: the client has closed it");
     }
 }
 

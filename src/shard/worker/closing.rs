@@ -6,9 +6,9 @@ use super::Worker;
 use crate::model::Timestamp;
 use crate::shard::share::Share;
 
-/// Closing windows keeps a shard from receiving for this long in one turn at most, and for one container more.
+/// Closing windows keeps a shard from receiving for at most this long in one turn, plus the time of one container.
 const STALL: Duration = Duration::from_millis(5);
-/// The same for merging late samples, and for one part of a revision more.
+/// The same for merging late samples, plus the time of one part of a revision.
 const MERGING: Duration = Duration::from_millis(2);
 
 /// A round of closing windows that is under way.

@@ -16,7 +16,7 @@ impl Worker {
         let allocation = new.allocation;
         let goes_on = new.before.is_some();
         let mut listener = Listener::new(new, Arc::clone(&self.settings), now, self.store.live_bytes());
-        // What comes back from a kill is in the store alone.
+        // After the agent was killed, what was restored is in the store only.
         if !goes_on && let Some(history) = self.store.history(allocation) {
             listener.recall(&history);
         }

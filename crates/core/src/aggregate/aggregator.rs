@@ -82,7 +82,7 @@ pub struct Aggregator {
     settings: Arc<Settings>,
     /// Bytes of everything, kept up by growth and recounted at every close.
     memory: usize,
-    /// Below how many of them a sample of a known series is inserted without a closer look.
+    /// While `memory` is below this, a sample of a known series is inserted without checking limits.
     ample: usize,
     /// Values in the open window and in late samples that wait, counted as they are inserted.
     open: u64,

@@ -15,11 +15,11 @@ pub(super) struct Gathered<W> {
     pub(super) naming: Naming,
     pub(super) escaping: Escaping,
     pub(super) infos: Vec<String>,
-    /// Families by names that native histograms could have, too.
+    /// Indexes of families, by the names with which native histograms could collide.
     pub(super) bare: HashMap<String, Vec<usize>>,
     pub(super) blocks: Vec<Block>,
     pub(super) identities: Vec<Identity>,
-    /// Those of each identity that has any.
+    /// The marks of each identity that has any.
     pub(super) marks: Vec<Option<Arc<Marks>>>,
     pub(super) families: Vec<Family>,
     pub(super) items: Vec<Item>,
@@ -28,7 +28,7 @@ pub(super) struct Gathered<W> {
 }
 
 impl<W> Gathered<W> {
-    /// About how much memory this takes, apart from windows and series, which others have, too.
+    /// About how much memory this takes, apart from windows and series, which are shared with others.
     pub(super) fn held_bytes(&self) -> usize {
         let infos: usize = self.infos.iter().map(String::len).sum();
         let names: usize = self.families.iter().map(|family| family.name.len() + family.help.len()).sum();

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Within a window only samples change a series, and a series that is there stays at its place unless it makes way for another. So
-//! changes are small where few series had samples meanwhile, and there are none to be told apart once the window is closed.
+//! changes are small if few series had samples meanwhile. Once the window is closed, they cannot be determined any more.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::model::{Series, Timestamp};
 
 const MAGIC: [u8; 4] = *b"TPAC";
 
-/// What a snapshot had, as far as it is needed to tell what has changed since.
+/// What has to be remembered of a snapshot to determine what has changed since.
 #[derive(Debug)]
 pub(super) struct Known {
     checksum: u64,
@@ -51,7 +51,7 @@ struct ChangesV1<S = Series> {
     overflow: Option<Place>,
     /// Nothing where no value has come.
     values: Option<ValuesV1<S>>,
-    /// All of them; nothing where none has come.
+    /// All events of the open window; `None` if none has come since.
     events: Option<Events>,
 }
 
@@ -132,8 +132,8 @@ impl Aggregator {
         Some(ValuesV1 { changed, new, histograms, late: self.late_to_bytes() })
     }
 
-    /// Takes in what has changed since the snapshot that this aggregator was restored from, which has this checksum. It cannot be
-    /// gone on with after an error.
+    /// Applies what has changed since the snapshot that this aggregator was restored from; `of` is the checksum of that snapshot.
+    /// After an error the aggregator must not be used any more.
     ///
     /// # Errors
     /// When the bytes are no changes, come from an unknown version, are damaged, or are changes of another snapshot.

@@ -72,7 +72,7 @@ impl ContainerSummary {
         *out = postcard::to_extend(&summary, std::mem::take(out)).unwrap_or_default();
     }
 
-    /// The standing that [`ContainerSummary::encode`] wrote.
+    /// The summary that [`ContainerSummary::encode`] wrote.
     ///
     /// # Errors
     /// When the bytes are no standing of this layout.
