@@ -103,7 +103,7 @@ impl Sender<'_> {
     /// When the other process says something else than it should, or nothing, and when a shard has ended.
     pub(super) fn send(&self) -> io::Result<Sent> {
         let mut sent = Sent::default();
-        self.windows(&mut sent.windows)?;
+        self.windows(&mut sent.windows, true)?;
         let mut takes = FIRST;
         for _ in 0..ATTEMPTS {
             self.wait_until_quiet_for(takes, &mut sent.windows)?;
@@ -111,7 +111,7 @@ impl Sender<'_> {
             if self.holding.is_told_to_end() {
                 break;
             }
-            self.windows(&mut sent.windows)?;
+            self.windows(&mut sent.windows, false)?;
             self.open(&mut sent.open)?;
             if self.quiet_for()? >= PAUSE {
                 break;
@@ -121,8 +121,10 @@ impl Sender<'_> {
         Ok(sent)
     }
 
-    fn windows(&self, sent: &mut store::Sent) -> io::Result<()> {
-        for _ in 0..ROUNDS {
+    /// Sends closed windows. A signal to end fails this in the first round, if this is the `first` time; later the rest is left for the
+    /// pause.
+    fn windows(&self, sent: &mut store::Sent, first: bool) -> io::Result<()> {
+        for round in 0..ROUNDS {
             let began = clock::since_boot();
             loop {
                 let part = self.api.store.part(sent, PART);
@@ -131,7 +133,12 @@ impl Sender<'_> {
                     break;
                 }
                 if self.holding.is_told_to_end() {
-                    return Err(io::Error::other("the agent is shutting down"));
+                    let given_up = first && round == 0;
+                    return if given_up {
+                        Err(io::Error::other("the agent is shutting down"))
+                    } else {
+                        Ok(())
+                    };
                 }
             }
             if clock::since_boot().saturating_sub(began) < SHORT || self.holding.is_told_to_end() {
@@ -141,9 +148,10 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Sends a snapshot of every aggregator. All shards work at that, each in small steps.
+    /// Sends a snapshot of every aggregator. All shards work at that, each in small steps. A signal to end stops it; what was not sent
+    /// by then goes over whole in the pause.
     fn open(&self, sent: &mut SentAhead) -> io::Result<()> {
-        let (mut places, mut message, mut bytes) = (vec![Some(0); self.api.pool.len()], Vec::new(), 0);
+        let (mut places, mut unsent) = (vec![Some(0); self.api.pool.len()], Unsent::default());
         let mut told = clock::since_boot();
         while places.iter().any(Option::is_some) {
             if self.holding.is_told_to_end() {
@@ -158,18 +166,14 @@ impl Sender<'_> {
                 if let Some(place) = places.get_mut(shard) {
                     *place = ahead.next;
                 }
-                for (allocation, snapshot) in ahead.snapshots {
-                    sent.extend(checksum_of(&snapshot).map(|checksum| (allocation, checksum)));
-                    bytes += snapshot.len();
-                    message.push((allocation, Bytes::from(snapshot)));
-                }
+                unsent.add(ahead.snapshots);
             }
-            if bytes >= SNAPSHOTS || clock::since_boot().saturating_sub(told) >= SILENCE {
-                (bytes, told) = (0, clock::since_boot());
-                self.tell(&Message::Open(std::mem::take(&mut message)))?;
+            if unsent.bytes >= SNAPSHOTS || clock::since_boot().saturating_sub(told) >= SILENCE {
+                told = clock::since_boot();
+                unsent.send(sent, |message| self.tell(message))?;
             }
         }
-        if message.is_empty() { Ok(()) } else { self.tell(&Message::Open(message)) }
+        unsent.send(sent, |message| self.tell(message))
     }
 
     fn tell(&self, message: &Message) -> io::Result<()> {
@@ -185,7 +189,7 @@ impl Sender<'_> {
         let mut told = began;
         while !self.holding.is_told_to_end() {
             if clock::since_boot().saturating_sub(told) >= SILENCE {
-                self.windows(sent)?;
+                self.windows(sent, false)?;
                 told = clock::since_boot();
             }
             let waited = clock::since_boot().saturating_sub(began);
@@ -202,6 +206,40 @@ impl Sender<'_> {
     }
 }
 
+/// Snapshots that were written and not sent yet.
+#[derive(Default)]
+struct Unsent {
+    snapshots: Vec<(Allocation, Bytes)>,
+    bytes: usize,
+}
+
+impl Unsent {
+    fn add(&mut self, snapshots: Vec<(Allocation, Vec<u8>)>) {
+        self.bytes += snapshots.iter().map(|(_, snapshot)| snapshot.len()).sum::<usize>();
+        self.snapshots
+            .extend(snapshots.into_iter().map(|(allocation, snapshot)| (allocation, snapshot.into())));
+    }
+
+    /// Sends them, if there are any. They count as sent once the other process has them: changes of a snapshot that it does not have
+    /// would make the hand-over fail.
+    fn send(
+        &mut self,
+        sent: &mut SentAhead,
+        tell: impl FnOnce(&Message) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Self { snapshots, .. } = std::mem::take(self);
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let checksum =
+            |(allocation, snapshot): &(Allocation, Bytes)| Some((*allocation, checksum_of(snapshot)?));
+        let checksums: Vec<_> = snapshots.iter().filter_map(checksum).collect();
+        tell(&Message::Open(snapshots))?;
+        sent.extend(checksums);
+        Ok(())
+    }
+}
+
 /// How long to sleep before asking again when the next window is over. It is over in `quiet`; `needed` is the time to have before
 /// that, and `waited` the time spent waiting so far. `None` when it is time to go on.
 fn wait(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
@@ -212,6 +250,23 @@ fn wait(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_counts_as_sent_once_the_other_process_has_it() {
+        let (mut unsent, mut sent) = (Unsent::default(), SentAhead::default());
+        unsent.add(vec![(Allocation(1), vec![1; 16]), (Allocation(2), vec![2; 16])]);
+        assert_eq!((unsent.bytes, sent.len()), (32, 0), "a signal to end may come before it is sent");
+        unsent.send(&mut sent, |_| Err(io::Error::other("the other process has ended"))).unwrap_err();
+        assert!(sent.is_empty());
+        unsent.add(vec![(Allocation(1), vec![1; 16])]);
+        let has = |message: &Message| {
+            assert!(matches!(message, Message::Open(all) if all.len() == 1));
+            Ok(())
+        };
+        unsent.send(&mut sent, has).unwrap();
+        assert_eq!(sent.get(&Allocation(1)), Some(&u64::from_le_bytes([1; 8])));
+        assert_eq!((sent.len(), unsent.bytes), (1, 0));
+    }
 
     #[test]
     fn a_window_that_is_due_is_waited_for_and_not_for_longer_than_closing_may_take() {

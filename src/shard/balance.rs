@@ -59,6 +59,9 @@ impl Balance {
     }
 }
 
+/// How long moving a container waits until no one looks for containers.
+const PLACES: Duration = Duration::from_millis(100);
+
 /// The hottest and the coldest shard, and how far they are apart; `None` where they are even enough.
 fn uneven(busy: &[f64]) -> Option<(usize, usize, f64)> {
     let by = |a: &(usize, &f64), b: &(usize, &f64)| a.1.total_cmp(b.1);
@@ -94,18 +97,23 @@ impl ShardPool {
         let work =
             self.balance.lock().unwrap_or_else(PoisonError::into_inner).work_since(Instant::now(), &work);
         let Some(allocation) = best(&work, gap) else { return Ok(None) };
-        self.move_to(allocation, ShardId(cold)).await?;
+        if !self.move_to(allocation, ShardId(cold)).await? {
+            return Ok(None);
+        }
         tracing::info!(%allocation, from = hot, to = cold, "moved a container to another shard");
         Ok(Some(allocation))
     }
 
-    /// Moves a container with its socket.
-    pub(super) async fn move_to(&self, allocation: Allocation, to: ShardId) -> Result<(), ShardGone> {
-        // Nobody asks for containers meanwhile: one under way is nowhere.
-        let mut places = self.places.write().await;
-        let Some(from) = places.get(&allocation).copied() else { return Ok(()) };
+    /// Moves a container with its socket. Answers whether it did: if places stay in use, the next balancing tries again. A hand-over that
+    /// succeeds never releases them, and the main loop, which waits for this, would never learn that it has succeeded.
+    pub(super) async fn move_to(&self, allocation: Allocation, to: ShardId) -> Result<bool, ShardGone> {
+        // No container is looked up meanwhile: one under way is nowhere.
+        let Ok(mut places) = tokio::time::timeout(PLACES, self.places.write()).await else {
+            return Ok(false);
+        };
+        let Some(from) = places.get(&allocation).copied() else { return Ok(false) };
         let Some(listener) = self.shard(from)?.ask(|reply| Command::Leave(allocation, reply)).await? else {
-            return Ok(());
+            return Ok(false);
         };
         match self.shard(to)?.ask(|reply| Command::Adopt(listener, reply)).await {
             // Should it fail at that, it has the container if anybody has.
@@ -118,9 +126,10 @@ impl ShardPool {
             Ok(Err(listener)) => {
                 let back = self.shard(from)?.ask(|reply| Command::Adopt(listener, reply)).await?;
                 back.map_err(|_| ShardGone)?;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

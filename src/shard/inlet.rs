@@ -15,6 +15,9 @@ use crate::net::unixgram::{Refused, Unixgram};
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Senders that are remembered at most.
 const REMEMBERED: usize = 256;
+/// Searches for the cgroups of ended senders each time that the socket is read. A container can make them slow, and other containers
+/// of the shard are not read meanwhile.
+const SEARCHES: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Inlet {
@@ -29,6 +32,9 @@ pub struct Senders {
     /// The container's processes, once its first one is known.
     process_identity: Option<ProcessIdentity>,
     seen: HashMap<i32, Seen>,
+    /// Searches that are left while the socket is read.
+    #[serde(skip)]
+    searches: usize,
 }
 
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +72,7 @@ impl Inlet {
 
     pub(super) fn take(&mut self, inbox: &mut Inbox, most: usize, now: Duration) -> (Emptied, Refused) {
         let senders = &mut self.senders;
+        senders.searches = SEARCHES;
         inbox.take_from_members(&self.unix.socket, most, |pid, handle| senders.judge(pid, handle, now))
     }
 }
@@ -74,7 +81,7 @@ impl Senders {
     fn set_container_processes(&mut self, process_identity: ProcessIdentity) {
         // After a hand-over it is found out once more, and what was seen of those that have ended since still holds.
         if self.process_identity.as_ref() != Some(&process_identity) {
-            *self = Self { process_identity: Some(process_identity), seen: HashMap::new() };
+            *self = Self { process_identity: Some(process_identity), ..Self::default() };
         }
     }
 
@@ -89,7 +96,7 @@ impl Senders {
         if let Some(seen) = known.filter(is_fresh) {
             return seen.verdict;
         }
-        let verdict = match (process_identity.judge(pid, handle), known) {
+        let verdict = match (process_identity.judge_within(pid, handle, &mut self.searches), known) {
             // What was seen of it while it lived is all that there is to know.
             (Verdict::Ended, Some(seen)) => seen.verdict,
             (verdict, _) => verdict,

@@ -301,8 +301,15 @@ impl ShardPool {
     ///
     /// # Errors
     /// When the shard has ended.
-    pub async fn snapshot_ahead(&self, shard: usize, from: usize) -> Result<Ahead, ShardGone> {
-        self.shard(ShardId(shard))?.ask(|reply| Command::SnapshotAhead(from, reply)).await
+    pub fn snapshot_ahead(
+        &self,
+        shard: usize,
+        from: usize,
+    ) -> impl Future<Output = Result<Ahead, ShardGone>> + use<> {
+        // The shard is told now and not when the answer is waited for, so that all shards work at the same time.
+        let shard = self.shard(ShardId(shard));
+        let asked = shard.map(|shard| shard.ask(move |reply| Command::SnapshotAhead(from, reply)));
+        async move { asked?.await }
     }
 
     /// How long it is until the next window is over; no time while windows are being closed.

@@ -76,6 +76,8 @@ pub(super) struct Worker {
     turned: Moment,
     /// When nothing was read last, for so long that it shows in windows.
     unread: Option<Unread>,
+    /// When its containers left for another process, until the first of them is back.
+    suspended: Option<Moment>,
     /// Sockets that are ready and not read yet, by the data of their events.
     ready: VecDeque<u64>,
     /// What was read of those that were ready together, while some of them are left over.
@@ -136,6 +138,7 @@ impl Worker {
             drained_at: Duration::ZERO,
             turned: clock.read(),
             unread: None,
+            suspended: None,
             ready: VecDeque::new(),
             pass: None,
             closing: None,

@@ -16,6 +16,8 @@ use nix::sched::{CloneFlags, setns};
 const ROOT: u64 = 1;
 /// Groups below one that are looked at for another, at most: a container may make as many as it likes.
 const LOOKED_AT: usize = 64;
+/// Entries of their directories that are read for that, at most; a group has some fifty files.
+const ENTRIES: usize = 8192;
 
 /// Has this thread, and those that it starts from then on, see the groups of the node, where it is in a cgroup namespace
 /// of its own and sees the node's processes: the kernel names groups by how they are seen from the namespace of who asks, and
@@ -144,6 +146,11 @@ impl Hierarchy {
     /// groups; in the usual case, where there are none, at one directory's metadata.
     #[must_use]
     pub fn find_below(&self, path: &str, id: u64) -> Below {
+        self.find_below_within(path, id, ENTRIES)
+    }
+
+    /// The same, reading so many entries of directories at most.
+    fn find_below_within(&self, path: &str, id: u64, mut entries_left: usize) -> Below {
         let mut left = vec![self.path.join(path.trim_start_matches('/'))];
         // The kernel counts a directory, the entry for it in its parent, and its subdirectories.
         match left.last().map(std::fs::metadata) {
@@ -154,7 +161,11 @@ impl Hierarchy {
         for _ in 0..LOOKED_AT {
             let Some(directory) = left.pop() else { break };
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            for entry in entries.take(entries_left) {
+                entries_left -= 1;
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
                 if entry.ino() == id {
                     return Below::Has;
                 }
@@ -275,6 +286,24 @@ mod tests {
         }
         assert_eq!((before, found), (Below::HasNone, [Below::Has, Below::Unknown]));
         assert_eq!(hierarchy.find_below(&path, id), Below::Unknown, "that one is gone, too");
+    }
+
+    #[test]
+    fn a_search_reads_so_many_entries_however_many_groups_a_container_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let hierarchy = Hierarchy { root: File::open(&path).unwrap(), path };
+        let made = |n: usize| {
+            let group = directory.path().join(format!("container/{n}"));
+            std::fs::create_dir_all(&group).unwrap();
+            std::fs::metadata(group).unwrap().ino()
+        };
+        let ids: Vec<u64> = (0..40).map(made).collect();
+        let found = |entries: usize| {
+            let has = |id: &&u64| hierarchy.find_below_within("container", **id, entries) == Below::Has;
+            ids.iter().filter(has).count()
+        };
+        assert_eq!((found(10), found(40), found(ENTRIES)), (10, 40, 40));
     }
 
     #[test]

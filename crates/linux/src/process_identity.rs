@@ -92,30 +92,38 @@ impl ProcessIdentity {
     /// another since.
     #[must_use]
     pub fn judge(&self, pid: i32, handle: Option<&OwnedFd>) -> Verdict {
+        self.judge_within(pid, handle, &mut { usize::MAX })
+    }
+
+    /// The same with so many searches for the cgroups of ended processes, each of which reads directories that the container may have made
+    /// large. Those that are used are taken from `searches`; a process that would need another is one that has ended.
+    #[must_use]
+    pub fn judge_within(&self, pid: i32, handle: Option<&OwnedFd>, searches: &mut usize) -> Verdict {
         if !self.is_told_apart() {
             return Verdict::Member;
         }
         let Some(handle) = handle else { return self.look_at(pid) };
         if process::has_ended(handle) {
-            return self.recall(handle);
+            return self.recall(handle, searches);
         }
         match self.look_at(pid) {
-            Verdict::Ended => self.recall(handle),
+            Verdict::Ended => self.recall(handle, searches),
             // If it has ended meanwhile, what was read may be that of another process.
-            _ if process::has_ended(handle) => self.recall(handle),
+            _ if process::has_ended(handle) => self.recall(handle, searches),
             seen => seen,
         }
     }
 
     /// The verdict on a process that has ended or is ending, from what the kernel remembers of it. If that does not say where the
     /// process belonged, it is not foreign but unknown.
-    fn recall(&self, handle: &OwnedFd) -> Verdict {
+    fn recall(&self, handle: &OwnedFd, searches: &mut usize) -> Verdict {
         if self.first.is_some() && self.first == process::number_since_boot(handle) {
             return Verdict::Member;
         }
         match (self.cgroup, sys::cgroup_of(handle)) {
             (Some(own), Some(its)) if own == its => Verdict::Member,
-            (Some(_), Some(its)) => match self.find_below(its) {
+            (Some(_), Some(_)) if *searches == 0 => Verdict::Ended,
+            (Some(_), Some(its)) => match self.find_below(its, searches) {
                 Below::Has => Verdict::Member,
                 Below::HasNone => Verdict::Foreign,
                 Below::Unknown => Verdict::Ended,
@@ -124,8 +132,9 @@ impl ProcessIdentity {
         }
     }
 
-    /// Whether the cgroup of version 2 with this number is below the container's.
-    fn find_below(&self, id: u64) -> Below {
+    /// Whether the cgroup of version 2 with this number is below the container's. Takes one search.
+    fn find_below(&self, id: u64, searches: &mut usize) -> Below {
+        *searches = searches.saturating_sub(1);
         let own = self.cgroups.iter().find(|(hierarchy, _)| hierarchy.is_empty());
         let found = Hierarchy::shared().zip(own).map(|(hierarchy, (_, path))| hierarchy.find_below(path, id));
         found.unwrap_or(Below::Unknown)
@@ -330,6 +339,29 @@ mod tests {
             Verdict::Ended,
             "the number may be another's by now"
         );
+    }
+
+    #[test]
+    fn beyond_its_searches_a_process_that_has_ended_is_only_known_to_have_ended() {
+        let [mut first, mut other] = [sleeper(), sleeper()];
+        let handle = sys::pidfd_open(other.id().try_into().unwrap()).unwrap();
+        let (pid, other_pid) = (first.id().try_into().unwrap(), other.id().try_into().unwrap());
+        let own = ProcessIdentity {
+            cgroup: Some(u64::MAX),
+            mounts: Some((0, 0)),
+            ..ProcessIdentity::of(pid, None).unwrap()
+        };
+        for child in [&mut first, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let remembers = sys::cgroup_of(&handle).is_some();
+        let mut searches = 2;
+        let _either = own.judge_within(other_pid, Some(&handle), &mut searches);
+        assert_eq!(searches, if remembers { 1 } else { 2 });
+        searches = 0;
+        assert_eq!(own.judge_within(other_pid, Some(&handle), &mut searches), Verdict::Ended);
+        assert_eq!(searches, 0);
     }
 
     #[test]

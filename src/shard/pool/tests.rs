@@ -52,6 +52,34 @@ fn sums(node: &Node, allocation: u64) -> f64 {
 }
 
 #[tokio::test]
+async fn a_move_does_not_wait_for_a_hand_over_that_keeps_all_places() {
+    let node = node(2);
+    let _sender = open(&node, 1).await;
+    let Some(from) = node.pool.places.read().await.get(&Allocation(1)).copied() else { unreachable!() };
+    let to = ShardId(1 - from.0);
+    let kept = Arc::clone(&node.pool.places).write_owned().await;
+    assert!(!node.pool.move_to(Allocation(1), to).await.unwrap());
+    drop(kept);
+    assert!(node.pool.move_to(Allocation(1), to).await.unwrap());
+    node.pool.stop().await;
+}
+
+#[tokio::test]
+async fn every_shard_begins_its_snapshots_before_any_is_waited_for() {
+    let node = node(2);
+    let mut senders = Vec::new();
+    for allocation in 0..2 {
+        senders.push(open(&node, allocation).await);
+    }
+    let [first, second] = [0, 1].map(|shard| node.pool.snapshot_ahead(shard, 0));
+    // The second is answered although the first was never polled, and so was the first.
+    let seconds = second.await.unwrap().snapshots;
+    let firsts = first.await.unwrap().snapshots;
+    assert_eq!((firsts.len(), seconds.len()), (1, 1));
+    node.pool.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_sent_is_there_after_a_drain() {
     let node = node(2);
     let mut senders = Vec::new();

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Next, Worker};
-use crate::model::Allocation;
+use super::{Next, PAUSE, Worker};
+use crate::aggregate::Unread;
+use crate::model::{Allocation, Moment};
 use crate::shard::command::{Ahead, Checkpoint, Command};
 use crate::shard::listener::Listener;
 use crate::shard::share::Share;
@@ -60,6 +61,8 @@ impl Worker {
                 }
             }
             Command::Adopt(listener, reply) => {
+                let now = self.now();
+                self.note_suspension(now);
                 let _not_waited_for = reply.send(self.adopt(listener));
             }
             Command::Checkpoint(from, file, reply) => {
@@ -97,12 +100,22 @@ impl Worker {
                 self.draining.clear();
                 let all: Vec<_> = self.places.keys().copied().collect();
                 let all = all.into_iter().filter_map(|allocation| self.leave(allocation)).collect();
-                let now = self.now().wall;
-                if let Err((all, _)) = reply.send((all, now)) {
+                let now = self.now();
+                self.suspended = Some(now);
+                if let Err((all, _)) = reply.send((all, now.wall)) {
                     all.into_iter().for_each(|listener| drop(self.adopt(listener)));
                 }
             }
             Command::Stop(_) => {}
+        }
+    }
+
+    /// Notes how long nothing was read when containers come back from a hand-over that has failed: as after any other pause, windows have
+    /// to say that what waited is counted in one of them.
+    pub(super) fn note_suspension(&mut self, now: Moment) {
+        let Some(since) = self.suspended.take() else { return };
+        if now.mono.saturating_sub(since.mono) >= PAUSE {
+            self.unread = Some(Unread { from: since.wall, until: now.wall });
         }
     }
 

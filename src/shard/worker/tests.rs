@@ -175,6 +175,28 @@ fn sockets_that_are_read_in_several_turns_are_learned_from_together() {
 }
 
 #[test]
+fn windows_say_what_a_hand_over_that_failed_left_unread() {
+    for (paused, told) in [(Duration::from_secs(1), false), (Duration::from_secs(3), true)] {
+        let mut bench = bench();
+        let _sender = bench.open(1);
+        let (reply, mut leaving) = oneshot::channel();
+        bench.commands.send(Command::Suspend(reply)).unwrap();
+        assert!(matches!(bench.worker.obey(), Next::Go));
+        let since = bench.worker.suspended.unwrap();
+        let back = Moment { wall: since.wall.plus(paused), mono: since.mono + paused };
+        bench.worker.note_suspension(back);
+        let unread = bench.worker.unread.map(|unread| (unread.from, unread.until));
+        assert_eq!(unread, told.then_some((since.wall, back.wall)), "{paused:?}");
+        let (reply, _adopted) = oneshot::channel();
+        let (mut listeners, _) = leaving.try_recv().unwrap();
+        bench.commands.send(Command::Adopt(listeners.remove(0), reply)).unwrap();
+        bench.worker.suspended = Some(since);
+        assert!(matches!(bench.worker.obey(), Next::Go));
+        assert!(bench.worker.suspended.is_none(), "it is noted as the first comes back");
+    }
+}
+
+#[test]
 fn a_round_of_closing_goes_on_where_it_stopped() {
     let mut bench = bench();
     for n in 0..3 {
