@@ -58,6 +58,10 @@ impl Arrived {
         snapshots: Vec<(Allocation, Bytes)>,
         settings: &Arc<Settings>,
     ) -> Result<(), ManifestError> {
+        // Those that came earlier make room first: with wide sets, one container's aggregator takes tens of megabytes.
+        for (allocation, _) in &snapshots {
+            self.0.remove(allocation);
+        }
         let restored = parallel::map(snapshots, |(allocation, bytes)| {
             let aggregator = Aggregator::restore(Arc::clone(settings), &bytes)
                 .map_err(|source| ManifestError::Aggregator { allocation, source })?;
@@ -74,7 +78,10 @@ impl Arrived {
         settings: &Arc<Settings>,
     ) -> Result<Aggregator, SnapshotError> {
         match carried {
-            OpenState::Whole(bytes) => Aggregator::restore(Arc::clone(settings), bytes),
+            OpenState::Whole(bytes) => {
+                drop(ahead);
+                Aggregator::restore(Arc::clone(settings), bytes)
+            }
             OpenState::Changes(bytes) => {
                 let (of, mut aggregator) = ahead.ok_or(SnapshotError::Damaged)?;
                 aggregator.change(of, bytes)?;
