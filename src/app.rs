@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A second TERM or the deadline cuts that short; then the exit code is 1. A second TERM also gives up a hand-over that is under
-//! way. Where somebody keeps the agent's state for the next one (`saved_state`), TERM leaves it there instead.
+//! way. If a keeper or the service manager holds state between agents (`saved_state`), TERM
+//! leaves the state there instead.
 
 mod ahead;
 mod damage;

@@ -18,7 +18,7 @@ mod suspend;
 mod tail;
 mod worker;
 
-pub use command::{Ahead, Before, Checkpoint, ContainerStats, NewListener, Of, TappedLine};
+pub use command::{Before, Checkpoint, ContainerStats, NewListener, Of, SnapshotSlice, TappedLine};
 pub use inlet::Senders;
 pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
 pub use suspend::{OpenState, Part, SentAhead, Suspended};

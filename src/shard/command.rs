@@ -112,7 +112,7 @@ pub struct Checkpoint {
 
 /// Snapshots of some containers' aggregators, sent to the process that takes over while datagrams are still read.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct SnapshotSlice {
     /// Each container's snapshot.
     pub snapshots: Vec<(Allocation, Vec<u8>)>,
     /// Where to go on, unless that was all.
@@ -151,7 +151,7 @@ pub(super) enum Command {
     /// Says what has changed in open windows, from this place on, since that was written to the file of this number.
     Checkpoint(usize, u64, oneshot::Sender<Checkpoint>),
     /// Takes snapshots of containers from this place on, on which changes can follow.
-    SnapshotAhead(usize, oneshot::Sender<Ahead>),
+    SnapshotAhead(usize, oneshot::Sender<SnapshotSlice>),
     /// Says how long it is until the next window is over; no time while windows are being closed.
     Quiet(oneshot::Sender<Duration>),
     /// Says which processes a container's are.

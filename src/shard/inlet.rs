@@ -154,7 +154,11 @@ mod tests {
         assert_eq!(after.judge(pid, None, Duration::ZERO), Verdict::Member);
         let mut stranger = Senders::default();
         stranger.set_container_processes(process_identity);
-        assert_eq!(stranger.judge(pid, None, Duration::ZERO), Verdict::Ended, "of whom nothing was seen");
+        assert_eq!(
+            stranger.judge(pid, None, Duration::ZERO),
+            Verdict::Ended,
+            "an ended process that was never seen alive"
+        );
         after.set_container_processes(ProcessIdentity::default());
         assert!(after.seen.is_empty(), "what was seen says nothing about another container");
     }

@@ -14,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use super::balance::Balance;
-use super::command::{Ahead, Checkpoint, Command, ContainerStats, NewListener, Question};
+use super::command::{Checkpoint, Command, ContainerStats, NewListener, Question, SnapshotSlice};
 use super::loss_log::LossLog;
 use super::worker::Worker;
 use crate::aggregate::Settings;
@@ -305,7 +305,7 @@ impl ShardPool {
         &self,
         shard: usize,
         from: usize,
-    ) -> impl Future<Output = Result<Ahead, ShardGone>> + use<> {
+    ) -> impl Future<Output = Result<SnapshotSlice, ShardGone>> + use<> {
         // The shard is told now and not when the answer is waited for, so that all shards work at the same time.
         let shard = self.shard(ShardId(shard));
         let asked = shard.map(|shard| shard.ask(move |reply| Command::SnapshotAhead(from, reply)));

@@ -1,8 +1,8 @@
 //! Which processes belong to a container, told by what they cannot choose: their cgroup and their mount namespace.
 //!
-//! A process of a container is in its cgroup or below, however it got there: by being started, by `exec`, by a fork. Of a
-//! container that has no cgroup of its own (a rootless one may not) the mount namespace tells. Nobody outside gets into
-//! either without being an administrator of the node. `docs/adr/0019-unix-sockets.md` has the reasons.
+//! A process of a container is in its cgroup or below, however it got there: by being started, by `exec`, by a fork. A
+//! container without a cgroup of its own, as rootless ones can be, is recognised by its mount namespace. Only an administrator of
+//! the node can enter either from outside. `docs/adr/0019-unix-sockets.md` has the reasons.
 
 use std::io;
 use std::os::fd::OwnedFd;

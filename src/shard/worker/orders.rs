@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Next, PAUSE, Worker};
 use crate::aggregate::Unread;
 use crate::model::{Allocation, Moment};
-use crate::shard::command::{Ahead, Checkpoint, Command};
+use crate::shard::command::{Checkpoint, Command, SnapshotSlice};
 use crate::shard::listener::Listener;
 use crate::shard::share::Share;
 
@@ -140,7 +140,7 @@ impl Worker {
     }
 
     /// Snapshots of containers whose windows are not over, and that have not begun to end: those go over as they are then.
-    fn snapshot_ahead(&mut self, from: usize) -> Ahead {
+    fn snapshot_ahead(&mut self, from: usize) -> SnapshotSlice {
         let now = self.now().wall;
         let started = self.clock.mono();
         let (mut snapshots, mut next) = (Vec::new(), from);
@@ -154,7 +154,7 @@ impl Worker {
                 break;
             }
         }
-        Ahead { snapshots, next: (next < self.listeners.len()).then_some(next) }
+        SnapshotSlice { snapshots, next: (next < self.listeners.len()).then_some(next) }
     }
 
     pub(super) fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {

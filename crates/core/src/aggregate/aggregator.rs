@@ -28,7 +28,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use batch::Batch;
-use changes::Known;
+use changes::SentSnapshot;
 pub use changes::checksum_of;
 pub use checkpoint::Noted;
 pub use close::{
@@ -126,7 +126,7 @@ pub struct Aggregator {
     /// Set from outside when the node has no memory left.
     node_full: bool,
     /// What the last snapshot had that was sent ahead, as long as changes of it can be told.
-    known: Option<Known>,
+    sent_ahead: Option<SentSnapshot>,
 }
 
 impl Aggregator {
@@ -167,7 +167,7 @@ impl Aggregator {
             history: VecDeque::new(),
             revisions: 0,
             node_full: false,
-            known: None,
+            sent_ahead: None,
         };
         new.ample = new.ample();
         new

@@ -25,7 +25,7 @@ const MAGIC: [u8; 4] = *b"TPAC";
 
 /// What has to be remembered of a snapshot to determine what has changed since.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct SentSnapshot {
     checksum: u64,
     layout: Layout,
     /// Values and events accepted by then.
@@ -77,7 +77,7 @@ impl Aggregator {
     #[must_use]
     pub fn snapshot_ahead(&mut self) -> Vec<u8> {
         let snapshot = self.snapshot();
-        self.known = checksum_of(&snapshot).map(|checksum| Known {
+        self.sent_ahead = checksum_of(&snapshot).map(|checksum| SentSnapshot {
             checksum,
             layout: self.current_layout(),
             values: self.accounting.values,
@@ -95,7 +95,7 @@ impl Aggregator {
     /// the window was closed meanwhile, or series have made way for others.
     #[must_use]
     pub fn changes(&self, of: u64) -> Option<Vec<u8>> {
-        let known = self.known.as_ref().filter(|known| known.checksum == of)?;
+        let known = self.sent_ahead.as_ref().filter(|known| known.checksum == of)?;
         let values = match known.values == self.accounting.values {
             true => None,
             false => Some(self.changed_values(known)?),
@@ -111,7 +111,7 @@ impl Aggregator {
         Some(sealed(MAGIC, &changes))
     }
 
-    fn changed_values(&self, known: &Known) -> Option<ValuesV1<&Series>> {
+    fn changed_values(&self, known: &SentSnapshot) -> Option<ValuesV1<&Series>> {
         let mut rows = self.columns.places();
         let mut changed = Vec::new();
         let late = self.late_by_place();

@@ -311,7 +311,7 @@ impl Aggregator {
 
     /// Closes the window at a moment; what it covers ends at another.
     fn close_seen(&mut self, at: Timestamp, seen: Timestamp) -> Closed {
-        self.known = None;
+        self.sent_ahead = None;
         self.layout = Some(self.current_layout());
         // Revisions are published before the window, so their part of a total comes before its own.
         let (revisions, late_values) = self.close_late();

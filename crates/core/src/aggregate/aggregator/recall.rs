@@ -15,7 +15,7 @@ impl Aggregator {
     /// were counted down. `lasting` is all that is known of levels and totals, from windows, too. No window has them again,
     /// and none of its counts do. For an aggregator that has taken nothing yet.
     pub fn recall(&mut self, summary: &ContainerSummary, lasting: &[Lasting]) {
-        self.known = None;
+        self.sent_ahead = None;
         for event in summary.events.iter() {
             self.events.keep(Arc::clone(event));
         }

@@ -52,7 +52,7 @@ impl Aggregator {
         if settings == *self.settings {
             return;
         }
-        self.known = None;
+        self.sent_ahead = None;
         if settings.tag_styles != self.settings.tag_styles {
             self.table.forget_spellings();
             self.columns.forget_spellings();
