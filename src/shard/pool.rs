@@ -82,7 +82,7 @@ pub(super) struct Shared {
     store: Arc<Store>,
     /// Nanoseconds that each shard was not waiting.
     pub(super) busy: Vec<AtomicU64>,
-    memory_limit: AtomicUsize,
+    pub(super) memory_limit: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
     /// How often shards have stood still.

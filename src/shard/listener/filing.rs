@@ -7,6 +7,9 @@ use crate::aggregate::{Closed, Dropped};
 use crate::model::Timestamp;
 use crate::store::{Filed, Pending, Store};
 
+/// What a container's open window may hold beyond what the node counts, in bytes.
+const GROWTH: usize = 64 << 10;
+
 impl Listener {
     /// Opens the container in the store, where its memory counts from now on.
     pub(in crate::shard) fn open(&mut self, store: &Store, now: Timestamp) {
@@ -93,6 +96,12 @@ impl Listener {
     #[cfg(test)]
     pub(in crate::shard) fn pending(&mut self) -> Option<&mut Pending> {
         self.pending.as_mut()
+    }
+
+    /// Whether the open window holds so much more than was counted last that it has to be counted before it is closed: containers with
+    /// many new series or members of sets could otherwise go far beyond the node's limit within one window.
+    pub(in crate::shard) fn has_grown(&self) -> bool {
+        self.aggregator.own_memory() >= self.live.get() + GROWTH
     }
 
     /// Counts the container's memory anew, for its own limit and the node's.

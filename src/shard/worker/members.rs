@@ -61,7 +61,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn put(&mut self, place: usize, listener: Listener) {
+    pub(super) fn put(&mut self, place: usize, mut listener: Listener) {
+        // The other containers are told when windows are closed. Without this, one that comes to a full node, with late samples for
+        // all windows that are kept of it, could double what is held before its first window is closed.
+        listener.aggregator.set_node_full(self.shared.is_full());
         self.next_end = self.next_end.min(listener.aggregator.window_end());
         self.places.insert(listener.allocation, place);
         if place == self.vacant_from {

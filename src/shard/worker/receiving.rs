@@ -54,7 +54,7 @@ impl Worker {
     }
 
     /// Reads a turn of the socket that an event names. Answers what it had, and when reading it began.
-    fn receive(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
+    pub(super) fn receive(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
         let (place, unix) = (place_of(event & !UNIX), event & UNIX != 0);
         self.listeners.get(place).iter().copied().flatten().for_each(Listener::prefetch);
         let now = self.now();
@@ -73,6 +73,10 @@ impl Worker {
             listener.regulate(self.gather.is_hot(read.0.fullest, since), &self.shared.buffers);
             read
         };
+        if listener.has_grown() {
+            listener.count_memory();
+            listener.aggregator.set_node_full(self.shared.is_full());
+        }
         if let Emptied::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, unix, "cannot receive");

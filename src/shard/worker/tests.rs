@@ -1,4 +1,5 @@
 use std::net::UdpSocket;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -393,4 +394,43 @@ fn a_container_that_is_sent_to_without_end_ends_all_the_same() {
         steps += 1;
         assert!(steps < 100, "it goes on for ever");
     }
+}
+
+#[test]
+fn a_container_that_comes_to_a_full_node_gets_no_new_series() {
+    let mut bench = bench();
+    let _sender = bench.open(1);
+    bench.take_in(1, b"a:1|c");
+    bench.worker.shared.memory_limit.store(0, Ordering::Relaxed);
+    let _other = bench.open(2);
+    bench.take_in(2, b"a:1|g");
+    assert_eq!(bench.accounting(2).dropped.of(Dropped::NodeMemory), 1);
+    bench.take_in(1, b"b:1|g");
+    assert_eq!(
+        bench.accounting(1).dropped.of(Dropped::NodeMemory),
+        0,
+        "it is told when its window is closed"
+    );
+    let moved = bench.worker.leave(Allocation(1)).unwrap();
+    bench.worker.adopt(moved).unwrap();
+    bench.take_in(1, b"c:1|g");
+    assert_eq!(bench.accounting(1).dropped.of(Dropped::NodeMemory), 1);
+}
+
+#[test]
+fn a_container_that_fills_the_node_within_a_window_is_stopped_within_it() {
+    let mut bench = bench();
+    let sender = bench.open(1);
+    let limit = bench.worker.store.held_bytes() + (1 << 20);
+    bench.worker.shared.memory_limit.store(limit, Ordering::Relaxed);
+    let place = bench.worker.places[&Allocation(1)];
+    for n in 0..2000 {
+        let lines = (0..10).map(|m| format!("a.name.of.its.own.{n}.{m}:1|g")).collect::<Vec<_>>();
+        sender.send(lines.join("\n").as_bytes()).unwrap();
+        bench.worker.receive(place as u64, Duration::ZERO);
+    }
+    let (_, recounted) = bench.memory();
+    // The last table that grew may have doubled.
+    assert!((limit..2 * limit).contains(&recounted), "{recounted} of {limit}");
+    assert!(bench.accounting(1).dropped.of(Dropped::NodeMemory) > 0);
 }
