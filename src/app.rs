@@ -211,6 +211,7 @@ impl Parts {
         let plan = Plan {
             shards: config.process.shards,
             memory_limit: config.node_limits.memory,
+            remembered: config.node_limits.remembered,
             gather: config.process.gather,
             not_before,
         };

@@ -133,6 +133,8 @@ pub struct NodeLimits {
     pub containers: usize,
     /// Memory of all aggregators and windows, in bytes.
     pub memory: usize,
+    /// Totals of series that are gone, of each level, and names without a series.
+    pub remembered: usize,
 }
 
 /// The life of containers.

@@ -393,9 +393,11 @@ impl Store {
         self.newest.subscribe()
     }
 
-    /// Sets how many totals of series that are gone are remembered of each workload and task.
-    pub fn remember_at_most(&self, series: usize) {
-        self.write().past.set_share(series);
+    /// Sets how many totals of series that are gone are remembered of each workload and task, and how many totals and names of all.
+    pub fn remember_at_most(&self, of_one: usize, of_all: usize) {
+        let mut inner = self.write();
+        inner.past.set_limits(of_one, of_all);
+        inner.names.set_limit(of_all);
     }
 
     /// How many totals of series that are gone are remembered, and how many were forgotten before their time.

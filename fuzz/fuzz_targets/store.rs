@@ -68,7 +68,7 @@ impl Run {
         let (aggregators, pending) = Default::default();
         let settings = settings.into();
         let mut run = Self { store, aggregators, pending, settings, now, next: 0, cursor };
-        run.store.remember_at_most(REMEMBERED);
+        run.store.remember_at_most(REMEMBERED, 10 * REMEMBERED);
         for _ in 0..4 {
             run.comes();
         }
@@ -204,7 +204,7 @@ impl Run {
             assert_eq!(gone(&other), gone(&self.store), "{level:?}");
         }
         self.store = other;
-        self.store.remember_at_most(REMEMBERED);
+        self.store.remember_at_most(REMEMBERED, 10 * REMEMBERED);
     }
 
     /// A reader goes on from where it was, and sees every place once.

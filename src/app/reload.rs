@@ -72,7 +72,8 @@ pub(super) async fn serve(
                 containers.configure(table_settings(&applied)).await;
                 pods.send_replace(Arc::new(super::plugin::settings(&applied)));
                 // A shard that has ended is noticed elsewhere.
-                let _either_way = pool.configure(&settings, applied.node_limits.memory);
+                let _either_way =
+                    pool.configure(&settings, applied.node_limits.memory, applied.node_limits.remembered);
                 *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
                 tracing::info!(?needs_restart, "configuration reloaded");
                 Ok(needs_restart)

@@ -246,6 +246,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<Config, ConfigErrors> {
         node_limits: NodeLimits {
             containers: reader.usize("limits.containers"),
             memory: reader.size("limits.node_memory"),
+            remembered: reader.usize("limits.remembered"),
         },
         containers: Containers {
             reservation_ttl: reader.time("containers.reservation_ttl"),

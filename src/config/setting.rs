@@ -400,6 +400,15 @@ pub const SETTINGS: &[Setting] = &[
         help: "Maximum memory of all containers together. Beyond it no container gets new series.",
     },
     Setting {
+        key: "limits.remembered",
+        kind: Kind::Count(100, 10_000_000),
+        default: "100000",
+        reload: true,
+        help: "How many totals of series that are gone the node remembers for each kind of label set (pods or tasks, and \
+               workloads), and how many names without a series. Beyond it those of the workloads with the most are \
+               forgotten first.",
+    },
+    Setting {
         key: "limits.containers",
         kind: Kind::Count(1, 1_000_000),
         default: "10000",

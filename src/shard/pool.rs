@@ -51,6 +51,8 @@ pub struct Plan {
     pub shards: usize,
     /// Bytes that all containers may use together.
     pub memory_limit: usize,
+    /// Totals of series that are gone, of each level, and names without a series.
+    pub remembered: usize,
     /// How long datagrams may gather before they are read.
     pub gather: Duration,
     /// Up to where the process before had closed windows, where there was one.
@@ -83,6 +85,7 @@ pub(super) struct Shared {
     /// Nanoseconds that each shard was not waiting.
     pub(super) busy: Vec<AtomicU64>,
     pub(super) memory_limit: AtomicUsize,
+    pub(super) remembered: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
     /// How often shards have stood still.
@@ -115,11 +118,12 @@ pub struct Gauges {
 }
 
 impl Shared {
-    pub(super) fn new(shards: usize, memory_limit: usize, store: Arc<Store>) -> Self {
+    pub(super) fn new(shards: usize, memory_limit: usize, remembered: usize, store: Arc<Store>) -> Self {
         Self {
             store,
             busy: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             memory_limit: AtomicUsize::new(memory_limit),
+            remembered: AtomicUsize::new(remembered),
             steps_forward: AtomicU64::new(0),
             steps_back: AtomicU64::new(0),
             pauses: AtomicU64::new(0),
@@ -190,7 +194,8 @@ impl ShardPool {
         settings: &Arc<Settings>,
         clock: Clock,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::new(plan.shards, plan.memory_limit, Arc::clone(store)));
+        let shared =
+            Arc::new(Shared::new(plan.shards, plan.memory_limit, plan.remembered, Arc::clone(store)));
         let shards = (0..plan.shards).map(|index| {
             let (commands, received) = std::sync::mpsc::channel();
             let (questions, asked) = std::sync::mpsc::channel();
@@ -345,8 +350,14 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended.
-    pub fn configure(&self, settings: &Arc<Settings>, memory_limit: usize) -> Result<(), ShardGone> {
+    pub fn configure(
+        &self,
+        settings: &Arc<Settings>,
+        memory_limit: usize,
+        remembered: usize,
+    ) -> Result<(), ShardGone> {
         self.shared.memory_limit.store(memory_limit, Ordering::Relaxed);
+        self.shared.remembered.store(remembered, Ordering::Relaxed);
         self.shards.iter().try_for_each(|shard| shard.tell(Command::Configure(Arc::clone(settings))))
     }
 

@@ -24,14 +24,14 @@ pub use self::change::{Meeting, NameChange, NameChanges, NameState};
 use self::distinct::distinct;
 use self::taken::{Taken, What};
 use self::workload::{Claim, Workload, bytes_of, claim_mut};
-use super::past::REMEMBERED;
+use super::past::{REMEMBERED, fair_share};
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Identity, Level, MarksOfAll, Name, Spelled, Spelling};
 
 /// Names of a workload that are remembered although it has no series of them, at most.
 const AT_REST: usize = 10_000;
-/// The same of the whole node.
+/// The same of the whole node, until [`Names::set_limit`] says otherwise.
 const AT_REST_OF_ALL: usize = 100_000;
 /// Changes that are kept for readers that follow them; a reader that has missed some gets everything.
 const FOLLOWED: usize = 16_384;
@@ -46,6 +46,7 @@ pub(super) struct Names {
     /// How many names carry a mark.
     marked: usize,
     at_rest: usize,
+    at_rest_limit: usize,
     /// Bytes of all of them.
     bytes: usize,
     newest: Timestamp,
@@ -86,6 +87,7 @@ impl Default for Names {
             marks: MarksOfAll::default(),
             marked: 0,
             at_rest: 0,
+            at_rest_limit: AT_REST_OF_ALL,
             bytes: 0,
             newest: Timestamp::MIN,
             swept: Timestamp::MIN,
@@ -194,11 +196,39 @@ impl Names {
     fn keep_to_limits(&mut self, workload: &Identity) {
         let over = self.workloads.get(workload).map_or(0, |names| names.resting.saturating_sub(AT_REST));
         (0..over).for_each(|_| self.forget_oldest(workload));
-        if self.at_rest > AT_REST_OF_ALL {
-            // Of the workload with the most of them, a tenth at once, so that this is rare.
-            let most = self.workloads.iter().max_by_key(|(_, names)| names.resting);
-            let Some((most, many)) = most.map(|(most, names)| (most.clone(), names.resting)) else { return };
-            (0..=many / 10).for_each(|_| self.forget_oldest(&most));
+        self.keep_to_limit();
+    }
+
+    /// Sets how many names without a series are remembered on the node.
+    pub(super) fn set_limit(&mut self, at_rest: usize) {
+        self.at_rest_limit = at_rest;
+        self.keep_to_limit();
+    }
+
+    /// Forgets names without a series beyond the node's limit: first those of the workloads with the most, so that these cannot push
+    /// out the names of others.
+    fn keep_to_limit(&mut self) {
+        if self.at_rest <= self.at_rest_limit {
+            return;
+        }
+        // A tenth at once, so that this is rare: it looks at every workload.
+        let target = self.at_rest_limit - self.at_rest_limit / 10;
+        let share = fair_share(self.workloads.values().map(|names| names.resting).collect(), target);
+        let over = self.workloads.iter().filter(|(_, names)| names.resting > share);
+        let over: Vec<_> = over.map(|(workload, names)| (workload.clone(), names.resting - share)).collect();
+        for (workload, names) in over {
+            (0..names).for_each(|_| self.forget_oldest(&workload));
+        }
+        if self.at_rest > target {
+            // More workloads than there may be names: those whose names went longest ago lose theirs.
+            let oldest = |names: &Workload| names.at_rest.front().map(|(since, _)| *since);
+            let resting = self.workloads.iter().filter(|(_, names)| names.resting > 0);
+            let mut by_age: Vec<_> =
+                resting.map(|(workload, names)| (oldest(names), workload.clone())).collect();
+            by_age.sort_unstable();
+            for (_, workload) in by_age.iter().take(self.at_rest - target) {
+                self.forget_oldest(workload);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! A job of two seconds is gone before anybody reads twice. What it counted is added up here when it is forgotten: by
 //! pod or task for as long as another container of the same is here, by workload for a day.
 //!
-//! An identity has as many of these totals as a container may have series, and all together have no more than [`MOST`]. Beyond
+//! An identity has as many of these totals as a container may have series, and all of a level together no more than `limits.remembered`. Beyond
 //! that those go that were updated least recently: first of the identity that has too many, then of those that have most.
 
 mod added;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use remembered::Remembered;
+pub(super) use remembered::fair_share;
 pub use remembered::{Gone, Identities};
 
 use crate::aggregate::{Buckets, Histogram, LedgerEntry, Limits, Weight};
@@ -25,7 +26,7 @@ use crate::render::prometheus::{Identity, Level, Total};
 /// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
 
-/// Most series of a level that are remembered on the node.
+/// Most series of a level that are remembered on the node, until [`Past::set_limits`] says otherwise.
 const MOST: usize = 100_000;
 
 /// What a series had counted where it is gone.
@@ -172,9 +173,10 @@ impl Past {
         Self { placed, here, here_of_workloads, workloads, share, most, evicted, newest, pruned }
     }
 
-    /// Sets how many series each identity may have.
-    pub(super) fn set_share(&mut self, series: usize) {
-        self.share = series.min(self.most);
+    /// Sets how many series each identity may have, and all of a level together.
+    pub(super) fn set_limits(&mut self, share: usize, most: usize) {
+        (self.share, self.most) = (share.min(most), most);
+        self.prune();
     }
 
     /// What is gone of a level: nothing of containers' own, which are never the same again.

@@ -495,7 +495,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
     for mut seed in 0..20 {
         let seed = &mut seed;
         let mut node = Node::new(3, 4);
-        node.store.remember_at_most(5);
+        node.store.remember_at_most(5, 50);
         let (mut now, mut next) = (1_u64, 100);
         // Windows whose late samples are being merged, and aggregators of a few bytes.
         let mut pending: Vec<Option<Pending>> = vec![None, None, None];

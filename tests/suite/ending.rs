@@ -186,3 +186,24 @@ fn datagrams_that_find_no_room_are_counted_to_the_last() {
     assert_eq!((received + dropped, &datagrams["arrived"]), (1000, &json!(1000)));
     assert_eq!(agent.totals("web.1")["a"]["value"], received as f64);
 }
+
+#[test]
+fn what_is_gone_is_remembered_up_to_a_limit_that_a_reload_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    std::fs::write(&file, "limits.remembered = 5000\ncontainers.tombstone = \"0s\"\n").unwrap();
+    let agent = Agent::with(&["--config", file.to_str().unwrap(), "--window", "1s"]);
+    for task in ["first", "second"] {
+        let lines: Vec<_> = (0..200).map(|n| format!("n{n}:1|c")).collect();
+        let address = agent.reserve(task, task);
+        lines.chunks(50).for_each(|lines| address.send(&lines.join("\n")));
+        agent.until("all is counted", || agent.get(&format!("/v1/tasks/{task}")).1["series"] == 200);
+        agent.release(task);
+    }
+    let remembered = || agent.own_metric("tallyport_totals_remembered");
+    agent.until("all is remembered", || remembered() == 400.0);
+    std::fs::write(&file, "limits.remembered = 100\ncontainers.tombstone = \"0s\"\n").unwrap();
+    let (status, reloaded) = agent.admin("POST", "/v1/config/reload", &Value::Null);
+    assert_eq!((status, reloaded), (200, json!({"applied": true, "needs_restart": []})));
+    agent.until("most is forgotten", || remembered() <= 100.0 && remembered() >= 80.0);
+}

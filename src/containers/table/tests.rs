@@ -53,7 +53,13 @@ fn node(settings: Settings) -> Node {
 
 fn table(settings: Settings) -> (Table, Containers) {
     let store = Arc::new(Store::new(1, 30));
-    let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO, not_before: None };
+    let plan = Plan {
+        shards: 1,
+        memory_limit: usize::MAX,
+        remembered: 1000,
+        gather: Duration::ZERO,
+        not_before: None,
+    };
     let pool = ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
     Table::new(settings, Arc::new(pool.unwrap()), store)
 }

@@ -28,7 +28,13 @@ impl Node {
     /// A node whose container table answers nothing until it is run.
     fn with_table(containers: usize) -> (Self, Table) {
         let store = Arc::new(Store::new(1, 30));
-        let plan = Plan { shards: 1, memory_limit: usize::MAX, gather: Duration::ZERO, not_before: None };
+        let plan = Plan {
+            shards: 1,
+            memory_limit: usize::MAX,
+            remembered: 1000,
+            gather: Duration::ZERO,
+            not_before: None,
+        };
         let pool =
             ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
         let table = containers::Settings {

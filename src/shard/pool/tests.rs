@@ -15,7 +15,13 @@ struct Node {
 fn node(shards: usize) -> Node {
     let store = Arc::new(Store::new(1, 30));
     let settings = Arc::new(Settings { window: Duration::from_secs(1), ..Settings::default() });
-    let plan = Plan { shards, memory_limit: usize::MAX, gather: Duration::from_millis(10), not_before: None };
+    let plan = Plan {
+        shards,
+        memory_limit: usize::MAX,
+        remembered: 1000,
+        gather: Duration::from_millis(10),
+        not_before: None,
+    };
     let pool = ShardPool::start(&plan, &store, &settings, Clock::default()).unwrap();
     Node { store, pool }
 }
@@ -226,7 +232,7 @@ async fn a_drain_that_is_repeated_waits_until_a_hand_over_is_decided() {
     let (commands, questions) = (Mutex::new(commands), Mutex::new(questions));
     let shard =
         Shard { commands, questions, wake, containers: AtomicUsize::new(1), thread: Mutex::new(None) };
-    let shared = Arc::new(Shared::new(1, usize::MAX, Arc::new(Store::new(1, 30))));
+    let shared = Arc::new(Shared::new(1, usize::MAX, 1000, Arc::new(Store::new(1, 30))));
     let places = Arc::new(RwLock::new(HashMap::from([(Allocation(1), ShardId(0))])));
     let balance = Mutex::new(Balance::new(1));
     let pool = Arc::new(ShardPool { shards: vec![shard], shared, places, balance });

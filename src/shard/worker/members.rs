@@ -1,6 +1,7 @@
 //! Containers that come to a shard and go from it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
@@ -27,13 +28,14 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells the store how many totals it may remember of a workload: as many as one of its containers may have series.
+    /// Tells the store how many totals it may remember: of a workload as many as one of its containers may have series.
     pub(super) fn remember_totals(&self) {
         let limits = self.settings.limits;
-        self.store.remember_at_most(match limits.mode {
+        let of_one = match limits.mode {
             Mode::Enforce => limits.series,
             Mode::Observe => usize::MAX,
-        });
+        };
+        self.store.remember_at_most(of_one, self.shared.remembered.load(Ordering::Relaxed));
     }
 
     /// The place that events of a container's sockets will name.

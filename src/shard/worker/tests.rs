@@ -22,7 +22,7 @@ fn bench() -> Bench {
     let (questions, asked) = std::sync::mpsc::channel();
     let wake = Arc::new(EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap());
     let (store, settings) = (Arc::new(Store::new(1, 30)), Arc::new(Settings::default()));
-    let shared = Arc::new(Shared::new(1, usize::MAX, Arc::clone(&store)));
+    let shared = Arc::new(Shared::new(1, usize::MAX, 1000, Arc::clone(&store)));
     let parts = (store, settings, shared, Clock::default());
     let worker = Worker::new(0, Duration::ZERO, (received, asked, wake), parts, None).unwrap();
     Bench { worker, commands, questions }

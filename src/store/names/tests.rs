@@ -27,7 +27,7 @@ fn counter(name: &str) -> Arc<Series> {
 }
 
 /// The names of one task, as its series come and go.
-struct Task<'n>(&'n mut Names, &'static str);
+struct Task<'n>(&'n mut Names, &'n str);
 
 impl Task<'_> {
     fn comes(&mut self, series: &Arc<Series>, secs: u64) -> &mut Self {
@@ -219,4 +219,35 @@ fn a_workload_whose_containers_come_back_one_by_one_keeps_every_name() {
     let workload = Identity::of(&origin("web.1"), Level::Low);
     assert_eq!(copy.workloads[&workload].claims.len(), all.len());
     assert_eq!(copy.workloads[&workload].resting, 0);
+}
+
+#[test]
+fn names_beyond_the_nodes_limit_are_forgotten_of_the_workloads_with_the_most() {
+    let mut names = Names::default();
+    Task(&mut names, "quiet.1").comes(&counter("a.b"), 0).goes(&counter("a.b"), 0);
+    for n in 0..300 {
+        let task = ["loud.1", "louder.1", "louder.2"][n % 3];
+        let series = counter(&format!("n{n}"));
+        Task(&mut names, task).comes(&series, 1).goes(&series, 1);
+    }
+    let resting = |names: &Names, task| names.workloads[&Identity::of(&origin(task), Level::Low)].resting;
+    assert_eq!(["quiet.1", "loud.1", "louder.1"].map(|task| resting(&names, task)), [1, 100, 200]);
+    names.set_limit(100);
+    assert_eq!(["quiet.1", "loud.1", "louder.1"].map(|task| resting(&names, task)), [1, 44, 44]);
+    Task(&mut names, "loud.1").comes(&counter("one.more"), 2).goes(&counter("one.more"), 2);
+    assert_eq!((names.at_rest, names.bytes()), (90, names.recount()));
+}
+
+#[test]
+fn more_workloads_than_names_that_may_be_remembered_keep_the_latest() {
+    let mut names = Names::default();
+    names.set_limit(10);
+    for n in 0..40 {
+        let task = format!("job{n}.1");
+        Task(&mut names, &task).comes(&counter("done"), n).goes(&counter("done"), n);
+    }
+    assert!(names.at_rest <= 10, "{}", names.at_rest);
+    let has = |n| names.workloads.contains_key(&Identity::of(&origin(&format!("job{n}.1")), Level::Low));
+    assert!(has(39) && has(35) && !has(20), "{:?}", names.at_rest);
+    assert_eq!(names.bytes(), names.recount());
 }

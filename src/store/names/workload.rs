@@ -23,10 +23,13 @@ pub(super) struct Workload {
     pub(super) bytes: usize,
 }
 
-/// Bytes that a claim takes: the name, which all tables share, and its places in them.
+/// Bytes that a claim takes: the name, which all tables share, and its places in them. Tables double when they are seven eighths full,
+/// so that on average they have half as many places again as entries. The text has two counts before it, and the allocator's header.
 pub(super) fn bytes_of(name: &Name) -> usize {
-    let in_taken = Escaping::ALL.len() * size_of::<(u64, Name)>();
-    name.text.len() + size_of::<(Name, Claim)>() + in_taken + size_of::<(Timestamp, Name)>()
+    let text = (name.text.len() + 3 * size_of::<usize>()).next_multiple_of(16);
+    let in_claims = size_of::<(Name, Claim)>() + 1;
+    let in_taken = Escaping::ALL.len() * (size_of::<(u64, Name)>() + 1);
+    text + (in_claims + in_taken + size_of::<(Timestamp, Name)>()) * 3 / 2
 }
 
 /// A name's claim, to change. Nothing is copied for a name that is missing.

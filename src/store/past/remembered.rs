@@ -244,7 +244,7 @@ impl Remembered {
 }
 
 /// The most that each may keep, so that all together keep no more than `target` and those with less keep all; at least 1.
-fn fair_share(mut lens: Vec<usize>, target: usize) -> usize {
+pub(in crate::store) fn fair_share(mut lens: Vec<usize>, target: usize) -> usize {
     lens.sort_unstable();
     let mut left = target;
     let mut many = lens.len();

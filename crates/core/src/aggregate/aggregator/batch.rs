@@ -57,15 +57,18 @@ impl Aggregator {
         if found.len() > 1 {
             self.touch(batch, &found);
         }
-        let evicted = self.evicted_in_window;
+        // A new series may get the place of an idle one that was found above.
+        let mut outdated = false;
         for (Waiting { plain, fingerprint }, known) in batch.0.iter().zip(found) {
-            // A new series may have got the place of an idle one that was found here.
-            let known =
-                if self.evicted_in_window == evicted { known } else { self.table.known(*fingerprint) };
+            let known = if outdated { self.table.known(*fingerprint) } else { known };
             match known {
                 Some(known) => self.insert_known(plain, known, now),
                 // The first of its spelling, though perhaps no longer: one before it may have been the same.
-                None => self.insert_new(plain, now),
+                None => {
+                    let evicted = self.evicted_in_window;
+                    self.insert_new(plain, now);
+                    outdated |= self.evicted_in_window != evicted;
+                }
             }
         }
         batch.0.clear();
@@ -93,7 +96,9 @@ impl Aggregator {
         if known.replaced {
             self.accounting.invalid_utf8 += 1;
         }
-        self.habits.dogstatsd |= plain.identified;
+        if plain.identified {
+            self.habits.dogstatsd = true;
+        }
         if self.in_seconds(plain.metric_type) {
             return self.insert_in_milliseconds(known.place, plain, now);
         }
