@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tallyport::aggregate::{Aggregator, Bounds, Counting, GaugeSign, Settings};
+use tallyport::aggregate::{Aggregator, AggregatorSettings, Bounds, Counting, GaugeSign};
 use tallyport::model::{Moment, Timestamp};
-use tallyport::statsd::{Item, Sample, TagStyles, lines, parse};
+use tallyport::statsd::{ParsedLine, Sample, TagStyles, parse, split_lines};
 
 const PLAIN: [&str; 4] = [
     "service.requests.total:1|c",
@@ -32,10 +32,10 @@ fn datagram(lines: usize, tags: &str) -> Vec<u8> {
 }
 
 fn read(datagram: &[u8], styles: TagStyles) -> f64 {
-    lines(datagram)
+    split_lines(datagram)
         .filter_map(|line| parse(black_box(line), styles).ok())
         .map(|item| match item {
-            Item::Sample(sample) => sample.weight + sample.name.len() as f64,
+            ParsedLine::Sample(sample) => sample.weight + sample.name.len() as f64,
             _ => 0.0,
         })
         .sum()
@@ -69,24 +69,27 @@ fn insert(c: &mut Criterion) {
         let samples: Vec<Sample<'_>> = texts
             .iter()
             .filter_map(|line| match parse(line.as_bytes(), TagStyles::NONE) {
-                Ok(Item::Sample(sample)) => Some(sample),
+                Ok(ParsedLine::Sample(sample)) => Some(sample),
                 _ => None,
             })
             .collect();
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
-        samples.iter().for_each(|sample| aggregator.sample(sample, moment().wall));
+        samples.iter().for_each(|sample| aggregator.ingest_sample(sample, moment().wall));
         group.throughput(Throughput::Elements(samples.len() as u64));
         group.bench_function(name, |b| {
-            b.iter(|| samples.iter().for_each(|sample| aggregator.sample(black_box(sample), moment().wall)));
+            b.iter(|| {
+                samples.iter().for_each(|sample| aggregator.ingest_sample(black_box(sample), moment().wall))
+            });
         });
     }
     for (name, line) in
         [("counter", "c:1|c"), ("gauge", "g:1|g"), ("timer", "t:12.5|ms"), ("set", "s:member|s")]
     {
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
-        let Ok(Item::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { continue };
+        let Ok(ParsedLine::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { continue };
         group.throughput(Throughput::Elements(1));
-        group.bench_function(name, |b| b.iter(|| aggregator.sample(black_box(&sample), moment().wall)));
+        group
+            .bench_function(name, |b| b.iter(|| aggregator.ingest_sample(black_box(&sample), moment().wall)));
     }
     group.finish();
 }
@@ -97,7 +100,9 @@ fn whole_datagram(c: &mut Criterion) {
         let datagram = datagram(lines, "");
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
         group.throughput(Throughput::Elements(lines as u64));
-        group.bench_function(name, |b| b.iter(|| aggregator.datagram(black_box(&datagram), moment(), None)));
+        group.bench_function(name, |b| {
+            b.iter(|| aggregator.ingest_datagram(black_box(&datagram), moment(), None))
+        });
     }
     group.finish();
 }
@@ -124,7 +129,7 @@ fn containers_by_turns(c: &mut Criterion) {
         let mut turns = datagrams.iter().cycle();
         let mut round = || {
             let datagram = turns.next().unwrap();
-            aggregators.iter_mut().for_each(|each| each.datagram(black_box(datagram), moment(), None));
+            aggregators.iter_mut().for_each(|each| each.ingest_datagram(black_box(datagram), moment(), None));
         };
         // As many values as a window holds.
         (0..3000 / each).for_each(|_| round());
@@ -148,10 +153,12 @@ fn in_buckets(c: &mut Criterion) {
     let lines: Vec<_> = (0..1200).map(line).collect();
     let datagrams: Vec<_> = lines.chunks(8).map(|lines| lines.join("\n").into_bytes()).collect();
     for (name, counting) in [("off", Counting::Off), ("classic", classic), ("native", Counting::Native)] {
-        let settings = Settings { counting, ..Settings::default() };
+        let settings = AggregatorSettings { counting, ..AggregatorSettings::default() };
         let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, moment().wall);
         let mut round = || {
-            datagrams.iter().for_each(|datagram| aggregator.datagram(black_box(datagram), moment(), None));
+            datagrams
+                .iter()
+                .for_each(|datagram| aggregator.ingest_datagram(black_box(datagram), moment(), None));
         };
         round();
         group.throughput(Throughput::Elements(lines.len() as u64));
@@ -165,7 +172,7 @@ fn close(c: &mut Criterion) {
     for series in [100, 10_000] {
         let texts = names(series / 4, "");
         let filled = || {
-            let settings = Settings {
+            let settings = AggregatorSettings {
                 limits: tallyport::aggregate::Limits {
                     series: usize::MAX,
                     memory: usize::MAX,
@@ -174,14 +181,14 @@ fn close(c: &mut Criterion) {
                 ..Default::default()
             };
             let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, moment().wall);
-            texts.iter().for_each(|line| aggregator.datagram(line.as_bytes(), moment(), None));
+            texts.iter().for_each(|line| aggregator.ingest_datagram(line.as_bytes(), moment(), None));
             aggregator
         };
         group.throughput(Throughput::Elements(series as u64));
         group.bench_function(format!("{series}_series"), |b| {
             b.iter_batched_ref(
                 filled,
-                |aggregator| aggregator.roll(moment().wall.plus(Duration::from_secs(10))),
+                |aggregator| aggregator.roll_window(moment().wall.saturating_add(Duration::from_secs(10))),
                 BatchSize::LargeInput,
             );
         });

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tallyport::aggregate::{Aggregator, GaugeSign};
 use tallyport::model::{Moment, Timestamp};
-use tallyport::statsd::{Item, Sample, TagStyles, parse};
+use tallyport::statsd::{ParsedLine, Sample, TagStyles, parse};
 
 const TURNS: u64 = 2_000;
 const TAGS: &str = "|#env:production,region:eu-west-1,handler:checkout";
@@ -101,7 +101,7 @@ fn take_turns(index: usize, turns: u64) {
     let datagram = all.join("\n").into_bytes();
     let sample = |line: &'static str| -> Sample<'static> {
         match parse(line.as_bytes(), TagStyles::NONE) {
-            Ok(Item::Sample(sample)) => sample,
+            Ok(ParsedLine::Sample(sample)) => sample,
             other => panic!("{line}: {other:?}"),
         }
     };
@@ -112,8 +112,8 @@ fn take_turns(index: usize, turns: u64) {
                 let line = &texts[usize::try_from(turn).unwrap() % texts.len()];
                 let _read = black_box(parse(black_box(line.as_bytes()), TagStyles::NONE));
             }
-            (_, Some(sample)) => aggregator.sample(black_box(sample), now.wall),
-            _ => aggregator.datagram(black_box(&datagram), now, None),
+            (_, Some(sample)) => aggregator.ingest_sample(black_box(sample), now.wall),
+            _ => aggregator.ingest_datagram(black_box(&datagram), now, None),
         }
     }
 }

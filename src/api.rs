@@ -36,18 +36,18 @@ use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 pub use access::{Access, Mistake, Tokens};
-pub use allow::allowed;
-pub use descriptors::serve as descriptors;
+pub use allow::allowed_methods;
+pub use descriptors::serve_descriptors as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use pages::Pages;
 pub use query::{Filters, Glob, Query, Selection, Windows};
-pub use routes::{admin as admin_routes, http as http_routes, refusal};
+pub use routes::{admin_routes, http_routes, refusal_response};
 pub use watch::EVENT_STREAM;
 
 use self::pages::Shows;
-use crate::config::Config;
-use crate::containers::{ContainerInfo, Containers, Guarded};
+use crate::config::AgentConfig;
+use crate::containers::{ContainerInfo, ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
 use crate::model::{Allocation, ContainerId, Timestamp};
 use crate::net::http::Connections;
@@ -67,15 +67,15 @@ pub struct Api {
     /// Open windows and counts.
     pub pool: Arc<ShardPool>,
     /// Who is here.
-    pub containers: Containers,
+    pub containers: ContainerTableHandle,
     /// Whether everything that must be is ready.
     pub readiness: Readiness,
     /// What nothing else counts.
     pub stats: Arc<Stats>,
     /// How the window log is doing, where there is one.
-    pub window_log: Option<Arc<crate::window_log::Status>>,
+    pub window_log: Option<Arc<crate::window_log::LogStatus>>,
     /// The configuration that holds.
-    pub config: Arc<RwLock<Arc<Config>>>,
+    pub config: Arc<RwLock<Arc<AgentConfig>>>,
     /// Asks for the configuration to be read again.
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Asks for the wrapper's notes to be read now.
@@ -112,7 +112,7 @@ pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
 
 /// An answer, whoever carries it.
-pub struct Answer {
+pub struct ApiResponse {
     status: u16,
     content_type: &'static str,
     headers: Vec<(&'static str, String)>,
@@ -125,7 +125,7 @@ enum Body {
     Chunks(Chunks),
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for ApiResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer")
             .field("status", &self.status)
@@ -137,22 +137,22 @@ impl std::fmt::Debug for Answer {
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
-impl Answer {
-    fn json(status: u16, value: &impl serde::Serialize) -> Self {
+impl ApiResponse {
+    fn with_json(status: u16, value: &impl serde::Serialize) -> Self {
         // Writing to memory cannot fail, and no document here has keys that are not strings.
         let body = serde_json::to_vec(value).unwrap_or_default();
-        Self::whole(status, JSON, body)
+        Self::with_body(status, JSON, body)
     }
 
-    fn whole(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    fn with_body(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self { status, content_type, headers: Vec::new(), body: Body::Whole(body.into()) }
     }
 
-    fn empty(status: u16) -> Self {
+    fn without_body(status: u16) -> Self {
         Self { status, content_type: "", headers: Vec::new(), body: Body::Empty }
     }
 
-    fn chunks(content_type: &'static str, chunks: Chunks) -> Self {
+    fn with_chunks(content_type: &'static str, chunks: Chunks) -> Self {
         Self { status: 200, content_type, headers: Vec::new(), body: Body::Chunks(chunks) }
     }
 
@@ -162,9 +162,9 @@ impl Answer {
     }
 }
 
-impl From<ApiError> for Answer {
+impl From<ApiError> for ApiResponse {
     fn from(error: ApiError) -> Self {
-        let answer = Self::json(error.status, &error);
+        let answer = Self::with_json(error.status, &error);
         match error.code {
             "no_token" => answer.with_header("www-authenticate", "Bearer realm=\"tallyport\"".to_owned()),
             "unknown_token" => answer.with_header(
@@ -179,27 +179,27 @@ impl From<ApiError> for Answer {
 
 impl Api {
     /// The state that pages show which depend on published windows, containers and configuration alone.
-    fn shows(&self) -> Shows {
+    fn shown_state(&self) -> Shows {
         Shows {
-            published: self.store.end(),
+            published: self.store.end_cursor(),
             containers: self.containers.directory().version(),
-            config: self.config(),
+            config: self.current_config(),
         }
     }
 
     /// The configuration that holds.
     #[must_use]
-    pub fn config(&self) -> Arc<Config> {
+    pub fn current_config(&self) -> Arc<AgentConfig> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How containers stand: those that live are asked, of the others it is known.
-    async fn counts(
+    async fn collect_container_stats(
         &self,
         containers: &[Arc<ContainerInfo>],
     ) -> Result<HashMap<Allocation, Arc<ContainerStats>>, ApiError> {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let asked = self.pool.counts(&Of::These(live)).await?;
+        let asked = self.pool.container_counts(&Of::These(live)).await?;
         let asked = asked.into_iter().map(|stats| (stats.allocation, stats));
         let known =
             containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));

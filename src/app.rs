@@ -40,15 +40,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-pub use entrance::{EntranceError, check as check_entrance};
+pub use entrance::{EntranceError, check_entrance};
 pub use fd_store::Inherited;
 pub use keeper::run as keep;
 pub use reload::Loader;
 pub use takeover::{TakeOver, start};
 
 use crate::api::{Api, Pages, ReloadRequest};
-use crate::config::{AfterHandOver, Config, Guarding};
-use crate::containers::{self, Guarded, JOURNAL, Table};
+use crate::config::{AfterHandOver, AgentConfig, Guarding};
+use crate::containers::{self, ContainerTable, Guarded, JOURNAL};
 use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
@@ -56,16 +56,16 @@ use crate::net::guard::{Guard, GuardError};
 use crate::net::sys;
 use crate::net::unix::PathError;
 use crate::nri::Carried;
-use crate::shard::{Plan, ShardPool};
-use crate::shutdown::{DrainTrigger, Latch, Readiness, drain};
+use crate::shard::{ShardPlan, ShardPool};
+use crate::shutdown::{DrainTrigger, Latch, Readiness, drain_channel};
 use crate::stats::Stats;
 use crate::store::{EPOCH, Store, next_epoch};
 use crate::telemetry::LogFilter;
-use ending::{Conclusion, Ending, Why};
+use ending::{AgentShutdown, Conclusion, Why};
 use entrance::Entrance;
 use moving::Holding;
-use resources::Resources;
-use windows::WindowLog;
+use resources::AgentResources;
+use windows::AgentWindowLog;
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -134,9 +134,9 @@ pub enum Ended {
 
 /// An agent that is bound and has not begun to serve.
 #[derive(Debug)]
-pub struct Bound {
-    parts: Parts,
-    held: Resources,
+pub struct BoundAgent {
+    parts: AgentParts,
+    held: AgentResources,
     loader: Loader,
     log: LogFilter,
     /// What the process before had of the NRI plugin.
@@ -145,10 +145,10 @@ pub struct Bound {
 
 /// The parts of an agent, tied together.
 #[derive(Debug)]
-struct Parts {
+struct AgentParts {
     api: Api,
-    table: Table,
-    window_log: Option<WindowLog>,
+    table: ContainerTable,
+    window_log: Option<AgentWindowLog>,
     reloads: mpsc::Receiver<ReloadRequest>,
     missed: mpsc::Receiver<crate::api::MissedRequest>,
     drain: DrainTrigger,
@@ -165,19 +165,19 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When something is not to be had; what was taken is given back.
-pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Bound, StartError> {
+pub async fn bind(config: AgentConfig, loader: Loader, log: LogFilter) -> Result<BoundAgent, StartError> {
     raise_descriptor_limit();
-    let guarded = guard(&config)?;
+    let guarded = create_guard(&config)?;
     let asked = entrance::read(&config.http)?;
-    let held = Resources::take(&config).await?;
+    let held = AgentResources::acquire_all(&config).await?;
     let left = windows::read(&config)?;
     let state_dir = config.state_dir.clone();
     let known = left.as_ref().map_or(0, |(_, recovered)| recovered.epoch);
-    let epoch = next_epoch(&state_dir, known, clock::wall())
+    let epoch = next_epoch(&state_dir, known, clock::wall_time())
         .map_err(|source| StartError::StateFile { path: state_dir.join(EPOCH), source })?;
     let store = Arc::new(Store::new(epoch.number, config.aggregation.keep));
-    let mut parts = Parts::new(config, guarded, store, None, (held.http_address, asked))?;
-    let health = parts.api.containers.journal().clone();
+    let mut parts = AgentParts::new(config, guarded, store, None, (held.http_address, asked))?;
+    let health = parts.api.containers.journal_health().clone();
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
         .map_err(|source| StartError::StateFile { path: state_dir.join(JOURNAL), source })?;
     damage::report_epoch(&epoch, &state_dir, &parts.api.stats.damage);
@@ -188,27 +188,28 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
         parts.keep_windows(left, &replayed.images)?;
     }
     let found = replayed.images.len();
-    let containers::Restored { kept, lost, gone } = parts.table.restore(replayed.images).await;
+    let containers::RestoredCounts { kept, lost, gone } =
+        parts.table.restore_containers(replayed.images).await;
     if let Some(log) = &parts.window_log {
-        log.heard_again(clock::wall());
+        log.heard_again(clock::wall_time());
     }
     if found > 0 {
         tracing::info!(kept, lost, gone, "read the journal of the last agent");
     }
-    Ok(Bound { parts, held, loader, log, nri: None })
+    Ok(BoundAgent { parts, held, loader, log, nri: None })
 }
 
-impl Parts {
+impl AgentParts {
     /// Starts the shards, and ties the parts together.
     fn new(
-        config: Config,
+        config: AgentConfig,
         (guard, guarding): (Option<Guard>, Guarded),
         store: Arc<Store>,
         not_before: Option<Timestamp>,
         (http_address, asked): (SocketAddr, entrance::Asked),
     ) -> Result<Self, StartError> {
         let settings = Arc::new(config.aggregation.clone());
-        let plan = Plan {
+        let plan = ShardPlan {
             shards: config.process.shards,
             memory_limit: config.node_limits.memory,
             remembered: config.node_limits.remembered,
@@ -219,10 +220,10 @@ impl Parts {
             .map_err(|source| StartError::System { what: "the shards", source })?;
         let pool = Arc::new(pool);
         let (table, containers) =
-            Table::new(reload::table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+            ContainerTable::new(reload::table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
         let readiness = Readiness::default();
-        let latch = readiness.latch("listeners");
-        let (trigger, drain) = drain();
+        let latch = readiness.add_latch("listeners");
+        let (trigger, drain) = drain_channel();
         let stats = Arc::new(Stats::default());
         let entrance = Entrance::new(&config.http, asked, &stats);
         let (reloads, reload_requests) = mpsc::channel(8);
@@ -243,7 +244,7 @@ impl Parts {
             http_address,
             guarding,
             cpu: Arc::new(CpuMeter::start()),
-            started: clock::wall(),
+            started: clock::wall_time(),
             drain,
         };
         let table = table.guarded_by(guard);
@@ -255,9 +256,9 @@ impl Parts {
     fn keep_windows(
         &mut self,
         left: windows::PreviousLog,
-        images: &[containers::Image],
+        images: &[containers::ContainerSnapshot],
     ) -> Result<(), StartError> {
-        let log = WindowLog::start(&self.api, left, &mut self.table, images)?;
+        let log = AgentWindowLog::start(&self.api, left, &mut self.table, images)?;
         self.api.window_log = Some(Arc::clone(&log.status));
         self.window_log = Some(log);
         Ok(())
@@ -265,7 +266,7 @@ impl Parts {
 }
 
 /// The guard, where there is to be one, and how that went.
-fn guard(config: &Config) -> Result<(Option<Guard>, Guarded), GuardError> {
+fn create_guard(config: &AgentConfig) -> Result<(Option<Guard>, Guarded), GuardError> {
     if config.listeners.guard == Guarding::Off {
         return Ok((None, Guarded::Off));
     }
@@ -296,7 +297,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-impl Bound {
+impl BoundAgent {
     /// The address that HTTP is served on, where the configured port was 0.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
@@ -311,17 +312,23 @@ impl Bound {
         let unheard = |source| StartError::System { what: "listening to signals", source };
         let mut signals = Signals::new().map_err(unheard)?;
         let Self { parts, held, loader, log, nri } = self;
-        let Parts { api, table, window_log, reloads, missed, drain, latch, entrance } = parts;
-        let config = api.config();
-        let shards = api.readiness.latch("shards");
+        let AgentParts { api, table, window_log, reloads, missed, drain, latch, entrance } = parts;
+        let config = api.current_config();
+        let shards = api.readiness.add_latch("shards");
         shards.open();
         let mut tasks = JoinSet::new();
         tasks.spawn(table.run());
         let pods = plugin::start(&mut tasks, &api, nri);
-        let shared = held.share().map_err(|source| StartError::System { what: "handing over", source })?;
-        let Resources { http, admin, descriptors, handover, sockets, state, .. } = held;
-        serve::listeners(&mut tasks, &api, &entrance, http, admin);
-        tasks.spawn(reload::serve(reloads, loader, log, reload::Parts::new(&api, pods.settings, entrance)));
+        let shared =
+            held.clone_descriptors().map_err(|source| StartError::System { what: "handing over", source })?;
+        let AgentResources { http, admin, descriptors, handover, sockets, state, .. } = held;
+        serve::serve_listeners(&mut tasks, &api, &entrance, http, admin);
+        tasks.spawn(reload::serve_reloads(
+            reloads,
+            loader,
+            log,
+            reload::ReloadParts::new(&api, pods.settings, entrance),
+        ));
         let socket = config.admin.socket.clone();
         tasks.spawn(missed::run(socket, api.containers.clone(), missed, api.drain.clone()));
         tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
@@ -338,8 +345,8 @@ impl Bound {
         );
         let (successors, mut successor) = mpsc::channel(1);
         let holding = Arc::new(Holding::new(shared, drain.pauser(), pods.suspender));
-        tasks.spawn(handover::serve(handover, api.clone(), Arc::clone(&holding), successors));
-        let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.failures());
+        tasks.spawn(handover::serve_successors(handover, api.clone(), Arc::clone(&holding), successors));
+        let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.subscribe_failures());
         let why = loop {
             tokio::select! {
                 _ = signals.term.recv() => break Why::Told(TERM),
@@ -348,11 +355,11 @@ impl Bound {
                 Some(successor) = successor.recv() => break Why::from(successor),
                 Ok(()) = failures.changed() => shards.close(),
                 _ = look.tick() => {
-                    if !api.pool.ended().is_empty() {
+                    if !api.pool.ended_shards().is_empty() {
                         break Why::Failed;
                     }
                     // One that failed just now is looked at again next time.
-                    if api.pool.balance().await.is_ok() && !failures.has_changed().unwrap_or(true) {
+                    if api.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
                         shards.open();
                     }
                 }
@@ -369,8 +376,8 @@ impl Bound {
                 why = successor.recv().await.map_or(why, Why::from);
             }
         }
-        let waits = api.config().process.after_hand_over == AfterHandOver::Wait;
-        let ending = Ending { api, window_log, drain, holding, names: sockets, state, at_once };
+        let waits = api.current_config().process.after_hand_over == AfterHandOver::Wait;
+        let ending = AgentShutdown { api, window_log, drain, holding, names: sockets, state, at_once };
         let Conclusion { cleanly, succeeded, waiting } = ending.run(why, &mut signals).await;
         tasks.shutdown().await;
         // No address is taken any more.

@@ -42,7 +42,7 @@ use clap::Parser as _;
 pub use args::Cli;
 use args::{Command, ConfigCommand, ContainersCommand, HookCommand, MetricsCommand};
 use failure::Failure;
-use output::Output;
+use output::Console;
 
 /// Runs the program with the process's arguments.
 #[must_use]
@@ -61,65 +61,65 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let mut output = Output::new();
-    match execute(cli, &mut output) {
+    let mut output = Console::new();
+    match dispatch_command(cli, &mut output) {
         Ok(code) => code,
         Err(failure) => failure.report(&mut output),
     }
 }
 
-fn execute(cli: Cli, out: &mut Output) -> Result<ExitCode, Failure> {
+fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Agent(args) => return agent::agent(&args, out),
-        Command::Keeper(args) => return keeper::keeper(&args, out),
+        Command::Agent(args) => return agent::run_agent(&args, out),
+        Command::Keeper(args) => return keeper::run_keeper(&args, out),
         Command::Run(args) => return run::run(&args, out),
-        Command::Env(args) => return env::env(&args, out),
-        Command::Untaint(args) => return untaint::untaint(&args),
-        Command::ProbeSend => return probe::send(out),
-        Command::Parse(args) => parse::parse(&args, out)?,
+        Command::Env(args) => return env::export_env(&args, out),
+        Command::Untaint(args) => return untaint::untaint_node(&args),
+        Command::ProbeSend => return probe::send_probe(out),
+        Command::Parse(args) => parse::parse_datagrams(&args, out)?,
         Command::Config { command } => match command {
-            ConfigCommand::Check(args) => config::check(&args, out)?,
-            ConfigCommand::Show(args) => config::show(&args, out)?,
-            ConfigCommand::Reference(args) => config::reference(&args, out)?,
-            ConfigCommand::Example => config::example(out)?,
+            ConfigCommand::Check(args) => config::check_config(&args, out)?,
+            ConfigCommand::Show(args) => config::show_config(&args, out)?,
+            ConfigCommand::Reference(args) => config::print_reference(&args, out)?,
+            ConfigCommand::Example => config::print_example(out)?,
         },
         Command::Hook { command } => match command {
-            HookCommand::Install(args) => hook::install(&args, out)?,
-            HookCommand::Remove(args) => hook::remove(&args, out)?,
+            HookCommand::Install(args) => hook::install_hook(&args, out)?,
+            HookCommand::Remove(args) => hook::remove_hook(&args, out)?,
         },
-        Command::Completions { shell } => manual::completions(shell, out)?,
-        Command::Man(args) => manual::man(&args, out)?,
-        Command::Version(args) => manual::version(&args, out)?,
-        command => return client(command, out),
+        Command::Completions { shell } => manual::print_completions(shell, out)?,
+        Command::Man(args) => manual::write_man_pages(&args, out)?,
+        Command::Version(args) => manual::print_version(&args, out)?,
+        command => return dispatch_client_command(command, out),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The commands that ask an agent.
-fn client(command: Command, out: &mut Output) -> Result<ExitCode, Failure> {
+fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::system(&error))?;
+        .map_err(|error| Failure::system_error(&error))?;
     runtime.block_on(async {
         match command {
-            Command::Tasks(args) => tasks::tasks(&args, out).await?,
+            Command::Tasks(args) => tasks::list_tasks(&args, out).await?,
             Command::Containers { command } => match command {
-                ContainersCommand::List(args) => containers::list(&args, out).await?,
-                ContainersCommand::Show(args) => containers::show(&args, out).await?,
-                ContainersCommand::Release(args) => containers::release(&args, out).await?,
-                ContainersCommand::Reconcile(args) => containers::reconcile(&args, out).await?,
+                ContainersCommand::List(args) => containers::list_containers(&args, out).await?,
+                ContainersCommand::Show(args) => containers::show_container(&args, out).await?,
+                ContainersCommand::Release(args) => containers::release_container(&args, out).await?,
+                ContainersCommand::Reconcile(args) => containers::reconcile_containers(&args, out).await?,
             },
             Command::Metrics { command } => match command {
-                MetricsCommand::Details(args) => details::details(&args, out).await?,
-                MetricsCommand::Summary(args) => summary::summary(&args, out).await?,
-                MetricsCommand::Watch(args) => watch::watch(&args, out).await?,
+                MetricsCommand::Details(args) => details::show_details(&args, out).await?,
+                MetricsCommand::Summary(args) => summary::show_summary(&args, out).await?,
+                MetricsCommand::Watch(args) => watch::watch_task(&args, out).await?,
             },
-            Command::Explain(args) => return explain::explain(&args, out).await,
-            Command::Tail(args) => tail::tail(&args, out).await?,
-            Command::Reload(args) => reload::reload(&args, out).await?,
-            Command::Health(args) => health::health(&args, out).await?,
-            Command::Doctor(args) => return doctor::doctor(&args, out).await,
+            Command::Explain(args) => return explain::explain_task(&args, out).await,
+            Command::Tail(args) => tail::tail_lines(&args, out).await?,
+            Command::Reload(args) => reload::reload_config(&args, out).await?,
+            Command::Health(args) => health::check_health(&args, out).await?,
+            Command::Doctor(args) => return doctor::run_doctor(&args, out).await,
             // The rest asks nobody and was done before.
             _ => {}
         }

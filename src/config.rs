@@ -18,13 +18,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use http::{Http, TlsFiles};
-pub use layers::{Environment, Layers, Origin, ProcessEnvironment};
+pub use http::{HttpConfig, TlsFiles};
+pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin};
 pub use read::{ConfigError, ConfigErrors};
-pub use reference::{example, reference};
-pub use setting::{Kind, SETTINGS, Setting};
+pub use reference::{render_example, render_reference};
+pub use setting::{SETTINGS, Setting, SettingKind};
 
-use crate::aggregate::{GaugeSign, Settings, TimerUnit};
+use crate::aggregate::{AggregatorSettings, GaugeSign, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
 
 /// Where a configuration file is looked for when none is named.
@@ -32,7 +32,7 @@ pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
 
 /// Everything the agent is told, checked.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Config {
+pub struct AgentConfig {
     /// The node's name in records.
     pub node: String,
     /// Labels that every record of the node has.
@@ -40,44 +40,44 @@ pub struct Config {
     /// Where the agent keeps what must survive it.
     pub state_dir: PathBuf,
     /// The HTTP listener.
-    pub http: Http,
+    pub http: HttpConfig,
     /// The admin socket.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// Windows, parsing and the limits of one container.
-    pub aggregation: Settings,
+    pub aggregation: AggregatorSettings,
     /// Closed and open windows on disk.
-    pub window_log: WindowLog,
+    pub window_log: WindowLogConfig,
     /// What a signed gauge value means where the container does not say.
     pub gauge_sign: GaugeSign,
     /// The unit of the timers of a container that does not say.
     pub timer_unit: TimerUnit,
     /// Containers' sockets.
-    pub listeners: Listeners,
+    pub listeners: ListenersConfig,
     /// What the node may use.
     pub node_limits: NodeLimits,
     /// The life of containers.
-    pub containers: Containers,
+    pub containers: ContainersConfig,
     /// Aliases of the two variables, by preset.
     pub presets: Vec<String>,
     /// Containers' Unix sockets.
-    pub unix: Unix,
+    pub unix: UnixConfig,
     /// The plugin of the container runtime.
-    pub nri: Nri,
+    pub nri: NriConfig,
     /// Which pods and containers it serves.
-    pub kubernetes: Kubernetes,
+    pub kubernetes: KubernetesConfig,
     /// The address that the DC/OS dialect gives out, where set.
     pub dcos_host: Option<IpAddr>,
     /// Containers' metrics for Prometheus.
-    pub prometheus: Prometheus,
+    pub prometheus: PrometheusConfig,
     /// Logging.
-    pub log: Log,
+    pub log: LogConfig,
     /// Threads and shutdown.
-    pub process: Process,
+    pub process: ProcessConfig,
 }
 
 /// The admin socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Admin {
+pub struct AdminConfig {
     /// Its path.
     pub socket: PathBuf,
     /// Its permissions.
@@ -86,7 +86,7 @@ pub struct Admin {
 
 /// Closed and open windows on disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WindowLog {
+pub struct WindowLogConfig {
     /// Whether they are written.
     pub enabled: bool,
     /// All files of closed windows together, in bytes.
@@ -99,7 +99,7 @@ pub struct WindowLog {
 
 /// Containers' sockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Listeners {
+pub struct ListenersConfig {
     /// The port in the agent's own network namespace.
     pub port: u16,
     /// Receive buffer of one socket, in bytes.
@@ -139,7 +139,7 @@ pub struct NodeLimits {
 
 /// The life of containers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Containers {
+pub struct ContainersConfig {
     /// How long a reservation waits for its process.
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
@@ -150,7 +150,7 @@ pub struct Containers {
 
 /// Containers' Unix sockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unix {
+pub struct UnixConfig {
     /// Who gets one.
     pub mode: UnixMode,
     /// Where containers find it.
@@ -173,7 +173,7 @@ pub enum UnixMode {
 
 /// The plugin of the container runtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Nri {
+pub struct NriConfig {
     /// Whether there is one.
     pub enabled: bool,
     /// The runtime's socket.
@@ -184,7 +184,7 @@ pub struct Nri {
 
 /// Which pods and containers the plugin serves; lists are patterns, as they were written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kubernetes {
+pub struct KubernetesConfig {
     /// What holds for a pod that says nothing.
     pub mode: PodMode,
     /// Only pods of these namespaces.
@@ -217,7 +217,7 @@ pub enum PodMode {
 
 /// Containers' metrics for Prometheus, where a query does not say otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Prometheus {
+pub struct PrometheusConfig {
     /// What metrics are called.
     pub naming: Naming,
     /// How closely series say where they come from.
@@ -232,7 +232,7 @@ pub struct Prometheus {
 
 /// Logging.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Log {
+pub struct LogConfig {
     /// What is logged: a level, or `target=level` pairs.
     pub filter: String,
     /// How it looks.
@@ -250,7 +250,7 @@ pub enum LogFormat {
 
 /// Threads and shutdown.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Process {
+pub struct ProcessConfig {
     /// Threads that receive.
     pub shards: usize,
     /// How long a graceful shutdown may take.
@@ -273,13 +273,13 @@ pub enum AfterHandOver {
     Wait,
 }
 
-impl Config {
+impl AgentConfig {
     /// Reads layered settings.
     ///
     /// # Errors
     /// Every mistake in them, all at once.
-    pub fn resolve(layers: &Layers) -> Result<Self, ConfigErrors> {
-        read::resolve(layers)
+    pub fn from_layers(layers: &Layers) -> Result<Self, ConfigErrors> {
+        read::read_config(layers)
     }
 
     /// Reads the text of a configuration file alone, over the defaults.
@@ -287,9 +287,9 @@ impl Config {
     /// # Errors
     /// Every mistake in it.
     pub fn from_toml(text: &str, environment: &dyn Environment) -> Result<Self, ConfigErrors> {
-        let mut layers = Layers::defaults(environment);
+        let mut layers = Layers::with_defaults(environment);
         let errors = layers.add_toml(text, "configuration");
-        let resolved = read::resolve(&layers);
+        let resolved = read::read_config(&layers);
         match resolved {
             Ok(config) if errors.is_empty() => Ok(config),
             Ok(_) => Err(ConfigErrors(errors)),

@@ -31,17 +31,19 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::net::unixgram::would_hide;
 pub use crate::net::variables::other_of_pair;
-pub use directory::{ContainerInfo, Directory, Follower, Listed, nearest};
-pub use environment::{environment, unix_environment};
+pub use directory::{ContainerInfo, Directory, Follower, TaskContainers, suggest_names};
+pub use environment::{udp_environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
 pub use handle::{Handle, HandleError};
-pub use image::{IMAGE_VERSION, Identity, Image};
+pub use image::{ContainerSnapshot, IMAGE_VERSION, ProcessFingerprint};
 pub use journal::{JOURNAL, Journal, JournalHealth, Replayed};
 pub use leaving::{Arrived, Arriving, Leaving, Manifest, ManifestError};
-pub use reservation::{Details, Dialect, Network, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit};
-pub use state::{Guarded, Place, State};
-pub use table::{Finished, Reconciled, Restored, Settings, Table};
-pub use unix::{UnixMode, UnixSettings, UnixSocket, UnixWish};
+pub use reservation::{
+    ContainerNetwork, Details, Dialect, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit,
+};
+pub use state::{Guarded, LifecycleState, SocketNamespace};
+pub use table::{ContainerTable, FinishedContainer, ReconcileReport, RestoredCounts, TableSettings};
+pub use unix::{ContainerUnixSocket, UnixSettings, UnixSocketMode, UnixWish};
 
 use std::io;
 use std::sync::Arc;
@@ -53,8 +55,8 @@ use crate::shard::SentAhead;
 
 /// Asks the container table. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Containers {
-    requests: mpsc::Sender<Request>,
+pub struct ContainerTableHandle {
+    requests: mpsc::Sender<TableRequest>,
     directory: Arc<Directory>,
     journal: JournalHealth,
     /// How often no address could be had because another process has the port on all of them.
@@ -63,28 +65,28 @@ pub struct Containers {
 
 /// What the table is asked.
 #[derive(Debug)]
-enum Request {
-    Reserve(Box<Reservation>, oneshot::Sender<Result<Reserved, ReserveError>>),
-    Attach(ContainerId, Process, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
+enum TableRequest {
+    Reserve(Box<Reservation>, oneshot::Sender<Result<ReservedContainer, ReserveError>>),
+    Attach(ContainerId, ProcessRef, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
     AttachHandle(ContainerId, Box<Handle>, oneshot::Sender<Result<Arc<ContainerInfo>, AttachError>>),
-    Note(Box<Reservation>, Unserved, String, oneshot::Sender<Result<Reserved, ReserveError>>),
+    Note(Box<Reservation>, Unserved, String, oneshot::Sender<Result<ReservedContainer, ReserveError>>),
     Release(ContainerId, oneshot::Sender<Result<Arc<ContainerInfo>, ReleaseError>>),
-    Reconcile(oneshot::Sender<Reconciled>),
-    Configure(Box<Settings>),
+    Reconcile(oneshot::Sender<ReconcileReport>),
+    Configure(Box<TableSettings>),
     HandOver(SentAhead, oneshot::Sender<io::Result<Leaving>>),
     DrainAll(oneshot::Sender<()>),
 }
 
 /// A process, as a caller names it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Process {
+pub struct ProcessRef {
     /// Its number.
     pub pid: i32,
     /// When it started, in the kernel's ticks since boot, where the caller has looked.
     pub start_ticks: Option<u64>,
 }
 
-impl From<i32> for Process {
+impl From<i32> for ProcessRef {
     fn from(pid: i32) -> Self {
         Self { pid, start_ticks: None }
     }
@@ -102,30 +104,30 @@ pub enum Unserved {
 impl Unserved {
     /// The state that shows it.
     #[must_use]
-    pub const fn state(self) -> State {
+    pub const fn to_state(self) -> LifecycleState {
         match self {
-            Self::Mute => State::Mute,
-            Self::Lost => State::Lost,
+            Self::Mute => LifecycleState::Mute,
+            Self::Lost => LifecycleState::Lost,
         }
     }
 }
 
 /// A reservation, new or as it was.
 #[derive(Clone, Debug)]
-pub struct Reserved {
+pub struct ReservedContainer {
     /// The container.
     pub info: Arc<ContainerInfo>,
     /// Whether it was not there before.
     pub new: bool,
 }
 
-impl Containers {
+impl ContainerTableHandle {
     /// Reserves a socket for a container. A new reservation whose caller does not wait for it is released.
     ///
     /// # Errors
     /// When the container may not have a socket, or none can be opened.
-    pub async fn reserve(&self, reservation: Reservation) -> Result<Reserved, ReserveError> {
-        let reserved = self.ask(|reply| Request::Reserve(Box::new(reservation), reply)).await;
+    pub async fn reserve(&self, reservation: Reservation) -> Result<ReservedContainer, ReserveError> {
+        let reserved = self.send_request(|reply| TableRequest::Reserve(Box::new(reservation), reply)).await;
         let reserved = reserved.unwrap_or(Err(ReserveError::Ending));
         self.count_in_use(&reserved);
         reserved
@@ -140,10 +142,10 @@ impl Containers {
         &self,
         patience: Duration,
         reservation: Reservation,
-    ) -> Option<Result<Reserved, ReserveError>> {
+    ) -> Option<Result<ReservedContainer, ReserveError>> {
         let (reply, mut answer) = oneshot::channel();
         let asked = async {
-            self.requests.send(Request::Reserve(Box::new(reservation), reply)).await.ok()?;
+            self.requests.send(TableRequest::Reserve(Box::new(reservation), reply)).await.ok()?;
             (&mut answer).await.ok()
         };
         let answered = tokio::time::timeout(patience, asked).await;
@@ -158,7 +160,7 @@ impl Containers {
         reserved.inspect(|reserved| self.count_in_use(reserved))
     }
 
-    fn count_in_use(&self, reserved: &Result<Reserved, ReserveError>) {
+    fn count_in_use(&self, reserved: &Result<ReservedContainer, ReserveError>) {
         if let Err(ReserveError::Socket { source, .. }) = reserved
             && source.kind() == io::ErrorKind::AddrInUse
         {
@@ -171,13 +173,15 @@ impl Containers {
     ///
     /// # Errors
     /// When there is no such container or process, or the container is another process.
-    pub async fn attach(
+    pub async fn attach_process(
         &self,
         id: ContainerId,
-        process: impl Into<Process>,
+        process: impl Into<ProcessRef>,
     ) -> Result<Arc<ContainerInfo>, AttachError> {
         let process = process.into();
-        self.ask(|reply| Request::Attach(id, process, reply)).await.unwrap_or(Err(AttachError::Ending))
+        self.send_request(|reply| TableRequest::Attach(id, process, reply))
+            .await
+            .unwrap_or(Err(AttachError::Ending))
     }
 
     /// The same by a handle of the process, which need not have a number here.
@@ -189,7 +193,7 @@ impl Containers {
         id: ContainerId,
         handle: Handle,
     ) -> Result<Arc<ContainerInfo>, AttachError> {
-        self.ask(|reply| Request::AttachHandle(id, Box::new(handle), reply))
+        self.send_request(|reply| TableRequest::AttachHandle(id, Box::new(handle), reply))
             .await
             .unwrap_or(Err(AttachError::Ending))
     }
@@ -199,13 +203,13 @@ impl Containers {
     ///
     /// # Errors
     /// When the node has as many containers as it may have, or the agent is ending.
-    pub async fn note(
+    pub async fn register_unserved(
         &self,
         reservation: Reservation,
         why: Unserved,
         reason: String,
-    ) -> Result<Reserved, ReserveError> {
-        self.ask(|reply| Request::Note(Box::new(reservation), why, reason, reply))
+    ) -> Result<ReservedContainer, ReserveError> {
+        self.send_request(|reply| TableRequest::Note(Box::new(reservation), why, reason, reply))
             .await
             .unwrap_or(Err(ReserveError::Ending))
     }
@@ -215,23 +219,23 @@ impl Containers {
     /// # Errors
     /// When there is no such container.
     pub async fn release(&self, id: ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
-        self.ask(|reply| Request::Release(id, reply)).await.unwrap_or(Err(ReleaseError::Ending))
+        self.send_request(|reply| TableRequest::Release(id, reply)).await.unwrap_or(Err(ReleaseError::Ending))
     }
 
     /// Compares what is known with what is alive. Nothing where the agent is ending.
-    pub async fn reconcile(&self) -> Option<Reconciled> {
-        self.ask(Request::Reconcile).await
+    pub async fn reconcile(&self) -> Option<ReconcileReport> {
+        self.send_request(TableRequest::Reconcile).await
     }
 
     /// Applies new settings to what comes from now on.
-    pub async fn configure(&self, settings: Settings) {
+    pub async fn apply_settings(&self, settings: TableSettings) {
         // The table ends with the agent, and then there is nothing to set.
-        let _either_way = self.requests.send(Request::Configure(Box::new(settings))).await;
+        let _either_way = self.requests.send(TableRequest::Configure(Box::new(settings))).await;
     }
 
     /// Takes no more containers, and drains those that are there.
     pub async fn drain_all(&self) {
-        let _either_way = self.ask(Request::DrainAll).await;
+        let _either_way = self.send_request(TableRequest::DrainAll).await;
     }
 
     /// Gives everything away to another process; nothing is received until that is decided. Of containers that were sent ahead only
@@ -241,7 +245,7 @@ impl Containers {
     /// When a shard has ended, or descriptors ran out. Then everything goes on.
     pub async fn hand_over(&self, sent: SentAhead) -> io::Result<Leaving> {
         let ending = || Err(io::Error::other("the agent is shutting down"));
-        self.ask(|reply| Request::HandOver(sent, reply)).await.unwrap_or_else(ending)
+        self.send_request(|reply| TableRequest::HandOver(sent, reply)).await.unwrap_or_else(ending)
     }
 
     /// What there is.
@@ -258,11 +262,11 @@ impl Containers {
 
     /// Whether what becomes of them can be written down.
     #[must_use]
-    pub fn journal(&self) -> &JournalHealth {
+    pub fn journal_health(&self) -> &JournalHealth {
         &self.journal
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+    async fn send_request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> TableRequest) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.ok()?;
         answer.await.ok()

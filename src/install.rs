@@ -24,7 +24,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use apply::apply;
+pub use apply::apply_plan;
 pub use errors::Error;
 
 /// How a file that is all ours begins.
@@ -58,7 +58,7 @@ pub enum Mechanism {
 
 /// What is to be installed or removed.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct InstallRequest {
     /// Where.
     pub engine: Engine,
     /// How; of no meaning to a removal, which takes away what is there.
@@ -81,7 +81,7 @@ pub struct Request {
 
 /// What an engine's file says of us.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Entry {
+struct EngineEntry {
     mechanism: Mechanism,
     name: String,
     /// The wrapper, the directory of hooks or the specification.
@@ -95,7 +95,7 @@ struct Garbled(String);
 
 /// One file, as it is and as it is to be.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Change {
+pub struct FileChange {
     /// The file.
     pub path: PathBuf,
     /// Its text; none where there is no file.
@@ -120,9 +120,9 @@ enum Backup {
 
 /// What would be done.
 #[derive(Debug)]
-pub struct Plan {
+pub struct InstallPlan {
     /// Files that change; none where everything is as it should be.
-    pub changes: Vec<Change>,
+    pub changes: Vec<FileChange>,
     /// What is to be known.
     pub notes: Vec<String>,
     /// How the engine comes to read its file again.
@@ -137,7 +137,7 @@ fn is_ours(path: &str) -> bool {
 }
 
 impl Engine {
-    fn file(self) -> &'static str {
+    fn config_path(self) -> &'static str {
         match self {
             Self::Containerd => containerd::FILE,
             Self::Docker => docker::FILE,
@@ -146,7 +146,7 @@ impl Engine {
         }
     }
 
-    fn restart(self) -> &'static str {
+    fn restart_hint(self) -> &'static str {
         match self {
             Self::Containerd => containerd::RESTART,
             Self::Docker => docker::RESTART,
@@ -155,41 +155,41 @@ impl Engine {
         }
     }
 
-    fn found(self, text: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+    fn find_entry(self, text: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
         match self {
-            Self::Containerd => containerd::found(text, name),
-            Self::Docker => docker::found(text, name),
-            Self::Podman => podman::found(text, name),
-            Self::Crio => crio::found(text, name),
+            Self::Containerd => containerd::find_entry(text, name),
+            Self::Docker => docker::find_entry(text, name),
+            Self::Podman => podman::find_entry(text, name),
+            Self::Crio => crio::find_entry(text, name),
         }
     }
 
-    fn install(self, text: &str, entry: &Entry, usual: &podman::Usual) -> Result<String, Garbled> {
+    fn add_entry(self, text: &str, entry: &EngineEntry, usual: &podman::Usual) -> Result<String, Garbled> {
         match self {
-            Self::Containerd => containerd::install(text, entry),
-            Self::Docker => docker::install(text, entry),
-            Self::Podman => podman::install(text, entry, usual),
-            Self::Crio => crio::install(text, entry),
+            Self::Containerd => containerd::add_entry(text, entry),
+            Self::Docker => docker::add_entry(text, entry),
+            Self::Podman => podman::add_entry(text, entry, usual),
+            Self::Crio => crio::add_entry(text, entry),
         }
     }
 
-    fn remove(self, text: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+    fn remove_entry(self, text: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
         match self {
-            Self::Containerd => containerd::remove(text, entry, before),
-            Self::Docker => docker::remove(text, entry, before),
-            Self::Podman => podman::remove(text, entry, before),
-            Self::Crio => crio::remove(text, entry, before),
+            Self::Containerd => containerd::remove_entry(text, entry, before),
+            Self::Docker => docker::remove_entry(text, entry, before),
+            Self::Podman => podman::remove_entry(text, entry, before),
+            Self::Crio => crio::remove_entry(text, entry, before),
         }
     }
 }
 
-impl Request {
-    fn file(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| self.engine.file().into())
+impl InstallRequest {
+    fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.engine.config_path().into())
     }
 
     /// Our directory of podman's hooks. One of its own: CRI-O starts nothing where it finds this stage in the shared one.
-    fn hooks(&self) -> PathBuf {
+    fn hooks_directory(&self) -> PathBuf {
         self.directory.join("tallyport-hooks.d")
     }
 
@@ -197,10 +197,10 @@ impl Request {
         self.directory.join("tallyport-base-spec.json")
     }
 
-    fn entry(&self) -> Result<Entry, Error> {
+    fn entry(&self) -> Result<EngineEntry, Error> {
         let path = match self.mechanism {
             Mechanism::Wrapper => self.wrapper.clone(),
-            Mechanism::Hook => self.hooks(),
+            Mechanism::Hook => self.hooks_directory(),
             Mechanism::BaseSpec => self.base_spec(),
         };
         let said = path.into_os_string().into_string();
@@ -210,11 +210,11 @@ impl Request {
                 "{path} is not an absolute path, and engines start elsewhere"
             )));
         }
-        Ok(Entry { mechanism: self.mechanism, name: self.name.clone(), path, default: self.default })
+        Ok(EngineEntry { mechanism: self.mechanism, name: self.name.clone(), path, default: self.default })
     }
 
     /// Finds what no file can be at fault for.
-    fn check(&self) -> Result<(), Error> {
+    fn ensure_valid(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Request(why));
         let fits = match self.mechanism {
             Mechanism::Wrapper => true,
@@ -272,24 +272,24 @@ fn backup_of(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the request makes no sense, a file cannot be read or edited, the name is taken, or a program is missing.
-pub fn plan(request: &Request) -> Result<Plan, Error> {
-    request.check()?;
-    let (path, entry) = (request.file(), request.entry()?);
+pub fn plan_installation(request: &InstallRequest) -> Result<InstallPlan, Error> {
+    request.ensure_valid()?;
+    let (path, entry) = (request.config_path(), request.entry()?);
     let before = read(&path)?;
     let text = before.as_deref().unwrap_or_default();
     let garbled = |Garbled(why)| Error::Garbled { path: path.clone(), why };
-    let there = request.engine.found(text, &request.name).map_err(garbled)?;
+    let there = request.engine.find_entry(text, &request.name).map_err(garbled)?;
     if let Some(there) = &there {
-        mixes(there, &entry, &path)?;
+        ensure_no_conflict(there, &entry, &path)?;
     }
-    let mut notes = vec![check::wrapper(&request.wrapper, request.runtime.as_deref())?];
-    let usual = usual(&path)?;
-    let after = request.engine.install(text, &entry, &usual).map_err(garbled)?;
+    let mut notes = vec![check::probe_wrapper(&request.wrapper, request.runtime.as_deref())?];
+    let usual = read_default_lists(&path)?;
+    let after = request.engine.add_entry(text, &entry, &usual).map_err(garbled)?;
     let mut changes = own_files(request)?;
     if after != text {
         // What is kept is the file as it was before us.
         let backup = if there.is_none() && before.is_some() { Backup::Make } else { Backup::Leave };
-        changes.push(Change {
+        changes.push(FileChange {
             path: path.clone(),
             before: before.clone(),
             after: Some(after),
@@ -300,11 +300,17 @@ pub fn plan(request: &Request) -> Result<Plan, Error> {
     if request.engine == Engine::Containerd {
         notes.extend(notes_on_containerd(text, request).map_err(garbled)?);
     }
-    Ok(Plan { changes, notes, restart: request.engine.restart(), engine: request.engine, entry: entry.path })
+    Ok(InstallPlan {
+        changes,
+        notes,
+        restart: request.engine.restart_hint(),
+        engine: request.engine,
+        entry: entry.path,
+    })
 }
 
 /// One way at a time: a container that came by two of them would ask for two sockets.
-fn mixes(there: &Entry, wanted: &Entry, path: &Path) -> Result<(), Error> {
+fn ensure_no_conflict(there: &EngineEntry, wanted: &EngineEntry, path: &Path) -> Result<(), Error> {
     if !is_ours(&there.path) && there.path != wanted.path {
         let (path, name, found) = (path.to_owned(), there.name.clone(), there.path.clone());
         return Err(Error::Taken { path, name, found });
@@ -316,41 +322,50 @@ fn mixes(there: &Entry, wanted: &Entry, path: &Path) -> Result<(), Error> {
 }
 
 /// The lists that hold where podman's file is not the one that is read first.
-fn usual(path: &Path) -> Result<podman::Usual, Error> {
+fn read_default_lists(path: &Path) -> Result<podman::Usual, Error> {
     let mut usual = podman::Usual::default();
     for other in podman::OTHERS.iter().map(Path::new).filter(|other| *other != path) {
         if let Some(text) = read(other)? {
-            usual = usual.after(&text);
+            usual = usual.override_with(&text);
         }
     }
     Ok(usual)
 }
 
 /// Files that are ours: what they are to say is known.
-fn own_files(request: &Request) -> Result<Vec<Change>, Error> {
+fn own_files(request: &InstallRequest) -> Result<Vec<FileChange>, Error> {
     let mut changes = Vec::new();
     let mut write = |path: PathBuf, after: String| {
         let before = read(&path)?;
         if before.as_ref() != Some(&after) {
-            changes.push(Change { path, before, after: Some(after), backup: Backup::Leave, engines: false });
+            changes.push(FileChange {
+                path,
+                before,
+                after: Some(after),
+                backup: Backup::Leave,
+                engines: false,
+            });
         }
         Ok(())
     };
     if let Some(runtime) = &request.runtime {
-        let path = settings();
+        let path = wrapper_settings_path();
         let text = read(&path)?.unwrap_or_default();
         let garbled = |Garbled(why)| Error::Garbled { path: path.clone(), why };
         let mut document = tables::read(&text).map_err(garbled)?;
-        tables::set(document.as_table_mut(), "runtime", runtime.to_string_lossy().as_ref());
+        tables::set_value(document.as_table_mut(), "runtime", runtime.to_string_lossy().as_ref());
         write(path, document.to_string())?;
     }
     match request.mechanism {
         Mechanism::Wrapper => {}
         Mechanism::Hook => {
-            write(request.hooks().join(podman::HOOK), podman::hook(&request.wrapper.to_string_lossy()))?;
+            write(
+                request.hooks_directory().join(podman::HOOK),
+                podman::render_hook(&request.wrapper.to_string_lossy()),
+            )?;
         }
         Mechanism::BaseSpec => {
-            let usual = base_spec::usual(request.specification.as_deref())?;
+            let usual = base_spec::load_specification(request.specification.as_deref())?;
             let spec = base_spec::with_address(&usual, &request.wrapper.to_string_lossy());
             let garbled = |Garbled(why)| Error::Garbled { path: request.base_spec(), why };
             write(request.base_spec(), spec.map_err(garbled)?)?;
@@ -359,18 +374,18 @@ fn own_files(request: &Request) -> Result<Vec<Change>, Error> {
     Ok(changes)
 }
 
-fn settings() -> PathBuf {
+fn wrapper_settings_path() -> PathBuf {
     std::env::var_os("TALLYPORT_OCI_CONFIG").map_or_else(|| SETTINGS.into(), PathBuf::from)
 }
 
-fn notes_on_containerd(text: &str, request: &Request) -> Result<Vec<String>, Garbled> {
+fn notes_on_containerd(text: &str, request: &InstallRequest) -> Result<Vec<String>, Garbled> {
     let mut notes = Vec::new();
     if containerd::without_pods(text) {
         notes.push(
             "disabled_plugins turns pods off in this file, so nothing will read what is added".to_owned(),
         );
     }
-    if let Some(path) = containerd::starts(text, &request.name)?
+    if let Some(path) = containerd::template_binary(text, &request.name)?
         && request.mechanism == Mechanism::Wrapper
         && request.runtime.is_none()
     {
@@ -385,27 +400,29 @@ fn notes_on_containerd(text: &str, request: &Request) -> Result<Vec<String>, Gar
 ///
 /// # Errors
 /// When a file cannot be read or edited.
-pub fn plan_removal(request: &Request) -> Result<Plan, Error> {
-    let path = request.file();
-    let mut plan = Plan {
+pub fn plan_removal(request: &InstallRequest) -> Result<InstallPlan, Error> {
+    let path = request.config_path();
+    let mut plan = InstallPlan {
         changes: Vec::new(),
         notes: Vec::new(),
         restart: match request.engine {
             Engine::Docker => docker::RESTART_REMOVED,
-            engine => engine.restart(),
+            engine => engine.restart_hint(),
         },
         engine: request.engine,
         entry: String::new(),
     };
     let Some(text) = read(&path)? else { return Ok(plan) };
     let garbled = |Garbled(why)| Error::Garbled { path: path.clone(), why };
-    let Some(entry) = request.engine.found(&text, &request.name).map_err(garbled)? else { return Ok(plan) };
+    let Some(entry) = request.engine.find_entry(&text, &request.name).map_err(garbled)? else {
+        return Ok(plan);
+    };
     if !is_ours(&entry.path) && Path::new(&entry.path) != request.wrapper {
         return Err(Error::Taken { path: path.clone(), name: entry.name, found: entry.path });
     }
-    let usual = usual(&path)?;
+    let usual = read_default_lists(&path)?;
     let backup = read(&backup_of(&path))?;
-    let made_from = |old: &str| request.engine.install(old, &entry, &usual).is_ok_and(|made| made == text);
+    let made_from = |old: &str| request.engine.add_entry(old, &entry, &usual).is_ok_and(|made| made == text);
     let (after, keep) = if backup.as_deref().is_some_and(made_from) {
         (backup, Backup::Drop)
     } else if made_from("") {
@@ -414,9 +431,9 @@ pub fn plan_removal(request: &Request) -> Result<Plan, Error> {
         plan.notes
             .push(format!("{} was changed since, so only what is ours is taken out of it", path.display()));
         let before = backup.unwrap_or_default();
-        (Some(request.engine.remove(&text, &entry, &before).map_err(garbled)?), Backup::Leave)
+        (Some(request.engine.remove_entry(&text, &entry, &before).map_err(garbled)?), Backup::Leave)
     };
-    plan.changes.push(Change { path, before: Some(text), after, backup: keep, engines: true });
+    plan.changes.push(FileChange { path, before: Some(text), after, backup: keep, engines: true });
     let ours = match entry.mechanism {
         Mechanism::Wrapper => None,
         Mechanism::Hook => Some(Path::new(&entry.path).join(podman::HOOK)),
@@ -425,7 +442,7 @@ pub fn plan_removal(request: &Request) -> Result<Plan, Error> {
     if let Some(path) = ours
         && let before @ Some(_) = read(&path)?
     {
-        plan.changes.push(Change { path, before, after: None, backup: Backup::Leave, engines: false });
+        plan.changes.push(FileChange { path, before, after: None, backup: Backup::Leave, engines: false });
     }
     Ok(plan)
 }

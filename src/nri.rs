@@ -24,9 +24,11 @@ mod reconcile;
 mod selection;
 pub mod ttrpc;
 
-pub use connect::{Carried, Endpoint, NriError, Suspended, Suspender, Suspensions, run, suspension};
-pub use plugin::{Plugin, Settings};
-pub use selection::{LabelRule, Mode, Selection, Verdict};
+pub use connect::{
+    Carried, Endpoint, NriError, SuspendedPlugin, Suspender, Suspensions, run, suspension_channel,
+};
+pub use plugin::{Plugin, PluginSettings};
+pub use selection::{LabelRule, SelectionMode, SelectionRules, SelectionVerdict};
 
 use prost::Message as _;
 
@@ -34,19 +36,19 @@ use prost::Message as _;
 /// were. What fuzzing feeds.
 #[must_use]
 pub fn read_all(received: &[u8]) -> usize {
-    let (mut demux, mut assembler, mut calls) = (mux::Demux::default(), ttrpc::Assembler::default(), 0);
+    let (mut demux, mut assembler, mut calls) = (mux::Demux::default(), ttrpc::FrameAssembler::default(), 0);
     let _either_way = demux.push(received, |_, piece| assembler.push(piece));
     while let Ok(Some(frame)) = assembler.next_frame() {
-        let Ok(request) = messages::Request::decode(frame.data) else { continue };
+        let Ok(request) = messages::TtrpcRequest::decode(frame.data) else { continue };
         calls += 1;
         let payload = request.payload.as_slice();
         let _either_way = messages::Configure::decode(payload);
         let _either_way = messages::StateChange::decode(payload);
         if let Ok(all) = messages::Synchronize::decode(payload) {
             for (pod, container) in all.pods.iter().zip(&all.containers) {
-                let _either_way = Selection::default().verdict(pod, container);
-                let _either_way = identity::reservation(pod, container);
-                let _either_way = adjustment::given(pod, container);
+                let _either_way = SelectionRules::default().judge_container(pod, container);
+                let _either_way = identity::build_reservation(pod, container);
+                let _either_way = adjustment::verified_sockets(pod, container);
             }
         }
     }

@@ -13,7 +13,7 @@ const FEW: usize = 32;
 ///
 /// # Panics
 /// When the function does.
-pub fn map<T: Send, R: Send>(values: Vec<T>, function: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub fn map_values<T: Send, R: Send>(values: Vec<T>, function: impl Fn(T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let helpers = cores.min(MOST_THREADS).min(values.len() / FEW).saturating_sub(1);
     let queue = Mutex::new(values.into_iter().enumerate());
@@ -49,14 +49,14 @@ mod tests {
     #[test]
     fn every_value_is_mapped_once_and_in_order() {
         for many in [0, 1, FEW, 10 * FEW + 3] {
-            let doubled = map((0..many).collect(), |n| 2 * n);
+            let doubled = map_values((0..many).collect(), |n| 2 * n);
             assert_eq!(doubled, (0..many).map(|n| 2 * n).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn a_panic_reaches_the_caller() {
-        let failing = || map((0..10 * FEW).collect(), |n| assert_ne!(n, 7 * FEW, "this one fails"));
+        let failing = || map_values((0..10 * FEW).collect(), |n| assert_ne!(n, 7 * FEW, "this one fails"));
         assert!(std::panic::catch_unwind(failing).is_err());
     }
 }

@@ -20,6 +20,6 @@ mod worker;
 
 pub use command::{Before, Checkpoint, ContainerStats, NewListener, Of, SnapshotSlice, TappedLine};
 pub use inlet::Senders;
-pub use pool::{Gauges, OpenError, Plan, ShardGone, ShardId, ShardPool};
-pub use suspend::{OpenState, Part, SentAhead, Suspended};
+pub use pool::{Gauges, OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
+pub use suspend::{ContainerPart, OpenState, SentAhead, SuspendedContainers};
 pub use tail::TailRoom;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 /// Makes a drain: one side starts it and waits, the other hears of it and holds it up while there is work.
 #[must_use]
-pub fn drain() -> (DrainTrigger, Drain) {
+pub fn drain_channel() -> (DrainTrigger, Drain) {
     let (start, started) = watch::channel(false);
     let (hold, held) = mpsc::channel(1);
     let (pause, paused) = watch::channel(false);
@@ -21,7 +21,7 @@ pub struct Pauser(watch::Sender<bool>);
 
 impl Pauser {
     /// Has nothing new begun from now on, or again.
-    pub fn pause(&self, paused: bool) {
+    pub fn set_paused(&self, paused: bool) {
         self.0.send_replace(paused);
     }
 }
@@ -59,7 +59,7 @@ impl DrainTrigger {
 
 impl Drain {
     /// Waits until nothing new may begin, or until it may again.
-    pub async fn paused(&mut self, paused: bool) {
+    pub async fn wait_for_paused(&mut self, paused: bool) {
         if self.paused.wait_for(|now| *now == paused).await.is_err() {
             // Who could say otherwise is gone.
             std::future::pending::<()>().await;
@@ -67,7 +67,7 @@ impl Drain {
     }
 
     /// Waits until the drain starts, or can no longer start.
-    pub async fn started(&mut self) {
+    pub async fn wait_for_start(&mut self) {
         let _either_way = self.started.wait_for(|started| *started).await;
     }
 }
@@ -86,19 +86,19 @@ pub struct Latch {
 impl Readiness {
     /// Adds a condition, not yet fulfilled.
     #[must_use]
-    pub fn latch(&self, name: &'static str) -> Latch {
-        self.set(name, false);
+    pub fn add_latch(&self, name: &'static str) -> Latch {
+        self.set_condition(name, false);
         Latch { name, readiness: self.clone() }
     }
 
     /// The conditions that are not fulfilled.
     #[must_use]
-    pub fn pending(&self) -> Vec<&'static str> {
+    pub fn pending_conditions(&self) -> Vec<&'static str> {
         let latches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latches.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
     }
 
-    fn set(&self, name: &'static str, open: bool) {
+    fn set_condition(&self, name: &'static str, open: bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, open);
     }
 }
@@ -106,12 +106,12 @@ impl Readiness {
 impl Latch {
     /// Fulfils the condition.
     pub fn open(&self) {
-        self.readiness.set(self.name, true);
+        self.readiness.set_condition(self.name, true);
     }
 
     /// The condition no longer holds.
     pub fn close(&self) {
-        self.readiness.set(self.name, false);
+        self.readiness.set_condition(self.name, false);
     }
 }
 
@@ -121,10 +121,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_everybody_who_holds_it() {
-        let (trigger, drain) = drain();
+        let (trigger, drain) = drain_channel();
         let mut worker = drain.clone();
         let work = tokio::spawn(async move {
-            worker.started().await;
+            worker.wait_for_start().await;
             tokio::time::sleep(Duration::from_secs(3)).await;
         });
         drop(drain);
@@ -136,18 +136,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_ends_the_wait() {
-        let (trigger, _held) = drain();
+        let (trigger, _held) = drain_channel();
         assert!(!trigger.start(Duration::from_secs(10)).await);
     }
 
     #[test]
     fn a_latch_that_is_dropped_stays_pending() {
         let readiness = Readiness::default();
-        let (one, two) = (readiness.latch("one"), readiness.latch("two"));
+        let (one, two) = (readiness.add_latch("one"), readiness.add_latch("two"));
         one.open();
         drop(two);
-        assert_eq!(readiness.pending(), ["two"]);
+        assert_eq!(readiness.pending_conditions(), ["two"]);
         one.close();
-        assert_eq!(readiness.pending(), ["one", "two"]);
+        assert_eq!(readiness.pending_conditions(), ["one", "two"]);
     }
 }

@@ -7,19 +7,19 @@ mod nri;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-pub use damage::{Damage, Damaged, StateFile};
-pub use nri::{Failing, Link, NriStats, Outcome};
+pub use damage::{Damaged, DamagedFiles, StateFile};
+pub use nri::{FailureStreak, Link, NriOutcome, NriStats};
 
 use crate::model::Timestamp;
-use crate::render::exposition::Kind;
+use crate::render::exposition::FamilyKind;
 
 /// One family of the agent's own metrics.
 #[derive(Copy, Clone, Debug)]
-pub struct Family {
+pub struct AgentMetricFamily {
     /// Its name, without the suffix that its kind adds.
     pub name: &'static str,
     /// Its type.
-    pub kind: Kind,
+    pub kind: FamilyKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// What it counts.
@@ -29,10 +29,10 @@ pub struct Family {
 macro_rules! families {
     ($($ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
         $(#[doc = $help]
-        pub const $ident: Family =
-            Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        pub const $ident: AgentMetricFamily =
+            AgentMetricFamily { name: $name, kind: FamilyKind::$kind, labels: &[$($label),*], help: $help };)*
         /// Every family, in the order they are served.
-        pub const FAMILIES: &[Family] = &[$($ident),*];
+        pub const FAMILIES: &[AgentMetricFamily] = &[$($ident),*];
     };
 }
 
@@ -174,7 +174,7 @@ pub struct Stats {
     /// The NRI plugin.
     pub nri: NriStats,
     /// Files that could not be read at the start.
-    pub damage: Damage,
+    pub damage: DamagedFiles,
 }
 
 impl Stats {
@@ -188,7 +188,7 @@ impl Stats {
     }
 
     /// Requests of a listener, by class.
-    pub fn requests(&self, listener: ListenerName) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn requests_by_class(&self, listener: ListenerName) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.requests.get(listener as usize).into_iter().flatten();
         CLASSES.into_iter().zip(counts.map(|count| count.load(Ordering::Relaxed)))
     }
@@ -214,13 +214,13 @@ impl Stats {
 
     /// Reloads, by outcome.
     #[must_use]
-    pub fn reloads(&self) -> [(&'static str, u64); 2] {
+    pub fn reloads_by_outcome(&self) -> [(&'static str, u64); 2] {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [("applied", load(&self.reloads_applied)), ("refused", load(&self.reloads_refused))]
     }
 
     /// Notes that containers' metrics were scraped.
-    pub fn scraped(&self, at: Timestamp) {
+    pub fn record_scrape(&self, at: Timestamp) {
         self.last_scrape.store(at.as_micros(), Ordering::Relaxed);
     }
 
@@ -232,7 +232,7 @@ impl Stats {
     /// When the certificate that new connections are shown expires.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<Timestamp> {
-        time(&self.certificate_expires)
+        load_time(&self.certificate_expires)
     }
 
     /// Counts series that a scraper was not given because their names are those of others.
@@ -242,19 +242,19 @@ impl Stats {
 
     /// How many those were.
     #[must_use]
-    pub fn clashes(&self) -> u64 {
+    pub fn clash_count(&self) -> u64 {
         self.clashes.load(Ordering::Relaxed)
     }
 
     /// When containers' metrics were scraped last.
     #[must_use]
     pub fn last_scrape(&self) -> Option<Timestamp> {
-        time(&self.last_scrape)
+        load_time(&self.last_scrape)
     }
 }
 
 /// A time that may not be known, which is kept as 0.
-fn time(micros: &AtomicI64) -> Option<Timestamp> {
+fn load_time(micros: &AtomicI64) -> Option<Timestamp> {
     match micros.load(Ordering::Relaxed) {
         0 => None,
         micros => Some(Timestamp::from_micros(micros)),
@@ -263,7 +263,7 @@ fn time(micros: &AtomicI64) -> Option<Timestamp> {
 
 /// The reference page, in Markdown.
 #[must_use]
-pub fn reference() -> String {
+pub fn render_reference() -> String {
     use std::fmt::Write as _;
     let mut page = String::from(
         "# The agent's own metrics\n\n\
@@ -273,10 +273,10 @@ pub fn reference() -> String {
     );
     for family in FAMILIES {
         let (suffix, word) = match family.kind {
-            Kind::Counter => ("_total", "counter"),
-            Kind::Gauge => ("", "gauge"),
-            Kind::Summary => ("", "summary"),
-            Kind::Info => ("_info", "info"),
+            FamilyKind::Counter => ("_total", "counter"),
+            FamilyKind::Gauge => ("", "gauge"),
+            FamilyKind::Summary => ("", "summary"),
+            FamilyKind::Info => ("_info", "info"),
         };
         let labels = family.labels.join(", ");
         let _infallible =
@@ -306,8 +306,8 @@ mod tests {
         for status in [200, 204, 404, 503, 42, 999] {
             stats.count_request(ListenerName::Admin, status);
         }
-        let counts: Vec<_> = stats.requests(ListenerName::Admin).map(|(_, n)| n).collect();
+        let counts: Vec<_> = stats.requests_by_class(ListenerName::Admin).map(|(_, n)| n).collect();
         assert_eq!(counts, [0, 2, 0, 1, 1]);
-        assert_eq!(stats.requests(ListenerName::Http).map(|(_, n)| n).sum::<u64>(), 0);
+        assert_eq!(stats.requests_by_class(ListenerName::Http).map(|(_, n)| n).sum::<u64>(), 0);
     }
 }

@@ -33,14 +33,14 @@ use losses::Losses;
 use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
-pub use past::{Counted, EvictedTotals, Gone, Identities, REMEMBERED, Summed};
-pub use pending::Pending;
+pub use past::{EvictedTotals, Gone, GoneByIdentity, REMEMBERED, SeriesTotals, Summed};
+pub use pending::PendingWindow;
 pub use publish::{Filed, Revised};
-pub use succession::{Part, Received, Sent};
+pub use succession::{ReceivedStore, SentStore, StorePart};
 
 use crate::aggregate::{ContainerSummary, EventRecord};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
-use crate::render::prometheus::{Identity, Level, MarksOfAll};
+use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 
 /// Windows that a reader who catches up takes from the log before others have the lock again.
 const AT_ONCE: usize = 1024;
@@ -109,10 +109,10 @@ impl Store {
     /// An empty store that keeps the last `keep` windows of each container.
     #[must_use]
     pub fn new(epoch: u64, keep: usize) -> Self {
-        Self::with(epoch, keep, Inner::default())
+        Self::with_inner(epoch, keep, Inner::default())
     }
 
-    fn with(epoch: u64, keep: usize, inner: Inner) -> Self {
+    fn with_inner(epoch: u64, keep: usize, inner: Inner) -> Self {
         let newest = watch::Sender::new(inner.last);
         Self { epoch, keep, inner: RwLock::new(inner), newest, live: Arc::default() }
     }
@@ -144,9 +144,9 @@ impl Store {
         let mut guard = self.write();
         let inner = &mut *guard;
         match inner.containers.get_mut(&allocation) {
-            Some(history) => inner.held.change(history, |history| history.set_alone(None)),
+            Some(history) => inner.held.update_history(history, |history| history.set_alone(None)),
             None => {
-                inner.past.opened(&origin);
+                inner.past.add_container(&origin);
                 inner.containers.insert(allocation, Arc::new(History::new(origin, opened)));
             }
         }
@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// Notes that a container has ended: what it shared with its aggregator is held for its windows alone from now on.
-    pub fn ended(&self, allocation: Allocation) {
+    pub fn mark_ended(&self, allocation: Allocation) {
         self.end_and(allocation, || ());
     }
 
@@ -164,43 +164,44 @@ impl Store {
     }
 
     fn end_and(&self, allocation: Allocation, and: impl FnOnce()) {
-        let shared = self.history(allocation).map(|history| history.shared_bytes());
+        let shared = self.find_history(allocation).map(|history| history.shared_bytes());
         let mut guard = self.write();
         let inner = &mut *guard;
         if let (Some(history), Some(_)) = (inner.containers.get_mut(&allocation), shared) {
-            inner.held.change(history, |history| history.set_alone(shared));
+            inner.held.update_history(history, |history| history.set_alone(shared));
         }
         and();
     }
 
     /// When a container came that is here.
     #[must_use]
-    pub fn opened(&self, allocation: Allocation) -> Option<Timestamp> {
-        self.read().containers.get(&allocation).map(|history| history.opened())
+    pub fn opened_at(&self, allocation: Allocation) -> Option<Timestamp> {
+        self.read().containers.get(&allocation).map(|history| history.opened_at())
     }
 
     /// Whose samples a container's are.
     #[must_use]
-    pub fn origin(&self, allocation: Allocation) -> Option<Arc<Origin>> {
+    pub fn origin_of(&self, allocation: Allocation) -> Option<Arc<Origin>> {
         self.read().containers.get(&allocation).map(|history| Arc::clone(history.origin()))
     }
 
     /// Forgets a container.
-    pub fn forget(&self, allocation: Allocation) {
-        let Some(history) = self.history(allocation) else { return };
+    pub fn forget_container(&self, allocation: Allocation) {
+        let Some(history) = self.find_history(allocation) else { return };
         let summary = history.summary();
-        let left: Vec<_> = summary.into_iter().flat_map(|summary| summary.ledger.entries()).collect();
-        let mut names = Changed::of(history.origin(), iter::empty(), left.iter().map(|(series, ..)| *series));
+        let left: Vec<_> = summary.into_iter().flat_map(|summary| summary.ledger.iter_entries()).collect();
+        let mut names =
+            Changed::from_series(history.origin(), iter::empty(), left.iter().map(|(series, ..)| *series));
         // Totals are added up without the lock, and again if they have changed before it was taken; at last, under it.
         for last in [false, false, true] {
-            let added = self.read().past.current(history.identities());
-            let added = added.with(&left);
+            let added = self.read().past.current_totals(history.identities());
+            let added = added.with_entries(&left);
             let mut guard = self.write();
             let inner = &mut *guard;
             if !inner.containers.contains_key(&allocation) {
                 return;
             }
-            let freed = match added.map(|added| inner.past.put(history.identities(), added)) {
+            let freed = match added.map(|added| inner.past.try_replace(history.identities(), added)) {
                 Some(Ok(freed)) => Some(freed),
                 Some(Err(_)) if !last => continue,
                 Some(Err(_)) | None => {
@@ -221,7 +222,8 @@ impl Store {
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
         let inner = self.read();
         let history = inner.containers.get(&allocation);
-        history.map_or(0, |history| history.held().total() + inner.shared_with(history.identities()))
+        history
+            .map_or(0, |history| history.held_bytes().total_bytes() + inner.shared_with(history.identities()))
     }
 
     /// Bytes that are held for all containers: here, those that have ended included; for totals and names of those that are
@@ -229,7 +231,7 @@ impl Store {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let inner = self.read();
-        let here = inner.held.total() + inner.past.bytes() + inner.names.bytes();
+        let here = inner.held.total_bytes() + inner.past.bytes() + inner.names.bytes();
         // Under the lock: what goes from a shard to the store is never seen in both.
         here + self.live.load(Ordering::Relaxed)
     }
@@ -238,23 +240,26 @@ impl Store {
     #[must_use]
     pub fn recount_held_bytes(&self) -> usize {
         let inner = self.read();
-        let histories = inner.containers.values().map(|history| history.recount().total());
-        histories.sum::<usize>() + inner.past.recount() + inner.names.recount()
+        let histories = inner.containers.values().map(|history| history.recount_held_bytes().total_bytes());
+        histories.sum::<usize>() + inner.past.recount_bytes() + inner.names.recount_bytes()
     }
 
     /// A container's windows as they are now.
     #[must_use]
-    pub fn history(&self, allocation: Allocation) -> Option<Arc<History>> {
+    pub fn find_history(&self, allocation: Allocation) -> Option<Arc<History>> {
         self.read().containers.get(&allocation).cloned()
     }
 
     /// Every container's windows as they are now, in the order the containers came, what is gone at a level, and which
     /// names carry a mark.
     #[must_use]
-    pub fn everything(&self, level: Level) -> (Vec<(Allocation, Arc<History>)>, Identities, MarksOfAll) {
+    pub fn snapshot_at_level(
+        &self,
+        level: Level,
+    ) -> (Vec<(Allocation, Arc<History>)>, GoneByIdentity, MarksOfAll) {
         let inner = self.read();
         let containers = inner.containers.clone();
-        let (past, marks) = (inner.past.of(level), inner.names.marks());
+        let (past, marks) = (inner.past.totals_at_level(level), inner.names.all_marks());
         drop(inner);
         let histories = containers.iter().map(|(allocation, history)| (*allocation, Arc::clone(history)));
         let mut histories: Vec<_> = histories.collect();
@@ -265,21 +270,23 @@ impl Store {
     /// The newest interval of every container that has one, in the order they were published, and the cursor after
     /// them.
     #[must_use]
-    pub fn newest(&self) -> (Vec<IntervalWindows>, Cursor) {
+    pub fn newest_intervals(&self) -> (Vec<IntervalWindows>, Cursor) {
         let inner = self.read();
         let (containers, last) = (inner.containers.clone(), inner.last);
         drop(inner);
         let mut newest: Vec<_> =
-            containers.values().filter_map(|history| history.kept().next_back()).cloned().collect();
-        newest.sort_unstable_by_key(|kept| kept.published().next().map(|published| published.first()));
-        (newest, self.cursor(last))
+            containers.values().filter_map(|history| history.kept_intervals().next_back()).cloned().collect();
+        newest.sort_unstable_by_key(|kept| {
+            kept.published_windows().next().map(|published| published.first_seq())
+        });
+        (newest, self.cursor_at(last))
     }
 
     /// Everything that was published after a cursor.
     ///
     /// # Errors
     /// When something after the cursor is gone, or the cursor is of another life of the agent.
-    pub fn since(&self, cursor: Cursor) -> Result<Since, Expired> {
+    pub fn read_since(&self, cursor: Cursor) -> Result<Since, Expired> {
         self.published_since(cursor, None)
     }
 
@@ -330,33 +337,33 @@ impl Store {
     ) -> Result<Since, Expired> {
         let seq = cursor.seq;
         let inner = self.read();
-        let (last, lost) = (inner.last, inner.losses.last());
-        let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot(last)));
-        let published: Vec<_> = inner.after(seq).take(most).cloned().collect();
+        let (last, lost) = (inner.last, inner.losses.last_lost_seq());
+        let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot_after(last)));
+        let published: Vec<_> = inner.published_after(seq).take(most).cloned().collect();
         drop(inner);
         // Which containers have lost something is looked up when the lock is free again.
         let gone = snapshot.map_or(lost, |(wanted, snapshot)| snapshot.gone_of(wanted));
         if cursor.epoch != self.epoch || seq < gone || seq > last {
-            return Err(Expired { oldest: self.cursor(gone) });
+            return Err(Expired { oldest: self.cursor_at(gone) });
         }
         let next = match published.last() {
-            Some(at_end) if published.len() == most => at_end.last(),
+            Some(at_end) if published.len() == most => at_end.last_seq(),
             _ => last,
         };
-        Ok(Since { published, next: self.cursor(next) })
+        Ok(Since { published, next: self.cursor_at(next) })
     }
 
     /// Every window that is kept and comes after a place, in order: for readers that have lost their cursor and must not miss
     /// what is still there.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
-        let snapshot = self.read().snapshot(seq);
-        snapshot.published_after(seq, Published::first)
+        let snapshot = self.read().snapshot_after(seq);
+        snapshot.published_after(seq, Published::first_seq)
     }
 
     /// The last events of every container that sent any.
     #[must_use]
-    pub fn events(&self) -> Vec<ContainerEvents> {
+    pub fn last_events(&self) -> Vec<ContainerEvents> {
         let containers = self.read().containers.clone();
         let events = |(allocation, history): (&Allocation, &Arc<History>)| {
             let events = &history.summary()?.events;
@@ -367,7 +374,7 @@ impl Store {
 
     /// How every container stands that has closed a window.
     #[must_use]
-    pub fn summaries(&self) -> Vec<OwnedSummary> {
+    pub fn container_summaries(&self) -> Vec<OwnedSummary> {
         let containers = self.read().containers.clone();
         let summary = |(allocation, history): (&Allocation, &Arc<History>)| {
             Some((*allocation, Arc::clone(history.origin()), history.summary()?.clone()))
@@ -378,13 +385,13 @@ impl Store {
     /// The start of a container's newest interval that has records.
     #[must_use]
     pub fn newest_start(&self, allocation: Allocation) -> Option<Timestamp> {
-        self.read().containers.get(&allocation)?.kept().next_back()?.span().map(|span| span.start)
+        self.read().containers.get(&allocation)?.kept_intervals().next_back()?.span().map(|span| span.start)
     }
 
     /// The cursor after everything that is here.
     #[must_use]
-    pub fn end(&self) -> Cursor {
-        self.cursor(self.read().last)
+    pub fn end_cursor(&self) -> Cursor {
+        self.cursor_at(self.read().last)
     }
 
     /// Tells of every new place in the sequence.
@@ -404,7 +411,7 @@ impl Store {
     #[must_use]
     pub fn remembered_totals(&self) -> (usize, EvictedTotals) {
         let inner = self.read();
-        (inner.past.len(), inner.past.evictions())
+        (inner.past.len(), inner.past.evicted_totals())
     }
 
     /// How much is kept.
@@ -414,7 +421,7 @@ impl Store {
         Size { windows: inner.held.windows, records: inner.records, bytes: inner.held.bytes }
     }
 
-    fn cursor(&self, seq: u64) -> Cursor {
+    fn cursor_at(&self, seq: u64) -> Cursor {
         Cursor { epoch: self.epoch, seq }
     }
 
@@ -430,11 +437,11 @@ impl Store {
 
 impl HeldBytes {
     /// Changes a history, and what all of them hold.
-    fn change(&mut self, history: &mut Arc<History>, change: impl FnOnce(&mut History)) {
+    fn update_history(&mut self, history: &mut Arc<History>, change: impl FnOnce(&mut History)) {
         let history = Arc::make_mut(history);
-        self.remove(history.held());
+        self.remove(history.held_bytes());
         change(history);
-        self.add(history.held());
+        self.add(history.held_bytes());
     }
 }
 
@@ -443,28 +450,28 @@ impl Inner {
     fn remove(&mut self, allocation: Allocation, names: Changed) -> Option<Arc<History>> {
         // The one that is here: another window may have been published meanwhile.
         let removed = self.containers.remove(&allocation)?;
-        self.held.remove(removed.held());
-        self.names.change(names, None);
-        self.past.closed(removed.origin());
-        let mut gone = removed.gone();
-        for published in removed.published() {
-            self.log.remove(&published.first());
-            gone = gone.max(published.last());
+        self.held.remove(removed.held_bytes());
+        self.names.update_series(names, None);
+        self.past.remove_container(removed.origin());
+        let mut gone = removed.last_gone_seq();
+        for published in removed.published_windows() {
+            self.log.remove(&published.first_seq());
+            gone = gone.max(published.last_seq());
         }
-        self.losses.forget(removed.origin(), gone);
+        self.losses.forget_container(removed.origin(), gone);
         Some(removed)
     }
 
     /// Bytes of totals and names of a task and a workload that count for each of its containers.
-    fn shared_with(&self, identities: &(Identity, Identity)) -> usize {
-        let names = self.names.share(&identities.1, self.past.here_of(&identities.1));
+    fn shared_with(&self, identities: &(SeriesIdentity, SeriesIdentity)) -> usize {
+        let names = self.names.bytes_per_container(&identities.1, self.past.here_of(&identities.1));
         self.past.part_of(identities) + names
     }
 
     /// What is kept and has records after a place, in order.
-    fn after(&self, seq: u64) -> impl Iterator<Item = &Arc<Published>> {
+    fn published_after(&self, seq: u64) -> impl Iterator<Item = &Arc<Published>> {
         // The one before may reach beyond the place.
-        let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last() > seq);
+        let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last_seq() > seq);
         let after = self.log.range(seq.saturating_add(1)..);
         reaching.into_iter().chain(after).map(|(_, published)| published)
     }

@@ -5,7 +5,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 
 /// Changes what is logged.
 #[derive(Clone, Debug)]
@@ -13,16 +13,16 @@ pub struct LogFilter(reload::Handle<Targets, tracing_subscriber::Registry>);
 
 impl LogFilter {
     /// Logs what this filter lets through from now on.
-    pub fn set(&self, filter: &str) {
+    pub fn set_directives(&self, filter: &str) {
         // The handle outlives the subscriber only in tests.
-        let _either_way = self.0.reload(targets(filter));
+        let _either_way = self.0.reload(parse_targets(filter));
     }
 }
 
 /// Starts logging. Once for a process; later calls change nothing.
 #[must_use]
-pub fn start(log: &Log) -> LogFilter {
-    let (filter, handle) = reload::Layer::new(targets(&log.filter));
+pub fn start(log: &LogConfig) -> LogFilter {
+    let (filter, handle) = reload::Layer::new(parse_targets(&log.filter));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match log.format {
         LogFormat::Json => registry
@@ -41,7 +41,7 @@ fn is_terminal() -> bool {
 }
 
 /// The configuration has checked the text.
-fn targets(filter: &str) -> Targets {
+fn parse_targets(filter: &str) -> Targets {
     filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
 }
 
@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn a_filter_for_the_agent_covers_its_crates() {
-        let filter = targets("error,tallyport=debug");
+        let filter = parse_targets("error,tallyport=debug");
         for target in ["tallyport::app", "tallyport_linux::unix"] {
             assert!(filter.would_enable(target, &Level::DEBUG), "{target}");
         }
         assert!(!filter.would_enable("hyper::proto", &Level::WARN));
-        assert!(!targets("info").would_enable("tallyport_linux::unix", &Level::DEBUG));
+        assert!(!parse_targets("info").would_enable("tallyport_linux::unix", &Level::DEBUG));
     }
 }

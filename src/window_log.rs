@@ -34,16 +34,16 @@ mod writer;
 use std::time::Duration;
 
 pub use entry::{VERSION, Who};
-pub use files::{Appendable, Directory, Files};
-pub use read::Damage;
-pub use recover::{Recovered, Report, Restored, recover};
-pub use status::{Snapshot, Status};
-pub use survey::{Survey, survey};
-pub use writer::{Parts, Writer};
+pub use files::{Appendable, Files, LogDirectory};
+pub use read::LogDamage;
+pub use recover::{Recovered, RecoveryReport, RestoredContainer, recover_windows};
+pub use status::{LogStatus, LogStatusSnapshot};
+pub use survey::{Survey, survey_log};
+pub use writer::{LogWriter, WriterSources};
 
 /// How the log is to be kept.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub struct WindowLogSettings {
     /// How often open windows are written; never where it is zero.
     pub checkpoint: Duration,
     /// Bytes of open windows to be written a second, at most; where they are more, checkpoints are rarer.

@@ -18,7 +18,7 @@ const TAGS: &str = "|#env:production,region:eu-west-1";
 
 fn moment(millis: u64) -> Moment {
     let since = Duration::from_millis(millis);
-    Moment { wall: Timestamp::from_secs(1_767_225_600).plus(since), mono: since }
+    Moment { wall: Timestamp::from_secs(1_767_225_600).saturating_add(since), mono: since }
 }
 
 /// Every type, sampled and not, with tags and without, with several values and with a timestamp of now.
@@ -49,12 +49,12 @@ fn a_sample_of_a_known_series_allocates_nothing() {
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
     let mut feed = |millis| {
         let each = datagrams.iter().map(Vec::as_slice);
-        measure(|| aggregator.datagrams(each, moment(millis), None)).count_total
+        measure(|| aggregator.ingest_datagrams(each, moment(millis), None)).count_total
     };
     assert!(feed(0) > 0, "new series do, or nothing is counted here");
     assert_eq!(feed(1), 0);
     // The first window decides what room is kept for the next.
-    let closed = aggregator.roll(moment(10_000).wall).unwrap();
+    let closed = aggregator.roll_window(moment(10_000).wall).unwrap();
     assert_eq!(closed.window.len(), 10);
 }
 
@@ -66,13 +66,13 @@ fn taking_datagrams_from_a_socket_allocates_nothing() {
     let mut inbox = Inbox::default();
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
     let datagrams = datagrams();
-    aggregator.datagrams(datagrams.iter().map(Vec::as_slice), moment(0), None);
+    aggregator.ingest_datagrams(datagrams.iter().map(Vec::as_slice), moment(0), None);
     datagrams.iter().take(50).for_each(|datagram| drop(sender.send(datagram)));
     let counted = measure(|| {
-        while inbox.take(&receiver, 256) == listener::Emptied::Partly {
-            aggregator.datagrams(inbox.datagrams(), moment(1), None);
+        while inbox.take_from_socket(&receiver, 256) == listener::Emptied::Partly {
+            aggregator.ingest_datagrams(inbox.datagrams(), moment(1), None);
         }
-        aggregator.datagrams(inbox.datagrams(), moment(1), None);
+        aggregator.ingest_datagrams(inbox.datagrams(), moment(1), None);
     });
     assert_eq!((aggregator.accounting().received, counted.count_total), (450, 0));
 }
@@ -83,9 +83,9 @@ fn bytes_to_open_octaves(octaves: i32) -> u64 {
     let datagrams: Vec<_> =
         values.chunks(50).map(|some| format!("t{}|ms", some.concat()).into_bytes()).collect();
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
-    aggregator.datagram(b"t:0|ms", moment(0), None);
+    aggregator.ingest_datagram(b"t:0|ms", moment(0), None);
     let each = datagrams.iter().map(Vec::as_slice);
-    let counted = measure(|| aggregator.datagrams(each, moment(1), None));
+    let counted = measure(|| aggregator.ingest_datagrams(each, moment(1), None));
     assert_eq!(aggregator.open_values(), values.len() as u64 + 1);
     counted.bytes_total
 }
@@ -105,16 +105,17 @@ fn bytes_to_revise(counters: u32) -> u64 {
     for window in 0..3 {
         for n in 0..counters {
             let line = format!("counter.{n}:1|c|T1767225601");
-            aggregator.datagram(line.as_bytes(), moment(window * 10_000 + 1), None);
+            aggregator.ingest_datagram(line.as_bytes(), moment(window * 10_000 + 1), None);
         }
-        let closed = aggregator.roll(moment(window * 10_000 + 10_000).wall).unwrap();
+        let closed = aggregator.roll_window(moment(window * 10_000 + 10_000).wall).unwrap();
         let push = || {
             store.push(Allocation(0), closed);
         };
         last = measure(push).bytes_total;
     }
-    let history = store.history(Allocation(0)).unwrap();
-    let revised = history.kept().flat_map(|kept| kept.records().map(|(_, number, _)| number.rev));
+    let history = store.find_history(Allocation(0)).unwrap();
+    let revised =
+        history.kept_intervals().flat_map(|kept| kept.newest_records().map(|(_, number, _)| number.rev));
     assert_eq!(revised.collect::<Vec<_>>(), vec![2; counters as usize]);
     last
 }

@@ -52,7 +52,7 @@ impl Node {
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> Value {
-        let answer = self.admin.request(method, path, body.to_string().into_bytes()).await.unwrap();
+        let answer = self.admin.send_request(method, path, body.to_string().into_bytes()).await.unwrap();
         serde_json::from_slice(&answer.body).unwrap()
     }
 
@@ -110,7 +110,7 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
         flag("agent.shards", "1"),
     ];
     let loader = Loader { file: None, flags };
-    let (config, _) = loader.load().unwrap();
+    let (config, _) = loader.load_config().unwrap();
     let log = telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -60,7 +60,7 @@ impl Agent {
 
     fn reserve(&self, index: usize) -> SocketAddr {
         let body = json!({"container_id": format!("c{index}"), "ttl": null}).to_string().into_bytes();
-        let answer = self.runtime.block_on(self.admin.request("POST", "/v1/containers", body)).unwrap();
+        let answer = self.runtime.block_on(self.admin.send_request("POST", "/v1/containers", body)).unwrap();
         let reserved: Value = serde_json::from_slice(&answer.body).unwrap();
         SocketAddr::new(
             reserved["statsd_host"].as_str().unwrap().parse().unwrap(),

@@ -100,7 +100,7 @@ pub(crate) fn attacker(agent: &Agent) -> String {
 }
 
 fn send_late(socket: &UdpSocket, turn: u64) {
-    let at = clock::wall().as_secs() - 1 - i64::try_from(turn % 26).unwrap();
+    let at = clock::wall_time().as_secs() - 1 - i64::try_from(turn % 26).unwrap();
     let lines: Vec<String> = (0..20).map(|n| format!("late.{}:1|c|T{at}", (turn * 20 + n) % 2000)).collect();
     drop(socket.send(lines.join("\n").as_bytes()));
 }
@@ -119,7 +119,7 @@ fn send_octaves(socket: &UdpSocket, turn: u64) {
 /// Members of a set of the open window; each tenth datagram has one late member of every set of a closed window.
 fn send_sets(socket: &UdpSocket, turn: u64) {
     let lines: Vec<String> = if turn.is_multiple_of(10) {
-        let at = clock::wall().as_secs() - 1 - i64::try_from(turn / 10 % 26).unwrap();
+        let at = clock::wall_time().as_secs() - 1 - i64::try_from(turn / 10 % 26).unwrap();
         (0..SETS).map(|set| format!("wide.{set}:late{turn}|s|T{at}")).collect()
     } else {
         (0..MEMBERS)

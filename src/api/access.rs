@@ -42,17 +42,17 @@ impl Access {
     ///
     /// # Errors
     /// With 421 where it is meant for somebody else, with 401 where it has no token that is known.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub fn check_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         // A client that is told to use a proxy says it in the first line, and that counts (RFC 9112 §3.2.2).
         let said = uri.authority().map(Authority::as_str);
         let fields = headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or("?"));
         for host in said.into_iter().chain(fields) {
             if !self.is_called(host) {
-                return Err(ApiError::misdirected(host));
+                return Err(ApiError::misdirected_request(host));
             }
         }
         match &self.tokens {
-            Some(tokens) if !OPEN.contains(&uri.path()) => token(tokens, headers),
+            Some(tokens) if !OPEN.contains(&uri.path()) => check_token(tokens, headers),
             _ => Ok(()),
         }
     }
@@ -61,7 +61,7 @@ impl Access {
     fn is_called(&self, host: &str) -> bool {
         let Some(name) = name_of(host).filter(|name| name.len() <= LONGEST_NAME) else { return false };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        if self.hosts.iter().any(|pattern| pattern.matches(&name)) {
+        if self.hosts.iter().any(|pattern| pattern.is_match(&name)) {
             return true;
         }
         match (name.parse::<IpAddr>(), self.loopback) {
@@ -74,11 +74,13 @@ impl Access {
 }
 
 /// Whether a request has a token that is known.
-fn token(tokens: &Tokens, headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_token(tokens: &Tokens, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(said) = headers.get(AUTHORIZATION) else { return Err(ApiError::no_token()) };
     let said = said.to_str().unwrap_or_default();
     match said.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && tokens.has(token.trim()) => Ok(()),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && tokens.contains(token.trim()) => {
+            Ok(())
+        }
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => Err(ApiError::unknown_token()),
         _ => Err(ApiError::no_token()),
     }
@@ -106,7 +108,7 @@ mod tests {
         let access = Access::new(loopback, &hosts, None);
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
-        access.check(&Uri::from_static("/v1/tasks"), &headers).is_ok()
+        access.check_request(&Uri::from_static("/v1/tasks"), &headers).is_ok()
     }
 
     #[test]
@@ -159,10 +161,14 @@ mod tests {
         let access = Access::new(true, &[], None);
         let mut headers = HeaderMap::new();
         headers.insert(HOST, "localhost".parse().unwrap());
-        assert!(access.check(&Uri::from_static("http://localhost/v1/tasks"), &headers).is_ok());
-        let error = access.check(&Uri::from_static("http://evil.example/v1/tasks"), &headers).unwrap_err();
+        assert!(access.check_request(&Uri::from_static("http://localhost/v1/tasks"), &headers).is_ok());
+        let error =
+            access.check_request(&Uri::from_static("http://evil.example/v1/tasks"), &headers).unwrap_err();
         assert_eq!((error.status, error.code), (421, "misdirected"));
-        assert!(access.check(&Uri::from_static("/"), &HeaderMap::new()).is_ok(), "no browser leaves it out");
+        assert!(
+            access.check_request(&Uri::from_static("/"), &HeaderMap::new()).is_ok(),
+            "no browser leaves it out"
+        );
     }
 
     #[test]
@@ -174,7 +180,9 @@ mod tests {
             if let Some(said) = said {
                 headers.insert(AUTHORIZATION, said.parse().unwrap());
             }
-            access.check(&Uri::from_static(path), &headers).map_err(|error| (error.status, error.code))
+            access
+                .check_request(&Uri::from_static(path), &headers)
+                .map_err(|error| (error.status, error.code))
         };
         for path in OPEN {
             assert_eq!(ask(path, None), Ok(()));

@@ -8,32 +8,34 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::pages::{Asker, Deadline};
 use super::query::{Filters, Query};
-use super::{Answer, Api, NDJSON, ReloadRequest};
+use super::{Api, ApiResponse, NDJSON, ReloadRequest};
 use crate::containers;
 use crate::model::{ContainerId, Timestamp};
 use crate::shard::TappedLine;
 use crate::shutdown::Drain;
 
 #[derive(Serialize)]
-struct Reloaded {
+struct ReloadDocument {
     applied: bool,
     needs_restart: Vec<&'static str>,
 }
 
 /// `POST /v1/config/reload`
-pub(super) async fn reload(api: &Api, raw: &str) -> Result<Answer, ApiError> {
-    let force = Query::read(raw, &["force"])?.switch("force")?;
+pub(super) async fn reload_config(api: &Api, raw: &str) -> Result<ApiResponse, ApiError> {
+    let force = Query::read(raw, &["force"])?.parse_switch("force")?;
     let (reply, answer) = oneshot::channel();
-    api.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::ending())?;
+    api.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::shutting_down())?;
     match answer.await {
-        Ok(Ok(needs_restart)) => Ok(Answer::json(200, &Reloaded { applied: true, needs_restart })),
+        Ok(Ok(needs_restart)) => {
+            Ok(ApiResponse::with_json(200, &ReloadDocument { applied: true, needs_restart }))
+        }
         Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),
-        Err(_) => Err(ApiError::ending()),
+        Err(_) => Err(ApiError::shutting_down()),
     }
 }
 
 #[derive(Serialize)]
-struct Reconciled {
+struct ReconcileDocument {
     checked: usize,
     ended: Vec<ContainerId>,
     back: Vec<ContainerId>,
@@ -43,22 +45,22 @@ struct Reconciled {
 }
 
 /// `POST /v1/reconcile`
-pub(super) async fn reconcile(api: &Api) -> Result<Answer, ApiError> {
+pub(super) async fn reconcile_containers(api: &Api) -> Result<ApiResponse, ApiError> {
     let (reply, answer) = oneshot::channel();
-    api.missed.send(reply).await.map_err(|_| ApiError::ending())?;
-    let notes = answer.await.map_err(|_| ApiError::ending())?;
-    let containers::Reconciled { checked, ended, back, lost } =
-        api.containers.reconcile().await.ok_or_else(ApiError::ending)?;
+    api.missed.send(reply).await.map_err(|_| ApiError::shutting_down())?;
+    let notes = answer.await.map_err(|_| ApiError::shutting_down())?;
+    let containers::ReconcileReport { checked, ended, back, lost } =
+        api.containers.reconcile().await.ok_or_else(ApiError::shutting_down)?;
     let notes_read = notes.is_some();
     let mute = notes.unwrap_or_default();
-    Ok(Answer::json(200, &Reconciled { checked, ended, back, lost, mute, notes_read }))
+    Ok(ApiResponse::with_json(200, &ReconcileDocument { checked, ended, back, lost, mute, notes_read }))
 }
 
 /// Lines of one container that may wait for a slow reader.
 const ROOM: usize = 1024;
 
 #[derive(Serialize)]
-struct Line {
+struct TailLine {
     at: Timestamp,
     container_id: String,
     line: String,
@@ -74,35 +76,35 @@ const fn is_zero(n: &u64) -> bool {
 }
 
 /// `GET /v1/tasks/{task_id}/tail`
-pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn tail_task(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let containers = api.task(asker, id).await?.containers;
-    let events = api.pages.events(asker, filters.has_patterns());
+    let containers = api.find_task(asker, id).await?.containers;
+    let events = api.pages.event_renderer(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {
-        deadline.choose(containers, |info| info.last.is_none() && filters.origin(&info.origin))
+        deadline.choose_items(containers, |info| info.last.is_none() && filters.matches_origin(&info.origin))
     };
     let chosen = events.run(choose).await?;
     let room = api.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in chosen {
-        let tapped = api.pool.tap(info.allocation, ROOM, &room).await?;
+        let tapped = api.pool.tap_lines(info.allocation, ROOM, &room).await?;
         tokio::spawn(pass_on(tapped, info.origin.container_id.to_string(), merged.clone()));
     }
     let state = (lines, api.drain.clone());
     let chunks = stream::unfold(state, |(mut lines, mut drain): (_, Drain)| async move {
         let (container_id, line) = next(&mut lines, &mut drain).await?;
-        let document = Line {
+        let document = TailLine {
             at: line.at,
             container_id,
             line: String::from_utf8_lossy(&line.line).into_owned(),
-            rejected: line.rejected.map(crate::statsd::Rejected::code),
+            rejected: line.rejected.map(crate::statsd::Rejected::as_str),
             lost: line.lost,
         };
         let mut text = serde_json::to_vec(&document).unwrap_or_default();
         text.push(b'\n');
         Some((Ok(Bytes::from(text)), (lines, drain)))
     });
-    Ok(Answer::chunks(NDJSON, Box::pin(chunks)))
+    Ok(ApiResponse::with_chunks(NDJSON, Box::pin(chunks)))
 }
 
 /// Passes a container's lines on until the reader goes, or the container does.
@@ -133,7 +135,7 @@ async fn next(
         // Lines that came before the drain are part of the stream.
         biased;
         line = lines.recv() => line,
-        () = drain.started() => None,
+        () = drain.wait_for_start() => None,
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::OPENAPI;
 
 #[derive(Deserialize)]
-struct Document {
+struct OpenApiDocument {
     paths: BTreeMap<String, BTreeMap<String, Operation>>,
 }
 
@@ -20,14 +20,14 @@ struct Operation {
     listeners: Vec<String>,
 }
 
-static DOCUMENT: LazyLock<Document> =
-    LazyLock::new(|| serde_json::from_str(OPENAPI).unwrap_or(Document { paths: BTreeMap::new() }));
+static DOCUMENT: LazyLock<OpenApiDocument> =
+    LazyLock::new(|| serde_json::from_str(OPENAPI).unwrap_or(OpenApiDocument { paths: BTreeMap::new() }));
 
 /// The methods that a path takes on a listener (`http` or `admin`), as `Allow` lists them.
 #[must_use]
-pub fn allowed(listener: &str, path: &str) -> String {
+pub fn allowed_methods(listener: &str, path: &str) -> String {
     let mut methods = Vec::new();
-    for (_, operations) in DOCUMENT.paths.iter().filter(|(template, _)| fits(template, path)) {
+    for (_, operations) in DOCUMENT.paths.iter().filter(|(template, _)| matches_template(template, path)) {
         let here = |operation: &Operation| operation.listeners.iter().any(|named| named == listener);
         let served = operations.iter().filter(|(_, operation)| here(operation));
         // A fixed path and one with parameters can both fit.
@@ -41,7 +41,7 @@ pub fn allowed(listener: &str, path: &str) -> String {
     methods.join(", ")
 }
 
-fn fits(template: &str, path: &str) -> bool {
+fn matches_template(template: &str, path: &str) -> bool {
     let (wanted, found) = (template.trim_end_matches('/').split('/'), path.trim_end_matches('/').split('/'));
     wanted.clone().count() == found.clone().count()
         && wanted.zip(found).all(|(wanted, found)| wanted.starts_with('{') || wanted == found)
@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn a_path_takes_what_its_listener_serves() {
-        assert_eq!(allowed("http", "/v1/tasks/web.1"), "GET, HEAD");
-        assert_eq!(allowed("admin", "/v1/containers"), "GET, HEAD, POST");
-        assert_eq!(allowed("admin", "/v1/containers/c1/attach"), "POST");
-        assert_eq!(allowed("admin", "/container/c1"), "DELETE, GET, HEAD");
-        assert_eq!(allowed("http", "/v1/containers"), "");
-        assert_eq!(allowed("http", "/"), "GET, HEAD");
+        assert_eq!(allowed_methods("http", "/v1/tasks/web.1"), "GET, HEAD");
+        assert_eq!(allowed_methods("admin", "/v1/containers"), "GET, HEAD, POST");
+        assert_eq!(allowed_methods("admin", "/v1/containers/c1/attach"), "POST");
+        assert_eq!(allowed_methods("admin", "/container/c1"), "DELETE, GET, HEAD");
+        assert_eq!(allowed_methods("http", "/v1/containers"), "");
+        assert_eq!(allowed_methods("http", "/"), "GET, HEAD");
     }
 }

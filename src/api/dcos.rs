@@ -8,13 +8,13 @@ use serde::Deserialize;
 
 use super::documents::DcosContainer;
 use super::error::ApiError;
-use super::lifecycle::{self, body, container_id};
-use super::pages::{Asker, Lane, Request, Writer};
-use super::{Answer, Api};
+use super::lifecycle::{self, container_id, parse_body};
+use super::pages::{Asker, BuildLane, PageRequest, PageWriter};
+use super::{Api, ApiResponse};
 use crate::containers::{Dialect, Reservation, WantedAddress};
 
 #[derive(Debug, Deserialize)]
-struct Body {
+struct DcosReserveBody {
     container_id: String,
     #[serde(default)]
     statsd_host: Option<IpAddr>,
@@ -23,40 +23,40 @@ struct Body {
 }
 
 /// `POST /container`
-pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError> {
-    let Body { container_id: id, statsd_host, statsd_port } = body(bytes)?;
+pub(super) async fn reserve_container(api: &Api, bytes: &[u8]) -> Result<ApiResponse, ApiError> {
+    let DcosReserveBody { container_id: id, statsd_host, statsd_port } = parse_body(bytes)?;
     let mut reservation = Reservation::new(container_id(&id)?);
     reservation.dialect = Dialect::Dcos;
     // Port 0 means any, as it does to the system.
     let wanted = WantedAddress { host: statsd_host, port: statsd_port.filter(|port| *port > 0) };
     reservation.wanted = (wanted.host.is_some() || wanted.port.is_some()).then_some(wanted);
     let reserved = api.containers.reserve(reservation).await.map_err(|error| ApiError::from(&error))?;
-    Ok(Answer::json(201, &DcosContainer::from(reserved.info.as_ref())))
+    Ok(ApiResponse::with_json(201, &DcosContainer::from(reserved.info.as_ref())))
 }
 
 /// `GET /containers`
-pub(super) async fn list(api: &Api, asker: Asker) -> Result<Answer, ApiError> {
-    let request = Request::new(asker, Lane::Admin, "/containers", String::new());
+pub(super) async fn list_containers(api: &Api, asker: Asker) -> Result<ApiResponse, ApiError> {
+    let request = PageRequest::new(asker, BuildLane::Admin, "/containers", String::new());
     let of_node = api.clone();
-    let render = move |writer: &mut Writer| {
-        let all = of_node.containers.directory().all();
+    let render = move |writer: &mut PageWriter| {
+        let all = of_node.containers.directory().all_containers();
         let live = all.iter().filter(|info| info.state.is_live());
-        writer.array(live.map(|info| DcosContainer::from(info.as_ref())))
+        writer.write_array(live.map(|info| DcosContainer::from(info.as_ref())))
     };
-    api.pages.answer(request, move |_| async move { Ok(render) }).await
+    api.pages.answer_request(request, move |_| async move { Ok(render) }).await
 }
 
 /// `GET /container/{id}`
-pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
-    let found = api.containers.directory().container(&container_id(id)?);
+pub(super) async fn show_container(api: &Api, asker: Asker, id: &str) -> Result<ApiResponse, ApiError> {
+    let found = api.containers.directory().find_container(&container_id(id)?);
     match found.filter(|info| info.state.is_live()) {
-        Some(info) => Ok(Answer::json(200, &DcosContainer::from(info.as_ref()))),
+        Some(info) => Ok(ApiResponse::with_json(200, &DcosContainer::from(info.as_ref()))),
         None => Err(api.unknown_container(asker, id).await),
     }
 }
 
 /// `DELETE /container/{id}`
-pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
-    lifecycle::released(api, asker, id).await?;
-    Ok(Answer::empty(202))
+pub(super) async fn release_container(api: &Api, asker: Asker, id: &str) -> Result<ApiResponse, ApiError> {
+    lifecycle::release_by_id(api, asker, id).await?;
+    Ok(ApiResponse::without_body(202))
 }

@@ -22,7 +22,7 @@ use super::Api;
 use super::error::ApiError;
 use super::lifecycle;
 use crate::containers::{AttachError, Handle};
-use crate::net::sys::{self, Message};
+use crate::net::sys::{self, ReceivedMessage};
 
 /// Longest message.
 const LONGEST: usize = 4096;
@@ -35,14 +35,14 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a caller says.
 #[derive(Debug, Deserialize)]
-struct Said {
+struct AttachRequestDocument {
     /// The container.
     attach: String,
 }
 
 /// What it hears.
 #[derive(Debug, Serialize)]
-struct Heard {
+struct AttachReplyDocument {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
@@ -54,7 +54,7 @@ struct Heard {
 }
 
 /// Answers callers until the agent ends.
-pub async fn serve(api: Api, listener: UnixListener) {
+pub async fn serve_descriptors(api: Api, listener: UnixListener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let (mut drain, mut holding) = (api.drain.clone(), api.drain.clone());
     loop {
@@ -62,19 +62,21 @@ pub async fn serve(api: Api, listener: UnixListener) {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             // Who calls meanwhile waits in the kernel, for us or for the process that takes over.
-            () = holding.paused(true) => {
+            () = holding.wait_for_paused(true) => {
                 tokio::select! {
-                    () = holding.paused(false) => continue,
-                    () = drain.started() => return,
+                    () = holding.wait_for_paused(false) => continue,
+                    () = drain.wait_for_start() => return,
                 }
             }
-            () = drain.started() => return,
+            () = drain.wait_for_start() => return,
         };
         match accepted {
             Ok((caller, _)) => {
                 let api = api.clone();
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, converse(&api, &caller)).await {
+                    if let Ok(Err(error)) =
+                        tokio::time::timeout(PATIENCE, handle_connection(&api, &caller)).await
+                    {
                         tracing::debug!(%error, "a caller with descriptors went away");
                     }
                     drop(place);
@@ -89,7 +91,7 @@ pub async fn serve(api: Api, listener: UnixListener) {
     }
 }
 
-async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
+async fn handle_connection(api: &Api, caller: &UnixStream) -> io::Result<()> {
     let mut buffer = [0; LONGEST];
     let message = loop {
         caller.readable().await?;
@@ -99,7 +101,7 @@ async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
             received => break received?,
         }
     };
-    let answered = answer(api, &buffer, message).await;
+    let answered = handle_message(api, &buffer, message).await;
     let peer = caller.peer_cred().ok();
     let (uid, pid) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
     tracing::info!(uid, pid, status = answered.status, code = answered.code, "descriptors");
@@ -108,11 +110,11 @@ async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn answer(api: &Api, buffer: &[u8], message: Message) -> Heard {
+async fn handle_message(api: &Api, buffer: &[u8], message: ReceivedMessage) -> AttachReplyDocument {
     let mut address = None;
-    match attach(api, buffer, message, &mut address).await {
-        Ok(()) => Heard { status: 200, code: None, message: None, address: None },
-        Err(error) => Heard {
+    match attach_container(api, buffer, message, &mut address).await {
+        Ok(()) => AttachReplyDocument { status: 200, code: None, message: None, address: None },
+        Err(error) => AttachReplyDocument {
             status: error.status,
             code: Some(error.code),
             message: Some(error.message),
@@ -121,17 +123,17 @@ async fn answer(api: &Api, buffer: &[u8], message: Message) -> Heard {
     }
 }
 
-async fn attach(
+async fn attach_container(
     api: &Api,
     buffer: &[u8],
-    Message { length, passed, .. }: Message,
+    ReceivedMessage { length, passed, .. }: ReceivedMessage,
     address: &mut Option<String>,
 ) -> Result<(), ApiError> {
     let text = buffer.get(..length).ok_or_else(|| ApiError::body_too_long(LONGEST))?;
-    let Said { attach } = lifecycle::body(text)?;
+    let AttachRequestDocument { attach } = lifecycle::parse_body(text)?;
     let id = lifecycle::container_id(&attach)?;
-    let handle = Handle::of(passed).map_err(|error| ApiError::bad_descriptors(&error))?;
-    if let Some(info) = api.containers.directory().container(&id) {
+    let handle = Handle::from_descriptors(passed).map_err(|error| ApiError::bad_descriptors(&error))?;
+    if let Some(info) = api.containers.directory().find_container(&id) {
         *address = info.address.map(|address| address.to_string());
     }
     let attached = api.containers.attach_handle(id, handle).await;

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::aggregate::{Accounting, GaugeSign, TimerUnit, WideTag};
 use crate::containers::{
-    ContainerInfo, Details, Guarded, Listed, Place, State, UnixSocket, environment, unix_environment,
+    ContainerInfo, ContainerUnixSocket, Details, Guarded, LifecycleState, SocketNamespace, TaskContainers,
+    udp_environment, unix_environment,
 };
 use crate::model::{Allocation, Labels, Timestamp};
 use crate::shard::ContainerStats;
@@ -22,7 +23,7 @@ pub(super) struct ContainerDocument {
     generation: u32,
     statsd_host: Option<String>,
     statsd_port: Option<u16>,
-    state: State,
+    state: LifecycleState,
     attached: bool,
     env: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,11 +50,11 @@ struct MountDocument {
 }
 
 impl UnixDocument {
-    fn new(unix: &UnixSocket, presets: &[String]) -> Self {
+    fn new(unix: &ContainerUnixSocket, presets: &[String]) -> Self {
         let text = |path: &Path| path.display().to_string();
         Self {
             path: text(&unix.path),
-            mount: MountDocument { source: text(&unix.source), destination: text(unix.destination()) },
+            mount: MountDocument { source: text(&unix.source), destination: text(unix.mount_destination()) },
             env: unix_environment(&unix.path, presets),
         }
     }
@@ -117,7 +118,7 @@ impl ClientDocument {
 
 impl ContainerDocument {
     /// What a reserve call answers.
-    pub(super) fn reserved(info: &ContainerInfo, presets: &[String]) -> Self {
+    pub(super) fn from_info(info: &ContainerInfo, presets: &[String]) -> Self {
         Self {
             container_id: info.origin.container_id.to_string(),
             task_id: info.origin.task_id.to_string(),
@@ -126,7 +127,7 @@ impl ContainerDocument {
             statsd_port: info.address.map(|address| address.port()),
             state: info.state,
             attached: info.attached,
-            env: info.address.map(|address| environment(address, presets)).unwrap_or_default(),
+            env: info.address.map(|address| udp_environment(address, presets)).unwrap_or_default(),
             reason: info.reason.clone(),
             warnings: info.warnings.clone(),
             unix_socket: info.unix.as_ref().map(|unix| UnixDocument::new(unix, presets)),
@@ -135,7 +136,11 @@ impl ContainerDocument {
     }
 
     /// What a reader gets.
-    pub(super) fn shown(info: &ContainerInfo, presets: &[String], stats: Option<&ContainerStats>) -> Self {
+    pub(super) fn with_stats(
+        info: &ContainerInfo,
+        presets: &[String],
+        stats: Option<&ContainerStats>,
+    ) -> Self {
         let counts = stats.map(|stats| &stats.accounting);
         let more = ContainerMore {
             labels: info.origin.labels.clone(),
@@ -143,8 +148,8 @@ impl ContainerDocument {
             last_datagram: counts.and_then(|counts| counts.last_datagram),
             received: counts.map_or(0, |counts| counts.received),
             kernel_drops: counts.map_or(0, |counts| counts.kernel_drops),
-            dropped: counts.map_or(0, |counts| counts.dropped.total()),
-            rejected: counts.map_or(0, |counts| counts.rejected.total()),
+            dropped: counts.map_or(0, |counts| counts.dropped.total_count()),
+            rejected: counts.map_or(0, |counts| counts.rejected.total_count()),
             series: stats.map_or(0, |stats| stats.series),
             memory: stats.map_or(0, |stats| stats.memory),
             origin_guard: match info.place {
@@ -152,12 +157,12 @@ impl ContainerDocument {
                 _ if info.unix.as_ref().is_some_and(|unix| unix.only && unix.checked) => "unix",
                 // Nothing is kept from a socket that is not there.
                 _ if info.address.is_none() => "none",
-                Place::Shared if info.guarded == Guarded::On => "cgroup",
+                SocketNamespace::Shared if info.guarded == Guarded::On => "cgroup",
                 // Every process of the host network reaches a loopback address.
-                Place::Shared => "none",
-                Place::Own(_) | Place::Unborn => "netns",
+                SocketNamespace::Shared => "none",
+                SocketNamespace::Own(_) | SocketNamespace::Unborn => "netns",
             },
-            origin_guard_missing: info.guarded.missing().map(str::to_owned),
+            origin_guard_missing: info.guarded.unavailable_reason().map(str::to_owned),
             gauge_sign: info.gauge_sign,
             timer_unit: info.timer_unit,
             client: stats.map(|stats| ClientDocument::new(info, stats)).unwrap_or_default(),
@@ -166,7 +171,7 @@ impl ContainerDocument {
             finished_at: info.finished_at,
             details: info.details.clone(),
         };
-        Self { more: Some(more), ..Self::reserved(info, presets) }
+        Self { more: Some(more), ..Self::from_info(info, presets) }
     }
 }
 
@@ -195,15 +200,15 @@ impl From<&ContainerInfo> for DcosContainer {
 #[derive(Debug, Serialize)]
 pub(super) struct TaskShort {
     task_id: String,
-    state: State,
+    state: LifecycleState,
     finished: bool,
     generation: u32,
     containers: Vec<String>,
     labels: Labels,
 }
 
-impl From<&Listed> for TaskShort {
-    fn from(listed: &Listed) -> Self {
+impl From<&TaskContainers> for TaskShort {
+    fn from(listed: &TaskContainers) -> Self {
         let state = state_of(listed);
         Self {
             task_id: listed.task_id.to_string(),
@@ -217,14 +222,20 @@ impl From<&Listed> for TaskShort {
 }
 
 /// A task is where its containers are: listening if one of them is.
-pub(super) fn state_of(listed: &Listed) -> State {
-    let states: Vec<State> = listed.containers.iter().map(|info| info.state).collect();
-    let order = [State::Listening, State::Reserved, State::Lost, State::Mute, State::Draining];
-    order.into_iter().find(|state| states.contains(state)).unwrap_or(State::Gone)
+pub(super) fn state_of(listed: &TaskContainers) -> LifecycleState {
+    let states: Vec<LifecycleState> = listed.containers.iter().map(|info| info.state).collect();
+    let order = [
+        LifecycleState::Listening,
+        LifecycleState::Reserved,
+        LifecycleState::Lost,
+        LifecycleState::Mute,
+        LifecycleState::Draining,
+    ];
+    order.into_iter().find(|state| states.contains(state)).unwrap_or(LifecycleState::Gone)
 }
 
 /// The labels on which all containers of a task agree.
-fn common_labels(listed: &Listed) -> Labels {
+fn common_labels(listed: &TaskContainers) -> Labels {
     let mut containers = listed.containers.iter().map(|info| &info.origin.labels);
     let mut common = containers.next().cloned().unwrap_or_default();
     for labels in containers {
@@ -235,10 +246,10 @@ fn common_labels(listed: &Listed) -> Labels {
 
 /// Counts as they are shown, with the sums that have to agree side by side.
 #[derive(Debug, Serialize)]
-pub(super) struct Counts {
-    datagrams: Datagrams,
-    lines: Lines,
-    values: Values,
+pub(super) struct CountsDocument {
+    datagrams: DatagramsDocument,
+    lines: LinesDocument,
+    values: ValuesDocument,
     events: u64,
     over_limit: BTreeMap<&'static str, u64>,
     evicted_series: u64,
@@ -248,7 +259,7 @@ pub(super) struct Counts {
 }
 
 #[derive(Debug, Serialize)]
-struct Datagrams {
+struct DatagramsDocument {
     arrived: u64,
     received: u64,
     bytes: u64,
@@ -257,14 +268,14 @@ struct Datagrams {
 }
 
 #[derive(Debug, Serialize)]
-struct Lines {
+struct LinesDocument {
     received: u64,
     accepted: u64,
     rejected: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Values {
+struct ValuesDocument {
     accepted: u64,
     in_records: u64,
     open: u64,
@@ -272,26 +283,26 @@ struct Values {
     dropped: BTreeMap<&'static str, u64>,
 }
 
-impl Counts {
+impl CountsDocument {
     pub(super) fn new(counts: &Accounting, open: u64) -> Self {
         let dropped = |datagrams: bool| {
             let these = counts.dropped.iter().filter(|(reason, _)| reason.counts_datagrams() == datagrams);
-            these.map(|(reason, n)| (reason.reason(), n)).collect()
+            these.map(|(reason, n)| (reason.as_str(), n)).collect()
         };
         Self {
-            datagrams: Datagrams {
-                arrived: counts.arrived(),
+            datagrams: DatagramsDocument {
+                arrived: counts.arrived_datagrams(),
                 received: counts.received,
                 bytes: counts.bytes,
                 kernel_drops: counts.kernel_drops,
                 dropped: dropped(true),
             },
-            lines: Lines {
+            lines: LinesDocument {
                 received: counts.lines,
                 accepted: counts.accepted,
-                rejected: counts.rejected.iter().map(|(code, n)| (code.code(), n)).collect(),
+                rejected: counts.rejected.iter().map(|(code, n)| (code.as_str(), n)).collect(),
             },
-            values: Values {
+            values: ValuesDocument {
                 accepted: counts.values,
                 in_records: counts.in_records,
                 open,
@@ -299,11 +310,11 @@ impl Counts {
                 dropped: dropped(false),
             },
             events: counts.events,
-            over_limit: counts.over_limit.iter().map(|(reason, n)| (reason.reason(), n)).collect(),
+            over_limit: counts.over_limit.iter().map(|(reason, n)| (reason.as_str(), n)).collect(),
             evicted_series: counts.evicted,
             invalid_utf8: counts.invalid_utf8,
             renamed_tags: counts.renamed_tags,
-            balanced: counts.balanced(open),
+            balanced: counts.is_balanced(open),
         }
     }
 }
@@ -317,7 +328,7 @@ pub(super) struct TaskDocument {
     series: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     widest_tags: Option<Vec<WideTag>>,
-    totals: Counts,
+    totals: CountsDocument,
     recent_rejected: Vec<RejectedDocument>,
     last_scrape: Option<Timestamp>,
 }
@@ -325,7 +336,7 @@ pub(super) struct TaskDocument {
 #[derive(Debug, Serialize)]
 struct TaskInFull {
     task_id: String,
-    state: State,
+    state: LifecycleState,
     finished: bool,
     generation: u32,
     containers: Vec<ContainerDocument>,
@@ -353,7 +364,7 @@ struct RejectedDocument {
 
 impl TaskDocument {
     pub(super) fn new(
-        listed: &Listed,
+        listed: &TaskContainers,
         presets: &[String],
         stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
         last_scrape: Option<Timestamp>,
@@ -371,8 +382,8 @@ impl TaskDocument {
             recent_rejected.extend(stats.rejected.iter().map(|line| RejectedDocument {
                 at: line.at,
                 container_id: info.origin.container_id.to_string(),
-                code: line.code.code(),
-                advice: line.code.advice(),
+                code: line.code.as_str(),
+                advice: line.code.suggested_fix(),
                 line: raw.then(|| String::from_utf8_lossy(&line.line).into_owned()),
             }));
         }
@@ -380,7 +391,7 @@ impl TaskDocument {
         let TaskShort { task_id, state, finished, generation, labels, .. } = listed.into();
         let containers = listed.containers.iter();
         let containers =
-            containers.map(|info| ContainerDocument::shown(info, presets, of(info).map(Arc::as_ref)));
+            containers.map(|info| ContainerDocument::with_stats(info, presets, of(info).map(Arc::as_ref)));
         Self {
             short: TaskInFull {
                 task_id,
@@ -393,7 +404,7 @@ impl TaskDocument {
             last_datagram: counts.last_datagram,
             series,
             widest_tags: None,
-            totals: Counts::new(&counts, open),
+            totals: CountsDocument::new(&counts, open),
             recent_rejected,
             last_scrape,
         }

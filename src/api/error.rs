@@ -115,13 +115,13 @@ impl ApiError {
 
     /// A route that is there for other methods.
     #[must_use]
-    pub fn method() -> Self {
+    pub fn method_not_allowed() -> Self {
         Self::new(405, "method_not_allowed", "this route does not take this method".to_owned())
     }
 
     /// A request for somebody else.
     #[must_use]
-    pub fn misdirected(host: &str) -> Self {
+    pub fn misdirected_request(host: &str) -> Self {
         Self::new(
             421,
             "misdirected",
@@ -158,7 +158,7 @@ impl ApiError {
 
     /// A request whose answer did not begin in time.
     #[must_use]
-    pub fn deadline(within: Duration) -> Self {
+    pub fn deadline_exceeded(within: Duration) -> Self {
         let seconds = within.as_secs();
         Self::new(
             503,
@@ -181,7 +181,7 @@ impl ApiError {
 
     /// A request for which there was no builder.
     #[must_use]
-    pub fn busy() -> Self {
+    pub fn too_many_requests() -> Self {
         Self::new(
             429,
             "busy",
@@ -192,7 +192,7 @@ impl ApiError {
 
     /// An answer that took too long.
     #[must_use]
-    pub fn unfinished() -> Self {
+    pub fn unfinished_response() -> Self {
         Self::new(
             503,
             "unfinished",
@@ -202,7 +202,7 @@ impl ApiError {
 
     /// The agent is ending.
     #[must_use]
-    pub fn ending() -> Self {
+    pub fn shutting_down() -> Self {
         Self::new(503, "ending", "the agent is shutting down".to_owned())
     }
 }

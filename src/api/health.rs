@@ -4,18 +4,18 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::pages::Counts;
-use super::{Answer, Api};
+use super::pages::PageCounts;
+use super::{Api, ApiResponse};
 use crate::containers::Guarded;
 use crate::model::Timestamp;
-use crate::net::http::{Closed, Connections};
-use crate::render::prometheus::{Kind, Name};
-use crate::stats::{Damaged, Failing, NriStats, Outcome};
+use crate::net::http::{CloseReason, Connections};
+use crate::render::prometheus::{Name, NameKind};
+use crate::stats::{Damaged, FailureStreak, NriOutcome, NriStats};
 use crate::store::{EvictedTotals, Meeting};
-use crate::window_log::{Report, Snapshot};
+use crate::window_log::{LogStatusSnapshot, RecoveryReport};
 
 #[derive(Serialize)]
-struct Health<'c> {
+struct HealthDocument<'c> {
     status: &'static str,
     version: &'static str,
     pid: u32,
@@ -23,10 +23,13 @@ struct Health<'c> {
 }
 
 /// `GET /health`
-pub(super) fn health(api: &Api) -> Answer {
-    let (version, config) = (env!("CARGO_PKG_VERSION"), api.config());
+pub(super) fn get_health(api: &Api) -> ApiResponse {
+    let (version, config) = (env!("CARGO_PKG_VERSION"), api.current_config());
     let instance = &config.process.instance;
-    Answer::json(200, &Health { status: "alive", version, pid: std::process::id(), instance })
+    ApiResponse::with_json(
+        200,
+        &HealthDocument { status: "alive", version, pid: std::process::id(), instance },
+    )
 }
 
 /// Totals of series that are gone which were forgotten early, by reason.
@@ -43,32 +46,32 @@ impl TotalsEvicted {
 }
 
 #[derive(Serialize)]
-struct Ready {
+struct ReadinessDocument {
     ready: bool,
     pending: Vec<&'static str>,
-    degraded: Vec<Degraded>,
+    degraded: Vec<DegradedPart>,
 }
 
 /// A part that does not work as it is set to. It does not hold up readiness: the rest of the agent serves.
 #[derive(Debug, Serialize)]
-pub(super) struct Degraded {
+pub(super) struct DegradedPart {
     what: &'static str,
     why: String,
 }
 
 /// `GET /ready`
-pub(super) fn ready(api: &Api) -> Answer {
-    let pending = api.readiness.pending();
+pub(super) fn get_readiness(api: &Api) -> ApiResponse {
+    let pending = api.readiness.pending_conditions();
     let ready = pending.is_empty();
-    Answer::json(
+    ApiResponse::with_json(
         if ready { 200 } else { 503 },
-        &Ready { ready, pending, degraded: degraded(api, Detail::General) },
+        &ReadinessDocument { ready, pending, degraded: degraded_parts(api, DetailLevel::General) },
     )
 }
 
 /// How much is said of what is degraded.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Detail {
+pub(super) enum DetailLevel {
     /// What anyone may know: `/ready` asks for no token.
     General,
     /// The reason, which can name paths and pods.
@@ -76,10 +79,10 @@ pub(super) enum Detail {
 }
 
 /// What does not work as it is set to.
-pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
+pub(super) fn degraded_parts(api: &Api, detail: DetailLevel) -> Vec<DegradedPart> {
     let nri = &api.stats.nri;
     let log = api.window_log.as_ref().and_then(|log| log.snapshot().failing);
-    let failing = nri.failing().map(|failing| {
+    let failing = nri.failure_streak().map(|failing| {
         let (n, why) = (failing.containers, failing.why);
         format!("{n} in a row: {why}")
     });
@@ -87,17 +90,21 @@ pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
         (
             "nri",
             "the container runtime is not connected; pods start without a socket",
-            nri.link().0.trouble(),
+            nri.current_link().0.describe_trouble(),
         ),
         ("pods", "the containers created last got no socket", failing),
-        ("journal", "the journal of containers cannot be written", api.containers.journal().trouble()),
+        (
+            "journal",
+            "the journal of containers cannot be written",
+            api.containers.journal_health().write_error(),
+        ),
         ("window_log", "closed windows cannot be written to disk", log.map(|(_, why)| why)),
     ];
     let found = checks.into_iter().filter_map(|(what, general, reason)| Some((what, general, reason?)));
     found
         .map(|(what, general, reason)| match detail {
-            Detail::General => Degraded { what, why: general.to_owned() },
-            Detail::Reason => Degraded { what, why: format!("{general}: {reason}") },
+            DetailLevel::General => DegradedPart { what, why: general.to_owned() },
+            DetailLevel::Reason => DegradedPart { what, why: format!("{general}: {reason}") },
         })
         .collect()
 }
@@ -126,16 +133,16 @@ struct FailingDocument {
 }
 
 impl PluginDocument {
-    fn of(stats: &NriStats, socket: &Path) -> Self {
-        let (link, since) = stats.link();
+    fn from_stats(stats: &NriStats, socket: &Path) -> Self {
+        let (link, since) = stats.current_link();
         Self {
             state: link.as_str(),
             socket: socket.display().to_string(),
             since,
-            why: link.trouble(),
-            injected: stats.of(Outcome::Injected),
-            failed: stats.of(Outcome::Failed),
-            failing: stats.failing().map(|Failing { containers, at, why }| FailingDocument {
+            why: link.describe_trouble(),
+            injected: stats.count_for(NriOutcome::Injected),
+            failed: stats.count_for(NriOutcome::Failed),
+            failing: stats.failure_streak().map(|FailureStreak { containers, at, why }| FailingDocument {
                 containers,
                 at,
                 why,
@@ -146,7 +153,7 @@ impl PluginDocument {
 
 /// What the agent runs with.
 #[derive(Debug, Serialize)]
-pub(super) struct Node {
+pub(super) struct NodeDocument {
     node: String,
     version: &'static str,
     pid: u32,
@@ -168,13 +175,13 @@ pub(super) struct Node {
     guard: &'static str,
     guard_missing: Option<String>,
     journal_trouble: Option<String>,
-    state_damage: Vec<StateDamage>,
+    state_damage: Vec<StateDamageDocument>,
     http_listen: String,
     admin_socket: String,
     state_dir: String,
     last_scrape: Option<Timestamp>,
     certificate_expires: Option<Timestamp>,
-    window_log: Option<WindowLog>,
+    window_log: Option<WindowLogDocument>,
     nri: PluginDocument,
     totals_evicted: TotalsEvicted,
     names_marked: usize,
@@ -194,10 +201,10 @@ struct PagesDocument {
 }
 
 impl PagesDocument {
-    fn of(api: &Api) -> Self {
-        let Counts { held, limit, busy, late, cut, .. } = api.pages.counts();
-        let closed = api.connections.iter().take(1).flat_map(Connections::closed);
-        let slow = closed.filter(|(why, _)| *why == Closed::Slow).map(|(_, n)| n).sum();
+    fn from_api(api: &Api) -> Self {
+        let PageCounts { held, limit, busy, late, cut, .. } = api.pages.load_counts();
+        let closed = api.connections.iter().take(1).flat_map(Connections::closed_counts);
+        let slow = closed.filter(|(why, _)| *why == CloseReason::Slow).map(|(_, n)| n).sum();
         Self { bytes: held, limit, busy, late, cut, slow }
     }
 }
@@ -219,8 +226,8 @@ struct MarkedName {
 impl MarkedName {
     fn new(meeting: Meeting) -> Self {
         let kind = |name: &Name| match name.kind {
-            Kind::Metric(metric_type) => metric_type.as_str(),
-            Kind::Label => "tag",
+            NameKind::Metric(metric_type) => metric_type.as_str(),
+            NameKind::Label => "tag",
         };
         Self {
             workload: meeting.workload.as_str().to_owned(),
@@ -235,21 +242,21 @@ impl MarkedName {
 
 /// A file that could not be read at the start.
 #[derive(Debug, Serialize)]
-struct StateDamage {
+struct StateDamageDocument {
     file: &'static str,
     places: usize,
     found: String,
 }
 
-impl StateDamage {
-    fn all(api: &Api) -> Vec<Self> {
-        let found = api.stats.damage.found().into_iter();
+impl StateDamageDocument {
+    fn list_damaged_files(api: &Api) -> Vec<Self> {
+        let found = api.stats.damage.damage_by_file().into_iter();
         found.map(|(file, Damaged { places, found })| Self { file: file.as_str(), places, found }).collect()
     }
 }
 
 #[derive(Debug, Serialize)]
-struct WindowLog {
+struct WindowLogDocument {
     last_alive: Option<Timestamp>,
     gap_seconds: f64,
     ended_in_order: bool,
@@ -267,9 +274,9 @@ struct WindowLog {
     failing: Option<String>,
 }
 
-impl WindowLog {
-    fn new(log: Snapshot, size_limit: usize) -> Self {
-        let Report { last, gap, in_order, windows, open, ahead, damage, .. } = log.report;
+impl WindowLogDocument {
+    fn new(log: LogStatusSnapshot, size_limit: usize) -> Self {
+        let RecoveryReport { last, gap, in_order, windows, open, ahead, damage, .. } = log.report;
         let (failing_since, failing) = log.failing.unzip();
         Self {
             last_alive: last,
@@ -292,56 +299,57 @@ impl WindowLog {
 }
 
 /// `GET /v1/node`
-pub(super) fn node(api: &Api) -> Answer {
-    Answer::json(200, &Node::of(api))
+pub(super) fn get_node(api: &Api) -> ApiResponse {
+    ApiResponse::with_json(200, &NodeDocument::from_api(api))
 }
 
-impl Node {
-    pub(super) fn of(api: &Api) -> Self {
-        let config = api.config();
+impl NodeDocument {
+    pub(super) fn from_api(api: &Api) -> Self {
+        let config = api.current_config();
         let guard = match &api.guarding {
             Guarded::On => "on",
             Guarded::Off => "off",
             Guarded::Unavailable(_) => "unavailable",
         };
-        let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
+        let live =
+            api.containers.directory().all_containers().iter().filter(|info| info.state.is_live()).count();
         Self {
             node: config.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             started: api.started,
             epoch: api.store.epoch(),
-            cursor: api.store.end().to_string(),
-            ready: api.readiness.pending().is_empty(),
+            cursor: api.store.end_cursor().to_string(),
+            ready: api.readiness.pending_conditions().is_empty(),
             window_seconds: config.aggregation.window.as_secs_f64(),
             windows_kept: config.aggregation.keep,
             shards: api.pool.len(),
-            shards_ended: api.pool.ended().len(),
+            shards_ended: api.pool.ended_shards().len(),
             containers: live,
-            memory: api.pool.gauges().memory,
+            memory: api.pool.read_gauges().memory,
             memory_limit: config.node_limits.memory,
             receive_buffer: config.listeners.receive_buffer,
-            receive_buffers: api.pool.buffers().used(),
+            receive_buffers: api.pool.receive_buffers().used_bytes(),
             guard,
-            journal_trouble: api.containers.journal().trouble(),
-            state_damage: StateDamage::all(api),
-            guard_missing: api.guarding.missing().map(str::to_owned),
-            receive_buffers_limit: api.pool.buffers().limit(),
+            journal_trouble: api.containers.journal_health().write_error(),
+            state_damage: StateDamageDocument::list_damaged_files(api),
+            guard_missing: api.guarding.unavailable_reason().map(str::to_owned),
+            receive_buffers_limit: api.pool.receive_buffers().byte_limit(),
             listeners_port: config.listeners.port,
             http_listen: api.http_address.to_string(),
             admin_socket: config.admin.socket.display().to_string(),
             state_dir: config.state_dir.display().to_string(),
             last_scrape: api.stats.last_scrape(),
             certificate_expires: api.stats.certificate_expires(),
-            nri: PluginDocument::of(&api.stats.nri, &config.nri.socket),
+            nri: PluginDocument::from_stats(&api.stats.nri, &config.nri.socket),
             window_log: api
                 .window_log
                 .as_ref()
-                .map(|status| WindowLog::new(status.snapshot(), config.window_log.size)),
+                .map(|status| WindowLogDocument::new(status.snapshot(), config.window_log.size)),
             totals_evicted: TotalsEvicted::new(api.store.remembered_totals().1),
             names_marked: api.store.marked_names(),
-            marked_names: api.store.meetings(LISTED).into_iter().map(MarkedName::new).collect(),
-            pages: PagesDocument::of(api),
+            marked_names: api.store.name_meetings(LISTED).into_iter().map(MarkedName::new).collect(),
+            pages: PagesDocument::from_api(api),
         }
     }
 }

@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer};
 
 use super::documents::ContainerDocument;
 use super::error::ApiError;
-use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
-use super::query::{Filters, Query, duration};
-use super::{Answer, Api};
+use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter};
+use super::query::{Filters, Query, parse_duration};
+use super::{Api, ApiResponse};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::containers::{
-    AttachError, ContainerInfo, Details, Network, Process, ReleaseError, Reservation, ReserveError, Ttl,
-    WantedAddress,
+    AttachError, ContainerInfo, ContainerNetwork, Details, ProcessRef, ReleaseError, Reservation,
+    ReserveError, Ttl, WantedAddress,
 };
 use crate::model::{ContainerId, Labels, TaskId};
 
@@ -92,7 +92,7 @@ struct AttachBody {
 }
 
 /// Reads a JSON body.
-pub(super) fn body<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse_body<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::bad_body(&error.to_string()))
 }
 
@@ -102,15 +102,15 @@ pub(super) fn container_id(id: &str) -> Result<ContainerId, ApiError> {
 }
 
 impl ReserveBody {
-    fn check(self) -> Result<Reservation, ApiError> {
+    fn into_reservation(self) -> Result<Reservation, ApiError> {
         let mut reservation = Reservation::new(container_id(&self.container_id)?);
         let task_id = self.task_id.as_deref().map(TaskId::new).transpose();
         reservation.task_id = task_id.map_err(|error| ApiError::bad_id("task_id", error))?;
         reservation.labels = self.labels.unwrap_or_default();
         reservation.network = match self.network {
-            None | Some(NetworkBody::Host) => Network::Host,
-            Some(NetworkBody::Netns { path }) => Network::Path(path),
-            Some(NetworkBody::New) => Network::New,
+            None | Some(NetworkBody::Host) => ContainerNetwork::Host,
+            Some(NetworkBody::Netns { path }) => ContainerNetwork::Path(path),
+            Some(NetworkBody::New) => ContainerNetwork::New,
         };
         reservation.pid = self.pid;
         reservation.ttl = self.ttl.read()?;
@@ -137,7 +137,7 @@ impl TtlBody {
                 (text, ttl)
             }
             Self::Text(text) => {
-                let ttl = duration(&text).map_err(|why| bad(&text, &why))?;
+                let ttl = parse_duration(&text).map_err(|why| bad(&text, &why))?;
                 (text, ttl)
             }
         };
@@ -153,50 +153,61 @@ impl TtlBody {
 /// # Errors
 /// When it is not such a body, or an id or a time in it is none.
 pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
-    body::<ReserveBody>(bytes)?.check()
+    parse_body::<ReserveBody>(bytes)?.into_reservation()
 }
 
 /// `POST /v1/containers`
-pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn reserve_container(api: &Api, bytes: &[u8]) -> Result<ApiResponse, ApiError> {
     let reservation = read_reservation(bytes)?;
     match api.containers.reserve(reservation).await {
         Ok(reserved) => {
             let status = if reserved.new { 201 } else { 200 };
-            Ok(Answer::json(status, &ContainerDocument::reserved(&reserved.info, &api.config().presets)))
+            Ok(ApiResponse::with_json(
+                status,
+                &ContainerDocument::from_info(&reserved.info, &api.current_config().presets),
+            ))
         }
         // An answer without content has no body to say why in.
         Err(ReserveError::OptedOut { reason }) => {
-            Ok(Answer::empty(204).with_header("tallyport-reason", reason))
+            Ok(ApiResponse::without_body(204).with_header("tallyport-reason", reason))
         }
         Err(error) => Err((&error).into()),
     }
 }
 
 /// `POST /v1/containers/{id}/attach`
-pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
-    let AttachBody { pid, start_ticks } = body(bytes)?;
-    match api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await {
-        Ok(info) => Ok(Answer::json(200, &ContainerDocument::reserved(&info, &api.config().presets))),
+pub(super) async fn attach_container(
+    api: &Api,
+    asker: Asker,
+    id: &str,
+    bytes: &[u8],
+) -> Result<ApiResponse, ApiError> {
+    let AttachBody { pid, start_ticks } = parse_body(bytes)?;
+    match api.containers.attach_process(container_id(id)?, ProcessRef { pid, start_ticks }).await {
+        Ok(info) => Ok(ApiResponse::with_json(
+            200,
+            &ContainerDocument::from_info(&info, &api.current_config().presets),
+        )),
         Err(AttachError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
         Err(error) => Err(ApiError::from(&error)),
     }
 }
 
 /// `DELETE /v1/containers/{id}`
-pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
-    let info = released(api, asker, id).await?;
-    Ok(Answer::json(202, &ContainerDocument::reserved(&info, &api.config().presets)))
+pub(super) async fn release_container(api: &Api, asker: Asker, id: &str) -> Result<ApiResponse, ApiError> {
+    let info = release_by_id(api, asker, id).await?;
+    Ok(ApiResponse::with_json(202, &ContainerDocument::from_info(&info, &api.current_config().presets)))
 }
 
 /// Releases a container, in either dialect. Releasing it again gets the same answer.
 ///
 /// # Errors
 /// With 400 for an invalid id, with 404 for an unknown container, and with 503 while the agent ends.
-pub(super) async fn released(api: &Api, asker: Asker, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
+pub(super) async fn release_by_id(api: &Api, asker: Asker, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
     match api.containers.release(container_id(id)?).await {
         Ok(info) => Ok(info),
         Err(ReleaseError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
-        Err(ReleaseError::Ending) => Err(ApiError::ending()),
+        Err(ReleaseError::Ending) => Err(ApiError::shutting_down()),
     }
 }
 
@@ -204,33 +215,40 @@ pub(super) async fn released(api: &Api, asker: Asker, id: &str) -> Result<Arc<Co
 const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/containers`
-pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn list_containers(api: &Api, asker: Asker, raw: &str) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
-    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Admin };
-    let request = Request::new(asker, lane, "/v1/containers", raw.to_owned());
+    let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Admin };
+    let request = PageRequest::new(asker, lane, "/v1/containers", raw.to_owned());
     let of_node = api.clone();
-    let gather = move |work: Work| async move {
-        let all = of_node.containers.directory().all();
-        let choose = move |deadline: &Deadline| deadline.choose(all, |info| filters.origin(&info.origin));
+    let gather = move |work: PageWork| async move {
+        let all = of_node.containers.directory().all_containers();
+        let choose = move |deadline: &Deadline| {
+            deadline.choose_items(all, |info| filters.matches_origin(&info.origin))
+        };
         let containers = work.run(choose).await?;
-        let counts = of_node.counts(&containers).await?;
-        Ok(move |writer: &mut Writer| {
-            let presets = &of_node.config().presets;
+        let counts = of_node.collect_container_stats(&containers).await?;
+        Ok(move |writer: &mut PageWriter| {
+            let presets = &of_node.current_config().presets;
             let count = |info: &Arc<ContainerInfo>| counts.get(&info.allocation).map(AsRef::as_ref);
-            writer.array(containers.iter().map(|info| ContainerDocument::shown(info, presets, count(info))))
+            writer.write_array(
+                containers.iter().map(|info| ContainerDocument::with_stats(info, presets, count(info))),
+            )
         })
     };
-    api.pages.answer(request, gather).await
+    api.pages.answer_request(request, gather).await
 }
 
 /// `GET /v1/containers/{id}`
-pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
-    let Some(info) = api.containers.directory().container(&container_id(id)?) else {
+pub(super) async fn show_container(api: &Api, asker: Asker, id: &str) -> Result<ApiResponse, ApiError> {
+    let Some(info) = api.containers.directory().find_container(&container_id(id)?) else {
         return Err(api.unknown_container(asker, id).await);
     };
-    let counts = api.counts(std::slice::from_ref(&info)).await?;
+    let counts = api.collect_container_stats(std::slice::from_ref(&info)).await?;
     let stats = counts.get(&info.allocation).map(AsRef::as_ref);
-    Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, stats)))
+    Ok(ApiResponse::with_json(
+        200,
+        &ContainerDocument::with_stats(&info, &api.current_config().presets, stats),
+    ))
 }
 
 #[cfg(test)]
@@ -253,8 +271,8 @@ mod tests {
             "pid":7,"ttl":"5m","options":{"gauge_sign":"absolute","timer_unit":"s"},"bundle":"/b","sandbox_id":"s","pod_uid":"u",
             "runtime_handler":"runc","image":"i"}"#;
         let reservation = read(text).unwrap();
-        assert_eq!(reservation.task().as_str(), "web.1");
-        assert_eq!(reservation.network, Network::Path("/n".into()));
+        assert_eq!(reservation.effective_task_id().as_str(), "web.1");
+        assert_eq!(reservation.network, ContainerNetwork::Path("/n".into()));
         assert_eq!((reservation.pid, reservation.ttl), (Some(7), Ttl::After(Duration::from_mins(5))));
         assert_eq!(reservation.gauge_sign, Some(GaugeSign::Absolute));
         assert_eq!(reservation.timer_unit, Some(TimerUnit::Seconds));

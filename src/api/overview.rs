@@ -16,14 +16,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::documents::state_of;
 use super::error::ApiError;
-use super::health::{Degraded, Detail, Node, degraded};
-use super::metrics::write;
-use super::pages::{Asker, Deadline, Events, Reader};
+use super::health::{DegradedPart, DetailLevel, NodeDocument, degraded_parts};
+use super::metrics::append_json;
+use super::pages::{Asker, Deadline, EventRenderer, PageReader};
 use super::query::{Filters, Query};
-use super::watch::{EVENT_STREAM, event};
-use super::{Answer, Api};
+use super::watch::{EVENT_STREAM, format_event};
+use super::{Api, ApiResponse};
 use crate::aggregate::Accounting;
-use crate::containers::{ContainerInfo, Containers, Listed, State};
+use crate::containers::{ContainerInfo, ContainerTableHandle, LifecycleState, TaskContainers};
 use crate::model::{Allocation, TaskId, Timestamp};
 use crate::net::clock;
 use crate::shard::ContainerStats;
@@ -34,9 +34,9 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// How a task stands, in a few numbers that count since its containers began.
 #[derive(Debug, Serialize)]
-struct Row {
+struct TaskRow {
     task_id: TaskId,
-    state: State,
+    state: LifecycleState,
     finished: bool,
     generation: u32,
     containers: usize,
@@ -50,8 +50,8 @@ struct Row {
     events: u64,
 }
 
-impl Row {
-    fn new(listed: &Listed, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Self {
+impl TaskRow {
+    fn new(listed: &TaskContainers, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Self {
         let mut counts = Accounting::default();
         let mut series = 0;
         for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
@@ -70,8 +70,8 @@ impl Row {
             received: counts.received,
             values: counts.values,
             kernel_drops: counts.kernel_drops,
-            dropped: counts.dropped.total(),
-            rejected: counts.rejected.total(),
+            dropped: counts.dropped.total_count(),
+            rejected: counts.rejected.total_count(),
             events: counts.events,
         }
     }
@@ -79,13 +79,13 @@ impl Row {
 
 /// What changed since the last event.
 #[derive(Debug, Serialize)]
-struct Changes<'a> {
+struct TaskChanges<'a> {
     at: Timestamp,
     ready: bool,
-    degraded: Vec<Degraded>,
+    degraded: Vec<DegradedPart>,
     memory: usize,
     last_scrape: Option<Timestamp>,
-    tasks: Vec<&'a Row>,
+    tasks: Vec<&'a TaskRow>,
     gone: Vec<&'a TaskId>,
 }
 
@@ -99,33 +99,34 @@ struct Overview {
     rows: Arc<Rows>,
     every: Interval,
     drain: Drain,
-    events: Events,
+    events: EventRenderer,
     /// What is left of the event that is being sent.
-    sending: Option<Reader>,
+    sending: Option<PageReader>,
     /// The first event.
     first: Option<String>,
 }
 
 /// `GET /v1/watch`
-pub(super) async fn watch(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn watch_node(api: &Api, asker: Asker, raw: &str) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
     // A slow reader gets fewer events, not all of them at once.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overview = Overview {
         api: api.clone(),
-        events: api.pages.events(asker, filters.has_patterns()),
+        events: api.pages.event_renderer(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         rows: Arc::default(),
         every,
         drain: api.drain.clone(),
         sending: None,
-        first: Some(event("node", None, &Node::of(api))),
+        first: Some(format_event("node", None, &NodeDocument::from_api(api))),
     };
-    overview.look().await?;
+    overview.render_changes().await?;
     let chunks =
         stream::unfold(overview, |mut overview| async move { Some((overview.next().await?, overview)) });
-    Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
+    Ok(ApiResponse::with_chunks(EVENT_STREAM, Box::pin(chunks))
+        .with_header("cache-control", "no-store".to_owned()))
 }
 
 impl Overview {
@@ -143,51 +144,55 @@ impl Overview {
             }
             tokio::select! {
                 _ = self.every.tick() => {}
-                () = self.drain.started() => return None,
+                () = self.drain.wait_for_start() => return None,
             }
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.render_changes().await {
                 return Some(Err(io::Error::other(error.message)));
             }
         }
     }
 
     /// Looks at every task, and renders an event of those that have changed.
-    async fn look(&mut self) -> Result<(), ApiError> {
+    async fn render_changes(&mut self) -> Result<(), ApiError> {
         self.events.wait_for_room().await;
         let (containers, filters) = (self.api.containers.clone(), Arc::clone(&self.filters));
-        let choose = move |deadline: &Deadline| chosen(&containers, &filters, deadline);
+        let choose = move |deadline: &Deadline| choose_tasks(&containers, &filters, deadline);
         let tasks = self.events.run(choose).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
-        let stats_by_container = self.api.counts(&containers).await?;
+        let stats_by_container = self.api.collect_container_stats(&containers).await?;
         let (api, before) = (self.api.clone(), Arc::clone(&self.rows));
         let render = move |text: &mut Vec<u8>, _: &Deadline| {
             Ok(write_changes(text, &api, &tasks, &stats_by_container, &before))
         };
-        let (rows, sending) = self.events.render(render).await?;
+        let (rows, sending) = self.events.render_event(render).await?;
         (self.rows, self.sending) = (Arc::new(rows), sending);
         Ok(())
     }
 }
 
-fn chosen(containers: &Containers, filters: &Filters, deadline: &Deadline) -> Result<Vec<Listed>, ApiError> {
-    let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.origin(&info.origin);
-    deadline.choose(containers.directory().tasks(), |listed| listed.containers.iter().any(wanted))
+fn choose_tasks(
+    containers: &ContainerTableHandle,
+    filters: &Filters,
+    deadline: &Deadline,
+) -> Result<Vec<TaskContainers>, ApiError> {
+    let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.matches_origin(&info.origin);
+    deadline.choose_items(containers.directory().all_tasks(), |listed| listed.containers.iter().any(wanted))
 }
 
 /// Writes an event of the tasks that have changed; answers the rows of all of them.
 fn write_changes(
     text: &mut Vec<u8>,
     api: &Api,
-    tasks: &[Listed],
+    tasks: &[TaskContainers],
     stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
     before: &Rows,
 ) -> Rows {
     let (mut rows, mut changed) = (Rows::new(), Vec::new());
     let mut row_text = Vec::new();
-    for row in tasks.iter().map(|listed| Row::new(listed, stats_by_container)) {
+    for row in tasks.iter().map(|listed| TaskRow::new(listed, stats_by_container)) {
         row_text.clear();
-        write(&mut row_text, &row);
+        append_json(&mut row_text, &row);
         let hash = xxh3_64(&row_text);
         rows.insert(row.task_id.clone(), hash);
         if before.get(&row.task_id) != Some(&hash) {
@@ -195,15 +200,15 @@ fn write_changes(
         }
     }
     let gone = before.keys().filter(|id| !rows.contains_key(*id));
-    let changes = Changes {
-        at: clock::wall(),
-        ready: api.readiness.pending().is_empty(),
-        degraded: degraded(api, Detail::Reason),
-        memory: api.pool.gauges().memory,
+    let changes = TaskChanges {
+        at: clock::wall_time(),
+        ready: api.readiness.pending_conditions().is_empty(),
+        degraded: degraded_parts(api, DetailLevel::Reason),
+        memory: api.pool.read_gauges().memory,
         last_scrape: api.stats.last_scrape(),
         tasks: changed.iter().collect(),
         gone: gone.collect(),
     };
-    text.extend_from_slice(event("tasks", None, &changes).as_bytes());
+    text.extend_from_slice(format_event("tasks", None, &changes).as_bytes());
     rows
 }

@@ -6,41 +6,47 @@ use std::sync::Arc;
 use hdrhistogram::Histogram;
 
 use super::error::ApiError;
-use super::pages::{Asker, Counts, Lane, Request, Writer};
-use super::{Answer, Api};
+use super::pages::{Asker, BuildLane, PageCounts, PageRequest, PageWriter};
+use super::{Api, ApiResponse};
 use crate::aggregate::{Accounting, Dropped};
-use crate::containers::{ContainerInfo, State};
+use crate::containers::{ContainerInfo, LifecycleState};
 use crate::model::{Allocation, Timestamp};
-use crate::net::http::Refused;
+use crate::net::http::RefusalReason;
 use crate::render::exposition::{Exposition, Format};
 use crate::shard::ContainerStats;
-use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
+use crate::stats::{self, AgentMetricFamily, ListenerName, NriOutcome, NriStats, StateFile};
 use crate::statsd::Rejected;
 
 /// `GET /metrics`
-pub(super) async fn metrics(api: &Api, asker: Asker, accept: Option<&str>) -> Result<Answer, ApiError> {
-    let (format, escaping) = Format::negotiated(accept, &Format::TEXTS);
+pub(super) async fn get_agent_metrics(
+    api: &Api,
+    asker: Asker,
+    accept: Option<&str>,
+) -> Result<ApiResponse, ApiError> {
+    let (format, escaping) = Format::from_accept_header(accept, &Format::TEXTS);
     let content_type = format.content_type(escaping);
-    let request =
-        Request { content_type, ..Request::new(asker, Lane::Short, "/metrics", content_type.to_owned()) };
+    let request = PageRequest {
+        content_type,
+        ..PageRequest::new(asker, BuildLane::Short, "/metrics", content_type.to_owned())
+    };
     let of_node = api.clone();
     let gather = move |_| async move {
-        let containers = of_node.containers.directory().all();
-        let stats_by_container = of_node.counts(&containers).await?;
-        Ok(move |writer: &mut Writer| {
-            writer.put(page(&of_node, format, &containers, &stats_by_container).as_bytes())
+        let containers = of_node.containers.directory().all_containers();
+        let stats_by_container = of_node.collect_container_stats(&containers).await?;
+        Ok(move |writer: &mut PageWriter| {
+            writer.write_bytes(render_page(&of_node, format, &containers, &stats_by_container).as_bytes())
         })
     };
-    api.pages.answer(request, gather).await
+    api.pages.answer_request(request, gather).await
 }
 
-fn page(
+fn render_page(
     api: &Api,
     format: Format,
     containers: &[Arc<ContainerInfo>],
     stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
 ) -> String {
-    let mut counts = api.containers.directory().forgotten();
+    let mut counts = api.containers.directory().forgotten_accounting();
     stats_by_container.values().for_each(|stats| counts.merge(&stats.accounting));
     let series: usize = containers
         .iter()
@@ -48,222 +54,226 @@ fn page(
         .filter_map(|info| stats_by_container.get(&info.allocation))
         .map(|stats| stats.series)
         .sum();
-    let mut page = Page(Exposition::new(format));
-    page.agent(api);
-    page.containers(api, series);
-    page.received(&counts);
-    page.windows(api);
-    page.window_log(api);
-    page.http(api);
-    page.pages(api.pages.counts());
-    page.nri(&api.stats.nri, api.config().nri.enabled);
-    page.process();
-    page.0.finish()
+    let mut page = MetricsPage(Exposition::new(format));
+    page.write_agent(api);
+    page.write_containers(api, series);
+    page.write_received(&counts);
+    page.write_windows(api);
+    page.write_window_log(api);
+    page.write_http(api);
+    page.write_pages(api.pages.load_counts());
+    page.write_nri(&api.stats.nri, api.current_config().nri.enabled);
+    page.write_process();
+    page.0.into_text()
 }
 
-struct Page(Exposition);
+struct MetricsPage(Exposition);
 
-impl Page {
-    fn family(&mut self, family: Family) -> &mut Exposition {
-        self.0.family(family.name, family.kind, family.help);
+impl MetricsPage {
+    fn start_family(&mut self, family: AgentMetricFamily) -> &mut Exposition {
+        self.0.begin_family(family.name, family.kind, family.help);
         &mut self.0
     }
 
-    fn one(&mut self, family: Family, value: f64) {
-        self.family(family).sample(&[], value);
+    fn write_value(&mut self, family: AgentMetricFamily, value: f64) {
+        self.start_family(family).write_sample(&[], value);
     }
 
-    fn agent(&mut self, api: &Api) {
-        self.family(stats::BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        self.one(stats::START, seconds(api.started));
-        self.one(stats::EPOCH, api.store.epoch() as f64);
-        self.one(stats::READY, if api.readiness.pending().is_empty() { 1.0 } else { 0.0 });
+    fn write_agent(&mut self, api: &Api) {
+        self.start_family(stats::BUILD).write_sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        self.write_value(stats::START, unix_seconds(api.started));
+        self.write_value(stats::EPOCH, api.store.epoch() as f64);
+        self.write_value(stats::READY, if api.readiness.pending_conditions().is_empty() { 1.0 } else { 0.0 });
     }
 
-    fn containers(&mut self, api: &Api, series: usize) {
-        let all = api.containers.directory().all();
-        let family = self.family(stats::CONTAINERS);
-        for state in State::ALL {
+    fn write_containers(&mut self, api: &Api, series: usize) {
+        let all = api.containers.directory().all_containers();
+        let family = self.start_family(stats::CONTAINERS);
+        for state in LifecycleState::ALL {
             let n = all.iter().filter(|info| info.state == state).count();
-            family.sample(&[("state", state.as_str())], n as f64);
+            family.write_sample(&[("state", state.as_str())], n as f64);
         }
         let adopted = all.iter().filter(|info| info.details.adopted && info.state.is_live()).count();
-        self.one(stats::ADOPTED, adopted as f64);
-        let buffers = api.pool.buffers().used();
-        let config = api.config();
-        self.one(stats::SERIES, series as f64);
-        self.one(stats::MEMORY, api.pool.gauges().memory as f64);
-        self.one(stats::MEMORY_LIMIT, config.node_limits.memory as f64);
-        self.one(stats::CONTAINERS_LIMIT, config.node_limits.containers as f64);
-        self.one(stats::RECEIVE_BUFFER, buffers as f64);
+        self.write_value(stats::ADOPTED, adopted as f64);
+        let buffers = api.pool.receive_buffers().used_bytes();
+        let config = api.current_config();
+        self.write_value(stats::SERIES, series as f64);
+        self.write_value(stats::MEMORY, api.pool.read_gauges().memory as f64);
+        self.write_value(stats::MEMORY_LIMIT, config.node_limits.memory as f64);
+        self.write_value(stats::CONTAINERS_LIMIT, config.node_limits.containers as f64);
+        self.write_value(stats::RECEIVE_BUFFER, buffers as f64);
     }
 
     /// Every code and reason is there from the start: a counter that appears with its first event has no increase.
-    fn received(&mut self, counts: &Accounting) {
-        self.one(stats::DATAGRAMS, counts.received as f64);
-        self.one(stats::BYTES, counts.bytes as f64);
-        self.one(stats::KERNEL, counts.kernel_drops as f64);
-        self.one(stats::LINES_ACCEPTED, counts.accepted as f64);
-        let rejected = self.family(stats::LINES_REJECTED);
+    fn write_received(&mut self, counts: &Accounting) {
+        self.write_value(stats::DATAGRAMS, counts.received as f64);
+        self.write_value(stats::BYTES, counts.bytes as f64);
+        self.write_value(stats::KERNEL, counts.kernel_drops as f64);
+        self.write_value(stats::LINES_ACCEPTED, counts.accepted as f64);
+        let rejected = self.start_family(stats::LINES_REJECTED);
         for code in Rejected::ALL {
-            rejected.sample(&[("code", code.code())], counts.rejected.of(code) as f64);
+            rejected.write_sample(&[("code", code.as_str())], counts.rejected.count_for(code) as f64);
         }
-        self.one(stats::VALUES, counts.values as f64);
+        self.write_value(stats::VALUES, counts.values as f64);
         for (family, tally) in [(stats::DROPPED, &counts.dropped), (stats::OVER_LIMIT, &counts.over_limit)] {
-            let family = self.family(family);
+            let family = self.start_family(family);
             for reason in Dropped::ALL {
-                family.sample(&[("reason", reason.reason())], tally.of(reason) as f64);
+                family.write_sample(&[("reason", reason.as_str())], tally.count_for(reason) as f64);
             }
         }
-        self.one(stats::FOLDED, counts.folded as f64);
-        self.one(stats::EVICTED, counts.evicted as f64);
-        self.one(stats::INVALID_UTF8, counts.invalid_utf8 as f64);
-        self.one(stats::RENAMED_TAGS, counts.renamed_tags as f64);
-        self.one(stats::EVENTS, counts.events as f64);
+        self.write_value(stats::FOLDED, counts.folded as f64);
+        self.write_value(stats::EVICTED, counts.evicted as f64);
+        self.write_value(stats::INVALID_UTF8, counts.invalid_utf8 as f64);
+        self.write_value(stats::RENAMED_TAGS, counts.renamed_tags as f64);
+        self.write_value(stats::EVENTS, counts.events as f64);
     }
 
-    fn windows(&mut self, api: &Api) {
+    fn write_windows(&mut self, api: &Api) {
         let size = api.store.size();
-        self.one(stats::RECORDS, size.records as f64);
-        self.one(stats::WINDOWS, size.windows as f64);
-        self.one(stats::WINDOW_BYTES, size.bytes as f64);
+        self.write_value(stats::RECORDS, size.records as f64);
+        self.write_value(stats::WINDOWS, size.windows as f64);
+        self.write_value(stats::WINDOW_BYTES, size.bytes as f64);
         let (remembered, evicted) = api.store.remembered_totals();
-        self.one(stats::TOTALS, remembered as f64);
-        let family = self.family(stats::TOTALS_EVICTED);
-        family.sample(&[("reason", "series_limit")], evicted.series_limit as f64);
-        family.sample(&[("reason", "node")], evicted.node as f64);
-        let gauges = api.pool.gauges();
-        self.times(stats::CLOSE, &gauges.close);
-        let ended = api.pool.ended().len();
-        let shards = self.family(stats::SHARDS);
-        shards.sample(&[("state", "running")], (api.pool.len() - ended) as f64);
-        shards.sample(&[("state", "ended")], ended as f64);
-        self.one(stats::JOURNAL_FAILURES, api.containers.journal().failures() as f64);
-        let damaged = self.family(stats::STATE_DAMAGED);
-        let found = api.stats.damage.found();
+        self.write_value(stats::TOTALS, remembered as f64);
+        let family = self.start_family(stats::TOTALS_EVICTED);
+        family.write_sample(&[("reason", "series_limit")], evicted.series_limit as f64);
+        family.write_sample(&[("reason", "node")], evicted.node as f64);
+        let gauges = api.pool.read_gauges();
+        self.write_summary(stats::CLOSE, &gauges.close);
+        let ended = api.pool.ended_shards().len();
+        let shards = self.start_family(stats::SHARDS);
+        shards.write_sample(&[("state", "running")], (api.pool.len() - ended) as f64);
+        shards.write_sample(&[("state", "ended")], ended as f64);
+        self.write_value(stats::JOURNAL_FAILURES, api.containers.journal_health().failure_count() as f64);
+        let damaged = self.start_family(stats::STATE_DAMAGED);
+        let found = api.stats.damage.damage_by_file();
         for file in StateFile::ALL {
             let places = found.get(&file).map_or(0, |damaged| damaged.places);
-            damaged.sample(&[("file", file.as_str())], places as f64);
+            damaged.write_sample(&[("file", file.as_str())], places as f64);
         }
-        self.one(stats::SHARD_FAILURES, gauges.failures as f64);
-        self.one(stats::SHARD_PAUSES, gauges.pauses as f64);
-        self.one(stats::ADDRESS_IN_USE, api.containers.addresses_in_use() as f64);
-        let steps = self.family(stats::CLOCK_STEPS);
-        steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);
-        steps.sample(&[("direction", "back")], gauges.steps_back as f64);
+        self.write_value(stats::SHARD_FAILURES, gauges.failures as f64);
+        self.write_value(stats::SHARD_PAUSES, gauges.pauses as f64);
+        self.write_value(stats::ADDRESS_IN_USE, api.containers.addresses_in_use() as f64);
+        let steps = self.start_family(stats::CLOCK_STEPS);
+        steps.write_sample(&[("direction", "forward")], gauges.steps_forward as f64);
+        steps.write_sample(&[("direction", "back")], gauges.steps_back as f64);
     }
 
-    fn window_log(&mut self, api: &Api) {
+    fn write_window_log(&mut self, api: &Api) {
         let log = api.window_log.as_ref().map(|status| status.snapshot()).unwrap_or_default();
-        let restored = self.family(stats::RESTORED);
-        restored.sample(&[("state", "closed")], log.report.windows as f64);
-        restored.sample(&[("state", "open")], log.report.open as f64);
-        self.one(stats::RESTORED_AHEAD, log.report.ahead as f64);
-        self.one(stats::GAP, log.report.gap.as_secs_f64());
-        self.one(stats::LOG_WINDOWS, log.windows as f64);
-        let written = self.family(stats::LOG_WRITTEN);
-        written.sample(&[("state", "closed")], log.bytes as f64);
-        written.sample(&[("state", "open")], log.checkpoint_bytes as f64);
-        self.one(stats::LOG_SIZE, log.size as f64);
-        self.one(stats::LOG_FAILING, if log.failing.is_some() { 1.0 } else { 0.0 });
-        self.one(stats::LOG_FAILURES, log.failures as f64);
-        let missed = self.family(stats::LOG_MISSED);
-        missed.sample(&[("reason", "late")], log.missed as f64);
-        missed.sample(&[("reason", "size")], log.given_up as f64);
+        let restored = self.start_family(stats::RESTORED);
+        restored.write_sample(&[("state", "closed")], log.report.windows as f64);
+        restored.write_sample(&[("state", "open")], log.report.open as f64);
+        self.write_value(stats::RESTORED_AHEAD, log.report.ahead as f64);
+        self.write_value(stats::GAP, log.report.gap.as_secs_f64());
+        self.write_value(stats::LOG_WINDOWS, log.windows as f64);
+        let written = self.start_family(stats::LOG_WRITTEN);
+        written.write_sample(&[("state", "closed")], log.bytes as f64);
+        written.write_sample(&[("state", "open")], log.checkpoint_bytes as f64);
+        self.write_value(stats::LOG_SIZE, log.size as f64);
+        self.write_value(stats::LOG_FAILING, if log.failing.is_some() { 1.0 } else { 0.0 });
+        self.write_value(stats::LOG_FAILURES, log.failures as f64);
+        let missed = self.start_family(stats::LOG_MISSED);
+        missed.write_sample(&[("reason", "late")], log.missed as f64);
+        missed.write_sample(&[("reason", "size")], log.given_up as f64);
         let damage = log.report.damage;
-        let damaged = self.family(stats::LOG_DAMAGE);
-        damaged.sample(&[("what", "part")], damage.parts as f64);
-        damaged.sample(&[("what", "entry")], damage.entries as f64);
-        damaged.sample(&[("what", "file")], damage.files as f64);
-        self.one(stats::CHECKPOINTS, log.checkpoints as f64);
-        self.one(stats::CHECKPOINT_INTERVAL, log.interval.as_secs_f64());
+        let damaged = self.start_family(stats::LOG_DAMAGE);
+        damaged.write_sample(&[("what", "part")], damage.parts as f64);
+        damaged.write_sample(&[("what", "entry")], damage.entries as f64);
+        damaged.write_sample(&[("what", "file")], damage.files as f64);
+        self.write_value(stats::CHECKPOINTS, log.checkpoints as f64);
+        self.write_value(stats::CHECKPOINT_INTERVAL, log.interval.as_secs_f64());
     }
 
-    fn http(&mut self, api: &Api) {
-        let connections = self.family(stats::CONNECTIONS);
+    fn write_http(&mut self, api: &Api) {
+        let connections = self.start_family(stats::CONNECTIONS);
         for (listener, open) in ListenerName::ALL.iter().zip(&api.connections) {
-            connections.sample(&[("listener", listener.as_str())], open.open() as f64);
+            connections.write_sample(&[("listener", listener.as_str())], open.open() as f64);
         }
-        let refused = self.family(stats::REFUSED);
+        let refused = self.start_family(stats::REFUSED);
         for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
-            for (why, n) in connections.refused() {
+            for (why, n) in connections.refused_counts() {
                 // The admin socket has no TLS to agree on.
-                if (*listener, why) != (ListenerName::Admin, Refused::Handshake) {
-                    refused.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
+                if (*listener, why) != (ListenerName::Admin, RefusalReason::Handshake) {
+                    refused
+                        .write_sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
                 }
             }
         }
-        let closed = self.family(stats::CLOSED);
+        let closed = self.start_family(stats::CLOSED);
         for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
-            for (why, n) in connections.closed() {
-                closed.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
+            for (why, n) in connections.closed_counts() {
+                closed.write_sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
             }
         }
-        let failures = self.family(stats::TOKEN_FAILURES);
+        let failures = self.start_family(stats::TOKEN_FAILURES);
         for (failure, n) in api.stats.token_failures() {
-            failures.sample(&[("reason", failure.as_str())], n as f64);
+            failures.write_sample(&[("reason", failure.as_str())], n as f64);
         }
-        self.one(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, seconds));
-        let requests = self.family(stats::REQUESTS);
+        self.write_value(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, unix_seconds));
+        let requests = self.start_family(stats::REQUESTS);
         for listener in ListenerName::ALL {
-            for (class, n) in api.stats.requests(listener) {
-                requests.sample(&[("listener", listener.as_str()), ("class", class)], n as f64);
+            for (class, n) in api.stats.requests_by_class(listener) {
+                requests.write_sample(&[("listener", listener.as_str()), ("class", class)], n as f64);
             }
         }
-        let reloads = self.family(stats::RELOADS);
-        for (outcome, n) in api.stats.reloads() {
-            reloads.sample(&[("outcome", outcome)], n as f64);
+        let reloads = self.start_family(stats::RELOADS);
+        for (outcome, n) in api.stats.reloads_by_outcome() {
+            reloads.write_sample(&[("outcome", outcome)], n as f64);
         }
-        self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
-        self.one(stats::CLASHES, api.stats.clashes() as f64);
-        self.one(stats::MARKED, api.store.marked_names() as f64);
+        self.write_value(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, unix_seconds));
+        self.write_value(stats::CLASHES, api.stats.clash_count() as f64);
+        self.write_value(stats::MARKED, api.store.marked_names() as f64);
     }
 
-    fn pages(&mut self, counts: Counts) {
-        let Counts { held, limit, built, shared, busy, late, cut } = counts;
-        self.one(stats::PAGE_BYTES, held as f64);
-        self.one(stats::PAGE_LIMIT, limit as f64);
-        self.one(stats::PAGES_BUILT, built as f64);
-        self.one(stats::PAGES_SHARED, shared as f64);
-        let unanswered = self.family(stats::PAGES_FAILED);
+    fn write_pages(&mut self, counts: PageCounts) {
+        let PageCounts { held, limit, built, shared, busy, late, cut } = counts;
+        self.write_value(stats::PAGE_BYTES, held as f64);
+        self.write_value(stats::PAGE_LIMIT, limit as f64);
+        self.write_value(stats::PAGES_BUILT, built as f64);
+        self.write_value(stats::PAGES_SHARED, shared as f64);
+        let unanswered = self.start_family(stats::PAGES_FAILED);
         for (reason, n) in [("busy", busy), ("late", late), ("cut", cut)] {
-            unanswered.sample(&[("reason", reason)], n as f64);
+            unanswered.write_sample(&[("reason", reason)], n as f64);
         }
     }
 
-    fn nri(&mut self, nri: &NriStats, enabled: bool) {
-        self.one(stats::NRI_ENABLED, f64::from(u8::from(enabled)));
-        self.one(stats::NRI_CONNECTED, f64::from(u8::from(nri.is_connected())));
-        self.one(stats::NRI_FAILING, nri.failing().map_or(0.0, |failing| failing.containers as f64));
-        let outcomes = self.family(stats::NRI_CONTAINERS);
-        for outcome in Outcome::ALL {
-            outcomes.sample(&[("outcome", outcome.as_str())], nri.of(outcome) as f64);
+    fn write_nri(&mut self, nri: &NriStats, enabled: bool) {
+        self.write_value(stats::NRI_ENABLED, f64::from(u8::from(enabled)));
+        self.write_value(stats::NRI_CONNECTED, f64::from(u8::from(nri.is_connected())));
+        self.write_value(
+            stats::NRI_FAILING,
+            nri.failure_streak().map_or(0.0, |failing| failing.containers as f64),
+        );
+        let outcomes = self.start_family(stats::NRI_CONTAINERS);
+        for outcome in NriOutcome::ALL {
+            outcomes.write_sample(&[("outcome", outcome.as_str())], nri.count_for(outcome) as f64);
         }
-        self.times(stats::NRI_HANDLING, &nri.handling());
+        self.write_summary(stats::NRI_HANDLING, &nri.handling_times());
     }
 
     /// A summary of times in microseconds.
-    fn times(&mut self, family: Family, times: &Histogram<u64>) {
-        let family = self.family(family);
+    fn write_summary(&mut self, family: AgentMetricFamily, times: &Histogram<u64>) {
+        let family = self.start_family(family);
         for (label, quantile) in [("0.5", 0.5), ("0.99", 0.99), ("1", 1.0)] {
             let micros = times.value_at_quantile(quantile) as f64;
-            family.sample(&[("quantile", label)], micros / 1e6);
+            family.write_sample(&[("quantile", label)], micros / 1e6);
         }
         let sum: f64 =
             times.iter_recorded().map(|v| v.value_iterated_to() as f64 * v.count_at_value() as f64).sum();
-        family.part("_sum", &[], sum / 1e6);
-        family.part("_count", &[], times.len() as f64);
+        family.write_summary_part("_sum", &[], sum / 1e6);
+        family.write_summary_part("_count", &[], times.len() as f64);
     }
 
-    fn process(&mut self) {
-        let usage = crate::net::process::usage();
-        self.one(stats::CPU, usage.cpu.as_secs_f64());
-        self.one(stats::RESIDENT, usage.resident as f64);
-        self.one(stats::OPEN_FDS, usage.open_fds as f64);
-        self.one(stats::MAX_FDS, usage.max_fds as f64);
+    fn write_process(&mut self) {
+        let usage = crate::net::process::own_usage();
+        self.write_value(stats::CPU, usage.cpu.as_secs_f64());
+        self.write_value(stats::RESIDENT, usage.resident as f64);
+        self.write_value(stats::OPEN_FDS, usage.open_fds as f64);
+        self.write_value(stats::MAX_FDS, usage.max_fds as f64);
     }
 }
 
-fn seconds(at: Timestamp) -> f64 {
+fn unix_seconds(at: Timestamp) -> f64 {
     at.as_micros() as f64 / 1e6
 }

@@ -16,7 +16,7 @@ use flate2::write::GzEncoder;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::Answer;
+use super::ApiResponse;
 use super::scrape::takes_gzip;
 use crate::aggregate::Dropped;
 use crate::statsd::Rejected;
@@ -39,23 +39,23 @@ const SCRIPT: &str = concat!(
     include_str!("page/page.js"),
 );
 
-struct Page {
+struct WebPage {
     plain: Bytes,
     packed: Bytes,
     policy: String,
     tag: String,
 }
 
-static PAGE: LazyLock<Page> = LazyLock::new(|| {
+static PAGE: LazyLock<WebPage> = LazyLock::new(|| {
     let plain = DOCUMENT
         .replacen("@style@", STYLE, 1)
-        .replacen("@advice@", &Advice::json(), 1)
+        .replacen("@advice@", &Advice::render_json(), 1)
         .replacen("@script@", SCRIPT, 1);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     // Writing to memory cannot fail.
     let _infallible = encoder.write_all(plain.as_bytes());
-    Page {
-        policy: policy(),
+    WebPage {
+        policy: content_security_policy(),
         tag: format!("\"{}\"", hash(&plain)),
         packed: encoder.finish().unwrap_or_default().into(),
         plain: plain.into(),
@@ -70,10 +70,10 @@ struct Advice {
 }
 
 impl Advice {
-    fn json() -> String {
+    fn render_json() -> String {
         let advice = Self {
-            dropped: Dropped::ALL.iter().map(|reason| (reason.reason(), reason.advice())).collect(),
-            rejected: Rejected::ALL.iter().map(|code| (code.code(), code.advice())).collect(),
+            dropped: Dropped::ALL.iter().map(|reason| (reason.as_str(), reason.suggested_fix())).collect(),
+            rejected: Rejected::ALL.iter().map(|code| (code.as_str(), code.suggested_fix())).collect(),
         };
         // It stands in an element, which no text of it may end.
         serde_json::to_string(&advice).unwrap_or_default().replace('<', "\\u003c")
@@ -84,7 +84,7 @@ fn hash(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }
 
-fn policy() -> String {
+fn content_security_policy() -> String {
     format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
@@ -95,16 +95,15 @@ fn policy() -> String {
 }
 
 /// `GET /`
-pub(super) fn page(encoding: Option<&str>, known: Option<&str>) -> Answer {
+pub(super) fn get_page(encoding: Option<&str>, known: Option<&str>) -> ApiResponse {
     let page = &*PAGE;
     let is_known = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == page.tag));
     let gzip = takes_gzip(encoding);
     let answer = match (is_known, gzip) {
-        (true, _) => Answer::empty(304),
-        (false, true) => {
-            Answer::whole(200, HTML, page.packed.clone()).with_header("content-encoding", "gzip".to_owned())
-        }
-        (false, false) => Answer::whole(200, HTML, page.plain.clone()),
+        (true, _) => ApiResponse::without_body(304),
+        (false, true) => ApiResponse::with_body(200, HTML, page.packed.clone())
+            .with_header("content-encoding", "gzip".to_owned()),
+        (false, false) => ApiResponse::with_body(200, HTML, page.plain.clone()),
     };
     let headers = [
         ("content-security-policy", page.policy.as_str()),

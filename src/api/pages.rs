@@ -26,19 +26,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
-use super::{Answer, Body};
-use crate::config::Config;
-use crate::net::http::Client;
+use super::{ApiResponse, Body};
+use crate::config::AgentConfig;
+use crate::net::http::ClientKey;
 use crate::store::Cursor;
-pub(super) use events::Events;
+pub(super) use events::EventRenderer;
 use lane::Builders;
-pub(super) use lane::{Asker, Lane};
-use page::Page;
-pub(super) use reader::Reader;
+pub(super) use lane::{Asker, BuildLane};
+use page::BufferedPage;
+pub(super) use reader::PageReader;
 use room::Room;
-pub(super) use work::{Deadline, Work};
-use work::{Priority, on_thread};
-pub(super) use writer::{Stop, Writer};
+pub(super) use work::{Deadline, PageWork};
+use work::{ThreadPriority, on_thread};
+pub(super) use writer::{PageWriter, Stop};
 
 /// How long a page is shared with requests that come after its build began.
 const SHARED: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What requests have in common that get the same page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Key {
+pub(super) struct PageKey {
     lane: u8,
     route: &'static str,
     /// Path parameters, query and negotiated headers.
@@ -61,7 +61,7 @@ pub(super) struct Key {
 pub(super) struct Shows {
     pub(super) published: Cursor,
     pub(super) containers: u64,
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<AgentConfig>,
 }
 
 impl PartialEq for Shows {
@@ -73,9 +73,9 @@ impl PartialEq for Shows {
 }
 
 /// A request for a page.
-pub(super) struct Request {
+pub(super) struct PageRequest {
     pub(super) asker: Asker,
-    pub(super) lane: Lane,
+    pub(super) lane: BuildLane,
     pub(super) route: &'static str,
     pub(super) detail: String,
     pub(super) content_type: &'static str,
@@ -87,7 +87,7 @@ pub(super) struct Request {
 
 /// Figures about pages, for metrics and `doctor`.
 #[derive(Copy, Clone, Default, Debug)]
-pub(super) struct Counts {
+pub(super) struct PageCounts {
     /// Bytes of pages that are built or being sent.
     pub(super) held: usize,
     /// What they may be.
@@ -106,14 +106,14 @@ pub(super) struct Counts {
 
 /// Pages that are waiting, being built, or shared.
 #[derive(Clone, Debug)]
-pub struct Pages(Arc<Inner>);
+pub struct Pages(Arc<PagesInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct PagesInner {
     room: Arc<Room>,
     shelf: Mutex<Shelf>,
     builders: Builders,
-    events: events::Builders,
+    events: events::EventBuilders,
     /// One comparison of names at a time for each listener.
     comparing: [Arc<Semaphore>; 2],
     built: AtomicU64,
@@ -124,16 +124,17 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    pages: HashMap<Key, Arc<Page>>,
+    pages: HashMap<PageKey, Arc<BufferedPage>>,
     /// Pages that wait for a builder, by lane and client.
-    waiting: HashMap<(u8, Option<Client>), usize>,
+    waiting: HashMap<(u8, Option<ClientKey>), usize>,
 }
 
 impl Shelf {
     /// Takes a place in the queue of a lane, if there is one.
-    fn queue(&mut self, lane: Lane, client: Option<Client>) -> bool {
-        let (most, most_of_one) = lane.queue();
-        let of_lane = |((of, _), n): (&(u8, Option<Client>), &usize)| if *of == lane as u8 { *n } else { 0 };
+    fn join_queue(&mut self, lane: BuildLane, client: Option<ClientKey>) -> bool {
+        let (most, most_of_one) = lane.queue_limits();
+        let of_lane =
+            |((of, _), n): (&(u8, Option<ClientKey>), &usize)| if *of == lane as u8 { *n } else { 0 };
         let all: usize = self.waiting.iter().map(of_lane).sum();
         let own = self.waiting.entry((lane as u8, client)).or_default();
         let free = all < most && *own < most_of_one;
@@ -144,7 +145,7 @@ impl Shelf {
         free
     }
 
-    fn leave_queue(&mut self, lane: Lane, client: Option<Client>) {
+    fn leave_queue(&mut self, lane: BuildLane, client: Option<ClientKey>) {
         if let Some(waiting) = self.waiting.get_mut(&(lane as u8, client)) {
             *waiting = waiting.saturating_sub(1);
             if *waiting == 0 {
@@ -154,16 +155,16 @@ impl Shelf {
     }
 
     /// Takes a page off the shelf, if it is still there.
-    fn remove(&mut self, key: &Key, page: &Arc<Page>) {
+    fn remove(&mut self, key: &PageKey, page: &Arc<BufferedPage>) {
         if self.pages.get(key).is_some_and(|shelved| Arc::ptr_eq(shelved, page)) {
             self.pages.remove(key);
         }
     }
 }
 
-impl Request {
+impl PageRequest {
     /// A request for a JSON document that is not compressed, and shared only until its build begins.
-    pub(super) const fn new(asker: Asker, lane: Lane, route: &'static str, detail: String) -> Self {
+    pub(super) const fn new(asker: Asker, lane: BuildLane, route: &'static str, detail: String) -> Self {
         Self { asker, lane, route, detail, content_type: super::JSON, gzip: false, shows: None }
     }
 }
@@ -171,12 +172,12 @@ impl Request {
 impl Pages {
     /// No pages. What they may hold together is `http.page_memory` of the configuration.
     #[must_use]
-    pub fn new(config: &Arc<RwLock<Arc<Config>>>) -> Self {
-        Self(Arc::new(Inner {
+    pub fn new(config: &Arc<RwLock<Arc<AgentConfig>>>) -> Self {
+        Self(Arc::new(PagesInner {
             room: Arc::new(Room::new(Arc::clone(config))),
             shelf: Mutex::default(),
             builders: Builders::new(),
-            events: events::Builders::new(),
+            events: events::EventBuilders::new(),
             comparing: [1, 1].map(|comparisons| Arc::new(Semaphore::new(comparisons))),
             built: AtomicU64::new(0),
             shared: AtomicU64::new(0),
@@ -185,16 +186,16 @@ impl Pages {
         }))
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn load_counts(&self) -> PageCounts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Counts {
-            held: self.0.room.held(),
-            limit: self.0.room.limit(),
+        PageCounts {
+            held: self.0.room.held_bytes(),
+            limit: self.0.room.byte_limit(),
             built: load(&self.0.built),
             shared: load(&self.0.shared),
             busy: load(&self.0.busy),
             late: load(&self.0.late),
-            cut: self.0.room.cut(),
+            cut: self.0.room.cut_count(),
         }
     }
 
@@ -211,18 +212,18 @@ impl Pages {
     /// # Errors
     /// With 429 where too many pages wait for a builder, with 503 where the page was not finished in time, and with what
     /// `gather` or the renderer fail with.
-    pub(super) async fn answer<R, F>(
+    pub(super) async fn answer_request<R, F>(
         &self,
-        request: Request,
-        gather: impl FnOnce(Work) -> F + Send + 'static,
-    ) -> Result<Answer, ApiError>
+        request: PageRequest,
+        gather: impl FnOnce(PageWork) -> F + Send + 'static,
+    ) -> Result<ApiResponse, ApiError>
     where
-        R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        R: FnOnce(&mut PageWriter) -> Result<(), Stop> + Send + 'static,
         F: Future<Output = Result<R, ApiError>> + Send + 'static,
     {
         let content_type = request.content_type;
-        let mut reader = self.reader(request, gather)?;
-        let opened = reader.opened().await?;
+        let mut reader = self.open_reader(request, gather)?;
+        let opened = reader.wait_for_head().await?;
         let body = match opened.whole {
             Some(bytes) if bytes.is_empty() => Body::Empty,
             Some(bytes) => Body::Whole(bytes),
@@ -230,36 +231,36 @@ impl Pages {
         };
         // An empty page of metrics has a type, too: scrapers refuse one without.
         let content_type = if opened.head.status == 204 { "" } else { content_type };
-        Ok(Answer { status: opened.head.status, content_type, headers: opened.head.headers, body })
+        Ok(ApiResponse { status: opened.head.status, content_type, headers: opened.head.headers, body })
     }
 
-    fn reader<R, F>(
+    fn open_reader<R, F>(
         &self,
-        request: Request,
-        gather: impl FnOnce(Work) -> F + Send + 'static,
-    ) -> Result<Reader, ApiError>
+        request: PageRequest,
+        gather: impl FnOnce(PageWork) -> F + Send + 'static,
+    ) -> Result<PageReader, ApiError>
     where
-        R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        R: FnOnce(&mut PageWriter) -> Result<(), Stop> + Send + 'static,
         F: Future<Output = Result<R, ApiError>> + Send + 'static,
     {
-        let Request { asker, lane, route, detail, gzip, shows, .. } = request;
+        let PageRequest { asker, lane, route, detail, gzip, shows, .. } = request;
         // Patterns are as expensive on the admin socket.
-        let priority = lane.priority();
-        let (lane, client) = (asker.lane(lane), asker.client());
-        let key = Key { lane: lane as u8, route, detail };
-        let mut shelf = self.0.shelf();
+        let priority = lane.thread_priority();
+        let (lane, client) = (asker.effective_lane(lane), asker.client());
+        let key = PageKey { lane: lane as u8, route, detail };
+        let mut shelf = self.0.lock_shelf();
         if let Some(reader) =
-            shelf.pages.get(&key).and_then(|page| page.share(client, shows.as_ref(), SHARED))
+            shelf.pages.get(&key).and_then(|page| page.open_shared_reader(client, shows.as_ref(), SHARED))
         {
             self.0.shared.fetch_add(1, Ordering::Relaxed);
             return Ok(reader);
         }
-        if !shelf.queue(lane, client) {
+        if !shelf.join_queue(lane, client) {
             self.0.busy.fetch_add(1, Ordering::Relaxed);
-            return Err(ApiError::busy());
+            return Err(ApiError::too_many_requests());
         }
-        let page = Page::new(&self.0.room);
-        let reader = page.reader(client);
+        let page = BufferedPage::new(&self.0.room);
+        let reader = page.open_reader(client);
         shelf.pages.insert(key.clone(), Arc::clone(&page));
         drop(shelf);
         let queued = Queued { inner: Arc::clone(&self.0), lane, client };
@@ -270,7 +271,7 @@ impl Pages {
 
     /// Compares an unknown name with the known ones, for the suggestions in an answer. Returns none while another comparison
     /// for the same listener runs, so that no request waits for suggestions.
-    pub(super) async fn suggest(
+    pub(super) async fn suggest_names(
         &self,
         asker: Asker,
         compare: impl FnOnce() -> Vec<String> + Send + 'static,
@@ -278,7 +279,7 @@ impl Pages {
         let [http, admin] = &self.0.comparing;
         let comparing = Arc::clone(if asker.is_admin() { admin } else { http });
         let Ok(turn) = comparing.try_acquire_owned() else { return Vec::new() };
-        let compared = on_thread(Priority::Low, move || {
+        let compared = on_thread(ThreadPriority::Low, move || {
             let names = compare();
             drop(turn);
             names
@@ -287,99 +288,104 @@ impl Pages {
     }
 }
 
-impl Inner {
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+impl PagesInner {
+    fn lock_shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place in the queue of a lane, while it is held.
 struct Queued {
-    inner: Arc<Inner>,
-    lane: Lane,
-    client: Option<Client>,
+    inner: Arc<PagesInner>,
+    lane: BuildLane,
+    client: Option<ClientKey>,
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.inner.shelf().leave_queue(self.lane, self.client);
+        self.inner.lock_shelf().leave_queue(self.lane, self.client);
     }
 }
 
 /// A page that is to be built.
 struct Build {
-    key: Key,
-    page: Arc<Page>,
+    key: PageKey,
+    page: Arc<BufferedPage>,
     shows: Option<Shows>,
     gzip: bool,
-    priority: Priority,
+    priority: ThreadPriority,
 }
 
 impl Build {
     /// Builds the page once a builder is free, and takes it off the shelf when it is too old to be shared.
-    async fn run<R, F>(self, queued: Queued, gather: impl FnOnce(Work) -> F + Send)
+    async fn run<R, F>(self, queued: Queued, gather: impl FnOnce(PageWork) -> F + Send)
     where
-        R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        R: FnOnce(&mut PageWriter) -> Result<(), Stop> + Send + 'static,
         F: Future<Output = Result<R, ApiError>> + Send,
     {
         let Self { key, page, shows, gzip, priority } = self;
         let inner = Arc::clone(&queued.inner);
-        let turn = tokio::time::timeout(PATIENCE, inner.builders.turn(queued.lane, queued.client)).await;
+        let turn =
+            tokio::time::timeout(PATIENCE, inner.builders.acquire_builder(queued.lane, queued.client)).await;
         drop(queued);
         let turn = match turn {
             Ok(Ok(turn)) => turn,
             waited_in_vain => {
-                let error = if waited_in_vain.is_err() { ApiError::busy() } else { ApiError::ending() };
-                let waiting = page.fail(error);
+                let error = if waited_in_vain.is_err() {
+                    ApiError::too_many_requests()
+                } else {
+                    ApiError::shutting_down()
+                };
+                let waiting = page.fail_with(error);
                 inner.busy.fetch_add(waiting as u64, Ordering::Relaxed);
-                inner.shelf().remove(&key, &page);
+                inner.lock_shelf().remove(&key, &page);
                 return;
             }
         };
         let keep = shows.is_some();
         // From here on a request that comes is newer than what the page will show, unless nothing has changed since.
-        if !page.begin(shows, Instant::now()) {
-            inner.shelf().remove(&key, &page);
+        if !page.begin_build(shows, Instant::now()) {
+            inner.lock_shelf().remove(&key, &page);
         }
-        if page.abandon() {
+        if page.abandon_if_unread() {
             // Its readers have gone while it waited. The builder is the next page's at once.
-            inner.shelf().remove(&key, &page);
+            inner.lock_shelf().remove(&key, &page);
             return;
         }
         inner.built.fetch_add(1, Ordering::Relaxed);
-        let work = Work::new(Arc::clone(&page), turn, priority, DEADLINE);
-        if !render(work, gzip, gather).await {
+        let work = PageWork::new(Arc::clone(&page), turn, priority, DEADLINE);
+        if !render_page(work, gzip, gather).await {
             inner.late.fetch_add(1, Ordering::Relaxed);
         }
         if keep {
             tokio::time::sleep(page.shared_for(SHARED)).await;
-            inner.shelf().remove(&key, &page);
-            page.unshelve();
+            inner.lock_shelf().remove(&key, &page);
+            page.stop_sharing();
         }
     }
 }
 
 /// Gathers and renders; answers whether that was in time.
-async fn render<R, F>(work: Work, gzip: bool, gather: impl FnOnce(Work) -> F) -> bool
+async fn render_page<R, F>(work: PageWork, gzip: bool, gather: impl FnOnce(PageWork) -> F) -> bool
 where
-    R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+    R: FnOnce(&mut PageWriter) -> Result<(), Stop> + Send + 'static,
     F: Future<Output = Result<R, ApiError>>,
 {
     let page = Arc::clone(work.page());
     let gathered = tokio::time::timeout(DEADLINE, gather(work.clone())).await;
-    let render = match gathered.unwrap_or_else(|_| Err(ApiError::unfinished())) {
+    let render = match gathered.unwrap_or_else(|_| Err(ApiError::unfinished_response())) {
         Ok(render) => render,
         Err(error) => {
-            let in_time = error != ApiError::unfinished();
-            page.fail(error);
+            let in_time = error != ApiError::unfinished_response();
+            page.fail_with(error);
             return in_time;
         }
     };
-    let writer = Writer::new(Arc::clone(&page), gzip, DEADLINE);
+    let writer = PageWriter::new(Arc::clone(&page), gzip, DEADLINE);
     let rendered = work.run(move |_| Ok(writer.run(render))).await;
     // A panic is in the log already.
     rendered.unwrap_or_else(|error| {
-        page.fail(error);
+        page.fail_with(error);
         true
     })
 }

@@ -8,17 +8,19 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::ApiError;
-use super::pages::{Asker, Lane, Request, Stop, Writer};
+use super::pages::{Asker, BuildLane, PageRequest, PageWriter, Stop};
 use super::query::{FILTERS, Filters, Query};
 use super::scrape::{Accept, takes_gzip};
-use super::{Answer, Api};
+use super::{Api, ApiResponse};
 use crate::aggregate::Counting;
-use crate::config::Config;
+use crate::config::AgentConfig;
 use crate::containers::ContainerInfo;
 use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::net::clock;
 use crate::render::exposition::{Escaping, Format};
-use crate::render::prometheus::{Builder, Identity, Level, Naming, Page, PageWindow, Source, Sums, Timers};
+use crate::render::prometheus::{
+    Builder, Level, Naming, Page, PageSource, PageWindow, SeriesIdentity, Sums, Timers,
+};
 use crate::store::{History, Published, REMEMBERED};
 
 /// How far back percentiles and sets reach: further than most scrapes are apart.
@@ -32,7 +34,7 @@ struct Wanted {
     level: Level,
     created: bool,
     counting: Counting,
-    shard: Option<Shard>,
+    shard: Option<ScrapeShard>,
     filters: Filters,
     window: Duration,
     carry: Duration,
@@ -41,12 +43,12 @@ struct Wanted {
 
 /// A part of the workloads, so that several servers can share the work.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-struct Shard {
+struct ScrapeShard {
     part: u64,
     parts: u64,
 }
 
-impl FromStr for Shard {
+impl FromStr for ScrapeShard {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -59,13 +61,13 @@ impl FromStr for Shard {
     }
 }
 
-impl Shard {
+impl ScrapeShard {
     /// Whole workloads, so that what is summed up is in one part.
-    fn has(self, origin: &Origin) -> bool {
-        self.has_workload(&Identity::of(origin, Level::Low))
+    fn has_origin(self, origin: &Origin) -> bool {
+        self.has_workload(&SeriesIdentity::from_origin(origin, Level::Low))
     }
 
-    fn has_workload(self, workload: &Identity) -> bool {
+    fn has_workload(self, workload: &SeriesIdentity) -> bool {
         xxh3_64(workload.as_str().as_bytes()) % self.parts == self.part
     }
 }
@@ -75,19 +77,19 @@ impl Wanted {
         let mut known = vec!["naming", "identity", "created", "timers", "shard"];
         known.extend(FILTERS);
         let query = Query::read(raw, &known)?;
-        let config = api.config();
+        let config = api.current_config();
         let naming = one_of(&query, "naming", &Naming::ALL.map(|naming| (naming.as_str(), naming)))?;
         let level = one_of(&query, "identity", &Level::ALL.map(|level| (level.as_str(), level)))?;
-        let created = query.last("created").map(|_| query.switch("created")).transpose()?;
-        let (format, escaping) = Format::negotiated(accept.media.as_deref(), &Format::ALL);
+        let created = query.last_value("created").map(|_| query.parse_switch("created")).transpose()?;
+        let (format, escaping) = Format::from_accept_header(accept.media.as_deref(), &Format::ALL);
         Ok(Self {
             format,
             escaping,
             naming: naming.unwrap_or(config.prometheus.naming),
             level: level.unwrap_or(config.prometheus.identity),
             created: created.unwrap_or(config.prometheus.created),
-            counting: counting(&query, &config)?,
-            shard: query.parsed("shard")?,
+            counting: parse_counting(&query, &config)?,
+            shard: query.parse_value("shard")?,
             filters: Filters::read(&query)?,
             window: config.aggregation.window,
             carry: config.aggregation.gauge_carry,
@@ -95,13 +97,13 @@ impl Wanted {
         })
     }
 
-    fn container(&self, origin: &Origin) -> bool {
-        self.filters.origin(origin) && self.shard.is_none_or(|shard| shard.has(origin))
+    fn matches_origin(&self, origin: &Origin) -> bool {
+        self.filters.matches_origin(origin) && self.shard.is_none_or(|shard| shard.has_origin(origin))
     }
 }
 
 /// In which buckets values are wanted, if in any.
-fn counting(query: &Query, config: &Config) -> Result<Counting, ApiError> {
+fn parse_counting(query: &Query, config: &AgentConfig) -> Result<Counting, ApiError> {
     let choices = [Timers::Summary, Timers::Histogram].map(|timers| (timers.as_str(), timers));
     let known = config.prometheus.timers;
     match one_of(query, "timers", &choices)? {
@@ -121,44 +123,50 @@ fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> R
         found
             .ok_or_else(|| ApiError::bad_parameter(key, text, &format!("is not one of {}", names.join(", "))))
     };
-    query.last(key).map(find).transpose()
+    query.last_value(key).map(find).transpose()
 }
 
 /// `GET /metrics/tasks`
-pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
+pub(super) async fn scrape_tasks(
+    api: &Api,
+    asker: Asker,
+    raw: &str,
+    accept: &Accept,
+) -> Result<ApiResponse, ApiError> {
     let wanted = Wanted::read(api, raw, accept)?;
-    api.stats.scraped(clock::wall());
+    api.stats.record_scrape(clock::wall_time());
     let gzip = takes_gzip(accept.encoding.as_deref());
     let content_type = wanted.format.content_type(wanted.escaping);
-    let request = Request {
+    let request = PageRequest {
         asker,
-        lane: if wanted.filters.has_patterns() { Lane::Search } else { Lane::Node },
+        lane: if wanted.filters.has_patterns() { BuildLane::Search } else { BuildLane::Node },
         route: "/metrics/tasks",
         detail: format!("{content_type}\n{gzip}\n{raw}"),
         content_type,
         gzip,
-        shows: Some(api.shows()),
+        shows: Some(api.shown_state()),
     };
     let of_node = api.clone();
-    let render = move |_| async move { Ok(move |writer: &mut Writer| write_page(&of_node, &wanted, writer)) };
-    let answer = api.pages.answer(request, render).await?;
+    let render =
+        move |_| async move { Ok(move |writer: &mut PageWriter| write_page(&of_node, &wanted, writer)) };
+    let answer = api.pages.answer_request(request, render).await?;
     let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }
 
-fn write_page(api: &Api, wanted: &Wanted, writer: &mut Writer) -> Result<(), Stop> {
-    let mut page = gather(api, wanted, clock::wall(), writer)?;
-    writer.hold(page.held_bytes());
-    while let Some(piece) = page.piece() {
-        writer.put(&piece)?;
+fn write_page(api: &Api, wanted: &Wanted, writer: &mut PageWriter) -> Result<(), Stop> {
+    let mut page = build_page(api, wanted, clock::wall_time(), writer)?;
+    writer.hold_bytes(page.held_bytes());
+    while let Some(piece) = page.next_piece() {
+        writer.write_bytes(&piece)?;
     }
-    api.stats.count_clashes(page.clashes());
+    api.stats.count_clashes(page.clash_count());
     Ok(())
 }
 
 /// One target of Prometheus' HTTP service discovery.
 #[derive(serde::Serialize)]
-struct Target<'a> {
+struct DiscoveryTarget<'a> {
     targets: [&'a str; 1],
     labels: TargetLabels<'a>,
 }
@@ -175,16 +183,16 @@ struct TargetLabels<'a> {
 }
 
 /// `GET /v1/sd`: this agent's two targets, at the address it was asked by where that has a port.
-pub(super) fn targets(api: &Api, host: Option<&str>) -> Answer {
+pub(super) fn list_targets(api: &Api, host: Option<&str>) -> ApiResponse {
     let listening = api.http_address.to_string();
     let address = host.filter(|host| is_address(host)).unwrap_or(&listening);
-    let config = api.config();
+    let config = api.current_config();
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-    let target = |path| Target {
+    let target = |path| DiscoveryTarget {
         targets: [address],
         labels: TargetLabels { scheme, path, metrics_path: path, node: &config.node },
     };
-    Answer::json(200, &["/metrics", "/metrics/tasks"].map(target))
+    ApiResponse::with_json(200, &["/metrics", "/metrics/tasks"].map(target))
 }
 
 fn is_address(host: &str) -> bool {
@@ -195,32 +203,37 @@ fn is_address(host: &str) -> bool {
         .is_some_and(|(host, port)| name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result<Page<Published>, Stop> {
-    let (histories, past, marks) = api.store.everything(wanted.level);
+fn build_page(
+    api: &Api,
+    wanted: &Wanted,
+    now: Timestamp,
+    writer: &PageWriter,
+) -> Result<Page<Published>, Stop> {
+    let (histories, past, marks) = api.store.snapshot_at_level(wanted.level);
     // After the store's: who is here by then, but was not yet, has nothing to show.
-    let containers = api.containers.directory().all();
+    let containers = api.containers.directory().all_containers();
     let known: HashMap<Allocation, Arc<ContainerInfo>> =
         containers.into_iter().map(|info| (info.allocation, info)).collect();
-    let fits = |series: &Series| writer.goes_on() && wanted.filters.series(series);
+    let fits = |series: &Series| writer.goes_on() && wanted.filters.matches_series(series);
     let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
         .with_names(wanted.escaping, marks)
         .with_created(wanted.created)
         .with_histograms(wanted.counting.clone());
     let mut identities = HashSet::new();
     for (allocation, history) in &histories {
-        writer.check()?;
+        writer.ensure_wanted()?;
         let Some(summary) = history.summary() else { continue };
         let origin = history.origin();
-        if !writer.goes_on() || !wanted.container(origin) {
+        if !writer.goes_on() || !wanted.matches_origin(origin) {
             continue;
         }
-        let shown = known
-            .get(allocation)
-            .is_some_and(|info| info.finished_at.is_none_or(|ended| now.since(ended) <= wanted.linger));
-        let windows = if shown { windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
-        let source = Source { origin, ledger: &summary.ledger, windows, shown };
+        let shown = known.get(allocation).is_some_and(|info| {
+            info.finished_at.is_none_or(|ended| now.duration_since(ended) <= wanted.linger)
+        });
+        let windows = if shown { recent_windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
+        let source = PageSource { origin, ledger: &summary.ledger, windows, shown };
         page.add(&source, fits);
-        identities.insert(Identity::of(origin, wanted.level));
+        identities.insert(SeriesIdentity::from_origin(origin, wanted.level));
     }
     // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
     let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
@@ -229,9 +242,9 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
         if !(identities.contains(identity) || everyone && workload) {
             continue;
         }
-        writer.check()?;
+        writer.ensure_wanted()?;
         for counted in gone.iter().filter(|counted| fits(&counted.series)) {
-            if wanted.level != Level::Low || now.since(counted.last_seen) <= REMEMBERED {
+            if wanted.level != Level::Low || now.duration_since(counted.last_seen) <= REMEMBERED {
                 let (created, total, count) = (counted.created, counted.total, counted.count);
                 let histogram = counted.histogram.as_ref().map(|histogram| {
                     let (total, count) = (histogram.sum, histogram.buckets.count());
@@ -244,18 +257,18 @@ fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result
         }
     }
     // A build that stopped in between has only some of the series.
-    writer.check()?;
-    Ok(page.finish())
+    writer.ensure_wanted()?;
+    Ok(page.build_page())
 }
 
 /// The windows that ended within `span`, newest first, each record in its newest revision.
-fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<Published>> {
+fn recent_windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<Published>> {
     let mut held = Vec::new();
-    for kept in history.kept().rev() {
-        if kept.span().is_none_or(|of| now.since(of.end) > span) {
+    for kept in history.kept_intervals().rev() {
+        if kept.span().is_none_or(|of| now.duration_since(of.end) > span) {
             break;
         }
-        let mut published = kept.published();
+        let mut published = kept.published_windows();
         match (published.next(), published.next()) {
             (Some(alone), None) => {
                 held.push(PageWindow {
@@ -264,8 +277,8 @@ fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<
                 });
             }
             _ => {
-                for (window, number, _) in kept.records() {
-                    let record = usize::try_from(number.seq - window.first()).unwrap_or(usize::MAX);
+                for (window, number, _) in kept.newest_records() {
+                    let record = usize::try_from(number.seq - window.first_seq()).unwrap_or(usize::MAX);
                     match held.last_mut() {
                         Some(PageWindow { window: last, records }) if Arc::ptr_eq(last, window) => {
                             records.push(record);
@@ -295,10 +308,10 @@ mod tests {
 
     #[test]
     fn a_shard_is_a_part_of_several() {
-        assert_eq!("0/4".parse(), Ok(Shard { part: 0, parts: 4 }));
-        assert_eq!("3/4".parse(), Ok(Shard { part: 3, parts: 4 }));
+        assert_eq!("0/4".parse(), Ok(ScrapeShard { part: 0, parts: 4 }));
+        assert_eq!("3/4".parse(), Ok(ScrapeShard { part: 3, parts: 4 }));
         for wrong in ["4/4", "0/0", "1", "-1/4", "0/1025", "a/b", ""] {
-            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ScrapeShard>().is_err(), "{wrong}");
         }
     }
 }

@@ -28,12 +28,12 @@ impl Query {
 
     /// The last value of a key.
     #[must_use]
-    pub fn last(&self, key: &str) -> Option<&str> {
-        self.all(key).last()
+    pub fn last_value(&self, key: &str) -> Option<&str> {
+        self.all_values(key).last()
     }
 
     /// Every value of a key.
-    pub fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+    pub fn all_values(&self, key: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
@@ -41,8 +41,8 @@ impl Query {
     ///
     /// # Errors
     /// When it is neither on nor off.
-    pub fn switch(&self, key: &'static str) -> Result<bool, ApiError> {
-        match self.last(key) {
+    pub fn parse_switch(&self, key: &'static str) -> Result<bool, ApiError> {
+        match self.last_value(key) {
             None | Some("false" | "0") => Ok(false),
             Some("" | "true" | "1") => Ok(true),
             Some(value) => Err(ApiError::bad_parameter(key, value, "is not true or false")),
@@ -53,14 +53,14 @@ impl Query {
     ///
     /// # Errors
     /// When it cannot be.
-    pub fn parsed<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, ApiError>
+    pub fn parse_value<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, ApiError>
     where
         T::Err: std::fmt::Display,
     {
         let parse = |value: &str| {
             value.parse().map_err(|error: T::Err| ApiError::bad_parameter(key, value, &error.to_string()))
         };
-        self.last(key).map(parse).transpose()
+        self.last_value(key).map(parse).transpose()
     }
 }
 
@@ -89,7 +89,7 @@ impl Filters {
     /// When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with every
     /// series that the node has.
     pub fn read(query: &Query) -> Result<Self, ApiError> {
-        let of_key = |key: &'static str| query.all(key).map(move |value| (key, value));
+        let of_key = |key: &'static str| query.all_values(key).map(move |value| (key, value));
         let filters: Vec<_> = FILTERS.into_iter().flat_map(of_key).collect();
         if filters.len() > MOST_FILTERS {
             return Err(ApiError::too_many_filters(MOST_FILTERS));
@@ -99,8 +99,8 @@ impl Filters {
             let why = format!("is {} bytes long and may have {LONGEST_FILTER}", value.len());
             return Err(ApiError::bad_parameter(key, &start, &why));
         }
-        let globs = |key| query.all(key).map(Glob::new).collect();
-        let pairs = |key| query.all(key).map(Pair::new).collect();
+        let globs = |key| query.all_values(key).map(Glob::new).collect();
+        let pairs = |key| query.all_values(key).map(Pair::new).collect();
         Ok(Self {
             tasks: globs("task"),
             containers: globs("container"),
@@ -112,30 +112,32 @@ impl Filters {
 
     /// Whether records from there are wanted.
     #[must_use]
-    pub fn origin(&self, origin: &Origin) -> bool {
-        self.tasks.iter().all(|glob| glob.matches(origin.task_id.as_str()))
-            && self.containers.iter().all(|glob| glob.matches(origin.container_id.as_str()))
+    pub fn matches_origin(&self, origin: &Origin) -> bool {
+        self.tasks.iter().all(|glob| glob.is_match(origin.task_id.as_str()))
+            && self.containers.iter().all(|glob| glob.is_match(origin.container_id.as_str()))
             && self
                 .labels
                 .iter()
-                .all(|pair| origin.labels.get(&pair.key).is_some_and(|value| pair.fits(value)))
+                .all(|pair| origin.labels.get(&pair.key).is_some_and(|value| pair.matches_value(value)))
     }
 
     /// Whether a record is wanted, its origin aside.
     #[must_use]
-    pub fn record(&self, record: &Record<'_>) -> bool {
-        self.series(record.series)
+    pub fn matches_record(&self, record: &Record<'_>) -> bool {
+        self.matches_series(record.series)
     }
 
     /// Whether records of a series are wanted.
     #[must_use]
-    pub fn series(&self, series: &Series) -> bool {
-        self.names.iter().all(|glob| glob.matches(&series.name)) && self.tags(&series.tags)
+    pub fn matches_series(&self, series: &Series) -> bool {
+        self.names.iter().all(|glob| glob.is_match(&series.name)) && self.matches_tags(&series.tags)
     }
 
-    fn tags(&self, tags: &TagSet) -> bool {
+    fn matches_tags(&self, tags: &TagSet) -> bool {
         // A key with several values has them joined by commas; any of them will do.
-        let fits = |pair: &Pair, value: &str| pair.fits(value) || value.split(',').any(|one| pair.fits(one));
+        let fits = |pair: &Pair, value: &str| {
+            pair.matches_value(value) || value.split(',').any(|one| pair.matches_value(one))
+        };
         self.tags.iter().all(|pair| tags.get(&pair.key).is_some_and(|value| fits(pair, value)))
     }
 
@@ -174,7 +176,7 @@ impl Pair {
         }
     }
 
-    fn fits(&self, value: &str) -> bool {
+    fn matches_value(&self, value: &str) -> bool {
         self.value.as_ref().is_none_or(|wanted| wanted == value)
     }
 }
@@ -216,8 +218,8 @@ impl Selection {
     /// # Errors
     /// When a window is not one of the three, or `since` is no time.
     pub fn read(query: &Query, now: Timestamp) -> Result<Self, ApiError> {
-        let since = query.last("since").map(|text| since(text, now)).transpose()?;
-        let windows = match query.last("window") {
+        let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
+        let windows = match query.last_value("window") {
             // Who asks since when wants everything since then.
             None if since.is_some() => Windows::All,
             None => Windows::Newest,
@@ -226,17 +228,17 @@ impl Selection {
             Some("all") => Windows::All,
             Some(other) => return Err(ApiError::bad_parameter("window", other, "is not last, open or all")),
         };
-        Ok(Self { windows, since, merge: query.switch("merge")?, filters: Filters::read(query)? })
+        Ok(Self { windows, since, merge: query.parse_switch("merge")?, filters: Filters::read(query)? })
     }
 }
 
 /// A moment, or how long ago.
-fn since(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }
     match humantime::parse_duration(text) {
-        Ok(ago) => Ok(now.minus(ago)),
+        Ok(ago) => Ok(now.saturating_sub(ago)),
         Err(_) => {
             Err(ApiError::bad_parameter("since", text, "is not a time such as 5m, nor a moment in RFC 3339"))
         }
@@ -247,7 +249,7 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
 ///
 /// # Errors
 /// When the text is no time.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "is not a time; write it like 30s or 5m".to_owned())
 }
 
@@ -304,7 +306,7 @@ mod tests {
     #[test]
     fn a_tag_is_written_either_way_and_one_of_several_values_is_enough() {
         let tags = TagSet::from_pairs([("route", "/pay"), ("zone", "a"), ("zone", "b"), ("live", "")]);
-        let wanted = |raw: &str| read(raw).unwrap().filters.tags(&tags);
+        let wanted = |raw: &str| read(raw).unwrap().filters.matches_tags(&tags);
         for raw in [
             "tag=route=/pay",
             "tag=route:/pay",

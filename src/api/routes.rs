@@ -14,7 +14,7 @@ use warp::{Filter, Rejection, Reply};
 use super::error::ApiError;
 use super::pages::Asker;
 use super::scrape::Accept;
-use super::{Answer, Api, Body, OPENAPI, Query};
+use super::{Api, ApiResponse, Body, OPENAPI, Query};
 use super::{
     accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, prometheus,
     scrape, tasks, v0, watch,
@@ -28,47 +28,48 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the HTTP listener serves.
 #[must_use]
-pub fn http(api: &Api) -> BoxedFilter<(Response,)> {
-    answered(reading(api, false).or(health_of_process(api)).unify().boxed())
+pub fn http_routes(api: &Api) -> BoxedFilter<(Response,)> {
+    recover_rejections(read_routes(api, false).or(health_routes(api)).unify().boxed())
 }
 
 /// What the admin socket serves: everything, and more of it.
 #[must_use]
-pub fn admin(api: &Api) -> BoxedFilter<(Response,)> {
-    let changing = lifecycle(api).or(dcos(api)).unify().or(maintenance(api)).unify().boxed();
-    answered(changing.or(reading(api, true)).unify().or(health_of_process(api)).unify().boxed())
+pub fn admin_routes(api: &Api) -> BoxedFilter<(Response,)> {
+    let changing =
+        lifecycle_routes(api).or(dcos_routes(api)).unify().or(maintenance_routes(api)).unify().boxed();
+    recover_rejections(changing.or(read_routes(api, true)).unify().or(health_routes(api)).unify().boxed())
 }
 
 /// The answer to a request that gets to no route.
 #[must_use]
-pub fn refusal(error: ApiError) -> Response {
-    Answer::from(error).into_response()
+pub fn refusal_response(error: ApiError) -> Response {
+    ApiResponse::from(error).into_response()
 }
 
 /// An answer for every request, whether or not there is a route for it.
-fn answered(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
-    routes.recover(rejected).unify().boxed()
+fn recover_rejections(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    routes.recover(handle_rejection).unify().boxed()
 }
 
-async fn rejected(rejection: Rejection) -> Result<Response, Infallible> {
-    let error = if let Some(error) = rejection.find::<Refused>() {
+async fn handle_rejection(rejection: Rejection) -> Result<Response, Infallible> {
+    let error = if let Some(error) = rejection.find::<ApiRejection>() {
         error.0.clone()
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        ApiError::method()
+        ApiError::method_not_allowed()
     } else if rejection.is_not_found() {
         ApiError::unknown_route()
     } else {
         ApiError::bad_body("it did not arrive whole")
     };
-    Ok(Answer::from(error).into_response())
+    Ok(ApiResponse::from(error).into_response())
 }
 
 /// Why a request did not reach its handler.
 #[derive(Debug)]
-struct Refused(ApiError);
-impl warp::reject::Reject for Refused {}
+struct ApiRejection(ApiError);
+impl warp::reject::Reject for ApiRejection {}
 
-impl Reply for Answer {
+impl Reply for ApiResponse {
     fn into_response(self) -> Response {
         let mut response = match self.body {
             Body::Empty => Response::default(),
@@ -92,14 +93,14 @@ impl Reply for Answer {
 }
 
 /// What a handler answered, as a response.
-fn respond(answer: Result<Answer, ApiError>) -> Response {
-    answer.unwrap_or_else(Answer::from).into_response()
+fn build_response(answer: Result<ApiResponse, ApiError>) -> Response {
+    answer.unwrap_or_else(ApiResponse::from).into_response()
 }
 
 /// A part of a path, percent-decoded. Text that is not UTF-8 then is no id of anything.
-struct Segment(String);
+struct PathSegment(String);
 
-impl std::str::FromStr for Segment {
+impl std::str::FromStr for PathSegment {
     type Err = std::str::Utf8Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -107,28 +108,28 @@ impl std::str::FromStr for Segment {
     }
 }
 
-fn segment() -> impl Filter<Extract = (Segment,), Error = Rejection> + Copy {
+fn path_segment() -> impl Filter<Extract = (PathSegment,), Error = Rejection> + Copy {
     warp::path::param()
 }
 
 /// No query: what a route does not know is refused, as [`Query::read`] does it.
 fn no_query() -> impl Filter<Extract = (), Error = Rejection> + Copy {
-    query()
+    raw_query()
         .and_then(|raw: String| async move {
-            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(Refused(error)))
+            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(ApiRejection(error)))
         })
         .untuple_one()
 }
 
 /// The query as it came; empty where there is none.
-fn query() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
-    async fn none(_: Rejection) -> Result<(String,), Infallible> {
+fn raw_query() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
+    async fn empty_query(_: Rejection) -> Result<(String,), Infallible> {
         Ok((String::new(),))
     }
-    warp::query::raw().or_else(none).and_then(|raw| async move { Ok::<String, Rejection>(raw) })
+    warp::query::raw().or_else(empty_query).and_then(|raw| async move { Ok::<String, Rejection>(raw) })
 }
 
-fn header(name: &'static str) -> impl Filter<Extract = (Option<String>,), Error = Rejection> + Copy {
+fn optional_header(name: &'static str) -> impl Filter<Extract = (Option<String>,), Error = Rejection> + Copy {
     // One that is not text is as good as none.
     warp::header::headers_cloned()
         .map(move |headers: http::HeaderMap| {
@@ -138,15 +139,15 @@ fn header(name: &'static str) -> impl Filter<Extract = (Option<String>,), Error 
 }
 
 /// The whole body, if it is not too long.
-fn body() -> impl Filter<Extract = (Bytes,), Error = Rejection> + Copy {
+fn limited_body() -> impl Filter<Extract = (Bytes,), Error = Rejection> + Copy {
     warp::body::stream().and_then(|stream| async move {
-        let whole = tokio::time::timeout(BODY_WITHIN, whole(stream)).await;
+        let whole = tokio::time::timeout(BODY_WITHIN, read_body(stream)).await;
         let whole = whole.unwrap_or_else(|_| Err(ApiError::slow_body(BODY_WITHIN)));
-        whole.map_err(|error| warp::reject::custom(Refused(error)))
+        whole.map_err(|error| warp::reject::custom(ApiRejection(error)))
     })
 }
 
-async fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Bytes, ApiError> {
+async fn read_body(stream: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Bytes, ApiError> {
     let mut stream = std::pin::pin!(stream);
     let mut whole = Vec::new();
     while let Some(chunk) = stream.next().await {
@@ -160,12 +161,12 @@ async fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Res
 }
 
 /// Who sent the request.
-fn asker() -> impl Filter<Extract = (Asker,), Error = Infallible> + Copy {
+fn request_asker() -> impl Filter<Extract = (Asker,), Error = Infallible> + Copy {
     warp::ext::optional::<Peer>().map(Asker::new)
 }
 
 /// The agent's parts, for a handler.
-fn with(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone + use<> {
+fn with_api(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone + use<> {
     let api = api.clone();
     warp::any().map(move || api.clone())
 }
@@ -175,220 +176,236 @@ macro_rules! at {
     ($method:ident $(/ $part:tt)*) => {
         at!(@parts warp::any().boxed(); $($part)*).and(warp::path::end()).and(warp::$method())
     };
-    (@parts $so_far:expr; _ $($rest:tt)*) => { at!(@parts $so_far.and(segment()); $($rest)*) };
+    (@parts $so_far:expr; _ $($rest:tt)*) => { at!(@parts $so_far.and(path_segment()); $($rest)*) };
     (@parts $so_far:expr; $part:literal $($rest:tt)*) => { at!(@parts $so_far.and(warp::path($part)); $($rest)*) };
     (@parts $so_far:expr;) => { $so_far };
 }
 
-fn reading(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    of_tasks(api, raw_lines)
-        .or(of_node(api))
+fn read_routes(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    task_routes(api, raw_lines)
+        .or(node_routes(api))
         .unify()
-        .or(of_dcos(api))
+        .or(dcos_metrics_routes(api))
         .unify()
-        .or(for_people(api))
+        .or(page_routes(api))
         .unify()
         .boxed()
 }
 
-fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    let list = at!(get / "v1" / "tasks").and(query()).and(asker()).and(with(api)).then(
+fn task_routes(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    let list = at!(get / "v1" / "tasks").and(raw_query()).and(request_asker()).and(with_api(api)).then(
         move |raw: String, asker: Asker, api: Api| async move {
-            respond(tasks::list(&api, asker, &raw, raw_lines).await)
+            build_response(tasks::list_tasks(&api, asker, &raw, raw_lines).await)
         },
     );
-    let show = at!(get / "v1" / "tasks" / _).and(no_query()).and(asker()).and(with(api)).then(
-        move |id: Segment, asker: Asker, api: Api| async move {
-            respond(tasks::show(&api, asker, &id.0, raw_lines).await)
+    let show = at!(get / "v1" / "tasks" / _).and(no_query()).and(request_asker()).and(with_api(api)).then(
+        move |id: PathSegment, asker: Asker, api: Api| async move {
+            build_response(tasks::show_task(&api, asker, &id.0, raw_lines).await)
         },
     );
-    let metrics = at!(get / "v1" / "tasks" / _ / "metrics").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(metrics::metrics(&api, asker, &id.0, &raw).await)
-        },
-    );
-    let events = at!(get / "v1" / "tasks" / _ / "events").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(tasks::events(&api, asker, &id.0, &raw).await)
-        },
-    );
-    let checks = at!(get / "v1" / "tasks" / _ / "checks").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(tasks::checks(&api, asker, &id.0, &raw).await)
-        },
-    );
+    let metrics = at!(get / "v1" / "tasks" / _ / "metrics")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
+            build_response(metrics::get_task_metrics(&api, asker, &id.0, &raw).await)
+        });
+    let events = at!(get / "v1" / "tasks" / _ / "events")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
+            build_response(tasks::list_events(&api, asker, &id.0, &raw).await)
+        });
+    let checks = at!(get / "v1" / "tasks" / _ / "checks")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
+            build_response(tasks::list_checks(&api, asker, &id.0, &raw).await)
+        });
     let watch = at!(get / "v1" / "tasks" / _ / "watch")
-        .and(query())
-        .and(header("last-event-id"))
-        .and(asker())
-        .and(with(api))
-        .then(|id: Segment, raw: String, last: Option<String>, asker: Asker, api: Api| async move {
-            respond(watch::watch(&api, asker, &id.0, &raw, last.as_deref()).await)
+        .and(raw_query())
+        .and(optional_header("last-event-id"))
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, raw: String, last: Option<String>, asker: Asker, api: Api| async move {
+            build_response(watch::watch_task(&api, asker, &id.0, &raw, last.as_deref()).await)
         });
     list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
 }
 
-fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
+fn node_routes(api: &Api) -> BoxedFilter<(Response,)> {
     let scrape = at!(get / "v1" / "metrics")
-        .and(query())
-        .and(header("accept"))
-        .and(header("accept-encoding"))
-        .and(asker())
-        .and(with(api))
+        .and(raw_query())
+        .and(optional_header("accept"))
+        .and(optional_header("accept-encoding"))
+        .and(request_asker())
+        .and(with_api(api))
         .then(
             |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
-                respond(scrape::scrape(&api, asker, &raw, &Accept { media, encoding }).await)
+                build_response(scrape::scrape_records(&api, asker, &raw, &Accept { media, encoding }).await)
             },
         );
-    let own = at!(get / "metrics").and(header("accept")).and(asker()).and(with(api)).then(
-        |accept: Option<String>, asker: Asker, api: Api| async move {
-            respond(own::metrics(&api, asker, accept.as_deref()).await)
-        },
-    );
+    let own =
+        at!(get / "metrics").and(optional_header("accept")).and(request_asker()).and(with_api(api)).then(
+            |accept: Option<String>, asker: Asker, api: Api| async move {
+                build_response(own::get_agent_metrics(&api, asker, accept.as_deref()).await)
+            },
+        );
     let of_tasks = at!(get / "metrics" / "tasks")
-        .and(query())
-        .and(header("accept"))
-        .and(header("accept-encoding"))
-        .and(asker())
-        .and(with(api))
+        .and(raw_query())
+        .and(optional_header("accept"))
+        .and(optional_header("accept-encoding"))
+        .and(request_asker())
+        .and(with_api(api))
         .then(
             |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
-                respond(prometheus::tasks(&api, asker, &raw, &Accept { media, encoding }).await)
+                build_response(prometheus::scrape_tasks(&api, asker, &raw, &Accept { media, encoding }).await)
             },
         );
-    let targets = at!(get / "v1" / "sd")
-        .and(no_query())
-        .and(header("host"))
-        .and(with(api))
-        .map(|host: Option<String>, api: Api| prometheus::targets(&api, host.as_deref()).into_response());
-    let accounting = at!(get / "v1" / "accounting").and(query()).and(asker()).and(with(api)).then(
-        |raw: String, asker: Asker, api: Api| async move {
-            respond(accounting::accounting(&api, asker, &raw).await)
-        },
+    let targets = at!(get / "v1" / "sd").and(no_query()).and(optional_header("host")).and(with_api(api)).map(
+        |host: Option<String>, api: Api| prometheus::list_targets(&api, host.as_deref()).into_response(),
     );
+    let accounting =
+        at!(get / "v1" / "accounting").and(raw_query()).and(request_asker()).and(with_api(api)).then(
+            |raw: String, asker: Asker, api: Api| async move {
+                build_response(accounting::get_accounting(&api, asker, &raw).await)
+            },
+        );
     let node = at!(get / "v1" / "node")
         .and(no_query())
-        .and(with(api))
-        .map(|api: Api| health::node(&api).into_response());
-    let openapi =
-        at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
+        .and(with_api(api))
+        .map(|api: Api| health::get_node(&api).into_response());
+    let openapi = at!(get / "v1" / "openapi.json")
+        .map(|| ApiResponse::with_body(200, super::JSON, OPENAPI).into_response());
     let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
     metrics.or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
 }
 
 /// The page, and the stream that it follows.
-fn for_people(api: &Api) -> BoxedFilter<(Response,)> {
-    let page = at!(get).and(header("accept-encoding")).and(header("if-none-match")).map(
+fn page_routes(api: &Api) -> BoxedFilter<(Response,)> {
+    let page = at!(get).and(optional_header("accept-encoding")).and(optional_header("if-none-match")).map(
         |encoding: Option<String>, known: Option<String>| {
-            page::page(encoding.as_deref(), known.as_deref()).into_response()
+            page::get_page(encoding.as_deref(), known.as_deref()).into_response()
         },
     );
-    let overview = at!(get / "v1" / "watch")
-        .and(query())
-        .and(asker())
-        .and(with(api))
-        .then(|raw: String, asker: Asker, api: Api| async move {
-            respond(overview::watch(&api, asker, &raw).await)
-        });
+    let overview = at!(get / "v1" / "watch").and(raw_query()).and(request_asker()).and(with_api(api)).then(
+        |raw: String, asker: Asker, api: Api| async move {
+            build_response(overview::watch_node(&api, asker, &raw).await)
+        },
+    );
     page.or(overview).unify().boxed()
 }
 
-fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
+fn dcos_metrics_routes(api: &Api) -> BoxedFilter<(Response,)> {
     let ping = at!(get / "v0" / "ping").map(|| v0::ping().into_response());
-    let containers = at!(get / "v0" / "containers").and(query()).and(asker()).and(with(api)).then(
-        |raw: String, asker: Asker, api: Api| async move { respond(v0::containers(&api, asker, &raw).await) },
-    );
-    let app = at!(get / "v0" / "containers" / _ / "app").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(v0::app(&api, asker, &id.0, None, &raw).await)
-        },
-    );
-    let metric =
-        at!(get / "v0" / "containers" / _ / "app" / _).and(query()).and(asker()).and(with(api)).then(
-            |id: Segment, metric: Segment, raw: String, asker: Asker, api: Api| async move {
-                respond(v0::app(&api, asker, &id.0, Some(&metric.0), &raw).await)
+    let containers =
+        at!(get / "v0" / "containers").and(raw_query()).and(request_asker()).and(with_api(api)).then(
+            |raw: String, asker: Asker, api: Api| async move {
+                build_response(v0::list_containers(&api, asker, &raw).await)
             },
         );
-    let container = at!(get / "v0" / "containers" / _).and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(v0::container(&api, asker, &id.0, &raw).await)
+    let app = at!(get / "v0" / "containers" / _ / "app")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
+            build_response(v0::get_app_metrics(&api, asker, &id.0, None, &raw).await)
+        });
+    let metric = at!(get / "v0" / "containers" / _ / "app" / _)
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, metric: PathSegment, raw: String, asker: Asker, api: Api| async move {
+            build_response(v0::get_app_metrics(&api, asker, &id.0, Some(&metric.0), &raw).await)
+        });
+    let container =
+        at!(get / "v0" / "containers" / _).and(raw_query()).and(request_asker()).and(with_api(api)).then(
+            |id: PathSegment, raw: String, asker: Asker, api: Api| async move {
+                build_response(v0::get_container_resources(&api, asker, &id.0, &raw).await)
+            },
+        );
+    let node = at!(get / "v0" / "node").and(raw_query()).and(request_asker()).and(with_api(api)).then(
+        |raw: String, asker: Asker, api: Api| async move {
+            build_response(v0::get_node_resources(&api, asker, &raw).await)
         },
-    );
-    let node = at!(get / "v0" / "node").and(query()).and(asker()).and(with(api)).then(
-        |raw: String, asker: Asker, api: Api| async move { respond(v0::node(&api, asker, &raw).await) },
     );
     let resources = container.or(node).unify();
     ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
 }
 
-fn health_of_process(api: &Api) -> BoxedFilter<(Response,)> {
-    let health = at!(get / "health").and(with(api)).map(|api: Api| health::health(&api).into_response());
-    let ready = at!(get / "ready").and(with(api)).map(|api: Api| health::ready(&api).into_response());
+fn health_routes(api: &Api) -> BoxedFilter<(Response,)> {
+    let health =
+        at!(get / "health").and(with_api(api)).map(|api: Api| health::get_health(&api).into_response());
+    let ready =
+        at!(get / "ready").and(with_api(api)).map(|api: Api| health::get_readiness(&api).into_response());
     health.or(ready).unify().boxed()
 }
 
-fn lifecycle(api: &Api) -> BoxedFilter<(Response,)> {
+fn lifecycle_routes(api: &Api) -> BoxedFilter<(Response,)> {
     let reserve = at!(post / "v1" / "containers")
-        .and(body())
-        .and(with(api))
-        .then(|body: Bytes, api: Api| async move { respond(lifecycle::reserve(&api, &body).await) });
-    let list = at!(get / "v1" / "containers")
-        .and(query())
-        .and(asker())
-        .and(with(api))
-        .then(|raw: String, asker: Asker, api: Api| async move {
-            respond(lifecycle::list(&api, asker, &raw).await)
-        });
-    let show =
-        at!(get / "v1" / "containers" / _).and(no_query()).and(asker()).and(with(api)).then(
-            |id: Segment, asker: Asker, api: Api| async move {
-                respond(lifecycle::show(&api, asker, &id.0).await)
-            },
-        );
-    let release =
-        at!(delete / "v1" / "containers" / _).and(asker()).and(with(api)).then(
-            |id: Segment, asker: Asker, api: Api| async move {
-                respond(lifecycle::release(&api, asker, &id.0).await)
-            },
-        );
-    let attach = at!(post / "v1" / "containers" / _ / "attach").and(body()).and(asker()).and(with(api)).then(
-        |id: Segment, body: Bytes, asker: Asker, api: Api| async move {
-            respond(lifecycle::attach(&api, asker, &id.0, &body).await)
+        .and(limited_body())
+        .and(with_api(api))
+        .then(|body: Bytes, api: Api| async move { build_response(lifecycle::reserve_container(&api, &body).await) });
+    let list = at!(get / "v1" / "containers").and(raw_query()).and(request_asker()).and(with_api(api)).then(
+        |raw: String, asker: Asker, api: Api| async move {
+            build_response(lifecycle::list_containers(&api, asker, &raw).await)
         },
     );
+    let show =
+        at!(get / "v1" / "containers" / _).and(no_query()).and(request_asker()).and(with_api(api)).then(
+            |id: PathSegment, asker: Asker, api: Api| async move {
+                build_response(lifecycle::show_container(&api, asker, &id.0).await)
+            },
+        );
+    let release = at!(delete / "v1" / "containers" / _).and(request_asker()).and(with_api(api)).then(
+        |id: PathSegment, asker: Asker, api: Api| async move {
+            build_response(lifecycle::release_container(&api, asker, &id.0).await)
+        },
+    );
+    let attach = at!(post / "v1" / "containers" / _ / "attach")
+        .and(limited_body())
+        .and(request_asker())
+        .and(with_api(api))
+        .then(|id: PathSegment, body: Bytes, asker: Asker, api: Api| async move {
+            build_response(lifecycle::attach_container(&api, asker, &id.0, &body).await)
+        });
     reserve.or(list).unify().or(show).unify().or(release).unify().or(attach).unify().boxed()
 }
 
-fn dcos(api: &Api) -> BoxedFilter<(Response,)> {
-    let reserve = at!(post / "container")
-        .and(body())
-        .and(with(api))
-        .then(|body: Bytes, api: Api| async move { respond(dcos::reserve(&api, &body).await) });
-    let list = at!(get / "containers")
-        .and(asker())
-        .and(with(api))
-        .then(|asker: Asker, api: Api| async move { respond(dcos::list(&api, asker).await) });
-    let show = at!(get / "container" / _).and(asker()).and(with(api)).then(
-        |id: Segment, asker: Asker, api: Api| async move { respond(dcos::show(&api, asker, &id.0).await) },
+fn dcos_routes(api: &Api) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "container").and(limited_body()).and(with_api(api)).then(
+        |body: Bytes, api: Api| async move { build_response(dcos::reserve_container(&api, &body).await) },
     );
-    let release = at!(delete / "container" / _).and(asker()).and(with(api)).then(
-        |id: Segment, asker: Asker, api: Api| async move { respond(dcos::release(&api, asker, &id.0).await) },
+    let list = at!(get / "containers").and(request_asker()).and(with_api(api)).then(
+        |asker: Asker, api: Api| async move { build_response(dcos::list_containers(&api, asker).await) },
+    );
+    let show = at!(get / "container" / _).and(request_asker()).and(with_api(api)).then(
+        |id: PathSegment, asker: Asker, api: Api| async move {
+            build_response(dcos::show_container(&api, asker, &id.0).await)
+        },
+    );
+    let release = at!(delete / "container" / _).and(request_asker()).and(with_api(api)).then(
+        |id: PathSegment, asker: Asker, api: Api| async move {
+            build_response(dcos::release_container(&api, asker, &id.0).await)
+        },
     );
     reserve.or(list).unify().or(show).unify().or(release).unify().boxed()
 }
 
-fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
-    let reload = at!(post / "v1" / "config" / "reload")
-        .and(query())
-        .and(with(api))
-        .then(|raw: String, api: Api| async move { respond(admin_calls::reload(&api, &raw).await) });
-    let reconcile = at!(post / "v1" / "reconcile")
-        .and(with(api))
-        .then(|api: Api| async move { respond(admin_calls::reconcile(&api).await) });
-    let tail = at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(admin_calls::tail(&api, asker, &id.0, &raw).await)
-        },
+fn maintenance_routes(api: &Api) -> BoxedFilter<(Response,)> {
+    let reload = at!(post / "v1" / "config" / "reload").and(raw_query()).and(with_api(api)).then(
+        |raw: String, api: Api| async move { build_response(admin_calls::reload_config(&api, &raw).await) },
     );
+    let reconcile = at!(post / "v1" / "reconcile")
+        .and(with_api(api))
+        .then(|api: Api| async move { build_response(admin_calls::reconcile_containers(&api).await) });
+    let tail =
+        at!(get / "v1" / "tasks" / _ / "tail").and(raw_query()).and(request_asker()).and(with_api(api)).then(
+            |id: PathSegment, raw: String, asker: Asker, api: Api| async move {
+                build_response(admin_calls::tail_task(&api, asker, &id.0, &raw).await)
+            },
+        );
     reload.or(reconcile).unify().or(tail).unify().boxed()
 }

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::documents::{TaskDocument, TaskShort};
 use super::error::ApiError;
-use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
+use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter};
 use super::query::{Filters, Query};
-use super::{Answer, Api};
+use super::{Api, ApiResponse};
 use crate::aggregate::{ContainerSummary, EventRecord, LastCheck, WideTag, widest_tags};
-use crate::containers::{ContainerInfo, Listed, nearest};
+use crate::containers::{ContainerInfo, TaskContainers, suggest_names};
 use crate::model::Timestamp;
 use crate::render::record::TagsDocument;
 use crate::shard::Of;
@@ -30,44 +30,45 @@ impl Api {
     ///
     /// # Errors
     /// With 404 where there is none.
-    pub(super) async fn task(&self, asker: Asker, id: &str) -> Result<Listed, ApiError> {
-        if let Some(listed) = self.containers.directory().task(id) {
+    pub(super) async fn find_task(&self, asker: Asker, id: &str) -> Result<TaskContainers, ApiError> {
+        if let Some(listed) = self.containers.directory().find_task(id) {
             return Ok(listed);
         }
         let (containers, unknown) = (self.containers.clone(), id.to_owned());
-        let compare = move || nearest(&unknown, containers.directory().task_ids(COMPARED));
-        Err(ApiError::unknown_task(id, self.pages.suggest(asker, compare).await))
+        let compare = move || suggest_names(&unknown, containers.directory().task_ids(COMPARED));
+        Err(ApiError::unknown_task(id, self.pages.suggest_names(asker, compare).await))
     }
 
     /// The error for an unknown container, with similar ids.
     pub(super) async fn unknown_container(&self, asker: Asker, id: &str) -> ApiError {
         let (containers, unknown) = (self.containers.clone(), id.to_owned());
-        let compare = move || nearest(&unknown, containers.directory().container_ids(COMPARED));
-        ApiError::unknown_container(id, self.pages.suggest(asker, compare).await)
+        let compare = move || suggest_names(&unknown, containers.directory().container_ids(COMPARED));
+        ApiError::unknown_container(id, self.pages.suggest_names(asker, compare).await)
     }
 
     /// Events and checks of a task's containers, as they are now; the query chooses among these.
     async fn summaries_of(
         &self,
-        work: &Work,
+        work: &PageWork,
         (asker, id): (Asker, &str),
         filters: Filters,
-    ) -> Result<(Listed, Summaries), ApiError> {
-        let listed = self.task(asker, id).await?;
+    ) -> Result<(TaskContainers, Summaries), ApiError> {
+        let listed = self.find_task(asker, id).await?;
         let containers = match filters.names_containers() {
             true => self.containers.directory().every_container_of(id),
             false => listed.containers.clone(),
         };
-        let choose =
-            move |deadline: &Deadline| deadline.choose(containers, |info| filters.origin(&info.origin));
+        let choose = move |deadline: &Deadline| {
+            deadline.choose_items(containers, |info| filters.matches_origin(&info.origin))
+        };
         let wanted = work.run(choose).await?;
-        let summaries = self.summaries(&wanted).await?;
+        let summaries = self.container_summaries(&wanted).await?;
         Ok((listed, summaries))
     }
 
     /// What makes the series of a task, as of the last closed windows.
-    fn widest_tags(&self, listed: &Listed) -> Vec<WideTag> {
-        let history = |info: &Arc<ContainerInfo>| self.store.history(info.allocation);
+    fn widest_tags(&self, listed: &TaskContainers) -> Vec<WideTag> {
+        let history = |info: &Arc<ContainerInfo>| self.store.find_history(info.allocation);
         let histories: Vec<_> = listed.containers.iter().filter_map(history).collect();
         let ledgers = histories
             .iter()
@@ -76,14 +77,14 @@ impl Api {
         widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS)
     }
 
-    async fn summaries(&self, containers: &[Arc<ContainerInfo>]) -> Result<Summaries, ApiError> {
+    async fn container_summaries(&self, containers: &[Arc<ContainerInfo>]) -> Result<Summaries, ApiError> {
         let live = containers.iter().map(|info| info.allocation).collect();
         let open = self.pool.open_windows(&Of::These(live)).await?;
         let open: HashMap<_, _> = open.iter().map(|stats| (stats.allocation, stats)).collect();
         let summary = |info: &Arc<ContainerInfo>| {
             let now = open.get(&info.allocation).and_then(|stats| stats.open.as_ref());
             let now = now.map(|(_, summary)| summary.clone());
-            let closed = || self.store.history(info.allocation)?.summary().cloned();
+            let closed = || self.store.find_history(info.allocation)?.summary().cloned();
             Some((Arc::clone(info), now.or_else(closed)?))
         };
         Ok(containers.iter().filter_map(summary).collect())
@@ -94,43 +95,56 @@ impl Api {
 const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/tasks`
-pub(super) async fn list(api: &Api, asker: Asker, raw: &str, raw_lines: bool) -> Result<Answer, ApiError> {
+pub(super) async fn list_tasks(
+    api: &Api,
+    asker: Asker,
+    raw: &str,
+    raw_lines: bool,
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
-    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
-    let request = Request::new(asker, lane, "/v1/tasks", raw.to_owned());
+    let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Short };
+    let request = PageRequest::new(asker, lane, "/v1/tasks", raw.to_owned());
     let of_node = api.clone();
-    let gather = move |work: Work| async move {
+    let gather = move |work: PageWork| async move {
         let containers = of_node.containers.clone();
         let choose = move |deadline: &Deadline| {
-            let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.origin(&info.origin);
-            deadline.choose(containers.directory().tasks(), |listed| listed.containers.iter().any(wanted))
+            let wanted =
+                |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.matches_origin(&info.origin);
+            deadline.choose_items(containers.directory().all_tasks(), |listed| {
+                listed.containers.iter().any(wanted)
+            })
         };
         let tasks = work.run(choose).await?;
         let containers: Vec<_> = tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
-        let counts = of_node.counts(&containers).await?;
-        Ok(move |writer: &mut Writer| {
-            let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
+        let counts = of_node.collect_container_stats(&containers).await?;
+        Ok(move |writer: &mut PageWriter| {
+            let (presets, last_scrape) = (&of_node.current_config().presets, of_node.stats.last_scrape());
             let document = |listed| TaskDocument::new(listed, presets, &counts, last_scrape, raw_lines);
-            writer.array(tasks.iter().map(document))
+            writer.write_array(tasks.iter().map(document))
         })
     };
-    api.pages.answer(request, gather).await
+    api.pages.answer_request(request, gather).await
 }
 
 /// `GET /v1/tasks/{task_id}`
-pub(super) async fn show(api: &Api, asker: Asker, id: &str, raw_lines: bool) -> Result<Answer, ApiError> {
-    let request = Request::new(asker, Lane::Short, "/v1/tasks/{task_id}", id.to_owned());
+pub(super) async fn show_task(
+    api: &Api,
+    asker: Asker,
+    id: &str,
+    raw_lines: bool,
+) -> Result<ApiResponse, ApiError> {
+    let request = PageRequest::new(asker, BuildLane::Short, "/v1/tasks/{task_id}", id.to_owned());
     let (of_node, id) = (api.clone(), id.to_owned());
     let gather = move |_| async move {
-        let listed = of_node.task(asker, &id).await?;
-        let counts = of_node.counts(&listed.containers).await?;
-        Ok(move |writer: &mut Writer| {
-            let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
+        let listed = of_node.find_task(asker, &id).await?;
+        let counts = of_node.collect_container_stats(&listed.containers).await?;
+        Ok(move |writer: &mut PageWriter| {
+            let (presets, last_scrape) = (&of_node.current_config().presets, of_node.stats.last_scrape());
             let document = TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines);
-            writer.json(&document.with_widest_tags(of_node.widest_tags(&listed)))
+            writer.write_json(&document.with_widest_tags(of_node.widest_tags(&listed)))
         })
     };
-    api.pages.answer(request, gather).await
+    api.pages.answer_request(request, gather).await
 }
 
 #[derive(Serialize)]
@@ -178,14 +192,19 @@ impl<'a> EventDocument<'a> {
 }
 
 /// `GET /v1/tasks/{task_id}/events`
-pub(super) async fn events(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn list_events(
+    api: &Api,
+    asker: Asker,
+    id: &str,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
-    let request = Request::new(asker, lane, "/v1/tasks/{task_id}/events", format!("{id}\n{raw}"));
+    let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Short };
+    let request = PageRequest::new(asker, lane, "/v1/tasks/{task_id}/events", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
-    let gather = move |work: Work| async move {
+    let gather = move |work: PageWork| async move {
         let (listed, summaries) = of_node.summaries_of(&work, (asker, &id), filters).await?;
-        Ok(move |writer: &mut Writer| {
+        Ok(move |writer: &mut PageWriter| {
             let mut events: Vec<_> = summaries
                 .iter()
                 .flat_map(|(info, summary)| {
@@ -193,10 +212,10 @@ pub(super) async fn events(api: &Api, asker: Asker, id: &str, raw: &str) -> Resu
                 })
                 .collect();
             events.sort_by_key(|event| event.received_at);
-            writer.json(&EventsDocument { task: (&listed).into(), events })
+            writer.write_json(&EventsDocument { task: (&listed).into(), events })
         })
     };
-    api.pages.answer(request, gather).await
+    api.pages.answer_request(request, gather).await
 }
 
 #[derive(Serialize)]
@@ -236,14 +255,19 @@ impl<'a> CheckDocument<'a> {
 }
 
 /// `GET /v1/tasks/{task_id}/checks`
-pub(super) async fn checks(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn list_checks(
+    api: &Api,
+    asker: Asker,
+    id: &str,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
-    let request = Request::new(asker, lane, "/v1/tasks/{task_id}/checks", format!("{id}\n{raw}"));
+    let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Short };
+    let request = PageRequest::new(asker, lane, "/v1/tasks/{task_id}/checks", format!("{id}\n{raw}"));
     let (of_node, id) = (api.clone(), id.to_owned());
-    let gather = move |work: Work| async move {
+    let gather = move |work: PageWork| async move {
         let (listed, summaries) = of_node.summaries_of(&work, (asker, &id), filters).await?;
-        Ok(move |writer: &mut Writer| {
+        Ok(move |writer: &mut PageWriter| {
             let mut checks: Vec<_> = summaries
                 .iter()
                 .flat_map(|(info, summary)| {
@@ -252,8 +276,8 @@ pub(super) async fn checks(api: &Api, asker: Asker, id: &str, raw: &str) -> Resu
                 .collect();
             checks
                 .sort_by(|a, b| (a.name, a.tags.0, a.container_id).cmp(&(b.name, b.tags.0, b.container_id)));
-            writer.json(&ChecksDocument { task: (&listed).into(), checks })
+            writer.write_json(&ChecksDocument { task: (&listed).into(), checks })
         })
     };
-    api.pages.answer(request, gather).await
+    api.pages.answer_request(request, gather).await
 }

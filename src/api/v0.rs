@@ -6,16 +6,16 @@ mod resources;
 
 use serde::Serialize;
 
-pub(super) use self::resources::{container, node};
+pub(super) use self::resources::{get_container_resources, get_node_resources};
 use super::error::ApiError;
-use super::pages::{Asker, Lane, Request, Writer};
+use super::pages::{Asker, BuildLane, PageRequest, PageWriter};
 use super::query::Query;
-use super::{Answer, Api};
+use super::{Api, ApiResponse};
 use crate::aggregate::{PERCENTILES, Record, View};
 use crate::containers::ContainerInfo;
 use crate::model::{ContainerId, Labels, SeriesKey, Timestamp};
 use crate::net::clock;
-use crate::render::number::{Whole, finite};
+use crate::render::number::{Whole, finite_value};
 use crate::render::record::TagsDocument;
 
 #[derive(Serialize)]
@@ -25,14 +25,17 @@ struct Ping {
 }
 
 /// `GET /v0/ping`
-pub(super) fn ping() -> Answer {
-    Answer::json(200, &Ping { ok: true, timestamp: Timestamp::from_secs(clock::wall().as_secs()) })
+pub(super) fn ping() -> ApiResponse {
+    ApiResponse::with_json(
+        200,
+        &Ping { ok: true, timestamp: Timestamp::from_secs(clock::wall_time().as_secs()) },
+    )
 }
 
 /// `GET /v0/containers`
-pub(super) async fn containers(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn list_containers(api: &Api, asker: Asker, raw: &str) -> Result<ApiResponse, ApiError> {
     Query::read(raw, &[])?;
-    answer(api, asker, "/v0/containers", String::new(), |api| {
+    answer_document(api, asker, "/v0/containers", String::new(), |api| {
         let mut ids = api.containers.directory().container_ids(usize::MAX);
         ids.sort_unstable();
         Some(ids)
@@ -41,7 +44,7 @@ pub(super) async fn containers(api: &Api, asker: Asker, raw: &str) -> Result<Ans
 }
 
 #[derive(Serialize)]
-struct Message {
+struct MetricsMessage {
     datapoints: Vec<Datapoint>,
     dimensions: Dimensions,
 }
@@ -110,58 +113,58 @@ impl Dimensions {
 }
 
 /// `GET /v0/containers/{id}/app` and `GET /v0/containers/{id}/app/{metric}`
-pub(super) async fn app(
+pub(super) async fn get_app_metrics(
     api: &Api,
     asker: Asker,
     id: &str,
     metric: Option<&str>,
     raw: &str,
-) -> Result<Answer, ApiError> {
+) -> Result<ApiResponse, ApiError> {
     Query::read(raw, &[])?;
-    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
-    let Some(info) = info else { return Ok(Answer::empty(204)) };
+    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().find_container(&id));
+    let Some(info) = info else { return Ok(ApiResponse::without_body(204)) };
     let metric = metric.map(str::to_owned);
-    answer(api, asker, "/v0/containers/{id}/app", format!("{id}\n{metric:?}"), move |api| {
-        let mut datapoints = datapoints(api, &info);
+    answer_document(api, asker, "/v0/containers/{id}/app", format!("{id}\n{metric:?}"), move |api| {
+        let mut datapoints = collect_datapoints(api, &info);
         if let Some(metric) = &metric {
             let meant = |name: &str| {
                 name == metric || name.strip_prefix(metric.as_str()).is_some_and(|rest| rest.starts_with('.'))
             };
             datapoints.retain(|datapoint| meant(&datapoint.name));
         }
-        let dimensions = || Dimensions::new(&info, &api.config().node);
-        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: dimensions() })
+        let dimensions = || Dimensions::new(&info, &api.current_config().node);
+        (!datapoints.is_empty()).then(|| MetricsMessage { datapoints, dimensions: dimensions() })
     })
     .await
 }
 
 /// Answers with a document, or with 204 where there is none.
-async fn answer<T: Serialize>(
+async fn answer_document<T: Serialize>(
     api: &Api,
     asker: Asker,
     route: &'static str,
     detail: String,
     document: impl FnOnce(&Api) -> Option<T> + Send + 'static,
-) -> Result<Answer, ApiError> {
-    let request = Request::new(asker, Lane::Short, route, detail);
+) -> Result<ApiResponse, ApiError> {
+    let request = PageRequest::new(asker, BuildLane::Short, route, detail);
     let of_node = api.clone();
-    let render = move |writer: &mut Writer| match document(&of_node) {
-        Some(document) => writer.json(&document),
+    let render = move |writer: &mut PageWriter| match document(&of_node) {
+        Some(document) => writer.write_json(&document),
         None => {
             writer.set_status(204);
             Ok(())
         }
     };
-    api.pages.answer(request, move |_| async move { Ok(render) }).await
+    api.pages.answer_request(request, move |_| async move { Ok(render) }).await
 }
 
 /// Each series' newest closed record, taken apart.
-fn datapoints(api: &Api, info: &ContainerInfo) -> Vec<Datapoint> {
-    let Some(history) = api.store.history(info.allocation) else { return Vec::new() };
+fn collect_datapoints(api: &Api, info: &ContainerInfo) -> Vec<Datapoint> {
+    let Some(history) = api.store.find_history(info.allocation) else { return Vec::new() };
     let mut seen = std::collections::HashSet::new();
     let mut records = Vec::new();
-    for kept in history.kept().rev() {
-        for (published, _, record) in kept.records() {
+    for kept in history.kept_intervals().rev() {
+        for (published, _, record) in kept.newest_records() {
             if seen.insert(SeriesKey(record.series)) {
                 records.push((published.window().span.end, record));
             }
@@ -174,8 +177,8 @@ fn datapoints(api: &Api, info: &ContainerInfo) -> Vec<Datapoint> {
 /// One datapoint, or for many values one for each of their numbers, named as DC/OS named them.
 fn of_record(end: Timestamp, record: &Record<'_>) -> Vec<Datapoint> {
     let values: Vec<(&'static str, Option<f64>)> = match &record.view {
-        View::Counter { counter, .. } => vec![("", finite(counter.sum))],
-        View::Gauge(gauge) => vec![("", finite(gauge.last))],
+        View::Counter { counter, .. } => vec![("", finite_value(counter.sum))],
+        View::Gauge(gauge) => vec![("", finite_value(gauge.last))],
         View::Set { .. } => vec![("", record.view.cardinality())],
         // DC/OS knew no checks.
         View::Check { .. } => vec![],
@@ -184,13 +187,15 @@ fn of_record(end: Timestamp, record: &Record<'_>) -> Vec<Datapoint> {
             let percentiles = PERCENTILES.iter().zip(percentiles.into_iter().flatten());
             let sums = [
                 (".count", Some(summary.count.as_f64())),
-                (".lower", finite(summary.min)),
+                (".lower", finite_value(summary.min)),
                 (".mean", summary.mean()),
                 (".stddev", summary.stddev()),
-                (".sum", finite(summary.sum)),
-                (".upper", finite(summary.max)),
+                (".sum", finite_value(summary.sum)),
+                (".upper", finite_value(summary.max)),
             ];
-            sums.into_iter().chain(percentiles.map(|((_, name), value)| (*name, finite(value)))).collect()
+            sums.into_iter()
+                .chain(percentiles.map(|((_, name), value)| (*name, finite_value(value))))
+                .collect()
         }
     };
     let tags = (!record.series.tags.is_empty())

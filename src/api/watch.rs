@@ -11,12 +11,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::metrics::write;
-use super::pages::{Asker, Deadline, Events, Reader};
+use super::metrics::append_json;
+use super::pages::{Asker, Deadline, EventRenderer, PageReader};
 use super::query::{Filters, Query};
-use super::{Answer, Api};
+use super::{Api, ApiResponse};
 use crate::model::{Origin, TaskId};
-use crate::render::record::Frame;
+use crate::render::record::RecordFrame;
 use crate::shutdown::Drain;
 use crate::store::{Cursor, Published};
 
@@ -38,9 +38,9 @@ struct Watch {
     /// A container is shown as finished only after its last window was published.
     changed: watch::Receiver<()>,
     drain: Drain,
-    events: Events,
+    events: EventRenderer,
     /// What is left of the event that is being sent.
-    sending: Option<Reader>,
+    sending: Option<PageReader>,
     /// A comment or a short event that is sent next.
     note: Option<String>,
     /// No windows follow those that are published already.
@@ -48,24 +48,24 @@ struct Watch {
 }
 
 /// `GET /v1/tasks/{task_id}/watch`
-pub(super) async fn watch(
+pub(super) async fn watch_task(
     api: &Api,
     asker: Asker,
     id: &str,
     raw: &str,
     last_event_id: Option<&str>,
-) -> Result<Answer, ApiError> {
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?)?;
-    let listed = api.task(asker, id).await?;
+    let listed = api.find_task(asker, id).await?;
     let (newest, changed) = (api.store.subscribe(), api.containers.directory().subscribe());
     let after = |id: &str| {
         id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))
     };
-    let cursor = last_event_id.map(after).transpose()?.unwrap_or_else(|| api.store.end());
+    let cursor = last_event_id.map(after).transpose()?.unwrap_or_else(|| api.store.end_cursor());
     let watch = Watch {
         api: api.clone(),
         task_id: listed.task_id,
-        events: api.pages.events(asker, filters.has_patterns()),
+        events: api.pages.event_renderer(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         cursor,
         newest,
@@ -76,12 +76,13 @@ pub(super) async fn watch(
         last: false,
     };
     let chunks = stream::unfold(watch, |mut watch| async move { Some((watch.next().await?, watch)) });
-    Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
+    Ok(ApiResponse::with_chunks(EVENT_STREAM, Box::pin(chunks))
+        .with_header("cache-control", "no-store".to_owned()))
 }
 
 /// Whether a container is one of those whose windows a stream is about.
-fn follows(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
-    origin.task_id == *task_id && filters.origin(origin)
+fn matches_task(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
+    origin.task_id == *task_id && filters.matches_origin(origin)
 }
 
 #[derive(Serialize)]
@@ -90,12 +91,12 @@ struct Gap {
 }
 
 #[derive(Serialize)]
-struct Finished<'a> {
+struct FinishedEvent<'a> {
     task_id: &'a str,
 }
 
 /// An event as it goes over the wire.
-pub(super) fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
+pub(super) fn format_event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
     let mut text = format!("event: {name}\n");
     if let Some(id) = id {
         let _infallible = writeln!(text, "id: {id}");
@@ -120,8 +121,8 @@ impl Watch {
                 self.sending = None;
             }
             // Read before the store: a task is shown as finished only after its last window was published.
-            let lives = self.lives();
-            if let Err(error) = self.advance().await {
+            let lives = self.is_live();
+            if let Err(error) = self.render_next_event().await {
                 return Some(Err(io::Error::other(error.message)));
             }
             if self.sending.is_some() {
@@ -132,34 +133,35 @@ impl Watch {
             }
             if !lives {
                 self.last = true;
-                self.note = Some(event("finished", None, &Finished { task_id: self.task_id.as_str() }));
+                self.note =
+                    Some(format_event("finished", None, &FinishedEvent { task_id: self.task_id.as_str() }));
                 continue;
             }
             tokio::select! {
                 published = self.newest.changed() => self.last = published.is_err(),
                 // Its sender lives as long as the API does, which this holds.
                 _ = self.changed.changed() => {}
-                () = self.drain.started() => self.last = true,
+                () = self.drain.wait_for_start() => self.last = true,
                 () = tokio::time::sleep(KEEP_ALIVE) => self.note = Some(": still here\n\n".to_owned()),
             }
         }
     }
 
     /// Whether more can come.
-    fn lives(&self) -> bool {
-        let listed = self.api.containers.directory().task(self.task_id.as_str());
+    fn is_live(&self) -> bool {
+        let listed = self.api.containers.directory().find_task(self.task_id.as_str());
         listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
     }
 
     /// Renders the next event, if there is one: that of the first window of the task that was published since.
-    async fn advance(&mut self) -> Result<(), ApiError> {
-        while self.sending.is_none() && self.api.store.end() != self.cursor {
+    async fn render_next_event(&mut self) -> Result<(), ApiError> {
+        while self.sending.is_none() && self.api.store.end_cursor() != self.cursor {
             let (api, task, filters) = (self.api.clone(), self.task_id.clone(), Arc::clone(&self.filters));
             let cursor = self.cursor;
             let render = move |text: &mut Vec<u8>, deadline: &Deadline| {
                 write_next(text, &api, (&task, &filters), cursor, deadline)
             };
-            (self.cursor, self.sending) = self.events.render(render).await?;
+            (self.cursor, self.sending) = self.events.render_event(render).await?;
         }
         Ok(())
     }
@@ -174,26 +176,26 @@ fn write_next(
     cursor: Cursor,
     deadline: &Deadline,
 ) -> Result<Cursor, ApiError> {
-    let wanted = |origin: &Origin| deadline.goes_on() && follows(task, filters, origin);
+    let wanted = |origin: &Origin| deadline.goes_on() && matches_task(task, filters, origin);
     let since = api.store.some_since_of(cursor, AT_ONCE, wanted);
     let next = match since {
         Ok(since) => match since.published.iter().find(|published| wanted(published.origin())) {
             Some(published) => {
                 write_window(text, api, published, filters, cursor, deadline);
-                Cursor { seq: published.last(), ..since.next }
+                Cursor { seq: published.last_seq(), ..since.next }
             }
             None => since.next,
         },
         Err(expired) => {
             // The windows in between are gone. The event reports that, and the stream continues with the oldest that is kept.
             text.extend_from_slice(
-                event("gap", None, &Gap { oldest: expired.oldest.to_string() }).as_bytes(),
+                format_event("gap", None, &Gap { oldest: expired.oldest.to_string() }).as_bytes(),
             );
             expired.oldest
         }
     };
     // A step that ran out of time has skipped windows or records.
-    if deadline.has_passed() { Err(ApiError::unfinished()) } else { Ok(next) }
+    if deadline.has_passed() { Err(ApiError::unfinished_response()) } else { Ok(next) }
 }
 
 /// Writes the event of one window, unless no record that is new after the cursor is wanted.
@@ -205,28 +207,30 @@ fn write_window(
     cursor: Cursor,
     deadline: &Deadline,
 ) {
-    let (node, span) = (&api.config().node, published.window().span);
-    let frame = Frame::new(node, api.store.epoch(), published.origin(), span);
+    let (node, span) = (&api.current_config().node, published.window().span);
+    let frame = RecordFrame::new(node, api.store.epoch(), published.origin(), span);
     let mut records = published
-        .records()
-        .filter(|(number, record)| number.seq > cursor.seq && deadline.goes_on() && filters.record(record))
+        .numbered_records()
+        .filter(|(number, record)| {
+            number.seq > cursor.seq && deadline.goes_on() && filters.matches_record(record)
+        })
         .peekable();
     if records.peek().is_none() {
         return;
     }
-    let id = Cursor { epoch: api.store.epoch(), seq: published.last() };
+    let id = Cursor { epoch: api.store.epoch(), seq: published.last_seq() };
     text.extend_from_slice(format!("event: window\nid: {id}\ndata: ").as_bytes());
     text.extend_from_slice(br#"{"container_id":"#);
-    write(text, &published.origin().container_id.as_str());
+    append_json(text, &published.origin().container_id.as_str());
     text.extend_from_slice(br#","start":"#);
-    write(text, &span.start);
+    append_json(text, &span.start);
     text.extend_from_slice(br#","end":"#);
-    write(text, &span.end);
+    append_json(text, &span.end);
     text.extend_from_slice(br#","metrics":["#);
     let mut separator: &[u8] = b"";
     for (number, record) in records {
         text.extend_from_slice(separator);
-        write(text, &frame.record(Some(number), &record));
+        append_json(text, &frame.record_document(Some(number), &record));
         separator = b",";
     }
     text.extend_from_slice(b"]}\n\n");

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::handover::{PATIENCE, expect_word, from_bytes, to_bytes};
 use super::moving::Holding;
-use crate::aggregate::{Settings, checksum_of};
+use crate::aggregate::{AggregatorSettings, checksum_of};
 use crate::api::Api;
 use crate::containers;
 use crate::model::Allocation;
@@ -53,7 +53,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// One message before the pause.
 #[derive(Serialize, Deserialize)]
-enum Message {
+enum AheadMessage {
     /// A part of the store.
     Windows(Bytes),
     /// Snapshots of aggregators.
@@ -62,15 +62,15 @@ enum Message {
 
 /// What the other process has been sent.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
-    pub(super) windows: store::Sent,
+pub(super) struct SentWindows {
+    pub(super) windows: store::SentStore,
     pub(super) open: SentAhead,
 }
 
 /// What has come.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    pub(super) windows: store::Received,
+    pub(super) windows: store::ReceivedStore,
     pub(super) open: containers::Arrived,
 }
 
@@ -79,10 +79,10 @@ impl Ahead {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) fn add(&mut self, message: &[u8], settings: &Arc<Settings>) -> io::Result<()> {
+    pub(super) fn add(&mut self, message: &[u8], settings: &Arc<AggregatorSettings>) -> io::Result<()> {
         match from_bytes(message)? {
-            Message::Windows(part) => self.windows.add(&part).map_err(io::Error::other),
-            Message::Open(snapshots) => self.open.add(snapshots, settings).map_err(io::Error::other),
+            AheadMessage::Windows(part) => self.windows.add(&part).map_err(io::Error::other),
+            AheadMessage::Open(snapshots) => self.open.add(snapshots, settings).map_err(io::Error::other),
         }
     }
 }
@@ -101,9 +101,9 @@ impl Sender<'_> {
     ///
     /// # Errors
     /// When the other process says something else than it should, or nothing, and when a shard has ended.
-    pub(super) fn send(&self) -> io::Result<Sent> {
-        let mut sent = Sent::default();
-        self.windows(&mut sent.windows, true)?;
+    pub(super) fn send(&self) -> io::Result<SentWindows> {
+        let mut sent = SentWindows::default();
+        self.send_windows(&mut sent.windows, true)?;
         let mut takes = FIRST;
         for _ in 0..ATTEMPTS {
             self.wait_until_quiet_for(takes, &mut sent.windows)?;
@@ -111,8 +111,8 @@ impl Sender<'_> {
             if self.holding.is_told_to_end() {
                 break;
             }
-            self.windows(&mut sent.windows, false)?;
-            self.open(&mut sent.open)?;
+            self.send_windows(&mut sent.windows, false)?;
+            self.send_snapshots(&mut sent.open)?;
             if self.quiet_for()? >= PAUSE {
                 break;
             }
@@ -123,12 +123,12 @@ impl Sender<'_> {
 
     /// Sends closed windows. A signal to end fails this in the first round, if this is the `first` time; later the rest is left for the
     /// pause.
-    fn windows(&self, sent: &mut store::Sent, first: bool) -> io::Result<()> {
+    fn send_windows(&self, sent: &mut store::SentStore, first: bool) -> io::Result<()> {
         for round in 0..ROUNDS {
             let began = clock::since_boot();
             loop {
-                let part = self.api.store.part(sent, PART);
-                self.tell(&Message::Windows(part.bytes.into()))?;
+                let part = self.api.store.next_part(sent, PART);
+                self.send_message(&AheadMessage::Windows(part.bytes.into()))?;
                 if part.whole {
                     break;
                 }
@@ -150,7 +150,7 @@ impl Sender<'_> {
 
     /// Sends a snapshot of every aggregator. All shards work at that, each in small steps. A signal to end stops it; what was not sent
     /// by then goes over whole in the pause.
-    fn open(&self, sent: &mut SentAhead) -> io::Result<()> {
+    fn send_snapshots(&self, sent: &mut SentAhead) -> io::Result<()> {
         let (mut places, mut unsent) = (vec![Some(0); self.api.pool.len()], Unsent::default());
         let mut told = clock::since_boot();
         while places.iter().any(Option::is_some) {
@@ -170,30 +170,30 @@ impl Sender<'_> {
             }
             if unsent.bytes >= SNAPSHOTS || clock::since_boot().saturating_sub(told) >= SILENCE {
                 told = clock::since_boot();
-                unsent.send(sent, |message| self.tell(message))?;
+                unsent.send(sent, |message| self.send_message(message))?;
             }
         }
-        unsent.send(sent, |message| self.tell(message))
+        unsent.send(sent, |message| self.send_message(message))
     }
 
-    fn tell(&self, message: &Message) -> io::Result<()> {
+    fn send_message(&self, message: &AheadMessage) -> io::Result<()> {
         self.channel.send_all(&to_bytes(message), &[])?;
         expect_word(self.channel, "have", PATIENCE)
     }
 
     /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
-    fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::Sent) -> io::Result<()> {
+    fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::SentStore) -> io::Result<()> {
         // Consecutive windows leave hardly more time than this.
-        let needed = needed.min(self.api.config().aggregation.window.mul_f64(0.9));
+        let needed = needed.min(self.api.current_config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
         let mut told = began;
         while !self.holding.is_told_to_end() {
             if clock::since_boot().saturating_sub(told) >= SILENCE {
-                self.windows(sent, false)?;
+                self.send_windows(sent, false)?;
                 told = clock::since_boot();
             }
             let waited = clock::since_boot().saturating_sub(began);
-            match wait(self.quiet_for()?, needed, waited) {
+            match wait_time(self.quiet_for()?, needed, waited) {
                 Some(time) => thread::sleep(time),
                 None => break,
             }
@@ -225,7 +225,7 @@ impl Unsent {
     fn send(
         &mut self,
         sent: &mut SentAhead,
-        tell: impl FnOnce(&Message) -> io::Result<()>,
+        tell: impl FnOnce(&AheadMessage) -> io::Result<()>,
     ) -> io::Result<()> {
         let Self { snapshots, .. } = std::mem::take(self);
         if snapshots.is_empty() {
@@ -234,7 +234,7 @@ impl Unsent {
         let checksum =
             |(allocation, snapshot): &(Allocation, Bytes)| Some((*allocation, checksum_of(snapshot)?));
         let checksums: Vec<_> = snapshots.iter().filter_map(checksum).collect();
-        tell(&Message::Open(snapshots))?;
+        tell(&AheadMessage::Open(snapshots))?;
         sent.extend(checksums);
         Ok(())
     }
@@ -242,7 +242,7 @@ impl Unsent {
 
 /// How long to sleep before asking again when the next window is over. It is over in `quiet`; `needed` is the time to have before
 /// that, and `waited` the time spent waiting so far. `None` when it is time to go on.
-fn wait(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
+fn wait_time(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
     let goes_on = quiet < needed && waited < needed + CLOSING;
     goes_on.then(|| quiet.clamp(LOOK, 10 * LOOK))
 }
@@ -259,8 +259,8 @@ mod tests {
         unsent.send(&mut sent, |_| Err(io::Error::other("the other process has ended"))).unwrap_err();
         assert!(sent.is_empty());
         unsent.add(vec![(Allocation(1), vec![1; 16])]);
-        let has = |message: &Message| {
-            assert!(matches!(message, Message::Open(all) if all.len() == 1));
+        let has = |message: &AheadMessage| {
+            assert!(matches!(message, AheadMessage::Open(all) if all.len() == 1));
             Ok(())
         };
         unsent.send(&mut sent, has).unwrap();
@@ -271,10 +271,14 @@ mod tests {
     #[test]
     fn a_window_that_is_due_is_waited_for_and_not_for_longer_than_closing_may_take() {
         let ms = Duration::from_millis;
-        assert_eq!(wait(ms(9000), ms(500), ms(0)), None, "there is time");
-        assert_eq!(wait(ms(30), ms(500), ms(0)), Some(ms(30)));
-        assert_eq!(wait(ms(400), ms(500), ms(0)), Some(ms(50)), "a signal to end is looked for meanwhile");
-        assert_eq!(wait(ms(0), ms(500), ms(900)), Some(LOOK), "windows are being closed");
-        assert_eq!(wait(ms(0), ms(500), ms(2500)), None, "for too long");
+        assert_eq!(wait_time(ms(9000), ms(500), ms(0)), None, "there is time");
+        assert_eq!(wait_time(ms(30), ms(500), ms(0)), Some(ms(30)));
+        assert_eq!(
+            wait_time(ms(400), ms(500), ms(0)),
+            Some(ms(50)),
+            "a signal to end is looked for meanwhile"
+        );
+        assert_eq!(wait_time(ms(0), ms(500), ms(900)), Some(LOOK), "windows are being closed");
+        assert_eq!(wait_time(ms(0), ms(500), ms(2500)), None, "for too long");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::containers::{JOURNAL, Replayed};
-use crate::stats::{Damage, Damaged, StateFile};
+use crate::stats::{Damaged, DamagedFiles, StateFile};
 use crate::store::{EPOCH, Epoch};
 use crate::window_log::Recovered;
 
@@ -12,11 +12,11 @@ use crate::window_log::Recovered;
 const NAMED: usize = 20;
 
 /// Logs a damaged epoch file and keeps it for `/v1/node`.
-pub(super) fn report_epoch(epoch: &Epoch, directory: &Path, damage: &Damage) {
+pub(super) fn report_epoch(epoch: &Epoch, directory: &Path, damage: &DamagedFiles) {
     let Some(found) = &epoch.damage else { return };
     let (path, number) = (directory.join(EPOCH), epoch.number);
     tracing::error!(path = %path.display(), found, epoch = number, "the epoch file is damaged and was replaced; check the disk");
-    damage.note(StateFile::Epoch, Damaged { places: 1, found: found.clone() });
+    damage.record_damage(StateFile::Epoch, Damaged { places: 1, found: found.clone() });
 }
 
 /// Logs a damaged journal and keeps it for `/v1/node`, with the containers that may be lost: the window log had them as live, and the
@@ -25,7 +25,7 @@ pub(super) fn report_journal(
     replayed: &Replayed,
     recovered: Option<&Recovered>,
     directory: &Path,
-    damage: &Damage,
+    damage: &DamagedFiles,
 ) {
     if replayed.damaged == 0 {
         return;
@@ -34,14 +34,14 @@ pub(super) fn report_journal(
         "{} damaged parts ({} bytes); {}",
         replayed.damaged,
         replayed.damaged_bytes,
-        missing(replayed, recovered)
+        describe_missing(replayed, recovered)
     );
     let path = directory.join(JOURNAL);
     tracing::error!(path = %path.display(), found, "the journal of containers is damaged; restart the containers that have lost their sockets");
-    damage.note(StateFile::Journal, Damaged { places: replayed.damaged, found });
+    damage.record_damage(StateFile::Journal, Damaged { places: replayed.damaged, found });
 }
 
-fn missing(replayed: &Replayed, recovered: Option<&Recovered>) -> String {
+fn describe_missing(replayed: &Replayed, recovered: Option<&Recovered>) -> String {
     let known: HashSet<_> = replayed
         .images
         .iter()

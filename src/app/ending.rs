@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::handover::Successor;
 use super::moving::Holding;
-use super::saved_state::{self, Place};
-use super::windows::WindowLog;
+use super::saved_state::{self, SavedStateStore};
+use super::windows::AgentWindowLog;
 use super::{Signals, TERM};
 use crate::api::Api;
 use crate::net::passing::Channel;
@@ -28,7 +28,7 @@ pub(super) enum Why {
     /// Another process waits for the end of this connection to start from what is on disk.
     Replaced(Channel),
     /// Everything is kept for the next agent, where the end of this connection is waited for.
-    StateSaved(Place),
+    StateSaved(SavedStateStore),
     /// A shard has failed too often.
     Failed,
 }
@@ -54,15 +54,15 @@ pub(super) struct Conclusion {
 }
 
 impl Conclusion {
-    fn of(cleanly: bool) -> Self {
+    fn new(cleanly: bool) -> Self {
         Self { cleanly, succeeded: false, waiting: None }
     }
 }
 
 /// What has to end.
-pub(super) struct Ending {
+pub(super) struct AgentShutdown {
     pub(super) api: Api,
-    pub(super) window_log: Option<WindowLog>,
+    pub(super) window_log: Option<AgentWindowLog>,
     pub(super) drain: DrainTrigger,
     pub(super) holding: Arc<Holding>,
     pub(super) names: [BoundSocket; 3],
@@ -71,28 +71,31 @@ pub(super) struct Ending {
     pub(super) at_once: bool,
 }
 
-impl Ending {
+impl AgentShutdown {
     /// Ends. A second signal cuts the drain short.
     pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
         if matches!(why, Why::Told(TERM)) && !self.at_once {
-            let leaving =
-                saved_state::leave(self.api.clone(), Arc::clone(&self.holding), self.window_log.take());
+            let leaving = saved_state::save_for_next_agent(
+                self.api.clone(),
+                Arc::clone(&self.holding),
+                self.window_log.take(),
+            );
             let (left, at_once) = self.holding.unless_told_again(leaving, signals).await;
             (why, self.window_log) = (left.0.map_or(why, Why::StateSaved), left.1);
             self.at_once = at_once;
         }
         let deadline = match self.at_once {
             true => Duration::ZERO,
-            false => self.api.config().process.drain_deadline,
+            false => self.api.current_config().process.drain_deadline,
         };
         match why {
             Why::HandedOver(channel) => {
-                self.leave(Heir::Process(channel)).await;
-                Conclusion { succeeded: true, ..Conclusion::of(true) }
+                self.leave_to_heir(Heir::Process(channel)).await;
+                Conclusion { succeeded: true, ..Conclusion::new(true) }
             }
             Why::StateSaved(place) => {
-                self.leave(Heir::Place(place)).await;
-                Conclusion::of(true)
+                self.leave_to_heir(Heir::Place(place)).await;
+                Conclusion::new(true)
             }
             Why::Replaced(channel) => {
                 tracing::info!(?deadline, "draining for another process that starts from what is on disk");
@@ -101,7 +104,7 @@ impl Ending {
             }
             Why::Told(signal) => {
                 tracing::info!(signal, ?deadline, "draining");
-                Conclusion::of(self.drain_within(deadline, signals).await)
+                Conclusion::new(self.drain_within(deadline, signals).await)
             }
             Why::Failed => {
                 tracing::error!(
@@ -109,22 +112,22 @@ impl Ending {
                      Restart the agent and report the panic logged above"
                 );
                 self.drain_within(deadline, signals).await;
-                Conclusion::of(false)
+                Conclusion::new(false)
             }
         }
     }
 
     /// Closes everything that another process has as well. Names and locks are that one's now, and what is under way here has
     /// a moment to end.
-    async fn leave(self, heir: Heir) {
+    async fn leave_to_heir(self, heir: Heir) {
         let Self { api, window_log, drain, holding, names, state, .. } = self;
-        names.into_iter().for_each(BoundSocket::leave);
+        names.into_iter().for_each(BoundSocket::leave_to_successor);
         drop((holding, api));
         let last_windows = async {
             if let Some(log) = window_log {
                 match &heir {
-                    Heir::Place(_) => log.leave().await,
-                    Heir::Process(_) => log.end().await,
+                    Heir::Place(_) => log.finish_keeping_open().await,
+                    Heir::Process(_) => log.finish_in_order().await,
                 }
             }
         };
@@ -148,7 +151,7 @@ impl Ending {
             api.containers.drain_all().await;
             drop((api, holding));
             if let Some(log) = window_log {
-                log.end().await;
+                log.finish_in_order().await;
             }
             drain.start(deadline.saturating_sub(started.elapsed())).await
         };
@@ -157,7 +160,7 @@ impl Ending {
             () = signals.told_to_end() => false,
         };
         if moved {
-            names.into_iter().for_each(BoundSocket::leave);
+            names.into_iter().for_each(BoundSocket::leave_to_successor);
         }
         drop(state);
         done
@@ -167,5 +170,5 @@ impl Ending {
 /// What goes on with everything.
 enum Heir {
     Process(#[expect(dead_code, reason = "its end is what counts")] Channel),
-    Place(#[expect(dead_code, reason = "its end is what counts")] Place),
+    Place(#[expect(dead_code, reason = "its end is what counts")] SavedStateStore),
 }

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::serve::Doorkeeper;
 use crate::api::{Access, Mistake, Tokens};
-use crate::config::Http;
+use crate::config::HttpConfig;
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::http::Tls;
@@ -45,7 +45,7 @@ pub enum EntranceError {
         /// What is missing.
         lacks: &'static str,
         /// The listener.
-        http: Box<Http>,
+        http: Box<HttpConfig>,
     },
 }
 
@@ -59,17 +59,18 @@ pub(super) struct Asked {
 ///
 /// # Errors
 /// When one cannot be used.
-pub(super) fn read(http: &Http) -> Result<Asked, EntranceError> {
-    if let Some(lacks) = http.lacks() {
+pub(super) fn read(http: &HttpConfig) -> Result<Asked, EntranceError> {
+    if let Some(lacks) = http.missing_protection() {
         return Err(EntranceError::Open { lacks, http: Box::new(http.clone()) });
     }
-    let server = http.tls.as_ref().map(|files| tls::server(&files.certificate, &files.key)).transpose()?;
-    let tokens = http.tokens.as_deref().map(tokens).transpose()?;
+    let server =
+        http.tls.as_ref().map(|files| tls::load_server(&files.certificate, &files.key)).transpose()?;
+    let tokens = http.tokens.as_deref().map(read_tokens).transpose()?;
     let access = Access::new(http.listen.ip().is_loopback(), &http.hosts, tokens);
     Ok(Asked { tls: server, access: Arc::new(access) })
 }
 
-fn tokens(path: &Path) -> Result<Tokens, EntranceError> {
+fn read_tokens(path: &Path) -> Result<Tokens, EntranceError> {
     let text = crate::files::read_to_string(path)
         .map_err(|source| EntranceError::Unreadable { path: path.to_owned(), source })?;
     Tokens::parse(&text).map_err(|mistake| EntranceError::Tokens { path: path.to_owned(), mistake })
@@ -79,7 +80,7 @@ fn tokens(path: &Path) -> Result<Tokens, EntranceError> {
 ///
 /// # Errors
 /// When one cannot be.
-pub fn check(http: &Http) -> Result<(), EntranceError> {
+pub fn check_entrance(http: &HttpConfig) -> Result<(), EntranceError> {
     read(http).map(drop)
 }
 
@@ -92,16 +93,16 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    pub(super) fn new(http: &Http, asked: Asked, stats: &Arc<Stats>) -> Self {
+    pub(super) fn new(http: &HttpConfig, asked: Asked, stats: &Arc<Stats>) -> Self {
         let (tls, access) = (watch::Sender::new(None), watch::Sender::new(Arc::clone(&asked.access)));
         let entrance = Self { tls, access, stats: Arc::clone(stats) };
-        entrance.change(http, asked);
+        entrance.apply_settings(http, asked);
         entrance
     }
 
     /// Has new connections and requests asked something else.
-    pub(super) fn change(&self, http: &Http, asked: Asked) {
-        warn(http);
+    pub(super) fn apply_settings(&self, http: &HttpConfig, asked: Asked) {
+        warn_of_unsafe_settings(http);
         let expires = asked.tls.as_ref().and_then(|server| server.expires);
         warn_of_expiry(expires);
         if asked.tls.as_ref().is_some_and(|server| server.is_authority) {
@@ -115,18 +116,18 @@ impl Entrance {
         self.access.send_replace(asked.access);
     }
 
-    pub(super) fn tls(&self) -> Tls {
+    pub(super) fn subscribe_tls(&self) -> Tls {
         self.tls.subscribe()
     }
 
-    pub(super) fn access(&self) -> Doorkeeper {
+    pub(super) fn subscribe_access(&self) -> Doorkeeper {
         self.access.subscribe()
     }
 }
 
 fn warn_of_expiry(expires: Option<Timestamp>) {
     let Some(expires) = expires else { return };
-    let left = expires.since(clock::wall());
+    let left = expires.duration_since(clock::wall_time());
     if left.is_zero() {
         tracing::warn!(%expires, "http.tls_certificate has expired: clients refuse it");
     } else if left < tls::RENEWAL {
@@ -135,7 +136,7 @@ fn warn_of_expiry(expires: Option<Timestamp>) {
 }
 
 /// Warns of settings that work but are not safe.
-fn warn(http: &Http) {
+fn warn_of_unsafe_settings(http: &HttpConfig) {
     let secrets = http.tls.iter().map(|files| &files.key).chain(&http.tokens);
     for path in secrets {
         if std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0) {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use super::handover::PATIENCE;
 use super::saved_state::SavedState;
 use crate::net::notify::ServiceManager;
-use crate::net::passing::{sealed, whole};
+use crate::net::passing::{create_sealed_memory, read_sealed_memory};
 use crate::net::sys;
 
 /// What our descriptors' names begin with.
@@ -37,10 +37,10 @@ impl FdStore {
     pub(super) fn find() -> Option<Self> {
         let socket = std::env::var_os("NOTIFY_SOCKET")?;
         let room = std::env::var("FDSTORE").ok()?.parse().ok()?;
-        Self::at(&socket, room, 0).inspect_err(|error| tracing::warn!(%error, "no service manager")).ok()
+        Self::connect(&socket, room, 0).inspect_err(|error| tracing::warn!(%error, "no service manager")).ok()
     }
 
-    fn at(socket: &OsStr, room: usize, stored: usize) -> io::Result<Self> {
+    fn connect(socket: &OsStr, room: usize, stored: usize) -> io::Result<Self> {
         Ok(Self { manager: ServiceManager::connect(socket)?, room: room.min(NAMES), stored })
     }
 
@@ -48,17 +48,17 @@ impl FdStore {
     ///
     /// # Errors
     /// When there is not enough room, or the manager does not say that it has done so.
-    pub(super) fn keep(&self, kept: &SavedState) -> io::Result<()> {
+    pub(super) fn store_state(&self, kept: &SavedState) -> io::Result<()> {
         let count = kept.descriptors.len() + 1;
         if count > self.room {
             return Err(io::Error::other(format!("{count} descriptors, and the store takes {}", self.room)));
         }
         let store = || {
             for (n, descriptor) in (1..).zip(&kept.descriptors) {
-                self.manager.store(&name(n), descriptor.as_fd())?;
+                self.manager.store_descriptor(&name(n), descriptor.as_fd())?;
             }
-            self.manager.store(&name(0), sealed(&kept.bytes)?.as_fd())?;
-            self.manager.barrier(PATIENCE)
+            self.manager.store_descriptor(&name(0), create_sealed_memory(&kept.bytes)?.as_fd())?;
+            self.manager.wait_for_barrier(PATIENCE)
         };
         store().inspect_err(|_| self.remove(count))
     }
@@ -71,7 +71,7 @@ impl FdStore {
     fn remove(&self, count: usize) {
         // What it does not have it does not mind.
         let removed = (0..count).try_for_each(|n| self.manager.remove(&name(n)));
-        if let Err(error) = removed.and_then(|()| self.manager.barrier(PATIENCE)) {
+        if let Err(error) = removed.and_then(|()| self.manager.wait_for_barrier(PATIENCE)) {
             tracing::warn!(%error, "the service manager may still keep what this process has now");
         }
     }
@@ -82,23 +82,24 @@ impl Inherited {
     ///
     /// # Errors
     /// When there is less than the environment says.
-    pub fn take() -> io::Result<Self> {
+    pub fn from_environment() -> io::Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let ours = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
         let count = variable("LISTEN_FDS").and_then(|count| count.parse().ok()).filter(|_| ours);
-        let descriptors = sys::inherited(count.unwrap_or(0))?;
+        let descriptors = sys::inherit_descriptors(count.unwrap_or(0))?;
         let names = variable("LISTEN_FDNAMES").unwrap_or_default();
         let names = names.split(':').map(str::to_owned);
         Ok(Self(names.zip(descriptors).collect()))
     }
 
     /// What an agent has left, where it is complete. What is not is let go of.
-    pub(super) fn kept(self) -> Option<(FdStore, SavedState)> {
-        let mut all: Vec<_> = self.0.into_iter().filter_map(|(name, it)| Some((place(&name)?, it))).collect();
+    pub(super) fn into_saved_state(self) -> Option<(FdStore, SavedState)> {
+        let mut all: Vec<_> =
+            self.0.into_iter().filter_map(|(name, it)| Some((parse_name(&name)?, it))).collect();
         all.sort_by_key(|(place, _)| *place);
         let stored = all.last()?.0 + 1;
         let socket = std::env::var_os("NOTIFY_SOCKET")?;
-        let store = FdStore::at(&socket, 0, stored)
+        let store = FdStore::connect(&socket, 0, stored)
             .inspect_err(|error| tracing::warn!(%error, "no service manager"))
             .ok()?;
         if !all.iter().map(|(place, _)| *place).eq(0..stored) {
@@ -108,7 +109,7 @@ impl Inherited {
         }
         let mut descriptors: Vec<_> = all.into_iter().map(|(_, descriptor)| descriptor).collect();
         let state = descriptors.remove(0);
-        match whole(state) {
+        match read_sealed_memory(state) {
             Ok(bytes) => Some((store, SavedState { bytes, descriptors })),
             Err(error) => {
                 tracing::warn!(%error, "what an agent has left cannot be read, and is let go of");
@@ -123,6 +124,6 @@ fn name(n: usize) -> String {
     format!("{PREFIX}{n}")
 }
 
-fn place(name: &str) -> Option<usize> {
+fn parse_name(name: &str) -> Option<usize> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }

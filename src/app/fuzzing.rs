@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::ahead::Ahead;
 use super::handover::{Offer, from_bytes, to_bytes};
 use super::moving::FinalState;
-use crate::aggregate::Settings;
+use crate::aggregate::AggregatorSettings;
 use crate::containers::{Arrived, Arriving};
-use crate::store::Received;
+use crate::store::ReceivedStore;
 
 /// Reads an offer. Answers its bytes as it would be sent again, or nothing where it is none.
 #[must_use]
-pub fn offer(bytes: &[u8]) -> Option<Vec<u8>> {
+pub fn roundtrip_offer(bytes: &[u8]) -> Option<Vec<u8>> {
     from_bytes::<Offer>(bytes).ok().map(|offer| to_bytes(&offer))
 }
 
@@ -19,7 +19,7 @@ pub fn offer(bytes: &[u8]) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// What was wrong with it, as a sentence.
-pub fn message_ahead(bytes: &[u8], settings: &Arc<Settings>) -> Result<(), String> {
+pub fn message_ahead(bytes: &[u8], settings: &Arc<AggregatorSettings>) -> Result<(), String> {
     Ahead::default().add(bytes, settings).map_err(|error| error.to_string())
 }
 
@@ -28,11 +28,11 @@ pub fn message_ahead(bytes: &[u8], settings: &Arc<Settings>) -> Result<(), Strin
 /// # Errors
 /// What was wrong with it, as a sentence.
 pub fn last_message(
-    received: &mut Received,
+    received: &mut ReceivedStore,
     bytes: &[u8],
-    settings: &Arc<Settings>,
+    settings: &Arc<AggregatorSettings>,
 ) -> Result<Arriving, String> {
     let state = from_bytes::<FinalState>(bytes).map_err(|error| error.to_string())?;
     received.add(&state.part).map_err(|error| error.to_string())?;
-    state.manifest.assemble(Arrived::default(), Vec::new(), settings).map_err(|error| error.to_string())
+    state.manifest.into_arriving(Arrived::default(), Vec::new(), settings).map_err(|error| error.to_string())
 }

@@ -34,10 +34,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::ahead::Sender;
-use super::moving::{Holding, Moving, Step};
+use super::moving::{Holding, Moving, SuccessorStep};
 use crate::aggregate::SNAPSHOT_VERSION;
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::AgentConfig;
 use crate::containers::IMAGE_VERSION;
 use crate::net::passing::Channel;
 use crate::store::HISTORY_VERSION;
@@ -68,7 +68,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn from_config(config: &AgentConfig) -> Self {
         Self {
             protocol: PROTOCOL,
             versions: [u16::from(IMAGE_VERSION), SNAPSHOT_VERSION, HISTORY_VERSION],
@@ -81,7 +81,7 @@ impl Offer {
     }
 
     /// Why a process that would make the other offer cannot take over from one that makes this.
-    pub(super) fn differs(&self, other: &Self) -> Option<String> {
+    pub(super) fn find_mismatch(&self, other: &Self) -> Option<String> {
         if (self.protocol, self.versions) != (other.protocol, other.versions) {
             return Some(format!(
                 "version {} cannot read what version {} has; restart the agent instead",
@@ -109,7 +109,7 @@ impl Offer {
 }
 
 /// Where an agent listens for the process that takes over.
-pub(super) fn path(state_dir: &Path) -> PathBuf {
+pub(super) fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join("hand-over.sock")
 }
 
@@ -146,7 +146,7 @@ pub(super) fn expect_word(channel: &Channel, word: &str, patience: Duration) -> 
 pub(super) fn accept_channel(stream: UnixStream) -> io::Result<Channel> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
-    Channel::accepted(stream.into())
+    Channel::from_accepted(stream.into())
 }
 
 /// What another process wants of this one.
@@ -159,7 +159,7 @@ pub(super) enum Successor {
 }
 
 /// Waits for processes that want to take over, and tells when there is one.
-pub(super) async fn serve(
+pub(super) async fn serve_successors(
     listener: UnixListener,
     api: Api,
     holding: Arc<Holding>,
@@ -170,7 +170,7 @@ pub(super) async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.started() => return,
+            () = drain.wait_for_start() => return,
         };
         let channel = match accepted.and_then(|(stream, _)| accept_channel(stream)) {
             Ok(channel) => channel,
@@ -184,7 +184,7 @@ pub(super) async fn serve(
         let handle = tokio::runtime::Handle::current();
         let given = tokio::task::spawn_blocking(move || {
             let (api, holding) = &*parts;
-            converse(channel, api, holding, &handle)
+            hand_over(channel, api, holding, &handle)
         });
         match given.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(successor) => {
@@ -196,7 +196,7 @@ pub(super) async fn serve(
     }
 }
 
-fn converse(
+fn hand_over(
     channel: Channel,
     api: &Api,
     holding: &Holding,
@@ -206,7 +206,7 @@ fn converse(
         return Err(io::Error::other("the agent is shutting down"));
     }
     let channel = holding.until_given_up(channel);
-    channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
+    channel.send(&to_bytes(&Offer::from_config(&api.current_config())), &[])?;
     let (wanted, _) = channel.receive(PATIENCE)?;
     match wanted.as_slice() {
         TAKE => {}
@@ -218,18 +218,25 @@ fn converse(
     tracing::info!("handing over to another process");
     let mut sent = Sender { channel: &channel, api, holding, handle }.send()?;
     let moving = claim.stop(api, sent.open, handle)?;
-    let part = api.store.part(&mut sent.windows, usize::MAX).bytes;
-    let given = moving.descriptors().and_then(|all| give(&channel, &moving, &moving.state(part), &all));
-    moving.decide(given.is_ok());
+    let part = api.store.next_part(&mut sent.windows, usize::MAX).bytes;
+    let given = moving
+        .clone_descriptors()
+        .and_then(|all| send_final_state(&channel, &moving, &moving.encode_final_state(part), &all));
+    moving.conclude_move(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))
 }
 
 /// Hands over what changes as long as anything moves, and waits until the other process receives.
-fn give(channel: &Channel, moving: &Moving<'_>, state: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+fn send_final_state(
+    channel: &Channel,
+    moving: &Moving<'_>,
+    state: &[u8],
+    descriptors: &[OwnedFd],
+) -> io::Result<()> {
     channel.send_all(state, descriptors)?;
-    expect_word(channel, "ready", moving.patience(Step::Ready))?;
+    expect_word(channel, "ready", moving.remaining_time(SuccessorStep::Ready))?;
     channel.send(b"go", &[])?;
-    expect_word(channel, "serving", moving.patience(Step::Serving))?;
+    expect_word(channel, "serving", moving.remaining_time(SuccessorStep::Serving))?;
     channel.send(b"bye", &[])
 }
 
@@ -240,15 +247,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_gone_on_with_is_refused_by_name() {
-        let offer = |text: &str| Offer::of(&Config::from_toml(text, &ProcessEnvironment).unwrap());
+        let offer =
+            |text: &str| Offer::from_config(&AgentConfig::from_toml(text, &ProcessEnvironment).unwrap());
         let old = offer("");
-        assert_eq!(old.differs(&offer("windows.keep = 5\nagent.shards = 3\nlimits.series = 7")), None);
-        assert!(old.differs(&offer("windows.length = \"20s\"")).unwrap().starts_with("windows.length"));
+        assert_eq!(old.find_mismatch(&offer("windows.keep = 5\nagent.shards = 3\nlimits.series = 7")), None);
+        assert!(old.find_mismatch(&offer("windows.length = \"20s\"")).unwrap().starts_with("windows.length"));
         let elsewhere = offer("http.listen = \"127.0.0.1:1\"\nadmin.socket = \"/x\"");
-        assert_eq!(old.differs(&elsewhere), None, "its listeners can be opened anew");
+        assert_eq!(old.find_mismatch(&elsewhere), None, "its listeners can be opened anew");
         assert!(!old.has_listener_of(&elsewhere) && old.has_listener_of(&offer("windows.keep = 5")));
         let newer = Offer { versions: [9, 9, 9], program: "9.9.9".to_owned(), ..old.clone() };
-        assert!(old.differs(&newer).unwrap().contains("version 9.9.9 cannot read"));
+        assert!(old.find_mismatch(&newer).unwrap().contains("version 9.9.9 cannot read"));
         assert_eq!(from_bytes::<Offer>(&to_bytes(&old)).unwrap(), old);
         assert!(from_bytes::<Offer>(b"take").is_err());
     }

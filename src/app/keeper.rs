@@ -37,7 +37,7 @@ const UNUSED: &[u8] = b"unused";
 /// How long an agent may take to end once everything is kept, and to put everything together once it has it.
 const ENDING: Duration = Duration::from_secs(20);
 
-fn path(state_dir: &Path) -> PathBuf {
+fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join("keeper.sock")
 }
 
@@ -56,7 +56,7 @@ pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Channel>> {
 ///
 /// # Errors
 /// When it does not confirm that it has everything.
-pub(super) fn keep(keeper: &Channel, kept: &SavedState) -> io::Result<()> {
+pub(super) fn store_state(keeper: &Channel, kept: &SavedState) -> io::Result<()> {
     keeper.send_all(&kept.bytes, &kept.descriptors)?;
     // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
     handover::expect_word(keeper, "kept", PATIENCE)
@@ -66,7 +66,7 @@ pub(super) fn keep(keeper: &Channel, kept: &SavedState) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is another user's, of another version, or says nothing.
-pub(super) fn ask(state_dir: &Path) -> io::Result<Option<(Channel, SavedState)>> {
+pub(super) fn fetch_state(state_dir: &Path) -> io::Result<Option<(Channel, SavedState)>> {
     let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
     channel.send(GIVE.as_bytes(), &[])?;
     // It may be waiting for the one before to end.
@@ -99,7 +99,7 @@ pub(super) fn let_go(keeper: &Channel, why: LetGo) -> io::Result<()> {
 }
 
 fn connect_if_running(state_dir: &Path) -> io::Result<Option<Channel>> {
-    match Channel::connect(&path(state_dir)) {
+    match Channel::connect(&socket_path(state_dir)) {
         Ok(channel) => Ok(Some(channel)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             Ok(None)
@@ -115,7 +115,7 @@ fn connect_if_running(state_dir: &Path) -> io::Result<Option<Channel>> {
 pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
     let system = |what| move |source| StartError::System { what, source };
     raise_descriptor_limit();
-    let (listener, _name) = unix::listen_for_messages(&path(&state_dir), 0o600)?;
+    let (listener, _name) = unix::listen_for_messages(&socket_path(&state_dir), 0o600)?;
     let listener = UnixListener::from_std(listener).map_err(system("the keeper's socket"))?;
     let mut term = signal(SignalKind::terminate()).map_err(system("listening to signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listening to signals"))?;
@@ -142,7 +142,7 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
                 continue;
             }
         };
-        let answered = tokio::task::spawn_blocking(move || answer(&channel, kept, hold)).await;
+        let answered = tokio::task::spawn_blocking(move || handle_connection(&channel, kept, hold)).await;
         kept = answered.unwrap_or_default();
     }
     if kept.is_some() {
@@ -154,7 +154,7 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
 }
 
 /// Has one conversation; answers what is kept after it.
-fn answer(
+fn handle_connection(
     channel: &Channel,
     before: Option<(SavedState, Instant)>,
     hold: Duration,

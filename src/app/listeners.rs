@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::handover::{self, Offer};
 use super::moving::SHARED;
-use super::resources::{self, AdminSockets, Resources};
-use crate::config::Config;
+use super::resources::{self, AdminSockets, AgentResources};
+use crate::config::AgentConfig;
 use crate::net::unix::{BoundSocket, HeldDirectory};
 
 /// How long the other process may take to close its HTTP listener, once this one has everything.
@@ -21,13 +21,13 @@ const CLOSING: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// What an agent listens on that goes on where another stopped.
-pub(super) struct Listeners {
-    http: Http,
+pub(super) struct SuccessorListeners {
+    http: HttpListenerPlan,
     /// Opened where `admin.socket` has changed.
     admin: Option<AdminSockets>,
 }
 
-enum Http {
+enum HttpListenerPlan {
     /// As it is.
     Same,
     /// At another address.
@@ -36,33 +36,39 @@ enum Http {
     AfterTheOther,
 }
 
-impl Listeners {
+impl SuccessorListeners {
     /// Opens what has to be opened anew.
     ///
     /// # Errors
     /// When an address is taken by a third process, or the admin socket cannot be made.
-    pub(super) fn prepare(config: &Config, before: &Offer) -> io::Result<Self> {
+    pub(super) fn open_changed(config: &AgentConfig, before: &Offer) -> io::Result<Self> {
         let same_admin = before.admin_socket() == config.admin.socket;
         let admin = (!same_admin).then(|| resources::admin_sockets(config)).transpose();
-        Ok(Self { http: Http::prepare(config, before)?, admin: admin.map_err(io::Error::other)? })
+        Ok(Self {
+            http: HttpListenerPlan::open_if_changed(config, before)?,
+            admin: admin.map_err(io::Error::other)?,
+        })
     }
 
     /// Takes the listeners that came, and gives up those that are not wanted any more.
     ///
     /// # Errors
     /// When a name or a lock is not what it was said to be, or the HTTP address does not become free.
-    pub(super) async fn take(
+    pub(super) async fn into_resources(
         self,
-        config: &Config,
+        config: &AgentConfig,
         before: &Offer,
         shared: [OwnedFd; SHARED],
-    ) -> io::Result<Resources> {
+    ) -> io::Result<AgentResources> {
         let [http, admin, descriptors, successors, state, admin_lock, descriptors_lock, successors_lock] =
             shared;
         let unix = |socket: OwnedFd| UnixListener::from_std(socket.into());
         let names = |path: &Path| -> io::Result<[BoundSocket; 2]> {
             let beside = path.with_added_extension("fd");
-            Ok([BoundSocket::taken(path, admin_lock)?, BoundSocket::taken(&beside, descriptors_lock)?])
+            Ok([
+                BoundSocket::from_shared_lock(path, admin_lock)?,
+                BoundSocket::from_shared_lock(&beside, descriptors_lock)?,
+            ])
         };
         let theirs = names(before.admin_socket())?;
         let AdminSockets { admin, descriptors, names: [socket, beside] } = match self.admin {
@@ -71,29 +77,30 @@ impl Listeners {
             None => AdminSockets { admin: unix(admin)?, descriptors: unix(descriptors)?, names: theirs },
         };
         let http = match self.http {
-            Http::Same => TcpListener::from_std(http.into())?,
-            Http::Opened(listener) => listener,
-            Http::AfterTheOther => {
+            HttpListenerPlan::Same => TcpListener::from_std(http.into())?,
+            HttpListenerPlan::Opened(listener) => listener,
+            HttpListenerPlan::AfterTheOther => {
                 drop(http);
                 listen_once_free(config.http.listen).await?
             }
         };
-        let successor = BoundSocket::taken(&handover::path(&config.state_dir), successors_lock)?;
-        Ok(Resources {
+        let successor =
+            BoundSocket::from_shared_lock(&handover::socket_path(&config.state_dir), successors_lock)?;
+        Ok(AgentResources {
             http_address: http.local_addr()?,
             http,
             admin,
             descriptors,
             handover: unix(successors)?,
             sockets: [socket, beside, successor],
-            state: HeldDirectory::taken(state)?,
+            state: HeldDirectory::from_shared_lock(state)?,
         })
     }
 }
 
-impl Http {
-    fn prepare(config: &Config, before: &Offer) -> io::Result<Self> {
-        if before.has_listener_of(&Offer::of(config)) {
+impl HttpListenerPlan {
+    fn open_if_changed(config: &AgentConfig, before: &Offer) -> io::Result<Self> {
+        if before.has_listener_of(&Offer::from_config(config)) {
             return Ok(Self::Same);
         }
         let wanted = config.http.listen;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::api::{MissedRequest, read_reservation};
-use crate::containers::{Containers, Process, ReserveError, Unserved};
+use crate::containers::{ContainerTableHandle, ProcessRef, ReserveError, Unserved};
 use crate::model::ContainerId;
 use crate::oci::missed::{self, Missed};
 use crate::shutdown::Drain;
@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Reads notes until the agent ends, now and then and whenever somebody asks.
 pub(super) async fn run(
     admin_socket: PathBuf,
-    containers: Containers,
+    containers: ContainerTableHandle,
     mut asked: mpsc::Receiver<MissedRequest>,
     mut drain: Drain,
 ) {
-    let directory = missed::directory(&admin_socket);
+    let directory = missed::notes_directory(&admin_socket);
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said = false;
@@ -33,7 +33,7 @@ pub(super) async fn run(
         let reply = tokio::select! {
             _ = tick.tick() => None,
             Some(reply) = asked.recv() => Some(reply),
-            () = drain.started() => return,
+            () = drain.wait_for_start() => return,
         };
         let at = directory.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || missed::read(&at)).await else { return };
@@ -41,7 +41,7 @@ pub(super) async fn run(
             Ok(all) => {
                 let mut found = Vec::new();
                 for missed in all {
-                    found.extend(take(&containers, &missed).await);
+                    found.extend(show_missed(&containers, &missed).await);
                 }
                 Some(found)
             }
@@ -59,42 +59,44 @@ pub(super) async fn run(
 }
 
 /// Shows a container that runs, and says which where that is new. Its note stays as long as it does, for the agent's next life.
-async fn take(containers: &Containers, missed: &Missed) -> Option<ContainerId> {
+async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Option<ContainerId> {
     let reservation = match read_reservation(&missed.request) {
         Ok(reservation) if reservation.opted_out().is_none() => reservation,
         // It wanted none, or asked for what it would not have been given.
         _ => {
-            forget(missed);
+            forget_note(missed);
             return None;
         }
     };
     let id = reservation.container_id.clone();
-    let lives = containers.directory().container(&id).is_some_and(|info| info.state.is_live());
+    let lives = containers.directory().find_container(&id).is_some_and(|info| info.state.is_live());
     match missed.process {
         // Whoever is here has a socket, waits for its process, or is mute already.
         Some(_) if lives => {}
-        Some((pid, ticks)) => match containers.note(reservation, Unserved::Mute, NO_AGENT.to_owned()).await {
-            Ok(_) => {
-                let process = Process { pid, start_ticks: Some(ticks) };
-                if let Err(error) = containers.attach(id.clone(), process).await {
-                    // It may have ended just now.
-                    tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
-                    let _either_way = containers.release(id).await;
-                    return None;
+        Some((pid, ticks)) => {
+            match containers.register_unserved(reservation, Unserved::Mute, NO_AGENT.to_owned()).await {
+                Ok(_) => {
+                    let process = ProcessRef { pid, start_ticks: Some(ticks) };
+                    if let Err(error) = containers.attach_process(id.clone(), process).await {
+                        // It may have ended just now.
+                        tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
+                        let _either_way = containers.release(id).await;
+                        return None;
+                    }
+                    return Some(id);
                 }
-                return Some(id);
+                Err(ReserveError::Ending) => {}
+                Err(error) => tracing::warn!(container = %id, %error, "a container cannot be shown"),
             }
-            Err(ReserveError::Ending) => {}
-            Err(error) => tracing::warn!(container = %id, %error, "a container cannot be shown"),
-        },
-        None if !lives && missed.age > PATIENCE => forget(missed),
+        }
+        None if !lives && missed.age > PATIENCE => forget_note(missed),
         None => {}
     }
     None
 }
 
-fn forget(missed: &Missed) {
-    if let Err(error) = missed.forget() {
+fn forget_note(missed: &Missed) {
+    if let Err(error) = missed.remove_note() {
         tracing::debug!(%error, "a note of the wrapper's stays");
     }
 }

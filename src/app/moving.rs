@@ -15,7 +15,7 @@ use crate::api::{Api, Pages};
 use crate::containers::{Leaving, Manifest};
 use crate::net::clock;
 use crate::net::passing::Channel;
-use crate::nri::{Suspended, Suspender};
+use crate::nri::{SuspendedPlugin, Suspender};
 use crate::shard::SentAhead;
 use crate::shutdown::Pauser;
 
@@ -41,16 +41,16 @@ const SERVING_WITHIN: Duration = Duration::from_millis(1600);
 
 /// A step of the other process that this one waits for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Step {
+pub(super) enum SuccessorStep {
     /// It puts together what came.
     Ready,
     /// It begins to receive.
     Serving,
 }
 
-impl Step {
+impl SuccessorStep {
     /// How long it may still take where the runtime's connection has been held for so long; `None` where none is held.
-    fn patience(self, held: Option<Duration>) -> Duration {
+    fn remaining_time(self, held: Option<Duration>) -> Duration {
         let within = match self {
             Self::Ready => READY_WITHIN,
             Self::Serving => SERVING_WITHIN,
@@ -62,7 +62,7 @@ impl Step {
 /// What the old process holds that is neither the table nor the store.
 #[derive(Debug)]
 pub(super) struct Holding {
-    shared: Shared,
+    shared: AgentDescriptors,
     pauser: Pauser,
     nri: Suspender,
     /// Locked from the moment that another process begins to take over until it is decided whether it has.
@@ -97,7 +97,7 @@ pub(super) struct Claim<'a> {
 pub(super) struct Moving<'a> {
     holding: &'a Holding,
     whereabouts: MutexGuard<'a, Whereabouts>,
-    plugin: Option<Suspended>,
+    plugin: Option<SuspendedPlugin>,
     /// They stand still meanwhile.
     pages: Pages,
     /// When the plugin stopped, since the machine was booted.
@@ -106,7 +106,7 @@ pub(super) struct Moving<'a> {
 }
 
 impl Holding {
-    pub(super) fn new(shared: Shared, pauser: Pauser, nri: Suspender) -> Self {
+    pub(super) fn new(shared: AgentDescriptors, pauser: Pauser, nri: Suspender) -> Self {
         let whereabouts = Mutex::new(Whereabouts::Here);
         let (told_to_end, given_up) = Default::default();
         Self { shared, pauser, nri, whereabouts, told_to_end, given_up }
@@ -168,7 +168,7 @@ impl Holding {
     /// # Errors
     /// When another process has everything already, or this agent ends.
     pub(super) fn claim_for_successor(&self) -> io::Result<Claim<'_>> {
-        let claim = self.claim()?;
+        let claim = self.claim_move()?;
         match *claim.whereabouts {
             Whereabouts::Ending => Err(io::Error::other("the agent is shutting down")),
             Whereabouts::Here | Whereabouts::Moved => Ok(claim),
@@ -179,7 +179,7 @@ impl Holding {
     ///
     /// # Errors
     /// When another process has everything already.
-    pub(super) fn claim(&self) -> io::Result<Claim<'_>> {
+    pub(super) fn claim_move(&self) -> io::Result<Claim<'_>> {
         let whereabouts = self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
         match *whereabouts {
             Whereabouts::Moved => Err(io::Error::other("another process has taken over")),
@@ -200,13 +200,13 @@ impl<'a> Claim<'a> {
         handle: &tokio::runtime::Handle,
     ) -> io::Result<Moving<'a>> {
         let Self { holding, whereabouts } = self;
-        holding.pauser.pause(true);
+        holding.pauser.set_paused(true);
         let stopped = clock::since_boot();
         let pages = api.pages.clone();
         pages.stand_still(true);
         let mut moving = Moving { holding, whereabouts, plugin: None, pages, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
-        let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend()).await };
+        let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await };
         let suspended = handle.block_on(suspended);
         moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
         moving.stopped = clock::since_boot();
@@ -217,7 +217,7 @@ impl<'a> Claim<'a> {
 
 impl Moving<'_> {
     /// The last message, but for descriptors.
-    pub(super) fn state(&self, part: Vec<u8>) -> Vec<u8> {
+    pub(super) fn encode_final_state(&self, part: Vec<u8>) -> Vec<u8> {
         let carried = self.plugin.as_ref().map(|plugin| &plugin.carried);
         let nri = carried.map(|carried| (&carried.state, carried.socket.is_some()));
         self.leaving
@@ -230,7 +230,7 @@ impl Moving<'_> {
     ///
     /// # Errors
     /// When descriptors ran out.
-    pub(super) fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+    pub(super) fn clone_descriptors(&self) -> io::Result<Vec<OwnedFd>> {
         let nri = self.plugin.as_ref().and_then(|plugin| plugin.carried.socket.as_ref());
         let of_containers = self.leaving.iter().flat_map(|leaving| &leaving.descriptors);
         let all = self.holding.shared.0.iter().chain(nri).chain(of_containers);
@@ -238,28 +238,28 @@ impl Moving<'_> {
     }
 
     /// How long the other process may take for a step. The container runtime waits, too, while its connection is handed over.
-    pub(super) fn patience(&self, step: Step) -> Duration {
+    pub(super) fn remaining_time(&self, step: SuccessorStep) -> Duration {
         let carries = self.plugin.as_ref().is_some_and(|plugin| plugin.carried.socket.is_some());
-        step.patience(carries.then(|| clock::since_boot().saturating_sub(self.stopped)))
+        step.remaining_time(carries.then(|| clock::since_boot().saturating_sub(self.stopped)))
     }
 
     /// What keeps the guard of listeners up until the next agent has one.
-    pub(super) fn guard(&self) -> &[OwnedFd] {
+    pub(super) fn guard_descriptors(&self) -> &[OwnedFd] {
         self.leaving.as_ref().map_or(&[], |leaving| &leaving.guard)
     }
 
     /// Ends here where another process has everything, and goes on where none has.
-    pub(super) fn decide(mut self, taken: bool) {
+    pub(super) fn conclude_move(mut self, taken: bool) {
         if taken {
             *self.whereabouts = Whereabouts::Moved;
         }
-        self.settle(taken);
+        self.release_or_resume(taken);
     }
 
-    fn settle(&mut self, taken: bool) {
-        self.leaving.take().into_iter().for_each(|leaving| leaving.decide(taken));
-        self.plugin.take().into_iter().for_each(|plugin| plugin.decide(taken));
-        self.holding.pauser.pause(taken);
+    fn release_or_resume(&mut self, taken: bool) {
+        self.leaving.take().into_iter().for_each(|leaving| leaving.send_outcome(taken));
+        self.plugin.take().into_iter().for_each(|plugin| plugin.report_outcome(taken));
+        self.holding.pauser.set_paused(taken);
         self.pages.stand_still(false);
     }
 }
@@ -267,7 +267,7 @@ impl Moving<'_> {
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
         if *self.whereabouts != Whereabouts::Moved {
-            self.settle(false);
+            self.release_or_resume(false);
         }
     }
 }
@@ -278,7 +278,7 @@ pub(super) const SHARED: usize = 8;
 /// The descriptors of the agent itself: HTTP, admin socket, the socket for descriptors, that for handing over, and the locks
 /// of the state directory and of the three sockets.
 #[derive(Debug)]
-pub(super) struct Shared(pub(super) [OwnedFd; SHARED]);
+pub(super) struct AgentDescriptors(pub(super) [OwnedFd; SHARED]);
 
 #[cfg(test)]
 mod tests {
@@ -287,13 +287,16 @@ mod tests {
     #[test]
     fn a_step_is_waited_for_until_the_runtime_would_lose_its_patience() {
         let held = |millis| Some(Duration::from_millis(millis));
-        assert_eq!((Step::Ready.patience(None), Step::Serving.patience(None)), (PATIENCE, PATIENCE));
-        assert_eq!(Step::Ready.patience(held(200)), Duration::from_secs(1));
         assert_eq!(
-            Step::Serving.patience(held(1200)),
+            (SuccessorStep::Ready.remaining_time(None), SuccessorStep::Serving.remaining_time(None)),
+            (PATIENCE, PATIENCE)
+        );
+        assert_eq!(SuccessorStep::Ready.remaining_time(held(200)), Duration::from_secs(1));
+        assert_eq!(
+            SuccessorStep::Serving.remaining_time(held(1200)),
             Duration::from_millis(400),
             "there is time for the second step"
         );
-        assert_eq!(Step::Serving.patience(held(9000)), Duration::ZERO);
+        assert_eq!(SuccessorStep::Serving.remaining_time(held(9000)), Duration::ZERO);
     }
 }

@@ -6,15 +6,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
-use crate::config::{Config, PodMode};
+use crate::config::{AgentConfig, PodMode};
 use crate::model::Glob;
-use crate::nri::{self, Carried, Endpoint, LabelRule, Mode, Plugin, Selection, Settings, Suspender};
+use crate::nri::{
+    self, Carried, Endpoint, LabelRule, Plugin, PluginSettings, SelectionMode, SelectionRules, Suspender,
+};
 
 /// What the rest of the agent has of the plugin.
 #[derive(Debug)]
 pub(super) struct Started {
     /// What a reload tells it.
-    pub(super) settings: watch::Sender<Arc<Settings>>,
+    pub(super) settings: watch::Sender<Arc<PluginSettings>>,
     /// What a hand-over asks of it.
     pub(super) suspender: Suspender,
 }
@@ -22,9 +24,9 @@ pub(super) struct Started {
 /// Starts the plugin, where the configuration wants one, with what the process before has carried over. A connection that
 /// is carried over to an agent without a plugin is closed.
 pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, carried: Option<Carried>) -> Started {
-    let config = api.config();
-    let (told, settings) = watch::channel(Arc::new(settings(&config)));
-    let (suspender, suspensions) = nri::suspension();
+    let config = api.current_config();
+    let (told, settings) = watch::channel(Arc::new(plugin_settings(&config)));
+    let (suspender, suspensions) = nri::suspension_channel();
     if config.nri.enabled {
         let endpoint = Endpoint { socket: config.nri.socket.clone(), index: config.nri.index };
         let plugin = Plugin::new(api.containers.clone(), settings, Arc::clone(&api.stats));
@@ -34,15 +36,15 @@ pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, carried: Option<Carried>
 }
 
 /// What the plugin needs of the configuration.
-pub(super) fn settings(config: &Config) -> Settings {
+pub(super) fn plugin_settings(config: &AgentConfig) -> PluginSettings {
     let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
     let labels = |rules: &[String]| rules.iter().map(|rule| LabelRule::new(rule)).collect();
     let pods = &config.kubernetes;
-    let selection = Selection {
+    let selection = SelectionRules {
         mode: match pods.mode {
-            PodMode::All => Mode::All,
-            PodMode::OptIn => Mode::OptIn,
-            PodMode::Observe => Mode::Observe,
+            PodMode::All => SelectionMode::All,
+            PodMode::OptIn => SelectionMode::OptIn,
+            PodMode::Observe => SelectionMode::Observe,
         },
         namespaces: globs(&pods.namespaces),
         exclude_namespaces: globs(&pods.exclude_namespaces),
@@ -52,65 +54,74 @@ pub(super) fn settings(config: &Config) -> Settings {
         exclude_containers: globs(&pods.exclude_containers),
         sandboxed_handlers: globs(&pods.sandboxed_handlers),
     };
-    Settings { selection, presets: config.presets.clone() }
+    PluginSettings { selection, presets: config.presets.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ProcessEnvironment;
-    use crate::nri::Verdict;
-    use crate::nri::messages::{Container, PodSandbox};
+    use crate::nri::SelectionVerdict;
+    use crate::nri::messages::{NriContainer, PodSandbox};
 
-    fn verdict(text: &str, change: impl FnOnce(&mut PodSandbox)) -> Verdict {
-        let config = Config::from_toml(text, &ProcessEnvironment).unwrap();
+    fn verdict(text: &str, change: impl FnOnce(&mut PodSandbox)) -> SelectionVerdict {
+        let config = AgentConfig::from_toml(text, &ProcessEnvironment).unwrap();
         let mut pod = PodSandbox { namespace: "shop".to_owned(), ..PodSandbox::default() };
         pod.labels.insert("app".to_owned(), "web".to_owned());
         change(&mut pod);
-        let container = Container { name: "main".to_owned(), ..Container::default() };
-        settings(&config).selection.verdict(&pod, &container)
+        let container = NriContainer { name: "main".to_owned(), ..NriContainer::default() };
+        plugin_settings(&config).selection.judge_container(&pod, &container)
     }
 
     #[test]
     fn every_setting_changes_who_is_served() {
         let as_is = |text: &str| verdict(text, |_| {});
-        assert_eq!(as_is(""), Verdict::Inject);
+        assert_eq!(as_is(""), SelectionVerdict::Inject);
         for (text, expected) in [
-            ("kubernetes.mode = \"opt-in\"", Verdict::NotOptedIn),
-            ("kubernetes.mode = \"observe\"", Verdict::Observe),
-            ("kubernetes.namespaces = [\"bank\"]", Verdict::Excluded("kubernetes.namespaces")),
-            ("kubernetes.exclude_namespaces = [\"s*\"]", Verdict::Excluded("kubernetes.exclude_namespaces")),
-            ("kubernetes.pod_labels = [\"app=db\"]", Verdict::Excluded("kubernetes.pod_labels")),
-            ("kubernetes.exclude_pod_labels = [\"app\"]", Verdict::Excluded("kubernetes.exclude_pod_labels")),
-            ("kubernetes.containers = [\"side*\"]", Verdict::Excluded("kubernetes.containers")),
+            ("kubernetes.mode = \"opt-in\"", SelectionVerdict::NotOptedIn),
+            ("kubernetes.mode = \"observe\"", SelectionVerdict::Observe),
+            ("kubernetes.namespaces = [\"bank\"]", SelectionVerdict::Excluded("kubernetes.namespaces")),
+            (
+                "kubernetes.exclude_namespaces = [\"s*\"]",
+                SelectionVerdict::Excluded("kubernetes.exclude_namespaces"),
+            ),
+            ("kubernetes.pod_labels = [\"app=db\"]", SelectionVerdict::Excluded("kubernetes.pod_labels")),
+            (
+                "kubernetes.exclude_pod_labels = [\"app\"]",
+                SelectionVerdict::Excluded("kubernetes.exclude_pod_labels"),
+            ),
+            ("kubernetes.containers = [\"side*\"]", SelectionVerdict::Excluded("kubernetes.containers")),
             (
                 "kubernetes.exclude_containers = [\"main\"]",
-                Verdict::Excluded("kubernetes.exclude_containers"),
+                SelectionVerdict::Excluded("kubernetes.exclude_containers"),
             ),
         ] {
             assert_eq!(as_is(text), expected, "{text}");
         }
         let handler = |text: &str| verdict(text, |pod| pod.runtime_handler = "youki-vm".to_owned());
-        assert_eq!(handler(""), Verdict::Inject);
-        assert_eq!(handler("kubernetes.sandboxed_handlers = [\"*-vm\"]"), Verdict::Sandboxed);
+        assert_eq!(handler(""), SelectionVerdict::Inject);
+        assert_eq!(handler("kubernetes.sandboxed_handlers = [\"*-vm\"]"), SelectionVerdict::Sandboxed);
     }
 
     #[test]
     fn the_system_the_agent_and_sandboxes_are_left_out_by_default() {
         let system = verdict("", |pod| pod.namespace = "kube-system".to_owned());
-        assert_eq!(system, Verdict::Excluded("kubernetes.exclude_namespaces"));
+        assert_eq!(system, SelectionVerdict::Excluded("kubernetes.exclude_namespaces"));
         let agent = verdict("", |pod| {
             pod.labels.insert("app.kubernetes.io/name".to_owned(), "tallyport".to_owned());
         });
-        assert_eq!(agent, Verdict::Excluded("kubernetes.exclude_pod_labels"));
+        assert_eq!(agent, SelectionVerdict::Excluded("kubernetes.exclude_pod_labels"));
         for handler in ["runsc", "gvisor", "kata-qemu"] {
-            assert_eq!(verdict("", |pod| pod.runtime_handler = handler.to_owned()), Verdict::Sandboxed);
+            assert_eq!(
+                verdict("", |pod| pod.runtime_handler = handler.to_owned()),
+                SelectionVerdict::Sandboxed
+            );
         }
     }
 
     #[test]
     fn presets_reach_the_plugin() {
-        let config = Config::from_toml("env.presets = [\"statsd\"]", &ProcessEnvironment).unwrap();
-        assert_eq!(settings(&config).presets, ["statsd"]);
+        let config = AgentConfig::from_toml("env.presets = [\"statsd\"]", &ProcessEnvironment).unwrap();
+        assert_eq!(plugin_settings(&config).presets, ["statsd"]);
     }
 }

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 use super::entrance::{self, Entrance};
 use crate::api::{Api, ReloadRequest};
 use crate::config::{
-    Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment, UnixMode,
+    AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin, UnixMode,
 };
-use crate::containers::{self, Containers};
+use crate::containers::{self, ContainerTableHandle};
 use crate::nri;
 use crate::shard::ShardPool;
 use crate::stats::Stats;
@@ -30,20 +30,20 @@ impl Loader {
     ///
     /// # Errors
     /// With all mistakes of all sources.
-    pub fn load(&self) -> Result<(Config, Layers), ConfigErrors> {
+    pub fn load_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
         self.load_from(&ProcessEnvironment)
     }
 
-    fn load_from(&self, environment: &dyn Environment) -> Result<(Config, Layers), ConfigErrors> {
-        let mut layers = Layers::defaults(environment);
+    fn load_from(&self, environment: &dyn Environment) -> Result<(AgentConfig, Layers), ConfigErrors> {
+        let mut layers = Layers::with_defaults(environment);
         let default = PathBuf::from(DEFAULT_FILE);
         let file = self.file.clone().or_else(|| default.exists().then_some(default));
         let mut errors = file.map(|file| layers.add_file(&file)).unwrap_or_default();
         layers.add_variables(environment);
         for (key, value, flag) in &self.flags {
-            errors.extend(layers.set(key, value.clone(), Origin::Flag(flag.clone())).err());
+            errors.extend(layers.set_value(key, value.clone(), SettingOrigin::Flag(flag.clone())).err());
         }
-        match Config::resolve(&layers) {
+        match AgentConfig::from_layers(&layers) {
             Ok(config) if errors.is_empty() => Ok((config, layers)),
             Ok(_) => Err(ConfigErrors(errors)),
             Err(ConfigErrors(more)) => {
@@ -55,25 +55,28 @@ impl Loader {
 }
 
 /// Answers requests to reload, one after the other. A drain does not wait for it: it has nothing to finish.
-pub(super) async fn serve(
+pub(super) async fn serve_reloads(
     mut requests: mpsc::Receiver<ReloadRequest>,
     loader: Loader,
     log: LogFilter,
-    parts: Parts,
+    parts: ReloadParts,
 ) {
-    let Parts { pool, containers, stats, config, pods, entrance } = parts;
+    let ReloadParts { pool, containers, stats, config, pods, entrance } = parts;
     while let Some(ReloadRequest { force, reply }) = requests.recv().await {
         let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
-        let outcome = match load(&loader, &old, force) {
+        let outcome = match reload_config(&loader, &old, force) {
             Ok((applied, asked, needs_restart)) => {
                 let settings = Arc::new(applied.aggregation.clone());
-                log.set(&applied.log.filter);
-                entrance.change(&applied.http, asked);
-                containers.configure(table_settings(&applied)).await;
-                pods.send_replace(Arc::new(super::plugin::settings(&applied)));
+                log.set_directives(&applied.log.filter);
+                entrance.apply_settings(&applied.http, asked);
+                containers.apply_settings(table_settings(&applied)).await;
+                pods.send_replace(Arc::new(super::plugin::plugin_settings(&applied)));
                 // A shard that has ended is noticed elsewhere.
-                let _either_way =
-                    pool.configure(&settings, applied.node_limits.memory, applied.node_limits.remembered);
+                let _either_way = pool.apply_settings(
+                    &settings,
+                    applied.node_limits.memory,
+                    applied.node_limits.remembered,
+                );
                 *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
                 tracing::info!(?needs_restart, "configuration reloaded");
                 Ok(needs_restart)
@@ -93,15 +96,15 @@ pub(super) async fn serve(
 ///
 /// # Errors
 /// With all mistakes, or with the protection that the new configuration would drop, unless `force` is set.
-fn load(
+fn reload_config(
     loader: &Loader,
-    old: &Config,
+    old: &AgentConfig,
     force: bool,
-) -> Result<(Config, entrance::Asked, Vec<&'static str>), String> {
-    let (new, _) = loader.load().map_err(|errors| errors.to_string())?;
+) -> Result<(AgentConfig, entrance::Asked, Vec<&'static str>), String> {
+    let (new, _) = loader.load_config().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
     let applied = kept_where_fixed(new, old);
-    if !force && let Some(dropped) = applied.http.drops(&old.http) {
+    if !force && let Some(dropped) = applied.http.dropped_protection(&old.http) {
         return Err(format!(
             "{dropped} no longer set, which would open the HTTP listener to more readers; set it again, or confirm the change with \
              `tallyport reload --force` (POST /v1/config/reload?force=true)"
@@ -112,17 +115,17 @@ fn load(
 }
 
 /// What a reload changes.
-pub(super) struct Parts {
+pub(super) struct ReloadParts {
     pool: Arc<ShardPool>,
-    containers: Containers,
+    containers: ContainerTableHandle,
     stats: Arc<Stats>,
-    config: Arc<RwLock<Arc<Config>>>,
-    pods: watch::Sender<Arc<nri::Settings>>,
+    config: Arc<RwLock<Arc<AgentConfig>>>,
+    pods: watch::Sender<Arc<nri::PluginSettings>>,
     entrance: Entrance,
 }
 
-impl Parts {
-    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::Settings>>, entrance: Entrance) -> Self {
+impl ReloadParts {
+    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::PluginSettings>>, entrance: Entrance) -> Self {
         Self {
             pool: Arc::clone(&api.pool),
             containers: api.containers.clone(),
@@ -135,7 +138,7 @@ impl Parts {
 }
 
 /// The new configuration, with the old values of settings that need a restart.
-fn kept_where_fixed(new: Config, old: &Config) -> Config {
+fn kept_where_fixed(new: AgentConfig, old: &AgentConfig) -> AgentConfig {
     let mut applied = new;
     applied.node.clone_from(&old.node);
     applied.state_dir.clone_from(&old.state_dir);
@@ -155,8 +158,8 @@ fn kept_where_fixed(new: Config, old: &Config) -> Config {
 }
 
 /// What the container table needs of the configuration.
-pub(super) fn table_settings(config: &Config) -> containers::Settings {
-    containers::Settings {
+pub(super) fn table_settings(config: &AgentConfig) -> containers::TableSettings {
+    containers::TableSettings {
         containers: config.node_limits.containers,
         port: config.listeners.port,
         receive_buffer: config.listeners.receive_buffer,
@@ -172,9 +175,9 @@ pub(super) fn table_settings(config: &Config) -> containers::Settings {
         node_labels: config.node_labels.clone(),
         unix: containers::UnixSettings {
             mode: match config.unix.mode {
-                UnixMode::Off => containers::UnixMode::Off,
-                UnixMode::OptIn => containers::UnixMode::OptIn,
-                UnixMode::All => containers::UnixMode::All,
+                UnixMode::Off => containers::UnixSocketMode::Off,
+                UnixMode::OptIn => containers::UnixSocketMode::OptIn,
+                UnixMode::All => containers::UnixSocketMode::All,
             },
             path: config.unix.path.clone(),
             directory: config.state_dir.join("sockets"),
@@ -186,11 +189,11 @@ pub(super) fn table_settings(config: &Config) -> containers::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Kind, SETTINGS, Setting};
+    use crate::config::{SETTINGS, Setting, SettingKind};
 
     #[test]
     fn what_only_a_restart_changes_stays_and_the_rest_is_applied() {
-        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let config = |text: &str| AgentConfig::from_toml(text, &ProcessEnvironment).unwrap();
         let old = config("");
         let everything = "node = \"n\"\nstate_dir = \"/s\"\nhttp.listen = \"127.0.0.1:1\"\nadmin.mode = \"0600\"\n\
                           windows.length = \"20s\"\nwindows.keep = 5\nwindows.checkpoint = \"2s\"\nlisteners.port = 1\nlisteners.guard = \"off\"\nlog.format = \"json\"\n\
@@ -206,21 +209,21 @@ mod tests {
     fn values(setting: &Setting) -> Vec<String> {
         let text = |values: &[&str]| values.iter().map(|value| format!("{value:?}")).collect();
         match setting.kind {
-            Kind::Text if setting.key == "log.filter" => text(&["debug"]),
-            Kind::Path if setting.key == "node_labels" => Vec::new(),
-            Kind::Text => text(&["other"]),
-            Kind::Path => text(&["/other/file", "/var/run/other/dsd.socket"]),
-            Kind::Ip => text(&["10.1.2.3", "127.0.0.9"]),
-            Kind::Address => text(&["127.0.0.1:1"]),
-            Kind::Switch => vec!["true".to_owned(), "false".to_owned()],
-            Kind::OneOf(words) => text(words),
-            Kind::Words(words) => text(if words.is_empty() { &["other"] } else { words }),
-            Kind::Bounds => text(&["1,2,3"]),
-            Kind::Count(least, most) => vec![least.to_string(), most.to_string()],
-            Kind::Rate => text(&["7"]),
-            Kind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
-            Kind::Time(least, most) => vec![format!("\"{least}ms\""), format!("\"{most}ms\"")],
-            Kind::Mode => text(&["0604"]),
+            SettingKind::Text if setting.key == "log.filter" => text(&["debug"]),
+            SettingKind::Path if setting.key == "node_labels" => Vec::new(),
+            SettingKind::Text => text(&["other"]),
+            SettingKind::Path => text(&["/other/file", "/var/run/other/dsd.socket"]),
+            SettingKind::Ip => text(&["10.1.2.3", "127.0.0.9"]),
+            SettingKind::Address => text(&["127.0.0.1:1"]),
+            SettingKind::Switch => vec!["true".to_owned(), "false".to_owned()],
+            SettingKind::OneOf(words) => text(words),
+            SettingKind::Words(words) => text(if words.is_empty() { &["other"] } else { words }),
+            SettingKind::Bounds => text(&["1,2,3"]),
+            SettingKind::Count(least, most) => vec![least.to_string(), most.to_string()],
+            SettingKind::Rate => text(&["7"]),
+            SettingKind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
+            SettingKind::Time(least, most) => vec![format!("\"{least}ms\""), format!("\"{most}ms\"")],
+            SettingKind::Mode => text(&["0604"]),
         }
     }
 
@@ -234,9 +237,9 @@ mod tests {
         let config = |key: &str, value: &str| {
             let others = base.lines().filter(|line| !line.starts_with(&format!("{key} =")));
             let text = others.chain([format!("{key} = {value}").as_str()]).collect::<Vec<_>>().join("\n");
-            Config::from_toml(&text, &ProcessEnvironment).ok()
+            AgentConfig::from_toml(&text, &ProcessEnvironment).ok()
         };
-        let old = Config::from_toml(base, &ProcessEnvironment).unwrap();
+        let old = AgentConfig::from_toml(base, &ProcessEnvironment).unwrap();
         for setting in SETTINGS {
             let mut values = values(setting);
             if setting.key == "node_labels" {
@@ -257,7 +260,7 @@ mod tests {
         let file = directory.path().join("agent.toml");
         std::fs::write(&file, "").unwrap();
         let loader = Loader { file: Some(file), ..Loader::default() };
-        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let config = |text: &str| AgentConfig::from_toml(text, &ProcessEnvironment).unwrap();
         let tls = "http.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
         for (old, dropped) in [
             (
@@ -267,17 +270,18 @@ mod tests {
             (tls.to_owned(), "http.tls_certificate and http.tls_key are no longer"),
             ("http.tokens = \"/t\"".to_owned(), "http.tokens is no longer"),
         ] {
-            let Err(refused) = load(&loader, &config(&old), false) else { panic!("{old} is gone") };
+            let Err(refused) = reload_config(&loader, &config(&old), false) else { panic!("{old} is gone") };
             assert!(refused.starts_with(dropped) && refused.contains("--force"), "{refused}");
-            let (applied, ..) = load(&loader, &config(&old), true).map_err(|why| panic!("{why}")).unwrap();
+            let (applied, ..) =
+                reload_config(&loader, &config(&old), true).map_err(|why| panic!("{why}")).unwrap();
             assert_eq!((applied.http.tls, applied.http.tokens), (None, None));
         }
-        assert!(load(&loader, &config(""), false).is_ok());
+        assert!(reload_config(&loader, &config(""), false).is_ok());
     }
 
     #[test]
     fn a_listener_off_loopback_does_not_lose_its_tokens_by_a_file_that_moves_it_to_loopback() {
-        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
+        let config = |text: &str| AgentConfig::from_toml(text, &ProcessEnvironment).unwrap();
         let old = config(
             "[http]\nlisten = \"10.0.0.1:9725\"\ntls_certificate = \"/c\"\ntls_key = \"/k\"\ntokens = \"/t\"",
         );

@@ -21,16 +21,16 @@ use super::fd_store::{self, FdStore};
 use super::handover::{self, Offer, to_bytes};
 use super::keeper;
 use super::moving::{Holding, Moving, SHARED};
-use super::windows::WindowLog;
-use crate::aggregate::Settings;
+use super::windows::AgentWindowLog;
+use crate::aggregate::AggregatorSettings;
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::AgentConfig;
 use crate::containers::Arriving;
 use crate::model::Timestamp;
 use crate::net::passing::Channel;
 use crate::nri::Carried;
 use crate::shard::SentAhead;
-use crate::store::{Received, Sent};
+use crate::store::{ReceivedStore, SentStore};
 
 /// A state, and the descriptors that go with it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct SavedState {
 
 /// What the bytes are. The first is read before anything is made of the second.
 #[derive(Serialize, Deserialize)]
-struct Contents {
+struct SavedContents {
     offer: Bytes,
     state: Bytes,
     /// How many of the descriptors, the last of them, keep the guard of listeners up.
@@ -59,7 +59,7 @@ pub(super) enum LetGo {
 
 /// Where it is kept.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum SavedStateStore {
     /// `tallyport keeper`.
     Keeper(Channel),
     /// The service manager.
@@ -68,10 +68,10 @@ pub(super) enum Place {
 
 /// Everything of the agent before, ready to be gone on with.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct AssembledState {
     /// When it had come, since the machine was booted.
     pub(super) came: Duration,
-    pub(super) received: Received,
+    pub(super) received: ReceivedStore,
     pub(super) arriving: Arriving,
     pub(super) not_before: Timestamp,
     pub(super) shared: [OwnedFd; SHARED],
@@ -83,9 +83,9 @@ pub(super) struct Ready {
     pub(super) guard: Vec<OwnedFd>,
 }
 
-impl Place {
+impl SavedStateStore {
     /// The place that would keep this agent's state, if there is one.
-    pub(super) fn find(config: &Config) -> Option<Self> {
+    pub(super) fn find(config: &AgentConfig) -> Option<Self> {
         match keeper::connect(&config.state_dir) {
             Ok(Some(keeper)) => return Some(Self::Keeper(keeper)),
             Ok(None) => {}
@@ -95,18 +95,18 @@ impl Place {
     }
 
     /// Leaves everything there. While that goes on nothing is received; if it fails, this agent goes on.
-    pub(super) fn leave(
+    pub(super) fn save_state(
         &self,
         api: &Api,
         holding: &Holding,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        let moving = holding.claim()?.stop(api, SentAhead::new(), handle)?;
-        let left = SavedState::of(api, &moving).and_then(|kept| match self {
-            Self::Keeper(channel) => keeper::keep(channel, &kept),
-            Self::Store(store) => store.keep(&kept),
+        let moving = holding.claim_move()?.stop(api, SentAhead::new(), handle)?;
+        let left = SavedState::from_moving(api, &moving).and_then(|kept| match self {
+            Self::Keeper(channel) => keeper::store_state(channel, &kept),
+            Self::Store(store) => store.store_state(&kept),
         });
-        moving.decide(left.is_ok());
+        moving.conclude_move(left.is_ok());
         left
     }
 
@@ -134,15 +134,15 @@ impl Place {
 }
 
 /// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
-pub(super) async fn leave(
+pub(super) async fn save_for_next_agent(
     api: Api,
     holding: Arc<Holding>,
-    mut window_log: Option<WindowLog>,
-) -> (Option<Place>, Option<WindowLog>) {
-    let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
+    mut window_log: Option<AgentWindowLog>,
+) -> (Option<SavedStateStore>, Option<AgentWindowLog>) {
+    let Some(place) = SavedStateStore::find(&api.current_config()) else { return (None, window_log) };
     let place = match place {
-        Place::Keeper(channel) => Place::Keeper(holding.until_given_up(channel)),
-        place @ Place::Store(_) => place,
+        SavedStateStore::Keeper(channel) => SavedStateStore::Keeper(holding.until_given_up(channel)),
+        place @ SavedStateStore::Store(_) => place,
     };
     // Should what is kept be lost, this is what comes back.
     if let Some(log) = window_log.take() {
@@ -150,7 +150,7 @@ pub(super) async fn leave(
     }
     let name = place.name();
     let handle = tokio::runtime::Handle::current();
-    let left = tokio::task::spawn_blocking(move || place.leave(&api, &holding, &handle).map(|()| place));
+    let left = tokio::task::spawn_blocking(move || place.save_state(&api, &holding, &handle).map(|()| place));
     match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(place) => {
             tracing::info!(to = name, "everything is left for the next agent");
@@ -164,26 +164,29 @@ pub(super) async fn leave(
 }
 
 /// What is kept for the agent of this state directory.
-pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(Place, SavedState)> {
-    match keeper::ask(&config.state_dir) {
-        Ok(Some((keeper, kept))) => return Some((Place::Keeper(keeper), kept)),
+pub(super) fn find(
+    config: &AgentConfig,
+    inherited: fd_store::Inherited,
+) -> Option<(SavedStateStore, SavedState)> {
+    match keeper::fetch_state(&config.state_dir) {
+        Ok(Some((keeper, kept))) => return Some((SavedStateStore::Keeper(keeper), kept)),
         Ok(None) => {}
         // If it has something it has the state directory, too, and that is said next.
         Err(error) => tracing::warn!(%error, "the keeper cannot be asked"),
     }
-    inherited.kept().map(|(store, kept)| (Place::Store(store), kept))
+    inherited.into_saved_state().map(|(store, kept)| (SavedStateStore::Store(store), kept))
 }
 
 impl SavedState {
-    fn of(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
-        let part = api.store.part(&mut Sent::default(), usize::MAX).bytes;
-        let guard = moving.guard();
-        let contents = Contents {
-            offer: to_bytes(&Offer::of(&api.config())).into(),
-            state: moving.state(part).into(),
+    fn from_moving(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
+        let part = api.store.next_part(&mut SentStore::default(), usize::MAX).bytes;
+        let guard = moving.guard_descriptors();
+        let contents = SavedContents {
+            offer: to_bytes(&Offer::from_config(&api.current_config())).into(),
+            state: moving.encode_final_state(part).into(),
             guard: guard.len(),
         };
-        let mut descriptors = moving.descriptors()?;
+        let mut descriptors = moving.clone_descriptors()?;
         for descriptor in guard {
             descriptors.push(descriptor.try_clone()?);
         }
@@ -194,16 +197,25 @@ impl SavedState {
     ///
     /// # Errors
     /// When an agent of this version and configuration cannot go on with it.
-    pub(super) fn read(mut self, config: &Config, settings: &Arc<Settings>) -> io::Result<Ready> {
-        let contents: Contents = handover::from_bytes(&self.bytes)?;
+    pub(super) fn read(
+        mut self,
+        config: &AgentConfig,
+        settings: &Arc<AggregatorSettings>,
+    ) -> io::Result<AssembledState> {
+        let contents: SavedContents = handover::from_bytes(&self.bytes)?;
         let offer: Offer = handover::from_bytes(&contents.offer)?;
-        if let Some(why) = offer.differs(&Offer::of(config)) {
+        if let Some(why) = offer.find_mismatch(&Offer::from_config(config)) {
             return Err(io::Error::other(why));
         }
         let count = self.descriptors.len().checked_sub(contents.guard);
         let count = count.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let guard = self.descriptors.split_off(count);
-        let ready = Ready::of(offer, Ahead::default(), (&contents.state, self.descriptors), settings)?;
-        Ok(Ready { guard, ..ready })
+        let ready = AssembledState::from_messages(
+            offer,
+            Ahead::default(),
+            (&contents.state, self.descriptors),
+            settings,
+        )?;
+        Ok(AssembledState { guard, ..ready })
     }
 }

@@ -22,20 +22,20 @@ use warp::reply::{Reply as _, Response};
 
 use super::entrance::Entrance;
 use super::token_failures::TokenFailures;
-use crate::api::{Access, Api, ApiError, EVENT_STREAM, admin_routes, http_routes, refusal};
-use crate::net::http::{self as connections, Limits, Listener, Peer};
+use crate::api::{Access, Api, ApiError, EVENT_STREAM, admin_routes, http_routes, refusal_response};
+use crate::net::http::{self as connections, ConnectionLimits, Listener, Peer};
 use crate::stats::{ListenerName, Stats};
 
 /// Serves both listeners until the drain starts.
-pub(super) fn listeners(
+pub(super) fn serve_listeners(
     tasks: &mut JoinSet<()>,
     api: &Api,
     entrance: &Entrance,
     http: TcpListener,
     admin: UnixListener,
 ) {
-    let config = &api.config().http;
-    let limits = Limits {
+    let config = &api.current_config().http;
+    let limits = ConnectionLimits {
         connections: config.max_connections,
         per_client: config.max_connections_per_client,
         header_timeout: config.header_timeout,
@@ -44,9 +44,9 @@ pub(super) fn listeners(
         headers: config.max_headers,
     };
     let [http_connections, admin_connections] = api.connections.clone();
-    let with = |routes, name, access| counted(routes, name, Arc::clone(&api.stats), access);
-    let service = with(http_routes(api), ListenerName::Http, Some(entrance.access()));
-    let listener = Listener::Tcp(http, entrance.tls());
+    let with = |routes, name, access| counting_service(routes, name, Arc::clone(&api.stats), access);
+    let service = with(http_routes(api), ListenerName::Http, Some(entrance.subscribe_access()));
+    let listener = Listener::Tcp(http, entrance.subscribe_tls());
     tasks.spawn(connections::serve(listener, service, limits, http_connections, api.drain.clone()));
     let service = with(admin_routes(api), ListenerName::Admin, None);
     let listener = Listener::Unix(admin);
@@ -54,13 +54,13 @@ pub(super) fn listeners(
 }
 
 /// Routes as a service that counts, and on the admin socket logs.
-fn counted(
+fn counting_service(
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
     stats: Arc<Stats>,
     access: Option<Doorkeeper>,
-) -> Counted {
-    Counted { routes, listener, stats, access, token_failures: Arc::default() }
+) -> CountingService {
+    CountingService { routes, listener, stats, access, token_failures: Arc::default() }
 }
 
 /// How long a request may take until its answer begins: longer than any part of it may.
@@ -71,7 +71,7 @@ pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
 
 /// A service that counts, and on the admin socket logs.
 #[derive(Clone)]
-struct Counted {
+struct CountingService {
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
     stats: Arc<Stats>,
@@ -80,7 +80,7 @@ struct Counted {
     token_failures: Arc<TokenFailures>,
 }
 
-impl Service<http::Request<Incoming>> for Counted {
+impl Service<http::Request<Incoming>> for CountingService {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -91,11 +91,11 @@ impl Service<http::Request<Incoming>> for Counted {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut access = self.access.clone();
         let asked = access.as_mut().map(|access| Arc::clone(&access.borrow_and_update()));
-        if let Some(Err(error)) = asked.map(|asked| asked.check(request.uri(), request.headers())) {
+        if let Some(Err(error)) = asked.map(|asked| asked.check_request(request.uri(), request.headers())) {
             tracing::debug!(?peer, %method, path, code = error.code, "refused");
             stats.count_request(listener, error.status);
-            self.token_failures.note(&error, peer, &stats);
-            return Box::pin(std::future::ready(Ok(as_declared(refusal(error)))));
+            self.token_failures.count_refusal(&error, peer, &stats);
+            return Box::pin(std::future::ready(Ok(as_declared(refusal_response(error)))));
         }
         let visitor = access.map(|access| Visitor {
             access,
@@ -109,12 +109,14 @@ impl Service<http::Request<Incoming>> for Counted {
         let answered = TowerToHyperService::new(warp::service(self.routes.clone())).call(request);
         Box::pin(async move {
             let answered = tokio::time::timeout(DEADLINE, answered).await;
-            let answered = answered.unwrap_or_else(|_| Ok(refusal(ApiError::deadline(DEADLINE))));
+            let answered =
+                answered.unwrap_or_else(|_| Ok(refusal_response(ApiError::deadline_exceeded(DEADLINE))));
             let mut response = as_declared(answered?);
             let status = response.status().as_u16();
             stats.count_request(listener, status);
             if status == StatusCode::METHOD_NOT_ALLOWED
-                && let Ok(methods) = HeaderValue::from_str(&crate::api::allowed(listener.as_str(), &path))
+                && let Ok(methods) =
+                    HeaderValue::from_str(&crate::api::allowed_methods(listener.as_str(), &path))
             {
                 response.headers_mut().insert(ALLOW, methods);
             }
@@ -144,10 +146,10 @@ struct Visitor {
 
 impl Visitor {
     /// Waits until the same request would be refused.
-    async fn refused(mut self) {
+    async fn wait_until_refused(mut self) {
         while self.access.changed().await.is_ok() {
             let asked = Arc::clone(&self.access.borrow_and_update());
-            if asked.check(&self.uri, &self.headers).is_err() {
+            if asked.check_request(&self.uri, &self.headers).is_err() {
                 return;
             }
         }
@@ -163,6 +165,6 @@ fn is_endless(response: &Response) -> bool {
 /// A stream that ends when its reader's token is taken away.
 fn until_refused(response: Response, visitor: Visitor) -> Response {
     let (head, body) = response.into_parts();
-    let chunks = BodyDataStream::new(body).take_until(Box::pin(visitor.refused()));
+    let chunks = BodyDataStream::new(body).take_until(Box::pin(visitor.wait_until_refused()));
     Response::from_parts(head, warp::reply::stream(chunks).into_response().into_body())
 }

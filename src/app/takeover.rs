@@ -9,12 +9,14 @@ use std::time::Duration;
 use super::ahead::{self, Ahead};
 use super::fd_store::Inherited;
 use super::handover::{self, END, Offer, PATIENCE, TAKE};
-use super::listeners::Listeners;
+use super::listeners::SuccessorListeners;
 use super::moving::{FinalState, SHARED};
-use super::saved_state::{self, LetGo, Place, Ready};
-use super::windows::WindowLog;
-use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
-use crate::config::Config;
+use super::saved_state::{self, AssembledState, LetGo, SavedStateStore};
+use super::windows::AgentWindowLog;
+use super::{
+    AgentParts, BoundAgent, Loader, StartError, bind, create_guard, entrance, raise_descriptor_limit,
+};
+use crate::config::AgentConfig;
 use crate::containers::{self, Guarded};
 use crate::net::clock;
 use crate::net::guard::Guard;
@@ -42,27 +44,28 @@ pub enum TakeOver {
 /// # Errors
 /// When something is not to be had, or the agent that runs says no. Then that goes on.
 pub async fn start(
-    config: Config,
+    config: AgentConfig,
     loader: Loader,
     log: LogFilter,
     inherited: Inherited,
     how: TakeOver,
-) -> Result<Bound, StartError> {
+) -> Result<BoundAgent, StartError> {
     // Everything there is comes with descriptors.
     raise_descriptor_limit();
     if let Some((place, kept)) = saved_state::find(&config, inherited) {
-        let prepared = prepare(&config)?;
+        let prepared = prepare_start(&config)?;
         let settings = Arc::new(config.aggregation.clone());
         return match kept.read(&config, &settings) {
             Ok(ready) => {
                 // A mistake in the configuration costs nothing of what is kept: it stays until an agent starts without.
-                let listeners = Listeners::prepare(&config, &ready.offer).map_err(failed)?;
-                let received = Received { ready, listeners };
-                resume(received, Source::SavedState(place), prepared, config, loader, log).await
+                let listeners =
+                    SuccessorListeners::open_changed(&config, &ready.offer).map_err(take_over_error)?;
+                let received = ReceivedAgent { ready, listeners };
+                resume_agent(received, TakeOverSource::SavedState(place), prepared, config, loader, log).await
             }
             Err(why) => {
                 tracing::warn!(%why, from = place.name(), "cannot use what the previous agent left; starting from disk");
-                place.let_go(LetGo::Unused).map_err(failed)?;
+                place.let_go(LetGo::Unused).map_err(take_over_error)?;
                 bind(config, loader, log).await
             }
         };
@@ -70,19 +73,21 @@ pub async fn start(
     if how == TakeOver::No {
         return bind(config, loader, log).await;
     }
-    let channel = match Channel::connect(&handover::path(&config.state_dir)) {
+    let channel = match Channel::connect(&handover::socket_path(&config.state_dir)) {
         Ok(channel) => channel,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             tracing::info!("there is no agent to take over from");
             return bind(config, loader, log).await;
         }
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(take_over_error(error)),
     };
-    let prepared = prepare(&config)?;
-    match converse(&channel, &config, how).map_err(failed)? {
-        Some(received) => resume(received, Source::Agent(channel), prepared, config, loader, log).await,
+    let prepared = prepare_start(&config)?;
+    match receive_from_agent(&channel, &config, how).map_err(take_over_error)? {
+        Some(received) => {
+            resume_agent(received, TakeOverSource::Agent(channel), prepared, config, loader, log).await
+        }
         None => {
-            wait_for_the_end(&channel).map_err(failed)?;
+            wait_for_the_end(&channel).map_err(take_over_error)?;
             bind(config, loader, log).await
         }
     }
@@ -91,31 +96,35 @@ pub async fn start(
 /// What must be ready before anything is taken from another process: the guard, and the HTTP listener's TLS and tokens.
 type Prepared = ((Option<Guard>, Guarded), entrance::Asked);
 
-fn prepare(config: &Config) -> Result<Prepared, StartError> {
-    Ok((guard(config)?, entrance::read(&config.http)?))
+fn prepare_start(config: &AgentConfig) -> Result<Prepared, StartError> {
+    Ok((create_guard(config)?, entrance::read(&config.http)?))
 }
 
 /// Where everything comes from.
-enum Source {
+enum TakeOverSource {
     /// An agent that runs.
     Agent(Channel),
     /// One that has ended.
-    SavedState(Place),
+    SavedState(SavedStateStore),
 }
 
 /// Everything an agent had, and the listeners to go on with.
-struct Received {
-    ready: Ready,
-    listeners: Listeners,
+struct ReceivedAgent {
+    ready: AssembledState,
+    listeners: SuccessorListeners,
 }
 
 /// Has everything sent by the agent that runs. Nothing where this process cannot go on with it and has asked that agent to
 /// end instead.
-fn converse(channel: &Channel, config: &Config, how: TakeOver) -> io::Result<Option<Received>> {
+fn receive_from_agent(
+    channel: &Channel,
+    config: &AgentConfig,
+    how: TakeOver,
+) -> io::Result<Option<ReceivedAgent>> {
     let (offer, _) = channel.receive(PATIENCE)?;
     // What cannot even be read is of a version that is too far away.
     let read = handover::from_bytes::<Offer>(&offer).map_err(|error| error.to_string());
-    let usable = read.and_then(|offer| match offer.differs(&Offer::of(config)) {
+    let usable = read.and_then(|offer| match offer.find_mismatch(&Offer::from_config(config)) {
         Some(why) => Err(why),
         None => Ok(offer),
     });
@@ -126,9 +135,10 @@ fn converse(channel: &Channel, config: &Config, how: TakeOver) -> io::Result<Opt
             channel.send(END, &[])?;
             return Ok(None);
         }
-        Err(why) => return Err(refuse(channel, io::Error::other(why))),
+        Err(why) => return Err(refuse_offer(channel, io::Error::other(why))),
     };
-    let listeners = Listeners::prepare(config, &offer).map_err(|error| refuse(channel, error))?;
+    let listeners =
+        SuccessorListeners::open_changed(config, &offer).map_err(|error| refuse_offer(channel, error))?;
     channel.send(TAKE, &[])?;
     let settings = Arc::new(config.aggregation.clone());
     let mut came = Ahead::default();
@@ -141,11 +151,12 @@ fn converse(channel: &Channel, config: &Config, how: TakeOver) -> io::Result<Opt
         came.add(&bytes, &settings)?;
         channel.send(b"have", &[])?;
     };
-    Ready::of(offer, came, (&bytes, descriptors), &settings).map(|ready| Some(Received { ready, listeners }))
+    AssembledState::from_messages(offer, came, (&bytes, descriptors), &settings)
+        .map(|ready| Some(ReceivedAgent { ready, listeners }))
 }
 
 /// Tells the agent that runs why it goes on.
-fn refuse(channel: &Channel, why: io::Error) -> io::Error {
+fn refuse_offer(channel: &Channel, why: io::Error) -> io::Error {
     // It goes on whether or not it hears the reason.
     let _either_way = channel.send(format!("the other process refuses: {why}").as_bytes(), &[]);
     why
@@ -161,49 +172,60 @@ fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
 }
 
 /// Puts an agent together from what is there, and begins to receive.
-async fn resume(
-    Received { ready, listeners }: Received,
-    from: Source,
+async fn resume_agent(
+    ReceivedAgent { ready, listeners }: ReceivedAgent,
+    from: TakeOverSource,
     (guarded, asked): Prepared,
-    config: Config,
+    config: AgentConfig,
     loader: Loader,
     log: LogFilter,
-) -> Result<Bound, StartError> {
-    let Ready { came, received, arriving, not_before, shared, guard, nri, offer } = ready;
+) -> Result<BoundAgent, StartError> {
+    let AssembledState { came, received, arriving, not_before, shared, guard, nri, offer } = ready;
     let store = received.into_store(config.aggregation.keep);
-    let store = Arc::new(store.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?);
+    let store = Arc::new(store.ok_or_else(|| take_over_error(io::ErrorKind::InvalidData.into()))?);
     let state_dir = config.state_dir.clone();
-    let address = address_of(&shared).map_err(failed)?;
-    let mut parts = Parts::new(config, guarded, store, Some(not_before), (address, asked))?;
-    let health = parts.api.containers.journal().clone();
+    let address = address_of(&shared).map_err(take_over_error)?;
+    let mut parts = AgentParts::new(config, guarded, store, Some(not_before), (address, asked))?;
+    let health = parts.api.containers.journal_health().clone();
     parts.table = parts.table.recorded_in(containers::Journal::new(&state_dir, health));
     match &from {
-        Source::Agent(channel) => {
-            channel.send(b"ready", &[]).map_err(failed)?;
-            handover::expect_word(channel, "go", PATIENCE).map_err(failed)?;
+        TakeOverSource::Agent(channel) => {
+            channel.send(b"ready", &[]).map_err(take_over_error)?;
+            handover::expect_word(channel, "go", PATIENCE).map_err(take_over_error)?;
         }
         // Datagrams read from now on exist only in this process, so the kept copies must be gone first.
-        Source::SavedState(place) => place.let_go(LetGo::Used).map_err(failed)?,
+        TakeOverSource::SavedState(place) => place.let_go(LetGo::Used).map_err(take_over_error)?,
     }
-    let margin =
-        Margin { stopped: arriving.stopped(), came, ready: clock::since_boot(), fullest: arriving.fullest() };
-    let receiving = parts.table.arrive(arriving).await.map_err(|error| failed(io::Error::other(error)))?;
-    if let Source::Agent(channel) = &from {
-        channel.send(b"serving", &[]).map_err(failed)?;
-        handover::expect_word(channel, "bye", PATIENCE).map_err(failed)?;
+    let margin = Margin {
+        stopped: arriving.stopped_at(),
+        came,
+        ready: clock::since_boot(),
+        fullest: arriving.max_socket_fill(),
+    };
+    let receiving = parts
+        .table
+        .take_over_containers(arriving)
+        .await
+        .map_err(|error| take_over_error(io::Error::other(error)))?;
+    if let TakeOverSource::Agent(channel) = &from {
+        channel.send(b"serving", &[]).map_err(take_over_error)?;
+        handover::expect_word(channel, "bye", PATIENCE).map_err(take_over_error)?;
     }
     // Only now: giving names and locks back by failing would take them from the other process.
-    let held = listeners.take(&parts.api.config(), &offer, shared).await.map_err(failed)?;
+    let held = listeners
+        .into_resources(&parts.api.current_config(), &offer, shared)
+        .await
+        .map_err(take_over_error)?;
     parts.api.http_address = held.http_address;
     drop(guard);
     let (name, before) = match from {
-        Source::Agent(channel) => ("agent", Some(channel)),
-        Source::SavedState(place) => (place.name(), None),
+        TakeOverSource::Agent(channel) => ("agent", Some(channel)),
+        TakeOverSource::SavedState(place) => (place.name(), None),
     };
-    margin.log(receiving, name, &parts);
-    parts.window_log = WindowLog::after(before, &parts.api);
+    margin.log_timing(receiving, name, &parts);
+    parts.window_log = AgentWindowLog::start_after(before, &parts.api);
     parts.api.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
-    Ok(Bound { parts, held, loader, log, nri })
+    Ok(BoundAgent { parts, held, loader, log, nri })
 }
 
 /// How long receiving was paused, how long each step took, and how full the receive buffers became.
@@ -217,30 +239,30 @@ struct Margin {
 }
 
 impl Margin {
-    fn log(&self, receiving: Duration, from: &str, parts: &Parts) {
+    fn log_timing(&self, receiving: Duration, from: &str, parts: &AgentParts) {
         let until = |moment: Duration| (moment.saturating_sub(self.stopped).as_micros() as f64) / 1e3;
         let (pause_ms, whole_ms) = (until(receiving), until(clock::since_boot()));
         let (came_ms, ready_ms) = (until(self.came), until(self.ready));
         let fullest_percent = (self.fullest * 100.0).round();
-        let containers = parts.api.containers.directory().all().len();
+        let containers = parts.api.containers.directory().all_containers().len();
         tracing::info!(pause_ms, came_ms, ready_ms, whole_ms, fullest_percent, containers, from, "took over");
     }
 }
 
-fn failed(source: io::Error) -> StartError {
+fn take_over_error(source: io::Error) -> StartError {
     StartError::TakeOver { source }
 }
 
-impl Ready {
+impl AssembledState {
     /// Puts together what came at last with what came before.
     ///
     /// # Errors
     /// When it does not fit.
-    pub(super) fn of(
+    pub(super) fn from_messages(
         offer: Offer,
         ahead: Ahead,
         (state, mut descriptors): (&[u8], Vec<OwnedFd>),
-        settings: &Arc<crate::aggregate::Settings>,
+        settings: &Arc<crate::aggregate::AggregatorSettings>,
     ) -> io::Result<Self> {
         let came = clock::since_boot();
         let state: FinalState = handover::from_bytes(state)?;
@@ -256,7 +278,7 @@ impl Ready {
         let nri = state.nri.map(|(state, _)| Carried { state, socket: connection });
         let not_before = state.manifest.not_before;
         let arriving =
-            state.manifest.assemble(ahead.open, of_containers, settings).map_err(io::Error::other)?;
+            state.manifest.into_arriving(ahead.open, of_containers, settings).map_err(io::Error::other)?;
         let shared = descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(Self { came, received, arriving, not_before, shared, guard: Vec::new(), nri, offer })
     }

@@ -10,29 +10,30 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::api::Api;
-use crate::config::Config;
-use crate::containers::{Finished, Image, Table};
+use crate::config::AgentConfig;
+use crate::containers::{ContainerSnapshot, ContainerTable, FinishedContainer};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::store::{EPOCH, next_epoch};
 use crate::window_log::{
-    Damage, Directory, Files, Parts, Recovered, Report, Settings, Status, Writer, recover, survey,
+    Files, LogDamage, LogDirectory, LogStatus, LogWriter, Recovered, RecoveryReport, WindowLogSettings,
+    WriterSources, recover_windows, survey_log,
 };
 
 /// The window log of this life.
 #[derive(Debug)]
-pub(super) struct WindowLog {
-    pub(super) status: Arc<Status>,
-    writer: Writing,
+pub(super) struct AgentWindowLog {
+    pub(super) status: Arc<LogStatus>,
+    writer: LogWriterState,
 }
 
 /// Who writes.
 #[derive(Debug)]
-enum Writing {
-    Now(Writer),
+enum LogWriterState {
+    Now(LogWriter),
     /// Once the process before has ended.
-    Then(JoinHandle<Result<Writer, StartError>>),
+    Then(JoinHandle<Result<LogWriter, StartError>>),
     /// It could not begin.
     Never,
 }
@@ -46,31 +47,31 @@ const WRITING: Duration = Duration::from_secs(2);
 pub(super) type PreviousLog = (Arc<dyn Files>, Recovered);
 
 /// Reads what is there. Nothing where no log is wanted.
-pub(super) fn read(config: &Config) -> Result<Option<PreviousLog>, StartError> {
+pub(super) fn read(config: &AgentConfig) -> Result<Option<PreviousLog>, StartError> {
     if !config.window_log.enabled {
         return Ok(None);
     }
     let files = open(config)?;
-    let recovered = recover(&files, clock::wall(), config.containers.tombstone);
+    let recovered = recover_windows(&files, clock::wall_time(), config.containers.tombstone);
     tell_damage(recovered.report.damage, files.path());
     Ok(Some((Arc::new(files), recovered)))
 }
 
-fn open(config: &Config) -> Result<Directory, StartError> {
+fn open(config: &AgentConfig) -> Result<LogDirectory, StartError> {
     let path = config.state_dir.join("windows");
-    Directory::new(path.clone()).map_err(|source| StartError::State { path, source })
+    LogDirectory::new(path.clone()).map_err(|source| StartError::State { path, source })
 }
 
-fn tell_damage(damage: Damage, path: &Path) {
+fn tell_damage(damage: LogDamage, path: &Path) {
     if !damage.is_none() {
         tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
     }
 }
 
-fn tell(report: &Report) {
+fn log_report(report: &RecoveryReport) {
     let Some(last) = report.last else { return };
     let (gap, in_order) = (report.gap, report.in_order);
-    let Report { containers, windows, open, ahead, .. } = *report;
+    let RecoveryReport { containers, windows, open, ahead, .. } = *report;
     tracing::info!(%last, ?gap, in_order, containers, windows, open, "windows of the life before are back");
     if ahead > 0 {
         tracing::warn!(
@@ -84,18 +85,18 @@ fn tell(report: &Report) {
     }
 }
 
-impl WindowLog {
+impl AgentWindowLog {
     /// Takes in what came back, shows the containers of which nothing else is known, and starts to write.
     pub(super) fn start(
         api: &Api,
         (files, mut recovered): PreviousLog,
-        table: &mut Table,
-        images: &[Image],
+        table: &mut ContainerTable,
+        images: &[ContainerSnapshot],
     ) -> Result<Self, StartError> {
-        recovered.number(images.iter().map(|image| (image.origin(), image.allocation())));
-        let known: HashSet<_> = images.iter().map(Image::allocation).collect();
+        recovered.assign_allocations(images.iter().map(|image| (image.origin(), image.allocation())));
+        let known: HashSet<_> = images.iter().map(ContainerSnapshot::allocation).collect();
         let finished = recovered.containers.iter().filter(|container| !known.contains(&container.allocation));
-        let finished = finished.map(|container| Finished {
+        let finished = finished.map(|container| FinishedContainer {
             allocation: container.allocation,
             origin: Arc::clone(&container.who.origin),
             alias: container.who.alias.clone(),
@@ -103,19 +104,25 @@ impl WindowLog {
             finished_at: container.finished_at,
         });
         table.show_finished(finished.collect());
-        let status = Arc::new(Status::new(recovered.report));
-        let writer = Writer::start(&files, recovered, parts(api), settings(&api.config()), &status)
-            .map_err(|source| StartError::System { what: "the window log", source })?;
-        Ok(Self { status, writer: Writing::Now(writer) })
+        let status = Arc::new(LogStatus::new(recovered.report));
+        let writer = LogWriter::start(
+            &files,
+            recovered,
+            writer_parts(api),
+            writer_settings(&api.current_config()),
+            &status,
+        )
+        .map_err(|source| StartError::System { what: "the window log", source })?;
+        Ok(Self { status, writer: LogWriterState::Now(writer) })
     }
 
     /// Writes on where the process before has, as soon as it has ended, if it has not. Nothing where no log is wanted.
-    pub(super) fn after(before: Option<Channel>, api: &Api) -> Option<Self> {
-        let (config, parts) = (api.config(), parts(api));
+    pub(super) fn start_after(before: Option<Channel>, api: &Api) -> Option<Self> {
+        let (config, parts) = (api.current_config(), writer_parts(api));
         if !config.window_log.enabled {
             return None;
         }
-        let status = Arc::new(Status::new(Report::default()));
+        let status = Arc::new(LogStatus::new(RecoveryReport::default()));
         let shown = Arc::clone(&status);
         let writer = tokio::task::spawn_blocking(move || {
             let failing = Arc::clone(&shown);
@@ -123,36 +130,38 @@ impl WindowLog {
             let _either_way = before.map(|before| before.receive(ENDING));
             let start = || {
                 let files = open(&config)?;
-                let survey = survey(&files);
+                let survey = survey_log(&files);
                 tell_damage(survey.damage(), files.path());
                 let files: Arc<dyn Files> = Arc::new(files);
-                let (path, known) = (config.state_dir.clone(), survey.epoch());
-                let epoch = next_epoch(&path, known, clock::wall())
+                let (path, known) = (config.state_dir.clone(), survey.last_epoch());
+                let epoch = next_epoch(&path, known, clock::wall_time())
                     .map_err(|source| StartError::StateFile { path: path.join(EPOCH), source })?;
-                Writer::anew(&files, survey, epoch.number, parts, settings(&config), &shown)
+                LogWriter::start_anew(&files, survey, epoch.number, parts, writer_settings(&config), &shown)
                     .map_err(|source| StartError::System { what: "the window log", source })
             };
-            start().inspect_err(|error| failing.failed(&io::Error::other(error.to_string()), clock::wall()))
+            start().inspect_err(|error| {
+                failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time())
+            })
         });
-        Some(Self { status, writer: Writing::Then(writer) })
+        Some(Self { status, writer: LogWriterState::Then(writer) })
     }
 
     /// Notes that containers are heard again, and says for how long they were not.
     pub(super) fn heard_again(&self, now: Timestamp) {
-        tell(&self.status.heard_again(now));
+        log_report(&self.status.heard_again(now));
     }
 
     /// Has everything written that is closed.
-    pub(super) async fn end(self) {
-        if let Some(writer) = self.writer().await {
-            writer.end().await;
+    pub(super) async fn finish_in_order(self) {
+        if let Some(writer) = self.into_writer().await {
+            writer.finish_in_order().await;
         }
     }
 
     /// The same where somebody keeps what is open: should that be lost, the last checkpoint comes back.
-    pub(super) async fn leave(self) {
-        if let Some(writer) = self.writer().await {
-            writer.leave().await;
+    pub(super) async fn finish_keeping_open(self) {
+        if let Some(writer) = self.into_writer().await {
+            writer.finish_keeping_open().await;
         }
     }
 
@@ -160,33 +169,33 @@ impl WindowLog {
     pub(super) async fn write_now(self) -> Self {
         let Self { status, writer } = self;
         let waiting = Self { status: Arc::clone(&status), writer };
-        match waiting.writer().await {
+        match waiting.into_writer().await {
             Some(writer) => {
                 // One that waits for a disk is not waited for.
                 let _late = tokio::time::timeout(WRITING, writer.write_now()).await;
-                Self { status, writer: Writing::Now(writer) }
+                Self { status, writer: LogWriterState::Now(writer) }
             }
-            None => Self { status, writer: Writing::Never },
+            None => Self { status, writer: LogWriterState::Never },
         }
     }
 
-    async fn writer(self) -> Option<Writer> {
+    async fn into_writer(self) -> Option<LogWriter> {
         match self.writer {
-            Writing::Now(writer) => Some(writer),
+            LogWriterState::Now(writer) => Some(writer),
             // One that failed has said so.
-            Writing::Then(starting) => starting.await.ok()?.ok(),
-            Writing::Never => None,
+            LogWriterState::Then(starting) => starting.await.ok()?.ok(),
+            LogWriterState::Never => None,
         }
     }
 }
 
-fn parts(api: &Api) -> Parts {
+fn writer_parts(api: &Api) -> WriterSources {
     let directory = Arc::clone(api.containers.directory());
-    Parts { store: Arc::clone(&api.store), pool: Arc::clone(&api.pool), directory }
+    WriterSources { store: Arc::clone(&api.store), pool: Arc::clone(&api.pool), directory }
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
+fn writer_settings(config: &AgentConfig) -> WindowLogSettings {
+    WindowLogSettings {
         checkpoint: config.window_log.checkpoint,
         checkpoint_rate: config.window_log.checkpoint_rate as u64,
         size: config.window_log.size as u64,

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    tallyport_load::main(&tallyport_load::Options::parse())
+    tallyport_load::main(&tallyport_load::LoadOptions::parse())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args::{AgentArgs, Sources};
 use super::failure::Failure;
-use super::output::Output;
+use super::output::Console;
 use crate::app::{self, Ended, Inherited, Loader, TakeOver};
 use crate::net::{cgroup, sys};
 use crate::telemetry;
@@ -15,11 +15,11 @@ const CONTROL_THREADS: usize = 2;
 /// beside many large answers a small request would wait for dozens of them at each step.
 const INTERVAL: u32 = 7;
 
-pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Failure> {
+pub(super) fn run_agent(args: &AgentArgs, _out: &mut Console) -> Result<ExitCode, Failure> {
     // Before anything is opened.
-    let inherited = Inherited::take().map_err(|error| Failure::system(&error))?;
-    let loader = loader(args)?;
-    let (config, _) = loader.load()?;
+    let inherited = Inherited::from_environment().map_err(|error| Failure::system_error(&error))?;
+    let loader = loader_from_args(args)?;
+    let (config, _) = loader.load_config()?;
     let log = telemetry::start(&config.log);
     // Before there are other threads.
     sys::bound_allocator();
@@ -35,7 +35,7 @@ pub(super) fn agent(args: &AgentArgs, _out: &mut Output) -> Result<ExitCode, Fai
         .global_queue_interval(INTERVAL)
         .enable_all()
         .build()
-        .map_err(|error| Failure::system(&error))?;
+        .map_err(|error| Failure::system_error(&error))?;
     let ended = runtime.block_on(async {
         let bound = Box::pin(app::start(config, loader, log, inherited, take_over(args))).await?;
         Box::pin(bound.run()).await
@@ -53,8 +53,8 @@ fn take_over(args: &AgentArgs) -> TakeOver {
     }
 }
 
-fn loader(args: &AgentArgs) -> Result<Loader, Failure> {
-    let mut loader = sources(&args.sources)?;
+fn loader_from_args(args: &AgentArgs) -> Result<Loader, Failure> {
+    let mut loader = loader_from_sources(&args.sources)?;
     let mut flag = |key: &str, value: Option<&String>, flag: &str| {
         if let Some(value) = value {
             loader.flags.push((key.to_owned(), value.clone(), flag.to_owned()));
@@ -72,14 +72,14 @@ fn loader(args: &AgentArgs) -> Result<Loader, Failure> {
 }
 
 /// The file and the settings of `--set`.
-pub(super) fn sources(sources: &Sources) -> Result<Loader, Failure> {
+pub(super) fn loader_from_sources(sources: &Sources) -> Result<Loader, Failure> {
     let mut loader = Loader { file: sources.config.clone(), flags: Vec::new() };
     for pair in &sources.set {
         match pair.split_once('=') {
             Some((key, value)) => {
                 loader.flags.push((key.trim().to_owned(), value.trim().to_owned(), format!("--set {key}")));
             }
-            None => return Err(Failure::usage(format!("--set {pair:?} is not KEY=VALUE"))),
+            None => return Err(Failure::usage_error(format!("--set {pair:?} is not KEY=VALUE"))),
         }
     }
     Ok(loader)

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::agent::sources;
-use super::args::{ConfigArgs, Format, ReferenceArgs};
+use super::agent::loader_from_sources;
+use super::args::{ConfigArgs, OutputFormat, ReferenceArgs};
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::table::{Align, Table};
+use super::output::Console;
+use super::table::{Align, TextTable};
 use crate::app;
 use crate::config;
 use crate::stats;
@@ -20,20 +20,20 @@ struct Holds<'a> {
     reload: bool,
 }
 
-pub(super) fn check(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> {
-    let loader = sources(&args.sources)?;
-    let (config, _) = loader.load()?;
+pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
+    let loader = loader_from_sources(&args.sources)?;
+    let (config, _) = loader.load_config()?;
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
-    match args.output.format() {
-        Format::Table | Format::Prom => out.line(format!("{named} is sound"))?,
-        Format::Json | Format::Ndjson => out.json(&serde_json::json!({"sound": true}))?,
+    match args.output.selected_format() {
+        OutputFormat::Table | OutputFormat::Prom => out.write_line(format!("{named} is sound"))?,
+        OutputFormat::Json | OutputFormat::Ndjson => out.write_json(&serde_json::json!({"sound": true}))?,
     }
     Ok(())
 }
 
-pub(super) fn show(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> {
-    let (resolved, layers) = sources(&args.sources)?.load()?;
+pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
+    let (resolved, layers) = loader_from_sources(&args.sources)?.load_config()?;
     let state_dir = resolved.state_dir.display().to_string();
     let holds: Vec<Holds<'_>> = layers
         .iter()
@@ -44,28 +44,28 @@ pub(super) fn show(args: &ConfigArgs, out: &mut Output) -> Result<(), Failure> {
             reload: setting.reload,
         })
         .collect();
-    match args.output.format() {
-        Format::Json => out.json(&holds)?,
-        Format::Ndjson => out.ndjson(&holds)?,
-        Format::Table | Format::Prom => {
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&holds)?,
+        OutputFormat::Ndjson => out.write_ndjson(&holds)?,
+        OutputFormat::Table | OutputFormat::Prom => {
             let mut table =
-                Table::new(&[("KEY", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
+                TextTable::new(&[("KEY", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
             for held in &holds {
-                table.row(&[held.key.to_owned(), held.value.to_owned(), held.origin.clone()]);
+                table.add_row(&[held.key.to_owned(), held.value.to_owned(), held.origin.clone()]);
             }
-            table.print(out)?;
+            table.print_to(out)?;
         }
     }
     Ok(())
 }
 
-pub(super) fn reference(args: &ReferenceArgs, out: &mut Output) -> Result<(), Failure> {
-    let page = if args.metrics { stats::reference() } else { config::reference() };
-    out.page(page.as_bytes())?;
+pub(super) fn print_reference(args: &ReferenceArgs, out: &mut Console) -> Result<(), Failure> {
+    let page = if args.metrics { stats::render_reference() } else { config::render_reference() };
+    out.write_page(page.as_bytes())?;
     Ok(())
 }
 
-pub(super) fn example(out: &mut Output) -> Result<(), Failure> {
-    out.page(config::example().as_bytes())?;
+pub(super) fn print_example(out: &mut Console) -> Result<(), Failure> {
+    out.write_page(config::render_example().as_bytes())?;
     Ok(())
 }

@@ -3,33 +3,39 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::args::{ContainerArgs, ContainersListArgs, Format, OutputArgs, ReconcileArgs};
-use super::documents::{Container, ago};
+use super::args::{ContainerArgs, ContainersListArgs, OutputArgs, OutputFormat, ReconcileArgs};
+use super::documents::{ReportedContainer, format_elapsed};
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::resolve::{pairs, query, read, segment};
-use super::table::{Align, Table};
+use super::output::Console;
+use super::resolve::{encode_query, encode_segment, flag_pairs, parse_response};
+use super::table::{Align, TextTable};
 use crate::client::Response;
 use crate::net::clock;
 
-pub(super) async fn list(args: &ContainersListArgs, out: &mut Output) -> Result<(), Failure> {
-    let query = query(pairs(&[("task", &args.task), ("container", &args.container), ("label", &args.label)]));
-    let response = args.admin.client().get(&format!("/v1/containers{query}")).await?;
-    match args.output.format() {
-        Format::Json => out.json(&read::<Value>(&response)?)?,
-        Format::Ndjson => out.ndjson(read::<Vec<Value>>(&response)?)?,
-        Format::Prom => return Err(Failure::usage("containers are not metrics; use table, json or ndjson")),
-        Format::Table => print(&read::<Vec<Container>>(&response)?, out)?,
+pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console) -> Result<(), Failure> {
+    let query = encode_query(flag_pairs(&[
+        ("task", &args.task),
+        ("container", &args.container),
+        ("label", &args.label),
+    ]));
+    let response = args.admin.build_client().get(&format!("/v1/containers{query}")).await?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
+        OutputFormat::Ndjson => out.write_ndjson(parse_response::<Vec<Value>>(&response)?)?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("containers are not metrics; use table, json or ndjson"));
+        }
+        OutputFormat::Table => print_containers(&parse_response::<Vec<ReportedContainer>>(&response)?, out)?,
     }
     Ok(())
 }
 
-fn print(containers: &[Container], out: &mut Output) -> std::io::Result<()> {
+fn print_containers(containers: &[ReportedContainer], out: &mut Console) -> std::io::Result<()> {
     if containers.is_empty() {
-        out.complain("no containers yet");
+        out.write_stderr_line("no containers yet");
         return Ok(());
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("CONTAINER", Align::Left),
         ("GEN", Align::Right),
         ("TASK", Align::Left),
@@ -41,38 +47,41 @@ fn print(containers: &[Container], out: &mut Output) -> std::io::Result<()> {
         ("DROPPED", Align::Right),
         ("LAST", Align::Right),
     ]);
-    let now = clock::wall();
+    let now = clock::wall_time();
     for container in containers {
-        table.row(&[
+        table.add_row(&[
             container.container_id.clone(),
             container.generation.to_string(),
             container.task_id.clone(),
             container.state.clone(),
             container.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-            container.address(),
+            container.statsd_address(),
             container.received.to_string(),
             container.rejected.to_string(),
             (container.dropped + container.kernel_drops).to_string(),
-            container.last_datagram.map_or("never".to_owned(), |last| ago(now, last)),
+            container.last_datagram.map_or("never".to_owned(), |last| format_elapsed(now, last)),
         ]);
     }
-    table.print(out)
+    table.print_to(out)
 }
 
-pub(super) async fn show(args: &ContainerArgs, out: &mut Output) -> Result<(), Failure> {
-    let response =
-        args.admin.client().get(&format!("/v1/containers/{}", segment(&args.container_id))).await?;
-    one(&response, &args.output, out)
+pub(super) async fn show_container(args: &ContainerArgs, out: &mut Console) -> Result<(), Failure> {
+    let response = args
+        .admin
+        .build_client()
+        .get(&format!("/v1/containers/{}", encode_segment(&args.container_id)))
+        .await?;
+    print_container(&response, &args.output, out)
 }
 
-pub(super) async fn release(args: &ContainerArgs, out: &mut Output) -> Result<(), Failure> {
-    let path = format!("/v1/containers/{}", segment(&args.container_id));
-    let response = args.admin.client().request("DELETE", &path, Vec::new()).await?;
-    one(&response, &args.output, out)
+pub(super) async fn release_container(args: &ContainerArgs, out: &mut Console) -> Result<(), Failure> {
+    let path = format!("/v1/containers/{}", encode_segment(&args.container_id));
+    let response = args.admin.build_client().send_request("DELETE", &path, Vec::new()).await?;
+    print_container(&response, &args.output, out)
 }
 
 #[derive(Deserialize)]
-struct Reconciled {
+struct ReconcileReply {
     checked: usize,
     ended: Vec<String>,
     back: Vec<String>,
@@ -81,51 +90,56 @@ struct Reconciled {
     notes_read: bool,
 }
 
-pub(super) async fn reconcile(args: &ReconcileArgs, out: &mut Output) -> Result<(), Failure> {
-    let response = args.admin.client().request("POST", "/v1/reconcile", Vec::new()).await?;
-    match args.output.format() {
-        Format::Json => out.json(&read::<Value>(&response)?)?,
-        Format::Ndjson => out.ndjson([read::<Value>(&response)?])?,
-        Format::Prom => return Err(Failure::usage("this is not a metric; use table, json or ndjson")),
-        Format::Table => {
-            let found: Reconciled = read(&response)?;
-            let mut table = Table::new(&[("FOUND", Align::Left), ("CONTAINERS", Align::Left)]);
-            table.row(&["checked".to_owned(), found.checked.to_string()]);
+pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console) -> Result<(), Failure> {
+    let response = args.admin.build_client().send_request("POST", "/v1/reconcile", Vec::new()).await?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
+        OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("this is not a metric; use table, json or ndjson"));
+        }
+        OutputFormat::Table => {
+            let found: ReconcileReply = parse_response(&response)?;
+            let mut table = TextTable::new(&[("FOUND", Align::Left), ("CONTAINERS", Align::Left)]);
+            table.add_row(&["checked".to_owned(), found.checked.to_string()]);
             for (what, ids) in [
                 ("ended unnoticed", found.ended),
                 ("back at their addresses", found.back),
                 ("still lost", found.lost),
                 ("found mute", found.mute),
             ] {
-                table.row(&[what.to_owned(), if ids.is_empty() { "-".to_owned() } else { ids.join(" ") }]);
+                table
+                    .add_row(&[what.to_owned(), if ids.is_empty() { "-".to_owned() } else { ids.join(" ") }]);
             }
-            table.print(out)?;
+            table.print_to(out)?;
             if !found.notes_read {
-                out.complain("the wrapper's notes could not be read; the agent's log says why");
+                out.write_stderr_line("the wrapper's notes could not be read; the agent's log says why");
             }
         }
     }
     Ok(())
 }
 
-fn one(response: &Response, output: &OutputArgs, out: &mut Output) -> Result<(), Failure> {
+fn print_container(response: &Response, output: &OutputArgs, out: &mut Console) -> Result<(), Failure> {
     if response.status == 404 {
-        let failure =
-            Failure::answered(response).hint("`tallyport containers list` lists those that are here");
+        let failure = Failure::from_response(response)
+            .with_hint("`tallyport containers list` lists those that are here");
         return Err(failure.with_code(code::NO_TASK));
     }
-    match output.format() {
-        Format::Json => out.json(&read::<Value>(response)?)?,
-        Format::Ndjson => out.ndjson([read::<Value>(response)?])?,
-        Format::Prom => return Err(Failure::usage("a container is not a metric; use table, json or ndjson")),
-        Format::Table => {
-            let container: Value = read(response)?;
-            let mut table = Table::new(&[("KEY", Align::Left), ("VALUE", Align::Left)]);
+    match output.selected_format() {
+        OutputFormat::Json => out.write_json(&parse_response::<Value>(response)?)?,
+        OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(response)?])?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("a container is not a metric; use table, json or ndjson"));
+        }
+        OutputFormat::Table => {
+            let container: Value = parse_response(response)?;
+            let mut table = TextTable::new(&[("KEY", Align::Left), ("VALUE", Align::Left)]);
             for (key, value) in container.as_object().into_iter().flatten() {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                table.row(&[key.clone(), text]);
+                table.add_row(&[key.clone(), text]);
             }
-            table.print(out)?;
+            table.print_to(out)?;
         }
     }
     Ok(())

@@ -4,58 +4,59 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::args::{DetailsArgs, Format, Window};
-use super::documents::{Metrics, Record, ago, number};
+use super::args::{DetailsArgs, OutputFormat, WindowSelection};
+use super::documents::{ReportedRecord, TaskMetrics, format_elapsed, format_number};
 use super::failure::{Failure, code};
 use super::names::container_names;
-use super::output::Output;
-use super::resolve::{query, read, segment, task};
-use super::table::{Align, Table};
+use super::output::Console;
+use super::resolve::{encode_query, encode_segment, find_task, parse_response};
+use super::table::{Align, TextTable};
 use crate::model::Timestamp;
 use crate::net::clock;
-use crate::render::exposition::{Exposition, Format as Text, Kind};
+use crate::render::exposition::{Exposition, FamilyKind, Format as Text};
 
-pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), Failure> {
-    let client = args.client.client()?;
-    let task = task(&client, &args.pod.of, &args.task_id).await?;
-    let response =
-        client.get(&format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), selection(args))).await?;
-    let Metrics { task, metrics } = read(&response)?;
-    match args.output.format() {
-        Format::Json => out.json(&metrics.iter().map(reordered).collect::<Vec<_>>())?,
-        Format::Ndjson => out.ndjson(metrics.iter().map(reordered))?,
-        Format::Prom => out.data(&exposition(&records(&metrics)?))?,
-        Format::Table if metrics.is_empty() => {}
-        Format::Table => table(&records(&metrics)?, clock::wall()).print(out)?,
+pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
+    let client = args.client.build_client()?;
+    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
+    let response = client
+        .get(&format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), details_query(args)))
+        .await?;
+    let TaskMetrics { task, metrics } = parse_response(&response)?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
+        OutputFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
+        OutputFormat::Prom => out.write_data(&render_exposition(&parse_records(&metrics)?))?,
+        OutputFormat::Table if metrics.is_empty() => {}
+        OutputFormat::Table => build_table(&parse_records(&metrics)?, clock::wall_time()).print_to(out)?,
     }
     if metrics.is_empty() {
-        return Err(nothing(args, &task.task_id));
+        return Err(no_data_failure(args, &task.task_id));
     }
-    if task.finished && args.output.format() == Format::Table {
-        out.complain(format!("{} is finished", task.task_id));
+    if task.finished && args.output.selected_format() == OutputFormat::Table {
+        out.write_stderr_line(format!("{} is finished", task.task_id));
     }
     Ok(())
 }
 
-fn nothing(args: &DetailsArgs, task_id: &str) -> Failure {
-    let filtered = !args.filters.pairs().is_empty()
+fn no_data_failure(args: &DetailsArgs, task_id: &str) -> Failure {
+    let filtered = !args.filters.query_pairs().is_empty()
         || args.pod.pod_container.is_some()
         || args.window.is_some()
         || args.since.is_some();
     let said = if filtered { "has no record that fits" } else { "has sent nothing yet" };
     Failure::new(code::NO_DATA, format!("task {task_id} {said}"))
-        .hint(format!("`tallyport explain {task_id}` says how far its metrics come"))
+        .with_hint(format!("`tallyport explain {task_id}` says how far its metrics come"))
 }
 
-fn selection(args: &DetailsArgs) -> String {
-    let container = args.pod.label();
-    let mut pairs = args.filters.pairs();
+fn details_query(args: &DetailsArgs) -> String {
+    let container = args.pod.container_label();
+    let mut pairs = args.filters.query_pairs();
     pairs.extend(container.as_deref().map(|label| ("label", label)));
     if let Some(window) = args.window {
         let word = match window {
-            Window::Last => "last",
-            Window::Open => "open",
-            Window::All => "all",
+            WindowSelection::Last => "last",
+            WindowSelection::Open => "open",
+            WindowSelection::All => "all",
         };
         pairs.push(("window", word));
     }
@@ -65,16 +66,16 @@ fn selection(args: &DetailsArgs) -> String {
     if args.merge {
         pairs.push(("merge", "true"));
     }
-    query(pairs)
+    encode_query(pairs)
 }
 
-pub(super) fn records(metrics: &[Value]) -> Result<Vec<Record>, Failure> {
+pub(super) fn parse_records(metrics: &[Value]) -> Result<Vec<ReportedRecord>, Failure> {
     let record = |value: &Value| serde_json::from_value(value.clone());
-    metrics.iter().map(record).collect::<Result<_, _>>().map_err(|error| Failure::garbled(&error))
+    metrics.iter().map(record).collect::<Result<_, _>>().map_err(|error| Failure::malformed_response(&error))
 }
 
 /// The record in the order of the DC/OS CLI, with the end of its window as its timestamp; then everything else.
-fn reordered(record: &Value) -> Value {
+fn reorder_record(record: &Value) -> Value {
     let mut rest = record.as_object().cloned().unwrap_or_default();
     let timestamp = rest.get("end").cloned().unwrap_or_default();
     let mut ordered = Map::new();
@@ -88,7 +89,7 @@ fn reordered(record: &Value) -> Value {
     Value::Object(ordered)
 }
 
-fn table(records: &[Record], now: Timestamp) -> Table {
+fn build_table(records: &[ReportedRecord], now: Timestamp) -> TextTable {
     let containers = container_names(records);
     let several = containers.len() > 1;
     let mut headings = vec![
@@ -102,53 +103,54 @@ fn table(records: &[Record], now: Timestamp) -> Table {
     if several {
         headings.push(("CONTAINER", Align::Left));
     }
-    let mut table = Table::new(&headings);
+    let mut table = TextTable::new(&headings);
     for record in records {
         let mut row = vec![
             record.name.clone(),
             record.metric_type.clone(),
-            value(record),
+            format_value(record),
             record.unit.clone(),
-            record.tags(),
-            age(record, now),
+            record.format_tags(),
+            format_age(record, now),
         ];
         if several {
             let id = record.origin.container_id.as_deref().unwrap_or_default();
             row.push(containers.get(id).cloned().unwrap_or_default());
         }
-        table.row(&row);
+        table.add_row(&row);
     }
     table
 }
 
 /// A timer is one cell: how many, and how they lie.
-pub(super) fn value(record: &Record) -> String {
+pub(super) fn format_value(record: &ReportedRecord) -> String {
     if let Some(status) = record.agg.get("status").and_then(Value::as_str) {
         return status.to_owned();
     }
     if record.agg.contains_key("p50") {
         let parts = ["count", "p50", "p95", "p99", "max"];
-        let parts = parts.iter().filter_map(|key| Some(format!("{key}={}", number(record.agg(key)?))));
+        let parts =
+            parts.iter().filter_map(|key| Some(format!("{key}={}", format_number(record.agg_value(key)?))));
         return parts.collect::<Vec<_>>().join(" ");
     }
-    record.value.map_or("-".to_owned(), number)
+    record.value.map_or("-".to_owned(), format_number)
 }
 
-fn age(record: &Record, now: Timestamp) -> String {
+fn format_age(record: &ReportedRecord, now: Timestamp) -> String {
     if record.open {
         return "open".to_owned();
     }
     let carried = record.agg.get("carried").is_some();
     let last_at = record.agg.get("last_at").and_then(Value::as_str).and_then(|text| text.parse().ok());
-    ago(now, last_at.filter(|_| carried).unwrap_or(record.end))
+    format_elapsed(now, last_at.filter(|_| carried).unwrap_or(record.end))
 }
 
 /// Prometheus text: counters since they were created, levels, and summaries of the window.
-fn exposition(records: &[Record]) -> String {
-    let mut families: std::collections::BTreeMap<(String, &str), Vec<&Record>> =
+fn render_exposition(records: &[ReportedRecord]) -> String {
+    let mut families: std::collections::BTreeMap<(String, &str), Vec<&ReportedRecord>> =
         std::collections::BTreeMap::new();
     for record in records {
-        families.entry((sanitised(&record.name), record.metric_type.as_str())).or_default().push(record);
+        families.entry((sanitize_name(&record.name), record.metric_type.as_str())).or_default().push(record);
     }
     let mut text = Exposition::new(Text::Prometheus);
     let mut taken = std::collections::BTreeSet::new();
@@ -156,50 +158,54 @@ fn exposition(records: &[Record]) -> String {
         // A family has one type; the second one to come under a name says which it is.
         let name = if taken.insert(name.clone()) { name.clone() } else { format!("{name}_{metric_type}") };
         let kind = match *metric_type {
-            "counter" => Kind::Counter,
-            "timer" | "histogram" | "distribution" => Kind::Summary,
-            _ => Kind::Gauge,
+            "counter" => FamilyKind::Counter,
+            "timer" | "histogram" | "distribution" => FamilyKind::Summary,
+            _ => FamilyKind::Gauge,
         };
         let unit = records.first().map_or("", |record| record.unit.as_str());
         let unit = if unit.is_empty() { String::new() } else { format!(" in {unit}") };
-        text.family(&name, kind, &format!("{metric_type}{unit}"));
+        text.begin_family(&name, kind, &format!("{metric_type}{unit}"));
         for record in records {
-            sample(&mut text, kind, record);
+            write_sample(&mut text, kind, record);
         }
     }
-    text.finish()
+    text.into_text()
 }
 
-fn sample(text: &mut Exposition, kind: Kind, record: &Record) {
+fn write_sample(text: &mut Exposition, kind: FamilyKind, record: &ReportedRecord) {
     let mut labels: Vec<(String, String)> = Vec::new();
     if let Some(container) = &record.origin.container_id {
         labels.push(("container_id".to_owned(), container.clone()));
     }
     for (key, value) in &record.tags {
-        labels.push((sanitised(key), value.as_str().unwrap_or_default().to_owned()));
+        labels.push((sanitize_name(key), value.as_str().unwrap_or_default().to_owned()));
     }
     let mut borrowed: Vec<(&str, &str)> =
         labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     match kind {
-        Kind::Counter => text.sample(&borrowed, record.agg("total").or(record.value).unwrap_or_default()),
-        Kind::Summary => {
+        FamilyKind::Counter => {
+            text.write_sample(&borrowed, record.agg_value("total").or(record.value).unwrap_or_default())
+        }
+        FamilyKind::Summary => {
             for (key, quantile) in
                 [("p50", "0.5"), ("p75", "0.75"), ("p90", "0.9"), ("p95", "0.95"), ("p99", "0.99")]
             {
-                if let Some(value) = record.agg(key) {
+                if let Some(value) = record.agg_value(key) {
                     borrowed.push(("quantile", quantile));
-                    text.sample(&borrowed, value);
+                    text.write_sample(&borrowed, value);
                     borrowed.pop();
                 }
             }
-            text.part("_sum", &borrowed, record.agg("sum").unwrap_or_default());
-            text.part("_count", &borrowed, record.agg("count").unwrap_or_default());
+            text.write_summary_part("_sum", &borrowed, record.agg_value("sum").unwrap_or_default());
+            text.write_summary_part("_count", &borrowed, record.agg_value("count").unwrap_or_default());
         }
-        Kind::Gauge | Kind::Info => text.sample(&borrowed, record.value.unwrap_or_default()),
+        FamilyKind::Gauge | FamilyKind::Info => {
+            text.write_sample(&borrowed, record.value.unwrap_or_default())
+        }
     }
 }
 
-fn sanitised(name: &str) -> String {
+fn sanitize_name(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 1);
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         text.push('_');
@@ -214,7 +220,7 @@ fn sanitised(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn record(json: &Value) -> Record {
+    fn record(json: &Value) -> ReportedRecord {
         let mut document = serde_json::json!({
             "id": "i", "epoch": 1, "node": "n1", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:10Z",
             "seconds": 10, "covered": 10, "partial": false, "origin": {"container_id": "c1"}, "name": "x",
@@ -228,7 +234,7 @@ mod tests {
     fn a_record_is_printed_as_the_dcos_cli_printed_it() {
         let record = serde_json::json!({"id": "i", "end": "e", "name": "x", "tags": {}, "agg": {}, "unit": "ms",
             "type": "timer", "value": 1.5, "seq": 3});
-        let keys: Vec<String> = reordered(&record).as_object().unwrap().keys().cloned().collect();
+        let keys: Vec<String> = reorder_record(&record).as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, ["name", "value", "unit", "timestamp", "tags", "type", "agg", "id", "end", "seq"]);
     }
 
@@ -237,27 +243,27 @@ mod tests {
         let timer = record(
             &serde_json::json!({"agg": {"count": 128, "p50": 11.0, "p95": 40.1, "p99": 77.3, "max": 91.0}}),
         );
-        assert_eq!(value(&timer), "count=128 p50=11 p95=40.1 p99=77.3 max=91");
+        assert_eq!(format_value(&timer), "count=128 p50=11 p95=40.1 p99=77.3 max=91");
         assert_eq!(
-            value(&record(&serde_json::json!({"agg": {"status": "critical"}, "value": 2.0}))),
+            format_value(&record(&serde_json::json!({"agg": {"status": "critical"}, "value": 2.0}))),
             "critical"
         );
-        assert_eq!(value(&record(&serde_json::json!({"value": 3.0}))), "3");
-        assert_eq!(value(&record(&serde_json::json!({}))), "-");
+        assert_eq!(format_value(&record(&serde_json::json!({"value": 3.0}))), "3");
+        assert_eq!(format_value(&record(&serde_json::json!({}))), "-");
     }
 
     #[test]
     fn the_age_of_a_carried_gauge_is_that_of_its_level() {
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
         let agg = serde_json::json!({"carried": true, "last_at": "2026-01-01T00:00:03Z"});
-        assert_eq!(age(&record(&serde_json::json!({"agg": agg})), now), "57s");
-        assert_eq!(age(&record(&serde_json::json!({})), now), "50s");
-        assert_eq!(age(&record(&serde_json::json!({"open": true})), now), "open");
+        assert_eq!(format_age(&record(&serde_json::json!({"agg": agg})), now), "57s");
+        assert_eq!(format_age(&record(&serde_json::json!({})), now), "50s");
+        assert_eq!(format_age(&record(&serde_json::json!({"open": true})), now), "open");
     }
 
     #[test]
     fn prometheus_text_has_one_type_a_family() {
-        let text = exposition(&[
+        let text = render_exposition(&[
             record(&serde_json::json!({"name": "a.b", "agg": {"total": 7.0}, "tags": {"route": "/pay"}})),
             record(&serde_json::json!({"name": "a_b", "type": "gauge", "value": 2.5})),
             record(

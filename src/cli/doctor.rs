@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::names::MarkedName;
-use self::pages::Pages;
-use self::plugin::Plugin;
-use self::window_log::WindowLog;
-use super::args::{DoctorArgs, Format};
-use super::documents::{Container, Task, Totals, ago, counted};
+use self::names::ReportedMarkedName;
+use self::pages::ReportedPages;
+use self::plugin::ReportedPlugin;
+use self::window_log::ReportedWindowLog;
+use super::args::{DoctorArgs, OutputFormat};
+use super::documents::{ReportedContainer, Task, Totals, format_elapsed, sorted_counts};
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::probe::probe;
-use super::resolve::read;
+use super::output::Console;
+use super::probe::run_probes;
+use super::resolve::parse_response;
 use crate::client::Client;
 use crate::model::Timestamp;
 use crate::net::address::ephemeral_ports;
@@ -38,7 +38,7 @@ const SMALL_DATAGRAM: usize = 832;
 /// How a check went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Status {
+pub(super) enum FindingStatus {
     Ok,
     Warning,
     Failed,
@@ -47,25 +47,25 @@ pub(super) enum Status {
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     check: &'static str,
-    status: Status,
+    status: FindingStatus,
     found: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     advice: Vec<String>,
 }
 
 impl Finding {
-    pub(super) fn new(check: &'static str, status: Status, found: impl Into<String>) -> Self {
+    pub(super) fn new(check: &'static str, status: FindingStatus, found: impl Into<String>) -> Self {
         Self { check, status, found: found.into(), advice: Vec::new() }
     }
 
-    pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
+    pub(super) fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice.push(advice.into());
         self
     }
 }
 
 #[derive(Debug, Deserialize)]
-struct Node {
+struct ReportedNode {
     node: String,
     version: String,
     pid: u32,
@@ -85,34 +85,34 @@ struct Node {
     journal_trouble: Option<String>,
     /// Agents before this version do not say.
     #[serde(default)]
-    state_damage: Vec<StateDamage>,
+    state_damage: Vec<DamagedStateFile>,
     shards: usize,
     shards_ended: usize,
     /// Agents before this version say neither.
     #[serde(default)]
     certificate_expires: Option<Timestamp>,
     #[serde(default)]
-    window_log: Option<WindowLog>,
+    window_log: Option<ReportedWindowLog>,
     #[serde(default)]
-    nri: Option<Plugin>,
+    nri: Option<ReportedPlugin>,
     #[serde(default)]
     totals_evicted: totals::Evicted,
     #[serde(default)]
     names_marked: usize,
     #[serde(default)]
-    marked_names: Vec<MarkedName>,
+    marked_names: Vec<ReportedMarkedName>,
     #[serde(default)]
-    pages: Option<Pages>,
+    pages: Option<ReportedPages>,
 }
 
 #[derive(Debug, Deserialize)]
-struct StateDamage {
+struct DamagedStateFile {
     file: String,
     found: String,
 }
 
 #[derive(Debug, Deserialize)]
-struct Accounting {
+struct ReportedAccounting {
     containers: Vec<CountedContainer>,
 }
 
@@ -123,56 +123,59 @@ struct CountedContainer {
     totals: Totals,
 }
 
-pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCode, Failure> {
-    let client = args.client.client()?;
-    let node: Node = read(&client.get("/v1/node").await?)?;
-    let accounting: Accounting = read(&client.get("/v1/accounting").await?)?;
-    let mut findings = vec![agent(&node), ready(&node), memory(&node), counts(&accounting)];
-    findings.extend(buffers(&node));
-    findings.extend(ports(node.listeners_port));
-    findings.extend(node.listeners_port.and_then(taken));
-    findings.push(guard(&node));
-    findings.push(journal(&node));
-    findings.extend(node.state_damage.iter().map(StateDamage::finding));
-    findings.extend(certificate(&node));
-    findings.extend(window_log::findings(node.window_log.as_ref()));
-    findings.extend(node.nri.iter().flat_map(Plugin::findings));
-    findings.extend(node.totals_evicted.finding());
-    findings.extend(names::findings(node.names_marked, &node.marked_names));
-    findings.extend(node.pages.iter().map(Pages::finding));
-    findings.extend(containers(&args.admin.client()).await);
-    findings.extend(probe(args).await);
-    match args.output.format() {
-        Format::Json => out.json(&findings)?,
-        Format::Ndjson => out.ndjson(&findings)?,
-        Format::Prom => return Err(Failure::usage("findings are not metrics; use table, json or ndjson")),
-        Format::Table => print(&findings, out)?,
+pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+    let client = args.client.build_client()?;
+    let node: ReportedNode = parse_response(&client.get("/v1/node").await?)?;
+    let accounting: ReportedAccounting = parse_response(&client.get("/v1/accounting").await?)?;
+    let mut findings =
+        vec![check_agent(&node), check_readiness(&node), check_memory(&node), check_accounting(&accounting)];
+    findings.extend(check_receive_buffers(&node));
+    findings.extend(check_ephemeral_ports(node.listeners_port));
+    findings.extend(node.listeners_port.and_then(check_port_holder));
+    findings.push(check_guard(&node));
+    findings.push(check_journal(&node));
+    findings.extend(node.state_damage.iter().map(DamagedStateFile::to_finding));
+    findings.extend(check_certificate(&node));
+    findings.extend(window_log::check_window_log(node.window_log.as_ref()));
+    findings.extend(node.nri.iter().flat_map(ReportedPlugin::to_findings));
+    findings.extend(node.totals_evicted.to_finding());
+    findings.extend(names::check_marked_names(node.names_marked, &node.marked_names));
+    findings.extend(node.pages.iter().map(ReportedPages::to_finding));
+    findings.extend(check_containers(&args.admin.build_client()).await);
+    findings.extend(run_probes(args).await);
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&findings)?,
+        OutputFormat::Ndjson => out.write_ndjson(&findings)?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("findings are not metrics; use table, json or ndjson"));
+        }
+        OutputFormat::Table => print_findings(&findings, out)?,
     }
-    let failed = findings.iter().any(|finding| finding.status == Status::Failed);
+    let failed = findings.iter().any(|finding| finding.status == FindingStatus::Failed);
     Ok(if failed { ExitCode::from(code::ERROR) } else { ExitCode::SUCCESS })
 }
 
-fn agent(node: &Node) -> Finding {
+fn check_agent(node: &ReportedNode) -> Finding {
     let ours = env!("CARGO_PKG_VERSION");
     let found =
         format!("{} runs tallyport {} as pid {}, epoch {}", node.node, node.version, node.pid, node.epoch);
     if node.version == ours {
-        return Finding::new("agent", Status::Ok, found);
+        return Finding::new("agent", FindingStatus::Ok, found);
     }
-    Finding::new("agent", Status::Warning, found)
-        .advise(format!("this command is {ours}; restart the agent to have one version"))
+    Finding::new("agent", FindingStatus::Warning, found)
+        .with_advice(format!("this command is {ours}; restart the agent to have one version"))
 }
 
-fn ready(node: &Node) -> Finding {
+fn check_readiness(node: &ReportedNode) -> Finding {
     let shards = format!("{} of {} shards run", node.shards - node.shards_ended, node.shards);
     match node.ready && node.shards_ended == 0 {
-        true => Finding::new("ready", Status::Ok, shards),
-        false => Finding::new("ready", Status::Failed, format!("not ready; {shards}"))
-            .advise("GET /ready says what is pending; the agent's log says why"),
+        true => Finding::new("ready", FindingStatus::Ok, shards),
+        false => Finding::new("ready", FindingStatus::Failed, format!("not ready; {shards}"))
+            .with_advice("GET /ready says what is pending; the agent's log says why"),
     }
 }
 
-fn memory(node: &Node) -> Finding {
+fn check_memory(node: &ReportedNode) -> Finding {
     let percent = node.memory.saturating_mul(100) / node.memory_limit.max(1);
     let found = format!(
         "{} MiB of {} MiB ({percent} %), {} containers",
@@ -181,33 +184,36 @@ fn memory(node: &Node) -> Finding {
         node.containers
     );
     match percent {
-        0..80 => Finding::new("memory", Status::Ok, found),
-        80..100 => {
-            Finding::new("memory", Status::Warning, found).advise("at 100 % no container gets new series")
-        }
-        _ => Finding::new("memory", Status::Failed, found).advise(
+        0..80 => Finding::new("memory", FindingStatus::Ok, found),
+        80..100 => Finding::new("memory", FindingStatus::Warning, found)
+            .with_advice("at 100 % no container gets new series"),
+        _ => Finding::new("memory", FindingStatus::Failed, found).with_advice(
             "no container gets new series; raise limits.node_memory, or use fewer names and tag values",
         ),
     }
 }
 
 /// Everything is counted once, or we have a mistake.
-fn counts(accounting: &Accounting) -> Finding {
+fn check_accounting(accounting: &ReportedAccounting) -> Finding {
     let wrong = accounting.containers.iter().filter(|container| !container.totals.balanced);
     let wrong: Vec<&str> = wrong.map(|container| container.container_id.as_str()).collect();
     if wrong.is_empty() {
         let n = accounting.containers.len();
         return Finding::new(
             "accounting",
-            Status::Ok,
+            FindingStatus::Ok,
             format!("everything is counted once in {n} containers"),
         );
     }
-    Finding::new("accounting", Status::Failed, format!("the counts do not agree in {}", wrong.join(", ")))
-        .advise("this is a defect of tallyport; please report it with the output of GET /v1/accounting")
+    Finding::new(
+        "accounting",
+        FindingStatus::Failed,
+        format!("the counts do not agree in {}", wrong.join(", ")),
+    )
+    .with_advice("this is a defect of tallyport; please report it with the output of GET /v1/accounting")
 }
 
-fn buffers(node: &Node) -> Option<Finding> {
+fn check_receive_buffers(node: &ReportedNode) -> Option<Finding> {
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
     let granted = node.receive_buffer.min(most);
     let holds = granted * 2 / SMALL_DATAGRAM;
@@ -218,76 +224,82 @@ fn buffers(node: &Node) -> Option<Finding> {
         node.receive_buffers_limit >> 20
     );
     if granted == node.receive_buffer {
-        return Some(Finding::new("receive buffers", Status::Ok, found));
+        return Some(Finding::new("receive buffers", FindingStatus::Ok, found));
     }
     let wanted = node.receive_buffer >> 10;
     Some(
-        Finding::new("receive buffers", Status::Warning, format!("{found}; {wanted} KiB were asked for"))
-            .advise(format!(
-                "sysctl -w net.core.rmem_max={}, or run with CAP_NET_ADMIN",
-                node.receive_buffer
-            )),
+        Finding::new(
+            "receive buffers",
+            FindingStatus::Warning,
+            format!("{found}; {wanted} KiB were asked for"),
+        )
+        .with_advice(format!(
+            "sysctl -w net.core.rmem_max={}, or run with CAP_NET_ADMIN",
+            node.receive_buffer
+        )),
     )
 }
 
 /// Whether the kernel could give the port of containers' sockets to another process.
-fn ports(port: Option<u16>) -> Option<Finding> {
+fn check_ephemeral_ports(port: Option<u16>) -> Option<Finding> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     Some(port_in(port?, &ephemeral_ports(&text)?))
 }
 
 /// Whether another process has the port on every address, so that no container of the host's network can have it on its own.
-fn taken(port: u16) -> Option<Finding> {
+fn check_port_holder(port: u16) -> Option<Finding> {
     let holder = holder_of(port)?;
     let found = format!(
         "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
     );
     let advice = "end that process, or set listeners.port to another port and restart the agent";
-    Some(Finding::new("ports", Status::Failed, found).advise(advice))
+    Some(Finding::new("ports", FindingStatus::Failed, found).with_advice(advice))
 }
 
 fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
     let (first, last) = (range.start(), range.end());
     if !range.contains(&port) {
         let found = format!("{port} (listeners.port) is outside the kernel's own {first} to {last}");
-        return Finding::new("ports", Status::Ok, found);
+        return Finding::new("ports", FindingStatus::Ok, found);
     }
     let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
-    Finding::new("ports", Status::Warning, found)
-        .advise("the kernel may give it to another process; set listeners.port outside that range")
+    Finding::new("ports", FindingStatus::Warning, found)
+        .with_advice("the kernel may give it to another process; set listeners.port outside that range")
 }
 
 /// Whether containers on the host's network can be forged.
-fn guard(node: &Node) -> Finding {
+fn check_guard(node: &ReportedNode) -> Finding {
     let all = "every process of the host's network can send to containers there";
     match (node.guard.as_str(), &node.guard_missing) {
-        ("on", _) => {
-            Finding::new("guard", Status::Ok, "the kernel keeps others from containers on the host's network")
-        }
-        ("off", _) => Finding::new("guard", Status::Ok, format!("off (listeners.guard); {all}")),
+        ("on", _) => Finding::new(
+            "guard",
+            FindingStatus::Ok,
+            "the kernel keeps others from containers on the host's network",
+        ),
+        ("off", _) => Finding::new("guard", FindingStatus::Ok, format!("off (listeners.guard); {all}")),
         (_, why) => {
             let why = why.as_deref().unwrap_or("the agent does not say why");
-            Finding::new("guard", Status::Warning, format!("{all}: {why}"))
-                .advise("containers with a network of their own need none; listeners.guard = \"off\" says that this is meant")
+            Finding::new("guard", FindingStatus::Warning, format!("{all}: {why}"))
+                .with_advice("containers with a network of their own need none; listeners.guard = \"off\" says that this is meant")
         }
     }
 }
 
 /// Whether a crash would lose addresses.
-fn journal(node: &Node) -> Finding {
+fn check_journal(node: &ReportedNode) -> Finding {
     match &node.journal_trouble {
-        None => Finding::new("journal", Status::Ok, "containers outlive a crash of the agent"),
+        None => Finding::new("journal", FindingStatus::Ok, "containers outlive a crash of the agent"),
         Some(why) => {
             let found = format!("it cannot be written, and a crash would lose containers: {why}");
-            Finding::new("journal", Status::Failed, found)
-                .advise("make room in state_dir, or make it writable; the agent tries again by itself")
+            Finding::new("journal", FindingStatus::Failed, found)
+                .with_advice("make room in state_dir, or make it writable; the agent tries again by itself")
         }
     }
 }
 
-impl StateDamage {
+impl DamagedStateFile {
     /// What an earlier run left and this one could not read.
-    fn finding(&self) -> Finding {
+    fn to_finding(&self) -> Finding {
         let found = format!("{} was damaged at the start: {}", self.file, self.found);
         let advice = match self.file.as_str() {
             "journal" => {
@@ -295,50 +307,53 @@ impl StateDamage {
             }
             _ => "check the disk of state_dir",
         };
-        Finding::new("state files", Status::Warning, found).advise(advice)
+        Finding::new("state files", FindingStatus::Warning, found).with_advice(advice)
     }
 }
 
-fn certificate(node: &Node) -> Option<Finding> {
-    let (now, expires) = (clock::wall(), node.certificate_expires?);
+fn check_certificate(node: &ReportedNode) -> Option<Finding> {
+    let (now, expires) = (clock::wall_time(), node.certificate_expires?);
     let advice = "replace http.tls_certificate and reload; new connections are shown the new one";
     let finding = |status, found| Finding::new("certificate", status, found);
-    Some(match expires.since(now) {
+    Some(match expires.duration_since(now) {
         Duration::ZERO => {
-            finding(Status::Failed, format!("it expired {} ago", ago(now, expires))).advise(advice)
+            finding(FindingStatus::Failed, format!("it expired {} ago", format_elapsed(now, expires)))
+                .with_advice(advice)
         }
         left if left < RENEWAL => {
-            finding(Status::Warning, format!("it expires in {}", ago(expires, now))).advise(advice)
+            finding(FindingStatus::Warning, format!("it expires in {}", format_elapsed(expires, now)))
+                .with_advice(advice)
         }
-        _ => finding(Status::Ok, format!("it expires in {}", ago(expires, now))),
+        _ => finding(FindingStatus::Ok, format!("it expires in {}", format_elapsed(expires, now))),
     })
 }
 
 /// What only the admin socket tells.
-async fn containers(admin: &Client) -> Vec<Finding> {
+async fn check_containers(admin: &Client) -> Vec<Finding> {
     let listed = match admin.get("/v1/containers").await {
-        Ok(response) => read::<Vec<Container>>(&response),
+        Ok(response) => parse_response::<Vec<ReportedContainer>>(&response),
         Err(error) => Err(error.into()),
     };
     let Ok(containers) = listed else {
         let found = format!("{} does not answer", admin.target());
         let advice = "launchers cannot reserve; does your user belong to its group? See admin.mode";
-        return vec![Finding::new("admin socket", Status::Warning, found).advise(advice)];
+        return vec![Finding::new("admin socket", FindingStatus::Warning, found).with_advice(advice)];
     };
-    let mut findings = vec![Finding::new("admin socket", Status::Ok, format!("{} answers", admin.target()))];
+    let mut findings =
+        vec![Finding::new("admin socket", FindingStatus::Ok, format!("{} answers", admin.target()))];
     for container in &containers {
-        findings.extend(troubles(container));
-        findings.extend(clients::findings(container));
+        findings.extend(check_container(container));
+        findings.extend(clients::check_client(container));
     }
     if let Ok(response) = admin.get("/v1/tasks").await
-        && let Ok(tasks) = read::<Vec<Task>>(&response)
+        && let Ok(tasks) = parse_response::<Vec<Task>>(&response)
     {
-        findings.extend(tasks.iter().filter_map(rejected));
+        findings.extend(tasks.iter().filter_map(check_rejected_lines));
     }
     findings
 }
 
-fn troubles(container: &Container) -> Option<Finding> {
+fn check_container(container: &ReportedContainer) -> Option<Finding> {
     let named = format!("{} of task {}", container.name(), container.task_id);
     if matches!(container.state.as_str(), "lost" | "mute") {
         let said = container.reason.iter().chain(container.warnings.first());
@@ -350,8 +365,8 @@ fn troubles(container: &Container) -> Option<Finding> {
             _ => "its metrics reach nobody under its name; restart it",
         };
         return Some(
-            Finding::new("container", Status::Failed, format!("{named} is {}{why}", container.state))
-                .advise(advice),
+            Finding::new("container", FindingStatus::Failed, format!("{named} is {}{why}", container.state))
+                .with_advice(advice),
         );
     }
     if container.kernel_drops + container.dropped > 0 {
@@ -360,51 +375,54 @@ fn troubles(container: &Container) -> Option<Finding> {
             container.kernel_drops, container.dropped
         );
         return Some(
-            Finding::new("container", Status::Warning, found)
-                .advise(format!("`tallyport explain {}` says why", container.task_id)),
+            Finding::new("container", FindingStatus::Warning, found)
+                .with_advice(format!("`tallyport explain {}` says why", container.task_id)),
         );
     }
     if let Some(why) = &container.origin_guard_missing {
         let found = format!("others on the host's network can send to {named}: {why}");
-        return Some(Finding::new("container", Status::Warning, found));
+        return Some(Finding::new("container", FindingStatus::Warning, found));
     }
     let warning = container.warnings.first()?;
-    Some(Finding::new("container", Status::Warning, format!("{named}: {warning}")))
+    Some(Finding::new("container", FindingStatus::Warning, format!("{named}: {warning}")))
 }
 
-fn rejected(task: &Task) -> Option<Finding> {
-    let codes = counted(&task.totals.lines.rejected);
+fn check_rejected_lines(task: &Task) -> Option<Finding> {
+    let codes = sorted_counts(&task.totals.lines.rejected);
     if codes.is_empty() {
         return None;
     }
     let text: Vec<String> = codes.iter().map(|(code, n)| format!("{n} {code}")).collect();
     let mut finding = Finding::new(
         "rejected lines",
-        Status::Warning,
+        FindingStatus::Warning,
         format!("task {}: {}", task.task_id, text.join(", ")),
     );
     for line in task.recent_rejected.iter().rev().take(3) {
         let advice = Rejected::ALL
             .iter()
-            .find(|known| known.code() == line.code)
-            .map_or(line.advice.as_str(), |c| c.advice());
+            .find(|known| known.as_str() == line.code)
+            .map_or(line.advice.as_str(), |c| c.suggested_fix());
         let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
-        finding =
-            finding.advise(format!("{} ago {shown}{}: {advice}", ago(clock::wall(), line.at), line.code));
+        finding = finding.with_advice(format!(
+            "{} ago {shown}{}: {advice}",
+            format_elapsed(clock::wall_time(), line.at),
+            line.code
+        ));
     }
     Some(finding)
 }
 
-fn print(findings: &[Finding], out: &mut Output) -> std::io::Result<()> {
+fn print_findings(findings: &[Finding], out: &mut Console) -> std::io::Result<()> {
     for finding in findings {
         let mark = match finding.status {
-            Status::Ok => out.good("ok     "),
-            Status::Warning => out.warning("warning"),
-            Status::Failed => out.bad("FAILED "),
+            FindingStatus::Ok => out.style_success("ok     "),
+            FindingStatus::Warning => out.style_warning("warning"),
+            FindingStatus::Failed => out.style_error("FAILED "),
         };
-        out.line(mark + format!("  {:<15}  {}", finding.check, finding.found))?;
+        out.write_line(mark + format!("  {:<15}  {}", finding.check, finding.found))?;
         for advice in &finding.advice {
-            out.line(format!("                          {advice}"))?;
+            out.write_line(format!("                          {advice}"))?;
         }
     }
     Ok(())
@@ -420,7 +438,7 @@ mod tests {
             let finding = port_in(port, &(32_768..=60_999));
             (finding.status, finding.found.contains(&port.to_string()))
         };
-        assert_eq!(check(18_125), (Status::Ok, true));
-        assert_eq!(check(40_000), (Status::Warning, true));
+        assert_eq!(check(18_125), (FindingStatus::Ok, true));
+        assert_eq!(check(40_000), (FindingStatus::Warning, true));
     }
 }

@@ -8,20 +8,20 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::args::EnvArgs;
-use super::documents::Container;
+use super::documents::ReportedContainer;
 use super::failure::Failure;
-use super::output::Output;
-use super::run::{ask, labels, variables};
+use super::output::Console;
+use super::run::{parse_labels, request_reservation, socket_variables};
 
-pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure> {
-    let lines = match reserve(args) {
-        Ok(Some(container)) => lines(&container, out),
+pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+    let lines = match reserve_socket(args) {
+        Ok(Some(container)) => render_env_file(&container, out),
         // It was opted out.
         Ok(None) => String::new(),
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
             let _its_code = failure.report(out);
-            out.complain("tallyport: there is no socket; metrics will not be counted (use --fail-closed to make this an error)");
+            out.write_stderr_line("tallyport: there is no socket; metrics will not be counted (use --fail-closed to make this an error)");
             // An address of an earlier life must not stay: it may be another's by now.
             String::new()
         }
@@ -29,30 +29,30 @@ pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure>
     match &args.env_file {
         Some(path) => write(path, &lines)
             .map_err(|error| Failure::new(1, format!("cannot write {}: {error}", path.display())))?,
-        None => out.data(&lines).map_err(|error| Failure::system(&error))?,
+        None => out.write_data(&lines).map_err(|error| Failure::system_error(&error))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn reserve(args: &EnvArgs) -> Result<Option<Container>, Failure> {
+fn reserve_socket(args: &EnvArgs) -> Result<Option<ReportedContainer>, Failure> {
     let body = json!({
         "container_id": args.container,
         "task_id": args.task_id.as_ref().unwrap_or(&args.container),
-        "labels": labels(&args.labels)?,
+        "labels": parse_labels(&args.labels)?,
         "network": {"mode": "host"},
         "pid": args.pid,
         // Nobody names a process later, so it lasts until it is released, or its process ends.
         "ttl": null,
     });
-    ask(&args.admin, &body)
+    request_reservation(&args.admin, &body)
 }
 
-fn lines(container: &Container, out: &mut Output) -> String {
+fn render_env_file(container: &ReportedContainer, out: &mut Console) -> String {
     for warning in &container.warnings {
-        out.complain(format!("tallyport: {warning}"));
+        out.write_stderr_line(format!("tallyport: {warning}"));
     }
     // A line break in a value would set another variable.
-    let variables = variables(container, out).into_iter();
+    let variables = socket_variables(container, out).into_iter();
     variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()
 }
 

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::{ExplainArgs, Format};
-use super::details::{records, value};
-use super::documents::{Container, Metrics, Record, Task, ago, counted};
+use super::args::{ExplainArgs, OutputFormat};
+use super::details::{format_value, parse_records};
+use super::documents::{ReportedContainer, ReportedRecord, Task, TaskMetrics, format_elapsed, sorted_counts};
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::resolve::{read, segment, task};
+use super::output::Console;
+use super::resolve::{encode_segment, find_task, parse_response};
 use crate::aggregate::{Dropped, OVERFLOW};
 use crate::api::Glob;
 use crate::client::Client;
@@ -19,7 +19,7 @@ use crate::statsd::Rejected;
 /// How a station went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+enum StationOutcome {
     Good,
     Note,
     Bad,
@@ -29,7 +29,7 @@ enum Outcome {
 #[derive(Debug, Serialize)]
 struct Station {
     station: &'static str,
-    outcome: Outcome,
+    outcome: StationOutcome,
     found: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     advice: Vec<String>,
@@ -45,42 +45,42 @@ struct Explanation {
     arrives: bool,
 }
 
-pub(super) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<ExitCode, Failure> {
-    let client = args.client.client()?;
-    let task = task(&client, &args.pod, &args.task_id).await?;
+pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+    let client = args.client.build_client()?;
+    let task = find_task(&client, &args.pod, &args.task_id).await?;
     // The admin socket knows the lines themselves; without it their codes have to do.
-    let task = with_lines(&args.admin.client(), &task).await.unwrap_or(task);
-    let path = format!("/v1/tasks/{}/metrics", segment(&task.task_id));
-    let Metrics { metrics, .. } = read(&client.get(&path).await?)?;
-    let explanation = explained(&task, &records(&metrics)?, args.name.as_deref());
-    match args.output.format() {
-        Format::Json => out.json(&explanation)?,
-        Format::Ndjson => out.ndjson([&explanation])?,
-        Format::Prom => {
-            return Err(Failure::usage("an explanation is not a metric; use table, json or ndjson"));
+    let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
+    let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
+    let TaskMetrics { metrics, .. } = parse_response(&client.get(&path).await?)?;
+    let explanation = build_explanation(&task, &parse_records(&metrics)?, args.name.as_deref());
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&explanation)?,
+        OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("an explanation is not a metric; use table, json or ndjson"));
         }
-        Format::Table => print(&explanation, out)?,
+        OutputFormat::Table => print_explanation(&explanation, out)?,
     }
     Ok(if explanation.arrives { ExitCode::SUCCESS } else { ExitCode::from(code::NO_DATA) })
 }
 
 async fn with_lines(admin: &Client, task: &Task) -> Option<Task> {
-    let response = admin.get(&format!("/v1/tasks/{}", segment(&task.task_id))).await.ok()?;
-    read(&response).ok()
+    let response = admin.get(&format!("/v1/tasks/{}", encode_segment(&task.task_id))).await.ok()?;
+    parse_response(&response).ok()
 }
 
-fn explained(task: &Task, records: &[Record], name: Option<&str>) -> Explanation {
+fn build_explanation(task: &Task, records: &[ReportedRecord], name: Option<&str>) -> Explanation {
     let stations = vec![
-        known(task),
-        injected(task),
-        received(task),
-        read_lines(task),
-        kept(task),
-        recorded(records, name),
-        scraped(task),
+        check_containers(task),
+        check_environment(task),
+        check_datagrams(task),
+        check_lines(task),
+        check_values(task),
+        check_records(records, name),
+        check_scrapes(task),
     ];
-    let stopped = stations.iter().find(|station| station.outcome == Outcome::Bad);
-    let arrives = matching(records, name).next().is_some();
+    let stopped = stations.iter().find(|station| station.outcome == StationOutcome::Bad);
+    let arrives = matching_records(records, name).next().is_some();
     let subject = name.map_or_else(|| "its metrics".to_owned(), |name| format!("{name:?}"));
     let verdict = match stopped {
         _ if arrives => format!("{subject} can be read"),
@@ -90,69 +90,69 @@ fn explained(task: &Task, records: &[Record], name: Option<&str>) -> Explanation
     Explanation { task_id: task.task_id.clone(), name: name.map(str::to_owned), stations, verdict, arrives }
 }
 
-fn station(name: &'static str, outcome: Outcome, found: impl Into<String>) -> Station {
+fn new_station(name: &'static str, outcome: StationOutcome, found: impl Into<String>) -> Station {
     Station { station: name, outcome, found: found.into(), advice: Vec::new() }
 }
 
 impl Station {
-    fn advise(mut self, advice: impl IntoIterator<Item = String>) -> Self {
+    fn with_advice(mut self, advice: impl IntoIterator<Item = String>) -> Self {
         self.advice.extend(advice);
         self
     }
 }
 
-fn known(task: &Task) -> Station {
+fn check_containers(task: &Task) -> Station {
     let containers: Vec<String> = task
         .containers
         .iter()
         .map(|c| format!("{} ({}, generation {})", c.name(), c.state, c.generation))
         .collect();
-    let outcome = if task.finished { Outcome::Note } else { Outcome::Good };
-    station("known", outcome, containers.join(", "))
+    let outcome = if task.finished { StationOutcome::Note } else { StationOutcome::Good };
+    new_station("known", outcome, containers.join(", "))
 }
 
-fn injected(task: &Task) -> Station {
-    let addresses: Vec<String> = task.containers.iter().map(Container::address).collect();
+fn check_environment(task: &Task) -> Station {
+    let addresses: Vec<String> = task.containers.iter().map(ReportedContainer::statsd_address).collect();
     let mut found = format!("STATSD_UDP_HOST:STATSD_UDP_PORT = {}", addresses.join(", "));
     let mut advice = Vec::new();
-    let mut outcome = Outcome::Good;
+    let mut outcome = StationOutcome::Good;
     for container in &task.containers {
-        if let Some(why) = unserved(container) {
-            outcome = Outcome::Bad;
+        if let Some(why) = unserved_reason(container) {
+            outcome = StationOutcome::Bad;
             found = format!("{found}; {} is {}", container.name(), container.state);
             found = format!("{found}: {}", container.reason.as_deref().unwrap_or(why));
             advice.push("restart it to give it a socket".to_owned());
             continue;
         }
         match environment_of(container) {
-            Some(Seen::Ours) => found.push_str("; the process has them"),
-            Some(Seen::Without) => {
-                outcome = Outcome::Bad;
+            Some(EnvironmentMatch::Ours) => found.push_str("; the process has them"),
+            Some(EnvironmentMatch::Without) => {
+                outcome = StationOutcome::Bad;
                 found.push_str("; the process does not have them");
                 advice.push(
                     "the launcher did not hand the variables on; start it with `tallyport run` or its hook"
                         .to_owned(),
                 );
             }
-            Some(Seen::Other(other)) => {
-                outcome = Outcome::Bad;
-                found = format!("the process has {other}, its socket is at {}", container.address());
+            Some(EnvironmentMatch::Other(other)) => {
+                outcome = StationOutcome::Bad;
+                found = format!("the process has {other}, its socket is at {}", container.statsd_address());
                 advice.push(
                     "something between the launcher and the process overwrote the variables".to_owned(),
                 );
             }
             None if !container.attached && !task.finished => {
-                outcome = Outcome::Note;
+                outcome = StationOutcome::Note;
                 advice.push("no process was attached yet; the reservation expires without one".to_owned());
             }
             None => {}
         }
     }
-    station("injected", outcome, found).advise(advice)
+    new_station("injected", outcome, found).with_advice(advice)
 }
 
 /// Why a container that runs has no socket.
-fn unserved(container: &Container) -> Option<&'static str> {
+fn unserved_reason(container: &ReportedContainer) -> Option<&'static str> {
     match container.state.as_str() {
         "mute" => Some("it was started while the agent was away, or could not be served"),
         "lost" => Some("its address could not be opened again after a restart of the agent"),
@@ -161,13 +161,13 @@ fn unserved(container: &Container) -> Option<&'static str> {
 }
 
 /// What a process has in its environment, as far as we may look.
-enum Seen {
+enum EnvironmentMatch {
     Ours,
     Other(String),
     Without,
 }
 
-fn environment_of(container: &Container) -> Option<Seen> {
+fn environment_of(container: &ReportedContainer) -> Option<EnvironmentMatch> {
     let environment = std::fs::read(format!("/proc/{}/environ", container.pid?)).ok()?;
     let variable = |name: &str| {
         let text = format!("{name}=");
@@ -179,57 +179,68 @@ fn environment_of(container: &Container) -> Option<Seen> {
         (Some(host), Some(port)) => {
             let ours =
                 Some(&host) == container.statsd_host.as_ref() && port.parse().ok() == container.statsd_port;
-            if ours { Seen::Ours } else { Seen::Other(format!("{host}:{port}")) }
+            if ours { EnvironmentMatch::Ours } else { EnvironmentMatch::Other(format!("{host}:{port}")) }
         }
-        _ => Seen::Without,
+        _ => EnvironmentMatch::Without,
     })
 }
 
-fn received(task: &Task) -> Station {
+fn check_datagrams(task: &Task) -> Station {
     let (datagrams, kernel) = (task.totals.datagrams.received, task.totals.datagrams.kernel_drops);
     let Some(last) = task.last_datagram else {
-        return station("received", Outcome::Bad, "no datagram has come").advise([
+        return new_station("received", StationOutcome::Bad, "no datagram has come").with_advice([
             "does the application send? `tallyport tail` shows lines as they come".to_owned(),
             "does its client read STATSD_UDP_HOST and STATSD_UDP_PORT, or has it an address of its own?"
                 .to_owned(),
             "does its client buffer? Many send only when a buffer is full or closed".to_owned(),
         ]);
     };
-    let found = format!("{datagrams} datagrams, the last {} ago", ago(clock::wall(), last));
+    let found = format!("{datagrams} datagrams, the last {} ago", format_elapsed(clock::wall_time(), last));
     if kernel > 0 {
         let found = format!("{found}; the kernel dropped {kernel} for want of buffer");
         let advice =
             "send fewer and fuller datagrams, or raise listeners.receive_buffer and net.core.rmem_max";
-        return station("received", Outcome::Note, found).advise([advice.to_owned()]);
+        return new_station("received", StationOutcome::Note, found).with_advice([advice.to_owned()]);
     }
-    station("received", Outcome::Good, found)
+    new_station("received", StationOutcome::Good, found)
 }
 
-fn read_lines(task: &Task) -> Station {
+fn check_lines(task: &Task) -> Station {
     let lines = &task.totals.lines;
-    let rejected = counted(&lines.rejected);
+    let rejected = sorted_counts(&lines.rejected);
     if rejected.is_empty() {
-        return station("read", Outcome::Good, format!("{} lines, all of them accepted", lines.received));
+        return new_station(
+            "read",
+            StationOutcome::Good,
+            format!("{} lines, all of them accepted", lines.received),
+        );
     }
     let total: u64 = rejected.iter().map(|(_, n)| n).sum();
-    let outcome = if lines.accepted == 0 { Outcome::Bad } else { Outcome::Note };
+    let outcome = if lines.accepted == 0 { StationOutcome::Bad } else { StationOutcome::Note };
     let codes: Vec<String> = rejected.iter().map(|(code, n)| format!("{n} {code}")).collect();
     let found = format!("{} lines, {total} of them rejected: {}", lines.received, codes.join(", "));
     let advice = rejected.iter().filter_map(|(code, _)| {
-        let advice = Rejected::ALL.iter().find(|known| known.code() == code)?.advice();
+        let advice = Rejected::ALL.iter().find(|known| known.as_str() == code)?.suggested_fix();
         Some(format!("{code}: {advice}"))
     });
     let shown = task.recent_rejected.iter().rev().take(3).filter_map(|line| {
-        Some(format!("{} ago, {}: {:?}", ago(clock::wall(), line.at), line.code, line.line.as_ref()?))
+        Some(format!(
+            "{} ago, {}: {:?}",
+            format_elapsed(clock::wall_time(), line.at),
+            line.code,
+            line.line.as_ref()?
+        ))
     });
-    station("read", outcome, found).advise(advice.chain(shown))
+    new_station("read", outcome, found).with_advice(advice.chain(shown))
 }
 
-fn kept(task: &Task) -> Station {
+fn check_values(task: &Task) -> Station {
     let values = &task.totals.values;
-    let dropped: Vec<(String, u64)> =
-        counted(&values.dropped).into_iter().chain(counted(&task.totals.datagrams.dropped)).collect();
-    let over = counted(&task.totals.over_limit);
+    let dropped: Vec<(String, u64)> = sorted_counts(&values.dropped)
+        .into_iter()
+        .chain(sorted_counts(&task.totals.datagrams.dropped))
+        .collect();
+    let over = sorted_counts(&task.totals.over_limit);
     let mut found = vec![
         format!("{} values accepted", values.accepted),
         format!("{} in records", values.in_records),
@@ -241,22 +252,22 @@ fn kept(task: &Task) -> Station {
         found.push(format!("dropped: {}", reasons.join(", ")));
     }
     let outcome = match (dropped.is_empty(), over.is_empty() && values.folded == 0) {
-        (true, true) => Outcome::Good,
-        (false, _) if values.in_records + values.open == 0 => Outcome::Bad,
-        _ => Outcome::Note,
+        (true, true) => StationOutcome::Good,
+        (false, _) if values.in_records + values.open == 0 => StationOutcome::Bad,
+        _ => StationOutcome::Note,
     };
     let advice = dropped.iter().chain(&over).filter_map(|(reason, _)| {
-        let known = Dropped::ALL.iter().find(|known| known.reason() == reason)?;
-        Some(format!("{reason}: {}", known.advice()))
+        let known = Dropped::ALL.iter().find(|known| known.as_str() == reason)?;
+        Some(format!("{reason}: {}", known.suggested_fix()))
     });
-    station("kept", outcome, found.join(", "))
-        .advise(advice)
-        .advise(many_series(task, dropped.iter().chain(&over)))
+    new_station("kept", outcome, found.join(", "))
+        .with_advice(advice)
+        .with_advice(many_series(task, dropped.iter().chain(&over)))
 }
 
 /// What makes so many series, where there are too many.
 fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u64)>) -> Option<String> {
-    let limits = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::reason);
+    let limits = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::as_str);
     let too_many = task.totals.values.folded > 0
         || reasons.into_iter().any(|(reason, _)| limits.contains(&reason.as_str()));
     let wide = task.widest_tags.iter().map(|tag| match &tag.key {
@@ -267,44 +278,51 @@ fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u
     (too_many && !wide.is_empty()).then(|| format!("what makes most series: {}", wide.join(", ")))
 }
 
-fn matching<'r>(records: &'r [Record], name: Option<&str>) -> impl Iterator<Item = &'r Record> {
+fn matching_records<'r>(
+    records: &'r [ReportedRecord],
+    name: Option<&str>,
+) -> impl Iterator<Item = &'r ReportedRecord> {
     let glob = name.map(Glob::new);
-    records.iter().filter(move |record| glob.as_ref().is_none_or(|glob| glob.matches(&record.name)))
+    records.iter().filter(move |record| glob.as_ref().is_none_or(|glob| glob.is_match(&record.name)))
 }
 
-fn recorded(records: &[Record], name: Option<&str>) -> Station {
-    let found: Vec<&Record> = matching(records, name).collect();
+fn check_records(records: &[ReportedRecord], name: Option<&str>) -> Station {
+    let found: Vec<&ReportedRecord> = matching_records(records, name).collect();
     match (found.first(), name) {
-        (Some(_), None) => station("recorded", Outcome::Good, format!("{} series", found.len())),
+        (Some(_), None) => new_station("recorded", StationOutcome::Good, format!("{} series", found.len())),
         (Some(_), Some(_)) => {
-            let now = clock::wall();
+            let now = clock::wall_time();
             let shown = found.iter().take(5).map(|record| {
                 let age = if record.open {
                     "in the open window".to_owned()
                 } else {
-                    format!("{} ago", ago(now, record.end))
+                    format!("{} ago", format_elapsed(now, record.end))
                 };
-                let tags =
-                    if record.tags.is_empty() { String::new() } else { format!(" [{}]", record.tags()) };
-                format!("{} {}{tags}: {} {age}", record.metric_type, record.name, value(record))
+                let tags = if record.tags.is_empty() {
+                    String::new()
+                } else {
+                    format!(" [{}]", record.format_tags())
+                };
+                format!("{} {}{tags}: {} {age}", record.metric_type, record.name, format_value(record))
             });
-            station("recorded", Outcome::Good, format!("{} series", found.len())).advise(shown)
+            new_station("recorded", StationOutcome::Good, format!("{} series", found.len()))
+                .with_advice(shown)
         }
-        (None, None) => station("recorded", Outcome::Bad, "no series"),
+        (None, None) => new_station("recorded", StationOutcome::Bad, "no series"),
         (None, Some(name)) => {
-            let nearest = nearest(records, name);
+            let nearest = nearest_names(records, name);
             let advice = match nearest.is_empty() {
                 true => format!("the task has {} other series", records.len()),
                 false => format!("nearest names: {}", nearest.join(", ")),
             };
             let prefix = "clients put a prefix before every name; patterns such as '*latency' find it";
-            station("recorded", Outcome::Bad, format!("no series fits {name:?}"))
-                .advise([advice, prefix.to_owned()])
+            new_station("recorded", StationOutcome::Bad, format!("no series fits {name:?}"))
+                .with_advice([advice, prefix.to_owned()])
         }
     }
 }
 
-fn nearest(records: &[Record], name: &str) -> Vec<String> {
+fn nearest_names(records: &[ReportedRecord], name: &str) -> Vec<String> {
     let mut names: Vec<(f64, &str)> = records
         .iter()
         .map(|record| {
@@ -318,28 +336,32 @@ fn nearest(records: &[Record], name: &str) -> Vec<String> {
     names.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
 }
 
-fn scraped(task: &Task) -> Station {
+fn check_scrapes(task: &Task) -> Station {
     match task.last_scrape {
-        Some(last) => station(
+        Some(last) => new_station(
             "scraped",
-            Outcome::Good,
-            format!("this node was scraped {} ago", ago(clock::wall(), last)),
+            StationOutcome::Good,
+            format!("this node was scraped {} ago", format_elapsed(clock::wall_time(), last)),
         ),
-        None => station("scraped", Outcome::Note, "nobody has scraped this node since the agent started"),
+        None => new_station(
+            "scraped",
+            StationOutcome::Note,
+            "nobody has scraped this node since the agent started",
+        ),
     }
 }
 
-fn print(explanation: &Explanation, out: &mut Output) -> std::io::Result<()> {
+fn print_explanation(explanation: &Explanation, out: &mut Console) -> std::io::Result<()> {
     for station in &explanation.stations {
         let mark = match station.outcome {
-            Outcome::Good => out.good("ok  "),
-            Outcome::Note => out.warning("note"),
-            Outcome::Bad => out.bad("STOP"),
+            StationOutcome::Good => out.style_success("ok  "),
+            StationOutcome::Note => out.style_warning("note"),
+            StationOutcome::Bad => out.style_error("STOP"),
         };
-        out.line(mark + format!("  {:<9} {}", station.station, station.found))?;
+        out.write_line(mark + format!("  {:<9} {}", station.station, station.found))?;
         for advice in &station.advice {
-            out.line(format!("                {advice}"))?;
+            out.write_line(format!("                {advice}"))?;
         }
     }
-    out.line(out.strong(&explanation.verdict))
+    out.write_line(out.style_bold(&explanation.verdict))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
-use super::output::Output;
+use super::output::Console;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
@@ -35,7 +35,7 @@ impl Failure {
         Self { code, message: message.into(), hint: None, silent: false }
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -44,38 +44,38 @@ impl Failure {
         Self { code, ..self }
     }
 
-    pub(super) fn usage(message: impl Into<String>) -> Self {
+    pub(super) fn usage_error(message: impl Into<String>) -> Self {
         Self::new(code::USAGE, message)
     }
 
-    pub(super) fn system(error: &std::io::Error) -> Self {
+    pub(super) fn system_error(error: &std::io::Error) -> Self {
         Self::new(code::ERROR, error.to_string())
     }
 
     /// An answer that is not what was asked for.
-    pub(super) fn answered(response: &Response) -> Self {
+    pub(super) fn from_response(response: &Response) -> Self {
         #[derive(Deserialize)]
-        struct Document {
+        struct ErrorBody {
             message: String,
         }
-        match serde_json::from_slice::<Document>(&response.body) {
+        match serde_json::from_slice::<ErrorBody>(&response.body) {
             Ok(document) => Self::new(code::ERROR, document.message),
             Err(_) => Self::new(code::ERROR, format!("the agent answered {}", response.status)),
         }
     }
 
-    pub(super) fn garbled(error: &serde_json::Error) -> Self {
-        Self::new(code::ERROR, format!("the agent's answer cannot be read: {error}")).hint(
+    pub(super) fn malformed_response(error: &serde_json::Error) -> Self {
+        Self::new(code::ERROR, format!("the agent's answer cannot be read: {error}")).with_hint(
             "`tallyport version` and the agent's log line \"listening\" tell whether both have one version",
         )
     }
 
     /// Prints what is to be said; answers the exit code.
-    pub(super) fn report(self, out: &mut Output) -> ExitCode {
+    pub(super) fn report(self, out: &mut Console) -> ExitCode {
         if !self.silent {
-            out.complain_lines(&format!("tallyport: {}", self.message));
+            out.write_stderr_lines(&format!("tallyport: {}", self.message));
             if let Some(hint) = self.hint {
-                out.complain(format!("  {hint}"));
+                out.write_stderr_line(format!("  {hint}"));
             }
         }
         ExitCode::from(self.code)
@@ -86,7 +86,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // `tallyport tasks | head` is no error.
         let silent = error.kind() == std::io::ErrorKind::BrokenPipe;
-        Self { silent, code: if silent { 0 } else { code::ERROR }, ..Self::system(&error) }
+        Self { silent, code: if silent { 0 } else { code::ERROR }, ..Self::system_error(&error) }
     }
 }
 
@@ -103,14 +103,14 @@ impl From<ClientError> for Failure {
                     }
                     _ => "start one with `tallyport agent`, or say where it is with --url or --admin-socket",
                 };
-                Self::new(code::UNREACHABLE, error.to_string()).hint(hint)
+                Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint)
             }
             ClientError::Garbled { .. } | ClientError::Closed { .. } => {
                 Self::new(code::ERROR, error.to_string())
             }
             ClientError::Broken { .. } => Self::new(code::ERROR, error.to_string())
-                .hint("what was sent after that is not shown; run the command again to go on"),
-            ClientError::Authorities { .. } => Self::usage(error.to_string()),
+                .with_hint("what was sent after that is not shown; run the command again to go on"),
+            ClientError::Authorities { .. } => Self::usage_error(error.to_string()),
         }
     }
 }
@@ -120,7 +120,7 @@ impl From<ConfigErrors> for Failure {
         let n = errors.0.len();
         let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
         Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
-            .hint("`tallyport config reference` says what each setting takes")
+            .with_hint("`tallyport config reference` says what each setting takes")
     }
 }
 

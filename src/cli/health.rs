@@ -4,11 +4,11 @@ use serde::Deserialize;
 
 use super::args::HealthArgs;
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::resolve::read;
+use super::output::Console;
+use super::resolve::parse_response;
 
 #[derive(Deserialize)]
-struct Health {
+struct ReportedHealth {
     version: String,
     pid: u32,
     /// Absent in the answer of a version that had no such setting.
@@ -16,20 +16,20 @@ struct Health {
     instance: String,
 }
 
-pub(super) async fn health(args: &HealthArgs, out: &mut Output) -> Result<(), Failure> {
-    let health: Health = read(&args.at.client()?.get("/health").await?)?;
+pub(super) async fn check_health(args: &HealthArgs, out: &mut Console) -> Result<(), Failure> {
+    let health: ReportedHealth = parse_response(&args.at.build_client()?.get("/health").await?)?;
     // A variable that is set to nothing is as good as none.
     match args.instance.as_deref().filter(|wanted| !wanted.is_empty()) {
-        Some(wanted) if wanted != health.instance => Err(another(args, wanted, &health)),
-        _ => Ok(out.line(format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
+        Some(wanted) if wanted != health.instance => Err(wrong_instance_failure(args, wanted, &health)),
+        _ => Ok(out.write_line(format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
     }
 }
 
-fn another(args: &HealthArgs, wanted: &str, health: &Health) -> Failure {
-    let Health { pid, instance, .. } = health;
+fn wrong_instance_failure(args: &HealthArgs, wanted: &str, health: &ReportedHealth) -> Failure {
+    let ReportedHealth { pid, instance, .. } = health;
     let is = if instance.is_empty() { "has no name".to_owned() } else { format!("is {instance:?}") };
     let url = &args.at.url;
-    Failure::new(code::ERROR, format!("another agent answers at {url}: pid {pid} {is}, not {wanted:?}")).hint(
+    Failure::new(code::ERROR, format!("another agent answers at {url}: pid {pid} {is}, not {wanted:?}")).with_hint(
         "during an update this ends when the new agent has taken over; `agent.instance` sets an agent's name",
     )
 }

@@ -6,15 +6,15 @@ use similar::TextDiff;
 
 use super::args::{EngineArgs, EngineName, HookInstallArgs, HookRemoveArgs, MechanismName};
 use super::failure::Failure;
-use super::output::Output;
-use super::text::Text;
-use crate::install::{self, Change, Engine, Mechanism, Plan, Request};
+use super::output::Console;
+use super::text::SafeText;
+use crate::install::{self, Engine, FileChange, InstallPlan, InstallRequest, Mechanism};
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
-pub(super) fn install(args: &HookInstallArgs, out: &mut Output) -> Result<(), Failure> {
-    let mut request = request(&args.engine)?;
+pub(super) fn install_hook(args: &HookInstallArgs, out: &mut Console) -> Result<(), Failure> {
+    let mut request = build_request(&args.engine)?;
     request.mechanism = match args.mechanism {
         MechanismName::Wrapper => Mechanism::Wrapper,
         MechanismName::Hook => Mechanism::Hook,
@@ -23,18 +23,18 @@ pub(super) fn install(args: &HookInstallArgs, out: &mut Output) -> Result<(), Fa
     request.default = args.default;
     request.specification.clone_from(&args.spec);
     request.runtime.clone_from(&args.real_runtime);
-    let plan = install::plan(&request)?;
+    let plan = install::plan_installation(&request)?;
     carry_out(&plan, args.engine.dry_run, "nothing to do: it is installed", out)
 }
 
-pub(super) fn remove(args: &HookRemoveArgs, out: &mut Output) -> Result<(), Failure> {
-    let plan = install::plan_removal(&request(&args.engine)?)?;
+pub(super) fn remove_hook(args: &HookRemoveArgs, out: &mut Console) -> Result<(), Failure> {
+    let plan = install::plan_removal(&build_request(&args.engine)?)?;
     carry_out(&plan, args.engine.dry_run, "nothing to do: it is not installed", out)
 }
 
-fn request(args: &EngineArgs) -> Result<Request, Failure> {
+fn build_request(args: &EngineArgs) -> Result<InstallRequest, Failure> {
     let beside = || Ok(std::env::current_exe()?.with_file_name("tallyport-oci"));
-    Ok(Request {
+    Ok(InstallRequest {
         engine: match args.engine {
             EngineName::Containerd => Engine::Containerd,
             EngineName::Docker => Engine::Docker,
@@ -49,42 +49,42 @@ fn request(args: &EngineArgs) -> Result<Request, Failure> {
             .wrapper
             .clone()
             .map_or_else(beside, Ok)
-            .map_err(|error: std::io::Error| Failure::system(&error))?,
+            .map_err(|error: std::io::Error| Failure::system_error(&error))?,
         runtime: None,
         directory: args.directory.clone(),
         specification: None,
     })
 }
 
-fn carry_out(plan: &Plan, dry_run: bool, nothing: &str, out: &mut Output) -> Result<(), Failure> {
+fn carry_out(plan: &InstallPlan, dry_run: bool, nothing: &str, out: &mut Console) -> Result<(), Failure> {
     for change in &plan.changes {
-        out.lines(difference(change, out).into_iter())?;
+        out.write_lines(format_diff(change, out).into_iter())?;
     }
     for note in &plan.notes {
-        out.line(note)?;
+        out.write_line(note)?;
     }
     if plan.changes.is_empty() {
-        return Ok(out.line(nothing)?);
+        return Ok(out.write_line(nothing)?);
     }
     if dry_run {
-        return Ok(out.line("nothing was written (--dry-run)")?);
+        return Ok(out.write_line("nothing was written (--dry-run)")?);
     }
-    for said in install::apply(plan)? {
-        out.line(&said)?;
+    for said in install::apply_plan(plan)? {
+        out.write_line(&said)?;
     }
-    Ok(out.line(format!("next: {}", plan.restart))?)
+    Ok(out.write_line(format!("next: {}", plan.restart))?)
 }
 
 /// A change as `diff -u` shows it.
-fn difference(change: &Change, out: &Output) -> Vec<Text> {
+fn format_diff(change: &FileChange, out: &Console) -> Vec<SafeText> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let nowhere = PathBuf::from("/dev/null");
     let name = |text: Option<&str>| text.map_or(&nowhere, |_| &change.path).display().to_string();
     let diff = TextDiff::from_lines(before.unwrap_or_default(), after.unwrap_or_default());
     let text = diff.unified_diff().context_radius(CONTEXT).header(&name(before), &name(after)).to_string();
     let coloured = text.lines().map(|line| match line.chars().next() {
-        Some('+') => out.good(line),
-        Some('-') => out.bad(line),
+        Some('+') => out.style_success(line),
+        Some('-') => out.style_error(line),
         _ => line.into(),
     });
     coloured.collect()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::documents::Record;
+use super::documents::ReportedRecord;
 
 /// Digits of a runtime's id that are shown, as many as container engines show.
 const SHORT: usize = 12;
@@ -22,8 +22,8 @@ pub(super) fn container_name<'a>(id: &'a str, labels: &'a Map<String, Value>) ->
 
 /// The containers of some records by name. Those of one name, such as a container and the one that it was before a restart, are
 /// told apart by their ids.
-pub(super) fn container_names(records: &[Record]) -> BTreeMap<&str, String> {
-    let of = |record: &'_ Record| record.origin.container_id.is_some();
+pub(super) fn container_names(records: &[ReportedRecord]) -> BTreeMap<&str, String> {
+    let of = |record: &'_ ReportedRecord| record.origin.container_id.is_some();
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for record in records.iter().filter(|record| of(record)) {
         let id = record.origin.container_id.as_deref().unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn container_names(records: &[Record]) -> BTreeMap<&str, String> {
 mod tests {
     use super::*;
 
-    fn record(id: &str, container: Option<&str>) -> Record {
+    fn record(id: &str, container: Option<&str>) -> ReportedRecord {
         let labels: Map<String, Value> =
             container.map(|name| ("container".to_owned(), name.into())).into_iter().collect();
         serde_json::from_value(serde_json::json!({

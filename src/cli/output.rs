@@ -8,17 +8,17 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::text::{Text, escape_json, escape_lines};
+use super::text::{SafeText, escape_json, escape_lines};
 
 /// Standard output and standard error.
-pub(super) struct Output {
+pub(super) struct Console {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     terminal: bool,
     width: Option<usize>,
 }
 
-impl Output {
+impl Console {
     pub(super) fn new() -> Self {
         let terminal = io::stdout().is_terminal();
         let width =
@@ -32,7 +32,7 @@ impl Output {
     }
 
     /// Columns of the terminal, if it is one.
-    pub(super) fn width(&self) -> Option<usize> {
+    pub(super) fn terminal_width(&self) -> Option<usize> {
         self.width
     }
 
@@ -42,21 +42,21 @@ impl Output {
     }
 
     /// A page that this program contains, such as the reference of settings; written as it is.
-    pub(super) fn page(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write_page(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)
     }
 
     /// Lines in a format that programs read, such as Prometheus text: exact in files and pipes, escaped on a terminal.
-    pub(super) fn data(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn write_data(&mut self, text: &str) -> io::Result<()> {
         if self.terminal { self.write(escape_lines(text).as_bytes()) } else { self.write(text.as_bytes()) }
     }
 
-    pub(super) fn line(&mut self, text: impl Into<Text>) -> io::Result<()> {
+    pub(super) fn write_line(&mut self, text: impl Into<SafeText>) -> io::Result<()> {
         self.write(format!("{}\n", text.into().as_str()).as_bytes())
     }
 
     /// Several lines in one write, so that a table which is drawn again does not flicker.
-    pub(super) fn lines(&mut self, lines: impl Iterator<Item = Text>) -> io::Result<()> {
+    pub(super) fn write_lines(&mut self, lines: impl Iterator<Item = SafeText>) -> io::Result<()> {
         let mut text = String::new();
         for line in lines {
             text.push_str(line.as_str());
@@ -66,30 +66,33 @@ impl Output {
     }
 
     /// One line to standard error. A failure to write it is ignored: there is no other place to report it.
-    pub(super) fn complain(&mut self, text: impl Into<Text>) {
+    pub(super) fn write_stderr_line(&mut self, text: impl Into<SafeText>) {
         let _unreportable = writeln!(self.err, "{}", text.into().as_str());
     }
 
     /// A message of several lines to standard error, such as a list of mistakes.
-    pub(super) fn complain_lines(&mut self, text: &str) {
+    pub(super) fn write_stderr_lines(&mut self, text: &str) {
         let _unreportable = writeln!(self.err, "{}", escape_lines(text));
     }
 
     /// Indented JSON, as every command prints it.
-    pub(super) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+    pub(super) fn write_json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let value = serde_json::to_value(value)?;
         let mut text = String::new();
-        indented(&mut text, &value, 0, false);
-        self.json_line(&text)
+        write_indented_json(&mut text, &value, 0, false);
+        self.write_json_line(&text)
     }
 
     /// A JSON document as the agent sent it.
-    pub(super) fn json_line(&mut self, json: &str) -> io::Result<()> {
+    pub(super) fn write_json_line(&mut self, json: &str) -> io::Result<()> {
         self.write(format!("{}\n", escape_json(json)).as_bytes())
     }
 
     /// One JSON document a line.
-    pub(super) fn ndjson<T: Serialize>(&mut self, values: impl IntoIterator<Item = T>) -> io::Result<()> {
+    pub(super) fn write_ndjson<T: Serialize>(
+        &mut self,
+        values: impl IntoIterator<Item = T>,
+    ) -> io::Result<()> {
         let mut text = String::new();
         for value in values {
             text.push_str(&serde_json::to_string(&value)?);
@@ -99,37 +102,37 @@ impl Output {
     }
 
     /// Text that stands out on a terminal.
-    pub(super) fn strong(&self, text: impl Into<Text>) -> Text {
-        self.styled("1", text)
+    pub(super) fn style_bold(&self, text: impl Into<SafeText>) -> SafeText {
+        self.apply_style("1", text)
     }
 
     /// Text that stands back on a terminal.
-    pub(super) fn faint(&self, text: impl Into<Text>) -> Text {
-        self.styled("2", text)
+    pub(super) fn style_dimmed(&self, text: impl Into<SafeText>) -> SafeText {
+        self.apply_style("2", text)
     }
 
-    pub(super) fn good(&self, text: impl Into<Text>) -> Text {
-        self.styled("32", text)
+    pub(super) fn style_success(&self, text: impl Into<SafeText>) -> SafeText {
+        self.apply_style("32", text)
     }
 
-    pub(super) fn warning(&self, text: impl Into<Text>) -> Text {
-        self.styled("33", text)
+    pub(super) fn style_warning(&self, text: impl Into<SafeText>) -> SafeText {
+        self.apply_style("33", text)
     }
 
-    pub(super) fn bad(&self, text: impl Into<Text>) -> Text {
-        self.styled("31", text)
+    pub(super) fn style_error(&self, text: impl Into<SafeText>) -> SafeText {
+        self.apply_style("31", text)
     }
 
-    fn styled(&self, style: &str, text: impl Into<Text>) -> Text {
+    fn apply_style(&self, style: &str, text: impl Into<SafeText>) -> SafeText {
         // https://no-color.org
         let plain = !self.terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if plain { text.into() } else { Text::styled(style, text) }
+        if plain { text.into() } else { SafeText::with_style(style, text) }
     }
 }
 
 /// JSON with four spaces and one key a line, as the DC/OS CLI printed it; tags stay on one line, so that a `grep` for
 /// a name shows its value, unit, moment and tags.
-fn indented(out: &mut String, value: &Value, depth: usize, flat: bool) {
+fn write_indented_json(out: &mut String, value: &Value, depth: usize, flat: bool) {
     let indent = |out: &mut String, depth: usize| {
         if !flat {
             out.push('\n');
@@ -148,7 +151,7 @@ fn indented(out: &mut String, value: &Value, depth: usize, flat: bool) {
                     ","
                 });
                 indent(out, depth + 1);
-                indented(out, value, depth + 1, flat);
+                write_indented_json(out, value, depth + 1, flat);
             }
             indent(out, depth);
             out.push(']');
@@ -166,7 +169,7 @@ fn indented(out: &mut String, value: &Value, depth: usize, flat: bool) {
                 indent(out, depth + 1);
                 out.push_str(&Value::from(key.as_str()).to_string());
                 out.push_str(": ");
-                indented(out, value, depth + 1, flat || key == "tags");
+                write_indented_json(out, value, depth + 1, flat || key == "tags");
             }
             indent(out, depth);
             out.push('}');
@@ -196,9 +199,9 @@ mod tests {
     }
 
     /// What is written to standard output.
-    fn written(terminal: bool, write: impl FnOnce(&mut Output) -> io::Result<()>) -> String {
+    fn written(terminal: bool, write: impl FnOnce(&mut Console) -> io::Result<()>) -> String {
         let out = Written::default();
-        write(&mut Output { out: Box::new(out.clone()), err: Box::new(io::sink()), terminal, width: None })
+        write(&mut Console { out: Box::new(out.clone()), err: Box::new(io::sink()), terminal, width: None })
             .unwrap();
         String::from_utf8(out.0.take()).unwrap()
     }
@@ -207,19 +210,19 @@ mod tests {
     fn text_for_people_is_escaped_everywhere_and_text_for_programs_on_terminals() {
         let hostile = "a\u{1b}[2J\n";
         for terminal in [true, false] {
-            assert_eq!(written(terminal, |out| out.line(hostile)), "a\\x1b[2J\\n\n");
+            assert_eq!(written(terminal, |out| out.write_line(hostile)), "a\\x1b[2J\\n\n");
         }
-        assert_eq!(written(false, |out| out.data(hostile)), hostile);
-        assert_eq!(written(true, |out| out.data(hostile)), "a\\x1b[2J\n");
+        assert_eq!(written(false, |out| out.write_data(hostile)), hostile);
+        assert_eq!(written(true, |out| out.write_data(hostile)), "a\\x1b[2J\n");
     }
 
     #[test]
     fn json_has_no_character_that_a_terminal_obeys_and_the_same_value() {
         let value = Value::from("\u{1b}]52;c;\u{7}\u{9b}\u{202e}");
         for text in [
-            written(true, |out| out.json(&value)),
-            written(true, |out| out.ndjson([&value])),
-            written(true, |out| out.json_line(&value.to_string())),
+            written(true, |out| out.write_json(&value)),
+            written(true, |out| out.write_ndjson([&value])),
+            written(true, |out| out.write_json_line(&value.to_string())),
         ] {
             assert!(text.trim_end().is_ascii(), "{text:?}");
             assert!(!text.trim_end().contains(char::is_control), "{text:?}");
@@ -231,7 +234,7 @@ mod tests {
     fn json_has_one_key_a_line_but_tags_on_one() {
         let value = serde_json::json!([{"name": "a", "tags": {"k": "v", "l": ["x", "y"]}, "agg": {"p50": 1.5}, "no": []}]);
         let mut text = String::new();
-        indented(&mut text, &value, 0, false);
+        write_indented_json(&mut text, &value, 0, false);
         assert_eq!(
             text,
             "[\n    {\n        \"name\": \"a\",\n        \"tags\": {\"k\": \"v\", \"l\": [\"x\", \"y\"]},\n        \

@@ -7,28 +7,30 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::args::ParseArgs;
 use super::failure::{Failure, code};
-use super::output::Output;
-use crate::render::parsed::parsed;
+use super::output::Console;
+use crate::render::parsed::describe_datagram;
 use crate::statsd::style;
 
-pub(super) fn parse(args: &ParseArgs, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<(), Failure> {
     let styles = style::read(args.tag_styles.split(',')).map_err(|wrong| {
-        Failure::usage(format!("{wrong:?} is not a tag style; there are influx, librato, signalfx and all"))
+        Failure::usage_error(format!(
+            "{wrong:?} is not a tag style; there are influx, librato, signalfx and all"
+        ))
     })?;
-    let print = |out: &mut Output, datagram: &[u8]| out.ndjson([parsed(datagram, styles)]);
+    let print = |out: &mut Console, datagram: &[u8]| out.write_ndjson([describe_datagram(datagram, styles)]);
     if !args.datagrams.is_empty() {
         for text in &args.datagrams {
-            print(out, &datagram(text.as_bytes(), args.base64)?)?;
+            print(out, &decode_datagram(text.as_bytes(), args.base64)?)?;
         }
         return Ok(());
     }
     for line in std::io::stdin().lock().split(b'\n') {
-        print(out, &datagram(&line?, args.base64)?)?;
+        print(out, &decode_datagram(&line?, args.base64)?)?;
     }
     Ok(())
 }
 
-fn datagram(text: &[u8], base64: bool) -> Result<Vec<u8>, Failure> {
+fn decode_datagram(text: &[u8], base64: bool) -> Result<Vec<u8>, Failure> {
     if !base64 {
         return Ok(text.to_vec());
     }

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::args::{DoctorArgs, ProbeName};
-use super::doctor::{Finding, Status};
+use super::doctor::{Finding, FindingStatus};
 use super::failure::{Failure, code};
-use super::output::Output;
+use super::output::Console;
 use crate::client::Client;
 
 /// What the probe sends, and its value.
@@ -38,7 +38,7 @@ struct Trouble {
     advice: String,
 }
 
-fn trouble(found: impl Into<String>, advice: impl Into<String>) -> Trouble {
+fn new_trouble(found: impl Into<String>, advice: impl Into<String>) -> Trouble {
     Trouble { found: found.into(), advice: advice.into() }
 }
 
@@ -52,18 +52,18 @@ struct Probe<'a> {
 }
 
 /// Starts a probe in each of these ways, one after the other.
-pub(super) async fn probe(args: &DoctorArgs) -> Vec<Finding> {
+pub(super) async fn run_probes(args: &DoctorArgs) -> Vec<Finding> {
     let mut findings = Vec::new();
     for subject in &args.probe {
         match Probe::new(args, *subject) {
-            Ok(probe) => probe.check(&mut findings).await,
+            Ok(probe) => probe.run_checks(&mut findings).await,
             Err(error) => findings.push(
                 Finding::new(
                     "probe",
-                    Status::Failed,
+                    FindingStatus::Failed,
                     format!("{subject}: nothing can be made for it: {error}"),
                 )
-                .advise("is there room in the directory for temporary files (TMPDIR)?"),
+                .with_advice("is there room in the directory for temporary files (TMPDIR)?"),
             ),
         }
     }
@@ -87,41 +87,41 @@ impl<'a> Probe<'a> {
         Ok(probe)
     }
 
-    async fn check(&self, findings: &mut Vec<Finding>) {
+    async fn run_checks(&self, findings: &mut Vec<Finding>) {
         let subject = self.subject;
         let mut note = |step: &str, result: Result<String, Trouble>| {
             let ok = result.is_ok();
             findings.push(match result {
-                Ok(found) => Finding::new("probe", Status::Ok, format!("{subject}, {step}: {found}")),
+                Ok(found) => Finding::new("probe", FindingStatus::Ok, format!("{subject}, {step}: {found}")),
                 Err(Trouble { found, advice }) => {
-                    Finding::new("probe", Status::Failed, format!("{subject}, {step}: {found}"))
-                        .advise(advice)
+                    Finding::new("probe", FindingStatus::Failed, format!("{subject}, {step}: {found}"))
+                        .with_advice(advice)
                 }
             });
             ok
         };
-        if note("programs", self.programs()) && note("start and address", self.start()) {
-            let arrived = self.arrived(&self.args.admin.client()).await;
+        if note("programs", self.check_programs()) && note("start and address", self.start()) {
+            let arrived = self.wait_for_metric(&self.args.admin.build_client()).await;
             note("arrival", arrived);
         }
     }
 
     /// Whether the programs on the way are there.
-    fn programs(&self) -> Result<String, Trouble> {
-        let program = self.subject.program();
+    fn check_programs(&self) -> Result<String, Trouble> {
+        let program = self.subject.program_name();
         if !self.subject.is_runtime() {
-            let said = self.ask(Command::new(program).arg("version")).map_err(|why| {
+            let said = self.run_command(Command::new(program).arg("version")).map_err(|why| {
                 let advice = format!("is {program} installed, and its service running?");
-                trouble(format!("{program} does not answer: {why}"), advice)
+                new_trouble(format!("{program} does not answer: {why}"), advice)
             })?;
             return Ok(format!("{program} answers ({})", first_line(&said)));
         }
         let wrapper = self.wrapper.display();
         let mut command = Command::new(&self.wrapper);
-        let version = self.ask(command.arg("--version").env("TALLYPORT_OCI_RUNTIME", program));
+        let version = self.run_command(command.arg("--version").env("TALLYPORT_OCI_RUNTIME", program));
         let said = version.map_err(|why| {
             let advice = "install both; --wrapper says where tallyport-oci is";
-            trouble(format!("{wrapper} starts no {program}: {why}"), advice)
+            new_trouble(format!("{wrapper} starts no {program}: {why}"), advice)
         })?;
         Ok(format!("{wrapper} starts {}", first_line(&said)))
     }
@@ -129,22 +129,22 @@ impl<'a> Probe<'a> {
     /// Runs the container to its end; answers the address that its process had.
     fn start(&self) -> Result<String, Trouble> {
         let command = match self.subject {
-            ProbeName::Runc | ProbeName::Crun => self.bundle().map(|()| self.runtime()),
-            ProbeName::Containerd => Ok(self.containerd()),
-            ProbeName::Docker => self.docker(),
-            ProbeName::Podman => Ok(self.podman()),
+            ProbeName::Runc | ProbeName::Crun => self.write_bundle().map(|()| self.runtime_command()),
+            ProbeName::Containerd => Ok(self.containerd_command()),
+            ProbeName::Docker => self.docker_command(),
+            ProbeName::Podman => Ok(self.podman_command()),
         };
-        let mut command =
-            command.map_err(|error| trouble(format!("it cannot be prepared: {error}"), "run it as root"))?;
-        let said = self.ask(&mut command);
+        let mut command = command
+            .map_err(|error| new_trouble(format!("it cannot be prepared: {error}"), "run it as root"))?;
+        let said = self.run_command(&mut command);
         self.clean_up();
         let said = said.map_err(|why| {
-            let advice = self.advice(&why);
-            trouble(format!("the container did not run: {why}"), advice)
+            let advice = self.start_failure_advice(&why);
+            new_trouble(format!("the container did not run: {why}"), advice)
         })?;
         let address = said.lines().find_map(|line| line.trim().strip_prefix("sent to "));
         address.map(|address| format!("its process had {address}")).ok_or_else(|| {
-            trouble(
+            new_trouble(
                 format!("its process had no STATSD_UDP_HOST: {}", said.trim()),
                 "is the agent running, and is its socket the admin_socket of /etc/tallyport/oci.toml? Is mode = \
                  \"inject\" there, and the runtime of containers tallyport-oci?",
@@ -153,7 +153,7 @@ impl<'a> Probe<'a> {
     }
 
     /// What mends a container that did not run.
-    fn advice(&self, why: &str) -> String {
+    fn start_failure_advice(&self, why: &str) -> String {
         let engine = self.subject;
         let unknown = ["nknown", "not found", "nvalid"].iter().any(|word| why.contains(word));
         match engine {
@@ -169,7 +169,7 @@ impl<'a> Probe<'a> {
     }
 
     /// Waits for the metric under the task that the container was given.
-    async fn arrived(&self, client: &Client) -> Result<String, Trouble> {
+    async fn wait_for_metric(&self, client: &Client) -> Result<String, Trouble> {
         #[derive(Deserialize)]
         struct Answer {
             metrics: Vec<Record>,
@@ -184,7 +184,7 @@ impl<'a> Probe<'a> {
         let mut known = false;
         while since.elapsed() < ARRIVAL {
             let answer = client.get(&path).await;
-            let answer = answer.map_err(|error| trouble(error.to_string(), "is the agent running?"))?;
+            let answer = answer.map_err(|error| new_trouble(error.to_string(), "is the agent running?"))?;
             known |= answer.status == 200;
             let records = serde_json::from_slice::<Answer>(&answer.body).map(|answer| answer.metrics);
             let ours = |record: &Record| {
@@ -196,14 +196,14 @@ impl<'a> Probe<'a> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Err(if known {
-            trouble(
+            new_trouble(
                 format!("{METRIC} did not arrive under task {task} within {} s", ARRIVAL.as_secs()),
                 format!(
                     "`tallyport explain {task}` says how far it came; is `lo` up in the container's network?"
                 ),
             )
         } else {
-            trouble(
+            new_trouble(
                 format!("the agent at {} knows no task {task}", client.target()),
                 "the wrapper asked another agent: compare admin_socket in /etc/tallyport/oci.toml with --admin-socket",
             )
@@ -211,7 +211,7 @@ impl<'a> Probe<'a> {
     }
 
     /// What a command prints, where it succeeds within its time; else what it says.
-    fn ask(&self, command: &mut Command) -> Result<String, String> {
+    fn run_command(&self, command: &mut Command) -> Result<String, String> {
         let file = |name: &str| File::create(self.directory.join(name)).map_err(|error| error.to_string());
         // Files, because a runtime leaves its output to its container.
         command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
@@ -242,13 +242,13 @@ impl<'a> Probe<'a> {
         }
     }
 
-    fn rootfs(&self) -> PathBuf {
+    fn rootfs_path(&self) -> PathBuf {
         self.directory.join("rootfs")
     }
 
-    fn bundle(&self) -> std::io::Result<()> {
+    fn write_bundle(&self) -> std::io::Result<()> {
         let bind = |(from, to): (PathBuf, &str)| json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", "ro"]});
-        let mut mounts: Vec<_> = mounts().map(bind).collect();
+        let mut mounts: Vec<_> = bind_mounts().map(bind).collect();
         mounts.push(json!({"destination": "/proc", "type": "proc", "source": "proc"}));
         mounts.push(
             json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}),
@@ -268,69 +268,69 @@ impl<'a> Probe<'a> {
         std::fs::write(self.directory.join("config.json"), config.to_string())
     }
 
-    fn runtime(&self) -> Command {
+    fn runtime_command(&self) -> Command {
         let mut command = Command::new(&self.wrapper);
-        command.env("TALLYPORT_OCI_RUNTIME", self.subject.program());
+        command.env("TALLYPORT_OCI_RUNTIME", self.subject.program_name());
         command.arg("--root").arg(self.directory.join("state"));
         command.arg("run").arg("--bundle").arg(&self.directory).arg(&self.id);
         command
     }
 
-    fn containerd(&self) -> Command {
+    fn containerd_command(&self) -> Command {
         let mut command = Command::new("ctr");
         command.args(["run", "--rm", "--runc-binary"]).arg(&self.wrapper);
         command.args(["--annotation", &format!("tallyport.task-id={}", self.id)]);
-        for (from, to) in mounts() {
+        for (from, to) in bind_mounts() {
             let mount = format!("type=bind,src={},dst={to},options=rbind:ro", from.display());
             command.args(["--mount", &mount]);
         }
-        command.arg("--rootfs").arg(self.rootfs()).args([&self.id, INSIDE, "probe-send"]);
+        command.arg("--rootfs").arg(self.rootfs_path()).args([&self.id, INSIDE, "probe-send"]);
         command
     }
 
     /// An image with nothing in it, and a container with the node's programs.
-    fn docker(&self) -> std::io::Result<Command> {
+    fn docker_command(&self) -> std::io::Result<Command> {
         let nothing = self.directory.join("nothing.tar");
         // Two empty blocks end a tar.
         std::fs::write(&nothing, [0; 1024])?;
-        self.ask(Command::new("docker").arg("import").arg(&nothing).arg(self.image()))
+        self.run_command(Command::new("docker").arg("import").arg(&nothing).arg(self.image_name()))
             .map_err(std::io::Error::other)?;
         let mut command = Command::new("docker");
         command.args(["run", "--rm", "--name", &self.id, "--network", "none", "--pull", "never"]);
         if self.args.runtime_name != DEFAULT {
             command.args(["--runtime", &self.args.runtime_name]);
         }
-        volumes(&mut command);
-        command.args([&self.image(), INSIDE, "probe-send"]);
+        add_volume_args(&mut command);
+        command.args([&self.image_name(), INSIDE, "probe-send"]);
         Ok(command)
     }
 
-    fn image(&self) -> String {
+    fn image_name(&self) -> String {
         format!("{}:nothing", self.id)
     }
 
-    fn podman(&self) -> Command {
+    fn podman_command(&self) -> Command {
         let mut command = Command::new("podman");
         if self.args.runtime_name != DEFAULT {
             command.args(["--runtime", &self.args.runtime_name]);
         }
         command.args(["run", "--rm", "--name", &self.id, "--network", "none"]);
         command.args(["--annotation", &format!("tallyport.task-id={}", self.id)]);
-        volumes(&mut command);
-        command.arg("--rootfs").arg(self.rootfs()).args([INSIDE, "probe-send"]);
+        add_volume_args(&mut command);
+        command.arg("--rootfs").arg(self.rootfs_path()).args([INSIDE, "probe-send"]);
         command
     }
 
     /// What is left of a container that did not go by itself.
     fn clean_up(&self) {
-        let mut command = Command::new(self.subject.program());
+        let mut command = Command::new(self.subject.program_name());
         match self.subject {
             ProbeName::Runc | ProbeName::Crun => {
                 command.arg("--root").arg(self.directory.join("state"));
                 command.args(["delete", "--force", &self.id]);
             }
             ProbeName::Docker => {
-                command.args(["image", "rm", "--force", &self.image()]);
+                command.args(["image", "rm", "--force", &self.image_name()]);
             }
             // These take it away themselves (--rm).
             ProbeName::Containerd | ProbeName::Podman => return,
@@ -351,15 +351,15 @@ impl Drop for Probe<'_> {
 }
 
 /// What is mounted into a container, and where to.
-fn mounts() -> impl Iterator<Item = (PathBuf, &'static str)> {
+fn bind_mounts() -> impl Iterator<Item = (PathBuf, &'static str)> {
     let program = std::env::current_exe().ok().map(|program| (program, INSIDE));
     let system = SYSTEM.into_iter().filter(|path| Path::new(path).is_dir());
     system.map(|path| (PathBuf::from(path), path)).chain(program)
 }
 
 /// The same, as docker and podman take it.
-fn volumes(command: &mut Command) {
-    for (from, to) in mounts() {
+fn add_volume_args(command: &mut Command) {
+    for (from, to) in bind_mounts() {
         command.args(["--volume", &format!("{}:{to}:ro", from.display())]);
     }
 }
@@ -369,15 +369,15 @@ fn first_line(text: &str) -> &str {
 }
 
 /// `tallyport probe-send`: what a probe's process does.
-pub(super) fn send(out: &mut Output) -> Result<ExitCode, Failure> {
+pub(super) fn send_probe(out: &mut Console) -> Result<ExitCode, Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (Some(host), Some(port)) = (variable("STATSD_UDP_HOST"), variable("STATSD_UDP_PORT")) else {
-        out.line("neither STATSD_UDP_HOST nor STATSD_UDP_PORT is set")?;
+        out.write_line("neither STATSD_UDP_HOST nor STATSD_UDP_PORT is set")?;
         return Ok(ExitCode::from(code::NO_DATA));
     };
     let address = format!("{host}:{port}");
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.send_to(format!("{METRIC}:{VALUE}|c").as_bytes(), &address)?;
-    out.line(format!("sent to {address}"))?;
+    out.write_line(format!("sent to {address}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,29 +3,33 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::args::{Format, ReloadArgs};
+use super::args::{OutputFormat, ReloadArgs};
 use super::failure::Failure;
-use super::output::Output;
-use super::resolve::read;
+use super::output::Console;
+use super::resolve::parse_response;
 
 #[derive(Deserialize)]
-struct Reloaded {
+struct ReloadReply {
     needs_restart: Vec<String>,
 }
 
-pub(super) async fn reload(args: &ReloadArgs, out: &mut Output) -> Result<(), Failure> {
+pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Result<(), Failure> {
     let path = if args.force { "/v1/config/reload?force=true" } else { "/v1/config/reload" };
-    let response = args.admin.client().request("POST", path, Vec::new()).await?;
-    match args.output.format() {
-        Format::Json => out.json(&read::<Value>(&response)?)?,
-        Format::Ndjson => out.ndjson([read::<Value>(&response)?])?,
-        Format::Prom => return Err(Failure::usage("a reload is not a metric; use table, json or ndjson")),
-        Format::Table => {
-            let needs_restart = read::<Reloaded>(&response)?.needs_restart;
-            out.line("the configuration was read again and is in force")?;
+    let response = args.admin.build_client().send_request("POST", path, Vec::new()).await?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
+        OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
+        }
+        OutputFormat::Table => {
+            let needs_restart = parse_response::<ReloadReply>(&response)?.needs_restart;
+            out.write_line("the configuration was read again and is in force")?;
             if !needs_restart.is_empty() {
                 let settings = needs_restart.join(", ");
-                out.line(format!("these settings have changed and take effect at a restart: {settings}"))?;
+                out.write_line(format!(
+                    "these settings have changed and take effect at a restart: {settings}"
+                ))?;
             }
         }
     }

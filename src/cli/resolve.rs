@@ -15,7 +15,7 @@ use crate::config::{Layers, ProcessEnvironment};
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A name as a part of a path. `.` and `..` would be taken for directories by somebody in between.
-pub(super) fn segment(name: &str) -> String {
+pub(super) fn encode_segment(name: &str) -> String {
     match name {
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
@@ -24,7 +24,7 @@ pub(super) fn segment(name: &str) -> String {
 }
 
 /// A query from keys and values.
-pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+pub(super) fn encode_query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs);
     match query.finish() {
@@ -35,10 +35,10 @@ pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
 
 impl UrlArgs {
     /// A client without a token.
-    pub(super) fn client(&self) -> Result<Client, ClientError> {
+    pub(super) fn build_client(&self) -> Result<Client, ClientError> {
         let client = Client::new(self.url.clone());
         match (&self.ca, &self.url) {
-            (Some(authorities), Target::Https(_)) => client.trusting(authorities),
+            (Some(authorities), Target::Https(_)) => client.with_ca_file(authorities),
             _ => Ok(client),
         }
     }
@@ -46,9 +46,9 @@ impl UrlArgs {
 
 impl ClientArgs {
     /// A client with what the agent wants to see of it.
-    pub(super) fn client(&self) -> Result<Client, Failure> {
-        let client = self.at.client()?;
-        Ok(match self.token()? {
+    pub(super) fn build_client(&self) -> Result<Client, Failure> {
+        let client = self.at.build_client()?;
+        Ok(match self.read_token()? {
             Some(token) => client.with_token(token),
             None => client,
         })
@@ -56,11 +56,11 @@ impl ClientArgs {
 
     /// The first token of the file, which may be the agent's own; else that of the environment. A token is never an
     /// argument, which everybody on the machine can read.
-    fn token(&self) -> Result<Option<String>, Failure> {
+    fn read_token(&self) -> Result<Option<String>, Failure> {
         let Some(file) = &self.token_file else {
             return Ok(std::env::var("TALLYPORT_TOKEN").ok().filter(|token| !token.is_empty()));
         };
-        let unusable = |why: &str| Failure::usage(format!("--token-file {} {why}", file.display()));
+        let unusable = |why: &str| Failure::usage_error(format!("--token-file {} {why}", file.display()));
         let text = crate::files::read_to_string(file)
             .map_err(|error| unusable(&format!("cannot be read: {error}")))?;
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -73,9 +73,9 @@ impl ClientArgs {
 
 impl AdminArgs {
     /// The admin socket: as said, or where an agent of this user has it.
-    pub(super) fn client(&self) -> Client {
+    pub(super) fn build_client(&self) -> Client {
         let usual = || {
-            let layers = Layers::defaults(&ProcessEnvironment);
+            let layers = Layers::with_defaults(&ProcessEnvironment);
             layers.get("admin.socket").map(|written| PathBuf::from(&written.text)).unwrap_or_default()
         };
         Client::new(Target::Unix(self.admin_socket.clone().unwrap_or_else(usual)))
@@ -83,8 +83,8 @@ impl AdminArgs {
 }
 
 impl FilterArgs {
-    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
-        pairs(&[
+    pub(super) fn query_pairs(&self) -> Vec<(&str, &str)> {
+        flag_pairs(&[
             ("container", &self.container),
             ("name", &self.name),
             ("tag", &self.tag),
@@ -94,56 +94,60 @@ impl FilterArgs {
 }
 
 /// Repeated flags as keys and values.
-pub(super) fn pairs<'a>(flags: &[(&'a str, &'a [String])]) -> Vec<(&'a str, &'a str)> {
+pub(super) fn flag_pairs<'a>(flags: &[(&'a str, &'a [String])]) -> Vec<(&'a str, &'a str)> {
     flags.iter().flat_map(|(key, values)| values.iter().map(|value| (*key, value.as_str()))).collect()
 }
 
 /// An answer of 2xx, read.
-pub(super) fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
+pub(super) fn parse_response<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
     if !(200..300).contains(&response.status) {
-        return Err(Failure::answered(response));
+        return Err(Failure::from_response(response));
     }
-    serde_json::from_slice(&response.body).map_err(|error| Failure::garbled(&error))
+    serde_json::from_slice(&response.body).map_err(|error| Failure::malformed_response(&error))
 }
 
 impl PodArgs {
     /// The filter that leaves one container of the pod.
-    pub(super) fn label(&self) -> Option<String> {
+    pub(super) fn container_label(&self) -> Option<String> {
         self.pod_container.as_ref().map(|name| format!("container={name}"))
     }
 }
 
 /// The task that is meant: by its own name or the start of one, or by its pod's.
-pub(super) async fn task(client: &Client, of: &NamespaceArgs, name: &str) -> Result<Task, Failure> {
+pub(super) async fn find_task(client: &Client, of: &NamespaceArgs, name: &str) -> Result<Task, Failure> {
     match &of.namespace {
-        Some(namespace) => pod(client, namespace, name).await,
+        Some(namespace) => find_pod_task(client, namespace, name).await,
         None => by_name(client, name).await,
     }
 }
 
 /// The task of the pod with this name, or with a name that starts so, or with this other name inside its namespace.
-async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Task, Failure> {
+async fn find_pod_task(client: &Client, namespace: &str, name: &str) -> Result<Task, Failure> {
     let label = format!("namespace={namespace}");
-    let tasks: Vec<Task> =
-        read(&client.get(&format!("/v1/tasks{}", query([("label", label.as_str())]))).await?)?;
-    let mut found = pods(tasks, name);
+    let tasks: Vec<Task> = parse_response(
+        &client.get(&format!("/v1/tasks{}", encode_query([("label", label.as_str())]))).await?,
+    )?;
+    let mut found = select_pods(tasks, name);
     match found.len() {
         0 => {}
         1 => return Ok(found.remove(0)),
-        n => return Err(ambiguous(n, &format!("pods of {namespace:?} fit {name:?}"), &found)),
+        n => return Err(ambiguous_failure(n, &format!("pods of {namespace:?} fit {name:?}"), &found)),
     }
-    let response = client.get(&format!("/v1/tasks/{}", segment(&format!("{namespace}/{name}")))).await?;
+    let response =
+        client.get(&format!("/v1/tasks/{}", encode_segment(&format!("{namespace}/{name}")))).await?;
     match response.status {
         404 => {
             Err(Failure::new(code::NO_TASK, format!("there is no pod {name} in {namespace} on this node"))
-                .hint(format!("`tallyport tasks --label namespace={namespace}` lists those that are here")))
+                .with_hint(format!(
+                    "`tallyport tasks --label namespace={namespace}` lists those that are here"
+                )))
         }
-        _ => read(&response),
+        _ => parse_response(&response),
     }
 }
 
 /// The pods that a name means: those of exactly this name before those that start so, and the living before others.
-fn pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
+fn select_pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
     let pod =
         |task: &Task| task.labels.get("pod").and_then(|pod| pod.as_str()).unwrap_or_default().to_owned();
     let (exact, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| pod(task) == name);
@@ -155,41 +159,41 @@ fn pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
     if live.is_empty() { finished } else { live }
 }
 
-fn ambiguous(n: usize, what: &str, found: &[Task]) -> Failure {
+fn ambiguous_failure(n: usize, what: &str, found: &[Task]) -> Failure {
     let listed = found.iter().map(|task| format!("    {}  {}", task.task_id, task.state));
     let listed = listed.collect::<Vec<_>>().join("\n");
-    Failure::new(code::AMBIGUOUS, format!("{n} {what}:\n{listed}")).hint("say more of the name")
+    Failure::new(code::AMBIGUOUS, format!("{n} {what}:\n{listed}")).with_hint("say more of the name")
 }
 
 /// The whole name of the task that a name, or the start of one, means.
 async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
-    let response = client.get(&format!("/v1/tasks/{}", segment(name))).await?;
+    let response = client.get(&format!("/v1/tasks/{}", encode_segment(name))).await?;
     if response.status != 404 {
-        return read(&response);
+        return parse_response(&response);
     }
-    let tasks: Vec<Task> = read(&client.get("/v1/tasks").await?)?;
+    let tasks: Vec<Task> = parse_response(&client.get("/v1/tasks").await?)?;
     let mut found: Vec<Task> = tasks.into_iter().filter(|task| task.task_id.starts_with(name)).collect();
     match found.len() {
         0 => Err(no_such_task(&response)),
         1 => Ok(found.remove(0)),
-        n => Err(ambiguous(n, &format!("tasks start with {name:?}"), &found)),
+        n => Err(ambiguous_failure(n, &format!("tasks start with {name:?}"), &found)),
     }
 }
 
 fn no_such_task(response: &Response) -> Failure {
     #[derive(serde::Deserialize)]
-    struct Document {
+    struct NotFoundBody {
         message: String,
         #[serde(default)]
         nearest: Vec<String>,
     }
     let hint = "`tallyport tasks` lists those that are here";
-    match serde_json::from_slice::<Document>(&response.body) {
-        Ok(Document { message, nearest }) if nearest.len() > 1 => {
-            Failure::new(code::NO_TASK, message).hint(format!("nearest: {}; {hint}", nearest.join(", ")))
+    match serde_json::from_slice::<NotFoundBody>(&response.body) {
+        Ok(NotFoundBody { message, nearest }) if nearest.len() > 1 => {
+            Failure::new(code::NO_TASK, message).with_hint(format!("nearest: {}; {hint}", nearest.join(", ")))
         }
-        Ok(Document { message, .. }) => Failure::new(code::NO_TASK, message).hint(hint),
-        Err(_) => Failure::new(code::NO_TASK, "there is no such task on this node").hint(hint),
+        Ok(NotFoundBody { message, .. }) => Failure::new(code::NO_TASK, message).with_hint(hint),
+        Err(_) => Failure::new(code::NO_TASK, "there is no such task on this node").with_hint(hint),
     }
 }
 
@@ -199,14 +203,17 @@ mod tests {
 
     #[test]
     fn odd_names_become_one_part_of_a_path() {
-        assert_eq!(segment("/prod/web 1#ä"), "%2Fprod%2Fweb%201%23%C3%A4");
-        assert_eq!([segment("."), segment(".."), segment("web.1")], ["%2E", "%2E%2E", "web.1"]);
+        assert_eq!(encode_segment("/prod/web 1#ä"), "%2Fprod%2Fweb%201%23%C3%A4");
+        assert_eq!(
+            [encode_segment("."), encode_segment(".."), encode_segment("web.1")],
+            ["%2E", "%2E%2E", "web.1"]
+        );
     }
 
     #[test]
     fn a_query_is_escaped() {
-        assert_eq!(query([("tag", "a=b&c"), ("name", "x*")]), "?tag=a%3Db%26c&name=x*");
-        assert_eq!(query([]), "");
+        assert_eq!(encode_query([("tag", "a=b&c"), ("name", "x*")]), "?tag=a%3Db%26c&name=x*");
+        assert_eq!(encode_query([]), "");
     }
 
     fn task(pod: &str, uid: &str, finished: bool) -> Task {
@@ -227,14 +234,15 @@ mod tests {
     fn a_pods_name_means_the_one_that_lives() {
         let tasks =
             || vec![task("web-0", "u1", true), task("web-0", "u2", false), task("web-01", "u3", false)];
-        let named =
-            |name: &str| -> Vec<String> { pods(tasks(), name).into_iter().map(|t| t.task_id).collect() };
+        let named = |name: &str| -> Vec<String> {
+            select_pods(tasks(), name).into_iter().map(|t| t.task_id).collect()
+        };
         assert_eq!(named("web-0"), ["shop_web-0_u2"]);
         assert_eq!(named("web-01"), ["shop_web-01_u3"]);
         assert_eq!(named("web"), ["shop_web-0_u2", "shop_web-01_u3"]);
         assert!(named("db").is_empty());
         assert_eq!(
-            pods(vec![task("web-0", "u1", true)], "web").len(),
+            select_pods(vec![task("web-0", "u1", true)], "web").len(),
             1,
             "one that has ended can still be read"
         );

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::Task;
 use super::failure::Failure;
-use super::resolve::{read, segment};
+use super::resolve::{encode_segment, parse_response};
 use crate::client::Client;
 
 /// What all containers of a task use together. What none of them tells is absent.
@@ -20,26 +20,27 @@ pub(super) struct Used {
 }
 
 #[derive(Deserialize)]
-struct Message {
-    datapoints: Vec<Datapoint>,
+struct ResourceReply {
+    datapoints: Vec<ResourceDatapoint>,
 }
 
 #[derive(Deserialize)]
-struct Datapoint {
+struct ResourceDatapoint {
     name: String,
     value: f64,
 }
 
 /// Asks for every container of a task; none where nothing is known of any.
-pub(super) async fn used(client: &Client, task: &Task) -> Result<Option<Used>, Failure> {
+pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<Used>, Failure> {
     let mut used = Used::default();
     let mut known = false;
     for container in &task.containers {
-        let answer = client.get(&format!("/v0/containers/{}", segment(&container.container_id))).await?;
+        let answer =
+            client.get(&format!("/v0/containers/{}", encode_segment(&container.container_id))).await?;
         if answer.status == 204 {
             continue;
         }
-        let message: Message = read(&answer)?;
+        let message: ResourceReply = parse_response(&answer)?;
         known = true;
         message.datapoints.iter().for_each(|point| used.add(point));
     }
@@ -47,7 +48,7 @@ pub(super) async fn used(client: &Client, task: &Task) -> Result<Option<Used>, F
 }
 
 impl Used {
-    fn add(&mut self, point: &Datapoint) {
+    fn add(&mut self, point: &ResourceDatapoint) {
         let sum = match point.name.as_str() {
             "cpus.user.time" | "cpus.system.time" => &mut self.cpu_seconds,
             "cpus.limit" => &mut self.cpu_limit,
@@ -62,7 +63,7 @@ impl Used {
     }
 
     /// A line for people of each that is known.
-    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn format_lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let Some(seconds) = self.cpu_seconds {
             let limit = self.cpu_limit.map_or(String::new(), |limit| format!(" of {limit} CPUs"));
@@ -71,18 +72,22 @@ impl Used {
             lines.push(("cpu", format!("{seconds:.2} s{limit}{throttled}")));
         }
         if let Some(bytes) = self.memory_bytes {
-            let limit =
-                self.memory_limit_bytes.map_or(String::new(), |limit| format!(" of {}", mebibytes(limit)));
-            lines.push(("memory", format!("{}{limit}", mebibytes(bytes))));
+            let limit = self
+                .memory_limit_bytes
+                .map_or(String::new(), |limit| format!(" of {}", format_mebibytes(limit)));
+            lines.push(("memory", format!("{}{limit}", format_mebibytes(bytes))));
         }
         if let (Some(read), Some(written)) = (self.io_read_bytes, self.io_written_bytes) {
-            lines.push(("io", format!("{} read, {} written", mebibytes(read), mebibytes(written))));
+            lines.push((
+                "io",
+                format!("{} read, {} written", format_mebibytes(read), format_mebibytes(written)),
+            ));
         }
         lines
     }
 }
 
-fn mebibytes(bytes: f64) -> String {
+fn format_mebibytes(bytes: f64) -> String {
     format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }
 
@@ -99,8 +104,8 @@ mod tests {
             ("mem.total", 1_048_576.0),
             ("mem.total", 524_288.0),
         ] {
-            used.add(&Datapoint { name: name.to_owned(), value });
+            used.add(&ResourceDatapoint { name: name.to_owned(), value });
         }
-        assert_eq!(used.lines(), [("cpu", "1.50 s".to_owned()), ("memory", "1.5 MiB".to_owned())]);
+        assert_eq!(used.format_lines(), [("cpu", "1.50 s".to_owned()), ("memory", "1.5 MiB".to_owned())]);
     }
 }

@@ -8,32 +8,32 @@ use std::process::{Command, ExitCode};
 use serde_json::{Value, json};
 
 use super::args::{AdminArgs, RunArgs};
-use super::documents::Container;
+use super::documents::ReportedContainer;
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::resolve::read;
+use super::output::Console;
+use super::resolve::parse_response;
 use crate::model::Labels;
-use crate::net::variables::{check, other_of_pair};
+use crate::net::variables::{check_variable, other_of_pair};
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
 /// What a shell answers for a command that cannot be started.
 const NOT_STARTED: u8 = 126;
 
-pub(super) fn run(args: &RunArgs, out: &mut Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &RunArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let Some((program, rest)) = args.command.split_first() else {
-        return Err(Failure::usage("there is no command to run"));
+        return Err(Failure::usage_error("there is no command to run"));
     };
     let mut command = Command::new(program);
     command.args(rest);
-    match reserve(args, program) {
-        Ok(Some(container)) => inject(&mut command, &container, out),
+    match reserve_socket(args, program) {
+        Ok(Some(container)) => inject_variables(&mut command, &container, out),
         // Its labels opt it out.
         Ok(None) => {}
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
             let _its_code = failure.report(out);
-            out.complain("tallyport: starting without a socket; metrics will not be counted (use --fail-closed to make this an error)");
+            out.write_stderr_line("tallyport: starting without a socket; metrics will not be counted (use --fail-closed to make this an error)");
         }
     }
     // Only comes back where the command did not start.
@@ -42,7 +42,7 @@ pub(super) fn run(args: &RunArgs, out: &mut Output) -> Result<ExitCode, Failure>
     Err(Failure::new(code, format!("cannot start {}: {error}", program.display())))
 }
 
-fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure> {
+fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReportedContainer>, Failure> {
     let pid = std::process::id();
     let task_id = match &args.task_id {
         Some(id) => id.clone(),
@@ -55,11 +55,11 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
         // The process keeps its number when it becomes the command.
         "container_id": format!("run-{pid}"),
         "task_id": task_id,
-        "labels": labels(&args.labels)?,
+        "labels": parse_labels(&args.labels)?,
         "network": {"mode": "host"},
         "pid": pid,
     });
-    let Some(container) = ask(&args.admin, &body)? else { return Ok(None) };
+    let Some(container) = request_reservation(&args.admin, &body)? else { return Ok(None) };
     if container.task_id != task_id {
         return Err(Failure::new(
             code::ERROR,
@@ -71,12 +71,15 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
 
 /// The variables of an answer that name a socket. Others are left out with a message: a process that poses as the agent may have
 /// sent them.
-pub(super) fn variables<'c>(container: &'c Container, out: &mut Output) -> Vec<(&'c str, &'c str)> {
+pub(super) fn socket_variables<'c>(
+    container: &'c ReportedContainer,
+    out: &mut Console,
+) -> Vec<(&'c str, &'c str)> {
     let all = container.env.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
-    let is_taken = |(name, value): &(&str, &str)| match check(name, value) {
+    let is_taken = |(name, value): &(&str, &str)| match check_variable(name, value) {
         Ok(()) => true,
         Err(why) => {
-            out.complain(format!("tallyport: ignored a variable from the agent: {why}"));
+            out.write_stderr_line(format!("tallyport: ignored a variable from the agent: {why}"));
             false
         }
     };
@@ -84,32 +87,35 @@ pub(super) fn variables<'c>(container: &'c Container, out: &mut Output) -> Vec<(
 }
 
 /// Makes a reserve call. None where the container is opted out.
-pub(super) fn ask(admin: &AdminArgs, body: &Value) -> Result<Option<Container>, Failure> {
+pub(super) fn request_reservation(
+    admin: &AdminArgs,
+    body: &Value,
+) -> Result<Option<ReportedContainer>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::system(&error))?;
+        .map_err(|error| Failure::system_error(&error))?;
     let request = body.to_string().into_bytes();
-    let response = runtime.block_on(admin.client().request("POST", "/v1/containers", request))?;
-    if response.status == 204 { Ok(None) } else { read(&response).map(Some) }
+    let response = runtime.block_on(admin.build_client().send_request("POST", "/v1/containers", request))?;
+    if response.status == 204 { Ok(None) } else { parse_response(&response).map(Some) }
 }
 
-pub(super) fn labels(flags: &[String]) -> Result<Labels, Failure> {
+pub(super) fn parse_labels(flags: &[String]) -> Result<Labels, Failure> {
     let label = |flag: &String| match flag.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Failure::usage(format!("--label {flag:?} is not KEY=VALUE"))),
+        _ => Err(Failure::usage_error(format!("--label {flag:?} is not KEY=VALUE"))),
     };
     flags.iter().map(label).collect()
 }
 
 /// Sets the container's variables for the command: always the two of its address; an alias only where neither it nor the other
 /// variable of its pair is set already.
-fn inject(command: &mut Command, container: &Container, out: &mut Output) {
+fn inject_variables(command: &mut Command, container: &ReportedContainer, out: &mut Console) {
     for warning in &container.warnings {
-        out.complain(format!("tallyport: {warning}"));
+        out.write_stderr_line(format!("tallyport: {warning}"));
     }
     let is_set = |name: &str| std::env::var_os(name).is_some();
-    for (name, value) in variables(container, out) {
+    for (name, value) in socket_variables(container, out) {
         let ours = matches!(name, "STATSD_UDP_HOST" | "STATSD_UDP_PORT");
         if ours || !(is_set(name) || other_of_pair(name).is_some_and(is_set)) {
             command.env(name, value);

@@ -3,7 +3,7 @@
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Bars from the smallest number to the largest; a gap where there is none.
-pub(super) fn sparkline(numbers: &[Option<f64>]) -> String {
+pub(super) fn render_sparkline(numbers: &[Option<f64>]) -> String {
     let known = || numbers.iter().flatten().copied().filter(|number| number.is_finite());
     let (low, high) =
         known().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), n| (low.min(n), high.max(n)));
@@ -22,9 +22,9 @@ mod tests {
 
     #[test]
     fn the_smallest_is_the_lowest_and_a_gap_is_a_gap() {
-        assert_eq!(sparkline(&[Some(0.0), Some(7.0), None, Some(3.5)]), "▁█ ▅");
-        assert_eq!(sparkline(&[Some(5.0), Some(5.0)]), "▁▁");
-        assert_eq!(sparkline(&[]), "");
-        assert_eq!(sparkline(&[Some(f64::NAN)]), " ");
+        assert_eq!(render_sparkline(&[Some(0.0), Some(7.0), None, Some(3.5)]), "▁█ ▅");
+        assert_eq!(render_sparkline(&[Some(5.0), Some(5.0)]), "▁▁");
+        assert_eq!(render_sparkline(&[]), "");
+        assert_eq!(render_sparkline(&[Some(f64::NAN)]), " ");
     }
 }

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::args::{Format, SummaryArgs};
-use super::details::{records, value};
-use super::documents::{Metrics, Record, Task, ago, counted, number};
+use super::args::{OutputFormat, SummaryArgs};
+use super::details::{format_value, parse_records};
+use super::documents::{ReportedRecord, Task, TaskMetrics, format_elapsed, format_number, sorted_counts};
 use super::failure::{Failure, code};
-use super::output::Output;
-use super::resolve::{query, read, segment, task};
-use super::resources::{Used, used};
-use super::table::{Align, Table};
-use super::text::Text;
+use super::output::Console;
+use super::resolve::{encode_query, encode_segment, find_task, parse_response};
+use super::resources::{Used, fetch_usage};
+use super::table::{Align, TextTable};
+use super::text::SafeText;
 use crate::net::clock;
 
 /// How many series are shown.
 const LARGEST: usize = 10;
 
 #[derive(Serialize)]
-struct Summary {
+struct TaskSummary {
     task_id: String,
     state: String,
     finished: bool,
@@ -49,32 +49,34 @@ struct Largest {
     unit: String,
 }
 
-pub(super) async fn summary(args: &SummaryArgs, out: &mut Output) -> Result<(), Failure> {
-    let client = args.client.client()?;
-    let task = task(&client, &args.pod, &args.task_id).await?;
-    let path = format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), query([]));
-    let Metrics { metrics, .. } = read(&client.get(&path).await?)?;
-    let mut summary = summed(&task, &records(&metrics)?);
-    summary.resources = used(&client, &task).await?;
-    match args.output.format() {
-        Format::Json => out.json(&summary)?,
-        Format::Ndjson => out.ndjson([&summary])?,
-        Format::Prom => {
-            return Err(Failure::usage("a summary is not a metric; use `tallyport metrics details -o prom`"));
+pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Result<(), Failure> {
+    let client = args.client.build_client()?;
+    let task = find_task(&client, &args.pod, &args.task_id).await?;
+    let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
+    let TaskMetrics { metrics, .. } = parse_response(&client.get(&path).await?)?;
+    let mut summary = build_summary(&task, &parse_records(&metrics)?);
+    summary.resources = fetch_usage(&client, &task).await?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&summary)?,
+        OutputFormat::Ndjson => out.write_ndjson([&summary])?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error(
+                "a summary is not a metric; use `tallyport metrics details -o prom`",
+            ));
         }
-        Format::Table => print(&task, &summary, out)?,
+        OutputFormat::Table => print_summary(&task, &summary, out)?,
     }
     if summary.datagrams == 0 {
         return Err(Failure::new(code::NO_DATA, format!("task {} has sent nothing yet", task.task_id))
-            .hint(format!("`tallyport explain {}` says how far its metrics come", task.task_id)));
+            .with_hint(format!("`tallyport explain {}` says how far its metrics come", task.task_id)));
     }
     Ok(())
 }
 
-fn summed(task: &Task, records: &[Record]) -> Summary {
+fn build_summary(task: &Task, records: &[ReportedRecord]) -> TaskSummary {
     // A series that was silent in the newest window of the task adds nothing to what it sends now.
     let newest = records.iter().map(|record| record.start).max();
-    let rate = |record: &Record| match record.agg("samples") {
+    let rate = |record: &ReportedRecord| match record.agg_value("samples") {
         Some(samples) if Some(record.start) == newest && record.covered > 0.0 => samples / record.covered,
         _ => 0.0,
     };
@@ -82,10 +84,10 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
         .iter()
         .map(|record| Largest {
             name: record.name.clone(),
-            tags: record.tags(),
+            tags: record.format_tags(),
             r#type: record.metric_type.clone(),
             samples_per_second: rate(record),
-            value: value(record),
+            value: format_value(record),
             unit: record.unit.clone(),
         })
         .collect();
@@ -93,7 +95,7 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
     let values_per_second = largest.iter().map(|series| series.samples_per_second).sum();
     largest.truncate(LARGEST);
     let totals = &task.totals;
-    Summary {
+    TaskSummary {
         task_id: task.task_id.clone(),
         state: task.state.clone(),
         finished: task.finished,
@@ -104,10 +106,10 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
         datagrams: totals.datagrams.received,
         values: totals.values.accepted,
         events: totals.events,
-        rejected: counted(&totals.lines.rejected).into_iter().collect(),
-        dropped: counted(&totals.values.dropped)
+        rejected: sorted_counts(&totals.lines.rejected).into_iter().collect(),
+        dropped: sorted_counts(&totals.values.dropped)
             .into_iter()
-            .chain(counted(&totals.datagrams.dropped))
+            .chain(sorted_counts(&totals.datagrams.dropped))
             .collect(),
         kernel_drops: totals.datagrams.kernel_drops,
         resources: None,
@@ -115,13 +117,14 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
     }
 }
 
-fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()> {
-    let now = clock::wall();
-    let state = if summary.finished { out.warning(&summary.state) } else { out.good(&summary.state) };
-    out.line(out.strong(&summary.task_id) + "  " + state)?;
+fn print_summary(task: &Task, summary: &TaskSummary, out: &mut Console) -> std::io::Result<()> {
+    let now = clock::wall_time();
+    let state =
+        if summary.finished { out.style_warning(&summary.state) } else { out.style_success(&summary.state) };
+    out.write_line(out.style_bold(&summary.task_id) + "  " + state)?;
     for container in &task.containers {
         let pid = container.pid.map_or("no process yet".to_owned(), |pid| format!("pid {pid}"));
-        out.line(format!("  {}  {pid}  {}", container.name(), container.address()))?;
+        out.write_line(format!("  {}  {pid}  {}", container.name(), container.statsd_address()))?;
     }
     if !task.labels.is_empty() {
         let labels: Vec<String> = task
@@ -129,26 +132,27 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
             .iter()
             .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
             .collect();
-        out.line(format!("  labels         {}", labels.join(" ")))?;
+        out.write_line(format!("  labels         {}", labels.join(" ")))?;
     }
-    let last = summary.last_datagram.map_or("never".to_owned(), |last| format!("{} ago", ago(now, last)));
-    out.line(format!("  last datagram  {last}"))?;
-    out.line(format!(
+    let last =
+        summary.last_datagram.map_or("never".to_owned(), |last| format!("{} ago", format_elapsed(now, last)));
+    out.write_line(format!("  last datagram  {last}"))?;
+    out.write_line(format!(
         "  received       {} datagrams, {} values ({}/s in the last window), {} events",
         summary.datagrams,
         summary.values,
-        number(summary.values_per_second),
+        format_number(summary.values_per_second),
         summary.events
     ))?;
-    let losses = losses(summary);
-    let losses = if losses.is_empty() { out.good("nothing") } else { out.bad(&losses) };
-    out.line(Text::from("  lost           ") + losses)?;
-    out.line(format!("  series         {}", summary.series))?;
-    for (what, used) in summary.resources.iter().flat_map(Used::lines) {
-        out.line(format!("  {what:<13}  {used}"))?;
+    let losses = format_losses(summary);
+    let losses = if losses.is_empty() { out.style_success("nothing") } else { out.style_error(&losses) };
+    out.write_line(SafeText::from("  lost           ") + losses)?;
+    out.write_line(format!("  series         {}", summary.series))?;
+    for (what, used) in summary.resources.iter().flat_map(Used::format_lines) {
+        out.write_line(format!("  {what:<13}  {used}"))?;
     }
     if !summary.largest.is_empty() {
-        out.line("")?;
+        out.write_line("")?;
         let headings = [
             ("LARGEST SERIES", Align::Left),
             ("TYPE", Align::Left),
@@ -157,23 +161,23 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
             ("UNIT", Align::Left),
             ("TAGS", Align::Left),
         ];
-        let mut table = Table::new(&headings);
+        let mut table = TextTable::new(&headings);
         for series in &summary.largest {
-            table.row(&[
+            table.add_row(&[
                 series.name.clone(),
                 series.r#type.clone(),
-                number(series.samples_per_second),
+                format_number(series.samples_per_second),
                 series.value.clone(),
                 series.unit.clone(),
                 series.tags.clone(),
             ]);
         }
-        table.print(out)?;
+        table.print_to(out)?;
     }
     Ok(())
 }
 
-fn losses(summary: &Summary) -> String {
+fn format_losses(summary: &TaskSummary) -> String {
     let mut losses: Vec<String> = Vec::new();
     losses.extend(summary.rejected.iter().map(|(code, n)| format!("{n} lines rejected ({code})")));
     losses.extend(summary.dropped.iter().map(|(reason, n)| format!("{n} dropped ({reason})")));

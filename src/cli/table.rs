@@ -1,7 +1,7 @@
 //! Columns that fit the terminal.
 
-use super::output::Output;
-use super::text::{Text, escape};
+use super::output::Console;
+use super::text::{SafeText, escape_text};
 
 /// Which way a column's cells lean.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -12,7 +12,7 @@ pub(super) enum Align {
 
 /// Rows under headings. On a terminal the widest columns are cut so that a row takes one line.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     headings: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
@@ -21,25 +21,25 @@ const GAP: usize = 2;
 /// No column is cut below this.
 const NARROWEST: usize = 8;
 
-impl Table {
+impl TextTable {
     pub(super) fn new(headings: &[(&'static str, Align)]) -> Self {
         Self { headings: headings.to_vec(), rows: Vec::new() }
     }
 
-    pub(super) fn row(&mut self, cells: &[String]) {
+    pub(super) fn add_row(&mut self, cells: &[String]) {
         // Escaped here, so that widths are those of what is printed. A tab would break the columns.
-        self.rows.push(cells.iter().map(|cell| escape(cell).replace('\t', "\\t")).collect());
+        self.rows.push(cells.iter().map(|cell| escape_text(cell).replace('\t', "\\t")).collect());
     }
 
-    pub(super) fn print(&self, out: &mut Output) -> std::io::Result<()> {
-        let widths = self.widths(out.width());
+    pub(super) fn print_to(&self, out: &mut Console) -> std::io::Result<()> {
+        let widths = self.column_widths(out.terminal_width());
         let headings: Vec<String> = self.headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-        let head: Text = out.strong(self.line(&headings, &widths));
-        let rows = self.rows.iter().map(|row| Text::from(self.line(row, &widths)));
-        out.lines(std::iter::once(head).chain(rows))
+        let head: SafeText = out.style_bold(self.format_row(&headings, &widths));
+        let rows = self.rows.iter().map(|row| SafeText::from(self.format_row(row, &widths)));
+        out.write_lines(std::iter::once(head).chain(rows))
     }
 
-    fn widths(&self, terminal: Option<usize>) -> Vec<usize> {
+    fn column_widths(&self, terminal: Option<usize>) -> Vec<usize> {
         let mut widths: Vec<usize> = self.headings.iter().map(|(heading, _)| heading.len()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -57,10 +57,10 @@ impl Table {
         widths
     }
 
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
+    fn format_row(&self, cells: &[String], widths: &[usize]) -> String {
         let mut line = String::new();
         for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(&self.headings) {
-            let cell = cut(cell, *width);
+            let cell = truncate_cell(cell, *width);
             let padding = " ".repeat(width - cell.chars().count());
             let (before, after) =
                 if *align == Align::Right { (padding.as_str(), "") } else { ("", padding.as_str()) };
@@ -73,7 +73,7 @@ impl Table {
     }
 }
 
-fn cut(cell: &str, width: usize) -> String {
+fn truncate_cell(cell: &str, width: usize) -> String {
     if cell.chars().count() <= width {
         return cell.to_owned();
     }
@@ -84,26 +84,26 @@ fn cut(cell: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let mut table = Table::new(&[("NAME", Align::Left), ("VALUE", Align::Right)]);
-        table.row(&["a.very.long.name.indeed".to_owned(), "1".to_owned()]);
-        table.row(&["b\n".to_owned(), "100000".to_owned()]);
+    fn table() -> TextTable {
+        let mut table = TextTable::new(&[("NAME", Align::Left), ("VALUE", Align::Right)]);
+        table.add_row(&["a.very.long.name.indeed".to_owned(), "1".to_owned()]);
+        table.add_row(&["b\n".to_owned(), "100000".to_owned()]);
         table
     }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let table = table();
-        let widths = table.widths(None);
-        assert_eq!(table.line(&table.rows[0], &widths), "a.very.long.name.indeed       1");
-        assert_eq!(table.line(&table.rows[1], &widths), "b\\n                      100000");
+        let widths = table.column_widths(None);
+        assert_eq!(table.format_row(&table.rows[0], &widths), "a.very.long.name.indeed       1");
+        assert_eq!(table.format_row(&table.rows[1], &widths), "b\\n                      100000");
     }
 
     #[test]
     fn a_narrow_terminal_cuts_the_widest_column() {
         let table = table();
-        let widths = table.widths(Some(20));
-        let line = table.line(&table.rows[0], &widths);
+        let widths = table.column_widths(Some(20));
+        let line = table.format_row(&table.rows[0], &widths);
         assert_eq!(line, "a.very.long…       1");
         assert_eq!(line.chars().count(), 20);
     }

@@ -2,32 +2,38 @@
 
 use serde_json::Value;
 
-use super::args::{Format, TasksArgs};
-use super::documents::{Task, ago};
+use super::args::{OutputFormat, TasksArgs};
+use super::documents::{Task, format_elapsed};
 use super::failure::Failure;
-use super::output::Output;
-use super::resolve::{pairs, query, read};
-use super::table::{Align, Table};
+use super::output::Console;
+use super::resolve::{encode_query, flag_pairs, parse_response};
+use super::table::{Align, TextTable};
 use crate::net::clock;
 
-pub(super) async fn tasks(args: &TasksArgs, out: &mut Output) -> Result<(), Failure> {
-    let query = query(pairs(&[("task", &args.task), ("container", &args.container), ("label", &args.label)]));
-    let response = args.client.client()?.get(&format!("/v1/tasks{query}")).await?;
-    match args.output.format() {
-        Format::Json => out.json(&read::<Value>(&response)?)?,
-        Format::Ndjson => out.ndjson(read::<Vec<Value>>(&response)?)?,
-        Format::Prom => return Err(Failure::usage("tasks are not metrics; use table, json or ndjson")),
-        Format::Table => print(&read::<Vec<Task>>(&response)?, out)?,
+pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<(), Failure> {
+    let query = encode_query(flag_pairs(&[
+        ("task", &args.task),
+        ("container", &args.container),
+        ("label", &args.label),
+    ]));
+    let response = args.client.build_client()?.get(&format!("/v1/tasks{query}")).await?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
+        OutputFormat::Ndjson => out.write_ndjson(parse_response::<Vec<Value>>(&response)?)?,
+        OutputFormat::Prom => {
+            return Err(Failure::usage_error("tasks are not metrics; use table, json or ndjson"));
+        }
+        OutputFormat::Table => print_tasks(&parse_response::<Vec<Task>>(&response)?, out)?,
     }
     Ok(())
 }
 
-fn print(tasks: &[Task], out: &mut Output) -> std::io::Result<()> {
+fn print_tasks(tasks: &[Task], out: &mut Console) -> std::io::Result<()> {
     if tasks.is_empty() {
-        out.complain("no tasks yet; start one with `tallyport run -- COMMAND`");
+        out.write_stderr_line("no tasks yet; start one with `tallyport run -- COMMAND`");
         return Ok(());
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("TASK", Align::Left),
         ("STATE", Align::Left),
         ("CONTAINERS", Align::Right),
@@ -38,11 +44,11 @@ fn print(tasks: &[Task], out: &mut Output) -> std::io::Result<()> {
         ("DROPPED", Align::Right),
         ("LAST", Align::Right),
     ]);
-    let now = clock::wall();
+    let now = clock::wall_time();
     for task in tasks {
         let dropped: u64 =
             task.containers.iter().map(|container| container.dropped + container.kernel_drops).sum();
-        table.row(&[
+        table.add_row(&[
             task.task_id.clone(),
             task.state.clone(),
             task.containers.len().to_string(),
@@ -51,8 +57,8 @@ fn print(tasks: &[Task], out: &mut Output) -> std::io::Result<()> {
             task.totals.values.accepted.to_string(),
             (task.totals.lines.received - task.totals.lines.accepted).to_string(),
             dropped.to_string(),
-            task.last_datagram.map_or("never".to_owned(), |last| ago(now, last)),
+            task.last_datagram.map_or("never".to_owned(), |last| format_elapsed(now, last)),
         ]);
     }
-    table.print(out)
+    table.print_to(out)
 }

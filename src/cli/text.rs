@@ -8,11 +8,11 @@ use std::ops::Add;
 /// Plain strings become `Text` by escaping. Only [`Text::styled`] adds control sequences, so a name, tag, label or file
 /// cannot move the cursor, set the clipboard or reorder a line, whichever command prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Text(String);
+pub(super) struct SafeText(String);
 
-impl Text {
+impl SafeText {
     /// The text between a terminal's control sequence for a style and the one that ends it.
-    pub(super) fn styled(style: &str, text: impl Into<Self>) -> Self {
+    pub(super) fn with_style(style: &str, text: impl Into<Self>) -> Self {
         Self(format!("\u{1b}[{style}m{}\u{1b}[0m", text.into().0))
     }
 
@@ -26,25 +26,25 @@ impl Text {
     }
 }
 
-impl From<&str> for Text {
+impl From<&str> for SafeText {
     fn from(text: &str) -> Self {
-        Self(escape(text))
+        Self(escape_text(text))
     }
 }
 
-impl From<&String> for Text {
+impl From<&String> for SafeText {
     fn from(text: &String) -> Self {
-        Self(escape(text))
+        Self(escape_text(text))
     }
 }
 
-impl From<String> for Text {
+impl From<String> for SafeText {
     fn from(text: String) -> Self {
-        Self(escape(&text))
+        Self(escape_text(&text))
     }
 }
 
-impl<T: Into<Self>> Add<T> for Text {
+impl<T: Into<Self>> Add<T> for SafeText {
     type Output = Self;
 
     fn add(mut self, more: T) -> Self {
@@ -55,7 +55,7 @@ impl<T: Into<Self>> Add<T> for Text {
 
 /// Replaces characters that a terminal obeys or does not show by `\n`, `\x1b` or `\u{202e}`. A tab and a backslash stay: this
 /// is for people. Programs that need the exact text read JSON.
-pub(super) fn escape(text: &str) -> String {
+pub(super) fn escape_text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -73,7 +73,7 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Escapes each line of a text of several lines.
 pub(super) fn escape_lines(text: &str) -> String {
-    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(escape_text).collect::<Vec<_>>().join("\n")
 }
 
 /// The same JSON document without characters that a terminal obeys. JSON writers escape C0 controls themselves; everything
@@ -127,14 +127,14 @@ mod tests {
             ("\u{202e}cod.exe\u{2066}\u{2028}", "\\u{202e}cod.exe\\u{2066}\\u{2028}"),
             ("\u{feff}\u{200b}\u{e0041}", "\\u{feff}\\u{200b}\\u{e0041}"),
         ] {
-            assert_eq!(Text::from(text).as_str(), shown);
+            assert_eq!(SafeText::from(text).as_str(), shown);
         }
         assert_eq!(escape_lines("a\tb\u{1b}\nc\0"), "a\tb\\x1b\nc\\x00");
     }
 
     #[test]
     fn only_styles_of_this_program_reach_the_terminal() {
-        let text = Text::styled("1", "a\u{1b}[0m") + " " + "\u{1b}[2J";
+        let text = SafeText::with_style("1", "a\u{1b}[0m") + " " + "\u{1b}[2J";
         assert_eq!(text.as_str(), "\u{1b}[1ma\\x1b[0m\u{1b}[0m \\x1b[2J");
     }
 

@@ -18,7 +18,7 @@ use super::failure::Failure;
 use crate::app::Loader;
 use crate::telemetry;
 use cluster::{Cluster, ClusterError, Freshness};
-use ready::registered;
+use ready::ensure_registered;
 
 /// How often the agent is asked whether it is registered. It is on this machine, and pods wait for it.
 const POLL: Duration = Duration::from_secs(1);
@@ -29,21 +29,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after the node was changed by another client at the same time.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) fn untaint(args: &UntaintArgs) -> Result<ExitCode, Failure> {
-    let (config, _) = Loader::default().load()?;
+pub(super) fn untaint_node(args: &UntaintArgs) -> Result<ExitCode, Failure> {
+    let (config, _) = Loader::default().load_config()?;
     let _log = telemetry::start(&config.log);
     let cluster = Cluster::of_this_pod(&args.credentials).map_err(|error| {
-        Failure::usage(error.to_string()).hint("run it in a pod, by components/startup-taint")
+        Failure::usage_error(error.to_string()).with_hint("run it in a pod, by components/startup-taint")
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::system(&error))?;
+        .map_err(|error| Failure::system_error(&error))?;
     runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
-            () = watch(args, &cluster) => {}
+            () = keep_untainted(args, &cluster) => {}
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -52,10 +52,10 @@ pub(super) fn untaint(args: &UntaintArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Looks after the node for as long as the process lives.
-async fn watch(args: &UntaintArgs, cluster: &Cluster) {
+async fn keep_untainted(args: &UntaintArgs, cluster: &Cluster) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match look(args, cluster).await {
+        match remove_startup_taint(args, cluster).await {
             Ok(()) => {
                 pause = FIRST_PAUSE;
                 sleep(args.interval).await;
@@ -71,8 +71,8 @@ async fn watch(args: &UntaintArgs, cluster: &Cluster) {
 }
 
 /// Removes the taint if the node has it, as soon as the agent is registered.
-async fn look(args: &UntaintArgs, cluster: &Cluster) -> Result<(), ClusterError> {
-    let seen = cluster.node(&args.node, Freshness::Cached).await?;
+async fn remove_startup_taint(args: &UntaintArgs, cluster: &Cluster) -> Result<(), ClusterError> {
+    let seen = cluster.fetch_node(&args.node, Freshness::Cached).await?;
     if seen.without_taint(&args.taint).is_none() {
         return Ok(());
     }
@@ -83,7 +83,7 @@ async fn look(args: &UntaintArgs, cluster: &Cluster) -> Result<(), ClusterError>
     );
     until_registered(args).await;
     // The node may have changed meanwhile, so what is seen now decides.
-    let now = cluster.node(&args.node, Freshness::Newest).await?;
+    let now = cluster.fetch_node(&args.node, Freshness::Newest).await?;
     if let Some(patch) = now.without_taint(&args.taint) {
         cluster.patch_node(&args.node, &patch).await?;
         tracing::info!(node = args.node, taint = args.taint, "removed the taint");
@@ -96,11 +96,11 @@ async fn until_registered(args: &UntaintArgs) {
     let mut last = None;
     loop {
         // Made anew each time: the certificate to trust may be mounted, or renewed, while this waits.
-        let answer = match args.at.client() {
+        let answer = match args.at.build_client() {
             Ok(client) => client.get("/ready").await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let Err(why) = answer.and_then(|response| registered(response.status, &response.body)) else {
+        let Err(why) = answer.and_then(|response| ensure_registered(response.status, &response.body)) else {
             return;
         };
         if last.as_ref() != Some(&why) {

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::args::{Format, WatchArgs};
-use super::details::{records, value};
-use super::documents::{Metrics, Record};
+use super::args::{OutputFormat, WatchArgs};
+use super::details::{format_value, parse_records};
+use super::documents::{ReportedRecord, TaskMetrics};
 use super::failure::Failure;
-use super::output::Output;
-use super::resolve::{query, read, segment, task};
-use super::sparkline::sparkline;
-use super::table::{Align, Table};
-use super::text::Text;
-use crate::client::{Client, ClientError, Lines, Response};
+use super::output::Console;
+use super::resolve::{encode_query, encode_segment, find_task, parse_response};
+use super::sparkline::render_sparkline;
+use super::table::{Align, TextTable};
+use super::text::SafeText;
+use crate::client::{Client, ClientError, LineStream, Response};
 use crate::model::Timestamp;
 
 /// Windows that a sparkline shows.
@@ -30,41 +30,46 @@ struct WindowEvent {
 /// The last windows of every series.
 #[derive(Default)]
 struct Screen {
-    series: BTreeMap<(String, String, String), BTreeMap<Timestamp, Record>>,
+    series: BTreeMap<(String, String, String), BTreeMap<Timestamp, ReportedRecord>>,
     last: Option<Timestamp>,
 }
 
-pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Failure> {
-    let client = args.client.client()?;
-    let task = task(&client, &args.pod.of, &args.task_id).await?;
-    let container = args.pod.label();
-    let (path, mut filters) = (format!("/v1/tasks/{}", segment(&task.task_id)), args.filters.pairs());
+pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<(), Failure> {
+    let client = args.client.build_client()?;
+    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
+    let container = args.pod.container_label();
+    let (path, mut filters) =
+        (format!("/v1/tasks/{}", encode_segment(&task.task_id)), args.filters.query_pairs());
     filters.extend(container.as_deref().map(|label| ("label", label)));
-    let mut stream = Stream::open(client.clone(), format!("{path}/watch{}", query(filters.clone()))).await?;
+    let mut stream =
+        EventStream::open(client.clone(), format!("{path}/watch{}", encode_query(filters.clone()))).await?;
     let mut screen = Screen::default();
-    if args.output.format() == Format::Table {
-        let history = query(filters.into_iter().chain([("window", "all")]));
-        let Metrics { metrics, .. } = read(&client.get(&format!("{path}/metrics{history}")).await?)?;
-        screen.add(&records(&metrics)?);
+    if args.output.selected_format() == OutputFormat::Table {
+        let history = encode_query(filters.into_iter().chain([("window", "all")]));
+        let TaskMetrics { metrics, .. } =
+            parse_response(&client.get(&format!("{path}/metrics{history}")).await?)?;
+        screen.add(&parse_records(&metrics)?);
         screen.draw(&task.task_id, out)?;
     }
     let mut left = args.windows.unwrap_or(u64::MAX);
     while left > 0 {
         let Some((event, data)) = stream.next(out).await? else { return Ok(()) };
-        match (event.as_str(), args.output.format()) {
-            ("window", Format::Json | Format::Ndjson) => out.json_line(&data)?,
+        match (event.as_str(), args.output.selected_format()) {
+            ("window", OutputFormat::Json | OutputFormat::Ndjson) => out.write_json_line(&data)?,
             ("window", _) => {
                 let window: WindowEvent =
-                    serde_json::from_str(&data).map_err(|error| Failure::garbled(&error))?;
+                    serde_json::from_str(&data).map_err(|error| Failure::malformed_response(&error))?;
                 screen.last = screen.last.max(Some(window.end));
-                screen.add(&records(&window.metrics)?);
+                screen.add(&parse_records(&window.metrics)?);
                 screen.draw(&task.task_id, out)?;
             }
             ("finished", _) => {
-                out.complain(format!("{} is finished", task.task_id));
+                out.write_stderr_line(format!("{} is finished", task.task_id));
                 return Ok(());
             }
-            ("gap", _) => out.complain("windows were closed and forgotten faster than they could be read"),
+            ("gap", _) => {
+                out.write_stderr_line("windows were closed and forgotten faster than they could be read")
+            }
             _ => continue,
         }
         left -= 1;
@@ -73,10 +78,10 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
 }
 
 /// The events of a task, over more than one connection where one breaks.
-struct Stream {
+struct EventStream {
     client: Client,
     path: String,
-    lines: Lines,
+    lines: LineStream,
     event: String,
     /// The id of the last event that came whole.
     last: Option<String>,
@@ -84,20 +89,20 @@ struct Stream {
     id: Option<String>,
 }
 
-impl Stream {
+impl EventStream {
     async fn open(client: Client, path: String) -> Result<Self, Failure> {
-        let lines = opened(client.lines(&path).await?).await?;
+        let lines = ensure_success(client.stream_lines(&path).await?).await?;
         Ok(Self { client, path, lines, event: String::new(), last: None, id: None })
     }
 
     /// The name and the data of the next event; nothing where the agent has ended the stream.
-    async fn next(&mut self, out: &mut Output) -> Result<Option<(String, String)>, Failure> {
+    async fn next(&mut self, out: &mut Console) -> Result<Option<(String, String)>, Failure> {
         loop {
             let line = match self.lines.next().await {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(None),
                 Err(broken) => {
-                    self.reopen(broken, out).await?;
+                    self.resume_events(broken, out).await?;
                     continue;
                 }
             };
@@ -113,33 +118,35 @@ impl Stream {
     }
 
     /// Continues after the last event on another connection. Fails where this one brought no event: the next would break as well.
-    async fn reopen(&mut self, broken: ClientError, out: &mut Output) -> Result<(), Failure> {
+    async fn resume_events(&mut self, broken: ClientError, out: &mut Console) -> Result<(), Failure> {
         let Some(last) = self.last.take() else { return Err(broken.into()) };
-        let Ok(lines) = self.client.lines_after(&self.path, Some(&last)).await else {
+        let Ok(lines) = self.client.stream_lines_after(&self.path, Some(&last)).await else {
             return Err(broken.into());
         };
-        self.lines = opened(lines).await?;
+        self.lines = ensure_success(lines).await?;
         // What had come of an event is void.
         self.id = None;
         self.event.clear();
-        out.complain(format!("tallyport: {broken}; going on after the last window that came"));
+        out.write_stderr_line(format!("tallyport: {broken}; going on after the last window that came"));
         Ok(())
     }
 }
 
 /// The lines of a stream, or the failure that the agent answered with.
-async fn opened(lines: Lines) -> Result<Lines, Failure> {
+async fn ensure_success(lines: LineStream) -> Result<LineStream, Failure> {
     match lines.status {
         200 => Ok(lines),
-        status => Err(Failure::answered(&Response { status, body: lines.rest().await.into() })),
+        status => {
+            Err(Failure::from_response(&Response { status, body: lines.read_remaining().await.into() }))
+        }
     }
 }
 
 impl Screen {
-    fn add(&mut self, records: &[Record]) {
+    fn add(&mut self, records: &[ReportedRecord]) {
         for record in records {
             self.last = self.last.max(Some(record.end));
-            let windows = self.series.entry(record.series()).or_default();
+            let windows = self.series.entry(record.series_key()).or_default();
             windows.insert(record.start, record.clone());
             while windows.len() > SHOWN {
                 windows.pop_first();
@@ -147,11 +154,11 @@ impl Screen {
         }
     }
 
-    fn draw(&self, task_id: &str, out: &mut Output) -> std::io::Result<()> {
+    fn draw(&self, task_id: &str, out: &mut Console) -> std::io::Result<()> {
         let at = self.last.map_or("no window yet".to_owned(), |last| last.to_string());
-        let clear = if out.is_terminal() { Text::clear_screen() } else { Text::default() };
-        out.line(clear + out.strong(task_id) + "  " + out.faint(at))?;
-        let mut table = Table::new(&[
+        let clear = if out.is_terminal() { SafeText::clear_screen() } else { SafeText::default() };
+        out.write_line(clear + out.style_bold(task_id) + "  " + out.style_dimmed(at))?;
+        let mut table = TextTable::new(&[
             ("NAME", Align::Left),
             ("TYPE", Align::Left),
             ("TREND", Align::Left),
@@ -162,10 +169,10 @@ impl Screen {
         for ((name, tags, metric_type), windows) in &self.series {
             let trend: Vec<Option<f64>> = windows.values().map(|record| record.value).collect();
             let Some(last) = windows.values().next_back() else { continue };
-            let row = [name, metric_type, &sparkline(&trend), &value(last), &last.unit, tags];
-            table.row(&row.map(Clone::clone));
+            let row = [name, metric_type, &render_sparkline(&trend), &format_value(last), &last.unit, tags];
+            table.add_row(&row.map(Clone::clone));
         }
-        table.print(out)
+        table.print_to(out)
     }
 }
 
@@ -207,8 +214,8 @@ mod tests {
             serve(&agent, "").await
         };
         let read = async {
-            let mut out = Output::new();
-            let mut stream = Stream::open(client, "/watch".to_owned()).await.unwrap();
+            let mut out = Console::new();
+            let mut stream = EventStream::open(client, "/watch".to_owned()).await.unwrap();
             let mut events = Vec::new();
             loop {
                 match stream.next(&mut out).await {

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::read::Reader;
+use super::read::SettingReader;
 
 /// The HTTP listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Http {
+pub struct HttpConfig {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Whether it may lack TLS or tokens off loopback.
@@ -44,10 +44,10 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-impl Http {
+impl HttpConfig {
     /// What is missing for an address that others reach, where it is one; `None` where nothing is.
     #[must_use]
-    pub fn lacks(&self) -> Option<&'static str> {
+    pub fn missing_protection(&self) -> Option<&'static str> {
         if self.listen.ip().is_loopback() || self.insecure {
             return None;
         }
@@ -61,7 +61,7 @@ impl Http {
 
     /// What another has that keeps readers out, and this one has not, with its verb; `None` where nothing is dropped.
     #[must_use]
-    pub fn drops(&self, old: &Self) -> Option<&'static str> {
+    pub fn dropped_protection(&self, old: &Self) -> Option<&'static str> {
         match (old.tls.is_some() && self.tls.is_none(), old.tokens.is_some() && self.tokens.is_none()) {
             (true, true) => Some("http.tls_certificate, http.tls_key and http.tokens are"),
             (true, false) => Some("http.tls_certificate and http.tls_key are"),
@@ -78,26 +78,26 @@ impl Http {
     }
 }
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Http {
-    let listen: Option<SocketAddr> = reader.read("http.listen", |text| {
+pub(super) fn read(reader: &mut SettingReader<'_>) -> HttpConfig {
+    let listen: Option<SocketAddr> = reader.read_with("http.listen", |text| {
         text.parse().map(Some).map_err(|_| "is not an address and port, such as 127.0.0.1:9725".to_owned())
     });
-    let http = Http {
+    let http = HttpConfig {
         listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
-        insecure: reader.switch("http.insecure"),
-        tls: tls(reader),
-        tokens: reader.path_or_none("http.tokens"),
-        hosts: reader.words("http.hosts"),
-        max_connections: reader.usize("http.max_connections"),
-        max_connections_per_client: reader.usize("http.max_connections_per_client"),
-        header_timeout: reader.time("http.header_timeout"),
-        write_timeout: reader.time("http.write_timeout"),
-        page_memory: reader.size("http.page_memory"),
-        max_head: reader.size("http.max_head"),
-        max_headers: reader.usize("http.max_headers"),
+        insecure: reader.read_bool("http.insecure"),
+        tls: read_tls(reader),
+        tokens: reader.read_optional_path("http.tokens"),
+        hosts: reader.read_words("http.hosts"),
+        max_connections: reader.read_usize("http.max_connections"),
+        max_connections_per_client: reader.read_usize("http.max_connections_per_client"),
+        header_timeout: reader.read_duration("http.header_timeout"),
+        write_timeout: reader.read_duration("http.write_timeout"),
+        page_memory: reader.read_size("http.page_memory"),
+        max_head: reader.read_size("http.max_head"),
+        max_headers: reader.read_usize("http.max_headers"),
     };
-    if let Some(lacks) = http.lacks() {
-        reader.wrong(
+    if let Some(lacks) = http.missing_protection() {
+        reader.add_error(
             "http.listen",
             &format!(
                 "is off loopback, where everyone who reaches it could read everything; set {lacks}, or \
@@ -108,17 +108,17 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Http {
     http
 }
 
-fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
+fn read_tls(reader: &mut SettingReader<'_>) -> Option<TlsFiles> {
     let (certificate, key) =
-        (reader.path_or_none("http.tls_certificate"), reader.path_or_none("http.tls_key"));
+        (reader.read_optional_path("http.tls_certificate"), reader.read_optional_path("http.tls_key"));
     match (certificate, key) {
         (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
         (Some(_), None) => {
-            reader.wrong("http.tls_certificate", "needs http.tls_key beside it");
+            reader.add_error("http.tls_certificate", "needs http.tls_key beside it");
             None
         }
         (None, Some(_)) => {
-            reader.wrong("http.tls_key", "needs http.tls_certificate beside it");
+            reader.add_error("http.tls_key", "needs http.tls_certificate beside it");
             None
         }
         (None, None) => None,

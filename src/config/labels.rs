@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<(usize, 
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let mistake = match label(line) {
+        let mistake = match parse_label(line) {
             Ok((key, _)) if labels.contains_key(key) => format!("{key} is there twice"),
             Ok((key, value)) => {
                 labels.insert(key.to_owned(), value);
@@ -48,7 +48,7 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<(usize, 
     if mistakes.is_empty() { Ok(labels) } else { Err(mistakes) }
 }
 
-fn label(line: &str) -> Result<(&str, String), String> {
+fn parse_label(line: &str) -> Result<(&str, String), String> {
     let (key, value) = line.split_once('=').ok_or("is not key=\"value\"")?;
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '"';
     if key.is_empty() || key.contains(odd) {
@@ -58,7 +58,7 @@ fn label(line: &str) -> Result<(&str, String), String> {
         return Err(format!("{key} says who a container is, and cannot be said of a node"));
     }
     let value = match value.strip_prefix('"') {
-        Some(quoted) => unquoted(quoted)?,
+        Some(quoted) => parse_quoted_value(quoted)?,
         None => value.to_owned(),
     };
     match value.contains(char::is_control) {
@@ -68,7 +68,7 @@ fn label(line: &str) -> Result<(&str, String), String> {
 }
 
 /// What stands between quotes. What Kubernetes allows in a label needs no escapes; in an annotation it may.
-fn unquoted(rest: &str) -> Result<String, String> {
+fn parse_quoted_value(rest: &str) -> Result<String, String> {
     let (mut value, mut characters) = (String::new(), rest.chars());
     loop {
         match characters.next() {

@@ -14,7 +14,7 @@ pub trait Environment {
     /// The value of a variable.
     fn get(&self, name: &str) -> Option<String>;
     /// The names of all variables.
-    fn names(&self) -> Vec<String>;
+    fn variable_names(&self) -> Vec<String>;
     /// The host's name.
     fn hostname(&self) -> String;
     /// Whether the process is root.
@@ -32,7 +32,7 @@ impl Environment for ProcessEnvironment {
         std::env::var(name).ok()
     }
 
-    fn names(&self) -> Vec<String> {
+    fn variable_names(&self) -> Vec<String> {
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
     }
 
@@ -52,7 +52,7 @@ impl Environment for ProcessEnvironment {
 
 /// Who said a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// Nobody.
     Default,
     /// A file, at a line.
@@ -63,7 +63,7 @@ pub enum Origin {
     Flag(String),
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -75,23 +75,23 @@ impl std::fmt::Display for Origin {
 
 /// A value as it was written, and by whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Written {
+pub struct SettingValue {
     /// The text; a list's words are joined by commas.
     pub text: String,
     /// Who wrote it.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// The value of every setting, as it was written last.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
-    written: BTreeMap<&'static str, Written>,
+    written: BTreeMap<&'static str, SettingValue>,
 }
 
 impl Layers {
     /// The defaults, some of which depend on who runs the agent and where.
     #[must_use]
-    pub fn defaults(environment: &dyn Environment) -> Self {
+    pub fn with_defaults(environment: &dyn Environment) -> Self {
         let runtime_dir = runtime_dir(environment);
         let written = SETTINGS.iter().map(|setting| {
             let text = match setting.key {
@@ -99,19 +99,19 @@ impl Layers {
                 "admin.socket" => format!("{runtime_dir}/admin.sock"),
                 _ => setting.default.to_owned(),
             };
-            (setting.key, Written { text, origin: Origin::Default })
+            (setting.key, SettingValue { text, origin: SettingOrigin::Default })
         });
         Self { written: written.collect() }
     }
 
     /// What is written for a setting.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Written> {
+    pub fn get(&self, key: &str) -> Option<&SettingValue> {
         self.written.get(key)
     }
 
     /// Every setting in the order of the table, and what is written for it.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Written)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &SettingValue)> {
         SETTINGS.iter().filter_map(|setting| Some((setting, self.written.get(setting.key)?)))
     }
 
@@ -119,13 +119,13 @@ impl Layers {
     ///
     /// # Errors
     /// When there is no such setting.
-    pub fn set(&mut self, key: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
+    pub fn set_value(&mut self, key: &str, text: String, origin: SettingOrigin) -> Result<(), ConfigError> {
         match Setting::find(key) {
             Some(setting) => {
-                self.written.insert(setting.key, Written { text, origin });
+                self.written.insert(setting.key, SettingValue { text, origin });
                 Ok(())
             }
-            None => Err(ConfigError::unknown(key, &origin)),
+            None => Err(ConfigError::unknown_setting(key, &origin)),
         }
     }
 
@@ -134,7 +134,7 @@ impl Layers {
         let name = path.display().to_string();
         match files::read_to_string(path) {
             Ok(text) => self.add_toml(&text, &name),
-            Err(error) => vec![ConfigError::unreadable(&name, &error.to_string())],
+            Err(error) => vec![ConfigError::unreadable_file(&name, &error.to_string())],
         }
     }
 
@@ -146,10 +146,10 @@ impl Layers {
             .iter()
             .map(|error| {
                 let line = error.span().map_or(1, |span| line_of(span.start));
-                ConfigError::syntax(&Origin::File(name.to_owned(), line), error.message())
+                ConfigError::invalid_syntax(&SettingOrigin::File(name.to_owned(), line), error.message())
             })
             .collect();
-        let at = |start| Origin::File(name.to_owned(), line_of(start));
+        let at = |start| SettingOrigin::File(name.to_owned(), line_of(start));
         self.add_table("", table.get_ref(), &at, &mut found);
         found
     }
@@ -158,7 +158,7 @@ impl Layers {
         &mut self,
         prefix: &str,
         table: &DeTable<'_>,
-        at: &dyn Fn(usize) -> Origin,
+        at: &dyn Fn(usize) -> SettingOrigin,
         found: &mut Vec<ConfigError>,
     ) {
         for (name, value) in table {
@@ -172,8 +172,8 @@ impl Layers {
                 value => text_of(value),
             };
             let result = match (Setting::find(&key), written) {
-                (None, _) => Err(ConfigError::unknown(&key, &origin)),
-                (Some(_), Some(text)) => self.set(&key, text, origin),
+                (None, _) => Err(ConfigError::unknown_setting(&key, &origin)),
+                (Some(_), Some(text)) => self.set_value(&key, text, origin),
                 (Some(setting), None) => Err(ConfigError::not_a_value(setting, &origin)),
             };
             found.extend(result.err());
@@ -184,9 +184,10 @@ impl Layers {
     /// every service.
     pub fn add_variables(&mut self, environment: &dyn Environment) {
         for setting in SETTINGS {
-            let name = setting.variable();
+            let name = setting.variable_name();
             if let Some(text) = environment.get(&name) {
-                self.written.insert(setting.key, Written { text, origin: Origin::Variable(name) });
+                self.written
+                    .insert(setting.key, SettingValue { text, origin: SettingOrigin::Variable(name) });
             }
         }
     }

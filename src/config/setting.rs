@@ -8,7 +8,7 @@ pub struct Setting {
     /// Its key in the file, parts joined by `.`; upper case with `_` and `TALLYPORT_` in front it is a variable.
     pub key: &'static str,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// Its value where nothing else is said; empty where it depends on the machine.
     pub default: &'static str,
     /// Whether a reload applies it.
@@ -19,7 +19,7 @@ pub struct Setting {
 
 /// What a setting holds.
 #[derive(Copy, Clone, Debug)]
-pub enum Kind {
+pub enum SettingKind {
     /// A word or a sentence.
     Text,
     /// A path.
@@ -60,14 +60,14 @@ const GIB: u64 = 1 << 30;
 pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "node",
-        kind: Kind::Text,
+        kind: SettingKind::Text,
         default: "",
         reload: false,
         help: "The node's name in every record. Default: the host name.",
     },
     Setting {
         key: "node_labels",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "",
         reload: true,
         help: "A file of labels that every container of the node gets in addition to its own: lines of key=\"value\", \
@@ -75,14 +75,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "state_dir",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "",
         reload: false,
         help: "Directory for state that must survive the agent. Default: the directory `state` beside the admin socket.",
     },
     Setting {
         key: "http.listen",
-        kind: Kind::Address,
+        kind: SettingKind::Address,
         default: "127.0.0.1:9725",
         reload: false,
         help: "Address and port of the HTTP listener. An address off loopback needs http.tls_certificate and \
@@ -90,7 +90,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.insecure",
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "false",
         reload: false,
         help: "Allow an address off loopback without TLS or without tokens. Without tokens, every client that reaches \
@@ -98,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.tls_certificate",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "",
         reload: true,
         help: "PEM file with the certificate of the HTTP listener, followed by its intermediate certificates. If it is \
@@ -107,14 +107,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.tls_key",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "",
         reload: true,
         help: "PEM file with the key of http.tls_certificate. Read again with it.",
     },
     Setting {
         key: "http.tokens",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "",
         reload: true,
         help: "A file of tokens, one per line, each of 16 characters or more. If it is set, every request to the HTTP \
@@ -123,7 +123,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.hosts",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "",
         reload: true,
         help: "Host names that requests to the HTTP listener may use, as patterns; others get 421, which prevents web \
@@ -133,7 +133,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.max_connections",
-        kind: Kind::Count(1, 65_536),
+        kind: SettingKind::Count(1, 65_536),
         default: "512",
         reload: false,
         help: "Maximum number of connections on each of the two listeners. Beyond it the oldest idle connection of the client \
@@ -143,7 +143,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.max_connections_per_client",
-        kind: Kind::Count(1, 65_536),
+        kind: SettingKind::Count(1, 65_536),
         default: "128",
         reload: false,
         help: "Maximum number of connections to the HTTP listener from one address (IPv6: from one /64); further ones \
@@ -151,14 +151,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.header_timeout",
-        kind: Kind::Time(100, 10 * MINUTE),
+        kind: SettingKind::Time(100, 10 * MINUTE),
         default: "5s",
         reload: false,
         help: "Time limit for a client to send the head of a request or to complete the TLS handshake.",
     },
     Setting {
         key: "http.write_timeout",
-        kind: Kind::Time(100, 10 * MINUTE),
+        kind: SettingKind::Time(100, 10 * MINUTE),
         default: "30s",
         reload: false,
         help: "A client that does not read is disconnected after this time, on both listeners: it runs while part of an \
@@ -166,7 +166,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.page_memory",
-        kind: Kind::Size(MIB, 16 * GIB),
+        kind: SettingKind::Size(MIB, 16 * GIB),
         default: "32MiB",
         reload: true,
         help: "Memory for all answers and events of streams that are rendered and not sent yet. When it is used up, only clients that \
@@ -175,21 +175,21 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "http.max_head",
-        kind: Kind::Size(8 * KIB, MIB),
+        kind: SettingKind::Size(8 * KIB, MIB),
         default: "16KiB",
         reload: false,
         help: "Longest head of a request, on each of the two listeners; a longer one gets 431.",
     },
     Setting {
         key: "http.max_headers",
-        kind: Kind::Count(1, 1000),
+        kind: SettingKind::Count(1, 1000),
         default: "100",
         reload: false,
         help: "Most header fields of a request, on each of the two listeners; more get 431.",
     },
     Setting {
         key: "admin.socket",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "",
         reload: false,
         help: "The socket that launchers and runtimes use. Default: /run/tallyport/admin.sock as root, otherwise below \
@@ -197,35 +197,35 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "admin.mode",
-        kind: Kind::Mode,
+        kind: SettingKind::Mode,
         default: "0660",
         reload: false,
         help: "Permissions of the admin socket. Users who may write to it may reserve and release containers.",
     },
     Setting {
         key: "windows.length",
-        kind: Kind::Time(SECOND, HOUR),
+        kind: SettingKind::Time(SECOND, HOUR),
         default: "10s",
         reload: false,
         help: "Length of a window. Windows start at whole multiples of it since 1970.",
     },
     Setting {
         key: "windows.keep",
-        kind: Kind::Count(1, 10_000),
+        kind: SettingKind::Count(1, 10_000),
         default: "30",
         reload: false,
         help: "Closed windows kept of each container. A sample with a timestamp can revise one as old as these.",
     },
     Setting {
         key: "windows.gauge_carry",
-        kind: Kind::Time(0, 7 * DAY),
+        kind: SettingKind::Time(0, 7 * DAY),
         default: "5m",
         reload: true,
         help: "How long a gauge that is no longer sent still appears in new windows, marked as carried.",
     },
     Setting {
         key: "windows.series_idle",
-        kind: Kind::Time(MINUTE, 7 * DAY),
+        kind: SettingKind::Time(MINUTE, 7 * DAY),
         default: "1h",
         reload: true,
         help: "How long a series must be silent before a new series can take its place. Levels, totals and last checks \
@@ -234,7 +234,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "windows.log",
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "true",
         reload: false,
         help: "Write closed windows to the state directory, and read them back at the next start. If the state \
@@ -242,7 +242,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "windows.log_size",
-        kind: Kind::Size(MIB, 1024 * GIB),
+        kind: SettingKind::Size(MIB, 1024 * GIB),
         default: "256MiB",
         reload: false,
         help: "Total size of the files of closed windows. Beyond it the oldest files are deleted, although their \
@@ -250,7 +250,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "windows.checkpoint",
-        kind: Kind::Time(0, HOUR),
+        kind: SettingKind::Time(0, HOUR),
         default: "1s",
         reload: false,
         help: "Interval at which open windows are written: the most that a crash loses of received data. 0s disables \
@@ -258,7 +258,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "windows.checkpoint_rate",
-        kind: Kind::Size(KIB, GIB),
+        kind: SettingKind::Size(KIB, GIB),
         default: "1MiB",
         reload: false,
         help: "Maximum bytes of open windows written per second. If there are more, checkpoints become less frequent; \
@@ -266,14 +266,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "statsd.tag_styles",
-        kind: Kind::Words(&["influx", "librato", "signalfx", "all"]),
+        kind: SettingKind::Words(&["influx", "librato", "signalfx", "all"]),
         default: "",
         reload: true,
         help: "Tags inside names that are read: name,k=v (influx), name#k=v (librato), name[k=v] (signalfx).",
     },
     Setting {
         key: "statsd.gauge_sign",
-        kind: Kind::OneOf(&["auto", "delta", "absolute"]),
+        kind: SettingKind::OneOf(&["auto", "delta", "absolute"]),
         default: "auto",
         reload: true,
         help: "Meaning of g:+1|g for containers without their own setting: a change of the level (delta), or a level \
@@ -282,7 +282,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "statsd.timer_unit",
-        kind: Kind::OneOf(&["ms", "s"]),
+        kind: SettingKind::OneOf(&["ms", "s"]),
         default: "ms",
         reload: true,
         help: "Unit of timers for containers without their own setting: milliseconds, as |ms means, or seconds, as the \
@@ -290,7 +290,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listeners.port",
-        kind: Kind::Count(1, 65_535),
+        kind: SettingKind::Count(1, 65_535),
         default: "18125",
         reload: false,
         help: "Port of the containers' sockets in the agent's own network namespace, each on a separate loopback \
@@ -298,21 +298,21 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listeners.receive_buffer",
-        kind: Kind::Size(4 * KIB, 256 * MIB),
+        kind: SettingKind::Size(4 * KIB, 256 * MIB),
         default: "256KiB",
         reload: true,
         help: "Receive buffer of each socket. A small datagram uses 832 bytes of it. A reload applies to new sockets.",
     },
     Setting {
         key: "listeners.receive_buffers",
-        kind: Kind::Size(MIB, 64 * GIB),
+        kind: SettingKind::Size(MIB, 64 * GIB),
         default: "512MiB",
         reload: true,
         help: "Total size of all receive buffers. Beyond it new sockets get the kernel's minimum.",
     },
     Setting {
         key: "listeners.receive_buffer_max",
-        kind: Kind::Size(4 * KIB, 256 * MIB),
+        kind: SettingKind::Size(4 * KIB, 256 * MIB),
         default: "4MiB",
         reload: true,
         help: "Size up to which the receive buffer of a busy socket grows, as long as all buffers together take less \
@@ -320,7 +320,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listeners.rest",
-        kind: Kind::Time(0, DAY),
+        kind: SettingKind::Time(0, DAY),
         default: "10m",
         reload: true,
         help: "How long an address stays unused after its container has ended, so that data still sent to it reaches \
@@ -328,7 +328,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listeners.guard",
-        kind: Kind::OneOf(&["auto", "off", "required"]),
+        kind: SettingKind::OneOf(&["auto", "off", "required"]),
         default: "auto",
         reload: false,
         help: "Whether the kernel rejects datagrams of other processes to a container's socket on the host's network: \
@@ -337,49 +337,49 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.mode",
-        kind: Kind::OneOf(&["enforce", "observe"]),
+        kind: SettingKind::OneOf(&["enforce", "observe"]),
         default: "enforce",
         reload: true,
         help: "Whether what is beyond a limit is dropped, or only counted.",
     },
     Setting {
         key: "limits.datagrams_per_second",
-        kind: Kind::Rate,
+        kind: SettingKind::Rate,
         default: "unlimited",
         reload: true,
         help: "Datagrams a second that a container may send; after a pause, as many at once.",
     },
     Setting {
         key: "limits.bytes_per_second",
-        kind: Kind::Rate,
+        kind: SettingKind::Rate,
         default: "unlimited",
         reload: true,
         help: "Bytes a second that a container may send; after a pause, as many at once.",
     },
     Setting {
         key: "limits.series",
-        kind: Kind::Count(1, 10_000_000),
+        kind: SettingKind::Count(1, 10_000_000),
         default: "10000",
         reload: true,
         help: "Maximum number of series of a container. Further counters are added to tallyport.overflow.",
     },
     Setting {
         key: "limits.name_bytes",
-        kind: Kind::Size(1, 64 * KIB),
+        kind: SettingKind::Size(1, 64 * KIB),
         default: "1KiB",
         reload: true,
         help: "Length of a name.",
     },
     Setting {
         key: "limits.tags_bytes",
-        kind: Kind::Size(1, 64 * KIB),
+        kind: SettingKind::Size(1, 64 * KIB),
         default: "8KiB",
         reload: true,
         help: "Length of a line's tags.",
     },
     Setting {
         key: "limits.late_records",
-        kind: Kind::Count(1, 10_000_000),
+        kind: SettingKind::Count(1, 10_000_000),
         default: "10000",
         reload: true,
         help: "Maximum number of records of closed windows that samples with timestamps may revise while one window is \
@@ -387,21 +387,21 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.memory",
-        kind: Kind::Size(64 * KIB, 64 * GIB),
+        kind: SettingKind::Size(64 * KIB, 64 * GIB),
         default: "64MiB",
         reload: true,
         help: "Memory of a container, its kept windows included.",
     },
     Setting {
         key: "limits.node_memory",
-        kind: Kind::Size(MIB, 1024 * GIB),
+        kind: SettingKind::Size(MIB, 1024 * GIB),
         default: "2GiB",
         reload: true,
         help: "Maximum memory of all containers together. Beyond it no container gets new series.",
     },
     Setting {
         key: "limits.remembered",
-        kind: Kind::Count(100, 10_000_000),
+        kind: SettingKind::Count(100, 10_000_000),
         default: "100000",
         reload: true,
         help: "How many totals of series that are gone the node remembers for each kind of label set (pods or tasks, and \
@@ -410,28 +410,28 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.containers",
-        kind: Kind::Count(1, 1_000_000),
+        kind: SettingKind::Count(1, 1_000_000),
         default: "10000",
         reload: true,
         help: "Live containers, reservations included.",
     },
     Setting {
         key: "containers.reservation_ttl",
-        kind: Kind::Time(SECOND, DAY),
+        kind: SettingKind::Time(SECOND, DAY),
         default: "60s",
         reload: true,
         help: "How long a reservation waits for its process before it expires. A reserve call can set another time.",
     },
     Setting {
         key: "containers.tombstone",
-        kind: Kind::Time(0, 7 * DAY),
+        kind: SettingKind::Time(0, 7 * DAY),
         default: "10m",
         reload: true,
         help: "How long a finished container can still be read.",
     },
     Setting {
         key: "containers.adopt_mute",
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "false",
         reload: true,
         help: "Whether the pod of a container found running without an address gets a socket at 127.0.0.1:8125, the \
@@ -440,7 +440,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "env.presets",
-        kind: Kind::Words(&["statsd", "datadog", "DD_AGENT_HOST"]),
+        kind: SettingKind::Words(&["statsd", "datadog", "DD_AGENT_HOST"]),
         default: "",
         reload: true,
         help: "Variables in addition to STATSD_UDP_HOST and STATSD_UDP_PORT: statsd adds STATSD_HOST and STATSD_PORT, \
@@ -450,7 +450,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "unix.mode",
-        kind: Kind::OneOf(&["off", "opt-in", "all"]),
+        kind: SettingKind::OneOf(&["off", "opt-in", "all"]),
         default: "opt-in",
         reload: true,
         help: "Which containers get a Unix socket of their own, mounted by the OCI wrapper or the NRI plugin: none \
@@ -459,7 +459,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "unix.path",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "/var/run/datadog/dsd.socket",
         reload: true,
         help: "Path of the Unix socket inside containers. Its directory is mounted over that of the image, so it must \
@@ -467,7 +467,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "unix.queue",
-        kind: Kind::Count(1, 65_536),
+        kind: SettingKind::Count(1, 65_536),
         default: "512",
         reload: false,
         help: "Datagrams that may wait in a Unix socket before senders block. If the agent may not create a network \
@@ -475,7 +475,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "nri.enabled",
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "false",
         reload: false,
         help: "Whether the agent is a plugin of the node's container runtime (containerd from 1.7, CRI-O from 1.26), \
@@ -483,14 +483,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "nri.socket",
-        kind: Kind::Path,
+        kind: SettingKind::Path,
         default: "/var/run/nri/nri.sock",
         reload: false,
         help: "The runtime's NRI socket.",
     },
     Setting {
         key: "nri.index",
-        kind: Kind::Count(0, 99),
+        kind: SettingKind::Count(0, 99),
         default: "90",
         reload: false,
         help: "Position among the runtime's plugins; lower ones are called first. A plugin with a high position sees \
@@ -498,7 +498,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "kubernetes.mode",
-        kind: Kind::OneOf(&["all", "opt-in", "observe"]),
+        kind: SettingKind::OneOf(&["all", "opt-in", "observe"]),
         default: "all",
         reload: true,
         help: "Which pods get sockets: all except those with the annotation tallyport.enabled=false (all), only those \
@@ -506,49 +506,49 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "kubernetes.namespaces",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "",
         reload: true,
         help: "Serve only pods of these namespaces (patterns with * and ?). Empty means all.",
     },
     Setting {
         key: "kubernetes.exclude_namespaces",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "kube-system",
         reload: true,
         help: "Exclude pods of these namespaces (patterns with * and ?), whatever their annotations.",
     },
     Setting {
         key: "kubernetes.pod_labels",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "",
         reload: true,
         help: "Serve only pods that have all of these labels, key or key=value (patterns with * and ? in the value).",
     },
     Setting {
         key: "kubernetes.exclude_pod_labels",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "app.kubernetes.io/name=tallyport",
         reload: true,
         help: "Exclude pods that have any of these labels, whatever their annotations. The default excludes the agent itself.",
     },
     Setting {
         key: "kubernetes.containers",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "",
         reload: true,
         help: "Only containers with these names, * and ? allowed. Where there are none, all.",
     },
     Setting {
         key: "kubernetes.exclude_containers",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "",
         reload: true,
         help: "No containers with these names, * and ? allowed.",
     },
     Setting {
         key: "kubernetes.sandboxed_handlers",
-        kind: Kind::Words(&[]),
+        kind: SettingKind::Words(&[]),
         default: "runsc*,gvisor*,kata*",
         reload: true,
         help: "Runtime handlers (patterns with * and ?) whose containers have their own network stack or kernel. They \
@@ -556,7 +556,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "dcos.host",
-        kind: Kind::Ip,
+        kind: SettingKind::Ip,
         default: "",
         reload: true,
         help: "Address that the DC/OS calls return, with a separate port for each container. If it is not set, \
@@ -564,7 +564,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "prometheus.naming",
-        kind: Kind::OneOf(&["openmetrics", "statsd_exporter", "datadog", "graphite"]),
+        kind: SettingKind::OneOf(&["openmetrics", "statsd_exporter", "datadog", "graphite"]),
         default: "openmetrics",
         reload: true,
         help: "Default names on /metrics/tasks, if the query does not select any: by the conventions of OpenMetrics, \
@@ -572,7 +572,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "prometheus.identity",
-        kind: Kind::OneOf(&["low", "orchestrator", "high"]),
+        kind: SettingKind::OneOf(&["low", "orchestrator", "high"]),
         default: "orchestrator",
         reload: true,
         help: "Default labels that identify the source of series on /metrics/tasks, if the query does not select any: \
@@ -580,14 +580,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "prometheus.created",
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "false",
         reload: true,
         help: "Whether /metrics/tasks says when each counter and histogram began, to those who ask for OpenMetrics or protobuf.",
     },
     Setting {
         key: "prometheus.timers",
-        kind: Kind::OneOf(&["summary", "histogram", "native"]),
+        kind: SettingKind::OneOf(&["summary", "histogram", "native"]),
         default: "summary",
         reload: true,
         help: "Form of timers, histograms and distributions on /metrics/tasks: percentiles of the last 60 s, \
@@ -597,21 +597,21 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "prometheus.timer_buckets",
-        kind: Kind::Bounds,
+        kind: SettingKind::Bounds,
         default: "0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10",
         reload: true,
         help: "Upper bounds of timers' buckets, in seconds, inclusive. Changing them restarts histograms.",
     },
     Setting {
         key: "prometheus.value_buckets",
-        kind: Kind::Bounds,
+        kind: SettingKind::Bounds,
         default: "1,2.5,5,10,25,50,100,250,500,1000,2500,5000,10000",
         reload: true,
         help: "The same for histograms and distributions, in the unit in which they are sent.",
     },
     Setting {
         key: "prometheus.linger",
-        kind: Kind::Time(0, DAY),
+        kind: SettingKind::Time(0, DAY),
         default: "2m",
         reload: true,
         help: "How long the series of an ended container stay on /metrics/tasks, so that every scraper sees the last \
@@ -619,28 +619,28 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "log.filter",
-        kind: Kind::Text,
+        kind: SettingKind::Text,
         default: "info",
         reload: true,
         help: "Log level: error, warn, info, debug or trace, or target=level pairs separated by commas.",
     },
     Setting {
         key: "log.format",
-        kind: Kind::OneOf(&["text", "json"]),
+        kind: SettingKind::OneOf(&["text", "json"]),
         default: "text",
         reload: false,
         help: "How a log line looks.",
     },
     Setting {
         key: "agent.shards",
-        kind: Kind::Count(0, 256),
+        kind: SettingKind::Count(0, 256),
         default: "0",
         reload: false,
         help: "Threads that receive; 0 means one for every two cores, at least one, at most eight.",
     },
     Setting {
         key: "agent.gather",
-        kind: Kind::Time(0, 20),
+        kind: SettingKind::Time(0, 20),
         default: "10ms",
         reload: false,
         help: "Maximum time that datagrams may accumulate before they are read, if enough arrive and buffers have \
@@ -648,14 +648,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "agent.drain_deadline",
-        kind: Kind::Time(100, HOUR),
+        kind: SettingKind::Time(100, HOUR),
         default: "10s",
         reload: true,
         help: "How long a graceful shutdown may take before it is cut off.",
     },
     Setting {
         key: "agent.after_hand_over",
-        kind: Kind::OneOf(&["end", "wait"]),
+        kind: SettingKind::OneOf(&["end", "wait"]),
         default: "end",
         reload: true,
         help: "What the process does after another process has taken over from it: `end`, or `wait` for TERM. The \
@@ -663,7 +663,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "agent.instance",
-        kind: Kind::Text,
+        kind: SettingKind::Text,
         default: "",
         reload: true,
         help: "A name for this process, shown as `instance` by GET /health. `tallyport health` compares it with its own, so that a \
@@ -680,13 +680,13 @@ impl Setting {
 
     /// The variable that sets it.
     #[must_use]
-    pub fn variable(&self) -> String {
+    pub fn variable_name(&self) -> String {
         format!("TALLYPORT_{}", self.key.replace('.', "_").to_uppercase())
     }
 
     /// The key nearest to a wrong one, where one is near enough to have been meant.
     #[must_use]
-    pub fn nearest(key: &str) -> Option<&'static str> {
+    pub fn nearest_key(key: &str) -> Option<&'static str> {
         let distance = |setting: &&Self| {
             // A key under the wrong table, or under none, is often right but for that.
             let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
@@ -699,10 +699,10 @@ impl Setting {
     }
 }
 
-impl Kind {
+impl SettingKind {
     /// What may be written, in a few words.
     #[must_use]
-    pub fn form(&self) -> String {
+    pub fn expected_form(&self) -> String {
         match self {
             Self::Text => "text".to_owned(),
             Self::Path => "a path".to_owned(),

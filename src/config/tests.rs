@@ -9,7 +9,7 @@ impl Environment for TestEnvironment {
         self.0.get(name).map(|value| (*value).to_owned())
     }
 
-    fn names(&self) -> Vec<String> {
+    fn variable_names(&self) -> Vec<String> {
         self.0.keys().map(|name| (*name).to_owned()).collect()
     }
 
@@ -30,8 +30,8 @@ fn environment(variables: &[(&'static str, &'static str)]) -> TestEnvironment {
     TestEnvironment(variables.iter().copied().collect(), true)
 }
 
-fn read(text: &str) -> Result<Config, Vec<String>> {
-    Config::from_toml(text, &environment(&[]))
+fn read(text: &str) -> Result<AgentConfig, Vec<String>> {
+    AgentConfig::from_toml(text, &environment(&[]))
         .map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
 }
 
@@ -55,7 +55,7 @@ fn nothing_needs_to_be_said() {
     assert_eq!(config.admin.socket, PathBuf::from("/run/tallyport/admin.sock"));
     assert_eq!(config.state_dir, PathBuf::from("/run/tallyport/state"));
     assert_eq!((config.aggregation.window, config.aggregation.keep), (Duration::from_secs(10), 30));
-    assert_eq!(config.aggregation, Settings::default(), "the core and the table agree on defaults");
+    assert_eq!(config.aggregation, AggregatorSettings::default(), "the core and the table agree on defaults");
     assert_eq!(config.node, "n1");
 }
 
@@ -63,7 +63,7 @@ fn nothing_needs_to_be_said() {
 fn without_root_everything_is_below_the_users_own_directories() {
     let socket = |variables: &[(&'static str, &'static str)]| {
         let environment = TestEnvironment(variables.iter().copied().collect(), false);
-        Config::from_toml("", &environment).unwrap().admin.socket.display().to_string()
+        AgentConfig::from_toml("", &environment).unwrap().admin.socket.display().to_string()
     };
     assert_eq!(socket(&[("XDG_RUNTIME_DIR", "/run/user/1000/")]), "/run/user/1000/tallyport/admin.sock");
     assert_eq!(socket(&[]), "/tmp/tallyport-1000/admin.sock");
@@ -128,19 +128,19 @@ fn a_wrong_key_gets_the_nearest_right_one() {
         ("listen", "http.listen"),
         ("tombstone", "containers.tombstone"),
     ] {
-        assert_eq!(Setting::nearest(wrong), Some(right), "{wrong}");
+        assert_eq!(Setting::nearest_key(wrong), Some(right), "{wrong}");
     }
-    assert_eq!(Setting::nearest("qqqqqqqq"), None);
+    assert_eq!(Setting::nearest_key("qqqqqqqq"), None);
 }
 
 #[test]
 fn flags_are_over_variables_and_variables_over_the_file() {
     let environment = environment(&[("TALLYPORT_WINDOWS_KEEP", "20"), ("TALLYPORT_LIMITS_SERIES", "7")]);
-    let mut layers = Layers::defaults(&environment);
+    let mut layers = Layers::with_defaults(&environment);
     assert_eq!(layers.add_toml("windows.keep = 10\nlimits.series = 5\nnode = \"file\"", "f.toml"), []);
     layers.add_variables(&environment);
-    layers.set("windows.keep", "30".to_owned(), Origin::Flag("--keep".to_owned())).unwrap();
-    let config = Config::resolve(&layers).unwrap();
+    layers.set_value("windows.keep", "30".to_owned(), SettingOrigin::Flag("--keep".to_owned())).unwrap();
+    let config = AgentConfig::from_layers(&layers).unwrap();
     assert_eq!(
         (config.aggregation.keep, config.aggregation.limits.series, config.node.as_str()),
         (30, 7, "file")
@@ -181,15 +181,17 @@ fn tls_and_tokens_make_an_address_off_loopback_sound_and_one_of_them_does_not() 
 fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
     for setting in SETTINGS {
         let edges = match setting.kind {
-            Kind::Count(least, most) => [least, most].map(|n| (n.to_string(), (n + 1).to_string())).to_vec(),
-            Kind::Time(_, most) => vec![(value::time_text(most), value::time_text(most + 1000))],
-            Kind::Size(_, most) => vec![(value::size_text(most), value::size_text(most + 1))],
+            SettingKind::Count(least, most) => {
+                [least, most].map(|n| (n.to_string(), (n + 1).to_string())).to_vec()
+            }
+            SettingKind::Time(_, most) => vec![(value::time_text(most), value::time_text(most + 1000))],
+            SettingKind::Size(_, most) => vec![(value::size_text(most), value::size_text(most + 1))],
             _ => continue,
         };
         let (inside, _) = &edges[0];
         let (_, outside) = edges.last().unwrap();
         let quoted = |text: &str| {
-            if matches!(setting.kind, Kind::Count(..)) { text.to_owned() } else { format!("{text:?}") }
+            if matches!(setting.kind, SettingKind::Count(..)) { text.to_owned() } else { format!("{text:?}") }
         };
         assert!(read(&format!("{} = {}", setting.key, quoted(inside))).is_ok(), "{} = {inside}", setting.key);
         assert!(
@@ -204,18 +206,18 @@ fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
 fn every_setting_is_read_by_somebody() {
     // A value that no setting takes is an error for each of them, but for free text.
     for setting in SETTINGS {
-        let free = matches!(setting.kind, Kind::Text) && setting.key == "node";
+        let free = matches!(setting.kind, SettingKind::Text) && setting.key == "node";
         let bad = if free { "a\u{7}b" } else { "\u{7}!" };
-        let mut layers = Layers::defaults(&environment(&[]));
-        layers.set(setting.key, bad.to_owned(), Origin::Flag("--set".to_owned())).unwrap();
-        let errors = Config::resolve(&layers).unwrap_err();
+        let mut layers = Layers::with_defaults(&environment(&[]));
+        layers.set_value(setting.key, bad.to_owned(), SettingOrigin::Flag("--set".to_owned())).unwrap();
+        let errors = AgentConfig::from_layers(&layers).unwrap_err();
         assert!(errors.to_string().contains(setting.key), "{}: {errors}", setting.key);
     }
 }
 
 #[test]
 fn the_example_is_the_defaults() {
-    let commented: String = example()
+    let commented: String = render_example()
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(setting) if setting.contains(" = ") && !setting.contains("= \"\"") => format!("{setting}\n"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A time with a unit: `500ms`, `10s`, `1h 30m`.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("needs a unit, such as {text}s"));
     }
@@ -23,7 +23,7 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 /// A size with a unit: `512B`, `256KiB`, `2GiB`.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("needs a unit, such as {text}KiB"));
     }
@@ -57,28 +57,32 @@ mod tests {
 
     #[test]
     fn a_time_needs_a_unit() {
-        assert_eq!(time("1h 30m"), Ok(Duration::from_mins(90)));
-        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(time("10"), Err("needs a unit, such as 10s".to_owned()));
-        assert!(time("").is_err() && time("ten seconds").is_err() && time("-1s").is_err());
+        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("10"), Err("needs a unit, such as 10s".to_owned()));
+        assert!(
+            parse_duration("").is_err()
+                && parse_duration("ten seconds").is_err()
+                && parse_duration("-1s").is_err()
+        );
     }
 
     #[test]
     fn a_size_needs_a_unit() {
-        assert_eq!(size("256KiB"), Ok(262_144));
-        assert_eq!(size("1 MB"), Ok(1_000_000));
-        assert_eq!(size("12B"), Ok(12));
-        assert_eq!(size("64"), Err("needs a unit, such as 64KiB".to_owned()));
-        assert!(size("").is_err() && size("x").is_err() && size("99999999999GiB").is_err());
+        assert_eq!(parse_size("256KiB"), Ok(262_144));
+        assert_eq!(parse_size("1 MB"), Ok(1_000_000));
+        assert_eq!(parse_size("12B"), Ok(12));
+        assert_eq!(parse_size("64"), Err("needs a unit, such as 64KiB".to_owned()));
+        assert!(parse_size("").is_err() && parse_size("x").is_err() && parse_size("99999999999GiB").is_err());
     }
 
     #[test]
     fn what_is_written_reads_back() {
         for bytes in [1, 1024, 262_144, 3 << 30, 1000] {
-            assert_eq!(size(&size_text(bytes)), Ok(bytes));
+            assert_eq!(parse_size(&size_text(bytes)), Ok(bytes));
         }
         for millis in [0, 100, 60_000, 5_400_000] {
-            assert_eq!(time(&time_text(millis)), Ok(Duration::from_millis(millis)));
+            assert_eq!(parse_duration(&time_text(millis)), Ok(Duration::from_millis(millis)));
         }
     }
 }

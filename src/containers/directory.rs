@@ -12,11 +12,11 @@ use tokio::sync::watch;
 
 pub use follower::Follower;
 use follower::Followers;
-pub use nearest::nearest;
+pub use nearest::suggest_names;
 
-use super::reservation::{Details, Network};
-use super::state::{Guarded, Place, State};
-use super::unix::UnixSocket;
+use super::reservation::{ContainerNetwork, Details};
+use super::state::{Guarded, LifecycleState, SocketNamespace};
+use super::unix::ContainerUnixSocket;
 use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::ContainerStats;
@@ -31,7 +31,7 @@ pub struct ContainerInfo {
     /// Another name by which its task can be read.
     pub alias: Option<TaskId>,
     /// Where it is in its life.
-    pub state: State,
+    pub state: LifecycleState,
     /// Whether its process is known.
     pub attached: bool,
     /// The number of its process, once that is known and where it has one here.
@@ -39,11 +39,11 @@ pub struct ContainerInfo {
     /// Its address, once it has one.
     pub address: Option<SocketAddr>,
     /// Its Unix socket, where it has one.
-    pub unix: Option<UnixSocket>,
+    pub unix: Option<ContainerUnixSocket>,
     /// The network namespace it asked for.
-    pub network: Network,
+    pub network: ContainerNetwork,
     /// The network namespace its socket is in.
-    pub place: Place,
+    pub place: SocketNamespace,
     /// Whether the kernel refuses what others send to its socket.
     pub guarded: Guarded,
     /// What a signed gauge value means to it.
@@ -69,13 +69,13 @@ pub struct ContainerInfo {
 /// Everybody who is here.
 #[derive(Default, Debug)]
 pub struct Directory {
-    inner: RwLock<Inner>,
+    inner: RwLock<DirectoryInner>,
     changed: watch::Sender<()>,
     version: AtomicU64,
 }
 
 #[derive(Default, Debug)]
-struct Inner {
+struct DirectoryInner {
     all: BTreeMap<Allocation, Arc<ContainerInfo>>,
     /// Oldest generation first.
     containers: HashMap<ContainerId, Vec<Allocation>>,
@@ -89,7 +89,7 @@ struct Inner {
 
 /// The containers of a task that its name means.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct TaskContainers {
     /// The task.
     pub task_id: TaskId,
     /// Its live containers; where none lives, those that have ended, each in its last generation.
@@ -99,7 +99,7 @@ pub struct Listed {
 impl Directory {
     /// A container in its last generation.
     #[must_use]
-    pub fn container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
+    pub fn find_container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
         let inner = self.read();
         let newest = inner.containers.get(id)?.last()?;
         inner.all.get(newest).cloned()
@@ -113,31 +113,32 @@ impl Directory {
 
     /// Every container in every generation, in the order they came.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<ContainerInfo>> {
+    pub fn all_containers(&self) -> Vec<Arc<ContainerInfo>> {
         self.read().all.values().cloned().collect()
     }
 
     /// What a task's name means.
     #[must_use]
-    pub fn task(&self, id: &str) -> Option<Listed> {
+    pub fn find_task(&self, id: &str) -> Option<TaskContainers> {
         let inner = self.read();
-        let (task_id, allocations) = inner.named(id)?;
-        Some(inner.listed(task_id, allocations))
+        let (task_id, allocations) = inner.resolve_task(id)?;
+        Some(inner.task_containers(task_id, allocations))
     }
 
     /// Every generation of every container of a task, in the order they came.
     #[must_use]
     pub fn every_container_of(&self, id: &str) -> Vec<Arc<ContainerInfo>> {
         let inner = self.read();
-        let allocations = inner.named(id).map(|(_, allocations)| allocations.as_slice()).unwrap_or_default();
+        let allocations =
+            inner.resolve_task(id).map(|(_, allocations)| allocations.as_slice()).unwrap_or_default();
         allocations.iter().filter_map(|allocation| inner.all.get(allocation).cloned()).collect()
     }
 
     /// Every task, sorted by id.
     #[must_use]
-    pub fn tasks(&self) -> Vec<Listed> {
+    pub fn all_tasks(&self) -> Vec<TaskContainers> {
         let inner = self.read();
-        inner.tasks.iter().map(|(task_id, allocations)| inner.listed(task_id, allocations)).collect()
+        inner.tasks.iter().map(|(task_id, allocations)| inner.task_containers(task_id, allocations)).collect()
     }
 
     /// The ids of at most so many tasks, sorted.
@@ -154,7 +155,7 @@ impl Directory {
 
     /// What containers that are forgotten had sent, all together.
     #[must_use]
-    pub fn forgotten(&self) -> Accounting {
+    pub fn forgotten_accounting(&self) -> Accounting {
         self.read().forgotten.clone()
     }
 
@@ -166,7 +167,7 @@ impl Directory {
 
     /// Follows every change.
     #[must_use]
-    pub fn follow(&self) -> Follower {
+    pub fn follow_changes(&self) -> Follower {
         let mut inner = self.write();
         let there = inner.all.keys().copied().collect();
         inner.followers.add(there, self.changed.subscribe())
@@ -178,10 +179,10 @@ impl Directory {
         self.version.load(Ordering::Acquire)
     }
 
-    pub(super) fn put(&self, info: &Arc<ContainerInfo>) {
+    pub(super) fn upsert_container(&self, info: &Arc<ContainerInfo>) {
         let mut inner = self.write();
         let allocation = info.allocation;
-        inner.followers.tell(allocation);
+        inner.followers.mark_changed(allocation);
         if inner.all.insert(allocation, Arc::clone(info)).is_none() {
             inner.containers.entry(info.origin.container_id.clone()).or_default().push(allocation);
             inner.tasks.entry(info.origin.task_id.clone()).or_default().push(allocation);
@@ -190,17 +191,17 @@ impl Directory {
             }
         }
         drop(inner);
-        self.change();
+        self.notify_change();
     }
 
     /// Counts what containers had sent that the process before had forgotten.
-    pub(super) fn remember(&self, forgotten: &Accounting) {
+    pub(super) fn merge_forgotten_accounting(&self, forgotten: &Accounting) {
         self.write().forgotten.merge(forgotten);
     }
 
-    pub(super) fn forget(&self, allocation: Allocation) {
+    pub(super) fn forget_container(&self, allocation: Allocation) {
         let mut inner = self.write();
-        inner.followers.tell(allocation);
+        inner.followers.mark_changed(allocation);
         let Some(info) = inner.all.remove(&allocation) else { return };
         if let Some(last) = &info.last {
             inner.forgotten.merge(&last.accounting);
@@ -218,19 +219,19 @@ impl Directory {
             inner.aliases.remove(alias);
         }
         drop(inner);
-        self.change();
+        self.notify_change();
     }
 
-    fn change(&self) {
+    fn notify_change(&self) {
         self.version.fetch_add(1, Ordering::Release);
         self.changed.send_replace(());
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+    fn read(&self) -> RwLockReadGuard<'_, DirectoryInner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+    fn write(&self) -> RwLockWriteGuard<'_, DirectoryInner> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -243,23 +244,23 @@ fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) -> bool {
     })
 }
 
-impl Inner {
+impl DirectoryInner {
     /// The containers that a task's name, or another name for it, means.
-    fn named(&self, id: &str) -> Option<(&TaskId, &Vec<Allocation>)> {
+    fn resolve_task(&self, id: &str) -> Option<(&TaskId, &Vec<Allocation>)> {
         self.tasks.get_key_value(id).or_else(|| self.aliases.get_key_value(id))
     }
 
-    fn listed(&self, task_id: &TaskId, allocations: &[Allocation]) -> Listed {
+    fn task_containers(&self, task_id: &TaskId, allocations: &[Allocation]) -> TaskContainers {
         let containers = || allocations.iter().filter_map(|allocation| self.all.get(allocation));
         let live: Vec<_> = containers().filter(|info| !info.state.is_finished()).cloned().collect();
         if !live.is_empty() {
-            return Listed { task_id: task_id.clone(), containers: live };
+            return TaskContainers { task_id: task_id.clone(), containers: live };
         }
         let mut last: BTreeMap<&ContainerId, &Arc<ContainerInfo>> = BTreeMap::new();
         for info in containers() {
             last.insert(&info.origin.container_id, info);
         }
-        Listed { task_id: task_id.clone(), containers: last.into_values().cloned().collect() }
+        TaskContainers { task_id: task_id.clone(), containers: last.into_values().cloned().collect() }
     }
 }
 
@@ -273,7 +274,7 @@ mod tests {
         container: &str,
         generation: u32,
         task: &str,
-        state: State,
+        state: LifecycleState,
     ) -> Arc<ContainerInfo> {
         Arc::new(ContainerInfo {
             allocation: Allocation(allocation),
@@ -289,8 +290,8 @@ mod tests {
             pid: None,
             address: None,
             unix: None,
-            network: Network::Host,
-            place: Place::Shared,
+            network: ContainerNetwork::Host,
+            place: SocketNamespace::Shared,
             guarded: Guarded::Off,
             gauge_sign: GaugeSign::Delta,
             timer_unit: TimerUnit::default(),
@@ -304,7 +305,7 @@ mod tests {
         })
     }
 
-    fn ids(listed: &Listed) -> Vec<String> {
+    fn ids(listed: &TaskContainers) -> Vec<String> {
         listed
             .containers
             .iter()
@@ -315,13 +316,13 @@ mod tests {
     #[test]
     fn a_name_means_the_living() {
         let directory = Directory::default();
-        directory.put(&info(1, "a", 1, "web", State::Gone));
-        directory.put(&info(2, "a", 2, "web", State::Listening));
-        directory.put(&info(3, "b", 1, "web", State::Gone));
-        assert_eq!(ids(&directory.task("web").unwrap()), ["a.2"]);
-        directory.put(&info(2, "a", 2, "web", State::Gone));
+        directory.upsert_container(&info(1, "a", 1, "web", LifecycleState::Gone));
+        directory.upsert_container(&info(2, "a", 2, "web", LifecycleState::Listening));
+        directory.upsert_container(&info(3, "b", 1, "web", LifecycleState::Gone));
+        assert_eq!(ids(&directory.find_task("web").unwrap()), ["a.2"]);
+        directory.upsert_container(&info(2, "a", 2, "web", LifecycleState::Gone));
         assert_eq!(
-            ids(&directory.task("web").unwrap()),
+            ids(&directory.find_task("web").unwrap()),
             ["a.2", "b.1"],
             "when all have ended, their last lives"
         );
@@ -332,47 +333,50 @@ mod tests {
     fn an_alias_means_every_task_that_has_it_and_never_a_task_of_that_name() {
         let directory = Directory::default();
         let aliased = |n, container, task| {
-            let info = ContainerInfo::clone(&info(n, container, 1, task, State::Listening));
+            let info = ContainerInfo::clone(&info(n, container, 1, task, LifecycleState::Listening));
             Arc::new(ContainerInfo { alias: Some(TaskId::new("shop/web").unwrap()), ..info })
         };
-        directory.put(&aliased(1, "a", "shop_web-0_u1"));
-        directory.put(&aliased(2, "b", "shop_web-1_u2"));
-        assert_eq!(ids(&directory.task("shop/web").unwrap()), ["a.1", "b.1"]);
+        directory.upsert_container(&aliased(1, "a", "shop_web-0_u1"));
+        directory.upsert_container(&aliased(2, "b", "shop_web-1_u2"));
+        assert_eq!(ids(&directory.find_task("shop/web").unwrap()), ["a.1", "b.1"]);
         assert_eq!(directory.every_container_of("shop/web").len(), 2);
-        assert_eq!(directory.tasks().len(), 2, "a list has each task once, by its own name");
-        directory.put(&info(3, "c", 1, "shop/web", State::Listening));
-        assert_eq!(ids(&directory.task("shop/web").unwrap()), ["c.1"]);
+        assert_eq!(directory.all_tasks().len(), 2, "a list has each task once, by its own name");
+        directory.upsert_container(&info(3, "c", 1, "shop/web", LifecycleState::Listening));
+        assert_eq!(ids(&directory.find_task("shop/web").unwrap()), ["c.1"]);
         for n in 1..4 {
-            directory.forget(Allocation(n));
+            directory.forget_container(Allocation(n));
         }
-        assert!(directory.task("shop/web").is_none());
+        assert!(directory.find_task("shop/web").is_none());
     }
 
     #[test]
     fn what_is_forgotten_is_nowhere() {
         let directory = Directory::default();
-        directory.put(&info(1, "a", 1, "web", State::Gone));
-        directory.forget(Allocation(1));
+        directory.upsert_container(&info(1, "a", 1, "web", LifecycleState::Gone));
+        directory.forget_container(Allocation(1));
         assert!(
-            directory.task("web").is_none() && directory.all().is_empty() && directory.tasks().is_empty()
+            directory.find_task("web").is_none()
+                && directory.all_containers().is_empty()
+                && directory.all_tasks().is_empty()
         );
-        assert!(directory.container(&ContainerId::new("a").unwrap()).is_none());
+        assert!(directory.find_container(&ContainerId::new("a").unwrap()).is_none());
     }
 
     #[test]
     fn who_follows_learns_of_each_change_once() {
         let directory = Directory::default();
-        directory.put(&info(1, "a", 1, "web", State::Listening));
-        let (one, other) = (directory.follow(), directory.follow());
-        let changed = |follower: &Follower| follower.take().into_iter().map(|a| a.0).collect::<Vec<_>>();
+        directory.upsert_container(&info(1, "a", 1, "web", LifecycleState::Listening));
+        let (one, other) = (directory.follow_changes(), directory.follow_changes());
+        let changed =
+            |follower: &Follower| follower.take_changed().into_iter().map(|a| a.0).collect::<Vec<_>>();
         assert_eq!((changed(&one), changed(&one)), (vec![1], vec![]), "who was there is new to it");
-        directory.put(&info(2, "b", 1, "web", State::Listening));
-        directory.put(&info(2, "b", 1, "web", State::Gone));
+        directory.upsert_container(&info(2, "b", 1, "web", LifecycleState::Listening));
+        directory.upsert_container(&info(2, "b", 1, "web", LifecycleState::Gone));
         assert_eq!(changed(&one), [2]);
-        directory.forget(Allocation(1));
+        directory.forget_container(Allocation(1));
         assert_eq!((changed(&one), changed(&other)), (vec![1], vec![1, 2]));
         drop(other);
-        directory.forget(Allocation(2));
+        directory.forget_container(Allocation(2));
         assert_eq!(changed(&one), [2]);
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 /// `DD_AGENT_HOST` is in no preset but its own: tracers read it, too, and would look for an agent there. Clients that know
 /// no `DD_DOGSTATSD_URL` send to port 8125 of it unless `DD_DOGSTATSD_PORT` says another.
 #[must_use]
-pub fn environment(address: SocketAddr, presets: &[String]) -> BTreeMap<String, String> {
+pub fn udp_environment(address: SocketAddr, presets: &[String]) -> BTreeMap<String, String> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let in_url = match address.ip() {
         IpAddr::V4(_) => host.clone(),
@@ -43,7 +43,7 @@ mod tests {
 
     fn names(presets: &[&str], address: &str) -> Vec<String> {
         let presets: Vec<_> = presets.iter().map(|preset| (*preset).to_owned()).collect();
-        environment(address.parse().unwrap(), &presets)
+        udp_environment(address.parse().unwrap(), &presets)
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect()

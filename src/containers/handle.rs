@@ -50,12 +50,12 @@ pub struct Handle {
     /// Its network, from whoever may look at that.
     pub(super) namespace: Option<Namespace>,
     /// A socket in it.
-    pub(super) socket: Option<Bound>,
+    pub(super) socket: Option<PassedSocket>,
 }
 
 /// A socket that somebody else has opened.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(super) struct PassedSocket {
     pub(super) socket: UdpSocket,
     pub(super) address: SocketAddr,
 }
@@ -65,7 +65,7 @@ impl Handle {
     ///
     /// # Errors
     /// When they are something else. All of them are closed then.
-    pub fn of(passed: Vec<OwnedFd>) -> Result<Self, HandleError> {
+    pub fn from_descriptors(passed: Vec<OwnedFd>) -> Result<Self, HandleError> {
         let count = passed.len();
         let mut passed = passed.into_iter();
         let (Some(process), namespace, socket, None) =
@@ -74,15 +74,15 @@ impl Handle {
             return Err(HandleError::Count { count });
         };
         let pid = process::number_of(&process).map_err(|source| HandleError::Process { source })?;
-        let namespace = namespace.map(Namespace::of).transpose();
+        let namespace = namespace.map(Namespace::from_descriptor).transpose();
         let namespace = namespace.map_err(|source| HandleError::Namespace { source })?;
-        let socket = socket.map(Bound::of).transpose()?;
+        let socket = socket.map(PassedSocket::from_descriptor).transpose()?;
         Ok(Self { process, pid, namespace, socket })
     }
 }
 
-impl Bound {
-    fn of(socket: OwnedFd) -> Result<Self, HandleError> {
+impl PassedSocket {
+    fn from_descriptor(socket: OwnedFd) -> Result<Self, HandleError> {
         let no = |why: String| HandleError::Socket { why };
         let failed = |error: io::Error| no(error.to_string());
         let looked_at = SockRef::from(&socket);
@@ -130,15 +130,15 @@ mod tests {
     }
 
     fn refused(passed: Vec<OwnedFd>) -> String {
-        Handle::of(passed).unwrap_err().to_string()
+        Handle::from_descriptors(passed).unwrap_err().to_string()
     }
 
     #[test]
     fn what_fits_is_taken() {
-        assert!(Handle::of(vec![process()]).unwrap().namespace.is_none());
-        let handle = Handle::of(vec![process(), namespace()]).unwrap();
+        assert!(Handle::from_descriptors(vec![process()]).unwrap().namespace.is_none());
+        let handle = Handle::from_descriptors(vec![process(), namespace()]).unwrap();
         assert_eq!(handle.pid, i32::try_from(std::process::id()).unwrap());
-        let with_socket = Handle::of(vec![process(), namespace(), socket().into()]).unwrap();
+        let with_socket = Handle::from_descriptors(vec![process(), namespace(), socket().into()]).unwrap();
         let bound = with_socket.socket.unwrap();
         assert!(bound.is_astray(Some(bound.address)), "it is in our own namespace");
     }

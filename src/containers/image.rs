@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::directory::ContainerInfo;
-use super::reservation::{Details, NAME_LABEL, Network};
-use super::state::{Guarded, Place, State};
-use super::unix::UnixSocket;
+use super::reservation::{ContainerNetwork, Details, NAME_LABEL};
+use super::state::{Guarded, LifecycleState, SocketNamespace};
+use super::unix::ContainerUnixSocket;
 use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::shard::ContainerStats;
@@ -19,18 +19,18 @@ pub const IMAGE_VERSION: u8 = 2;
 
 /// Everything that is needed to have a container back, or to see that it is gone.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Image {
+pub struct ContainerSnapshot {
     pub(super) allocation: Allocation,
     pub(super) origin: Arc<Origin>,
     pub(super) alias: Option<TaskId>,
-    pub(super) state: State,
+    pub(super) state: LifecycleState,
     pub(super) attached: bool,
     pub(super) pid: Option<i32>,
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<ProcessFingerprint>,
     pub(super) address: Option<SocketAddr>,
-    pub(super) unix: Option<UnixSocket>,
-    pub(super) network: Network,
-    pub(super) place: Place,
+    pub(super) unix: Option<ContainerUnixSocket>,
+    pub(super) network: ContainerNetwork,
+    pub(super) place: SocketNamespace,
     pub(super) gauge_sign: GaugeSign,
     pub(super) timer_unit: TimerUnit,
     /// Bundle, sandbox, uid of the pod, handler, image: absent keys are no values in JSON, and would be nothing at all here.
@@ -52,14 +52,14 @@ pub struct Image {
 
 /// By what a process is known again.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Identity {
+pub struct ProcessFingerprint {
     /// When it started, in the kernel's ticks since boot.
     pub start_ticks: u64,
     /// Its cgroup of version 2, where the kernel says.
     pub cgroup: Option<u64>,
 }
 
-impl Image {
+impl ContainerSnapshot {
     /// The number of the container; not that of any other that is written down.
     #[must_use]
     pub fn allocation(&self) -> Allocation {
@@ -72,9 +72,9 @@ impl Image {
         &self.origin
     }
 
-    pub(super) fn of(
+    pub(super) fn from_info(
         info: &ContainerInfo,
-        identity: Option<Identity>,
+        identity: Option<ProcessFingerprint>,
         since_boot: Duration,
         deadline: Option<Timestamp>,
     ) -> Self {
@@ -107,7 +107,7 @@ impl Image {
     }
 
     /// What is shown of it. Whether it is guarded has to be found out.
-    pub(super) fn info(&self) -> ContainerInfo {
+    pub(super) fn to_info(&self) -> ContainerInfo {
         let [bundle, sandbox_id, pod_uid, runtime_handler, image] = self.details.clone();
         let ended = self.state.is_finished();
         ContainerInfo {
@@ -138,8 +138,8 @@ impl Image {
     }
 
     /// The same container, once it is seen to have ended.
-    pub(super) fn gone(mut self, now: Timestamp, deadline: Timestamp) -> Self {
-        self.state = State::Gone;
+    pub(super) fn into_gone(mut self, now: Timestamp, deadline: Timestamp) -> Self {
+        self.state = LifecycleState::Gone;
         self.finished_at = self.finished_at.or(Some(now));
         self.deadline = self.deadline.filter(|_| self.accounting.is_some()).or(Some(deadline));
         self

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::image::{IMAGE_VERSION, Image};
+use super::image::{ContainerSnapshot, IMAGE_VERSION};
 use crate::files;
 use crate::model::Allocation;
 
@@ -37,8 +37,8 @@ const SMALL: u64 = 256 << 10;
 const ANY_BOOT: u64 = 0;
 
 #[derive(Serialize, Deserialize)]
-enum Record {
-    Put(Box<Image>),
+enum JournalRecord {
+    Put(Box<ContainerSnapshot>),
     Forget(Allocation),
     /// The records that follow are of this boot.
     Boot(u64),
@@ -48,7 +48,7 @@ enum Record {
 #[derive(Debug, Default)]
 pub struct Replayed {
     /// The containers, in the order they came.
-    pub images: Vec<Image>,
+    pub images: Vec<ContainerSnapshot>,
     /// Places at which something could not be read.
     pub damaged: usize,
     /// Bytes of these.
@@ -62,17 +62,17 @@ pub struct JournalHealth(Arc<Mutex<(Option<String>, u64)>>);
 impl JournalHealth {
     /// Why it cannot be written, where it cannot.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub fn write_error(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     /// How often it could not be written.
     #[must_use]
-    pub fn failures(&self) -> u64 {
+    pub fn failure_count(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
-    fn failed(&self, error: &io::Error) {
+    fn record_failure(&self, error: &io::Error) {
         let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if health.0.is_none() {
             tracing::error!(%error, "cannot write the journal; containers would be lost with this agent");
@@ -80,7 +80,7 @@ impl JournalHealth {
         *health = (Some(error.to_string()), health.1 + 1);
     }
 
-    fn recovered(&self) {
+    fn record_recovery(&self) {
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).0.take().is_some() {
             tracing::info!("the journal is written again");
         }
@@ -113,14 +113,14 @@ impl Journal {
             Err(error) => return Err(error),
         };
         let journal = Self::new(directory, health);
-        let replayed = replay(&bytes, journal.seed);
+        let replayed = replay_records(&bytes, journal.seed);
         Ok((journal, replayed))
     }
 
     /// The journal in a directory, whatever it has: its containers are known. It is written with the first `Journal::rewrite`.
     #[must_use]
     pub fn new(directory: &Path, health: JournalHealth) -> Self {
-        Self { path: directory.join(JOURNAL), seed: seed(), file: None, written: 0, live: 0, health }
+        Self { path: directory.join(JOURNAL), seed: boot_seed(), file: None, written: 0, live: 0, health }
     }
 
     /// Whether it is time to write it anew: most of it is out of date, or something could not be written.
@@ -129,38 +129,39 @@ impl Journal {
     }
 
     /// Appends what became of a container: its image, or nothing where it is forgotten.
-    pub(super) fn append(&mut self, allocation: Allocation, image: Option<Image>) {
+    pub(super) fn append_change(&mut self, allocation: Allocation, image: Option<ContainerSnapshot>) {
         let Some(file) = &mut self.file else { return };
-        let record = image.map_or(Record::Forget(allocation), |image| Record::Put(Box::new(image)));
+        let record =
+            image.map_or(JournalRecord::Forget(allocation), |image| JournalRecord::Put(Box::new(image)));
         let bytes = record.to_bytes(self.seed);
         match file.write_all(&bytes) {
             Ok(()) => self.written += bytes.len() as u64,
             Err(error) => {
-                self.health.failed(&error);
+                self.health.record_failure(&error);
                 self.file = None;
             }
         }
     }
 
     /// Writes it anew: either all of it takes the place of what was there, or nothing.
-    pub(super) fn rewrite(&mut self, images: impl Iterator<Item = Image>) {
-        let mut bytes = Record::Boot(self.seed).to_bytes(ANY_BOOT);
+    pub(super) fn rewrite_images(&mut self, images: impl Iterator<Item = ContainerSnapshot>) {
+        let mut bytes = JournalRecord::Boot(self.seed).to_bytes(ANY_BOOT);
         for image in images {
-            bytes.extend(Record::Put(Box::new(image)).to_bytes(self.seed));
+            bytes.extend(JournalRecord::Put(Box::new(image)).to_bytes(self.seed));
         }
-        match self.replace(&bytes) {
+        match self.replace_file(&bytes) {
             Ok(file) => {
                 self.file = Some(file);
                 (self.written, self.live) = (bytes.len() as u64, bytes.len() as u64);
-                self.health.recovered();
+                self.health.record_recovery();
             }
-            Err(error) => self.health.failed(&error),
+            Err(error) => self.health.record_failure(&error),
         }
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<File> {
+    fn replace_file(&self, bytes: &[u8]) -> io::Result<File> {
         let new = self.path.with_added_extension("new");
-        let mut file = files::create(&new)?;
+        let mut file = files::create_private_file(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;
@@ -170,12 +171,12 @@ impl Journal {
 }
 
 /// What tells this boot of the machine from others.
-fn seed() -> u64 {
+fn boot_seed() -> u64 {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     xxh3_64(&boot)
 }
 
-impl Record {
+impl JournalRecord {
     fn to_bytes(&self, seed: u64) -> Vec<u8> {
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         let payload = postcard::to_allocvec(self).unwrap_or_default();
@@ -187,7 +188,7 @@ impl Record {
     }
 
     /// The record at the start of these bytes, and what is behind it.
-    fn first(bytes: &[u8], seed: u64) -> Option<(Self, &[u8])> {
+    fn decode_first(bytes: &[u8], seed: u64) -> Option<(Self, &[u8])> {
         let head = bytes.get(..HEAD)?;
         let rest = head.strip_prefix(MAGIC)?;
         let (version, length) = rest.split_first()?;
@@ -207,21 +208,21 @@ impl Record {
     }
 }
 
-fn replay(bytes: &[u8], seed: u64) -> Replayed {
+fn replay_records(bytes: &[u8], seed: u64) -> Replayed {
     let (mut images, mut rest, mut whole) = (BTreeMap::new(), bytes, true);
     let mut replayed = Replayed::default();
-    if let Some((Record::Boot(boot), after)) = Record::first(rest, ANY_BOOT) {
+    if let Some((JournalRecord::Boot(boot), after)) = JournalRecord::decode_first(rest, ANY_BOOT) {
         if boot != seed {
             return replayed;
         }
         rest = after;
     }
     while !rest.is_empty() {
-        if let Some((record, after)) = Record::first(rest, seed) {
+        if let Some((record, after)) = JournalRecord::decode_first(rest, seed) {
             match record {
-                Record::Put(image) => drop(images.insert(image.allocation, *image)),
-                Record::Forget(allocation) => drop(images.remove(&allocation)),
-                Record::Boot(_) => {}
+                JournalRecord::Put(image) => drop(images.insert(image.allocation, *image)),
+                JournalRecord::Forget(allocation) => drop(images.remove(&allocation)),
+                JournalRecord::Boot(_) => {}
             }
             (rest, whole) = (after, true);
             continue;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::image::Image;
-use crate::aggregate::{Accounting, Aggregator, Settings, SnapshotError, checksum_of};
+use super::image::ContainerSnapshot;
+use crate::aggregate::{Accounting, Aggregator, AggregatorSettings, SnapshotError, checksum_of};
 use crate::model::{Allocation, Timestamp};
 use crate::net::unixgram::Unixgram;
 use crate::parallel;
@@ -35,7 +35,7 @@ pub struct Manifest {
 /// One container. Which of its descriptors there are, in this order: UDP socket, Unix socket, handle of its process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handed {
-    pub(super) image: Image,
+    pub(super) image: ContainerSnapshot,
     pub(super) aggregator: Option<OpenState>,
     pub(super) kernel_drops: u32,
     pub(super) udp: bool,
@@ -56,14 +56,14 @@ impl Arrived {
     pub fn add(
         &mut self,
         snapshots: Vec<(Allocation, Bytes)>,
-        settings: &Arc<Settings>,
+        settings: &Arc<AggregatorSettings>,
     ) -> Result<(), ManifestError> {
         // Those that came earlier make room first: with wide sets, one container's aggregator takes tens of megabytes.
         for (allocation, _) in &snapshots {
             self.0.remove(allocation);
         }
-        let restored = parallel::map(snapshots, |(allocation, bytes)| {
-            let aggregator = Aggregator::restore(Arc::clone(settings), &bytes)
+        let restored = parallel::map_values(snapshots, |(allocation, bytes)| {
+            let aggregator = Aggregator::from_snapshot(Arc::clone(settings), &bytes)
                 .map_err(|source| ManifestError::Aggregator { allocation, source })?;
             Ok((allocation, (checksum_of(&bytes).unwrap_or_default(), aggregator)))
         });
@@ -72,19 +72,19 @@ impl Arrived {
     }
 
     /// The aggregator of a container as it came in the pause.
-    fn complete(
+    fn complete_aggregator(
         ahead: Option<(u64, Aggregator)>,
         carried: &OpenState,
-        settings: &Arc<Settings>,
+        settings: &Arc<AggregatorSettings>,
     ) -> Result<Aggregator, SnapshotError> {
         match carried {
             OpenState::Whole(bytes) => {
                 drop(ahead);
-                Aggregator::restore(Arc::clone(settings), bytes)
+                Aggregator::from_snapshot(Arc::clone(settings), bytes)
             }
             OpenState::Changes(bytes) => {
                 let (of, mut aggregator) = ahead.ok_or(SnapshotError::Damaged)?;
-                aggregator.change(of, bytes)?;
+                aggregator.apply_changes(of, bytes)?;
                 Ok(aggregator)
             }
         }
@@ -106,7 +106,7 @@ pub struct Leaving {
 
 impl Leaving {
     /// Says whether somebody else has the containers now.
-    pub fn decide(self, taken: bool) {
+    pub fn send_outcome(self, taken: bool) {
         // The table waits for it, or is gone, and then nothing is left to decide.
         let _either_way = self.outcome.send(taken);
     }
@@ -114,8 +114,8 @@ impl Leaving {
 
 /// A container that is ready to be received for again.
 #[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) image: Image,
+pub(super) struct ReadyContainer {
+    pub(super) image: ContainerSnapshot,
     pub(super) before: Option<Before>,
     pub(super) udp: Option<UdpSocket>,
     pub(super) unix: Option<Unixgram>,
@@ -125,7 +125,7 @@ pub(super) struct Ready {
 /// All of them.
 #[derive(Debug)]
 pub struct Arriving {
-    pub(super) containers: Vec<Ready>,
+    pub(super) containers: Vec<ReadyContainer>,
     pub(super) forgotten: Accounting,
     pub(super) next: u64,
     stopped: Duration,
@@ -152,11 +152,11 @@ impl Manifest {
     ///
     /// # Errors
     /// When something is.
-    pub fn assemble(
+    pub fn into_arriving(
         self,
         mut arrived: Arrived,
         descriptors: Vec<OwnedFd>,
-        settings: &Arc<Settings>,
+        settings: &Arc<AggregatorSettings>,
     ) -> Result<Arriving, ManifestError> {
         let mut descriptors = descriptors.into_iter();
         let mut next = |wanted: bool| match wanted {
@@ -166,9 +166,10 @@ impl Manifest {
         // Nothing is received meanwhile, so every core helps with what takes long.
         let ahead = |handed: Handed| (arrived.0.remove(&handed.image.allocation), handed);
         let containers = self.containers.into_iter().map(ahead).collect();
-        let restored = parallel::map(containers, |(ahead, mut handed)| {
+        let restored = parallel::map_values(containers, |(ahead, mut handed)| {
             let carried = handed.aggregator.take();
-            let restored = carried.map(|carried| Arrived::complete(ahead, &carried, settings)).transpose();
+            let restored =
+                carried.map(|carried| Arrived::complete_aggregator(ahead, &carried, settings)).transpose();
             (handed, restored)
         });
         let mut containers = Vec::with_capacity(restored.len());
@@ -179,7 +180,7 @@ impl Manifest {
             let udp = next(udp)?.map(UdpSocket::from);
             let unix = next(unix_queue.is_some())?.zip(unix_queue);
             let unix = unix.map(|(socket, queue)| Unixgram { socket: socket.into(), queue });
-            containers.push(Ready { image, before, udp, unix, process: next(process)? });
+            containers.push(ReadyContainer { image, before, udp, unix, process: next(process)? });
         }
         match descriptors.next() {
             Some(_) => Err(ManifestError::Descriptors),
@@ -193,15 +194,15 @@ impl Manifest {
 impl Arriving {
     /// When receiving stopped, since the machine was booted.
     #[must_use]
-    pub fn stopped(&self) -> Duration {
+    pub fn stopped_at(&self) -> Duration {
         self.stopped
     }
 
     /// How full the fullest UDP socket is by now, as a part of its buffer.
     #[must_use]
-    pub fn fullest(&self) -> f64 {
+    pub fn max_socket_fill(&self) -> f64 {
         let sockets = self.containers.iter().filter_map(|ready| ready.udp.as_ref());
-        let parts = sockets.filter_map(|socket| crate::net::sys::filled(socket).ok());
+        let parts = sockets.filter_map(|socket| crate::net::sys::receive_buffer_fill(socket).ok());
         parts.fold(0.0, f64::max)
     }
 }

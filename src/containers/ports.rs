@@ -30,8 +30,8 @@ struct Port {
 
 impl Ports {
     /// The ports that a container may have, best first.
-    pub(super) fn candidates(&mut self, namespace: NamespaceId, name: &str, now: Duration) -> Vec<u16> {
-        self.wake(now);
+    pub(super) fn candidate_ports(&mut self, namespace: NamespaceId, name: &str, now: Duration) -> Vec<u16> {
+        self.drop_rested(now);
         let known = self.namespaces.get(&namespace).map(Vec::as_slice).unwrap_or_default();
         let had = known.iter().find(|port| port.until.is_some() && port.name == name).map(|port| port.number);
         // The kernel soon gives the number of a namespace that is gone to another. Where nobody listens it may be such a
@@ -44,7 +44,7 @@ impl Ports {
     }
 
     /// Takes a port that was opened.
-    pub(super) fn take(&mut self, namespace: NamespaceId, name: &str, number: u16) {
+    pub(super) fn claim_port(&mut self, namespace: NamespaceId, name: &str, number: u16) {
         let known = self.namespaces.entry(namespace).or_default();
         known.retain(|port| port.number != number);
         known.push(Port { number, name: name.to_owned(), until: None });
@@ -59,7 +59,7 @@ impl Ports {
     }
 
     /// Whether a container has this port.
-    pub(super) fn has(&self, namespace: NamespaceId, number: u16) -> bool {
+    pub(super) fn is_port_taken(&self, namespace: NamespaceId, number: u16) -> bool {
         let known = self.namespaces.get(&namespace).map(Vec::as_slice).unwrap_or_default();
         known.iter().any(|port| port.number == number && port.until.is_none())
     }
@@ -69,7 +69,7 @@ impl Ports {
         self.namespaces.get(&namespace).is_some_and(|known| known.iter().any(|port| port.until.is_none()))
     }
 
-    fn wake(&mut self, now: Duration) {
+    fn drop_rested(&mut self, now: Duration) {
         self.namespaces.retain(|_, known| {
             known.retain(|port| port.until.is_none_or(|until| until > now));
             !known.is_empty()
@@ -85,11 +85,11 @@ mod tests {
     #[test]
     fn siblings_get_different_ports_and_who_comes_back_gets_its_own() {
         let mut ports = Ports::default();
-        let pod = Namespace::own().unwrap();
+        let pod = Namespace::own_id().unwrap();
         let at = Duration::from_secs;
         let take = |ports: &mut Ports, name: &str, now| {
-            let port = ports.candidates(pod, name, at(now))[0];
-            ports.take(pod, name, port);
+            let port = ports.candidate_ports(pod, name, at(now))[0];
+            ports.claim_port(pod, name, port);
             port
         };
         assert_eq!([take(&mut ports, "app", 0), take(&mut ports, "sidecar", 0)], [18_125, 18_126]);
@@ -103,12 +103,12 @@ mod tests {
     #[test]
     fn a_namespace_in_which_nobody_listens_may_be_a_new_one() {
         let mut ports = Ports::default();
-        let pod = Namespace::own().unwrap();
+        let pod = Namespace::own_id().unwrap();
         for (name, port) in [("app", FIRST), ("sidecar", FIRST + 1)] {
-            ports.take(pod, name, port);
+            ports.claim_port(pod, name, port);
             ports.give_back(pod, port, Duration::from_mins(10));
         }
-        let first = |ports: &mut Ports, name: &str| ports.candidates(pod, name, Duration::ZERO)[0];
+        let first = |ports: &mut Ports, name: &str| ports.candidate_ports(pod, name, Duration::ZERO)[0];
         assert_eq!(first(&mut ports, "other"), FIRST);
         assert_eq!(
             first(&mut ports, "sidecar"),
@@ -120,12 +120,12 @@ mod tests {
     #[test]
     fn a_namespace_without_containers_is_forgotten() {
         let mut ports = Ports::default();
-        let pod = Namespace::own().unwrap();
-        ports.take(pod, "app", FIRST);
+        let pod = Namespace::own_id().unwrap();
+        ports.claim_port(pod, "app", FIRST);
         assert!(ports.in_use(pod));
         ports.give_back(pod, FIRST, Duration::from_secs(1));
         assert!(!ports.in_use(pod));
-        assert_eq!(ports.candidates(pod, "app", Duration::from_secs(2))[0], FIRST);
+        assert_eq!(ports.candidate_ports(pod, "app", Duration::from_secs(2))[0], FIRST);
         assert!(ports.namespaces.is_empty());
     }
 }

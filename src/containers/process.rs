@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::errors::ProcessError;
-use super::handle::{Bound, Handle};
+use super::handle::{Handle, PassedSocket};
 use crate::net::netns::{Namespace, NamespaceId};
 use crate::net::process::{self, Watched};
 
@@ -40,7 +40,7 @@ impl Candidate {
     /// A process that was passed as a handle. Its namespace is looked up by the handle and has to be the one that came with
     /// it; where this program may not look, that one is believed. Answers the socket that came along, where this program
     /// could not open it itself.
-    pub(super) async fn of(handle: Handle) -> Result<(Self, Option<Bound>), ProcessError> {
+    pub(super) async fn from_handle(handle: Handle) -> Result<(Self, Option<PassedSocket>), ProcessError> {
         let Handle { process, pid, namespace: said, socket } = handle;
         let hidden = |source| ProcessError::Hidden { pid, source };
         let seen = match Namespace::of_handle(&process).await {
@@ -64,7 +64,7 @@ impl Candidate {
             },
         };
         let start_ticks = if pid > 0 { process::start_ticks(pid).ok() } else { None };
-        let watched = Watched::of(process).map_err(|source| ProcessError::Watch { pid, source })?;
+        let watched = Watched::from_handle(process).map_err(|source| ProcessError::Watch { pid, source })?;
         if watched.has_ended() {
             return Err(ProcessError::NoProcess { pid });
         }
@@ -100,7 +100,7 @@ impl Candidate {
             }),
             Err(error)
                 if error.kind() == io::ErrorKind::PermissionDenied
-                    && Namespace::own().is_ok_and(|own| own == expected) =>
+                    && Namespace::own_id().is_ok_and(|own| own == expected) =>
             {
                 Ok(self)
             }
@@ -112,15 +112,15 @@ impl Candidate {
     pub(super) fn with_own_namespace(self) -> Result<(i32, Watched, Namespace), ProcessError> {
         let (pid, hidden) = (self.pid, |source| ProcessError::Hidden { pid: self.pid, source });
         let namespace = self.namespace.map_err(hidden)?;
-        if Namespace::own().map_err(hidden)? == namespace.id() {
+        if Namespace::own_id().map_err(hidden)? == namespace.id() {
             return Err(ProcessError::SharedNamespace { pid });
         }
         Ok((pid, self.watched, namespace))
     }
 
     /// Its cgroup of version 2, where the kernel says.
-    pub(super) fn cgroup(&self) -> Option<u64> {
-        self.watched.cgroup()
+    pub(super) fn cgroup_id(&self) -> Option<u64> {
+        self.watched.cgroup_id()
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -128,7 +128,7 @@ impl Candidate {
     }
 
     /// Takes it for what it is.
-    pub(super) fn taken(self) -> (i32, Watched) {
+    pub(super) fn into_parts(self) -> (i32, Watched) {
         (self.pid, self.watched)
     }
 }
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn our_own_namespace_is_nobody_elses() {
-        assert!(me().in_namespace(Namespace::own().unwrap()).is_ok());
+        assert!(me().in_namespace(Namespace::own_id().unwrap()).is_ok());
         assert!(matches!(me().with_own_namespace(), Err(ProcessError::SharedNamespace { .. })));
     }
 

@@ -38,7 +38,7 @@ pub struct Reservation {
     /// What its runtime says about it.
     pub labels: Labels,
     /// Where its socket is to be.
-    pub network: Network,
+    pub network: ContainerNetwork,
     /// Its process, where it has one already.
     pub pid: Option<i32>,
     /// The process that holds its pod's network, where that is known.
@@ -63,7 +63,7 @@ pub struct Reservation {
 
 /// The network namespace a container runs in.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum Network {
+pub enum ContainerNetwork {
     /// The agent's own.
     #[default]
     Host,
@@ -136,7 +136,7 @@ impl Reservation {
             task_id: None,
             alias: None,
             labels: Labels::new(),
-            network: Network::Host,
+            network: ContainerNetwork::Host,
             pid: None,
             holder: None,
             ttl: Ttl::Default,
@@ -152,7 +152,7 @@ impl Reservation {
 
     /// The task it belongs to: as the call says, as a label says, or the container alone.
     #[must_use]
-    pub fn task(&self) -> TaskId {
+    pub fn effective_task_id(&self) -> TaskId {
         let labelled = || self.labels.get(TASK_ID_LABEL).and_then(|id| TaskId::new(id).ok());
         self.task_id.clone().or_else(labelled).unwrap_or_else(|| TaskId::from(&self.container_id))
     }
@@ -173,20 +173,20 @@ impl Reservation {
 
     /// Whether it wants a Unix socket: as the call says, or as a label says.
     #[must_use]
-    pub fn wishes(&self) -> Option<UnixWish> {
+    pub fn unix_wish(&self) -> Option<UnixWish> {
         self.unix.or_else(|| self.labels.get(UNIX_LABEL).and_then(|said| UnixWish::read(said)))
     }
 
     /// What a signed gauge value means: as the call says, as a label says, or as is usual here.
     #[must_use]
-    pub fn signs(&self, usual: GaugeSign) -> GaugeSign {
+    pub fn gauge_sign_or(&self, usual: GaugeSign) -> GaugeSign {
         let labelled = || self.labels.get(GAUGE_SIGN_LABEL).and_then(|said| gauge_sign(said));
         self.gauge_sign.or_else(labelled).unwrap_or(usual)
     }
 
     /// The unit of its timers: as the call says, as a label says, or as is usual here.
     #[must_use]
-    pub fn times(&self, usual: TimerUnit) -> TimerUnit {
+    pub fn timer_unit_or(&self, usual: TimerUnit) -> TimerUnit {
         let labelled = || self.labels.get(TIMER_UNIT_LABEL).and_then(|said| timer_unit(said));
         self.timer_unit.or_else(labelled).unwrap_or(usual)
     }
@@ -225,11 +225,11 @@ mod tests {
 
     #[test]
     fn a_container_without_a_task_is_its_own() {
-        assert_eq!(labelled("a", "b").task().as_str(), "c1");
+        assert_eq!(labelled("a", "b").effective_task_id().as_str(), "c1");
         let mut reservation = labelled(TASK_ID_LABEL, "web.1");
-        assert_eq!(reservation.task().as_str(), "web.1");
+        assert_eq!(reservation.effective_task_id().as_str(), "web.1");
         reservation.task_id = Some(TaskId::new("said").unwrap());
-        assert_eq!(reservation.task().as_str(), "said");
+        assert_eq!(reservation.effective_task_id().as_str(), "said");
     }
 
     #[test]
@@ -247,20 +247,23 @@ mod tests {
 
     #[test]
     fn a_label_says_what_a_sign_means() {
-        assert_eq!(labelled(GAUGE_SIGN_LABEL, "absolute").signs(GaugeSign::Delta), GaugeSign::Absolute);
-        assert_eq!(labelled(GAUGE_SIGN_LABEL, "nonsense").signs(GaugeSign::Delta), GaugeSign::Delta);
+        assert_eq!(
+            labelled(GAUGE_SIGN_LABEL, "absolute").gauge_sign_or(GaugeSign::Delta),
+            GaugeSign::Absolute
+        );
+        assert_eq!(labelled(GAUGE_SIGN_LABEL, "nonsense").gauge_sign_or(GaugeSign::Delta), GaugeSign::Delta);
         let mut reservation = labelled(GAUGE_SIGN_LABEL, "absolute");
         reservation.gauge_sign = Some(GaugeSign::Delta);
-        assert_eq!(reservation.signs(GaugeSign::Absolute), GaugeSign::Delta);
+        assert_eq!(reservation.gauge_sign_or(GaugeSign::Absolute), GaugeSign::Delta);
     }
 
     #[test]
     fn a_label_says_the_unit_of_timers() {
         let ms = TimerUnit::Milliseconds;
-        assert_eq!(labelled(TIMER_UNIT_LABEL, "s").times(ms), TimerUnit::Seconds);
-        assert_eq!(labelled(TIMER_UNIT_LABEL, "minutes").times(ms), ms);
+        assert_eq!(labelled(TIMER_UNIT_LABEL, "s").timer_unit_or(ms), TimerUnit::Seconds);
+        assert_eq!(labelled(TIMER_UNIT_LABEL, "minutes").timer_unit_or(ms), ms);
         let mut reservation = labelled(TIMER_UNIT_LABEL, "s");
         reservation.timer_unit = Some(ms);
-        assert_eq!(reservation.times(TimerUnit::Seconds), ms);
+        assert_eq!(reservation.timer_unit_or(TimerUnit::Seconds), ms);
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::errors::ReserveError;
-use super::reservation::{Dialect, Network, Reservation};
-use super::state::Place;
-use super::table::Settings;
+use super::reservation::{ContainerNetwork, Dialect, Reservation};
+use super::state::SocketNamespace;
+use super::table::TableSettings;
 use crate::net::address::Addresses;
 use crate::net::listener;
 use crate::net::netns::{Namespace, NotANamespace};
@@ -30,13 +30,13 @@ pub(super) enum Site {
 impl Site {
     /// Where a container is to be. Runtimes give a path for the agent's own namespace too, so what counts is which
     /// namespace it is, not whether there is a path.
-    pub(super) fn of(reservation: &Reservation) -> Result<Self, NotANamespace> {
+    pub(super) fn from_reservation(reservation: &Reservation) -> Result<Self, NotANamespace> {
         Ok(match &reservation.network {
-            Network::Host => Self::Shared,
-            Network::New => Self::Unborn,
-            Network::Path(path) => {
+            ContainerNetwork::Host => Self::Shared,
+            ContainerNetwork::New => Self::Unborn,
+            ContainerNetwork::Path(path) => {
                 let named = open_namespace(path, reservation.holder)?;
-                match Namespace::own() {
+                match Namespace::own_id() {
                     Ok(own) if own == named.id() => Self::Shared,
                     _ => Self::Own(named),
                 }
@@ -44,11 +44,11 @@ impl Site {
         })
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn socket_namespace(&self) -> SocketNamespace {
         match self {
-            Self::Shared => Place::Shared,
-            Self::Own(namespace) => Place::Own(namespace.id()),
-            Self::Unborn => Place::Unborn,
+            Self::Shared => SocketNamespace::Shared,
+            Self::Own(namespace) => SocketNamespace::Own(namespace.id()),
+            Self::Unborn => SocketNamespace::Unborn,
         }
     }
 }
@@ -66,7 +66,7 @@ fn open_namespace(path: &Path, holder: Option<i32>) -> Result<Namespace, NotANam
 /// Opens a socket for a container that shares our namespace.
 pub(super) fn open(
     reservation: &Reservation,
-    settings: &Settings,
+    settings: &TableSettings,
     addresses: &mut Addresses,
     buffer: usize,
     now: Duration,
@@ -89,7 +89,7 @@ fn open_wanted(
     addresses: &mut Addresses,
     buffer: usize,
 ) -> Result<(UdpSocket, SocketAddr), ReserveError> {
-    if !addresses.take(address) {
+    if !addresses.take_exact(address) {
         return Err(ReserveError::AddressTaken { address });
     }
     listener::open(address, buffer).map(|socket| (socket, address)).map_err(|source| {
@@ -168,29 +168,34 @@ mod tests {
 
     #[test]
     fn our_own_namespace_is_shared_however_it_is_named() {
-        let place = |network: Network| Site::of(&named(network, None)).unwrap().place();
-        let path = |path: &str| Network::Path(path.into());
-        assert_eq!(place(Network::Host), Place::Shared);
-        assert_eq!(place(path("/proc/self/ns/net")), Place::Shared);
-        assert_eq!(place(path(&format!("/proc/{}/ns/net", std::process::id()))), Place::Shared);
-        assert_eq!(place(Network::New), Place::Unborn);
-        assert!(Site::of(&named(path("/etc/hostname"), None)).is_err());
+        let place = |network: ContainerNetwork| {
+            Site::from_reservation(&named(network, None)).unwrap().socket_namespace()
+        };
+        let path = |path: &str| ContainerNetwork::Path(path.into());
+        assert_eq!(place(ContainerNetwork::Host), SocketNamespace::Shared);
+        assert_eq!(place(path("/proc/self/ns/net")), SocketNamespace::Shared);
+        assert_eq!(place(path(&format!("/proc/{}/ns/net", std::process::id()))), SocketNamespace::Shared);
+        assert_eq!(place(ContainerNetwork::New), SocketNamespace::Unborn);
+        assert!(Site::from_reservation(&named(path("/etc/hostname"), None)).is_err());
     }
 
     #[test]
     fn a_network_whose_path_is_not_mounted_here_is_found_by_the_process_that_holds_it() {
-        let missing = || Network::Path("/var/run/netns/cni-not-mounted".into());
+        let missing = || ContainerNetwork::Path("/var/run/netns/cni-not-mounted".into());
         let me = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(Site::of(&named(missing(), Some(me))).unwrap().place(), Place::Shared);
-        let refused = Site::of(&named(missing(), None)).unwrap_err();
+        assert_eq!(
+            Site::from_reservation(&named(missing(), Some(me))).unwrap().socket_namespace(),
+            SocketNamespace::Shared
+        );
+        let refused = Site::from_reservation(&named(missing(), None)).unwrap_err();
         assert!(refused.to_string().contains("/var/run/netns/cni-not-mounted"), "{refused}");
         let ended = i32::MAX;
-        assert!(Site::of(&named(missing(), Some(ended))).is_err());
-        let wrong = Network::Path("/etc/hostname".into());
-        assert!(Site::of(&named(wrong, Some(me))).is_err(), "what is there counts");
+        assert!(Site::from_reservation(&named(missing(), Some(ended))).is_err());
+        let wrong = ContainerNetwork::Path("/etc/hostname".into());
+        assert!(Site::from_reservation(&named(wrong, Some(me))).is_err(), "what is there counts");
     }
 
-    fn named(network: Network, holder: Option<i32>) -> Reservation {
+    fn named(network: ContainerNetwork, holder: Option<i32>) -> Reservation {
         let id = crate::model::ContainerId::new("c1").unwrap();
         Reservation { network, holder, ..Reservation::new(id) }
     }

@@ -9,7 +9,7 @@ use crate::net::netns::NamespaceId;
 
 /// The network namespace of a container's socket.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Place {
+pub enum SocketNamespace {
     /// The agent's: every process there reaches it.
     Shared,
     /// The container's own, or its pod's: nobody outside reaches it.
@@ -33,7 +33,7 @@ pub enum Guarded {
 impl Guarded {
     /// Why it cannot.
     #[must_use]
-    pub fn missing(&self) -> Option<&str> {
+    pub fn unavailable_reason(&self) -> Option<&str> {
         match self {
             Self::Unavailable(why) => Some(why),
             Self::On | Self::Off => None,
@@ -44,7 +44,7 @@ impl Guarded {
 /// Where a container is in its life.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum LifecycleState {
     /// Its network namespace is not born yet; its socket will be bound when its process is attached.
     Reserved,
     /// Its socket is open.
@@ -59,7 +59,7 @@ pub enum State {
     Mute,
 }
 
-impl State {
+impl LifecycleState {
     /// Every state.
     pub const ALL: [Self; 6] =
         [Self::Reserved, Self::Listening, Self::Draining, Self::Gone, Self::Lost, Self::Mute];
@@ -96,7 +96,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for LifecycleState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

@@ -10,18 +10,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::directory::{ContainerInfo, Directory, Follower};
-use super::image::Image;
+use super::image::ContainerSnapshot;
 use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
 use super::unix::{Sockets, UnixSettings};
-use super::{Containers, Request, Reserved};
+use super::{ContainerTableHandle, ReservedContainer, TableRequest};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Labels};
 use crate::net::address::Addresses;
 use crate::net::buffers::Buffers;
 use crate::net::guard::Guard;
 use crate::net::process::Watched;
-use crate::shard::{ContainerStats, ShardPool, Suspended};
+use crate::shard::{ContainerStats, ShardPool, SuspendedContainers};
 use crate::store::Store;
 
 mod adopt;
@@ -37,9 +37,9 @@ mod reserve;
 mod restore;
 mod unix;
 
-pub use finished::Finished;
-pub use reconcile::Reconciled;
-pub use restore::Restored;
+pub use finished::FinishedContainer;
+pub use reconcile::ReconcileReport;
+pub use restore::RestoredCounts;
 
 /// Requests that may wait.
 const QUEUE: usize = 1024;
@@ -50,7 +50,7 @@ const SMALLEST_BUFFER: usize = 4096;
 
 /// What the table is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub struct TableSettings {
     /// Live containers at most.
     pub containers: usize,
     /// Port of sockets in the agent's own namespace.
@@ -81,23 +81,23 @@ pub struct Settings {
     pub unix: UnixSettings,
 }
 
-impl Settings {
-    fn apply(&self, buffers: &Buffers) {
-        buffers.set(self.receive_buffers, self.receive_buffer_max);
+impl TableSettings {
+    fn apply_to_buffers(&self, buffers: &Buffers) {
+        buffers.set_limits(self.receive_buffers, self.receive_buffer_max);
     }
 }
 
 /// The container table.
 #[derive(Debug)]
-pub struct Table {
-    settings: Settings,
+pub struct ContainerTable {
+    settings: TableSettings,
     pool: Arc<ShardPool>,
     store: Arc<Store>,
     directory: Arc<Directory>,
     /// What the journal has yet to be told.
     changes: Follower,
-    requests: mpsc::Receiver<Request>,
-    entries: HashMap<Allocation, Entry>,
+    requests: mpsc::Receiver<TableRequest>,
+    entries: HashMap<Allocation, ContainerEntry>,
     live: HashMap<ContainerId, Allocation>,
     addresses: Addresses,
     ports: Ports,
@@ -105,21 +105,21 @@ pub struct Table {
     guard: Option<Guard>,
     unix: Sockets,
     /// Processes that are watched and sockets that are drained.
-    tasks: JoinSet<Event>,
+    tasks: JoinSet<TableEvent>,
     next: u64,
     started: Instant,
     ending: bool,
     journal: Option<Journal>,
     /// What another process has now.
-    suspended: Option<Suspended>,
+    suspended: Option<SuspendedContainers>,
     /// Those that run at an address that could not be opened again.
-    lost: HashMap<Allocation, Image>,
+    lost: HashMap<Allocation, ContainerSnapshot>,
     /// When that was tried last.
     retried: Instant,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ContainerEntry {
     info: Arc<ContainerInfo>,
     /// When the reservation expires, or the tombstone goes.
     deadline: Option<Instant>,
@@ -131,24 +131,28 @@ struct Entry {
 
 /// What happens by itself.
 #[derive(Debug)]
-enum Event {
+enum TableEvent {
     Ended(Allocation),
     Drained(Allocation, Option<Box<ContainerStats>>),
 }
 
-impl Table {
+impl ContainerTable {
     /// A table without containers, and the way to ask it. [`Table::run`] must be run.
     #[must_use]
-    pub fn new(settings: Settings, pool: Arc<ShardPool>, store: Arc<Store>) -> (Self, Containers) {
+    pub fn new(
+        settings: TableSettings,
+        pool: Arc<ShardPool>,
+        store: Arc<Store>,
+    ) -> (Self, ContainerTableHandle) {
         let (requests, received) = mpsc::channel(QUEUE);
-        settings.apply(pool.buffers());
+        settings.apply_to_buffers(pool.receive_buffers());
         let directory = Arc::new(Directory::default());
         let unix = Sockets::new(&settings.unix.directory, settings.unix.queue);
         let table = Self {
             settings,
             pool,
             store,
-            changes: directory.follow(),
+            changes: directory.follow_changes(),
             directory: Arc::clone(&directory),
             requests: received,
             entries: HashMap::new(),
@@ -166,7 +170,15 @@ impl Table {
             lost: HashMap::new(),
             retried: Instant::now(),
         };
-        (table, Containers { requests, directory, journal: JournalHealth::default(), in_use: Arc::default() })
+        (
+            table,
+            ContainerTableHandle {
+                requests,
+                directory,
+                journal: JournalHealth::default(),
+                in_use: Arc::default(),
+            },
+        )
     }
 
     /// Guards the listeners of containers that share our network.
@@ -182,15 +194,15 @@ impl Table {
         self.renew_journal();
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.record();
+            self.record_changes();
             tokio::select! {
                 request = self.requests.recv() => match request {
-                    Some(request) => self.answer(request).await,
+                    Some(request) => self.handle_request(request).await,
                     None => return,
                 },
                 Some(event) = self.tasks.join_next() => match event {
-                    Ok(Event::Ended(allocation)) => self.ended(allocation),
-                    Ok(Event::Drained(allocation, stats)) => self.drained(allocation, stats),
+                    Ok(TableEvent::Ended(allocation)) => self.handle_process_end(allocation),
+                    Ok(TableEvent::Drained(allocation, stats)) => self.finish_drain(allocation, stats),
                     // A watch that was aborted belongs to a container that is gone.
                     Err(_) => {}
                 },
@@ -204,65 +216,69 @@ impl Table {
     }
 
     /// An answer that cannot be sent is no mistake: the caller has given up.
-    async fn answer(&mut self, request: Request) {
+    async fn handle_request(&mut self, request: TableRequest) {
         match request {
-            Request::Reserve(reservation, reply) => {
-                let reserved = self.reserve(*reservation).await;
-                self.record();
-                if let Err(Ok(Reserved { info, new: true })) = reply.send(reserved) {
+            TableRequest::Reserve(reservation, reply) => {
+                let reserved = self.reserve_container(*reservation).await;
+                self.record_changes();
+                if let Err(Ok(ReservedContainer { info, new: true })) = reply.send(reserved) {
                     // The caller starts the container without this address, or asks again. Released here, before the next request
                     // is looked at, it cannot be taken for a container that has its address.
-                    self.drain(info.allocation, "its caller gave up waiting for it");
+                    self.start_drain(info.allocation, "its caller gave up waiting for it");
                 }
             }
-            Request::Attach(id, process, reply) => {
-                let attached = self.attach(&id, process).await;
-                self.record();
+            TableRequest::Attach(id, process, reply) => {
+                let attached = self.attach_process(&id, process).await;
+                self.record_changes();
                 let _not_waited_for = reply.send(attached);
             }
-            Request::AttachHandle(id, handle, reply) => {
+            TableRequest::AttachHandle(id, handle, reply) => {
                 let attached = self.attach_handle(&id, *handle).await;
-                self.record();
+                self.record_changes();
                 let _not_waited_for = reply.send(attached);
             }
-            Request::Note(reservation, why, reason, reply) => {
-                let _not_waited_for = reply.send(self.note(&reservation, why, reason).await);
+            TableRequest::Note(reservation, why, reason, reply) => {
+                let _not_waited_for = reply.send(self.register_unserved(&reservation, why, reason).await);
             }
-            Request::Release(id, reply) => {
-                let released = self.release(&id);
-                self.record();
+            TableRequest::Release(id, reply) => {
+                let released = self.release_container(&id);
+                self.record_changes();
                 let _not_waited_for = reply.send(released);
             }
-            Request::Reconcile(reply) => {
-                let found = self.reconcile().await;
-                self.record();
+            TableRequest::Reconcile(reply) => {
+                let found = self.reconcile_containers().await;
+                self.record_changes();
                 let _not_waited_for = reply.send(found);
             }
-            Request::Configure(settings) => {
+            TableRequest::Configure(settings) => {
                 self.settings = *settings;
-                self.settings.apply(self.pool.buffers());
+                self.settings.apply_to_buffers(self.pool.receive_buffers());
             }
-            Request::HandOver(_, reply) if self.ending => {
+            TableRequest::HandOver(_, reply) if self.ending => {
                 let _not_waited_for = reply.send(Err(std::io::Error::other("the agent is shutting down")));
             }
-            Request::HandOver(sent, reply) => self.hand_over(sent, reply).await,
-            Request::DrainAll(reply) => self.drain_all(reply).await,
+            TableRequest::HandOver(sent, reply) => self.hand_over(sent, reply).await,
+            TableRequest::DrainAll(reply) => self.drain_all(reply).await,
         }
     }
 
     /// The living container with this id.
-    fn living(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
+    fn find_live_container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
         let allocation = self.live.get(id)?;
         self.entries.get(allocation).map(|entry| Arc::clone(&entry.info))
     }
 
     /// Watches a container's process, and tells its shard whose datagrams are the container's.
-    async fn watch(&mut self, allocation: Allocation, process: Watched) -> Option<Arc<ContainerInfo>> {
+    async fn watch_process(
+        &mut self,
+        allocation: Allocation,
+        process: Watched,
+    ) -> Option<Arc<ContainerInfo>> {
         let process = Arc::new(process);
         let watched = Arc::clone(&process);
         let watch = self.tasks.spawn(async move {
-            watched.ended().await;
-            Event::Ended(allocation)
+            watched.wait_for_end().await;
+            TableEvent::Ended(allocation)
         });
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.watch = Some(watch);
@@ -272,22 +288,22 @@ impl Table {
     }
 
     /// Makes a changed copy of a container's info, and shows it.
-    fn change(
+    fn update_info(
         &mut self,
         allocation: Allocation,
         change: impl FnOnce(&mut ContainerInfo),
     ) -> Option<Arc<ContainerInfo>> {
         let mut info = ContainerInfo::clone(&self.entries.get(&allocation)?.info);
         change(&mut info);
-        Some(self.replace(info))
+        Some(self.replace_info(info))
     }
 
     /// Shows a container's info in place of what it was.
-    fn replace(&mut self, info: ContainerInfo) -> Arc<ContainerInfo> {
+    fn replace_info(&mut self, info: ContainerInfo) -> Arc<ContainerInfo> {
         let info = Arc::new(info);
         if let Some(entry) = self.entries.get_mut(&info.allocation) {
             entry.info = Arc::clone(&info);
-            self.directory.put(&info);
+            self.directory.upsert_container(&info);
         }
         info
     }

@@ -16,7 +16,7 @@ use crate::net::unixgram::{Opener, Unixgram};
 
 /// Which containers get a Unix socket.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum UnixMode {
+pub enum UnixSocketMode {
     /// None.
     Off,
     /// Those that ask for it.
@@ -54,7 +54,7 @@ impl UnixWish {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnixSettings {
     /// Who gets one.
-    pub mode: UnixMode,
+    pub mode: UnixSocketMode,
     /// Where containers find it.
     pub path: PathBuf,
     /// Where the agent has them, each in a directory of its own.
@@ -66,18 +66,18 @@ pub struct UnixSettings {
 impl UnixSettings {
     /// Whether a container gets one, and whether it gets nothing else.
     #[must_use]
-    pub fn decide(&self, wish: Option<UnixWish>) -> UnixWish {
+    pub fn resolve_wish(&self, wish: Option<UnixWish>) -> UnixWish {
         match self.mode {
-            UnixMode::Off => UnixWish::No,
-            UnixMode::OptIn => wish.unwrap_or(UnixWish::No),
-            UnixMode::All => wish.unwrap_or(UnixWish::Beside),
+            UnixSocketMode::Off => UnixWish::No,
+            UnixSocketMode::OptIn => wish.unwrap_or(UnixWish::No),
+            UnixSocketMode::All => wish.unwrap_or(UnixWish::Beside),
         }
     }
 }
 
 /// A container's Unix socket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct UnixSocket {
+pub struct ContainerUnixSocket {
     /// The directory that it is in, as the agent sees it; to be mounted into the container.
     pub source: PathBuf,
     /// Where the container finds the socket.
@@ -88,14 +88,14 @@ pub struct UnixSocket {
     pub checked: bool,
 }
 
-impl UnixSocket {
+impl ContainerUnixSocket {
     /// Where the directory is to be mounted in the container.
     #[must_use]
-    pub fn destination(&self) -> &Path {
+    pub fn mount_destination(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    fn socket(&self) -> PathBuf {
+    fn socket_path(&self) -> PathBuf {
         self.source.join(self.path.file_name().unwrap_or_default())
     }
 }
@@ -115,8 +115,8 @@ impl Sockets {
     /// Removes the sockets of an earlier life: who sends to one shall hear that nobody listens. Their directories stay for
     /// containers that have them mounted.
     pub(super) fn clear(&self) {
-        for left in entries(&self.directory) {
-            for file in entries(&left) {
+        for left in list_directory(&self.directory) {
+            for file in list_directory(&left) {
                 // It may be gone already, or be nothing that is ours.
                 let _either_way = std::fs::remove_file(file);
             }
@@ -129,12 +129,12 @@ impl Sockets {
 
     /// Where a container's socket is. The same container has the same place after a restart; a name says nothing about
     /// where it leads, so an id may have anything in it.
-    pub(super) fn place(&self, id: &ContainerId) -> PathBuf {
+    pub(super) fn container_directory(&self, id: &ContainerId) -> PathBuf {
         self.directory.join(format!("{:032x}", xxh3_128(id.as_str().as_bytes())))
     }
 
     /// Makes a container's directory, which everybody may enter who comes that far.
-    pub(super) fn make(&self, source: &Path) -> io::Result<()> {
+    pub(super) fn create_directory(&self, source: &Path) -> io::Result<()> {
         let with = |path: &Path, mode| {
             std::fs::create_dir_all(path)?;
             if !is_directory(path) {
@@ -147,19 +147,19 @@ impl Sockets {
         with(source, 0o755)
     }
 
-    pub(super) fn open(&mut self, unix: &UnixSocket) -> io::Result<Unixgram> {
+    pub(super) fn open(&mut self, unix: &ContainerUnixSocket) -> io::Result<Unixgram> {
         let queue = self.queue;
-        self.opener.get_or_insert_with(|| Opener::new(queue)).open(&unix.socket())
+        self.opener.get_or_insert_with(|| Opener::new(queue)).open(&unix.socket_path())
     }
 
     /// Removes a socket, so that who still sends hears that nobody listens.
-    pub(super) fn close(unix: &UnixSocket) {
+    pub(super) fn close(unix: &ContainerUnixSocket) {
         // A reservation whose process never came may have a directory and no socket.
-        let _either_way = std::fs::remove_file(unix.socket());
+        let _either_way = std::fs::remove_file(unix.socket_path());
     }
 
     /// Removes a socket and its directory.
-    pub(super) fn remove(unix: &UnixSocket) {
+    pub(super) fn remove(unix: &ContainerUnixSocket) {
         Self::close(unix);
         if let Err(error) = std::fs::remove_dir(&unix.source) {
             tracing::debug!(directory = %unix.source.display(), %error, "a directory of a Unix socket stays");
@@ -172,9 +172,9 @@ impl Sockets {
     }
 
     /// Removes the directories that are nobody's.
-    pub(super) fn sweep(&mut self, is_claimed: impl Fn(&Path) -> bool) {
+    pub(super) fn remove_unclaimed(&mut self, is_claimed: impl Fn(&Path) -> bool) {
         self.swept = true;
-        for left in entries(&self.directory).into_iter().filter(|left| !is_claimed(left)) {
+        for left in list_directory(&self.directory).into_iter().filter(|left| !is_claimed(left)) {
             // What is not empty is nothing that we have made.
             let _either_way = std::fs::remove_dir(left);
         }
@@ -187,7 +187,7 @@ fn is_directory(path: &Path) -> bool {
 }
 
 /// What is in a directory; nothing where there is none. A link is not followed: files of others would be removed.
-fn entries(directory: &Path) -> Vec<PathBuf> {
+fn list_directory(directory: &Path) -> Vec<PathBuf> {
     if !is_directory(directory) {
         return Vec::new();
     }
@@ -202,15 +202,15 @@ mod tests {
     fn who_gets_a_socket_is_said_by_the_setting_and_the_container() {
         use UnixWish::{Beside, No, Only};
         for (mode, said, expected) in [
-            (UnixMode::Off, Some(Only), No),
-            (UnixMode::OptIn, None, No),
-            (UnixMode::OptIn, Some(Beside), Beside),
-            (UnixMode::All, None, Beside),
-            (UnixMode::All, Some(No), No),
-            (UnixMode::All, Some(Only), Only),
+            (UnixSocketMode::Off, Some(Only), No),
+            (UnixSocketMode::OptIn, None, No),
+            (UnixSocketMode::OptIn, Some(Beside), Beside),
+            (UnixSocketMode::All, None, Beside),
+            (UnixSocketMode::All, Some(No), No),
+            (UnixSocketMode::All, Some(Only), Only),
         ] {
             let settings = UnixSettings { mode, path: "/a/b".into(), directory: "/c".into(), queue: 1 };
-            assert_eq!(settings.decide(said), expected, "{mode:?} {said:?}");
+            assert_eq!(settings.resolve_wish(said), expected, "{mode:?} {said:?}");
         }
         assert_eq!(
             ["Yes", "ONLY", "off", "maybe", ""].map(UnixWish::read),
@@ -222,7 +222,7 @@ mod tests {
     fn whatever_a_container_is_called_its_directory_is_one_of_ours() {
         let sockets = Sockets::new(Path::new("/run/tallyport/state/sockets"), 1);
         let mut places: Vec<_> = ["c1", "c2", "..a", "%2e%2e", "a b", "-", "\u{e9}", &"x".repeat(256)]
-            .map(|id| sockets.place(&ContainerId::new(id).unwrap()))
+            .map(|id| sockets.container_directory(&ContainerId::new(id).unwrap()))
             .into();
         for place in &places {
             assert_eq!(place.parent(), Some(Path::new("/run/tallyport/state/sockets")));
@@ -242,14 +242,14 @@ mod tests {
         std::fs::write(others.join("deep/file"), "precious").unwrap();
         std::os::unix::fs::symlink(&others, &directory).unwrap();
         let sockets = Sockets::new(&directory, 1);
-        let place = sockets.place(&ContainerId::new("c1").unwrap());
+        let place = sockets.container_directory(&ContainerId::new("c1").unwrap());
         sockets.clear();
-        assert!(sockets.make(&place).unwrap_err().to_string().contains("not followed"));
+        assert!(sockets.create_directory(&place).unwrap_err().to_string().contains("not followed"));
         std::fs::remove_file(&directory).unwrap();
         std::fs::create_dir(&directory).unwrap();
         std::os::unix::fs::symlink(others.join("deep"), &place).unwrap();
         sockets.clear();
-        assert!(sockets.make(&place).is_err());
+        assert!(sockets.create_directory(&place).is_err());
         assert_eq!(std::fs::read_to_string(others.join("deep/file")).unwrap(), "precious");
     }
 
@@ -258,17 +258,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("sockets");
         let before = Sockets::new(&directory, 1);
-        let places = ["c1", "c2"].map(|id| before.place(&ContainerId::new(id).unwrap()));
+        let places = ["c1", "c2"].map(|id| before.container_directory(&ContainerId::new(id).unwrap()));
         for place in &places {
-            before.make(place).unwrap();
+            before.create_directory(place).unwrap();
             std::fs::write(place.join("dsd.socket"), "").unwrap();
         }
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&places[0])), (0o700, 0o755));
         let mut after = Sockets::new(&directory, 1);
         after.clear();
-        assert!(places.iter().all(|place| place.exists() && entries(place).is_empty()));
-        after.sweep(|place| place == places[0]);
+        assert!(places.iter().all(|place| place.exists() && list_directory(place).is_empty()));
+        after.remove_unclaimed(|place| place == places[0]);
         assert_eq!((places[0].exists(), places[1].exists(), after.is_swept()), (true, false, true));
     }
 }

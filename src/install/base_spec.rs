@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{Error, Garbled};
-use crate::oci::edit::{self, Gift, Hook, Remembered};
+use crate::oci::edit::{self, Gift, Hook, HookRecord};
 
 /// What clients send to where nobody has told them otherwise.
 const ADDRESS: (&str, u16) = ("127.0.0.1", 8125);
@@ -21,12 +21,12 @@ pub(super) fn with_address(specification: &str, wrapper: &str) -> Result<String,
     let variables = [("STATSD_UDP_HOST", host), ("STATSD_UDP_PORT", port.as_str())];
     let variables: BTreeMap<_, _> =
         variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let hooks = |_: &Remembered| {
+    let hooks = |_: &HookRecord| {
         vec![("createRuntime", Hook::new(wrapper, "pod", std::slice::from_ref(&port), TIMEOUT))]
     };
     let edit = || {
         let gift = Gift { variables: variables.clone(), mount: None };
-        let text = edit::edit(specification, &gift, &hooks)?.text;
+        let text = edit::edit_config(specification, &gift, &hooks)?.text;
         let document: Value = serde_json::from_str(&text)?;
         Ok(format!("{document:#}\n"))
     };
@@ -34,7 +34,7 @@ pub(super) fn with_address(specification: &str, wrapper: &str) -> Result<String,
 }
 
 /// The specification to begin with: a file's, or what containerd's client makes of nothing.
-pub(super) fn usual(file: Option<&Path>) -> Result<String, Error> {
+pub(super) fn load_specification(file: Option<&Path>) -> Result<String, Error> {
     if let Some(path) = file {
         return crate::files::read_to_string(path)
             .map_err(|source| Error::Read { path: path.to_owned(), source });

@@ -8,9 +8,9 @@ use super::{Engine, Error};
 
 /// Asks the wrapper for its runtime's version, which goes straight through to the runtime. What it answers is worth
 /// telling.
-pub(super) fn wrapper(wrapper: &Path, runtime: Option<&Path>) -> Result<String, Error> {
+pub(super) fn probe_wrapper(wrapper: &Path, runtime: Option<&Path>) -> Result<String, Error> {
     for path in [Some(wrapper), runtime].into_iter().flatten() {
-        runs(path)?;
+        ensure_executable(path)?;
     }
     let mut command = Command::new(wrapper);
     command.arg("--version").stdin(Stdio::null());
@@ -27,7 +27,7 @@ pub(super) fn wrapper(wrapper: &Path, runtime: Option<&Path>) -> Result<String, 
     Ok(format!("{} starts {}", wrapper.display(), said.lines().next().unwrap_or_default()))
 }
 
-fn runs(path: &Path) -> Result<(), Error> {
+fn ensure_executable(path: &Path) -> Result<(), Error> {
     let wrong = |why: String| Err(Error::Program { path: path.to_owned(), why });
     match std::fs::metadata(path) {
         Err(error) => wrong(error.to_string()),
@@ -43,7 +43,7 @@ fn runs(path: &Path) -> Result<(), Error> {
 
 /// What came of asking an engine.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum EngineVerdict {
     /// It takes the file.
     Accepted(&'static str),
     /// It is not here, or has no such question.
@@ -53,46 +53,48 @@ pub(super) enum Verdict {
 }
 
 /// Has the engine read a file, and look in it for what was written where it shows.
-pub(super) fn engine(engine: Engine, path: &Path, written: Option<&str>) -> Verdict {
+pub(super) fn validate_with_engine(engine: Engine, path: &Path, written: Option<&str>) -> EngineVerdict {
     match engine {
-        Engine::Docker if asks("dockerd", "--help").is_some_and(|help| !help.contains("--validate")) => {
-            Verdict::Unasked("this dockerd cannot check its file (23.0 and later can)".to_owned())
+        Engine::Docker
+            if capture_output("dockerd", "--help").is_some_and(|help| !help.contains("--validate")) =>
+        {
+            EngineVerdict::Unasked("this dockerd cannot check its file (23.0 and later can)".to_owned())
         }
-        Engine::Docker => ask("dockerd", &["--validate", "--config-file"], path, &[], None),
-        Engine::Containerd => ask("containerd", &["--config"], path, &["config", "dump"], written),
-        Engine::Podman | Engine::Crio => {
-            Verdict::Unasked("it was read as TOML; podman and CRI-O have no check of their own".to_owned())
-        }
+        Engine::Docker => run_validation("dockerd", &["--validate", "--config-file"], path, &[], None),
+        Engine::Containerd => run_validation("containerd", &["--config"], path, &["config", "dump"], written),
+        Engine::Podman | Engine::Crio => EngineVerdict::Unasked(
+            "it was read as TOML; podman and CRI-O have no check of their own".to_owned(),
+        ),
     }
 }
 
-fn ask(
+fn run_validation(
     program: &'static str,
     before: &[&str],
     path: &Path,
     after: &[&str],
     written: Option<&str>,
-) -> Verdict {
+) -> EngineVerdict {
     let output = Command::new(program).args(before).arg(path).args(after).stdin(Stdio::null()).output();
     let Ok(output) = output else {
-        return Verdict::Unasked(format!(
+        return EngineVerdict::Unasked(format!(
             "{program} is not here, so it was not asked what it makes of the file"
         ));
     };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
-        return Verdict::Refused(program, err.trim().to_owned());
+        return EngineVerdict::Refused(program, err.trim().to_owned());
     }
     match written.filter(|written| !out.contains(written)) {
-        Some(written) => Verdict::Refused(
+        Some(written) => EngineVerdict::Refused(
             program,
             format!("it does not see {written} in it; does a file that is named in `imports` replace it?"),
         ),
-        None => Verdict::Accepted(program),
+        None => EngineVerdict::Accepted(program),
     }
 }
 
-fn asks(program: &str, argument: &str) -> Option<String> {
+fn capture_output(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).stdin(Stdio::null()).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }

@@ -5,8 +5,8 @@
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, value};
 
-use super::tables::{copy, get, give_back, make, read, set, text};
-use super::{Entry, Garbled, Mechanism};
+use super::tables::{copy_table, ensure_table, get, get_string, give_back, read, set_value};
+use super::{EngineEntry, Garbled, Mechanism};
 
 pub(super) const FILE: &str = "/etc/containerd/config.toml";
 pub(super) const RESTART: &str = "systemctl restart containerd";
@@ -35,33 +35,33 @@ fn open(file: &str) -> Result<(DocumentMut, [&'static str; 3]), Garbled> {
     Ok((document, ["plugins", plugin, "containerd"]))
 }
 
-fn runtime<'a>(document: &'a DocumentMut, plugin: &[&str], name: &str) -> Option<&'a dyn TableLike> {
+fn find_runtime<'a>(document: &'a DocumentMut, plugin: &[&str], name: &str) -> Option<&'a dyn TableLike> {
     get(document.as_table(), &[plugin, &["runtimes", name]].concat())?.as_table_like()
 }
 
 /// What stands under a runtime's name.
-pub(super) fn found(file: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+pub(super) fn find_entry(file: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let (document, plugin) = open(file)?;
-    let default = text(document.as_table(), &[&plugin[..], &[DEFAULT]].concat());
-    Ok(runtime(&document, &plugin, name).map(|table| {
-        let spec = text(table, &["base_runtime_spec"]).filter(|path| super::is_ours(path));
-        Entry {
+    let default = get_string(document.as_table(), &[&plugin[..], &[DEFAULT]].concat());
+    Ok(find_runtime(&document, &plugin, name).map(|table| {
+        let spec = get_string(table, &["base_runtime_spec"]).filter(|path| super::is_ours(path));
+        EngineEntry {
             mechanism: if spec.is_some() { Mechanism::BaseSpec } else { Mechanism::Wrapper },
             name: name.to_owned(),
-            path: spec.or_else(|| text(table, &["options", "BinaryName"])).unwrap_or_default(),
+            path: spec.or_else(|| get_string(table, &["options", "BinaryName"])).unwrap_or_default(),
             default: default.as_deref() == Some(name),
         }
     }))
 }
 
-pub(super) fn install(file: &str, entry: &Entry) -> Result<String, Garbled> {
+pub(super) fn add_entry(file: &str, entry: &EngineEntry) -> Result<String, Garbled> {
     let (mut document, plugin) = open(file)?;
-    let model = model(&document, &plugin, &entry.name);
-    let containerd = make(document.as_table_mut(), &plugin)?;
+    let model = runtime_template(&document, &plugin, &entry.name);
+    let containerd = ensure_table(document.as_table_mut(), &plugin)?;
     if entry.default {
-        set(containerd, DEFAULT, entry.name.as_str());
+        set_value(containerd, DEFAULT, entry.name.as_str());
     }
-    let runtimes = make(containerd, &["runtimes"])?;
+    let runtimes = ensure_table(containerd, &["runtimes"])?;
     // containerd 1.x forgets its own runc where the file names any runtime, and then its CRI plugin does not start.
     if runtimes.is_empty() {
         let mut runc = Table::new();
@@ -71,24 +71,25 @@ pub(super) fn install(file: &str, entry: &Entry) -> Result<String, Garbled> {
     if runtimes.get(&entry.name).is_none() {
         runtimes.insert(&entry.name, Item::Table(model));
     }
-    let ours = make(runtimes, &[&entry.name])?;
+    let ours = ensure_table(runtimes, &[&entry.name])?;
     match entry.mechanism {
-        Mechanism::BaseSpec => set(ours, "base_runtime_spec", entry.path.as_str()),
+        Mechanism::BaseSpec => set_value(ours, "base_runtime_spec", entry.path.as_str()),
         _ => {
-            let options = make(ours, &["options"])?;
-            set(options, "BinaryName", entry.path.as_str());
+            let options = ensure_table(ours, &["options"])?;
+            set_value(options, "BinaryName", entry.path.as_str());
         }
     }
     Ok(document.to_string())
 }
 
 /// What the new runtime is like: the default one where runc's shim starts that, else runc.
-fn model(document: &DocumentMut, plugin: &[&str], name: &str) -> Table {
-    let default = text(document.as_table(), &[plugin, &[DEFAULT]].concat());
+fn runtime_template(document: &DocumentMut, plugin: &[&str], name: &str) -> Table {
+    let default = get_string(document.as_table(), &[plugin, &[DEFAULT]].concat());
     let names = default.iter().map(String::as_str).chain([USUAL]).filter(|other| *other != name);
-    let of_runc = |table: &&dyn TableLike| text(*table, &["runtime_type"]).is_none_or(|shim| shim == SHIM);
-    let found = names.filter_map(|name| runtime(document, plugin, name)).find(of_runc);
-    let mut model = found.map(copy).unwrap_or_default();
+    let of_runc =
+        |table: &&dyn TableLike| get_string(*table, &["runtime_type"]).is_none_or(|shim| shim == SHIM);
+    let found = names.filter_map(|name| find_runtime(document, plugin, name)).find(of_runc);
+    let mut model = found.map(copy_table).unwrap_or_default();
     if !model.contains_key("runtime_type") {
         model.insert("runtime_type", value(SHIM));
     }
@@ -96,30 +97,30 @@ fn model(document: &DocumentMut, plugin: &[&str], name: &str) -> Table {
 }
 
 /// What the runtime that the new one is copied from starts, where it is not runc: the wrapper would start another.
-pub(super) fn starts(file: &str, name: &str) -> Result<Option<String>, Garbled> {
+pub(super) fn template_binary(file: &str, name: &str) -> Result<Option<String>, Garbled> {
     let (document, plugin) = open(file)?;
-    Ok(text(&model(&document, &plugin, name), &["options", "BinaryName"])
+    Ok(get_string(&runtime_template(&document, &plugin, name), &["options", "BinaryName"])
         .filter(|path| !super::is_ours(path)))
 }
 
 /// Whether the file turns pods off, as that of docker's packages does.
 pub(super) fn without_pods(file: &str) -> bool {
     let disabled =
-        read(file).ok().and_then(|document| super::tables::texts(document.get("disabled_plugins")));
+        read(file).ok().and_then(|document| super::tables::string_list(document.get("disabled_plugins")));
     disabled
         .is_some_and(|names| names.iter().any(|name| name == "cri" || name == "io.containerd.grpc.v1.cri"))
 }
 
 /// Takes an entry away; the default becomes what it was `before`.
-pub(super) fn remove(file: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let (mut document, plugin) = open(file)?;
-    let containerd = make(document.as_table_mut(), &plugin)?;
+    let containerd = ensure_table(document.as_table_mut(), &plugin)?;
     if entry.default {
-        let was = open(before)
-            .ok()
-            .and_then(|(document, plugin)| text(document.as_table(), &[&plugin[..], &[DEFAULT]].concat()));
+        let was = open(before).ok().and_then(|(document, plugin)| {
+            get_string(document.as_table(), &[&plugin[..], &[DEFAULT]].concat())
+        });
         give_back(containerd, DEFAULT, was, &entry.name);
     }
-    make(containerd, &["runtimes"])?.remove(&entry.name);
+    ensure_table(containerd, &["runtimes"])?.remove(&entry.name);
     Ok(document.to_string())
 }

@@ -2,8 +2,8 @@
 
 use toml_edit::Item;
 
-use super::tables::{edit, get, give_back, make, read, set, text};
-use super::{Entry, Garbled, Mechanism};
+use super::tables::{edit_document, ensure_table, get, get_string, give_back, read, set_value};
+use super::{EngineEntry, Garbled, Mechanism};
 
 pub(super) const FILE: &str = "/etc/crio/crio.conf.d/99-tallyport.conf";
 pub(super) const RESTART: &str = "systemctl restart crio";
@@ -13,32 +13,32 @@ const DEFAULT: &str = "default_runtime";
 const STATE: &str = "/run/tallyport-crio";
 
 /// What stands under a handler's name.
-pub(super) fn found(file: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+pub(super) fn find_entry(file: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let document = read(file)?;
     let Some(runtime) = get(document.as_table(), &RUNTIME).and_then(Item::as_table_like) else {
         return Ok(None);
     };
     let handler = get(runtime, &["runtimes", name]).and_then(Item::as_table_like);
-    let default = text(runtime, &[DEFAULT]).as_deref() == Some(name);
-    Ok(handler.map(|handler| Entry {
+    let default = get_string(runtime, &[DEFAULT]).as_deref() == Some(name);
+    Ok(handler.map(|handler| EngineEntry {
         mechanism: Mechanism::Wrapper,
         name: name.to_owned(),
-        path: text(handler, &["runtime_path"]).unwrap_or_default(),
+        path: get_string(handler, &["runtime_path"]).unwrap_or_default(),
         default,
     }))
 }
 
-pub(super) fn install(file: &str, entry: &Entry) -> Result<String, Garbled> {
-    edit(file, super::HEADER, |document| {
-        let runtime = make(document.as_table_mut(), &RUNTIME)?;
+pub(super) fn add_entry(file: &str, entry: &EngineEntry) -> Result<String, Garbled> {
+    edit_document(file, super::HEADER, |document| {
+        let runtime = ensure_table(document.as_table_mut(), &RUNTIME)?;
         if entry.default {
-            set(runtime, DEFAULT, entry.name.as_str());
+            set_value(runtime, DEFAULT, entry.name.as_str());
         }
-        let handler = make(runtime, &["runtimes", &entry.name])?;
-        set(handler, "runtime_path", entry.path.as_str());
+        let handler = ensure_table(runtime, &["runtimes", &entry.name])?;
+        set_value(handler, "runtime_path", entry.path.as_str());
         for (key, value) in [("runtime_type", "oci"), ("runtime_root", STATE)] {
             if handler.get(key).is_none() {
-                set(handler, key, value);
+                set_value(handler, key, value);
             }
         }
         Ok(())
@@ -46,14 +46,14 @@ pub(super) fn install(file: &str, entry: &Entry) -> Result<String, Garbled> {
 }
 
 /// Takes an entry away; the default becomes what it was `before`.
-pub(super) fn remove(file: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let mut document = read(file)?;
-    let runtime = make(document.as_table_mut(), &RUNTIME)?;
+    let runtime = ensure_table(document.as_table_mut(), &RUNTIME)?;
     if entry.default {
         let was = read(before).ok();
-        let was = was.and_then(|was| text(was.as_table(), &[&RUNTIME[..], &[DEFAULT]].concat()));
+        let was = was.and_then(|was| get_string(was.as_table(), &[&RUNTIME[..], &[DEFAULT]].concat()));
         give_back(runtime, DEFAULT, was, &entry.name);
     }
-    make(runtime, &["runtimes"])?.remove(&entry.name);
+    ensure_table(runtime, &["runtimes"])?.remove(&entry.name);
     Ok(document.to_string())
 }

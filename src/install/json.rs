@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::oci::document::{Object, json};
+use crate::oci::document::{Object, to_json};
 
 /// Where the parts of an object stand in its text.
-struct Shape {
+struct ObjectLayout {
     /// After the `{`.
     open: usize,
     members: Vec<Member>,
@@ -20,7 +20,7 @@ struct Member {
     value: Range<usize>,
 }
 
-impl Shape {
+impl ObjectLayout {
     fn read(text: &str) -> serde_json::Result<Self> {
         let object = Object::read(text)?;
         let open = text.find('{').unwrap_or_default() + 1;
@@ -46,7 +46,7 @@ impl Shape {
 /// The text of a value; none where there is none or it is `null`.
 pub(super) fn get<'a>(text: &'a str, keys: &[&str]) -> serde_json::Result<Option<&'a str>> {
     let Some((key, rest)) = keys.split_first() else { return Ok(Some(text)) };
-    let shape = Shape::read(text)?;
+    let shape = ObjectLayout::read(text)?;
     let value = shape.find(key).and_then(|(_, member)| text.get(member.value.clone()));
     match value.filter(|value| *value != "null") {
         Some(value) => get(value, rest),
@@ -55,46 +55,47 @@ pub(super) fn get<'a>(text: &'a str, keys: &[&str]) -> serde_json::Result<Option
 }
 
 /// Replaces a value where it stands, or adds it as the last of its object.
-pub(super) fn set(text: &str, keys: &[&str], value: &str) -> serde_json::Result<String> {
+pub(super) fn set_value(text: &str, keys: &[&str], value: &str) -> serde_json::Result<String> {
     let Some((key, rest)) = keys.split_first() else { return Ok(value.to_owned()) };
-    let shape = Shape::read(text)?;
+    let shape = ObjectLayout::read(text)?;
     if let Some((_, member)) = shape.find(key) {
         let old = text.get(member.value.clone()).unwrap_or_default();
-        let new = set(if old == "null" && !rest.is_empty() { "{}" } else { old }, rest, value)?;
-        return Ok(spliced(text, member.value.clone(), &new));
+        let new = set_value(if old == "null" && !rest.is_empty() { "{}" } else { old }, rest, value)?;
+        return Ok(splice_text(text, member.value.clone(), &new));
     }
-    let nested = rest.iter().rev().fold(value.to_owned(), |inner, key| format!("{{{}: {inner}}}", json(key)));
-    let member = format!("{}: {nested}", json(key));
+    let nested =
+        rest.iter().rev().fold(value.to_owned(), |inner, key| format!("{{{}: {inner}}}", to_json(key)));
+    let member = format!("{}: {nested}", to_json(key));
     Ok(match (shape.members.first(), shape.members.last()) {
         (Some(first), Some(last)) => {
             // As the members that are there are set apart.
             let space = text.get(shape.open..first.whole.start).unwrap_or_default();
             let space = if space.contains('\n') { space } else { " " };
-            spliced(text, last.whole.end..last.whole.end, &format!(",{space}{member}"))
+            splice_text(text, last.whole.end..last.whole.end, &format!(",{space}{member}"))
         }
-        _ => spliced(text, shape.open..shape.close, &format!("\n  {member}\n")),
+        _ => splice_text(text, shape.open..shape.close, &format!("\n  {member}\n")),
     })
 }
 
 /// Takes a value away, with its key. A text that does not have it stays as it is.
 pub(super) fn remove(text: &str, keys: &[&str]) -> serde_json::Result<String> {
     let Some((key, rest)) = keys.split_first() else { return Ok(text.to_owned()) };
-    let shape = Shape::read(text)?;
+    let shape = ObjectLayout::read(text)?;
     let Some((index, member)) = shape.find(key) else { return Ok(text.to_owned()) };
     if !rest.is_empty() {
         let old = text.get(member.value.clone()).unwrap_or_default();
         let new = if old == "null" { old.to_owned() } else { remove(old, rest)? };
-        return Ok(spliced(text, member.value.clone(), &new));
+        return Ok(splice_text(text, member.value.clone(), &new));
     }
     let before = index.checked_sub(1).and_then(|before| shape.members.get(before));
     Ok(match (before, shape.members.get(index + 1)) {
-        (Some(before), _) => spliced(text, before.whole.end..member.whole.end, ""),
-        (None, Some(after)) => spliced(text, member.whole.start..after.whole.start, ""),
-        (None, None) => spliced(text, shape.open..shape.close, ""),
+        (Some(before), _) => splice_text(text, before.whole.end..member.whole.end, ""),
+        (None, Some(after)) => splice_text(text, member.whole.start..after.whole.start, ""),
+        (None, None) => splice_text(text, shape.open..shape.close, ""),
     })
 }
 
-fn spliced(text: &str, range: Range<usize>, new: &str) -> String {
+fn splice_text(text: &str, range: Range<usize>, new: &str) -> String {
     let (before, after) = (text.get(..range.start), text.get(range.end..));
     [before.unwrap_or_default(), new, after.unwrap_or_default()].concat()
 }
@@ -107,22 +108,22 @@ mod tests {
 
     #[test]
     fn a_value_is_added_as_its_neighbours_stand() {
-        let added = set(FILE, &["runtimes", "t", "path"], "\"/t\"").unwrap();
+        let added = set_value(FILE, &["runtimes", "t", "path"], "\"/t\"").unwrap();
         let expected = FILE.replace(r#"{"path":"/x"}"#, r#"{"path":"/x"}, "t": {"path": "/t"}"#);
         assert_eq!(added, expected);
-        let added = set(FILE, &["default"], "\"t\"").unwrap();
+        let added = set_value(FILE, &["default"], "\"t\"").unwrap();
         assert_eq!(added, FILE.replace("1e400", "1e400,\n\t\"default\": \"t\""));
-        assert_eq!(set("{}\n", &["a", "b"], "1").unwrap(), "{\n  \"a\": {\"b\": 1}\n}\n");
-        assert_eq!(set("{\"a\":null}", &["a", "b"], "1").unwrap(), "{\"a\":{\n  \"b\": 1\n}}");
+        assert_eq!(set_value("{}\n", &["a", "b"], "1").unwrap(), "{\n  \"a\": {\"b\": 1}\n}\n");
+        assert_eq!(set_value("{\"a\":null}", &["a", "b"], "1").unwrap(), "{\"a\":{\n  \"b\": 1\n}}");
     }
 
     #[test]
     fn a_value_is_replaced_where_it_stands() {
         assert_eq!(
-            set(FILE, &["runtimes", "x", "path"], "\"/y\"").unwrap(),
+            set_value(FILE, &["runtimes", "x", "path"], "\"/y\"").unwrap(),
             FILE.replace("\"/x\"", "\"/y\"")
         );
-        assert_eq!(set(r#"{"a":1,"a":2}"#, &["a"], "3").unwrap(), r#"{"a":1,"a":3}"#);
+        assert_eq!(set_value(r#"{"a":1,"a":2}"#, &["a"], "3").unwrap(), r#"{"a":1,"a":3}"#);
     }
 
     #[test]
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_added_and_taken_away_leaves_no_trace() {
         for keys in [&["new"][..], &["runtimes", "t"], &["log-driver2"]] {
-            assert_eq!(remove(&set(FILE, keys, "{}").unwrap(), keys).unwrap(), FILE, "{keys:?}");
+            assert_eq!(remove(&set_value(FILE, keys, "{}").unwrap(), keys).unwrap(), FILE, "{keys:?}");
         }
     }
 
@@ -146,9 +147,9 @@ mod tests {
     fn values_are_found_and_what_is_no_object_is_refused() {
         assert_eq!(get(FILE, &["runtimes", "x", "path"]).unwrap(), Some("\"/x\""));
         assert_eq!(get(FILE, &["runtimes", "y", "path"]).unwrap(), None);
-        assert!(set(FILE, &["log-driver", "t"], "1").is_err());
+        assert!(set_value(FILE, &["log-driver", "t"], "1").is_err());
         for text in ["", "[]", "// no\n{}", "{\"a\":1,}"] {
-            assert!(set(text, &["a"], "1").is_err(), "{text}");
+            assert!(set_value(text, &["a"], "1").is_err(), "{text}");
         }
     }
 }

@@ -5,8 +5,11 @@
 
 use toml_edit::{Array, Item, Table};
 
-use super::tables::{add, edit, get, give_back, make, read, set, take, text, texts};
-use super::{Entry, Garbled, Mechanism};
+use super::tables::{
+    add_to_list, edit_document, ensure_table, get, get_string, give_back, read, remove_from_list, set_value,
+    string_list,
+};
+use super::{EngineEntry, Garbled, Mechanism};
 
 pub(super) const FILE: &str = "/etc/containers/containers.conf.d/99-tallyport.conf";
 pub(super) const RESTART: &str = "nothing has to be restarted: podman reads it at its next start";
@@ -39,9 +42,9 @@ impl Default for Usual {
 
 impl Usual {
     /// What a file that is read before ours makes of them.
-    pub(super) fn after(mut self, file: &str) -> Self {
+    pub(super) fn override_with(mut self, file: &str) -> Self {
         if let Ok(document) = read(file) {
-            let list = |key| texts(get(document.as_table(), &[ENGINE, key]));
+            let list = |key| string_list(get(document.as_table(), &[ENGINE, key]));
             self.json = list(JSON).unwrap_or(self.json);
             self.hooks = list(HOOKS).unwrap_or(self.hooks);
         }
@@ -50,56 +53,57 @@ impl Usual {
 }
 
 /// What stands under a runtime's name, or which directory of hooks is ours.
-pub(super) fn found(file: &str, name: &str) -> Result<Option<Entry>, Garbled> {
+pub(super) fn find_entry(file: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let document = read(file)?;
-    let runtime = texts(get(document.as_table(), &[ENGINE, "runtimes", name]));
-    let default = text(document.as_table(), &[ENGINE, "runtime"]).as_deref() == Some(name);
-    let directories = texts(get(document.as_table(), &[ENGINE, HOOKS])).unwrap_or_default();
+    let runtime = string_list(get(document.as_table(), &[ENGINE, "runtimes", name]));
+    let default = get_string(document.as_table(), &[ENGINE, "runtime"]).as_deref() == Some(name);
+    let directories = string_list(get(document.as_table(), &[ENGINE, HOOKS])).unwrap_or_default();
     let ours = directories.into_iter().find(|path| super::is_ours(path));
     let (mechanism, path) = match (runtime, ours) {
         (Some(paths), _) => (Mechanism::Wrapper, paths.into_iter().next().unwrap_or_default()),
         (None, Some(path)) => (Mechanism::Hook, path),
         (None, None) => return Ok(None),
     };
-    Ok(Some(Entry { mechanism, name: name.to_owned(), path, default }))
+    Ok(Some(EngineEntry { mechanism, name: name.to_owned(), path, default }))
 }
 
-pub(super) fn install(file: &str, entry: &Entry, usual: &Usual) -> Result<String, Garbled> {
-    edit(file, super::HEADER, |document| {
+pub(super) fn add_entry(file: &str, entry: &EngineEntry, usual: &Usual) -> Result<String, Garbled> {
+    edit_document(file, super::HEADER, |document| {
         let engine = document.entry(ENGINE).or_insert(Item::Table(Table::new()));
         let engine = engine.as_table_like_mut().ok_or_else(|| Garbled("engine is not a table".to_owned()))?;
         if entry.mechanism == Mechanism::Hook {
-            return add(engine, HOOKS, &usual.hooks, &entry.path);
+            return add_to_list(engine, HOOKS, &usual.hooks, &entry.path);
         }
         if entry.default {
-            set(engine, "runtime", entry.name.as_str());
+            set_value(engine, "runtime", entry.name.as_str());
         }
         // Without it podman does not understand what the wrapper says of a failure.
-        add(engine, JSON, &usual.json, &entry.name)?;
-        set(make(engine, &["runtimes"])?, &entry.name, Array::from_iter([entry.path.as_str()]));
+        add_to_list(engine, JSON, &usual.json, &entry.name)?;
+        set_value(ensure_table(engine, &["runtimes"])?, &entry.name, Array::from_iter([entry.path.as_str()]));
         Ok(())
     })
 }
 
 /// Takes an entry away; the default becomes what it was `before`.
-pub(super) fn remove(file: &str, entry: &Entry, before: &str) -> Result<String, Garbled> {
+pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let mut document = read(file)?;
-    let engine = make(document.as_table_mut(), &[ENGINE])?;
+    let engine = ensure_table(document.as_table_mut(), &[ENGINE])?;
     if entry.mechanism == Mechanism::Hook {
-        take(engine, HOOKS, &entry.path);
+        remove_from_list(engine, HOOKS, &entry.path);
         return Ok(document.to_string());
     }
     if entry.default {
-        let was = read(before).ok().and_then(|document| text(document.as_table(), &[ENGINE, "runtime"]));
+        let was =
+            read(before).ok().and_then(|document| get_string(document.as_table(), &[ENGINE, "runtime"]));
         give_back(engine, "runtime", was, &entry.name);
     }
-    take(engine, JSON, &entry.name);
-    make(engine, &["runtimes"])?.remove(&entry.name);
+    remove_from_list(engine, JSON, &entry.name);
+    ensure_table(engine, &["runtimes"])?.remove(&entry.name);
     Ok(document.to_string())
 }
 
 /// The hook that has podman ask the wrapper what a container's configuration is to be.
-pub(super) fn hook(wrapper: &str) -> String {
+pub(super) fn render_hook(wrapper: &str) -> String {
     let hook = serde_json::json!({
         "version": "1.0.0",
         "hook": {"path": wrapper, "args": ["tallyport-oci", "precreate"], "timeout": 3},

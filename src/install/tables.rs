@@ -16,7 +16,7 @@ pub(super) fn read(text: &str) -> Result<DocumentMut, Garbled> {
 }
 
 /// Edits a file. What stands in one that has no values, or `header` where there is no file, stays before what is added.
-pub(super) fn edit(
+pub(super) fn edit_document(
     text: &str,
     header: &str,
     change: impl FnOnce(&mut DocumentMut) -> Result<(), Garbled>,
@@ -30,7 +30,7 @@ pub(super) fn edit(
 }
 
 /// A table below another, made where it is missing.
-pub(super) fn make<'a>(
+pub(super) fn ensure_table<'a>(
     table: &'a mut dyn TableLike,
     keys: &[&str],
 ) -> Result<&'a mut dyn TableLike, Garbled> {
@@ -42,7 +42,7 @@ pub(super) fn make<'a>(
         Item::Table(made)
     });
     match item.as_table_like_mut() {
-        Some(table) => make(table, rest),
+        Some(table) => ensure_table(table, rest),
         None => Err(Garbled(format!("{key} is not a table"))),
     }
 }
@@ -55,18 +55,18 @@ pub(super) fn get<'a>(table: &'a dyn TableLike, keys: &[&str]) -> Option<&'a Ite
 }
 
 /// A text below a table.
-pub(super) fn text(table: &dyn TableLike, keys: &[&str]) -> Option<String> {
+pub(super) fn get_string(table: &dyn TableLike, keys: &[&str]) -> Option<String> {
     get(table, keys)?.as_str().map(str::to_owned)
 }
 
 /// The texts of a list.
-pub(super) fn texts(item: Option<&Item>) -> Option<Vec<String>> {
+pub(super) fn string_list(item: Option<&Item>) -> Option<Vec<String>> {
     let values = item?.as_array()?.iter();
     Some(values.filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 /// Replaces a value where it stands, with what is said beside it; or adds it.
-pub(super) fn set(table: &mut dyn TableLike, key: &str, new: impl Into<Value>) {
+pub(super) fn set_value(table: &mut dyn TableLike, key: &str, new: impl Into<Value>) {
     let mut new = new.into();
     match table.get_mut(key) {
         Some(Item::Value(old)) => {
@@ -80,7 +80,12 @@ pub(super) fn set(table: &mut dyn TableLike, key: &str, new: impl Into<Value>) {
 }
 
 /// Adds a text to a list, where it is not there yet; a list that is missing begins with those that hold without it.
-pub(super) fn add(table: &mut dyn TableLike, key: &str, usual: &[String], new: &str) -> Result<(), Garbled> {
+pub(super) fn add_to_list(
+    table: &mut dyn TableLike,
+    key: &str,
+    usual: &[String],
+    new: &str,
+) -> Result<(), Garbled> {
     let list = table.entry(key).or_insert_with(|| Item::Value(usual.iter().collect::<Array>().into()));
     let Some(list) = list.as_array_mut() else { return Err(Garbled(format!("{key} is not a list"))) };
     if !list.iter().any(|there| there.as_str() == Some(new)) {
@@ -90,7 +95,7 @@ pub(super) fn add(table: &mut dyn TableLike, key: &str, usual: &[String], new: &
 }
 
 /// Takes a text out of a list.
-pub(super) fn take(table: &mut dyn TableLike, key: &str, old: &str) {
+pub(super) fn remove_from_list(table: &mut dyn TableLike, key: &str, old: &str) {
     if let Some(list) = table.get_mut(key).and_then(Item::as_array_mut) {
         list.retain(|there| there.as_str() != Some(old));
     }
@@ -99,13 +104,13 @@ pub(super) fn take(table: &mut dyn TableLike, key: &str, old: &str) {
 /// Gives a default back: as it was before, or to whoever reads the file where nothing was said.
 pub(super) fn give_back(table: &mut dyn TableLike, key: &str, was: Option<String>, ours: &str) {
     match was.filter(|was| was != ours) {
-        Some(was) => set(table, key, was),
+        Some(was) => set_value(table, key, was),
         None => drop(table.remove(key)),
     }
 }
 
 /// The same values and tables, without places and comments of their own.
-pub(super) fn copy(table: &dyn TableLike) -> Table {
+pub(super) fn copy_table(table: &dyn TableLike) -> Table {
     let mut new = Table::new();
     for (key, item) in table.iter() {
         let item = match item {
@@ -115,7 +120,7 @@ pub(super) fn copy(table: &dyn TableLike) -> Table {
                 Item::Value(value)
             }
             item => match item.as_table_like() {
-                Some(table) => Item::Table(copy(table)),
+                Some(table) => Item::Table(copy_table(table)),
                 None => continue,
             },
         };

@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn entry(mechanism: Mechanism, default: bool) -> Entry {
+fn entry(mechanism: Mechanism, default: bool) -> EngineEntry {
     let path = match mechanism {
         Mechanism::Wrapper => "/usr/bin/tallyport-oci",
         Mechanism::Hook => "/etc/tallyport/tallyport-hooks.d",
         Mechanism::BaseSpec => "/etc/tallyport/tallyport-base-spec.json",
     };
-    Entry { mechanism, name: "tallyport".to_owned(), path: path.to_owned(), default }
+    EngineEntry { mechanism, name: "tallyport".to_owned(), path: path.to_owned(), default }
 }
 
 /// As an administrator of a Kubernetes node has it.
@@ -61,12 +61,12 @@ fn an_installation_is_found_again_and_a_second_changes_nothing() {
     for (engine, mechanism, text) in files() {
         for default in [false, mechanism != Mechanism::Hook] {
             let (entry, usual) = (entry(mechanism, default), podman::Usual::default());
-            assert_eq!(engine.found(text, "tallyport"), Ok(None), "{engine:?}: {text}");
-            let made = engine.install(text, &entry, &usual).unwrap();
-            assert_eq!(engine.found(&made, "tallyport"), Ok(Some(entry.clone())), "{made}");
-            assert_eq!(engine.install(&made, &entry, &usual), Ok(made.clone()));
-            let removed = engine.remove(&made, &entry, text).unwrap();
-            assert_eq!(engine.found(&removed, "tallyport"), Ok(None), "{removed}");
+            assert_eq!(engine.find_entry(text, "tallyport"), Ok(None), "{engine:?}: {text}");
+            let made = engine.add_entry(text, &entry, &usual).unwrap();
+            assert_eq!(engine.find_entry(&made, "tallyport"), Ok(Some(entry.clone())), "{made}");
+            assert_eq!(engine.add_entry(&made, &entry, &usual), Ok(made.clone()));
+            let removed = engine.remove_entry(&made, &entry, text).unwrap();
+            assert_eq!(engine.find_entry(&removed, "tallyport"), Ok(None), "{removed}");
         }
     }
 }
@@ -74,18 +74,18 @@ fn an_installation_is_found_again_and_a_second_changes_nothing() {
 #[test]
 fn every_line_that_was_there_stays_but_for_the_default() {
     for (engine, mechanism, text) in files().into_iter().filter(|(engine, ..)| *engine != Engine::Docker) {
-        let made = engine.install(text, &entry(mechanism, false), &podman::Usual::default()).unwrap();
+        let made = engine.add_entry(text, &entry(mechanism, false), &podman::Usual::default()).unwrap();
         let lost = new_lines(text, &made);
         let lists = lost.iter().all(|line| line.starts_with("runtime_supports_json"));
         assert!(lists, "{engine:?}: {lost:?}");
-        let removed = engine.remove(&made, &entry(mechanism, false), text).unwrap();
+        let removed = engine.remove_entry(&made, &entry(mechanism, false), text).unwrap();
         assert_eq!(new_lines(text, &removed), Vec::<String>::new(), "{engine:?}: {removed}");
     }
 }
 
 #[test]
 fn a_runtime_of_containerd_is_like_the_one_that_pods_had() {
-    let made = containerd::install(CONTAINERD, &entry(Mechanism::Wrapper, true)).unwrap();
+    let made = containerd::add_entry(CONTAINERD, &entry(Mechanism::Wrapper, true)).unwrap();
     let expected = [
         "      default_runtime_name = \"tallyport\" # not kata",
         "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.tallyport]",
@@ -99,13 +99,13 @@ fn a_runtime_of_containerd_is_like_the_one_that_pods_had() {
         new_lines(&made, CONTAINERD).into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>(),
         expected
     );
-    let removed = containerd::remove(&made, &entry(Mechanism::Wrapper, true), CONTAINERD).unwrap();
+    let removed = containerd::remove_entry(&made, &entry(Mechanism::Wrapper, true), CONTAINERD).unwrap();
     assert_eq!(new_lines(CONTAINERD, &removed), Vec::<String>::new(), "the default is given back");
 }
 
 #[test]
 fn a_containerd_without_a_file_keeps_its_runc() {
-    let made = containerd::install("", &entry(Mechanism::Wrapper, false)).unwrap();
+    let made = containerd::add_entry("", &entry(Mechanism::Wrapper, false)).unwrap();
     let expected = "version = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\n\
         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.tallyport]\nruntime_type = \"io.containerd.runc.v2\"\n\n\
         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.tallyport.options]\nBinaryName = \"/usr/bin/tallyport-oci\"\n";
@@ -119,8 +119,9 @@ fn each_version_of_containerds_file_has_its_own_name_for_the_plugin() {
         (3, "io.containerd.cri.v1.runtime"),
         (4, "io.containerd.cri.v1.runtime"),
     ] {
-        let made = containerd::install(&format!("version = {version}\n"), &entry(Mechanism::Wrapper, false))
-            .unwrap();
+        let made =
+            containerd::add_entry(&format!("version = {version}\n"), &entry(Mechanism::Wrapper, false))
+                .unwrap();
         assert!(
             made.contains(&format!("[plugins.\"{plugin}\".containerd.runtimes.tallyport.options]")),
             "{made}"
@@ -134,7 +135,7 @@ fn each_version_of_containerds_file_has_its_own_name_for_the_plugin() {
         ("version = 2\n[plugins\n", "TOML parse error"),
         ("version = 2\r\nroot = \"/data\"\r\n", "line ends"),
     ] {
-        let refused = containerd::install(text, &entry(Mechanism::Wrapper, false));
+        let refused = containerd::add_entry(text, &entry(Mechanism::Wrapper, false));
         assert!(refused.as_ref().is_err_and(|Garbled(said)| said.contains(why)), "{text}: {refused:?}");
     }
 }
@@ -142,11 +143,11 @@ fn each_version_of_containerds_file_has_its_own_name_for_the_plugin() {
 #[test]
 fn a_runtime_that_is_no_runc_is_said_and_another_shim_is_not_copied() {
     let crun = CONTAINERD.replace("SystemdCgroup = true", "BinaryName = \"/usr/bin/crun\"");
-    assert_eq!(containerd::starts(&crun, "tallyport"), Ok(Some("/usr/bin/crun".to_owned())));
-    assert_eq!(containerd::starts(CONTAINERD, "tallyport"), Ok(None));
+    assert_eq!(containerd::template_binary(&crun, "tallyport"), Ok(Some("/usr/bin/crun".to_owned())));
+    assert_eq!(containerd::template_binary(CONTAINERD, "tallyport"), Ok(None));
     let kata = CONTAINERD.replace("_name = \"runc\"", "_name = \"kata\"")
         + "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n";
-    let made = containerd::install(&kata, &entry(Mechanism::Wrapper, false)).unwrap();
+    let made = containerd::add_entry(&kata, &entry(Mechanism::Wrapper, false)).unwrap();
     assert_eq!(made.matches("kata.v2").count(), 1, "{made}");
     assert!(containerd::without_pods("version = 2\ndisabled_plugins = [\"cri\"]\n"));
     assert!(!containerd::without_pods(CONTAINERD));
@@ -155,21 +156,25 @@ fn a_runtime_that_is_no_runc_is_said_and_another_shim_is_not_copied() {
 #[test]
 fn inline_tables_are_written_into_as_they_stand() {
     let text = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\ncontainerd = { runtimes = { runc = { runtime_type = \"io.containerd.runc.v2\" } } }\n";
-    let made = containerd::install(text, &entry(Mechanism::Wrapper, true)).unwrap();
-    assert_eq!(containerd::found(&made, "tallyport"), Ok(Some(entry(Mechanism::Wrapper, true))), "{made}");
+    let made = containerd::add_entry(text, &entry(Mechanism::Wrapper, true)).unwrap();
+    assert_eq!(
+        containerd::find_entry(&made, "tallyport"),
+        Ok(Some(entry(Mechanism::Wrapper, true))),
+        "{made}"
+    );
 }
 
 #[test]
 fn lists_of_podman_begin_with_what_holds_without_them() {
-    let usual = podman::Usual::default().after("[engine]\nruntime_supports_json = [\"only\"]\n");
-    let made = podman::install("", &entry(Mechanism::Wrapper, false), &usual).unwrap();
+    let usual = podman::Usual::default().override_with("[engine]\nruntime_supports_json = [\"only\"]\n");
+    let made = podman::add_entry("", &entry(Mechanism::Wrapper, false), &usual).unwrap();
     assert!(made.starts_with("# Written by"), "{made}");
     assert!(made.contains("runtime_supports_json = [\"only\", \"tallyport\"]"), "{made}");
-    let made = podman::install(CONTAINERS, &entry(Mechanism::Wrapper, true), &usual).unwrap();
+    let made = podman::add_entry(CONTAINERS, &entry(Mechanism::Wrapper, true), &usual).unwrap();
     assert!(made.contains("runtime_supports_json = [\"crun\", \"mine\", \"tallyport\"]"), "{made}");
     assert!(made.contains("runtime = \"tallyport\" # fast"), "{made}");
     assert!(made.ends_with("mine = [\"/opt/mine\"]\ntallyport = [\"/usr/bin/tallyport-oci\"]\n"), "{made}");
-    let made = podman::install("", &entry(Mechanism::Hook, false), &usual).unwrap();
+    let made = podman::add_entry("", &entry(Mechanism::Hook, false), &usual).unwrap();
     assert!(made.contains("\"/usr/share/containers/oci/hooks.d\", \"/etc/containers/oci/hooks.d\", \"/etc/tallyport/tallyport-hooks.d\"]"), "{made}");
 }
 

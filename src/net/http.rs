@@ -28,7 +28,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use admission::Admission;
 use clients::Open;
-pub use clients::{Client, Closed, Connections, Refused};
+pub use clients::{ClientKey, CloseReason, Connections, RefusalReason};
 use opening::Socket;
 use overflow::Overflow;
 
@@ -83,7 +83,7 @@ pub enum Listener {
 
 /// The limits of a listener.
 #[derive(Copy, Clone, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Most connections at one time. Beyond them the oldest idle one is closed; more wait in the backlog while none is idle.
     pub connections: usize,
     /// Most of them from one address; more are closed. On the admin socket a process may have half of all; more wait a moment, and
@@ -103,7 +103,7 @@ pub struct Limits {
 pub async fn serve<S, B>(
     listener: Listener,
     service: S,
-    limits: Limits,
+    limits: ConnectionLimits,
     connections: Connections,
     mut drain: Drain,
 ) where
@@ -122,30 +122,30 @@ pub async fn serve<S, B>(
         let (place, accepted) = tokio::select! {
             next = next(&places, &listener, &connections, &overflow) => next,
             // Who connects meanwhile waits in the kernel, for us or for the process that takes over.
-            () = holding.paused(true) => {
+            () = holding.wait_for_paused(true) => {
                 tokio::select! {
-                    () = holding.paused(false) => continue,
-                    () = drain.started() => break,
+                    () = holding.wait_for_paused(false) => continue,
+                    () = drain.wait_for_start() => break,
                 }
             }
-            () = drain.started() => break,
+            () = drain.wait_for_start() => break,
         };
         match accepted {
             Ok((socket, peer)) => {
                 let (service, mut drain) = (service.clone(), drain.clone());
-                if let Ok(counted) = connections.admit(peer, &limits) {
+                if let Ok(counted) = connections.admit_peer(peer, &limits) {
                     open.spawn(async move {
-                        connection(socket, (peer, counted), service, limits, drain).await;
+                        serve_connection(socket, (peer, counted), service, limits, drain).await;
                         drop(place);
                     });
                     continue;
                 }
                 // While it waits, others are served at its place.
                 drop(place);
-                let Some(waiting) = overflow.take(socket, peer) else { continue };
+                let Some(waiting) = overflow.queue_connection(socket, peer) else { continue };
                 open.spawn(async move {
                     if let Some((socket, counted, place)) = waiting.for_room(&mut drain).await {
-                        connection(socket, (peer, counted), service, limits, drain).await;
+                        serve_connection(socket, (peer, counted), service, limits, drain).await;
                         drop(place);
                     }
                 });
@@ -167,7 +167,7 @@ async fn next(
     overflow: &Overflow,
 ) -> (Option<OwnedSemaphorePermit>, io::Result<(Socket, Peer)>) {
     loop {
-        let place = place(places, listener, connections).await;
+        let place = acquire_place(places, listener, connections).await;
         tokio::select! {
             biased;
             () = overflow.needs_place() => drop(place),
@@ -177,7 +177,7 @@ async fn next(
 }
 
 /// Waits for a place. While a client waits in the backlog, an idle connection gives its place up.
-async fn place(
+async fn acquire_place(
     places: &Arc<Semaphore>,
     listener: &Listener,
     connections: &Connections,
@@ -202,11 +202,11 @@ async fn after_error(error: &io::Error) {
     }
 }
 
-async fn connection<S, B>(
+async fn serve_connection<S, B>(
     socket: Socket,
     (peer, counted): (Peer, Open),
     service: S,
-    limits: Limits,
+    limits: ConnectionLimits,
     mut drain: Drain,
 ) where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = std::convert::Infallible>,
@@ -216,31 +216,31 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let opening = socket.opened(limits.write_timeout, counted.connections());
+    let opening = socket.open_stream(limits.write_timeout, counted.connections());
     // Whoever has connected just before the drain is not hung up on: what is ready goes first, here and below.
     let opened = tokio::select! {
         biased;
         opened = tokio::time::timeout(limits.header_timeout, opening) => opened,
         () = counted.close.notified() => return,
-        () = drain.started() => return,
+        () = drain.wait_for_start() => return,
     };
     let stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
         Err(error) => {
-            counted.refused(Refused::Handshake);
+            counted.count_refused(RefusalReason::Handshake);
             tracing::debug!(%error, %peer, "a connection did not come to speak TLS");
             return;
         }
     };
-    let admission = Admission::new(service, peer, counted.place());
-    let asked = admission.asked();
+    let admission = Admission::new(service, peer, counted.clone_place());
+    let asked = admission.asked_flag();
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     builder.max_buf_size(limits.head).max_headers(limits.headers);
     let served = builder.serve_connection(TokioIo::new(stream), admission);
     tokio::pin!(served);
     let to_end = async {
-        drain.started().await;
+        drain.wait_for_start().await;
         if !asked.load(Ordering::Relaxed) {
             tokio::time::sleep(FIRST_REQUEST).await;
         }

@@ -66,11 +66,11 @@ pub struct Server {
 ///
 /// # Errors
 /// When a file cannot be read, or the key is another certificate's.
-pub fn server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
+pub fn load_server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
     let pem = |path| files::read(path).map_err(pem::Error::Io);
     let chain = pem(certificate)
         .and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
-        .map_err(|source| unreadable("the certificate", certificate, source))?;
+        .map_err(|source| unreadable_error("the certificate", certificate, source))?;
     if chain.is_empty() {
         return Err(TlsError::Empty { path: certificate.to_owned() });
     }
@@ -78,7 +78,7 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
     let is_authority = chain.first().is_some_and(is_authority);
     let secret = pem(key)
         .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
-        .map_err(|source| unreadable("the key", key, source))?;
+        .map_err(|source| unreadable_error("the key", key, source))?;
     let unusable =
         |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
     // The provider is named, so that it does not matter what else in the process might have chosen another.
@@ -104,7 +104,7 @@ fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     constraints.is_some_and(|(_, constraints)| constraints.ca)
 }
 
-fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
+fn unreadable_error(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
     TlsError::Unreadable { what, path: path.to_owned(), source }
 }
 
@@ -125,7 +125,7 @@ mod tests {
         made("b");
         std::fs::write(at("empty"), "").unwrap();
         std::fs::write(at("torn.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
-        assert!(server(&at("a.crt"), &at("a.key")).is_ok());
+        assert!(load_server(&at("a.crt"), &at("a.key")).is_ok());
         for (certificate, key, said) in [
             ("a.crt", "b.key", "cannot be used"),
             ("missing", "a.key", "the certificate"),
@@ -134,7 +134,7 @@ mod tests {
             ("a.crt", "empty", "the key"),
             ("empty", "a.key", "has no certificate"),
         ] {
-            let error = server(&at(certificate), &at(key)).unwrap_err().to_string();
+            let error = load_server(&at(certificate), &at(key)).unwrap_err().to_string();
             assert!(error.contains(said), "{certificate} {key}: {error}");
         }
     }
@@ -153,7 +153,7 @@ mod tests {
             let pair = rcgen::KeyPair::generate().unwrap();
             std::fs::write(&key, pair.serialize_pem()).unwrap();
             std::fs::write(&certificate, wanted.self_signed(&pair).unwrap().pem()).unwrap();
-            assert_eq!(server(&certificate, &key).unwrap().is_authority, expected);
+            assert_eq!(load_server(&certificate, &key).unwrap().is_authority, expected);
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let expires = |chain: &str| {
             let file = directory.path().join("chain.crt");
             std::fs::write(&file, chain).unwrap();
-            server(&file, &directory.path().join("own.key")).unwrap().expires
+            load_server(&file, &directory.path().join("own.key")).unwrap().expires
         };
         assert_eq!(expires(&own), Some(Timestamp::from_secs(86_400 * 30_000)));
         assert_eq!(expires(&format!("{own}{above}")), Some(Timestamp::from_secs(86_400 * 29_000)));

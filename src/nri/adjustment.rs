@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::messages::{Adjustment, Container, KeyValue, Mount, PodSandbox};
+use super::messages::{Adjustment, KeyValue, NriContainer, NriMount, PodSandbox};
 use crate::containers::{
-    ContainerInfo, UnixSocket, environment, other_of_pair, unix_environment, would_hide,
+    ContainerInfo, ContainerUnixSocket, other_of_pair, udp_environment, unix_environment, would_hide,
 };
 
 /// Annotation that says which address the container was given, so that an agent that starts again can open it again.
@@ -29,19 +29,19 @@ pub(super) struct Given {
 ///
 /// # Errors
 /// In words, when it has none, or what it has cannot be given to it.
-pub(super) fn adjustment(
-    container: &Container,
+pub(super) fn build_adjustment(
+    container: &NriContainer,
     info: &ContainerInfo,
     presets: &[String],
 ) -> Result<Adjustment, String> {
     let mut adjustment = Adjustment::default();
     let mut variables = BTreeMap::new();
     if let Some(address) = info.address {
-        variables.extend(environment(address, presets));
+        variables.extend(udp_environment(address, presets));
         adjustment.annotations.insert(ADDRESS.to_owned(), address.to_string());
     }
     if let Some(unix) = &info.unix {
-        match mount(container, unix) {
+        match build_mount(container, unix) {
             Ok(mount) => {
                 variables.extend(unix_environment(&unix.path, presets));
                 adjustment.annotations.insert(SOCKET.to_owned(), unix.path.display().to_string());
@@ -60,8 +60,8 @@ pub(super) fn adjustment(
 
 /// The two variables are one pair and always written; an alias is never written over what the application set, nor beside
 /// the other variable of its pair.
-fn variables_of(container: &Container, variables: BTreeMap<String, String>) -> Vec<KeyValue> {
-    let is_set = |name: &str| names(container).any(|set| set == name);
+fn variables_of(container: &NriContainer, variables: BTreeMap<String, String>) -> Vec<KeyValue> {
+    let is_set = |name: &str| variable_names(container).any(|set| set == name);
     let mut env = Vec::new();
     for (name, value) in variables {
         let set = is_set(&name);
@@ -81,20 +81,20 @@ fn variables_of(container: &Container, variables: BTreeMap<String, String>) -> V
 
 /// The mount of a Unix socket's directory. Never over what the application or an earlier plugin has mounted, which the
 /// runtime would take for a conflict and start nothing.
-fn mount(container: &Container, unix: &UnixSocket) -> Result<Mount, String> {
+fn build_mount(container: &NriContainer, unix: &ContainerUnixSocket) -> Result<NriMount, String> {
     let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("its path is no text");
-    let (destination, source) = (text(unix.destination())?, text(&unix.source)?);
+    let (destination, source) = (text(unix.mount_destination())?, text(&unix.source)?);
     match container.mounts.iter().find(|theirs| would_hide(&theirs.destination, &destination)) {
         Some(theirs) => Err(format!("{:?} is a mount of its own", theirs.destination)),
         None => {
             let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).into();
-            Ok(Mount { destination, kind: "bind".to_owned(), source, options })
+            Ok(NriMount { destination, kind: "bind".to_owned(), source, options })
         }
     }
 }
 
 /// What a container was told; none where that is nothing.
-pub(super) fn told(container: &Container) -> Option<Given> {
+pub(super) fn annotated_sockets(container: &NriContainer) -> Option<Given> {
     let address = container.annotations.get(ADDRESS).and_then(|address| address.parse().ok());
     let address = address.filter(|address: &SocketAddr| address.ip().is_loopback());
     let socket = container.annotations.get(SOCKET).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -103,12 +103,12 @@ pub(super) fn told(container: &Container) -> Option<Given> {
 
 /// What a container was given by an earlier life of the agent. A runtime can be set to hand a pod's own annotations on to
 /// its containers, so one that the pod has, too, is not believed.
-pub(super) fn given(pod: &PodSandbox, container: &Container) -> Option<Given> {
+pub(super) fn verified_sockets(pod: &PodSandbox, container: &NriContainer) -> Option<Given> {
     let forged = [ADDRESS, SOCKET].iter().any(|key| pod.annotations.contains_key(*key));
-    told(container).filter(|_| !forged)
+    annotated_sockets(container).filter(|_| !forged)
 }
 
-fn names(container: &Container) -> impl Iterator<Item = &str> {
+fn variable_names(container: &NriContainer) -> impl Iterator<Item = &str> {
     container.env.iter().filter_map(|variable| variable.split_once('=').map(|(name, _)| name))
 }
 
@@ -116,13 +116,13 @@ fn names(container: &Container) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn container(env: &[&str]) -> Container {
-        Container { env: env.iter().map(|text| (*text).to_owned()).collect(), ..Container::default() }
+    fn container(env: &[&str]) -> NriContainer {
+        NriContainer { env: env.iter().map(|text| (*text).to_owned()).collect(), ..NriContainer::default() }
     }
 
     fn variables(env: &[&str], presets: &[&str]) -> Vec<KeyValue> {
         let presets: Vec<String> = presets.iter().map(|preset| (*preset).to_owned()).collect();
-        variables_of(&container(env), environment("127.1.2.3:18125".parse().unwrap(), &presets))
+        variables_of(&container(env), udp_environment("127.1.2.3:18125".parse().unwrap(), &presets))
     }
 
     fn adjusted(env: &[&str], presets: &[&str]) -> Vec<String> {
@@ -132,21 +132,21 @@ mod tests {
 
     #[test]
     fn a_mount_is_never_put_over_another() {
-        let unix = UnixSocket {
+        let unix = ContainerUnixSocket {
             source: "/run/tallyport/state/sockets/0a".into(),
             path: "/var/run/datadog/dsd.socket".into(),
             only: false,
             checked: false,
         };
-        let with = |destination: &str| Container {
-            mounts: vec![Mount { destination: destination.to_owned(), ..Mount::default() }],
-            ..Container::default()
+        let with = |destination: &str| NriContainer {
+            mounts: vec![NriMount { destination: destination.to_owned(), ..NriMount::default() }],
+            ..NriContainer::default()
         };
-        let ours = mount(&with("/var/run"), &unix).unwrap();
+        let ours = build_mount(&with("/var/run"), &unix).unwrap();
         assert_eq!((ours.destination.as_str(), ours.kind.as_str()), ("/var/run/datadog", "bind"));
         assert_eq!(ours.source, "/run/tallyport/state/sockets/0a");
         assert_eq!(
-            mount(&with("/run/datadog"), &unix).unwrap_err(),
+            build_mount(&with("/run/datadog"), &unix).unwrap_err(),
             "\"/run/datadog\" is a mount of its own"
         );
     }
@@ -186,10 +186,10 @@ mod tests {
     fn what_was_given_is_read_back_from_annotations_and_from_nowhere_else() {
         let mut pod = PodSandbox::default();
         let mut started = container(&["STATSD_UDP_HOST=127.9.9.9", "STATSD_UDP_PORT=18125"]);
-        assert_eq!(given(&pod, &started), None, "who writes a pod can set variables");
+        assert_eq!(verified_sockets(&pod, &started), None, "who writes a pod can set variables");
         let mut annotate = |key: &str, value: &str| {
             started.annotations.insert(key.to_owned(), value.to_owned());
-            given(&pod, &started)
+            verified_sockets(&pod, &started)
         };
         for wrong in ["10.0.0.1:18125", "127.0.0.1", ""] {
             assert_eq!(annotate(ADDRESS, wrong), None, "{wrong:?}");
@@ -200,6 +200,6 @@ mod tests {
         let socket = Some("/var/run/datadog/dsd.socket".into());
         assert_eq!(annotate(SOCKET, "/var/run/datadog/dsd.socket"), Some(Given { address, socket }));
         pod.annotations.insert(SOCKET.to_owned(), "/x".to_owned());
-        assert_eq!(given(&pod, &started), None, "the pod's author wrote it");
+        assert_eq!(verified_sockets(&pod, &started), None, "the pod's author wrote it");
     }
 }

@@ -72,7 +72,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Suspender(mpsc::Sender<Suspension>);
 
-type Suspension = oneshot::Sender<Suspended>;
+type Suspension = oneshot::Sender<SuspendedPlugin>;
 
 /// Receives what [`Suspender`] asks.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub struct Suspensions(mpsc::Receiver<Suspension>);
 /// A plugin that has stopped between two calls, and waits to be told whether another process goes on. The runtime's
 /// calls wait in the socket meanwhile.
 #[derive(Debug)]
-pub struct Suspended {
+pub struct SuspendedPlugin {
     /// What the other process needs.
     pub carried: Carried,
     outcome: oneshot::Sender<bool>,
@@ -89,7 +89,7 @@ pub struct Suspended {
 
 /// Both ends of a way to suspend the plugin.
 #[must_use]
-pub fn suspension() -> (Suspender, Suspensions) {
+pub fn suspension_channel() -> (Suspender, Suspensions) {
     // One hand-over at a time.
     let (ask, asked) = mpsc::channel(1);
     (Suspender(ask), Suspensions(asked))
@@ -97,16 +97,16 @@ pub fn suspension() -> (Suspender, Suspensions) {
 
 impl Suspender {
     /// Stops the plugin. Nothing where none runs.
-    pub async fn suspend(&self) -> Option<Suspended> {
+    pub async fn suspend_plugin(&self) -> Option<SuspendedPlugin> {
         let (reply, suspended) = oneshot::channel();
         self.0.send(reply).await.ok()?;
         suspended.await.ok()
     }
 }
 
-impl Suspended {
+impl SuspendedPlugin {
     /// Says whether another process has what was carried. If not, the plugin goes on.
-    pub fn decide(self, taken: bool) {
+    pub fn report_outcome(self, taken: bool) {
         // The plugin waits for it, or has ended with the agent.
         let _either_way = self.outcome.send(taken);
     }
@@ -135,7 +135,7 @@ pub async fn run(
     mut suspensions: Suspensions,
     carried: Option<Carried>,
 ) {
-    let mut resumed = carried.and_then(|carried| carried.resume(&endpoint, &mut plugin));
+    let mut resumed = carried.and_then(|carried| carried.resume_session(&endpoint, &mut plugin));
     let mut pause = FIRST_PAUSE;
     let mut said = false;
     loop {
@@ -145,7 +145,7 @@ pub async fn run(
                 Some(session) => session,
                 None => Session::connect(&endpoint, &plugin).await?,
             };
-            let end = session.serve(&endpoint, &mut plugin, &mut suspensions).await;
+            let end = session.serve_calls(&endpoint, &mut plugin, &mut suspensions).await;
             registered = session.is_registered();
             end
         };
@@ -155,10 +155,10 @@ pub async fn run(
                 Err(End::Broken(error)) => error,
                 Ok(never) => match never {},
             },
-            () = drain.started() => return,
+            () = drain.wait_for_start() => return,
         };
         plugin.listing = Listing::default();
-        plugin.stats().set_link(Link::Absent { why: error.to_string() }, clock::wall());
+        plugin.stats().set_link(Link::Absent { why: error.to_string() }, clock::wall_time());
         if registered {
             (pause, said) = (FIRST_PAUSE, false);
         }
@@ -171,9 +171,9 @@ pub async fn run(
         said = true;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = drain.started() => return,
+            () = drain.wait_for_start() => return,
             Some(suspension) = suspensions.0.recv() => {
-                if suspend(suspension, &endpoint, None, &plugin).await {
+                if suspend_until_decided(suspension, &endpoint, None, &plugin).await {
                     return;
                 }
             }
@@ -183,15 +183,15 @@ pub async fn run(
 }
 
 /// Stops until it is decided whether another process goes on; answers whether one does.
-async fn suspend(
+async fn suspend_until_decided(
     suspension: Suspension,
     endpoint: &Endpoint,
     session: Option<&Session>,
     plugin: &Plugin,
 ) -> bool {
     let (outcome, decided) = oneshot::channel();
-    let carried = Carried::of(endpoint, session, plugin);
-    if suspension.send(Suspended { carried, outcome }).is_err() {
+    let carried = Carried::from_session(endpoint, session, plugin);
+    if suspension.send(SuspendedPlugin { carried, outcome }).is_err() {
         return false;
     }
     // Without a decision the hand-over has failed.

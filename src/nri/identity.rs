@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use super::annotation::{self, GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
-use super::messages::{Container, LinuxNamespace, PodSandbox};
-use crate::containers::{Details, Network, Reservation, Ttl, UnixWish, gauge_sign, timer_unit};
+use super::messages::{LinuxNamespace, NriContainer, PodSandbox};
+use crate::containers::{ContainerNetwork, Details, Reservation, Ttl, UnixWish, gauge_sign, timer_unit};
 use crate::model::{ContainerId, IdError, Labels, TaskId};
 
 /// Prefix of the labels that Kubernetes recommends.
@@ -23,24 +23,24 @@ const IMAGE_ANNOTATIONS: [&str; 2] = ["io.kubernetes.cri.image-name", "io.kubern
 ///
 /// # Errors
 /// When the runtime gave it an id that cannot be one.
-pub(super) fn reservation(pod: &PodSandbox, container: &Container) -> Result<Reservation, IdError> {
+pub(super) fn build_reservation(pod: &PodSandbox, container: &NriContainer) -> Result<Reservation, IdError> {
     let mut reservation = Reservation::new(ContainerId::new(&container.id)?);
     reservation.task_id = Some(task_id(pod)?);
-    reservation.alias = alias(pod, container);
-    reservation.labels = labels(pod, container);
-    reservation.network = network(pod, container);
+    reservation.alias = task_alias(pod, container);
+    reservation.labels = container_labels(pod, container);
+    reservation.network = container_network(pod, container);
     reservation.holder = i32::try_from(pod.pid).ok().filter(|pid| *pid > 0);
     // How long it may take until it starts is looked after by the plugin, which hears whether it was removed.
     reservation.ttl = Ttl::Never;
-    reservation.gauge_sign = annotation::of(pod, container, GAUGE_SIGN).and_then(gauge_sign);
-    reservation.timer_unit = annotation::of(pod, container, TIMER_UNIT).and_then(timer_unit);
-    reservation.unix = annotation::of(pod, container, UNIX_SOCKET).and_then(UnixWish::read);
+    reservation.gauge_sign = annotation::find_annotation(pod, container, GAUGE_SIGN).and_then(gauge_sign);
+    reservation.timer_unit = annotation::find_annotation(pod, container, TIMER_UNIT).and_then(timer_unit);
+    reservation.unix = annotation::find_annotation(pod, container, UNIX_SOCKET).and_then(UnixWish::read);
     reservation.details = Details {
         bundle: None,
         sandbox_id: Some(pod.id.clone()),
         pod_uid: Some(pod.uid.clone()),
-        runtime_handler: some(&pod.runtime_handler),
-        image: image(container),
+        runtime_handler: non_empty(&pod.runtime_handler),
+        image: image_name(container),
         ..Details::default()
     };
     Ok(reservation)
@@ -54,14 +54,14 @@ fn task_id(pod: &PodSandbox) -> Result<TaskId, IdError> {
 }
 
 /// `<namespace>/<what the annotation says>`: another namespace's names are out of reach.
-fn alias(pod: &PodSandbox, container: &Container) -> Option<TaskId> {
-    let said = annotation::of(pod, container, TASK_ID).filter(|said| !said.is_empty())?;
+fn task_alias(pod: &PodSandbox, container: &NriContainer) -> Option<TaskId> {
+    let said = annotation::find_annotation(pod, container, TASK_ID).filter(|said| !said.is_empty())?;
     TaskId::new(&format!("{}/{said}", pod.namespace)).ok()
 }
 
 /// What is set later wins: the recommended labels, Datadog's, and the container's own of Datadog's. What the runtime
 /// says comes from nowhere else, so that no label can claim another origin, not even where the runtime says nothing.
-fn labels(pod: &PodSandbox, container: &Container) -> Labels {
+fn container_labels(pod: &PodSandbox, container: &NriContainer) -> Labels {
     let mut labels = Labels::new();
     let mut set = |key: &str, value: &str| {
         if !value.is_empty() {
@@ -78,7 +78,7 @@ fn labels(pod: &PodSandbox, container: &Container) -> Labels {
             set(&name, value);
         }
     }
-    if let Some(name) = label(pod, "app.kubernetes.io/name") {
+    if let Some(name) = pod_label(pod, "app.kubernetes.io/name") {
         set("app", name);
         set("service", name);
     }
@@ -89,10 +89,10 @@ fn labels(pod: &PodSandbox, container: &Container) -> Labels {
             }
         }
     }
-    let (kind, workload) = workload(pod);
+    let (kind, workload) = pod_workload(pod);
     set("workload_kind", kind);
     set("workload", workload);
-    set("image", image(container).as_deref().unwrap_or_default());
+    set("image", image_name(container).as_deref().unwrap_or_default());
     set("uid", &pod.uid);
     set("namespace", &pod.namespace);
     set("pod", &pod.name);
@@ -100,53 +100,53 @@ fn labels(pod: &PodSandbox, container: &Container) -> Labels {
     labels
 }
 
-fn image(container: &Container) -> Option<String> {
+fn image_name(container: &NriContainer) -> Option<String> {
     let named = container.image.as_ref().map(|image| &image.name).filter(|name| !name.is_empty());
     let annotated = || IMAGE_ANNOTATIONS.iter().find_map(|key| container.annotations.get(*key));
     named.or_else(annotated).cloned()
 }
 
-fn some(text: &str) -> Option<String> {
+fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// What made the pod. The runtime is not told, but the controllers leave marks: a label, and how they name pods.
-fn workload(pod: &PodSandbox) -> (&'static str, &str) {
+fn pod_workload(pod: &PodSandbox) -> (&'static str, &str) {
     let front = pod.name.rsplit_once('-').map_or(pod.name.as_str(), |(front, _)| front);
-    if let Some(job) = label(pod, "batch.kubernetes.io/job-name").or_else(|| label(pod, "job-name")) {
+    if let Some(job) = pod_label(pod, "batch.kubernetes.io/job-name").or_else(|| pod_label(pod, "job-name")) {
         return ("Job", job);
     }
-    if label(pod, "statefulset.kubernetes.io/pod-name") == Some(&pod.name) {
+    if pod_label(pod, "statefulset.kubernetes.io/pod-name") == Some(&pod.name) {
         return ("StatefulSet", front);
     }
-    if let Some(hash) = label(pod, "pod-template-hash") {
+    if let Some(hash) = pod_label(pod, "pod-template-hash") {
         // <deployment>-<hash>-<random>; a ReplicaSet that nobody deployed has no such label.
         let deployment = front.strip_suffix(hash).and_then(|name| name.strip_suffix('-'));
         return deployment.map_or(("", ""), |name| ("Deployment", name));
     }
-    if label(pod, "controller-revision-hash").is_some() {
+    if pod_label(pod, "controller-revision-hash").is_some() {
         return ("DaemonSet", front);
     }
     ("Pod", &pod.name)
 }
 
-fn label<'p>(pod: &'p PodSandbox, key: &str) -> Option<&'p str> {
+fn pod_label<'p>(pod: &'p PodSandbox, key: &str) -> Option<&'p str> {
     pod.labels.get(key).map(String::as_str)
 }
 
 /// Where the container's network is. A pod with a network of its own names it by a path that stays while the pod
 /// lives; for the others the path leads by way of the sandbox's process to the node's own, and the container table
 /// finds out that it does.
-fn network(pod: &PodSandbox, container: &Container) -> Network {
+fn container_network(pod: &PodSandbox, container: &NriContainer) -> ContainerNetwork {
     let find = |namespaces: &[LinuxNamespace]| {
         namespaces.iter().find(|namespace| namespace.kind == "network").map(|found| found.path.clone())
     };
     let of_pod = pod.linux.as_ref().and_then(|linux| find(&linux.namespaces)).filter(|path| !path.is_empty());
     let of_container = || container.linux.as_ref().and_then(|linux| find(&linux.namespaces));
     match of_pod.or_else(of_container) {
-        None => Network::Host,
-        Some(path) if path.is_empty() => Network::New,
-        Some(path) => Network::Path(PathBuf::from(path)),
+        None => ContainerNetwork::Host,
+        Some(path) if path.is_empty() => ContainerNetwork::New,
+        Some(path) => ContainerNetwork::Path(PathBuf::from(path)),
     }
 }
 

@@ -12,7 +12,7 @@ pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
 
 /// A ttrpc call.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Request {
+pub struct TtrpcRequest {
     /// Whose method.
     #[prost(string, tag = "1")]
     pub service: String,
@@ -29,10 +29,10 @@ pub struct Request {
 
 /// A ttrpc answer.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Response {
+pub struct TtrpcResponse {
     /// What went wrong, where something did.
     #[prost(message, optional, tag = "1")]
-    pub status: Option<Status>,
+    pub status: Option<TtrpcStatus>,
     /// The result.
     #[prost(bytes = "vec", tag = "2")]
     pub payload: Vec<u8>,
@@ -40,7 +40,7 @@ pub struct Response {
 
 /// What went wrong, with gRPC's codes.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Status {
+pub struct TtrpcStatus {
     /// The code; 0 = nothing.
     #[prost(int32, tag = "1")]
     pub code: i32,
@@ -100,7 +100,7 @@ pub struct Synchronize {
     pub pods: Vec<PodSandbox>,
     /// Every container.
     #[prost(message, repeated, tag = "2")]
-    pub containers: Vec<Container>,
+    pub containers: Vec<NriContainer>,
     /// Whether more of them come in another call.
     #[prost(bool, tag = "3")]
     pub more: bool,
@@ -122,27 +122,27 @@ pub struct About {
     pub pod: Option<PodSandbox>,
     /// The container.
     #[prost(message, optional, tag = "2")]
-    pub container: Option<Container>,
+    pub container: Option<NriContainer>,
 }
 
 /// The older form of every call that needs no answer.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StateChange {
     /// What has happened.
-    #[prost(enumeration = "Event", tag = "1")]
+    #[prost(enumeration = "NriEvent", tag = "1")]
     pub event: i32,
     /// The pod.
     #[prost(message, optional, tag = "2")]
     pub pod: Option<PodSandbox>,
     /// The container; none where the event is the pod's.
     #[prost(message, optional, tag = "3")]
-    pub container: Option<Container>,
+    pub container: Option<NriContainer>,
 }
 
 /// What can happen.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, prost::Enumeration)]
 #[repr(i32)]
-pub enum Event {
+pub enum NriEvent {
     /// Something newer.
     Unknown = 0,
     /// A pod starts.
@@ -169,10 +169,10 @@ pub enum Event {
     RemoveContainer = 11,
 }
 
-impl Event {
+impl NriEvent {
     /// Its bit in [`ConfigureAnswer::events`].
     #[must_use]
-    pub const fn bit(self) -> i32 {
+    pub const fn subscription_bit(self) -> i32 {
         match self as i32 {
             0 => 0,
             n => 1 << (n - 1),
@@ -222,7 +222,7 @@ pub struct LinuxPodSandbox {
 
 /// A container.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Container {
+pub struct NriContainer {
     /// Its id.
     #[prost(string, tag = "1")]
     pub id: String,
@@ -243,7 +243,7 @@ pub struct Container {
     pub env: Vec<String>,
     /// Its mounts, those of earlier plugins included.
     #[prost(message, repeated, tag = "9")]
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<NriMount>,
     /// What is particular to Linux.
     #[prost(message, optional, tag = "11")]
     pub linux: Option<LinuxContainer>,
@@ -252,7 +252,7 @@ pub struct Container {
     pub pid: u32,
     /// Its image, where the runtime says.
     #[prost(message, optional, tag = "22")]
-    pub image: Option<Image>,
+    pub image: Option<NriImage>,
 }
 
 /// Where a container is in its life.
@@ -292,7 +292,7 @@ pub struct LinuxNamespace {
 
 /// An image.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Image {
+pub struct NriImage {
     /// As it was asked for.
     #[prost(string, tag = "1")]
     pub name: String,
@@ -314,7 +314,7 @@ pub struct Adjustment {
     pub annotations: HashMap<String, String>,
     /// Mounts to add.
     #[prost(message, repeated, tag = "3")]
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<NriMount>,
     /// Variables to set. A name with `-` in front takes back what an earlier plugin has set, which would be a
     /// conflict otherwise.
     #[prost(message, repeated, tag = "4")]
@@ -323,7 +323,7 @@ pub struct Adjustment {
 
 /// A mount.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Mount {
+pub struct NriMount {
     /// Where it is in the container.
     #[prost(string, tag = "1")]
     pub destination: String,

@@ -30,7 +30,7 @@ pub enum Connection {
 impl Connection {
     /// Its number.
     #[must_use]
-    pub const fn number(self) -> u32 {
+    pub const fn to_number(self) -> u32 {
         match self {
             Self::Plugin => 1,
             Self::Runtime => 2,
@@ -79,7 +79,7 @@ impl Demux {
                     let (taken, left) = rest.split_at(missing);
                     self.header.extend_from_slice(taken);
                     rest = left;
-                    self.begin()?;
+                    self.read_header()?;
                 }
                 Some((connection, length)) => {
                     let (taken, left) = rest.split_at(length.min(rest.len()));
@@ -96,7 +96,7 @@ impl Demux {
     }
 
     /// Reads the header, once all of it is there.
-    fn begin(&mut self) -> Result<(), MuxError> {
+    fn read_header(&mut self) -> Result<(), MuxError> {
         let &[n0, n1, n2, n3, l0, l1, l2, l3] = self.header.as_slice() else { return Ok(()) };
         self.header.clear();
         let number = u32::from_be_bytes([n0, n1, n2, n3]);
@@ -111,10 +111,10 @@ impl Demux {
 
 /// Cuts a message into frames.
 #[must_use]
-pub fn frames(connection: Connection, message: &[u8]) -> BytesMut {
+pub fn split_into_frames(connection: Connection, message: &[u8]) -> BytesMut {
     let mut out = BytesMut::with_capacity(message.len() + HEADER * message.len().div_ceil(CHUNK));
     for chunk in message.chunks(CHUNK) {
-        out.put_u32(connection.number());
+        out.put_u32(connection.to_number());
         // A chunk is never longer than CHUNK.
         out.put_u32(u32::try_from(chunk.len()).unwrap_or_default());
         out.put_slice(chunk);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn no_frame_that_is_sent_is_larger_than_the_runtime_can_read() {
-        let frames = frames(Connection::Runtime, &[7; 9000]);
+        let frames = split_into_frames(Connection::Runtime, &[7; 9000]);
         let mut rest = frames.as_ref();
         let mut lengths = Vec::new();
         while !rest.is_empty() {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn frames_of_unknown_connections_are_passed_over() {
         let mut bytes = vec![0, 0, 0, 9, 0, 0, 0, 3, 1, 2, 3];
-        bytes.extend_from_slice(&frames(Connection::Plugin, b"ours"));
+        bytes.extend_from_slice(&split_into_frames(Connection::Plugin, b"ours"));
         bytes.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0]);
         assert_eq!(received(&[&bytes]).unwrap(), [(Connection::Plugin, b"ours".to_vec())]);
     }
@@ -177,7 +177,7 @@ mod tests {
             let mut bytes = Vec::new();
             let mut sent: Vec<(Connection, Vec<u8>)> = Vec::new();
             for (plugin, message) in messages {
-                bytes.extend_from_slice(&frames(of(plugin), &message));
+                bytes.extend_from_slice(&split_into_frames(of(plugin), &message));
                 match sent.last_mut() {
                     Some((last, whole)) if *last == of(plugin) => whole.extend_from_slice(&message),
                     _ => sent.push((of(plugin), message)),

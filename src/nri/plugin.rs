@@ -9,25 +9,27 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::adjustment::adjustment;
+use super::adjustment::build_adjustment;
 use super::identity;
 use super::messages::{
-    About, Adjustment, Configure, ConfigureAnswer, Container, CreateContainerAnswer, Event, PLUGIN_SERVICE,
-    PodSandbox, Request, StateChange, Status, Synchronize, SynchronizeAnswer,
+    About, Adjustment, Configure, ConfigureAnswer, CreateContainerAnswer, NriContainer, NriEvent,
+    PLUGIN_SERVICE, PodSandbox, StateChange, Synchronize, SynchronizeAnswer, TtrpcRequest, TtrpcStatus,
 };
 use super::reconcile::Listing;
-use super::selection::{Selection, Verdict};
+use super::selection::{SelectionRules, SelectionVerdict};
 use super::ttrpc::{INVALID, UNIMPLEMENTED};
-use crate::containers::{ContainerInfo, Containers, Reservation, ReserveError, State, Unserved};
+use crate::containers::{
+    ContainerInfo, ContainerTableHandle, LifecycleState, Reservation, ReserveError, Unserved,
+};
 use crate::model::ContainerId;
 use crate::net::clock;
-use crate::stats::{NriStats, Outcome, Stats};
+use crate::stats::{NriOutcome, NriStats, Stats};
 
 /// What the plugin is told; a reload changes it for the containers that come after.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Settings {
+pub struct PluginSettings {
     /// Whom to serve.
-    pub selection: Selection,
+    pub selection: SelectionRules,
     /// Aliases of the two variables, by preset.
     pub presets: Vec<String>,
 }
@@ -38,14 +40,14 @@ const BUDGET: Duration = Duration::from_millis(500);
 const STARTS_WITHIN: Duration = Duration::from_mins(5);
 
 /// The events that are asked for; every other would only hold the runtime up.
-const EVENTS: [Event; 4] =
-    [Event::CreateContainer, Event::StartContainer, Event::StopContainer, Event::RemoveContainer];
+const EVENTS: [NriEvent; 4] =
+    [NriEvent::CreateContainer, NriEvent::StartContainer, NriEvent::StopContainer, NriEvent::RemoveContainer];
 
 /// The plugin. Lives longer than a connection: it knows which containers are its own.
 #[derive(Debug)]
 pub struct Plugin {
-    pub(super) containers: Containers,
-    pub(super) settings: watch::Receiver<Arc<Settings>>,
+    pub(super) containers: ContainerTableHandle,
+    pub(super) settings: watch::Receiver<Arc<PluginSettings>>,
     stats: Arc<Stats>,
     /// Containers that the runtime told of and that are in the table; those that have not started, with when they
     /// were created.
@@ -61,7 +63,7 @@ const REFUSED: usize = 1000;
 
 /// What a plugin knows that the next one has to know.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Remembered {
+pub(super) struct PluginState {
     /// Containers that the runtime told of, and whether each has yet to start.
     ours: Vec<(ContainerId, bool)>,
     refused: Vec<(ContainerId, String)>,
@@ -70,21 +72,25 @@ pub(super) struct Remembered {
 impl Plugin {
     /// A plugin that puts containers into the table.
     #[must_use]
-    pub fn new(containers: Containers, settings: watch::Receiver<Arc<Settings>>, stats: Arc<Stats>) -> Self {
+    pub fn new(
+        containers: ContainerTableHandle,
+        settings: watch::Receiver<Arc<PluginSettings>>,
+        stats: Arc<Stats>,
+    ) -> Self {
         let (ours, refused) = (HashMap::new(), HashMap::new());
         Self { containers, settings, stats, ours, refused, listing: Listing::default() }
     }
 
     /// What the plugin of the next process has to know.
-    pub(super) fn remembered(&self) -> Remembered {
-        Remembered {
+    pub(super) fn to_state(&self) -> PluginState {
+        PluginState {
             ours: self.ours.iter().map(|(id, waits)| (id.clone(), waits.is_some())).collect(),
             refused: self.refused.clone().into_iter().collect(),
         }
     }
 
     /// Goes on with what the plugin of the process before knew.
-    pub(super) fn remember(&mut self, before: Remembered) {
+    pub(super) fn restore_state(&mut self, before: PluginState) {
         let now = Instant::now();
         self.ours = before.ours.into_iter().map(|(id, waits)| (id, waits.then_some(now))).collect();
         self.refused = before.refused.into_iter().collect();
@@ -99,29 +105,29 @@ impl Plugin {
     /// # Errors
     /// With a status, when there is no such call, or what the runtime says of itself and of what is there cannot be
     /// read. A call about a container is never answered with one: the runtime would not create it.
-    pub(super) async fn call(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
+    pub(super) async fn call(&mut self, request: &TtrpcRequest) -> Result<Vec<u8>, TtrpcStatus> {
         let started = std::time::Instant::now();
-        let answer = self.dispatch(request).await;
-        self.stats().handled(started.elapsed());
+        let answer = self.dispatch_call(request).await;
+        self.stats().record_handling(started.elapsed());
         answer
     }
 
-    async fn dispatch(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
+    async fn dispatch_call(&mut self, request: &TtrpcRequest) -> Result<Vec<u8>, TtrpcStatus> {
         let payload = request.payload.as_slice();
         if request.service != PLUGIN_SERVICE {
-            return Err(unimplemented(&request.service));
+            return Err(unimplemented_status(&request.service));
         }
         match request.method.as_str() {
-            "Configure" => Ok(configure(&read(payload)?).encode_to_vec()),
-            "Synchronize" => Ok(self.synchronize(read(payload)?).await?.encode_to_vec()),
+            "Configure" => Ok(answer_configure(&read(payload)?).encode_to_vec()),
+            "Synchronize" => Ok(self.handle_synchronize(read(payload)?).await?.encode_to_vec()),
             "CreateContainer" => {
-                let adjust = self.create(&forgiving(payload)).await;
+                let adjust = self.handle_create(&decode_or_default(payload)).await;
                 Ok(CreateContainerAnswer { adjust }.encode_to_vec())
             }
             "StateChange" => {
-                let StateChange { event, pod, container } = forgiving(payload);
-                let event = Event::try_from(event).unwrap_or(Event::Unknown);
-                self.happened(event, About { pod, container }).await;
+                let StateChange { event, pod, container } = decode_or_default(payload);
+                let event = NriEvent::try_from(event).unwrap_or(NriEvent::Unknown);
+                self.handle_event(event, About { pod, container }).await;
                 Ok(Vec::new())
             }
             "Shutdown" => {
@@ -130,40 +136,40 @@ impl Plugin {
             }
             method => match event_of(method) {
                 Some(event) => {
-                    self.happened(event, forgiving(payload)).await;
+                    self.handle_event(event, decode_or_default(payload)).await;
                     Ok(Vec::new())
                 }
-                None => Err(unimplemented(method)),
+                None => Err(unimplemented_status(method)),
             },
         }
     }
 
     /// A container is about to be created.
-    async fn create(&mut self, about: &About) -> Option<Adjustment> {
+    async fn handle_create(&mut self, about: &About) -> Option<Adjustment> {
         let (pod, container) = (about.pod.as_ref()?, about.container.as_ref()?);
         let settings = Arc::clone(&self.settings.borrow());
-        let verdict = settings.selection.verdict(pod, container);
-        if verdict != Verdict::Inject {
+        let verdict = settings.selection.judge_container(pod, container);
+        if verdict != SelectionVerdict::Inject {
             self.left_alone(pod, container, verdict);
             return None;
         }
-        let served = match identity::reservation(pod, container) {
+        let served = match identity::build_reservation(pod, container) {
             Ok(reservation) => self.reserve_at_creation(reservation).await,
             Err(error) => Err(format!("its id {error}")),
         };
         let adjusted = match served {
-            Ok(info) => adjustment(container, &info, &settings.presets),
+            Ok(info) => build_adjustment(container, &info, &settings.presets),
             Err(why) => Err(why),
         };
         match adjusted {
             Ok(adjustment) => {
-                self.stats().count(Outcome::Injected);
+                self.stats().count(NriOutcome::Injected);
                 Some(adjustment)
             }
             Err(why) => {
                 // What was reserved, if anything, the container would not know of.
-                self.ended(&container.id).await;
-                self.stats().count_failure(&why, clock::wall());
+                self.release_container(&container.id).await;
+                self.stats().count_failure(&why, clock::wall_time());
                 tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %why,
                     "a container starts without a socket");
                 self.keep_reason(container, why);
@@ -173,7 +179,7 @@ impl Plugin {
     }
 
     /// Keeps why a container has no socket until it starts and is shown.
-    fn keep_reason(&mut self, container: &Container, why: String) {
+    fn keep_reason(&mut self, container: &NriContainer, why: String) {
         if let Ok(id) = ContainerId::new(&container.id)
             && self.refused.len() < REFUSED
         {
@@ -181,17 +187,17 @@ impl Plugin {
         }
     }
 
-    fn left_alone(&self, pod: &PodSandbox, container: &Container, verdict: Verdict) {
+    fn left_alone(&self, pod: &PodSandbox, container: &NriContainer, verdict: SelectionVerdict) {
         let outcome = match verdict {
-            Verdict::Inject => return,
-            Verdict::Observe => Outcome::Observed,
-            Verdict::Sandboxed => Outcome::Sandboxed,
-            Verdict::OptedOut | Verdict::NotOptedIn => Outcome::OptedOut,
-            Verdict::Excluded(_) => Outcome::Excluded,
+            SelectionVerdict::Inject => return,
+            SelectionVerdict::Observe => NriOutcome::Observed,
+            SelectionVerdict::Sandboxed => NriOutcome::Sandboxed,
+            SelectionVerdict::OptedOut | SelectionVerdict::NotOptedIn => NriOutcome::OptedOut,
+            SelectionVerdict::Excluded(_) => NriOutcome::Excluded,
         };
         self.stats().count(outcome);
         let (namespace, pod_name, name) = (&pod.namespace, &pod.name, &container.name);
-        if verdict == Verdict::Sandboxed {
+        if verdict == SelectionVerdict::Sandboxed {
             let handler = &pod.runtime_handler;
             tracing::warn!(?namespace, pod = ?pod_name, container = ?name, ?handler,
                 "a container with a kernel of its own cannot reach a socket of the node, and gets none");
@@ -216,31 +222,35 @@ impl Plugin {
     }
 
     /// Something has happened to a container. The runtime may report an event twice; the second report must change nothing.
-    async fn happened(&mut self, event: Event, about: About) {
+    async fn handle_event(&mut self, event: NriEvent, about: About) {
         let (Some(pod), Some(container)) = (about.pod, about.container) else { return };
         match event {
-            Event::StartContainer | Event::PostStartContainer => self.started(&pod, &container).await,
-            Event::StopContainer | Event::RemoveContainer => self.ended(&container.id).await,
+            NriEvent::StartContainer | NriEvent::PostStartContainer => {
+                self.handle_start(&pod, &container).await
+            }
+            NriEvent::StopContainer | NriEvent::RemoveContainer => {
+                self.release_container(&container.id).await
+            }
             _ => {}
         }
     }
 
-    async fn started(&mut self, pod: &PodSandbox, container: &Container) {
+    async fn handle_start(&mut self, pod: &PodSandbox, container: &NriContainer) {
         let Ok(id) = ContainerId::new(&container.id) else { return };
         if !self.is_served(&id) {
             // It was created by an earlier life of the agent, without a connection to it, or got no socket.
-            if self.settings.borrow().selection.verdict(pod, container) != Verdict::Inject {
+            if self.settings.borrow().selection.judge_container(pod, container) != SelectionVerdict::Inject {
                 return;
             }
-            self.again(&id, pod, container).await;
+            self.restore_container(&id, pod, container).await;
         }
         if let Some(waits) = self.ours.get_mut(&id) {
             *waits = None;
-            self.attach(id, container.pid).await;
+            self.attach_process(id, container.pid).await;
         }
     }
 
-    pub(super) async fn ended(&mut self, id: &str) {
+    pub(super) async fn release_container(&mut self, id: &str) {
         let Ok(id) = ContainerId::new(id) else { return };
         self.refused.remove(&id);
         if self.ours.remove(&id).is_some() {
@@ -251,25 +261,26 @@ impl Plugin {
     }
 
     /// Shows a running container that has no socket. A reason that was kept at its creation is shown instead of the given one.
-    pub(super) async fn unserved(
+    pub(super) async fn show_unserved(
         &mut self,
         pod: &PodSandbox,
-        container: &Container,
+        container: &NriContainer,
         why: Unserved,
         reason: &str,
     ) {
         let outcome = match why {
-            Unserved::Mute => Outcome::Mute,
-            Unserved::Lost => Outcome::Lost,
+            Unserved::Mute => NriOutcome::Mute,
+            Unserved::Lost => NriOutcome::Lost,
         };
-        let Ok(reservation) = identity::reservation(pod, container) else { return };
+        let Ok(reservation) = identity::build_reservation(pod, container) else { return };
         let (containers, id) = (self.containers.clone(), reservation.container_id.clone());
         let reason = self.refused.remove(&id).unwrap_or_else(|| reason.to_owned());
-        let noted = within_budget(async move { containers.note(reservation, why, reason).await }).await;
+        let noted =
+            within_budget(async move { containers.register_unserved(reservation, why, reason).await }).await;
         match noted {
             Some(Ok(reserved)) => {
                 // One that has a socket got it from another launcher, which releases it, too.
-                if matches!(reserved.info.state, State::Mute | State::Lost) {
+                if matches!(reserved.info.state, LifecycleState::Mute | LifecycleState::Lost) {
                     self.ours.insert(id, None);
                 }
                 if reserved.new {
@@ -278,7 +289,7 @@ impl Plugin {
             }
             // The table notes it once it gets to it, unless another launcher has reserved a socket for it: that one releases it.
             None => {
-                let info = self.containers.directory().container(&id);
+                let info = self.containers.directory().find_container(&id);
                 if !info.is_some_and(|info| info.state.can_attach()) {
                     self.ours.insert(id, None);
                     self.stats().count(outcome);
@@ -293,10 +304,12 @@ impl Plugin {
 
     /// Says which process a container is, so that its end is noticed at once. Without the node's process numbers the
     /// runtime's events have to do.
-    pub(super) async fn attach(&self, id: ContainerId, pid: u32) {
+    pub(super) async fn attach_process(&self, id: ContainerId, pid: u32) {
         let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return };
         let (containers, attached) = (self.containers.clone(), id.clone());
-        if let Some(Err(error)) = within_budget(async move { containers.attach(attached, pid).await }).await {
+        if let Some(Err(error)) =
+            within_budget(async move { containers.attach_process(attached, pid).await }).await
+        {
             tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
         }
     }
@@ -304,7 +317,7 @@ impl Plugin {
     /// Whether a container lives in the table and was not refused a socket. One that was refused may be there all the same: the
     /// table releases a late reservation, or another launcher has made one.
     pub(super) fn is_served(&self, id: &ContainerId) -> bool {
-        let live = self.containers.directory().container(id).is_some_and(|info| info.state.is_live());
+        let live = self.containers.directory().find_container(id).is_some_and(|info| info.state.is_live());
         live && !self.refused.contains_key(id)
     }
 
@@ -315,16 +328,16 @@ impl Plugin {
         let due: Vec<_> = self.ours.iter().filter(|(_, at)| due(at)).map(|(id, _)| id.clone()).collect();
         for id in due {
             tracing::info!(container = %id, "it was created and never started");
-            self.ended(id.as_str()).await;
+            self.release_container(id.as_str()).await;
         }
     }
 
-    async fn synchronize(&mut self, part: Synchronize) -> Result<SynchronizeAnswer, Status> {
+    async fn handle_synchronize(&mut self, part: Synchronize) -> Result<SynchronizeAnswer, TtrpcStatus> {
         let more = part.more;
-        self.listing.add(part).map_err(|error| Status { code: INVALID, message: error.to_string() })?;
+        self.listing.add(part).map_err(|error| TtrpcStatus { code: INVALID, message: error.to_string() })?;
         if !more {
             let listing = std::mem::take(&mut self.listing);
-            self.reconcile(listing).await;
+            self.reconcile_listing(listing).await;
             tracing::info!("registered with the container runtime");
         }
         Ok(SynchronizeAnswer { more })
@@ -339,44 +352,44 @@ pub(super) async fn within_budget<T: Send + 'static>(
     tokio::time::timeout(BUDGET, tokio::spawn(asked)).await.ok()?.ok()
 }
 
-fn configure(runtime: &Configure) -> ConfigureAnswer {
+fn answer_configure(runtime: &Configure) -> ConfigureAnswer {
     tracing::info!(runtime = ?runtime.runtime_name, version = ?runtime.runtime_version, nri = ?runtime.nri_version,
         "the container runtime has accepted the plugin");
-    ConfigureAnswer { events: EVENTS.into_iter().fold(0, |events, event| events | event.bit()) }
+    ConfigureAnswer { events: EVENTS.into_iter().fold(0, |events, event| events | event.subscription_bit()) }
 }
 
 /// The event that a call of its own tells of (NRI 0.12 and later; before, all of them came as `StateChange`).
-fn event_of(method: &str) -> Option<Event> {
+fn event_of(method: &str) -> Option<NriEvent> {
     Some(match method {
-        "RunPodSandbox" => Event::RunPodSandbox,
-        "StopPodSandbox" => Event::StopPodSandbox,
-        "RemovePodSandbox" => Event::RemovePodSandbox,
-        "PostCreateContainer" => Event::PostCreateContainer,
-        "StartContainer" => Event::StartContainer,
-        "PostStartContainer" => Event::PostStartContainer,
-        "UpdateContainer" => Event::UpdateContainer,
-        "PostUpdateContainer" => Event::PostUpdateContainer,
-        "StopContainer" => Event::StopContainer,
-        "RemoveContainer" => Event::RemoveContainer,
-        "UpdatePodSandbox" | "PostUpdatePodSandbox" => Event::Unknown,
+        "RunPodSandbox" => NriEvent::RunPodSandbox,
+        "StopPodSandbox" => NriEvent::StopPodSandbox,
+        "RemovePodSandbox" => NriEvent::RemovePodSandbox,
+        "PostCreateContainer" => NriEvent::PostCreateContainer,
+        "StartContainer" => NriEvent::StartContainer,
+        "PostStartContainer" => NriEvent::PostStartContainer,
+        "UpdateContainer" => NriEvent::UpdateContainer,
+        "PostUpdateContainer" => NriEvent::PostUpdateContainer,
+        "StopContainer" => NriEvent::StopContainer,
+        "RemoveContainer" => NriEvent::RemoveContainer,
+        "UpdatePodSandbox" | "PostUpdatePodSandbox" => NriEvent::Unknown,
         _ => return None,
     })
 }
 
-fn read<M: prost::Message + Default>(payload: &[u8]) -> Result<M, Status> {
-    M::decode(payload).map_err(|error| Status { code: INVALID, message: error.to_string() })
+fn read<M: prost::Message + Default>(payload: &[u8]) -> Result<M, TtrpcStatus> {
+    M::decode(payload).map_err(|error| TtrpcStatus { code: INVALID, message: error.to_string() })
 }
 
 /// What is said of a container; nothing where it cannot be read.
-fn forgiving<M: prost::Message + Default>(payload: &[u8]) -> M {
+fn decode_or_default<M: prost::Message + Default>(payload: &[u8]) -> M {
     M::decode(payload).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot decode the container runtime's message about a container; ignoring its contents");
         M::default()
     })
 }
 
-fn unimplemented(what: &str) -> Status {
-    Status { code: UNIMPLEMENTED, message: format!("{what:?} is not implemented") }
+fn unimplemented_status(what: &str) -> TtrpcStatus {
+    TtrpcStatus { code: UNIMPLEMENTED, message: format!("{what:?} is not implemented") }
 }
 
 #[cfg(test)]

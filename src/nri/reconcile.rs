@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use prost::Message as _;
 
-use super::adjustment::{Given, given, told};
+use super::adjustment::{Given, annotated_sockets, verified_sockets};
 use super::identity;
-use super::messages::{Container, ContainerState, PodSandbox, Synchronize};
+use super::messages::{ContainerState, NriContainer, PodSandbox, Synchronize};
 use super::plugin::{Plugin, within_budget};
-use super::selection::Verdict;
+use super::selection::SelectionVerdict;
 use crate::containers::{UnixWish, Unserved, WantedAddress};
 use crate::model::ContainerId;
-use crate::stats::Outcome;
+use crate::stats::NriOutcome;
 
 /// Most bytes of a list, all its parts together. A node of 500 pods has about a megabyte.
 const LARGEST: usize = 64 << 20;
@@ -32,7 +32,7 @@ pub(super) struct ListingError;
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pods: HashMap<String, PodSandbox>,
-    containers: Vec<Container>,
+    containers: Vec<NriContainer>,
     size: usize,
 }
 
@@ -57,7 +57,7 @@ impl Listing {
 
 /// What is to be done about a container of the list.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Found {
+enum ListedStatus {
     /// It has ended; its entry is released.
     Ended,
     /// It is known and lives.
@@ -68,50 +68,50 @@ enum Found {
     Unknown,
 }
 
-fn found(state: i32, live: bool, verdict: Verdict) -> Found {
+fn classify_container(state: i32, live: bool, verdict: SelectionVerdict) -> ListedStatus {
     let state = ContainerState::try_from(state).unwrap_or(ContainerState::Unknown);
     match (state, live) {
-        (ContainerState::Stopped, _) => Found::Ended,
-        (_, true) => Found::Known,
+        (ContainerState::Stopped, _) => ListedStatus::Ended,
+        (_, true) => ListedStatus::Known,
         // What was created and not started is told of again when it starts.
-        (ContainerState::Running | ContainerState::Paused, false) if verdict == Verdict::Inject => {
-            Found::Unknown
+        (ContainerState::Running | ContainerState::Paused, false) if verdict == SelectionVerdict::Inject => {
+            ListedStatus::Unknown
         }
-        _ => Found::Other,
+        _ => ListedStatus::Other,
     }
 }
 
 impl Plugin {
     /// Keeps what is known, releases what is gone, opens addresses again, and shows who has none.
-    pub(super) async fn reconcile(&mut self, listing: Listing) {
+    pub(super) async fn reconcile_listing(&mut self, listing: Listing) {
         let Listing { pods, containers, .. } = listing;
         let mut there = HashSet::new();
         let mut counts = [0_usize; 3];
         for container in &containers {
             let Ok(id) = ContainerId::new(&container.id) else { continue };
             let Some(pod) = pods.get(&container.pod_sandbox_id) else { continue };
-            let verdict = self.settings.borrow().selection.verdict(pod, container);
-            match found(container.state, self.is_served(&id), verdict) {
-                Found::Ended => continue,
-                Found::Known if self.never_heard(&id, container) => {
-                    self.ended(id.as_str()).await;
-                    self.unserved(pod, container, Unserved::Mute, UNHEARD).await;
-                    self.known(&id, container).await;
+            let verdict = self.settings.borrow().selection.judge_container(pod, container);
+            match classify_container(container.state, self.is_served(&id), verdict) {
+                ListedStatus::Ended => continue,
+                ListedStatus::Known if self.never_heard(&id, container) => {
+                    self.release_container(id.as_str()).await;
+                    self.show_unserved(pod, container, Unserved::Mute, UNHEARD).await;
+                    self.track_container(&id, container).await;
                     counts[2] += 1;
                 }
-                Found::Known => {
+                ListedStatus::Known => {
                     counts[0] += 1;
-                    self.known(&id, container).await;
+                    self.track_container(&id, container).await;
                 }
-                Found::Unknown if self.again(&id, pod, container).await => counts[1] += 1,
-                Found::Unknown => counts[2] += 1,
-                Found::Other => {}
+                ListedStatus::Unknown if self.restore_container(&id, pod, container).await => counts[1] += 1,
+                ListedStatus::Unknown => counts[2] += 1,
+                ListedStatus::Other => {}
             }
             there.insert(id);
         }
         let gone: Vec<_> = self.ours.keys().filter(|id| !there.contains(*id)).cloned().collect();
         for id in &gone {
-            self.ended(id.as_str()).await;
+            self.release_container(id.as_str()).await;
         }
         // Some were removed while there was no connection that could have said so.
         self.refused.retain(|id, _| there.contains(id));
@@ -121,10 +121,10 @@ impl Plugin {
 
     /// Whether a container runs without the address that was reserved for it: the runtime had lost its patience before
     /// it had our answer.
-    fn never_heard(&self, id: &ContainerId, container: &Container) -> bool {
-        let Some(info) = self.containers.directory().container(id) else { return false };
+    fn never_heard(&self, id: &ContainerId, container: &NriContainer) -> bool {
+        let Some(info) = self.containers.directory().find_container(id) else { return false };
         let runs = container.state == ContainerState::Running as i32;
-        let told = told(container);
+        let told = annotated_sockets(container);
         let heard = match info.address {
             Some(address) => told.is_some_and(|told| told.address == Some(address)),
             None => info.unix.is_none() || told.is_some(),
@@ -132,9 +132,9 @@ impl Plugin {
         runs && self.ours.contains_key(id) && !heard
     }
 
-    async fn known(&mut self, id: &ContainerId, container: &Container) {
+    async fn track_container(&mut self, id: &ContainerId, container: &NriContainer) {
         let runs = container.state == ContainerState::Running as i32;
-        if told(container).is_some() {
+        if annotated_sockets(container).is_some() {
             self.ours.entry(id.clone()).or_insert(None);
         }
         // Another launcher's containers are its own business.
@@ -142,18 +142,23 @@ impl Plugin {
             && runs
         {
             *waits = None;
-            self.attach(id.clone(), container.pid).await;
+            self.attach_process(id.clone(), container.pid).await;
         }
     }
 
     /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
-    pub(super) async fn again(&mut self, id: &ContainerId, pod: &PodSandbox, container: &Container) -> bool {
-        let Some(Given { address, socket }) = given(pod, container) else {
-            self.unserved(pod, container, Unserved::Mute, UNASKED).await;
-            self.known(id, container).await;
+    pub(super) async fn restore_container(
+        &mut self,
+        id: &ContainerId,
+        pod: &PodSandbox,
+        container: &NriContainer,
+    ) -> bool {
+        let Some(Given { address, socket }) = verified_sockets(pod, container) else {
+            self.show_unserved(pod, container, Unserved::Mute, UNASKED).await;
+            self.track_container(id, container).await;
             return false;
         };
-        let Ok(mut reservation) = identity::reservation(pod, container) else { return false };
+        let Ok(mut reservation) = identity::build_reservation(pod, container) else { return false };
         let wanted =
             |address: SocketAddr| WantedAddress { host: Some(address.ip()), port: Some(address.port()) };
         reservation.wanted = address.map(wanted);
@@ -181,11 +186,11 @@ impl Plugin {
             tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, ?address, why,
                 "a container's address cannot be opened again");
             let reason = format!("its address could not be opened again: {why}");
-            self.unserved(pod, container, Unserved::Lost, &reason).await;
+            self.show_unserved(pod, container, Unserved::Lost, &reason).await;
         } else {
-            self.stats().count(Outcome::Restored);
+            self.stats().count(NriOutcome::Restored);
         }
-        self.known(id, container).await;
+        self.track_container(id, container).await;
         restored.is_ok()
     }
 }
@@ -198,19 +203,27 @@ mod tests {
     fn what_a_container_of_the_list_is_depends_on_its_life_and_on_what_is_known() {
         use ContainerState::{Created, Paused, Running, Stopped};
         for (state, live, verdict, expected) in [
-            (Stopped, true, Verdict::Inject, Found::Ended),
-            (Running, true, Verdict::Inject, Found::Known),
-            (Running, true, Verdict::OptedOut, Found::Known),
-            (Created, true, Verdict::Inject, Found::Known),
-            (Running, false, Verdict::Inject, Found::Unknown),
-            (Paused, false, Verdict::Inject, Found::Unknown),
-            (Created, false, Verdict::Inject, Found::Other),
-            (Running, false, Verdict::Sandboxed, Found::Other),
-            (Running, false, Verdict::Observe, Found::Other),
+            (Stopped, true, SelectionVerdict::Inject, ListedStatus::Ended),
+            (Running, true, SelectionVerdict::Inject, ListedStatus::Known),
+            (Running, true, SelectionVerdict::OptedOut, ListedStatus::Known),
+            (Created, true, SelectionVerdict::Inject, ListedStatus::Known),
+            (Running, false, SelectionVerdict::Inject, ListedStatus::Unknown),
+            (Paused, false, SelectionVerdict::Inject, ListedStatus::Unknown),
+            (Created, false, SelectionVerdict::Inject, ListedStatus::Other),
+            (Running, false, SelectionVerdict::Sandboxed, ListedStatus::Other),
+            (Running, false, SelectionVerdict::Observe, ListedStatus::Other),
         ] {
-            assert_eq!(found(state as i32, live, verdict), expected, "{state:?} {live} {verdict:?}");
+            assert_eq!(
+                classify_container(state as i32, live, verdict),
+                expected,
+                "{state:?} {live} {verdict:?}"
+            );
         }
-        assert_eq!(found(77, false, Verdict::Inject), Found::Other, "a state of a newer runtime");
+        assert_eq!(
+            classify_container(77, false, SelectionVerdict::Inject),
+            ListedStatus::Other,
+            "a state of a newer runtime"
+        );
     }
 
     #[test]

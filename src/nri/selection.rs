@@ -3,13 +3,13 @@
 use crate::model::Glob;
 
 use super::annotation::{self, ENABLED};
-use super::messages::{Container, PodSandbox};
+use super::messages::{NriContainer, PodSandbox};
 
 /// Whom the plugin serves. The same names as the settings below `kubernetes.`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Selection {
+pub struct SelectionRules {
     /// What holds for a pod that says nothing.
-    pub mode: Mode,
+    pub mode: SelectionMode,
     /// Only pods of these namespaces; empty = of all.
     pub namespaces: Vec<Glob>,
     /// No pods of these namespaces.
@@ -29,7 +29,7 @@ pub struct Selection {
 
 /// What holds for a pod that says nothing.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub enum Mode {
+pub enum SelectionMode {
     /// It gets sockets, unless it opts out.
     #[default]
     All,
@@ -56,15 +56,15 @@ impl LabelRule {
         }
     }
 
-    fn fits(&self, pod: &PodSandbox) -> bool {
+    fn matches_pod(&self, pod: &PodSandbox) -> bool {
         let label = pod.labels.get(&self.key);
-        label.is_some_and(|label| self.value.as_ref().is_none_or(|value| value.matches(label)))
+        label.is_some_and(|label| self.value.as_ref().is_none_or(|value| value.is_match(label)))
     }
 }
 
 /// What becomes of a container.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum SelectionVerdict {
     /// It gets a socket.
     Inject,
     /// It would get one, were the mode not to observe.
@@ -79,44 +79,47 @@ pub enum Verdict {
     Excluded(&'static str),
 }
 
-impl Selection {
+impl SelectionRules {
     /// What becomes of a container. The administrator's exclusions are first, then what the pod says, then the mode.
     #[must_use]
-    pub fn verdict(&self, pod: &PodSandbox, container: &Container) -> Verdict {
-        if let Some(why) = self.excluded(pod, container) {
-            return Verdict::Excluded(why);
+    pub fn judge_container(&self, pod: &PodSandbox, container: &NriContainer) -> SelectionVerdict {
+        if let Some(why) = self.exclusion_reason(pod, container) {
+            return SelectionVerdict::Excluded(why);
         }
-        let said = annotation::of(pod, container, ENABLED).and_then(annotation::switch);
+        let said = annotation::find_annotation(pod, container, ENABLED).and_then(annotation::parse_bool);
         match (said, self.mode) {
-            (Some(false), _) => return Verdict::OptedOut,
-            (None, Mode::OptIn) => return Verdict::NotOptedIn,
+            (Some(false), _) => return SelectionVerdict::OptedOut,
+            (None, SelectionMode::OptIn) => return SelectionVerdict::NotOptedIn,
             _ => {}
         }
-        if any(&self.sandboxed_handlers, &pod.runtime_handler) {
-            return Verdict::Sandboxed;
+        if matches_any(&self.sandboxed_handlers, &pod.runtime_handler) {
+            return SelectionVerdict::Sandboxed;
         }
         match self.mode {
-            Mode::Observe => Verdict::Observe,
-            Mode::All | Mode::OptIn => Verdict::Inject,
+            SelectionMode::Observe => SelectionVerdict::Observe,
+            SelectionMode::All | SelectionMode::OptIn => SelectionVerdict::Inject,
         }
     }
 
-    fn excluded(&self, pod: &PodSandbox, container: &Container) -> Option<&'static str> {
-        let unlisted = |globs: &[Glob], text: &str| !globs.is_empty() && !any(globs, text);
+    fn exclusion_reason(&self, pod: &PodSandbox, container: &NriContainer) -> Option<&'static str> {
+        let unlisted = |globs: &[Glob], text: &str| !globs.is_empty() && !matches_any(globs, text);
         let rules = [
-            ("kubernetes.exclude_namespaces", any(&self.exclude_namespaces, &pod.namespace)),
+            ("kubernetes.exclude_namespaces", matches_any(&self.exclude_namespaces, &pod.namespace)),
             ("kubernetes.namespaces", unlisted(&self.namespaces, &pod.namespace)),
-            ("kubernetes.exclude_pod_labels", self.exclude_pod_labels.iter().any(|rule| rule.fits(pod))),
-            ("kubernetes.pod_labels", !self.pod_labels.iter().all(|rule| rule.fits(pod))),
-            ("kubernetes.exclude_containers", any(&self.exclude_containers, &container.name)),
+            (
+                "kubernetes.exclude_pod_labels",
+                self.exclude_pod_labels.iter().any(|rule| rule.matches_pod(pod)),
+            ),
+            ("kubernetes.pod_labels", !self.pod_labels.iter().all(|rule| rule.matches_pod(pod))),
+            ("kubernetes.exclude_containers", matches_any(&self.exclude_containers, &container.name)),
             ("kubernetes.containers", unlisted(&self.containers, &container.name)),
         ];
         rules.into_iter().find(|(_, excludes)| *excludes).map(|(name, _)| name)
     }
 }
 
-fn any(globs: &[Glob], text: &str) -> bool {
-    globs.iter().any(|glob| glob.matches(text))
+fn matches_any(globs: &[Glob], text: &str) -> bool {
+    globs.iter().any(|glob| glob.is_match(text))
 }
 
 #[cfg(test)]
@@ -139,54 +142,60 @@ mod tests {
         }
     }
 
-    fn container(name: &str) -> Container {
-        Container { name: name.to_owned(), ..Container::default() }
+    fn container(name: &str) -> NriContainer {
+        NriContainer { name: name.to_owned(), ..NriContainer::default() }
     }
 
-    fn verdict(selection: &Selection, pod: &PodSandbox) -> Verdict {
-        selection.verdict(pod, &container("web"))
+    fn verdict(selection: &SelectionRules, pod: &PodSandbox) -> SelectionVerdict {
+        selection.judge_container(pod, &container("web"))
     }
 
     #[test]
     fn everybody_gets_a_socket_where_nothing_is_said() {
-        assert_eq!(verdict(&Selection::default(), &pod("shop", &[], &[])), Verdict::Inject);
+        assert_eq!(verdict(&SelectionRules::default(), &pod("shop", &[], &[])), SelectionVerdict::Inject);
     }
 
     #[test]
     fn a_pod_opts_out_whole_or_by_container() {
-        let all = Selection::default();
+        let all = SelectionRules::default();
         let out = pod("shop", &[], &[("tallyport.enabled", "false")]);
-        assert_eq!(verdict(&all, &out), Verdict::OptedOut);
+        assert_eq!(verdict(&all, &out), SelectionVerdict::OptedOut);
         let one = pod("shop", &[], &[("tallyport.enabled/container.web", "no")]);
-        assert_eq!(verdict(&all, &one), Verdict::OptedOut);
-        assert_eq!(all.verdict(&one, &container("sidecar")), Verdict::Inject);
+        assert_eq!(verdict(&all, &one), SelectionVerdict::OptedOut);
+        assert_eq!(all.judge_container(&one, &container("sidecar")), SelectionVerdict::Inject);
     }
 
     #[test]
     fn opt_in_asks_for_a_yes() {
-        let opt_in = Selection { mode: Mode::OptIn, ..Selection::default() };
-        assert_eq!(verdict(&opt_in, &pod("shop", &[], &[])), Verdict::NotOptedIn);
+        let opt_in = SelectionRules { mode: SelectionMode::OptIn, ..SelectionRules::default() };
+        assert_eq!(verdict(&opt_in, &pod("shop", &[], &[])), SelectionVerdict::NotOptedIn);
         let one = pod("shop", &[], &[("tallyport.enabled/container.web", "true")]);
-        assert_eq!(verdict(&opt_in, &one), Verdict::Inject);
-        assert_eq!(opt_in.verdict(&one, &container("sidecar")), Verdict::NotOptedIn);
+        assert_eq!(verdict(&opt_in, &one), SelectionVerdict::Inject);
+        assert_eq!(opt_in.judge_container(&one, &container("sidecar")), SelectionVerdict::NotOptedIn);
     }
 
     #[test]
     fn who_observes_changes_nobody() {
-        let observe = Selection { mode: Mode::Observe, ..Selection::default() };
-        assert_eq!(verdict(&observe, &pod("shop", &[], &[("tallyport.enabled", "true")])), Verdict::Observe);
+        let observe = SelectionRules { mode: SelectionMode::Observe, ..SelectionRules::default() };
+        assert_eq!(
+            verdict(&observe, &pod("shop", &[], &[("tallyport.enabled", "true")])),
+            SelectionVerdict::Observe
+        );
         assert_eq!(
             verdict(&observe, &pod("shop", &[], &[("tallyport.enabled", "false")])),
-            Verdict::OptedOut
+            SelectionVerdict::OptedOut
         );
     }
 
     #[test]
     fn a_container_with_a_kernel_of_its_own_is_reported() {
-        let selection = Selection { sandboxed_handlers: globs(&["runsc*", "kata*"]), ..Selection::default() };
-        for (handler, expected) in
-            [("kata-qemu", Verdict::Sandboxed), ("runsc", Verdict::Sandboxed), ("", Verdict::Inject)]
-        {
+        let selection =
+            SelectionRules { sandboxed_handlers: globs(&["runsc*", "kata*"]), ..SelectionRules::default() };
+        for (handler, expected) in [
+            ("kata-qemu", SelectionVerdict::Sandboxed),
+            ("runsc", SelectionVerdict::Sandboxed),
+            ("", SelectionVerdict::Inject),
+        ] {
             let pod = PodSandbox { runtime_handler: handler.to_owned(), ..pod("shop", &[], &[]) };
             assert_eq!(verdict(&selection, &pod), expected, "{handler}");
         }
@@ -197,41 +206,50 @@ mod tests {
         let yes = [("tallyport.enabled", "true")];
         for (selection, why) in [
             (
-                Selection { exclude_namespaces: globs(&["sh*"]), ..Selection::default() },
+                SelectionRules { exclude_namespaces: globs(&["sh*"]), ..SelectionRules::default() },
                 "kubernetes.exclude_namespaces",
             ),
-            (Selection { namespaces: globs(&["bank"]), ..Selection::default() }, "kubernetes.namespaces"),
             (
-                Selection { exclude_pod_labels: vec![LabelRule::new("app=w*")], ..Selection::default() },
+                SelectionRules { namespaces: globs(&["bank"]), ..SelectionRules::default() },
+                "kubernetes.namespaces",
+            ),
+            (
+                SelectionRules {
+                    exclude_pod_labels: vec![LabelRule::new("app=w*")],
+                    ..SelectionRules::default()
+                },
                 "kubernetes.exclude_pod_labels",
             ),
             (
-                Selection {
+                SelectionRules {
                     pod_labels: vec![LabelRule::new("app"), LabelRule::new("tier=back")],
-                    ..Selection::default()
+                    ..SelectionRules::default()
                 },
                 "kubernetes.pod_labels",
             ),
             (
-                Selection { exclude_containers: globs(&["w?b"]), ..Selection::default() },
+                SelectionRules { exclude_containers: globs(&["w?b"]), ..SelectionRules::default() },
                 "kubernetes.exclude_containers",
             ),
-            (Selection { containers: globs(&["sidecar"]), ..Selection::default() }, "kubernetes.containers"),
+            (
+                SelectionRules { containers: globs(&["sidecar"]), ..SelectionRules::default() },
+                "kubernetes.containers",
+            ),
         ] {
             let pod = pod("shop", &[("app", "web")], &yes);
-            assert_eq!(verdict(&selection, &pod), Verdict::Excluded(why));
+            assert_eq!(verdict(&selection, &pod), SelectionVerdict::Excluded(why));
         }
     }
 
     #[test]
     fn what_is_listed_is_in() {
-        let selection = Selection {
+        let selection = SelectionRules {
             namespaces: globs(&["shop", "bank*"]),
             pod_labels: vec![LabelRule::new("app"), LabelRule::new("tier=fr*t")],
             containers: globs(&["web"]),
-            ..Selection::default()
+            ..SelectionRules::default()
         };
         let pod = pod("bank-1", &[("app", "web"), ("tier", "front")], &[]);
-        assert_eq!(verdict(&selection, &pod), Verdict::Inject);
+        assert_eq!(verdict(&selection, &pod), SelectionVerdict::Inject);
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use serde::{Deserialize, Serialize};
 
-use super::messages::{Request, Response, Status};
+use super::messages::{TtrpcRequest, TtrpcResponse, TtrpcStatus};
 
 /// Length of a message's header.
 pub const HEADER: usize = 10;
@@ -22,7 +22,7 @@ pub const INVALID: i32 = 3;
 
 /// What a message is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum MessageKind {
     /// A call.
     Request,
     /// Its answer.
@@ -31,8 +31,8 @@ pub enum Kind {
     Other(u8),
 }
 
-impl Kind {
-    const fn byte(self) -> u8 {
+impl MessageKind {
+    const fn to_byte(self) -> u8 {
         match self {
             Self::Request => 1,
             Self::Response => 2,
@@ -51,11 +51,11 @@ impl Kind {
 
 /// One message, whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Frame {
+pub struct TtrpcFrame {
     /// The call it belongs to.
     pub stream: u32,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The protobuf message.
     pub data: Bytes,
 }
@@ -73,9 +73,9 @@ pub enum TtrpcError {
 
 /// Puts messages together from the pieces in which they come. Holds at most one message.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Assembler(BytesMut);
+pub struct FrameAssembler(BytesMut);
 
-impl Assembler {
+impl FrameAssembler {
     /// Takes what came.
     pub fn push(&mut self, piece: &[u8]) {
         self.0.extend_from_slice(piece);
@@ -85,11 +85,11 @@ impl Assembler {
     ///
     /// # Errors
     /// When it is larger than any may be; nothing after it can be read.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, TtrpcError> {
+    pub fn next_frame(&mut self) -> Result<Option<TtrpcFrame>, TtrpcError> {
         let Some(mut header) = self.0.get(..HEADER) else { return Ok(None) };
         let length = usize::try_from(header.get_u32()).unwrap_or(usize::MAX);
         let stream = header.get_u32();
-        let kind = Kind::from_byte(header.get_u8());
+        let kind = MessageKind::from_byte(header.get_u8());
         if length > LARGEST {
             return Err(TtrpcError::TooLarge { length });
         }
@@ -97,19 +97,19 @@ impl Assembler {
             return Ok(None);
         }
         self.0.advance(HEADER);
-        Ok(Some(Frame { stream, kind, data: self.0.split_to(length).freeze() }))
+        Ok(Some(TtrpcFrame { stream, kind, data: self.0.split_to(length).freeze() }))
     }
 }
 
 /// A message with its header.
 #[must_use]
-pub fn frame(stream: u32, kind: Kind, message: &impl prost::Message) -> Bytes {
+pub fn encode_frame(stream: u32, kind: MessageKind, message: &impl prost::Message) -> Bytes {
     let length = message.encoded_len();
     let mut out = BytesMut::with_capacity(HEADER + length);
     // What we say is some hundred bytes; a message beyond the limit would be refused by the other side.
     out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     out.put_u32(stream);
-    out.put_u8(kind.byte());
+    out.put_u8(kind.to_byte());
     out.put_u8(0);
     out.put_slice(&message.encode_to_vec());
     out.freeze()
@@ -117,24 +117,24 @@ pub fn frame(stream: u32, kind: Kind, message: &impl prost::Message) -> Bytes {
 
 /// A call.
 #[must_use]
-pub fn call(stream: u32, service: &str, method: &str, message: &impl prost::Message) -> Bytes {
-    let request = Request {
+pub fn encode_call(stream: u32, service: &str, method: &str, message: &impl prost::Message) -> Bytes {
+    let request = TtrpcRequest {
         service: service.to_owned(),
         method: method.to_owned(),
         payload: message.encode_to_vec(),
         timeout_nano: 0,
     };
-    frame(stream, Kind::Request, &request)
+    encode_frame(stream, MessageKind::Request, &request)
 }
 
 /// The answer to a call.
 #[must_use]
-pub fn answer(stream: u32, answer: Result<Vec<u8>, Status>) -> Bytes {
+pub fn encode_answer(stream: u32, answer: Result<Vec<u8>, TtrpcStatus>) -> Bytes {
     let response = match answer {
-        Ok(payload) => Response { status: None, payload },
-        Err(status) => Response { status: Some(status), payload: Vec::new() },
+        Ok(payload) => TtrpcResponse { status: None, payload },
+        Err(status) => TtrpcResponse { status: Some(status), payload: Vec::new() },
     };
-    frame(stream, Kind::Response, &response)
+    encode_frame(stream, MessageKind::Response, &response)
 }
 
 #[cfg(test)]
@@ -147,34 +147,34 @@ mod tests {
 
     #[test]
     fn a_message_is_whole_once_its_last_byte_is_there() {
-        let bytes = call(3, "service", "Method", &Empty {});
-        let mut assembler = Assembler::default();
+        let bytes = encode_call(3, "service", "Method", &Empty {});
+        let mut assembler = FrameAssembler::default();
         for byte in &bytes {
             assert_eq!(assembler.next_frame().unwrap(), None);
             assembler.push(&[*byte]);
         }
         let frame = assembler.next_frame().unwrap().unwrap();
-        assert_eq!((frame.stream, frame.kind), (3, Kind::Request));
-        let request = Request::decode(frame.data).unwrap();
+        assert_eq!((frame.stream, frame.kind), (3, MessageKind::Request));
+        let request = TtrpcRequest::decode(frame.data).unwrap();
         assert_eq!((request.service.as_str(), request.method.as_str()), ("service", "Method"));
         assert_eq!(assembler.next_frame().unwrap(), None);
     }
 
     #[test]
     fn a_message_that_is_too_large_is_refused_by_its_header() {
-        let mut assembler = Assembler::default();
+        let mut assembler = FrameAssembler::default();
         assembler.push(&[0x00, 0x40, 0x00, 0x01, 0, 0, 0, 1, 1, 0]);
         assert_eq!(assembler.next_frame(), Err(TtrpcError::TooLarge { length: (4 << 20) + 1 }));
     }
 
     #[test]
     fn an_error_is_a_status_and_nothing_else() {
-        let status = Status { code: UNIMPLEMENTED, message: "no".to_owned() };
-        let mut assembler = Assembler::default();
-        assembler.push(&answer(5, Err(status.clone())));
+        let status = TtrpcStatus { code: UNIMPLEMENTED, message: "no".to_owned() };
+        let mut assembler = FrameAssembler::default();
+        assembler.push(&encode_answer(5, Err(status.clone())));
         let frame = assembler.next_frame().unwrap().unwrap();
-        assert_eq!((frame.stream, frame.kind), (5, Kind::Response));
-        let response = Response::decode(frame.data).unwrap();
+        assert_eq!((frame.stream, frame.kind), (5, MessageKind::Response));
+        let response = TtrpcResponse::decode(frame.data).unwrap();
         assert_eq!((response.status, response.payload.len()), (Some(status), 0));
     }
 
@@ -184,12 +184,12 @@ mod tests {
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..6),
             cut in 1_usize..4000,
         ) {
-            let bytes: Vec<u8> = (1..).zip(&payloads).flat_map(|(n, payload)| answer(n, Ok(payload.clone()))).collect();
-            let (mut assembler, mut got) = (Assembler::default(), Vec::new());
+            let bytes: Vec<u8> = (1..).zip(&payloads).flat_map(|(n, payload)| encode_answer(n, Ok(payload.clone()))).collect();
+            let (mut assembler, mut got) = (FrameAssembler::default(), Vec::new());
             for piece in bytes.chunks(cut) {
                 assembler.push(piece);
                 while let Some(frame) = assembler.next_frame().unwrap() {
-                    got.push(Response::decode(frame.data).unwrap().payload);
+                    got.push(TtrpcResponse::decode(frame.data).unwrap().payload);
                 }
             }
             prop_assert_eq!(got, payloads);
@@ -197,12 +197,12 @@ mod tests {
 
         #[test]
         fn any_bytes_are_messages_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            let mut assembler = Assembler::default();
+            let mut assembler = FrameAssembler::default();
             assembler.push(&bytes);
             let mut whole = 0;
             while let Ok(Some(frame)) = assembler.next_frame() {
                 whole += HEADER + frame.data.len();
-                let _either_way = Request::decode(frame.data);
+                let _either_way = TtrpcRequest::decode(frame.data);
             }
             prop_assert!(whole <= bytes.len());
         }

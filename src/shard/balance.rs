@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::command::Command;
+use super::command::ShardCommand;
 use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
 
@@ -63,7 +63,7 @@ impl Balance {
 const PLACES: Duration = Duration::from_millis(100);
 
 /// The hottest and the coldest shard, and how far they are apart; `None` where they are even enough.
-fn uneven(busy: &[f64]) -> Option<(usize, usize, f64)> {
+fn find_imbalance(busy: &[f64]) -> Option<(usize, usize, f64)> {
     let by = |a: &(usize, &f64), b: &(usize, &f64)| a.1.total_cmp(b.1);
     let (hot, most) = busy.iter().enumerate().max_by(by)?;
     let (cold, least) = busy.iter().enumerate().min_by(by)?;
@@ -72,7 +72,7 @@ fn uneven(busy: &[f64]) -> Option<(usize, usize, f64)> {
 }
 
 /// The container whose going evens out best. `gap` is how much of the hot shard's work the cold one does not have.
-fn best(work: &[(Allocation, u64)], gap: f64) -> Option<Allocation> {
+fn choose_container(work: &[(Allocation, u64)], gap: f64) -> Option<Allocation> {
     let all: u64 = work.iter().map(|(_, work)| work).sum();
     let part = |work: u64| work as f64 / all.max(1) as f64;
     let far = |work: u64| (part(work) - gap / 2.0).abs();
@@ -88,15 +88,15 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended.
-    pub async fn balance(&self) -> Result<Option<Allocation>, ShardGone> {
+    pub async fn balance_load(&self) -> Result<Option<Allocation>, ShardGone> {
         let busy: Vec<u64> = self.shared.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).collect();
         let parts =
             self.balance.lock().unwrap_or_else(PoisonError::into_inner).busy_since(Instant::now(), busy);
-        let Some((hot, cold, gap)) = uneven(&parts) else { return Ok(None) };
-        let work = self.shard(ShardId(hot))?.ask(Command::Work).await?;
+        let Some((hot, cold, gap)) = find_imbalance(&parts) else { return Ok(None) };
+        let work = self.find_shard(ShardId(hot))?.send_with_reply(ShardCommand::Work).await?;
         let work =
             self.balance.lock().unwrap_or_else(PoisonError::into_inner).work_since(Instant::now(), &work);
-        let Some(allocation) = best(&work, gap) else { return Ok(None) };
+        let Some(allocation) = choose_container(&work, gap) else { return Ok(None) };
         if !self.move_to(allocation, ShardId(cold)).await? {
             return Ok(None);
         }
@@ -112,19 +112,24 @@ impl ShardPool {
             return Ok(false);
         };
         let Some(from) = places.get(&allocation).copied() else { return Ok(false) };
-        let Some(listener) = self.shard(from)?.ask(|reply| Command::Leave(allocation, reply)).await? else {
+        let Some(listener) =
+            self.find_shard(from)?.send_with_reply(|reply| ShardCommand::Leave(allocation, reply)).await?
+        else {
             return Ok(false);
         };
-        match self.shard(to)?.ask(|reply| Command::Adopt(listener, reply)).await {
+        match self.find_shard(to)?.send_with_reply(|reply| ShardCommand::Adopt(listener, reply)).await {
             // Should it fail at that, it has the container if anybody has.
             Ok(Ok(())) | Err(ShardGone) => {
                 places.insert(allocation, to);
-                self.shard(from)?.lose();
-                self.shard(to)?.gain();
+                self.find_shard(from)?.decrement_containers();
+                self.find_shard(to)?.increment_containers();
             }
             // The kernel would not watch one more socket there; it has just watched it here.
             Ok(Err(listener)) => {
-                let back = self.shard(from)?.ask(|reply| Command::Adopt(listener, reply)).await?;
+                let back = self
+                    .find_shard(from)?
+                    .send_with_reply(|reply| ShardCommand::Adopt(listener, reply))
+                    .await?;
                 back.map_err(|_| ShardGone)?;
                 return Ok(false);
             }
@@ -139,20 +144,20 @@ mod tests {
 
     #[test]
     fn even_shards_and_cool_ones_are_left_alone() {
-        assert_eq!(uneven(&[0.9, 0.8]), None);
-        assert_eq!(uneven(&[0.4, 0.0]), None);
-        assert_eq!(uneven(&[0.9]), None);
-        assert_eq!(uneven(&[0.25, 1.0, 0.5]), Some((1, 0, 0.75)));
+        assert_eq!(find_imbalance(&[0.9, 0.8]), None);
+        assert_eq!(find_imbalance(&[0.4, 0.0]), None);
+        assert_eq!(find_imbalance(&[0.9]), None);
+        assert_eq!(find_imbalance(&[0.25, 1.0, 0.5]), Some((1, 0, 0.75)));
     }
 
     #[test]
     fn the_container_that_halves_the_gap_goes() {
         let work = |parts: &[u64]| (0..).map(Allocation).zip(parts.iter().copied()).collect::<Vec<_>>();
-        assert_eq!(best(&work(&[60, 30, 10]), 0.8), Some(Allocation(1)));
-        assert_eq!(best(&work(&[50, 50]), 0.6), None, "that would only change the roles");
-        assert_eq!(best(&work(&[100]), 0.9), None, "one container alone stays where it is");
-        assert_eq!(best(&work(&[95, 5]), 0.5), Some(Allocation(1)));
-        assert_eq!(best(&work(&[0, 0]), 0.9), None);
+        assert_eq!(choose_container(&work(&[60, 30, 10]), 0.8), Some(Allocation(1)));
+        assert_eq!(choose_container(&work(&[50, 50]), 0.6), None, "that would only change the roles");
+        assert_eq!(choose_container(&work(&[100]), 0.9), None, "one container alone stays where it is");
+        assert_eq!(choose_container(&work(&[95, 5]), 0.5), Some(Allocation(1)));
+        assert_eq!(choose_container(&work(&[0, 0]), 0.9), None);
     }
 
     #[test]

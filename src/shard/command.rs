@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::inlet::Senders;
-use super::listener::Listener;
+use super::listener::ContainerListener;
 use super::looks::Reply;
 use super::tail::{TailRoom, TakenRoom};
 use crate::aggregate::{
-    Accounting, Aggregator, ContainerSummary, GaugeSign, Habits, RejectedLine, Settings, TimerUnit, Window,
+    Accounting, Aggregator, AggregatorSettings, ContainerSummary, GaugeSign, Habits, RejectedLine, TimerUnit,
+    Window,
 };
 use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::net::process_identity::ProcessIdentity;
@@ -137,7 +138,7 @@ pub struct TappedLine {
 /// What a shard is told: by the container table, by those who balance shards and write checkpoints. Readers do not come by
 /// this way, however many they are.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ShardCommand {
     /// Takes over a socket.
     Open(NewListener, oneshot::Sender<nix::Result<()>>),
     /// Empties a socket, closes its window and lets it go.
@@ -145,9 +146,9 @@ pub(super) enum Command {
     /// Says how much each container has made it do, in all.
     Work(oneshot::Sender<Vec<(Allocation, u64)>>),
     /// Lets a container go as it is, for another shard to adopt.
-    Leave(Allocation, oneshot::Sender<Option<Box<Listener>>>),
+    Leave(Allocation, oneshot::Sender<Option<Box<ContainerListener>>>),
     /// Takes over a container as it is; gives it back where that is not possible.
-    Adopt(Box<Listener>, oneshot::Sender<Result<(), Box<Listener>>>),
+    Adopt(Box<ContainerListener>, oneshot::Sender<Result<(), Box<ContainerListener>>>),
     /// Says what has changed in open windows, from this place on, since that was written to the file of this number.
     Checkpoint(usize, u64, oneshot::Sender<Checkpoint>),
     /// Takes snapshots of containers from this place on, on which changes can follow.
@@ -157,11 +158,11 @@ pub(super) enum Command {
     /// Says which processes a container's are.
     SetContainerProcesses(Allocation, ProcessIdentity, oneshot::Sender<()>),
     /// Applies new settings.
-    Configure(Arc<Settings>),
+    Configure(Arc<AggregatorSettings>),
     /// Lets every container go as it is, and says what time it is here.
     Suspend(
         #[expect(clippy::vec_box, reason = "each leaves, and comes back, in a box")]
-        oneshot::Sender<(Vec<Box<Listener>>, Timestamp)>,
+        oneshot::Sender<(Vec<Box<ContainerListener>>, Timestamp)>,
     ),
     /// Drains everything and ends the thread.
     Stop(oneshot::Sender<Vec<ContainerStats>>),
@@ -171,14 +172,14 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) enum Question {
     /// How containers stand.
-    Look(Of, Detail, Reply),
+    Look(Of, StatsDetail, Reply),
     /// Copies of a container's lines, as they come.
     Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
 }
 
 /// How much is asked about a container.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Detail {
+pub(super) enum StatsDetail {
     /// Counts.
     Counts,
     /// Counts and the open window.

@@ -63,7 +63,7 @@ impl Gather {
     }
 
     /// Learns from a drain that came `after` the one before it.
-    pub(super) fn learn(&mut self, drained: Drained, after: Duration) {
+    pub(super) fn record_drain(&mut self, drained: Drained, after: Duration) {
         let seconds = after.max(SHORTEST).as_secs_f64();
         let share = seconds / (seconds + MEMORY.as_secs_f64());
         self.rate += share * (drained.datagrams as f64 / seconds - self.rate);
@@ -83,7 +83,7 @@ impl Gather {
     }
 
     /// How long to wait now, `since` the last drain began; zero where it is not worth it or there is no room for it.
-    pub(super) fn wait(&self, since: Duration) -> Duration {
+    pub(super) fn wait_duration(&self, since: Duration) -> Duration {
         if self.more || self.rate * self.longest.as_secs_f64() < WORTH {
             return Duration::ZERO;
         }
@@ -103,18 +103,18 @@ mod tests {
     /// A drain every `every`, of so many datagrams, by so much of a buffer.
     fn steady(gather: &mut Gather, every: Duration, datagrams: u64, fullest: f64) {
         for _ in 0..200 {
-            gather.learn(Drained { datagrams, fullest, more: false }, every);
+            gather.record_drain(Drained { datagrams, fullest, more: false }, every);
         }
     }
 
     #[test]
     fn nothing_waits_without_traffic_or_where_little_comes() {
         let mut gather = Gather::new(LONGEST);
-        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
+        assert_eq!(gather.wait_duration(Duration::ZERO), Duration::ZERO);
         steady(&mut gather, Duration::from_millis(10), 1, 0.002);
-        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO, "100 a second");
+        assert_eq!(gather.wait_duration(Duration::ZERO), Duration::ZERO, "100 a second");
         steady(&mut gather, Duration::from_millis(1), 1, 0.002);
-        assert_eq!(gather.wait(Duration::ZERO), LONGEST, "1000 a second");
+        assert_eq!(gather.wait_duration(Duration::ZERO), LONGEST, "1000 a second");
     }
 
     #[test]
@@ -122,38 +122,38 @@ mod tests {
         let mut gather = Gather::new(LONGEST);
         // One socket fills up within 40 ms.
         steady(&mut gather, Duration::from_millis(4), 60, 0.1);
-        let wait = gather.wait(Duration::ZERO);
+        let wait = gather.wait_duration(Duration::ZERO);
         assert!(wait > Duration::from_micros(4_900) && wait < Duration::from_micros(5_100), "{wait:?}");
         // A burst is remembered.
-        gather.learn(Drained { datagrams: 300, fullest: 0.5, more: false }, Duration::from_millis(5));
-        assert_eq!(gather.wait(Duration::ZERO), Duration::from_micros(1_250));
+        gather.record_drain(Drained { datagrams: 300, fullest: 0.5, more: false }, Duration::from_millis(5));
+        assert_eq!(gather.wait_duration(Duration::ZERO), Duration::from_micros(1_250));
         steady(&mut gather, Duration::from_millis(4), 60, 0.01);
-        assert!(gather.wait(Duration::ZERO) > Duration::from_micros(1_250));
+        assert!(gather.wait_duration(Duration::ZERO) > Duration::from_micros(1_250));
     }
 
     #[test]
     fn who_has_more_than_a_turn_is_not_kept_waiting() {
         let mut gather = Gather::new(LONGEST);
         steady(&mut gather, Duration::from_millis(5), 256, 0.01);
-        assert!(gather.wait(Duration::ZERO) > Duration::ZERO);
-        gather.learn(Drained { datagrams: 256, fullest: 0.01, more: true }, Duration::from_millis(5));
-        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
+        assert!(gather.wait_duration(Duration::ZERO) > Duration::ZERO);
+        gather.record_drain(Drained { datagrams: 256, fullest: 0.01, more: true }, Duration::from_millis(5));
+        assert_eq!(gather.wait_duration(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
     fn a_socket_that_fills_up_at_once_is_drained_at_once() {
         let mut gather = Gather::new(LONGEST);
         steady(&mut gather, Duration::from_micros(200), 600, 1.0);
-        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
+        assert_eq!(gather.wait_duration(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
     fn time_that_a_drain_took_is_not_waited_again() {
         let mut gather = Gather::new(LONGEST);
         steady(&mut gather, Duration::from_millis(10), 100, 0.001);
-        assert_eq!(gather.wait(Duration::from_millis(4)), Duration::from_millis(6));
-        assert_eq!(gather.wait(Duration::from_millis(9_950)), Duration::ZERO);
-        assert_eq!(gather.wait(Duration::from_secs(5)), Duration::ZERO);
+        assert_eq!(gather.wait_duration(Duration::from_millis(4)), Duration::from_millis(6));
+        assert_eq!(gather.wait_duration(Duration::from_millis(9_950)), Duration::ZERO);
+        assert_eq!(gather.wait_duration(Duration::from_secs(5)), Duration::ZERO);
     }
 
     #[test]
@@ -171,6 +171,6 @@ mod tests {
     fn it_can_be_turned_off() {
         let mut gather = Gather::new(Duration::ZERO);
         steady(&mut gather, Duration::from_millis(1), 100, 0.01);
-        assert_eq!(gather.wait(Duration::ZERO), Duration::ZERO);
+        assert_eq!(gather.wait_duration(Duration::ZERO), Duration::ZERO);
     }
 }

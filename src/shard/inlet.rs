@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::net::listener::{Emptied, Inbox};
-use crate::net::process_identity::{ProcessIdentity, Verdict};
-use crate::net::unixgram::{Refused, Unixgram};
+use crate::net::process_identity::{ProcessIdentity, SenderVerdict};
+use crate::net::unixgram::{RefusedDatagrams, Unixgram};
 
 /// How long what was seen of a process is believed of its number; looking costs some files of `/proc`.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -31,15 +31,15 @@ pub(super) struct Inlet {
 pub struct Senders {
     /// The container's processes, once its first one is known.
     process_identity: Option<ProcessIdentity>,
-    seen: HashMap<i32, Seen>,
+    seen: HashMap<i32, SeenSender>,
     /// Searches that are left while the socket is read.
     #[serde(skip)]
     searches: usize,
 }
 
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
-struct Seen {
-    verdict: Verdict,
+struct SeenSender {
+    verdict: SenderVerdict,
     /// When, by the clock of this process; nothing where the process before has seen it.
     #[serde(skip)]
     at: Option<Duration>,
@@ -61,7 +61,7 @@ impl Inlet {
     }
 
     /// Datagrams that may wait in the socket; never zero.
-    pub(super) fn queue(&self) -> usize {
+    pub(super) fn queue_capacity(&self) -> usize {
         self.unix.queue.max(1)
     }
 
@@ -70,10 +70,15 @@ impl Inlet {
         self.senders.set_container_processes(process_identity);
     }
 
-    pub(super) fn take(&mut self, inbox: &mut Inbox, most: usize, now: Duration) -> (Emptied, Refused) {
+    pub(super) fn receive_into(
+        &mut self,
+        inbox: &mut Inbox,
+        most: usize,
+        now: Duration,
+    ) -> (Emptied, RefusedDatagrams) {
         let senders = &mut self.senders;
         senders.searches = SEARCHES;
-        inbox.take_from_members(&self.unix.socket, most, |pid, handle| senders.judge(pid, handle, now))
+        inbox.take_from_members(&self.unix.socket, most, |pid, handle| senders.judge_sender(pid, handle, now))
     }
 }
 
@@ -85,28 +90,28 @@ impl Senders {
         }
     }
 
-    fn judge(&mut self, pid: i32, handle: Option<&OwnedFd>, now: Duration) -> Verdict {
+    fn judge_sender(&mut self, pid: i32, handle: Option<&OwnedFd>, now: Duration) -> SenderVerdict {
         let Some(process_identity) = &self.process_identity else {
             // Nothing of a container runs before its first process is known, so who can be seen is somebody else. Where
             // processes of containers cannot be seen from here, nobody can be told from anybody.
-            return if pid == 0 { Verdict::Member } else { Verdict::Foreign };
+            return if pid == 0 { SenderVerdict::Member } else { SenderVerdict::Foreign };
         };
         let known = self.seen.get(&pid).copied();
-        let is_fresh = |seen: &Seen| seen.at.is_some_and(|at| now.saturating_sub(at) < BELIEVED);
+        let is_fresh = |seen: &SeenSender| seen.at.is_some_and(|at| now.saturating_sub(at) < BELIEVED);
         if let Some(seen) = known.filter(is_fresh) {
             return seen.verdict;
         }
         let verdict = match (process_identity.judge_within(pid, handle, &mut self.searches), known) {
             // What was seen of it while it lived is all that there is to know.
-            (Verdict::Ended, Some(seen)) => seen.verdict,
+            (SenderVerdict::Ended, Some(seen)) => seen.verdict,
             (verdict, _) => verdict,
         };
         // Of who has ended there is nothing to remember, and its number may be another's at any time.
-        if verdict != Verdict::Ended {
+        if verdict != SenderVerdict::Ended {
             if self.seen.len() >= REMEMBERED {
                 self.seen.clear();
             }
-            self.seen.insert(pid, Seen { verdict, at: Some(now) });
+            self.seen.insert(pid, SeenSender { verdict, at: Some(now) });
         }
         verdict
     }
@@ -121,8 +126,8 @@ mod tests {
     #[test]
     fn before_the_container_is_known_only_who_cannot_be_seen_is_believed() {
         let mut senders = Senders::default();
-        assert_eq!(senders.judge(0, None, NOW), Verdict::Member);
-        assert_eq!(senders.judge(1, None, NOW), Verdict::Foreign);
+        assert_eq!(senders.judge_sender(0, None, NOW), SenderVerdict::Member);
+        assert_eq!(senders.judge_sender(1, None, NOW), SenderVerdict::Foreign);
         assert!(senders.seen.is_empty(), "and nothing is kept of it");
     }
 
@@ -130,11 +135,11 @@ mod tests {
     fn what_was_seen_of_a_process_holds_for_a_second_and_beyond_its_end() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let process_identity = ProcessIdentity::of(pid, None).unwrap();
+        let process_identity = ProcessIdentity::from_process(pid, None).unwrap();
         let mut senders = Senders { process_identity: Some(process_identity), ..Senders::default() };
-        senders.seen.insert(pid, Seen { verdict: Verdict::Foreign, at: Some(NOW) });
-        assert_eq!(senders.judge(pid, None, NOW + BELIEVED / 2), Verdict::Foreign);
-        assert_eq!(senders.judge(pid, None, NOW + BELIEVED), Verdict::Member);
+        senders.seen.insert(pid, SeenSender { verdict: SenderVerdict::Foreign, at: Some(NOW) });
+        assert_eq!(senders.judge_sender(pid, None, NOW + BELIEVED / 2), SenderVerdict::Foreign);
+        assert_eq!(senders.judge_sender(pid, None, NOW + BELIEVED), SenderVerdict::Member);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -146,17 +151,17 @@ mod tests {
         let process_identity = ProcessIdentity::with_cgroups_of("self").unwrap();
         let mut before = Senders::default();
         before.set_container_processes(process_identity.clone());
-        assert_eq!(before.judge(pid, None, NOW), Verdict::Member);
+        assert_eq!(before.judge_sender(pid, None, NOW), SenderVerdict::Member);
         sender.kill().unwrap();
         sender.wait().unwrap();
         let mut after: Senders = postcard::from_bytes(&postcard::to_allocvec(&before).unwrap()).unwrap();
         after.set_container_processes(process_identity.clone());
-        assert_eq!(after.judge(pid, None, Duration::ZERO), Verdict::Member);
+        assert_eq!(after.judge_sender(pid, None, Duration::ZERO), SenderVerdict::Member);
         let mut stranger = Senders::default();
         stranger.set_container_processes(process_identity);
         assert_eq!(
-            stranger.judge(pid, None, Duration::ZERO),
-            Verdict::Ended,
+            stranger.judge_sender(pid, None, Duration::ZERO),
+            SenderVerdict::Ended,
             "an ended process that was never seen alive"
         );
         after.set_container_processes(ProcessIdentity::default());
@@ -165,10 +170,11 @@ mod tests {
 
     #[test]
     fn a_container_with_many_processes_costs_no_more_than_a_few() {
-        let process_identity = ProcessIdentity::of(std::process::id().try_into().unwrap(), None).unwrap();
+        let process_identity =
+            ProcessIdentity::from_process(std::process::id().try_into().unwrap(), None).unwrap();
         let mut senders = Senders { process_identity: Some(process_identity), ..Senders::default() };
         for pid in 1..10_000 {
-            senders.judge(pid, None, NOW);
+            senders.judge_sender(pid, None, NOW);
             assert!(senders.seen.len() <= REMEMBERED);
         }
         assert!(!senders.seen.is_empty());

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::{ContainerStats, Detail, NewListener, TappedLine};
+use super::command::{ContainerStats, NewListener, StatsDetail, TappedLine};
 use super::inlet::Inlet;
-use super::loss_log::{LossLog, Turn};
+use super::loss_log::{LineDecision, LossLog};
 use super::tail::TailRoom;
-use crate::aggregate::{Accounting, Aggregator, Noted, RejectedLine, Settings, Window};
+use crate::aggregate::{Accounting, Aggregator, AggregatorSettings, Noted, RejectedLine, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::buffers::Buffers;
 use crate::net::listener;
 use crate::net::sys;
 use crate::statsd::Rejected;
-use crate::store::{History, LiveBytes, Pending};
+use crate::store::{History, LiveBytes, PendingWindow};
 
 /// The smallest buffer the kernel gives.
 const SMALLEST: usize = 1152;
@@ -30,7 +30,7 @@ const HOT: u8 = 8;
 /// What is needed each time that a socket is read comes first and in this order, as in [`Aggregator`].
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Listener {
+pub(super) struct ContainerListener {
     pub(super) socket: Option<UdpSocket>,
     /// The kernel's 32-bit drop count when it was read last.
     kernel_drops: u32,
@@ -40,7 +40,7 @@ pub(super) struct Listener {
     lone: bool,
     /// How often lately the socket filled up so fast that it could not gather for long.
     heat: u8,
-    taps: Vec<Tap>,
+    taps: Vec<TailSink>,
     pub(super) aggregator: Aggregator,
     pub(super) unix: Option<Inlet>,
     pub(super) allocation: Allocation,
@@ -52,9 +52,9 @@ pub(super) struct Listener {
     /// The last lines that could not be read, as they were shown last, and how many there had been by then.
     rejected: (u64, Arc<[RejectedLine]>),
     /// Its end, once that has begun.
-    pub(super) ending: Option<Ending>,
+    pub(super) ending: Option<ListenerEnding>,
     /// The window that was closed last, until its late samples are merged.
-    pending: Option<Pending>,
+    pending: Option<PendingWindow>,
     /// Values of windows that are being published. They stay counted here if that panics.
     unfiled: u64,
     /// Bytes that the store holds for the container, as of the last window that was published.
@@ -65,7 +65,7 @@ pub(super) struct Listener {
 
 /// The end of a container, while its sockets are being emptied.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct ListenerEnding {
     /// Datagrams that may have been there when it ended; what is sent after that is not waited for.
     pub(super) left: usize,
     /// Who waits to hear how it stood at the end.
@@ -73,17 +73,17 @@ pub(super) struct Ending {
 }
 
 #[derive(Debug)]
-struct Tap {
+struct TailSink {
     to: mpsc::Sender<TappedLine>,
     room: TailRoom,
     lost: u64,
 }
 
-impl Tap {
+impl TailSink {
     /// Answers whether somebody still listens.
     fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
         // The reader is slower than the container, which must not wait for it.
-        let Some(taken) = self.room.take(line.len()) else {
+        let Some(taken) = self.room.reserve_line(line.len()) else {
             self.lost += 1;
             return !self.to.is_closed();
         };
@@ -97,8 +97,13 @@ impl Tap {
     }
 }
 
-impl Listener {
-    pub(super) fn new(new: NewListener, settings: Arc<Settings>, now: Timestamp, live: LiveBytes) -> Self {
+impl ContainerListener {
+    pub(super) fn new(
+        new: NewListener,
+        settings: Arc<AggregatorSettings>,
+        now: Timestamp,
+        live: LiveBytes,
+    ) -> Self {
         let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
         let (aggregator, kernel_drops, senders) = match new.before {
@@ -132,9 +137,9 @@ impl Listener {
     }
 
     /// Goes on with what the store has of a container whose aggregator is new.
-    pub(super) fn recall(&mut self, history: &History) {
+    pub(super) fn restore_from_history(&mut self, history: &History) {
         if let Some(summary) = history.summary() {
-            self.aggregator.recall(summary, &history.lasting());
+            self.aggregator.restore_from_summary(summary, &history.lasting_values());
         }
     }
 
@@ -149,34 +154,34 @@ impl Listener {
     }
 
     /// What this container has made its shard do, in all: a datagram counts as eight lines, about as they cost.
-    pub(super) fn work(&self) -> u64 {
+    pub(super) fn total_work(&self) -> u64 {
         let counts = self.aggregator.accounting();
         counts.received.saturating_mul(8).saturating_add(counts.lines)
     }
 
-    pub(super) fn tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
+    pub(super) fn add_tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
         // Those of readers that have gone are found with the next line, which may never come.
         self.taps.retain(|tap| !tap.to.is_closed());
-        self.taps.push(Tap { to, room, lost: 0 });
+        self.taps.push(TailSink { to, room, lost: 0 });
     }
 
     /// Has the processor fetch what reading its socket needs, all of it at once.
     #[inline]
     pub(super) fn prefetch(&self) {
         black_box((self.lone, self.taps.is_empty()));
-        self.aggregator.prefetch();
+        self.aggregator.prefetch_hot_fields();
     }
 
     /// Asks for a larger buffer where a drain found this one hot again and again: then the shard can let it gather for
     /// longer, and a burst has more room.
-    pub(super) fn regulate(&mut self, hot: bool, buffers: &Buffers) {
+    pub(super) fn adjust_receive_buffer(&mut self, hot: bool, buffers: &Buffers) {
         self.heat = if hot { self.heat.saturating_add(1) } else { self.heat.saturating_sub(1) };
         if self.heat < HOT {
             return;
         }
         self.heat = 0;
         let Some(socket) = &self.socket else { return };
-        if let Some(granted) = buffers.grow(socket, self.receive_buffer) {
+        if let Some(granted) = buffers.grow_receive_buffer(socket, self.receive_buffer) {
             let from = std::mem::replace(&mut self.receive_buffer, granted);
             let container = &self.origin.container_id;
             tracing::debug!(%container, from, to = granted, "a larger receive buffer");
@@ -184,8 +189,8 @@ impl Listener {
     }
 
     /// Takes the buffer from the budget.
-    pub(super) fn take(&self, buffers: &Buffers) {
-        buffers.take(self.receive_buffer);
+    pub(super) fn reserve_buffer(&self, buffers: &Buffers) {
+        buffers.count_granted(self.receive_buffer);
     }
 
     /// Gives the buffer back to the budget.
@@ -207,7 +212,7 @@ impl Listener {
     }
 
     /// What has changed in the open window since it was asked for the same file; for another, all there is.
-    pub(super) fn checkpoint(&mut self, file: u64, now: Timestamp) -> Option<Window> {
+    pub(super) fn checkpoint_window(&mut self, file: u64, now: Timestamp) -> Option<Window> {
         if self.noted.0 != file {
             self.noted = (file, Noted::default());
         }
@@ -215,10 +220,10 @@ impl Listener {
     }
 
     /// How the container stands. Counts cost the same however many series there are.
-    pub(super) fn look(&mut self, detail: Detail, now: Timestamp) -> ContainerStats {
-        let open = (detail == Detail::OpenWindow)
-            .then(|| (Arc::new(self.aggregator.peek(now)), self.aggregator.summary()));
-        let rejected = self.aggregator.accounting().rejected.total();
+    pub(super) fn collect_stats(&mut self, detail: StatsDetail, now: Timestamp) -> ContainerStats {
+        let open = (detail == StatsDetail::OpenWindow)
+            .then(|| (Arc::new(self.aggregator.peek_open_window(now)), self.aggregator.build_summary()));
+        let rejected = self.aggregator.accounting().rejected.total_count();
         if self.rejected.0 != rejected {
             self.rejected = (rejected, self.aggregator.rejected_lines().iter().cloned().collect());
         }
@@ -226,12 +231,12 @@ impl Listener {
             allocation: self.allocation,
             accounting: self.aggregator.accounting().clone(),
             open_values: self.aggregator.open_values(),
-            series: self.aggregator.series(),
+            series: self.aggregator.series_count(),
             receive_buffer: self.receive_buffer,
-            memory: self.aggregator.memory(),
+            memory: self.aggregator.memory_bytes(),
             rejected: Arc::clone(&self.rejected.1),
             habits: self.aggregator.habits(),
-            decremented: Arc::clone(self.aggregator.decremented()),
+            decremented: Arc::clone(self.aggregator.decremented_series()),
             open,
         }
     }
@@ -239,9 +244,9 @@ impl Listener {
     /// Logs what was lost since it was last asked to: one line for all of it, however much that was, and a limited number of
     /// lines for all containers, so that applications cannot fill a disk. What is left out stays in the counts.
     pub(super) fn log_losses(&mut self, log: &LossLog, at: Timestamp) {
-        let may_write = || match log.turn(at.as_secs()) {
-            Turn::LeaveOut => false,
-            Turn::Write(left_out) => {
+        let may_write = || match log.admit_line(at.as_secs()) {
+            LineDecision::LeaveOut => false,
+            LineDecision::Write(left_out) => {
                 if left_out > 0 {
                     tracing::warn!(
                         left_out,
@@ -252,17 +257,17 @@ impl Listener {
             }
         };
         let now = self.aggregator.accounting();
-        let (rejected, before) = (now.rejected.total(), self.logged.rejected.total());
+        let (rejected, before) = (now.rejected.total_count(), self.logged.rejected.total_count());
         if rejected > before && may_write() {
-            let last = self.aggregator.rejected_lines().iter().last().map_or("", |line| line.code.code());
+            let last = self.aggregator.rejected_lines().iter().last().map_or("", |line| line.code.as_str());
             let (container, lines) = (&self.origin.container_id, rejected - before);
             tracing::info!(%container, task = %self.origin.task_id, lines, last, "rejected lines");
         }
-        let dropped = now.dropped.total() - self.logged.dropped.total();
+        let dropped = now.dropped.total_count() - self.logged.dropped.total_count();
         let kernel = now.kernel_drops - self.logged.kernel_drops;
         if (dropped > 0 || kernel > 0) && may_write() {
             let container = &self.origin.container_id;
-            let reasons: Vec<_> = now.dropped.iter().map(|(reason, _)| reason.reason()).collect();
+            let reasons: Vec<_> = now.dropped.iter().map(|(reason, _)| reason.as_str()).collect();
             tracing::warn!(%container, task = %self.origin.task_id, dropped, kernel, ?reasons, "dropped data");
         }
         self.logged = now.clone();
@@ -279,7 +284,7 @@ mod tests {
     use crate::net::listener::{Emptied, Inbox};
     use crate::store::Store;
 
-    fn pair() -> (Listener, UdpSocket) {
+    fn pair() -> (ContainerListener, UdpSocket) {
         let container_id = ContainerId::new("c").unwrap();
         let task_id = TaskId::from(&container_id);
         let origin =
@@ -298,7 +303,7 @@ mod tests {
             before: None,
         };
         let live = Store::new(1, 30).live_bytes();
-        (Listener::new(new, Arc::default(), Timestamp::from_secs(0), live), sender)
+        (ContainerListener::new(new, Arc::default(), Timestamp::from_secs(0), live), sender)
     }
 
     #[test]
@@ -310,7 +315,7 @@ mod tests {
             for _ in 0..sent {
                 sender.send(b"a:1|c").unwrap();
             }
-            let (drained, emptied) = listener.receive(&mut inbox, now, || now.mono);
+            let (drained, emptied) = listener.receive_udp(&mut inbox, now, || now.mono);
             (drained.datagrams, emptied == Emptied::Fully, drained.more)
         };
         assert_eq!(take(1), (1, true, false), "it is asked until nothing is left");
@@ -324,12 +329,12 @@ mod tests {
     #[test]
     fn tails_whose_readers_have_gone_do_not_add_up_at_a_silent_container() {
         let (mut listener, _sender) = pair();
-        let room = TailRoom::beside(&Arc::default());
+        let room = TailRoom::with_shared_bound(&Arc::default());
         let (to, reads) = mpsc::channel(1);
-        listener.tap(to, room.clone());
+        listener.add_tap(to, room.clone());
         for _ in 0..10 {
             let (to, leaves) = mpsc::channel(1);
-            listener.tap(to, room.clone());
+            listener.add_tap(to, room.clone());
             drop(leaves);
         }
         assert_eq!(
@@ -347,9 +352,9 @@ mod tests {
             sender.send(b"a:1|c").unwrap();
         }
         let now = Moment { wall: Timestamp::from_secs(1), mono: Duration::ZERO };
-        let (drained, _) = listener.receive(&mut Inbox::default(), now, || reading::LONGEST_TURN);
+        let (drained, _) = listener.receive_udp(&mut Inbox::default(), now, || reading::LONGEST_TURN);
         assert!(drained.more && drained.datagrams < 100, "{drained:?}");
-        let (drained, _) = listener.receive(&mut Inbox::default(), now, || Duration::ZERO);
+        let (drained, _) = listener.receive_udp(&mut Inbox::default(), now, || Duration::ZERO);
         assert!(!drained.more);
         assert_eq!(listener.aggregator.accounting().received, 100);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::command::{ContainerStats, Detail, Of};
+use super::command::{ContainerStats, Of, StatsDetail};
 use crate::model::Allocation;
 
 /// A look at up to this many containers is a small one.
@@ -32,7 +32,7 @@ pub(super) struct Looks {
 #[derive(Debug)]
 struct Lane {
     few: bool,
-    detail: Detail,
+    detail: StatsDetail,
     waiting: Vec<(Of, Reply)>,
     walk: Option<Walk>,
 }
@@ -49,10 +49,10 @@ impl Default for Looks {
     fn default() -> Self {
         let lane = |few, detail| Lane { few, detail, waiting: Vec::new(), walk: None };
         let lanes = [
-            lane(true, Detail::Counts),
-            lane(true, Detail::OpenWindow),
-            lane(false, Detail::Counts),
-            lane(false, Detail::OpenWindow),
+            lane(true, StatsDetail::Counts),
+            lane(true, StatsDetail::OpenWindow),
+            lane(false, StatsDetail::Counts),
+            lane(false, StatsDetail::OpenWindow),
         ];
         Self { lanes, turn: 0 }
     }
@@ -60,7 +60,7 @@ impl Default for Looks {
 
 impl Looks {
     /// Takes in a look.
-    pub(super) fn add(&mut self, of: Of, detail: Detail, reply: Reply) {
+    pub(super) fn add(&mut self, of: Of, detail: StatsDetail, reply: Reply) {
         let few = matches!(&of, Of::These(these) if these.len() <= FEW);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| (lane.few, lane.detail) == (few, detail)) {
             lane.waiting.push((of, reply));
@@ -68,34 +68,34 @@ impl Looks {
     }
 
     /// Whether any look waits for its answer.
-    pub(super) fn wait(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         self.lanes.iter().any(|lane| lane.walk.is_some() || !lane.waiting.is_empty())
     }
 
     /// The next container to look at, and how closely; nothing once every look is answered. Lanes take turns. What is seen
     /// is handed to [`Looks::found`]; a container that is not there any more is left out of the answers.
-    pub(super) fn next(&mut self, all: impl Fn() -> Vec<Allocation>) -> Option<(Allocation, Detail)> {
+    pub(super) fn next(&mut self, all: impl Fn() -> Vec<Allocation>) -> Option<(Allocation, StatsDetail)> {
         for _ in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(self.turn) else { break };
             if let Some(next) = lane.next(&all) {
                 return Some((next, lane.detail));
             }
-            self.pass();
+            self.advance_turn();
         }
         None
     }
 
     /// Notes what was seen of the container that [`Looks::next`] named, and passes the turn on.
-    pub(super) fn found(&mut self, stats: Option<ContainerStats>) {
+    pub(super) fn record_stats(&mut self, stats: Option<ContainerStats>) {
         if let Some(walk) = self.lanes.get_mut(self.turn).and_then(|lane| lane.walk.as_mut())
             && let Some(stats) = stats
         {
             walk.found.insert(stats.allocation, Arc::new(stats));
         }
-        self.pass();
+        self.advance_turn();
     }
 
-    fn pass(&mut self) {
+    fn advance_turn(&mut self) {
         self.turn = (self.turn + 1) % self.lanes.len();
     }
 }
@@ -109,18 +109,18 @@ impl Lane {
                 if self.waiting.is_empty() {
                     return None;
                 }
-                self.walk = Some(Walk::begin(std::mem::take(&mut self.waiting), all));
+                self.walk = Some(Walk::from_waiting(std::mem::take(&mut self.waiting), all));
             }
             match self.walk.as_mut().and_then(|walk| walk.rest.next()) {
                 Some(next) => return Some(next),
-                None => self.walk.take().into_iter().for_each(Walk::end),
+                None => self.walk.take().into_iter().for_each(Walk::send_replies),
             }
         }
     }
 }
 
 impl Walk {
-    fn begin(waiting: Vec<(Of, Reply)>, all: &impl Fn() -> Vec<Allocation>) -> Self {
+    fn from_waiting(waiting: Vec<(Of, Reply)>, all: &impl Fn() -> Vec<Allocation>) -> Self {
         let (of, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         let mut these = HashSet::new();
         let named = of.into_iter().try_for_each(|of| match of {
@@ -134,7 +134,7 @@ impl Walk {
         Self { rest: rest.into_iter(), found: StatsByContainer::new(), replies }
     }
 
-    fn end(self) {
+    fn send_replies(self) {
         let found = Arc::new(self.found);
         for reply in self.replies {
             // A reader that was disconnected meanwhile needs no answer.
@@ -150,7 +150,7 @@ mod tests {
 
     type Answer = oneshot::Receiver<Arc<StatsByContainer>>;
 
-    fn ask(looks: &mut Looks, of: Of, detail: Detail) -> Answer {
+    fn ask(looks: &mut Looks, of: Of, detail: StatsDetail) -> Answer {
         let (reply, answer) = oneshot::channel();
         looks.add(of, detail, reply);
         answer
@@ -166,7 +166,7 @@ mod tests {
         let seen = next.map(|(allocation, _)| ContainerStats::of_ended(allocation, Accounting::default()));
         let stepped = seen.is_some();
         if stepped {
-            looks.found(seen);
+            looks.record_stats(seen);
         }
         stepped
     }
@@ -187,19 +187,19 @@ mod tests {
     #[test]
     fn a_hundred_readers_that_wait_together_cost_one_walk() {
         let mut looks = Looks::default();
-        let mut answers: Vec<_> = (0..100).map(|_| ask(&mut looks, Of::All, Detail::Counts)).collect();
+        let mut answers: Vec<_> = (0..100).map(|_| ask(&mut looks, Of::All, StatsDetail::Counts)).collect();
         let steps = steps_until(&mut looks, || false);
         assert_eq!(steps, 1000);
         assert!(answers.iter_mut().all(|answer| found(answer) == Some(1000)));
-        assert!(!looks.wait());
+        assert!(!looks.has_waiting());
     }
 
     #[test]
     fn what_is_asked_during_a_walk_is_answered_by_the_next() {
         let mut looks = Looks::default();
-        let mut first = ask(&mut looks, Of::All, Detail::Counts);
+        let mut first = ask(&mut looks, Of::All, StatsDetail::Counts);
         assert!(step(&mut looks));
-        let mut second = ask(&mut looks, Of::All, Detail::Counts);
+        let mut second = ask(&mut looks, Of::All, StatsDetail::Counts);
         let steps = steps_until(&mut looks, || found(&mut first).is_some());
         assert_eq!((steps, found(&mut second)), (1000, None), "an answer is not older than its question");
         while step(&mut looks) {}
@@ -209,11 +209,11 @@ mod tests {
     #[test]
     fn a_look_at_one_container_does_not_wait_for_a_walk_over_all() {
         let mut looks = Looks::default();
-        let _large = ask(&mut looks, Of::All, Detail::Counts);
+        let _large = ask(&mut looks, Of::All, StatsDetail::Counts);
         for _ in 0..10 {
             assert!(step(&mut looks));
         }
-        let mut small = ask(&mut looks, Of::These(vec![Allocation(7)]), Detail::OpenWindow);
+        let mut small = ask(&mut looks, Of::These(vec![Allocation(7)]), StatsDetail::OpenWindow);
         let steps = steps_until(&mut looks, || found(&mut small).is_some());
         assert!(steps <= 4, "{steps}");
     }
@@ -221,16 +221,16 @@ mod tests {
     #[test]
     fn a_reader_that_has_gone_away_costs_nothing() {
         let mut looks = Looks::default();
-        drop(ask(&mut looks, Of::All, Detail::OpenWindow));
-        assert!(!step(&mut looks) && !looks.wait());
+        drop(ask(&mut looks, Of::All, StatsDetail::OpenWindow));
+        assert!(!step(&mut looks) && !looks.has_waiting());
     }
 
     #[test]
     fn looks_at_named_containers_are_merged_and_doubles_looked_at_once() {
         let mut looks = Looks::default();
         let these = |of: [u64; 2]| Of::These(of.map(Allocation).to_vec());
-        let mut one = ask(&mut looks, these([1, 2]), Detail::Counts);
-        let mut other = ask(&mut looks, these([2, 3]), Detail::Counts);
+        let mut one = ask(&mut looks, these([1, 2]), StatsDetail::Counts);
+        let mut other = ask(&mut looks, these([2, 3]), StatsDetail::Counts);
         let steps = steps_until(&mut looks, || false);
         assert_eq!((steps, found(&mut one), found(&mut other)), (3, Some(3), Some(3)));
     }

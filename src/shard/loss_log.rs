@@ -18,7 +18,7 @@ struct Second {
 
 /// What to do with a log line.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
+pub(super) enum LineDecision {
     /// Write it, after saying how many were left out before it; zero where none were.
     Write(u64),
     /// Leave it out.
@@ -27,7 +27,7 @@ pub(super) enum Turn {
 
 impl LossLog {
     /// Whether a line may be written in this second since 1970.
-    pub(super) fn turn(&self, second: i64) -> Turn {
+    pub(super) fn admit_line(&self, second: i64) -> LineDecision {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Any other second, since the clock can be set back.
         if current.at != second {
@@ -35,10 +35,10 @@ impl LossLog {
         }
         if current.lines == MOST {
             current.left_out += 1;
-            return Turn::LeaveOut;
+            return LineDecision::LeaveOut;
         }
         current.lines += 1;
-        Turn::Write(std::mem::take(&mut current.left_out))
+        LineDecision::Write(std::mem::take(&mut current.left_out))
     }
 }
 
@@ -49,10 +49,13 @@ mod tests {
     #[test]
     fn a_second_has_so_many_lines_and_the_next_one_says_how_many_were_left_out() {
         let log = LossLog::default();
-        let turns: Vec<_> = (0..1_000).map(|_| log.turn(7)).collect();
-        let written = turns.iter().filter(|turn| **turn == Turn::Write(0)).count();
-        assert_eq!((written as u64, turns[999]), (MOST, Turn::LeaveOut));
-        assert_eq!([log.turn(8), log.turn(8)], [Turn::Write(1_000 - MOST), Turn::Write(0)]);
-        assert_eq!(log.turn(3), Turn::Write(0), "a clock that was set back stops nothing");
+        let turns: Vec<_> = (0..1_000).map(|_| log.admit_line(7)).collect();
+        let written = turns.iter().filter(|turn| **turn == LineDecision::Write(0)).count();
+        assert_eq!((written as u64, turns[999]), (MOST, LineDecision::LeaveOut));
+        assert_eq!(
+            [log.admit_line(8), log.admit_line(8)],
+            [LineDecision::Write(1_000 - MOST), LineDecision::Write(0)]
+        );
+        assert_eq!(log.admit_line(3), LineDecision::Write(0), "a clock that was set back stops nothing");
     }
 }

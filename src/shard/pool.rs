@@ -14,13 +14,13 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use super::balance::Balance;
-use super::command::{Checkpoint, Command, ContainerStats, NewListener, Question, SnapshotSlice};
+use super::command::{Checkpoint, ContainerStats, NewListener, Question, ShardCommand, SnapshotSlice};
 use super::loss_log::LossLog;
 use super::worker::Worker;
-use crate::aggregate::Settings;
+use crate::aggregate::AggregatorSettings;
 use crate::model::{Allocation, Timestamp};
 use crate::net::buffers::Buffers;
-use crate::net::clock::{Clock, Step};
+use crate::net::clock::{Clock, ClockStep};
 use crate::net::process_identity::ProcessIdentity;
 use crate::store::Store;
 
@@ -46,7 +46,7 @@ pub struct ShardId(pub(super) usize);
 
 /// How shards are to work.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Plan {
+pub struct ShardPlan {
     /// How many there are.
     pub shards: usize,
     /// Bytes that all containers may use together.
@@ -63,7 +63,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct ShardPool {
     pub(super) shards: Vec<Shard>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<PoolShared>,
     /// Where each container is. Locked for writing while one is moved, so that a request for containers finds every one.
     pub(super) places: Arc<RwLock<HashMap<Allocation, ShardId>>>,
     pub(super) balance: Mutex<Balance>,
@@ -71,7 +71,7 @@ pub struct ShardPool {
 
 #[derive(Debug)]
 pub(super) struct Shard {
-    commands: Mutex<Sender<Command>>,
+    commands: Mutex<Sender<ShardCommand>>,
     questions: Mutex<Sender<Question>>,
     wake: Arc<EventFd>,
     containers: AtomicUsize,
@@ -80,7 +80,7 @@ pub(super) struct Shard {
 
 /// What shards tell about themselves.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct PoolShared {
     store: Arc<Store>,
     /// Nanoseconds that each shard was not waiting.
     pub(super) busy: Vec<AtomicU64>,
@@ -117,7 +117,7 @@ pub struct Gauges {
     pub close: Histogram<u64>,
 }
 
-impl Shared {
+impl PoolShared {
     pub(super) fn new(shards: usize, memory_limit: usize, remembered: usize, store: Arc<Store>) -> Self {
         Self {
             store,
@@ -132,28 +132,28 @@ impl Shared {
             buffers: Arc::new(Buffers::new(0, 0)),
             tails: Arc::default(),
             loss_log: LossLog::default(),
-            close: Mutex::new(histogram()),
+            close: Mutex::new(new_stall_histogram()),
         }
     }
 
     /// All shards see a step; the first counts it.
-    pub(super) fn count_step(&self, shard: usize, step: Step) {
+    pub(super) fn count_step(&self, shard: usize, step: ClockStep) {
         if shard == 0 {
             match step {
-                Step::Forward(_) => &self.steps_forward,
-                Step::Back(_) => &self.steps_back,
+                ClockStep::Forward(_) => &self.steps_forward,
+                ClockStep::Back(_) => &self.steps_back,
             }
             .fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts a time in which a shard read nothing.
-    pub(super) fn paused(&self) {
+    pub(super) fn count_pause(&self) {
         self.pauses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a failure of a shard.
-    pub(super) fn failed(&self) {
+    pub(super) fn count_failure(&self) {
         self.failures.send_modify(|failures| *failures += 1);
     }
 
@@ -177,7 +177,7 @@ impl Shared {
 }
 
 /// Microseconds up to an hour, two significant digits: some kilobytes.
-fn histogram() -> Histogram<u64> {
+fn new_stall_histogram() -> Histogram<u64> {
     let bounds = Histogram::new_with_bounds(1, 3_600_000_000, 2);
     #[expect(clippy::expect_used, reason = "the bounds are constants, and a test makes one")]
     bounds.expect("the bounds are sound")
@@ -189,13 +189,13 @@ impl ShardPool {
     /// # Errors
     /// When a thread, an epoll or an eventfd cannot be made.
     pub fn start(
-        plan: &Plan,
+        plan: &ShardPlan,
         store: &Arc<Store>,
-        settings: &Arc<Settings>,
+        settings: &Arc<AggregatorSettings>,
         clock: Clock,
     ) -> std::io::Result<Self> {
         let shared =
-            Arc::new(Shared::new(plan.shards, plan.memory_limit, plan.remembered, Arc::clone(store)));
+            Arc::new(PoolShared::new(plan.shards, plan.memory_limit, plan.remembered, Arc::clone(store)));
         let shards = (0..plan.shards).map(|index| {
             let (commands, received) = std::sync::mpsc::channel();
             let (questions, asked) = std::sync::mpsc::channel();
@@ -240,8 +240,13 @@ impl ShardPool {
             let shards = self.shards.iter().enumerate();
             let fewest = shards.min_by_key(|(_, shard)| shard.containers.load(Ordering::Relaxed));
             let (index, shard) = fewest.ok_or(ShardGone)?;
-            shard.gain();
-            asked.push((new.allocation, index, shard, shard.ask(|reply| Command::Open(new, reply))));
+            shard.increment_containers();
+            asked.push((
+                new.allocation,
+                index,
+                shard,
+                shard.send_with_reply(|reply| ShardCommand::Open(new, reply)),
+            ));
         }
         let (mut opened, mut failed) = (Vec::with_capacity(asked.len()), Ok(()));
         for (allocation, index, shard, answer) in asked {
@@ -253,14 +258,14 @@ impl ShardPool {
                 Ok(Err(error)) => OpenError::Watch(error.into()),
                 Err(gone) => gone.into(),
             };
-            shard.lose();
+            shard.decrement_containers();
             failed = Err(error);
         }
         self.places.write().await.extend(opened);
         failed
     }
 
-    pub(super) fn shard(&self, ShardId(index): ShardId) -> Result<&Shard, ShardGone> {
+    pub(super) fn find_shard(&self, ShardId(index): ShardId) -> Result<&Shard, ShardGone> {
         self.shards.get(index).ok_or(ShardGone)
     }
 
@@ -268,13 +273,13 @@ impl ShardPool {
     ///
     /// # Errors
     /// When its shard has ended.
-    pub async fn drain(&self, allocation: Allocation) -> Result<Option<ContainerStats>, ShardGone> {
+    pub async fn drain_container(&self, allocation: Allocation) -> Result<Option<ContainerStats>, ShardGone> {
         let (shard, answer) = {
             let mut places = self.places.write().await;
             let Some(place) = places.remove(&allocation) else { return Ok(None) };
-            let shard = self.shard(place)?;
+            let shard = self.find_shard(place)?;
             // It is told before anybody else can take the container from it.
-            (shard, shard.ask(|reply| Command::Drain(allocation, reply)))
+            (shard, shard.send_with_reply(|reply| ShardCommand::Drain(allocation, reply)))
         };
         let stats = match answer.await {
             // It failed at that and goes on, with what is left of the container.
@@ -282,13 +287,13 @@ impl ShardPool {
                 let again = {
                     // While all containers are on their way to another process, that process drains this one.
                     let _places = self.places.write().await;
-                    shard.ask(|reply| Command::Drain(allocation, reply))
+                    shard.send_with_reply(|reply| ShardCommand::Drain(allocation, reply))
                 };
                 again.await?
             }
             Ok(stats) => stats,
         };
-        shard.lose();
+        shard.decrement_containers();
         Ok(stats)
     }
 
@@ -297,8 +302,15 @@ impl ShardPool {
     ///
     /// # Errors
     /// When the shard has ended.
-    pub async fn checkpoint(&self, shard: usize, from: usize, file: u64) -> Result<Checkpoint, ShardGone> {
-        self.shard(ShardId(shard))?.ask(|reply| Command::Checkpoint(from, file, reply)).await
+    pub async fn checkpoint_shard(
+        &self,
+        shard: usize,
+        from: usize,
+        file: u64,
+    ) -> Result<Checkpoint, ShardGone> {
+        self.find_shard(ShardId(shard))?
+            .send_with_reply(|reply| ShardCommand::Checkpoint(from, file, reply))
+            .await
     }
 
     /// Snapshots of a shard's containers for the process that takes over, from one place on. It answers some containers at a time, so that
@@ -312,8 +324,9 @@ impl ShardPool {
         from: usize,
     ) -> impl Future<Output = Result<SnapshotSlice, ShardGone>> + use<> {
         // The shard is told now and not when the answer is waited for, so that all shards work at the same time.
-        let shard = self.shard(ShardId(shard));
-        let asked = shard.map(|shard| shard.ask(move |reply| Command::SnapshotAhead(from, reply)));
+        let shard = self.find_shard(ShardId(shard));
+        let asked =
+            shard.map(|shard| shard.send_with_reply(move |reply| ShardCommand::SnapshotAhead(from, reply)));
         async move { asked?.await }
     }
 
@@ -322,7 +335,8 @@ impl ShardPool {
     /// # Errors
     /// When a shard has ended.
     pub async fn quiet_for(&self) -> Result<Duration, ShardGone> {
-        let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(Command::Quiet)).collect();
+        let answers: Vec<_> =
+            self.shards.iter().map(|shard| shard.send_with_reply(ShardCommand::Quiet)).collect();
         let mut least = Duration::MAX;
         for answer in answers {
             least = least.min(answer.await?);
@@ -341,8 +355,8 @@ impl ShardPool {
     ) -> Result<(), ShardGone> {
         let places = self.places.read().await;
         let Some(place) = places.get(&allocation) else { return Ok(()) };
-        self.shard(*place)?
-            .ask(|reply| Command::SetContainerProcesses(allocation, process_identity, reply))
+        self.find_shard(*place)?
+            .send_with_reply(|reply| ShardCommand::SetContainerProcesses(allocation, process_identity, reply))
             .await
     }
 
@@ -350,26 +364,29 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended.
-    pub fn configure(
+    pub fn apply_settings(
         &self,
-        settings: &Arc<Settings>,
+        settings: &Arc<AggregatorSettings>,
         memory_limit: usize,
         remembered: usize,
     ) -> Result<(), ShardGone> {
         self.shared.memory_limit.store(memory_limit, Ordering::Relaxed);
         self.shared.remembered.store(remembered, Ordering::Relaxed);
-        self.shards.iter().try_for_each(|shard| shard.tell(Command::Configure(Arc::clone(settings))))
+        self.shards
+            .iter()
+            .try_for_each(|shard| shard.send_command(ShardCommand::Configure(Arc::clone(settings))))
     }
 
     /// Drains every container and ends the threads. Answers how the containers stood at the end.
     pub async fn stop(&self) -> Vec<ContainerStats> {
-        let answers: Vec<_> = self.shards.iter().map(|shard| (shard, shard.ask(Command::Stop))).collect();
+        let answers: Vec<_> =
+            self.shards.iter().map(|shard| (shard, shard.send_with_reply(ShardCommand::Stop))).collect();
         let mut stats_by_container = Vec::new();
         for (shard, answer) in answers {
             stats_by_container.extend(match answer.await {
                 Ok(drained) => drained,
                 // It failed at one of them, and goes on.
-                Err(ShardGone) => shard.ask(Command::Stop).await.unwrap_or_default(),
+                Err(ShardGone) => shard.send_with_reply(ShardCommand::Stop).await.unwrap_or_default(),
             });
         }
         stats_by_container
@@ -377,7 +394,7 @@ impl ShardPool {
 
     /// The shards whose threads have ended.
     #[must_use]
-    pub fn ended(&self) -> Vec<usize> {
+    pub fn ended_shards(&self) -> Vec<usize> {
         let ended = |shard: &Shard| {
             let thread = shard.thread.lock().unwrap_or_else(PoisonError::into_inner);
             thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -387,13 +404,13 @@ impl ShardPool {
 
     /// Tells of shards that have failed and go on: how often that has happened.
     #[must_use]
-    pub fn failures(&self) -> watch::Receiver<u64> {
+    pub fn subscribe_failures(&self) -> watch::Receiver<u64> {
         self.shared.failures.subscribe()
     }
 
     /// The budget of all receive buffers.
     #[must_use]
-    pub fn buffers(&self) -> &Arc<Buffers> {
+    pub fn receive_buffers(&self) -> &Arc<Buffers> {
         &self.shared.buffers
     }
 
@@ -417,7 +434,7 @@ impl ShardPool {
 
     /// What the shards tell about themselves.
     #[must_use]
-    pub fn gauges(&self) -> Gauges {
+    pub fn read_gauges(&self) -> Gauges {
         Gauges {
             memory: self.shared.store.held_bytes(),
             steps_forward: self.shared.steps_forward.load(Ordering::Relaxed),
@@ -431,23 +448,23 @@ impl ShardPool {
 
 impl Shard {
     /// It has one container more.
-    pub(super) fn gain(&self) {
+    pub(super) fn increment_containers(&self) {
         self.containers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It has one container fewer.
-    pub(super) fn lose(&self) {
+    pub(super) fn decrement_containers(&self) {
         self.containers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn tell(&self, command: Command) -> Result<(), ShardGone> {
+    fn send_command(&self, command: ShardCommand) -> Result<(), ShardGone> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command).map_err(|_| ShardGone)?;
         self.wake_up();
         Ok(())
     }
 
     /// Asks on behalf of a reader.
-    fn question(&self, question: Question) -> Result<(), ShardGone> {
+    fn send_question(&self, question: Question) -> Result<(), ShardGone> {
         self.questions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -463,12 +480,15 @@ impl Shard {
     }
 
     /// Sends at once; the future only waits for the answer.
-    pub(super) fn ask<T, F>(&self, command: F) -> impl Future<Output = Result<T, ShardGone>> + use<T, F>
+    pub(super) fn send_with_reply<T, F>(
+        &self,
+        command: F,
+    ) -> impl Future<Output = Result<T, ShardGone>> + use<T, F>
     where
-        F: FnOnce(oneshot::Sender<T>) -> Command,
+        F: FnOnce(oneshot::Sender<T>) -> ShardCommand,
     {
         let (reply, answer) = oneshot::channel();
-        let told = self.tell(command(reply));
+        let told = self.send_command(command(reply));
         async move {
             told?;
             answer.await.map_err(|_| ShardGone)

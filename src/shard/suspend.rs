@@ -8,26 +8,26 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::command::Command;
+use super::command::ShardCommand;
 use super::inlet::Senders;
-use super::listener::Listener;
+use super::listener::ContainerListener;
 use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::{Allocation, Timestamp};
 use crate::parallel;
 
 /// All containers, on no shard: what they send waits in the kernel, and so does every request for one of them.
 #[derive(Debug)]
-pub struct Suspended {
+pub struct SuspendedContainers {
     pool: Arc<ShardPool>,
     places: OwnedRwLockWriteGuard<HashMap<Allocation, ShardId>>,
-    listeners: Vec<(ShardId, Box<Listener>)>,
+    listeners: Vec<(ShardId, Box<ContainerListener>)>,
     /// Up to where the shards had closed windows.
     pub now: Timestamp,
 }
 
 /// What there is of one container.
 #[derive(Debug)]
-pub struct Part<'s> {
+pub struct ContainerPart<'s> {
     /// Whose it is.
     pub allocation: Allocation,
     /// The UDP socket.
@@ -59,11 +59,12 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended. Then all are where they were.
-    pub async fn suspend(self: &Arc<Self>) -> Result<Suspended, ShardGone> {
+    pub async fn suspend_containers(self: &Arc<Self>) -> Result<SuspendedContainers, ShardGone> {
         let places = Arc::clone(&self.places).write_owned().await;
         let pool = Arc::clone(self);
-        let mut suspended = Suspended { pool, places, listeners: Vec::new(), now: Timestamp::MIN };
-        let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(Command::Suspend)).collect();
+        let mut suspended = SuspendedContainers { pool, places, listeners: Vec::new(), now: Timestamp::MIN };
+        let answers: Vec<_> =
+            self.shards.iter().map(|shard| shard.send_with_reply(ShardCommand::Suspend)).collect();
         let mut failed = None;
         for (shard, answer) in (0..).map(ShardId).zip(answers) {
             match answer.await {
@@ -77,14 +78,14 @@ impl ShardPool {
         match failed {
             None => Ok(suspended),
             Some(gone) => {
-                suspended.resume().await;
+                suspended.resume_containers().await;
                 Err(gone)
             }
         }
     }
 }
 
-impl Suspended {
+impl SuspendedContainers {
     /// Which containers these are.
     #[must_use]
     pub fn allocations(&self) -> HashSet<Allocation> {
@@ -94,18 +95,19 @@ impl Suspended {
     /// Every container, those included whose end has begun; of those that were sent ahead, what has changed since. While this lasts
     /// nothing is received, so every core helps.
     #[must_use]
-    pub fn parts(&self, sent: &SentAhead) -> Vec<Part<'_>> {
-        let state = |listener: &Listener| {
-            let changes = sent.get(&listener.allocation).and_then(|of| listener.aggregator.changes(*of));
+    pub fn container_parts(&self, sent: &SentAhead) -> Vec<ContainerPart<'_>> {
+        let state = |listener: &ContainerListener| {
+            let changes =
+                sent.get(&listener.allocation).and_then(|of| listener.aggregator.changes_since(*of));
             changes.map_or_else(
-                || OpenState::Whole(listener.aggregator.snapshot().into()),
+                || OpenState::Whole(listener.aggregator.encode_snapshot().into()),
                 |changes| OpenState::Changes(changes.into()),
             )
         };
-        parallel::map(self.listeners.iter().collect(), |(_, listener)| Part {
+        parallel::map_values(self.listeners.iter().collect(), |(_, listener)| ContainerPart {
             allocation: listener.allocation,
             socket: listener.socket.as_ref().map(|socket| socket.as_fd()),
-            unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue())),
+            unix: listener.unix.as_ref().map(|unix| (unix.socket().as_fd(), unix.queue_capacity())),
             senders: listener.unix.as_ref().map(|unix| unix.senders().clone()),
             aggregator: state(listener),
             kernel_drops: listener.counted_drops(),
@@ -113,13 +115,13 @@ impl Suspended {
     }
 
     /// Gives every container back to its shard.
-    pub async fn resume(self) {
+    pub async fn resume_containers(self) {
         // Requests for a container wait until all are back.
         let Self { pool, places: _places, listeners, .. } = self;
         for (shard, listener) in listeners {
             let name = listener.name();
-            let adopted = match pool.shard(shard) {
-                Ok(shard) => shard.ask(|reply| Command::Adopt(listener, reply)).await,
+            let adopted = match pool.find_shard(shard) {
+                Ok(shard) => shard.send_with_reply(|reply| ShardCommand::Adopt(listener, reply)).await,
                 Err(gone) => Err(gone),
             };
             if !matches!(adopted, Ok(Ok(()))) {

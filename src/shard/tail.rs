@@ -19,12 +19,12 @@ pub struct TailRoom {
 
 impl TailRoom {
     /// The room of a tail beside others, which count in `all`.
-    pub(super) fn beside(all: &Arc<AtomicUsize>) -> Self {
+    pub(super) fn with_shared_bound(all: &Arc<AtomicUsize>) -> Self {
         Self { own: Arc::default(), all: Arc::clone(all) }
     }
 
     /// Takes room for a line of so many bytes, until what is returned is dropped. Nothing where a bound is reached.
-    pub(super) fn take(&self, line: usize) -> Option<TakenRoom> {
+    pub(super) fn reserve_line(&self, line: usize) -> Option<TakenRoom> {
         let bytes = line.saturating_add(OVERHEAD);
         let take = |of: &AtomicUsize, most: usize| {
             let more = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= most);
@@ -63,21 +63,21 @@ mod tests {
     fn a_tail_takes_no_more_than_its_bound_and_all_tails_no_more_than_theirs() {
         let all = Arc::default();
         let line = 60_000;
-        let fill = |room: &TailRoom| std::iter::from_fn(|| room.take(line)).collect::<Vec<_>>();
+        let fill = |room: &TailRoom| std::iter::from_fn(|| room.reserve_line(line)).collect::<Vec<_>>();
         let mut taken = Vec::new();
         for n in 0..OF_ALL / OF_ONE {
-            let of_one = fill(&TailRoom::beside(&all));
+            let of_one = fill(&TailRoom::with_shared_bound(&all));
             assert_eq!(of_one.len(), OF_ONE / (line + OVERHEAD), "tail {n}");
             taken.push(of_one);
         }
         // What the bounds of single tails have left of the common one.
-        let rest: Vec<_> = (0..3).map(|_| fill(&TailRoom::beside(&all))).collect();
+        let rest: Vec<_> = (0..3).map(|_| fill(&TailRoom::with_shared_bound(&all))).collect();
         assert_eq!(all.load(Ordering::Relaxed) / (line + OVERHEAD), OF_ALL / (line + OVERHEAD));
-        let another = TailRoom::beside(&all);
-        assert!(another.take(line).is_none());
+        let another = TailRoom::with_shared_bound(&all);
+        assert!(another.reserve_line(line).is_none());
         assert_eq!(another.own.load(Ordering::Relaxed), 0, "a line that is refused takes nothing");
         drop((taken, rest));
         assert_eq!(all.load(Ordering::Relaxed), 0);
-        assert!(another.take(line).is_some());
+        assert!(another.reserve_line(line).is_some());
     }
 }

@@ -20,14 +20,14 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::command::{Command, Question};
+use super::command::{Question, ShardCommand};
 use super::gather::Gather;
-use super::listener::Listener;
+use super::listener::ContainerListener;
 use super::looks::Looks;
-use super::pool::Shared;
-use crate::aggregate::{Settings, Unread};
+use super::pool::PoolShared;
+use crate::aggregate::{AggregatorSettings, ReadGap};
 use crate::model::{Allocation, Moment, Timestamp};
-use crate::net::clock::{Clock, SteadyClock, Step};
+use crate::net::clock::{Clock, ClockStep, SteadyClock};
 use crate::net::listener::Inbox;
 use crate::store::Store;
 use closing::Closing;
@@ -51,7 +51,7 @@ pub(super) struct Worker {
     index: usize,
     epoll: Epoll,
     wake: Arc<EventFd>,
-    commands: Receiver<Command>,
+    commands: Receiver<ShardCommand>,
     /// Whether commands may be left over from the last turn.
     orders_left: bool,
     questions: Receiver<Question>,
@@ -61,8 +61,8 @@ pub(super) struct Worker {
     /// Until when readers wait, because they have had their part of the shard's time.
     readers_wait_until: Duration,
     store: Arc<Store>,
-    settings: Arc<Settings>,
-    shared: Arc<Shared>,
+    settings: Arc<AggregatorSettings>,
+    shared: Arc<PoolShared>,
     clock: Clock,
     steady: SteadyClock,
     /// When the next window is over; never later than that of any listener.
@@ -75,7 +75,7 @@ pub(super) struct Worker {
     /// When the last turn began.
     turned: Moment,
     /// When nothing was read last, for so long that it shows in windows.
-    unread: Option<Unread>,
+    unread: Option<ReadGap>,
     /// When its containers left for another process, until the first of them is back.
     suspended: Option<Moment>,
     /// Sockets that are ready and not read yet, by the data of their events.
@@ -88,7 +88,7 @@ pub(super) struct Worker {
     merging: VecDeque<usize>,
     /// Containers that end.
     draining: VecDeque<Allocation>,
-    listeners: Vec<Option<Listener>>,
+    listeners: Vec<Option<ContainerListener>>,
     places: HashMap<Allocation, usize>,
     /// No place before this one is vacant.
     vacant_from: usize,
@@ -99,10 +99,10 @@ pub(super) struct Worker {
 }
 
 /// Where commands and questions come from, and what wakes the shard up for them.
-pub(super) type Orders = (Receiver<Command>, Receiver<Question>, Arc<EventFd>);
+pub(super) type Orders = (Receiver<ShardCommand>, Receiver<Question>, Arc<EventFd>);
 
 /// Whether the loop goes on.
-enum Next {
+enum LoopControl {
     Go,
     End,
 }
@@ -112,7 +112,7 @@ impl Worker {
         index: usize,
         gather: Duration,
         (commands, questions, wake): Orders,
-        (store, settings, shared, clock): (Arc<Store>, Arc<Settings>, Arc<Shared>, Clock),
+        (store, settings, shared, clock): (Arc<Store>, Arc<AggregatorSettings>, Arc<PoolShared>, Clock),
         not_before: Option<Timestamp>,
     ) -> nix::Result<Self> {
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -156,18 +156,18 @@ impl Worker {
     }
 
     /// Serves until it is told to stop or its command channel is closed. Everything that a turn does is bounded.
-    fn serve(&mut self) {
+    fn run_turns(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut began = Instant::now();
         loop {
             self.shared.was_busy(self.index, began.elapsed());
             // Sockets that are left over are read before others are asked for.
-            if self.ready.is_empty() && !self.wait(&mut events) {
+            if self.ready.is_empty() && !self.wait_for_events(&mut events) {
                 return;
             }
             began = Instant::now();
             self.notice_pause();
-            if matches!(self.obey(), Next::End) {
+            if matches!(self.execute_commands(), LoopControl::End) {
                 return;
             }
             self.take_in_questions();
@@ -175,17 +175,17 @@ impl Worker {
             self.close_windows();
             self.merge_late();
             self.drain_ready();
-            self.answer();
+            self.answer_readers();
         }
     }
 
     /// Notes when this thread has not run for long: windows have to say that what waited is counted in one of them.
     fn notice_pause(&mut self) {
-        let now = self.now();
+        let now = self.observe_clock();
         let paused = now.mono.saturating_sub(self.turned.mono);
         if paused >= PAUSE {
-            self.unread = Some(Unread { from: self.turned.wall, until: now.wall });
-            self.shared.paused();
+            self.unread = Some(ReadGap { from: self.turned.wall, until: now.wall });
+            self.shared.count_pause();
             tracing::warn!(
                 shard = self.index,
                 ?paused,
@@ -196,8 +196,8 @@ impl Worker {
     }
 
     /// Waits for something to do. Answers whether that is still possible.
-    fn wait(&mut self, events: &mut [EpollEvent]) -> bool {
-        let patience = self.patience();
+    fn wait_for_events(&mut self, events: &mut [EpollEvent]) -> bool {
+        let patience = self.wait_timeout();
         let first = self.first_events();
         let Some(mut ready) = self.poll(events.get_mut(..first).unwrap_or_default(), patience) else {
             return false;
@@ -220,8 +220,8 @@ impl Worker {
     /// How many events to wait for. Where datagrams will gather after the first, it says enough: the kernel looks at each
     /// socket that it names, and will look at all of them again.
     fn first_events(&mut self) -> usize {
-        let since = self.now().mono.saturating_sub(self.drain_began);
-        if self.gather.wait(since).is_zero() { EVENTS } else { 1 }
+        let since = self.observe_clock().mono.saturating_sub(self.drain_began);
+        if self.gather.wait_duration(since).is_zero() { EVENTS } else { 1 }
     }
 
     /// How many events there are; `None` where waiting for them is no longer possible.
@@ -239,11 +239,11 @@ impl Worker {
     /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
-        if ready == 0 || told || self.has_work() || self.looks.wait() {
+        if ready == 0 || told || self.has_work() || self.looks.has_waiting() {
             return false;
         }
-        let since = self.now().mono.saturating_sub(self.drain_began);
-        let wait = self.gather.wait(since);
+        let since = self.observe_clock().mono.saturating_sub(self.drain_began);
+        let wait = self.gather.wait_duration(since);
         if wait.is_zero() {
             return false;
         }
@@ -260,13 +260,13 @@ impl Worker {
     }
 
     /// How long to wait: until the next window ends, or work that is left over goes on.
-    fn patience(&mut self) -> EpollTimeout {
+    fn wait_timeout(&mut self) -> EpollTimeout {
         if self.has_work() {
             return EpollTimeout::ZERO;
         }
-        let now = self.now();
-        let mut wait = self.next_end.since(now.wall).min(LONGEST_WAIT);
-        if self.looks.wait() {
+        let now = self.observe_clock();
+        let mut wait = self.next_end.duration_since(now.wall).min(LONGEST_WAIT);
+        if self.looks.has_waiting() {
             wait = wait.min(self.pause_of_readers(now.mono));
         }
         // Rounded up: a millisecond too early would wake the thread for nothing, once for each window.
@@ -274,15 +274,15 @@ impl Worker {
         EpollTimeout::from(millis)
     }
 
-    fn now(&mut self) -> Moment {
-        let (now, step) = self.steady.observe(self.clock.read());
+    fn observe_clock(&mut self) -> Moment {
+        let (now, step) = self.steady.advance_to(self.clock.read());
         if let Some(step) = step {
             self.shared.count_step(self.index, step);
             match step {
-                Step::Forward(by) if self.index == 0 => {
+                ClockStep::Forward(by) if self.index == 0 => {
                     tracing::warn!(?by, "the clock was set forward; windows in between are skipped");
                 }
-                Step::Back(by) if self.index == 0 => {
+                ClockStep::Back(by) if self.index == 0 => {
                     tracing::warn!(
                         ?by,
                         "the clock was set back; windows go on ahead of it, so that none comes twice"

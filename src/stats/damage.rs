@@ -37,17 +37,17 @@ pub struct Damaged {
 
 /// The damaged files.
 #[derive(Debug, Default)]
-pub struct Damage(Mutex<BTreeMap<StateFile, Damaged>>);
+pub struct DamagedFiles(Mutex<BTreeMap<StateFile, Damaged>>);
 
-impl Damage {
+impl DamagedFiles {
     /// Notes what was found.
-    pub fn note(&self, file: StateFile, damaged: Damaged) {
+    pub fn record_damage(&self, file: StateFile, damaged: Damaged) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(file, damaged);
     }
 
     /// What was found, by file.
     #[must_use]
-    pub fn found(&self) -> BTreeMap<StateFile, Damaged> {
+    pub fn damage_by_file(&self) -> BTreeMap<StateFile, Damaged> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 
 /// What became of a container that the runtime told of.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum NriOutcome {
     /// It was given a socket before it started.
     Injected,
     /// It was found running, and its address was opened again.
@@ -31,7 +31,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl NriOutcome {
     /// Every outcome.
     pub const ALL: [Self; 9] = [
         Self::Injected,
@@ -94,7 +94,7 @@ impl Link {
 
     /// Why containers that are created now get no socket; nothing where they get one or where none is asked for.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub fn describe_trouble(&self) -> Option<String> {
         match self {
             Self::Off | Self::Connected => None,
             Self::Absent { why } => Some(format!("the container runtime is not connected: {why}")),
@@ -107,7 +107,7 @@ impl Link {
 
 /// Containers in a row that were to be given a socket and got none.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failing {
+pub struct FailureStreak {
     /// How many, since the last that was given one.
     pub containers: u64,
     /// When the last of them was created.
@@ -120,8 +120,8 @@ pub struct Failing {
 #[derive(Debug)]
 pub struct NriStats {
     link: Mutex<(Link, Option<Timestamp>)>,
-    failing: Mutex<Option<Failing>>,
-    outcomes: [AtomicU64; Outcome::ALL.len()],
+    failing: Mutex<Option<FailureStreak>>,
+    outcomes: [AtomicU64; NriOutcome::ALL.len()],
     /// Microseconds.
     handled: Mutex<Histogram<u64>>,
 }
@@ -145,7 +145,7 @@ impl Default for NriStats {
 impl NriStats {
     /// Notes how the runtime is connected since now. The time stays where nothing but the reason changes.
     pub fn set_link(&self, link: Link, now: Timestamp) {
-        let mut held = hold(&self.link);
+        let mut held = lock_ignoring_poison(&self.link);
         if std::mem::discriminant(&held.0) != std::mem::discriminant(&link) {
             held.1 = Some(now);
         }
@@ -154,20 +154,20 @@ impl NriStats {
 
     /// How the runtime is connected, and since when.
     #[must_use]
-    pub fn link(&self) -> (Link, Option<Timestamp>) {
-        hold(&self.link).clone()
+    pub fn current_link(&self) -> (Link, Option<Timestamp>) {
+        lock_ignoring_poison(&self.link).clone()
     }
 
     /// Whether the plugin is registered.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        hold(&self.link).0 == Link::Connected
+        lock_ignoring_poison(&self.link).0 == Link::Connected
     }
 
     /// Counts what became of a container.
-    pub fn count(&self, outcome: Outcome) {
-        if outcome == Outcome::Injected {
-            *hold(&self.failing) = None;
+    pub fn count(&self, outcome: NriOutcome) {
+        if outcome == NriOutcome::Injected {
+            *lock_ignoring_poison(&self.failing) = None;
         }
         if let Some(count) = self.outcomes.get(outcome as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -176,38 +176,38 @@ impl NriStats {
 
     /// Counts a container that got no socket.
     pub fn count_failure(&self, why: &str, now: Timestamp) {
-        self.count(Outcome::Failed);
-        let mut failing = hold(&self.failing);
+        self.count(NriOutcome::Failed);
+        let mut failing = lock_ignoring_poison(&self.failing);
         let before = failing.as_ref().map_or(0, |failing| failing.containers);
-        *failing = Some(Failing { containers: before.saturating_add(1), at: now, why: why.to_owned() });
+        *failing = Some(FailureStreak { containers: before.saturating_add(1), at: now, why: why.to_owned() });
     }
 
     /// The containers that got no socket since the last that did.
     #[must_use]
-    pub fn failing(&self) -> Option<Failing> {
-        hold(&self.failing).clone()
+    pub fn failure_streak(&self) -> Option<FailureStreak> {
+        lock_ignoring_poison(&self.failing).clone()
     }
 
     /// How many containers had this outcome.
     #[must_use]
-    pub fn of(&self, outcome: Outcome) -> u64 {
+    pub fn count_for(&self, outcome: NriOutcome) -> u64 {
         self.outcomes.get(outcome as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Notes how long an answer took.
-    pub fn handled(&self, took: Duration) {
+    pub fn record_handling(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST_MICROS);
-        hold(&self.handled).saturating_record(micros);
+        lock_ignoring_poison(&self.handled).saturating_record(micros);
     }
 
     /// How long answers took, in microseconds.
     #[must_use]
-    pub fn handling(&self) -> Histogram<u64> {
-        hold(&self.handled).clone()
+    pub fn handling_times(&self) -> Histogram<u64> {
+        lock_ignoring_poison(&self.handled).clone()
     }
 }
 
-fn hold<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_ignoring_poison<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -218,15 +218,15 @@ mod tests {
     #[test]
     fn failures_are_in_a_row_until_a_container_gets_its_socket() {
         let stats = NriStats::default();
-        assert_eq!(stats.failing(), None);
+        assert_eq!(stats.failure_streak(), None);
         stats.count_failure("first", Timestamp::from_secs(1));
         stats.count_failure("second", Timestamp::from_secs(2));
         let (containers, at) = (2, Timestamp::from_secs(2));
-        assert_eq!(stats.failing(), Some(Failing { containers, at, why: "second".to_owned() }));
-        stats.count(Outcome::Excluded);
-        assert!(stats.failing().is_some(), "one that wants none says nothing about those that do");
-        stats.count(Outcome::Injected);
-        assert_eq!((stats.failing(), stats.of(Outcome::Failed)), (None, 2));
+        assert_eq!(stats.failure_streak(), Some(FailureStreak { containers, at, why: "second".to_owned() }));
+        stats.count(NriOutcome::Excluded);
+        assert!(stats.failure_streak().is_some(), "one that wants none says nothing about those that do");
+        stats.count(NriOutcome::Injected);
+        assert_eq!((stats.failure_streak(), stats.count_for(NriOutcome::Failed)), (None, 2));
     }
 
     #[test]
@@ -235,11 +235,11 @@ mod tests {
         let absent = |why: &str| Link::Absent { why: why.to_owned() };
         stats.set_link(absent("no socket"), Timestamp::from_secs(1));
         stats.set_link(absent("refused"), Timestamp::from_secs(2));
-        assert_eq!(stats.link(), (absent("refused"), Some(Timestamp::from_secs(1))));
+        assert_eq!(stats.current_link(), (absent("refused"), Some(Timestamp::from_secs(1))));
         stats.set_link(Link::Registering, Timestamp::from_secs(3));
-        assert!(!stats.is_connected() && stats.link().0.trouble().is_some());
+        assert!(!stats.is_connected() && stats.current_link().0.describe_trouble().is_some());
         stats.set_link(Link::Connected, Timestamp::from_secs(4));
-        assert!(stats.is_connected() && stats.link().0.trouble().is_none());
-        assert_eq!(stats.link().1, Some(Timestamp::from_secs(4)));
+        assert!(stats.is_connected() && stats.current_link().0.describe_trouble().is_none());
+        assert_eq!(stats.current_link().1, Some(Timestamp::from_secs(4)));
     }
 }

@@ -12,7 +12,11 @@ impl Store {
     ///
     /// Windows that start after `now` come from a clock that was ahead. They are kept and can be read, and never stand before
     /// windows of this life.
-    pub fn adopt(&self, histories: Vec<(Allocation, History)>, now: Timestamp) -> Vec<(u64, Arc<Published>)> {
+    pub fn adopt_histories(
+        &self,
+        histories: Vec<(Allocation, History)>,
+        now: Timestamp,
+    ) -> Vec<(u64, Arc<Published>)> {
         let mut adopted = Vec::new();
         let last = {
             let mut guard = self.write();
@@ -23,25 +27,25 @@ impl Store {
                     continue;
                 }
                 let _gone = history.drop_beyond(self.keep);
-                all.extend(history.take().into_iter().map(|published| (allocation, published)));
-                inner.past.opened(history.origin());
+                all.extend(history.take_windows().into_iter().map(|published| (allocation, published)));
+                inner.past.add_container(history.origin());
                 inner.name_all(&history);
                 inner.containers.insert(allocation, Arc::new(history));
                 came.insert(allocation);
             }
-            all.sort_by_key(|(_, published)| published.first());
+            all.sort_by_key(|(_, published)| published.first_seq());
             for (allocation, published) in all {
                 let Some(history) = inner.containers.get_mut(&allocation) else { continue };
-                let old = published.first();
-                let published = Arc::new(published.placed(allocation, inner.last + 1));
+                let old = published.first_seq();
+                let published = Arc::new(published.with_place(allocation, inner.last + 1));
                 adopted.push((old, Arc::clone(&published)));
-                inner.last = published.last();
-                inner.log.insert(published.first(), Arc::clone(&published));
+                inner.last = published.last_seq();
+                inner.log.insert(published.first_seq(), Arc::clone(&published));
                 let history = Arc::make_mut(history);
                 if published.window().span.start > now {
                     history.keep_ahead(published);
                 } else {
-                    history.keep(published);
+                    history.keep_window(published);
                 }
             }
             inner.count_alone(came);
@@ -59,7 +63,7 @@ impl Inner {
             let Some(history) = self.containers.get_mut(&allocation) else { continue };
             let history = Arc::make_mut(history);
             history.set_alone(Some(history.shared_bytes()));
-            self.held.add(history.held());
+            self.held.add(history.held_bytes());
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Epoch {
 /// When the file is there and cannot be read, or cannot be written.
 pub fn next_epoch(directory: &Path, known: u64, now: Timestamp) -> io::Result<Epoch> {
     let path = directory.join(EPOCH);
-    let (last, damage) = match files::read(&path).map(|bytes| number(&bytes)) {
+    let (last, damage) = match files::read(&path).map(|bytes| parse_epoch(&bytes)) {
         Ok(Ok(last)) => (last, None),
         Ok(Err(damage)) => (0, Some(damage)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (0, None),
@@ -36,14 +36,14 @@ pub fn next_epoch(directory: &Path, known: u64, now: Timestamp) -> io::Result<Ep
     };
     let number = last.max(known).saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
     let new = directory.join("epoch.new");
-    let mut file = files::create(&new)?;
+    let mut file = files::create_private_file(&new)?;
     file.write_all(number.to_string().as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, &path)?;
     Ok(Epoch { number, damage })
 }
 
-fn number(bytes: &[u8]) -> Result<u64, String> {
+fn parse_epoch(bytes: &[u8]) -> Result<u64, String> {
     let text = std::str::from_utf8(bytes).ok().map(str::trim);
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| format!("its {} bytes are no number; a new one was chosen", bytes.len()))

@@ -6,15 +6,17 @@ mod image;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::aggregate::{ContainerSummary, Lasting, Ledger, Record, Span, State, View, Window, WindowBuilder};
+use crate::aggregate::{
+    ContainerSummary, Lasting, Ledger, Record, SeriesState, View, Window, WindowBuilder, WindowSpan,
+};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
-use crate::render::prometheus::{Identity, Level};
-use crate::render::record::Number;
+use crate::render::prometheus::{Level, SeriesIdentity};
+use crate::render::record::RecordNumber;
 
 pub(super) use held::HeldBytes;
 use held::Layouts;
 pub use image::{HISTORY_VERSION, HistoryError};
-pub(super) use image::{Head, Received, Sent};
+pub(super) use image::{HistoryHead, ReceivedHistory, SentHistory};
 
 /// A window with its place in the sequence.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub(super) struct Revision {
 pub struct History {
     origin: Arc<Origin>,
     /// The task and the workload that its samples belong to.
-    identities: (Identity, Identity),
+    identities: (SeriesIdentity, SeriesIdentity),
     opened: Timestamp,
     /// By start.
     kept: VecDeque<IntervalWindows>,
@@ -77,7 +79,7 @@ impl Published {
     }
 
     /// The same window at another place in the sequence, for a container that has been given another number.
-    pub(super) fn placed(self, allocation: Allocation, first: u64) -> Self {
+    pub(super) fn with_place(self, allocation: Allocation, first: u64) -> Self {
         Self { allocation, first, ..self }
     }
 
@@ -101,29 +103,31 @@ impl Published {
 
     /// The place of its first record.
     #[must_use]
-    pub fn first(&self) -> u64 {
+    pub fn first_seq(&self) -> u64 {
         self.first
     }
 
     /// The place of its last record.
     #[must_use]
-    pub fn last(&self) -> u64 {
+    pub fn last_seq(&self) -> u64 {
         self.first + (self.window.len() as u64).saturating_sub(1)
     }
 
     /// How often each record was revised, in the order of records; empty where none was.
     #[must_use]
-    pub fn revs(&self) -> &[u32] {
+    pub fn revision_counts(&self) -> &[u32] {
         &self.revs
     }
 
     /// Its records and their numbers.
     #[must_use]
-    pub fn records(&self) -> impl DoubleEndedIterator<Item = (Number, Record<'_>)> {
+    pub fn numbered_records(&self) -> impl DoubleEndedIterator<Item = (RecordNumber, Record<'_>)> {
         (0..self.window.len()).filter_map(|index| {
-            let number =
-                Number { seq: self.first + index as u64, rev: self.revs.get(index).copied().unwrap_or(0) };
-            Some((number, self.window.record(index)?))
+            let number = RecordNumber {
+                seq: self.first + index as u64,
+                rev: self.revs.get(index).copied().unwrap_or(0),
+            };
+            Some((number, self.window.record_at(index)?))
         })
     }
 }
@@ -137,12 +141,12 @@ impl AsRef<Window> for Published {
 impl IntervalWindows {
     /// The interval, as it was observed.
     #[must_use]
-    pub fn span(&self) -> Option<Span> {
+    pub fn span(&self) -> Option<WindowSpan> {
         self.0.first().map(|published| published.window.span)
     }
 
     /// Everything published of it, oldest first.
-    pub fn published(&self) -> impl Iterator<Item = &Arc<Published>> {
+    pub fn published_windows(&self) -> impl Iterator<Item = &Arc<Published>> {
         self.0.iter()
     }
 
@@ -150,7 +154,7 @@ impl IntervalWindows {
     fn newest_of<'k>(&'k self, window: &'k Window) -> HashMap<SeriesKey<'k>, (u32, Record<'k>)> {
         let mut missing: HashSet<_> = window.records().map(|record| SeriesKey(record.series)).collect();
         let mut newest = HashMap::with_capacity(missing.len());
-        for (number, record) in self.0.iter().rev().flat_map(|published| published.records()) {
+        for (number, record) in self.0.iter().rev().flat_map(|published| published.numbered_records()) {
             if missing.is_empty() {
                 break;
             }
@@ -163,14 +167,14 @@ impl IntervalWindows {
     }
 
     /// The newest revision of each record, and the window it is in.
-    pub fn records(&self) -> impl Iterator<Item = (&Arc<Published>, Number, Record<'_>)> {
+    pub fn newest_records(&self) -> impl Iterator<Item = (&Arc<Published>, RecordNumber, Record<'_>)> {
         // Most intervals have no revisions, and then each record is the newest of its series.
         let revised = self.0.len() > 1;
         let mut seen = HashSet::new();
         self.0
             .iter()
             .rev()
-            .flat_map(|published| published.records().map(move |(n, record)| (published, n, record)))
+            .flat_map(|published| published.numbered_records().map(move |(n, record)| (published, n, record)))
             .filter(move |(_, _, record)| !revised || seen.insert(SeriesKey(record.series)))
     }
 }
@@ -179,7 +183,7 @@ impl History {
     /// The history of a container that came at `opened`, from windows that were kept elsewhere: each with its place in the sequence
     /// and how often its records were revised.
     #[must_use]
-    pub fn of(
+    pub fn from_windows(
         origin: Arc<Origin>,
         opened: Timestamp,
         windows: impl IntoIterator<Item = (u64, Box<[u32]>, Window)>,
@@ -197,8 +201,8 @@ impl History {
 
     /// Adds a window that was still open when the agent stopped. If another part of the same interval is here, both become one.
     pub fn add_part(&mut self, first: u64, window: Window) {
-        let values = window.values();
-        let Revision { window, revs, .. } = self.joined(window, values);
+        let values = window.count_values();
+        let Revision { window, revs, .. } = self.merge_with_interval(window, values);
         if !window.is_empty() {
             self.keep_elsewhere(first, window, revs);
         }
@@ -206,17 +210,20 @@ impl History {
 
     /// Keeps a window before a store adopts it and gives its container a number.
     fn keep_elsewhere(&mut self, first: u64, window: Window, revs: Box<[u32]>) {
-        self.keep(Arc::new(Published::new(Allocation(0), &self.origin, (window, revs), first)));
+        self.keep_window(Arc::new(Published::new(Allocation(0), &self.origin, (window, revs), first)));
     }
 
     /// When the container came.
     #[must_use]
-    pub fn opened(&self) -> Timestamp {
+    pub fn opened_at(&self) -> Timestamp {
         self.opened
     }
 
     pub(super) fn new(origin: Arc<Origin>, opened: Timestamp) -> Self {
-        let identities = (Identity::of(&origin, Level::Orchestrator), Identity::of(&origin, Level::Low));
+        let identities = (
+            SeriesIdentity::from_origin(&origin, Level::Orchestrator),
+            SeriesIdentity::from_origin(&origin, Level::Low),
+        );
         Self {
             origin,
             identities,
@@ -239,35 +246,35 @@ impl History {
     }
 
     /// The task and the workload that they belong to.
-    pub(super) fn identities(&self) -> &(Identity, Identity) {
+    pub(super) fn identities(&self) -> &(SeriesIdentity, SeriesIdentity) {
         &self.identities
     }
 
     /// The intervals in which something was recorded, oldest first: by start, those that a clock that was ahead has dated to
     /// the future before all others.
     #[must_use]
-    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &IntervalWindows> {
+    pub fn kept_intervals(&self) -> impl DoubleEndedIterator<Item = &IntervalWindows> {
         self.ahead.iter().chain(&self.kept)
     }
 
     /// The newest interval that is not dated to the future.
-    pub(super) fn newest(&self) -> Option<&IntervalWindows> {
+    pub(super) fn newest_interval(&self) -> Option<&IntervalWindows> {
         self.kept.back()
     }
 
     /// The end of that interval.
     pub(super) fn newest_end(&self) -> Option<Timestamp> {
-        self.newest().and_then(IntervalWindows::span).map(|span| span.end)
+        self.newest_interval().and_then(IntervalWindows::span).map(|span| span.end)
     }
 
     /// How many intervals are dated to the future.
     #[must_use]
-    pub fn ahead(&self) -> usize {
+    pub fn future_interval_count(&self) -> usize {
         self.ahead.len()
     }
 
     /// The last place of this container whose record is gone.
-    pub(super) fn gone(&self) -> u64 {
+    pub(super) fn last_gone_seq(&self) -> u64 {
         self.gone
     }
 
@@ -277,12 +284,12 @@ impl History {
     }
 
     /// Everything that is kept, in the order of [`History::kept`] and then oldest first.
-    pub fn published(&self) -> impl Iterator<Item = &Arc<Published>> {
-        self.kept().flat_map(IntervalWindows::published)
+    pub fn published_windows(&self) -> impl Iterator<Item = &Arc<Published>> {
+        self.kept_intervals().flat_map(IntervalWindows::published_windows)
     }
 
     /// Takes out every window that nothing else holds, so that they can be kept again with places of another sequence.
-    pub(super) fn take(&mut self) -> Vec<Published> {
+    pub(super) fn take_windows(&mut self) -> Vec<Published> {
         self.closed.clear();
         self.gone = 0;
         let kept = std::mem::take(&mut self.ahead).into_iter().chain(std::mem::take(&mut self.kept));
@@ -300,7 +307,7 @@ impl History {
     /// The last known levels and totals that outlast windows, from the standing and from records. Those that were dated to the future by a
     /// clock that was ahead are used only for series of which nothing else is known.
     #[must_use]
-    pub fn lasting(&self) -> Vec<Lasting> {
+    pub fn lasting_values(&self) -> Vec<Lasting> {
         let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(IntervalWindows::span);
         let newest = newest.map_or(Timestamp::MAX, |span| span.end);
         let mut last: HashMap<SeriesKey<'_>, (bool, Lasting)> = HashMap::new();
@@ -315,7 +322,7 @@ impl History {
         let ahead = self.ahead.iter().map(|kept| (false, kept));
         for (present, kept) in ahead.chain(self.kept.iter().map(|kept| (true, kept))) {
             let end = kept.span().map_or(Timestamp::MIN, |span| span.end);
-            for (_, _, record) in kept.records() {
+            for (_, _, record) in kept.newest_records() {
                 let (value, at) = match record.view {
                     View::Gauge(gauge) => (gauge.last, gauge.last_at),
                     View::Counter { counter, total } if counter.decremented => (total, end),
@@ -334,7 +341,7 @@ impl History {
     /// Shows gauges and sets of an earlier run of the agent as of their last window, until their container has closed a window in
     /// this run. The ledger was lost with that run, and a page would leave them out without one.
     pub fn show_levels(&mut self) {
-        let newest = self.kept().next_back().and_then(|kept| kept.published().last());
+        let newest = self.kept_intervals().next_back().and_then(|kept| kept.published_windows().last());
         if let (Some(newest), Some(summary)) = (newest, &self.summary) {
             let ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
             self.set_summary(ContainerSummary { ledger, ..summary.clone() });
@@ -342,14 +349,15 @@ impl History {
     }
 
     /// Merges what late samples add to an interval into its records. A record that cannot be read costs its own late samples only.
-    pub(super) fn revision(&self, delta: &Window) -> Revision {
-        let kept = self.interval(delta.span.start);
+    pub(super) fn merge_late_samples(&self, delta: &Window) -> Revision {
+        let kept = self.find_interval(delta.span.start);
         let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
         let (mut states, mut added, mut lost) = (Vec::new(), 0, 0);
         for record in delta.records() {
-            added += record.view.samples();
-            let Some((state, rev)) = revise(&record.view, newest.get(&SeriesKey(record.series))) else {
-                lost += record.view.samples();
+            added += record.view.sample_count();
+            let Some((state, rev)) = revise_record(&record.view, newest.get(&SeriesKey(record.series)))
+            else {
+                lost += record.view.sample_count();
                 continue;
             };
             let total = match record.view {
@@ -359,7 +367,7 @@ impl History {
             states.push((record.place, state, total, rev));
         }
         states.sort_unstable_by_key(|(place, ..)| *place);
-        let span = kept.and_then(IntervalWindows::span).unwrap_or_else(|| self.observed(delta.span));
+        let span = kept.and_then(IntervalWindows::span).unwrap_or_else(|| self.observed_span(delta.span));
         let mut builder = WindowBuilder::new(span);
         for (place, state, total, _) in &states {
             builder.push(*place, state, *total);
@@ -376,29 +384,29 @@ impl History {
     /// A closed window as it is to be published. Where an earlier life of the agent has left a part of the same interval,
     /// both become one: there is at most one record of a series in an interval.
     /// `values` says how many values it has.
-    pub(super) fn joined(&self, window: Window, values: u64) -> Revision {
-        let Some(before) = self.interval(window.span.start).and_then(IntervalWindows::span) else {
+    pub(super) fn merge_with_interval(&self, window: Window, values: u64) -> Revision {
+        let Some(before) = self.find_interval(window.span.start).and_then(IntervalWindows::span) else {
             return Revision { window, revs: Box::default(), added: values, lost: 0 };
         };
-        let mut joined = self.revision(&window);
+        let mut joined = self.merge_late_samples(&window);
         let span = &mut joined.window.span;
-        span.covered = (before.covered + window.span.covered).min(before.length());
+        span.covered = (before.covered + window.span.covered).min(before.nominal_length());
         joined
     }
 
     /// The part of an interval without records in which the container was observed.
-    fn observed(&self, span: Span) -> Span {
-        Span { covered: span.end.since(span.start.max(self.opened)), ..span }
+    fn observed_span(&self, span: WindowSpan) -> WindowSpan {
+        WindowSpan { covered: span.end.duration_since(span.start.max(self.opened)), ..span }
     }
 
     /// The interval that starts at a moment.
-    fn interval(&self, start: Timestamp) -> Option<&IntervalWindows> {
+    fn find_interval(&self, start: Timestamp) -> Option<&IntervalWindows> {
         [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
     }
 
     /// Keeps a window. Intervals that were set aside as dated to the future move among the others once a window that starts at
     /// the same time or later is closed.
-    pub(super) fn keep(&mut self, published: Arc<Published>) {
+    pub(super) fn keep_window(&mut self, published: Arc<Published>) {
         let start = published.window.span.start;
         while self.ahead.front().and_then(IntervalWindows::span).is_some_and(|span| span.start <= start) {
             let Some(reached) = self.ahead.pop_front() else { break };
@@ -420,7 +428,7 @@ impl History {
         among: impl FnOnce(&mut Self) -> &mut VecDeque<IntervalWindows>,
     ) {
         self.count_in(&published);
-        let (start, first) = (published.window.span.start, published.first());
+        let (start, first) = (published.window.span.start, published.first_seq());
         let all = among(self);
         match place_of(all, start) {
             Ok(at) => all.get_mut(at).into_iter().for_each(|kept| kept.0.push(Arc::clone(&published))),
@@ -454,7 +462,7 @@ impl History {
         }
         for published in &dropped {
             self.count_out(published);
-            self.gone = self.gone.max(published.last());
+            self.gone = self.gone.max(published.last_seq());
         }
         dropped
     }
@@ -462,11 +470,11 @@ impl History {
 
 /// A record with the newest one of its series that is kept, if there is one, and how often it was revised. Nothing where one of
 /// them cannot be read.
-fn revise(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<(State, u32)> {
+fn revise_record(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<(SeriesState, u32)> {
     let late = late.to_state()?;
     let Some((rev, old)) = newest else { return Some((late, 0)) };
     let mut state = old.view.to_state()?;
-    state.revise(&late);
+    state.merge_revision(&late);
     Some((state, rev.saturating_add(1)))
 }
 

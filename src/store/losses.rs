@@ -38,16 +38,16 @@ pub(super) struct LossChanges {
 
 impl Losses {
     /// A container that is here has lost records up to a place; its history knows, too.
-    pub(super) fn lose(&mut self, place: u64) {
+    pub(super) fn record_loss(&mut self, place: u64) {
         self.last = self.last.max(place);
     }
 
     /// A container is forgotten, and with it records up to a place.
-    pub(super) fn forget(&mut self, origin: &Arc<Origin>, place: u64) {
+    pub(super) fn forget_container(&mut self, origin: &Arc<Origin>, place: u64) {
         if place == 0 {
             return;
         }
-        self.lose(place);
+        self.record_loss(place);
         self.add((place, Arc::clone(origin)));
     }
 
@@ -64,7 +64,7 @@ impl Losses {
 
     /// What has changed since another process was told the first `told` of all containers that were ever added, which are counted in
     /// `told` from then on.
-    pub(super) fn changes(&self, told: &mut u64) -> LossChanges {
+    pub(super) fn changes_since(&self, told: &mut u64) -> LossChanges {
         let new = usize::try_from(self.added.saturating_sub(*told)).unwrap_or(usize::MAX);
         let known = self.forgotten.len().saturating_sub(new);
         *told = self.added;
@@ -73,13 +73,13 @@ impl Losses {
     }
 
     /// Takes in what has changed in another process.
-    pub(super) fn apply(&mut self, changes: LossChanges) {
+    pub(super) fn apply_changes(&mut self, changes: LossChanges) {
         changes.forgotten.into_iter().for_each(|forgotten| self.add(forgotten));
         (self.last, self.untold) = (changes.last, changes.untold);
     }
 
     /// The last place that any container has lost.
-    pub(super) fn last(&self) -> u64 {
+    pub(super) fn last_lost_seq(&self) -> u64 {
         self.last
     }
 

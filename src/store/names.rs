@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::change::{Meeting, NameChange, NameChanges, NameState};
-use self::distinct::distinct;
-use self::taken::{Taken, What};
-use self::workload::{Claim, Workload, bytes_of, claim_mut};
+use self::distinct::distinct_names;
+use self::taken::{TakenNames, What};
+use self::workload::{NameClaim, Workload, bytes_of, claim_mut};
 use super::past::{REMEMBERED, fair_share};
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
-use crate::render::prometheus::{Identity, Level, MarksOfAll, Name, Spelled, Spelling};
+use crate::render::prometheus::{Level, MarksOfAll, Name, NameSpelling, SeriesIdentity, Spelled};
 
 /// Names of a workload that are remembered although it has no series of them, at most.
 const AT_REST: usize = 10_000;
@@ -41,7 +41,7 @@ const SELDOM: Duration = Duration::from_mins(1);
 /// Every name on the node.
 #[derive(Debug)]
 pub(super) struct Names {
-    workloads: HashMap<Identity, Workload>,
+    workloads: HashMap<SeriesIdentity, Workload>,
     marks: MarksOfAll,
     /// How many names carry a mark.
     marked: usize,
@@ -60,22 +60,23 @@ pub(super) struct Names {
 #[derive(Default, Debug)]
 pub(super) struct Changed {
     /// Nothing where no series came or went.
-    workload: Option<Identity>,
+    workload: Option<SeriesIdentity>,
     came: Vec<(Name, u32)>,
     went: Vec<(Name, u32)>,
 }
 
 impl Changed {
     /// Series of a container came and went.
-    pub(super) fn of<'s>(
+    pub(super) fn from_series<'s>(
         origin: &Origin,
         came: impl Iterator<Item = &'s Arc<Series>>,
         went: impl Iterator<Item = &'s Arc<Series>>,
     ) -> Self {
         let mut came: Vec<_> = came.collect();
         came.sort_by_key(|series| series.created);
-        let (came, went) = (distinct(came.into_iter()), distinct(went));
-        let workload = (!(came.is_empty() && went.is_empty())).then(|| Identity::of(origin, Level::Low));
+        let (came, went) = (distinct_names(came.into_iter()), distinct_names(went));
+        let workload =
+            (!(came.is_empty() && went.is_empty())).then(|| SeriesIdentity::from_origin(origin, Level::Low));
         Self { workload, came, went }
     }
 }
@@ -99,7 +100,7 @@ impl Default for Names {
 
 impl Names {
     /// Bytes of the names of a workload that count against each of its containers, of which so many are here.
-    pub(super) fn share(&self, workload: &Identity, here: usize) -> usize {
+    pub(super) fn bytes_per_container(&self, workload: &SeriesIdentity, here: usize) -> usize {
         self.workloads.get(workload).map_or(0, |names| names.bytes / here.max(1))
     }
 
@@ -109,39 +110,39 @@ impl Names {
     }
 
     /// The same, counted anew.
-    pub(super) fn recount(&self) -> usize {
+    pub(super) fn recount_bytes(&self) -> usize {
         self.workloads.values().flat_map(|names| names.claims.keys()).map(bytes_of).sum()
     }
 
     /// A container's series have changed, as of `at` where that is known.
-    pub(super) fn change(&mut self, changed: Changed, at: Option<Timestamp>) {
+    pub(super) fn update_series(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
         if let Some(workload) = self.count(changed) {
             self.keep_to_limits(&workload);
         }
-        self.sweep();
+        self.sweep_expired();
     }
 
     /// The same for what another process or an earlier life of the agent had: names are claimed container by container, so those
     /// that rest are not yet all that will, and none is forgotten.
-    pub(super) fn resume(&mut self, changed: Changed, at: Option<Timestamp>) {
+    pub(super) fn update_series_unlimited(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
         self.count(changed);
     }
 
     /// Counts the series; answers the workload where any came or went.
-    fn count(&mut self, Changed { workload, came, went }: Changed) -> Option<Identity> {
+    fn count(&mut self, Changed { workload, came, went }: Changed) -> Option<SeriesIdentity> {
         let workload = workload?;
         for (name, series) in came {
-            self.claim(&workload, name, series);
+            self.claim_name(&workload, name, series);
         }
         for (name, series) in went {
-            self.release(&workload, &name, series);
+            self.release_name(&workload, &name, series);
         }
         Some(workload)
     }
 
-    fn claim(&mut self, workload: &Identity, name: Name, series: u32) {
+    fn claim_name(&mut self, workload: &SeriesIdentity, name: Name, series: u32) {
         let names = self.workloads.entry(workload.clone()).or_default();
         if let Some(claim) = claim_mut(&mut names.claims, &name) {
             if claim.series == 0 {
@@ -153,47 +154,54 @@ impl Names {
         }
         let (mut spelled, mut first) = (Spelled::default(), None);
         for (spelled, escaping) in spelled.iter_mut().zip(Escaping::ALL) {
-            let (mark, met) = names.take(&name, escaping);
+            let (mark, met) = names.claim_spelling(&name, escaping);
             *spelled = mark;
             first = first.or(met);
         }
-        self.know(workload, name, spelled, first, series);
+        self.insert_name(workload, name, spelled, first, series);
     }
 
     /// Notes a name that is new here.
-    fn know(&mut self, workload: &Identity, name: Name, spelled: Spelled, first: Option<Name>, series: u32) {
+    fn insert_name(
+        &mut self,
+        workload: &SeriesIdentity,
+        name: Name,
+        spelled: Spelled,
+        first: Option<Name>,
+        series: u32,
+    ) {
         if spelled != Spelled::default()
             && let Some(marks) = self.marks.get_or_insert_with(workload.clone(), Arc::default)
         {
             let before = marks.len();
-            Arc::make_mut(marks).set(&name, spelled);
+            Arc::make_mut(marks).set_spelling(&name, spelled);
             self.marked += marks.len() - before;
         }
         let now = NameState::Known(spelled, first.clone());
-        self.tell(NameChange { workload: workload.clone(), name: name.clone(), now });
+        self.push_change(NameChange { workload: workload.clone(), name: name.clone(), now });
         let names = self.workloads.entry(workload.clone()).or_default();
         names.bytes += bytes_of(&name);
         self.bytes += bytes_of(&name);
         Arc::make_mut(&mut names.claims)
-            .insert(name.clone(), Claim { series, rests_since: self.newest, spelled, first });
+            .insert(name.clone(), NameClaim { series, rests_since: self.newest, spelled, first });
         if series == 0 {
-            names.rest(name, self.newest);
+            names.mark_resting(name, self.newest);
             self.at_rest += 1;
         }
     }
 
-    fn release(&mut self, workload: &Identity, name: &Name, series: u32) {
+    fn release_name(&mut self, workload: &SeriesIdentity, name: &Name, series: u32) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
         let Some(claim) = claim_mut(&mut names.claims, name).filter(|claim| claim.series > 0) else { return };
         claim.series = claim.series.saturating_sub(series);
         if claim.series == 0 {
             claim.rests_since = self.newest;
-            names.rest(name.clone(), self.newest);
+            names.mark_resting(name.clone(), self.newest);
             self.at_rest += 1;
         }
     }
 
-    fn keep_to_limits(&mut self, workload: &Identity) {
+    fn keep_to_limits(&mut self, workload: &SeriesIdentity) {
         let over = self.workloads.get(workload).map_or(0, |names| names.resting.saturating_sub(AT_REST));
         (0..over).for_each(|_| self.forget_oldest(workload));
         self.keep_to_limit();
@@ -232,31 +240,34 @@ impl Names {
         }
     }
 
-    fn forget_oldest(&mut self, workload: &Identity) {
+    fn forget_oldest(&mut self, workload: &SeriesIdentity) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
         while let Some((since, name)) = names.at_rest.pop_front() {
-            if names.rests(&name, since) {
-                self.forget(workload, &name);
+            if names.is_resting(&name, since) {
+                self.forget_name(workload, &name);
                 return;
             }
         }
     }
 
     /// Forgets what has rested for long enough, of all workloads.
-    fn sweep(&mut self) {
-        if self.newest.since(self.swept) < SELDOM {
+    fn sweep_expired(&mut self) {
+        if self.newest.duration_since(self.swept) < SELDOM {
             return;
         }
         self.swept = self.newest;
-        let limit = self.newest.minus(REMEMBERED);
-        let due: Vec<_> =
-            self.workloads.iter().map(|(workload, names)| (workload.clone(), names.due(limit))).collect();
+        let limit = self.newest.saturating_sub(REMEMBERED);
+        let due: Vec<_> = self
+            .workloads
+            .iter()
+            .map(|(workload, names)| (workload.clone(), names.count_expired(limit)))
+            .collect();
         for (workload, due) in due {
             (0..due).for_each(|_| self.forget_oldest(&workload));
         }
     }
 
-    fn forget(&mut self, workload: &Identity, name: &Name) {
+    fn forget_name(&mut self, workload: &SeriesIdentity, name: &Name) {
         let Some(names) = self.workloads.get_mut(workload) else { return };
         if !names.claims.contains_key(name) {
             return;
@@ -269,7 +280,7 @@ impl Names {
             self.at_rest -= 1;
         }
         for (escaping, mark) in Escaping::ALL.into_iter().zip(claim.spelled) {
-            names.give_back(name, Spelling { escaping, mark });
+            names.give_back(name, NameSpelling { escaping, mark });
         }
         if names.claims.is_empty() {
             self.workloads.remove(workload);
@@ -285,10 +296,10 @@ impl Names {
             }
         }
         let (workload, name) = (workload.clone(), name.clone());
-        self.tell(NameChange { workload, name, now: NameState::Forgotten });
+        self.push_change(NameChange { workload, name, now: NameState::Forgotten });
     }
 
-    fn tell(&mut self, change: NameChange) {
+    fn push_change(&mut self, change: NameChange) {
         self.changes.push_back(Arc::new(change));
         if self.changes.len() > FOLLOWED {
             self.changes.pop_front();
@@ -297,7 +308,7 @@ impl Names {
     }
 
     /// What has changed after a place, or everything where that is not known any more; as pointers.
-    pub(super) fn after(&self, place: u64) -> Taken {
+    pub(super) fn changes_after(&self, place: u64) -> TakenNames {
         let next = self.first + self.changes.len() as u64;
         let known = place.checked_sub(self.first).and_then(|n| usize::try_from(n).ok());
         let what = match known.filter(|known| *known <= self.changes.len()) {
@@ -306,49 +317,49 @@ impl Names {
                 self.workloads.iter().map(|(of, names)| (of.clone(), Arc::clone(&names.claims))).collect(),
             ),
         };
-        Taken { what, next }
+        TakenNames { what, next }
     }
 
     /// Takes in what another process, or another life of the agent, knew as of `at`. Series are yet to come.
-    pub(super) fn restore(&mut self, changes: impl IntoIterator<Item = NameChange>, at: Timestamp) {
+    pub(super) fn restore_changes(&mut self, changes: impl IntoIterator<Item = NameChange>, at: Timestamp) {
         self.newest = self.newest.max(at);
         for NameChange { workload, name, now } in changes {
             match now {
-                NameState::Forgotten => self.forget(&workload, &name),
+                NameState::Forgotten => self.forget_name(&workload, &name),
                 NameState::Known(spelled, first) => {
                     let names = self.workloads.entry(workload.clone()).or_default();
                     if names.claims.contains_key(&name) {
                         continue;
                     }
                     for (escaping, mark) in Escaping::ALL.into_iter().zip(spelled) {
-                        for claim in name.claims(Spelling { escaping, mark }) {
+                        for claim in name.claim_hashes(NameSpelling { escaping, mark }) {
                             let taken = names.taken.get_mut(escaping as usize);
                             taken.map(|taken| taken.entry(claim).or_insert_with(|| name.clone()));
                         }
                     }
-                    self.know(&workload, name, spelled, first, 0);
+                    self.insert_name(&workload, name, spelled, first, 0);
                 }
             }
         }
     }
 
     /// The marks of every workload that has any.
-    pub(super) fn marks(&self) -> MarksOfAll {
+    pub(super) fn all_marks(&self) -> MarksOfAll {
         self.marks.clone()
     }
 
     /// The end of the newest window that names were noted for.
-    pub(super) fn newest(&self) -> Timestamp {
+    pub(super) fn newest_end(&self) -> Timestamp {
         self.newest
     }
 
     /// How many names carry a mark.
-    pub(super) fn marked(&self) -> usize {
+    pub(super) fn marked_count(&self) -> usize {
         self.marked
     }
 
     /// Adds to each meeting the name because of which the other carries a mark.
-    pub(super) fn explain(&self, meetings: &mut [Meeting]) {
+    pub(super) fn explain_meetings(&self, meetings: &mut [Meeting]) {
         for meeting in meetings {
             let names = self.workloads.get(&meeting.workload);
             let claim = names.and_then(|names| names.claims.get(&meeting.marked));

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use remembered::Remembered;
+use remembered::RememberedTotals;
 pub(super) use remembered::fair_share;
-pub use remembered::{Gone, Identities};
+pub use remembered::{Gone, GoneByIdentity};
 
 use crate::aggregate::{Buckets, Histogram, LedgerEntry, Limits, Weight};
 use crate::model::{MetricType, Origin, Series, Timestamp};
-use crate::render::prometheus::{Identity, Level, Total};
+use crate::render::prometheus::{Level, SeriesIdentity, Total};
 
 /// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
@@ -31,7 +31,7 @@ const MOST: usize = 100_000;
 
 /// What a series had counted where it is gone.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Counted {
+pub struct SeriesTotals {
     /// The series, as one of those had it.
     pub series: Arc<Series>,
     /// When the first of them was created.
@@ -66,7 +66,7 @@ impl Summed {
             && Arc::make_mut(&mut known.buckets).merge(&histogram.buckets)
         {
             known.created = known.created.min(histogram.created);
-            known.sum = known.sum.plus(histogram.sum.into());
+            known.sum = known.sum.saturating_add(histogram.sum.into());
             return;
         }
         let Histogram { created, sum, buckets } = histogram;
@@ -84,34 +84,34 @@ pub struct EvictedTotals {
 }
 
 /// Identities of a level that have changed, and those that are gone.
-type Changes = (Vec<(Identity, Vec<Counted>)>, Vec<Identity>);
+type LevelChanges = (Vec<(SeriesIdentity, Vec<SeriesTotals>)>, Vec<SeriesIdentity>);
 
 /// What has changed in what is gone, for another process.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct PastChanges {
-    placed: Changes,
-    workloads: Changes,
+    placed: LevelChanges,
+    workloads: LevelChanges,
 }
 
 /// What another process has of what is gone.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    placed: Identities,
-    workloads: Identities,
+pub(super) struct KnownTotals {
+    placed: GoneByIdentity,
+    workloads: GoneByIdentity,
 }
 
 /// Everything that is gone at one moment, of both levels.
 #[derive(Debug)]
 pub(super) struct Everything {
-    placed: Identities,
-    workloads: Identities,
+    placed: GoneByIdentity,
+    workloads: GoneByIdentity,
 }
 
-impl Known {
+impl KnownTotals {
     /// What another process does not know yet, which it knows from then on.
-    pub(super) fn learn(&mut self, now: &Everything) -> PastChanges {
-        let unknown = |known: &mut Identities, now: &Identities| {
-            let same = |identity: &Identity, gone: &Arc<Gone>| {
+    pub(super) fn learn_changes(&mut self, now: &Everything) -> PastChanges {
+        let unknown = |known: &mut GoneByIdentity, now: &GoneByIdentity| {
+            let same = |identity: &SeriesIdentity, gone: &Arc<Gone>| {
                 known.get(identity).is_some_and(|known| Arc::ptr_eq(known, gone))
             };
             let changed: Vec<_> = now.iter().filter(|(identity, gone)| !same(identity, gone)).collect();
@@ -119,7 +119,7 @@ impl Known {
                 known.keys().filter(|identity| !now.contains_key(*identity)).cloned().collect();
             gone.iter().for_each(|identity| drop(known.remove(identity)));
             for (identity, gone) in &changed {
-                known.insert(Identity::clone(identity), Arc::clone(gone));
+                known.insert(SeriesIdentity::clone(identity), Arc::clone(gone));
             }
             let counted = changed.into_iter().map(|(id, gone)| (id.clone(), gone.iter().cloned().collect()));
             (counted.collect(), gone)
@@ -131,11 +131,11 @@ impl Known {
     }
 
     /// Takes in what has changed.
-    pub(super) fn apply(&mut self, changes: PastChanges) {
-        let apply = |known: &mut Identities, (changed, gone): Changes| {
+    pub(super) fn apply_changes(&mut self, changes: PastChanges) {
+        let apply = |known: &mut GoneByIdentity, (changed, gone): LevelChanges| {
             gone.iter().for_each(|identity| drop(known.remove(identity)));
             for (identity, counted) in changed {
-                known.insert(identity, Arc::new(Gone::of(counted)));
+                known.insert(identity, Arc::new(Gone::from_counted(counted)));
             }
         };
         apply(&mut self.placed, changes.placed);
@@ -146,11 +146,11 @@ impl Known {
 /// Everything that is gone.
 #[derive(Debug)]
 pub(super) struct Past {
-    placed: Remembered,
+    placed: RememberedTotals,
     /// How many containers of each pod or task are here, and of each workload.
-    here: HashMap<Identity, usize>,
-    here_of_workloads: HashMap<Identity, usize>,
-    workloads: Remembered,
+    here: HashMap<SeriesIdentity, usize>,
+    here_of_workloads: HashMap<SeriesIdentity, usize>,
+    workloads: RememberedTotals,
     /// How many series each identity may have, and all of a level together.
     share: usize,
     most: usize,
@@ -176,28 +176,31 @@ impl Past {
     /// Sets how many series each identity may have, and all of a level together.
     pub(super) fn set_limits(&mut self, share: usize, most: usize) {
         (self.share, self.most) = (share.min(most), most);
-        self.prune();
+        self.prune_totals();
     }
 
     /// What is gone of a level: nothing of containers' own, which are never the same again.
-    pub(super) fn of(&self, level: Level) -> Identities {
+    pub(super) fn totals_at_level(&self, level: Level) -> GoneByIdentity {
         match level {
-            Level::Low => self.workloads.all().clone(),
-            Level::Orchestrator => self.placed.all().clone(),
-            Level::High => Identities::default(),
+            Level::Low => self.workloads.by_identity().clone(),
+            Level::Orchestrator => self.placed.by_identity().clone(),
+            Level::High => GoneByIdentity::default(),
         }
     }
 
     /// Everything that is gone, as it is now.
-    pub(super) fn everything(&self) -> Everything {
-        Everything { placed: self.placed.all().clone(), workloads: self.workloads.all().clone() }
+    pub(super) fn all_totals(&self) -> Everything {
+        Everything {
+            placed: self.placed.by_identity().clone(),
+            workloads: self.workloads.by_identity().clone(),
+        }
     }
 
     /// What another process had. Containers are yet to come.
-    pub(super) fn resumed(Known { placed, workloads }: Known) -> Self {
+    pub(super) fn from_known(KnownTotals { placed, workloads }: KnownTotals) -> Self {
         let series = workloads.values().flat_map(|gone| gone.iter());
         let newest = series.map(|counted| counted.last_seen).max().unwrap_or(Timestamp::MIN);
-        let (placed, workloads) = (Remembered::new(placed), Remembered::new(workloads));
+        let (placed, workloads) = (RememberedTotals::new(placed), RememberedTotals::new(workloads));
         Self { placed, workloads, newest, ..Self::default() }
     }
 
@@ -212,83 +215,88 @@ impl Past {
     }
 
     /// What was forgotten early.
-    pub(super) fn evictions(&self) -> EvictedTotals {
+    pub(super) fn evicted_totals(&self) -> EvictedTotals {
         self.evicted
     }
 
     /// A container is here.
-    pub(super) fn opened(&mut self, origin: &Origin) {
-        *self.here.entry(Identity::of(origin, Level::Orchestrator)).or_default() += 1;
-        *self.here_of_workloads.entry(Identity::of(origin, Level::Low)).or_default() += 1;
+    pub(super) fn add_container(&mut self, origin: &Origin) {
+        *self.here.entry(SeriesIdentity::from_origin(origin, Level::Orchestrator)).or_default() += 1;
+        *self.here_of_workloads.entry(SeriesIdentity::from_origin(origin, Level::Low)).or_default() += 1;
     }
 
     /// Series of a container that goes on are gone.
     pub(super) fn add<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
-        let counting: Vec<_> = series.filter(|(series, ..)| counts(series.metric_type)).collect();
-        self.remember(origin, &counting, true);
+        let counting: Vec<_> = series.filter(|(series, ..)| has_totals(series.metric_type)).collect();
+        self.remember_totals(origin, &counting, true);
     }
 
     /// Idle series of a container that goes on have made room for others. Where it alone is of its pod or task, they begin
     /// anew there should they return; a page that goes on with the sums of several containers must not lose one of them.
-    pub(super) fn evicted<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
-        let counting: Vec<_> = series.filter(|(series, ..)| counts(series.metric_type)).collect();
+    pub(super) fn add_evicted<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
+        let counting: Vec<_> = series.filter(|(series, ..)| has_totals(series.metric_type)).collect();
         if counting.is_empty() {
             return;
         }
-        let identity = Identity::of(origin, Level::Orchestrator);
+        let identity = SeriesIdentity::from_origin(origin, Level::Orchestrator);
         let others = self.here.get(&identity).is_some_and(|here| *here > 1);
-        self.remember(origin, &counting, others);
+        self.remember_totals(origin, &counting, others);
         if !others {
-            self.placed.forget(&identity, counting.iter().map(|(series, ..)| *series));
+            self.placed.forget_series(&identity, counting.iter().map(|(series, ..)| *series));
         }
     }
 
-    fn remember(&mut self, origin: &Origin, counting: &[LedgerEntry<'_>], placed: bool) {
+    fn remember_totals(&mut self, origin: &Origin, counting: &[LedgerEntry<'_>], placed: bool) {
         if counting.is_empty() {
             return;
         }
         let newest = counting.iter().map(|(_, row, _)| row.last_seen).max();
         self.newest = self.newest.max(newest.unwrap_or(self.newest));
-        let mut went = self.workloads.add(&Identity::of(origin, Level::Low), counting, self.share);
+        let mut went =
+            self.workloads.add(&SeriesIdentity::from_origin(origin, Level::Low), counting, self.share);
         if placed {
-            went += self.placed.add(&Identity::of(origin, Level::Orchestrator), counting, self.share);
+            went += self.placed.add(
+                &SeriesIdentity::from_origin(origin, Level::Orchestrator),
+                counting,
+                self.share,
+            );
         }
         self.evicted.series_limit += went as u64;
-        self.prune();
+        self.prune_totals();
     }
 
     /// A container is gone, after what is left of it was added.
-    pub(super) fn closed(&mut self, origin: &Origin) {
-        one_fewer(&mut self.here_of_workloads, &Identity::of(origin, Level::Low));
-        let identity = Identity::of(origin, Level::Orchestrator);
+    pub(super) fn remove_container(&mut self, origin: &Origin) {
+        one_fewer(&mut self.here_of_workloads, &SeriesIdentity::from_origin(origin, Level::Low));
+        let identity = SeriesIdentity::from_origin(origin, Level::Orchestrator);
         if one_fewer(&mut self.here, &identity) == 0 {
             self.placed.remove(&identity);
         }
     }
 
     /// Bytes of remembered totals that count for a container of this task and workload: its part of those of each.
-    pub(super) fn part_of(&self, (task, workload): &(Identity, Identity)) -> usize {
-        let part = |of: &Remembered, here: &HashMap<Identity, usize>, identity| {
+    pub(super) fn part_of(&self, (task, workload): &(SeriesIdentity, SeriesIdentity)) -> usize {
+        let part = |of: &RememberedTotals, here: &HashMap<SeriesIdentity, usize>, identity| {
             of.bytes_of(identity) / here.get(identity).copied().unwrap_or(1).max(1)
         };
         part(&self.placed, &self.here, task) + part(&self.workloads, &self.here_of_workloads, workload)
     }
 
     /// How many containers of a workload are here.
-    pub(super) fn here_of(&self, workload: &Identity) -> usize {
+    pub(super) fn here_of(&self, workload: &SeriesIdentity) -> usize {
         self.here_of_workloads.get(workload).copied().unwrap_or_default()
     }
 
     /// The bytes of all, counted anew.
-    pub(super) fn recount(&self) -> usize {
-        self.placed.recount().1 + self.workloads.recount().1
+    pub(super) fn recount_bytes(&self) -> usize {
+        self.placed.recount_totals().1 + self.workloads.recount_totals().1
     }
 
-    fn prune(&mut self) {
+    fn prune_totals(&mut self) {
         const SELDOM: Duration = Duration::from_mins(1);
-        if self.newest.since(self.pruned) >= SELDOM {
+        if self.newest.duration_since(self.pruned) >= SELDOM {
             self.pruned = self.newest;
-            self.workloads.forget_before(self.newest.minus(REMEMBERED));
+            self.workloads.forget_before(self.newest.saturating_sub(REMEMBERED));
         }
         let went = self.workloads.keep_to(self.most) + self.placed.keep_to(self.most);
         self.evicted.node += went as u64;
@@ -296,7 +304,7 @@ impl Past {
 }
 
 /// Notes that one container fewer is here; answers how many are left.
-fn one_fewer(here: &mut HashMap<Identity, usize>, identity: &Identity) -> usize {
+fn one_fewer(here: &mut HashMap<SeriesIdentity, usize>, identity: &SeriesIdentity) -> usize {
     let left = here.get_mut(identity).map_or(0, |here| {
         *here = here.saturating_sub(1);
         *here
@@ -308,7 +316,7 @@ fn one_fewer(here: &mut HashMap<Identity, usize>, identity: &Identity) -> usize 
 }
 
 /// Whether a type has totals.
-fn counts(metric_type: MetricType) -> bool {
+fn has_totals(metric_type: MetricType) -> bool {
     !matches!(metric_type, MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck)
 }
 
@@ -317,7 +325,7 @@ mod tests {
     use super::*;
     use crate::aggregate::{Bounds, LedgerRow, Scale};
     use crate::model::{ContainerId, Generation, Labels, TagSet, TaskId};
-    use crate::statsd::{Item, TagStyles, parse};
+    use crate::statsd::{ParsedLine, TagStyles, parse};
 
     fn origin(task: &str) -> Origin {
         Origin {
@@ -341,18 +349,19 @@ mod tests {
     }
 
     fn total(past: &Past, level: Level, task: &str) -> Option<f64> {
-        let gone = past.of(level).get(&Identity::of(&origin(task), level)).cloned()?;
+        let gone =
+            past.totals_at_level(level).get(&SeriesIdentity::from_origin(&origin(task), level)).cloned()?;
         Some(gone.iter().map(|counted| counted.total.as_f64()).sum())
     }
 
     #[test]
     fn lives_of_a_workload_add_up() {
         let mut past = Past::default();
-        past.opened(&origin("job.1"));
+        past.add_container(&origin("job.1"));
         add(&mut past, "job.1", "done", 3.0, 10);
-        past.closed(&origin("job.1"));
+        past.remove_container(&origin("job.1"));
         add(&mut past, "job.2", "done", 4.0, 20);
-        past.closed(&origin("job.2"));
+        past.remove_container(&origin("job.2"));
         assert_eq!(total(&past, Level::Low, "job.3"), Some(7.0));
         assert_eq!(total(&past, Level::Orchestrator, "job.1"), None, "nobody of that name is here");
     }
@@ -362,7 +371,10 @@ mod tests {
         let mut past = Past::default();
         add(&mut past, "job.1", "active", -1.0, 10);
         add(&mut past, "job.2", "active", 5.0, 20);
-        let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
+        let gone = past
+            .totals_at_level(Level::Low)
+            .remove(&SeriesIdentity::from_origin(&origin("job.1"), Level::Low))
+            .unwrap();
         assert!(gone.iter().all(|counted| counted.decremented && counted.total.as_f64() == 4.0));
     }
 
@@ -377,27 +389,27 @@ mod tests {
             });
             let last_seen = Timestamp::from_secs(1);
             let row = LedgerRow { total: 3.0, count: Weight::ONE, last_seen, decremented: false };
-            past.evicted(&origin("web.1"), std::iter::once((&series, &row, None)));
+            past.add_evicted(&origin("web.1"), std::iter::once((&series, &row, None)));
             [Level::Orchestrator, Level::Low].map(|level| total(past, level, "web.1").unwrap_or_default())
         };
         let mut alone = Past::default();
-        alone.opened(&origin("web.1"));
+        alone.add_container(&origin("web.1"));
         assert_eq!(evict(&mut alone), [0.0, 3.0]);
         let mut beside = Past::default();
-        beside.opened(&origin("web.1"));
-        beside.opened(&origin("web.1"));
+        beside.add_container(&origin("web.1"));
+        beside.add_container(&origin("web.1"));
         assert_eq!(evict(&mut beside), [3.0, 3.0]);
     }
 
     #[test]
     fn a_task_goes_on_while_one_of_its_containers_is_here() {
         let mut past = Past::default();
-        past.opened(&origin("web.1"));
-        past.opened(&origin("web.1"));
+        past.add_container(&origin("web.1"));
+        past.add_container(&origin("web.1"));
         add(&mut past, "web.1", "hits", 5.0, 10);
-        past.closed(&origin("web.1"));
+        past.remove_container(&origin("web.1"));
         assert_eq!(total(&past, Level::Orchestrator, "web.1"), Some(5.0));
-        past.closed(&origin("web.1"));
+        past.remove_container(&origin("web.1"));
         assert_eq!(total(&past, Level::Orchestrator, "web.1"), None);
     }
 
@@ -410,13 +422,16 @@ mod tests {
                 Series { name, tags: TagSet::default(), metric_type: MetricType::Histogram, created };
             let bounds = Bounds::new(&[bounds], 0).unwrap();
             let mut histogram = Histogram::new(Scale::Bounds(&bounds), created);
-            let Ok(Item::Sample(sample)) = parse(value, TagStyles::NONE) else { panic!() };
+            let Ok(ParsedLine::Sample(sample)) = parse(value, TagStyles::NONE) else { panic!() };
             histogram.insert(&sample.values, sample.weight);
             let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created, decremented: false };
             past.add(&origin("job.1"), std::iter::once((&Arc::new(series), &row, Some(&histogram))));
-            let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
+            let gone = past
+                .totals_at_level(Level::Low)
+                .remove(&SeriesIdentity::from_origin(&origin("job.1"), Level::Low))
+                .unwrap();
             let summed = gone.iter().next().unwrap().histogram.clone().unwrap();
-            let counts: Vec<_> = summed.buckets.cumulative().map(Weight::as_f64).collect();
+            let counts: Vec<_> = summed.buckets.cumulative_counts().map(Weight::as_f64).collect();
             (counts, summed.sum.as_f64(), summed.created)
         };
         add(10.0, b"t:1|h", 5);
@@ -438,12 +453,17 @@ mod tests {
             let mut histogram = Histogram::new(Scale::Powers { places: 0 }, created);
             for value in values {
                 let line = format!("t:{value}|h");
-                let Ok(Item::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { panic!() };
+                let Ok(ParsedLine::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else {
+                    panic!()
+                };
                 histogram.insert(&sample.values, sample.weight);
             }
             let row = LedgerRow { total: 0.0, count: Weight::ONE, last_seen: created, decremented: false };
             past.add(&origin("job.1"), std::iter::once((&Arc::new(series), &row, Some(&histogram))));
-            let gone = past.of(Level::Low).remove(&Identity::of(&origin("job.1"), Level::Low)).unwrap();
+            let gone = past
+                .totals_at_level(Level::Low)
+                .remove(&SeriesIdentity::from_origin(&origin("job.1"), Level::Low))
+                .unwrap();
             let summed = gone.iter().next().unwrap().histogram.clone().unwrap();
             let Buckets::Native(native) = &*summed.buckets else { panic!() };
             (native.schema(), summed.buckets.count().as_f64(), summed.sum.as_f64())
@@ -473,29 +493,32 @@ mod tests {
         }
         let left = total(&past, Level::Low, "job.1").unwrap();
         assert!((17.0..=20.0).contains(&left), "{left}");
-        let gone = past.of(Level::Low);
+        let gone = past.totals_at_level(Level::Low);
         let oldest = gone.values().flat_map(|gone| gone.iter()).map(|counted| counted.last_seen).min();
         assert!(oldest > Some(Timestamp::from_secs(0)));
-        let EvictedTotals { series_limit, node } = past.evictions();
+        let EvictedTotals { series_limit, node } = past.evicted_totals();
         assert_eq!((series_limit as f64, node), (2.0 * (21.0 - left), 0), "of its task and of its workload");
     }
 
     fn remembered(past: &Past, workload: &str) -> usize {
-        let gone = past.of(Level::Low).get(&Identity::of(&origin(workload), Level::Low)).cloned();
+        let gone = past
+            .totals_at_level(Level::Low)
+            .get(&SeriesIdentity::from_origin(&origin(workload), Level::Low))
+            .cloned();
         gone.map_or(0, |gone| gone.iter().count())
     }
 
     #[test]
     fn a_container_with_fresh_names_again_and_again_keeps_to_its_series_limit() {
         let mut past = Past::at_most(100, 100_000);
-        past.opened(&origin("web.1"));
+        past.add_container(&origin("web.1"));
         for n in 0..1000 {
             add(&mut past, "web.1", &format!("n{n}"), 1.0, n);
         }
         assert!((90..=100).contains(&remembered(&past, "web.1")));
         assert!(past.len() <= 200, "of its task and of its workload");
-        assert_eq!(past.evictions().node, 0);
-        assert!(past.evictions().series_limit >= 1800);
+        assert_eq!(past.evicted_totals().node, 0);
+        assert!(past.evicted_totals().series_limit >= 1800);
     }
 
     #[test]
@@ -509,7 +532,7 @@ mod tests {
         }
         assert_eq!(remembered(&past, "small.1"), 50, "although they are older than all others");
         assert!(remembered(&past, "large.1") > 800);
-        assert!(past.evictions().node > 0);
+        assert!(past.evicted_totals().node > 0);
     }
 
     #[test]
@@ -518,7 +541,7 @@ mod tests {
         for n in 0..100 {
             add(&mut past, &format!("job{n}.1"), "done", 1.0, n);
         }
-        assert!(past.of(Level::Low).len() <= 10);
+        assert!(past.totals_at_level(Level::Low).len() <= 10);
         assert_eq!((remembered(&past, "job0.1"), remembered(&past, "job99.1")), (0, 1));
     }
 
@@ -530,16 +553,19 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (task, name) = (format!("job{}.1", seed >> 33 & 7), format!("n{}", seed >> 40 & 15));
             match seed >> 60 {
-                0 => past.opened(&origin(&task)),
-                1 if past.here.contains_key(&Identity::of(&origin(&task), Level::Orchestrator)) => {
-                    past.closed(&origin(&task));
+                0 => past.add_container(&origin(&task)),
+                1 if past
+                    .here
+                    .contains_key(&SeriesIdentity::from_origin(&origin(&task), Level::Orchestrator)) =>
+                {
+                    past.remove_container(&origin(&task));
                 }
                 _ => add(&mut past, &task, &name, 1.0, step),
             }
             for level in [&past.placed, &past.workloads] {
-                assert_eq!((level.len(), level.bytes()), level.recount());
+                assert_eq!((level.len(), level.bytes()), level.recount_totals());
             }
         }
-        assert!(past.len() > 0 && past.evictions().series_limit > 0 && past.evictions().node > 0);
+        assert!(past.len() > 0 && past.evicted_totals().series_limit > 0 && past.evicted_totals().node > 0);
     }
 }

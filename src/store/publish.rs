@@ -6,7 +6,7 @@ use super::Store;
 use super::history::{Published, Revision};
 use super::live::LiveBytes;
 use super::names::Changed;
-use crate::aggregate::{Closed, Window};
+use crate::aggregate::{ClosedWindow, Window};
 use crate::model::Allocation;
 
 /// New revisions of an interval's records, to be published.
@@ -33,12 +33,12 @@ impl Store {
     /// Publishes a window that a shard closed, and the revisions that go with it.
     ///
     /// Only one thread at a time may do this for a container.
-    pub fn push(&self, allocation: Allocation, closed: Closed) -> Filed {
+    pub fn push(&self, allocation: Allocation, closed: ClosedWindow) -> Filed {
         let (mut merged, mut lost) = (Vec::with_capacity(closed.revisions.len()), 0);
         for delta in &closed.revisions {
-            match self.revised(allocation, delta) {
+            match self.merge_late_samples(allocation, delta) {
                 Some(revised) => merged.push(revised),
-                None => lost += delta.values(),
+                None => lost += delta.count_values(),
             }
         }
         let filed = self.publish_held(allocation, closed, merged, None);
@@ -49,8 +49,8 @@ impl Store {
     /// it is, without a lock, so that one container's late samples do not hold up readers and other containers. Nothing where the
     /// container is not here.
     #[must_use]
-    pub fn revised(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
-        self.history(allocation).map(|history| Revised(history.revision(delta)))
+    pub fn merge_late_samples(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
+        self.find_history(allocation).map(|history| Revised(history.merge_late_samples(delta)))
     }
 
     /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
@@ -58,31 +58,31 @@ impl Store {
     pub(super) fn publish_held(
         &self,
         allocation: Allocation,
-        closed: Closed,
+        closed: ClosedWindow,
         merged: Vec<Revised>,
         mut waiting: Option<LiveBytes>,
     ) -> Filed {
         let end = closed.window.span.end;
         let mut merged: Vec<_> = merged.into_iter().map(|Revised(revision)| revision).collect();
-        let Some(history) = self.history(allocation) else {
+        let Some(history) = self.find_history(allocation) else {
             return Filed { held: 0, lost: closed.values + values_of(&merged) };
         };
         let (origin, identities) = (Arc::clone(history.origin()), history.identities().clone());
         let ledger = history.summary().map(|summary| Arc::clone(&summary.ledger));
         if !closed.window.is_empty() {
-            merged.push(history.joined(closed.window, closed.values));
+            merged.push(history.merge_with_interval(closed.window, closed.values));
         }
         drop(history);
         let lost = merged.iter().map(|revision| revision.lost).sum();
         // Which series came and went is looked up before the lock, too.
         let now = Arc::clone(&closed.summary.ledger);
         let came: Vec<_> = match &ledger {
-            Some(before) => now.gone(before).map(|(series, ..)| series).collect(),
+            Some(before) => now.entries_missing_from(before).map(|(series, ..)| series).collect(),
             None => now.iter().map(|(series, _)| series).collect(),
         };
-        let gone: Vec<_> = ledger.iter().flat_map(|before| before.gone(&now)).collect();
+        let gone: Vec<_> = ledger.iter().flat_map(|before| before.entries_missing_from(&now)).collect();
         let went = gone.iter().map(|(series, ..)| *series);
-        let names = Changed::of(&origin, came.into_iter(), went);
+        let names = Changed::from_series(&origin, came.into_iter(), went);
         // What is dropped is freed after the lock is released.
         let (last, held, _gone) = {
             let mut guard = self.write();
@@ -91,7 +91,7 @@ impl Store {
                 return Filed { held: 0, lost: values_of(&merged) };
             };
             let history = Arc::make_mut(history);
-            inner.held.remove(history.held());
+            inner.held.remove(history.held_bytes());
             // A container that closes windows has an aggregator.
             history.set_alone(None);
             for Revision { window, revs, .. } in merged {
@@ -101,27 +101,27 @@ impl Store {
                 }
                 let published = Published::new(allocation, history.origin(), (window, revs), inner.last + 1);
                 let published = Arc::new(published);
-                inner.last = published.last();
+                inner.last = published.last_seq();
                 inner.records += published.window().len() as u64;
-                inner.log.insert(published.first(), Arc::clone(&published));
-                history.keep(published);
+                inner.log.insert(published.first_seq(), Arc::clone(&published));
+                history.keep_window(published);
             }
             let before = history.set_summary(closed.summary);
-            inner.names.change(names, Some(end));
+            inner.names.update_series(names, Some(end));
             if closed.begun_again {
                 inner.past.add(&origin, gone.iter().copied());
             } else {
-                inner.past.evicted(&origin, gone.iter().copied());
+                inner.past.add_evicted(&origin, gone.iter().copied());
             }
             let dropped = history.drop_beyond(self.keep);
             for published in &dropped {
-                inner.log.remove(&published.first());
+                inner.log.remove(&published.first_seq());
             }
-            inner.losses.lose(history.gone());
-            let held = history.held();
+            inner.losses.record_loss(history.last_gone_seq());
+            let held = history.held_bytes();
             inner.held.add(held);
             waiting.iter_mut().for_each(|waiting| waiting.set(0));
-            (inner.last, held.total() + inner.shared_with(&identities), (before, dropped))
+            (inner.last, held.total_bytes() + inner.shared_with(&identities), (before, dropped))
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);
         Filed { held, lost }

@@ -9,7 +9,7 @@ use crate::model::{Allocation, Origin, SharedMap};
 
 /// Everything that is kept at one moment.
 #[derive(Debug)]
-pub(super) struct Snapshot {
+pub(super) struct StoreSnapshot {
     /// The last place that was given.
     pub(super) last: u64,
     pub(super) containers: SharedMap<Allocation, Arc<History>>,
@@ -20,19 +20,19 @@ pub(super) struct Snapshot {
 
 impl Inner {
     /// Everything as it is now, and what the log has after a place.
-    pub(super) fn snapshot(&self, seq: u64) -> Snapshot {
-        let log: Vec<_> = self.after(seq).take(AT_ONCE + 1).cloned().collect();
+    pub(super) fn snapshot_after(&self, seq: u64) -> StoreSnapshot {
+        let log: Vec<_> = self.published_after(seq).take(AT_ONCE + 1).cloned().collect();
         let log = (log.len() <= AT_ONCE).then_some(log);
         let (containers, losses) = (self.containers.clone(), self.losses.clone());
-        Snapshot { last: self.last, containers, losses, log }
+        StoreSnapshot { last: self.last, containers, losses, log }
     }
 }
 
-impl Snapshot {
+impl StoreSnapshot {
     /// The last place that one of these containers has lost.
     pub(super) fn gone_of(&self, wanted: impl Fn(&Origin) -> bool) -> u64 {
         let here = self.containers.values().filter(|history| wanted(history.origin()));
-        here.map(|history| history.gone()).fold(self.losses.of_forgotten(&wanted), u64::max)
+        here.map(|history| history.last_gone_seq()).fold(self.losses.of_forgotten(&wanted), u64::max)
     }
 
     /// Everything that is kept of which `place`, the first or the last, is after `seq`; in order.
@@ -41,9 +41,9 @@ impl Snapshot {
         if let Some(log) = &self.log {
             return log.iter().filter(after).cloned().collect();
         }
-        let kept = self.containers.values().flat_map(|history| history.published());
+        let kept = self.containers.values().flat_map(|history| history.published_windows());
         let mut kept: Vec<_> = kept.filter(after).cloned().collect();
-        kept.sort_unstable_by_key(|published| published.first());
+        kept.sort_unstable_by_key(|published| published.first_seq());
         kept
     }
 }

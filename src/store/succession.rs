@@ -16,17 +16,17 @@ use super::history::{self, HistoryError, Published};
 use super::losses::{LossChanges, Losses};
 use super::names::{Changed, NameChange, Names};
 use super::past::{self, Past, PastChanges};
-use super::snapshot::Snapshot;
+use super::snapshot::StoreSnapshot;
 use super::{Cursor, Inner, Store};
 use crate::aggregate::{ContainerSummary, Layout};
 use crate::model::{Allocation, Origin, Timestamp};
 
 /// What the other process has been sent.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct SentStore {
     seq: u64,
-    containers: HashMap<Allocation, history::Sent>,
-    past: past::Known,
+    containers: HashMap<Allocation, history::SentHistory>,
+    past: past::KnownTotals,
     /// The place among changes of names.
     names: Option<u64>,
     /// How many forgotten containers it knows.
@@ -35,11 +35,11 @@ pub struct Sent {
 
 /// What has come of a store.
 #[derive(Debug, Default)]
-pub struct Received {
+pub struct ReceivedStore {
     end: Option<Cursor>,
-    containers: HashMap<Allocation, history::Received>,
+    containers: HashMap<Allocation, history::ReceivedHistory>,
     losses: Losses,
-    past: past::Known,
+    past: past::KnownTotals,
     names: Names,
     /// The series of each container whose names are claimed.
     named: HashMap<Allocation, (Arc<Origin>, Layout)>,
@@ -47,7 +47,7 @@ pub struct Received {
 
 /// A part as it goes over.
 #[derive(Debug)]
-pub struct Part {
+pub struct StorePart {
     /// What the other process reads.
     pub bytes: Vec<u8>,
     /// Whether it completes what there was at that moment.
@@ -69,26 +69,26 @@ struct PartV4 {
 }
 
 /// What is new of a container.
-type New = (Allocation, Arc<Origin>, history::Head, Vec<Arc<Published>>, Option<ContainerSummary>);
+type New = (Allocation, Arc<Origin>, history::HistoryHead, Vec<Arc<Published>>, Option<ContainerSummary>);
 
 impl Store {
     /// What has changed since the other process was sent something last; at first, everything. Of windows a part has about as
     /// many bytes as `most`.
     #[must_use]
-    pub fn part(&self, sent: &mut Sent, most: usize) -> Part {
+    pub fn next_part(&self, sent: &mut SentStore, most: usize) -> StorePart {
         // What is copied under the lock are pointers; the walks come after.
         let inner = self.read();
-        let (snapshot, past) = (inner.snapshot(sent.seq), inner.past.everything());
-        let names = inner.names.after(sent.names.unwrap_or(u64::MAX));
-        let names_at = inner.names.newest();
+        let (snapshot, past) = (inner.snapshot_after(sent.seq), inner.past.all_totals());
+        let names = inner.names.changes_after(sent.names.unwrap_or(u64::MAX));
+        let names_at = inner.names.newest_end();
         drop(inner);
         sent.names = Some(names.next());
-        let names = names.copied();
+        let names = names.into_changes();
         let is_news = names.whole || !names.changes.is_empty();
         let names = is_news.then_some((names.whole, names.changes, names_at));
         let (seq, new) = (snapshot.last, snapshot.by_container(sent.seq));
         let here: Vec<_> = snapshot.containers.keys().copied().collect();
-        let past = sent.past.learn(&past);
+        let past = sent.past.learn_changes(&past);
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
         let (mut histories, mut room, mut whole) = (Vec::new(), most, true);
@@ -99,8 +99,8 @@ impl Store {
                 break;
             }
             let of_it = sent.containers.entry(allocation).or_default();
-            if first || !of_it.has(&published, summary.as_ref()) {
-                let (part, all) = of_it.part(&origin, &head, &published, summary.as_ref(), room);
+            if first || !of_it.is_current(&published, summary.as_ref()) {
+                let (part, all) = of_it.write_part(&origin, &head, &published, summary.as_ref(), room);
                 room = room.saturating_sub(part.len());
                 whole &= all;
                 histories.push((allocation, part.into()));
@@ -109,30 +109,30 @@ impl Store {
         if whole {
             sent.seq = seq;
         }
-        let losses = snapshot.losses.changes(&mut sent.forgotten);
+        let losses = snapshot.losses.changes_since(&mut sent.forgotten);
         let part = PartV4 { end: (self.epoch, seq), here, histories, past, losses, names };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
-        Part { bytes: postcard::to_allocvec(&part).unwrap_or_default(), whole }
+        StorePart { bytes: postcard::to_allocvec(&part).unwrap_or_default(), whole }
     }
 }
 
-impl Snapshot {
+impl StoreSnapshot {
     /// What was published after a place, by container, in order, and how each stands.
     fn by_container(&self, seq: u64) -> Vec<New> {
         let mut published: HashMap<Allocation, Vec<_>> = HashMap::new();
-        for new in self.published_after(seq, Published::last) {
+        for new in self.published_after(seq, Published::last_seq) {
             published.entry(new.allocation()).or_default().push(new);
         }
         let new = self.containers.iter().map(|(allocation, history)| {
             let published = published.remove(allocation).unwrap_or_default();
             let (origin, summary) = (Arc::clone(history.origin()), history.summary().cloned());
-            (*allocation, origin, history.head(), published, summary)
+            (*allocation, origin, history.to_head(), published, summary)
         });
         new.collect()
     }
 }
 
-impl Received {
+impl ReceivedStore {
     /// Takes in a part.
     ///
     /// # Errors
@@ -148,15 +148,15 @@ impl Received {
             if whole {
                 (self.names, self.named) = (Names::default(), HashMap::new());
             }
-            self.names.restore(changes, at);
+            self.names.restore_changes(changes, at);
         }
         for (allocation, bytes) in part.histories {
             let known = self.containers.remove(&allocation);
-            let history = history::Received::add(known, allocation, &bytes)?;
+            let history = history::ReceivedHistory::add(known, allocation, &bytes)?;
             self.containers.insert(allocation, history);
         }
-        self.losses.apply(part.losses);
-        self.past.apply(part.past);
+        self.losses.apply_changes(part.losses);
+        self.past.apply_changes(part.past);
         self.claim_names();
         self.end = Some(Cursor { epoch: part.end.0, seq: part.end.1 });
         Ok(())
@@ -167,17 +167,20 @@ impl Received {
         let gone = self.named.keys().filter(|allocation| !self.containers.contains_key(*allocation));
         for allocation in gone.copied().collect::<Vec<_>>() {
             let Some((origin, before)) = self.named.remove(&allocation) else { continue };
-            self.names.resume(Changed::of(&origin, iter::empty(), before.iter().flatten()), None);
+            self.names.update_series_unlimited(
+                Changed::from_series(&origin, iter::empty(), before.iter().flatten()),
+                None,
+            );
         }
-        for (allocation, history::Received { history, .. }) in &self.containers {
+        for (allocation, history::ReceivedHistory { history, .. }) in &self.containers {
             let Some(layout) = history.summary().map(|summary| summary.ledger.layout()) else { continue };
             let named = self.named.get(allocation);
             if named.is_some_and(|(_, before)| Arc::ptr_eq(before, layout)) {
                 continue;
             }
             let before = named.into_iter().flat_map(|(_, before)| before.iter().flatten());
-            let changed = Changed::of(history.origin(), layout.iter().flatten(), before);
-            self.names.resume(changed, history.newest_end());
+            let changed = Changed::from_series(history.origin(), layout.iter().flatten(), before);
+            self.names.update_series_unlimited(changed, history.newest_end());
             self.named.insert(*allocation, (Arc::clone(history.origin()), Arc::clone(layout)));
         }
     }
@@ -187,19 +190,21 @@ impl Received {
     #[must_use]
     pub fn into_store(self, keep: usize) -> Option<Store> {
         let end = self.end?;
-        let mut inner = Inner { last: end.seq, past: Past::resumed(self.past), ..Inner::default() };
+        let mut inner = Inner { last: end.seq, past: Past::from_known(self.past), ..Inner::default() };
         inner.names = self.names;
         inner.losses = self.losses;
-        for (allocation, history::Received { mut history, .. }) in self.containers {
+        for (allocation, history::ReceivedHistory { mut history, .. }) in self.containers {
             let _dropped = history.drop_beyond(keep);
-            inner.losses.lose(history.gone());
-            inner.past.opened(history.origin());
+            inner.losses.record_loss(history.last_gone_seq());
+            inner.past.add_container(history.origin());
             // Those that have ended are counted as alone when the table takes them in: datagrams do not wait for that.
-            inner.held.add(history.held());
-            inner.log.extend(history.published().map(|published| (published.first(), Arc::clone(published))));
+            inner.held.add(history.held_bytes());
+            inner.log.extend(
+                history.published_windows().map(|published| (published.first_seq(), Arc::clone(published))),
+            );
             inner.containers.insert(allocation, Arc::new(history));
         }
-        Some(Store::with(end.epoch, keep, inner))
+        Some(Store::with_inner(end.epoch, keep, inner))
     }
 }
 

@@ -8,7 +8,7 @@ const START: i64 = 1_767_225_600;
 
 fn moment(secs: u64) -> Moment {
     let mono = Duration::from_secs(secs);
-    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 fn origin(container: &str) -> Arc<Origin> {
@@ -40,14 +40,14 @@ impl Node {
 
     fn send(&mut self, container: usize, secs: u64, datagram: &str) -> &mut Self {
         self.roll(secs);
-        self.aggregators[container].datagram(datagram.as_bytes(), moment(secs), None);
+        self.aggregators[container].ingest_datagram(datagram.as_bytes(), moment(secs), None);
         self
     }
 
     fn roll(&mut self, secs: u64) -> &mut Self {
         for (n, aggregator) in (0..).zip(&mut self.aggregators) {
             while aggregator.window_end() <= moment(secs).wall {
-                let closed = aggregator.roll(aggregator.window_end()).unwrap();
+                let closed = aggregator.roll_window(aggregator.window_end()).unwrap();
                 self.store.push(Allocation(n), closed);
             }
         }
@@ -56,9 +56,9 @@ impl Node {
 
     /// Place, container, name, revision, and value of a counter's records after a cursor.
     fn since(&self, seq: u64) -> Vec<(u64, String, String, u32, f64)> {
-        let since = self.store.since(Cursor { epoch: 7, seq }).unwrap();
+        let since = self.store.read_since(Cursor { epoch: 7, seq }).unwrap();
         let records = since.published.iter().flat_map(|published| {
-            published.records().map(|(number, record)| {
+            published.numbered_records().map(|(number, record)| {
                 let container = published.origin().container_id.to_string();
                 (number.seq, container, record.series.name.to_string(), number.rev, sum(&record.view))
             })
@@ -67,11 +67,14 @@ impl Node {
     }
 
     fn kept(&self, container: u64) -> Vec<(u64, f64, u32)> {
-        let history = self.store.history(Allocation(container)).unwrap();
-        let kept: Vec<_> = history.kept().collect();
-        let start = |kept: &IntervalWindows| kept.span().unwrap().start.since(moment(0).wall).as_secs();
+        let history = self.store.find_history(Allocation(container)).unwrap();
+        let kept: Vec<_> = history.kept_intervals().collect();
+        let start =
+            |kept: &IntervalWindows| kept.span().unwrap().start.duration_since(moment(0).wall).as_secs();
         kept.iter()
-            .flat_map(|kept| kept.records().map(|(_, n, record)| (start(kept), sum(&record.view), n.rev)))
+            .flat_map(|kept| {
+                kept.newest_records().map(|(_, n, record)| (start(kept), sum(&record.view), n.rev))
+            })
             .collect()
     }
 }
@@ -93,7 +96,7 @@ fn every_record_has_one_place_in_one_sequence() {
         .map(|(place, container, name, ..)| format!("{place} {container} {name}"))
         .collect();
     assert_eq!(places, ["1 c0 a", "2 c0 b", "3 c1 a", "4 c0 a"]);
-    assert_eq!(node.store.end(), Cursor { epoch: 7, seq: 4 });
+    assert_eq!(node.store.end_cursor(), Cursor { epoch: 7, seq: 4 });
 }
 
 #[test]
@@ -114,7 +117,7 @@ fn a_cursor_into_what_is_gone_is_refused_with_the_oldest_that_is_not() {
     }
     node.roll(40);
     let oldest = Cursor { epoch: 7, seq: 2 };
-    assert_eq!(node.store.since(Cursor { epoch: 7, seq: 1 }).unwrap_err(), Expired { oldest });
+    assert_eq!(node.store.read_since(Cursor { epoch: 7, seq: 1 }).unwrap_err(), Expired { oldest });
     assert_eq!(node.since(2).len(), 2);
 }
 
@@ -123,7 +126,7 @@ fn a_cursor_of_another_life_or_of_the_future_is_refused() {
     let mut node = Node::new(1, 30);
     node.send(0, 1, "a:1|c").roll(10);
     for cursor in [Cursor { epoch: 6, seq: 0 }, Cursor { epoch: 8, seq: 0 }, Cursor { epoch: 7, seq: 2 }] {
-        assert!(node.store.since(cursor).is_err(), "{cursor}");
+        assert!(node.store.read_since(cursor).is_err(), "{cursor}");
     }
 }
 
@@ -131,10 +134,10 @@ fn a_cursor_of_another_life_or_of_the_future_is_refused() {
 fn a_forgotten_container_leaves_a_gap_that_is_said() {
     let mut node = Node::new(2, 30);
     node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").roll(10);
-    node.store.forget(Allocation(0));
-    assert!(node.store.since(Cursor { epoch: 7, seq: 0 }).is_err());
+    node.store.forget_container(Allocation(0));
+    assert!(node.store.read_since(Cursor { epoch: 7, seq: 0 }).is_err());
     assert_eq!(node.since(1).len(), 1);
-    assert!(node.store.history(Allocation(0)).is_none());
+    assert!(node.store.find_history(Allocation(0)).is_none());
 }
 
 /// A history of windows with one counter each, which start so many seconds after the first moment of a test; in the order of
@@ -142,10 +145,10 @@ fn a_forgotten_container_leaves_a_gap_that_is_said() {
 fn closed_at(starts: &[u64]) -> History {
     let windows = (1..).zip(starts).map(|(first, start)| {
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(*start).wall);
-        aggregator.datagram(format!("a:{start}|c\nlevel:{start}|g").as_bytes(), moment(*start), None);
-        (first * 2, Box::default(), aggregator.finish(moment(*start + 10).wall).window)
+        aggregator.ingest_datagram(format!("a:{start}|c\nlevel:{start}|g").as_bytes(), moment(*start), None);
+        (first * 2, Box::default(), aggregator.close_final_window(moment(*start + 10).wall).window)
     });
-    History::of(origin("c0"), moment(0).wall, windows.collect::<Vec<_>>(), None)
+    History::from_windows(origin("c0"), moment(0).wall, windows.collect::<Vec<_>>(), None)
 }
 
 #[test]
@@ -153,15 +156,15 @@ fn windows_of_a_clock_that_was_ahead_never_take_the_place_of_newer_ones() {
     let mut node = Node::new(0, 3);
     // The clock was an hour ahead for three windows, and is right again.
     let histories = vec![(Allocation(0), closed_at(&[3600, 3610, 3620]))];
-    node.store.adopt(histories, moment(60).wall);
+    node.store.adopt_histories(histories, moment(60).wall);
     assert_eq!(node.kept(0).len(), 6, "they can be read");
     node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
     for window in 0..3 {
-        let end = node.store.end();
+        let end = node.store.end_cursor();
         node.send(0, 61 + window * 10, "b:1|c").roll(70 + window * 10);
         let starts: Vec<_> = node.kept(0).iter().map(|(start, ..)| *start).collect();
         assert_eq!(starts.last(), Some(&(60 + window * 10)), "the newest is the one that was closed last");
-        let newest = node.store.newest().0;
+        let newest = node.store.newest_intervals().0;
         assert_eq!(newest[0].span().unwrap().start, moment(60 + window * 10).wall);
         assert_eq!(node.since(end.seq).len(), 1, "a follower that has read everything goes on");
     }
@@ -173,12 +176,15 @@ fn windows_of_a_clock_that_was_ahead_never_take_the_place_of_newer_ones() {
 fn what_an_earlier_life_kept_beyond_the_bound_expires_no_cursor_of_this_one() {
     let mut node = Node::new(0, 2);
     // On disk are more windows than are kept, at places far beyond those that they get here.
-    node.store.adopt(vec![(Allocation(0), closed_at(&[10, 20, 30, 40, 50]))], moment(60).wall);
+    node.store.adopt_histories(vec![(Allocation(0), closed_at(&[10, 20, 30, 40, 50]))], moment(60).wall);
     node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
-    let end = node.store.end();
+    let end = node.store.end_cursor();
     node.send(0, 61, "b:1|c").roll(70);
     assert_eq!(node.since(end.seq).len(), 1);
-    assert!(node.store.since(node.store.end()).is_ok(), "and one that has read everything goes on");
+    assert!(
+        node.store.read_since(node.store.end_cursor()).is_ok(),
+        "and one that has read everything goes on"
+    );
 }
 
 #[test]
@@ -198,8 +204,8 @@ fn an_interval_that_late_samples_make_outlasts_none_that_is_newer() {
 #[test]
 fn a_window_that_was_dated_to_the_future_is_like_others_once_its_time_has_come() {
     let mut node = Node::new(0, 30);
-    node.store.adopt(vec![(Allocation(0), closed_at(&[80, 90, 100]))], moment(60).wall);
-    let ahead = |node: &Node| node.store.history(Allocation(0)).unwrap().ahead();
+    node.store.adopt_histories(vec![(Allocation(0), closed_at(&[80, 90, 100]))], moment(60).wall);
+    let ahead = |node: &Node| node.store.find_history(Allocation(0)).unwrap().future_interval_count();
     assert_eq!(ahead(&node), 3);
     node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
     node.send(0, 75, "b:1|c").roll(80);
@@ -213,14 +219,14 @@ fn a_window_that_was_dated_to_the_future_is_like_others_once_its_time_has_come()
 #[test]
 fn a_level_of_the_future_does_not_outlast_a_newer_one() {
     let node = Node::new(0, 30);
-    node.store.adopt(vec![(Allocation(0), closed_at(&[3600, 60, 70]))], moment(80).wall);
+    node.store.adopt_histories(vec![(Allocation(0), closed_at(&[3600, 60, 70]))], moment(80).wall);
     let levels = |node: &Node| {
-        let lasting = node.store.history(Allocation(0)).unwrap().lasting();
+        let lasting = node.store.find_history(Allocation(0)).unwrap().lasting_values();
         lasting.iter().map(|lasting| lasting.value).collect::<Vec<_>>()
     };
     assert_eq!(levels(&node), [70.0]);
     let node = Node::new(0, 30);
-    node.store.adopt(vec![(Allocation(0), closed_at(&[3600, 3610]))], moment(80).wall);
+    node.store.adopt_histories(vec![(Allocation(0), closed_at(&[3600, 3610]))], moment(80).wall);
     assert_eq!(levels(&node), [3610.0], "it is what is known");
 }
 
@@ -239,12 +245,15 @@ fn a_loss_of_one_container_does_not_concern_followers_of_another() {
     for window in 1..5 {
         node.send(0, window * 10 + 1, "a:1|c");
     }
-    node.roll(50).store.forget(Allocation(2));
+    node.roll(50).store.forget_container(Allocation(2));
     assert_eq!(of(&node, "c1", 0), Ok(1), "c0 has lost windows, and c2 is forgotten");
     assert_eq!(of(&node, "c0", 0), Err(Expired { oldest: Cursor { epoch: 7, seq: 5 } }));
     assert_eq!(of(&node, "c0", 5), Ok(2));
     assert_eq!(of(&node, "c2", 1), Err(Expired { oldest: Cursor { epoch: 7, seq: 3 } }));
-    assert!(node.store.since(Cursor { epoch: 7, seq: 4 }).is_err(), "a follower of all has missed something");
+    assert!(
+        node.store.read_since(Cursor { epoch: 7, seq: 4 }).is_err(),
+        "a follower of all has missed something"
+    );
 }
 
 #[test]
@@ -255,12 +264,12 @@ fn some_windows_at_a_time_are_all_windows_in_order_and_a_loss_in_between_is_said
     }
     node.roll(40);
     let start = Cursor { epoch: 7, seq: 0 };
-    let all = node.store.since(start).unwrap();
-    let places = |published: &[Arc<Published>]| published.iter().map(|p| p.first()).collect::<Vec<_>>();
+    let all = node.store.read_since(start).unwrap();
+    let places = |published: &[Arc<Published>]| published.iter().map(|p| p.first_seq()).collect::<Vec<_>>();
     let some = |cursor, most| node.store.some_since_of(cursor, most, |_| true);
     for most in 1..10 {
         let (mut cursor, mut read) = (start, Vec::new());
-        while cursor != node.store.end() {
+        while cursor != node.store.end_cursor() {
             let since = some(cursor, most).unwrap();
             assert!(since.published.len() <= most && since.next > cursor, "{since:?}");
             read.extend(places(&since.published));
@@ -275,7 +284,7 @@ fn some_windows_at_a_time_are_all_windows_in_order_and_a_loss_in_between_is_said
     node.roll(70);
     let expired = node.store.some_since_of(first, 1, |_| true).unwrap_err();
     let rest = node.store.some_since_of(expired.oldest, 100, |_| true).unwrap();
-    assert!(rest.published.iter().all(|published| published.first() > expired.oldest.seq));
+    assert!(rest.published.iter().all(|published| published.first_seq() > expired.oldest.seq));
     assert_eq!(
         node.store
             .some_since_of(first, 1, |origin| origin.container_id.as_str() == "c1")
@@ -313,19 +322,19 @@ fn a_late_sample_of_a_silent_window_is_its_first_record() {
     let mut node = Node::new(1, 30);
     node.send(0, 25, &format!("a:5|c|T{}", START + 2)).roll(30);
     assert_eq!(node.kept(0), [(0, 5.0, 0)]);
-    let history = node.store.history(Allocation(0)).unwrap();
-    let span = history.kept().next().unwrap().span().unwrap();
-    assert!(!span.partial(), "the socket was open all the time");
+    let history = node.store.find_history(Allocation(0)).unwrap();
+    let span = history.kept_intervals().next().unwrap().span().unwrap();
+    assert!(!span.is_partial(), "the socket was open all the time");
 }
 
 #[test]
 fn a_merged_timer_revision_has_the_percentiles_of_all_its_samples() {
     let mut node = Node::new(1, 30);
     node.send(0, 1, "t:1:2:3|ms").send(0, 15, &format!("t:100:200|ms|T{}", START + 2)).roll(20);
-    let history = node.store.history(Allocation(0)).unwrap();
-    let kept = history.kept().next().unwrap();
-    let (_, number, record) = kept.records().next().unwrap();
-    assert_eq!((number.rev, record.view.samples()), (1, 5));
+    let history = node.store.find_history(Allocation(0)).unwrap();
+    let kept = history.kept_intervals().next().unwrap();
+    let (_, number, record) = kept.newest_records().next().unwrap();
+    assert_eq!((number.rev, record.view.sample_count()), (1, 5));
     assert_eq!(record.view.percentiles().unwrap(), [3.0, 100.0, 200.0, 200.0, 200.0]);
 }
 
@@ -333,16 +342,17 @@ fn a_merged_timer_revision_has_the_percentiles_of_all_its_samples() {
 fn the_newest_window_of_every_container_is_known() {
     let mut node = Node::new(3, 30);
     node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").send(0, 11, "a:2|c").roll(30);
-    let (newest, next) = node.store.newest();
-    let of = |kept: &IntervalWindows| kept.published().next().unwrap().origin().container_id.to_string();
+    let (newest, next) = node.store.newest_intervals();
+    let of =
+        |kept: &IntervalWindows| kept.published_windows().next().unwrap().origin().container_id.to_string();
     assert_eq!(newest.iter().map(of).collect::<Vec<_>>(), ["c1", "c0"]);
-    assert_eq!(next, node.store.end());
+    assert_eq!(next, node.store.end_cursor());
 }
 
 /// The size, counted anew.
 fn counted(store: &Store) -> (usize, usize) {
-    let (histories, ..) = store.everything(Level::High);
-    let published = histories.iter().flat_map(|(_, history)| history.published());
+    let (histories, ..) = store.snapshot_at_level(Level::High);
+    let published = histories.iter().flat_map(|(_, history)| history.published_windows());
     let bytes: Vec<_> = published.map(|published| published.window().bytes()).collect();
     (bytes.len(), bytes.iter().sum())
 }
@@ -364,11 +374,11 @@ fn the_size_is_that_of_the_windows_after_every_kind_of_change() {
     }
     node.roll(60);
     assert!(check(&node).windows > 6, "revisions count, too");
-    let before: Vec<_> = (0..2).map(|n| node.store.history(Allocation(n)).unwrap()).collect();
-    node.store.forget(Allocation(0));
+    let before: Vec<_> = (0..2).map(|n| node.store.find_history(Allocation(n)).unwrap()).collect();
+    node.store.forget_container(Allocation(0));
     assert_eq!(check(&node).windows, 3);
     let images = before.iter().map(|history| History::from_image(&history.to_image()).unwrap());
-    node.store.adopt((5..).map(Allocation).zip(images).collect(), moment(60).wall);
+    node.store.adopt_histories((5..).map(Allocation).zip(images).collect(), moment(60).wall);
     assert!(check(&node).windows > 6);
 }
 
@@ -380,7 +390,7 @@ fn what_is_kept_of_a_container_is_known_after_each_window() {
         node.send(0, window.unsigned_abs() * 10 + 1, &format!("a:1|c\na:{window}|s|T{late}"));
     }
     let at = node.aggregators[0].window_end();
-    let closed = node.aggregators[0].roll(at).unwrap();
+    let closed = node.aggregators[0].roll_window(at).unwrap();
     let Filed { held: kept, .. } = node.store.push(Allocation(0), closed);
     assert_eq!((kept, node.store.held_bytes()), (node.store.kept_bytes(Allocation(0)), kept));
     assert!(kept > counted(&node.store).1, "more than the windows alone");
@@ -404,7 +414,7 @@ fn names_count_against_their_containers_in_equal_shares() {
     assert!(long - short >= 100 * 899, "{long} {short}");
     assert_eq!(other, same, "names of its own workload alone");
     assert!(of_newcomer_long - of_newcomer >= 50 * 899, "{of_newcomer_long} {of_newcomer}");
-    node.store.forget(Allocation(7));
+    node.store.forget_container(Allocation(7));
     assert_eq!(node.store.kept_bytes(Allocation(0)), long);
     node.roll(20);
 }
@@ -413,10 +423,10 @@ fn names_count_against_their_containers_in_equal_shares() {
 fn a_reader_keeps_the_history_that_it_took() {
     let mut node = Node::new(1, 2);
     node.send(0, 1, "a:1|c").roll(10);
-    let taken = node.store.history(Allocation(0)).unwrap();
+    let taken = node.store.find_history(Allocation(0)).unwrap();
     node.send(0, 15, &format!("a:2|c|T{}", START + 2)).roll(20);
-    assert_eq!(taken.published().count(), 1);
-    assert_eq!(node.store.history(Allocation(0)).unwrap().published().count(), 2);
+    assert_eq!(taken.published_windows().count(), 1);
+    assert_eq!(node.store.find_history(Allocation(0)).unwrap().published_windows().count(), 2);
 }
 
 #[test]
@@ -426,12 +436,13 @@ fn windows_after_a_place_are_the_same_whether_or_not_the_log_reaches_it() {
         node.send(0, window * 10 + 1, "a:1|c").send(1, window * 10 + 1, "a:1|c");
     }
     node.roll(50);
-    let end = node.store.end().seq;
+    let end = node.store.end_cursor().seq;
     let all = node.store.kept_after(0);
     for seq in 0..=end {
         let wanted: Vec<_> =
-            all.iter().map(|published| published.first()).filter(|first| *first > seq).collect();
-        let found: Vec<_> = node.store.kept_after(seq).iter().map(|published| published.first()).collect();
+            all.iter().map(|published| published.first_seq()).filter(|first| *first > seq).collect();
+        let found: Vec<_> =
+            node.store.kept_after(seq).iter().map(|published| published.first_seq()).collect();
         assert_eq!(found, wanted, "after {seq}");
     }
 }
@@ -460,15 +471,17 @@ fn cursors_read_back() {
 fn a_reader_keeps_what_it_was_given_while_windows_come_and_go() {
     let mut node = Node::new(2, 1);
     node.send(0, 1, "a:1|c").send(1, 1, "a:1|c").roll(10);
-    let seen = |node: &Node| node.store.everything(Level::Low).0;
+    let seen = |node: &Node| node.store.snapshot_at_level(Level::Low).0;
     let sums = |histories: &[(Allocation, Arc<History>)]| {
-        let records =
-            histories.iter().flat_map(|(_, history)| history.kept()).flat_map(IntervalWindows::records);
+        let records = histories
+            .iter()
+            .flat_map(|(_, history)| history.kept_intervals())
+            .flat_map(IntervalWindows::newest_records);
         records.map(|(_, _, record)| sum(&record.view)).collect::<Vec<_>>()
     };
     let before = seen(&node);
     node.send(0, 11, "a:2|c").roll(20);
-    node.store.forget(Allocation(1));
+    node.store.forget_container(Allocation(1));
     assert_eq!((sums(&before), sums(&seen(&node))), (vec![1.0, 1.0], vec![2.0]));
 }
 
@@ -498,7 +511,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
         node.store.remember_at_most(5, 50);
         let (mut now, mut next) = (1_u64, 100);
         // Windows whose late samples are being merged, and aggregators of a few bytes.
-        let mut pending: Vec<Option<Pending>> = vec![None, None, None];
+        let mut pending: Vec<Option<PendingWindow>> = vec![None, None, None];
         let mut live = node.store.live_bytes();
         for step in 0..120 {
             let (container, name) = (random(seed, 3), random(seed, 12));
@@ -509,7 +522,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
             for (of, waiting) in pending.iter_mut().enumerate() {
                 let more = waiting.as_mut().is_some_and(|waiting| waiting.merge_one(&node.store));
                 if let Some(waiting) = waiting.take_if(|_| !more || of == n || publishes) {
-                    waiting.publish(&node.store);
+                    waiting.publish_to(&node.store);
                 }
             }
             match what {
@@ -518,31 +531,32 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                     let late = START + now.cast_signed() - 15;
                     node.send(n, now, &format!("n{name}:1|c|T{late}\nn{name}:1|ms|T{}", late - 10));
                     let end = node.aggregators[n].window_end();
-                    now = end.since(moment(0).wall).as_secs();
-                    let closed = node.aggregators[n].roll(end).unwrap();
-                    pending[n] = Some(Pending::new(&node.store, Allocation(container), closed));
+                    now = end.duration_since(moment(0).wall).as_secs();
+                    let closed = node.aggregators[n].roll_window(end).unwrap();
+                    pending[n] = Some(PendingWindow::new(&node.store, Allocation(container), closed));
                 }
                 0 => now += 10 * random(seed, 3),
-                1 => node.store.ended(Allocation(container)),
+                1 => node.store.mark_ended(Allocation(container)),
                 2 => {
-                    let history = node.store.history(Allocation(container));
+                    let history = node.store.find_history(Allocation(container));
                     let image = history.map(|history| History::from_image(&history.to_image()).unwrap());
-                    node.store.forget(Allocation(container));
+                    node.store.forget_container(Allocation(container));
                     // It comes again from elsewhere, or as a new one.
                     if let (Some(image), 0) = (image, random(seed, 2)) {
-                        node.store.adopt(vec![(Allocation(container), image)], moment(now / 2).wall);
+                        node.store
+                            .adopt_histories(vec![(Allocation(container), image)], moment(now / 2).wall);
                     }
                     let name = format!("c{container}");
                     node.store.open(Allocation(container), origin(&name), moment(now).wall);
                 }
                 3 => {
-                    let history = node.store.history(Allocation(container)).unwrap();
+                    let history = node.store.find_history(Allocation(container)).unwrap();
                     let image = History::from_image(&history.to_image()).unwrap();
                     // As of a clock by which some of its windows are still to come.
-                    node.store.adopt(vec![(Allocation(next), image)], moment(now / 2).wall);
+                    node.store.adopt_histories(vec![(Allocation(next), image)], moment(now / 2).wall);
                     next += 1;
                 }
-                4 => node.store.forget(Allocation(100 + random(seed, next - 99))),
+                4 => node.store.forget_container(Allocation(100 + random(seed, next - 99))),
                 5 | 6 => {
                     let late = START + now.cast_signed() - 15;
                     node.send(n, now, &format!("n{name}:1|ms|T{late}\nn{name}:{step}|s|T{late}"));
@@ -550,7 +564,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                 7 => drop(node.send(n, now, "_sc|check|1|m:words\n_e{1,1}:a|b")),
                 _ => drop(node.send(n, now, &format!("n{name}:1|c\nn{name}:2|g\nn{name}:3|h"))),
             }
-            let waiting: usize = pending.iter().flatten().map(Pending::recount).sum();
+            let waiting: usize = pending.iter().flatten().map(PendingWindow::recount_bytes).sum();
             let recounted = node.store.recount_held_bytes() + live.get() + waiting;
             assert_eq!(node.store.held_bytes(), recounted, "step {step}");
         }
@@ -564,11 +578,11 @@ fn a_container_that_has_ended_holds_what_it_shared_with_its_aggregator() {
     let long = "x".repeat(500);
     node.send(0, 1, &format!("a:1|c|#tag:{long}")).roll(10);
     let before = node.store.held_bytes();
-    node.store.ended(Allocation(0));
+    node.store.mark_ended(Allocation(0));
     assert!(node.store.held_bytes() > before + 500);
     node.store.open(Allocation(0), origin("c0"), moment(20).wall);
     assert_eq!(node.store.held_bytes(), before, "and no more once it has one again");
-    node.store.forget(Allocation(0));
+    node.store.forget_container(Allocation(0));
     let totals = node.store.held_bytes();
     assert!(totals > 500 && totals < before + 500, "its total is remembered: {totals}");
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::Files;
-use super::log::{Containers as _, Log, remove};
-use super::segment::{OPEN, Segment};
-use super::writer::Parts;
+use super::log::{ClosedWindowLog, ContainerLookup as _, remove};
+use super::segment::{LogSegment, OPEN};
+use super::writer::WriterSources;
 use crate::aggregate::Window;
 use crate::model::Allocation;
 use crate::shard::ShardGone;
@@ -37,7 +37,7 @@ pub(super) struct Checkpoints {
     files: Arc<dyn Files>,
     epoch: u64,
     next: u64,
-    current: Option<Segment>,
+    current: Option<LogSegment>,
     /// Bytes of everything that was open when the file was begun; nothing while that is being written.
     whole: Option<u64>,
     /// Files that go when the one that is written is whole.
@@ -51,25 +51,34 @@ impl Checkpoints {
     }
 
     /// Writes what has changed since the last checkpoint. Answers the bytes.
-    pub(super) async fn make(&mut self, parts: &Parts, log: &Log) -> Result<u64, CheckpointError> {
-        let made = self.round(parts, log).await;
+    pub(super) async fn write_checkpoint(
+        &mut self,
+        parts: &WriterSources,
+        log: &ClosedWindowLog,
+    ) -> Result<u64, CheckpointError> {
+        let made = self.try_checkpoint(parts, log).await;
         if made.is_err() {
-            self.fail();
+            self.handle_failure();
         }
         made
     }
 
-    async fn round(&mut self, parts: &Parts, log: &Log) -> Result<u64, CheckpointError> {
-        self.begin()?;
+    async fn try_checkpoint(
+        &mut self,
+        parts: &WriterSources,
+        log: &ClosedWindowLog,
+    ) -> Result<u64, CheckpointError> {
+        self.begin_file()?;
         let mut written = 0;
         for shard in 0..parts.pool.len() {
             let mut from = Some(0);
             while let Some(next) = from {
-                let asked = tokio::time::timeout(PATIENCE, parts.pool.checkpoint(shard, next, self.next));
+                let asked =
+                    tokio::time::timeout(PATIENCE, parts.pool.checkpoint_shard(shard, next, self.next));
                 let part = asked.await.map_err(|_| ShardGone)??;
                 from = part.next;
                 for (allocation, window) in &part.windows {
-                    self.put(*allocation, window, parts, log);
+                    self.add_window(*allocation, window, parts, log);
                 }
                 written += self.write()?;
             }
@@ -81,11 +90,17 @@ impl Checkpoints {
         Ok(written)
     }
 
-    fn put(&mut self, allocation: Allocation, window: &Window, parts: &Parts, log: &Log) {
-        let (Some(segment), Some(origin)) = (&mut self.current, parts.store.origin(allocation)) else {
+    fn add_window(
+        &mut self,
+        allocation: Allocation,
+        window: &Window,
+        parts: &WriterSources,
+        log: &ClosedWindowLog,
+    ) {
+        let (Some(segment), Some(origin)) = (&mut self.current, parts.store.origin_of(allocation)) else {
             return;
         };
-        let Some(who) = parts.who(allocation, &origin) else { return };
+        let Some(who) = parts.find_who(allocation, &origin) else { return };
         let key = log.key(allocation);
         segment.name(key, || who);
         segment.open_window(key, window);
@@ -93,35 +108,35 @@ impl Checkpoints {
 
     fn write(&mut self) -> io::Result<u64> {
         let Some(segment) = &mut self.current else { return Ok(0) };
-        let waiting = segment.waiting() as u64;
+        let waiting = segment.buffered_bytes() as u64;
         segment.write()?;
         Ok(waiting)
     }
 
     /// Begins another file where there is none, or the one there is has grown enough.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin_file(&mut self) -> io::Result<()> {
         let largest = self.whole.map_or(u64::MAX, |whole| (4 * whole).max(LARGEST_FILE));
-        if self.current.as_ref().is_some_and(|segment| segment.length() > largest) {
-            self.retire();
+        if self.current.as_ref().is_some_and(|segment| segment.byte_length() > largest) {
+            self.retire_file();
         }
         if self.current.is_none() {
             // Also after a failure: a name that may be half made is never used twice.
             self.next += 1;
-            self.current = Some(Segment::create(&*self.files, OPEN, self.next, self.epoch)?);
+            self.current = Some(LogSegment::create(&*self.files, OPEN, self.next, self.epoch)?);
         }
         Ok(())
     }
 
-    fn retire(&mut self) {
+    fn retire_file(&mut self) {
         self.old.extend(self.current.take().map(|segment| segment.seal().name));
         self.whole = None;
     }
 
     /// The shards take for written what was not: the next file begins with everything. One that did not come to have
     /// everything goes at once, so that a disk that stays full does not fill up with such.
-    fn fail(&mut self) {
+    fn handle_failure(&mut self) {
         if self.whole.is_some() {
-            return self.retire();
+            return self.retire_file();
         }
         if let Some(segment) = self.current.take() {
             let _best_effort = self.files.remove(&segment.seal().name);
@@ -138,7 +153,7 @@ impl Checkpoints {
 
     /// Removes every file: all windows are closed.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.retire();
+        self.retire_file();
         self.remove_old()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{EventRecord, Habits, Lasting, Outcome};
+use crate::aggregate::{CheckOutcome, EventRecord, Habits, Lasting};
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::store::NameChange;
 
@@ -14,7 +14,7 @@ pub const VERSION: u16 = 2;
 
 /// A container, across the lives of the agent: the one in which it came, and its number there.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub(super) struct Key {
+pub(super) struct ContainerKey {
     pub(super) epoch: u64,
     pub(super) allocation: Allocation,
 }
@@ -42,20 +42,20 @@ pub struct Who {
 
 /// One entry. New ones are added at the end; whatever else changes is another version.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(super) enum Entry<'a> {
+pub(super) enum LogEntry<'a> {
     /// The first of each file.
     File { version: u16, epoch: u64 },
     /// A container, before anything else about it in this file, and again when it has ended.
-    Container { key: Key, who: Who },
+    Container { key: ContainerKey, who: Who },
     /// How the series of a container changed since the last such entry in this file.
     Layout {
-        key: Key,
+        key: ContainerKey,
         #[serde(borrow)]
         change: Cow<'a, [u8]>,
     },
     /// A closed window, or a revision of one.
     Window {
-        key: Key,
+        key: ContainerKey,
         birth: Birth,
         revs: Cow<'a, [u32]>,
         #[serde(borrow)]
@@ -63,14 +63,14 @@ pub(super) enum Entry<'a> {
     },
     /// What has changed in an open window since the last such entry.
     Open {
-        key: Key,
+        key: ContainerKey,
         #[serde(borrow)]
         window: Cow<'a, [u8]>,
     },
     /// Events that came since the last such entry.
-    Events { key: Key, events: Vec<Arc<EventRecord>> },
+    Events { key: ContainerKey, events: Vec<Arc<EventRecord>> },
     /// A container is forgotten: what is said of it before is void.
-    Forgotten { key: Key },
+    Forgotten { key: ContainerKey },
     /// The agent lives.
     Alive { at: Timestamp },
     /// The agent ends in order; nothing comes after.
@@ -78,23 +78,23 @@ pub(super) enum Entry<'a> {
     /// What has to be known of a container beside its windows, as far as it has changed since the last such entry in this
     /// file: levels and totals, the last outcomes of checks, and what was seen of its client.
     Lasting {
-        key: Key,
+        key: ContainerKey,
         lasting: Vec<Lasting>,
-        checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+        checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
         habits: Habits,
     },
     /// What has become of names since the last such entry; the first ones of a file have every name.
     Names { changes: Vec<NameChange> },
 }
 
-impl Entry<'_> {
+impl LogEntry<'_> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         *out = postcard::to_extend(self, std::mem::take(out)).unwrap_or_default();
     }
 }
 
-impl<'a> Entry<'a> {
+impl<'a> LogEntry<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
         match postcard::take_from_bytes(payload) {
             Ok((entry, [])) => Some(entry),

@@ -12,7 +12,7 @@ pub trait Files: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    fn list(&self) -> io::Result<Vec<String>>;
+    fn list_names(&self) -> io::Result<Vec<String>>;
 
     /// The whole of a file.
     ///
@@ -39,28 +39,28 @@ pub trait Appendable: Send + fmt::Debug {
     ///
     /// # Errors
     /// When not everything could be written; a part of it may have been.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn append_bytes(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Has everything that was written reach the disk.
     ///
     /// # Errors
     /// When it may not have.
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync_to_disk(&mut self) -> io::Result<()>;
 
     /// Cuts the file off.
     ///
     /// # Errors
     /// When it could not be.
-    fn cut(&mut self, length: u64) -> io::Result<()>;
+    fn truncate_to(&mut self, length: u64) -> io::Result<()>;
 }
 
 /// A real directory.
 #[derive(Debug)]
-pub struct Directory {
+pub struct LogDirectory {
     path: PathBuf,
 }
 
-impl Directory {
+impl LogDirectory {
     /// The directory at a path, made if need be, for this user alone: what applications send may be nobody else's
     /// business.
     ///
@@ -80,8 +80,8 @@ impl Directory {
     }
 }
 
-impl Files for Directory {
-    fn list(&self) -> io::Result<Vec<String>> {
+impl Files for LogDirectory {
+    fn list_names(&self) -> io::Result<Vec<String>> {
         std::fs::read_dir(&self.path)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()
@@ -104,15 +104,15 @@ impl Files for Directory {
 }
 
 impl Appendable for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync_to_disk(&mut self) -> io::Result<()> {
         self.sync_data()
     }
 
-    fn cut(&mut self, length: u64) -> io::Result<()> {
+    fn truncate_to(&mut self, length: u64) -> io::Result<()> {
         self.set_len(length)
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn write(out: &mut Vec<u8>, seed: u64, payload: impl FnOnce(&mut Vec<
     out.extend_from_slice(&[0; HEAD - MARK.len()]);
     payload(out);
     let length = u32::try_from(out.len() - start - HEAD).unwrap_or(u32::MAX).to_le_bytes();
-    let check = check(seed, length, out.get(start + HEAD..).unwrap_or_default());
+    let check = frame_checksum(seed, length, out.get(start + HEAD..).unwrap_or_default());
     let head = [length.as_slice(), &check.to_le_bytes()].concat();
     if let Some(place) = out.get_mut(start + MARK.len()..start + HEAD) {
         place.copy_from_slice(&head);
@@ -36,7 +36,7 @@ pub(super) fn write(out: &mut Vec<u8>, seed: u64, payload: impl FnOnce(&mut Vec<
     out.len() - start
 }
 
-fn check(seed: u64, length: [u8; 4], payload: &[u8]) -> u64 {
+fn frame_checksum(seed: u64, length: [u8; 4], payload: &[u8]) -> u64 {
     let mut hasher = Xxh3::with_seed(seed);
     hasher.update(&length);
     hasher.update(payload);
@@ -45,7 +45,7 @@ fn check(seed: u64, length: [u8; 4], payload: &[u8]) -> u64 {
 
 /// The frames of a file, and what between them is none.
 #[derive(Debug)]
-pub(super) struct Frames<'b> {
+pub(super) struct LogFrames<'b> {
     bytes: &'b [u8],
     seed: u64,
     at: usize,
@@ -53,44 +53,44 @@ pub(super) struct Frames<'b> {
 
 /// What is next in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Next<'b> {
+pub(super) enum NextFrame<'b> {
     /// The payload of a good frame.
     Payload(&'b [u8]),
     /// These bytes are no good frame.
     Damaged(Range<usize>),
 }
 
-impl<'b> Frames<'b> {
+impl<'b> LogFrames<'b> {
     pub(super) fn new(bytes: &'b [u8], seed: u64) -> Self {
         Self { bytes, seed, at: 0 }
     }
 
     /// The payload of a frame at a place, if there is a good one.
-    fn payload(&self, at: usize) -> Option<&'b [u8]> {
+    fn payload_at(&self, at: usize) -> Option<&'b [u8]> {
         let rest = self.bytes.get(at..)?.strip_prefix(&MARK)?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let (expected, rest) = rest.split_first_chunk::<8>()?;
         let payload = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-        let good =
-            payload.len() <= LONGEST && check(self.seed, *length, payload) == u64::from_le_bytes(*expected);
+        let good = payload.len() <= LONGEST
+            && frame_checksum(self.seed, *length, payload) == u64::from_le_bytes(*expected);
         good.then_some(payload)
     }
 }
 
-impl<'b> Iterator for Frames<'b> {
-    type Item = Next<'b>;
+impl<'b> Iterator for LogFrames<'b> {
+    type Item = NextFrame<'b>;
 
-    fn next(&mut self) -> Option<Next<'b>> {
+    fn next(&mut self) -> Option<NextFrame<'b>> {
         let start = self.at;
         let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
-        if let Some(payload) = self.payload(start) {
+        if let Some(payload) = self.payload_at(start) {
             self.at = start + HEAD + payload.len();
-            return Some(Next::Payload(payload));
+            return Some(NextFrame::Payload(payload));
         }
         let marks = memmem::find_iter(rest, &MARK).map(|at| start + at);
-        let good = marks.filter(|at| *at > start).find(|at| self.payload(*at).is_some());
+        let good = marks.filter(|at| *at > start).find(|at| self.payload_at(*at).is_some());
         self.at = good.unwrap_or(self.bytes.len());
-        Some(Next::Damaged(start..self.at))
+        Some(NextFrame::Damaged(start..self.at))
     }
 }
 
@@ -108,9 +108,9 @@ mod tests {
 
     fn payloads(bytes: &[u8], seed: u64) -> (Vec<&[u8]>, usize) {
         let mut damaged = 0;
-        let good = Frames::new(bytes, seed).filter_map(|next| match next {
-            Next::Payload(payload) => Some(payload),
-            Next::Damaged(range) => {
+        let good = LogFrames::new(bytes, seed).filter_map(|next| match next {
+            NextFrame::Payload(payload) => Some(payload),
+            NextFrame::Damaged(range) => {
                 damaged += range.len();
                 None
             }

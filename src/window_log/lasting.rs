@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::aggregate::{Habits, LastCheck, Lasting, Outcome, View, Window};
+use crate::aggregate::{CheckOutcome, Habits, LastCheck, Lasting, View, Window};
 use crate::model::{ByIdentity, MetricType, Series, Timestamp};
 
 /// The newest of what was written, by series.
@@ -19,7 +19,7 @@ impl Lasts {
     pub(super) fn add(
         &mut self,
         lasting: Vec<Lasting>,
-        checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+        checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
         habits: Habits,
     ) -> Option<()> {
         let sound = lasting.iter().all(Lasting::is_plausible)
@@ -35,7 +35,7 @@ impl Lasts {
             }
         }
         for (series, at, outcome) in checks {
-            self.check(LastCheck { series, at, outcome });
+            self.add_check(LastCheck { series, at, outcome });
         }
         self.habits = habits;
         Some(())
@@ -46,7 +46,7 @@ impl Lasts {
         for (key, last) in older.lasting {
             self.lasting.entry(key).or_insert(last);
         }
-        older.checks.into_values().for_each(|check| self.check(check));
+        older.checks.into_values().for_each(|check| self.add_check(check));
         if self.habits == Habits::default() {
             self.habits = older.habits;
         }
@@ -57,12 +57,12 @@ impl Lasts {
         for record in window.records() {
             if let View::Check { last_at: at, outcome, .. } = record.view {
                 let (series, outcome) = (Arc::clone(record.series), Arc::clone(outcome));
-                self.check(LastCheck { series, at, outcome });
+                self.add_check(LastCheck { series, at, outcome });
             }
         }
     }
 
-    fn check(&mut self, check: LastCheck) {
+    fn add_check(&mut self, check: LastCheck) {
         let known = self.checks.entry(ByIdentity(Arc::clone(&check.series))).or_insert_with(|| check.clone());
         if known.at <= check.at {
             *known = check;

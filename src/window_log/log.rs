@@ -7,9 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use super::entry::{Birth, Entry, Key, Who};
+use super::entry::{Birth, ContainerKey, LogEntry, Who};
 use super::files::Files;
-use super::segment::{FiledWindow, Sealed, Segment, WINDOWS};
+use super::segment::{FiledWindow, LogSegment, Sealed, WINDOWS};
 use crate::aggregate::{EventRecord, Habits, LastCheck, Lasting};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
@@ -18,14 +18,14 @@ use crate::store::Published;
 const LARGEST_FILE: u64 = 8 << 20;
 
 /// What is known of containers by others.
-pub(super) trait Containers {
+pub(super) trait ContainerLookup {
     /// Who a container is that samples of `origin` came from; `None` when it is forgotten.
-    fn who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who>;
+    fn find_who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who>;
 }
 
 /// What became of a container.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum ContainerChange {
     /// Who it is now.
     Is(Allocation, Who),
     /// Events that came.
@@ -38,22 +38,22 @@ pub(super) enum Change {
 
 /// The log of closed windows.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct ClosedWindowLog {
     files: Arc<dyn Files>,
     epoch: u64,
     /// Bytes of all files, at most.
     limit: u64,
     next: u64,
-    current: Option<Segment>,
+    current: Option<LogSegment>,
     /// Oldest first.
     old: VecDeque<Sealed>,
     /// Containers that came in an earlier life of the agent.
-    keys: HashMap<Allocation, Key>,
+    keys: HashMap<Allocation, ContainerKey>,
     /// Windows that are kept and were given up on disk, because the log is as large as it may be.
     given_up: u64,
 }
 
-impl Log {
+impl ClosedWindowLog {
     /// A log that goes on behind `old`, in files from number `next` upward.
     pub(super) fn new(
         files: Arc<dyn Files>,
@@ -66,28 +66,28 @@ impl Log {
     }
 
     /// Notes that a container came in an earlier life.
-    pub(super) fn know(&mut self, allocation: Allocation, key: Key) {
+    pub(super) fn insert_key(&mut self, allocation: Allocation, key: ContainerKey) {
         self.keys.insert(allocation, key);
     }
 
-    pub(super) fn key(&self, allocation: Allocation) -> Key {
-        self.keys.get(&allocation).copied().unwrap_or(Key { epoch: self.epoch, allocation })
+    pub(super) fn key(&self, allocation: Allocation) -> ContainerKey {
+        self.keys.get(&allocation).copied().unwrap_or(ContainerKey { epoch: self.epoch, allocation })
     }
 
     /// Forgets a container that is forgotten everywhere.
-    pub(super) fn forget(&mut self, allocation: Allocation) {
+    pub(super) fn forget_container(&mut self, allocation: Allocation) {
         self.keys.remove(&allocation);
     }
 
     /// The number of the file that is written, or was last.
-    pub(super) fn file(&self) -> u64 {
+    pub(super) fn file_number(&self) -> u64 {
         self.next
     }
 
     /// Bytes of all files.
-    pub(super) fn length(&self) -> u64 {
+    pub(super) fn total_bytes(&self) -> u64 {
         let old: u64 = self.old.iter().map(|sealed| sealed.length).sum();
-        old + self.current.as_ref().map_or(0, Segment::length)
+        old + self.current.as_ref().map_or(0, LogSegment::byte_length)
     }
 
     /// How many files.
@@ -102,11 +102,15 @@ impl Log {
 
     /// Writes windows, and has them reach the disk. Answers the bytes. After an error none of them is taken to be
     /// written, and the next call starts a new file.
-    pub(super) fn append(&mut self, windows: &[Arc<Published>], of: &dyn Containers) -> io::Result<u64> {
+    pub(super) fn append_windows(
+        &mut self,
+        windows: &[Arc<Published>],
+        of: &dyn ContainerLookup,
+    ) -> io::Result<u64> {
         self.write(|log, segment| {
             for published in windows {
-                let birth = Birth { epoch: log.epoch, first: published.first() };
-                log.put(segment, birth, published, of);
+                let birth = Birth { epoch: log.epoch, first: published.first_seq() };
+                log.put_window(segment, birth, published, of);
             }
         })
     }
@@ -115,40 +119,40 @@ impl Log {
     pub(super) fn append_born(
         &mut self,
         windows: &[(Birth, Arc<Published>)],
-        of: &dyn Containers,
+        of: &dyn ContainerLookup,
     ) -> io::Result<u64> {
         self.write(|log, segment| {
             for (birth, published) in windows {
-                log.put(segment, *birth, published, of);
+                log.put_window(segment, *birth, published, of);
             }
         })
     }
 
     /// Writes what became of containers. A power failure may undo that; the end of the process does not.
-    pub(super) fn note(&mut self, changes: &[Change]) -> io::Result<u64> {
+    pub(super) fn append_changes(&mut self, changes: &[ContainerChange]) -> io::Result<u64> {
         self.write_only(|log, segment| {
             for change in changes {
                 match change {
-                    Change::Is(allocation, who) => {
+                    ContainerChange::Is(allocation, who) => {
                         let (key, who) = (log.key(*allocation), who.clone());
-                        segment.rename(key, who);
+                        segment.put_container(key, who);
                     }
-                    Change::Said(allocation, who, events) => {
+                    ContainerChange::Said(allocation, who, events) => {
                         let key = log.key(*allocation);
                         segment.name(key, || who.clone());
-                        segment.put(&Entry::Events { key, events: events.clone() });
+                        segment.put_entry(&LogEntry::Events { key, events: events.clone() });
                     }
-                    Change::Lasting(allocation, who, lasting, checks, habits) => {
+                    ContainerChange::Lasting(allocation, who, lasting, checks, habits) => {
                         let key = log.key(*allocation);
                         segment.name(key, || who.clone());
                         let check = |check: &LastCheck| {
                             (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome))
                         };
                         let (lasting, checks) = (lasting.clone(), checks.iter().map(check).collect());
-                        segment.put(&Entry::Lasting { key, lasting, checks, habits: *habits });
+                        segment.put_entry(&LogEntry::Lasting { key, lasting, checks, habits: *habits });
                     }
-                    Change::Forgotten(allocation) => {
-                        segment.put(&Entry::Forgotten { key: log.key(*allocation) });
+                    ContainerChange::Forgotten(allocation) => {
+                        segment.put_entry(&LogEntry::Forgotten { key: log.key(*allocation) });
                     }
                 }
             }
@@ -156,41 +160,47 @@ impl Log {
     }
 
     /// Writes that what was said of containers under these keys is void.
-    pub(super) fn void(&mut self, keys: &[Key]) -> io::Result<u64> {
+    pub(super) fn append_void(&mut self, keys: &[ContainerKey]) -> io::Result<u64> {
         self.write(|_, segment| {
             for key in keys {
-                segment.put(&Entry::Forgotten { key: *key });
+                segment.put_entry(&LogEntry::Forgotten { key: *key });
             }
         })
     }
 
     /// Writes that the agent lives.
-    pub(super) fn alive(&mut self, at: Timestamp) -> io::Result<u64> {
+    pub(super) fn append_alive(&mut self, at: Timestamp) -> io::Result<u64> {
         self.write_only(|_, segment| {
-            segment.put(&Entry::Alive { at });
+            segment.put_entry(&LogEntry::Alive { at });
         })
     }
 
     /// Writes that the agent ends in order.
-    pub(super) fn ended(&mut self, at: Timestamp) -> io::Result<u64> {
+    pub(super) fn append_ended(&mut self, at: Timestamp) -> io::Result<u64> {
         self.write(|_, segment| {
-            segment.put(&Entry::Ended { at });
+            segment.put_entry(&LogEntry::Ended { at });
         })
     }
 
-    fn put(&self, segment: &mut Segment, birth: Birth, published: &Arc<Published>, of: &dyn Containers) {
+    fn put_window(
+        &self,
+        segment: &mut LogSegment,
+        birth: Birth,
+        published: &Arc<Published>,
+        of: &dyn ContainerLookup,
+    ) {
         // Whose container is forgotten is gone from the store, too.
-        let Some(who) = of.who(published.allocation(), published.origin()) else { return };
+        let Some(who) = of.find_who(published.allocation(), published.origin()) else { return };
         let key = self.key(published.allocation());
-        let from = segment.waiting();
+        let from = segment.buffered_bytes();
         segment.name(key, || who);
-        segment.window(key, birth, published, from);
+        segment.put_window(key, birth, published, from);
     }
 
-    fn write(&mut self, put: impl FnOnce(&Self, &mut Segment)) -> io::Result<u64> {
+    fn write(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
         let written = self.write_only(put)?;
         let Some(mut segment) = self.current.take() else { return Ok(written) };
-        match segment.sync() {
+        match segment.sync_file() {
             Ok(()) => {
                 self.current = Some(segment);
                 Ok(written)
@@ -203,10 +213,10 @@ impl Log {
         }
     }
 
-    fn write_only(&mut self, put: impl FnOnce(&Self, &mut Segment)) -> io::Result<u64> {
-        let mut segment = self.segment()?;
+    fn write_only(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
+        let mut segment = self.take_segment()?;
         put(self, &mut segment);
-        let waiting = segment.waiting() as u64;
+        let waiting = segment.buffered_bytes() as u64;
         match segment.write() {
             Ok(()) => {
                 self.current = Some(segment);
@@ -227,7 +237,7 @@ impl Log {
 
     /// Removes old files in which nothing is kept, which takes no room.
     pub(super) fn make_room(&mut self) -> io::Result<()> {
-        while let Some(oldest) = self.old.front().filter(|oldest| oldest.live() == 0) {
+        while let Some(oldest) = self.old.front().filter(|oldest| oldest.live_bytes() == 0) {
             remove(&*self.files, &oldest.name)?;
             self.old.pop_front();
         }
@@ -235,29 +245,29 @@ impl Log {
     }
 
     /// The file to write to.
-    fn segment(&mut self) -> io::Result<Segment> {
+    fn take_segment(&mut self) -> io::Result<LogSegment> {
         let largest = (self.limit / 16).min(LARGEST_FILE);
         match self.current.take() {
-            Some(segment) if segment.length() < largest => return Ok(segment),
+            Some(segment) if segment.byte_length() < largest => return Ok(segment),
             Some(full) => self.old.push_back(full.seal()),
             None => {}
         }
         let number = self.next;
         // Also after a failure: a name that may be half made is never used twice.
         self.next += 1;
-        Segment::create(&*self.files, WINDOWS, number, self.epoch)
+        LogSegment::create(&*self.files, WINDOWS, number, self.epoch)
     }
 
     /// Removes old files in which nothing is kept, writes again what alone keeps one, and keeps to the limit. Answers the
     /// bytes that were written again.
-    pub(super) fn prune(&mut self, of: &dyn Containers) -> io::Result<u64> {
+    pub(super) fn prune_files(&mut self, of: &dyn ContainerLookup) -> io::Result<u64> {
         let mut rewritten = 0;
         while let Some(oldest) = self.old.front() {
-            let (live, length) = (oldest.live(), oldest.length);
+            let (live, length) = (oldest.live_bytes(), oldest.length);
             if live > 0 && live * 4 < length {
                 rewritten += self.write_again(of)?;
             } else if live > 0 {
-                if self.length() <= self.limit {
+                if self.total_bytes() <= self.limit {
                     break;
                 }
                 let kept = |held: &&FiledWindow| held.window.strong_count() > 0;
@@ -271,7 +281,7 @@ impl Log {
     }
 
     /// Writes the kept windows of the oldest file again, at the end.
-    fn write_again(&mut self, of: &dyn Containers) -> io::Result<u64> {
+    fn write_again(&mut self, of: &dyn ContainerLookup) -> io::Result<u64> {
         let held = self.old.front().map(|oldest| oldest.held.iter());
         let kept: Vec<_> = held
             .into_iter()
@@ -280,7 +290,7 @@ impl Log {
             .collect();
         self.write(|log, segment| {
             for (birth, published) in &kept {
-                log.put(segment, *birth, published, of);
+                log.put_window(segment, *birth, published, of);
             }
         })
     }

@@ -5,10 +5,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::entry::LogEntry;
 use super::files::Files;
 use super::log::remove;
-use super::segment::{NAMES, Segment};
+use super::segment::{LogSegment, NAMES};
 use crate::store::{NameChange, Store};
 
 /// A file of less than this is not worth another.
@@ -18,11 +18,11 @@ const BATCH: usize = 1024;
 
 /// Writes names.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct NameLog {
     files: Arc<dyn Files>,
     epoch: u64,
     next: u64,
-    current: Option<Segment>,
+    current: Option<LogSegment>,
     /// Bytes of every name when the file was begun.
     whole: u64,
     /// The place among the store's changes that is written.
@@ -31,17 +31,17 @@ pub(super) struct Names {
     old: Vec<String>,
 }
 
-impl Names {
+impl NameLog {
     /// Goes on in files from number `next` upward; `old` ones are of an earlier life.
     pub(super) fn new(files: Arc<dyn Files>, epoch: u64, next: u64, old: Vec<String>) -> Self {
         Self { files, epoch, next, current: None, whole: 0, place: u64::MAX, old }
     }
 
     /// Writes what has changed. Answers the bytes. After an error the next call writes everything, to a new file.
-    pub(super) fn follow(&mut self, store: &Store) -> io::Result<u64> {
+    pub(super) fn write_changes(&mut self, store: &Store) -> io::Result<u64> {
         let largest = (2 * self.whole).max(SMALLEST_FILE);
-        if self.current.as_ref().is_some_and(|segment| segment.length() > largest) {
-            self.retire();
+        if self.current.as_ref().is_some_and(|segment| segment.byte_length() > largest) {
+            self.retire_file();
         }
         let place = if self.current.is_some() { self.place } else { u64::MAX };
         let new = store.names_after(place);
@@ -49,16 +49,16 @@ impl Names {
             return Ok(0);
         }
         if new.whole {
-            self.retire();
+            self.retire_file();
         }
         let written = self.write(&new.changes);
         if written.is_err() {
-            self.retire();
+            self.retire_file();
             return written;
         }
         self.place = new.next;
         if new.whole {
-            self.whole = self.current.as_ref().map_or(0, Segment::length);
+            self.whole = self.current.as_ref().map_or(0, LogSegment::byte_length);
             while let Some(name) = self.old.last() {
                 remove(&*self.files, name)?;
                 self.old.pop();
@@ -73,19 +73,19 @@ impl Names {
             None => {
                 // Also after a failure: a name that may be half made is never used twice.
                 self.next += 1;
-                Segment::create(&*self.files, NAMES, self.next, self.epoch)?
+                LogSegment::create(&*self.files, NAMES, self.next, self.epoch)?
             }
         };
         for changes in changes.chunks(BATCH) {
-            segment.put(&Entry::Names { changes: changes.to_vec() });
+            segment.put_entry(&LogEntry::Names { changes: changes.to_vec() });
         }
-        let waiting = segment.waiting() as u64;
-        let written = segment.write().and_then(|()| segment.sync());
+        let waiting = segment.buffered_bytes() as u64;
+        let written = segment.write().and_then(|()| segment.sync_file());
         self.current = Some(segment);
         written.map(|()| waiting)
     }
 
-    fn retire(&mut self) {
+    fn retire_file(&mut self) {
         self.old.extend(self.current.take().map(|segment| segment.seal().name));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::aggregate::{Layout, Span, State, View, Window, WindowBuilder};
+use crate::aggregate::{Layout, SeriesState, View, Window, WindowBuilder, WindowSpan};
 use crate::model::Timestamp;
 
 /// An open window, put together from what each checkpoint says has changed. Each says all there is of a series, so the
@@ -12,14 +12,14 @@ use crate::model::Timestamp;
 pub(super) struct OpenWindow {
     /// The life of the agent that it was open in; 0 where that is not known.
     pub(super) epoch: u64,
-    span: Span,
+    span: WindowSpan,
     layout: Layout,
-    states: BTreeMap<u32, (State, f64)>,
+    states: BTreeMap<u32, (SeriesState, f64)>,
 }
 
 impl OpenWindow {
     pub(super) fn new(epoch: u64, window: &Window) -> Self {
-        let span = Span { covered: Duration::ZERO, ..window.span };
+        let span = WindowSpan { covered: Duration::ZERO, ..window.span };
         let mut open = Self { epoch, span, layout: window.layout().clone(), states: BTreeMap::new() };
         open.add(epoch, window);
         open

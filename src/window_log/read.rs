@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use super::entry::{Birth, Entry, Key, VERSION, Who};
+use super::entry::{Birth, ContainerKey, LogEntry, VERSION, Who};
 use super::files::Files;
-use super::frame::{Frames, Next};
+use super::frame::{LogFrames, NextFrame};
 use super::lasting::Lasts;
 use super::open::OpenWindow;
-use super::segment::{NAMES, OPEN, WINDOWS, number};
+use super::segment::{NAMES, OPEN, WINDOWS, parse_number};
 use crate::aggregate::{EVENTS, EventRecord, KnownLayout, Window};
 use crate::model::Timestamp;
 use crate::store::NameChange;
 
 /// What could not be used.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Damage {
+pub struct LogDamage {
     /// Parts of files that are cut off or changed.
     pub parts: u64,
     /// Bytes of these.
@@ -30,7 +30,7 @@ pub struct Damage {
     pub files: u64,
 }
 
-impl Damage {
+impl LogDamage {
     /// Whether everything could be used.
     #[must_use]
     pub fn is_none(&self) -> bool {
@@ -44,12 +44,12 @@ pub(super) struct ReadFile {
     pub(super) name: String,
     pub(super) length: u64,
     /// The windows in it, and the bytes of each.
-    pub(super) births: Vec<(Key, Birth, u64)>,
+    pub(super) births: Vec<(ContainerKey, Birth, u64)>,
 }
 
 /// A container that was found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundContainer {
     pub(super) who: Who,
     /// In the order they were published.
     pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
@@ -61,7 +61,7 @@ pub(super) struct Found {
 /// Everything that was found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub(super) containers: BTreeMap<Key, Found>,
+    pub(super) containers: BTreeMap<ContainerKey, FoundContainer>,
     /// Files of closed windows, oldest first.
     pub(super) files: VecDeque<ReadFile>,
     /// Files of open windows.
@@ -78,7 +78,7 @@ pub(super) struct Findings {
     pub(super) epoch: u64,
     /// Whether it ended in order then.
     pub(super) in_order: bool,
-    pub(super) damage: Damage,
+    pub(super) damage: LogDamage,
 }
 
 /// What is read of the files.
@@ -94,16 +94,16 @@ pub(super) enum Depth {
 pub(super) fn read_or_report(files: &dyn Files, depth: Depth) -> Findings {
     read(files, depth).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read the window log");
-        Findings { damage: Damage { files: 1, ..Damage::default() }, ..Findings::default() }
+        Findings { damage: LogDamage { files: 1, ..LogDamage::default() }, ..Findings::default() }
     })
 }
 
 fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
-    let names = files.list()?;
+    let names = files.list_names()?;
     let mut findings = Findings::default();
     for prefix in [WINDOWS, OPEN, NAMES] {
         let mut numbered: Vec<_> =
-            names.iter().filter_map(|name| Some((number(prefix, name)?, name))).collect();
+            names.iter().filter_map(|name| Some((parse_number(prefix, name)?, name))).collect();
         numbered.sort_unstable();
         for (number, name) in numbered {
             findings.next = findings.next.max(number + 1);
@@ -128,30 +128,31 @@ fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
 
 impl Findings {
     /// Reads one file; answers the windows in it.
-    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> Vec<(Key, Birth, u64)> {
-        let mut file = Reader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
-        for next in Frames::new(bytes, number) {
+    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> Vec<(ContainerKey, Birth, u64)> {
+        let mut file =
+            LogFileReader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
+        for next in LogFrames::new(bytes, number) {
             match next {
-                Next::Damaged(range) => {
+                NextFrame::Damaged(range) => {
                     file.findings.damage.parts += 1;
                     file.findings.damage.bytes += range.len() as u64;
                 }
-                Next::Payload(payload) => match Entry::decode(payload) {
-                    Some(Entry::File { version, .. }) if version != VERSION => {
+                NextFrame::Payload(payload) => match LogEntry::decode(payload) {
+                    Some(LogEntry::File { version, .. }) if version != VERSION => {
                         file.findings.damage.files += 1;
                         break;
                     }
                     // Whether these make sense is for those to say that use them.
                     Some(
-                        Entry::Layout { .. }
-                        | Entry::Window { .. }
-                        | Entry::Open { .. }
-                        | Entry::Events { .. }
-                        | Entry::Lasting { .. }
-                        | Entry::Names { .. },
+                        LogEntry::Layout { .. }
+                        | LogEntry::Window { .. }
+                        | LogEntry::Open { .. }
+                        | LogEntry::Events { .. }
+                        | LogEntry::Lasting { .. }
+                        | LogEntry::Names { .. },
                     ) if depth == Depth::Containers => {}
                     entry => {
-                        if entry.and_then(|entry| file.take(entry, payload.len())).is_none() {
+                        if entry.and_then(|entry| file.apply_entry(entry, payload.len())).is_none() {
                             file.findings.damage.entries += 1;
                         }
                     }
@@ -161,44 +162,46 @@ impl Findings {
         file.births
     }
 
-    fn lives(&mut self, at: Timestamp) {
+    fn record_alive(&mut self, at: Timestamp) {
         self.last = self.last.max(Some(at));
     }
 }
 
 /// One file while it is read.
-struct Reader<'f> {
+struct LogFileReader<'f> {
     findings: &'f mut Findings,
     /// The life of the agent that wrote it; 0 while that is not known.
     epoch: u64,
-    layouts: HashMap<Key, KnownLayout>,
-    births: Vec<(Key, Birth, u64)>,
+    layouts: HashMap<ContainerKey, KnownLayout>,
+    births: Vec<(ContainerKey, Birth, u64)>,
 }
 
-impl Reader<'_> {
+impl LogFileReader<'_> {
     /// Takes an entry; `None` when it cannot be used.
-    fn take(&mut self, entry: Entry<'_>, length: usize) -> Option<()> {
+    fn apply_entry(&mut self, entry: LogEntry<'_>, length: usize) -> Option<()> {
         match entry {
-            Entry::File { epoch, .. } => {
+            LogEntry::File { epoch, .. } => {
                 self.epoch = epoch;
                 self.findings.epoch = self.findings.epoch.max(epoch);
             }
-            Entry::Container { key, who } => match self.findings.containers.get_mut(&key) {
+            LogEntry::Container { key, who } => match self.findings.containers.get_mut(&key) {
                 Some(found) => {
                     let finished = who.finished.or(found.who.finished);
                     found.who = Who { finished, ..who };
                 }
                 None => {
                     let (windows, events, lasting) = (BTreeMap::new(), VecDeque::new(), Lasts::default());
-                    self.findings.containers.insert(key, Found { who, windows, events, open: None, lasting });
+                    self.findings
+                        .containers
+                        .insert(key, FoundContainer { who, windows, events, open: None, lasting });
                 }
             },
-            Entry::Layout { key, change } => {
+            LogEntry::Layout { key, change } => {
                 let layout = self.layouts.entry(key).or_default();
-                *layout = layout.changed(&change).ok()?;
+                *layout = layout.with_change(&change).ok()?;
             }
-            Entry::Window { key, birth, revs, window } => {
-                let window = self.window(key, &window)?;
+            LogEntry::Window { key, birth, revs, window } => {
+                let window = self.decode_window(key, &window)?;
                 let found = self.findings.containers.get_mut(&key)?;
                 if !(revs.is_empty() || revs.len() == window.len()) || window.is_empty() {
                     return None;
@@ -206,16 +209,16 @@ impl Reader<'_> {
                 found.windows.insert(birth, (window, revs.into()));
                 self.births.push((key, birth, length as u64));
             }
-            Entry::Open { key, window } => {
-                let window = self.window(key, &window)?;
+            LogEntry::Open { key, window } => {
+                let window = self.decode_window(key, &window)?;
                 let found = self.findings.containers.get_mut(&key)?;
                 match &mut found.open {
                     Some(open) => open.add(self.epoch, &window),
                     None => found.open = Some(OpenWindow::new(self.epoch, &window)),
                 }
-                self.findings.lives(window.span.start.plus(window.span.covered));
+                self.findings.record_alive(window.span.start.saturating_add(window.span.covered));
             }
-            Entry::Events { key, events } => {
+            LogEntry::Events { key, events } => {
                 let found = self.findings.containers.get_mut(&key)?;
                 for event in events {
                     if !found.events.contains(&event) {
@@ -226,26 +229,26 @@ impl Reader<'_> {
                     found.events.pop_front();
                 }
             }
-            Entry::Lasting { key, lasting, checks, habits } => {
+            LogEntry::Lasting { key, lasting, checks, habits } => {
                 self.findings.containers.get_mut(&key)?.lasting.add(lasting, checks, habits)?;
             }
-            Entry::Forgotten { key } => {
+            LogEntry::Forgotten { key } => {
                 self.findings.containers.remove(&key);
             }
-            Entry::Alive { at } => {
+            LogEntry::Alive { at } => {
                 self.findings.in_order = false;
-                self.findings.lives(at);
+                self.findings.record_alive(at);
             }
-            Entry::Ended { at } => {
+            LogEntry::Ended { at } => {
                 self.findings.in_order = true;
-                self.findings.lives(at);
+                self.findings.record_alive(at);
             }
-            Entry::Names { changes } => self.findings.names.extend(changes),
+            LogEntry::Names { changes } => self.findings.names.extend(changes),
         }
         Some(())
     }
 
-    fn window(&self, key: Key, bytes: &[u8]) -> Option<Window> {
+    fn decode_window(&self, key: ContainerKey, bytes: &[u8]) -> Option<Window> {
         Window::decode(bytes, self.layouts.get(&key)?).ok()
     }
 }

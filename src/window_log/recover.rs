@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::entry::{Birth, Key, Who};
+use super::entry::{Birth, ContainerKey, Who};
 use super::files::Files;
-use super::log::Log;
-use super::read::{Damage, Depth, Found, ReadFile, read_or_report};
+use super::log::ClosedWindowLog;
+use super::read::{Depth, FoundContainer, LogDamage, ReadFile, read_or_report};
 use super::segment::{FiledWindow, Sealed};
 use crate::aggregate::{ContainerSummary, Window};
 use crate::model::{Allocation, Origin, Timestamp};
@@ -15,7 +15,7 @@ use crate::store::{History, NameChange, Published, Store};
 
 /// A container of an earlier life of the agent.
 #[derive(Debug)]
-pub struct Restored {
+pub struct RestoredContainer {
     /// Its number in this life.
     pub allocation: Allocation,
     /// Who it is. One that had not ended is taken to have ended now.
@@ -26,7 +26,7 @@ pub struct Restored {
 
 /// How an earlier life of the agent ended, and what is left of it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Report {
+pub struct RecoveryReport {
     /// Containers that can be read again.
     pub containers: usize,
     /// Their closed windows, revisions included.
@@ -42,24 +42,24 @@ pub struct Report {
     /// Whether it had ended in order.
     pub in_order: bool,
     /// What could not be used.
-    pub damage: Damage,
+    pub damage: LogDamage,
 }
 
 /// What an earlier life of the agent has left.
 #[derive(Debug)]
 pub struct Recovered {
     /// Its containers, in the order they came.
-    pub containers: Vec<Restored>,
+    pub containers: Vec<RestoredContainer>,
     /// How it ended.
-    pub report: Report,
+    pub report: RecoveryReport,
     /// The number of the last life that wrote something; 0 where nothing was found.
     pub epoch: u64,
     pub(super) histories: Vec<(Allocation, History)>,
     /// Where each window was published first, by its place in the histories.
-    births: HashMap<u64, (Key, Birth)>,
-    keys: Vec<(Allocation, Key)>,
+    births: HashMap<u64, (ContainerKey, Birth)>,
+    keys: Vec<(Allocation, ContainerKey)>,
     /// What is said under these keys is said again under others.
-    pub(super) void: Vec<Key>,
+    pub(super) void: Vec<ContainerKey>,
     files: VecDeque<ReadFile>,
     pub(super) open_files: Vec<String>,
     names: Vec<NameChange>,
@@ -72,28 +72,28 @@ pub struct Recovered {
 /// A log that goes on, and what it has yet to write.
 #[derive(Debug)]
 pub(super) struct Resumed {
-    pub(super) log: Log,
+    pub(super) log: ClosedWindowLog,
     pub(super) unwritten: Vec<(Birth, Arc<Published>)>,
 }
 
 /// Reads what is left of an earlier life, as of `now`. Containers that ended longer ago than `tombstone` stay away.
 /// What cannot be read is reported; it never keeps the agent from starting.
 #[must_use]
-pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recovered {
+pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recovered {
     let mut findings = read_or_report(files, Depth::Windows);
-    findings
-        .containers
-        .retain(|_, found| found.who.finished.is_none_or(|finished| finished.plus(tombstone) > now));
+    findings.containers.retain(|_, found| {
+        found.who.finished.is_none_or(|finished| finished.saturating_add(tombstone) > now)
+    });
     let void = said_twice(&mut findings.containers);
-    let mut report = Report {
+    let mut report = RecoveryReport {
         containers: findings.containers.len(),
         last: findings.last,
-        gap: findings.last.map_or(Duration::ZERO, |last| now.since(last)),
+        gap: findings.last.map_or(Duration::ZERO, |last| now.duration_since(last)),
         in_order: findings.in_order,
         damage: findings.damage,
-        ..Report::default()
+        ..RecoveryReport::default()
     };
-    let places = places(&findings.containers);
+    let places = assign_places(&findings.containers);
     let mut recovered = Recovered {
         containers: Vec::new(),
         report,
@@ -115,10 +115,10 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
         let finished_at = found.who.finished.unwrap_or(now).min(now);
         report.windows += found.windows.len();
         report.ahead += found.windows.values().filter(|(window, _)| window.span.start > now).count();
-        report.open += usize::from(found.unfinished());
-        recovered.containers.push(Restored { allocation, who: found.who.clone(), finished_at });
+        report.open += usize::from(found.has_unfinished());
+        recovered.containers.push(RestoredContainer { allocation, who: found.who.clone(), finished_at });
         recovered.keys.push((allocation, key));
-        let history = recovered.history(key, found, &places);
+        let history = recovered.build_history(key, found, &places);
         recovered.histories.push((allocation, history));
     }
     recovered.report = report;
@@ -128,14 +128,14 @@ pub fn recover(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recove
 /// Leaves each container once. A process that has taken over writes everything again under keys of its own, and then that the others
 /// are void; one that was killed between the two has left both. The newer has everything if it has the last window of the older.
 /// Answers the keys that were left out.
-fn said_twice(containers: &mut BTreeMap<Key, Found>) -> Vec<Key> {
-    let mut known: HashMap<_, Key> = HashMap::new();
+fn said_twice(containers: &mut BTreeMap<ContainerKey, FoundContainer>) -> Vec<ContainerKey> {
+    let mut known: HashMap<_, ContainerKey> = HashMap::new();
     let mut void = Vec::new();
     // Those of the older life come first.
     for (key, found) in &*containers {
         let origin = &found.who.origin;
         let same = (origin.container_id.clone(), origin.generation, found.who.opened);
-        let last = |key: &Key| containers.get(key).and_then(Found::last);
+        let last = |key: &ContainerKey| containers.get(key).and_then(FoundContainer::last_start);
         match known.get_mut(&same) {
             Some(older) if last(older) <= last(key) => void.push(std::mem::replace(older, *key)),
             Some(_) => void.push(*key),
@@ -148,7 +148,7 @@ fn said_twice(containers: &mut BTreeMap<Key, Found>) -> Vec<Key> {
         let same = (origin.container_id.clone(), origin.generation, left_out.who.opened);
         if let Some(found) = known.get(&same).and_then(|key| containers.get_mut(key)) {
             // The open window may be known from before only.
-            let newer = left_out.open.filter(|open| found.last() < Some(open.start()));
+            let newer = left_out.open.filter(|open| found.last_start() < Some(open.start()));
             found.open = found.open.take().or(newer);
             found.who.finished = found.who.finished.or(left_out.who.finished);
             found.lasting.merge(left_out.lasting);
@@ -158,10 +158,10 @@ fn said_twice(containers: &mut BTreeMap<Key, Found>) -> Vec<Key> {
 }
 
 /// A place for each window, in the order they were published.
-fn places(containers: &BTreeMap<Key, Found>) -> HashMap<(Key, Birth), u64> {
+fn assign_places(containers: &BTreeMap<ContainerKey, FoundContainer>) -> HashMap<(ContainerKey, Birth), u64> {
     let mut all: Vec<_> = containers
         .iter()
-        .flat_map(|(key, found)| found.births().map(|(birth, length)| (birth, *key, length)))
+        .flat_map(|(key, found)| found.window_births().map(|(birth, length)| (birth, *key, length)))
         .collect();
     all.sort_unstable();
     let mut next = 1;
@@ -174,14 +174,14 @@ fn places(containers: &BTreeMap<Key, Found>) -> HashMap<(Key, Birth), u64> {
         .collect()
 }
 
-impl Found {
+impl FoundContainer {
     /// The start of the last interval that is closed.
-    fn last(&self) -> Option<Timestamp> {
+    fn last_start(&self) -> Option<Timestamp> {
         self.windows.values().map(|(window, _)| window.span.start).max()
     }
 
     /// Whether a window was open that was not closed after.
-    fn unfinished(&self) -> bool {
+    fn has_unfinished(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let closed = |birth: &Birth, window: &Window| {
                 window.span.start == open.start() && (birth.epoch == open.epoch || open.epoch == 0)
@@ -191,8 +191,8 @@ impl Found {
     }
 
     /// The births of its windows, that of the open one last in its life, and how many records each has.
-    fn births(&self) -> impl Iterator<Item = (Birth, usize)> {
-        let open = self.open.as_ref().filter(|_| self.unfinished());
+    fn window_births(&self) -> impl Iterator<Item = (Birth, usize)> {
+        let open = self.open.as_ref().filter(|_| self.has_unfinished());
         let closed = self.windows.iter().map(|(birth, (window, _))| (*birth, window.len()));
         closed.chain(open.map(|open| (open_birth(open.epoch), usize::from(u16::MAX))))
     }
@@ -204,8 +204,13 @@ const fn open_birth(epoch: u64) -> Birth {
 }
 
 impl Recovered {
-    fn history(&mut self, key: Key, found: Found, places: &HashMap<(Key, Birth), u64>) -> History {
-        let open = found.unfinished().then_some(found.open).flatten();
+    fn build_history(
+        &mut self,
+        key: ContainerKey,
+        found: FoundContainer,
+        places: &HashMap<(ContainerKey, Birth), u64>,
+    ) -> History {
+        let open = found.has_unfinished().then_some(found.open).flatten();
         let open = open.map(|open| (open.epoch, open.close()));
         let mut lasting = found.lasting;
         let closed = found.windows.values().map(|(window, _)| window);
@@ -219,7 +224,7 @@ impl Recovered {
         };
         let windows: Vec<_> =
             found.windows.into_iter().map(|(birth, (window, revs))| (place(birth), revs, window)).collect();
-        let mut history = History::of(found.who.origin, found.who.opened, windows, Some(summary));
+        let mut history = History::from_windows(found.who.origin, found.who.opened, windows, Some(summary));
         if let Some((epoch, window)) = open {
             history.add_part(place(open_birth(epoch)), window);
         }
@@ -229,7 +234,7 @@ impl Recovered {
 
     /// Numbers the containers as others do that know them, and those that nobody knows behind all of these. Where a container
     /// comes twice, the later one is the one that is known.
-    pub fn number<'o>(&mut self, known: impl Iterator<Item = (&'o Origin, Allocation)>) {
+    pub fn assign_allocations<'o>(&mut self, known: impl Iterator<Item = (&'o Origin, Allocation)>) {
         let mut next = 1;
         let mut known: HashMap<_, _> = known
             .map(|(origin, allocation)| {
@@ -252,16 +257,16 @@ impl Recovered {
     /// Gives the windows to a store, without a log that goes on.
     pub fn adopt_into(self, store: &Store) {
         store.restore_names(self.names, self.now);
-        store.adopt(self.histories, self.now);
+        store.adopt_histories(self.histories, self.now);
     }
 
     /// Gives the windows to the store, and makes the log that goes on behind what is there.
-    pub(super) fn resume(self, files: &Arc<dyn Files>, store: &Store, limit: u64) -> Resumed {
-        let mut published: HashMap<(Key, Birth), Weak<Published>> = HashMap::new();
+    pub(super) fn resume_log(self, files: &Arc<dyn Files>, store: &Store, limit: u64) -> Resumed {
+        let mut published: HashMap<(ContainerKey, Birth), Weak<Published>> = HashMap::new();
         let mut unwritten = Vec::new();
         // Before windows, whose names it may know.
         store.restore_names(self.names, self.now);
-        for (place, window) in store.adopt(self.histories, self.now) {
+        for (place, window) in store.adopt_histories(self.histories, self.now) {
             let Some((key, birth)) = self.births.get(&place).copied() else { continue };
             published.insert((key, birth), Arc::downgrade(&window));
             if birth.first == u64::MAX {
@@ -281,9 +286,9 @@ impl Recovered {
                 |held: &FiledWindow| held.birth == *birth && held.window.ptr_eq(&Arc::downgrade(window));
             !sealed.iter().flat_map(|sealed| &sealed.held).any(known)
         });
-        let mut log = Log::new(Arc::clone(files), store.epoch(), limit, self.next, sealed);
+        let mut log = ClosedWindowLog::new(Arc::clone(files), store.epoch(), limit, self.next, sealed);
         for (allocation, key) in self.keys {
-            log.know(allocation, key);
+            log.insert_key(allocation, key);
         }
         Resumed { log, unwritten }
     }

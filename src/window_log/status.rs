@@ -4,20 +4,20 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::recover::Report;
+use super::recover::RecoveryReport;
 use crate::model::Timestamp;
 
 /// How the log is doing. The writer's thread sets it, everybody else reads.
 #[derive(Debug, Default)]
-pub struct Status {
-    inner: Mutex<Snapshot>,
+pub struct LogStatus {
+    inner: Mutex<LogStatusSnapshot>,
 }
 
 /// How the log is doing at one moment.
 #[derive(Clone, Default, Debug)]
-pub struct Snapshot {
+pub struct LogStatusSnapshot {
     /// How the life before ended.
-    pub report: Report,
+    pub report: RecoveryReport,
     /// Closed windows written, revisions included.
     pub windows: u64,
     /// Bytes written of closed windows and what goes with them.
@@ -42,33 +42,33 @@ pub struct Snapshot {
     pub failing: Option<(Timestamp, String)>,
 }
 
-impl Status {
+impl LogStatus {
     /// Where a report is all there is so far.
     #[must_use]
-    pub fn new(report: Report) -> Self {
-        Self { inner: Mutex::new(Snapshot { report, ..Snapshot::default() }) }
+    pub fn new(report: RecoveryReport) -> Self {
+        Self { inner: Mutex::new(LogStatusSnapshot { report, ..LogStatusSnapshot::default() }) }
     }
 
     /// As it is now.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> LogStatusSnapshot {
         self.lock().clone()
     }
 
     /// Notes when somebody listened again, which is after everything was read; answers how the life before ended.
     #[must_use]
-    pub fn heard_again(&self, now: Timestamp) -> Report {
+    pub fn heard_again(&self, now: Timestamp) -> RecoveryReport {
         let report = &mut self.lock().report;
-        report.gap = report.last.map_or(Duration::ZERO, |last| now.since(last));
+        report.gap = report.last.map_or(Duration::ZERO, |last| now.duration_since(last));
         *report
     }
 
-    pub(super) fn set(&self, change: impl FnOnce(&mut Snapshot)) {
+    pub(super) fn update_with(&self, change: impl FnOnce(&mut LogStatusSnapshot)) {
         change(&mut self.lock());
     }
 
     /// Notes that something could not be written. It is logged once, however often it fails until it works again.
-    pub fn failed(&self, error: &io::Error, now: Timestamp) {
+    pub fn record_failure(&self, error: &io::Error, now: Timestamp) {
         let mut inner = self.lock();
         inner.failures += 1;
         if inner.failing.is_none() {
@@ -79,15 +79,15 @@ impl Status {
     }
 
     /// Notes that everything is written.
-    pub(super) fn works(&self, now: Timestamp) {
+    pub(super) fn record_success(&self, now: Timestamp) {
         let mut inner = self.lock();
         if let Some((since, _)) = inner.failing.take() {
-            let (missed, failed_for) = (inner.missed, now.since(since));
+            let (missed, failed_for) = (inner.missed, now.duration_since(since));
             tracing::info!(?failed_for, missed, "the window log is written again");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+    fn lock(&self) -> MutexGuard<'_, LogStatusSnapshot> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

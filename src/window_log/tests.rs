@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::entry::Who;
 use super::files::{Appendable, Files};
-use super::log::{Change, Containers, Log};
-use super::recover::{Resumed, recover};
-use super::segment::{OPEN, Segment};
-use super::survey::survey;
-use crate::aggregate::{Aggregator, GaugeSign, Noted, Settings};
+use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup};
+use super::recover::{Resumed, recover_windows};
+use super::segment::{LogSegment, OPEN};
+use super::survey::survey_log;
+use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, Noted};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
 use crate::store::{Cursor, Published, Store};
 
@@ -24,7 +24,7 @@ const SMALL: u64 = 64 << 10;
 
 fn moment(secs: u64) -> Moment {
     let mono = Duration::from_secs(secs);
-    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 /// Files in memory, and what their file system is to do wrong.
@@ -120,7 +120,7 @@ impl Disk {
 }
 
 impl Files for Disk {
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list_names(&self) -> io::Result<Vec<String>> {
         Ok(self.0.lock().unwrap().files.keys().cloned().collect())
     }
 
@@ -151,18 +151,18 @@ struct Open {
 }
 
 impl Appendable for Open {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let add = |platter: &mut Platter, bytes: &[u8]| {
             platter.files.get_mut(&self.name).unwrap().extend_from_slice(bytes);
         };
         self.disk.call(|platter| add(platter, bytes), |platter| add(platter, &bytes[..bytes.len() / 2]))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync_to_disk(&mut self) -> io::Result<()> {
         self.disk.call(|_| {}, |_| {})
     }
 
-    fn cut(&mut self, length: u64) -> io::Result<()> {
+    fn truncate_to(&mut self, length: u64) -> io::Result<()> {
         let cut = |platter: &mut Platter| {
             platter.files.get_mut(&self.name).unwrap().truncate(usize::try_from(length).unwrap());
         };
@@ -174,7 +174,7 @@ impl Appendable for Open {
 struct Node {
     store: Arc<Store>,
     aggregators: Vec<Aggregator>,
-    log: Log,
+    log: ClosedWindowLog,
     cursor: u64,
     /// What the log has said is written.
     written: Vec<(u64, String)>,
@@ -183,9 +183,9 @@ struct Node {
 
 struct Known<'n>(&'n Store, &'n HashMap<Allocation, Timestamp>);
 
-impl Containers for Known<'_> {
-    fn who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who> {
-        let opened = self.0.opened(allocation)?;
+impl ContainerLookup for Known<'_> {
+    fn find_who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who> {
+        let opened = self.0.opened_at(allocation)?;
         let finished = self.1.get(&allocation).copied();
         Some(Who { origin: Arc::clone(origin), alias: None, opened, finished })
     }
@@ -204,10 +204,11 @@ impl Node {
     fn on(disk: &Disk, containers: usize, keep: usize, size: u64) -> Self {
         let store = Arc::new(Store::new(7, keep));
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let Resumed { log, .. } = recover(&*files, moment(0).wall, TOMBSTONE).resume(&files, &store, size);
+        let Resumed { log, .. } =
+            recover_windows(&*files, moment(0).wall, TOMBSTONE).resume_log(&files, &store, size);
         let aggregators = (0..containers).map(|n| {
             store.open(Allocation(n as u64), origin(n), moment(0).wall);
-            Aggregator::new(Arc::new(Settings::default()), GaugeSign::Delta, moment(0).wall)
+            Aggregator::new(Arc::new(AggregatorSettings::default()), GaugeSign::Delta, moment(0).wall)
         });
         let aggregators = aggregators.collect();
         Self { store, aggregators, log, cursor: 0, written: Vec::new(), finished: HashMap::new() }
@@ -219,12 +220,12 @@ impl Node {
             "a:{secs}|c\nb{}:2|g\nt:{secs}:3.7|ms|@0.5\ns:{secs}|s\n_sc|up|1|m:no\na:5|c|T{late}",
             secs % 3
         );
-        self.aggregators[container].datagram(lines.as_bytes(), moment(secs), None);
+        self.aggregators[container].ingest_datagram(lines.as_bytes(), moment(secs), None);
     }
 
     fn roll(&mut self, secs: u64) {
         for (n, aggregator) in (0..).zip(&mut self.aggregators) {
-            if let Some(closed) = aggregator.roll(moment(secs).wall) {
+            if let Some(closed) = aggregator.roll_window(moment(secs).wall) {
                 self.store.push(Allocation(n), closed);
             }
         }
@@ -233,13 +234,13 @@ impl Node {
     /// Writes what is not written, as the writer does.
     fn follow(&mut self) -> io::Result<()> {
         let known = Known(&self.store, &self.finished);
-        let since = self.store.since(Cursor { epoch: 7, seq: self.cursor }).unwrap();
-        self.log.append(&since.published, &known)?;
+        let since = self.store.read_since(Cursor { epoch: 7, seq: self.cursor }).unwrap();
+        self.log.append_windows(&since.published, &known)?;
         self.cursor = since.next.seq;
         // Only the store keeps windows.
-        self.written.extend(since.published.iter().map(|published| (published.first(), seen(published))));
+        self.written.extend(since.published.iter().map(|published| (published.first_seq(), seen(published))));
         drop(since);
-        self.log.prune(&known)?;
+        self.log.prune_files(&known)?;
         Ok(())
     }
 
@@ -270,25 +271,25 @@ impl Node {
 
 /// What a reader sees of a window: everything but its place.
 fn seen(published: &Published) -> String {
-    let records: Vec<_> = published.records().map(|(n, r)| format!("{} {r:?}", n.rev)).collect();
+    let records: Vec<_> = published.numbered_records().map(|(n, r)| format!("{} {r:?}", n.rev)).collect();
     format!("{} {:?} {records:?}", published.origin().container_id, published.window().span)
 }
 
 /// What comes back.
-fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::Report) {
+fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::RecoveryReport) {
     let files: Arc<dyn Files> = Arc::new(disk.mended());
-    let recovered = recover(&*files, moment(now).wall, TOMBSTONE);
+    let recovered = recover_windows(&*files, moment(now).wall, TOMBSTONE);
     let report = recovered.report;
     let store = Store::new(8, keep);
-    recovered.resume(&files, &store, MIB);
-    let since = store.since(Cursor { epoch: 8, seq: 0 }).unwrap();
+    recovered.resume_log(&files, &store, MIB);
+    let since = store.read_since(Cursor { epoch: 8, seq: 0 }).unwrap();
     (since.published.iter().map(|published| seen(published)).collect(), report)
 }
 
 /// What of these is kept.
 fn kept(store: &Store, written: &[(u64, String)]) -> Vec<String> {
     let kept = store.kept_after(0);
-    let is_kept = |first: u64| kept.iter().any(|published| published.first() == first);
+    let is_kept = |first: u64| kept.iter().any(|published| published.first_seq() == first);
     written.iter().filter(|(first, _)| is_kept(*first)).map(|(_, seen)| seen.clone()).collect()
 }
 
@@ -400,8 +401,8 @@ fn files_go_when_nothing_in_them_is_kept_and_one_that_sends_seldom_holds_none_ba
         }
     }
     let length: usize = disk.files().values().map(Vec::len).sum();
-    assert!(node.log.file() > 3, "one file proves nothing");
-    assert_eq!(length as u64, node.log.length());
+    assert!(node.log.file_number() > 3, "one file proves nothing");
+    assert_eq!(length as u64, node.log.total_bytes());
     let (windows, _) = restored(&disk, 3, 400);
     assert!(windows.iter().any(|window| window.starts_with("c0 ")), "the seldom one is lost");
     let mut wanted = all_kept(&node.store);
@@ -420,7 +421,7 @@ fn names_that_outweigh_their_windows_are_not_written_again_and_again() {
         // New series every time, each sent once: a window is next to nothing beside its names.
         let line = |k: usize| format!("a-series-with-a-long-name-{}-{round}-{k}:1|c\n", "x".repeat(150));
         let lines: String = (0..60).map(line).collect();
-        node.aggregators[0].datagram(lines.as_bytes(), moment(round * 10 + 1), None);
+        node.aggregators[0].ingest_datagram(lines.as_bytes(), moment(round * 10 + 1), None);
         node.roll(round * 10 + 11);
         node.follow().unwrap();
     }
@@ -440,7 +441,7 @@ fn beyond_its_size_the_oldest_go_and_are_counted() {
             node.follow().unwrap();
         }
     }
-    assert!(node.log.length() <= SMALL + 16 * 1024, "{} bytes", node.log.length());
+    assert!(node.log.total_bytes() <= SMALL + 16 * 1024, "{} bytes", node.log.total_bytes());
     assert!(node.log.given_up() > 0);
     let (windows, _) = restored(&disk, 1000, 200);
     assert!(windows.len() < node.written.len());
@@ -453,12 +454,18 @@ fn who_is_forgotten_stays_away_and_who_has_ended_until_its_tombstone_goes() {
     let mut node = Node::on(&disk, 3, 30, MIB);
     node.run(&disk);
     let ended = moment(95).wall;
-    let who = Known(&node.store, &HashMap::from([(Allocation(1), ended)])).who(Allocation(1), &origin(1));
-    node.log.note(&[Change::Is(Allocation(1), who.unwrap()), Change::Forgotten(Allocation(2))]).unwrap();
+    let who =
+        Known(&node.store, &HashMap::from([(Allocation(1), ended)])).find_who(Allocation(1), &origin(1));
+    node.log
+        .append_changes(&[
+            ContainerChange::Is(Allocation(1), who.unwrap()),
+            ContainerChange::Forgotten(Allocation(2)),
+        ])
+        .unwrap();
     let there = |now| {
-        let recovered = recover(&disk.mended(), moment(now).wall, TOMBSTONE);
-        let shown = |c: &super::Restored| {
-            (c.who.origin.container_id.to_string(), c.finished_at.since(moment(0).wall).as_secs())
+        let recovered = recover_windows(&disk.mended(), moment(now).wall, TOMBSTONE);
+        let shown = |c: &super::RestoredContainer| {
+            (c.who.origin.container_id.to_string(), c.finished_at.duration_since(moment(0).wall).as_secs())
         };
         recovered.containers.iter().map(shown).collect::<Vec<_>>()
     };
@@ -476,17 +483,18 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
         let files: Arc<dyn Files> = Arc::new(disk.clone());
         let store = Store::new(epoch, 30);
         let Resumed { mut log, unwritten } =
-            recover(&*files, moment(100).wall, TOMBSTONE).resume(&files, &store, MIB);
+            recover_windows(&*files, moment(100).wall, TOMBSTONE).resume_log(&files, &store, MIB);
         assert!(unwritten.is_empty());
-        log.alive(moment(100 + epoch).wall).unwrap();
+        log.append_alive(moment(100 + epoch).wall).unwrap();
         assert_eq!(restored(&disk, 30, 120).0, first);
     }
     // Nobody keeps them any more.
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(11, 30);
-    let Resumed { mut log, .. } = recover(&*files, moment(130).wall, TOMBSTONE).resume(&files, &store, MIB);
-    (1..3).for_each(|n| store.forget(Allocation(n)));
-    log.prune(&Known(&store, &HashMap::new())).unwrap();
+    let Resumed { mut log, .. } =
+        recover_windows(&*files, moment(130).wall, TOMBSTONE).resume_log(&files, &store, MIB);
+    (1..3).for_each(|n| store.forget_container(Allocation(n)));
+    log.prune_files(&Known(&store, &HashMap::new())).unwrap();
     assert_eq!(log.len(), 0);
     assert!(disk.files().is_empty(), "{:?}", disk.files().keys());
 }
@@ -508,33 +516,33 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
     for written in 0..=windows.len() {
         let disk = disk.mended();
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let (mut log, void) = survey(&*files).replaced(&files, 9, MIB);
+        let (mut log, void) = survey_log(&*files).into_replacing_log(&files, 9, MIB);
         for published in &windows[..written] {
-            log.append(std::slice::from_ref(published), &known).unwrap();
+            log.append_windows(std::slice::from_ref(published), &known).unwrap();
         }
         let (back, report) = restored(&disk, 30, 100);
         assert_eq!(sorted(back), sorted(whole.clone()), "{written} of {}", windows.len());
         assert_eq!(report.containers, 3);
         // Whoever goes on says which of the two is void, and it stays so.
-        let recovered = recover(&*files, moment(100).wall, TOMBSTONE);
+        let recovered = recover_windows(&*files, moment(100).wall, TOMBSTONE);
         assert_eq!(recovered.void.is_empty(), written == 0);
         let said_twice = recovered.void.clone();
-        let Resumed { mut log, .. } = recovered.resume(&files, &Store::new(10, 30), MIB);
-        log.void(&said_twice).unwrap();
-        assert!(recover(&*files, moment(100).wall, TOMBSTONE).void.is_empty());
+        let Resumed { mut log, .. } = recovered.resume_log(&files, &Store::new(10, 30), MIB);
+        log.append_void(&said_twice).unwrap();
+        assert!(recover_windows(&*files, moment(100).wall, TOMBSTONE).void.is_empty());
         assert_eq!(void.len(), 3);
     }
 }
 
 fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
-    let key = super::entry::Key { epoch: 7, allocation: Allocation(3) };
-    let mut segment = Segment::create(disk, OPEN, number, epoch).unwrap();
+    let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
+    let mut segment = LogSegment::create(disk, OPEN, number, epoch).unwrap();
     let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
     segment.name(key, || who);
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
     let mut noted = Noted::default();
     for (line, at) in lines.iter().zip(opened + 1..) {
-        aggregator.datagram(line.as_bytes(), moment(at), None);
+        aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
         segment.open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
         segment.write().unwrap();
     }
@@ -548,7 +556,7 @@ fn an_open_window_comes_back_as_of_its_last_checkpoint() {
     let (windows, report) = restored(&disk, 30, 20);
     let wanted = format!(
         "{:?}",
-        aggregator.peek(moment(2).wall).records().map(|r| format!("0 {r:?}")).collect::<Vec<_>>()
+        aggregator.peek_open_window(moment(2).wall).records().map(|r| format!("0 {r:?}")).collect::<Vec<_>>()
     );
     assert_eq!(windows.len(), 1);
     assert!(windows[0].ends_with(&wanted), "{} is not {wanted}", windows[0]);
@@ -582,10 +590,10 @@ fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_on
     // The same life closes it, and it is written.
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(7, 30);
-    let mut log = Log::new(Arc::clone(&files), 7, MIB, 2, std::collections::VecDeque::new());
+    let mut log = ClosedWindowLog::new(Arc::clone(&files), 7, MIB, 2, std::collections::VecDeque::new());
     store.open(Allocation(3), origin(3), moment(0).wall);
-    store.push(Allocation(3), aggregator.roll(moment(10).wall).unwrap());
-    log.append(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();
+    store.push(Allocation(3), aggregator.roll_window(moment(10).wall).unwrap());
+    log.append_windows(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();
     let (windows, report) = restored(&disk, 30, 20);
     assert_eq!((windows.len(), report.open), (1, 0));
     // Another life goes on in the same interval, and is killed, too.
@@ -616,6 +624,6 @@ fn windows_that_start_after_the_agent_are_counted_and_do_not_keep_a_container_fo
     assert_eq!(windows, kept(&node.store, &node.written), "they can be read");
     assert!(report.ahead > 0 && report.ahead < report.windows, "{report:?}");
     assert_eq!(restored(&disk, 30, 100).1.ahead, 0);
-    let recovered = recover(&disk.mended(), moment(12).wall, TOMBSTONE);
+    let recovered = recover_windows(&disk.mended(), moment(12).wall, TOMBSTONE);
     assert!(recovered.containers.iter().all(|container| container.finished_at == moment(12).wall));
 }

@@ -8,24 +8,24 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Settings;
+use super::WindowLogSettings;
 use super::checkpoint::Checkpoints;
 use super::entry::Who;
 use super::files::Files;
-use super::log::Containers;
-use super::names::Names;
+use super::log::ContainerLookup;
+use super::names::NameLog;
 use super::recover::{Recovered, Resumed};
-use super::status::Status;
+use super::status::LogStatus;
 use super::survey::Survey;
 use crate::containers;
 use crate::model::{Allocation, Origin};
 use crate::shard::ShardPool;
 use crate::store::Store;
-use work::Work;
+use work::WriterWork;
 
 /// Where the writer finds what it writes.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct WriterSources {
     /// Closed windows.
     pub store: Arc<Store>,
     /// Open ones.
@@ -34,9 +34,9 @@ pub struct Parts {
     pub directory: Arc<containers::Directory>,
 }
 
-impl Containers for Parts {
-    fn who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who> {
-        let opened = self.store.opened(allocation)?;
+impl ContainerLookup for WriterSources {
+    fn find_who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who> {
+        let opened = self.store.opened_at(allocation)?;
         let info = self.directory.get(allocation);
         let alias = info.as_ref().and_then(|info| info.alias.clone());
         let finished = info.and_then(|info| info.finished_at);
@@ -55,14 +55,14 @@ enum Last {
 
 /// The thread that writes, while it runs.
 #[derive(Debug)]
-pub struct Writer {
+pub struct LogWriter {
     stop: oneshot::Sender<Last>,
     now: mpsc::Sender<oneshot::Sender<()>>,
     /// Closed when the thread ends.
     ended: oneshot::Receiver<()>,
 }
 
-impl Writer {
+impl LogWriter {
     /// Gives what was recovered to the store, and starts to write what comes after. Nothing may have been published
     /// before.
     ///
@@ -71,18 +71,18 @@ impl Writer {
     pub fn start(
         files: &Arc<dyn Files>,
         recovered: Recovered,
-        parts: Parts,
-        settings: Settings,
-        status: &Arc<Status>,
+        parts: WriterSources,
+        settings: WindowLogSettings,
+        status: &Arc<LogStatus>,
     ) -> io::Result<Self> {
         let epoch = parts.store.epoch();
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
         let (void, name_files) = (recovered.void.clone(), recovered.name_files.clone());
-        let Resumed { log, unwritten } = recovered.resume(files, &parts.store, settings.size);
+        let Resumed { log, unwritten } = recovered.resume_log(files, &parts.store, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
-        let cursor = parts.store.end().seq;
-        let names = Names::new(Arc::clone(files), epoch, next, name_files);
-        let mut work = Work::new(log, (checkpoints, names), parts, settings, status);
+        let cursor = parts.store.end_cursor().seq;
+        let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
+        let mut work = WriterWork::new(log, (checkpoints, names), parts, settings, status);
         (work.unwritten, work.cursor, work.void) = (unwritten, cursor, void);
         Self::run(work)
     }
@@ -93,24 +93,24 @@ impl Writer {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn anew(
+    pub fn start_anew(
         files: &Arc<dyn Files>,
         survey: Survey,
         epoch: u64,
-        parts: Parts,
-        settings: Settings,
-        status: &Arc<Status>,
+        parts: WriterSources,
+        settings: WindowLogSettings,
+        status: &Arc<LogStatus>,
     ) -> io::Result<Self> {
-        let (next, open_files, name_files) = survey.others();
-        let (log, void) = survey.replaced(files, epoch, settings.size);
+        let (next, open_files, name_files) = survey.other_files();
+        let (log, void) = survey.into_replacing_log(files, epoch, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
-        let names = Names::new(Arc::clone(files), epoch, next, name_files);
-        let mut work = Work::new(log, (checkpoints, names), parts, settings, status);
+        let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
+        let mut work = WriterWork::new(log, (checkpoints, names), parts, settings, status);
         (work.void, work.anew) = (void, true);
         Self::run(work)
     }
 
-    fn run(work: Work) -> io::Result<Self> {
+    fn run(work: WriterWork) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let (now, asked) = mpsc::channel(1);
@@ -124,12 +124,12 @@ impl Writer {
 
     /// Has everything written that is closed, and ends the thread. One that waits for a disk is not waited for by the
     /// process's end.
-    pub async fn end(self) {
+    pub async fn finish_in_order(self) {
         self.stop(Last::InOrder).await;
     }
 
     /// Has everything written that is closed, and ends the thread; of what is open the last checkpoint stays.
-    pub async fn leave(self) {
+    pub async fn finish_keeping_open(self) {
         self.stop(Last::Kept).await;
     }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tallyport::client::{Client, Lines, Response};
+use tallyport::client::{Client, LineStream, Response};
 use tallyport::net::clock;
 
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
@@ -52,7 +52,7 @@ impl Files {
     fn certify_until(&self, name: &str, days: i64) {
         let mut wanted =
             rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
-        let until = clock::wall().as_secs() + days * 86_400;
+        let until = clock::wall_time().as_secs() + days * 86_400;
         wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(until.try_into().unwrap());
         let key = rcgen::KeyPair::generate().unwrap();
         self.write(&format!("{name}.crt"), &wanted.self_signed(&key).unwrap().pem());
@@ -77,7 +77,7 @@ impl Files {
 
     fn client(&self, agent: &Agent, certificate: &str) -> Client {
         let client = Client::new(format!("https://{}", agent.http).parse().unwrap());
-        client.trusting(&self.at(&format!("{certificate}.crt"))).unwrap()
+        client.with_ca_file(&self.at(&format!("{certificate}.crt"))).unwrap()
     }
 }
 
@@ -207,7 +207,7 @@ fn a_reload_takes_a_new_certificate_and_streams_that_are_under_way_go_on() {
     let agent = files.agent();
     let address = agent.reserve("c-1", "web.1");
     let known = |certificate: &str| files.client(&agent, certificate).with_token(TOKEN.to_owned());
-    let mut lines = agent.runtime().block_on(known("a").lines("/v1/tasks/web.1/watch")).unwrap();
+    let mut lines = agent.runtime().block_on(known("a").stream_lines("/v1/tasks/web.1/watch")).unwrap();
     assert_eq!(lines.status, 200);
     files.certify("b");
     files.configure("b", "");
@@ -265,7 +265,7 @@ fn a_certificate_that_expires_is_warned_of_everywhere_and_a_new_one_ends_that() 
     agent.until("the log warns", || agent.log().contains("http.tls_certificate expires soon"));
     let left = || {
         let expires = agent.own_metric("tallyport_http_certificate_expiration_timestamp_seconds");
-        (expires - clock::wall().as_secs() as f64) / 86_400.0
+        (expires - clock::wall_time().as_secs() as f64) / 86_400.0
     };
     let doctor = || {
         let (url, ca) = (format!("https://{}", agent.http), files.text("a.crt"));
@@ -314,10 +314,10 @@ fn a_stream_ends_when_its_readers_token_is_taken_away_and_others_go_on() {
     let client = files.client(&agent, "a");
     let open = |token: &str| {
         let client = client.clone().with_token(token.to_owned());
-        agent.runtime().block_on(client.lines("/v1/tasks/web.1/watch")).unwrap()
+        agent.runtime().block_on(client.stream_lines("/v1/tasks/web.1/watch")).unwrap()
     };
     let (mut ends, mut goes_on) = (open(TOKEN), open(OTHER));
-    let next = |stream: &mut Lines| {
+    let next = |stream: &mut LineStream| {
         let next = async { tokio::time::timeout(PATIENCE, stream.next()).await };
         agent.runtime().block_on(next).expect("nothing came").expect("it broke")
     };

@@ -226,7 +226,7 @@ impl Agent {
     /// Any request on the admin socket: status and JSON.
     pub(crate) fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        document(&self.runtime.block_on(self.admin_client().request(method, path, body)).unwrap())
+        document(&self.runtime.block_on(self.admin_client().send_request(method, path, body)).unwrap())
     }
 
     /// `GET` on the admin socket, where somebody answers there.

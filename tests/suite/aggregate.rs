@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tallyport::aggregate::{Aggregator, GaugeSign, PERCENTILES, Settings, State, View, Window};
+use tallyport::aggregate::{
+    Aggregator, AggregatorSettings, GaugeSign, PERCENTILES, SeriesState, View, Window,
+};
 use tallyport::model::{MetricType, Moment, Series, Timestamp};
 
 const START: i64 = 1_767_225_600;
 
 fn moment(millis: u64) -> Moment {
     let mono = Duration::from_millis(millis);
-    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 /// One line, as it is sent and as the naive aggregator keeps it.
@@ -106,20 +108,21 @@ fn traffic(most: usize) -> impl Strategy<Value = Vec<Line>> {
 
 /// Sends lines, several in one datagram where they come at one moment, and closes every window until `until`.
 fn windows(lines: &[Line], window_secs: u64, until: u64) -> Vec<Window> {
-    let settings = Settings { window: Duration::from_secs(window_secs), ..Settings::default() };
+    let settings =
+        AggregatorSettings { window: Duration::from_secs(window_secs), ..AggregatorSettings::default() };
     let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, moment(0).wall);
     let mut windows = Vec::new();
     let mut roll = |aggregator: &mut Aggregator, millis: u64| {
         while aggregator.window_end() <= moment(millis).wall {
-            windows.extend(aggregator.roll(aggregator.window_end()).map(|closed| closed.window));
+            windows.extend(aggregator.roll_window(aggregator.window_end()).map(|closed| closed.window));
         }
     };
     for batch in lines.chunk_by(|a, b| a.millis == b.millis) {
         roll(&mut aggregator, batch[0].millis);
         let texts: Vec<_> = batch.iter().map(Line::text).collect();
-        aggregator.datagram(texts.join("\n").as_bytes(), moment(batch[0].millis), None);
-        assert!(aggregator.accounting().balanced(aggregator.open_values()));
-        assert_eq!(aggregator.accounting().rejected.total(), 0, "{texts:?}");
+        aggregator.ingest_datagram(texts.join("\n").as_bytes(), moment(batch[0].millis), None);
+        assert!(aggregator.accounting().is_balanced(aggregator.open_values()));
+        assert_eq!(aggregator.accounting().rejected.total_count(), 0, "{texts:?}");
     }
     roll(&mut aggregator, until);
     windows
@@ -172,7 +175,7 @@ fn check(view: &View<'_>, kept: &Kept) -> Result<(), TestCaseError> {
     let (min, max) = values
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(*value), max.max(*value)));
-    prop_assert_eq!(view.samples(), kept.samples);
+    prop_assert_eq!(view.sample_count(), kept.samples);
     match view {
         View::Counter { counter, .. } => {
             prop_assert!(close(counter.sum, sum, scale), "sum {} is not {sum}", counter.sum);
@@ -227,8 +230,8 @@ fn check_percentiles(view: &View<'_>, kept: &Kept) -> Result<(), TestCaseError> 
 }
 
 /// The states of every series over all windows together.
-fn merged(windows: &[Window]) -> BTreeMap<Key, State> {
-    let mut states: BTreeMap<Key, State> = BTreeMap::new();
+fn merged(windows: &[Window]) -> BTreeMap<Key, SeriesState> {
+    let mut states: BTreeMap<Key, SeriesState> = BTreeMap::new();
     for record in windows.iter().flat_map(Window::records) {
         let state = record.view.to_state().expect("a window holds sound bytes");
         match states.entry(key_of(record.series)) {
@@ -241,13 +244,15 @@ fn merged(windows: &[Window]) -> BTreeMap<Key, State> {
     states
 }
 
-fn same(merged: &State, together: &State) -> Result<(), TestCaseError> {
-    prop_assert_eq!(merged.samples(), together.samples());
+fn same(merged: &SeriesState, together: &SeriesState) -> Result<(), TestCaseError> {
+    prop_assert_eq!(merged.sample_count(), together.sample_count());
     prop_assert_eq!(merged.count(), together.count(), "counts merge exactly");
     match (merged, together) {
-        (State::Counter(a), State::Counter(b)) => prop_assert!(close(a.sum, b.sum, b.sum.abs().max(1.0))),
-        (State::Gauge(a), State::Gauge(b)) => prop_assert_eq!(a, b),
-        (State::Distribution(a), State::Distribution(b)) => {
+        (SeriesState::Counter(a), SeriesState::Counter(b)) => {
+            prop_assert!(close(a.sum, b.sum, b.sum.abs().max(1.0)))
+        }
+        (SeriesState::Gauge(a), SeriesState::Gauge(b)) => prop_assert_eq!(a, b),
+        (SeriesState::Distribution(a), SeriesState::Distribution(b)) => {
             let (sum, other) = (&a.summary, &b.summary);
             prop_assert_eq!(
                 (sum.min, sum.max, sum.first, sum.last),
@@ -259,15 +264,15 @@ fn same(merged: &State, together: &State) -> Result<(), TestCaseError> {
             prop_assert!(close(sum.stddev().unwrap(), other.stddev().unwrap(), size));
             let packed = |values: &tallyport::aggregate::Distribution| {
                 let mut bytes = Vec::new();
-                values.sketch.pack(&mut bytes);
+                values.sketch.pack_into(&mut bytes);
                 bytes
             };
             prop_assert_eq!(packed(a), packed(b), "bins merge exactly");
         }
-        (State::Set(a), State::Set(b)) => {
+        (SeriesState::Set(a), SeriesState::Set(b)) => {
             let packed = |set: &tallyport::aggregate::set::Set| {
                 let mut bytes = Vec::new();
-                set.pack(&mut bytes);
+                set.pack_members(&mut bytes);
                 bytes
             };
             prop_assert_eq!(packed(a), packed(b), "members merge exactly");
@@ -287,7 +292,7 @@ proptest! {
         prop_assert_eq!(windows.len(), 4);
         for (index, window) in (0..).zip(&windows) {
             let mut wanted = naive.get(&index).map(|kept| kept.keys().cloned().collect::<BTreeSet<_>>()).unwrap_or_default();
-            for record in window.records().filter(|record| record.view.samples() > 0) {
+            for record in window.records().filter(|record| record.view.sample_count() > 0) {
                 let key = key_of(record.series);
                 prop_assert!(wanted.remove(&key), "{key:?} was not sent");
                 check(&record.view, &naive[&index][&key])?;
@@ -313,8 +318,8 @@ proptest! {
         let (one, many) = (merged(&windows(&at_once, 10, 10_000)), merged(&windows(&spread, 10, 10_000)));
         for (key, state) in &one {
             let other = &many[key];
-            prop_assert_eq!((state.samples(), state.count()), (other.samples(), other.count()));
-            if let (State::Distribution(a), State::Distribution(b)) = (state, other) {
+            prop_assert_eq!((state.sample_count(), state.count()), (other.sample_count(), other.count()));
+            if let (SeriesState::Distribution(a), SeriesState::Distribution(b)) = (state, other) {
                 prop_assert_eq!((a.summary.first, a.summary.last), (b.summary.first, b.summary.last));
             }
         }
@@ -330,9 +335,9 @@ proptest! {
         let shaped = shaped.into_iter().map(String::into_bytes);
         for (n, datagram) in (0..).zip(datagrams.into_iter().chain(shaped)) {
             let now = moment(n * 700);
-            aggregator.roll(now.wall);
-            aggregator.datagram(&datagram, now, None);
-            prop_assert!(aggregator.accounting().balanced(aggregator.open_values()));
+            aggregator.roll_window(now.wall);
+            aggregator.ingest_datagram(&datagram, now, None);
+            prop_assert!(aggregator.accounting().is_balanced(aggregator.open_values()));
             prop_assert_eq!(aggregator.open_values(), aggregator.recount_open_values());
         }
     }

@@ -63,7 +63,7 @@ impl Sent {
     /// A moment that many seconds before the one the program took for now.
     fn before_now(&self, seconds: u64) -> Value {
         let now = Timestamp::from_secs(self.0["now"].as_i64().unwrap());
-        json!(now.minus(Duration::from_secs(seconds)))
+        json!(now.saturating_sub(Duration::from_secs(seconds)))
     }
 }
 
@@ -657,7 +657,7 @@ fn socket() -> UdpSocket {
 
 /// Sends one of everything; answers how many lines and values that is, the meter not counted.
 fn send_by_cadence(client: &StatsdClient) -> (u64, u64) {
-    let before = tallyport::net::clock::wall().as_secs() - 5;
+    let before = tallyport::net::clock::wall_time().as_secs() - 5;
     client.incr("hits").unwrap();
     client.count("hits", 5_i64).unwrap();
     client.decr("hits").unwrap();

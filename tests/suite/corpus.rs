@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use serde_json::{Map, Value};
-use tallyport::render::parsed::parsed;
+use tallyport::render::parsed::describe_datagram;
 use tallyport::statsd::TagStyles;
 
 /// One case of the corpus.
@@ -70,7 +70,7 @@ impl Case {
 
     fn reading(&self) -> Value {
         let styles = if self.is_styled() { TagStyles::ALL } else { TagStyles::NONE };
-        serde_json::to_value(parsed(&self.input, styles)).expect("it is JSON")
+        serde_json::to_value(describe_datagram(&self.input, styles)).expect("it is JSON")
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tallyport::aggregate::Dropped;
-use tallyport::config::{Kind, SETTINGS};
+use tallyport::config::{SETTINGS, SettingKind};
 use tallyport::statsd::Rejected;
 
 fn root() -> &'static Path {
@@ -71,10 +71,10 @@ fn every_decision_is_listed() {
 fn every_code_and_every_reason_has_its_line() {
     let (statsd, accounting) = (read("docs/reference/statsd.md"), read("docs/reference/accounting.md"));
     for code in Rejected::ALL {
-        assert!(statsd.contains(&format!("`{}`", code.code())), "{}", code.code());
+        assert!(statsd.contains(&format!("`{}`", code.as_str())), "{}", code.as_str());
     }
     for reason in Dropped::ALL {
-        assert!(accounting.contains(&format!("`{}`", reason.reason())), "{}", reason.reason());
+        assert!(accounting.contains(&format!("`{}`", reason.as_str())), "{}", reason.as_str());
     }
 }
 
@@ -141,7 +141,7 @@ fn the_fuzzer_of_configurations_knows_every_setting_and_its_words() {
                 "{section}"
             );
         }
-        if let Kind::OneOf(words) | Kind::Words(words) = setting.kind {
+        if let SettingKind::OneOf(words) | SettingKind::Words(words) = setting.kind {
             words.iter().for_each(|word| assert!(known.contains(word), "{word} of {}", setting.key));
         }
     }

@@ -13,7 +13,8 @@ use crate::agent::{Agent, BINARY, PATIENCE, ran};
 fn a_term_closes_the_open_window_as_partial_and_a_watcher_still_gets_it() {
     let mut agent = Agent::with(&["--window", "1h"]);
     let address = agent.reserve("c1", "web.1");
-    let mut lines = agent.runtime().block_on(agent.http_client().lines("/v1/tasks/web.1/watch")).unwrap();
+    let mut lines =
+        agent.runtime().block_on(agent.http_client().stream_lines("/v1/tasks/web.1/watch")).unwrap();
     for _ in 0..100 {
         address.send("a:1|c");
     }

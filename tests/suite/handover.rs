@@ -271,9 +271,9 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
 fn about_to_be_closed() -> Timestamp {
     let window = Duration::from_secs(2);
     loop {
-        let now = clock::wall();
-        let over = now.floor(window).plus(window);
-        if over.since(now) < Duration::from_millis(300) {
+        let now = clock::wall_time();
+        let over = now.floor_to_window(window).saturating_add(window);
+        if over.duration_since(now) < Duration::from_millis(300) {
             return over;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -287,7 +287,7 @@ fn no_window_is_closed_in_the_pause() {
     let over = about_to_be_closed();
     let channel = takes_over(&agent);
     let (_, descriptors) = last_message(&channel);
-    assert!(clock::wall() >= over, "the pause began before a window that was due");
+    assert!(clock::wall_time() >= over, "the pause began before a window that was due");
     drop((channel, descriptors));
     agent.until("it goes on", || agent.totals("web")["a"]["value"] == 1.0);
 }

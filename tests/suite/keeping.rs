@@ -248,7 +248,7 @@ fn another_version_is_told_so_and_an_agent_ends_as_ever_where_it_is_told_so() {
     listener.set_nonblocking(false).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let channel = Channel::accepted(stream.unwrap().into()).unwrap();
+            let channel = Channel::from_accepted(stream.unwrap().into()).unwrap();
             let _either_way = channel.receive(PATIENCE);
             let _either_way = channel.send(b"no: this keeper understands version 0 only", &[]);
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use tallyport::config::{Config, Layers, Origin, ProcessEnvironment, SETTINGS};
+use tallyport::config::{AgentConfig, Layers, ProcessEnvironment, SETTINGS, SettingOrigin};
 
 use crate::agent::ran;
 use crate::cli::tallyport;
@@ -36,14 +36,16 @@ pub(crate) fn variables(container: &Value) -> BTreeMap<String, String> {
 }
 
 /// What an agent with these variables runs with.
-pub(crate) fn config(variables: &BTreeMap<String, String>) -> Config {
-    let mut layers = Layers::defaults(&ProcessEnvironment);
+pub(crate) fn config(variables: &BTreeMap<String, String>) -> AgentConfig {
+    let mut layers = Layers::with_defaults(&ProcessEnvironment);
     for setting in SETTINGS {
-        if let Some(text) = variables.get(&setting.variable()) {
-            layers.set(setting.key, text.clone(), Origin::Variable(setting.variable())).unwrap();
+        if let Some(text) = variables.get(&setting.variable_name()) {
+            layers
+                .set_value(setting.key, text.clone(), SettingOrigin::Variable(setting.variable_name()))
+                .unwrap();
         }
     }
-    Config::resolve(&layers).unwrap()
+    AgentConfig::from_layers(&layers).unwrap()
 }
 
 /// What the program says of a command, in one line.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tallyport::nri::messages::{Container, PodSandbox};
+use tallyport::nri::messages::{NriContainer, PodSandbox};
 
 use crate::agent::Agent;
 use crate::containers::Bundle;
@@ -19,8 +19,8 @@ const TASK: &str = "shop_web-0_u-1";
 const ADOPTING: &str = "containers.adopt_mute = true";
 
 /// A container of the pod that was told nothing.
-fn mute(name: &str) -> Container {
-    Container { annotations: [].into(), ..runs(name, 0) }
+fn mute(name: &str) -> NriContainer {
+    NriContainer { annotations: [].into(), ..runs(name, 0) }
 }
 
 /// A pod with this network, which this process holds.
@@ -39,7 +39,7 @@ fn warning(agent: &Agent, container: &str) -> String {
 }
 
 /// An agent whose runtime has told it what is there.
-fn told(more: &str, pod: &PodSandbox, containers: &[Container]) -> (Agent, Runtime, UnixListener) {
+fn told(more: &str, pod: &PodSandbox, containers: &[NriContainer]) -> (Agent, Runtime, UnixListener) {
     let (_directory, listener, file) = setting(more);
     let agent = Agent::with(&["--window", "1s", "--config", &file]);
     let mut runtime = Runtime::accept(&listener);

@@ -8,12 +8,12 @@ use prost::Message;
 use serde_json::Value;
 use tallyport::net::passing::Channel;
 use tallyport::nri::messages::{
-    About, ConfigureAnswer, Container, CreateContainerAnswer, Empty, LinuxContainer, LinuxNamespace,
-    LinuxPodSandbox, PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Request, Response, Synchronize,
-    SynchronizeAnswer,
+    About, ConfigureAnswer, CreateContainerAnswer, Empty, LinuxContainer, LinuxNamespace, LinuxPodSandbox,
+    NriContainer, PLUGIN_SERVICE, PodSandbox, RegisterPlugin, Synchronize, SynchronizeAnswer, TtrpcRequest,
+    TtrpcResponse,
 };
-use tallyport::nri::mux::{Connection, Demux, frames};
-use tallyport::nri::ttrpc::{self, Assembler, Frame};
+use tallyport::nri::mux::{Connection, Demux, split_into_frames};
+use tallyport::nri::ttrpc::{self, FrameAssembler, TtrpcFrame};
 
 use crate::agent::{Agent, PATIENCE};
 use crate::namespaces::Namespace;
@@ -23,8 +23,8 @@ use crate::tools;
 pub(crate) struct Runtime {
     stream: UnixStream,
     demux: Demux,
-    plugin: Assembler,
-    runtime: Assembler,
+    plugin: FrameAssembler,
+    runtime: FrameAssembler,
     next: u32,
 }
 
@@ -32,11 +32,11 @@ impl Runtime {
     pub(crate) fn accept(listener: &UnixListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (plugin, runtime) = (Assembler::default(), Assembler::default());
+        let (plugin, runtime) = (FrameAssembler::default(), FrameAssembler::default());
         Self { stream, demux: Demux::default(), plugin, runtime, next: 1 }
     }
 
-    fn frame(&mut self, of_plugin: bool) -> Frame {
+    fn frame(&mut self, of_plugin: bool) -> TtrpcFrame {
         loop {
             let assembler = if of_plugin { &mut self.plugin } else { &mut self.runtime };
             if let Some(frame) = assembler.next_frame().unwrap() {
@@ -55,10 +55,10 @@ impl Runtime {
     }
 
     pub(crate) fn call<A: Message + Default>(&mut self, method: &str, message: &impl Message) -> A {
-        let call = ttrpc::call(self.next, PLUGIN_SERVICE, method, message);
+        let call = ttrpc::encode_call(self.next, PLUGIN_SERVICE, method, message);
         self.next += 2;
-        self.stream.write_all(&frames(Connection::Plugin, &call)).unwrap();
-        let response = Response::decode(self.frame(true).data).unwrap();
+        self.stream.write_all(&split_into_frames(Connection::Plugin, &call)).unwrap();
+        let response = TtrpcResponse::decode(self.frame(true).data).unwrap();
         assert_eq!(response.status, None, "{method}");
         A::decode(response.payload.as_slice()).unwrap()
     }
@@ -71,14 +71,15 @@ impl Runtime {
 
     fn registers_the_plugin(&mut self) -> RegisterPlugin {
         let frame = self.frame(false);
-        let plugin = RegisterPlugin::decode(Request::decode(frame.data).unwrap().payload.as_slice()).unwrap();
-        let answer = ttrpc::answer(frame.stream, Ok(Vec::new()));
-        self.stream.write_all(&frames(Connection::Runtime, &answer)).unwrap();
+        let plugin =
+            RegisterPlugin::decode(TtrpcRequest::decode(frame.data).unwrap().payload.as_slice()).unwrap();
+        let answer = ttrpc::encode_answer(frame.stream, Ok(Vec::new()));
+        self.stream.write_all(&split_into_frames(Connection::Runtime, &answer)).unwrap();
         let _events: ConfigureAnswer = self.call("Configure", &Empty {});
         plugin
     }
 
-    pub(crate) fn knows(&mut self, pod: &PodSandbox, containers: &[Container]) {
+    pub(crate) fn knows(&mut self, pod: &PodSandbox, containers: &[NriContainer]) {
         let all = Synchronize { pods: vec![pod.clone()], containers: containers.to_vec(), more: false };
         let _done: SynchronizeAnswer = self.call("Synchronize", &all);
     }
@@ -101,7 +102,7 @@ impl Runtime {
 }
 
 fn about(id: &str) -> About {
-    let container = Container { id: id.to_owned(), name: "main".to_owned(), ..Container::default() };
+    let container = NriContainer { id: id.to_owned(), name: "main".to_owned(), ..NriContainer::default() };
     About { pod: Some(web_pod()), container: Some(container) }
 }
 
@@ -185,7 +186,7 @@ fn a_running_container_without_an_address_is_shown_everywhere() {
         ..PodSandbox::default()
     };
     let (id, pod_sandbox_id) = ("c1".to_owned(), "s1".to_owned());
-    let container = Container { id, pod_sandbox_id, state: 3, ..Container::default() };
+    let container = NriContainer { id, pod_sandbox_id, state: 3, ..NriContainer::default() };
     runtime.knows(&pod, &[container]);
     let (_, shown) = agent.admin("GET", "/v1/containers/c1", &Value::Null);
     assert_eq!((&shown["state"], &shown["statsd_host"]), (&Value::from("mute"), &Value::Null));
@@ -223,12 +224,12 @@ fn a_connection_that_is_cut_costs_nobody_a_socket_and_is_made_again() {
     let meanwhile = "started-meanwhile";
     let told = format!("{}:{}", before["statsd_host"].as_str().unwrap(), before["statsd_port"]);
     let annotated = [("tallyport.address".to_owned(), told)].into();
-    let running = [("c1", annotated), (meanwhile, HashMap::new())].map(|(id, annotations)| Container {
+    let running = [("c1", annotated), (meanwhile, HashMap::new())].map(|(id, annotations)| NriContainer {
         id: id.to_owned(),
         pod_sandbox_id: "s1".to_owned(),
         annotations,
         state: 3,
-        ..Container::default()
+        ..NriContainer::default()
     });
     runtime.knows(&web_pod(), &running);
     assert_eq!(
@@ -246,16 +247,16 @@ pub(crate) fn pod_in(namespace: &Namespace) -> PodSandbox {
 }
 
 /// A container of that pod, as the runtime lists it once it runs at an address.
-pub(crate) fn runs(name: &str, port: u16) -> Container {
+pub(crate) fn runs(name: &str, port: u16) -> NriContainer {
     let annotations = [("tallyport.address".to_owned(), format!("127.0.0.1:{port}"))].into();
     let pod_sandbox_id = "s1".to_owned();
-    Container {
+    NriContainer {
         id: name.to_owned(),
         name: name.to_owned(),
         pod_sandbox_id,
         annotations,
         state: 3,
-        ..Container::default()
+        ..NriContainer::default()
     }
 }
 
@@ -272,8 +273,10 @@ fn the_containers_of_a_pod_have_their_sockets_inside_its_network() {
     runtime.takes_the_plugin();
     let namespace = Namespace::new();
     for (name, port) in [("main", 18_125), ("sidecar", 18_126)] {
-        let about =
-            About { pod: Some(pod_in(&namespace)), container: Some(Container { state: 1, ..runs(name, 0) }) };
+        let about = About {
+            pod: Some(pod_in(&namespace)),
+            container: Some(NriContainer { state: 1, ..runs(name, 0) }),
+        };
         let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
         let given: Vec<_> = answer.adjust.unwrap().env.into_iter().map(|variable| variable.value).collect();
         assert_eq!(given, ["127.0.0.1".to_owned(), port.to_string()]);
@@ -284,7 +287,7 @@ fn the_containers_of_a_pod_have_their_sockets_inside_its_network() {
     // It comes back under another id, beside its sibling.
     agent.release("main");
     agent.until("it is gone", || shown(&agent, "main")["state"] == "gone");
-    let again = Container { id: "main-2".to_owned(), state: 1, ..runs("main", 0) };
+    let again = NriContainer { id: "main-2".to_owned(), state: 1, ..runs("main", 0) };
     let about = About { pod: Some(pod_in(&namespace)), container: Some(again) };
     let _answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
     assert_eq!(shown(&agent, "main-2")["statsd_port"], 18_125, "its name has its port");
@@ -330,7 +333,7 @@ fn a_pods_container_has_its_unix_socket_mounted_and_opened_again_after_a_restart
         ..PodSandbox::default()
     };
     let mut create = |name: &str| {
-        let container = Container { state: 1, annotations: [].into(), ..runs(name, 0) };
+        let container = NriContainer { state: 1, annotations: [].into(), ..runs(name, 0) };
         let about = About { pod: Some(pod.clone()), container: Some(container) };
         let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about);
         answer.adjust.unwrap()
@@ -351,7 +354,7 @@ fn a_pods_container_has_its_unix_socket_mounted_and_opened_again_after_a_restart
         Agent::in_directory(directory, &["--window", "1s", "--config", &file, "--set", "unix.mode=off"]);
     let mut runtime = Runtime::accept(&listener);
     runtime.takes_the_plugin();
-    let running = Container { annotations: given.annotations.clone(), ..runs("main", 0) };
+    let running = NriContainer { annotations: given.annotations.clone(), ..runs("main", 0) };
     runtime.knows(&pod, &[running]);
     let again = shown(&agent, "main");
     assert_eq!(

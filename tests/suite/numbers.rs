@@ -281,7 +281,7 @@ fn a_signed_gauge_is_a_level_beside_marks_of_dogstatsd_unless_a_container_says_o
         let record = records.iter().find(|record| record["name"] == "x").cloned();
         record.map(|record| (record["value"].as_f64(), record["agg"]["samples"].as_u64()))
     };
-    let now = tallyport::net::clock::wall().as_secs();
+    let now = tallyport::net::clock::wall_time().as_secs();
     for (n, line) in marks.iter().enumerate() {
         let task = format!("marked-{n}");
         let address = agent.reserve(&task, &task);

@@ -416,18 +416,18 @@ fn every_object_of_an_answer_is_closed() {
 #[test]
 fn the_words_of_the_program_are_those_of_the_document() {
     use tallyport::aggregate::Dropped;
-    use tallyport::containers::State;
+    use tallyport::containers::LifecycleState;
     use tallyport::model::MetricType;
     use tallyport::statsd::{CheckStatus, Rejected};
     let document = Document::read();
-    assert_eq!(document.words("State"), State::ALL.map(State::as_str));
+    assert_eq!(document.words("State"), LifecycleState::ALL.map(LifecycleState::as_str));
     assert_eq!(document.words("MetricType"), MetricType::ALL.map(MetricType::as_str));
-    assert_eq!(document.words("RejectedCode"), Rejected::ALL.map(Rejected::code));
+    assert_eq!(document.words("RejectedCode"), Rejected::ALL.map(Rejected::as_str));
     let statuses: Vec<_> = (0..4).map(|n| CheckStatus::from_number(n).unwrap().as_str()).collect();
     assert_eq!(document.words("CheckStatus"), statuses);
     for (schema, datagrams) in [("DatagramDropReason", true), ("ValueDropReason", false)] {
         let reasons = Dropped::ALL.into_iter().filter(|reason| reason.counts_datagrams() == datagrams);
-        assert_eq!(document.words(schema), reasons.map(Dropped::reason).collect::<Vec<_>>());
+        assert_eq!(document.words(schema), reasons.map(Dropped::as_str).collect::<Vec<_>>());
     }
 }
 

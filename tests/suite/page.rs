@@ -138,10 +138,10 @@ fn the_page_advises_in_the_words_of_the_program() {
     let advice = between(&text, r#"<script type="application/json" id="advice">"#, "</script>");
     let advice: Value = serde_json::from_str(advice).unwrap();
     for reason in Dropped::ALL {
-        assert_eq!(advice["dropped"][reason.reason()], reason.advice());
+        assert_eq!(advice["dropped"][reason.as_str()], reason.suggested_fix());
     }
     for code in Rejected::ALL {
-        assert_eq!(advice["rejected"][code.code()], code.advice());
+        assert_eq!(advice["rejected"][code.as_str()], code.suggested_fix());
     }
 }
 

@@ -211,7 +211,7 @@ fn created_is_said_by_choice_and_to_those_who_can_read_it() {
     send_one_of_each(&agent, "c-1", "web.1");
     let created =
         Page::openmetrics(&agent, &python, "").value("jobs_done_created", &[("route", "/pay")]).unwrap();
-    let now = tallyport::net::clock::wall().as_micros() as f64 / 1e6;
+    let now = tallyport::net::clock::wall_time().as_micros() as f64 / 1e6;
     assert!((now - 60.0..=now).contains(&created), "{created}");
     for page in [Page::openmetrics(&agent, &python, "?created=false"), Page::classic(&agent, &python, "")] {
         assert!(!page.names().contains("jobs_done_created"));
@@ -380,7 +380,7 @@ fn values_are_counted_in_buckets_where_that_is_asked_for() {
     if let Some(said) = promtool(&fetch(&agent, "/metrics/tasks", CLASSIC)) {
         assert_eq!(said, "");
     }
-    let now = tallyport::net::clock::wall().as_micros() as f64 / 1e6;
+    let now = tallyport::net::clock::wall_time().as_micros() as f64 / 1e6;
     let created = Page::openmetrics(&agent, &python, "?created").value("body_bytes_created", &[]).unwrap();
     assert!((now - 60.0..=now).contains(&created), "{created}");
     // Where nothing is counted, a histogram cannot be had.

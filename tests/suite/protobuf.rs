@@ -73,7 +73,7 @@ fn values_are_counted_in_native_histograms_for_those_who_ask_for_protobuf() {
     let began = page(&agent, &python, "?created");
     for name in ["jobs_done_created", "request_latency_seconds_created", "body_bytes_created"] {
         let labels: &[_] = if name.starts_with("jobs") { &[("route", "/pay")] } else { &[] };
-        let now = tallyport::net::clock::wall().as_micros() as f64 / 1e6;
+        let now = tallyport::net::clock::wall_time().as_micros() as f64 / 1e6;
         let created = began.value(name, labels).unwrap();
         assert!((now - 60.0..=now).contains(&created), "{name} {created}");
         assert_eq!(shown.value(name, labels), None);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use serde_json::Value;
-use tallyport::client::{Lines, Response};
+use tallyport::client::{LineStream, Response};
 
 use crate::agent::{Address, Agent, PATIENCE};
 
@@ -79,7 +79,7 @@ fn kept_after(agent: &Agent, cursor: &str) -> usize {
 type Event = (String, Value);
 
 /// Reads a stream of events until what has come is enough, and answers all that has come.
-fn events_until(agent: &Agent, lines: &mut Lines, enough: &dyn Fn(&[Event]) -> bool) -> Vec<Event> {
+fn events_until(agent: &Agent, lines: &mut LineStream, enough: &dyn Fn(&[Event]) -> bool) -> Vec<Event> {
     let mut events = Vec::new();
     let mut name = String::new();
     agent.runtime().block_on(async {
@@ -166,7 +166,7 @@ fn a_stream_outlives_the_time_that_a_write_may_take() {
     let agent = Agent::with(&["--window", "1s", "--set", "http.write_timeout=100ms"]);
     let address = agent.reserve("c-1", "web.1");
     agent.runtime().block_on(async {
-        let mut lines = agent.http_client().lines("/v1/tasks/web.1/watch").await.unwrap();
+        let mut lines = agent.http_client().stream_lines("/v1/tasks/web.1/watch").await.unwrap();
         for n in 0..3 {
             address.send("a:1|c");
             let next = async {
@@ -192,7 +192,7 @@ fn a_replay_of_all_kept_windows_is_complete_and_holds_one_event_at_a_time() {
     }
     // Each has asked for six megabytes and more.
     assert!(held() < 4.0 * 2.0 * MIB, "{} bytes are held", held());
-    let lines = agent.runtime().block_on(agent.http_client().lines_after(path, Some(&cursor)));
+    let lines = agent.runtime().block_on(agent.http_client().stream_lines_after(path, Some(&cursor)));
     let events = events_until(&agent, &mut lines.unwrap(), &|events| events.len() >= 6);
     for pair in events.windows(2) {
         assert_eq!((pair[0].0.as_str(), &pair[0].1["end"]), ("window", &pair[1].1["start"]));
@@ -210,7 +210,7 @@ fn a_replay_whose_windows_are_dropped_meanwhile_says_so_and_goes_on() {
     let cursor = fill_every_window(&agent);
     agent.until("two windows are kept", || kept_after(&agent, &cursor) >= 2);
     let client = agent.http_client();
-    let lines = agent.runtime().block_on(client.lines_after("/v1/tasks/web.1/watch", Some(&cursor)));
+    let lines = agent.runtime().block_on(client.stream_lines_after("/v1/tasks/web.1/watch", Some(&cursor)));
     let newest = || agent.metrics("web.1", "?window=last").last().unwrap()["seq"].as_u64().unwrap();
     let before = newest();
     agent.until("other windows are kept", || newest() > before + 8 * 2000);

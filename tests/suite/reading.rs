@@ -330,7 +330,7 @@ fn a_watcher_hears_of_every_closed_window_and_of_the_end() {
     let agent = Agent::start();
     let address = agent.reserve("c1", "web.1");
     let client: Client = agent.http_client();
-    let mut lines = agent.runtime().block_on(client.lines("/v1/tasks/web.1/watch?name=a*")).unwrap();
+    let mut lines = agent.runtime().block_on(client.stream_lines("/v1/tasks/web.1/watch?name=a*")).unwrap();
     let mut next = |prefix: &str| loop {
         let line = async { tokio::time::timeout(PATIENCE, lines.next()).await.unwrap().unwrap() };
         let line = agent.runtime().block_on(line);

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-pub use lines::Lines;
-use lines::described;
+pub use lines::LineStream;
+use lines::explain_disconnect;
 
 /// How long connecting and an answer's head may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ pub enum ClientError {
         target: Target,
     },
     /// An answer that is read line by line ended before the agent had ended it.
-    #[error("{target} closed the stream before its end: {}", described(*pause, why))]
+    #[error("{target} closed the stream before its end: {}", explain_disconnect(*pause, why))]
     Broken {
         /// The agent.
         target: Target,
@@ -139,7 +139,7 @@ impl Client {
     /// A client for this agent, which trusts whom the system trusts.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        let tls = matches!(target, Target::Https(_)).then(tls::trusting_the_systems).flatten();
+        let tls = matches!(target, Target::Https(_)).then(tls::connector_from_system_roots).flatten();
         Self { target, token: None, tls }
     }
 
@@ -147,8 +147,8 @@ impl Client {
     ///
     /// # Errors
     /// When the file has none.
-    pub fn trusting(self, authorities: &Path) -> Result<Self, ClientError> {
-        let read = tls::trusting(authorities);
+    pub fn with_ca_file(self, authorities: &Path) -> Result<Self, ClientError> {
+        let read = tls::connector_from_ca_file(authorities);
         let tls = read.map_err(|why| ClientError::Authorities { path: authorities.to_owned(), why })?;
         Ok(Self { tls: Some(tls), ..self })
     }
@@ -171,8 +171,8 @@ impl Client {
     /// # Errors
     /// When no agent answers.
     pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
-        match self.request("GET", path, Vec::new()).await {
-            Err(ClientError::Closed { .. }) => self.request("GET", path, Vec::new()).await,
+        match self.send_request("GET", path, Vec::new()).await {
+            Err(ClientError::Closed { .. }) => self.send_request("GET", path, Vec::new()).await,
             answer => answer,
         }
     }
@@ -181,7 +181,12 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers.
-    pub async fn request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClientError> {
+    pub async fn send_request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response, ClientError> {
         self.request_of(JSON, method, path, body).await
     }
 
@@ -199,7 +204,7 @@ impl Client {
         let request = http::Request::builder().method(method).uri(path).header("content-type", media);
         let answer = self.send(request, body).await?;
         let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.map_err(|error| self.garbled(&error))?;
+        let body = answer.into_body().collect().await.map_err(|error| self.garbled_error(&error))?;
         Ok(Response { status, body: body.to_bytes() })
     }
 
@@ -207,20 +212,24 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers.
-    pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
-        self.lines_after(path, None).await
+    pub async fn stream_lines(&self, path: &str) -> Result<LineStream, ClientError> {
+        self.stream_lines_after(path, None).await
     }
 
     /// The same for a stream of events, from the one after the event with this id.
     ///
     /// # Errors
     /// As [`Self::lines`].
-    pub async fn lines_after(&self, path: &str, event: Option<&str>) -> Result<Lines, ClientError> {
+    pub async fn stream_lines_after(
+        &self,
+        path: &str,
+        event: Option<&str>,
+    ) -> Result<LineStream, ClientError> {
         let mut request = http::Request::builder().uri(path);
         if let Some(id) = event {
             request = request.header("last-event-id", id);
         }
-        Ok(Lines::new(self.target.clone(), self.send(request, Vec::new()).await?))
+        Ok(LineStream::new(self.target.clone(), self.send(request, Vec::new()).await?))
     }
 
     async fn send(
@@ -232,29 +241,29 @@ impl Client {
             match &self.target {
                 Target::Http(authority) => {
                     let stream =
-                        TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, authority, request, body).await
+                        TcpStream::connect(authority).await.map_err(|error| self.unreachable_error(error))?;
+                    self.send_over_stream(stream, authority, request, body).await
                 }
                 Target::Https(authority) => {
                     let stream =
-                        TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
-                    let spoken = tls::spoken(self.tls.clone(), authority, stream).await;
-                    let stream = spoken.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, authority, request, body).await
+                        TcpStream::connect(authority).await.map_err(|error| self.unreachable_error(error))?;
+                    let spoken = tls::wrap_stream(self.tls.clone(), authority, stream).await;
+                    let stream = spoken.map_err(|error| self.unreachable_error(error))?;
+                    self.send_over_stream(stream, authority, request, body).await
                 }
                 Target::Unix(socket) => {
                     let stream =
-                        UnixStream::connect(socket).await.map_err(|error| self.unreachable(error))?;
-                    self.exchange(stream, "localhost", request, body).await
+                        UnixStream::connect(socket).await.map_err(|error| self.unreachable_error(error))?;
+                    self.send_over_stream(stream, "localhost", request, body).await
                 }
             }
         };
         let late =
             || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
-        tokio::time::timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(self.unreachable(late())))
+        tokio::time::timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(self.unreachable_error(late())))
     }
 
-    async fn exchange(
+    async fn send_over_stream(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         host: &str,
@@ -262,24 +271,25 @@ impl Client {
         body: Vec<u8>,
     ) -> Result<http::Response<Incoming>, ClientError> {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.garbled(&error))?;
+        let (mut sender, connection) = handshake.map_err(|error| self.garbled_error(&error))?;
         tokio::spawn(connection);
         let mut request = request.header("host", host);
         if let (Some(token), Target::Http(_) | Target::Https(_)) = (&self.token, &self.target) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.garbled(&error))?;
+        let request =
+            request.body(Full::new(Bytes::from(body))).map_err(|error| self.garbled_error(&error))?;
         sender.send_request(request).await.map_err(|error| match error.is_incomplete_message() {
             true => ClientError::Closed { target: self.target.clone() },
-            false => self.garbled(&error),
+            false => self.garbled_error(&error),
         })
     }
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
+    fn unreachable_error(&self, source: io::Error) -> ClientError {
         ClientError::Unreachable { target: self.target.clone(), source }
     }
 
-    fn garbled(&self, error: &dyn std::error::Error) -> ClientError {
+    fn garbled_error(&self, error: &dyn std::error::Error) -> ClientError {
         ClientError::Garbled { target: self.target.clone(), why: error.to_string() }
     }
 }
@@ -319,7 +329,7 @@ mod tests {
             let agent = tokio::spawn(closes(listener, closed));
             let answer = match method {
                 "GET" => client.get("/").await,
-                _ => client.request(method, "/", Vec::new()).await,
+                _ => client.send_request(method, "/", Vec::new()).await,
             };
             assert_eq!(answer.as_ref().ok().map(|answer| answer.status), status, "{closed} {method}");
             if let Err(error) = answer {

@@ -12,7 +12,7 @@ use super::{ClientError, Target};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a stream was closed, as far as its reader can tell.
-pub(super) fn described(pause: Duration, why: &str) -> String {
+pub(super) fn explain_disconnect(pause: Duration, why: &str) -> String {
     if pause < PAUSE {
         return format!("{why}; the agent's log may say more");
     }
@@ -25,7 +25,7 @@ pub(super) fn described(pause: Duration, why: &str) -> String {
 
 /// An answer whose body is still coming.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineStream {
     /// Its status.
     pub status: u16,
     target: Target,
@@ -37,7 +37,7 @@ pub struct Lines {
     pause: Duration,
 }
 
-impl Lines {
+impl LineStream {
     pub(super) fn new(target: Target, answer: http::Response<Incoming>) -> Self {
         let status = answer.status().as_u16();
         let body = answer.into_body();
@@ -52,12 +52,12 @@ impl Lines {
         if let Some(handed_out) = self.handed_out.take() {
             self.pause = self.pause.max(handed_out.elapsed());
         }
-        let line = self.line().await;
+        let line = self.read_line().await;
         self.handed_out = Some(Instant::now());
         line
     }
 
-    async fn line(&mut self) -> Result<Option<String>, ClientError> {
+    async fn read_line(&mut self) -> Result<Option<String>, ClientError> {
         loop {
             if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=at).collect();
@@ -75,7 +75,7 @@ impl Lines {
     }
 
     /// Everything that is left, as far as it came.
-    pub async fn rest(mut self) -> Vec<u8> {
+    pub async fn read_remaining(mut self) -> Vec<u8> {
         while let Some(Ok(frame)) = self.body.frame().await {
             self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
         }
@@ -102,7 +102,7 @@ mod tests {
             let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
             stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         });
-        let mut lines = Client::new(target).lines("/").await.unwrap();
+        let mut lines = Client::new(target).stream_lines("/").await.unwrap();
         let mut read = Vec::new();
         loop {
             match lines.next().await {

@@ -13,14 +13,14 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 /// Trusts the authorities that the system trusts. Where it has none, nobody is, and connecting says so.
-pub(super) fn trusting_the_systems() -> Option<TlsConnector> {
+pub(super) fn connector_from_system_roots() -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let _some_are_odd = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    connector(roots).ok()
+    build_connector(roots).ok()
 }
 
 /// Trusts the authorities of a file.
-pub(super) fn trusting(file: &Path) -> Result<TlsConnector, String> {
+pub(super) fn connector_from_ca_file(file: &Path) -> Result<TlsConnector, String> {
     let text = tallyport_linux::files::read(file).map_err(|error| error.to_string())?;
     let read = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let mut roots = RootCertStore::empty();
@@ -30,10 +30,10 @@ pub(super) fn trusting(file: &Path) -> Result<TlsConnector, String> {
     if roots.is_empty() {
         return Err("there is none in it".to_owned());
     }
-    connector(roots).map_err(|error| error.to_string())
+    build_connector(roots).map_err(|error| error.to_string())
 }
 
-fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
+fn build_connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions()?;
     Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
@@ -43,7 +43,7 @@ fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
 ///
 /// # Errors
 /// With `InvalidData` when the certificate is not one to trust.
-pub(super) async fn spoken(
+pub(super) async fn wrap_stream(
     tls: Option<TlsConnector>,
     authority: &str,
     stream: TcpStream,

@@ -23,20 +23,20 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, Closed, ContainerSummary, GaugeSign, Habits, LastCheck, Lasting, Ledger, LedgerEntry,
-    LedgerRow, NAMED, Noted, OVERFLOW, REVISED_TOGETHER, SNAPSHOT_VERSION, Settings, SnapshotError, Tap,
-    TimerUnit, Unread, checksum_of,
+    Aggregator, AggregatorSettings, ClosedWindow, ContainerSummary, GaugeSign, Habits, LastCheck, Lasting,
+    Ledger, LedgerEntry, LedgerRow, LineTap, NAMED, Noted, OVERFLOW, REVISED_TOGETHER, ReadGap,
+    SNAPSHOT_VERSION, SnapshotError, TimerUnit, checksum_of,
 };
 pub use cardinality::{WideTag, widest_tags};
-pub use distribution::{Distribution, Summary};
+pub use distribution::{Distribution, DistributionSummary};
 pub use gauge::Gauge;
 pub use histogram::{
     Bounds, BoundsError, Buckets, COARSEST_SCHEMA, Classic, Counting, FINEST_SCHEMA, Histogram, MOST_BOUNDS,
     MOST_BUCKETS, Native, Scale, ZERO_THRESHOLD,
 };
-pub use limits::{Limits, Mode, TokenBucket};
+pub use limits::{LimitMode, Limits, TokenBucket};
 pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLine, RejectedLines};
 pub use sketch::{PERCENTILES, Percentiles};
-pub use state::{CheckState, Counter, Outcome, State};
+pub use state::{CheckOutcome, CheckState, Counter, SeriesState};
 pub use weight::Weight;
-pub use window::{CodecError, KnownLayout, Layout, Record, Span, View, Window, WindowBuilder};
+pub use window::{CodecError, KnownLayout, Layout, Record, View, Window, WindowBuilder, WindowSpan};

@@ -34,8 +34,8 @@ use std::iter;
 
 pub use check::{Check, CheckStatus};
 pub use event::{AlertType, Event, Priority};
-pub use fields::{ExternalData, Identity};
-pub use line::{Item, Sample, is_metric, parse, with_sample};
+pub use fields::{ClientIdentity, ExternalData};
+pub use line::{ParsedLine, Sample, is_metric, parse, with_sample};
 pub use plain::Plain;
 pub use style::TagStyles;
 pub use value::{Number, Values};
@@ -107,7 +107,7 @@ impl Rejected {
 
     /// The stable code.
     #[must_use]
-    pub const fn code(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::EmptyName => "empty_name",
             Self::MissingValue => "missing_value",
@@ -131,7 +131,7 @@ impl Rejected {
 
     /// What to change about the line, in a few words.
     #[must_use]
-    pub const fn advice(self) -> &'static str {
+    pub const fn suggested_fix(self) -> &'static str {
         match self {
             Self::EmptyName => "put a name before the first ':'",
             Self::MissingValue => "write name:value|type; there is no ':' before the '|'",
@@ -164,7 +164,7 @@ pub fn first_line(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The lines of a datagram: split at LF, one CR before it dropped, empty ones skipped.
-pub fn lines(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn split_lines(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     iter::from_fn(move || {
         while !datagram.is_empty() {
             let (line, after) = first_line(datagram);
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn split(datagram: &[u8]) -> Vec<&[u8]> {
-        lines(datagram).collect()
+        split_lines(datagram).collect()
     }
 
     #[test]
@@ -201,10 +201,10 @@ mod tests {
 
     #[test]
     fn every_code_is_its_own_and_has_advice() {
-        let mut codes: Vec<_> = Rejected::ALL.iter().map(|reason| reason.code()).collect();
+        let mut codes: Vec<_> = Rejected::ALL.iter().map(|reason| reason.as_str()).collect();
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), Rejected::ALL.len());
-        assert!(Rejected::ALL.iter().all(|reason| !reason.advice().is_empty()));
+        assert!(Rejected::ALL.iter().all(|reason| !reason.suggested_fix().is_empty()));
     }
 }

@@ -30,7 +30,7 @@ impl Escaping {
 
 /// The types of families.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum FamilyKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -51,7 +51,7 @@ impl Format {
     /// several that are asked for alike, the first. The classic text where it asks for none of them. With it, the
     /// characters that its reader accepts in names; of Prometheus' other ways to escape names none is offered.
     #[must_use]
-    pub fn negotiated(accept: Option<&str>, offered: &[Self]) -> (Self, Escaping) {
+    pub fn from_accept_header(accept: Option<&str>, offered: &[Self]) -> (Self, Escaping) {
         let mut chosen = (Self::Prometheus, Escaping::Underscores, 0.0);
         for range in accept.unwrap_or_default().split(',') {
             let mut parts = range.split(';').map(str::trim);
@@ -122,65 +122,65 @@ pub struct Exposition {
     format: Format,
     text: String,
     family: String,
-    kind: Kind,
+    kind: FamilyKind,
 }
 
 impl Exposition {
     /// Nothing yet.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, text: String::new(), family: String::new(), kind: Kind::Gauge }
+        Self { format, text: String::new(), family: String::new(), kind: FamilyKind::Gauge }
     }
 
     /// Starts a family. A counter's and an info's name comes without its suffix.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub fn begin_family(&mut self, name: &str, kind: FamilyKind, help: &str) {
         self.kind = kind;
         name.clone_into(&mut self.family);
         let suffix = match (self.format, kind) {
-            (Format::Prometheus, Kind::Counter) => "_total",
-            (Format::Prometheus, Kind::Info) => "_info",
+            (Format::Prometheus, FamilyKind::Counter) => "_total",
+            (Format::Prometheus, FamilyKind::Info) => "_info",
             _ => "",
         };
         let word = match (self.format, kind) {
-            (_, Kind::Counter) => "counter",
-            (_, Kind::Summary) => "summary",
-            (Format::OpenMetrics, Kind::Info) => "info",
-            (_, Kind::Gauge | Kind::Info) => "gauge",
+            (_, FamilyKind::Counter) => "counter",
+            (_, FamilyKind::Summary) => "summary",
+            (Format::OpenMetrics, FamilyKind::Info) => "info",
+            (_, FamilyKind::Gauge | FamilyKind::Info) => "gauge",
         };
-        let _infallible = writeln!(self.text, "# HELP {name}{suffix} {}", escaped(help, false));
+        let _infallible = writeln!(self.text, "# HELP {name}{suffix} {}", escape_text(help, false));
         let _infallible = writeln!(self.text, "# TYPE {name}{suffix} {word}");
     }
 
     /// Writes one sample of the family that was started last.
-    pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+    pub fn write_sample(&mut self, labels: &[(&str, &str)], value: f64) {
         let suffix = match self.kind {
-            Kind::Counter => "_total",
-            Kind::Info => "_info",
-            Kind::Gauge | Kind::Summary => "",
+            FamilyKind::Counter => "_total",
+            FamilyKind::Info => "_info",
+            FamilyKind::Gauge | FamilyKind::Summary => "",
         };
-        self.line(suffix, labels, value);
+        self.write_line(suffix, labels, value);
     }
 
     /// Writes one part of a summary: `_sum` or `_count`.
-    pub fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
-        self.line(suffix, labels, value);
+    pub fn write_summary_part(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        self.write_line(suffix, labels, value);
     }
 
-    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
+    fn write_line(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
         let _infallible = write!(self.text, "{}{suffix}", self.family);
         for (index, (name, value)) in labels.iter().enumerate() {
             let open = if index == 0 { '{' } else { ',' };
-            let _infallible = write!(self.text, "{open}{name}=\"{}\"", escaped(value, true));
+            let _infallible = write!(self.text, "{open}{name}=\"{}\"", escape_text(value, true));
         }
         if !labels.is_empty() {
             self.text.push('}');
         }
-        let _infallible = writeln!(self.text, " {}", number(value));
+        let _infallible = writeln!(self.text, " {}", format_number(value));
     }
 
     /// The whole text.
     #[must_use]
-    pub fn finish(mut self) -> String {
+    pub fn into_text(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");
         }
@@ -188,13 +188,13 @@ impl Exposition {
     }
 }
 
-fn escaped(text: &str, quoted: bool) -> String {
+fn escape_text(text: &str, quoted: bool) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n");
     if quoted { text.replace('"', "\\\"") } else { text }
 }
 
 /// A number, with an exponent where it would be long without.
-pub(super) fn number(value: f64) -> String {
+pub(super) fn format_number(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
         "NaN".to_owned()
@@ -209,13 +209,13 @@ pub(super) fn number(value: f64) -> String {
 
 /// A bound as OpenMetrics wants labels of one to be: always with a point or an exponent, the latter from a million on and
 /// below a ten-thousandth, so that everybody writes the same.
-pub(super) fn canonical(bound: f64) -> String {
+pub(super) fn format_bound(bound: f64) -> String {
     let size = bound.abs();
     if size == 0.0 {
         return "0.0".to_owned();
     }
     if !bound.is_finite() || (1e-4..1e6).contains(&size) {
-        let text = number(bound);
+        let text = format_number(bound);
         let whole = bound.is_finite() && !text.contains('.');
         return if whole { text + ".0" } else { text };
     }
@@ -231,14 +231,14 @@ mod tests {
 
     fn text(format: Format) -> String {
         let mut exposition = Exposition::new(format);
-        exposition.family("lines_rejected", Kind::Counter, "Lines\nrejected.");
-        exposition.sample(&[("code", "a\"b\\c\nd")], 3.0);
-        exposition.family("close_seconds", Kind::Summary, "Time.");
-        exposition.sample(&[("quantile", "0.5")], 0.25);
-        exposition.part("_count", &[], 7.0);
-        exposition.family("build", Kind::Info, "Version.");
-        exposition.sample(&[("version", "1")], 1.0);
-        exposition.finish()
+        exposition.begin_family("lines_rejected", FamilyKind::Counter, "Lines\nrejected.");
+        exposition.write_sample(&[("code", "a\"b\\c\nd")], 3.0);
+        exposition.begin_family("close_seconds", FamilyKind::Summary, "Time.");
+        exposition.write_sample(&[("quantile", "0.5")], 0.25);
+        exposition.write_summary_part("_count", &[], 7.0);
+        exposition.begin_family("build", FamilyKind::Info, "Version.");
+        exposition.write_sample(&[("version", "1")], 1.0);
+        exposition.into_text()
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         let numbers = [0.0, -0.5, 1e16, 123_456_789.25, f64::MAX, 5e-324, f64::NEG_INFINITY];
         let texts =
             ["0", "-0.5", "10000000000000000", "123456789.25", "1.7976931348623157e308", "5e-324", "-Inf"];
-        assert_eq!(numbers.map(number), texts);
+        assert_eq!(numbers.map(format_number), texts);
     }
 
     #[test]
@@ -285,15 +285,15 @@ mod tests {
             "2.5e-10",
             "1e+300",
         ];
-        assert_eq!(bounds.map(canonical), texts);
-        assert_eq!(canonical(f64::INFINITY), "+Inf");
+        assert_eq!(bounds.map(format_bound), texts);
+        assert_eq!(format_bound(f64::INFINITY), "+Inf");
     }
 
     #[test]
     fn a_reader_gets_the_format_it_asks_for() {
         const PROTOBUF: &str =
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-        let of = |accept: &str| Format::negotiated(Some(accept), &Format::ALL).0;
+        let of = |accept: &str| Format::from_accept_header(Some(accept), &Format::ALL).0;
         for (accept, wanted) in [
             ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", Format::OpenMetrics),
             ("text/plain", Format::Prometheus),
@@ -322,12 +322,15 @@ mod tests {
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,{PROTOBUF};q=0.5,text/plain;version=0.0.4;q=0.3"
         );
         assert_eq!((of(&first), of(&last)), (Format::Protobuf, Format::OpenMetrics));
-        assert_eq!(Format::negotiated(Some(&first), &Format::TEXTS).0, Format::OpenMetrics);
+        assert_eq!(Format::from_accept_header(Some(&first), &Format::TEXTS).0, Format::OpenMetrics);
         for other in ["text", "compact-text"].map(|encoding| PROTOBUF.replace("delimited", encoding)) {
             assert_eq!(of(&other), Format::Prometheus, "{other}");
         }
         assert_eq!(of("application/vnd.google.protobuf"), Format::Prometheus);
-        assert_eq!(Format::negotiated(None, &Format::ALL), (Format::Prometheus, Escaping::Underscores));
+        assert_eq!(
+            Format::from_accept_header(None, &Format::ALL),
+            (Format::Prometheus, Escaping::Underscores)
+        );
     }
 
     #[test]
@@ -351,11 +354,11 @@ mod tests {
                 (Format::OpenMetrics, Escaping::Underscores),
             ),
         ] {
-            assert_eq!(Format::negotiated(Some(accept), &Format::ALL), wanted, "{accept}");
+            assert_eq!(Format::from_accept_header(Some(accept), &Format::ALL), wanted, "{accept}");
         }
         for format in Format::ALL {
             let [underscores, utf8] = Escaping::ALL.map(|escaping| format.content_type(escaping));
-            let said = Format::negotiated(Some(utf8), &Format::ALL);
+            let said = Format::from_accept_header(Some(utf8), &Format::ALL);
             assert_eq!(said, (format, Escaping::Utf8), "what is answered is what could be asked for");
             assert!(!underscores.contains("escaping"));
         }

@@ -24,13 +24,13 @@ impl Serialize for Whole {
 
 /// The number if it can be written.
 #[must_use]
-pub fn finite(value: f64) -> Option<f64> {
+pub fn finite_value(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
 /// Seconds of a span, to the millisecond: finer is noise.
 #[must_use]
-pub fn seconds(span: std::time::Duration) -> f64 {
+pub fn to_seconds(span: std::time::Duration) -> f64 {
     span.as_millis() as f64 / 1000.0
 }
 

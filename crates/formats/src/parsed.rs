@@ -6,28 +6,28 @@ use serde::Serialize;
 use tallyport_core::statsd::style::escaped_key;
 use tallyport_core::statsd::tags;
 use tallyport_core::statsd::{
-    self, AlertType, Check, Event, Identity, Item, Priority, Sample, TagStyles, Values,
+    self, AlertType, Check, ClientIdentity, Event, ParsedLine, Priority, Sample, TagStyles, Values,
 };
 
 /// The reading of one datagram.
 #[derive(Serialize, Debug)]
 pub struct Parsed<'a> {
-    samples: Vec<Reading<'a>>,
-    rejected: Vec<RejectedLine<'a>>,
+    samples: Vec<ParsedSample<'a>>,
+    rejected: Vec<ParseRejection<'a>>,
 }
 
 #[derive(Serialize, Debug)]
-struct RejectedLine<'a> {
+struct ParseRejection<'a> {
     line: Cow<'a, str>,
     code: &'static str,
 }
 
 #[derive(Serialize, Debug)]
-struct Reading<'a> {
+struct ParsedSample<'a> {
     name: Cow<'a, str>,
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    values: Option<Written<'a>>,
+    values: Option<ParsedValues<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
     tags: Vec<Cow<'a, str>>,
@@ -48,7 +48,7 @@ struct Reading<'a> {
 
 #[derive(Serialize, Debug)]
 #[serde(untagged)]
-enum Written<'a> {
+enum ParsedValues<'a> {
     Numbers(Vec<f64>),
     Members([Cow<'a, str>; 1]),
 }
@@ -86,49 +86,51 @@ struct External<'a> {
 
 /// Reads a datagram and says how.
 #[must_use]
-pub fn parsed(datagram: &[u8], styles: TagStyles) -> Parsed<'_> {
+pub fn describe_datagram(datagram: &[u8], styles: TagStyles) -> Parsed<'_> {
     let mut parsed = Parsed { samples: Vec::new(), rejected: Vec::new() };
-    for line in statsd::lines(datagram) {
+    for line in statsd::split_lines(datagram) {
         match statsd::parse(line, styles) {
-            Ok(Item::Sample(sample)) => parsed.samples.extend(of_sample(&sample)),
-            Ok(Item::Event(event)) => parsed.samples.push(of_event(&event)),
-            Ok(Item::Check(check)) => parsed.samples.push(of_check(&check)),
-            Err(code) => parsed.rejected.push(RejectedLine { line: text(line), code: code.code() }),
+            Ok(ParsedLine::Sample(sample)) => parsed.samples.extend(of_sample(&sample)),
+            Ok(ParsedLine::Event(event)) => parsed.samples.push(of_event(&event)),
+            Ok(ParsedLine::Check(check)) => parsed.samples.push(of_check(&check)),
+            Err(code) => {
+                parsed.rejected.push(ParseRejection { line: decode_lossy(line), code: code.as_str() })
+            }
         }
     }
     parsed
 }
 
-fn text(bytes: &[u8]) -> Cow<'_, str> {
+fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
 /// One reading; one for each value where the client wrote its tags in brackets (`statsd_exporter`).
-fn of_sample<'a>(sample: &Sample<'a>) -> Vec<Reading<'a>> {
+fn of_sample<'a>(sample: &Sample<'a>) -> Vec<ParsedSample<'a>> {
     let each = matches!(sample.style, statsd::style::NameStyle::SignalFx { .. });
     let numbers: Vec<f64> = sample.values.numbers().map(|number| number.value).collect();
-    let written: Vec<Written<'a>> = match sample.values {
-        Values::Member(member) => vec![Written::Members([text(member)])],
-        _ if each => numbers.iter().map(|value| Written::Numbers(vec![*value])).collect(),
-        _ => vec![Written::Numbers(numbers)],
+    let written: Vec<ParsedValues<'a>> = match sample.values {
+        Values::Member(member) => vec![ParsedValues::Members([decode_lossy(member)])],
+        _ if each => numbers.iter().map(|value| ParsedValues::Numbers(vec![*value])).collect(),
+        _ => vec![ParsedValues::Numbers(numbers)],
     };
-    let delta = sample.metric_type == tallyport_core::model::MetricType::Gauge && sample.values.signed();
+    let delta = sample.metric_type == tallyport_core::model::MetricType::Gauge && sample.values.has_sign();
     let (head, tail) = sample.style.name(sample.name);
     let reading = |values| {
-        let mut name = text(head);
+        let mut name = decode_lossy(head);
         if !tail.is_empty() {
-            name.to_mut().push_str(&text(tail));
+            name.to_mut().push_str(&decode_lossy(tail));
         }
         let mut reading = with_identity(name, sample.tags, &sample.identity);
-        for (key, value) in sample.style.pairs(sample.name) {
-            let (escaped, text) = (escaped_key(key), text(value));
+        for (key, value) in sample.style.tag_pairs(sample.name) {
+            let (escaped, text) = (escaped_key(key), decode_lossy(value));
             match (key, value) {
                 (_, []) => reading.bare_tags.push(escaped),
                 ([], _) => reading.bare_tags.push(format!(":{text}")),
                 _ => reading.tags.push(Cow::Owned(format!("{escaped}:{text}"))),
             }
         }
-        Reading {
+        ParsedSample {
             r#type: if delta { "gauge_delta" } else { sample.metric_type.as_str() },
             values: Some(values),
             rate: Some(sample.rate),
@@ -139,53 +141,57 @@ fn of_sample<'a>(sample: &Sample<'a>) -> Vec<Reading<'a>> {
     written.into_iter().map(reading).collect()
 }
 
-fn of_event<'a>(event: &Event<'a>) -> Reading<'a> {
-    Reading {
+fn of_event<'a>(event: &Event<'a>) -> ParsedSample<'a> {
+    ParsedSample {
         r#type: "event",
         more: More {
-            text: event.text(),
+            text: event.unescaped_text(),
             alert_type: Some(event.alert_type),
             priority: Some(event.priority),
-            hostname: event.hostname.map(text),
-            aggregation_key: event.aggregation_key.map(text),
-            source_type: event.source_type.map(text),
+            hostname: event.hostname.map(decode_lossy),
+            aggregation_key: event.aggregation_key.map(decode_lossy),
+            source_type: event.source_type.map(decode_lossy),
             ..More::default()
         },
         timestamp: event.timestamp,
-        ..with_identity(event.title(), event.tags, &event.identity)
+        ..with_identity(event.unescaped_title(), event.tags, &event.identity)
     }
 }
 
-fn of_check<'a>(check: &Check<'a>) -> Reading<'a> {
-    Reading {
+fn of_check<'a>(check: &Check<'a>) -> ParsedSample<'a> {
+    ParsedSample {
         r#type: "service_check",
         more: More {
             status: Some(check.status.as_str()),
-            message: check.message.map(text),
-            hostname: check.hostname.map(text),
+            message: check.message.map(decode_lossy),
+            hostname: check.hostname.map(decode_lossy),
             ..More::default()
         },
         timestamp: check.timestamp,
-        ..with_identity(text(check.name), check.tags, &check.identity)
+        ..with_identity(decode_lossy(check.name), check.tags, &check.identity)
     }
 }
 
-fn with_identity<'a>(name: Cow<'a, str>, raw_tags: &'a [u8], identity: &Identity<'a>) -> Reading<'a> {
-    Reading {
+fn with_identity<'a>(
+    name: Cow<'a, str>,
+    raw_tags: &'a [u8],
+    identity: &ClientIdentity<'a>,
+) -> ParsedSample<'a> {
+    ParsedSample {
         name,
         r#type: "",
         values: None,
         rate: None,
-        tags: tags::split(raw_tags).map(text).collect(),
+        tags: tags::split_tags(raw_tags).map(decode_lossy).collect(),
         bare_tags: Vec::new(),
         more: More::default(),
         timestamp: None,
-        container_id: identity.container_id().map(text),
+        container_id: identity.container_id().map(decode_lossy),
         external_data: identity.external_data().map(|data| External {
-            container_name: data.container_name.map(text),
+            container_name: data.container_name.map(decode_lossy),
             init: data.init,
-            pod_uid: data.pod_uid.map(text),
+            pod_uid: data.pod_uid.map(decode_lossy),
         }),
-        cardinality: identity.cardinality().map(text),
+        cardinality: identity.cardinality_level().map(decode_lossy),
     }
 }

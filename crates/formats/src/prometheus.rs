@@ -19,10 +19,10 @@ mod text;
 mod total;
 mod write;
 
-pub use identity::{Identity, Level};
-pub use marks::{Kind, Marks, MarksOfAll, Name, Spelled};
-pub use name::{Naming, Spelling};
-pub use page::{Builder, PageWindow, Source, Sums};
+pub use identity::{Level, SeriesIdentity};
+pub use marks::{Marks, MarksOfAll, Name, NameKind, Spelled};
+pub use name::{NameSpelling, Naming};
+pub use page::{Builder, PageSource, PageWindow, Sums};
 pub use shape::Timers;
 pub use total::Total;
 pub use write::Page;

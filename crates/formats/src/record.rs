@@ -5,14 +5,14 @@
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use tallyport_core::aggregate::{PERCENTILES, Percentiles, Record, Span, View};
+use tallyport_core::aggregate::{PERCENTILES, Percentiles, Record, View, WindowSpan};
 use tallyport_core::model::{Labels, Origin, Series, SeriesId, TagSet, Timestamp};
 
-use super::number::{Whole, finite, seconds};
+use super::number::{Whole, finite_value, to_seconds};
 
 /// What all records of one window of one container have in common; made once.
 #[derive(Clone, Debug)]
-pub struct Frame<'a> {
+pub struct RecordFrame<'a> {
     node: &'a str,
     epoch: u64,
     origin: OriginDocument<'a>,
@@ -42,17 +42,17 @@ struct OriginDocument<'a> {
 
 /// A record's place in the node's one sequence.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Number {
+pub struct RecordNumber {
     /// Its place.
     pub seq: u64,
     /// How often late samples have revised it.
     pub rev: u32,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> RecordFrame<'a> {
     /// The frame of a window's records.
     #[must_use]
-    pub fn new(node: &'a str, epoch: u64, origin: &'a Origin, span: Span) -> Self {
+    pub fn new(node: &'a str, epoch: u64, origin: &'a Origin, span: WindowSpan) -> Self {
         Self {
             node,
             epoch,
@@ -66,9 +66,9 @@ impl<'a> Frame<'a> {
             id_origin: origin,
             start: span.start.to_string(),
             end: span.end.to_string(),
-            seconds: seconds(span.length()),
-            covered: seconds(span.covered),
-            partial: span.partial(),
+            seconds: to_seconds(span.nominal_length()),
+            covered: to_seconds(span.covered),
+            partial: span.is_partial(),
             open: false,
             merged: None,
         }
@@ -76,14 +76,14 @@ impl<'a> Frame<'a> {
 
     /// The same for a window that is still open.
     #[must_use]
-    pub fn open(mut self) -> Self {
+    pub fn into_open(mut self) -> Self {
         self.open = true;
         self
     }
 
     /// The same for records that are each the merge of several. `others` are the origins beside the first.
     #[must_use]
-    pub fn merged(mut self, records: usize, others: &[&'a Origin]) -> Self {
+    pub fn into_merged(mut self, records: usize, others: &[&'a Origin]) -> Self {
         self.merged = Some(records);
         if others.iter().any(|other| other.generation != self.id_origin.generation) {
             self.origin.generation = None;
@@ -100,7 +100,11 @@ impl<'a> Frame<'a> {
 
     /// The document of one record. Open and merged records have no number.
     #[must_use]
-    pub fn record<'f>(&'f self, number: Option<Number>, record: &Record<'f>) -> RecordDocument<'f> {
+    pub fn record_document<'f>(
+        &'f self,
+        number: Option<RecordNumber>,
+        record: &Record<'f>,
+    ) -> RecordDocument<'f> {
         let series: &'f Series = record.series;
         let id = SeriesId::new(self.node, self.id_origin, series);
         RecordDocument {
@@ -117,8 +121,8 @@ impl<'a> Frame<'a> {
 /// One record as a document.
 #[derive(Clone, Debug)]
 pub struct RecordDocument<'a> {
-    frame: &'a Frame<'a>,
-    number: Option<Number>,
+    frame: &'a RecordFrame<'a>,
+    number: Option<RecordNumber>,
     id: SeriesId,
     series: &'a Series,
     view: View<'a>,
@@ -175,8 +179,8 @@ impl Serialize for TagsDocument<'_> {
 #[must_use]
 pub fn value(view: &View<'_>) -> Option<f64> {
     match view {
-        View::Counter { counter, .. } => finite(counter.sum),
-        View::Gauge(gauge) => finite(gauge.last),
+        View::Counter { counter, .. } => finite_value(counter.sum),
+        View::Gauge(gauge) => finite_value(gauge.last),
         View::Distribution { summary, .. } => summary.mean(),
         View::Set { .. } => view.cardinality(),
         View::Check { outcome, .. } => Some(f64::from(outcome.status as u8)),
@@ -190,14 +194,18 @@ impl Serialize for AggDocument<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let document = self.0;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("samples", &document.view.samples())?;
+        map.serialize_entry("samples", &document.view.sample_count())?;
         match &document.view {
             View::Counter { counter, total } => {
                 map.serialize_entry("count", &Whole(counter.count.as_f64()))?;
-                number(&mut map, "sum", finite(counter.sum))?;
+                serialize_number(&mut map, "sum", finite_value(counter.sum))?;
                 let covered = document.frame.covered;
-                number(&mut map, "rate", finite(counter.sum / covered).filter(|_| covered > 0.0))?;
-                number(&mut map, "total", finite(*total))?;
+                serialize_number(
+                    &mut map,
+                    "rate",
+                    finite_value(counter.sum / covered).filter(|_| covered > 0.0),
+                )?;
+                serialize_number(&mut map, "total", finite_value(*total))?;
                 if counter.decremented {
                     map.serialize_entry("monotonic", &false)?;
                 }
@@ -207,51 +215,55 @@ impl Serialize for AggDocument<'_> {
                 if gauge.samples == 0 {
                     map.serialize_entry("carried", &true)?;
                 }
-                number(&mut map, "last", finite(gauge.last))?;
-                number(&mut map, "min", finite(gauge.min))?;
-                number(&mut map, "max", finite(gauge.max))?;
-                moment(&mut map, "last_at", gauge.last_at)?;
+                serialize_number(&mut map, "last", finite_value(gauge.last))?;
+                serialize_number(&mut map, "min", finite_value(gauge.min))?;
+                serialize_number(&mut map, "max", finite_value(gauge.max))?;
+                serialize_timestamp(&mut map, "last_at", gauge.last_at)?;
             }
             View::Distribution { summary, .. } => {
                 map.serialize_entry("count", &Whole(summary.count.as_f64()))?;
-                number(&mut map, "sum", finite(summary.sum))?;
-                number(&mut map, "min", finite(summary.min))?;
-                number(&mut map, "max", finite(summary.max))?;
-                number(&mut map, "mean", summary.mean())?;
-                number(&mut map, "stddev", summary.stddev())?;
-                number(&mut map, "first", finite(summary.first))?;
-                number(&mut map, "last", finite(summary.last))?;
+                serialize_number(&mut map, "sum", finite_value(summary.sum))?;
+                serialize_number(&mut map, "min", finite_value(summary.min))?;
+                serialize_number(&mut map, "max", finite_value(summary.max))?;
+                serialize_number(&mut map, "mean", summary.mean())?;
+                serialize_number(&mut map, "stddev", summary.stddev())?;
+                serialize_number(&mut map, "first", finite_value(summary.first))?;
+                serialize_number(&mut map, "last", finite_value(summary.last))?;
                 for ((_, name), value) in PERCENTILES.iter().zip(document.percentiles.iter().flatten()) {
-                    number(&mut map, name, finite(*value))?;
+                    serialize_number(&mut map, name, finite_value(*value))?;
                 }
-                number(&mut map, "percentile_error", document.view.percentile_error())?;
+                serialize_number(&mut map, "percentile_error", document.view.percentile_error())?;
             }
             View::Set { count, .. } => {
                 map.serialize_entry("count", &Whole(count.as_f64()))?;
-                entry(&mut map, "cardinality", document.view.cardinality().map(Whole).as_ref())?;
+                serialize_optional(&mut map, "cardinality", document.view.cardinality().map(Whole).as_ref())?;
             }
             View::Check { samples, last_at, outcome } => {
                 map.serialize_entry("count", samples)?;
                 map.serialize_entry("status", outcome.status.as_str())?;
-                entry(&mut map, "message", outcome.message.as_ref())?;
-                entry(&mut map, "hostname", outcome.hostname.as_ref())?;
-                entry(&mut map, "timestamp", outcome.timestamp.as_ref())?;
-                moment(&mut map, "last_at", *last_at)?;
+                serialize_optional(&mut map, "message", outcome.message.as_ref())?;
+                serialize_optional(&mut map, "hostname", outcome.hostname.as_ref())?;
+                serialize_optional(&mut map, "timestamp", outcome.timestamp.as_ref())?;
+                serialize_timestamp(&mut map, "last_at", *last_at)?;
             }
         }
         map.end()
     }
 }
 
-fn number<M: SerializeMap>(map: &mut M, key: &str, value: Option<f64>) -> Result<(), M::Error> {
-    entry(map, key, value.as_ref())
+fn serialize_number<M: SerializeMap>(map: &mut M, key: &str, value: Option<f64>) -> Result<(), M::Error> {
+    serialize_optional(map, key, value.as_ref())
 }
 
-fn moment<M: SerializeMap>(map: &mut M, key: &str, at: Timestamp) -> Result<(), M::Error> {
+fn serialize_timestamp<M: SerializeMap>(map: &mut M, key: &str, at: Timestamp) -> Result<(), M::Error> {
     map.serialize_entry(key, &at)
 }
 
-fn entry<M: SerializeMap, T: Serialize>(map: &mut M, key: &str, value: Option<&T>) -> Result<(), M::Error> {
+fn serialize_optional<M: SerializeMap, T: Serialize>(
+    map: &mut M,
+    key: &str,
+    value: Option<&T>,
+) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| map.serialize_entry(key, value))
 }
 
@@ -276,20 +288,22 @@ mod tests {
 
     fn window(datagram: &str) -> Window {
         let start = Timestamp::from_secs(1_767_225_600);
-        let now =
-            |secs| Moment { wall: start.plus(Duration::from_secs(secs)), mono: Duration::from_secs(secs) };
+        let now = |secs| Moment {
+            wall: start.saturating_add(Duration::from_secs(secs)),
+            mono: Duration::from_secs(secs),
+        };
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, start);
-        aggregator.datagram(datagram.as_bytes(), now(4), None);
-        aggregator.roll(now(10).wall).unwrap().window
+        aggregator.ingest_datagram(datagram.as_bytes(), now(4), None);
+        aggregator.roll_window(now(10).wall).unwrap().window
     }
 
     fn rendered(window: &Window) -> Vec<String> {
         let origin = origin("c-42");
-        let frame = Frame::new("n1", 3, &origin, window.span);
-        let number = |seq| Some(Number { seq, rev: 0 });
+        let frame = RecordFrame::new("n1", 3, &origin, window.span);
+        let number = |seq| Some(RecordNumber { seq, rev: 0 });
         let records = (812..).zip(window.records());
         records
-            .map(|(seq, record)| serde_json::to_string(&frame.record(number(seq), &record)).unwrap())
+            .map(|(seq, record)| serde_json::to_string(&frame.record_document(number(seq), &record)).unwrap())
             .collect()
     }
 
@@ -345,12 +359,14 @@ mod tests {
     #[test]
     fn a_carried_gauge_says_so() {
         let start = Timestamp::from_secs(1_767_225_600);
-        let now =
-            |secs| Moment { wall: start.plus(Duration::from_secs(secs)), mono: Duration::from_secs(secs) };
+        let now = |secs| Moment {
+            wall: start.saturating_add(Duration::from_secs(secs)),
+            mono: Duration::from_secs(secs),
+        };
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, start);
-        aggregator.datagram(b"g:5|g", now(4), None);
-        aggregator.roll(now(10).wall);
-        let text = &rendered(&aggregator.roll(now(20).wall).unwrap().window)[0];
+        aggregator.ingest_datagram(b"g:5|g", now(4), None);
+        aggregator.roll_window(now(10).wall);
+        let text = &rendered(&aggregator.roll_window(now(20).wall).unwrap().window)[0];
         let agg = r#""agg":{"samples":0,"count":0,"carried":true,"last":5.0,"min":5.0,"max":5.0,"last_at":"2026-01-01T00:00:04Z"}"#;
         assert!(text.contains(agg), "{text}");
     }
@@ -359,15 +375,16 @@ mod tests {
     fn merged_and_open_records_have_no_number_and_say_what_they_are() {
         let window = window("c:1|c");
         let (one, other) = (origin("c-42"), origin("c-7"));
-        let record = window.record(0).unwrap();
-        let text = |frame: &Frame<'_>| serde_json::to_string(&frame.record(None, &record)).unwrap();
-        let merged = text(&Frame::new("n1", 3, &one, window.span).merged(5, &[&other]));
+        let record = window.record_at(0).unwrap();
+        let text =
+            |frame: &RecordFrame<'_>| serde_json::to_string(&frame.record_document(None, &record)).unwrap();
+        let merged = text(&RecordFrame::new("n1", 3, &one, window.span).into_merged(5, &[&other]));
         assert!(
             merged.contains(r#""merged":5,"origin":{"task_id":"web.1","containers":["c-42","c-7"]}"#),
             "{merged}"
         );
         assert!(!merged.contains("seq"), "{merged}");
-        let open = text(&Frame::new("n1", 3, &one, window.span).open());
+        let open = text(&RecordFrame::new("n1", 3, &one, window.span).into_open());
         assert!(open.contains(r#""partial":false,"open":true,"origin":{"container_id":"c-42""#), "{open}");
     }
 

@@ -27,7 +27,7 @@ impl Addresses {
     /// Takes a loopback address for a container. The same name starts its search at the same place, so that a
     /// container that comes back to a quiet node has the address it had.
     pub fn take_loopback(&mut self, name: &str, port: u16, now: Duration) -> Option<SocketAddr> {
-        self.wake(now);
+        self.release_rested(now);
         let count = u64::from(LAST - FIRST) + 1;
         let start = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % count;
         let address = |offset: u64| {
@@ -41,7 +41,7 @@ impl Addresses {
 
     /// Takes a port of an address that several containers share.
     pub fn take_port(&mut self, host: IpAddr, now: Duration) -> Option<SocketAddr> {
-        self.wake(now);
+        self.release_rested(now);
         let free =
             (FIRST_PORT..=u16::MAX).map(|port| SocketAddr::new(host, port)).find(|a| self.is_free(*a))?;
         self.used.insert(free);
@@ -49,7 +49,7 @@ impl Addresses {
     }
 
     /// Takes this address if nobody has it.
-    pub fn take(&mut self, address: SocketAddr) -> bool {
+    pub fn take_exact(&mut self, address: SocketAddr) -> bool {
         self.used.insert(address)
     }
 
@@ -64,7 +64,7 @@ impl Addresses {
         !self.used.contains(&address) && !self.resting.contains_key(&address)
     }
 
-    fn wake(&mut self, now: Duration) {
+    fn release_rested(&mut self, now: Duration) {
         self.resting.retain(|_, until| *until > now);
     }
 }
@@ -125,7 +125,7 @@ mod tests {
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let take = |addresses: &mut Addresses| addresses.take_port(host, Duration::ZERO).unwrap().port();
         assert_eq!([take(&mut addresses), take(&mut addresses)], [18125, 18126]);
-        assert!(!addresses.take(SocketAddr::new(host, 18126)));
+        assert!(!addresses.take_exact(SocketAddr::new(host, 18126)));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Group {
 impl Group {
     /// Whether a group of this number is this one, or below it.
     #[must_use]
-    pub fn holds(&self, id: u64) -> bool {
+    pub fn contains_id(&self, id: u64) -> bool {
         self.id == id || is_below(&self.directory, id)
     }
 }
@@ -137,7 +137,7 @@ impl Hierarchy {
 
     /// The hierarchy, found once; `None` where it is not mounted, or only a branch of it is.
     #[must_use]
-    pub fn shared() -> Option<&'static Self> {
+    pub fn find_cached() -> Option<&'static Self> {
         static SHARED: LazyLock<Option<Hierarchy>> = LazyLock::new(|| Hierarchy::find().ok());
         SHARED.as_ref()
     }
@@ -186,7 +186,7 @@ impl Hierarchy {
         if path.starts_with("/..") {
             return Err(GroupError::OutOfSight);
         }
-        let path = boundary(path, container);
+        let path = container_group_path(path, container);
         let level = path.split('/').filter(|part| !part.is_empty()).count();
         if level == 0 {
             return Err(GroupError::Root);
@@ -219,7 +219,7 @@ fn group_path(groups: &str) -> Option<&str> {
 
 /// The part of a path that ends with the group that is named after a container: by its id, or as systemd names it.
 #[must_use]
-pub fn boundary<'p>(path: &'p str, container: &str) -> &'p str {
+pub fn container_group_path<'p>(path: &'p str, container: &str) -> &'p str {
     let named = |part: &str| {
         let name = part.strip_suffix(".scope").unwrap_or(part);
         name.strip_suffix(container).is_some_and(|engine| engine.is_empty() || engine.ends_with('-'))
@@ -264,7 +264,7 @@ mod tests {
             ("/", "/"),
             ("", ""),
         ] {
-            assert_eq!(boundary(path, id), of_container);
+            assert_eq!(container_group_path(path, id), of_container);
         }
     }
 

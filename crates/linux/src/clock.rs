@@ -6,7 +6,7 @@ use tallyport_time::{Moment, Timestamp};
 
 /// A step of the wall clock, seen.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Step {
+pub enum ClockStep {
     /// It was set forward by this much; windows are skipped.
     Forward(Duration),
     /// It was set back by this much; windows go on as if it had not been.
@@ -34,24 +34,24 @@ impl SteadyClock {
     #[must_use]
     pub fn from(not_before: Option<Timestamp>, read: Moment) -> Self {
         let ahead = not_before.filter(|wall| *wall > read.wall);
-        let behind = ahead.is_some_and(|wall| wall.since(read.wall) >= STEP);
+        let behind = ahead.is_some_and(|wall| wall.duration_since(read.wall) >= STEP);
         Self { last: ahead.map(|wall| Moment { wall, mono: read.mono }), behind }
     }
 
     /// The time now, given what both clocks say.
-    pub fn observe(&mut self, read: Moment) -> (Moment, Option<Step>) {
+    pub fn advance_to(&mut self, read: Moment) -> (Moment, Option<ClockStep>) {
         let Some(last) = self.last else {
             self.last = Some(read);
             return (read, None);
         };
-        let expected = last.wall.plus(read.mono.saturating_sub(last.mono));
+        let expected = last.wall.saturating_add(read.mono.saturating_sub(last.mono));
         let now = Moment { wall: read.wall.max(expected), mono: read.mono };
         self.last = Some(now);
-        let (ahead, back) = (read.wall.since(expected), expected.since(read.wall));
+        let (ahead, back) = (read.wall.duration_since(expected), expected.duration_since(read.wall));
         let step = if ahead >= STEP {
-            Some(Step::Forward(ahead))
+            Some(ClockStep::Forward(ahead))
         } else if back >= STEP && !self.behind {
-            Some(Step::Back(back))
+            Some(ClockStep::Back(back))
         } else {
             None
         };
@@ -76,12 +76,12 @@ impl Clock {
     /// What both clocks say now. Moments of two [`Clock`]s cannot be compared by their monotonic part.
     #[must_use]
     pub fn read(&self) -> Moment {
-        Moment { wall: wall(), mono: self.mono() }
+        Moment { wall: wall_time(), mono: self.monotonic_time() }
     }
 
     /// What the monotonic clock says now.
     #[must_use]
-    pub fn mono(&self) -> Duration {
+    pub fn monotonic_time(&self) -> Duration {
         self.started.elapsed()
     }
 }
@@ -89,7 +89,7 @@ impl Clock {
 /// Wall time now.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub fn wall() -> Timestamp {
+pub fn wall_time() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
@@ -111,32 +111,36 @@ mod tests {
     #[test]
     fn a_step_back_is_told_once_and_time_goes_on() {
         let mut clock = SteadyClock::default();
-        clock.observe(read(1000, 0));
-        let (now, step) = clock.observe(read(405, 5));
-        assert_eq!((now.wall.as_secs(), step), (1005, Some(Step::Back(Duration::from_mins(10)))));
-        let (now, step) = clock.observe(read(406, 6));
+        clock.advance_to(read(1000, 0));
+        let (now, step) = clock.advance_to(read(405, 5));
+        assert_eq!((now.wall.as_secs(), step), (1005, Some(ClockStep::Back(Duration::from_mins(10)))));
+        let (now, step) = clock.advance_to(read(406, 6));
         assert_eq!((now.wall.as_secs(), step), (1006, None));
-        let (now, step) = clock.observe(read(2000, 7));
-        assert_eq!((now.wall.as_secs(), step), (2000, Some(Step::Forward(Duration::from_secs(993)))));
-        assert_eq!(clock.observe(read(1000, 8)).1, Some(Step::Back(Duration::from_secs(1001))), "told again");
+        let (now, step) = clock.advance_to(read(2000, 7));
+        assert_eq!((now.wall.as_secs(), step), (2000, Some(ClockStep::Forward(Duration::from_secs(993)))));
+        assert_eq!(
+            clock.advance_to(read(1000, 8)).1,
+            Some(ClockStep::Back(Duration::from_secs(1001))),
+            "told again"
+        );
     }
 
     #[test]
     fn a_clock_is_not_behind_the_one_of_the_process_before() {
         let seconds = |secs| Some(Timestamp::from_secs(secs));
         let mut ahead = SteadyClock::from(seconds(1_600), read(1_000, 0));
-        assert_eq!(ahead.observe(read(1_001, 1)), (read(1_601, 1), None), "it was told before");
+        assert_eq!(ahead.advance_to(read(1_001, 1)), (read(1_601, 1), None), "it was told before");
         let mut behind = SteadyClock::from(seconds(900), read(1_000, 0));
-        assert_eq!(behind.observe(read(1_001, 1)), (read(1_001, 1), None), "what took long is no step");
+        assert_eq!(behind.advance_to(read(1_001, 1)), (read(1_001, 1), None), "what took long is no step");
     }
 
     #[test]
     fn a_step_forward_is_followed() {
         let mut clock = SteadyClock::default();
-        clock.observe(read(1000, 0));
-        let (now, step) = clock.observe(read(1605, 5));
-        assert_eq!((now.wall.as_secs(), step), (1605, Some(Step::Forward(Duration::from_mins(10)))));
-        assert_eq!(clock.observe(read(1606, 6)), (read(1606, 6), None));
+        clock.advance_to(read(1000, 0));
+        let (now, step) = clock.advance_to(read(1605, 5));
+        assert_eq!((now.wall.as_secs(), step), (1605, Some(ClockStep::Forward(Duration::from_mins(10)))));
+        assert_eq!(clock.advance_to(read(1606, 6)), (read(1606, 6), None));
     }
 
     #[test]
@@ -144,7 +148,7 @@ mod tests {
         let mut clock = SteadyClock::default();
         let mut last = Timestamp::MIN;
         for (n, wall) in (0..).zip([1000, 999, 998, 1001, 500, 1002, 1010]) {
-            let (now, _) = clock.observe(read(wall, n));
+            let (now, _) = clock.advance_to(read(wall, n));
             assert!(now.wall >= last);
             last = now.wall;
         }

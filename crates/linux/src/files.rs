@@ -51,7 +51,7 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn create(path: &Path) -> io::Result<File> {
+pub fn create_private_file(path: &Path) -> io::Result<File> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -93,7 +93,7 @@ mod tests {
         let (target, link) = (directory.path().join("target"), directory.path().join("epoch.new"));
         std::fs::write(&target, "precious").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        let file = create(&link).unwrap();
+        let file = create_private_file(&link).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
     }

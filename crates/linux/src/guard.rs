@@ -39,7 +39,7 @@ pub enum GuardError {
     #[error(transparent)]
     Hierarchy(#[from] HierarchyError),
     /// The kernel does not do something.
-    #[error("cannot {what}: {source}{}", hint(source))]
+    #[error("cannot {what}: {source}{}", error_hint(source))]
     Kernel {
         /// What.
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum GuardError {
         source: io::Error,
     },
     /// The kernel does not take the program.
-    #[error("the kernel refuses the program {name}: {source}{}{log}", if log.is_empty() { hint(source) } else { ": " })]
+    #[error("the kernel refuses the program {name}: {source}{}{log}", if log.is_empty() { error_hint(source) } else { ": " })]
     Program {
         /// The program.
         name: &'static str,
@@ -93,16 +93,17 @@ impl Guard {
         let hierarchy = Hierarchy::find()?;
         let here = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("[::1]:0"));
         let cookie = here.and_then(sys::netns_cookie);
-        let cookie = cookie.map_err(kernel("number the network namespace"))?;
+        let cookie = cookie.map_err(kernel_error("number the network namespace"))?;
         let room = u32::try_from(listeners.saturating_add(PORTS)).unwrap_or(u32::MAX);
-        let map = bpf::Map::new(room).map_err(kernel("make a map of addresses"))?;
+        let map = bpf::Map::new(room).map_err(kernel_error("make a map of addresses"))?;
         let links = Point::ALL.map(|point| {
-            let program = program::program(point, map.descriptor()).unwrap_or_default();
-            let program = bpf::load(point, &program).map_err(|bpf::Refused { source, log }| {
-                GuardError::Program { name: point.name(), source, log }
-            })?;
-            bpf::attach(program, &hierarchy, point)
-                .map_err(kernel("attach a program to the cgroup hierarchy"))
+            let program = program::build_program(point, map.raw_descriptor()).unwrap_or_default();
+            let program =
+                bpf::load_program(point, &program).map_err(|bpf::BpfLoadError { source, log }| {
+                    GuardError::Program { name: point.name(), source, log }
+                })?;
+            bpf::attach_program(program, &hierarchy, point)
+                .map_err(kernel_error("attach a program to the cgroup hierarchy"))
         });
         let links = links.into_iter().collect::<Result<_, _>>()?;
         Ok(Self { hierarchy, map, cookie, ports: HashMap::new(), links })
@@ -112,14 +113,19 @@ impl Guard {
     ///
     /// # Errors
     /// When it cannot be told from others, or the listener is where others come from elsewhere; then nothing has changed.
-    pub fn protect(&mut self, listener: SocketAddr, pid: i32, container: &str) -> Result<(), Unguarded> {
+    pub fn protect_listener(
+        &mut self,
+        listener: SocketAddr,
+        pid: i32,
+        container: &str,
+    ) -> Result<(), Unguarded> {
         if !listener.ip().is_loopback() {
             return Err(Unguarded::Reachable);
         }
         let group = self.hierarchy.group_of(pid, container)?;
         if !self.ports.contains_key(&listener.port()) {
-            for wildcard in program::wildcards(listener.port()) {
-                self.map.insert(&program::key(wildcard), &self.nobody()).map_err(Unguarded::Entry)?;
+            for wildcard in program::wildcard_addresses(listener.port()) {
+                self.map.insert(&program::key(wildcard), &self.deny_all_value()).map_err(Unguarded::Entry)?;
             }
         }
         let entry =
@@ -127,48 +133,48 @@ impl Guard {
         *self.ports.entry(listener.port()).or_default() += 1;
         let alone = entry.map_err(Unguarded::Entry).and_then(|()| {
             let senders = diag::connected_to(listener).map_err(Unguarded::Senders)?;
-            match senders.into_iter().filter(|sender| !group.holds(*sender)).count() {
+            match senders.into_iter().filter(|sender| !group.contains_id(*sender)).count() {
                 0 => Ok(()),
                 sockets => Err(Unguarded::Connected { sockets }),
             }
         });
-        alone.inspect_err(|_| self.expose(listener))
+        alone.inspect_err(|_| self.unprotect_listener(listener))
     }
 
     /// What keeps it up: for as long as anybody has these open, the kernel refuses what it refuses now.
     ///
     /// # Errors
     /// When descriptors ran out.
-    pub fn share(&self) -> io::Result<Vec<OwnedFd>> {
+    pub fn share_links(&self) -> io::Result<Vec<OwnedFd>> {
         self.links.iter().map(OwnedFd::try_clone).collect()
     }
 
     /// Takes the guard of a listener away; one that has none stays as it is.
-    pub fn expose(&mut self, listener: SocketAddr) {
+    pub fn unprotect_listener(&mut self, listener: SocketAddr) {
         // There may be none: a full map has not taken it.
         let _either_way = self.map.remove(&program::key(listener));
         let Some(listeners) = self.ports.get_mut(&listener.port()) else { return };
         *listeners -= 1;
         if *listeners == 0 {
             self.ports.remove(&listener.port());
-            for wildcard in program::wildcards(listener.port()) {
+            for wildcard in program::wildcard_addresses(listener.port()) {
                 let _either_way = self.map.remove(&program::key(wildcard));
             }
         }
     }
 
     /// What no process is in: the kernel numbers groups from one.
-    fn nobody(&self) -> [u8; VALUE] {
+    fn deny_all_value(&self) -> [u8; VALUE] {
         program::value(0, 0, self.cookie)
     }
 }
 
-fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> GuardError {
+fn kernel_error(what: &'static str) -> impl FnOnce(io::Error) -> GuardError {
     move |source| GuardError::Kernel { what, source }
 }
 
 /// What the errors mean that people meet.
-fn hint(source: &io::Error) -> &'static str {
+fn error_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "; the agent needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, for that"
@@ -186,7 +192,8 @@ mod tests {
 
     #[test]
     fn who_may_not_is_told_what_it_takes() {
-        let error = |code| kernel("make a map of addresses")(io::Error::from_raw_os_error(code)).to_string();
+        let error =
+            |code| kernel_error("make a map of addresses")(io::Error::from_raw_os_error(code)).to_string();
         assert!(error(libc::EPERM).contains("CAP_BPF"));
         assert!(error(libc::EINVAL).contains("Linux 5.14"));
         assert!(!error(libc::ENOMEM).contains("CAP_BPF"));

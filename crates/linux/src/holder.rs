@@ -28,13 +28,13 @@ impl fmt::Display for Holder {
 #[must_use]
 pub fn holder_of(port: u16) -> Option<Holder> {
     let read = |table: &str| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
-    let find = || ["udp", "udp6"].iter().find_map(|table| wildcard(&read(table), port));
+    let find = || ["udp", "udp6"].iter().find_map(|table| find_wildcard_socket(&read(table), port));
     let (user, inode) = (0..READINGS).find_map(|_| find())?;
     Some(Holder { user, process: process_with(&format!("socket:[{inode}]")) })
 }
 
 /// User and inode of the socket at a port on every address.
-fn wildcard(table: &str, port: u16) -> Option<(u32, u64)> {
+fn find_wildcard_socket(table: &str, port: u16) -> Option<(u32, u64)> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (address, number) = fields.get(1)?.split_once(':')?;
@@ -68,8 +68,15 @@ mod tests {
 
     #[test]
     fn only_a_socket_on_every_address_holds_a_port() {
-        assert_eq!(wildcard(TABLE, 0x46CE), Some((1000, 12)));
-        assert_eq!([wildcard(TABLE, 0x46CD), wildcard(TABLE, 1), wildcard("", 1)], [None; 3]);
+        assert_eq!(find_wildcard_socket(TABLE, 0x46CE), Some((1000, 12)));
+        assert_eq!(
+            [
+                find_wildcard_socket(TABLE, 0x46CD),
+                find_wildcard_socket(TABLE, 1),
+                find_wildcard_socket("", 1)
+            ],
+            [None; 3]
+        );
     }
 
     #[test]

@@ -5,5 +5,5 @@
 mod group;
 mod node;
 
-pub use group::{Cpu, Io, Memory, Network, Resources, resources};
-pub use node::{CpuMeter, CpuTimes, FileSystem, Interface, Node, Shares, node};
+pub use group::{ContainerResources, Cpu, Io, Memory, NetworkCounters, read_container_resources};
+pub use node::{CpuMeter, CpuTimes, FileSystem, Interface, NodeResources, Shares, read_node_resources};

@@ -49,7 +49,7 @@ pub fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
 /// What a datagram of so many bytes takes of a socket's buffer, in the kernel's own count, or a little more: its payload
 /// and headers in a block whose size is a power of two, and what describes them.
 #[must_use]
-pub const fn charge(length: usize) -> usize {
+pub const fn buffer_charge(length: usize) -> usize {
     (length + 384).next_power_of_two() + 512
 }
 
@@ -85,14 +85,14 @@ impl Default for Inbox {
 impl Inbox {
     /// Takes up to `most` datagrams that are already there, in place of those that were here. A datagram that is too
     /// long is counted as cut, and not kept: its last line would be wrong, and nobody could tell.
-    pub fn take(&mut self, socket: impl AsFd, most: usize) -> Emptied {
+    pub fn take_from_socket(&mut self, socket: impl AsFd, most: usize) -> Emptied {
         self.ends.clear();
         self.cut = 0;
         let mut start = 0;
         // There must be room for the longest.
-        while self.taken() < most.min(TOGETHER) && start + DATAGRAM <= self.bytes.len() {
+        while self.taken_count() < most.min(TOGETHER) && start + DATAGRAM <= self.bytes.len() {
             let Some(room) = self.bytes.get_mut(start..start + DATAGRAM) else { break };
-            match sys::receive(&socket, room) {
+            match sys::receive_datagram(&socket, room) {
                 Ok(length) if length > DATAGRAM => self.cut += 1,
                 // A datagram may be empty; that is no end.
                 Ok(length) => {
@@ -114,9 +114,9 @@ impl Inbox {
     }
 
     /// Room for one more datagram; none where there is none.
-    pub(super) fn room(&mut self) -> Option<&mut [u8]> {
+    pub(super) fn spare_buffer(&mut self) -> Option<&mut [u8]> {
         let start = self.ends.last().copied().unwrap_or(0);
-        if self.taken() >= TOGETHER { None } else { self.bytes.get_mut(start..start + DATAGRAM) }
+        if self.taken_count() >= TOGETHER { None } else { self.bytes.get_mut(start..start + DATAGRAM) }
     }
 
     /// Keeps a datagram of so many bytes that is in the room.
@@ -137,13 +137,13 @@ impl Inbox {
 
     /// How many were taken, those that were cut included.
     #[must_use]
-    pub fn taken(&self) -> usize {
+    pub fn taken_count(&self) -> usize {
         self.ends.len().saturating_add(usize::try_from(self.cut).unwrap_or(usize::MAX))
     }
 
     /// How many were too long for a datagram of UDP, and are lost.
     #[must_use]
-    pub fn cut(&self) -> u64 {
+    pub fn cut_count(&self) -> u64 {
         self.cut
     }
 }
@@ -176,9 +176,9 @@ mod tests {
         }
         let mut inbox = Inbox::default();
         // Behind two long ones there is no room for another.
-        let taken = inbox.take(&receiver, 100);
+        let taken = inbox.take_from_socket(&receiver, 100);
         assert_eq!((taken, lengths(&inbox)), (Emptied::Partly, vec![5, 0, 65_507, 65_507]));
-        assert_eq!((inbox.take(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5]));
+        assert_eq!((inbox.take_from_socket(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5]));
         assert_eq!(inbox.datagrams().next(), Some(b"b:1|c".as_slice()));
     }
 
@@ -189,8 +189,8 @@ mod tests {
             sender.send(b"a:1|c").unwrap();
         }
         let mut inbox = Inbox::default();
-        assert_eq!((inbox.take(&receiver, 4), lengths(&inbox)), (Emptied::Partly, vec![5; 4]));
-        assert_eq!((inbox.take(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5; 6]));
+        assert_eq!((inbox.take_from_socket(&receiver, 4), lengths(&inbox)), (Emptied::Partly, vec![5; 4]));
+        assert_eq!((inbox.take_from_socket(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5; 6]));
     }
 
     #[test]
@@ -201,10 +201,10 @@ mod tests {
             sender.send(&vec![b'x'; length]).unwrap();
         }
         let mut inbox = Inbox::default();
-        assert_eq!(inbox.take(&receiver, 2), Emptied::Partly);
-        assert_eq!((lengths(&inbox), inbox.cut()), (vec![5, DATAGRAM], 0));
-        assert_eq!(inbox.take(&receiver, 9), Emptied::Fully);
-        assert_eq!((lengths(&inbox), inbox.cut()), (vec![7], 1));
+        assert_eq!(inbox.take_from_socket(&receiver, 2), Emptied::Partly);
+        assert_eq!((lengths(&inbox), inbox.cut_count()), (vec![5, DATAGRAM], 0));
+        assert_eq!(inbox.take_from_socket(&receiver, 9), Emptied::Fully);
+        assert_eq!((lengths(&inbox), inbox.cut_count()), (vec![7], 1));
     }
 
     #[test]
@@ -221,11 +221,11 @@ mod tests {
             (0..2_000).for_each(|_| drop(sender.send(&datagram)));
             let mut inbox = Inbox::default();
             let mut fitted = 0;
-            while inbox.take(&receiver, 2_000) == Emptied::Partly || inbox.taken() > 0 {
-                fitted += inbox.taken();
+            while inbox.take_from_socket(&receiver, 2_000) == Emptied::Partly || inbox.taken_count() > 0 {
+                fitted += inbox.taken_count();
             }
             let full = 2.0 * receive_buffer(&receiver).unwrap() as f64;
-            let charged = (fitted * charge(length)) as f64 / full;
+            let charged = (fitted * buffer_charge(length)) as f64 / full;
             assert!(
                 (0.9..2.6).contains(&charged),
                 "{length} bytes: {fitted} fitted, {charged:.2} of the buffer"

@@ -67,7 +67,7 @@ pub struct Choice {
 
 /// A socket in a namespace.
 #[derive(Debug)]
-pub struct Opened {
+pub struct NamespaceSocket {
     /// The socket; not blocking.
     pub socket: UdpSocket,
     /// Where it listens.
@@ -99,7 +99,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When `/proc` is not there.
-    pub fn own() -> io::Result<NamespaceId> {
+    pub fn own_id() -> io::Result<NamespaceId> {
         Self::open_checked(Path::new(OWN)).map(|own| own.id)
     }
 
@@ -107,10 +107,10 @@ impl Namespace {
     ///
     /// # Errors
     /// When it is something else.
-    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         let file = File::from(descriptor);
         check_system(&file)?;
-        Self::checked(file)
+        Self::from_file(file)
     }
 
     /// The namespace of the process that a handle means, whether or not the process has a number here.
@@ -125,17 +125,17 @@ impl Namespace {
             let _not_waited_for = tell.send(entered.and_then(|()| File::open("/proc/thread-self/ns/net")));
         })?;
         let opened = told.await.unwrap_or_else(|_| Err(io::Error::other("the thread that looked failed")));
-        Self::checked(opened?)
+        Self::from_file(opened?)
     }
 
     fn open_checked(path: &Path) -> io::Result<Self> {
         let looked_at = File::from(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
         check_system(&looked_at)?;
         // A descriptor that only names a file cannot be entered; this opens the very file that was looked at.
-        Self::checked(File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd()))?)
+        Self::from_file(File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd()))?)
     }
 
-    fn checked(file: File) -> io::Result<Self> {
+    fn from_file(file: File) -> io::Result<Self> {
         if sys::namespace_kind(&file)? != libc::CLONE_NEWNET {
             return Err(io::Error::other("it is a namespace of another kind"));
         }
@@ -154,7 +154,7 @@ impl Namespace {
     ///
     /// # Errors
     /// `PermissionDenied` when this process may not enter; `AddrInUse` when every port is taken.
-    pub async fn listen(self, choice: Choice, buffer: usize) -> io::Result<Opened> {
+    pub async fn open_socket(self, choice: Choice, buffer: usize) -> io::Result<NamespaceSocket> {
         let (tell, told) = oneshot::channel();
         std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
             let opened = setns(&self.file, CloneFlags::CLONE_NEWNET)
@@ -212,7 +212,7 @@ fn check_system(file: &File) -> io::Result<()> {
 /// The loopback address that containers with a namespace of their own are given: `127.0.0.1`, or `::1` where the kernel
 /// knows no IPv4.
 #[must_use]
-pub fn loopback() -> IpAddr {
+pub fn loopback_address() -> IpAddr {
     match socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -220,18 +220,18 @@ pub fn loopback() -> IpAddr {
 }
 
 /// Opens a socket in the namespace of the calling thread.
-fn listen_here(Choice { host, ports }: &Choice, buffer: usize) -> io::Result<Opened> {
+fn listen_here(Choice { host, ports }: &Choice, buffer: usize) -> io::Result<NamespaceSocket> {
     let loopback_down = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
         .or_else(|_| socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None))
         .and_then(sys::raise_loopback)
         .err();
-    let opened = match first_free(host.unwrap_or_else(loopback), ports, buffer) {
+    let opened = match first_free(host.unwrap_or_else(loopback_address), ports, buffer) {
         Err(error) if host.is_none() && error.kind() == io::ErrorKind::AddrNotAvailable => {
             first_free(IpAddr::V6(Ipv6Addr::LOCALHOST), ports, buffer)
         }
         opened => opened,
     };
-    opened.map(|(socket, address)| Opened { socket, address, loopback_down })
+    opened.map(|(socket, address)| NamespaceSocket { socket, address, loopback_down })
 }
 
 fn first_free(host: IpAddr, ports: &[u16], buffer: usize) -> io::Result<(UdpSocket, SocketAddr)> {
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn our_own_namespace_is_known_by_what_it_is_not_by_how_it_is_named() {
-        let own = Namespace::own().unwrap();
+        let own = Namespace::own_id().unwrap();
         let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
         assert_eq!(Namespace::open(Path::new(&path)).unwrap().id(), own);
         assert_eq!(Namespace::of_process(std::process::id().try_into().unwrap()).unwrap().id(), own);
@@ -295,11 +295,11 @@ mod tests {
 
     #[test]
     fn the_first_free_port_is_taken() {
-        let (first, address) = first_free(loopback(), &[18_725, 18_726], 4096).unwrap();
+        let (first, address) = first_free(loopback_address(), &[18_725, 18_726], 4096).unwrap();
         assert_eq!(address.port(), 18_725);
-        assert_eq!(first_free(loopback(), &[18_725, 18_726], 4096).unwrap().1.port(), 18_726);
+        assert_eq!(first_free(loopback_address(), &[18_725, 18_726], 4096).unwrap().1.port(), 18_726);
         assert_eq!(
-            first_free(loopback(), &[18_725], 4096).unwrap_err().kind(),
+            first_free(loopback_address(), &[18_725], 4096).unwrap_err().kind(),
             io::ErrorKind::AddrInUse,
             "{first:?}"
         );

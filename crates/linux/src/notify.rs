@@ -36,9 +36,9 @@ impl ServiceManager {
     ///
     /// # Errors
     /// When it is gone.
-    pub fn store(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn store_descriptor(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         // Without the last it lets a process's handle go when the process ends.
-        self.say(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(descriptor))
+        self.send_message(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(descriptor))
     }
 
     /// Has it let go of what it keeps under a name.
@@ -46,16 +46,16 @@ impl ServiceManager {
     /// # Errors
     /// When it is gone.
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        self.say(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)
+        self.send_message(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)
     }
 
     /// Waits until it has done what was said before.
     ///
     /// # Errors
     /// `TimedOut` when it has not by then.
-    pub fn barrier(&self, patience: Duration) -> io::Result<()> {
+    pub fn wait_for_barrier(&self, patience: Duration) -> io::Result<()> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-        self.say("BARRIER=1", Some(theirs.as_fd()))?;
+        self.send_message("BARRIER=1", Some(theirs.as_fd()))?;
         drop(theirs);
         let millis = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLIN)], millis)? {
@@ -64,7 +64,7 @@ impl ServiceManager {
         }
     }
 
-    fn say(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    fn send_message(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let raw = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
         let rights = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
         let rights = rights.as_ref().map_or([].as_slice(), |rights| rights.as_slice());
@@ -92,18 +92,18 @@ mod tests {
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let manager = ServiceManager::connect(path.as_os_str()).unwrap();
-        manager.store("one", socket.as_fd()).unwrap();
+        manager.store_descriptor("one", socket.as_fd()).unwrap();
         assert_eq!(heard(&socket), ("FDSTORE=1\nFDNAME=one\nFDPOLL=0".to_owned(), 1));
         manager.remove("one").unwrap();
         assert_eq!(heard(&socket), ("FDSTOREREMOVE=1\nFDNAME=one".to_owned(), 0));
-        let waits = manager.barrier(Duration::from_millis(20)).unwrap_err();
+        let waits = manager.wait_for_barrier(Duration::from_millis(20)).unwrap_err();
         assert_eq!(waits.kind(), io::ErrorKind::TimedOut);
         // The descriptor is closed with the message.
         assert_eq!(heard(&socket), ("BARRIER=1".to_owned(), 1));
         let answering = std::thread::spawn(move || {
             socket.recv(&mut [0; 64]).unwrap();
         });
-        manager.barrier(Duration::from_secs(20)).unwrap();
+        manager.wait_for_barrier(Duration::from_secs(20)).unwrap();
         answering.join().unwrap();
     }
 

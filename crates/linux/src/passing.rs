@@ -38,7 +38,7 @@ impl Channel {
     ///
     /// # Errors
     /// `PermissionDenied` where it is not.
-    pub fn accepted(socket: OwnedFd) -> io::Result<Self> {
+    pub fn from_accepted(socket: OwnedFd) -> io::Result<Self> {
         let peer = getsockopt(&socket, sockopt::PeerCredentials)?;
         if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
             let why = format!("it is a process of user {}", peer.uid());
@@ -53,8 +53,8 @@ impl Channel {
     /// `NotFound` or `ConnectionRefused` where nobody listens.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.connect(&Short::of(path)?.address()?)?;
-        Self::accepted(socket.into())
+        socket.connect(&Short::from_path(path)?.socket_address()?)?;
+        Self::from_accepted(socket.into())
     }
 
     /// Ends every wait for a message within a moment once this is set.
@@ -85,7 +85,7 @@ impl Channel {
         let mut buffer = vec![0; LONGEST];
         loop {
             match sys::receive_message(&self.socket, &mut buffer) {
-                Ok(sys::Message { length: 0, .. }) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(sys::ReceivedMessage { length: 0, .. }) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(message) if message.length > LONGEST => return Err(io::ErrorKind::InvalidData.into()),
                 Ok(message) => {
                     buffer.truncate(message.length);
@@ -116,7 +116,7 @@ impl Channel {
     /// # Errors
     /// When the other end is gone, or there is no memory.
     pub fn send_all(&self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
-        let memory = sealed(bytes)?;
+        let memory = create_sealed_memory(bytes)?;
         let count = u64::try_from(descriptors.len()).unwrap_or(u64::MAX);
         self.send(&count.to_le_bytes(), &[memory])?;
         descriptors.chunks(TOGETHER).try_for_each(|some| self.send(b"descriptors", some))
@@ -131,7 +131,7 @@ impl Channel {
         let (count, memory) = self.receive(patience)?;
         let count = usize::try_from(u64::from_le_bytes(count.try_into().map_err(|_| invalid())?));
         let count = count.map_err(|_| invalid())?;
-        let bytes = whole(memory.into_iter().next().ok_or_else(invalid)?)?;
+        let bytes = read_sealed_memory(memory.into_iter().next().ok_or_else(invalid)?)?;
         let mut descriptors = Vec::new();
         while descriptors.len() < count {
             let (_, some) = self.receive(patience)?;
@@ -149,7 +149,7 @@ impl Channel {
 ///
 /// # Errors
 /// When there is no memory.
-pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+pub fn create_sealed_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut memory =
         File::from(memfd_create("tallyport", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
     memory.write_all(bytes)?;
@@ -163,7 +163,7 @@ pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When it is something else.
-pub fn whole(memory: OwnedFd) -> io::Result<Vec<u8>> {
+pub fn read_sealed_memory(memory: OwnedFd) -> io::Result<Vec<u8>> {
     let mut memory = File::from(memory);
     let mut bytes = Vec::new();
     memory.rewind()?;
@@ -177,7 +177,7 @@ mod tests {
 
     fn pair() -> (Channel, Channel) {
         let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-        (Channel::accepted(one.into()).unwrap(), Channel::accepted(other.into()).unwrap())
+        (Channel::from_accepted(one.into()).unwrap(), Channel::from_accepted(other.into()).unwrap())
     }
 
     const SOON: Duration = Duration::from_millis(50);
@@ -213,10 +213,10 @@ mod tests {
 
     #[test]
     fn memory_that_is_sealed_is_read_and_never_changed() {
-        let memory = sealed(b"state").unwrap();
+        let memory = create_sealed_memory(b"state").unwrap();
         let again = memory.try_clone().unwrap();
         assert!(File::from(memory).write_all(b"x").is_err());
-        assert_eq!(whole(again).unwrap(), b"state");
+        assert_eq!(read_sealed_memory(again).unwrap(), b"state");
     }
 
     #[test]

@@ -24,25 +24,25 @@ impl Watched {
         if pid <= 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(Self(sys::readable(sys::pidfd_open(pid)?)?))
+        Ok(Self(sys::register_readable(sys::pidfd_open(pid)?)?))
     }
 
     /// Watches the process that a handle means.
     ///
     /// # Errors
     /// When the runtime's poller cannot take it.
-    pub fn of(handle: OwnedFd) -> io::Result<Self> {
-        Ok(Self(sys::readable(handle)?))
+    pub fn from_handle(handle: OwnedFd) -> io::Result<Self> {
+        Ok(Self(sys::register_readable(handle)?))
     }
 
     /// Its handle.
     #[must_use]
-    pub fn handle(&self) -> &OwnedFd {
+    pub fn process_handle(&self) -> &OwnedFd {
         self.0.get_ref()
     }
 
     /// Waits until it has ended.
-    pub async fn ended(&self) {
+    pub async fn wait_for_end(&self) {
         // An error means that the descriptor is no longer watched, which it is until `self` is dropped.
         let _ready = self.0.readable().await;
     }
@@ -55,7 +55,7 @@ impl Watched {
 
     /// The cgroup that it is in, where the kernel says; see [`sys::cgroup_of`].
     #[must_use]
-    pub fn cgroup(&self) -> Option<u64> {
+    pub fn cgroup_id(&self) -> Option<u64> {
         sys::cgroup_of(self.0.get_ref())
     }
 }
@@ -103,15 +103,15 @@ pub(super) fn number_since_boot(handle: &OwnedFd) -> Option<u64> {
 /// # Errors
 /// `NotFound` where there is no such process.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
-    stat(&pid.to_string(), 19)
+    read_stat_field(&pid.to_string(), 19)
 }
 
 /// The process that a process came from, or that has taken it in; 0 where it has no number here.
 ///
 /// # Errors
 /// `NotFound` where there is no such process.
-pub fn parent(pid: i32) -> io::Result<i32> {
-    stat(&pid.to_string(), 1)
+pub fn parent_pid(pid: i32) -> io::Result<i32> {
+    read_stat_field(&pid.to_string(), 1)
 }
 
 /// Whether a process, or a thread (`PID/task/TID`), is ending or has ended. It gives up its namespaces some time before its handle
@@ -122,11 +122,11 @@ pub fn parent(pid: i32) -> io::Result<i32> {
 pub(super) fn is_ending(process: &str) -> io::Result<bool> {
     /// `PF_EXITING` of `linux/sched.h`.
     const EXITING: u32 = 4;
-    Ok(stat::<u32>(process, 6)? & EXITING != 0)
+    Ok(read_stat_field::<u32>(process, 6)? & EXITING != 0)
 }
 
 /// A field of the `stat` of a process or thread, counted from the one behind its name.
-fn stat<T: std::str::FromStr>(process: &str, field: usize) -> io::Result<T> {
+fn read_stat_field<T: std::str::FromStr>(process: &str, field: usize) -> io::Result<T> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name stands in brackets and may hold anything, brackets and spaces included.
     let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
@@ -169,7 +169,7 @@ pub fn descriptors_left() -> (u64, u64) {
 
 /// What this process uses now; zeros where the system does not say.
 #[must_use]
-pub fn usage() -> Usage {
+pub fn own_usage() -> Usage {
     use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
     let cpu = getrusage(UsageWho::RUSAGE_SELF).map_or(Duration::ZERO, |usage| {
         let span = |time: nix::sys::time::TimeVal| {
@@ -228,7 +228,7 @@ mod tests {
         let watched = Watched::new(child.id().try_into().unwrap()).unwrap();
         assert!(!watched.has_ended());
         child.kill().unwrap();
-        watched.ended().await;
+        watched.wait_for_end().await;
         assert!(watched.has_ended());
         child.wait().unwrap();
     }

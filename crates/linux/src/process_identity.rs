@@ -18,7 +18,7 @@ const THREADS: usize = 16;
 
 /// What is known of a sender.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Verdict {
+pub enum SenderVerdict {
     /// It belongs to the container.
     Member,
     /// It does not.
@@ -53,10 +53,10 @@ impl ProcessIdentity {
     ///
     /// # Errors
     /// When there is no such process, or it is ending.
-    pub fn of(pid: i32, handle: Option<&OwnedFd>) -> io::Result<Self> {
+    pub fn from_process(pid: i32, handle: Option<&OwnedFd>) -> io::Result<Self> {
         let mut cgroups = cgroups_of(&pid.to_string())?;
         let mut mounts = mounts_of(&pid.to_string()).ok();
-        let parent = process::parent(pid)?.to_string();
+        let parent = process::parent_pid(pid)?.to_string();
         for outsider in ["self", &parent] {
             let theirs = cgroups_of(outsider).unwrap_or_default();
             cgroups.retain(|own| !theirs.iter().any(|theirs| is_within(theirs, own)));
@@ -91,44 +91,44 @@ impl ProcessIdentity {
     /// Whether a process belongs to the container. `handle` is a pidfd of that very process, in case its number has been given to
     /// another since.
     #[must_use]
-    pub fn judge(&self, pid: i32, handle: Option<&OwnedFd>) -> Verdict {
+    pub fn judge_process(&self, pid: i32, handle: Option<&OwnedFd>) -> SenderVerdict {
         self.judge_within(pid, handle, &mut { usize::MAX })
     }
 
     /// The same with so many searches for the cgroups of ended processes, each of which reads directories that the container may have made
     /// large. Those that are used are taken from `searches`; a process that would need another is one that has ended.
     #[must_use]
-    pub fn judge_within(&self, pid: i32, handle: Option<&OwnedFd>, searches: &mut usize) -> Verdict {
+    pub fn judge_within(&self, pid: i32, handle: Option<&OwnedFd>, searches: &mut usize) -> SenderVerdict {
         if !self.is_told_apart() {
-            return Verdict::Member;
+            return SenderVerdict::Member;
         }
         let Some(handle) = handle else { return self.look_at(pid) };
         if process::has_ended(handle) {
-            return self.recall(handle, searches);
+            return self.judge_ended(handle, searches);
         }
         match self.look_at(pid) {
-            Verdict::Ended => self.recall(handle, searches),
+            SenderVerdict::Ended => self.judge_ended(handle, searches),
             // If it has ended meanwhile, what was read may be that of another process.
-            _ if process::has_ended(handle) => self.recall(handle, searches),
+            _ if process::has_ended(handle) => self.judge_ended(handle, searches),
             seen => seen,
         }
     }
 
     /// The verdict on a process that has ended or is ending, from what the kernel remembers of it. If that does not say where the
     /// process belonged, it is not foreign but unknown.
-    fn recall(&self, handle: &OwnedFd, searches: &mut usize) -> Verdict {
+    fn judge_ended(&self, handle: &OwnedFd, searches: &mut usize) -> SenderVerdict {
         if self.first.is_some() && self.first == process::number_since_boot(handle) {
-            return Verdict::Member;
+            return SenderVerdict::Member;
         }
         match (self.cgroup, sys::cgroup_of(handle)) {
-            (Some(own), Some(its)) if own == its => Verdict::Member,
-            (Some(_), Some(_)) if *searches == 0 => Verdict::Ended,
+            (Some(own), Some(its)) if own == its => SenderVerdict::Member,
+            (Some(_), Some(_)) if *searches == 0 => SenderVerdict::Ended,
             (Some(_), Some(its)) => match self.find_below(its, searches) {
-                Below::Has => Verdict::Member,
-                Below::HasNone => Verdict::Foreign,
-                Below::Unknown => Verdict::Ended,
+                Below::Has => SenderVerdict::Member,
+                Below::HasNone => SenderVerdict::Foreign,
+                Below::Unknown => SenderVerdict::Ended,
             },
-            _ => Verdict::Ended,
+            _ => SenderVerdict::Ended,
         }
     }
 
@@ -136,52 +136,53 @@ impl ProcessIdentity {
     fn find_below(&self, id: u64, searches: &mut usize) -> Below {
         *searches = searches.saturating_sub(1);
         let own = self.cgroups.iter().find(|(hierarchy, _)| hierarchy.is_empty());
-        let found = Hierarchy::shared().zip(own).map(|(hierarchy, (_, path))| hierarchy.find_below(path, id));
+        let found =
+            Hierarchy::find_cached().zip(own).map(|(hierarchy, (_, path))| hierarchy.find_below(path, id));
         found.unwrap_or(Below::Unknown)
     }
 
-    fn look_at(&self, pid: i32) -> Verdict {
+    fn look_at(&self, pid: i32) -> SenderVerdict {
         if pid == self.pid {
-            return Verdict::Member;
+            return SenderVerdict::Member;
         }
         let process = pid.to_string();
         match self.look_into(&process) {
             // A process goes on after its first thread has ended, but that thread has no namespaces any more.
-            Verdict::Ended => self.look_into_threads(&process),
+            SenderVerdict::Ended => self.look_into_threads(&process),
             verdict => verdict,
         }
     }
 
     /// What `/proc` says of a process, or of a thread of one (`PID/task/TID`).
-    fn look_into(&self, process: &str) -> Verdict {
-        let Ok(its) = cgroups_of(process) else { return Verdict::Ended };
+    fn look_into(&self, process: &str) -> SenderVerdict {
+        let Ok(its) = cgroups_of(process) else { return SenderVerdict::Ended };
         let in_mounts = || {
             let its = self.mounts.and_then(|_| mounts_of(process).ok());
             its.is_some() && its == self.mounts
         };
-        if its.iter().any(|its| self.holds(its)) || in_mounts() {
-            return Verdict::Member;
+        if its.iter().any(|its| self.contains_cgroup(its)) || in_mounts() {
+            return SenderVerdict::Member;
         }
         // A process that ends loses its mount namespace, and its cgroups of version 1, some time before its handle says that it has
         // ended. Asked last: what was read above is what it had if it is not ending even now.
         match process::is_ending(process) {
-            Ok(false) => Verdict::Foreign,
-            Ok(true) | Err(_) => Verdict::Ended,
+            Ok(false) => SenderVerdict::Foreign,
+            Ok(true) | Err(_) => SenderVerdict::Ended,
         }
     }
 
-    fn look_into_threads(&self, process: &str) -> Verdict {
+    fn look_into_threads(&self, process: &str) -> SenderVerdict {
         let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         let threads = threads.filter_map(|thread| thread.file_name().into_string().ok());
         threads
             .take(THREADS)
             .map(|thread| self.look_into(&format!("{process}/task/{thread}")))
-            .find(|verdict| *verdict != Verdict::Ended)
-            .unwrap_or(Verdict::Ended)
+            .find(|verdict| *verdict != SenderVerdict::Ended)
+            .unwrap_or(SenderVerdict::Ended)
     }
 
     /// Whether a cgroup is one of the container's, or below one.
-    fn holds(&self, cgroup: &Cgroup) -> bool {
+    fn contains_cgroup(&self, cgroup: &Cgroup) -> bool {
         self.cgroups.iter().any(|own| is_within(cgroup, own))
     }
 }
@@ -245,13 +246,17 @@ mod tests {
     #[test]
     fn who_has_nothing_of_its_own_cannot_be_told_from_others() {
         let mut child = sleeper();
-        let process_identity = ProcessIdentity::of(child.id().try_into().unwrap(), None).unwrap();
+        let process_identity = ProcessIdentity::from_process(child.id().try_into().unwrap(), None).unwrap();
         assert!(!process_identity.is_told_apart(), "{process_identity:?}");
-        assert_eq!(process_identity.judge(1, None), Verdict::Member);
+        assert_eq!(process_identity.judge_process(1, None), SenderVerdict::Member);
         let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(process_identity.judge(1, Some(&handle)), Verdict::Member, "nor can one that has ended");
+        assert_eq!(
+            process_identity.judge_process(1, Some(&handle)),
+            SenderVerdict::Member,
+            "nor can one that has ended"
+        );
     }
 
     /// Waits until something is so.
@@ -302,19 +307,21 @@ mod tests {
             ProcessIdentity { mounts: Some(mounts_of(&first).unwrap()), ..ProcessIdentity::default() };
         let elsewhere =
             ProcessIdentity { mounts: Some(mounts_of("self").unwrap()), ..ProcessIdentity::default() };
-        let living = (process_identity.judge(pid, Some(&handle)), elsewhere.judge(pid, Some(&handle)));
+        let living =
+            (process_identity.judge_process(pid, Some(&handle)), elsewhere.judge_process(pid, Some(&handle)));
         signal(&first, nix::sys::signal::SIGKILL);
         until("its mount namespace is gone", || mounts_of(&first).is_err());
         let has_ended = process::has_ended(&handle);
-        let ending = [Some(&handle), None]
-            .map(|handle| (process_identity.judge(pid, handle), elsewhere.judge(pid, handle)));
-        let known = ProcessIdentity::of(pid, None).map_err(|error| error.kind());
+        let ending = [Some(&handle), None].map(|handle| {
+            (process_identity.judge_process(pid, handle), elsewhere.judge_process(pid, handle))
+        });
+        let known = ProcessIdentity::from_process(pid, None).map_err(|error| error.kind());
         signal(&parent, nix::sys::signal::SIGCONT);
         joined.wait().unwrap();
         outside.wait().unwrap();
-        assert_eq!(living, (Verdict::Member, Verdict::Foreign));
+        assert_eq!(living, (SenderVerdict::Member, SenderVerdict::Foreign));
         assert!(!has_ended, "its handle does not say so yet");
-        assert_eq!(ending, [(Verdict::Ended, Verdict::Ended); 2]);
+        assert_eq!(ending, [(SenderVerdict::Ended, SenderVerdict::Ended); 2]);
         assert_eq!(known, Err(io::ErrorKind::NotFound), "nor is it known whose it was");
     }
 
@@ -324,19 +331,22 @@ mod tests {
         let handles = [&first, &other].map(|child| sys::pidfd_open(child.id().try_into().unwrap()).unwrap());
         let [pid, other_pid] = [&first, &other].map(|child| i32::try_from(child.id()).unwrap());
         // Only its mount namespace tells the container from others, and of those that have ended the kernel does not know it.
-        let process_identity =
-            ProcessIdentity { mounts: Some((0, 0)), ..ProcessIdentity::of(pid, handles.first()).unwrap() };
+        let process_identity = ProcessIdentity {
+            mounts: Some((0, 0)),
+            ..ProcessIdentity::from_process(pid, handles.first()).unwrap()
+        };
         for child in [&mut first, &mut other] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        let expected = if process_identity.first.is_some() { Verdict::Member } else { Verdict::Ended };
+        let expected =
+            if process_identity.first.is_some() { SenderVerdict::Member } else { SenderVerdict::Ended };
         let [of_first, of_other] = &handles;
-        assert_eq!(process_identity.judge(pid, Some(of_first)), expected);
-        assert_eq!(process_identity.judge(other_pid, Some(of_other)), Verdict::Ended);
+        assert_eq!(process_identity.judge_process(pid, Some(of_first)), expected);
+        assert_eq!(process_identity.judge_process(other_pid, Some(of_other)), SenderVerdict::Ended);
         assert_eq!(
-            process_identity.judge(pid, Some(of_other)),
-            Verdict::Ended,
+            process_identity.judge_process(pid, Some(of_other)),
+            SenderVerdict::Ended,
             "the number may be another's by now"
         );
     }
@@ -349,7 +359,7 @@ mod tests {
         let own = ProcessIdentity {
             cgroup: Some(u64::MAX),
             mounts: Some((0, 0)),
-            ..ProcessIdentity::of(pid, None).unwrap()
+            ..ProcessIdentity::from_process(pid, None).unwrap()
         };
         for child in [&mut first, &mut other] {
             child.kill().unwrap();
@@ -360,7 +370,7 @@ mod tests {
         let _either = own.judge_within(other_pid, Some(&handle), &mut searches);
         assert_eq!(searches, if remembers { 1 } else { 2 });
         searches = 0;
-        assert_eq!(own.judge_within(other_pid, Some(&handle), &mut searches), Verdict::Ended);
+        assert_eq!(own.judge_within(other_pid, Some(&handle), &mut searches), SenderVerdict::Ended);
         assert_eq!(searches, 0);
     }
 
@@ -386,11 +396,11 @@ mod tests {
             ProcessIdentity { mounts: Some(mounts_of(&thread).unwrap()), ..ProcessIdentity::default() };
         let elsewhere =
             ProcessIdentity { mounts: Some(mounts_of("self").unwrap()), ..ProcessIdentity::default() };
-        let verdicts =
-            [process_identity, elsewhere].map(|process_identity| process_identity.judge(pid, Some(&handle)));
+        let verdicts = [process_identity, elsewhere]
+            .map(|process_identity| process_identity.judge_process(pid, Some(&handle)));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(verdicts, [Verdict::Member, Verdict::Foreign]);
+        assert_eq!(verdicts, [SenderVerdict::Member, SenderVerdict::Foreign]);
     }
 
     /// A thread of a process, but its first, as a path below `/proc`.
@@ -405,13 +415,13 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         let process_identity =
             ProcessIdentity { pid: 1, ..ProcessIdentity::with_cgroups_of("self").unwrap() };
-        assert_eq!(process_identity.judge(me, None), Verdict::Member);
+        assert_eq!(process_identity.judge_process(me, None), SenderVerdict::Member);
         // Its handle means another process, which has ended: the number has come to be ours since.
         let mut child = sleeper();
         let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
-        assert_eq!(process_identity.judge(me, Some(&handle)), Verdict::Member);
+        assert_eq!(process_identity.judge_process(me, Some(&handle)), SenderVerdict::Member);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(process_identity.judge(me, Some(&handle)), Verdict::Ended);
+        assert_eq!(process_identity.judge_process(me, Some(&handle)), SenderVerdict::Ended);
     }
 }

@@ -21,7 +21,7 @@ pub struct Allocator;
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the contract of the caller is that of the call.
-        reported(unsafe { System.alloc(layout) })
+        report_if_null(unsafe { System.alloc(layout) })
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -31,17 +31,17 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the contract of the caller is that of the call.
-        reported(unsafe { System.alloc_zeroed(layout) })
+        report_if_null(unsafe { System.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the contract of the caller is that of the call.
-        reported(unsafe { System.realloc(memory, layout, size) })
+        report_if_null(unsafe { System.realloc(memory, layout, size) })
     }
 }
 
 /// Passes memory on; where there is none, says so once. Must not allocate.
-fn reported(memory: *mut u8) -> *mut u8 {
+fn report_if_null(memory: *mut u8) -> *mut u8 {
     static REPORTED: AtomicBool = AtomicBool::new(false);
     if memory.is_null() && !REPORTED.swap(true, Ordering::Relaxed) {
         let _either_way = nix::unistd::write(io::stderr(), OUT_OF_MEMORY);
@@ -59,13 +59,13 @@ const MEMINFO_DROPS: usize = 8;
 /// # Errors
 /// When the descriptor is not a socket, or the kernel is older than 4.12.
 pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
-    let [.., drops] = memory(socket)?;
+    let [.., drops] = socket_meminfo(socket)?;
     debug_assert_eq!(MEMINFO_DROPS, MEMINFO_FIELDS - 1);
     Ok(drops)
 }
 
 /// `SO_MEMINFO`: what waits, how much may, and so on.
-fn memory(socket: impl AsFd) -> io::Result<[u32; MEMINFO_FIELDS]> {
+fn socket_meminfo(socket: impl AsFd) -> io::Result<[u32; MEMINFO_FIELDS]> {
     let mut fields = [0_u32; MEMINFO_FIELDS];
     let mut length = libc::socklen_t::try_from(size_of_val(&fields)).unwrap_or_default();
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `fields`, and any bytes are u32.
@@ -88,8 +88,8 @@ fn memory(socket: impl AsFd) -> io::Result<[u32; MEMINFO_FIELDS]> {
 ///
 /// # Errors
 /// When the descriptor is not a socket, or the kernel is older than 4.12.
-pub fn filled(socket: impl AsFd) -> io::Result<f64> {
-    let [used, limit, ..] = memory(socket)?;
+pub fn receive_buffer_fill(socket: impl AsFd) -> io::Result<f64> {
+    let [used, limit, ..] = socket_meminfo(socket)?;
     Ok(f64::from(used) / f64::from(limit.max(1)))
 }
 
@@ -101,7 +101,7 @@ pub fn filled(socket: impl AsFd) -> io::Result<f64> {
 /// # Errors
 /// `EAGAIN` where there is none; others when the socket is broken.
 #[inline]
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
+pub fn receive_datagram(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
     let (fd, at, length) = (socket.as_fd().as_raw_fd(), buffer.as_mut_ptr(), buffer.len());
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     let none = std::ptr::null_mut::<libc::c_void>();
@@ -176,7 +176,7 @@ pub fn bound_allocator() {
 ///
 /// # Errors
 /// When one of them is not open.
-pub fn inherited(count: usize) -> io::Result<Vec<OwnedFd>> {
+pub fn inherit_descriptors(count: usize) -> io::Result<Vec<OwnedFd>> {
     const FIRST: usize = 3;
     let numbers = (FIRST..FIRST.saturating_add(count)).map(libc::c_int::try_from);
     let inherit = |number: libc::c_int| {
@@ -202,7 +202,7 @@ struct Control([u8; CONTROL]);
 
 /// A message, and what came with it.
 #[derive(Debug, Default)]
-pub struct Message {
+pub struct ReceivedMessage {
     /// Its length, also where that is more than the buffer and it was cut.
     pub length: usize,
     /// The process that sent it, where the socket asks for that; 0 where it has no number here.
@@ -220,7 +220,7 @@ pub struct Message {
 ///
 /// # Errors
 /// `EAGAIN` where there is none; others when the socket is broken.
-pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Message> {
+pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<ReceivedMessage> {
     let mut control = Control([0; CONTROL]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: zeros are a valid header: no name, no parts, no control messages.
@@ -234,7 +234,7 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Mess
     // SAFETY: the kernel writes at most as much as the lengths say, into the buffer and the control memory, both ours.
     let answer = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(answer).map_err(|_| nix::errno::Errno::last())?;
-    let mut message = Message { length, ..Message::default() };
+    let mut message = ReceivedMessage { length, ..ReceivedMessage::default() };
     // SAFETY: the kernel has set the header's control length to what it has written.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     // SAFETY: the macros answer null or a control message that lies whole within that length, aligned as it has to be.
@@ -374,7 +374,7 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
 ///
 /// # Errors
 /// When the runtime's poller cannot take it.
-pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn register_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd answers the same descriptor for as long as it lives, and keeps it open until it is dropped;
     // the registration owns it and goes first.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)

@@ -61,7 +61,7 @@ pub enum PathError {
     },
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> PathError {
+fn io_error_at(path: &Path) -> impl Fn(io::Error) -> PathError {
     let path = path.to_owned();
     move |source| PathError::Io { path: path.clone(), source }
 }
@@ -78,7 +78,7 @@ impl HeldDirectory {
     ///
     /// # Errors
     /// When descriptors ran out.
-    pub fn share(&self) -> io::Result<OwnedFd> {
+    pub fn share_lock(&self) -> io::Result<OwnedFd> {
         self.lock.as_fd().try_clone_to_owned()
     }
 
@@ -86,7 +86,7 @@ impl HeldDirectory {
     ///
     /// # Errors
     /// When it is not one, or somebody else has it.
-    pub fn taken(lock: OwnedFd) -> io::Result<Self> {
+    pub fn from_shared_lock(lock: OwnedFd) -> io::Result<Self> {
         let lock = File::from(lock);
         lock.try_lock()?;
         let held = Self { lock };
@@ -110,16 +110,16 @@ impl HeldDirectory {
 /// When another agent has it, or it cannot be made or written.
 pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
     make_directory(path, 0o700)?;
-    hold(&path.join("agent.lock"), path)
+    acquire_lock(&path.join("agent.lock"), path)
 }
 
 /// Takes a lock file, and writes in it who has it.
-fn hold(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
+fn acquire_lock(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     let mut file = open_lock(lock)?;
     match file.try_lock() {
         Ok(()) => {
             let held = HeldDirectory { lock: file };
-            held.write_pid().map_err(at(lock))?;
+            held.write_pid().map_err(io_error_at(lock))?;
             Ok(held)
         }
         Err(TryLockError::WouldBlock) => {
@@ -130,7 +130,7 @@ fn hold(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
                 holder: read.and_then(|_| text.trim().parse().ok()),
             })
         }
-        Err(TryLockError::Error(error)) => Err(at(lock)(error)),
+        Err(TryLockError::Error(error)) => Err(io_error_at(lock)(error)),
     }
 }
 
@@ -144,9 +144,9 @@ fn open_lock(lock: &Path) -> Result<File, PathError> {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(PathError::NotALock { path: lock.to_owned() });
         }
-        Err(error) => return Err(at(lock)(error)),
+        Err(error) => return Err(io_error_at(lock)(error)),
     };
-    let found = file.metadata().map_err(at(lock))?;
+    let found = file.metadata().map_err(io_error_at(lock))?;
     if !found.is_file() || found.nlink() != 1 || !is_trusted(found.uid()) {
         return Err(PathError::NotALock { path: lock.to_owned() });
     }
@@ -163,14 +163,16 @@ fn is_trusted(uid: u32) -> bool {
 fn make_directory(path: &Path, mode: u32) -> Result<(), PathError> {
     if !path.exists() {
         let parent = path.parent().unwrap_or(Path::new("/"));
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(at(path))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(io_error_at(path))?;
         match std::fs::DirBuilder::new().mode(mode).create(path) {
             // Another agent that starts at the same time may have made it.
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error_at(path)(error));
+            }
             _ => {}
         }
     }
-    let metadata = std::fs::metadata(path).map_err(at(path))?;
+    let metadata = std::fs::metadata(path).map_err(io_error_at(path))?;
     let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if !is_trusted(uid) {
         return Err(PathError::Stranger { path: path.to_owned(), uid });
@@ -196,12 +198,12 @@ impl BoundSocket {
     ///
     /// # Errors
     /// When descriptors ran out.
-    pub fn share(&self) -> io::Result<OwnedFd> {
-        self.lock.share()
+    pub fn share_lock(&self) -> io::Result<OwnedFd> {
+        self.lock.share_lock()
     }
 
     /// Leaves the name and its lock to the process that has taken over.
-    pub fn leave(mut self) {
+    pub fn leave_to_successor(mut self) {
         self.left = true;
     }
 
@@ -209,10 +211,10 @@ impl BoundSocket {
     ///
     /// # Errors
     /// When the lock is not one.
-    pub fn taken(path: &Path, lock: OwnedFd) -> io::Result<Self> {
+    pub fn from_shared_lock(path: &Path, lock: OwnedFd) -> io::Result<Self> {
         // Another container may not see the path; then there is no name to remove later.
         let identity = std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
-        let lock = HeldDirectory::taken(lock)?;
+        let lock = HeldDirectory::from_shared_lock(lock)?;
         Ok(Self {
             path: path.to_owned(),
             left: identity.is_err(),
@@ -240,7 +242,7 @@ impl Drop for BoundSocket {
 ///
 /// # Errors
 /// When another agent listens there, something else is in the way, or the directory is not ours.
-pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
+pub fn listen_for_streams(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
     listen_as(path, mode, |path| UnixListener::bind(path))
 }
 
@@ -251,7 +253,7 @@ pub fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), Pat
 pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
     listen_as(path, mode, |path| {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.bind(&Short::of(path)?.address()?)?;
+        socket.bind(&Short::from_path(path)?.socket_address()?)?;
         socket.listen(BACKLOG)?;
         Ok(OwnedFd::from(socket).into())
     })
@@ -266,7 +268,7 @@ pub(super) struct Short {
 }
 
 impl Short {
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+    pub(super) fn from_path(path: &Path) -> io::Result<Self> {
         let parts = (path.parent(), path.file_name());
         let (true, (Some(directory), Some(name))) = (path.as_os_str().len() >= 108, parts) else {
             return Ok(Self { path: path.to_owned(), _directory: None });
@@ -277,7 +279,7 @@ impl Short {
         Ok(Self { path, _directory: Some(directory) })
     }
 
-    pub(super) fn address(&self) -> io::Result<SockAddr> {
+    pub(super) fn socket_address(&self) -> io::Result<SockAddr> {
         SockAddr::unix(&self.path)
     }
 }
@@ -289,7 +291,7 @@ fn listen_as(
 ) -> Result<(UnixListener, BoundSocket), PathError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     make_directory(directory, 0o755)?;
-    let lock = hold(&path.with_added_extension("lock"), path)?;
+    let lock = acquire_lock(&path.with_added_extension("lock"), path)?;
     match std::fs::symlink_metadata(path) {
         Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
             return Err(PathError::InTheWay { path: path.to_owned() });
@@ -298,13 +300,13 @@ fn listen_as(
         Ok(_) if UnixStream::connect(path).is_ok() => {
             return Err(PathError::InUse { path: path.to_owned(), holder: None });
         }
-        Ok(_) => std::fs::remove_file(path).map_err(at(path))?,
+        Ok(_) => std::fs::remove_file(path).map_err(io_error_at(path))?,
         Err(_) => {}
     }
-    let listener = bind(path).map_err(at(path))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(at(path))?;
-    listener.set_nonblocking(true).map_err(at(path))?;
-    let metadata = std::fs::symlink_metadata(path).map_err(at(path))?;
+    let listener = bind(path).map_err(io_error_at(path))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io_error_at(path))?;
+    listener.set_nonblocking(true).map_err(io_error_at(path))?;
+    let metadata = std::fs::symlink_metadata(path).map_err(io_error_at(path))?;
     let identity = (metadata.dev(), metadata.ino());
     Ok((listener, BoundSocket { path: path.to_owned(), identity, lock, left: false }))
 }
@@ -321,8 +323,8 @@ mod tests {
     fn a_second_agent_at_the_same_path_is_refused_by_name() {
         let directory = directory();
         let path = directory.path().join("admin.sock");
-        let (_listener, _bound) = listen(&path, 0o660).unwrap();
-        let error = listen(&path, 0o660).unwrap_err().to_string();
+        let (_listener, _bound) = listen_for_streams(&path, 0o660).unwrap();
+        let error = listen_for_streams(&path, 0o660).unwrap_err().to_string();
         assert_eq!(error, format!("{} belongs to another agent, pid {}", path.display(), std::process::id()));
     }
 
@@ -332,7 +334,7 @@ mod tests {
         let path = directory.path().join("admin.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (_listener, bound) = listen(&path, 0o600).unwrap();
+        let (_listener, bound) = listen_for_streams(&path, 0o600).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
         drop(bound);
@@ -344,7 +346,7 @@ mod tests {
         let directory = directory();
         let path = directory.path().join("admin.sock");
         let _theirs = UnixListener::bind(&path).unwrap();
-        assert!(matches!(listen(&path, 0o660), Err(PathError::InUse { holder: None, .. })));
+        assert!(matches!(listen_for_streams(&path, 0o660), Err(PathError::InUse { holder: None, .. })));
     }
 
     #[test]
@@ -352,7 +354,7 @@ mod tests {
         let directory = directory();
         let path = directory.path().join("admin.sock");
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(listen(&path, 0o660), Err(PathError::InTheWay { .. })));
+        assert!(matches!(listen_for_streams(&path, 0o660), Err(PathError::InTheWay { .. })));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -371,7 +373,7 @@ mod tests {
         std::fs::write(at("other"), "precious").unwrap();
         std::fs::hard_link(at("other"), at("c.sock.lock")).unwrap();
         for name in ["a.sock", "b.sock", "c.sock"] {
-            let refused = listen(&at(name), 0o660);
+            let refused = listen_for_streams(&at(name), 0o660);
             assert!(matches!(refused, Err(PathError::NotALock { .. })), "{name}: {refused:?}");
             assert!(!at(name).exists());
         }
@@ -389,7 +391,8 @@ mod tests {
         for (mode, refused) in [(0o777, true), (0o775, true), (0o1777, false), (0o755, false), (0o700, false)]
         {
             set_mode(&shared, mode);
-            let (socket, state) = (listen(&shared.join("a.sock"), 0o660), hold_directory(&shared));
+            let (socket, state) =
+                (listen_for_streams(&shared.join("a.sock"), 0o660), hold_directory(&shared));
             let is_refused = [socket.is_err(), state.is_err()];
             assert_eq!(is_refused, [refused; 2], "{mode:o}: {socket:?} {state:?}");
             if let Err(error) = state {

@@ -12,8 +12,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
 
 use super::listener::{DATAGRAM, Emptied, Inbox};
-use super::process_identity::Verdict;
-use super::sys::{self, Message};
+use super::process_identity::SenderVerdict;
+use super::sys::{self, ReceivedMessage};
 
 /// Longest path of a Unix socket: the kernel has 108 bytes for it, the last for a zero.
 pub const LONGEST_PATH: usize = 107;
@@ -23,16 +23,18 @@ const QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";
 /// Whether a mount that is in a container would be hidden by one of ours. `/var/run` is a link to `/run` nearly everywhere.
 #[must_use]
 pub fn would_hide(theirs: &str, ours: &str) -> bool {
-    real(theirs).strip_prefix(&real(ours)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    normalize_run_path(theirs)
+        .strip_prefix(&normalize_run_path(ours))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether two paths in a container are the same place.
 #[must_use]
 pub fn is_same(one: &str, other: &str) -> bool {
-    real(one) == real(other)
+    normalize_run_path(one) == normalize_run_path(other)
 }
 
-fn real(path: &str) -> String {
+fn normalize_run_path(path: &str) -> String {
     let path = path.trim_end_matches('/');
     path.strip_prefix("/var/run").map_or_else(|| path.to_owned(), |rest| format!("/run{rest}"))
 }
@@ -61,10 +63,10 @@ impl Opener {
     /// network namespace.
     #[must_use]
     pub fn new(queue: usize) -> Self {
-        if room().is_some_and(|usual| usual >= queue) {
+        if read_queue_limit().is_some_and(|usual| usual >= queue) {
             return Self::default();
         }
-        let made = elsewhere(move || {
+        let made = run_on_own_thread(move || {
             unshare(CloneFlags::CLONE_NEWNET)?;
             // The path leads to what belongs to the thread's own namespace.
             std::fs::write(QUEUE, queue.to_string())?;
@@ -97,11 +99,11 @@ impl Opener {
             Err(_) => {}
         }
         let (opened, queue) = match self.apart.as_ref().map(File::try_clone) {
-            Some(Ok(namespace)) => elsewhere(move || {
+            Some(Ok(namespace)) => run_on_own_thread(move || {
                 setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-                unconnected()
+                create_socket()
             })?,
-            _ => unconnected()?,
+            _ => create_socket()?,
         };
         setsockopt(&opened, sockopt::PassCred, &true)?;
         if let Err(error) = sys::ask_for_processes(&opened) {
@@ -115,25 +117,27 @@ impl Opener {
 }
 
 /// Does something on a thread of its own, which may go to another namespace: there is no way back to get wrong.
-fn elsewhere<T: Send + 'static>(does: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+fn run_on_own_thread<T: Send + 'static>(
+    does: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let thread = std::thread::Builder::new().name("unixgram".to_owned()).spawn(does)?;
     thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread failed")))
 }
 
 /// A socket, and how many datagrams may wait in it.
-fn unconnected() -> io::Result<(OwnedFd, usize)> {
+fn create_socket() -> io::Result<(OwnedFd, usize)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    Ok((socket(AddressFamily::Unix, SockType::Datagram, flags, None)?, room().unwrap_or(1)))
+    Ok((socket(AddressFamily::Unix, SockType::Datagram, flags, None)?, read_queue_limit().unwrap_or(1)))
 }
 
 /// How many datagrams may wait in a Unix socket that is opened on this thread.
-fn room() -> Option<usize> {
+fn read_queue_limit() -> Option<usize> {
     std::fs::read_to_string(QUEUE).ok()?.trim().parse().ok()
 }
 
 /// Datagrams that were not read because of who sent them.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Refused {
+pub struct RefusedDatagrams {
     /// Of processes that do not belong to the container.
     pub foreign: u64,
     /// Of processes that had ended before anybody could look.
@@ -147,13 +151,13 @@ impl Inbox {
         &mut self,
         socket: &UnixDatagram,
         most: usize,
-        mut judge: impl FnMut(i32, Option<&OwnedFd>) -> Verdict,
-    ) -> (Emptied, Refused) {
+        mut judge: impl FnMut(i32, Option<&OwnedFd>) -> SenderVerdict,
+    ) -> (Emptied, RefusedDatagrams) {
         self.clear();
-        let mut refused = Refused::default();
-        while self.taken() < most {
-            let Some(room) = self.room() else { break };
-            let Message { length, sender, process, passed: _closed } =
+        let mut refused = RefusedDatagrams::default();
+        while self.taken_count() < most {
+            let Some(room) = self.spare_buffer() else { break };
+            let ReceivedMessage { length, sender, process, passed: _closed } =
                 match sys::receive_message(socket, room) {
                     Ok(message) => message,
                     Err(Errno::EAGAIN) => return (Emptied::Fully, refused),
@@ -161,11 +165,11 @@ impl Inbox {
                     Err(error) => return (Emptied::Broken(error), refused),
                 };
             // The kernel always says who it was; that it should not is no reason to believe anybody.
-            match sender.map_or(Verdict::Foreign, |sender| judge(sender, process.as_ref())) {
-                Verdict::Member if length > DATAGRAM => self.add_cut(),
-                Verdict::Member => self.add(length),
-                Verdict::Foreign => refused.foreign += 1,
-                Verdict::Ended => refused.ended += 1,
+            match sender.map_or(SenderVerdict::Foreign, |sender| judge(sender, process.as_ref())) {
+                SenderVerdict::Member if length > DATAGRAM => self.add_cut(),
+                SenderVerdict::Member => self.add(length),
+                SenderVerdict::Foreign => refused.foreign += 1,
+                SenderVerdict::Ended => refused.ended += 1,
             }
             // A stranger who floods has his turn and no more.
             if refused.foreign + refused.ended >= most as u64 {
@@ -192,9 +196,9 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         let mut inbox = Inbox::default();
         let taken = inbox.take_from_members(&opened.socket, 9, |pid, _| {
-            if pid == me { Verdict::Member } else { Verdict::Foreign }
+            if pid == me { SenderVerdict::Member } else { SenderVerdict::Foreign }
         });
-        assert_eq!((taken, inbox.datagrams().count()), ((Emptied::Fully, Refused::default()), 1));
+        assert_eq!((taken, inbox.datagrams().count()), ((Emptied::Fully, RefusedDatagrams::default()), 1));
     }
 
     #[test]
@@ -233,13 +237,19 @@ mod tests {
         for length in [3, 4, DATAGRAM + 1, 5, 6] {
             sender.send(&vec![b'x'; length]).unwrap();
         }
-        let mut verdicts =
-            [Verdict::Member, Verdict::Foreign, Verdict::Member, Verdict::Ended, Verdict::Member].into_iter();
+        let mut verdicts = [
+            SenderVerdict::Member,
+            SenderVerdict::Foreign,
+            SenderVerdict::Member,
+            SenderVerdict::Ended,
+            SenderVerdict::Member,
+        ]
+        .into_iter();
         let mut inbox = Inbox::default();
         let (emptied, refused) = inbox.take_from_members(&receiver, 9, |_, _| verdicts.next().unwrap());
-        assert_eq!((emptied, refused), (Emptied::Fully, Refused { foreign: 1, ended: 1 }));
+        assert_eq!((emptied, refused), (Emptied::Fully, RefusedDatagrams { foreign: 1, ended: 1 }));
         assert_eq!(inbox.datagrams().map(<[u8]>::len).collect::<Vec<_>>(), [3, 6]);
-        assert_eq!(inbox.cut(), 1);
+        assert_eq!(inbox.cut_count(), 1);
     }
 
     #[test]
@@ -248,7 +258,7 @@ mod tests {
         setsockopt(&receiver, sockopt::PassCred, &true).unwrap();
         (0..5).for_each(|_| drop(sender.send(b"x")));
         let mut inbox = Inbox::default();
-        let (emptied, refused) = inbox.take_from_members(&receiver, 3, |_, _| Verdict::Foreign);
+        let (emptied, refused) = inbox.take_from_members(&receiver, 3, |_, _| SenderVerdict::Foreign);
         assert_eq!((emptied, refused.foreign), (Emptied::Partly, 3));
     }
 }

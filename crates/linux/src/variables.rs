@@ -18,7 +18,7 @@ const LONGEST: usize = 1024;
 ///
 /// # Errors
 /// With the reason, when the variable does not name a socket, or its value is too long or has control characters.
-pub fn check(name: &str, value: &str) -> Result<(), String> {
+pub fn check_variable(name: &str, value: &str) -> Result<(), String> {
     if !ALL.contains(&name) {
         return Err(format!("the variable {name:?} does not name a socket"));
     }
@@ -51,13 +51,13 @@ mod tests {
         for (name, value) in
             [("STATSD_UDP_HOST", "127.0.0.1"), ("DD_DOGSTATSD_URL", "unix:///run/a b/é.sock")]
         {
-            assert_eq!(check(name, value), Ok(()));
+            assert_eq!(check_variable(name, value), Ok(()));
         }
         for name in ["LD_PRELOAD", "PATH", "", "STATSD_UDP_HOST=x\nLD_PRELOAD", "statsd_host"] {
-            assert!(check(name, "x").is_err(), "{name}");
+            assert!(check_variable(name, "x").is_err(), "{name}");
         }
         for value in ["a\nLD_PRELOAD=/x", "a\0b", "\u{1b}[2J", &"x".repeat(LONGEST + 1)] {
-            assert!(check("STATSD_HOST", value).is_err(), "{value:?}");
+            assert!(check_variable("STATSD_HOST", value).is_err(), "{value:?}");
         }
     }
 }

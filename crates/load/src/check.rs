@@ -9,7 +9,7 @@ use serde_json::Value;
 use tallyport_client::{Client, Response};
 
 use super::LoadError;
-use super::cycle::{Expected, Total};
+use super::cycle::{Expected, ExpectedTotal};
 
 /// A total that is not what it must be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,44 +46,44 @@ pub struct Checked {
 }
 
 #[derive(Deserialize)]
-struct Reserved {
+struct ReservationReply {
     statsd_host: std::net::IpAddr,
     statsd_port: u16,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct StateReply {
     state: String,
 }
 
 #[derive(Deserialize)]
-struct Accounting {
-    containers: Vec<Container>,
+struct AccountingReply {
+    containers: Vec<ContainerReply>,
 }
 
 #[derive(Deserialize)]
-struct Container {
-    datagrams: Datagrams,
-    lines: Lines,
-    values: Values,
+struct ContainerReply {
+    datagrams: DatagramsReply,
+    lines: LinesReply,
+    values: ValuesReply,
     balanced: bool,
 }
 
 #[derive(Deserialize)]
-struct Datagrams {
+struct DatagramsReply {
     arrived: u64,
     received: u64,
     kernel_drops: u64,
 }
 
 #[derive(Deserialize)]
-struct Lines {
+struct LinesReply {
     received: u64,
     accepted: u64,
 }
 
 #[derive(Deserialize)]
-struct Values {
+struct ValuesReply {
     accepted: u64,
     in_records: u64,
     open: u64,
@@ -91,12 +91,12 @@ struct Values {
 }
 
 #[derive(Deserialize)]
-struct Metrics {
-    metrics: Vec<Record>,
+struct MetricsReply {
+    metrics: Vec<RecordReply>,
 }
 
 #[derive(Deserialize)]
-struct Record {
+struct RecordReply {
     name: String,
     #[serde(default)]
     value: f64,
@@ -114,7 +114,7 @@ struct Agg {
 }
 
 /// Reserves a socket for each container, whose process is `pid` where there is one.
-pub(super) async fn reserve(
+pub(super) async fn reserve_sockets(
     admin: &Client,
     names: &[String],
     pid: Option<u32>,
@@ -125,21 +125,22 @@ pub(super) async fn reserve(
         let options = serde_json::json!({"gauge_sign": "delta"});
         let body = serde_json::json!({"container_id": name, "ttl": null, "pid": pid, "options": options})
             .to_string();
-        let response = admin.request("POST", "/v1/containers", body.into_bytes()).await?;
-        let reserved: Reserved = read(&format!("reserving {name}"), &response)?;
+        let response = admin.send_request("POST", "/v1/containers", body.into_bytes()).await?;
+        let reserved: ReservationReply = read(&format!("reserving {name}"), &response)?;
         addresses.push(SocketAddr::new(reserved.statsd_host, reserved.statsd_port));
     }
     Ok(addresses)
 }
 
 /// Releases each container, and waits until all that they sent is in records.
-pub(super) async fn finish(admin: &Client, names: &[String]) -> Result<(), LoadError> {
+pub(super) async fn release_containers(admin: &Client, names: &[String]) -> Result<(), LoadError> {
     for name in names {
-        let response = admin.request("DELETE", &format!("/v1/containers/{name}"), Vec::new()).await?;
+        let response = admin.send_request("DELETE", &format!("/v1/containers/{name}"), Vec::new()).await?;
         read::<Value>(&format!("releasing {name}"), &response)?;
     }
     for name in names {
-        while read::<Listed>(name, &admin.get(&format!("/v1/containers/{name}")).await?)?.state != "gone" {
+        while read::<StateReply>(name, &admin.get(&format!("/v1/containers/{name}")).await?)?.state != "gone"
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -147,22 +148,31 @@ pub(super) async fn finish(admin: &Client, names: &[String]) -> Result<(), LoadE
 }
 
 /// Compares one container's totals with what they must be.
-pub(super) async fn container(http: &Client, name: &str, expected: &Expected) -> Result<Checked, LoadError> {
-    let accounting: Accounting = read(name, &http.get(&format!("/v1/accounting?container={name}")).await?)?;
-    let metrics: Metrics =
+pub(super) async fn compare_container(
+    http: &Client,
+    name: &str,
+    expected: &Expected,
+) -> Result<Checked, LoadError> {
+    let accounting: AccountingReply =
+        read(name, &http.get(&format!("/v1/accounting?container={name}")).await?)?;
+    let metrics: MetricsReply =
         read(name, &http.get(&format!("/v1/tasks/{name}/metrics?window=all&merge")).await?)?;
     let Some(counts) = accounting.containers.first() else { return Ok(Checked::default()) };
     let mut found = Comparison { container: name, mismatches: Vec::new() };
-    found.same(
+    found.expect_equal(
         "datagrams: sent = received + kernel drops",
         expected.datagrams as f64,
         counts.datagrams.arrived as f64,
     );
-    found.same("identities hold", 1.0, f64::from(u8::from(counts.balanced && counts.values.open == 0)));
+    found.expect_equal(
+        "identities hold",
+        1.0,
+        f64::from(u8::from(counts.balanced && counts.values.open == 0)),
+    );
     // What the kernel dropped nobody has seen; then only the identities can be checked.
     if counts.datagrams.kernel_drops == 0 {
-        found.counts(expected, counts);
-        found.series(expected, &metrics.metrics);
+        found.compare_counts(expected, counts);
+        found.compare_series(expected, &metrics.metrics);
     }
     Ok(Checked {
         received: counts.datagrams.received,
@@ -192,48 +202,48 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     /// Totals are whole numbers or halves far below 2^53: equal to the last bit, or wrong.
-    fn same(&mut self, what: &str, expected: f64, found: f64) {
+    fn expect_equal(&mut self, what: &str, expected: f64, found: f64) {
         if expected.to_bits() != found.to_bits() {
             let (container, what) = (self.container.to_owned(), what.to_owned());
             self.mismatches.push(Mismatch { container, what, expected, found });
         }
     }
 
-    fn counts(&mut self, expected: &Expected, counts: &Container) {
-        self.same(
+    fn compare_counts(&mut self, expected: &Expected, counts: &ContainerReply) {
+        self.expect_equal(
             "lines rejected",
             expected.bad_lines as f64,
             (counts.lines.received - counts.lines.accepted) as f64,
         );
-        self.same("values accepted", expected.values as f64, counts.values.accepted as f64);
-        self.same("values dropped", expected.dropped as f64, sum(&counts.values.dropped) as f64);
-        self.same(
+        self.expect_equal("values accepted", expected.values as f64, counts.values.accepted as f64);
+        self.expect_equal("values dropped", expected.dropped as f64, sum(&counts.values.dropped) as f64);
+        self.expect_equal(
             "values in records",
             (expected.values - expected.dropped) as f64,
             counts.values.in_records as f64,
         );
     }
 
-    fn series(&mut self, expected: &Expected, records: &[Record]) {
-        self.same("series", expected.series.len() as f64, records.len() as f64);
+    fn compare_series(&mut self, expected: &Expected, records: &[RecordReply]) {
+        self.expect_equal("series", expected.series.len() as f64, records.len() as f64);
         for record in records {
             let name = &record.name;
             match expected.series.get(name) {
-                Some(Total::Counter(sum)) => {
-                    self.same(&format!("{name} sum"), *sum, record.agg.sum);
-                    self.same(&format!("{name} total"), *sum, record.agg.total);
+                Some(ExpectedTotal::Counter(sum)) => {
+                    self.expect_equal(&format!("{name} sum"), *sum, record.agg.sum);
+                    self.expect_equal(&format!("{name} total"), *sum, record.agg.total);
                 }
-                Some(Total::Level(level) | Total::Change(level)) => {
-                    self.same(&format!("{name} level"), *level, record.value);
+                Some(ExpectedTotal::Level(level) | ExpectedTotal::Change(level)) => {
+                    self.expect_equal(&format!("{name} level"), *level, record.value);
                 }
-                Some(Total::Values { count, sum }) => {
-                    self.same(&format!("{name} count"), *count, record.agg.count);
-                    self.same(&format!("{name} sum"), *sum, record.agg.sum);
+                Some(ExpectedTotal::Values { count, sum }) => {
+                    self.expect_equal(&format!("{name} count"), *count, record.agg.count);
+                    self.expect_equal(&format!("{name} sum"), *sum, record.agg.sum);
                 }
-                Some(Total::Members(members)) => {
-                    self.same(&format!("{name} members"), *members as f64, record.value);
+                Some(ExpectedTotal::Members(members)) => {
+                    self.expect_equal(&format!("{name} members"), *members as f64, record.value);
                 }
-                None => self.same(&format!("{name} was not sent"), 0.0, 1.0),
+                None => self.expect_equal(&format!("{name} was not sent"), 0.0, 1.0),
             }
         }
     }

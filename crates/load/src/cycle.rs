@@ -7,7 +7,7 @@ const OVERFLOW: &str = "tallyport.overflow";
 
 /// What a container sends.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub struct TrafficShape {
     /// Makes containers differ.
     pub seed: u64,
     /// Series, of all types.
@@ -52,14 +52,14 @@ pub struct Expected {
     /// Values that are dropped at the series cap.
     pub dropped: u64,
     /// What each series adds up to, by name.
-    pub series: BTreeMap<String, Total>,
+    pub series: BTreeMap<String, ExpectedTotal>,
     /// What the flood adds, once.
     pub flood: Option<Box<Expected>>,
 }
 
 /// What one series adds up to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Total {
+pub enum ExpectedTotal {
     /// The sum.
     Counter(f64),
     /// The level at the end of a round.
@@ -102,12 +102,12 @@ const LINES: usize = 4;
 impl Cycle {
     /// The cycle of a shape. The same shape has the same cycle.
     #[must_use]
-    pub fn new(shape: &Shape) -> Self {
+    pub fn new(shape: &TrafficShape) -> Self {
         let mut random = Random(shape.seed);
         let mut expected = Expected::default();
         let mut lines = Vec::new();
         for index in 0..shape.series {
-            let (name, total, values) = series(&mut lines, index, &mut random);
+            let (name, total, values) = generate_series(&mut lines, index, &mut random);
             expected.values += values;
             expected.series.insert(name, total);
         }
@@ -124,18 +124,22 @@ impl Cycle {
             texts.insert(at, (*line).to_owned());
             expected.bad_lines += 1;
         }
-        let datagrams = packed(&texts, shape.packing);
+        let datagrams = pack_lines(&texts, shape.packing);
         expected.datagrams = datagrams.len() as u64;
-        let (flood, of_flood) = shape.flood.map(|flood| flooded(flood, shape)).unwrap_or_default();
+        let (flood, of_flood) = shape.flood.map(|flood| generate_flood(flood, shape)).unwrap_or_default();
         expected.flood = of_flood.map(Box::new);
         Self { datagrams, flood, expected }
     }
 }
 
 /// One series' lines, its name and what they add up to. Each line has its turn, so that all series take turns.
-fn series(lines: &mut Vec<(usize, String)>, index: usize, random: &mut Random) -> (String, Total, u64) {
-    let (rate, weight) = *pick(&RATES, random);
-    let tags = *pick(&TAGS, random);
+fn generate_series(
+    lines: &mut Vec<(usize, String)>,
+    index: usize,
+    random: &mut Random,
+) -> (String, ExpectedTotal, u64) {
+    let (rate, weight) = *pick_random(&RATES, random);
+    let tags = *pick_random(&TAGS, random);
     let numbers: Vec<f64> = (0..LINES).map(|_| random.next(1000) as f64 / 2.0).collect();
     let sum: f64 = numbers.iter().sum();
     let mut line = |turn: usize, text: String| lines.push((turn, text));
@@ -148,12 +152,12 @@ fn series(lines: &mut Vec<(usize, String)>, index: usize, random: &mut Random) -
         0 => {
             let name = format!("requests.{index}");
             plain(&name, "c", &mut line);
-            (name, Total::Counter(sum * weight), LINES)
+            (name, ExpectedTotal::Counter(sum * weight), LINES)
         }
         1 => {
             let name = format!("depth.{index}");
             plain(&name, "g", &mut line);
-            (name, Total::Level(numbers.last().copied().unwrap_or_default()), LINES)
+            (name, ExpectedTotal::Level(numbers.last().copied().unwrap_or_default()), LINES)
         }
         2 => {
             let name = format!("level.{index}");
@@ -162,7 +166,7 @@ fn series(lines: &mut Vec<(usize, String)>, index: usize, random: &mut Random) -
             }
             let change =
                 numbers.iter().enumerate().map(|(turn, n)| if turn % 2 == 0 { *n } else { -n }).sum();
-            (name, Total::Change(change), LINES)
+            (name, ExpectedTotal::Change(change), LINES)
         }
         3 => {
             // Packed: each line carries two values.
@@ -170,23 +174,27 @@ fn series(lines: &mut Vec<(usize, String)>, index: usize, random: &mut Random) -
             for (turn, number) in numbers.iter().enumerate() {
                 line(turn, format!("{name}:{number}:{number}|ms{rate}{tags}"));
             }
-            (name, Total::Values { count: 2.0 * LINES as f64 * weight, sum: 2.0 * sum * weight }, 2 * LINES)
+            (
+                name,
+                ExpectedTotal::Values { count: 2.0 * LINES as f64 * weight, sum: 2.0 * sum * weight },
+                2 * LINES,
+            )
         }
         4 => {
             let name = format!("size.{index}");
             plain(&name, if index % 12 == 4 { "h" } else { "d" }, &mut line);
-            (name, Total::Values { count: LINES as f64 * weight, sum: sum * weight }, LINES)
+            (name, ExpectedTotal::Values { count: LINES as f64 * weight, sum: sum * weight }, LINES)
         }
         _ => {
             let name = format!("users.{index}");
             (0..LINES).for_each(|turn| line(turn, format!("{name}:user{turn}|s{tags}")));
-            (name, Total::Members(LINES), LINES)
+            (name, ExpectedTotal::Members(LINES), LINES)
         }
     };
     (name, total, values as u64)
 }
 
-fn pick<'a, T>(list: &'a [T; 3], random: &mut Random) -> &'a T {
+fn pick_random<'a, T>(list: &'a [T; 3], random: &mut Random) -> &'a T {
     let [first, second, third] = list;
     match random.next(3) {
         0 => first,
@@ -195,12 +203,12 @@ fn pick<'a, T>(list: &'a [T; 3], random: &mut Random) -> &'a T {
     }
 }
 
-fn packed(lines: &[String], packing: usize) -> Vec<Vec<u8>> {
+fn pack_lines(lines: &[String], packing: usize) -> Vec<Vec<u8>> {
     lines.chunks(packing.max(1)).map(|lines| lines.join("\n").into_bytes()).collect()
 }
 
 /// Counters and gauges by turns: the first few fill the cap, then counters fold and gauges are dropped.
-fn flooded(flood: Flood, shape: &Shape) -> (Vec<Vec<u8>>, Option<Expected>) {
+fn generate_flood(flood: Flood, shape: &TrafficShape) -> (Vec<Vec<u8>>, Option<Expected>) {
     let room = flood.cap.saturating_sub(shape.series);
     let mut expected = Expected::default();
     let mut lines = Vec::new();
@@ -211,21 +219,21 @@ fn flooded(flood: Flood, shape: &Shape) -> (Vec<Vec<u8>>, Option<Expected>) {
         if index % 2 == 0 {
             lines.push(format!("flood.c{index}:2|c"));
             if fits {
-                expected.series.insert(format!("flood.c{index}"), Total::Counter(2.0));
+                expected.series.insert(format!("flood.c{index}"), ExpectedTotal::Counter(2.0));
             } else {
                 folded += 2.0;
             }
         } else {
             lines.push(format!("flood.g{index}:7|g"));
             if fits {
-                expected.series.insert(format!("flood.g{index}"), Total::Level(7.0));
+                expected.series.insert(format!("flood.g{index}"), ExpectedTotal::Level(7.0));
             } else {
                 expected.dropped += 1;
             }
         }
     }
-    expected.series.insert(OVERFLOW.to_owned(), Total::Counter(folded));
-    let datagrams = packed(&lines, shape.packing);
+    expected.series.insert(OVERFLOW.to_owned(), ExpectedTotal::Counter(folded));
+    let datagrams = pack_lines(&lines, shape.packing);
     expected.datagrams = datagrams.len() as u64;
     (datagrams, Some(expected))
 }
@@ -233,12 +241,12 @@ fn flooded(flood: Flood, shape: &Shape) -> (Vec<Vec<u8>>, Option<Expected>) {
 impl Expected {
     /// What so many rounds, and the flood, add up to.
     #[must_use]
-    pub fn after(&self, rounds: u64) -> Self {
+    pub fn after_rounds(&self, rounds: u64) -> Self {
         let n = rounds as f64;
-        let times = |total: &Total| match total {
-            Total::Counter(sum) => Total::Counter(sum * n),
-            Total::Change(by) => Total::Change(by * n),
-            Total::Values { count, sum } => Total::Values { count: count * n, sum: sum * n },
+        let times = |total: &ExpectedTotal| match total {
+            ExpectedTotal::Counter(sum) => ExpectedTotal::Counter(sum * n),
+            ExpectedTotal::Change(by) => ExpectedTotal::Change(by * n),
+            ExpectedTotal::Values { count, sum } => ExpectedTotal::Values { count: count * n, sum: sum * n },
             same => same.clone(),
         };
         let mut all = Self {
@@ -264,49 +272,53 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tallyport_core::aggregate::{Aggregator, GaugeSign, Limits, Settings, View};
+    use tallyport_core::aggregate::{Aggregator, AggregatorSettings, GaugeSign, Limits, View};
     use tallyport_core::model::{Moment, Timestamp};
 
     use super::*;
 
-    const SHAPE: Shape = Shape { seed: 7, series: 60, packing: 8, bad_percent: 2, flood: None };
+    const SHAPE: TrafficShape = TrafficShape { seed: 7, series: 60, packing: 8, bad_percent: 2, flood: None };
 
     #[test]
     fn a_shape_has_one_cycle() {
         assert_eq!(Cycle::new(&SHAPE).datagrams, Cycle::new(&SHAPE).datagrams);
-        assert_ne!(Cycle::new(&SHAPE).datagrams, Cycle::new(&Shape { seed: 8, ..SHAPE }).datagrams);
+        assert_ne!(Cycle::new(&SHAPE).datagrams, Cycle::new(&TrafficShape { seed: 8, ..SHAPE }).datagrams);
     }
 
     #[test]
     fn the_expectation_is_what_an_aggregator_makes_of_it() {
-        let cycle = Cycle::new(&Shape { flood: Some(Flood { cap: 100, excess: 50 }), ..SHAPE });
-        let settings =
-            Settings { limits: Limits { series: 100, ..Limits::default() }, ..Settings::default() };
+        let cycle = Cycle::new(&TrafficShape { flood: Some(Flood { cap: 100, excess: 50 }), ..SHAPE });
+        let settings = AggregatorSettings {
+            limits: Limits { series: 100, ..Limits::default() },
+            ..AggregatorSettings::default()
+        };
         let now = Moment { wall: Timestamp::from_secs(1_767_225_600), mono: Duration::ZERO };
         let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, now.wall);
         let rounds = 3;
         for round in 0..rounds {
             let flood = if round == 0 { cycle.flood.as_slice() } else { &[] };
             for datagram in cycle.datagrams.iter().chain(flood) {
-                aggregator.datagram(datagram, now, None);
+                aggregator.ingest_datagram(datagram, now, None);
             }
         }
-        let expected = cycle.expected.after(rounds);
-        let window = aggregator.roll(now.wall.plus(Duration::from_secs(10))).unwrap().window;
+        let expected = cycle.expected.after_rounds(rounds);
+        let window = aggregator.roll_window(now.wall.saturating_add(Duration::from_secs(10))).unwrap().window;
         let counts = aggregator.accounting();
-        assert_eq!(counts.rejected.total(), expected.bad_lines);
-        assert_eq!((counts.values, counts.dropped.total()), (expected.values, expected.dropped));
+        assert_eq!(counts.rejected.total_count(), expected.bad_lines);
+        assert_eq!((counts.values, counts.dropped.total_count()), (expected.values, expected.dropped));
         assert_eq!(counts.received, expected.datagrams);
         assert_eq!(window.len(), expected.series.len());
         for record in window.records() {
             let found = match record.view {
-                View::Counter { counter, .. } => Total::Counter(counter.sum),
-                View::Gauge(gauge) if record.series.name.starts_with("level") => Total::Change(gauge.last),
-                View::Gauge(gauge) => Total::Level(gauge.last),
-                View::Distribution { summary, .. } => {
-                    Total::Values { count: summary.count.as_f64(), sum: summary.sum }
+                View::Counter { counter, .. } => ExpectedTotal::Counter(counter.sum),
+                View::Gauge(gauge) if record.series.name.starts_with("level") => {
+                    ExpectedTotal::Change(gauge.last)
                 }
-                _ => Total::Members(4),
+                View::Gauge(gauge) => ExpectedTotal::Level(gauge.last),
+                View::Distribution { summary, .. } => {
+                    ExpectedTotal::Values { count: summary.count.as_f64(), sum: summary.sum }
+                }
+                _ => ExpectedTotal::Members(4),
             };
             assert_eq!(Some(&found), expected.series.get(&*record.series.name), "{}", record.series.name);
         }

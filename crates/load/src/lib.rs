@@ -18,9 +18,9 @@ use serde::Serialize;
 use tallyport_client::{Client, Target};
 
 pub use check::{Checked, Mismatch};
-pub use cycle::{Cycle, Expected, Flood, Shape};
+pub use cycle::{Cycle, Expected, Flood, TrafficShape};
 pub use outlast::{Outlasted, Traffic};
-pub use send::{Sent, Until, send};
+pub use send::{SendTotals, Until, send};
 
 /// Sends StatsD traffic with known totals to an agent, and checks what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -35,7 +35,7 @@ Examples:
 
 Exit codes: 0 every total agrees, 1 something differs or the agent does not answer, 2 usage"
 )]
-pub struct Options {
+pub struct LoadOptions {
     /// Containers to reserve, each with a socket of its own
     #[arg(long, default_value_t = 64)]
     pub containers: usize,
@@ -100,7 +100,7 @@ pub enum LoadError {
 
 /// What was sent and what became of it, over all containers.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// Containers.
     pub containers: usize,
     /// Datagrams sent.
@@ -125,16 +125,16 @@ pub struct Report {
 
 /// Runs the generator with these options and prints what it found.
 #[must_use]
-pub fn main(options: &Options) -> ExitCode {
+pub fn main(options: &LoadOptions) -> ExitCode {
     let mut out = std::io::stdout();
     let done = if options.outlast {
         outlast::run(options).map(|sent| {
-            let _nobody_reads = outlast::print(&mut out, &sent);
+            let _nobody_reads = outlast::print_totals(&mut out, &sent);
             true
         })
     } else {
         run(options).map(|report| {
-            let _nobody_reads = print(&mut out, options, &report);
+            let _nobody_reads = print_report(&mut out, options, &report);
             report.mismatches.is_empty()
         })
     };
@@ -153,22 +153,22 @@ pub fn main(options: &Options) -> ExitCode {
 ///
 /// # Errors
 /// When the agent does not answer or a socket fails. What differs is in the report.
-pub fn run(options: &Options) -> Result<Report, LoadError> {
+pub fn run(options: &LoadOptions) -> Result<LoadReport, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = Client::new(Target::Unix(options.admin_socket.clone()));
     let http = Client::new(options.url.clone());
-    let (names, cycles) = traffic(options);
-    let addresses = runtime.block_on(check::reserve(&admin, &names, None))?;
+    let (names, cycles) = generate_traffic(options);
+    let addresses = runtime.block_on(check::reserve_sockets(&admin, &names, None))?;
     let per_cycle: u64 = cycles.iter().map(|cycle| cycle.expected.values).sum();
     let rounds = options.samples.div_ceil(per_cycle.max(1));
     let sent = send(&cycles, &addresses, Until::Rounds(rounds), options.rate)?;
     runtime.block_on(async {
-        check::finish(&admin, &names).await?;
+        check::release_containers(&admin, &names).await?;
         let mut report =
-            Report { containers: names.len(), seconds: sent.took.as_secs_f64(), ..Report::default() };
+            LoadReport { containers: names.len(), seconds: sent.took.as_secs_f64(), ..LoadReport::default() };
         for (name, cycle) in names.iter().zip(&cycles) {
-            let expected = cycle.expected.after(rounds);
-            let checked = check::container(&http, name, &expected).await?;
+            let expected = cycle.expected.after_rounds(rounds);
+            let checked = check::compare_container(&http, name, &expected).await?;
             report.add(&expected, checked);
         }
         Ok(report)
@@ -176,16 +176,16 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
 }
 
 /// The containers' names, and what each sends again and again.
-fn traffic(options: &Options) -> (Vec<String>, Vec<Cycle>) {
-    let cycle = |index| Cycle::new(&shape(options, index));
+fn generate_traffic(options: &LoadOptions) -> (Vec<String>, Vec<Cycle>) {
+    let cycle = |index| Cycle::new(&container_shape(options, index));
     let name = |index| format!("load-{}-{index}", std::process::id());
     ((0..options.containers).map(name).collect(), (0..options.containers).map(cycle).collect())
 }
 
 /// The last containers are those over their caps.
-fn shape(options: &Options, index: usize) -> Shape {
+fn container_shape(options: &LoadOptions, index: usize) -> TrafficShape {
     let over = index + options.over_caps >= options.containers;
-    Shape {
+    TrafficShape {
         seed: index as u64,
         series: options.series,
         packing: options.packing,
@@ -194,7 +194,7 @@ fn shape(options: &Options, index: usize) -> Shape {
     }
 }
 
-impl Report {
+impl LoadReport {
     fn add(&mut self, expected: &Expected, checked: Checked) {
         self.sent += expected.datagrams;
         self.values += expected.values;
@@ -207,7 +207,11 @@ impl Report {
     }
 }
 
-fn print(out: &mut impl std::io::Write, options: &Options, report: &Report) -> std::io::Result<()> {
+fn print_report(
+    out: &mut impl std::io::Write,
+    options: &LoadOptions,
+    report: &LoadReport,
+) -> std::io::Result<()> {
     if options.json {
         serde_json::to_writer_pretty(&mut *out, report)?;
         return writeln!(out);

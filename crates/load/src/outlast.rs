@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use tallyport_client::{Client, Target};
 
-use super::cycle::Total;
-use super::{LoadError, Options, Until, check, send, traffic};
+use super::cycle::ExpectedTotal;
+use super::{LoadError, LoadOptions, Until, check, generate_traffic, send};
 
 /// What was sent, whether or not anybody received it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -35,11 +35,11 @@ pub struct Traffic {
 
 /// Reserves containers that are this process, and sends until standard input ends. They end with the process, as any
 /// container does.
-pub(super) fn run(options: &Options) -> Result<Outlasted, LoadError> {
+pub(super) fn run(options: &LoadOptions) -> Result<Outlasted, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = Client::new(Target::Unix(options.admin_socket.clone()));
-    let (names, cycles) = traffic(options);
-    let addresses = runtime.block_on(check::reserve(&admin, &names, Some(std::process::id())))?;
+    let (names, cycles) = generate_traffic(options);
+    let addresses = runtime.block_on(check::reserve_sockets(&admin, &names, Some(std::process::id())))?;
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     std::thread::spawn(move || {
@@ -49,9 +49,9 @@ pub(super) fn run(options: &Options) -> Result<Outlasted, LoadError> {
     });
     let sent = send(&cycles, &addresses, Until::Told(&stop), options.rate)?;
     let containers = names.into_iter().zip(&cycles).map(|(name, cycle)| {
-        let expected = cycle.expected.after(sent.rounds);
+        let expected = cycle.expected.after_rounds(sent.rounds);
         let counters = expected.series.into_iter().filter_map(|(name, total)| match total {
-            Total::Counter(sum) => Some((name, sum)),
+            ExpectedTotal::Counter(sum) => Some((name, sum)),
             _ => None,
         });
         let (datagrams, values) = (expected.datagrams, expected.values);
@@ -61,7 +61,7 @@ pub(super) fn run(options: &Options) -> Result<Outlasted, LoadError> {
 }
 
 /// As JSON: it is for programs.
-pub(super) fn print(out: &mut impl Write, sent: &Outlasted) -> std::io::Result<()> {
+pub(super) fn print_totals(out: &mut impl Write, sent: &Outlasted) -> std::io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, sent)?;
     writeln!(out)
 }

@@ -9,7 +9,7 @@ use super::cycle::Cycle;
 
 /// What was sent.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct Sent {
+pub struct SendTotals {
     /// Datagrams.
     pub datagrams: u64,
     /// How often every container's cycle was sent.
@@ -43,9 +43,14 @@ const TICK: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// When a socket cannot be made or used.
-pub fn send(cycles: &[Cycle], addresses: &[SocketAddr], until: Until<'_>, rate: u64) -> io::Result<Sent> {
-    let sockets = addresses.iter().map(|address| connected(*address)).collect::<io::Result<Vec<_>>>()?;
-    let mut pace = Pace::new(rate);
+pub fn send(
+    cycles: &[Cycle],
+    addresses: &[SocketAddr],
+    until: Until<'_>,
+    rate: u64,
+) -> io::Result<SendTotals> {
+    let sockets = addresses.iter().map(|address| connect_socket(*address)).collect::<io::Result<Vec<_>>>()?;
+    let mut pace = SendPacer::new(rate);
     let longest = cycles.iter().map(|cycle| cycle.datagrams.len()).max().unwrap_or(0);
     let outlasts = matches!(until, Until::Told(_));
     let mut rounds = 0;
@@ -53,25 +58,25 @@ pub fn send(cycles: &[Cycle], addresses: &[SocketAddr], until: Until<'_>, rate: 
         for turn in 0..longest {
             for (cycle, socket) in cycles.iter().zip(&sockets) {
                 if let Some(datagram) = cycle.datagrams.get(turn) {
-                    pace.wait();
-                    transmit(socket, datagram, outlasts)?;
+                    pace.wait_until_due();
+                    send_datagram(socket, datagram, outlasts)?;
                 }
             }
         }
         if rounds == 0 {
             for (cycle, socket) in cycles.iter().zip(&sockets) {
                 for datagram in &cycle.flood {
-                    pace.wait();
-                    transmit(socket, datagram, outlasts)?;
+                    pace.wait_until_due();
+                    send_datagram(socket, datagram, outlasts)?;
                 }
             }
         }
         rounds += 1;
     }
-    Ok(Sent { datagrams: pace.sent, rounds, took: pace.started.elapsed() })
+    Ok(SendTotals { datagrams: pace.sent, rounds, took: pace.started.elapsed() })
 }
 
-fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+fn connect_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.connect(address)?;
@@ -80,7 +85,7 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// A datagram that the system has no room for was not sent, and is sent again. So is one in whose place the system says that
 /// nobody was there for the one before, where `outlasts` is said.
-fn transmit(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Result<()> {
+fn send_datagram(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Result<()> {
     loop {
         match socket.send(datagram) {
             Ok(_) => return Ok(()),
@@ -93,19 +98,19 @@ fn transmit(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Result<(
 }
 
 /// Keeps a rate: as many as are due by now, then a nap.
-struct Pace {
+struct SendPacer {
     started: Instant,
     sent: u64,
     due: u64,
     rate: u64,
 }
 
-impl Pace {
+impl SendPacer {
     fn new(rate: u64) -> Self {
         Self { started: Instant::now(), sent: 0, due: 0, rate }
     }
 
-    fn wait(&mut self) {
+    fn wait_until_due(&mut self) {
         self.sent += 1;
         if self.rate == 0 {
             return;

@@ -31,7 +31,7 @@ pub(super) struct Agent {
 
 /// An answer.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Answer {
+pub(super) struct AgentReply {
     pub(super) status: u16,
     pub(super) body: String,
 }
@@ -44,9 +44,9 @@ struct Refusal {
     message: String,
 }
 
-impl Answer {
+impl AgentReply {
     /// A refusal as an error.
-    pub(super) fn refusal(&self) -> Error {
+    pub(super) fn refusal_error(&self) -> Error {
         let Refusal { code, message } = serde_json::from_str(&self.body).unwrap_or_default();
         Error::Refused { status: self.status, code, message }
     }
@@ -59,11 +59,11 @@ impl Agent {
     }
 
     /// Whose answers are believed.
-    pub(super) fn trusted(&self) -> Trusted {
+    pub(super) fn trusted_users(&self) -> Trusted {
         self.trusted
     }
 
-    pub(super) fn socket(&self) -> &Path {
+    pub(super) fn socket_path(&self) -> &Path {
         &self.socket
     }
 
@@ -73,11 +73,11 @@ impl Agent {
     }
 
     /// Asks, and waits for the answer.
-    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, Error> {
+    pub(super) fn send_request(&self, method: &str, path: &str, body: &str) -> Result<AgentReply, Error> {
         let unreachable = |source| Error::Unreachable { socket: self.socket.clone(), source };
         let mut stream = self.connect().map_err(unreachable)?;
         let peer = getsockopt(&stream, PeerCredentials).map_err(|error| unreachable(error.into()))?;
-        if !self.trusted.is(peer.uid()) {
+        if !self.trusted.contains_user(peer.uid()) {
             return Err(Error::Stranger { socket: self.socket.clone(), user: peer.uid() });
         }
         self.peer.set(Some(peer.pid()));
@@ -86,7 +86,7 @@ impl Agent {
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {length}\r\nconnection: close\r\n\r\n{body}"
         );
-        let text = self.exchange(&mut stream, &request).map_err(unreachable)?;
+        let text = self.send_and_receive(&mut stream, &request).map_err(unreachable)?;
         read(&text).map_err(|why| Error::Answer { socket: self.socket.clone(), why: why.to_owned() })
     }
 
@@ -105,9 +105,9 @@ impl Agent {
     }
 
     /// What is left of the budget.
-    fn left(&self) -> io::Result<Duration> {
+    fn remaining_time(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(late()) } else { Ok(left) }
+        if left.is_zero() { Err(timeout_error()) } else { Ok(left) }
     }
 
     /// Connects. An agent that hangs has a queue that fills up, and a blocking call would wait for it without end.
@@ -122,30 +122,30 @@ impl Agent {
                     return Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(self.left()?.min(AGAIN));
+                    std::thread::sleep(self.remaining_time()?.min(AGAIN));
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn exchange(&self, stream: &mut UnixStream, request: &str) -> io::Result<String> {
+    fn send_and_receive(&self, stream: &mut UnixStream, request: &str) -> io::Result<String> {
         let mut rest = request.as_bytes();
         while !rest.is_empty() {
-            stream.set_write_timeout(Some(self.left()?))?;
+            stream.set_write_timeout(Some(self.remaining_time()?))?;
             match stream.write(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) => again(error)?,
+                Err(error) => check_retriable(error)?,
             }
         }
         let mut text = Vec::new();
         let mut buffer = [0; 8192];
         loop {
-            stream.set_read_timeout(Some(self.left()?))?;
+            stream.set_read_timeout(Some(self.remaining_time()?))?;
             let length = match stream.read(&mut buffer) {
                 Ok(length) => length,
                 Err(error) => {
-                    again(error)?;
+                    check_retriable(error)?;
                     continue;
                 }
             };
@@ -160,54 +160,54 @@ impl Agent {
     }
 }
 
-fn late() -> io::Error {
+fn timeout_error() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
 }
 
 /// Whether to try again. A call with a time limit is interrupted where the process is stopped and goes on.
-fn again(error: io::Error) -> io::Result<()> {
+fn check_retriable(error: io::Error) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::Interrupted => Ok(()),
-        io::ErrorKind::WouldBlock => Err(late()),
+        io::ErrorKind::WouldBlock => Err(timeout_error()),
         _ => Err(error),
     }
 }
 
 /// The head of an answer, and what comes after it.
-fn split(text: &str) -> Option<(&str, &str)> {
+fn split_head(text: &str) -> Option<(&str, &str)> {
     text.split_once("\r\n\r\n")
 }
 
-fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+fn find_header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
     let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
 }
 
 /// The length that an answer's body is going to have.
-fn length(head: &str) -> Option<usize> {
+fn body_length(head: &str) -> Option<usize> {
     match head.split_whitespace().nth(1) {
         Some("204") => Some(0),
-        _ => header(head, "content-length")?.parse().ok(),
+        _ => find_header(head, "content-length")?.parse().ok(),
     }
 }
 
 fn is_whole(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
-    split(text).is_some_and(|(head, body)| length(head).is_some_and(|length| body.len() >= length))
+    split_head(text).is_some_and(|(head, body)| body_length(head).is_some_and(|length| body.len() >= length))
 }
 
-fn read(text: &str) -> Result<Answer, &'static str> {
-    let (head, body) = split(text).ok_or("the answer breaks off")?;
+fn read(text: &str) -> Result<AgentReply, &'static str> {
+    let (head, body) = split_head(text).ok_or("the answer breaks off")?;
     let status = head.strip_prefix("HTTP/1.1 ").ok_or("this is not HTTP/1.1")?;
     let status = status.split_whitespace().next().and_then(|status| status.parse().ok());
     let status = status.ok_or("the answer has no status")?;
-    let length = length(head).ok_or("the answer does not say how long it is")?;
+    let length = body_length(head).ok_or("the answer does not say how long it is")?;
     let body = body.get(..length).ok_or("the answer breaks off")?;
-    Ok(Answer { status, body: body.to_owned() })
+    Ok(AgentReply { status, body: body.to_owned() })
 }
 
 /// An id as a part of a path.
-pub(super) fn encoded(id: &str) -> String {
+pub(super) fn encode_path_segment(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     id.bytes().map(one).collect()
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_answer_is_read_to_its_length() {
         let read = |text: &str| (is_whole(text.as_bytes()), read(text));
-        let answer = |status, body: &str| Ok(Answer { status, body: body.to_owned() });
+        let answer = |status, body: &str| Ok(AgentReply { status, body: body.to_owned() });
         assert_eq!(
             read("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}more"),
             (true, answer(201, "{}"))
@@ -244,8 +244,8 @@ mod tests {
         let budget = Duration::from_millis(100);
         let ask = || {
             let started = Instant::now();
-            let agent = Agent::new(socket.clone(), Trusted::with("0"), started + budget);
-            let error = agent.ask("GET", "/", "").unwrap_err().to_string();
+            let agent = Agent::new(socket.clone(), Trusted::with_agent("0"), started + budget);
+            let error = agent.send_request("GET", "/", "").unwrap_err().to_string();
             (error, started.elapsed())
         };
         let (error, taken) = ask();
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn an_id_stays_one_part_of_a_path() {
-        assert_eq!(encoded("a-b_c.d~1"), "a-b_c.d~1");
-        assert_eq!(encoded("a/b ?é"), "a%2Fb%20%3F%C3%A9");
+        assert_eq!(encode_path_segment("a-b_c.d~1"), "a-b_c.d~1");
+        assert_eq!(encode_path_segment("a/b ?é"), "a%2Fb%20%3F%C3%A9");
     }
 }

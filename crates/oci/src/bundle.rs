@@ -14,7 +14,7 @@ pub(super) struct Bundle {
     pub(super) annotations: Option<BTreeMap<String, String>>,
     pub(super) hostname: Option<String>,
     linux: Option<Linux>,
-    process: Option<Process>,
+    process: Option<BundleProcess>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,11 +22,11 @@ pub(super) struct Bundle {
 struct Linux {
     #[serde(rename = "cgroupsPath")]
     cgroups_path: Option<String>,
-    namespaces: Option<Vec<Namespace>>,
+    namespaces: Option<Vec<BundleNamespace>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Namespace {
+struct BundleNamespace {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -35,13 +35,13 @@ struct Namespace {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Process {
+struct BundleProcess {
     args: Option<Vec<String>>,
 }
 
 /// The network namespace that a container asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Network {
+pub(super) enum BundleNetwork {
     /// That of whoever starts it.
     Host,
     /// The one at this path, which may be the host's all the same.
@@ -55,15 +55,15 @@ impl Bundle {
         serde_json::from_str(text)
     }
 
-    pub(super) fn network(&self) -> Network {
+    pub(super) fn requested_network(&self) -> BundleNetwork {
         let namespaces =
             self.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
         match namespaces.iter().find(|namespace| namespace.kind == "network") {
-            None => Network::Host,
-            Some(Namespace { path: Some(path), .. }) if !path.as_os_str().is_empty() => {
-                Network::Path(path.clone())
+            None => BundleNetwork::Host,
+            Some(BundleNamespace { path: Some(path), .. }) if !path.as_os_str().is_empty() => {
+                BundleNetwork::Path(path.clone())
             }
-            Some(_) => Network::New,
+            Some(_) => BundleNetwork::New,
         }
     }
 
@@ -78,13 +78,13 @@ impl Bundle {
     }
 
     /// The command that the container runs.
-    pub(super) fn command(&self) -> &[String] {
+    pub(super) fn process_args(&self) -> &[String] {
         self.process.as_ref().and_then(|process| process.args.as_deref()).unwrap_or_default()
     }
 }
 
 /// The environment of a process document, or of the one in a configuration.
-pub(super) fn environment(process: &Object<'_>) -> serde_json::Result<Vec<String>> {
+pub(super) fn read_environment(process: &Object<'_>) -> serde_json::Result<Vec<String>> {
     process.value("env")
 }
 
@@ -92,10 +92,10 @@ pub(super) fn environment(process: &Object<'_>) -> serde_json::Result<Vec<String
 mod tests {
     use super::*;
 
-    fn network(namespaces: &str) -> Network {
+    fn network(namespaces: &str) -> BundleNetwork {
         Bundle::read(&format!(r#"{{"ociVersion":"1.0.2","linux":{{"namespaces":{namespaces}}}}}"#))
             .unwrap()
-            .network()
+            .requested_network()
     }
 
     #[test]
@@ -114,14 +114,14 @@ mod tests {
 
     #[test]
     fn the_network_is_the_hosts_one_by_path_or_a_new_one() {
-        assert_eq!(network("[]"), Network::Host);
-        assert_eq!(network("null"), Network::Host);
-        assert_eq!(network(r#"[{"type":"pid"},{"type":"network"}]"#), Network::New);
-        assert_eq!(network(r#"[{"type":"network","path":""}]"#), Network::New);
-        assert_eq!(network(r#"[{"type":"network","path":"/n"}]"#), Network::Path("/n".into()));
-        assert_eq!(Bundle::read("{}").unwrap().network(), Network::Host);
+        assert_eq!(network("[]"), BundleNetwork::Host);
+        assert_eq!(network("null"), BundleNetwork::Host);
+        assert_eq!(network(r#"[{"type":"pid"},{"type":"network"}]"#), BundleNetwork::New);
+        assert_eq!(network(r#"[{"type":"network","path":""}]"#), BundleNetwork::New);
+        assert_eq!(network(r#"[{"type":"network","path":"/n"}]"#), BundleNetwork::Path("/n".into()));
+        assert_eq!(Bundle::read("{}").unwrap().requested_network(), BundleNetwork::Host);
         assert_eq!(
-            Bundle::read(r#"{"linux":null,"process":null,"annotations":null}"#).unwrap().command().len(),
+            Bundle::read(r#"{"linux":null,"process":null,"annotations":null}"#).unwrap().process_args().len(),
             0
         );
     }

@@ -48,7 +48,7 @@ const OF_COMMAND: [&str; 33] = [
 
 /// What is to be done with a call.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum CallKind {
     /// `create`, `run` and `restore`: a container comes into being.
     Create,
     /// `exec`: a process joins one.
@@ -60,7 +60,7 @@ pub(super) enum Kind {
 /// One call of the runtime.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Call {
-    pub(super) kind: Kind,
+    pub(super) kind: CallKind,
     /// The container.
     pub(super) id: Option<String>,
     /// The bundle; where the command line names none, it is the working directory.
@@ -81,7 +81,7 @@ impl Call {
     pub(super) fn read(words: &[OsString]) -> Self {
         let mut words = words.iter().skip(1).map(OsString::as_os_str);
         let mut call = Self {
-            kind: Kind::Other,
+            kind: CallKind::Other,
             id: None,
             bundle: ".".into(),
             config: "config.json".into(),
@@ -90,18 +90,18 @@ impl Call {
             log: None,
             json_log: false,
         };
-        let command = positional(&mut words, &GLOBAL, |flag, value| match flag {
+        let command = next_positional(&mut words, &GLOBAL, |flag, value| match flag {
             "root" => call.root = Some(value.into()),
             "log" => call.log = Some(value.into()),
             "log-format" => call.json_log = value == "json",
             _ => {}
         });
         call.kind = match command.and_then(OsStr::to_str) {
-            Some("create" | "run" | "restore") => Kind::Create,
-            Some("exec") => Kind::Exec,
+            Some("create" | "run" | "restore") => CallKind::Create,
+            Some("exec") => CallKind::Exec,
             _ => return call,
         };
-        let id = positional(&mut words, &OF_COMMAND, |flag, value| match flag {
+        let id = next_positional(&mut words, &OF_COMMAND, |flag, value| match flag {
             "bundle" | "b" => call.bundle = value.into(),
             "config" | "f" => call.config = value.into(),
             "process" | "p" => call.process = Some(value.into()),
@@ -112,13 +112,13 @@ impl Call {
     }
 
     /// The container's configuration.
-    pub(super) fn configuration(&self) -> PathBuf {
+    pub(super) fn config_path(&self) -> PathBuf {
         self.bundle.join(&self.config)
     }
 }
 
 /// The next word that is no flag. Tells of every flag with a value on the way there.
-fn positional<'a>(
+fn next_positional<'a>(
     words: &mut impl Iterator<Item = &'a OsStr>,
     with_value: &[&str],
     mut each: impl FnMut(&str, &OsStr),
@@ -157,8 +157,8 @@ mod tests {
             "tallyport-oci --root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup \
              create --bundle /b --pid-file /b/init.pid --console-socket /s c1",
         );
-        assert_eq!((call.kind, call.id.as_deref()), (Kind::Create, Some("c1")));
-        assert_eq!(call.configuration(), PathBuf::from("/b/config.json"));
+        assert_eq!((call.kind, call.id.as_deref()), (CallKind::Create, Some("c1")));
+        assert_eq!(call.config_path(), PathBuf::from("/b/config.json"));
         assert_eq!((call.log, call.json_log), (Some("/b/log.json".into()), true));
         assert_eq!(call.root, Some("/run/containerd/runc/k8s.io".into()));
     }
@@ -167,24 +167,20 @@ mod tests {
     fn every_way_to_write_a_flag_is_read() {
         let call =
             read("x --log=/l --log-format=text run -b=/b --no-pivot --preserve-fds=2 -f my.json -- create");
-        assert_eq!((call.kind, call.id.as_deref()), (Kind::Create, Some("create")));
-        assert_eq!(call.configuration(), PathBuf::from("/b/my.json"));
+        assert_eq!((call.kind, call.id.as_deref()), (CallKind::Create, Some("create")));
+        assert_eq!(call.config_path(), PathBuf::from("/b/my.json"));
         assert!(!call.json_log);
         let call = read("x run c1");
-        assert_eq!(
-            call.configuration(),
-            PathBuf::from("./config.json"),
-            "the working directory is the bundle"
-        );
+        assert_eq!(call.config_path(), PathBuf::from("./config.json"), "the working directory is the bundle");
     }
 
     #[test]
     fn an_exec_is_known_by_its_process_document() {
         let call = read("x --root /r exec --process /tmp/p --detach --pid-file /f c1");
-        assert_eq!((call.kind, call.id.as_deref()), (Kind::Exec, Some("c1")));
+        assert_eq!((call.kind, call.id.as_deref()), (CallKind::Exec, Some("c1")));
         assert_eq!((call.process, call.root), (Some("/tmp/p".into()), Some("/r".into())));
         let call = read("x exec -t -e A=B c1 sh -c create");
-        assert_eq!((call.kind, call.id.as_deref(), call.process), (Kind::Exec, Some("c1"), None));
+        assert_eq!((call.kind, call.id.as_deref(), call.process), (CallKind::Exec, Some("c1"), None));
     }
 
     #[test]
@@ -198,7 +194,7 @@ mod tests {
             "x state exec",
             "x --log create",
         ] {
-            assert_eq!(read(line).kind, Kind::Other, "{line}");
+            assert_eq!(read(line).kind, CallKind::Other, "{line}");
         }
         assert_eq!(read("x create").id, None);
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::errors::Error;
-use super::identity::{Identities, Mark, Row};
-use super::table::{self, Table};
+use super::identity::{IdentityRule, IdentityRules, Mark};
+use super::table::{self, TomlTable};
 use super::trust::{self, Trusted};
 
 /// The file that is read where `TALLYPORT_OCI_CONFIG` names no other.
@@ -17,7 +17,7 @@ const UNIX_PATH: &str = "/var/run/datadog/dsd.socket";
 
 /// Whether containers are given sockets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub(super) enum Mode {
+pub(super) enum InjectMode {
     /// They are.
     #[default]
     Inject,
@@ -48,8 +48,8 @@ pub(super) enum Poststop {
 
 /// The settings.
 #[derive(Debug)]
-pub(super) struct Config {
-    pub(super) mode: Mode,
+pub(super) struct WrapperConfig {
+    pub(super) mode: InjectMode,
     pub(super) select: Select,
     /// Whether a container may not start without a socket.
     pub(super) fail_closed: bool,
@@ -68,7 +68,7 @@ pub(super) struct Config {
     /// Where docker keeps what it knows of a container and does not tell its runtime; empty where it is not to be read.
     pub(super) docker_root: PathBuf,
     /// Who containers are; comes before what is built in.
-    pub(super) identity: Vec<Row>,
+    pub(super) identity: Vec<IdentityRule>,
     /// Which containers only hold a pod together, beside those that are built in.
     pub(super) sandbox: Vec<Mark>,
     /// What is wrong with the file, where it is known all the same that no container may start without a socket.
@@ -83,10 +83,10 @@ pub(super) struct Broken {
     pub(super) fail_closed: bool,
 }
 
-impl Default for Config {
+impl Default for WrapperConfig {
     fn default() -> Self {
         Self {
-            mode: Mode::default(),
+            mode: InjectMode::default(),
             select: Select::default(),
             fail_closed: false,
             poststop: Poststop::default(),
@@ -104,7 +104,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl WrapperConfig {
     /// Reads the file; what it does not say, and everything where there is none, is as usual.
     pub(super) fn load() -> Result<Self, Broken> {
         let named = std::env::var_os("TALLYPORT_OCI_CONFIG");
@@ -123,8 +123,8 @@ impl Config {
         let mut closed = None;
         let read = match std::str::from_utf8(bytes) {
             Ok(text) => table::read(text, |table| {
-                let config = Self::of(table);
-                closed = Some(config.fail_closed && config.mode == Mode::Inject);
+                let config = Self::from_table(table);
+                closed = Some(config.fail_closed && config.mode == InjectMode::Inject);
                 config
             }),
             Err(error) => Err(error.to_string()),
@@ -137,45 +137,45 @@ impl Config {
     }
 
     /// Refuses to go on with settings of which only `fail_closed` is known.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn ensure_usable(&self) -> Result<(), Error> {
         self.broken.as_ref().map_or(Ok(()), |why| Err(Error::Settings { why: why.clone() }))
     }
 
-    fn of(table: &mut Table<'_>) -> Self {
+    fn from_table(table: &mut TomlTable<'_>) -> Self {
         let usual = Self::default();
-        let modes = [("inject", Mode::Inject), ("pass-through", Mode::PassThrough)];
+        let modes = [("inject", InjectMode::Inject), ("pass-through", InjectMode::PassThrough)];
         let selects = [("all", Select::All), ("opt-in", Select::OptIn)];
         let poststops = [("auto", Poststop::Auto), ("always", Poststop::Always), ("never", Poststop::Never)];
-        let runtimes = table.named_texts("runtimes").into_iter();
+        let runtimes = table.take_named_texts("runtimes").into_iter();
         Self {
-            mode: table.word("mode", &modes).unwrap_or_default(),
-            select: table.word("select", &selects).unwrap_or_default(),
-            fail_closed: table.switch("fail_closed").unwrap_or(usual.fail_closed),
-            poststop: table.word("poststop", &poststops).unwrap_or_default(),
-            runtime: table.text("runtime").map(PathBuf::from),
+            mode: table.take_keyword("mode", &modes).unwrap_or_default(),
+            select: table.take_keyword("select", &selects).unwrap_or_default(),
+            fail_closed: table.take_bool("fail_closed").unwrap_or(usual.fail_closed),
+            poststop: table.take_keyword("poststop", &poststops).unwrap_or_default(),
+            runtime: table.take_text("runtime").map(PathBuf::from),
             runtimes: runtimes.map(|(name, runtime)| (name, PathBuf::from(runtime))).collect(),
-            admin_socket: table.text("admin_socket").map(PathBuf::from),
-            agent_user: table.text("agent_user").unwrap_or(usual.agent_user),
-            unix_path: table.text("unix_path").map_or(usual.unix_path, PathBuf::from),
-            budget_ms: table.number("budget_ms").unwrap_or(usual.budget_ms),
-            docker_root: table.text("docker_root").map_or(usual.docker_root, PathBuf::from),
-            identity: table.tables("identity", Row::of),
-            sandbox: table.tables("sandbox", Mark::of),
+            admin_socket: table.take_text("admin_socket").map(PathBuf::from),
+            agent_user: table.take_text("agent_user").unwrap_or(usual.agent_user),
+            unix_path: table.take_text("unix_path").map_or(usual.unix_path, PathBuf::from),
+            budget_ms: table.take_number("budget_ms").unwrap_or(usual.budget_ms),
+            docker_root: table.take_text("docker_root").map_or(usual.docker_root, PathBuf::from),
+            identity: table.take_tables("identity", IdentityRule::from_table),
+            sandbox: table.take_tables("sandbox", Mark::from_table),
             broken: None,
         }
     }
 
-    pub(super) fn identities(&self) -> Identities {
-        Identities::before_built_in(&self.identity, &self.sandbox)
+    pub(super) fn identity_rules(&self) -> IdentityRules {
+        IdentityRules::before_built_in(&self.identity, &self.sandbox)
     }
 
-    pub(super) fn budget(&self) -> Duration {
+    pub(super) fn time_budget(&self) -> Duration {
         Duration::from_millis(self.budget_ms)
     }
 
     /// Whose answers are believed.
-    pub(super) fn trusted(&self) -> Trusted {
-        Trusted::with(&self.agent_user)
+    pub(super) fn trusted_users(&self) -> Trusted {
+        Trusted::with_agent(&self.agent_user)
     }
 
     /// Where the agent listens.
@@ -215,8 +215,8 @@ fn admin_socket(said: Option<PathBuf>, root: bool, runtime_directory: Option<OsS
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Config, Broken> {
-        Config::read(text.as_bytes(), Path::new("oci.toml"))
+    fn read(text: &str) -> Result<WrapperConfig, Broken> {
+        WrapperConfig::read(text.as_bytes(), Path::new("oci.toml"))
     }
 
     #[test]
@@ -229,14 +229,14 @@ mod tests {
         .unwrap();
         assert_eq!(
             (config.mode, config.select, config.fail_closed),
-            (Mode::PassThrough, Select::OptIn, true)
+            (InjectMode::PassThrough, Select::OptIn, true)
         );
-        assert_eq!((config.budget(), config.poststop), (Duration::from_millis(250), Poststop::Never));
+        assert_eq!((config.time_budget(), config.poststop), (Duration::from_millis(250), Poststop::Never));
         assert_eq!(config.runtimes["tallyport-kata"], PathBuf::from("/usr/bin/kata"));
         let config = read("").unwrap();
         assert_eq!(
-            (config.mode, config.fail_closed, config.budget()),
-            (Mode::Inject, false, Duration::from_secs(1))
+            (config.mode, config.fail_closed, config.time_budget()),
+            (InjectMode::Inject, false, Duration::from_secs(1))
         );
     }
 
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn of_a_broken_file_it_holds_that_no_container_starts_without_a_socket() {
-        let broken = |text: &[u8]| Config::read(text, Path::new("oci.toml")).unwrap_err();
+        let broken = |text: &[u8]| WrapperConfig::read(text, Path::new("oci.toml")).unwrap_err();
         for text in [
             b"fail_closed = true\nmode = \"maybe\"".as_slice(),
             b"budget_ms = = 7\n fail_closed=true # so it is",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tallyport_linux::{listener, sys};
 
-use super::document::json;
+use super::document::to_json;
 use super::errors::Error;
 use super::trust::Trusted;
 
@@ -23,14 +23,14 @@ const LONGEST: usize = 8192;
 const BUFFER: usize = 262_144;
 
 #[derive(Serialize)]
-struct Said<'a> {
+struct HookAttachRequest<'a> {
     attach: &'a str,
 }
 
 /// What the agent answers.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Heard {
+struct HookAttachReply {
     status: u16,
     code: String,
     message: String,
@@ -46,7 +46,7 @@ pub(super) fn socket_of(admin: &Path) -> PathBuf {
 
 /// Says which process a container is, by a handle of it and of its network. Where the agent may not enter that network, the
 /// socket is opened here, if this program may.
-pub(super) fn attach(
+pub(super) fn attach_by_descriptor(
     (admin, trusted): (&Path, Trusted),
     container: &str,
     pid: i32,
@@ -62,10 +62,10 @@ pub(super) fn attach(
         let socket = connect(&path, deadline).map_err(unreachable)?;
         // Before anything is passed: a handle of a process and of its network is worth having.
         let user = getsockopt(&socket, PeerCredentials).map_err(|error| unreachable(error.into()))?.uid();
-        if !trusted.is(user) {
+        if !trusted.contains_user(user) {
             return Err(Error::Stranger { socket: path.clone(), user });
         }
-        exchange(&socket, container, passed, deadline).map_err(unreachable)
+        send_and_receive(&socket, container, passed, deadline).map_err(unreachable)
     };
     let mut heard = ask(&passed)?;
     if let ("cannot_enter", Some(address)) = (heard.code.as_str(), heard.address)
@@ -75,8 +75,8 @@ pub(super) fn attach(
         heard = ask(&passed)?;
     }
     match heard {
-        Heard { status: 200, .. } => Ok(()),
-        Heard { status, code, message, .. } => Err(Error::Refused { status, code, message }),
+        HookAttachReply { status: 200, .. } => Ok(()),
+        HookAttachReply { status, code, message, .. } => Err(Error::Refused { status, code, message }),
     }
 }
 
@@ -90,7 +90,7 @@ fn open(namespace: &OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// What is left until a deadline.
-fn left(deadline: Instant) -> io::Result<Duration> {
+fn remaining_time(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
 }
@@ -104,22 +104,22 @@ fn connect(path: &Path, deadline: Instant) -> io::Result<Socket> {
             Ok(()) => return Ok(socket),
             // Its queue is full.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                std::thread::sleep(left(deadline)?.min(Duration::from_millis(5)));
+                std::thread::sleep(remaining_time(deadline)?.min(Duration::from_millis(5)));
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-fn exchange(
+fn send_and_receive(
     mut socket: &Socket,
     container: &str,
     passed: &[OwnedFd],
     deadline: Instant,
-) -> io::Result<Heard> {
+) -> io::Result<HookAttachReply> {
     socket.set_nonblocking(false)?;
-    socket.set_write_timeout(Some(left(deadline)?))?;
-    let said = json(&Said { attach: container });
+    socket.set_write_timeout(Some(remaining_time(deadline)?))?;
+    let said = to_json(&HookAttachRequest { attach: container });
     let numbers: Vec<_> = passed.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     sendmsg::<()>(
@@ -129,7 +129,7 @@ fn exchange(
         MsgFlags::MSG_NOSIGNAL,
         None,
     )?;
-    socket.set_read_timeout(Some(left(deadline)?))?;
+    socket.set_read_timeout(Some(remaining_time(deadline)?))?;
     let mut answer = vec![0; LONGEST];
     let length = io::Read::read(&mut socket, &mut answer)?;
     answer.truncate(length);

@@ -9,20 +9,20 @@ use serde::Deserialize;
 /// `config.v2.json`, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct Known {
+struct DockerContainer {
     name: String,
-    config: Config,
+    config: DockerConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct Config {
+struct DockerConfig {
     image: String,
     labels: Option<BTreeMap<String, String>>,
 }
 
 /// A container's labels, with `docker.name` and `docker.image`; nothing for one that is not docker's.
-pub(super) fn annotations(root: &Path, id: &str) -> BTreeMap<String, String> {
+pub(super) fn read_annotations(root: &Path, id: &str) -> BTreeMap<String, String> {
     // Docker's ids are 64 hexadecimal digits, so this leads out of no directory.
     let of_docker = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !of_docker || root.as_os_str().is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn annotations(root: &Path, id: &str) -> BTreeMap<String, String> {
     let path = root.join("containers").join(id).join("config.v2.json");
     let known =
         tallyport_linux::files::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let Some(Known { name, config }) = known else { return BTreeMap::new() };
+    let Some(DockerContainer { name, config }) = known else { return BTreeMap::new() };
     let mut annotations = config.labels.unwrap_or_default();
     annotations.insert("docker.name".to_owned(), name.trim_start_matches('/').to_owned());
     annotations.insert("docker.image".to_owned(), config.image);
@@ -50,12 +50,12 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let known = r#"{"ID":"0","Name":"/web","Config":{"Image":"shop/web:7","Labels":{"team":"shop"},"Tty":false},"State":{}}"#;
         std::fs::write(directory.join("config.v2.json"), known).unwrap();
-        let found = annotations(root.path(), &id);
+        let found = read_annotations(root.path(), &id);
         assert_eq!((found["docker.name"].as_str(), found["docker.image"].as_str()), ("web", "shop/web:7"));
         assert_eq!(found["team"], "shop");
         std::fs::write(directory.join("config.v2.json"), "nonsense").unwrap();
         for (root, id) in [(root.path(), id.as_str()), (root.path(), "../x"), (Path::new(""), &id)] {
-            assert!(annotations(root, id).is_empty(), "{id}");
+            assert!(read_annotations(root, id).is_empty(), "{id}");
         }
     }
 }

@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 /// An object whose values have not been read.
 #[derive(Debug, Default)]
-pub struct Object<'a>(Vec<(String, Text<'a>)>);
+pub struct Object<'a>(Vec<(String, ValueText<'a>)>);
 
 #[derive(Debug)]
-enum Text<'a> {
+enum ValueText<'a> {
     Old(&'a RawValue),
     New(String),
 }
@@ -44,26 +44,26 @@ impl<'a> Object<'a> {
     }
 
     /// The object that is a value; an empty one where there is none.
-    pub(super) fn object(&self, key: &str) -> serde_json::Result<Object<'_>> {
+    pub(super) fn nested_object(&self, key: &str) -> serde_json::Result<Object<'_>> {
         self.get(key).map_or_else(|| Ok(Object::default()), Object::read)
     }
 
     /// Replaces a value where it stands, or adds it.
-    pub(super) fn set(&mut self, key: &str, text: String) {
+    pub(super) fn set_value(&mut self, key: &str, text: String) {
         match self.0.iter_mut().rfind(|(name, _)| name == key) {
-            Some((_, old)) => *old = Text::New(text),
-            None => self.0.push((key.to_owned(), Text::New(text))),
+            Some((_, old)) => *old = ValueText::New(text),
+            None => self.0.push((key.to_owned(), ValueText::New(text))),
         }
     }
 
     /// The object as a text.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let mut text = String::from("{");
         for (index, (key, value)) in self.0.iter().enumerate() {
             if index > 0 {
                 text.push(',');
             }
-            text.push_str(&json(key));
+            text.push_str(&to_json(key));
             text.push(':');
             text.push_str(value.as_str());
         }
@@ -72,7 +72,7 @@ impl<'a> Object<'a> {
     }
 }
 
-impl Text<'_> {
+impl ValueText<'_> {
     fn as_str(&self) -> &str {
         match self {
             Self::Old(raw) => raw.get(),
@@ -83,7 +83,7 @@ impl Text<'_> {
 
 /// A value as JSON. What is written here has only strings for keys, so it always can be.
 #[must_use]
-pub fn json(value: &(impl Serialize + ?Sized)) -> String {
+pub fn to_json(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
@@ -100,7 +100,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
                 while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    entries.push((key, Text::Old(value)));
+                    entries.push((key, ValueText::Old(value)));
                 }
                 Ok(Object(entries))
             }
@@ -118,17 +118,17 @@ mod tests {
         let text =
             r#"{"z": 123456789012345678901234567890.50, "a":{"b" : [1, 2.0e5]},"\u0061b":null,"tail":-0.0}"#;
         let mut object = Object::read(text).unwrap();
-        object.set("ab", "[]".to_owned());
-        object.set("new", json("\"x\u{7f}"));
+        object.set_value("ab", "[]".to_owned());
+        object.set_value("new", to_json("\"x\u{7f}"));
         let expected = "{\"z\":123456789012345678901234567890.50,\"a\":{\"b\" : [1, 2.0e5]},\"ab\":[],\"tail\":-0.0,\"new\":\"\\\"x\u{7f}\"}";
-        assert_eq!(object.text(), expected);
+        assert_eq!(object.to_text(), expected);
     }
 
     #[test]
     fn null_and_nothing_are_the_same_and_the_last_of_two_counts() {
         let object = Object::read(r#"{"a":null,"b":1,"b":2}"#).unwrap();
         assert_eq!((object.get("a"), object.get("c"), object.get("b")), (None, None, Some("2")));
-        assert_eq!(object.object("a").unwrap().text(), "{}");
+        assert_eq!(object.nested_object("a").unwrap().to_text(), "{}");
         assert_eq!(object.value::<Vec<String>>("c").unwrap(), Vec::<String>::new());
     }
 

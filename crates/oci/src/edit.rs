@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use tallyport_linux::unixgram;
 use tallyport_linux::variables::other_of_pair;
 
-use super::bundle::environment;
-use super::document::{Object, json};
+use super::bundle::read_environment;
+use super::document::{Object, to_json};
 
 /// The variables that are always written, as a pair.
 const PAIR: [&str; 2] = ["STATSD_UDP_HOST", "STATSD_UDP_PORT"];
@@ -58,13 +58,13 @@ struct Bind<'a> {
 /// What a configuration says of a mount that is there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Mounted {
+struct ExistingMount {
     destination: String,
 }
 
 /// What our hooks remember of an earlier life of the bundle, and of this one.
 #[derive(Debug, Default)]
-pub struct Remembered {
+pub struct HookRecord {
     /// The aliases that were written.
     pub(super) aliases: Vec<String>,
     /// Where the directory was mounted.
@@ -73,7 +73,7 @@ pub struct Remembered {
 
 /// A configuration as it is to be.
 #[derive(Debug)]
-pub struct Edited {
+pub struct EditedConfig {
     /// The text of the configuration.
     pub text: String,
     /// The mount of the application's that is where ours was to be, so that ours is not.
@@ -81,7 +81,7 @@ pub struct Edited {
 }
 
 /// Hooks, each with the stage at which it is called.
-pub type Staged = Vec<(&'static str, Hook)>;
+pub type StagedHooks = Vec<(&'static str, Hook)>;
 
 impl Hook {
     /// A hook that runs the program at `path` as `tallyport-oci hook STAGE ARGUMENTS`, for at most `timeout` seconds.
@@ -97,20 +97,24 @@ impl Hook {
 ///
 /// # Errors
 /// If the text, or a part of it that is edited, is not what the OCI runtime specification says.
-pub fn edit(text: &str, gift: &Gift, hooks: &dyn Fn(&Remembered) -> Staged) -> serde_json::Result<Edited> {
+pub fn edit_config(
+    text: &str,
+    gift: &Gift,
+    hooks: &dyn Fn(&HookRecord) -> StagedHooks,
+) -> serde_json::Result<EditedConfig> {
     let mut config = Object::read(text)?;
-    let before = remembered(&config)?;
+    let before = read_hook_record(&config)?;
     let mut variables = gift.variables.clone();
-    let mut ours = Remembered::default();
+    let mut ours = HookRecord::default();
     let mut in_the_way = None;
-    let (mounts, taken) = without(&config, before.mount.as_deref(), gift.mount.as_ref())?;
+    let (mounts, taken) = mounts_without_ours(&config, before.mount.as_deref(), gift.mount.as_ref())?;
     match &gift.mount {
         Some(mount) if taken.is_none() => {
             let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
             let Mount { source, destination, .. } = mount;
-            let bind = json(&Bind { destination, kind: "bind", source, options });
+            let bind = to_json(&Bind { destination, kind: "bind", source, options });
             let list: Vec<String> = mounts.iter().cloned().chain([bind]).collect();
-            config.set("mounts", format!("[{}]", list.join(",")));
+            config.set_value("mounts", format!("[{}]", list.join(",")));
             variables.extend(mount.variables.clone());
             ours.mount = Some(destination.clone());
         }
@@ -118,36 +122,37 @@ pub fn edit(text: &str, gift: &Gift, hooks: &dyn Fn(&Remembered) -> Staged) -> s
         None => {}
     }
     if ours.mount.is_none() && before.mount.is_some() {
-        config.set("mounts", format!("[{}]", mounts.join(",")));
+        config.set_value("mounts", format!("[{}]", mounts.join(",")));
     }
     // `crun create` takes a configuration without a process, and gets none from us.
     if config.get("process").is_some() {
-        let mut process = config.object("process")?;
-        let (environment, added) = merged(environment(&process)?, &variables, &before.aliases);
-        process.set("env", json(&environment));
+        let mut process = config.nested_object("process")?;
+        let (environment, added) =
+            merge_environment(read_environment(&process)?, &variables, &before.aliases);
+        process.set_value("env", to_json(&environment));
         ours.aliases = added;
-        let process = process.text();
-        config.set("process", process);
+        let process = process.to_text();
+        config.set_value("process", process);
     }
-    let mut all = config.object("hooks")?;
+    let mut all = config.nested_object("hooks")?;
     for stage in ["createRuntime", "poststop"] {
         let before: Vec<&RawValue> = all.value(stage)?;
         let others = before.iter().filter(|hook| !is_ours(hook)).map(|hook| hook.get().to_owned());
-        let new = hooks(&ours).into_iter().filter(|(of, _)| *of == stage).map(|(_, hook)| json(&hook));
+        let new = hooks(&ours).into_iter().filter(|(of, _)| *of == stage).map(|(_, hook)| to_json(&hook));
         // Ours come first: whatever a later hook starts may send already.
         let list: Vec<String> = new.chain(others).collect();
         if !list.is_empty() || !before.is_empty() {
             let list = format!("[{}]", list.join(","));
-            all.set(stage, list);
+            all.set_value(stage, list);
         }
     }
-    let all = all.text();
-    config.set("hooks", all);
-    Ok(Edited { text: config.text(), in_the_way })
+    let all = all.to_text();
+    config.set_value("hooks", all);
+    Ok(EditedConfig { text: config.to_text(), in_the_way })
 }
 
 /// The mounts that are there but for ours of an earlier life, and which of them is where ours is to be, or inside.
-fn without(
+fn mounts_without_ours(
     config: &Object<'_>,
     ours_before: Option<&str>,
     wanted: Option<&Mount>,
@@ -155,7 +160,7 @@ fn without(
     let all: Vec<&RawValue> = config.value("mounts")?;
     let (mut others, mut taken) = (Vec::new(), None);
     for mount in all {
-        let Mounted { destination } = serde_json::from_str(mount.get())?;
+        let ExistingMount { destination } = serde_json::from_str(mount.get())?;
         if ours_before == Some(destination.as_str()) {
             continue;
         }
@@ -170,8 +175,8 @@ fn without(
 /// Puts the container's address into the document of a process that joins it. None where it has none.
 pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Option<String>> {
     let config = Object::read(config)?;
-    let Remembered { aliases, .. } = remembered(&config)?;
-    let of_container = environment(&config.object("process")?)?;
+    let HookRecord { aliases, .. } = read_hook_record(&config)?;
+    let of_container = read_environment(&config.nested_object("process")?)?;
     let has =
         |name: &str| of_container.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set == name));
     // One that has nothing but a Unix socket has no pair, and one without a socket may have set one of the two itself.
@@ -186,14 +191,14 @@ pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Op
         return Ok(None);
     }
     let mut document = Object::read(process)?;
-    let (environment, _) = merged(environment(&document)?, &known, &[]);
-    document.set("env", json(&environment));
-    Ok(Some(document.text()))
+    let (environment, _) = merge_environment(read_environment(&document)?, &known, &[]);
+    document.set_value("env", to_json(&environment));
+    Ok(Some(document.to_text()))
 }
 
 /// An environment with our variables, and the names of the aliases among them. An alias never goes over what the
 /// application has set, nor beside the other variable of its pair; those of an earlier life go first: only we have set them.
-fn merged(
+fn merge_environment(
     before: Vec<String>,
     variables: &BTreeMap<String, String>,
     ours_before: &[String],
@@ -221,20 +226,20 @@ fn merged(
     (environment, aliases)
 }
 
-fn arguments(hook: &RawValue) -> Vec<String> {
+fn hook_arguments(hook: &RawValue) -> Vec<String> {
     Object::read(hook.get()).and_then(|hook| hook.value("args")).unwrap_or_default()
 }
 
 fn is_ours(hook: &RawValue) -> bool {
-    matches!(arguments(hook).as_slice(), [name, verb, ..] if name == NAME && verb == "hook")
+    matches!(hook_arguments(hook).as_slice(), [name, verb, ..] if name == NAME && verb == "hook")
 }
 
 /// What our hooks remember having been written.
-fn remembered(config: &Object<'_>) -> serde_json::Result<Remembered> {
-    let hooks = config.object("hooks")?;
+fn read_hook_record(config: &Object<'_>) -> serde_json::Result<HookRecord> {
+    let hooks = config.nested_object("hooks")?;
     let hooks: Vec<&RawValue> = hooks.value("createRuntime")?;
-    let mut remembered = Remembered::default();
-    for arguments in hooks.into_iter().filter(|hook| is_ours(hook)).map(arguments) {
+    let mut remembered = HookRecord::default();
+    for arguments in hooks.into_iter().filter(|hook| is_ours(hook)).map(hook_arguments) {
         let behind = |word: &str| {
             let at = arguments.iter().position(|argument| argument == word);
             at.and_then(|at| arguments.get(at + 1)).cloned()
@@ -258,7 +263,7 @@ mod tests {
 
     fn edited(text: &str, port: &str, stages: &[&'static str]) -> String {
         let gift = Gift { variables: given(port), mount: None };
-        edit(text, &gift, &remembering(stages)).unwrap().text
+        edit_config(text, &gift, &remembering(stages)).unwrap().text
     }
 
     fn given(port: &str) -> BTreeMap<String, String> {
@@ -270,8 +275,8 @@ mod tests {
         ])
     }
 
-    fn remembering(stages: &[&'static str]) -> impl Fn(&Remembered) -> Staged {
-        move |ours: &Remembered| {
+    fn remembering(stages: &[&'static str]) -> impl Fn(&HookRecord) -> StagedHooks {
+        move |ours: &HookRecord| {
             let mut arguments = vec!["--aliases".to_owned(), ours.aliases.join(",")];
             arguments.extend(ours.mount.iter().flat_map(|at| ["--mount".to_owned(), at.clone()]));
             stages.iter().map(|stage| (*stage, Hook::new("/x", stage, &arguments, 2))).collect()
@@ -279,7 +284,7 @@ mod tests {
     }
 
     /// Edits with a directory to be mounted; without an address where the container wants none.
-    fn mounted(text: &str, variables: BTreeMap<String, String>) -> Edited {
+    fn mounted(text: &str, variables: BTreeMap<String, String>) -> EditedConfig {
         let mount = Mount {
             source: "/run/tallyport/state/sockets/0a".to_owned(),
             destination: "/var/run/datadog".to_owned(),
@@ -287,7 +292,7 @@ mod tests {
                 .into(),
         };
         let gift = Gift { variables, mount: Some(mount) };
-        edit(text, &gift, &remembering(&["createRuntime"])).unwrap()
+        edit_config(text, &gift, &remembering(&["createRuntime"])).unwrap()
     }
 
     #[test]
@@ -308,7 +313,7 @@ mod tests {
         assert!(env.contains("STATSD_UDP_PORT=18125"), "{env}");
         let again = mounted(&edited.text, given("18125"));
         assert_eq!(again.text, edited.text, "and once, however often the bundle is used");
-        let without = edit(&edited.text, &Gift::default(), &remembering(&[])).unwrap().text;
+        let without = edit_config(&edited.text, &Gift::default(), &remembering(&[])).unwrap().text;
         let without: Value = serde_json::from_str(&without.replace("1e400", "1")).unwrap();
         assert_eq!(without["mounts"].as_array().unwrap().len(), 1);
         assert_eq!(without["process"]["env"], json!([]));
@@ -389,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_configuration_that_makes_no_sense_is_refused() {
-        let none = |_: &Remembered| Vec::new();
+        let none = |_: &HookRecord| Vec::new();
         for text in [
             "",
             "[]",
@@ -399,7 +404,7 @@ mod tests {
             r#"{"mounts":7}"#,
             r#"{"hooks":{"createRuntime":{}}}"#,
         ] {
-            assert!(edit(text, &Gift::default(), &none).is_err(), "{text}");
+            assert!(edit_config(text, &Gift::default(), &none).is_err(), "{text}");
         }
     }
 

@@ -15,43 +15,43 @@ const ROOTS: [&str; 3] = ["runc", "crun", "youki"];
 /// What runtimes remember of a container: crun and youki its bundle, runc among other labels.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct State {
+struct RuntimeState {
     bundle: Option<PathBuf>,
-    config: Option<Remembered>,
+    config: Option<RuntimeStateConfig>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Remembered {
+struct RuntimeStateConfig {
     labels: Option<Vec<String>>,
 }
 
 /// Gives the joining process what its container has.
-pub(super) fn inject(call: &Call) -> Result<(), Error> {
+pub(super) fn inject_into_process(call: &Call) -> Result<(), Error> {
     // Without a document the runtime takes the container's own environment.
     let Some(document) = &call.process else { return Ok(()) };
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
-    let config = bundle(call.root.as_deref(), id).unwrap_or_else(|| ".".into()).join("config.json");
+    let config = find_bundle(call.root.as_deref(), id).unwrap_or_else(|| ".".into()).join("config.json");
     let garbled = |path: &Path| {
         let path = path.to_owned();
         move |error: serde_json::Error| Error::Garbled { path, why: error.to_string() }
     };
     let (process, config_text) = (file::read(document)?, file::read(&config)?);
     match edit::edit_process(&process, &config_text).map_err(garbled(document))? {
-        Some(edited) => file::replace(document, &edited),
+        Some(edited) => file::replace_file(document, &edited),
         // The container has no socket.
         None => Ok(()),
     }
 }
 
-fn bundle(root: Option<&Path>, id: &str) -> Option<PathBuf> {
-    states(root, id)
+fn find_bundle(root: Option<&Path>, id: &str) -> Option<PathBuf> {
+    state_files(root, id)
         .into_iter()
         .find_map(|path| bundle_of(&tallyport_linux::files::read_to_string(&path).ok()?))
 }
 
 /// The files in which runtimes may keep what they know of a container.
-pub(super) fn states(root: Option<&Path>, id: &str) -> Vec<PathBuf> {
+pub(super) fn state_files(root: Option<&Path>, id: &str) -> Vec<PathBuf> {
     if id.contains('/') || id == ".." {
         return Vec::new();
     }
@@ -67,7 +67,7 @@ pub(super) fn states(root: Option<&Path>, id: &str) -> Vec<PathBuf> {
 }
 
 fn bundle_of(state: &str) -> Option<PathBuf> {
-    let state: State = serde_json::from_str(state).ok()?;
+    let state: RuntimeState = serde_json::from_str(state).ok()?;
     let labels = state.config.and_then(|config| config.labels).unwrap_or_default();
     let labelled = || labels.iter().find_map(|label| label.strip_prefix("bundle=")).map(PathBuf::from);
     state.bundle.or_else(labelled)
@@ -91,10 +91,11 @@ mod tests {
     #[test]
     fn an_id_cannot_lead_out_of_the_runtimes_directory() {
         assert!(
-            states(None, "../../etc").is_empty() && states(Some(Path::new("/run/runc")), "..").is_empty()
+            state_files(None, "../../etc").is_empty()
+                && state_files(Some(Path::new("/run/runc")), "..").is_empty()
         );
         assert_eq!(
-            states(Some(Path::new("/r")), "c1"),
+            state_files(Some(Path::new("/r")), "c1"),
             ["/r/c1/state.json", "/r/c1/status"].map(PathBuf::from)
         );
     }

@@ -27,27 +27,27 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Replaces a file, keeping its mode and its owner. Readers see the old text or the new one.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
+pub(super) fn replace_file(path: &Path, text: &str) -> Result<(), Error> {
     // Whether a container's configuration outlives a crash of the machine matters to nobody, and waiting for it would.
-    let write = || Staged::beside(path, text)?.replace(path, false);
+    let write = || StagedFile::create_beside(path, text)?.replace_target(path, false);
     write().map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// A text that stands beside the file it is to be. It is not left lying about where something fails.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     path: PathBuf,
     /// The file it takes the place of: what a link points to is replaced, not the link.
     target: PathBuf,
     file: File,
 }
 
-impl Staged {
+impl StagedFile {
     /// Writes a text beside a file, which need not be there yet.
     ///
     /// # Errors
     /// If the file beside it cannot be created or written.
-    pub fn beside(path: &Path, text: &str) -> io::Result<Self> {
+    pub fn create_beside(path: &Path, text: &str) -> io::Result<Self> {
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(format!(".tallyport-{}", std::process::id()));
@@ -69,7 +69,7 @@ impl Staged {
     ///
     /// # Errors
     /// If mode or owner cannot be set, or the file cannot be renamed or synchronised.
-    pub fn replace(self, like: &Path, durable: bool) -> io::Result<()> {
+    pub fn replace_target(self, like: &Path, durable: bool) -> io::Result<()> {
         let mode = match std::fs::metadata(like) {
             Ok(old) => {
                 fchown(&self.file, Some(old.uid()), Some(old.gid()))?;
@@ -91,7 +91,7 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
         // After the rename there is nothing to remove.
         let _either_way = std::fs::remove_file(&self.path);
@@ -114,7 +114,7 @@ mod tests {
         }
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("config.json", &link).unwrap();
-        replace(&link, "new").unwrap();
+        replace_file(&link, "new").unwrap();
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!((read(&path).unwrap(), metadata.mode() & 0o7777), ("new".to_owned(), 0o640));
         assert!(!root || (metadata.uid(), metadata.gid()) == (1234, 4321));

@@ -9,7 +9,7 @@ use super::edit::{self, Gift, Hook, Mount};
 ///
 /// # Errors
 /// Where the text is no configuration.
-pub fn edited(config: &str, directory: Option<&str>) -> serde_json::Result<String> {
+pub fn edit_config(config: &str, directory: Option<&str>) -> serde_json::Result<String> {
     let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
@@ -24,7 +24,7 @@ pub fn edited(config: &str, directory: Option<&str>) -> serde_json::Result<Strin
         variables: pairs(&[("DD_DOGSTATSD_URL", "unix:///var/run/datadog/dsd.socket")]),
     });
     let gift = Gift { variables, mount };
-    let hooks = |remembered: &edit::Remembered| {
+    let hooks = |remembered: &edit::HookRecord| {
         let mut arguments = vec!["--aliases".to_owned(), remembered.aliases.join(",")];
         arguments.extend(remembered.mount.iter().flat_map(|mount| ["--mount".to_owned(), mount.clone()]));
         vec![
@@ -32,13 +32,13 @@ pub fn edited(config: &str, directory: Option<&str>) -> serde_json::Result<Strin
             ("poststop", Hook::new("/usr/bin/tallyport-oci", "poststop", &[], 2)),
         ]
     };
-    edit::edit(config, &gift, &hooks).map(|edited| edited.text)
+    edit::edit_config(config, &gift, &hooks).map(|edited| edited.text)
 }
 
 /// Edits the document of a process that joins a container of this configuration. None where it is left as it is.
 ///
 /// # Errors
 /// Where one of them is no such document.
-pub fn joined(process: &str, config: &str) -> serde_json::Result<Option<String>> {
+pub fn edit_joining_process(process: &str, config: &str) -> serde_json::Result<Option<String>> {
     edit::edit_process(process, config)
 }

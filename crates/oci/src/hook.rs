@@ -13,7 +13,7 @@ use super::agent::{self, Agent};
 use super::descriptors;
 use super::errors::Error;
 use super::pod;
-use super::report::Report;
+use super::report::Reporter;
 use super::trust::{self, Trusted};
 
 /// Longest state that is read; a container's annotations are part of it.
@@ -36,7 +36,7 @@ struct Arguments {
 /// What the runtime writes to a hook's standard input, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct State {
+struct HookState {
     pid: i32,
 }
 
@@ -51,43 +51,46 @@ pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
     let mut state = Vec::new();
     let heard = io::stdin().lock().take(LONGEST).read_to_end(&mut state);
     let Some(arguments) = read(arguments) else {
-        return complain(
-            &Report::to(None),
+        return report_failure(
+            &Reporter::with_log(None),
             "usage: tallyport-oci hook create-runtime|poststop --container ID --admin-socket PATH",
             true,
         );
     };
-    let trusted = Trusted::with(&arguments.agent_user);
+    let trusted = Trusted::with_agent(&arguments.agent_user);
     let agent = Agent::new(arguments.socket.clone(), trusted, started + arguments.budget);
-    let (report, container) = (Report::to(arguments.log.clone()), &arguments.container);
+    let (report, container) = (Reporter::with_log(arguments.log.clone()), &arguments.container);
     match arguments.stage.as_str() {
-        "create-runtime" => match heard.map_err(said).and_then(|_| attach(&agent, &arguments, &state)) {
+        "create-runtime" => match heard
+            .map_err(garbled_input_error)
+            .and_then(|_| attach_container(&agent, &arguments, &state))
+        {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let message = format!("container {container:?} has no socket: {error}");
-                complain(&report, &message, arguments.fail_closed)
+                report_failure(&report, &message, arguments.fail_closed)
             }
         },
-        _ => match release(&agent, container) {
+        _ => match release_container(&agent, container) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                complain(&report, &format!("container {container:?} is not released: {error}"), false)
+                report_failure(&report, &format!("container {container:?} is not released: {error}"), false)
             }
         },
     }
 }
 
-pub(super) fn complain(report: &Report, message: &str, fail: bool) -> ExitCode {
+pub(super) fn report_failure(report: &Reporter, message: &str, fail: bool) -> ExitCode {
     if fail {
-        report.fail(message);
+        report.log_error(message);
         return ExitCode::FAILURE;
     }
-    report.warn(message);
+    report.log_warning(message);
     ExitCode::SUCCESS
 }
 
 /// What the runtime says makes no sense.
-pub(super) fn said(error: impl std::fmt::Display) -> Error {
+pub(super) fn garbled_input_error(error: impl std::fmt::Display) -> Error {
     Error::Garbled { path: "standard input".into(), why: error.to_string() }
 }
 
@@ -118,23 +121,36 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
 
 /// Says which process the container is. It lives while its runtime waits for this hook, so its number means it, and its
 /// start tells it from whoever may have the number later.
-fn attach(agent: &Agent, arguments: &Arguments, state: &[u8]) -> Result<(), Error> {
-    let State { pid } = serde_json::from_slice(state).map_err(said)?;
+fn attach_container(agent: &Agent, arguments: &Arguments, state: &[u8]) -> Result<(), Error> {
+    let HookState { pid } = serde_json::from_slice(state).map_err(garbled_input_error)?;
     let container = &arguments.container;
     if arguments.descriptors {
-        return descriptors::attach((agent.socket(), agent.trusted()), container, pid, agent.deadline());
+        return descriptors::attach_by_descriptor(
+            (agent.socket_path(), agent.trusted_users()),
+            container,
+            pid,
+            agent.deadline(),
+        );
     }
     let stat = || PathBuf::from(format!("/proc/{pid}/stat"));
     let start_ticks = process::start_ticks(pid).map_err(|source| Error::Read { path: stat(), source })?;
     let body = format!(r#"{{"pid":{pid},"start_ticks":{start_ticks}}}"#);
-    let answer = agent.ask("POST", &format!("/v1/containers/{}/attach", agent::encoded(container)), &body)?;
-    if answer.status == 200 { Ok(()) } else { Err(answer.refusal()) }
+    let answer = agent.send_request(
+        "POST",
+        &format!("/v1/containers/{}/attach", agent::encode_path_segment(container)),
+        &body,
+    )?;
+    if answer.status == 200 { Ok(()) } else { Err(answer.refusal_error()) }
 }
 
 /// Says that the container has ended. The agent may know better, and sooner.
-fn release(agent: &Agent, container: &str) -> Result<(), Error> {
-    let answer = agent.ask("DELETE", &format!("/v1/containers/{}", agent::encoded(container)), "")?;
-    if matches!(answer.status, 202 | 404) { Ok(()) } else { Err(answer.refusal()) }
+fn release_container(agent: &Agent, container: &str) -> Result<(), Error> {
+    let answer = agent.send_request(
+        "DELETE",
+        &format!("/v1/containers/{}", agent::encode_path_segment(container)),
+        "",
+    )?;
+    if matches!(answer.status, 202 | 404) { Ok(()) } else { Err(answer.refusal_error()) }
 }
 
 #[cfg(test)]

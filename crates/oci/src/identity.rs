@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::bundle::Bundle;
 use super::document::Object;
-use super::table::{self, Table};
+use super::table::{self, TomlTable};
 
 /// The rows for the runtimes that are known.
 const BUILT_IN: &str = include_str!("identity.toml");
@@ -16,14 +16,14 @@ const LONGEST: usize = 256;
 
 /// Rows of the table, and what marks containers that only hold a pod together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Identities {
-    identity: Vec<Row>,
+pub(super) struct IdentityRules {
+    identity: Vec<IdentityRule>,
     sandbox: Vec<Mark>,
 }
 
 /// One row: whom it is for, and who they are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Row {
+pub(super) struct IdentityRule {
     when: BTreeMap<String, String>,
     task_id: Vec<String>,
     labels: BTreeMap<String, String>,
@@ -42,7 +42,7 @@ pub(super) struct Mark {
 
 /// Who a container is.
 #[derive(PartialEq, Eq, Debug, Default)]
-pub(super) struct Identity {
+pub(super) struct ContainerIdentity {
     pub(super) task_id: Option<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) sandbox_id: Option<String>,
@@ -59,13 +59,13 @@ pub(super) struct Facts<'a> {
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-impl Identities {
+impl IdentityRules {
     /// These rows, and those that are built in after them.
-    pub(super) fn before_built_in(identity: &[Row], sandbox: &[Mark]) -> Self {
+    pub(super) fn before_built_in(identity: &[IdentityRule], sandbox: &[Mark]) -> Self {
         // A test reads them; there is no second way for them to be wrong.
         let built_in = table::read(BUILT_IN, |table| Self {
-            identity: table.tables("identity", Row::of),
-            sandbox: table.tables("sandbox", Mark::of),
+            identity: table.take_tables("identity", IdentityRule::from_table),
+            sandbox: table.take_tables("sandbox", Mark::from_table),
         })
         .unwrap_or_default();
         Self {
@@ -77,50 +77,56 @@ impl Identities {
     /// Whether a container only holds a pod's namespaces.
     pub(super) fn is_sandbox(&self, bundle: &Bundle, annotations: &BTreeMap<String, String>) -> bool {
         self.sandbox.iter().any(|mark| {
-            let command = !mark.command.is_empty() && mark.command == bundle.command();
-            command || (!mark.when.is_empty() && holds(&mark.when, annotations))
+            let command = !mark.command.is_empty() && mark.command == bundle.process_args();
+            command || (!mark.when.is_empty() && matches_annotations(&mark.when, annotations))
         })
     }
 
     /// Who a container is, by the first row that knows it.
-    pub(super) fn identify(&self, facts: &Facts<'_>) -> Option<Identity> {
-        self.identity.iter().find(|row| holds(&row.when, &facts.annotations)).map(|row| row.identify(facts))
+    pub(super) fn identify_container(&self, facts: &Facts<'_>) -> Option<ContainerIdentity> {
+        self.identity
+            .iter()
+            .find(|row| matches_annotations(&row.when, &facts.annotations))
+            .map(|row| row.build_identity(facts))
     }
 }
 
-fn holds(when: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
+fn matches_annotations(when: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
     when.iter().all(|(key, value)| annotations.get(key).is_some_and(|is| value == "*" || value == is))
 }
 
 impl Mark {
-    pub(super) fn of(table: &mut Table<'_>) -> Self {
-        Self { when: table.named_texts("when"), command: table.texts("command") }
+    pub(super) fn from_table(table: &mut TomlTable<'_>) -> Self {
+        Self { when: table.take_named_texts("when"), command: table.take_texts("command") }
     }
 }
 
-impl Row {
-    pub(super) fn of(table: &mut Table<'_>) -> Self {
+impl IdentityRule {
+    pub(super) fn from_table(table: &mut TomlTable<'_>) -> Self {
         // For whoever reads the file.
-        let _name = table.text("name");
+        let _name = table.take_text("name");
         Self {
-            when: table.named_texts("when"),
-            task_id: table.texts("task_id"),
-            labels: table.named_texts("labels"),
-            copy: table.texts("copy"),
-            sandbox_id: table.text("sandbox_id"),
-            pod_uid: table.text("pod_uid"),
-            image: table.text("image"),
+            when: table.take_named_texts("when"),
+            task_id: table.take_texts("task_id"),
+            labels: table.take_named_texts("labels"),
+            copy: table.take_texts("copy"),
+            sandbox_id: table.take_text("sandbox_id"),
+            pod_uid: table.take_text("pod_uid"),
+            image: table.take_text("image"),
         }
     }
 
-    fn identify(&self, facts: &Facts<'_>) -> Identity {
-        let filled =
-            |template: &Option<String>| template.as_deref().and_then(|template| fill(template, facts));
-        let labels =
-            self.labels.iter().filter_map(|(name, template)| Some((name.clone(), fill(template, facts)?)));
+    fn build_identity(&self, facts: &Facts<'_>) -> ContainerIdentity {
+        let filled = |template: &Option<String>| {
+            template.as_deref().and_then(|template| fill_template(template, facts))
+        };
+        let labels = self
+            .labels
+            .iter()
+            .filter_map(|(name, template)| Some((name.clone(), fill_template(template, facts)?)));
         let mut labels: BTreeMap<_, _> = labels.collect();
         let copied = facts.annotations.iter().filter(|(key, value)| {
-            value.len() <= LONGEST && self.copy.iter().any(|pattern| matches(pattern, key))
+            value.len() <= LONGEST && self.copy.iter().any(|pattern| matches_pattern(pattern, key))
         });
         for (key, value) in copied.take(COPIED) {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -137,8 +143,8 @@ impl Row {
             }
         }
         labels.retain(|key, _| !key.contains("/container."));
-        Identity {
-            task_id: self.task_id.iter().find_map(|template| fill(template, facts)),
+        ContainerIdentity {
+            task_id: self.task_id.iter().find_map(|template| fill_template(template, facts)),
             labels,
             sandbox_id: filled(&self.sandbox_id),
             pod_uid: filled(&self.pod_uid),
@@ -147,25 +153,25 @@ impl Row {
     }
 }
 
-fn matches(pattern: &str, key: &str) -> bool {
+fn matches_pattern(pattern: &str, key: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == key, |prefix| key.starts_with(prefix))
 }
 
 /// A template with its parts filled in; none where one is missing or empty.
-fn fill(template: &str, facts: &Facts<'_>) -> Option<String> {
+fn fill_template(template: &str, facts: &Facts<'_>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}')?;
         text.push_str(before);
-        text.push_str(&part(name, facts).filter(|value| !value.is_empty())?);
+        text.push_str(&resolve_placeholder(name, facts).filter(|value| !value.is_empty())?);
         rest = after;
     }
     text.push_str(rest);
     Some(text)
 }
 
-fn part(name: &str, facts: &Facts<'_>) -> Option<String> {
+fn resolve_placeholder(name: &str, facts: &Facts<'_>) -> Option<String> {
     match name {
         "id" => return Some(facts.id.to_owned()),
         "hostname" => return Some(facts.hostname.to_owned()),
@@ -184,14 +190,14 @@ fn part(name: &str, facts: &Facts<'_>) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn identify(annotations: &[(&str, &str)]) -> Identity {
+    fn identify(annotations: &[(&str, &str)]) -> ContainerIdentity {
         let annotations =
             annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let facts = Facts { id: "c1", hostname: "h", annotations };
-        Identities::before_built_in(&[], &[]).identify(&facts).unwrap()
+        IdentityRules::before_built_in(&[], &[]).identify_container(&facts).unwrap()
     }
 
-    fn labels(identity: &Identity) -> Vec<String> {
+    fn labels(identity: &ContainerIdentity) -> Vec<String> {
         identity.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_container_that_holds_a_pod_is_known_by_its_mark_or_its_command() {
-        let identities = Identities::before_built_in(&[], &[]);
+        let identities = IdentityRules::before_built_in(&[], &[]);
         let command =
             |command: &str| Bundle::read(&format!(r#"{{"process":{{"args":{command}}}}}"#)).unwrap();
         let is = |bundle: &Bundle, key: &str, value: &str| {

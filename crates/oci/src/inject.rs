@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tallyport_linux::{unixgram, variables};
 
-use super::agent::{self, Agent, Answer};
-use super::bundle::{Bundle, Network};
+use super::agent::{self, Agent, AgentReply};
+use super::bundle::{Bundle, BundleNetwork};
 use super::command_line::Call;
-use super::config::{Config, Poststop, Select};
-use super::document::json;
-use super::edit::{self, Gift, Hook, Mount, Remembered, Staged};
+use super::config::{Poststop, Select, WrapperConfig};
+use super::document::to_json;
+use super::edit::{self, Gift, Hook, HookRecord, Mount, StagedHooks};
 use super::errors::Error;
-use super::identity::{Facts, Identity};
-use super::report::Report;
+use super::identity::{ContainerIdentity, Facts};
+use super::report::Reporter;
 use super::trust::{self, Trusted};
 use super::{descriptors, docker, file, missed, runtime};
 
@@ -25,12 +25,12 @@ const ENABLED: &str = "tallyport.enabled";
 
 /// What the agent answers.
 #[derive(Debug, Deserialize)]
-struct Reserved {
+struct ReserveReply {
     env: BTreeMap<String, String>,
     #[serde(default)]
     warnings: Vec<String>,
     #[serde(default)]
-    unix_socket: Option<UnixSocket>,
+    unix_socket: Option<OfferedSocket>,
     /// Whether it was not there before; what was is not ours to take away.
     #[serde(skip)]
     new: bool,
@@ -38,24 +38,24 @@ struct Reserved {
 
 /// The container's Unix socket, and how it gets there.
 #[derive(Debug, Deserialize)]
-struct UnixSocket {
-    mount: Mounted,
+struct OfferedSocket {
+    mount: OfferedMount,
     env: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Mounted {
+struct OfferedMount {
     source: PathBuf,
     destination: String,
 }
 
 /// What is known of a container that is about to start.
 #[derive(Debug)]
-struct Container<'a> {
+struct StartingContainer<'a> {
     id: &'a str,
     bundle: Option<&'a str>,
-    network: Network,
-    identity: Identity,
+    network: BundleNetwork,
+    identity: ContainerIdentity,
 }
 
 /// A container's configuration on its way to the runtime.
@@ -73,13 +73,13 @@ pub(super) struct Subject<'a> {
 
 /// A configuration with the container's address in it.
 #[derive(Debug)]
-pub(super) struct Edited {
+pub(super) struct InjectedConfig {
     pub(super) text: String,
     /// The reservation, where it was made for this.
     reserved: Option<String>,
 }
 
-impl Edited {
+impl InjectedConfig {
     /// A reservation that nobody comes for would expire; this way nothing is kept until then.
     fn give_back(&self, agent: &Agent) {
         give_back(agent, self.reserved.as_deref());
@@ -88,79 +88,94 @@ impl Edited {
 
 fn give_back(agent: &Agent, reserved: Option<&str>) {
     if let Some(id) = reserved {
-        let _either_way = agent.ask("DELETE", &format!("/v1/containers/{}", agent::encoded(id)), "");
+        let _either_way =
+            agent.send_request("DELETE", &format!("/v1/containers/{}", agent::encode_path_segment(id)), "");
     }
 }
 
 /// Gives the container a socket, unless it is one that gets none.
-pub(super) fn inject(call: &Call, config: &Config, report: &Report, started: Instant) -> Result<(), Error> {
-    config.check()?;
+pub(super) fn inject_socket(
+    call: &Call,
+    config: &WrapperConfig,
+    report: &Reporter,
+    started: Instant,
+) -> Result<(), Error> {
+    config.ensure_usable()?;
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
-    let path = call.configuration();
+    let path = call.config_path();
     let text = file::read(&path)?;
-    let (bundle, root) = (Some(absolute(&call.bundle)), call.root.as_deref());
+    let (bundle, root) = (Some(absolute_path(&call.bundle)), call.root.as_deref());
     let subject = Subject { id, bundle, root, text: &text, path: &path };
-    let agent = Agent::new(config.admin_socket(), config.trusted(), started + config.budget());
-    let Some(edited) = edited(&subject, config, &agent, report)? else { return Ok(()) };
-    file::replace(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
+    let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
+    let Some(edited) = reserve_and_edit(&subject, config, &agent, report)? else { return Ok(()) };
+    file::replace_file(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
 }
 
 /// Reserves a socket for the container, and puts its address into the configuration. None where it gets no socket.
-pub(super) fn edited(
+pub(super) fn reserve_and_edit(
     subject: &Subject<'_>,
-    config: &Config,
+    config: &WrapperConfig,
     agent: &Agent,
-    report: &Report,
-) -> Result<Option<Edited>, Error> {
+    report: &Reporter,
+) -> Result<Option<InjectedConfig>, Error> {
     let garbled =
         |error: serde_json::Error| Error::Garbled { path: subject.path.to_owned(), why: error.to_string() };
     let bundle = Bundle::read(subject.text).map_err(garbled)?;
-    let Some(identity) = identify(subject.id, &bundle, config) else { return Ok(None) };
-    let container =
-        Container { id: subject.id, bundle: subject.bundle.as_deref(), network: bundle.network(), identity };
-    let asked = reserve(agent, &container).inspect_err(|_| {
+    let Some(identity) = identify_container(subject.id, &bundle, config) else { return Ok(None) };
+    let container = StartingContainer {
+        id: subject.id,
+        bundle: subject.bundle.as_deref(),
+        network: bundle.requested_network(),
+        identity,
+    };
+    let asked = reserve_socket(agent, &container).inspect_err(|_| {
         // One that may not start without a socket does not.
         if !config.fail_closed {
-            missed::leave(agent.socket(), subject.id, subject.root, &container.request(subject.id));
+            missed::leave_note(
+                agent.socket_path(),
+                subject.id,
+                subject.root,
+                &container.request_body(subject.id),
+            );
         }
     });
     let Some((reserved, id)) = asked? else { return Ok(None) };
     let hooks = Hooks::new(config, agent, &id, report);
     let new = reserved.new.then_some(id);
-    reserved.check().map_err(|what| {
+    reserved.check_variables().map_err(|what| {
         give_back(agent, new.as_deref());
-        Error::Offer { socket: agent.socket().to_owned(), what }
+        Error::Offer { socket: agent.socket_path().to_owned(), what }
     })?;
     for warning in &reserved.warnings {
-        report.warn(warning);
+        report.log_warning(warning);
     }
-    let (gift, refused) = reserved.gift(config, agent.trusted());
-    let edited = edit::edit(subject.text, &gift, &|ours| hooks.list(ours)).map_err(garbled);
+    let (gift, refused) = reserved.into_gift(config, agent.trusted_users());
+    let edited = edit::edit_config(subject.text, &gift, &|ours| hooks.staged_hooks(ours)).map_err(garbled);
     let edited = edited.and_then(|edited| {
         let in_the_way = edited.in_the_way.as_ref().map(|theirs| format!("{theirs} is a mount of its own"));
         match refused.or(in_the_way) {
             Some(why) if gift.variables.is_empty() => return Err(Error::Mount { why }),
-            Some(why) => report.warn(&format!("its Unix socket is not mounted: {why}")),
+            Some(why) => report.log_warning(&format!("its Unix socket is not mounted: {why}")),
             None => {}
         }
         Ok(edited)
     });
     let text = edited.inspect_err(|_| give_back(agent, new.as_deref()))?.text;
-    Ok(Some(Edited { text, reserved: new }))
+    Ok(Some(InjectedConfig { text, reserved: new }))
 }
 
-impl Reserved {
+impl ReserveReply {
     /// Refuses an answer with variables that do not name a socket, those that belong to the mount included: an agent never
     /// sends any, so whatever sent them is not one.
-    fn check(&self) -> Result<(), String> {
+    fn check_variables(&self) -> Result<(), String> {
         let of_mount = self.unix_socket.iter().flat_map(|socket| &socket.env);
-        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check(name, value))
+        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check_variable(name, value))
     }
 
     /// What the container is given, and why its Unix socket is not mounted where it has one that is not. The two variables of its
     /// address do not depend on the mount.
-    fn gift(self, config: &Config, trusted: Trusted) -> (Gift, Option<String>) {
-        let mount = self.unix_socket.map(|socket| socket.mount(config, trusted)).transpose();
+    fn into_gift(self, config: &WrapperConfig, trusted: Trusted) -> (Gift, Option<String>) {
+        let mount = self.unix_socket.map(|socket| socket.into_mount(config, trusted)).transpose();
         let (mount, refused) = match mount {
             Ok(mount) => (mount, None),
             Err(why) => (None, Some(why)),
@@ -169,15 +184,15 @@ impl Reserved {
     }
 }
 
-impl UnixSocket {
+impl OfferedSocket {
     /// The mount of its directory.
     ///
     /// # Errors
     /// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
     /// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
     /// belongs to an agent in a container of its own, or to another user.
-    fn mount(self, config: &Config, trusted: Trusted) -> Result<Mount, String> {
-        let Self { mount: Mounted { source, destination }, env } = self;
+    fn into_mount(self, config: &WrapperConfig, trusted: Trusted) -> Result<Mount, String> {
+        let Self { mount: OfferedMount { source, destination }, env } = self;
         let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
         if !unixgram::is_same(&destination, wanted) {
             return Err(format!(
@@ -186,7 +201,7 @@ impl UnixSocket {
         }
         match source.metadata() {
             _ if !source.is_absolute() => Err(format!("{} is not an absolute path", source.display())),
-            Ok(found) if !trusted.owns(&found) => {
+            Ok(found) if !trusted.owns_file(&found) => {
                 Err(format!("{} belongs to user {}, who is not trusted", source.display(), found.uid()))
             }
             Ok(found) if found.is_dir() => match source.to_str() {
@@ -199,44 +214,47 @@ impl UnixSocket {
 }
 
 /// Who the container is; none where it gets no socket.
-fn identify(id: &str, bundle: &Bundle, config: &Config) -> Option<Identity> {
-    let identities = config.identities();
+fn identify_container(id: &str, bundle: &Bundle, config: &WrapperConfig) -> Option<ContainerIdentity> {
+    let identities = config.identity_rules();
     let mut annotations = bundle.annotations.clone().unwrap_or_default();
     if identities.is_sandbox(bundle, &annotations) {
         return None;
     }
-    annotations.extend(docker::annotations(&config.docker_root, id));
+    annotations.extend(docker::read_annotations(&config.docker_root, id));
     let facts = Facts { id, hostname: bundle.hostname.as_deref().unwrap_or_default(), annotations };
-    let identity = identities.identify(&facts).unwrap_or_default();
-    (config.select == Select::All || wants(&identity)).then_some(identity)
+    let identity = identities.identify_container(&facts).unwrap_or_default();
+    (config.select == Select::All || has_opted_in(&identity)).then_some(identity)
 }
 
 /// Whether a container has opted in.
-pub(super) fn wants(identity: &Identity) -> bool {
+pub(super) fn has_opted_in(identity: &ContainerIdentity) -> bool {
     let said = identity.labels.get(ENABLED).map(String::as_str);
     said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
 }
 
 /// Asks for a socket. None where the agent says that the container does not want one.
-fn reserve(agent: &Agent, container: &Container<'_>) -> Result<Option<(Reserved, String)>, Error> {
+fn reserve_socket(
+    agent: &Agent,
+    container: &StartingContainer<'_>,
+) -> Result<Option<(ReserveReply, String)>, Error> {
     let mut id = container.id.to_owned();
-    let mut answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
+    let mut answer = agent.send_request("POST", "/v1/containers", &container.request_body(&id))?;
     if let (409, Some(bundle)) = (answer.status, container.bundle) {
         // Ids are unique for one caller of the runtime only; bundles are for all of them.
         id = format!("{id}.{:08x}", hash(bundle));
-        answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
+        answer = agent.send_request("POST", "/v1/containers", &container.request_body(&id))?;
     }
     match answer {
-        Answer { status: status @ (200 | 201), body } => {
-            let mut reserved: Reserved = serde_json::from_str(&body).map_err(|error| Error::Answer {
-                socket: agent.socket().to_owned(),
+        AgentReply { status: status @ (200 | 201), body } => {
+            let mut reserved: ReserveReply = serde_json::from_str(&body).map_err(|error| Error::Answer {
+                socket: agent.socket_path().to_owned(),
                 why: error.to_string(),
             })?;
             reserved.new = status == 201;
             Ok(Some((reserved, id)))
         }
-        Answer { status: 204, .. } => Ok(None),
-        answer => Err(answer.refusal()),
+        AgentReply { status: 204, .. } => Ok(None),
+        answer => Err(answer.refusal_error()),
     }
 }
 
@@ -247,12 +265,12 @@ fn hash(text: &str) -> u32 {
 
 /// The body of a reserve call.
 #[derive(Serialize)]
-struct Request<'a> {
+struct ReserveRequest<'a> {
     container_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_id: &'a Option<String>,
     labels: &'a BTreeMap<String, String>,
-    network: Mode<'a>,
+    network: NetworkMode<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bundle: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -266,30 +284,30 @@ struct Request<'a> {
 /// The network as a reserve call names it.
 #[derive(Serialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
-enum Mode<'a> {
+enum NetworkMode<'a> {
     Host,
     Netns { path: &'a Path },
     New,
 }
 
-impl Container<'_> {
-    fn request(&self, id: &str) -> String {
+impl StartingContainer<'_> {
+    fn request_body(&self, id: &str) -> String {
         let identity = &self.identity;
-        let request = Request {
+        let request = ReserveRequest {
             container_id: id,
             task_id: &identity.task_id,
             labels: &identity.labels,
             network: match &self.network {
-                Network::Host => Mode::Host,
-                Network::Path(path) => Mode::Netns { path },
-                Network::New => Mode::New,
+                BundleNetwork::Host => NetworkMode::Host,
+                BundleNetwork::Path(path) => NetworkMode::Netns { path },
+                BundleNetwork::New => NetworkMode::New,
             },
             bundle: self.bundle,
             sandbox_id: &identity.sandbox_id,
             pod_uid: &identity.pod_uid,
             image: &identity.image,
         };
-        json(&request)
+        to_json(&request)
     }
 }
 
@@ -307,10 +325,10 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn new(config: &Config, agent: &Agent, id: &str, report: &Report) -> Self {
-        let budget = config.budget();
+    fn new(config: &WrapperConfig, agent: &Agent, id: &str, report: &Reporter) -> Self {
+        let budget = config.time_budget();
         let mut arguments: Vec<String> =
-            ["--container", id, "--admin-socket", &agent.socket().to_string_lossy()]
+            ["--container", id, "--admin-socket", &agent.socket_path().to_string_lossy()]
                 .map(str::to_owned)
                 .into();
         if config.fail_closed {
@@ -325,7 +343,7 @@ impl Hooks {
         }
         // An agent that numbers processes otherwise is passed a handle; so it is where this program may not look.
         let shares = agent.shares_processes();
-        let descriptors = !shares && descriptors::socket_of(agent.socket()).exists();
+        let descriptors = !shares && descriptors::socket_of(agent.socket_path()).exists();
         if descriptors {
             arguments.push("--descriptors".to_owned());
         }
@@ -338,7 +356,7 @@ impl Hooks {
         Self { path, arguments, left, budget, timeout, poststop }
     }
 
-    fn list(&self, ours: &Remembered) -> Staged {
+    fn staged_hooks(&self, ours: &HookRecord) -> StagedHooks {
         let Some(path) = &self.path else { return Vec::new() };
         let mut arguments = self.arguments.clone();
         if !ours.aliases.is_empty() {
@@ -360,6 +378,6 @@ impl Hooks {
     }
 }
 
-fn absolute(path: &Path) -> String {
+fn absolute_path(path: &Path) -> String {
     path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }

@@ -40,10 +40,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use command_line::{Call, Kind};
-use config::{Broken, Config, Mode};
+use command_line::{Call, CallKind};
+use config::{Broken, InjectMode, WrapperConfig};
 use errors::Error;
-use report::Report;
+use report::Reporter;
 
 /// Runs the program that the command line names.
 #[must_use]
@@ -56,57 +56,65 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     let call = Call::read(&arguments);
-    let report = Report::new(&call);
-    let config = settings(&report);
-    if config.mode == Mode::Inject
-        && let Err(refused) = intercept(&call, &config, &report, started)
+    let report = Reporter::new(&call);
+    let config = load_config(&report);
+    if config.mode == InjectMode::Inject
+        && let Err(refused) = intercept_call(&call, &config, &report, started)
     {
-        report.fail(&refused.to_string());
+        report.log_error(&refused.to_string());
         return ExitCode::FAILURE;
     }
     let error = runtime::become_it(&arguments, &config);
-    report.fail(&error.to_string());
+    report.log_error(&error.to_string());
     ExitCode::FAILURE
 }
 
 /// The settings. Where the file is broken, calls go straight to the runtime; but where `fail_closed = true` can still be read in it,
 /// no container starts.
-fn settings(report: &Report) -> Config {
-    match Config::load() {
+fn load_config(report: &Reporter) -> WrapperConfig {
+    match WrapperConfig::load() {
         Ok(config) => config,
         Err(Broken { error, fail_closed: true }) => {
-            Config { fail_closed: true, broken: Some(error.to_string()), ..Config::default() }
+            WrapperConfig { fail_closed: true, broken: Some(error.to_string()), ..WrapperConfig::default() }
         }
         Err(Broken { error, .. }) => {
-            report
-                .warn(&format!("containers start without sockets until the configuration is fixed: {error}"));
-            Config { mode: Mode::PassThrough, ..Config::default() }
+            report.log_warning(&format!(
+                "containers start without sockets until the configuration is fixed: {error}"
+            ));
+            WrapperConfig { mode: InjectMode::PassThrough, ..WrapperConfig::default() }
         }
     }
 }
 
 /// Does what a call needs before the runtime gets it. An error is a container that must not start.
-fn intercept(call: &Call, config: &Config, report: &Report, started: Instant) -> Result<(), Error> {
+fn intercept_call(
+    call: &Call,
+    config: &WrapperConfig,
+    report: &Reporter,
+    started: Instant,
+) -> Result<(), Error> {
     match call.kind {
-        Kind::Create => match inject::inject(call, config, report, started) {
+        CallKind::Create => match inject::inject_socket(call, config, report, started) {
             Err(error) if config.fail_closed => {
                 Err(Error::Closed { id: call.id.clone().unwrap_or_default(), source: Box::new(error) })
             }
             Err(error) => {
                 let id = call.id.as_deref().unwrap_or_default();
-                report.warn(&format!(
+                report.log_warning(&format!(
                     "container {id:?} starts without a socket, so its metrics will not be counted: {error}"
                 ));
                 Ok(())
             }
             Ok(()) => Ok(()),
         },
-        Kind::Exec => {
-            if let Err(error) = exec::inject(call) {
-                report.warn(&format!("the command starts without the container's STATSD_UDP_HOST: {error}"));
+        CallKind::Exec => {
+            if let Err(error) = exec::inject_into_process(call) {
+                report.log_warning(&format!(
+                    "the command starts without the container's STATSD_UDP_HOST: {error}"
+                ));
             }
             Ok(())
         }
-        Kind::Other => Ok(()),
+        CallKind::Other => Ok(()),
     }
 }

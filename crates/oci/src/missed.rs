@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tallyport_linux::{files, process};
 
-use super::document::json;
+use super::document::to_json;
 use super::{exec, file};
 
 /// Notes that are left or read at most; a node has not that many containers.
@@ -33,7 +33,7 @@ struct Note {
 /// What runtimes remember of a container's process: runc by its own names, crun by others.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct State {
+struct RuntimeProcess {
     #[serde(alias = "init_process_pid")]
     pid: i32,
     #[serde(alias = "init_process_start", rename = "process-start-time")]
@@ -57,42 +57,44 @@ impl Missed {
     ///
     /// # Errors
     /// When the note cannot be removed.
-    pub fn forget(&self) -> io::Result<()> {
+    pub fn remove_note(&self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
 }
 
 /// Where notes for the agent at this socket are left.
 #[must_use]
-pub fn directory(admin_socket: &Path) -> PathBuf {
+pub fn notes_directory(admin_socket: &Path) -> PathBuf {
     admin_socket.with_added_extension("missed")
 }
 
 /// Leaves word of a container. What cannot be written is left unsaid: the container starts all the same, and whoever
 /// starts it is told why it has no socket.
-pub(super) fn leave(admin_socket: &Path, id: &str, root: Option<&Path>, request: &str) {
-    let directory = directory(admin_socket);
+pub(super) fn leave_note(admin_socket: &Path, id: &str, root: Option<&Path>, request: &str) {
+    let directory = notes_directory(admin_socket);
     let made =
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory.parent().unwrap_or(&directory));
     let made = made.and_then(|()| match fs::DirBuilder::new().mode(0o700).create(&directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     });
-    let states: Vec<_> =
-        exec::states(root, id).into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect();
+    let states: Vec<_> = exec::state_files(root, id)
+        .into_iter()
+        .map(|path| std::path::absolute(&path).unwrap_or(path))
+        .collect();
     let few = fs::read_dir(&directory).is_ok_and(|notes| notes.count() < MOST);
     if made.is_ok() && few && !states.is_empty() {
         // The same container under the same runtime has one note.
-        let name = states.iter().fold(0xcbf2_9ce4_8422_2325, |hash, path| fnv(hash, path));
-        let _either_way = file::replace(
+        let name = states.iter().fold(0xcbf2_9ce4_8422_2325, |hash, path| hash_path(hash, path));
+        let _either_way = file::replace_file(
             &directory.join(format!("{name:016x}.json")),
-            &format!(r#"{{"states":{},"request":{request}}}"#, json(&states)),
+            &format!(r#"{{"states":{},"request":{request}}}"#, to_json(&states)),
         );
     }
 }
 
 /// FNV-1a: no secret, only short and always the same.
-fn fnv(hash: u64, path: &Path) -> u64 {
+fn hash_path(hash: u64, path: &Path) -> u64 {
     let bytes = path.as_os_str().as_encoded_bytes().iter().chain([&0]);
     bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -113,23 +115,23 @@ pub fn read(directory: &Path) -> io::Result<Vec<Missed>> {
     }
     let paths = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path()));
     let notes = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).take(MOST);
-    Ok(notes.filter_map(|path| one(&path).inspect_err(|_| drop(fs::remove_file(&path))).ok()).collect())
+    Ok(notes.filter_map(|path| read_note(&path).inspect_err(|_| drop(fs::remove_file(&path))).ok()).collect())
 }
 
-fn one(path: &Path) -> io::Result<Missed> {
+fn read_note(path: &Path) -> io::Result<Missed> {
     let found = fs::metadata(path)?;
     if found.len() > LONGEST {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let Note { states, request } = serde_json::from_slice(&files::read(path)?)?;
     let age = found.modified()?.elapsed().unwrap_or_default();
-    let process = states.iter().find_map(|state| running(&files::read_to_string(state).ok()?));
+    let process = states.iter().find_map(|state| find_running_process(&files::read_to_string(state).ok()?));
     Ok(Missed { path: path.to_owned(), age, request: request.get().as_bytes().to_vec(), process })
 }
 
 /// The process that a runtime remembers, if it is still that one. Without its start nobody could tell.
-fn running(state: &str) -> Option<(i32, u64)> {
-    let State { pid, started } = serde_json::from_str(state).ok()?;
+fn find_running_process(state: &str) -> Option<(i32, u64)> {
+    let RuntimeProcess { pid, started } = serde_json::from_str(state).ok()?;
     (started > 0 && process::start_ticks(pid).ok()? == started).then_some((pid, started))
 }
 
@@ -148,14 +150,20 @@ mod tests {
     fn a_process_is_found_in_every_runtimes_state_while_it_is_that_one() {
         let (pid, start) = own();
         assert_eq!(
-            running(&format!(r#"{{"init_process_pid":{pid},"init_process_start":{start}}}"#)),
+            find_running_process(&format!(r#"{{"init_process_pid":{pid},"init_process_start":{start}}}"#)),
             Some((pid, start))
         );
-        assert_eq!(running(&format!(r#"{{"pid":{pid},"process-start-time":{start}}}"#)), Some((pid, start)));
+        assert_eq!(
+            find_running_process(&format!(r#"{{"pid":{pid},"process-start-time":{start}}}"#)),
+            Some((pid, start))
+        );
         let recycled = start + 1;
-        assert_eq!(running(&format!(r#"{{"pid":{pid},"process-start-time":{recycled}}}"#)), None);
-        assert_eq!(running(&format!(r#"{{"pid":{pid}}}"#)), None, "nobody could tell");
-        assert_eq!(running("{"), None);
+        assert_eq!(
+            find_running_process(&format!(r#"{{"pid":{pid},"process-start-time":{recycled}}}"#)),
+            None
+        );
+        assert_eq!(find_running_process(&format!(r#"{{"pid":{pid}}}"#)), None, "nobody could tell");
+        assert_eq!(find_running_process("{"), None);
     }
 
     #[test]
@@ -166,27 +174,27 @@ mod tests {
         let (pid, start) = own();
         let state = format!(r#"{{"init_process_pid":{pid},"init_process_start":{start}}}"#);
         fs::write(root.join("c1/state.json"), state).unwrap();
-        assert!(read(&directory(&socket)).unwrap().is_empty());
+        assert!(read(&notes_directory(&socket)).unwrap().is_empty());
         for id in ["c1", "c2", "c1"] {
-            leave(&socket, id, Some(&root), &format!(r#"{{"container_id":"{id}"}}"#));
+            leave_note(&socket, id, Some(&root), &format!(r#"{{"container_id":"{id}"}}"#));
         }
-        fs::write(directory(&socket).join("x.json"), "nonsense").unwrap();
-        let mut missed = read(&directory(&socket)).unwrap();
+        fs::write(notes_directory(&socket).join("x.json"), "nonsense").unwrap();
+        let mut missed = read(&notes_directory(&socket)).unwrap();
         missed.sort_by_key(|missed| missed.request.clone());
         let [c1, c2] = missed.as_slice() else { panic!("{missed:?}") };
         assert_eq!((c1.process, c2.process), (Some((pid, start)), None));
         assert_eq!(c1.request, br#"{"container_id":"c1"}"#);
-        c1.forget().unwrap();
-        assert_eq!(read(&directory(&socket)).unwrap().len(), 1);
-        fs::set_permissions(directory(&socket), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(read(&directory(&socket)).is_err(), "anybody could have written that");
+        c1.remove_note().unwrap();
+        assert_eq!(read(&notes_directory(&socket)).unwrap().len(), 1);
+        fs::set_permissions(notes_directory(&socket), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(read(&notes_directory(&socket)).is_err(), "anybody could have written that");
     }
 
     #[test]
     fn an_id_that_would_lead_elsewhere_leaves_nothing() {
         let home = tempfile::tempdir().unwrap();
         let socket = home.path().join("admin.sock");
-        leave(&socket, "../../etc", None, "{}");
-        assert!(read(&directory(&socket)).unwrap().is_empty());
+        leave_note(&socket, "../../etc", None, "{}");
+        assert!(read(&notes_directory(&socket)).unwrap().is_empty());
     }
 }

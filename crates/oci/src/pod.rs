@@ -14,19 +14,19 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
-use super::bundle::{Bundle, Network};
-use super::config::{Config, Mode, Select};
-use super::document::json;
+use super::bundle::{Bundle, BundleNetwork};
+use super::config::{InjectMode, Select, WrapperConfig};
+use super::document::to_json;
 use super::errors::Error;
-use super::hook::{LONGEST, complain, said};
+use super::hook::{LONGEST, garbled_input_error, report_failure};
 use super::identity::Facts;
-use super::report::Report;
+use super::report::Reporter;
 use super::{file, inject};
 
 /// What the runtime writes to a hook's standard input, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct State {
+struct PodHookState {
     id: String,
     pid: i32,
     bundle: PathBuf,
@@ -35,7 +35,7 @@ struct State {
 
 /// The body of a reserve call.
 #[derive(Serialize)]
-struct Request<'a> {
+struct PodReserveRequest<'a> {
     container_id: &'a str,
     task_id: Option<String>,
     labels: BTreeMap<String, String>,
@@ -43,7 +43,7 @@ struct Request<'a> {
     pid: i32,
     sandbox_id: &'a str,
     pod_uid: Option<String>,
-    options: Options,
+    options: ReserveOptions,
 }
 
 #[derive(Serialize)]
@@ -53,7 +53,7 @@ struct Netns {
 }
 
 #[derive(Serialize)]
-struct Options {
+struct ReserveOptions {
     port: u16,
 }
 
@@ -62,31 +62,31 @@ pub(super) fn main(port: Option<u16>, started: Instant) -> ExitCode {
     // First and always to its end: crun dies of what it cannot write here.
     let mut state = Vec::new();
     let heard = io::stdin().lock().take(LONGEST).read_to_end(&mut state);
-    let report = Report::to(None);
+    let report = Reporter::with_log(None);
     let Some(port) = port.filter(|port| *port > 0) else {
-        return complain(&report, "usage: tallyport-oci hook pod PORT", true);
+        return report_failure(&report, "usage: tallyport-oci hook pod PORT", true);
     };
-    let config = super::settings(&report);
-    if config.mode == Mode::PassThrough {
+    let config = super::load_config(&report);
+    if config.mode == InjectMode::PassThrough {
         return ExitCode::SUCCESS;
     }
-    match heard.map_err(said).and_then(|_| open(&config, port, &state, started)) {
+    match heard.map_err(garbled_input_error).and_then(|_| open(&config, port, &state, started)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&report, &format!("the pod has no socket: {error}"), config.fail_closed),
+        Err(error) => report_failure(&report, &format!("the pod has no socket: {error}"), config.fail_closed),
     }
 }
 
-fn open(config: &Config, port: u16, state: &[u8], started: Instant) -> Result<(), Error> {
-    config.check()?;
-    let state: State = serde_json::from_slice(state).map_err(said)?;
+fn open(config: &WrapperConfig, port: u16, state: &[u8], started: Instant) -> Result<(), Error> {
+    config.ensure_usable()?;
+    let state: PodHookState = serde_json::from_slice(state).map_err(garbled_input_error)?;
     let path = state.bundle.join("config.json");
     let bundle = Bundle::read(&file::read(&path)?)
         .map_err(|error| Error::Garbled { path: path.clone(), why: error.to_string() })?;
-    let identities = config.identities();
+    let identities = config.identity_rules();
     let holder = if identities.is_sandbox(&bundle, &state.annotations) {
         state.pid
     } else {
-        holder(&bundle.network()).ok_or_else(|| Error::Garbled {
+        holder_pid(&bundle.requested_network()).ok_or_else(|| Error::Garbled {
             path,
             why: "it does not say which process holds the pod's network".to_owned(),
         })?
@@ -98,16 +98,16 @@ fn open(config: &Config, port: u16, state: &[u8], started: Instant) -> Result<()
     }
     let hostname = bundle.hostname.unwrap_or_default();
     let facts = Facts { id: &state.id, hostname: &hostname, annotations: state.annotations };
-    let mut identity = identities.identify(&facts).unwrap_or_default();
-    if config.select == Select::OptIn && !inject::wants(&identity) {
+    let mut identity = identities.identify_container(&facts).unwrap_or_default();
+    if config.select == Select::OptIn && !inject::has_opted_in(&identity) {
         return Ok(());
     }
     // It is everybody's in the pod.
     identity.labels.remove("container");
     let Some(sandbox) = identity.sandbox_id else {
-        return Err(said("the container is not one of a pod's"));
+        return Err(garbled_input_error("the container is not one of a pod's"));
     };
-    let request = Request {
+    let request = PodReserveRequest {
         container_id: &sandbox,
         task_id: identity.task_id,
         labels: identity.labels,
@@ -115,17 +115,17 @@ fn open(config: &Config, port: u16, state: &[u8], started: Instant) -> Result<()
         pid: holder,
         sandbox_id: &sandbox,
         pod_uid: identity.pod_uid,
-        options: Options { port },
+        options: ReserveOptions { port },
     };
-    let agent = Agent::new(config.admin_socket(), config.trusted(), started + config.budget());
-    let answer = agent.ask("POST", "/v1/containers", &json(&request))?;
+    let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
+    let answer = agent.send_request("POST", "/v1/containers", &to_json(&request))?;
     // 204: the pod says that it wants none.
-    if matches!(answer.status, 200 | 201 | 204) { Ok(()) } else { Err(answer.refusal()) }
+    if matches!(answer.status, 200 | 201 | 204) { Ok(()) } else { Err(answer.refusal_error()) }
 }
 
 /// The process that a pod's network is named by: containerd writes `/proc/PID/ns/net`.
-fn holder(network: &Network) -> Option<i32> {
-    let Network::Path(path) = network else { return None };
+fn holder_pid(network: &BundleNetwork) -> Option<i32> {
+    let BundleNetwork::Path(path) = network else { return None };
     path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
 }
 
@@ -146,12 +146,12 @@ mod tests {
 
     #[test]
     fn a_pods_network_is_named_by_the_process_that_holds_it() {
-        let of = |path: &str| holder(&Network::Path(path.into()));
+        let of = |path: &str| holder_pid(&BundleNetwork::Path(path.into()));
         assert_eq!(of("/proc/4711/ns/net"), Some(4711));
         for path in ["/run/netns/cni-1", "/proc/self/ns/net", "/proc/4711/ns/pid", "/proc/4711/ns/net/.."] {
             assert_eq!(of(path), None, "{path}");
         }
-        assert_eq!(holder(&Network::New), None);
+        assert_eq!(holder_pid(&BundleNetwork::New), None);
     }
 
     #[test]

@@ -9,36 +9,37 @@ use std::time::Instant;
 
 use super::agent::Agent;
 use super::bundle::Bundle;
-use super::config::{Config, Mode};
+use super::config::{InjectMode, WrapperConfig};
 use super::errors::Error;
 use super::inject::{self, Subject};
-use super::report::Report;
+use super::report::Reporter;
 
 /// What the configuration is called in messages.
 const NAME: &str = "standard input";
 
 /// Reads a configuration, and writes it with the container's address.
 pub(super) fn main(started: Instant) -> ExitCode {
-    let report = Report::to(None);
+    let report = Reporter::with_log(None);
     let mut text = Vec::new();
     // Bytes, because what is no text has to come out again, too.
     if let Err(error) = io::stdin().lock().read_to_end(&mut text) {
-        report.fail(&format!("cannot read the configuration: {error}"));
+        report.log_error(&format!("cannot read the configuration: {error}"));
         return ExitCode::FAILURE;
     }
-    let config = super::settings(&report);
+    let config = super::load_config(&report);
     let edited = match config.mode {
-        Mode::Inject => edit(&text, &config, &report, started),
-        Mode::PassThrough => Ok(None),
+        InjectMode::Inject => inject_into_config(&text, &config, &report, started),
+        InjectMode::PassThrough => Ok(None),
     };
     let output = match edited {
         Ok(edited) => edited.map_or(text, String::into_bytes),
         Err(error) if config.fail_closed => {
-            report.fail(&format!("the container does not start without a socket (fail_closed): {error}"));
+            report
+                .log_error(&format!("the container does not start without a socket (fail_closed): {error}"));
             return ExitCode::FAILURE;
         }
         Err(error) => {
-            report.warn(&format!("the container starts without a socket: {error}"));
+            report.log_warning(&format!("the container starts without a socket: {error}"));
             text
         }
     };
@@ -48,8 +49,13 @@ pub(super) fn main(started: Instant) -> ExitCode {
     }
 }
 
-fn edit(text: &[u8], config: &Config, report: &Report, started: Instant) -> Result<Option<String>, Error> {
-    config.check()?;
+fn inject_into_config(
+    text: &[u8],
+    config: &WrapperConfig,
+    report: &Reporter,
+    started: Instant,
+) -> Result<Option<String>, Error> {
+    config.ensure_usable()?;
     let path = Path::new(NAME);
     let garbled = |why: String| Error::Garbled { path: path.to_owned(), why };
     let text = std::str::from_utf8(text).map_err(|error| garbled(error.to_string()))?;
@@ -58,6 +64,6 @@ fn edit(text: &[u8], config: &Config, report: &Report, started: Instant) -> Resu
         .id()
         .ok_or_else(|| garbled("linux.cgroupsPath does not say which container it is".to_owned()))?;
     let subject = Subject { id, bundle: None, root: None, text, path };
-    let agent = Agent::new(config.admin_socket(), config.trusted(), started + config.budget());
-    Ok(inject::edited(&subject, config, &agent, report)?.map(|edited| edited.text))
+    let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
+    Ok(inject::reserve_and_edit(&subject, config, &agent, report)?.map(|edited| edited.text))
 }

@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 use tallyport_linux::clock;
 
 use super::command_line::Call;
-use super::document::json;
+use super::document::to_json;
 
 /// Where a call's messages go.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct Reporter {
     log: Option<PathBuf>,
     json: bool,
 }
 
-impl Report {
+impl Reporter {
     pub(super) fn new(call: &Call) -> Self {
         Self { log: call.log.clone(), json: call.json_log }
     }
 
     /// For a hook, which has no command line of the runtime's.
-    pub(super) fn to(log: Option<PathBuf>) -> Self {
+    pub(super) fn with_log(log: Option<PathBuf>) -> Self {
         Self { log, json: true }
     }
 
@@ -33,24 +33,24 @@ impl Report {
     }
 
     /// Something is not as it should be, and the container starts all the same.
-    pub(super) fn warn(&self, message: &str) {
-        self.say("warning", message);
+    pub(super) fn log_warning(&self, message: &str) {
+        self.write_message("warning", message);
     }
 
     /// The container does not start.
-    pub(super) fn fail(&self, message: &str) {
-        self.say("error", message);
+    pub(super) fn log_error(&self, message: &str) {
+        self.write_message("error", message);
     }
 
     // Nobody is left to be told where neither can be written.
-    fn say(&self, level: &str, message: &str) {
+    fn write_message(&self, level: &str, message: &str) {
         let message = format!("tallyport-oci: {message}");
-        let _either_way = writeln!(std::io::stderr(), "{}", escape(&message));
+        let _either_way = writeln!(std::io::stderr(), "{}", escape_message(&message));
         let Some(log) = &self.log else { return };
-        let time = clock::wall();
+        let time = clock::wall_time();
         let line = match self.json {
-            true => format!(r#"{{"level":"{level}","msg":{},"time":"{time}"}}"#, json(&message)),
-            false => format!("time=\"{time}\" level={level} msg={}", json(&message)),
+            true => format!(r#"{{"level":"{level}","msg":{},"time":"{time}"}}"#, to_json(&message)),
+            false => format!("time=\"{time}\" level={level} msg={}", to_json(&message)),
         };
         let file = OpenOptions::new().append(true).create(true).open(log);
         let _either_way = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
@@ -58,7 +58,7 @@ impl Report {
 }
 
 /// Replaces characters that a terminal obeys, or shows a line with as another: messages have names and answers of others in them.
-fn escape(message: &str) -> String {
+fn escape_message(message: &str) -> String {
     let mut escaped = String::with_capacity(message.len());
     for c in message.chars() {
         match c {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_shown() {
-        let shown = escape("é \u{1b}]52;c;x\u{7}\n\u{9b}2J\u{202e}");
+        let shown = escape_message("é \u{1b}]52;c;x\u{7}\n\u{9b}2J\u{202e}");
         assert_eq!(shown, "é \\u{1b}]52;c;x\\u{7}\\n\\u{9b}2J\\u{202e}");
     }
 
@@ -86,9 +86,9 @@ mod tests {
     fn a_line_of_the_log_is_one_document_whatever_the_message_holds() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log.json");
-        let report = Report { log: Some(log.clone()), json: true };
-        report.warn("first");
-        report.fail("a \"quoted\"\nsecond line\u{1b}[31m");
+        let report = Reporter { log: Some(log.clone()), json: true };
+        report.log_warning("first");
+        report.log_error("a \"quoted\"\nsecond line\u{1b}[31m");
         let text = std::fs::read_to_string(&log).unwrap();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::config::Config;
+use super::config::WrapperConfig;
 use super::errors::Error;
 
 /// Names the real runtime, over everything else.
@@ -19,9 +19,9 @@ const USUAL: &str = "runc";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the real runtime. Comes back only with the reason why not.
-pub(super) fn become_it(arguments: &[OsString], config: &Config) -> Error {
+pub(super) fn become_it(arguments: &[OsString], config: &WrapperConfig) -> Error {
     let called = arguments.first().map(OsString::as_os_str).unwrap_or_default();
-    let wanted = wanted(called, std::env::var_os(VARIABLE), config);
+    let wanted = choose_runtime(called, std::env::var_os(VARIABLE), config);
     let path = std::env::var_os("PATH").filter(|path| !path.is_empty());
     let path = match find(&wanted, &path.unwrap_or_else(|| PATH.into())) {
         Ok(path) => path,
@@ -38,7 +38,7 @@ pub(super) fn become_it(arguments: &[OsString], config: &Config) -> Error {
 
 /// The runtime that is meant, by name or path: as the variable says, as the settings say for the name this program was
 /// called by, as that name itself says, as the settings say, or the usual one.
-fn wanted(called: &OsStr, variable: Option<OsString>, config: &Config) -> PathBuf {
+fn choose_runtime(called: &OsStr, variable: Option<OsString>, config: &WrapperConfig) -> PathBuf {
     if let Some(said) = variable.filter(|said| !said.is_empty()) {
         return said.into();
     }
@@ -66,7 +66,7 @@ fn find(wanted: &Path, path: &OsStr) -> Result<PathBuf, Error> {
     }
     let candidates: Vec<PathBuf> = std::env::split_paths(path)
         .map(|directory| directory.join(wanted))
-        .filter(|path| runs(path))
+        .filter(|path| is_executable(path))
         .collect();
     match candidates.iter().find(|path| !is_this(path)) {
         Some(found) => Ok(found.clone()),
@@ -77,7 +77,7 @@ fn find(wanted: &Path, path: &OsStr) -> Result<PathBuf, Error> {
     }
 }
 
-fn runs(path: &Path) -> bool {
+fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
@@ -99,14 +99,14 @@ mod tests {
 
     #[test]
     fn a_runtime_is_named_by_variable_settings_or_the_name_it_was_called_by() {
-        let config = Config {
+        let config = WrapperConfig {
             runtime: Some("/opt/runc".into()),
             runtimes: [("tallyport-x".to_owned(), "/opt/x".into())].into(),
-            ..Config::default()
+            ..WrapperConfig::default()
         };
-        let none = Config::default();
-        let name = |called: &str, variable: Option<&str>, config: &Config| {
-            wanted(OsStr::new(called), variable.map(OsString::from), config).display().to_string()
+        let none = WrapperConfig::default();
+        let name = |called: &str, variable: Option<&str>, config: &WrapperConfig| {
+            choose_runtime(OsStr::new(called), variable.map(OsString::from), config).display().to_string()
         };
         assert_eq!(name("/usr/bin/tallyport-oci", None, &none), "runc");
         assert_eq!(name("/usr/bin/tallyport-oci", None, &config), "/opt/runc");

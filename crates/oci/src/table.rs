@@ -8,34 +8,34 @@ use toml::de::{DeTable, DeValue};
 
 /// A table of which entries are taken until only those are left that nobody knows.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
+pub(super) struct TomlTable<'a> {
     text: &'a str,
     left: Vec<(&'a str, &'a Spanned<DeValue<'a>>)>,
     mistakes: Vec<String>,
 }
 
 /// Reads a text. Answers every mistake, with its line.
-pub(super) fn read<T>(text: &str, read: impl FnOnce(&mut Table<'_>) -> T) -> Result<T, String> {
+pub(super) fn read<T>(text: &str, read: impl FnOnce(&mut TomlTable<'_>) -> T) -> Result<T, String> {
     let parsed = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        format!("line {}: {}", line(text, at), error.message())
+        format!("line {}: {}", line_number(text, at), error.message())
     })?;
-    let mut table = Table::new(text, parsed.get_ref());
+    let mut table = TomlTable::new(text, parsed.get_ref());
     let value = read(&mut table);
-    let mistakes = table.finished();
+    let mistakes = table.into_mistakes();
     if mistakes.is_empty() { Ok(value) } else { Err(mistakes.join("; ")) }
 }
 
-impl<'a> Table<'a> {
+impl<'a> TomlTable<'a> {
     fn new(text: &'a str, table: &'a DeTable<'a>) -> Self {
         let left = table.iter().map(|(key, value)| (key.get_ref().as_ref(), value)).collect();
         Self { text, left, mistakes: Vec::new() }
     }
 
     /// What is wrong, with what nobody has taken.
-    fn finished(mut self) -> Vec<String> {
+    fn into_mistakes(mut self) -> Vec<String> {
         for (key, value) in std::mem::take(&mut self.left) {
-            self.mistake(value, &format!("{key} is not a setting"));
+            self.add_mistake(value, &format!("{key} is not a setting"));
         }
         self.mistakes
     }
@@ -45,12 +45,12 @@ impl<'a> Table<'a> {
         Some(self.left.remove(at).1)
     }
 
-    fn mistake(&mut self, value: &Spanned<DeValue<'_>>, what: &str) {
-        self.mistakes.push(format!("line {}: {what}", line(self.text, value.span().start)));
+    fn add_mistake(&mut self, value: &Spanned<DeValue<'_>>, what: &str) {
+        self.mistakes.push(format!("line {}: {what}", line_number(self.text, value.span().start)));
     }
 
     /// A value, made into what is wanted; none where there is none, or that cannot be.
-    fn take<T>(
+    fn take_value<T>(
         &mut self,
         key: &str,
         wanted: &str,
@@ -59,78 +59,78 @@ impl<'a> Table<'a> {
         let value = self.entry(key)?;
         let made = make(value.get_ref());
         if made.is_none() {
-            self.mistake(value, &format!("{key} is not {wanted}"));
+            self.add_mistake(value, &format!("{key} is not {wanted}"));
         }
         made
     }
 
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        self.take(key, "a text", text)
+    pub(super) fn take_text(&mut self, key: &str) -> Option<String> {
+        self.take_value(key, "a text", value_as_text)
     }
 
-    pub(super) fn switch(&mut self, key: &str) -> Option<bool> {
-        self.take(key, "true or false", |value| match value {
+    pub(super) fn take_bool(&mut self, key: &str) -> Option<bool> {
+        self.take_value(key, "true or false", |value| match value {
             DeValue::Boolean(on) => Some(*on),
             _ => None,
         })
     }
 
-    pub(super) fn number(&mut self, key: &str) -> Option<u64> {
-        self.take(key, "a number, 0 or more", |value| {
+    pub(super) fn take_number(&mut self, key: &str) -> Option<u64> {
+        self.take_value(key, "a number, 0 or more", |value| {
             let number = value.as_integer()?;
             u64::from_str_radix(number.as_str(), number.radix()).ok()
         })
     }
 
     /// One of several words.
-    pub(super) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn take_keyword<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let all: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        self.take(key, &all.join(" or "), |value| {
+        self.take_value(key, &all.join(" or "), |value| {
             let said = value.as_str()?;
             words.iter().find(|(word, _)| *word == said).map(|(_, meaning)| *meaning)
         })
     }
 
-    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
-        self.take(key, "a list of texts", |value| {
-            value.as_array()?.iter().map(|one| text(one.get_ref())).collect()
+    pub(super) fn take_texts(&mut self, key: &str) -> Vec<String> {
+        self.take_value(key, "a list of texts", |value| {
+            value.as_array()?.iter().map(|one| value_as_text(one.get_ref())).collect()
         })
         .unwrap_or_default()
     }
 
     /// Names, each with a text.
-    pub(super) fn named_texts(&mut self, key: &str) -> BTreeMap<String, String> {
-        self.take(key, "a table of texts", |value| {
+    pub(super) fn take_named_texts(&mut self, key: &str) -> BTreeMap<String, String> {
+        self.take_value(key, "a table of texts", |value| {
             let named = value.as_table()?.iter();
-            named.map(|(key, one)| Some((key.get_ref().to_string(), text(one.get_ref())?))).collect()
+            named.map(|(key, one)| Some((key.get_ref().to_string(), value_as_text(one.get_ref())?))).collect()
         })
         .unwrap_or_default()
     }
 
     /// Tables of one name, `[[key]]`.
-    pub(super) fn tables<T>(&mut self, key: &str, read: impl Fn(&mut Table<'_>) -> T) -> Vec<T> {
+    pub(super) fn take_tables<T>(&mut self, key: &str, read: impl Fn(&mut TomlTable<'_>) -> T) -> Vec<T> {
         let Some(value) = self.entry(key) else { return Vec::new() };
         let tables = value.get_ref().as_array().map(|all| all.iter().map(|one| one.get_ref().as_table()));
         let tables: Option<Vec<&DeTable<'_>>> = tables.and_then(Iterator::collect);
         let Some(tables) = tables else {
-            self.mistake(value, &format!("{key} is not a list of tables"));
+            self.add_mistake(value, &format!("{key} is not a list of tables"));
             return Vec::new();
         };
         let mut all = Vec::new();
         for table in tables {
-            let mut table = Table::new(self.text, table);
+            let mut table = TomlTable::new(self.text, table);
             all.push(read(&mut table));
-            self.mistakes.extend(table.finished());
+            self.mistakes.extend(table.into_mistakes());
         }
         all
     }
 }
 
-fn text(value: &DeValue<'_>) -> Option<String> {
+fn value_as_text(value: &DeValue<'_>) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-fn line(text: &str, at: usize) -> usize {
+fn line_number(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
@@ -142,13 +142,13 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_line() {
         let text = "a = 1\nb = \"x\"\nc = [\"x\", 2]\nd = { e = 3 }\nf = -1\ng = \"maybe\"\n[[h]]\ni = true\n[[h]]\nj = \"k\"\n";
         let mistakes = read(text, |table| {
-            table.text("a");
-            table.switch("b");
-            table.texts("c");
-            table.named_texts("d");
-            table.number("f");
-            table.word("g", &[("yes", true), ("no", false)]);
-            table.tables("h", |table| table.text("j"));
+            table.take_text("a");
+            table.take_bool("b");
+            table.take_texts("c");
+            table.take_named_texts("d");
+            table.take_number("f");
+            table.take_keyword("g", &[("yes", true), ("no", false)]);
+            table.take_tables("h", |table| table.take_text("j"));
         });
         let expected = [
             "line 1: a is not a text",
@@ -169,14 +169,14 @@ mod tests {
         let text =
             "a = 'x'\nb = true\nc = ['x', 'y']\nd = 0x1F\n\"e.f\" = { \"g.h\" = 'z' }\n[[i]]\nj = 'k'\n";
         let read = read(text, |table| {
-            assert_eq!((table.text("a"), table.switch("b")), (Some("x".to_owned()), Some(true)));
+            assert_eq!((table.take_text("a"), table.take_bool("b")), (Some("x".to_owned()), Some(true)));
             assert_eq!(
-                (table.texts("c"), table.number("d")),
+                (table.take_texts("c"), table.take_number("d")),
                 (vec!["x".to_owned(), "y".to_owned()], Some(31))
             );
-            assert_eq!(table.named_texts("e.f")["g.h"], "z");
-            assert_eq!(table.tables("i", |table| table.text("j")), [Some("k".to_owned())]);
-            (table.text("x"), table.texts("y").len(), table.tables("z", |_| ()).len())
+            assert_eq!(table.take_named_texts("e.f")["g.h"], "z");
+            assert_eq!(table.take_tables("i", |table| table.take_text("j")), [Some("k".to_owned())]);
+            (table.take_text("x"), table.take_texts("y").len(), table.take_tables("z", |_| ()).len())
         });
         assert_eq!(read, Ok((None, 0, 0)));
     }

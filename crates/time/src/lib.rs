@@ -46,32 +46,32 @@ impl Timestamp {
     /// The start of the window of length `width` that holds this moment. Windows lie on a grid through the epoch,
     /// so that every node cuts time at the same places.
     #[must_use]
-    pub fn floor(self, width: Duration) -> Self {
-        let width = micros(width).max(1);
+    pub fn floor_to_window(self, width: Duration) -> Self {
+        let width = saturating_micros(width).max(1);
         Self::from_micros(self.0.div_euclid(width).saturating_mul(width))
     }
 
     /// How long after `earlier` this is; zero when it is not later.
     #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
+    pub fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// This moment and `span` more, clamped to [`Timestamp::MAX`].
     #[must_use]
-    pub fn plus(self, span: Duration) -> Self {
-        Self::from_micros(self.0.saturating_add(micros(span)))
+    pub fn saturating_add(self, span: Duration) -> Self {
+        Self::from_micros(self.0.saturating_add(saturating_micros(span)))
     }
 
     /// This moment less `span`, clamped to [`Timestamp::MIN`].
     #[must_use]
-    pub fn minus(self, span: Duration) -> Self {
-        Self::from_micros(self.0.saturating_sub(micros(span)))
+    pub fn saturating_sub(self, span: Duration) -> Self {
+        Self::from_micros(self.0.saturating_sub(saturating_micros(span)))
     }
 }
 
 /// A span in whole microseconds, saturating.
-fn micros(span: Duration) -> i64 {
+fn saturating_micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -126,8 +126,8 @@ pub struct Moment {
 impl Moment {
     /// Both clocks moved on by `span`. Tests drive the core with this.
     #[must_use]
-    pub fn plus(self, span: Duration) -> Self {
-        Self { wall: self.wall.plus(span), mono: self.mono.saturating_add(span) }
+    pub fn saturating_add(self, span: Duration) -> Self {
+        Self { wall: self.wall.saturating_add(span), mono: self.mono.saturating_add(span) }
     }
 }
 
@@ -152,9 +152,9 @@ mod tests {
     #[test]
     fn windows_lie_on_a_grid_also_before_the_epoch() {
         let ten = Duration::from_secs(10);
-        assert_eq!(Timestamp::from_secs(19).floor(ten), Timestamp::from_secs(10));
-        assert_eq!(Timestamp::from_secs(20).floor(ten), Timestamp::from_secs(20));
-        assert_eq!(Timestamp::from_secs(-1).floor(ten), Timestamp::from_secs(-10));
+        assert_eq!(Timestamp::from_secs(19).floor_to_window(ten), Timestamp::from_secs(10));
+        assert_eq!(Timestamp::from_secs(20).floor_to_window(ten), Timestamp::from_secs(20));
+        assert_eq!(Timestamp::from_secs(-1).floor_to_window(ten), Timestamp::from_secs(-10));
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Tokens {
 
     /// Whether a token is one of them. Looks at all of them, whichever it is.
     #[must_use]
-    pub fn has(&self, token: &str) -> bool {
+    pub fn contains(&self, token: &str) -> bool {
         let said = hash(token);
         self.0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&said)).into()
     }
@@ -71,8 +71,8 @@ mod tests {
     fn tokens_stand_one_a_line_among_comments() {
         let tokens =
             Tokens::parse("# scraper\n  0123456789abcdef\r\n\n# people\nMTIzNDU2Nzg5MDEyMw==\n").unwrap();
-        assert!(tokens.has("0123456789abcdef") && tokens.has("MTIzNDU2Nzg5MDEyMw=="));
-        assert!(!tokens.has("# scraper") && !tokens.has("") && !tokens.has("0123456789abcde"));
+        assert!(tokens.contains("0123456789abcdef") && tokens.contains("MTIzNDU2Nzg5MDEyMw=="));
+        assert!(!tokens.contains("# scraper") && !tokens.contains("") && !tokens.contains("0123456789abcde"));
         assert_eq!(format!("{tokens:?}"), "2 tokens");
     }
 

@@ -8,24 +8,24 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::page::Page;
+use super::page::BufferedPage;
 use super::room::Room;
-use super::work::{Deadline, Priority, on_thread};
+use super::work::{Deadline, ThreadPriority, on_thread};
 use super::writer::CHUNK;
-use super::{Asker, DEADLINE, Pages, Reader};
+use super::{Asker, DEADLINE, PageReader, Pages};
 use crate::api::error::ApiError;
-use crate::net::http::Client;
+use crate::net::http::ClientKey;
 
 /// Builders of events. Streams whose filters have patterns do not hold up others, and the admin socket does not wait behind
 /// the HTTP listener.
 #[derive(Debug)]
-pub(super) struct Builders {
+pub(super) struct EventBuilders {
     plain: Arc<Semaphore>,
     patterns: Arc<Semaphore>,
     admin: Arc<Semaphore>,
 }
 
-impl Builders {
+impl EventBuilders {
     pub(super) fn new() -> Self {
         let builders = |n| Arc::new(Semaphore::new(n));
         Self { plain: builders(2), patterns: builders(1), admin: builders(1) }
@@ -34,32 +34,32 @@ impl Builders {
 
 /// Builds the events of one stream.
 #[derive(Clone, Debug)]
-pub(in crate::api) struct Events {
+pub(in crate::api) struct EventRenderer {
     room: Arc<Room>,
     builders: Arc<Semaphore>,
-    priority: Priority,
-    client: Option<Client>,
+    priority: ThreadPriority,
+    client: Option<ClientKey>,
 }
 
 impl Pages {
     /// The builder of a new stream's events. `patterns` is whether its filters contain patterns.
-    pub(in crate::api) fn events(&self, asker: Asker, patterns: bool) -> Events {
-        let Builders { plain, patterns: of_patterns, admin } = &self.0.events;
+    pub(in crate::api) fn event_renderer(&self, asker: Asker, patterns: bool) -> EventRenderer {
+        let EventBuilders { plain, patterns: of_patterns, admin } = &self.0.events;
         let builders = match (asker.is_admin(), patterns) {
             (true, _) => admin,
             (false, true) => of_patterns,
             (false, false) => plain,
         };
-        let priority = if patterns { Priority::Low } else { Priority::Usual };
+        let priority = if patterns { ThreadPriority::Low } else { ThreadPriority::Usual };
         let (room, builders) = (Arc::clone(&self.0.room), Arc::clone(builders));
-        Events { room, builders, priority, client: asker.client() }
+        EventRenderer { room, builders, priority, client: asker.client() }
     }
 }
 
-impl Events {
+impl EventRenderer {
     /// Waits until there is room for another event. Streams gather data after that, so that those that wait hold none.
     pub(in crate::api) async fn wait_for_room(&self) {
-        self.room.free(self.client).await;
+        self.room.wait_until_room_for(self.client).await;
     }
 
     /// Runs a step that renders nothing, once a builder is free.
@@ -70,7 +70,7 @@ impl Events {
         &self,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let turn = self.turn().await?;
+        let turn = self.acquire_builder().await?;
         self.run_with(turn, step).await
     }
 
@@ -81,14 +81,14 @@ impl Events {
     ///
     /// # Errors
     /// As [`Events::run`].
-    pub(in crate::api) async fn render<T: Send + 'static>(
+    pub(in crate::api) async fn render_event<T: Send + 'static>(
         &self,
         render: impl FnOnce(&mut Vec<u8>, &Deadline) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<(T, Option<Reader>), ApiError> {
+    ) -> Result<(T, Option<PageReader>), ApiError> {
         let turn = loop {
             // Without a builder: streams that wait for room keep none from those whose readers read.
-            self.room.free(self.client).await;
-            let turn = self.turn().await?;
+            self.room.wait_until_room_for(self.client).await;
+            let turn = self.acquire_builder().await?;
             // Others that waited may have filled it by now.
             if self.room.has_room_for(self.client) {
                 break turn;
@@ -98,13 +98,13 @@ impl Events {
         let step = move |deadline: &Deadline| {
             let mut text = Vec::new();
             let rendered = render(&mut text, deadline)?;
-            Ok((rendered, (!text.is_empty()).then(|| chunks(&room, client, &text))))
+            Ok((rendered, (!text.is_empty()).then(|| reader_for_text(&room, client, &text))))
         };
         self.run_with(turn, step).await
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.builders).acquire_owned().await.map_err(|_| ApiError::ending())
+    async fn acquire_builder(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.builders).acquire_owned().await.map_err(|_| ApiError::shutting_down())
     }
 
     async fn run_with<T: Send + 'static>(
@@ -124,13 +124,13 @@ impl Events {
 }
 
 /// A page with this text and one reader.
-fn chunks(room: &Arc<Room>, client: Option<Client>, text: &[u8]) -> Reader {
-    let page = Page::new(room);
-    let reader = page.reader(client);
+fn reader_for_text(room: &Arc<Room>, client: Option<ClientKey>, text: &[u8]) -> PageReader {
+    let page = BufferedPage::new(room);
+    let reader = page.open_reader(client);
     // It is shared with no other request, so each chunk is freed as soon as it is sent.
-    page.begin(None, Instant::now());
+    page.begin_build(None, Instant::now());
     for chunk in text.chunks(CHUNK) {
-        page.append(room.take(chunk.to_vec()), false);
+        page.append_chunk(room.hold_chunk(chunk.to_vec()), false);
     }
     page.finish();
     reader

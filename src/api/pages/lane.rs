@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use super::work::Priority;
-use crate::net::http::{Client, Peer};
+use super::work::ThreadPriority;
+use crate::net::http::{ClientKey, Peer};
 
 /// Which builders a request is served by. Cheap requests do not wait behind expensive ones, and the admin socket does not
 /// wait behind the HTTP listener.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(in crate::api) enum Lane {
+pub(in crate::api) enum BuildLane {
     /// Documents about one task, and lists without series.
     Short,
     /// All series of the node.
@@ -22,12 +22,12 @@ pub(in crate::api) enum Lane {
     Admin,
 }
 
-impl Lane {
+impl BuildLane {
     pub(super) const ALL: [Self; 4] = [Self::Short, Self::Node, Self::Search, Self::Admin];
 
     /// Builds at a time, and how many of them for requests of one client. One builder is left for other clients: a build waits for memory
     /// as long as its readers do not read, and keeps its builder meanwhile.
-    const fn builders(self) -> (usize, usize) {
+    const fn builder_limits(self) -> (usize, usize) {
         match self {
             Self::Short | Self::Node => (3, 2),
             Self::Admin => (2, 2),
@@ -37,15 +37,15 @@ impl Lane {
 
     /// The priority of the threads that work on its pages. Pages for scrapers keep the usual one: where the rest of the node
     /// shares a control group with the agent, they would come too late.
-    pub(super) const fn priority(self) -> Priority {
+    pub(super) const fn thread_priority(self) -> ThreadPriority {
         match self {
-            Self::Search => Priority::Low,
-            Self::Short | Self::Node | Self::Admin => Priority::Usual,
+            Self::Search => ThreadPriority::Low,
+            Self::Short | Self::Node | Self::Admin => ThreadPriority::Usual,
         }
     }
 
     /// Pages that may wait for a builder, and how many of them for requests of one client.
-    pub(super) const fn queue(self) -> (usize, usize) {
+    pub(super) const fn queue_limits(self) -> (usize, usize) {
         match self {
             Self::Short | Self::Admin => (256, 128),
             Self::Node | Self::Search => (64, 32),
@@ -56,21 +56,21 @@ impl Lane {
 /// The builders of all lanes.
 #[derive(Debug)]
 pub(super) struct Builders {
-    lanes: [Arc<Semaphore>; Lane::ALL.len()],
+    lanes: [Arc<Semaphore>; BuildLane::ALL.len()],
     /// The share of each client that waits for a builder or has one.
-    clients: Mutex<HashMap<(u8, Client), Weak<Semaphore>>>,
+    clients: Mutex<HashMap<(u8, ClientKey), Weak<Semaphore>>>,
 }
 
 /// A builder, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct BuilderPermit {
     _builder: OwnedSemaphorePermit,
     _of_client: Option<OwnedSemaphorePermit>,
 }
 
 impl Builders {
     pub(super) fn new() -> Self {
-        let lanes = Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.builders().0)));
+        let lanes = BuildLane::ALL.map(|lane| Arc::new(Semaphore::new(lane.builder_limits().0)));
         Self { lanes, clients: Mutex::default() }
     }
 
@@ -78,36 +78,40 @@ impl Builders {
     ///
     /// # Errors
     /// Never while the builders exist.
-    pub(super) async fn turn(&self, lane: Lane, client: Option<Client>) -> Result<Turn, AcquireError> {
+    pub(super) async fn acquire_builder(
+        &self,
+        lane: BuildLane,
+        client: Option<ClientKey>,
+    ) -> Result<BuilderPermit, AcquireError> {
         // The share comes first, so that a client that has used it up does not hold up others in the queue of the lane.
-        let of_client = match client.map(|client| self.share(lane, client)) {
+        let of_client = match client.map(|client| self.client_share(lane, client)) {
             Some(share) => Some(share.acquire_owned().await?),
             None => None,
         };
         let [short, node, search, admin] = &self.lanes;
         let builders = match lane {
-            Lane::Short => short,
-            Lane::Node => node,
-            Lane::Search => search,
-            Lane::Admin => admin,
+            BuildLane::Short => short,
+            BuildLane::Node => node,
+            BuildLane::Search => search,
+            BuildLane::Admin => admin,
         };
-        Ok(Turn { _builder: Arc::clone(builders).acquire_owned().await?, _of_client: of_client })
+        Ok(BuilderPermit { _builder: Arc::clone(builders).acquire_owned().await?, _of_client: of_client })
     }
 
-    fn share(&self, lane: Lane, client: Client) -> Arc<Semaphore> {
+    fn client_share(&self, lane: BuildLane, client: ClientKey) -> Arc<Semaphore> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = clients.get(&(lane as u8, client)).and_then(Weak::upgrade) {
             return share;
         }
         clients.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(lane.builders().1));
+        let share = Arc::new(Semaphore::new(lane.builder_limits().1));
         clients.insert((lane as u8, client), Arc::downgrade(&share));
         share
     }
 
     /// How many builders of a lane are free.
     #[cfg(test)]
-    pub(super) fn free(&self, lane: Lane) -> usize {
+    pub(super) fn free_builders(&self, lane: BuildLane) -> usize {
         self.lanes.get(lane as usize).map_or(0, |builders| builders.available_permits())
     }
 }
@@ -121,8 +125,8 @@ impl Asker {
         Self(peer)
     }
 
-    pub(super) fn client(self) -> Option<Client> {
-        self.0.map(Peer::client)
+    pub(super) fn client(self) -> Option<ClientKey> {
+        self.0.map(Peer::client_key)
     }
 
     /// Whether the request came by the admin socket.
@@ -130,7 +134,7 @@ impl Asker {
         matches!(self.0, Some(Peer::Unix { .. }))
     }
 
-    pub(super) const fn lane(self, lane: Lane) -> Lane {
-        if self.is_admin() { Lane::Admin } else { lane }
+    pub(super) const fn effective_lane(self, lane: BuildLane) -> BuildLane {
+        if self.is_admin() { BuildLane::Admin } else { lane }
     }
 }

@@ -14,12 +14,12 @@ const BURST: u32 = 8 << 20;
 
 /// The pace of all answers together.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct PageRateLimiter {
     /// When everything so far would have gone out at [`RATE`].
     until: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl PageRateLimiter {
     pub(super) const fn new() -> Self {
         Self { until: Mutex::new(None) }
     }
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn after_a_burst_all_readers_together_keep_to_the_rate() {
-        let (pace, now) = (Pace::new(), Instant::now());
+        let (pace, now) = (PageRateLimiter::new(), Instant::now());
         assert_eq!(pace.count(BURST, now), None);
         let second = Duration::from_secs(1);
         assert_eq!(pace.count(RATE / 2, now), Some(now + second / 2));

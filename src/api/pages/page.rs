@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Shows;
-use super::reader::Reader;
-use super::room::{Room, Unread};
+use super::reader::PageReader;
+use super::room::{Room, UnreadCharge};
 use crate::api::error::ApiError;
-use crate::net::http::Client;
+use crate::net::http::ClientKey;
 
 /// Status and header fields of a page.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+pub(super) struct PageHead {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
 /// What a reader gets first.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) head: Head,
+pub(super) struct OpenedPage {
+    pub(super) head: PageHead,
     /// The body, where it is a single chunk and complete.
     pub(super) whole: Option<Bytes>,
 }
@@ -31,32 +31,32 @@ pub(super) struct Opened {
 /// One page. Chunks are kept from the first one while other requests may come to share the page, and then only until every
 /// reader has taken them.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct BufferedPage {
     pub(super) room: Arc<Room>,
-    state: Mutex<State>,
+    state: Mutex<PageState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PageState {
     begun: Option<(Instant, Option<Shows>)>,
     /// Whether requests that come may still share it.
     open: bool,
-    head: Head,
+    head: PageHead,
     chunks: VecDeque<Bytes>,
     /// The number of the first of them.
     first: u64,
     outcome: Option<Result<(), ApiError>>,
-    readers: HashMap<u64, Place>,
+    readers: HashMap<u64, ReaderState>,
     next_reader: u64,
 }
 
 /// Where a reader is.
 #[derive(Debug)]
-struct Place {
-    client: Option<Client>,
+struct ReaderState {
+    client: Option<ClientKey>,
     next: u64,
     /// What counts as unread by the client: the chunks from `next` on.
-    unread: VecDeque<Option<Unread>>,
+    unread: VecDeque<Option<UnreadCharge>>,
     /// Since when it has not taken the chunk that is next.
     since: Instant,
     cut: bool,
@@ -64,33 +64,33 @@ struct Place {
 }
 
 /// A chunk on its way out by one connection.
-struct Taken {
+struct OutgoingChunk {
     chunk: Bytes,
-    _unread: Option<Unread>,
+    _unread: Option<UnreadCharge>,
 }
 
-impl AsRef<[u8]> for Taken {
+impl AsRef<[u8]> for OutgoingChunk {
     fn as_ref(&self) -> &[u8] {
         &self.chunk
     }
 }
 
-impl State {
-    fn end(&self) -> u64 {
+impl PageState {
+    fn end_number(&self) -> u64 {
         self.first + self.chunks.len() as u64
     }
 
-    fn chunk(&self, number: u64) -> Option<&Bytes> {
+    fn chunk_at(&self, number: u64) -> Option<&Bytes> {
         self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// Takes out the chunks that no reader will ask for any more. They are dropped by the caller, after the lock.
-    fn trim(&mut self) -> Vec<Bytes> {
+    fn trim_chunks(&mut self) -> Vec<Bytes> {
         if self.open {
             return Vec::new();
         }
         let live = self.readers.values().filter(|place| !place.cut);
-        let needed = live.map(|place| place.next).min().unwrap_or_else(|| self.end());
+        let needed = live.map(|place| place.next).min().unwrap_or_else(|| self.end_number());
         let unneeded = usize::try_from(needed.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let trimmed: Vec<Bytes> = self.chunks.drain(..unneeded.min(self.chunks.len())).collect();
         self.first += trimmed.len() as u64;
@@ -98,11 +98,11 @@ impl State {
     }
 
     /// A place at the first chunk. Its number is that of the reader.
-    fn join(&mut self, room: &Arc<Room>, client: Option<Client>) -> u64 {
+    fn join(&mut self, room: &Arc<Room>, client: Option<ClientKey>) -> u64 {
         let number = self.next_reader;
         self.next_reader += 1;
-        let unread = self.chunks.iter().map(|chunk| room.charge(client, chunk.len())).collect();
-        let place = Place { client, next: 0, unread, since: Instant::now(), cut: false, waker: None };
+        let unread = self.chunks.iter().map(|chunk| room.charge_unread(client, chunk.len())).collect();
+        let place = ReaderState { client, next: 0, unread, since: Instant::now(), cut: false, waker: None };
         self.readers.insert(number, place);
         number
     }
@@ -110,27 +110,27 @@ impl State {
     /// The chunk that is next for a reader, which has taken it then. It counts as unread until the result is dropped.
     fn take_next(&mut self, reader: u64) -> Option<Bytes> {
         let next = self.readers.get(&reader)?.next;
-        let chunk = self.chunk(next)?.clone();
+        let chunk = self.chunk_at(next)?.clone();
         let place = self.readers.get_mut(&reader)?;
         place.next += 1;
         place.since = Instant::now();
         let unread = place.unread.pop_front().flatten();
-        Some(Bytes::from_owner(Taken { chunk, _unread: unread }))
+        Some(Bytes::from_owner(OutgoingChunk { chunk, _unread: unread }))
     }
 
-    fn wake(&mut self) -> Vec<Waker> {
+    fn take_wakers(&mut self) -> Vec<Waker> {
         self.readers.values_mut().filter_map(|place| place.waker.take()).collect()
     }
 }
 
-impl Page {
+impl BufferedPage {
     pub(super) fn new(room: &Arc<Room>) -> Arc<Self> {
         let page = Arc::new(Self {
             room: Arc::clone(room),
-            state: Mutex::new(State {
+            state: Mutex::new(PageState {
                 begun: None,
                 open: true,
-                head: Head { status: 200, headers: Vec::new() },
+                head: PageHead { status: 200, headers: Vec::new() },
                 chunks: VecDeque::new(),
                 first: 0,
                 outcome: None,
@@ -142,23 +142,23 @@ impl Page {
         page
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client's reader, which begins at the first chunk.
-    pub(super) fn reader(self: &Arc<Self>, client: Option<Client>) -> Reader {
+    pub(super) fn open_reader(self: &Arc<Self>, client: Option<ClientKey>) -> PageReader {
         let number = self.lock().join(&self.room, client);
-        Reader::new(Arc::clone(self), number)
+        PageReader::new(Arc::clone(self), number)
     }
 
     /// A reader for another request, unless what the page shows may be older than that request.
-    pub(super) fn share(
+    pub(super) fn open_shared_reader(
         self: &Arc<Self>,
-        client: Option<Client>,
+        client: Option<ClientKey>,
         shows: Option<&Shows>,
         most: Duration,
-    ) -> Option<Reader> {
+    ) -> Option<PageReader> {
         let mut state = self.lock();
         let fresh = match &state.begun {
             None => true,
@@ -167,11 +167,11 @@ impl Page {
         let usable = state.open && fresh && !matches!(state.outcome, Some(Err(_)));
         let number = usable.then(|| state.join(&self.room, client));
         drop(state);
-        number.map(|number| Reader::new(Arc::clone(self), number))
+        number.map(|number| PageReader::new(Arc::clone(self), number))
     }
 
     /// Notes that the build begins, and with what state; answers whether the page may be shared from here on.
-    pub(super) fn begin(&self, shows: Option<Shows>, now: Instant) -> bool {
+    pub(super) fn begin_build(&self, shows: Option<Shows>, now: Instant) -> bool {
         let mut state = self.lock();
         state.open = shows.is_some();
         state.begun = Some((now, shows));
@@ -185,31 +185,31 @@ impl Page {
     }
 
     /// Shares it with no other request, and frees what its readers have taken.
-    pub(super) fn unshelve(&self) {
+    pub(super) fn stop_sharing(&self) {
         let mut state = self.lock();
         state.open = false;
-        let trimmed = state.trim();
+        let trimmed = state.trim_chunks();
         drop(state);
         drop(trimmed);
     }
 
     /// The same, unless its build has yet to begin: a page that waits holds nothing, and requests that share it need one build
     /// instead of one each.
-    pub(super) fn unshelve_begun(&self) {
+    pub(super) fn stop_sharing_begun(&self) {
         if self.lock().begun.is_some() {
-            self.unshelve();
+            self.stop_sharing();
         }
     }
 
     /// Gives it up if all its readers have gone; answers whether it did. No request shares it from then on.
-    pub(super) fn abandon(&self) -> bool {
+    pub(super) fn abandon_if_unread(&self) -> bool {
         let mut state = self.lock();
         let unread = state.readers.values().all(|place| place.cut);
         if unread {
             state.open = false;
-            state.outcome.get_or_insert_with(|| Err(ApiError::unfinished()));
+            state.outcome.get_or_insert_with(|| Err(ApiError::unfinished_response()));
         }
-        let trimmed = state.trim();
+        let trimmed = state.trim_chunks();
         drop(state);
         drop(trimmed);
         unread
@@ -223,29 +223,29 @@ impl Page {
     }
 
     /// Changes status or header fields. Without effect once the first chunk is there.
-    pub(super) fn change_head(&self, change: impl FnOnce(&mut Head)) {
+    pub(super) fn change_head(&self, change: impl FnOnce(&mut PageHead)) {
         let mut state = self.lock();
-        if state.end() == 0 {
+        if state.end_number() == 0 {
             change(&mut state.head);
         }
     }
 
     /// Adds a chunk, and with the last one ends the page: a reader that waits for the head is to see both at once.
-    pub(super) fn append(&self, chunk: Bytes, last: bool) {
+    pub(super) fn append_chunk(&self, chunk: Bytes, last: bool) {
         let mut state = self.lock();
-        let (end, now) = (state.end(), Instant::now());
+        let (end, now) = (state.end_number(), Instant::now());
         for place in state.readers.values_mut().filter(|place| !place.cut) {
             if place.next == end {
                 place.since = now;
             }
-            place.unread.push_back(self.room.charge(place.client, chunk.len()));
+            place.unread.push_back(self.room.charge_unread(place.client, chunk.len()));
         }
         state.chunks.push_back(chunk);
         if last {
             state.outcome.get_or_insert(Ok(()));
         }
-        let trimmed = state.trim();
-        let woken = state.wake();
+        let trimmed = state.trim_chunks();
+        let woken = state.take_wakers();
         drop(state);
         drop(trimmed);
         woken.into_iter().for_each(Waker::wake);
@@ -253,20 +253,20 @@ impl Page {
 
     /// Ends it; answers how many readers it has.
     pub(super) fn finish(&self) -> usize {
-        self.end(Ok(()))
+        self.set_outcome(Ok(()))
     }
 
     /// Ends it with an error; answers how many readers get that.
-    pub(super) fn fail(&self, error: ApiError) -> usize {
-        self.end(Err(error))
+    pub(super) fn fail_with(&self, error: ApiError) -> usize {
+        self.set_outcome(Err(error))
     }
 
-    fn end(&self, outcome: Result<(), ApiError>) -> usize {
+    fn set_outcome(&self, outcome: Result<(), ApiError>) -> usize {
         let mut state = self.lock();
         state.open &= outcome.is_ok();
         state.outcome.get_or_insert(outcome);
         let readers = state.readers.len();
-        let woken = state.wake();
+        let woken = state.take_wakers();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         readers
@@ -275,7 +275,7 @@ impl Page {
     /// Cuts off readers that have not taken their next chunk for as long as `most`; answers how many.
     pub(super) fn cut_lagging(&self, now: Instant, most: Duration) -> usize {
         let mut state = self.lock();
-        let end = state.end();
+        let end = state.end_number();
         let mut cut = 0;
         for place in state.readers.values_mut() {
             let lagging = place.next < end && now.saturating_duration_since(place.since) >= most;
@@ -285,8 +285,8 @@ impl Page {
                 cut += 1;
             }
         }
-        let trimmed = state.trim();
-        let woken = state.wake();
+        let trimmed = state.trim_chunks();
+        let woken = state.take_wakers();
         drop(state);
         drop(trimmed);
         woken.into_iter().for_each(Waker::wake);
@@ -294,16 +294,16 @@ impl Page {
     }
 
     /// Notes that a reader is kept from its next chunk until then: it is not slow.
-    pub(super) fn rests(&self, reader: u64, until: Instant) {
+    pub(super) fn mark_resting(&self, reader: u64, until: Instant) {
         if let Some(place) = self.lock().readers.get_mut(&reader) {
             place.since = place.since.max(until);
         }
     }
 
-    pub(super) fn leave(&self, reader: u64) {
+    pub(super) fn remove_reader(&self, reader: u64) {
         let mut state = self.lock();
         state.readers.remove(&reader);
-        let trimmed = state.trim();
+        let trimmed = state.trim_chunks();
         drop(state);
         drop(trimmed);
     }
@@ -313,13 +313,13 @@ impl Page {
         &self,
         reader: u64,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Opened, ApiError>> {
+    ) -> Poll<Result<OpenedPage, ApiError>> {
         let mut state = self.lock();
-        let opened = match (&state.outcome, state.end()) {
+        let opened = match (&state.outcome, state.end_number()) {
             (Some(Err(error)), 0) => return Poll::Ready(Err(error.clone())),
-            (Some(Ok(())), 0) => Opened { head: state.head.clone(), whole: Some(Bytes::new()) },
-            (Some(Ok(())), 1) => Opened { head: state.head.clone(), whole: state.take_next(reader) },
-            (_, 1..) => Opened { head: state.head.clone(), whole: None },
+            (Some(Ok(())), 0) => OpenedPage { head: state.head.clone(), whole: Some(Bytes::new()) },
+            (Some(Ok(())), 1) => OpenedPage { head: state.head.clone(), whole: state.take_next(reader) },
+            (_, 1..) => OpenedPage { head: state.head.clone(), whole: None },
             (None, 0) => {
                 if let Some(place) = state.readers.get_mut(&reader) {
                     place.waker = Some(context.waker().clone());
@@ -353,7 +353,7 @@ impl Page {
                 }
             };
         };
-        let trimmed = state.trim();
+        let trimmed = state.trim_chunks();
         drop(state);
         drop(trimmed);
         Poll::Ready(Some(Ok(chunk)))

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::page::{Opened, Page};
+use super::page::{BufferedPage, OpenedPage};
 use crate::api::error::ApiError;
 
 /// Bytes that a connection may write before others have a turn. Readers that take data as fast as it is written would else hold
@@ -23,8 +23,8 @@ const STILL: Duration = Duration::from_millis(10);
 
 /// One request's way through a page. The page is not held for it any more once this is dropped.
 #[derive(Debug)]
-pub(in crate::api) struct Reader {
-    page: Arc<Page>,
+pub(in crate::api) struct PageReader {
+    page: Arc<BufferedPage>,
     number: u64,
     /// Bytes taken since other tasks had a turn.
     taken: u32,
@@ -32,8 +32,8 @@ pub(in crate::api) struct Reader {
     rest: Option<Pin<Box<Sleep>>>,
 }
 
-impl Reader {
-    pub(super) fn new(page: Arc<Page>, number: u64) -> Self {
+impl PageReader {
+    pub(super) fn new(page: Arc<BufferedPage>, number: u64) -> Self {
         Self { page, number, taken: 0, rest: None }
     }
 
@@ -46,12 +46,12 @@ impl Reader {
     ///
     /// # Errors
     /// With what the build failed with, where it had rendered nothing yet.
-    pub(super) async fn opened(&mut self) -> Result<Opened, ApiError> {
+    pub(super) async fn wait_for_head(&mut self) -> Result<OpenedPage, ApiError> {
         poll_fn(|context| self.page.poll_opened(self.number, context)).await
     }
 }
 
-impl Stream for Reader {
+impl Stream for PageReader {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -59,7 +59,7 @@ impl Stream for Reader {
             let taken = std::mem::take(&mut self.taken);
             match self.page.room.pace.count(taken, Instant::now()) {
                 Some(until) => {
-                    self.page.rests(self.number, until.into_std());
+                    self.page.mark_resting(self.number, until.into_std());
                     self.rest = Some(Box::pin(sleep_until(until)));
                 }
                 None => {
@@ -77,7 +77,7 @@ impl Stream for Reader {
                 break;
             }
             let until = Instant::now() + STILL;
-            self.page.rests(self.number, until.into_std());
+            self.page.mark_resting(self.number, until.into_std());
             self.rest = Some(Box::pin(sleep_until(until)));
         }
         // An error breaks the connection, so that no client takes a part for the whole.
@@ -89,8 +89,8 @@ impl Stream for Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for PageReader {
     fn drop(&mut self) {
-        self.page.leave(self.number);
+        self.page.remove_reader(self.number);
     }
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::pace::Pace;
-use super::page::Page;
+use super::pace::PageRateLimiter;
+use super::page::BufferedPage;
 use super::writer::CHUNK;
-use crate::config::Config;
-use crate::net::http::Client;
+use crate::config::AgentConfig;
+use crate::net::http::ClientKey;
 
 /// How long a reader may take for one chunk before it can be cut short in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
@@ -27,18 +27,18 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// The bytes that pages hold, all together, and their bound.
 #[derive(Debug)]
 pub(super) struct Room {
-    config: Arc<RwLock<Arc<Config>>>,
+    config: Arc<RwLock<Arc<AgentConfig>>>,
     held: Mutex<Sizes>,
     freed: Condvar,
     /// The same for streams, which wait on the control runtime.
     freed_for_streams: Notify,
-    pages: Mutex<Vec<Weak<Page>>>,
+    pages: Mutex<Vec<Weak<BufferedPage>>>,
     /// When slow readers were looked for last.
     looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
     /// Whether nothing is rendered or written for now.
     still: AtomicBool,
-    pub(super) pace: Pace,
+    pub(super) pace: PageRateLimiter,
 }
 
 #[derive(Default, Debug)]
@@ -49,12 +49,12 @@ struct Sizes {
     builds: usize,
     /// Chunks that a client's readers have not taken, or that are still being written to its connections. A chunk that several clients
     /// share counts for each of them.
-    unread: HashMap<Client, usize>,
+    unread: HashMap<ClientKey, usize>,
 }
 
 impl Room {
     /// The bound is that of the configuration that holds.
-    pub(super) fn new(config: Arc<RwLock<Arc<Config>>>) -> Self {
+    pub(super) fn new(config: Arc<RwLock<Arc<AgentConfig>>>) -> Self {
         Self {
             config,
             held: Mutex::default(),
@@ -64,7 +64,7 @@ impl Room {
             looked: Mutex::default(),
             cut: AtomicU64::new(0),
             still: AtomicBool::new(false),
-            pace: Pace::new(),
+            pace: PageRateLimiter::new(),
         }
     }
 
@@ -73,34 +73,34 @@ impl Room {
     }
 
     /// All bytes held.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         let held = self.lock();
         held.chunks + held.builds
     }
 
-    pub(super) fn limit(&self) -> usize {
+    pub(super) fn byte_limit(&self) -> usize {
         self.config.read().unwrap_or_else(PoisonError::into_inner).http.page_memory
     }
 
     /// Responses that were cut short to make room.
-    pub(super) fn cut(&self) -> u64 {
+    pub(super) fn cut_count(&self) -> u64 {
         self.cut.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add(&self, page: &Arc<Page>) {
+    pub(super) fn add(&self, page: &Arc<BufferedPage>) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retain(|page| page.strong_count() > 0);
         pages.push(Arc::downgrade(page));
     }
 
     /// Counts the memory of a build.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> HeldMemory {
+    pub(super) fn hold_bytes(self: &Arc<Self>, bytes: usize) -> HeldMemory {
         self.lock().builds += bytes;
         HeldMemory { room: Arc::clone(self), chunks: 0, builds: bytes }
     }
 
     /// A chunk, counted until its last copy is dropped, whether or not there is room for it.
-    pub(super) fn take(self: &Arc<Self>, chunk: Vec<u8>) -> Bytes {
+    pub(super) fn hold_chunk(self: &Arc<Self>, chunk: Vec<u8>) -> Bytes {
         let bytes = chunk.capacity();
         self.lock().chunks += bytes;
         let held = HeldMemory { room: Arc::clone(self), chunks: bytes, builds: 0 };
@@ -108,25 +108,29 @@ impl Room {
     }
 
     /// Counts a chunk as unread by a client until the result is dropped.
-    pub(super) fn charge(self: &Arc<Self>, client: Option<Client>, bytes: usize) -> Option<Unread> {
+    pub(super) fn charge_unread(
+        self: &Arc<Self>,
+        client: Option<ClientKey>,
+        bytes: usize,
+    ) -> Option<UnreadCharge> {
         let client = client?;
         *self.lock().unread.entry(client).or_default() += bytes;
-        Some(Unread { room: Arc::clone(self), client, bytes })
+        Some(UnreadCharge { room: Arc::clone(self), client, bytes })
     }
 
     /// Whether a client may be sent more: memory is below the bound, or the client has read what it was sent before. So a client that
     /// reads does not wait for those that do not, as long as all together hold less than twice the bound.
     ///
     /// The bound can be exceeded by what builders are about to add, which is one chunk or event for each of them.
-    pub(super) fn has_room_for(&self, client: Option<Client>) -> bool {
-        let limit = self.limit();
+    pub(super) fn has_room_for(&self, client: Option<ClientKey>) -> bool {
+        let limit = self.byte_limit();
         let held = self.lock();
         let unread = client.and_then(|client| held.unread.get(&client)).copied().unwrap_or_default();
         held.chunks < limit || (unread < CHUNK && held.chunks < with_reserve(limit))
     }
 
     /// Waits until there is room for an event of this client, and cuts off slow readers meanwhile.
-    pub(super) async fn free(&self, client: Option<Client>) {
+    pub(super) async fn wait_until_room_for(&self, client: Option<ClientKey>) {
         loop {
             let mut freed = pin!(self.freed_for_streams.notified());
             // What is freed after this line is not missed.
@@ -134,14 +138,14 @@ impl Room {
             if self.has_room_for(client) {
                 return;
             }
-            self.make();
+            self.free_memory();
             let _either_way = tokio::time::timeout(LOOK, freed).await;
         }
     }
 
     /// Frees what can be freed: pages that are only kept to be shared, and those whose readers are slow. Looks at all pages
     /// at most twenty times a second, however many wait.
-    pub(super) fn make(&self) {
+    pub(super) fn free_memory(&self) {
         let now = Instant::now();
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,11 +154,11 @@ impl Room {
             }
             *looked = Some(now);
         }
-        let in_reserve = self.lock().chunks >= with_reserve(self.limit());
+        let in_reserve = self.lock().chunks >= with_reserve(self.byte_limit());
         let lagging = if in_reserve { LAGGING_IN_RESERVE } else { LAGGING };
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for page in pages.iter().filter_map(Weak::upgrade) {
-            page.unshelve_begun();
+            page.stop_sharing_begun();
             let cut = page.cut_lagging(now, lagging);
             self.cut.fetch_add(cut as u64, Ordering::Relaxed);
         }
@@ -179,7 +183,7 @@ impl Room {
         }
         let began = Instant::now();
         while self.is_still() {
-            self.wait(LOOK);
+            self.wait_until_freed(LOOK);
         }
         began.elapsed()
     }
@@ -191,7 +195,7 @@ impl Room {
     }
 
     /// Waits until something was freed, for `most` at the longest.
-    pub(super) fn wait(&self, most: Duration) {
+    pub(super) fn wait_until_freed(&self, most: Duration) {
         drop(self.freed.wait_timeout(self.lock(), most));
     }
 }
@@ -221,13 +225,13 @@ impl Drop for HeldMemory {
 
 /// A chunk that counts as unread by a client until this is dropped.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnreadCharge {
     room: Arc<Room>,
-    client: Client,
+    client: ClientKey,
     bytes: usize,
 }
 
-impl Drop for Unread {
+impl Drop for UnreadCharge {
     fn drop(&mut self) {
         let mut held = self.room.lock();
         if let Some(bytes) = held.unread.get_mut(&self.client) {

@@ -12,13 +12,13 @@ use crate::net::http::Peer;
 
 const MIB: usize = 1 << 20;
 
-fn configuration() -> Arc<Config> {
+fn configuration() -> Arc<AgentConfig> {
     let text = "http.page_memory = \"1MiB\"\nstate_dir = \"/s\"";
-    Arc::new(Config::from_toml(text, &ProcessEnvironment).unwrap())
+    Arc::new(AgentConfig::from_toml(text, &ProcessEnvironment).unwrap())
 }
 
 struct Node {
-    config: Arc<Config>,
+    config: Arc<AgentConfig>,
     pages: Pages,
 }
 
@@ -33,42 +33,42 @@ impl Node {
         Shows { published, containers, config: Arc::clone(&self.config) }
     }
 
-    async fn until(&self, what: &str, condition: impl Fn(Counts) -> bool) {
+    async fn until(&self, what: &str, condition: impl Fn(PageCounts) -> bool) {
         let met = async {
-            while !condition(self.pages.counts()) {
+            while !condition(self.pages.load_counts()) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let met = tokio::time::timeout(Duration::from_secs(30), met).await;
-        assert!(met.is_ok(), "{what}: {:?}", self.pages.counts());
+        assert!(met.is_ok(), "{what}: {:?}", self.pages.load_counts());
     }
 }
 
 impl Pages {
-    async fn answer_owned<R>(self, request: Request, render: R) -> Result<Answer, ApiError>
+    async fn answer_owned<R>(self, request: PageRequest, render: R) -> Result<ApiResponse, ApiError>
     where
-        R: FnOnce(&mut Writer) -> Result<(), Stop> + Send + 'static,
+        R: FnOnce(&mut PageWriter) -> Result<(), Stop> + Send + 'static,
     {
-        self.answer(request, move |_| async move { Ok(render) }).await
+        self.answer_request(request, move |_| async move { Ok(render) }).await
     }
 }
 
-fn request(detail: &str) -> Request {
-    Request::new(asker(1), Lane::Node, "/r", detail.to_owned())
+fn request(detail: &str) -> PageRequest {
+    PageRequest::new(asker(1), BuildLane::Node, "/r", detail.to_owned())
 }
 
 fn asker(host: u8) -> Asker {
     Asker::new(Some(Peer::Tcp(([10, 0, 0, host], 1).into())))
 }
 
-fn text(answer: &Answer) -> &[u8] {
+fn text(answer: &ApiResponse) -> &[u8] {
     match &answer.body {
         Body::Whole(bytes) => bytes,
         _ => b"",
     }
 }
 
-fn chunks(answer: Answer) -> Chunks {
+fn chunks(answer: ApiResponse) -> Chunks {
     match answer.body {
         Body::Chunks(chunks) => chunks,
         _ => panic!("the answer is not streamed"),
@@ -76,16 +76,16 @@ fn chunks(answer: Answer) -> Chunks {
 }
 
 /// A build that begins and then waits until the other end is dropped.
-fn held_up() -> (mpsc::Sender<()>, impl FnOnce(&mut Writer) -> Result<(), Stop>) {
+fn held_up() -> (mpsc::Sender<()>, impl FnOnce(&mut PageWriter) -> Result<(), Stop>) {
     let (open, gate) = mpsc::channel::<()>();
-    (open, move |writer: &mut Writer| {
+    (open, move |writer: &mut PageWriter| {
         let _dropped = gate.recv();
-        writer.put(b"held up")
+        writer.write_bytes(b"held up")
     })
 }
 
-fn large(writer: &mut Writer) -> Result<(), Stop> {
-    (0..64).try_for_each(|_| writer.put(&vec![b'x'; 128 << 10]))
+fn large(writer: &mut PageWriter) -> Result<(), Stop> {
+    (0..64).try_for_each(|_| writer.write_bytes(&vec![b'x'; 128 << 10]))
 }
 
 #[tokio::test]
@@ -94,17 +94,17 @@ async fn requests_for_one_page_share_it_while_it_waits_and_while_nothing_changes
     let built = Arc::new(AtomicUsize::new(0));
     let ask = |shows| {
         let counted = Arc::clone(&built);
-        let request = Request { shows: Some(shows), ..request("a") };
-        let render = move |writer: &mut Writer| {
-            writer.put(format!("build {}", counted.fetch_add(1, Ordering::Relaxed)).as_bytes())
+        let request = PageRequest { shows: Some(shows), ..request("a") };
+        let render = move |writer: &mut PageWriter| {
+            writer.write_bytes(format!("build {}", counted.fetch_add(1, Ordering::Relaxed)).as_bytes())
         };
-        node.pages.answer(request, move |_| async move { Ok(render) })
+        node.pages.answer_request(request, move |_| async move { Ok(render) })
     };
     let (first, second) = tokio::join!(ask(node.shows(1)), ask(node.shows(1)));
     assert_eq!((text(&first.unwrap()), text(&second.unwrap())), (&b"build 0"[..], &b"build 0"[..]));
     assert_eq!(text(&ask(node.shows(1)).await.unwrap()), b"build 0", "nothing has changed since");
     assert_eq!(text(&ask(node.shows(2)).await.unwrap()), b"build 1", "a container has changed");
-    assert_eq!(node.pages.counts().shared, 2);
+    assert_eq!(node.pages.load_counts().shared, 2);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_page_that_depends_on_more_is_shared_only_until_its_build_begins() {
     node.until("the second build begins", |counts| counts.built == 2).await;
     drop((open, open_second));
     assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
-    assert_eq!(node.pages.counts().shared, 0);
+    assert_eq!(node.pages.load_counts().shared, 0);
 }
 
 #[tokio::test]
@@ -129,31 +129,33 @@ async fn two_pages_of_a_client_are_built_at_a_time_and_beyond_its_queue_it_is_to
     let mut ask = |host, detail: &str| {
         let (gate, build) = held_up();
         gates.push(gate);
-        let request = Request { asker: asker(host), ..request(detail) };
+        let request = PageRequest { asker: asker(host), ..request(detail) };
         tokio::spawn(node.pages.clone().answer_owned(request, build))
     };
     for n in 0..2 {
         answers.push(ask(1, &format!("built {n}")));
     }
     node.until("two builds begin", |counts| counts.built == 2).await;
-    let (_, most) = Lane::Node.queue();
+    let (_, most) = BuildLane::Node.queue_limits();
     for n in 0..most {
         answers.push(ask(1, &format!("waits {n}")));
     }
     let refused = ask(1, "one too many").await.unwrap().unwrap_err();
     assert_eq!((refused.status, refused.code), (429, "busy"));
-    assert_eq!(Answer::from(refused).headers, [("retry-after", "2".to_owned())]);
+    assert_eq!(ApiResponse::from(refused).headers, [("retry-after", "2".to_owned())]);
     answers.push(ask(2, "of another client"));
     node.until("a builder is left for another client", |counts| counts.built == 3).await;
-    let other = Request { lane: Lane::Short, ..request("another lane") };
-    let other = node.pages.answer(other, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
+    let other = PageRequest { lane: BuildLane::Short, ..request("another lane") };
+    let other = node.pages.answer_request(other, move |_| async move {
+        Ok(|writer: &mut PageWriter| writer.write_bytes(b"x"))
+    });
     assert_eq!(text(&other.await.unwrap()), b"x", "cheap requests do not wait");
-    assert_eq!((node.pages.counts().built, node.pages.counts().busy), (4, 1));
+    assert_eq!((node.pages.load_counts().built, node.pages.load_counts().busy), (4, 1));
     gates.clear();
     for answer in answers {
         assert_eq!(text(&answer.await.unwrap().unwrap()), b"held up");
     }
-    assert!(node.pages.0.shelf().waiting.is_empty());
+    assert!(node.pages.0.lock_shelf().waiting.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,22 +167,25 @@ async fn pages_whose_readers_have_gone_take_no_builder_any_time() {
             (gate, tokio::spawn(node.pages.clone().answer_owned(request(&format!("busy {n}")), build)))
         })
         .unzip();
-    while node.pages.counts().built < 2 {
+    while node.pages.load_counts().built < 2 {
         tokio::task::yield_now().await;
     }
     for n in 0..20 {
-        let gone = Request { shows: Some(node.shows(1)), ..request(&format!("gone {n}")) };
+        let gone = PageRequest { shows: Some(node.shows(1)), ..request(&format!("gone {n}")) };
         drop(
             node.pages
-                .reader(gone, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) })
+                .open_reader(
+                    gone,
+                    move |_| async move { Ok(|writer: &mut PageWriter| writer.write_bytes(b"x")) },
+                )
                 .unwrap(),
         );
     }
     let began = tokio::time::Instant::now();
     drop(gates);
-    let next = node
-        .pages
-        .answer(request("next"), move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) });
+    let next = node.pages.answer_request(request("next"), move |_| async move {
+        Ok(|writer: &mut PageWriter| writer.write_bytes(b"x"))
+    });
     assert_eq!(text(&next.await.unwrap()), b"x");
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     for answer in busy {
@@ -191,11 +196,11 @@ async fn pages_whose_readers_have_gone_take_no_builder_any_time() {
 #[tokio::test]
 async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
     let node = Node::new();
-    let answer = node.pages.answer(request("a"), move |_| async move { Ok(large) }).await.unwrap();
+    let answer = node.pages.answer_request(request("a"), move |_| async move { Ok(large) }).await.unwrap();
     let (mut chunks, mut length) = (chunks(answer), 0);
     while let Some(chunk) = chunks.next().await {
         length += chunk.unwrap().len();
-        assert!(node.pages.counts().held <= 2 * MIB, "{:?}", node.pages.counts());
+        assert!(node.pages.load_counts().held <= 2 * MIB, "{:?}", node.pages.load_counts());
     }
     assert_eq!(length, 8 * MIB);
     drop(chunks);
@@ -205,9 +210,10 @@ async fn a_page_larger_than_its_memory_goes_to_a_reader_that_reads() {
 #[tokio::test]
 async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
     let node = Node::new();
-    let unread = node.pages.answer(request("unread"), move |_| async move { Ok(large) }).await.unwrap();
+    let unread =
+        node.pages.answer_request(request("unread"), move |_| async move { Ok(large) }).await.unwrap();
     node.until("its memory is used up", |counts| counts.held + (256 << 10) > MIB).await;
-    let read = node.pages.answer(request("read"), move |_| async move { Ok(large) }).await.unwrap();
+    let read = node.pages.answer_request(request("read"), move |_| async move { Ok(large) }).await.unwrap();
     let lengths = chunks(read).map(|chunk| chunk.unwrap().len()).collect::<Vec<_>>().await;
     assert_eq!(lengths.iter().sum::<usize>(), 8 * MIB);
     let mut unread = chunks(unread);
@@ -228,18 +234,18 @@ async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
 async fn requests_with_patterns_are_answered_at_a_lower_priority_than_others() {
     let node = Node::new();
     let nice = async |lane| {
-        let render = |writer: &mut Writer| {
+        let render = |writer: &mut PageWriter| {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let fields = stat.rsplit_once(") ").unwrap().1;
-            writer.put(fields.split(' ').nth(16).unwrap().as_bytes())
+            writer.write_bytes(fields.split(' ').nth(16).unwrap().as_bytes())
         };
-        let request = Request { lane, ..request("a") };
-        let answer = node.pages.answer(request, move |_| async move { Ok(render) }).await.unwrap();
+        let request = PageRequest { lane, ..request("a") };
+        let answer = node.pages.answer_request(request, move |_| async move { Ok(render) }).await.unwrap();
         std::str::from_utf8(text(&answer)).unwrap().parse::<i32>().unwrap()
     };
-    let usual = nice(Lane::Short).await;
-    assert_eq!(nice(Lane::Search).await, usual.max(5));
-    for lane in [Lane::Node, Lane::Short, Lane::Admin] {
+    let usual = nice(BuildLane::Short).await;
+    assert_eq!(nice(BuildLane::Search).await, usual.max(5));
+    for lane in [BuildLane::Node, BuildLane::Short, BuildLane::Admin] {
         assert_eq!(nice(lane).await, usual, "{lane:?}: threads of the pool keep theirs");
     }
 }
@@ -248,16 +254,16 @@ async fn requests_with_patterns_are_answered_at_a_lower_priority_than_others() {
 async fn a_build_stops_when_all_its_readers_have_gone() {
     let node = Node::new();
     let (stopped, heard) = mpsc::channel();
-    let endless = move |writer: &mut Writer| {
+    let endless = move |writer: &mut PageWriter| {
         let stop = loop {
-            if let Err(stop) = writer.put(&[b'x'; 1 << 10]) {
+            if let Err(stop) = writer.write_bytes(&[b'x'; 1 << 10]) {
                 break stop;
             }
         };
         let _either_way = stopped.send(format!("{stop:?}"));
         Err(stop)
     };
-    let answer = node.pages.answer(request("a"), move |_| async move { Ok(endless) }).await.unwrap();
+    let answer = node.pages.answer_request(request("a"), move |_| async move { Ok(endless) }).await.unwrap();
     drop(answer);
     let stop =
         tokio::task::spawn_blocking(move || heard.recv_timeout(Duration::from_secs(30))).await.unwrap();
@@ -268,14 +274,14 @@ async fn a_build_stops_when_all_its_readers_have_gone() {
 #[tokio::test]
 async fn an_error_before_the_first_byte_is_the_answer_and_one_after_it_breaks_the_stream() {
     let node = Node::new();
-    let fails = |_: &mut Writer| Err(Stop::Error(ApiError::ending()));
-    let error = node.pages.answer(request("a"), move |_| async move { Ok(fails) }).await.unwrap_err();
+    let fails = |_: &mut PageWriter| Err(Stop::Error(ApiError::shutting_down()));
+    let error = node.pages.answer_request(request("a"), move |_| async move { Ok(fails) }).await.unwrap_err();
     assert_eq!(error.code, "ending");
-    let breaks = |writer: &mut Writer| {
-        writer.put(&vec![b'x'; CHUNK])?;
-        Err(Stop::Error(ApiError::ending()))
+    let breaks = |writer: &mut PageWriter| {
+        writer.write_bytes(&vec![b'x'; CHUNK])?;
+        Err(Stop::Error(ApiError::shutting_down()))
     };
-    let answer = node.pages.answer(request("b"), move |_| async move { Ok(breaks) }).await.unwrap();
+    let answer = node.pages.answer_request(request("b"), move |_| async move { Ok(breaks) }).await.unwrap();
     let chunks: Vec<_> = chunks(answer).take(2).collect().await;
     assert!(chunks[0].is_ok() && chunks[1].is_err());
 }
@@ -283,7 +289,8 @@ async fn an_error_before_the_first_byte_is_the_answer_and_one_after_it_breaks_th
 #[tokio::test]
 async fn a_reader_that_is_fast_lets_others_have_a_turn() {
     let node = Node::new();
-    let render = |writer: &mut Writer| (0..7).try_for_each(|_| writer.put(&vec![b'x'; 128 << 10]));
+    let render =
+        |writer: &mut PageWriter| (0..7).try_for_each(|_| writer.write_bytes(&vec![b'x'; 128 << 10]));
     let mut chunks = chunks(node.pages.clone().answer_owned(request("a"), render).await.unwrap());
     node.until("everything is rendered", |counts| counts.held >= 7 * (128 << 10)).await;
     let mut context = Context::from_waker(Waker::noop());
@@ -303,25 +310,31 @@ async fn a_reader_that_is_fast_lets_others_have_a_turn() {
 async fn a_builder_stays_taken_while_a_thread_works_for_a_request_that_was_given_up() {
     let node = Node::new();
     let (open, gate) = mpsc::channel::<()>();
-    let late = Request { lane: Lane::Search, ..request("late") };
-    let gather = |work: Work| async move {
+    let late = PageRequest { lane: BuildLane::Search, ..request("late") };
+    let gather = |work: PageWork| async move {
         let step = move |_: &Deadline| {
             let _dropped = gate.recv();
             Ok(())
         };
         work.run(step).await?;
-        Ok(|writer: &mut Writer| writer.put(b"late"))
+        Ok(|writer: &mut PageWriter| writer.write_bytes(b"late"))
     };
-    let error = node.pages.answer(late, gather).await.unwrap_err();
-    assert_eq!((error.code, node.pages.counts().late), ("unfinished", 1), "it was given up at its deadline");
+    let error = node.pages.answer_request(late, gather).await.unwrap_err();
+    assert_eq!(
+        (error.code, node.pages.load_counts().late),
+        ("unfinished", 1),
+        "it was given up at its deadline"
+    );
     let ask = |detail: &str| {
-        let request = Request { lane: Lane::Search, ..request(detail) };
-        node.pages.answer(request, move |_| async move { Ok(|writer: &mut Writer| writer.put(b"x")) })
+        let request = PageRequest { lane: BuildLane::Search, ..request(detail) };
+        node.pages.answer_request(request, move |_| async move {
+            Ok(|writer: &mut PageWriter| writer.write_bytes(b"x"))
+        })
     };
     assert_eq!(ask("next").await.unwrap_err().code, "busy", "its thread works on");
     drop(open);
     // In real time: the clock of this test goes on while nothing else happens.
-    while node.pages.0.builders.free(Lane::Search) == 0 {
+    while node.pages.0.builders.free_builders(BuildLane::Search) == 0 {
         std::thread::yield_now();
     }
     assert_eq!(text(&ask("after").await.unwrap()), b"x");
@@ -337,13 +350,13 @@ async fn steps_before_rendering_have_the_priority_of_the_request_by_whichever_so
     let usual: i32 = tokio::task::spawn_blocking(nice).await.unwrap().parse().unwrap();
     let admin = Asker::new(Some(Peer::Unix { uid: 0, pid: Some(1) }));
     for asker in [asker(1), admin] {
-        for (lane, expected) in [(Lane::Search, usual.max(5)), (Lane::Short, usual)] {
-            let request = Request { asker, lane, ..request(&format!("{lane:?}")) };
-            let gather = move |work: Work| async move {
+        for (lane, expected) in [(BuildLane::Search, usual.max(5)), (BuildLane::Short, usual)] {
+            let request = PageRequest { asker, lane, ..request(&format!("{lane:?}")) };
+            let gather = move |work: PageWork| async move {
                 let nice = work.run(move |_| Ok(nice())).await?;
-                Ok(move |writer: &mut Writer| writer.put(nice.as_bytes()))
+                Ok(move |writer: &mut PageWriter| writer.write_bytes(nice.as_bytes()))
             };
-            let answer = node.pages.answer(request, gather).await.unwrap();
+            let answer = node.pages.answer_request(request, gather).await.unwrap();
             assert_eq!(
                 std::str::from_utf8(text(&answer)).unwrap(),
                 expected.to_string(),
@@ -364,47 +377,55 @@ async fn a_name_is_compared_by_one_thread_at_a_time_and_others_get_no_suggestion
         vec!["first".to_owned()]
     };
     let pages = node.pages.clone();
-    let first = tokio::spawn(async move { pages.suggest(asker(1), compare).await });
+    let first = tokio::spawn(async move { pages.suggest_names(asker(1), compare).await });
     tokio::task::spawn_blocking(move || begun.recv()).await.unwrap().unwrap();
     let second = || vec!["second".to_owned()];
-    assert!(node.pages.suggest(asker(2), second).await.is_empty());
+    assert!(node.pages.suggest_names(asker(2), second).await.is_empty());
     let admin = Asker::new(Some(Peer::Unix { uid: 0, pid: Some(1) }));
-    assert_eq!(node.pages.suggest(admin, second).await, ["second"], "the admin socket has a turn of its own");
+    assert_eq!(
+        node.pages.suggest_names(admin, second).await,
+        ["second"],
+        "the admin socket has a turn of its own"
+    );
     drop(open);
     assert_eq!(first.await.unwrap(), ["first"]);
-    assert_eq!(node.pages.suggest(asker(2), second).await, ["second"]);
+    assert_eq!(node.pages.suggest_names(asker(2), second).await, ["second"]);
 }
 
 /// An event of so many bytes, and what is left of it to be sent.
-async fn event(events: &Events, bytes: usize) -> Reader {
+async fn event(events: &EventRenderer, bytes: usize) -> PageReader {
     let render = move |text: &mut Vec<u8>, _: &Deadline| {
         text.resize(bytes, b'e');
         Ok(())
     };
-    events.render(render).await.unwrap().1.unwrap()
+    events.render_event(render).await.unwrap().1.unwrap()
 }
 
 #[tokio::test]
 async fn an_event_counts_against_the_memory_of_pages_until_it_is_sent() {
     let node = Node::new();
-    let events = node.pages.events(asker(1), false);
+    let events = node.pages.event_renderer(asker(1), false);
     let mut sending = event(&events, 300 << 10).await;
-    assert!(node.pages.counts().held >= 300 << 10, "{:?}", node.pages.counts());
+    assert!(node.pages.load_counts().held >= 300 << 10, "{:?}", node.pages.load_counts());
     let mut length = 0;
     while let Some(chunk) = sending.next().await {
         length += chunk.unwrap().len();
         let left = (300 << 10) - length;
-        assert!(node.pages.counts().held <= left + CHUNK, "what is sent is freed: {:?}", node.pages.counts());
+        assert!(
+            node.pages.load_counts().held <= left + CHUNK,
+            "what is sent is freed: {:?}",
+            node.pages.load_counts()
+        );
     }
-    assert_eq!((length, node.pages.counts().held), (300 << 10, 0));
-    let nothing = events.render(|_, _| Ok(7)).await.unwrap();
+    assert_eq!((length, node.pages.load_counts().held), (300 << 10, 0));
+    let nothing = events.render_event(|_, _| Ok(7)).await.unwrap();
     assert!(matches!(nothing, (7, None)), "an event without text holds nothing");
 }
 
 #[tokio::test]
 async fn streams_that_wait_for_room_keep_no_builder_and_unread_events_make_room() {
     let node = Node::new();
-    let events = [false, false, true].map(|patterns| node.pages.events(asker(1), patterns));
+    let events = [false, false, true].map(|patterns| node.pages.event_renderer(asker(1), patterns));
     let mut unread = event(&events[0], 2 * MIB).await;
     let waiting: Vec<_> = events
         .iter()
@@ -429,25 +450,25 @@ async fn streams_that_wait_for_room_keep_no_builder_and_unread_events_make_room(
 #[tokio::test]
 async fn a_client_that_reads_does_not_wait_for_one_that_does_not() {
     let node = Node::new();
-    let [slow, quick] = [asker(1), asker(2)].map(|asker| node.pages.events(asker, false));
+    let [slow, quick] = [asker(1), asker(2)].map(|asker| node.pages.event_renderer(asker, false));
     let unread = event(&slow, MIB + MIB / 2).await;
     for _ in 0..3 {
         let chunks: Vec<_> = event(&quick, 100 << 10).await.collect().await;
         assert!(chunks.iter().all(Result::is_ok));
     }
-    assert_eq!(node.pages.counts().cut, 0, "neither had to be cut short");
+    assert_eq!(node.pages.load_counts().cut, 0, "neither had to be cut short");
     drop(unread);
-    assert_eq!(node.pages.counts().held, 0);
+    assert_eq!(node.pages.load_counts().held, 0);
 }
 
 /// Readers of one client that do not read, until the memory of pages is used up.
-async fn fill(node: &Node, host: u8) -> Vec<Answer> {
-    let limit = node.pages.counts().limit;
+async fn fill(node: &Node, host: u8) -> Vec<ApiResponse> {
+    let limit = node.pages.load_counts().limit;
     let mut unread = Vec::new();
-    while node.pages.counts().held < limit {
-        let request = Request { asker: asker(host), ..request(&format!("{host} {}", unread.len())) };
-        let render = |writer: &mut Writer| writer.put(&vec![b'x'; 3 * CHUNK]);
-        unread.push(node.pages.answer(request, move |_| async move { Ok(render) }).await.unwrap());
+    while node.pages.load_counts().held < limit {
+        let request = PageRequest { asker: asker(host), ..request(&format!("{host} {}", unread.len())) };
+        let render = |writer: &mut PageWriter| writer.write_bytes(&vec![b'x'; 3 * CHUNK]);
+        unread.push(node.pages.answer_request(request, move |_| async move { Ok(render) }).await.unwrap());
         node.until("a page is rendered, or memory is used up", |counts| {
             counts.held >= limit.min(3 * CHUNK * unread.len())
         })
@@ -461,12 +482,12 @@ async fn a_small_answer_does_not_wait_for_readers_that_do_not_read() {
     let node = Node::new();
     let unread = fill(&node, 1).await;
     for n in 0..20 {
-        let small = Request { asker: asker(2), lane: Lane::Short, ..request(&format!("small {n}")) };
-        let render = |writer: &mut Writer| writer.put(b"small");
-        let answer = node.pages.answer(small, move |_| async move { Ok(render) }).await.unwrap();
+        let small = PageRequest { asker: asker(2), lane: BuildLane::Short, ..request(&format!("small {n}")) };
+        let render = |writer: &mut PageWriter| writer.write_bytes(b"small");
+        let answer = node.pages.answer_request(small, move |_| async move { Ok(render) }).await.unwrap();
         assert_eq!(text(&answer), b"small");
     }
-    assert_eq!(node.pages.counts().cut, 0, "no reader had to be disconnected for them");
+    assert_eq!(node.pages.load_counts().cut, 0, "no reader had to be disconnected for them");
     drop(unread);
     node.until("nothing is held", |counts| counts.held == 0).await;
 }
@@ -475,14 +496,14 @@ async fn a_small_answer_does_not_wait_for_readers_that_do_not_read() {
 async fn a_large_answer_reaches_a_client_that_reads_beside_readers_that_do_not() {
     let node = Node::new();
     let unread = fill(&node, 1).await;
-    let request = Request { asker: asker(2), ..request("read") };
-    let read = node.pages.answer(request, move |_| async move { Ok(large) }).await.unwrap();
+    let request = PageRequest { asker: asker(2), ..request("read") };
+    let read = node.pages.answer_request(request, move |_| async move { Ok(large) }).await.unwrap();
     let (mut read, mut length) = (chunks(read), 0);
     while let Some(chunk) = read.next().await {
         length += chunk.unwrap().len();
-        assert!(node.pages.counts().held < 2 * MIB, "{:?}", node.pages.counts());
+        assert!(node.pages.load_counts().held < 2 * MIB, "{:?}", node.pages.load_counts());
     }
-    assert_eq!((length, node.pages.counts().cut), (8 * MIB, 0));
+    assert_eq!((length, node.pages.load_counts().cut), (8 * MIB, 0));
     drop(unread);
 }
 
@@ -490,10 +511,11 @@ async fn a_large_answer_reaches_a_client_that_reads_beside_readers_that_do_not()
 async fn a_client_that_does_not_read_gets_nothing_of_the_reserve() {
     let node = Node::new();
     let unread = fill(&node, 1).await;
-    let held = node.pages.counts().held;
-    let more = tokio::spawn(node.pages.clone().answer_owned(request("more"), |writer| writer.put(b"more")));
+    let held = node.pages.load_counts().held;
+    let more =
+        tokio::spawn(node.pages.clone().answer_owned(request("more"), |writer| writer.write_bytes(b"more")));
     node.until("a reader is cut off for it", |counts| counts.cut > 0 || counts.held > held).await;
-    assert!(node.pages.counts().cut > 0, "{:?}", node.pages.counts());
+    assert!(node.pages.load_counts().cut > 0, "{:?}", node.pages.load_counts());
     assert_eq!(text(&more.await.unwrap().unwrap()), b"more");
     drop(unread);
 }
@@ -503,16 +525,16 @@ async fn a_chunk_is_unread_until_its_connection_has_written_it() {
     let node = Node::new();
     let room = &node.pages.0.room;
     let unread = fill(&node, 1).await;
-    let page = Page::new(room);
+    let page = BufferedPage::new(room);
     let client = asker(2).client();
-    let [mut reads, mut shares] = [page.reader(client), page.reader(client)];
-    page.append(room.take(vec![b'x'; CHUNK]), true);
+    let [mut reads, mut shares] = [page.open_reader(client), page.open_reader(client)];
+    page.append_chunk(room.hold_chunk(vec![b'x'; CHUNK]), true);
     assert!(!room.has_room_for(client));
     let written = (reads.next().await, shares.next().await);
     assert!(!room.has_room_for(client), "both are still being written");
     drop(written);
     assert!(room.has_room_for(client));
-    let joins = page.reader(client);
+    let joins = page.open_reader(client);
     assert!(!room.has_room_for(client), "a reader that joins later has the same to read");
     drop((reads, shares, joins, page, unread));
     node.until("nothing is held", |counts| counts.held == 0).await;
@@ -521,7 +543,7 @@ async fn a_chunk_is_unread_until_its_connection_has_written_it() {
 #[tokio::test]
 async fn what_is_rendered_at_once_is_sent_in_chunks() {
     let node = Node::new();
-    let render = |writer: &mut Writer| writer.put(&vec![b'x'; 10 * CHUNK + 1]);
+    let render = |writer: &mut PageWriter| writer.write_bytes(&vec![b'x'; 10 * CHUNK + 1]);
     let answer = node.pages.clone().answer_owned(request("a"), render).await.unwrap();
     let lengths: Vec<_> = chunks(answer).map(|chunk| chunk.unwrap().len()).collect().await;
     assert_eq!(lengths.iter().sum::<usize>(), 10 * CHUNK + 1);
@@ -534,11 +556,11 @@ async fn answers_stand_still_while_the_agent_is_handed_over_and_go_on_if_that_fa
     let ((open, gate), (began, begun)) = (mpsc::channel::<()>(), mpsc::channel());
     let goes_on = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let seen = Arc::clone(&goes_on);
-    let render = move |writer: &mut Writer| {
-        writer.put(&vec![b'x'; 2 * CHUNK])?;
+    let render = move |writer: &mut PageWriter| {
+        writer.write_bytes(&vec![b'x'; 2 * CHUNK])?;
         let _dropped = gate.recv();
         began.send(()).unwrap();
-        writer.put(&vec![b'x'; CHUNK])?;
+        writer.write_bytes(&vec![b'x'; CHUNK])?;
         assert!(seen.load(Ordering::Relaxed), "a chunk is added meanwhile");
         Ok(())
     };
@@ -560,11 +582,11 @@ async fn answers_stand_still_while_the_agent_is_handed_over_and_go_on_if_that_fa
 #[tokio::test]
 async fn a_reader_that_is_kept_waiting_is_not_slow() {
     let node = Node::new();
-    let page = Page::new(&node.pages.0.room);
-    let [rests, lags] = [page.reader(None), page.reader(None)];
-    page.append(bytes::Bytes::from_static(b"x"), true);
+    let page = BufferedPage::new(&node.pages.0.room);
+    let [rests, lags] = [page.open_reader(None), page.open_reader(None)];
+    page.append_chunk(bytes::Bytes::from_static(b"x"), true);
     let (now, second) = (Instant::now(), Duration::from_secs(1));
-    page.rests(rests.number(), now + 3 * second);
+    page.mark_resting(rests.number(), now + 3 * second);
     assert_eq!(page.cut_lagging(now + 4 * second, 2 * second), 1);
     assert_eq!(page.cut_lagging(now + 6 * second, 2 * second), 1);
     drop((rests, lags));

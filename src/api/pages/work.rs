@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::lane::Turn;
-use super::page::Page;
+use super::lane::BuilderPermit;
+use super::page::BufferedPage;
 use crate::api::error::ApiError;
 use crate::net::sys;
 
@@ -17,7 +17,7 @@ const SELDOM: u32 = 32;
 
 /// The priority of a thread.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Priority {
+pub(super) enum ThreadPriority {
     /// That of the process.
     Usual,
     /// Lower: other threads get the processors first.
@@ -29,12 +29,14 @@ pub(super) enum Priority {
 /// # Errors
 /// With 503 where it panics or no thread can be started.
 pub(super) async fn on_thread<T: Send + 'static>(
-    priority: Priority,
+    priority: ThreadPriority,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     match priority {
-        Priority::Usual => tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::unfinished()),
-        Priority::Low => on_thread_of_its_own(work).await,
+        ThreadPriority::Usual => {
+            tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::unfinished_response())
+        }
+        ThreadPriority::Low => on_thread_of_its_own(work).await,
     }
 }
 
@@ -54,25 +56,30 @@ async fn on_thread_of_its_own<T: Send + 'static>(
     if let Err(error) = spawned {
         tracing::warn!(%error, "cannot start a thread for a page; raise TasksMax= or the limit of the container");
     }
-    result.await.map_err(|_| ApiError::unfinished())
+    result.await.map_err(|_| ApiError::unfinished_response())
 }
 
 /// The builder of one page. It is free again when the build and every thread that works for it have ended, whether or not
 /// the request still waits: otherwise requests that time out would leave more threads at work than there are builders.
 #[derive(Clone, Debug)]
-pub(in crate::api) struct Work {
-    page: Arc<Page>,
-    turn: Arc<Turn>,
-    priority: Priority,
+pub(in crate::api) struct PageWork {
+    page: Arc<BufferedPage>,
+    turn: Arc<BuilderPermit>,
+    priority: ThreadPriority,
     until: Instant,
 }
 
-impl Work {
-    pub(super) fn new(page: Arc<Page>, turn: Turn, priority: Priority, within: Duration) -> Self {
+impl PageWork {
+    pub(super) fn new(
+        page: Arc<BufferedPage>,
+        turn: BuilderPermit,
+        priority: ThreadPriority,
+        within: Duration,
+    ) -> Self {
         Self { page, turn: Arc::new(turn), priority, until: Instant::now() + within }
     }
 
-    pub(super) const fn page(&self) -> &Arc<Page> {
+    pub(super) const fn page(&self) -> &Arc<BufferedPage> {
         &self.page
     }
 
@@ -98,13 +105,13 @@ impl Work {
 #[derive(Debug)]
 pub(in crate::api) struct Deadline {
     until: Instant,
-    page: Option<Arc<Page>>,
+    page: Option<Arc<BufferedPage>>,
     calls: Cell<u32>,
     stopped: Cell<bool>,
 }
 
 impl Deadline {
-    pub(super) fn new(until: Instant, page: Option<&Arc<Page>>) -> Self {
+    pub(super) fn new(until: Instant, page: Option<&Arc<BufferedPage>>) -> Self {
         Self { until, page: page.cloned(), calls: Cell::new(0), stopped: Cell::new(false) }
     }
 
@@ -115,7 +122,7 @@ impl Deadline {
         self.calls.set(calls.wrapping_add(1));
         if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
             let _not_counted = self.page.as_ref().map(|page| page.room.wait_while_still());
-            let unread = || self.page.as_ref().is_some_and(|page| page.abandon());
+            let unread = || self.page.as_ref().is_some_and(|page| page.abandon_if_unread());
             self.stopped.set(Instant::now() >= self.until || unread());
         }
         !self.stopped.get()
@@ -130,7 +137,7 @@ impl Deadline {
     ///
     /// # Errors
     /// With 503 where the step is to end before all were looked at.
-    pub(in crate::api) fn choose<T>(
+    pub(in crate::api) fn choose_items<T>(
         &self,
         items: impl IntoIterator<Item = T>,
         wanted: impl Fn(&T) -> bool,
@@ -138,14 +145,14 @@ impl Deadline {
         let mut chosen = Vec::new();
         for item in items {
             if !self.goes_on() {
-                return Err(ApiError::unfinished());
+                return Err(ApiError::unfinished_response());
             }
             if wanted(&item) {
                 chosen.push(item);
             }
         }
         // `wanted` may have called `goes_on` as well, and skipped something because of the answer.
-        if self.stopped.get() { Err(ApiError::unfinished()) } else { Ok(chosen) }
+        if self.stopped.get() { Err(ApiError::unfinished_response()) } else { Ok(chosen) }
     }
 }
 
@@ -161,10 +168,10 @@ mod tests {
             true
         };
         let in_time = Deadline::new(Instant::now() + Duration::from_hours(1), None);
-        assert_eq!(in_time.choose(0..1000, compare).unwrap().len(), 1000);
+        assert_eq!(in_time.choose_items(0..1000, compare).unwrap().len(), 1000);
         compared.set(0);
         let late = Deadline::new(Instant::now(), None);
-        assert_eq!(late.choose(0..1000, compare).unwrap_err().code, "unfinished");
+        assert_eq!(late.choose_items(0..1000, compare).unwrap_err().code, "unfinished");
         assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
     }
 }

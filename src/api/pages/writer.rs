@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::page::Page;
+use super::page::BufferedPage;
 use super::room::{HeldMemory, LOOK};
 use crate::api::error::ApiError;
 
@@ -38,8 +38,8 @@ impl From<ApiError> for Stop {
 
 /// Takes a page's bytes as they are rendered.
 #[derive(Debug)]
-pub(in crate::api) struct Writer {
-    page: Arc<Page>,
+pub(in crate::api) struct PageWriter {
+    page: Arc<BufferedPage>,
     out: Out,
     began: Instant,
     deadline: Duration,
@@ -66,8 +66,8 @@ impl Out {
     }
 }
 
-impl Writer {
-    pub(super) fn new(page: Arc<Page>, gzip: bool, deadline: Duration) -> Self {
+impl PageWriter {
+    pub(super) fn new(page: Arc<BufferedPage>, gzip: bool, deadline: Duration) -> Self {
         let out = match gzip {
             true => Out::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
             false => Out::Plain(Vec::new()),
@@ -86,17 +86,17 @@ impl Writer {
 
     /// Renders a page and ends it; answers whether that was in time.
     pub(super) fn run(mut self, render: impl FnOnce(&mut Self) -> Result<(), Stop>) -> bool {
-        let rendered = render(&mut self).and_then(|()| self.finish());
+        let rendered = render(&mut self).and_then(|()| self.finish_output());
         let in_time = !matches!(rendered, Err(Stop::Late));
         match rendered {
             Ok(()) => self.page.finish(),
-            Err(Stop::Error(error)) => self.page.fail(error),
-            Err(Stop::Late | Stop::Unread) => self.page.fail(ApiError::unfinished()),
+            Err(Stop::Error(error)) => self.page.fail_with(error),
+            Err(Stop::Late | Stop::Unread) => self.page.fail_with(ApiError::unfinished_response()),
         };
         in_time
     }
 
-    fn finish(&mut self) -> Result<(), Stop> {
+    fn finish_output(&mut self) -> Result<(), Stop> {
         if let Out::Gzip(encoder) = &mut self.out {
             // Writing to memory cannot fail.
             let _infallible = encoder.try_finish();
@@ -115,8 +115,8 @@ impl Writer {
     }
 
     /// Counts memory of the build itself against the bound, until the page is rendered.
-    pub(in crate::api) fn hold(&mut self, bytes: usize) {
-        self.held.push(self.page.room.hold(bytes));
+    pub(in crate::api) fn hold_bytes(&mut self, bytes: usize) {
+        self.held.push(self.page.room.hold_bytes(bytes));
     }
 
     /// Whether the build is still wanted and in time. Cheap enough to ask for every series.
@@ -124,7 +124,7 @@ impl Writer {
         let calls = self.calls.get().wrapping_add(1);
         self.calls.set(calls);
         if calls.is_multiple_of(SELDOM) {
-            self.stopped.set(self.stopped.get() || self.check().is_err());
+            self.stopped.set(self.stopped.get() || self.ensure_wanted().is_err());
         }
         !self.stopped.get()
     }
@@ -133,11 +133,11 @@ impl Writer {
     ///
     /// # Errors
     /// Then.
-    pub(in crate::api) fn check(&self) -> Result<(), Stop> {
+    pub(in crate::api) fn ensure_wanted(&self) -> Result<(), Stop> {
         if self.began.elapsed().saturating_sub(self.waited) > self.deadline {
             return Err(Stop::Late);
         }
-        if self.page.abandon() {
+        if self.page.abandon_if_unread() {
             return Err(Stop::Unread);
         }
         Ok(())
@@ -147,7 +147,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the build is to stop.
-    pub(in crate::api) fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+    pub(in crate::api) fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         // However much comes at once: the memory that a slow reader can hold, and the turn of a fast one, are in chunks.
         for part in bytes.chunks(CHUNK) {
             match &mut self.out {
@@ -167,9 +167,9 @@ impl Writer {
     ///
     /// # Errors
     /// When the build is to stop.
-    pub(in crate::api) fn json(&mut self, document: &impl serde::Serialize) -> Result<(), Stop> {
+    pub(in crate::api) fn write_json(&mut self, document: &impl serde::Serialize) -> Result<(), Stop> {
         // A document that cannot be serialised would be a mistake in this program; writing fails only with a stop.
-        serde_json::to_writer(&mut *self, document).map_err(|_| match self.check() {
+        serde_json::to_writer(&mut *self, document).map_err(|_| match self.ensure_wanted() {
             Err(stop) => stop,
             Ok(()) => Stop::Late,
         })
@@ -179,24 +179,24 @@ impl Writer {
     ///
     /// # Errors
     /// When the build is to stop.
-    pub(in crate::api) fn array<T: serde::Serialize>(
+    pub(in crate::api) fn write_array<T: serde::Serialize>(
         &mut self,
         documents: impl Iterator<Item = T>,
     ) -> Result<(), Stop> {
-        self.put(b"[")?;
+        self.write_bytes(b"[")?;
         for (index, document) in documents.enumerate() {
             if index > 0 {
-                self.put(b",")?;
+                self.write_bytes(b",")?;
             }
-            self.json(&document)?;
+            self.write_json(&document)?;
         }
-        self.put(b"]")
+        self.write_bytes(b"]")
     }
 
     /// Hands what was rendered so far to the readers, once there is room for it.
     fn push(&mut self, last: bool) -> Result<(), Stop> {
         self.waited += self.page.room.wait_while_still();
-        self.check()?;
+        self.ensure_wanted()?;
         let mut chunk = std::mem::take(self.out.bytes());
         if chunk.is_empty() {
             return Ok(());
@@ -206,24 +206,24 @@ impl Writer {
         }
         let began = Instant::now();
         while !self.page.has_room() {
-            if self.page.abandon() {
+            if self.page.abandon_if_unread() {
                 return Err(Stop::Unread);
             }
             if self.waited + began.elapsed() > SHORTAGE {
                 return Err(Stop::Late);
             }
-            self.page.room.make();
-            self.page.room.wait(LOOK);
+            self.page.room.free_memory();
+            self.page.room.wait_until_freed(LOOK);
         }
         self.waited += began.elapsed();
-        self.page.append(self.page.room.take(chunk), last);
+        self.page.append_chunk(self.page.room.hold_chunk(chunk), last);
         Ok(())
     }
 }
 
-impl Write for Writer {
+impl Write for PageWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.put(bytes).map_err(|_| io::Error::other("the build stopped"))?;
+        self.write_bytes(bytes).map_err(|_| io::Error::other("the build stopped"))?;
         Ok(bytes.len())
     }
 

@@ -6,16 +6,16 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Datapoint, Dimensions, Message, answer};
+use super::{Datapoint, Dimensions, MetricsMessage, answer_document};
 use crate::api::error::ApiError;
 use crate::api::pages::Asker;
 use crate::api::query::Query;
-use crate::api::{Answer, Api};
-use crate::containers::{ContainerInfo, Place};
-use crate::host::{self, Resources};
+use crate::api::{Api, ApiResponse};
+use crate::containers::{ContainerInfo, SocketNamespace};
+use crate::host::{self, ContainerResources};
 use crate::model::{ContainerId, Timestamp};
 use crate::net::clock;
-use crate::render::number::{Whole, finite};
+use crate::render::number::{Whole, finite_value};
 
 const SECONDS: &str = "seconds";
 const COUNT: &str = "count";
@@ -30,21 +30,21 @@ struct Points {
 
 impl Points {
     fn new() -> Self {
-        Self { at: Timestamp::from_secs(clock::wall().as_secs()), points: Vec::new() }
+        Self { at: Timestamp::from_secs(clock::wall_time().as_secs()), points: Vec::new() }
     }
 
-    fn put(&mut self, name: &str, value: impl Into<Option<f64>>, unit: &'static str) {
-        self.tagged(name, value, unit, None);
+    fn add_value(&mut self, name: &str, value: impl Into<Option<f64>>, unit: &'static str) {
+        self.add_tagged(name, value, unit, None);
     }
 
-    fn tagged(
+    fn add_tagged(
         &mut self,
         name: &str,
         value: impl Into<Option<f64>>,
         unit: &'static str,
         tags: Option<&Value>,
     ) {
-        if let Some(value) = value.into().and_then(finite) {
+        if let Some(value) = value.into().and_then(finite_value) {
             let name = name.to_owned();
             self.points.push(Datapoint {
                 name,
@@ -57,53 +57,53 @@ impl Points {
     }
 
     /// Bytes, packets, errors and dropped packets.
-    fn traffic(&mut self, names: [&str; 4], values: [u64; 4], tags: Option<&Value>) {
+    fn add_traffic(&mut self, names: [&str; 4], values: [u64; 4], tags: Option<&Value>) {
         for ((name, value), unit) in names.into_iter().zip(values).zip([BYTES, COUNT, COUNT, COUNT]) {
-            self.tagged(name, value as f64, unit, tags);
+            self.add_tagged(name, value as f64, unit, tags);
         }
     }
 }
 
 /// `GET /v0/containers/{id}`
-pub(in crate::api) async fn container(
+pub(in crate::api) async fn get_container_resources(
     api: &Api,
     asker: Asker,
     id: &str,
     raw: &str,
-) -> Result<Answer, ApiError> {
+) -> Result<ApiResponse, ApiError> {
     Query::read(raw, &[])?;
-    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
-    let Some(info) = info else { return Ok(Answer::empty(204)) };
-    answer(api, asker, "/v0/containers/{id}", id.to_owned(), move |api| {
-        let mut datapoints = of_container(&used(api, &info)?);
+    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().find_container(&id));
+    let Some(info) = info else { return Ok(ApiResponse::without_body(204)) };
+    answer_document(api, asker, "/v0/containers/{id}", id.to_owned(), move |api| {
+        let mut datapoints = of_container(&read_resources(api, &info)?);
         // As both generations of DC/OS had it, beside the dimension.
         let tags = json!({"container_id": info.origin.container_id.as_str()});
         datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
-        let dimensions = || Dimensions::new(&info, &api.config().node);
-        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: dimensions() })
+        let dimensions = || Dimensions::new(&info, &api.current_config().node);
+        (!datapoints.is_empty()).then(|| MetricsMessage { datapoints, dimensions: dimensions() })
     })
     .await
 }
 
 /// What a container uses, if its process is known and lives.
-fn used(api: &Api, info: &ContainerInfo) -> Option<Resources> {
+fn read_resources(api: &Api, info: &ContainerInfo) -> Option<ContainerResources> {
     let (pid, id) = (info.pid?, &info.origin.container_id);
-    let own_network = matches!(info.place, Place::Own(_));
-    let resources = host::resources(pid, id.as_str(), own_network).ok()?;
+    let own_network = matches!(info.place, SocketNamespace::Own(_));
+    let resources = host::read_container_resources(pid, id.as_str(), own_network).ok()?;
     // While it had not ended its number meant it; its end is known at once.
-    let now = api.containers.directory().container(id)?;
+    let now = api.containers.directory().find_container(id)?;
     (now.allocation == info.allocation && now.state.is_live()).then_some(resources)
 }
 
-fn of_container(resources: &Resources) -> Vec<Datapoint> {
+fn of_container(resources: &ContainerResources) -> Vec<Datapoint> {
     let mut points = Points::new();
     if let Some(cpu) = &resources.cpu {
-        points.put("cpus.user.time", cpu.user.as_secs_f64(), SECONDS);
-        points.put("cpus.system.time", cpu.system.as_secs_f64(), SECONDS);
-        points.put("cpus.limit", cpu.limit, COUNT);
-        points.put("cpus.nr.periods", cpu.periods as f64, COUNT);
-        points.put("cpus.nr.throttled", cpu.throttled_periods as f64, COUNT);
-        points.put("cpus.throttled.time", cpu.throttled.as_secs_f64(), SECONDS);
+        points.add_value("cpus.user.time", cpu.user.as_secs_f64(), SECONDS);
+        points.add_value("cpus.system.time", cpu.system.as_secs_f64(), SECONDS);
+        points.add_value("cpus.limit", cpu.limit, COUNT);
+        points.add_value("cpus.nr.periods", cpu.periods as f64, COUNT);
+        points.add_value("cpus.nr.throttled", cpu.throttled_periods as f64, COUNT);
+        points.add_value("cpus.throttled.time", cpu.throttled.as_secs_f64(), SECONDS);
     }
     if let Some(memory) = &resources.memory {
         for (name, bytes) in [
@@ -117,22 +117,22 @@ fn of_container(resources: &Resources) -> Vec<Datapoint> {
             ("mem.swap", memory.swap),
             ("mem.unevictable", memory.unevictable),
         ] {
-            points.put(name, bytes.map(|bytes| bytes as f64), BYTES);
+            points.add_value(name, bytes.map(|bytes| bytes as f64), BYTES);
         }
     }
     if let Some(io) = &resources.io {
-        points.put("io.read.bytes", io.read_bytes as f64, BYTES);
-        points.put("io.write.bytes", io.written_bytes as f64, BYTES);
-        points.put("io.read.operations", io.reads as f64, COUNT);
-        points.put("io.write.operations", io.writes as f64, COUNT);
+        points.add_value("io.read.bytes", io.read_bytes as f64, BYTES);
+        points.add_value("io.write.bytes", io.written_bytes as f64, BYTES);
+        points.add_value("io.read.operations", io.reads as f64, COUNT);
+        points.add_value("io.write.operations", io.writes as f64, COUNT);
     }
-    points.put("processes", resources.processes.map(|n| n as f64), COUNT);
-    points.put("threads", resources.threads.map(|n| n as f64), COUNT);
+    points.add_value("processes", resources.processes.map(|n| n as f64), COUNT);
+    points.add_value("threads", resources.threads.map(|n| n as f64), COUNT);
     if let Some(network) = &resources.network {
         let names = ["net.rx.bytes", "net.rx.packets", "net.rx.errors", "net.rx.dropped"];
-        points.traffic(names, network.received, None);
+        points.add_traffic(names, network.received, None);
         let names = ["net.tx.bytes", "net.tx.packets", "net.tx.errors", "net.tx.dropped"];
-        points.traffic(names, network.sent, None);
+        points.add_traffic(names, network.sent, None);
     }
     points.points
 }
@@ -151,57 +151,63 @@ struct NodeDimensions {
 }
 
 /// `GET /v0/node`
-pub(in crate::api) async fn node(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(in crate::api) async fn get_node_resources(
+    api: &Api,
+    asker: Asker,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     Query::read(raw, &[])?;
-    answer(api, asker, "/v0/node", String::new(), |api| {
-        let datapoints = host::node().map(|node| of_node(&node, api.cpu.shares())).unwrap_or_default();
-        let dimensions = NodeDimensions { mesos_id: "", hostname: api.config().node.clone() };
+    answer_document(api, asker, "/v0/node", String::new(), |api| {
+        let datapoints = host::read_node_resources()
+            .map(|node| of_node(&node, api.cpu.measure_shares()))
+            .unwrap_or_default();
+        let dimensions = NodeDimensions { mesos_id: "", hostname: api.current_config().node.clone() };
         Some(NodeMessage { datapoints, dimensions })
     })
     .await
 }
 
-fn of_node(node: &host::Node, cpu: Option<host::Shares>) -> Vec<Datapoint> {
+fn of_node(node: &host::NodeResources, cpu: Option<host::Shares>) -> Vec<Datapoint> {
     let mut points = Points::new();
     // Seconds, which DC/OS called a count; readers go by its units.
-    points.put("system.uptime", node.uptime.as_secs_f64().floor(), COUNT);
-    points.put("process.count", node.processes as f64, COUNT);
-    points.put("cpu.cores", node.cores as f64, COUNT);
+    points.add_value("system.uptime", node.uptime.as_secs_f64().floor(), COUNT);
+    points.add_value("process.count", node.processes as f64, COUNT);
+    points.add_value("cpu.cores", node.cores as f64, COUNT);
     if let Some(cpu) = cpu {
-        points.put("cpu.total", cpu.total, PERCENT);
-        points.put("cpu.user", cpu.user, PERCENT);
-        points.put("cpu.system", cpu.system, PERCENT);
-        points.put("cpu.idle", cpu.idle, PERCENT);
-        points.put("cpu.wait", cpu.wait, PERCENT);
+        points.add_value("cpu.total", cpu.total, PERCENT);
+        points.add_value("cpu.user", cpu.user, PERCENT);
+        points.add_value("cpu.system", cpu.system, PERCENT);
+        points.add_value("cpu.idle", cpu.idle, PERCENT);
+        points.add_value("cpu.wait", cpu.wait, PERCENT);
     }
     for (name, load) in ["load.1min", "load.5min", "load.15min"].into_iter().zip(node.load) {
         // The kernel says two places; more would be made up by the conversion.
-        points.put(name, (load * 100.0).round() / 100.0, COUNT);
+        points.add_value(name, (load * 100.0).round() / 100.0, COUNT);
     }
     for (name, bytes) in
         ["memory.total", "memory.free", "memory.buffers", "memory.cached"].into_iter().zip(node.memory)
     {
-        points.put(name, bytes as f64, BYTES);
+        points.add_value(name, bytes as f64, BYTES);
     }
     let [total, free] = node.swap;
-    points.put("swap.total", total as f64, BYTES);
-    points.put("swap.free", free as f64, BYTES);
-    points.put("swap.used", total.saturating_sub(free) as f64, BYTES);
+    points.add_value("swap.total", total as f64, BYTES);
+    points.add_value("swap.free", free as f64, BYTES);
+    points.add_value("swap.used", total.saturating_sub(free) as f64, BYTES);
     for system in &node.file_systems {
         let tags = json!({"path": system.path.to_string_lossy()});
         for (word, (bytes, inodes)) in
             ["total", "used", "free"].into_iter().zip(system.bytes.into_iter().zip(system.inodes))
         {
-            points.tagged(&format!("filesystem.capacity.{word}"), bytes as f64, BYTES, Some(&tags));
-            points.tagged(&format!("filesystem.inode.{word}"), inodes as f64, COUNT, Some(&tags));
+            points.add_tagged(&format!("filesystem.capacity.{word}"), bytes as f64, BYTES, Some(&tags));
+            points.add_tagged(&format!("filesystem.inode.{word}"), inodes as f64, COUNT, Some(&tags));
         }
     }
     for interface in &node.interfaces {
         let tags = json!({"interface": interface.name});
         let names = ["network.in", "network.in.packets", "network.in.errors", "network.in.dropped"];
-        points.traffic(names, interface.received, Some(&tags));
+        points.add_traffic(names, interface.received, Some(&tags));
         let names = ["network.out", "network.out.packets", "network.out.errors", "network.out.dropped"];
-        points.traffic(names, interface.sent, Some(&tags));
+        points.add_traffic(names, interface.sent, Some(&tags));
     }
     points.points
 }

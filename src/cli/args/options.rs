@@ -192,14 +192,14 @@ pub(in crate::cli) struct UntaintArgs {
 pub(in crate::cli) struct OutputArgs {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(in crate::cli) output: Format,
+    pub(in crate::cli) output: OutputFormat,
     /// The same as -o json
     #[arg(long, conflicts_with = "output")]
     pub(in crate::cli) json: bool,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
-pub(in crate::cli) enum Format {
+pub(in crate::cli) enum OutputFormat {
     /// For people
     Table,
     /// Indented JSON
@@ -211,8 +211,8 @@ pub(in crate::cli) enum Format {
 }
 
 impl OutputArgs {
-    pub(in crate::cli) fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.output }
+    pub(in crate::cli) fn selected_format(&self) -> OutputFormat {
+        if self.json { OutputFormat::Json } else { self.output }
     }
 }
 
@@ -305,7 +305,7 @@ pub(in crate::cli) struct PodArgs {
 
 /// Which windows.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
-pub(in crate::cli) enum Window {
+pub(in crate::cli) enum WindowSelection {
     /// Each series' newest closed record
     Last,
     /// What is open
@@ -322,7 +322,7 @@ pub(in crate::cli) struct DetailsArgs {
     pub(in crate::cli) pod: PodArgs,
     /// Which windows
     #[arg(long, value_name = "WINDOW")]
-    pub(in crate::cli) window: Option<Window>,
+    pub(in crate::cli) window: Option<WindowSelection>,
     /// Only windows that ended within this time, such as 5m
     #[arg(long, value_name = "DUR")]
     pub(in crate::cli) since: Option<String>,
@@ -516,7 +516,7 @@ pub(in crate::cli) enum ProbeName {
 
 impl ProbeName {
     /// The program that starts it.
-    pub(in crate::cli) fn program(self) -> &'static str {
+    pub(in crate::cli) fn program_name(self) -> &'static str {
         match self {
             Self::Runc => "runc",
             Self::Crun => "crun",
@@ -534,7 +534,7 @@ impl ProbeName {
 
 impl std::fmt::Display for ProbeName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if *self == Self::Containerd { "containerd" } else { self.program() })
+        f.write_str(if *self == Self::Containerd { "containerd" } else { self.program_name() })
     }
 }
 

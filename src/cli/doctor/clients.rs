@@ -1,19 +1,23 @@
 //! What clients send that is not read as they mean it, as far as that can be seen.
 
-use super::{Finding, Status};
-use crate::cli::documents::{Client, Container};
+use super::{Finding, FindingStatus};
+use crate::cli::documents::{ReportedClient, ReportedContainer};
 
 /// What is suspicious about the client of a container.
-pub(super) fn findings(container: &Container) -> Vec<Finding> {
+pub(super) fn check_client(container: &ReportedContainer) -> Vec<Finding> {
     let Some(client) = &container.client else { return Vec::new() };
     let named = format!("{} of task {}", container.container_id, container.task_id);
-    [decremented(client, &named), gauges(client, &named), timers(client, &named)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        check_decremented_counters(client, &named),
+        check_gauge_signs(client, &named),
+        check_timer_unit(client, &named),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-fn decremented(client: &Client, named: &str) -> Option<Finding> {
+fn check_decremented_counters(client: &ReportedClient, named: &str) -> Option<Finding> {
     if client.decremented.is_empty() {
         return None;
     }
@@ -23,10 +27,10 @@ fn decremented(client: &Client, named: &str) -> Option<Finding> {
     );
     let advice = "rate() and increase() take each decrease for a restart: use delta(), or send a counter as a gauge \
                   (name:-1|g) and no negative durations";
-    Some(Finding::new("counters", Status::Warning, found).advise(advice))
+    Some(Finding::new("counters", FindingStatus::Warning, found).with_advice(advice))
 }
 
-fn gauges(client: &Client, named: &str) -> Option<Finding> {
+fn check_gauge_signs(client: &ReportedClient, named: &str) -> Option<Finding> {
     if !client.dogstatsd || client.gauge_changes == 0 {
         return None;
     }
@@ -36,15 +40,15 @@ fn gauges(client: &Client, named: &str) -> Option<Finding> {
     );
     let advice = "clients of DogStatsD send levels with their sign: set the annotation or label tallyport.gauge-sign to \
                   absolute, or to delta if changes are meant";
-    Some(Finding::new("gauges", Status::Warning, found).advise(advice))
+    Some(Finding::new("gauges", FindingStatus::Warning, found).with_advice(advice))
 }
 
-fn timers(client: &Client, named: &str) -> Option<Finding> {
+fn check_timer_unit(client: &ReportedClient, named: &str) -> Option<Finding> {
     if !client.timers_look_like_seconds {
         return None;
     }
     let found = format!("every timer of {named} is below 1 ms; its client may send seconds");
     let advice = "the timed decorator of Datadog's Python client does unless use_ms is set: set use_ms, or the annotation or \
                   label tallyport.timer-unit to s";
-    Some(Finding::new("timers", Status::Warning, found).advise(advice))
+    Some(Finding::new("timers", FindingStatus::Warning, found).with_advice(advice))
 }

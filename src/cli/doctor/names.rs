@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{Finding, Status};
+use super::{Finding, FindingStatus};
 
 const CHECK: &str = "names";
 
 /// As `/v1/node` lists it.
 #[derive(Debug, Deserialize)]
-pub(super) struct MarkedName {
+pub(super) struct ReportedMarkedName {
     workload: String,
     kind: String,
     name: String,
@@ -18,24 +18,27 @@ pub(super) struct MarkedName {
 }
 
 /// One finding for each that is listed, and one for the rest. Nothing where no two names meet.
-pub(super) fn findings(marked: usize, listed: &[MarkedName]) -> Vec<Finding> {
-    let mut findings: Vec<_> = listed.iter().map(one).collect();
+pub(super) fn check_marked_names(marked: usize, listed: &[ReportedMarkedName]) -> Vec<Finding> {
+    let mut findings: Vec<_> = listed.iter().map(marked_name_finding).collect();
     let rest = marked.saturating_sub(listed.len());
     if rest > 0 {
         let found = format!("{rest} more names carry a mark on /metrics/tasks");
-        findings
-            .push(Finding::new(CHECK, Status::Warning, found).advise("tallyport_names_marked counts them"));
+        findings.push(
+            Finding::new(CHECK, FindingStatus::Warning, found)
+                .with_advice("tallyport_names_marked counts them"),
+        );
     }
     findings
 }
 
-fn one(marked: &MarkedName) -> Finding {
-    let MarkedName { workload, kind, name, shown, .. } = marked;
+fn marked_name_finding(marked: &ReportedMarkedName) -> Finding {
+    let ReportedMarkedName { workload, kind, name, shown, .. } = marked;
     let because = match (&marked.first_kind, &marked.first_name) {
         (Some(kind), Some(name)) => format!("the {kind} {name} had the plain name first"),
         _ => "another had the plain name first".to_owned(),
     };
     let found = format!("the {kind} {name} of {{{workload}}} is {shown} on /metrics/tasks: {because}");
-    Finding::new(CHECK, Status::Warning, found)
-        .advise("rename one of the two in the application, or scrape with UTF-8 names (escaping=allow-utf-8)")
+    Finding::new(CHECK, FindingStatus::Warning, found).with_advice(
+        "rename one of the two in the application, or scrape with UTF-8 names (escaping=allow-utf-8)",
+    )
 }

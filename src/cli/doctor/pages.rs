@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{Finding, Status};
+use super::{Finding, FindingStatus};
 
 const CHECK: &str = "readers";
 
 /// What the agent says of the answers that it builds.
 #[derive(Debug, Deserialize)]
-pub(super) struct Pages {
+pub(super) struct ReportedPages {
     bytes: u64,
     limit: u64,
     busy: u64,
@@ -17,8 +17,8 @@ pub(super) struct Pages {
     slow: u64,
 }
 
-impl Pages {
-    pub(super) fn finding(&self) -> Finding {
+impl ReportedPages {
+    pub(super) fn to_finding(&self) -> Finding {
         let held = format!("answers hold {} of {} KiB", self.bytes.div_ceil(1024), self.limit / 1024);
         let lost = [
             (self.busy, "requests got 429"),
@@ -29,18 +29,21 @@ impl Pages {
         let lost: Vec<String> =
             lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         if lost.is_empty() {
-            return Finding::new(CHECK, Status::Ok, held);
+            return Finding::new(CHECK, FindingStatus::Ok, held);
         }
-        let mut finding =
-            Finding::new(CHECK, Status::Warning, format!("{held}; since the start, {}", lost.join(", ")));
+        let mut finding = Finding::new(
+            CHECK,
+            FindingStatus::Warning,
+            format!("{held}; since the start, {}", lost.join(", ")),
+        );
         if self.busy + self.late > 0 {
-            finding = finding.advise(
+            finding = finding.with_advice(
                 "ask less often, for fewer series (filters, shard=), and with fewer patterns; \
                  tallyport_http_pages_failed_total counts by reason",
             );
         }
         if self.cut + self.slow > 0 {
-            finding = finding.advise(
+            finding = finding.with_advice(
                 "look for clients that ask and do not read; raise http.page_memory or http.write_timeout for networks that are slow",
             );
         }
@@ -54,14 +57,17 @@ mod tests {
 
     #[test]
     fn only_answers_that_were_not_given_are_warned_of() {
-        let mut pages = Pages { bytes: 1, limit: 1 << 20, busy: 0, late: 0, cut: 0, slow: 0 };
-        let finding = pages.finding();
-        assert_eq!((finding.status, finding.found.as_str()), (Status::Ok, "answers hold 1 of 1024 KiB"));
+        let mut pages = ReportedPages { bytes: 1, limit: 1 << 20, busy: 0, late: 0, cut: 0, slow: 0 };
+        let finding = pages.to_finding();
+        assert_eq!(
+            (finding.status, finding.found.as_str()),
+            (FindingStatus::Ok, "answers hold 1 of 1024 KiB")
+        );
         pages.slow = 3;
-        let finding = pages.finding();
-        assert_eq!((finding.status, finding.advice.len()), (Status::Warning, 1));
+        let finding = pages.to_finding();
+        assert_eq!((finding.status, finding.advice.len()), (FindingStatus::Warning, 1));
         assert!(finding.found.contains("3 connections") && !finding.found.contains("429"), "{finding:?}");
         pages.busy = 1;
-        assert_eq!(pages.finding().advice.len(), 2);
+        assert_eq!(pages.to_finding().advice.len(), 2);
     }
 }

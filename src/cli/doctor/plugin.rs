@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 
-use super::{Finding, Status};
-use crate::cli::documents::ago;
+use super::{Finding, FindingStatus};
+use crate::cli::documents::format_elapsed;
 use crate::model::Timestamp;
 use crate::net::clock;
 
 /// What the agent says of its plugin.
 #[derive(Debug, Deserialize)]
-pub(super) struct Plugin {
+pub(super) struct ReportedPlugin {
     state: String,
     socket: String,
     #[serde(default)]
@@ -19,63 +19,65 @@ pub(super) struct Plugin {
     injected: u64,
     failed: u64,
     #[serde(default)]
-    failing: Option<Failing>,
+    failing: Option<PluginFailures>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Failing {
+struct PluginFailures {
     containers: u64,
     at: Timestamp,
     why: String,
 }
 
-impl Plugin {
+impl ReportedPlugin {
     /// Nothing where the configuration asks for no plugin.
-    pub(super) fn findings(&self) -> Vec<Finding> {
+    pub(super) fn to_findings(&self) -> Vec<Finding> {
         if self.state == "off" {
             return Vec::new();
         }
-        let mut findings = vec![self.connection()];
-        findings.extend(self.containers());
+        let mut findings = vec![self.check_connection()];
+        findings.extend(self.check_failing_containers());
         findings
     }
 
-    fn connection(&self) -> Finding {
-        let since = self.since.map_or(String::new(), |since| format!(" for {}", ago(clock::wall(), since)));
+    fn check_connection(&self) -> Finding {
+        let since = self
+            .since
+            .map_or(String::new(), |since| format!(" for {}", format_elapsed(clock::wall_time(), since)));
         match self.state.as_str() {
             "connected" => Finding::new(
                 "nri",
-                Status::Ok,
+                FindingStatus::Ok,
                 format!("registered with the container runtime{since}; {} containers got a socket", self.injected),
             ),
             "registering" => Finding::new(
                 "nri",
-                Status::Warning,
+                FindingStatus::Warning,
                 format!("{} has accepted the plugin and has not listed its containers{since}", self.socket),
             )
-            .advise("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
-            .advise("if this persists, another program listens on that socket: check nri.socket"),
+            .with_advice("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
+            .with_advice("if this persists, another program listens on that socket: check nri.socket"),
             _ => {
                 let why = self.why.as_deref().unwrap_or("the agent does not say why");
-                Finding::new("nri", Status::Failed, format!("pods start without a socket{since}: {why}"))
-                    .advise("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
-                    .advise("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
-                    .advise("in a pod, the directory of nri.socket has to be mounted from the node")
+                Finding::new("nri", FindingStatus::Failed, format!("pods start without a socket{since}: {why}"))
+                    .with_advice("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
+                    .with_advice("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
+                    .with_advice("in a pod, the directory of nri.socket has to be mounted from the node")
             }
         }
     }
 
-    fn containers(&self) -> Option<Finding> {
-        let Failing { containers, at, why } = self.failing.as_ref()?;
+    fn check_failing_containers(&self) -> Option<Finding> {
+        let PluginFailures { containers, at, why } = self.failing.as_ref()?;
         // After a hand-over nothing has been counted yet; one failure is not all.
         let all = self.injected == 0 && *containers > 1;
         let (status, which) = match all {
-            true => (Status::Failed, format!("none of {} containers got a socket", self.failed)),
-            false => (Status::Warning, format!("the last {containers} containers got no socket")),
+            true => (FindingStatus::Failed, format!("none of {} containers got a socket", self.failed)),
+            false => (FindingStatus::Warning, format!("the last {containers} containers got no socket")),
         };
-        let found = format!("{which}, the last {} ago: {why}", ago(clock::wall(), *at));
+        let found = format!("{which}, the last {} ago: {why}", format_elapsed(clock::wall_time(), *at));
         let finding = Finding::new("pods", status, found);
-        Some(finding.advise("they run without a socket; fix the cause, then restart their pods"))
+        Some(finding.with_advice("they run without a socket; fix the cause, then restart their pods"))
     }
 }
 
@@ -83,11 +85,11 @@ impl Plugin {
 mod tests {
     use super::*;
 
-    fn findings(document: &serde_json::Value) -> Vec<(&'static str, Status, String)> {
+    fn findings(document: &serde_json::Value) -> Vec<(&'static str, FindingStatus, String)> {
         let mut whole = serde_json::json!({"socket": "/run/nri/nri.sock", "injected": 0, "failed": 0});
         whole.as_object_mut().unwrap().extend(document.as_object().unwrap().clone());
-        let plugin: Plugin = serde_json::from_value(whole).unwrap();
-        plugin.findings().into_iter().map(|f| (f.check, f.status, f.found)).collect()
+        let plugin: ReportedPlugin = serde_json::from_value(whole).unwrap();
+        plugin.to_findings().into_iter().map(|f| (f.check, f.status, f.found)).collect()
     }
 
     #[test]
@@ -98,12 +100,12 @@ mod tests {
     #[test]
     fn a_runtime_that_is_absent_fails_and_one_that_registers_warns() {
         let absent = findings(&serde_json::json!({"state": "absent", "why": "no such file"}));
-        assert_eq!((absent[0].0, absent[0].1), ("nri", Status::Failed));
+        assert_eq!((absent[0].0, absent[0].1), ("nri", FindingStatus::Failed));
         assert!(absent[0].2.contains("no such file"), "{absent:?}");
         let registering = findings(&serde_json::json!({"state": "registering"}));
-        assert_eq!((registering[0].1, registering.len()), (Status::Warning, 1));
+        assert_eq!((registering[0].1, registering.len()), (FindingStatus::Warning, 1));
         let connected = findings(&serde_json::json!({"state": "connected", "injected": 7}));
-        assert_eq!((connected[0].1, connected.len()), (Status::Ok, 1));
+        assert_eq!((connected[0].1, connected.len()), (FindingStatus::Ok, 1));
     }
 
     #[test]
@@ -111,11 +113,11 @@ mod tests {
         let failing =
             serde_json::json!({"containers": 3, "at": "2026-01-01T00:00:00Z", "why": "no such network"});
         let all = findings(&serde_json::json!({"state": "connected", "failed": 3, "failing": failing}));
-        assert_eq!((all[1].0, all[1].1), ("pods", Status::Failed));
+        assert_eq!((all[1].0, all[1].1), ("pods", FindingStatus::Failed));
         assert!(all[1].2.contains("none of 3") && all[1].2.contains("no such network"), "{all:?}");
         let some = findings(
             &serde_json::json!({"state": "connected", "injected": 9, "failed": 3, "failing": failing}),
         );
-        assert_eq!(some[1].1, Status::Warning);
+        assert_eq!(some[1].1, FindingStatus::Warning);
     }
 }

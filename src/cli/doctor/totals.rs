@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Finding, Status};
+use super::{Finding, FindingStatus};
 
 /// As `/v1/node` says it.
 #[derive(Debug, Default, Deserialize)]
@@ -13,7 +13,7 @@ pub(super) struct Evicted {
 
 impl Evicted {
     /// Nothing where none was forgotten early.
-    pub(super) fn finding(&self) -> Option<Finding> {
+    pub(super) fn to_finding(&self) -> Option<Finding> {
         let Self { series_limit, node } = self;
         if series_limit + node == 0 {
             return None;
@@ -23,8 +23,8 @@ impl Evicted {
              limits.series, {node} because the node had too many; if such a series returns, its counter starts at 0",
             series_limit + node
         );
-        let finding = Finding::new("totals", Status::Warning, found);
-        Some(finding.advise("use fewer names and tag values that come and go, or raise limits.series"))
+        let finding = Finding::new("totals", FindingStatus::Warning, found);
+        Some(finding.with_advice("use fewer names and tag values that come and go, or raise limits.series"))
     }
 }
 
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn totals_that_were_forgotten_early_are_a_warning_with_their_reasons() {
-        assert!(Evicted::default().finding().is_none());
-        let finding = Evicted { series_limit: 7, node: 5 }.finding().unwrap();
-        assert_eq!(finding.status, Status::Warning);
+        assert!(Evicted::default().to_finding().is_none());
+        let finding = Evicted { series_limit: 7, node: 5 }.to_finding().unwrap();
+        assert_eq!(finding.status, FindingStatus::Warning);
         assert!(["12 totals", "7 because", "5 because"].iter().all(|part| finding.found.contains(part)));
     }
 }

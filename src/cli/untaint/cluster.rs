@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::resolve::segment;
-use super::node::Node;
+use super::super::resolve::encode_segment;
+use super::node::KubernetesNode;
 use crate::client::{Client, ClientError, Response, Target};
 
 /// How long a whole answer may take.
@@ -89,29 +89,33 @@ impl Cluster {
     }
 
     /// The node with this name.
-    pub(super) async fn node(&self, name: &str, freshness: Freshness) -> Result<Node, ClusterError> {
+    pub(super) async fn fetch_node(
+        &self,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<KubernetesNode, ClusterError> {
         let query = if freshness == Freshness::Cached { "?resourceVersion=0" } else { "" };
-        let path = format!("/api/v1/nodes/{}{query}", segment(name));
-        let response = self.ask("GET", &path, Vec::new()).await?;
+        let path = format!("/api/v1/nodes/{}{query}", encode_segment(name));
+        let response = self.send_request("GET", &path, Vec::new()).await?;
         serde_json::from_slice(&response.body)
             .map_err(|error| self.no_answer(format!("what it sends is not a Node: {error}")))
     }
 
     /// Applies a merge patch to the node with this name.
     pub(super) async fn patch_node(&self, name: &str, patch: &Value) -> Result<(), ClusterError> {
-        let path = format!("/api/v1/nodes/{}", segment(name));
-        self.ask("PATCH", &path, patch.to_string().into_bytes()).await.map(drop)
+        let path = format!("/api/v1/nodes/{}", encode_segment(name));
+        self.send_request("PATCH", &path, patch.to_string().into_bytes()).await.map(drop)
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClusterError> {
-        let client = self.client()?;
+    async fn send_request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClusterError> {
+        let client = self.build_client()?;
         let asked = client.request_of("application/merge-patch+json", method, path, body);
         let Ok(answer) = tokio::time::timeout(PATIENCE, asked).await else {
             return Err(self.no_answer(format!("nothing within {} s", PATIENCE.as_secs())));
         };
         match answer {
             Ok(response) if (200..300).contains(&response.status) => Ok(response),
-            Ok(response) => Err(refusal(&response)),
+            Ok(response) => Err(error_from_response(&response)),
             Err(ClientError::Unreachable { source, .. }) => Err(self.no_answer(source.to_string())),
             Err(ClientError::Garbled { why, .. }) => Err(self.no_answer(why)),
             Err(ClientError::Closed { .. }) => Err(self.no_answer("it closed the connection".to_owned())),
@@ -122,11 +126,11 @@ impl Cluster {
     }
 
     /// Made for each request: the kubelet replaces the token long before it expires.
-    fn client(&self) -> Result<Client, ClusterError> {
+    fn build_client(&self) -> Result<Client, ClusterError> {
         let path = self.credentials.join("token");
         let token = crate::files::read_to_string(&path)
             .map_err(|source| ClusterError::Credentials { path, source })?;
-        let client = Client::new(self.target.clone()).trusting(&self.credentials.join("ca.crt"));
+        let client = Client::new(self.target.clone()).with_ca_file(&self.credentials.join("ca.crt"));
         Ok(client.map_err(|error| self.no_answer(error.to_string()))?.with_token(token.trim().to_owned()))
     }
 
@@ -136,13 +140,13 @@ impl Cluster {
 }
 
 /// What an answer that is no success means. The body is a Status of Kubernetes, where it comes from an API server.
-fn refusal(response: &Response) -> ClusterError {
+fn error_from_response(response: &Response) -> ClusterError {
     #[derive(Deserialize)]
-    struct Status {
+    struct KubernetesStatus {
         message: String,
     }
     let status = response.status;
-    let message = serde_json::from_slice::<Status>(&response.body)
+    let message = serde_json::from_slice::<KubernetesStatus>(&response.body)
         .map_or_else(|_| "no reason".to_owned(), |it| it.message);
     match status {
         409 => ClusterError::Conflict,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// What is read of a Node.
 #[derive(Debug, Deserialize)]
-pub(super) struct Node {
+pub(super) struct KubernetesNode {
     metadata: Metadata,
     #[serde(default)]
     spec: Spec,
@@ -24,7 +24,7 @@ struct Spec {
     taints: Vec<Value>,
 }
 
-impl Node {
+impl KubernetesNode {
     /// The merge patch that removes the taints with this key, whatever their value and effect; `None` if the node has none.
     ///
     /// A merge patch replaces the whole list, so it carries the version that the list was read from: the API server refuses it
@@ -47,7 +47,7 @@ mod tests {
 
     const KEY: &str = "tallyport/agent-not-ready";
 
-    fn node(spec: &Value) -> Node {
+    fn node(spec: &Value) -> KubernetesNode {
         serde_json::from_value(json!({"kind": "Node", "metadata": {"resourceVersion": "7"}, "spec": spec}))
             .unwrap()
     }
@@ -74,7 +74,8 @@ mod tests {
         for spec in [json!({}), json!({"taints": []}), almost] {
             assert_eq!(node(&spec).without_taint(KEY), None);
         }
-        let bare: Node = serde_json::from_value(json!({"metadata": {"resourceVersion": "1"}})).unwrap();
+        let bare: KubernetesNode =
+            serde_json::from_value(json!({"metadata": {"resourceVersion": "1"}})).unwrap();
         assert_eq!(bare.without_taint(KEY), None);
     }
 }

@@ -3,15 +3,15 @@
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct Ready {
+struct ReportedReadiness {
     ready: bool,
     pending: Vec<String>,
     #[serde(default)]
-    degraded: Vec<Degraded>,
+    degraded: Vec<ReportedDegradation>,
 }
 
 #[derive(Deserialize)]
-struct Degraded {
+struct ReportedDegradation {
     what: String,
     why: String,
 }
@@ -20,8 +20,8 @@ struct Degraded {
 ///
 /// # Errors
 /// With what is missing, for people.
-pub(super) fn registered(status: u16, body: &[u8]) -> Result<(), String> {
-    let ready: Ready = serde_json::from_slice(body)
+pub(super) fn ensure_registered(status: u16, body: &[u8]) -> Result<(), String> {
+    let ready: ReportedReadiness = serde_json::from_slice(body)
         .map_err(|error| format!("/ready answers {status}, and not as expected: {error}"))?;
     if status != 200 || !ready.ready {
         return Err(format!("pending: {}", ready.pending.join(", ")));
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_registered_when_it_is_ready_and_its_plugin_is_not_degraded() {
-        let said = |status, body: &str| registered(status, body.as_bytes());
+        let said = |status, body: &str| ensure_registered(status, body.as_bytes());
         assert_eq!(said(200, r#"{"ready":true,"pending":[],"degraded":[]}"#), Ok(()));
         let guard = r#"{"ready":true,"pending":[],"degraded":[{"what":"guard","why":"no BPF"}]}"#;
         assert_eq!(said(200, guard), Ok(()), "what else is degraded keeps no pod away");

@@ -16,14 +16,14 @@ pub struct Follower {
 
 impl Follower {
     /// Waits until something has changed; forever, where nobody can change anything any more.
-    pub async fn changed(&mut self) {
+    pub async fn wait_for_change(&mut self) {
         if self.told.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// The containers that came, changed or went since this was asked last; at first, all that were there.
-    pub fn take(&self) -> BTreeSet<Allocation> {
+    pub fn take_changed(&self) -> BTreeSet<Allocation> {
         std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -39,7 +39,7 @@ impl Followers {
         Follower { changed, told }
     }
 
-    pub(super) fn tell(&mut self, allocation: Allocation) {
+    pub(super) fn mark_changed(&mut self, allocation: Allocation) {
         self.0.retain(|follower| {
             let Some(changed) = follower.upgrade() else { return false };
             changed.lock().unwrap_or_else(PoisonError::into_inner).insert(allocation);

@@ -12,13 +12,13 @@ const ALIKE: f64 = 0.4;
 
 /// At most five of the names, most similar first: those that contain the mistyped one, and those that few edits lead to.
 /// Empty where the mistyped name is longer than 128 bytes; longer names are left out.
-pub fn nearest<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<Item = N>) -> Vec<String> {
+pub fn suggest_names<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<Item = N>) -> Vec<String> {
     if mistyped.len() > LONGEST {
         return Vec::new();
     }
     let mut alike: Vec<(f64, N)> = names
         .into_iter()
-        .filter_map(|name| Some((likeness(mistyped, name.borrow())?, name)))
+        .filter_map(|name| Some((name_similarity(mistyped, name.borrow())?, name)))
         .filter(|(likeness, _)| *likeness > ALIKE)
         .collect();
     alike.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.borrow().cmp(second.borrow())));
@@ -27,7 +27,7 @@ pub fn nearest<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<Item = N
 
 /// How similar a name is: the share of characters that need no edit, and half more where it contains the mistyped one. None
 /// where it is too long to be compared.
-fn likeness(mistyped: &str, name: &str) -> Option<f64> {
+fn name_similarity(mistyped: &str, name: &str) -> Option<f64> {
     if name.len() > LONGEST {
         return None;
     }
@@ -42,16 +42,16 @@ mod tests {
     #[test]
     fn a_mistyped_name_gets_the_most_similar_ones() {
         let names = ["web.1", "web.2", "database", "/prod/web/api"];
-        assert_eq!(nearest("wbe.1", names)[0], "web.1");
-        assert_eq!(nearest("web", names), ["web.1", "web.2", "/prod/web/api"]);
-        assert!(nearest("zzzzzz", names).is_empty());
+        assert_eq!(suggest_names("wbe.1", names)[0], "web.1");
+        assert_eq!(suggest_names("web", names), ["web.1", "web.2", "/prod/web/api"]);
+        assert!(suggest_names("zzzzzz", names).is_empty());
     }
 
     #[test]
     fn names_longer_than_the_bound_are_neither_compared_nor_suggested() {
         let of_length = |n: usize| "x".repeat(n);
-        assert_eq!(nearest(&of_length(LONGEST), [of_length(LONGEST)]).len(), 1);
-        assert!(nearest(&of_length(LONGEST + 1), [of_length(LONGEST)]).is_empty());
-        assert!(nearest("x", [of_length(LONGEST + 1)]).is_empty());
+        assert_eq!(suggest_names(&of_length(LONGEST), [of_length(LONGEST)]).len(), 1);
+        assert!(suggest_names(&of_length(LONGEST + 1), [of_length(LONGEST)]).is_empty());
+        assert!(suggest_names("x", [of_length(LONGEST + 1)]).is_empty());
     }
 }

@@ -5,18 +5,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::{GaugeSign, TimerUnit};
-use crate::containers::image::Identity;
-use crate::containers::{Network, Place, State, UnixSocket};
+use crate::containers::image::ProcessFingerprint;
+use crate::containers::{ContainerNetwork, ContainerUnixSocket, LifecycleState, SocketNamespace};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId, Timestamp};
 use crate::net::netns::Namespace;
 
 const SEED: u64 = 7;
 
 /// A container that has come so far in its life.
-fn image(allocation: u64, step: u8) -> Image {
+fn image(allocation: u64, step: u8) -> ContainerSnapshot {
     let container_id = ContainerId::new(&format!("c{allocation}")).unwrap();
-    let own = Namespace::own().unwrap();
-    Image {
+    let own = Namespace::own_id().unwrap();
+    ContainerSnapshot {
         allocation: Allocation(allocation),
         origin: Arc::new(Origin {
             task_id: TaskId::from(&container_id),
@@ -25,19 +25,19 @@ fn image(allocation: u64, step: u8) -> Image {
             labels: Labels::from([("framework".to_owned(), "marathon".to_owned())]),
         }),
         alias: None,
-        state: if step == 0 { State::Reserved } else { State::Listening },
+        state: if step == 0 { LifecycleState::Reserved } else { LifecycleState::Listening },
         attached: step > 0,
         pid: (step > 0).then_some(4_711),
-        identity: (step > 0).then_some(Identity { start_ticks: 123_456, cgroup: Some(9) }),
+        identity: (step > 0).then_some(ProcessFingerprint { start_ticks: 123_456, cgroup: Some(9) }),
         address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18_125)),
-        unix: Some(UnixSocket {
+        unix: Some(ContainerUnixSocket {
             source: "/s/1".into(),
             path: "/p/d.sock".into(),
             only: false,
             checked: true,
         }),
-        network: Network::Path("/run/netns/one".into()),
-        place: if step > 1 { Place::Own(own) } else { Place::Unborn },
+        network: ContainerNetwork::Path("/run/netns/one".into()),
+        place: if step > 1 { SocketNamespace::Own(own) } else { SocketNamespace::Unborn },
         gauge_sign: GaugeSign::Absolute,
         timer_unit: TimerUnit::Seconds,
         details: [Some("/bundle".to_owned()), None, Some("uid".to_owned()), None, None],
@@ -54,18 +54,18 @@ fn image(allocation: u64, step: u8) -> Image {
 }
 
 /// Every image that was ever written, and the file.
-fn written() -> (Vec<Image>, Vec<u8>) {
+fn written() -> (Vec<ContainerSnapshot>, Vec<u8>) {
     let steps = [(1, 0), (2, 0), (1, 1), (3, 0), (2, 1), (1, 2)];
     let images: Vec<_> = steps.into_iter().map(|(allocation, step)| image(allocation, step)).collect();
     let mut bytes: Vec<u8> =
-        images.iter().flat_map(|image| Record::Put(Box::new(image.clone())).to_bytes(SEED)).collect();
-    bytes.extend(Record::Forget(Allocation(3)).to_bytes(SEED));
+        images.iter().flat_map(|image| JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)).collect();
+    bytes.extend(JournalRecord::Forget(Allocation(3)).to_bytes(SEED));
     (images, bytes)
 }
 
 /// Whatever was done to the file, only what was written comes out of it, each container once.
-fn holds_nothing_else(images: &[Image], bytes: &[u8]) -> Replayed {
-    let replayed = replay(bytes, SEED);
+fn holds_nothing_else(images: &[ContainerSnapshot], bytes: &[u8]) -> Replayed {
+    let replayed = replay_records(bytes, SEED);
     assert!(replayed.images.iter().all(|image| images.contains(image)));
     assert!(replayed.images.is_sorted_by(|one, next| one.allocation < next.allocation));
     replayed
@@ -103,14 +103,14 @@ fn whichever_bit_is_flipped_one_record_is_lost_and_no_other() {
 #[test]
 fn another_boot_knows_none_of_it() {
     let (_, bytes) = written();
-    let replayed = replay(&bytes, SEED + 1);
+    let replayed = replay_records(&bytes, SEED + 1);
     assert_eq!((replayed.images.len(), replayed.damaged), (0, 1));
 }
 
 proptest! {
     #[test]
     fn no_bytes_are_too_strange(bytes: Vec<u8>, at in 0_usize..2_000, n in 0_usize..300) {
-        replay(&bytes, SEED);
+        replay_records(&bytes, SEED);
         let (images, mut journal) = written();
         let at = at.min(journal.len());
         let end = (at + n).min(journal.len());
@@ -125,22 +125,22 @@ fn it_is_written_anew_when_most_of_it_is_out_of_date_and_holds_the_same() {
     let health = JournalHealth::default();
     let (mut journal, empty) = Journal::open(directory.path(), health.clone()).unwrap();
     assert!(empty.images.is_empty() && journal.is_stale());
-    journal.rewrite([image(1, 0)].into_iter());
+    journal.rewrite_images([image(1, 0)].into_iter());
     let mut appended = 0;
     while !journal.is_stale() {
-        journal.append(Allocation(1), Some(image(1, 2)));
+        journal.append_change(Allocation(1), Some(image(1, 2)));
         appended += 1;
     }
     let size = || std::fs::metadata(directory.path().join("containers.journal")).unwrap().len();
     let before = size();
     assert!(appended > 100 && before > SMALL);
-    journal.rewrite([image(1, 2)].into_iter());
+    journal.rewrite_images([image(1, 2)].into_iter());
     assert!(size() < 1_000 && !journal.is_stale());
-    journal.append(Allocation(2), Some(image(2, 0)));
-    journal.append(Allocation(2), None);
+    journal.append_change(Allocation(2), Some(image(2, 0)));
+    journal.append_change(Allocation(2), None);
     let (_, replayed) = Journal::open(directory.path(), health.clone()).unwrap();
     assert_eq!((replayed.images, replayed.damaged), (vec![image(1, 2)], 0));
-    assert_eq!((health.trouble(), health.failures()), (None, 0));
+    assert_eq!((health.write_error(), health.failure_count()), (None, 0));
 }
 
 #[test]
@@ -149,31 +149,31 @@ fn a_directory_that_is_not_there_is_trouble_until_it_is() {
     let directory = root.path().join("state");
     let health = JournalHealth::default();
     let (mut journal, _) = Journal::open(&directory, health.clone()).unwrap();
-    journal.rewrite(std::iter::empty());
-    assert!(health.trouble().unwrap().contains("No such file"));
+    journal.rewrite_images(std::iter::empty());
+    assert!(health.write_error().unwrap().contains("No such file"));
     assert!(journal.is_stale(), "it tries again");
     std::fs::create_dir(&directory).unwrap();
-    journal.rewrite([image(1, 1)].into_iter());
-    assert_eq!((health.trouble(), health.failures(), journal.is_stale()), (None, 1, false));
+    journal.rewrite_images([image(1, 1)].into_iter());
+    assert_eq!((health.write_error(), health.failure_count(), journal.is_stale()), (None, 1, false));
 }
 
 #[test]
 fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
     let (_, records) = written();
-    let of_boot = |boot| [Record::Boot(boot).to_bytes(ANY_BOOT), records.clone()].concat();
-    let replayed = replay(&of_boot(SEED), SEED);
+    let of_boot = |boot| [JournalRecord::Boot(boot).to_bytes(ANY_BOOT), records.clone()].concat();
+    let replayed = replay_records(&of_boot(SEED), SEED);
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (2, 0, 0));
-    let replayed = replay(&of_boot(SEED + 1), SEED);
+    let replayed = replay_records(&of_boot(SEED + 1), SEED);
     assert_eq!((replayed.images.len(), replayed.damaged), (0, 0), "a reboot is no damage");
     let first = image_bytes(&image(1, 0)).len();
     let mut bytes = records.clone();
     bytes[first / 2] ^= 1;
-    let replayed = replay(&bytes, SEED);
+    let replayed = replay_records(&bytes, SEED);
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (2, 1, first));
-    let replayed = replay(b"nothing of ours", SEED);
+    let replayed = replay_records(b"nothing of ours", SEED);
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (0, 1, 15));
 }
 
-fn image_bytes(image: &Image) -> Vec<u8> {
-    Record::Put(Box::new(image.clone())).to_bytes(SEED)
+fn image_bytes(image: &ContainerSnapshot) -> Vec<u8> {
+    JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)
 }

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::Table;
+use super::ContainerTable;
 use crate::containers::reservation::{IMAGE_LABEL, NAME_LABEL};
 use crate::containers::socket::Site;
-use crate::containers::{Details, Network, Reservation, ReserveError, Ttl, UnixWish, WantedAddress};
+use crate::containers::{ContainerNetwork, Details, Reservation, ReserveError, Ttl, UnixWish, WantedAddress};
 use crate::model::ContainerId;
 
 /// Where clients send to when nobody tells them.
@@ -24,13 +24,13 @@ enum AdoptError {
     Refused(#[from] ReserveError),
 }
 
-impl Table {
+impl ContainerTable {
     /// Has the pod of a mute container served, where that is wanted. Answers what there is to say of it.
-    pub(super) async fn adopt(&mut self, mute: &Reservation, site: Site) -> Option<String> {
+    pub(super) async fn adopt_pod(&mut self, mute: &Reservation, site: Site) -> Option<String> {
         if !self.settings.adopt_mute {
             return None;
         }
-        Some(match self.adopted(mute, site).await {
+        Some(match self.try_adopt_pod(mute, site).await {
             Ok(pod) => {
                 format!("what it sends to 127.0.0.1:8125 is its pod's, which is here as container {pod}")
             }
@@ -38,15 +38,15 @@ impl Table {
         })
     }
 
-    async fn adopted(&mut self, mute: &Reservation, site: Site) -> Result<ContainerId, AdoptError> {
+    async fn try_adopt_pod(&mut self, mute: &Reservation, site: Site) -> Result<ContainerId, AdoptError> {
         let pod = mute.details.sandbox_id.as_deref().and_then(|id| ContainerId::new(id).ok());
         let pod = pod.ok_or(AdoptError::NoPod)?;
         if !matches!(site, Site::Own(_)) {
             return Err(AdoptError::Shared);
         }
         // A socket keeps its network alive, so one without an end in sight is not opened.
-        let holder = mute.holder.or_else(|| named(&mute.network)).ok_or(AdoptError::NoHolder)?;
-        let reserved = self.reserve(of_pod(mute, pod.clone(), holder)).await?;
+        let holder = mute.holder.or_else(|| network_holder_pid(&mute.network)).ok_or(AdoptError::NoHolder)?;
+        let reserved = self.reserve_container(of_pod(mute, pod.clone(), holder)).await?;
         if reserved.new {
             let task = &reserved.info.origin.task_id;
             tracing::info!(container = %pod, %task, "a pod was adopted");
@@ -61,7 +61,7 @@ fn of_pod(mute: &Reservation, pod: ContainerId, holder: i32) -> Reservation {
     labels.remove(NAME_LABEL);
     labels.remove(IMAGE_LABEL);
     Reservation {
-        task_id: Some(mute.task()),
+        task_id: Some(mute.effective_task_id()),
         alias: mute.alias.clone(),
         labels,
         network: mute.network.clone(),
@@ -76,8 +76,8 @@ fn of_pod(mute: &Reservation, pod: ContainerId, holder: i32) -> Reservation {
 }
 
 /// The process that a network is named by: runtimes write `/proc/PID/ns/net`.
-fn named(network: &Network) -> Option<i32> {
-    let Network::Path(path) = network else { return None };
+fn network_holder_pid(network: &ContainerNetwork) -> Option<i32> {
+    let ContainerNetwork::Path(path) = network else { return None };
     path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
 }
 
@@ -94,7 +94,10 @@ mod tests {
         mute.details.bundle = Some("/b".to_owned());
         mute.details.pod_uid = Some("u-1".to_owned());
         let pod = of_pod(&mute, ContainerId::new("s1").unwrap(), 7);
-        assert_eq!((pod.container_id.as_str(), pod.task().as_str(), pod.pid), ("s1", "c1", Some(7)));
+        assert_eq!(
+            (pod.container_id.as_str(), pod.effective_task_id().as_str(), pod.pid),
+            ("s1", "c1", Some(7))
+        );
         assert_eq!(pod.labels.iter().collect::<Vec<_>>(), [(&"namespace".to_owned(), &"shop".to_owned())]);
         assert_eq!((pod.details.bundle, pod.details.pod_uid.as_deref()), (None, Some("u-1")));
         assert!(pod.details.adopted && !mute.details.adopted);
@@ -102,10 +105,10 @@ mod tests {
 
     #[test]
     fn the_process_that_holds_a_network_is_in_its_path() {
-        let of = |path: &str| named(&Network::Path(path.into()));
+        let of = |path: &str| network_holder_pid(&ContainerNetwork::Path(path.into()));
         assert_eq!(of("/proc/17/ns/net"), Some(17));
         assert_eq!(
-            (of("/proc/self/ns/net"), of("/run/netns/cni-1"), named(&Network::New)),
+            (of("/proc/self/ns/net"), of("/run/netns/cni-1"), network_holder_pid(&ContainerNetwork::New)),
             (None, None, None)
         );
     }

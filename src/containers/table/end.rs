@@ -6,63 +6,63 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Entry, Event, Table};
+use super::{ContainerEntry, ContainerTable, TableEvent};
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReleaseError;
-use crate::containers::state::{Guarded, Place, State};
+use crate::containers::state::{Guarded, LifecycleState, SocketNamespace};
 use crate::model::{Allocation, ContainerId};
 use crate::net::clock;
 use crate::shard::ContainerStats;
 
-impl Table {
-    pub(super) fn release(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
+impl ContainerTable {
+    pub(super) fn release_container(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
         // One that is draining or gone was released already; saying it twice changes nothing.
-        let info = self.living(id).or_else(|| self.directory.container(id));
+        let info = self.find_live_container(id).or_else(|| self.directory.find_container(id));
         let info = info.ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
-        Ok(self.drain(info.allocation, "released").unwrap_or(info))
+        Ok(self.start_drain(info.allocation, "released").unwrap_or(info))
     }
 
-    pub(super) fn ended(&mut self, allocation: Allocation) {
-        self.drain(allocation, "its process ended");
+    pub(super) fn handle_process_end(&mut self, allocation: Allocation) {
+        self.start_drain(allocation, "its process ended");
     }
 
     /// Starts to drain a container that lives.
-    pub(super) fn drain(&mut self, allocation: Allocation, why: &str) -> Option<Arc<ContainerInfo>> {
+    pub(super) fn start_drain(&mut self, allocation: Allocation, why: &str) -> Option<Arc<ContainerInfo>> {
         let info = Arc::clone(&self.entries.get(&allocation)?.info);
         if !info.state.is_live() {
             return Some(info);
         }
         tracing::info!(container = %info.origin.container_id, task = %info.origin.task_id, why, "draining");
         self.live.remove(&info.origin.container_id);
-        let info = self.change(allocation, |info| info.state = State::Draining)?;
+        let info = self.update_info(allocation, |info| info.state = LifecycleState::Draining)?;
         if let Some(entry) = self.entries.get_mut(&allocation) {
             entry.process = None;
             if let Some(watch) = entry.watch.take() {
                 watch.abort();
             }
         }
-        self.empty(allocation);
+        self.drain_sockets(allocation);
         Some(info)
     }
 
     /// Has what is left in the sockets of a container read that has ended.
-    pub(super) fn empty(&mut self, allocation: Allocation) {
+    pub(super) fn drain_sockets(&mut self, allocation: Allocation) {
         let pool = Arc::clone(&self.pool);
         self.tasks.spawn(async move {
-            let drained = pool.drain(allocation).await.ok().flatten();
-            Event::Drained(allocation, drained.map(Box::new))
+            let drained = pool.drain_container(allocation).await.ok().flatten();
+            TableEvent::Drained(allocation, drained.map(Box::new))
         });
     }
 
-    pub(super) fn drained(&mut self, allocation: Allocation, stats: Option<Box<ContainerStats>>) {
+    pub(super) fn finish_drain(&mut self, allocation: Allocation, stats: Option<Box<ContainerStats>>) {
         if stats.is_none() {
             // It was on no shard that could have said so.
-            self.store.ended(allocation);
+            self.store.mark_ended(allocation);
         }
         let last = stats.map(|stats| Arc::new(*stats));
-        let Some(info) = self.change(allocation, |info| {
-            info.state = State::Gone;
-            info.finished_at = Some(clock::wall());
+        let Some(info) = self.update_info(allocation, |info| {
+            info.state = LifecycleState::Gone;
+            info.finished_at = Some(clock::wall_time());
             info.last = last;
         }) else {
             return;
@@ -70,15 +70,17 @@ impl Table {
         if info.guarded == Guarded::On
             && let (Some(guard), Some(address)) = (&mut self.guard, info.address)
         {
-            guard.expose(address);
+            guard.unprotect_listener(address);
         }
         let until = self.started.elapsed() + self.settings.rest;
         match (info.address, info.place) {
             // It had the address no more than we.
             _ if self.lost.remove(&allocation).is_some() => {}
-            (Some(address), Place::Shared) => self.addresses.give_back(address, until),
-            (Some(address), Place::Own(namespace)) => self.ports.give_back(namespace, address.port(), until),
-            (_, Place::Unborn) | (None, _) => {}
+            (Some(address), SocketNamespace::Shared) => self.addresses.give_back(address, until),
+            (Some(address), SocketNamespace::Own(namespace)) => {
+                self.ports.give_back(namespace, address.port(), until)
+            }
+            (_, SocketNamespace::Unborn) | (None, _) => {}
         }
         if let Some(unix) = &info.unix {
             self.give_back_unix(unix);
@@ -92,13 +94,13 @@ impl Table {
     pub(super) fn look_over(&mut self) {
         let now = Instant::now();
         self.sweep_unix();
-        let due = |entry: &&Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
+        let due = |entry: &&ContainerEntry| entry.deadline.is_some_and(|deadline| deadline <= now);
         let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
         for info in due {
             if info.state.is_live() {
-                self.drain(info.allocation, "no process came");
-            } else if info.state == State::Gone {
-                self.forget(&info);
+                self.start_drain(info.allocation, "no process came");
+            } else if info.state == LifecycleState::Gone {
+                self.forget_container(&info);
             }
         }
         self.make_room();
@@ -110,7 +112,8 @@ impl Table {
         if !self.pool.is_full() {
             return;
         }
-        let ended = self.entries.values().map(|entry| &entry.info).filter(|info| info.state == State::Gone);
+        let ended =
+            self.entries.values().map(|entry| &entry.info).filter(|info| info.state == LifecycleState::Gone);
         let mut ended: Vec<_> = ended.cloned().collect();
         ended.sort_by_key(|info| info.finished_at);
         let mut forgotten = 0_usize;
@@ -118,7 +121,7 @@ impl Table {
             if !self.pool.is_full() {
                 break;
             }
-            self.forget(&info);
+            self.forget_container(&info);
             forgotten += 1;
         }
         if forgotten > 0 {
@@ -129,33 +132,33 @@ impl Table {
         }
     }
 
-    fn forget(&mut self, info: &ContainerInfo) {
+    fn forget_container(&mut self, info: &ContainerInfo) {
         self.entries.remove(&info.allocation);
-        self.directory.forget(info.allocation);
-        self.store.forget(info.allocation);
+        self.directory.forget_container(info.allocation);
+        self.store.forget_container(info.allocation);
     }
 
     pub(super) async fn drain_all(&mut self, reply: oneshot::Sender<()>) {
         self.ending = true;
         // Their containers go on without us, and the next life of the agent takes them back.
-        self.record();
+        self.record_changes();
         self.journal = None;
         let stats_by_container = self.pool.stop().await;
         let mut stats_by_container: HashMap<_, _> =
             stats_by_container.into_iter().map(|stats| (stats.allocation, stats)).collect();
         let live: Vec<_> = self.live.drain().map(|(_, allocation)| allocation).collect();
         for allocation in live {
-            self.drained(allocation, stats_by_container.remove(&allocation).map(Box::new));
+            self.finish_drain(allocation, stats_by_container.remove(&allocation).map(Box::new));
         }
         let _not_waited_for = reply.send(());
     }
 
     /// Drains a container whose process has ended unnoticed so far, so that its id is free for the next.
-    pub(super) fn bury(&mut self, id: &ContainerId) {
+    pub(super) fn drain_if_ended(&mut self, id: &ContainerId) {
         let Some(allocation) = self.live.get(id).copied() else { return };
         let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
         if process.is_some_and(|process| process.has_ended()) {
-            self.ended(allocation);
+            self.handle_process_end(allocation);
         }
     }
 }

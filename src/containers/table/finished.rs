@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Entry, Table};
+use super::{ContainerEntry, ContainerTable};
 use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::containers::directory::ContainerInfo;
-use crate::containers::reservation::{Details, Network};
-use crate::containers::state::{Guarded, Place, State};
+use crate::containers::reservation::{ContainerNetwork, Details};
+use crate::containers::state::{Guarded, LifecycleState, SocketNamespace};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::net::clock;
 use crate::shard::ContainerStats;
 
 /// A container that has ended, and whose windows are in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finished {
+pub struct FinishedContainer {
     /// Its number; not that of any other.
     pub allocation: Allocation,
     /// Where its samples came from.
@@ -28,16 +28,16 @@ pub struct Finished {
     pub finished_at: Timestamp,
 }
 
-impl Table {
+impl ContainerTable {
     /// Shows containers that have ended, until their tombstones go.
-    pub fn show_finished(&mut self, finished: Vec<Finished>) {
-        let now = clock::wall();
+    pub fn show_finished(&mut self, finished: Vec<FinishedContainer>) {
+        let now = clock::wall_time();
         for container in finished {
             self.next = self.next.max(container.allocation.0.saturating_add(1));
-            let left = self.settings.tombstone.saturating_sub(now.since(container.finished_at));
+            let left = self.settings.tombstone.saturating_sub(now.duration_since(container.finished_at));
             let info = Arc::new(container.into_info());
-            self.directory.put(&info);
-            let entry = Entry {
+            self.directory.upsert_container(&info);
+            let entry = ContainerEntry {
                 info: Arc::clone(&info),
                 deadline: Some(Instant::now() + left),
                 since_boot: clock::since_boot(),
@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-impl Finished {
+impl FinishedContainer {
     /// What is shown of it. Its counts went with the agent that counted.
     fn into_info(self) -> ContainerInfo {
         let last = ContainerStats::of_ended(self.allocation, Accounting::default());
@@ -57,13 +57,13 @@ impl Finished {
             allocation: self.allocation,
             origin: self.origin,
             alias: self.alias,
-            state: State::Gone,
+            state: LifecycleState::Gone,
             attached: false,
             pid: None,
             address: None,
             unix: None,
-            network: Network::Host,
-            place: Place::Shared,
+            network: ContainerNetwork::Host,
+            place: SocketNamespace::Shared,
             guarded: Guarded::Off,
             gauge_sign: GaugeSign::default(),
             timer_unit: TimerUnit::default(),

@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Entry, Event, Table};
+use super::{ContainerEntry, ContainerTable, TableEvent};
 use crate::aggregate::Accounting;
 use crate::containers::directory::ContainerInfo;
-use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, Ready};
-use crate::containers::state::{Place, State};
+use crate::containers::leaving::{Arriving, Handed, Leaving, Manifest, ReadyContainer};
+use crate::containers::state::{LifecycleState, SocketNamespace};
 use crate::model::Allocation;
 use crate::net::clock;
 use crate::net::guard::Guard;
 use crate::net::process::Watched;
-use crate::shard::{NewListener, OpenError, SentAhead, Suspended};
+use crate::shard::{NewListener, OpenError, SentAhead, SuspendedContainers};
 
 /// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
 /// what they have sent waits in the kernel. It is short because the runtime's plugin has stopped, and is not waited for longer.
@@ -26,7 +26,7 @@ const ENDING: Duration = Duration::from_millis(300);
 /// Everything is paused meanwhile.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
-impl Table {
+impl ContainerTable {
     /// Stops receiving, gives away what there is, and waits to hear what came of it.
     pub(super) async fn hand_over(
         &mut self,
@@ -47,9 +47,9 @@ impl Table {
         if !ending.is_zero() {
             let _the_rest_goes_over = timeout(ending, self.drained_all_but(|_| false)).await;
         }
-        self.record();
+        self.record_changes();
         let stopped = clock::since_boot();
-        let suspended = match self.pool.suspend().await {
+        let suspended = match self.pool.suspend_containers().await {
             Ok(suspended) => suspended,
             Err(gone) => {
                 let _not_waited_for = reply.send(Err(std::io::Error::other(gone)));
@@ -60,15 +60,15 @@ impl Table {
         // The final counts of containers that were drained just before are on their way; nothing else tells the other process.
         let drained = self.drained_all_but(|allocation| leaving.contains(&allocation));
         if timeout(ON_ITS_WAY, drained).await.is_err() {
-            suspended.resume().await;
+            suspended.resume_containers().await;
             let busy = "the final counts of containers that have just ended are not known yet; try again";
             let _not_waited_for = reply.send(Err(std::io::Error::other(busy)));
             return;
         }
-        self.record();
+        self.record_changes();
         let (outcome, decided) = oneshot::channel();
-        let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share);
-        let leaving = self.everything(&suspended, &sent, stopped).and_then(|(manifest, descriptors)| {
+        let guard = self.guard.as_ref().map_or(Ok(Vec::new()), Guard::share_links);
+        let leaving = self.build_manifest(&suspended, &sent, stopped).and_then(|(manifest, descriptors)| {
             Ok(Leaving { manifest, descriptors, guard: guard?, outcome })
         });
         let taken = match reply.send(leaving) {
@@ -80,19 +80,21 @@ impl Table {
             self.suspended = Some(suspended);
             (self.ending, self.journal) = (true, None);
         } else {
-            suspended.resume().await;
+            suspended.resume_containers().await;
         }
     }
 
     /// Waits until every container that is being drained is empty, but for some.
     async fn drained_all_but(&mut self, some: impl Fn(Allocation) -> bool) {
-        let is_waited_for = |table: &Self, (allocation, entry): (&Allocation, &Entry)| {
-            entry.info.state == State::Draining && !some(*allocation) && table.had_listener(&entry.info)
+        let is_waited_for = |table: &Self, (allocation, entry): (&Allocation, &ContainerEntry)| {
+            entry.info.state == LifecycleState::Draining
+                && !some(*allocation)
+                && table.had_listener(&entry.info)
         };
         while self.entries.iter().any(|entry| is_waited_for(self, entry)) {
             match self.tasks.join_next().await {
-                Some(Ok(Event::Ended(allocation))) => self.ended(allocation),
-                Some(Ok(Event::Drained(allocation, stats))) => self.drained(allocation, stats),
+                Some(Ok(TableEvent::Ended(allocation))) => self.handle_process_end(allocation),
+                Some(Ok(TableEvent::Drained(allocation, stats))) => self.finish_drain(allocation, stats),
                 Some(Err(_)) => {}
                 None => break,
             }
@@ -102,23 +104,23 @@ impl Table {
     /// Whether a container has been on a shard. Without that it has no counts; and while all containers are suspended, the answer
     /// that there are none has to wait.
     fn had_listener(&self, info: &ContainerInfo) -> bool {
-        let has_address = info.address.is_some() && info.place != Place::Unborn;
+        let has_address = info.address.is_some() && info.place != SocketNamespace::Unborn;
         !self.lost.contains_key(&info.allocation) && (has_address || info.unix.is_some())
     }
 
-    fn everything(
+    fn build_manifest(
         &self,
-        suspended: &Suspended,
+        suspended: &SuspendedContainers,
         sent: &SentAhead,
         stopped: Duration,
     ) -> std::io::Result<(Manifest, Vec<OwnedFd>)> {
         let mut parts: HashMap<Allocation, _> =
-            suspended.parts(sent).into_iter().map(|part| (part.allocation, part)).collect();
+            suspended.container_parts(sent).into_iter().map(|part| (part.allocation, part)).collect();
         let (mut containers, mut descriptors) = (Vec::new(), Vec::new());
         let mut all: Vec<_> = self.entries.keys().copied().collect();
         all.sort_unstable();
         for allocation in all {
-            let Some(image) = self.image(allocation) else { continue };
+            let Some(image) = self.snapshot_container(allocation) else { continue };
             let part = parts.remove(&allocation);
             let socket = part.as_ref().and_then(|part| part.socket);
             let unix = part.as_ref().and_then(|part| part.unix);
@@ -126,7 +128,7 @@ impl Table {
             let given = [
                 socket.map(|socket| socket.try_clone_to_owned()),
                 unix.map(|(unix, _)| unix.try_clone_to_owned()),
-                process.map(|process| process.handle().try_clone()),
+                process.map(|process| process.process_handle().try_clone()),
             ];
             for descriptor in given.into_iter().flatten() {
                 descriptors.push(descriptor?);
@@ -141,7 +143,7 @@ impl Table {
                 aggregator: part.map(|part| part.aggregator),
             });
         }
-        let forgotten: Accounting = self.directory.forgotten();
+        let forgotten: Accounting = self.directory.forgotten_accounting();
         let manifest =
             Manifest { containers, forgotten, next: self.next, not_before: suspended.now, stopped };
         Ok((manifest, descriptors))
@@ -151,12 +153,12 @@ impl Table {
     ///
     /// # Errors
     /// When a shard does not take a socket.
-    pub async fn arrive(&mut self, arriving: Arriving) -> Result<Duration, OpenError> {
+    pub async fn take_over_containers(&mut self, arriving: Arriving) -> Result<Duration, OpenError> {
         self.next = arriving.next;
-        self.directory.remember(&arriving.forgotten);
+        self.directory.merge_forgotten_accounting(&arriving.forgotten);
         let (mut rest, mut opened) = (Vec::with_capacity(arriving.containers.len()), Vec::new());
         // First of all datagrams are read again.
-        for Ready { image, before, udp, unix, process } in arriving.containers {
+        for ReadyContainer { image, before, udp, unix, process } in arriving.containers {
             if let Some(before) = before {
                 let (allocation, origin) = (image.allocation, Arc::clone(&image.origin));
                 let (gauge_sign, timer_unit) = (image.gauge_sign, image.timer_unit);
@@ -168,7 +170,7 @@ impl Table {
         self.pool.open_all(opened).await?;
         let receiving = clock::since_boot();
         for (image, process) in rest {
-            if image.state == State::Draining {
+            if image.state == LifecycleState::Draining {
                 self.end_here(&image);
                 continue;
             }
@@ -176,25 +178,25 @@ impl Table {
                 self.restore_finished(&image);
                 continue;
             }
-            let mut info = image.info();
-            if info.state == State::Lost {
+            let mut info = image.to_info();
+            if info.state == LifecycleState::Lost {
                 self.lost.insert(image.allocation, image.clone());
-            } else if info.state == State::Listening {
+            } else if info.state == LifecycleState::Listening {
                 match (info.address, info.place) {
-                    (Some(address), Place::Shared) => drop(self.addresses.take(address)),
-                    (Some(address), Place::Own(namespace)) => {
-                        self.ports.take(namespace, image.name(), address.port());
+                    (Some(address), SocketNamespace::Shared) => drop(self.addresses.take_exact(address)),
+                    (Some(address), SocketNamespace::Own(namespace)) => {
+                        self.ports.claim_port(namespace, image.name(), address.port());
                     }
                     _ => {}
                 }
                 if info.attached {
-                    self.protect(&mut info);
+                    self.guard_listener(&mut info);
                 }
             }
             let allocation = info.allocation;
             self.put_back(info, &image);
-            match process.map(Watched::of) {
-                Some(Ok(watched)) => drop(self.watch(allocation, watched).await),
+            match process.map(Watched::from_handle) {
+                Some(Ok(watched)) => drop(self.watch_process(allocation, watched).await),
                 Some(Err(error)) => {
                     tracing::error!(container = %image.origin.container_id, %error, "cannot watch a process");
                 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{SMALLEST_BUFFER, Table};
+use super::{ContainerTable, SMALLEST_BUFFER};
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReserveError;
 use crate::containers::ports;
 use crate::containers::reservation::Reservation;
 use crate::containers::socket::{self, Site};
-use crate::containers::state::{Place, State};
+use crate::containers::state::{LifecycleState, SocketNamespace};
 use crate::net::listener;
 use crate::net::netns::{self, Choice, Namespace};
 use crate::net::process;
@@ -20,9 +20,9 @@ use crate::shard::NewListener;
 /// Descriptors that containers leave to the agent, of few a quarter: for connections, and for the files it writes.
 const KEPT: u64 = 128;
 
-impl Table {
+impl ContainerTable {
     /// Gives a new container its address, and its socket where that can be opened now.
-    pub(super) async fn place(
+    pub(super) async fn assign_address(
         &mut self,
         info: &mut ContainerInfo,
         reservation: &Reservation,
@@ -31,14 +31,14 @@ impl Table {
         let now = self.started.elapsed();
         self.promise_unix(info, reservation)?;
         if info.unix.as_ref().is_some_and(|unix| unix.only) {
-            return self.listen(info, None).await;
+            return self.start_listening(info, None).await;
         }
         match site {
             Site::Shared => {
                 let buffer = self.next_buffer();
                 let (udp, address) =
                     socket::open(reservation, &self.settings, &mut self.addresses, buffer, now)?;
-                let listening = self.listen(info, Some((udp, address))).await;
+                let listening = self.start_listening(info, Some((udp, address))).await;
                 if listening.is_err() {
                     self.addresses.give_back(address, Duration::ZERO);
                 }
@@ -49,13 +49,13 @@ impl Table {
                 let ports = match port {
                     // Who has been told its address once can have no other.
                     Some(port) => vec![port],
-                    None => self.ports.candidates(namespace.id(), reservation.name(), now),
+                    None => self.ports.candidate_ports(namespace.id(), reservation.name(), now),
                 };
                 let choice = Choice { host, ports };
                 let listening = self.listen_within(info, namespace, choice, reservation.name()).await;
                 listening.map_err(|error| match (error, port) {
                     (ReserveError::Enter { source }, Some(port)) if source.kind() == ErrorKind::AddrInUse => {
-                        let address = SocketAddr::new(host.unwrap_or_else(netns::loopback), port);
+                        let address = SocketAddr::new(host.unwrap_or_else(netns::loopback_address), port);
                         ReserveError::AddressTaken { address }
                     }
                     (error, _) => error,
@@ -64,7 +64,8 @@ impl Table {
             Site::Unborn => {
                 // Nobody can have a port where nobody is yet.
                 let (host, port) = wanted_within(reservation)?;
-                let (host, port) = (host.unwrap_or_else(netns::loopback), port.unwrap_or(ports::FIRST));
+                let (host, port) =
+                    (host.unwrap_or_else(netns::loopback_address), port.unwrap_or(ports::FIRST));
                 info.address = Some(SocketAddr::new(host, port));
                 Ok(())
             }
@@ -80,19 +81,19 @@ impl Table {
         name: &str,
     ) -> Result<(), ReserveError> {
         let id = namespace.id();
-        let opened = namespace.listen(choice, self.next_buffer()).await;
+        let opened = namespace.open_socket(choice, self.next_buffer()).await;
         let opened = opened.map_err(|source| ReserveError::Enter { source })?;
         if let Some(error) = opened.loopback_down {
             info.warnings.push(format!("the interface lo is down in the container's network, and the agent cannot bring it up: {error}"));
         }
-        self.listen(info, Some((opened.socket, opened.address))).await?;
-        info.place = Place::Own(id);
-        self.ports.take(id, name, opened.address.port());
+        self.start_listening(info, Some((opened.socket, opened.address))).await?;
+        info.place = SocketNamespace::Own(id);
+        self.ports.claim_port(id, name, opened.address.port());
         Ok(())
     }
 
     /// Gives a container's sockets to a shard: the one for UDP, if it has one, and the Unix socket that it was promised.
-    pub(super) async fn listen(
+    pub(super) async fn start_listening(
         &mut self,
         info: &mut ContainerInfo,
         udp: Option<(UdpSocket, SocketAddr)>,
@@ -118,13 +119,13 @@ impl Table {
         self.pool.open(new).await?;
         info.receive_buffer = granted;
         info.address = address;
-        info.state = State::Listening;
+        info.state = LifecycleState::Listening;
         Ok(())
     }
 
     /// Bytes of the next socket's buffer: what is usual, or what is left of the node's.
     pub(super) fn next_buffer(&self) -> usize {
-        self.settings.receive_buffer.min(self.pool.buffers().left()).max(SMALLEST_BUFFER)
+        self.settings.receive_buffer.min(self.pool.receive_buffers().available_bytes()).max(SMALLEST_BUFFER)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Comparing on demand what is known with what is alive, which is otherwise done as things happen and by and by.
 
-use super::Table;
+use super::ContainerTable;
 use crate::model::{Allocation, ContainerId};
 
 /// What a comparison has found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Reconciled {
+pub struct ReconcileReport {
     /// Containers that were taken to live.
     pub checked: usize,
     /// Those whose processes have ended, which nobody had noticed.
@@ -16,10 +16,10 @@ pub struct Reconciled {
     pub lost: Vec<ContainerId>,
 }
 
-impl Table {
+impl ContainerTable {
     /// Looks at the process of each container that lives, and tries at once to open again the addresses that are lost.
-    pub(super) async fn reconcile(&mut self) -> Reconciled {
-        let mut found = Reconciled { checked: self.live.len(), ..Reconciled::default() };
+    pub(super) async fn reconcile_containers(&mut self) -> ReconcileReport {
+        let mut found = ReconcileReport { checked: self.live.len(), ..ReconcileReport::default() };
         let has_ended = |allocation| {
             let process = self.entries.get(allocation).and_then(|entry| entry.process.as_ref());
             process.is_some_and(|process| process.has_ended())
@@ -28,7 +28,7 @@ impl Table {
             self.live.iter().filter(|(_, allocation)| has_ended(allocation)).map(|(_, one)| *one).collect();
         found.ended.extend(ended.iter().filter_map(|allocation| self.id_of(*allocation)));
         for allocation in ended {
-            self.ended(allocation);
+            self.handle_process_end(allocation);
         }
         let back = self.try_lost().await;
         found.back.extend(back.into_iter().filter_map(|allocation| self.id_of(allocation)));

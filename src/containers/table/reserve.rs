@@ -4,25 +4,29 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Entry, Table};
-use crate::containers::Reserved;
+use super::{ContainerEntry, ContainerTable};
+use crate::containers::ReservedContainer;
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReserveError;
 use crate::containers::process::Candidate;
-use crate::containers::reservation::{Dialect, Network, Reservation, Ttl};
+use crate::containers::reservation::{ContainerNetwork, Dialect, Reservation, Ttl};
 use crate::containers::socket::Site;
-use crate::containers::state::{Guarded, Place, State};
+use crate::containers::state::{Guarded, LifecycleState, SocketNamespace};
 use crate::model::{Allocation, ContainerId, Generation, Origin};
 use crate::net::clock;
 
-impl Table {
-    pub(super) async fn reserve(&mut self, reservation: Reservation) -> Result<Reserved, ReserveError> {
+impl ContainerTable {
+    pub(super) async fn reserve_container(
+        &mut self,
+        reservation: Reservation,
+    ) -> Result<ReservedContainer, ReserveError> {
         if let Some(reason) = reservation.opted_out() {
             return Err(ReserveError::OptedOut { reason });
         }
-        self.bury(&reservation.container_id);
-        if let Some(info) = self.living(&reservation.container_id) {
-            return same(&info, &reservation).map(|()| Reserved { info, new: false });
+        self.drain_if_ended(&reservation.container_id);
+        if let Some(info) = self.find_live_container(&reservation.container_id) {
+            return check_same_container(&info, &reservation)
+                .map(|()| ReservedContainer { info, new: false });
         }
         if self.ending {
             return Err(ReserveError::Ending);
@@ -30,14 +34,14 @@ impl Table {
         if self.live.len() >= self.settings.containers {
             return Err(ReserveError::Full { limit: self.settings.containers });
         }
-        let mut site = Site::of(&reservation)?;
+        let mut site = Site::from_reservation(&reservation)?;
         let mut process = None;
         if let Some(pid) = reservation.pid {
-            let (settled, pid, watched) = self.settle(site, Candidate::find(pid)?)?;
+            let (settled, pid, watched) = self.validate_candidate(site, Candidate::find(pid)?)?;
             (site, process) = (settled, Some((pid, watched)));
         }
         let mut info = self.new_info(&reservation, &site);
-        if let Err(error) = self.place(&mut info, &reservation, site).await {
+        if let Err(error) = self.assign_address(&mut info, &reservation, site).await {
             info.unix.iter().for_each(|unix| self.give_back_unix(unix));
             return Err(error);
         }
@@ -45,24 +49,25 @@ impl Table {
         let deadline = match &process {
             Some((pid, _)) => {
                 (info.pid, info.attached) = (Some(*pid), true);
-                self.protect(&mut info);
+                self.guard_listener(&mut info);
                 None
             }
-            None => self.expiry(&reservation),
+            None => self.reservation_deadline(&reservation),
         };
         let info = Arc::new(info);
         self.live.insert(reservation.container_id.clone(), allocation);
         let since_boot = clock::since_boot();
-        let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
+        let entry =
+            ContainerEntry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
         self.entries.insert(allocation, entry);
-        self.directory.put(&info);
+        self.directory.upsert_container(&info);
         let info = match process {
-            Some((_, watched)) => self.watch(allocation, watched).await.unwrap_or(info),
+            Some((_, watched)) => self.watch_process(allocation, watched).await.unwrap_or(info),
             None => info,
         };
         let (container, task) = (&info.origin.container_id, &info.origin.task_id);
         tracing::info!(%container, %task, generation = info.origin.generation.0, address = info.address.map(|address| address.to_string()), "reserved");
-        Ok(Reserved { info, new: true })
+        Ok(ReservedContainer { info, new: true })
     }
 
     /// What is known of a container before it has a socket.
@@ -72,7 +77,7 @@ impl Table {
         let origin = Arc::new(Origin {
             container_id: reservation.container_id.clone(),
             generation: self.next_generation(&reservation.container_id),
-            task_id: reservation.task(),
+            task_id: reservation.effective_task_id(),
             labels,
         });
         let allocation = Allocation(self.next);
@@ -81,21 +86,21 @@ impl Table {
             allocation,
             origin,
             alias: reservation.alias.clone(),
-            state: State::Reserved,
+            state: LifecycleState::Reserved,
             attached: false,
             pid: None,
             address: None,
             unix: None,
             network: reservation.network.clone(),
-            place: site.place(),
+            place: site.socket_namespace(),
             guarded: Guarded::Off,
-            gauge_sign: reservation.signs(self.settings.gauge_sign),
-            timer_unit: reservation.times(self.settings.timer_unit),
+            gauge_sign: reservation.gauge_sign_or(self.settings.gauge_sign),
+            timer_unit: reservation.timer_unit_or(self.settings.timer_unit),
             details: reservation.details.clone(),
             reason: None,
             warnings: Vec::new(),
             receive_buffer: 0,
-            reserved_at: clock::wall(),
+            reserved_at: clock::wall_time(),
             finished_at: None,
             last: None,
         }
@@ -103,11 +108,11 @@ impl Table {
 
     fn next_generation(&self, id: &ContainerId) -> Generation {
         self.directory
-            .container(id)
+            .find_container(id)
             .map_or(Generation(1), |last| Generation(last.origin.generation.0.saturating_add(1)))
     }
 
-    fn expiry(&self, reservation: &Reservation) -> Option<Instant> {
+    fn reservation_deadline(&self, reservation: &Reservation) -> Option<Instant> {
         match (reservation.ttl, reservation.dialect) {
             (Ttl::Never, _) | (Ttl::Default, Dialect::Dcos) => None,
             (Ttl::After(ttl), _) => Some(Instant::now() + ttl),
@@ -117,19 +122,19 @@ impl Table {
 }
 
 /// Whether a repeated reservation is for the container that is here.
-fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveError> {
+fn check_same_container(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveError> {
     // The isolator repeats itself after its own restarts, with nothing but the id.
     if reservation.dialect == Dialect::Dcos {
         return Ok(());
     }
     // It is the namespace that counts, by whatever path it was named.
-    let place = Site::of(reservation)?.place();
-    let unborn = place == Place::Unborn && info.network == Network::New;
+    let place = Site::from_reservation(reservation)?.socket_namespace();
+    let unborn = place == SocketNamespace::Unborn && info.network == ContainerNetwork::New;
     let differs = [
-        ("task", info.origin.task_id != reservation.task()),
+        ("task", info.origin.task_id != reservation.effective_task_id()),
         ("network", place != info.place && !unborn),
         // The NRI plugin is told of no bundle; what it reserved is the wrapper's container all the same.
-        ("bundle", another(info.details.bundle.as_ref(), reservation.details.bundle.as_ref())),
+        ("bundle", values_conflict(info.details.bundle.as_ref(), reservation.details.bundle.as_ref())),
     ];
     match differs.into_iter().find(|(_, differs)| *differs) {
         Some((what, _)) => Err(ReserveError::Conflict { id: reservation.container_id.clone(), what }),
@@ -138,6 +143,6 @@ fn same(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveEr
 }
 
 /// Whether both say what it is, and not the same.
-fn another<T: PartialEq>(is: Option<&T>, said: Option<&T>) -> bool {
+fn values_conflict<T: PartialEq>(is: Option<&T>, said: Option<&T>) -> bool {
     is.zip(said).is_some_and(|(is, said)| is != said)
 }

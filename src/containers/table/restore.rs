@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Entry, Table};
+use super::{ContainerEntry, ContainerTable};
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::{ProcessError, ReserveError};
-use crate::containers::image::Image;
+use crate::containers::image::ContainerSnapshot;
 use crate::containers::process::Candidate;
-use crate::containers::reservation::Network;
-use crate::containers::state::{Place, State};
+use crate::containers::reservation::ContainerNetwork;
+use crate::containers::state::{LifecycleState, SocketNamespace};
 use crate::model::{Allocation, Timestamp};
 use crate::net::clock;
 use crate::net::listener;
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What became of the containers that were written down.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Restored {
+pub struct RestoredCounts {
     /// Back at their addresses, or waiting for their processes.
     pub kept: usize,
     /// Running, at an address that could not be opened.
@@ -64,57 +64,57 @@ impl From<io::Error> for Missing {
     }
 }
 
-impl Table {
+impl ContainerTable {
     /// Takes back the containers that an earlier life of the agent wrote down. Only what is still the same process, in the
     /// same cgroup and network namespace, gets its address again.
-    pub async fn restore(&mut self, images: Vec<Image>) -> Restored {
+    pub async fn restore_containers(&mut self, images: Vec<ContainerSnapshot>) -> RestoredCounts {
         self.unix.clear();
-        let mut restored = Restored::default();
+        let mut restored = RestoredCounts::default();
         for image in images {
             self.next = self.next.max(image.allocation.0.saturating_add(1));
             match self.bring_back(image).await {
-                State::Gone => restored.gone += 1,
-                State::Lost => restored.lost += 1,
+                LifecycleState::Gone => restored.gone += 1,
+                LifecycleState::Lost => restored.lost += 1,
                 _ => restored.kept += 1,
             }
         }
         restored
     }
 
-    async fn bring_back(&mut self, image: Image) -> State {
-        let now = clock::wall();
+    async fn bring_back(&mut self, image: ContainerSnapshot) -> LifecycleState {
+        let now = clock::wall_time();
         if image.state.is_finished() {
             // The agent may have been killed while it was draining: then nobody has written down when it ended.
-            let until = image.finished_at.unwrap_or(now).plus(self.settings.tombstone);
-            return self.restore_finished(&image.gone(now, until));
+            let until = image.finished_at.unwrap_or(now).saturating_add(self.settings.tombstone);
+            return self.restore_finished(&image.into_gone(now, until));
         }
         let (container, task) = (image.origin.container_id.clone(), image.origin.task_id.clone());
-        match self.reopen(&image).await {
+        match self.reopen_sockets(&image).await {
             Ok((info, process)) => {
                 let (allocation, state) = (info.allocation, info.state);
                 self.put_back(info, &image);
                 if let Some(watched) = process {
-                    self.watch(allocation, watched).await;
+                    self.watch_process(allocation, watched).await;
                 }
                 state
             }
             Err(Missing::Ended) => {
                 tracing::info!(%container, %task, "a container ended while the agent was away");
-                self.restore_finished(&image.gone(now, now.plus(self.settings.tombstone)))
+                self.restore_finished(&image.into_gone(now, now.saturating_add(self.settings.tombstone)))
             }
             Err(Missing::Lost(why)) => {
                 tracing::warn!(%container, %task, why, "a running container's address cannot be opened again");
-                let mut info = image.info();
-                info.state = State::Lost;
-                info.reason = Some(lost(&why));
+                let mut info = image.to_info();
+                info.state = LifecycleState::Lost;
+                info.reason = Some(lost_reason(&why));
                 self.put_back(info, &image);
                 let process = image.pid.and_then(|pid| Self::same_process(&image, pid).ok());
                 if let Some(candidate) = process {
-                    let (_, watched) = candidate.taken();
-                    self.watch(image.allocation, watched).await;
+                    let (_, watched) = candidate.into_parts();
+                    self.watch_process(image.allocation, watched).await;
                 }
                 self.lost.insert(image.allocation, image);
-                State::Lost
+                LifecycleState::Lost
             }
         }
     }
@@ -134,25 +134,25 @@ impl Table {
         let images: Vec<_> = self.lost.values().cloned().collect();
         for image in images {
             let allocation = image.allocation;
-            match self.reopen(&image).await {
+            match self.reopen_sockets(&image).await {
                 Ok((info, process)) => {
                     self.lost.remove(&allocation);
                     let (container, task) = (&info.origin.container_id, &info.origin.task_id);
                     tracing::info!(%container, %task, "a container that was lost is back at its address");
-                    self.replace(info);
+                    self.replace_info(info);
                     back.push(allocation);
                     if let Some(watched) = process {
                         if let Some(watch) = self.entries.get_mut(&allocation).and_then(|e| e.watch.take()) {
                             watch.abort();
                         }
-                        self.watch(allocation, watched).await;
+                        self.watch_process(allocation, watched).await;
                     }
                 }
-                Err(Missing::Ended) => drop(self.drain(allocation, "its process ended")),
+                Err(Missing::Ended) => drop(self.start_drain(allocation, "its process ended")),
                 Err(Missing::Lost(why)) => {
                     let known = self.entries.get(&allocation);
-                    if known.is_some_and(|entry| entry.info.reason != Some(lost(&why))) {
-                        self.change(allocation, |info| info.reason = Some(lost(&why)));
+                    if known.is_some_and(|entry| entry.info.reason != Some(lost_reason(&why))) {
+                        self.update_info(allocation, |info| info.reason = Some(lost_reason(&why)));
                     }
                 }
             }
@@ -161,14 +161,14 @@ impl Table {
     }
 
     /// The process that was the container, if it still is.
-    fn same_process(image: &Image, pid: i32) -> Result<Candidate, Missing> {
+    fn same_process(image: &ContainerSnapshot, pid: i32) -> Result<Candidate, Missing> {
         let Some(identity) = image.identity else {
             return Err(Missing::Lost(
                 "nothing is known by which its process could be told from others".to_owned(),
             ));
         };
         let candidate = Candidate::find(pid)?.started_at(Some(identity.start_ticks))?;
-        match (identity.cgroup, candidate.cgroup()) {
+        match (identity.cgroup, candidate.cgroup_id()) {
             (Some(was), Some(is)) if was != is => {
                 Err(Missing::Lost("its process is in another cgroup than it was".to_owned()))
             }
@@ -177,35 +177,40 @@ impl Table {
     }
 
     /// Looks whether a container is what it was, and opens its sockets.
-    async fn reopen(&mut self, image: &Image) -> Result<(ContainerInfo, Option<Watched>), Missing> {
-        let mut info = image.info();
+    async fn reopen_sockets(
+        &mut self,
+        image: &ContainerSnapshot,
+    ) -> Result<(ContainerInfo, Option<Watched>), Missing> {
+        let mut info = image.to_info();
         let candidate = match (image.attached, image.pid) {
             (false, _) => None,
             (true, Some(pid)) => Some(Self::same_process(image, pid)?),
             (true, None) => return Err(Missing::Lost("its process has no number here".to_owned())),
         };
         // Neither has an address that could be opened.
-        if matches!((image.state, image.address, &image.unix), (State::Mute, ..) | (State::Lost, None, None))
-        {
-            return Ok((info, candidate.map(|candidate| candidate.taken().1)));
+        if matches!(
+            (image.state, image.address, &image.unix),
+            (LifecycleState::Mute, ..) | (LifecycleState::Lost, None, None)
+        ) {
+            return Ok((info, candidate.map(|candidate| candidate.into_parts().1)));
         }
         info.reason = None;
         info.warnings.clear();
         let unix_only = image.unix.as_ref().is_some_and(|unix| unix.only);
         let process = match (image.place, image.address) {
             _ if unix_only => {
-                self.listen(&mut info, None).await?;
-                candidate.map(|candidate| candidate.taken().1)
+                self.start_listening(&mut info, None).await?;
+                candidate.map(|candidate| candidate.into_parts().1)
             }
-            (Place::Unborn, _) | (_, None) => candidate.map(|candidate| candidate.taken().1),
-            (Place::Shared, Some(address)) => {
-                let own = Namespace::own()?;
+            (SocketNamespace::Unborn, _) | (_, None) => candidate.map(|candidate| candidate.into_parts().1),
+            (SocketNamespace::Shared, Some(address)) => {
+                let own = Namespace::own_id()?;
                 let process = candidate.map(|candidate| candidate.in_namespace(own)).transpose()?;
-                if !self.addresses.take(address) {
+                if !self.addresses.take_exact(address) {
                     return Err(ReserveError::AddressTaken { address }.into());
                 }
                 let opened = match listener::open(address, self.next_buffer()) {
-                    Ok(socket) => self.listen(&mut info, Some((socket, address))).await,
+                    Ok(socket) => self.start_listening(&mut info, Some((socket, address))).await,
                     Err(source) if source.kind() == ErrorKind::AddrInUse => {
                         Err(ReserveError::AddressTaken { address })
                     }
@@ -215,16 +220,16 @@ impl Table {
                     self.addresses.give_back(address, Duration::ZERO);
                     return Err(error.into());
                 }
-                process.map(|candidate| candidate.taken().1)
+                process.map(|candidate| candidate.into_parts().1)
             }
-            (Place::Own(expected), Some(address)) => {
+            (SocketNamespace::Own(expected), Some(address)) => {
                 let (namespace, process) = match (candidate, &image.network) {
                     (Some(candidate), _) => {
                         let (_, watched, namespace) =
                             candidate.in_namespace(expected)?.with_own_namespace()?;
                         (namespace, Some(watched))
                     }
-                    (None, Network::Path(path)) => {
+                    (None, ContainerNetwork::Path(path)) => {
                         let namespace = Namespace::open(path).map_err(ReserveError::from)?;
                         (namespace, None)
                     }
@@ -236,7 +241,7 @@ impl Table {
                     ));
                 }
                 // A sibling may have it, of whom nothing was written down.
-                if self.ports.has(expected, address.port()) {
+                if self.ports.is_port_taken(expected, address.port()) {
                     return Err(ReserveError::AddressTaken { address }.into());
                 }
                 let choice = Choice { host: Some(address.ip()), ports: vec![address.port()] };
@@ -245,16 +250,16 @@ impl Table {
             }
         };
         if info.attached {
-            self.protect(&mut info);
+            self.guard_listener(&mut info);
         }
         Ok((info, process))
     }
 
-    pub(super) fn put_back(&mut self, info: ContainerInfo, image: &Image) {
+    pub(super) fn put_back(&mut self, info: ContainerInfo, image: &ContainerSnapshot) {
         let info = Arc::new(info);
         self.live.insert(info.origin.container_id.clone(), info.allocation);
         let deadline = image.deadline.map(from_now);
-        let entry = Entry {
+        let entry = ContainerEntry {
             info: Arc::clone(&info),
             deadline,
             since_boot: image.since_boot,
@@ -262,21 +267,21 @@ impl Table {
             watch: None,
         };
         self.entries.insert(info.allocation, entry);
-        self.directory.put(&info);
+        self.directory.upsert_container(&info);
     }
 
     /// Goes on draining a container that had ended when the process before handed it over.
-    pub(super) fn end_here(&mut self, image: &Image) {
+    pub(super) fn end_here(&mut self, image: &ContainerSnapshot) {
         // Its counts are not known until it is drained.
-        let info = Arc::new(ContainerInfo { last: None, ..image.info() });
+        let info = Arc::new(ContainerInfo { last: None, ..image.to_info() });
         match (info.address, info.place) {
-            (Some(address), Place::Shared) => drop(self.addresses.take(address)),
-            (Some(address), Place::Own(namespace)) => {
-                self.ports.take(namespace, image.name(), address.port());
+            (Some(address), SocketNamespace::Shared) => drop(self.addresses.take_exact(address)),
+            (Some(address), SocketNamespace::Own(namespace)) => {
+                self.ports.claim_port(namespace, image.name(), address.port());
             }
             _ => {}
         }
-        let entry = Entry {
+        let entry = ContainerEntry {
             info: Arc::clone(&info),
             deadline: None,
             since_boot: image.since_boot,
@@ -284,40 +289,43 @@ impl Table {
             watch: None,
         };
         self.entries.insert(info.allocation, entry);
-        self.directory.put(&info);
-        self.empty(info.allocation);
+        self.directory.upsert_container(&info);
+        self.drain_sockets(info.allocation);
     }
 
     /// Shows a container that has ended, until its tombstone goes. Its address rests meanwhile.
-    pub(super) fn restore_finished(&mut self, image: &Image) -> State {
-        let info = Arc::new(image.info());
-        let rested = image.finished_at.map_or(Duration::ZERO, |at| clock::wall().since(at));
+    pub(super) fn restore_finished(&mut self, image: &ContainerSnapshot) -> LifecycleState {
+        let info = Arc::new(image.to_info());
+        let rested = image.finished_at.map_or(Duration::ZERO, |at| clock::wall_time().duration_since(at));
         let until = self.started.elapsed() + self.settings.rest.saturating_sub(rested);
         match (image.address, image.place) {
-            (Some(address), Place::Shared) if self.addresses.take(address) => {
+            (Some(address), SocketNamespace::Shared) if self.addresses.take_exact(address) => {
                 self.addresses.give_back(address, until);
             }
-            (Some(address), Place::Own(namespace)) if !self.ports.has(namespace, address.port()) => {
-                self.ports.take(namespace, image.name(), address.port());
+            (Some(address), SocketNamespace::Own(namespace))
+                if !self.ports.is_port_taken(namespace, address.port()) =>
+            {
+                self.ports.claim_port(namespace, image.name(), address.port());
                 self.ports.give_back(namespace, address.port(), until);
             }
             _ => {}
         }
         self.store.open(info.allocation, Arc::clone(&info.origin), info.reserved_at);
-        self.store.ended(info.allocation);
+        self.store.mark_ended(info.allocation);
         let deadline = image.deadline.map(from_now);
         let since_boot = image.since_boot;
-        let entry = Entry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
+        let entry =
+            ContainerEntry { info: Arc::clone(&info), deadline, since_boot, process: None, watch: None };
         self.entries.insert(info.allocation, entry);
-        self.directory.put(&info);
-        State::Gone
+        self.directory.upsert_container(&info);
+        LifecycleState::Gone
     }
 }
 
-fn lost(why: &str) -> String {
+fn lost_reason(why: &str) -> String {
     format!("its address could not be opened again: {why}")
 }
 
 fn from_now(deadline: Timestamp) -> Instant {
-    Instant::now() + deadline.since(clock::wall())
+    Instant::now() + deadline.duration_since(clock::wall_time())
 }

@@ -3,24 +3,25 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::aggregate::{self, TimerUnit, View};
-use crate::containers::image::Image;
-use crate::containers::reservation::{Dialect, Network, Reservation, Ttl};
-use crate::containers::state::{Place, State};
+use crate::containers::image::ContainerSnapshot;
+use crate::containers::reservation::{ContainerNetwork, Dialect, Reservation, Ttl};
+use crate::containers::state::{LifecycleState, SocketNamespace};
 use crate::containers::{
-    AttachError, Leaving, ProcessError, ReleaseError, ReserveError, Reserved, Unserved, WantedAddress,
+    AttachError, Leaving, ProcessError, ReleaseError, ReserveError, ReservedContainer, Unserved,
+    WantedAddress,
 };
 use crate::model::{Generation, TaskId};
 use crate::net::clock::Clock;
-use crate::shard::{Plan, SentAhead};
+use crate::shard::{SentAhead, ShardPlan};
 use tokio::sync::oneshot;
 
 struct Node {
-    containers: Containers,
+    containers: ContainerTableHandle,
     store: Arc<Store>,
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> TableSettings {
+    TableSettings {
         containers: 100,
         // Not the usual port: an agent may be running here.
         port: 18_625,
@@ -36,7 +37,7 @@ fn settings() -> Settings {
         dcos_host: None,
         node_labels: Labels::new(),
         unix: UnixSettings {
-            mode: crate::containers::UnixMode::OptIn,
+            mode: crate::containers::UnixSocketMode::OptIn,
             path: "/var/run/datadog/dsd.socket".into(),
             directory: "/nowhere/sockets".into(),
             queue: 1,
@@ -44,24 +45,29 @@ fn settings() -> Settings {
     }
 }
 
-fn node(settings: Settings) -> Node {
+fn node(settings: TableSettings) -> Node {
     let (table, containers) = table(settings);
     let store = Arc::clone(&table.store);
     tokio::spawn(table.run());
     Node { containers, store }
 }
 
-fn table(settings: Settings) -> (Table, Containers) {
+fn table(settings: TableSettings) -> (ContainerTable, ContainerTableHandle) {
     let store = Arc::new(Store::new(1, 30));
-    let plan = Plan {
+    let plan = ShardPlan {
         shards: 1,
         memory_limit: usize::MAX,
         remembered: 1000,
         gather: Duration::ZERO,
         not_before: None,
     };
-    let pool = ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
-    Table::new(settings, Arc::new(pool.unwrap()), store)
+    let pool = ShardPool::start(
+        &plan,
+        &store,
+        &Arc::new(aggregate::AggregatorSettings::default()),
+        Clock::default(),
+    );
+    ContainerTable::new(settings, Arc::new(pool.unwrap()), store)
 }
 
 fn id(text: &str) -> ContainerId {
@@ -69,7 +75,7 @@ fn id(text: &str) -> ContainerId {
 }
 
 impl Node {
-    async fn reserve(&self, container: &str) -> Result<Reserved, ReserveError> {
+    async fn reserve(&self, container: &str) -> Result<ReservedContainer, ReserveError> {
         self.containers.reserve(Reservation::new(id(container))).await
     }
 
@@ -77,20 +83,20 @@ impl Node {
         &self,
         container: &str,
         change: impl FnOnce(&mut Reservation),
-    ) -> Result<Reserved, ReserveError> {
+    ) -> Result<ReservedContainer, ReserveError> {
         let mut reservation = Reservation::new(id(container));
         change(&mut reservation);
         self.containers.reserve(reservation).await
     }
 
-    fn state(&self, container: &str) -> Option<State> {
-        self.containers.directory().container(&id(container)).map(|info| info.state)
+    fn state(&self, container: &str) -> Option<LifecycleState> {
+        self.containers.directory().find_container(&id(container)).map(|info| info.state)
     }
 
-    async fn until(&self, container: &str, state: State) -> Arc<ContainerInfo> {
+    async fn until(&self, container: &str, state: LifecycleState) -> Arc<ContainerInfo> {
         for _ in 0..5000 {
             if self.state(container) == Some(state) {
-                return self.containers.directory().container(&id(container)).unwrap();
+                return self.containers.directory().find_container(&id(container)).unwrap();
             }
             // Real time, also where the runtime's is paused: the shard is a thread of its own.
             std::thread::sleep(Duration::from_millis(1));
@@ -100,8 +106,8 @@ impl Node {
     }
 
     fn sum(&self, allocation: Allocation) -> f64 {
-        let history = self.store.history(allocation).unwrap();
-        let records = history.kept().flat_map(crate::store::IntervalWindows::records);
+        let history = self.store.find_history(allocation).unwrap();
+        let records = history.kept_intervals().flat_map(crate::store::IntervalWindows::newest_records);
         let sums = records.map(|(_, _, record)| match record.view {
             View::Counter { counter, .. } => counter.sum,
             _ => 0.0,
@@ -147,7 +153,7 @@ async fn a_reservation_may_be_repeated_and_has_the_same_address() {
     let again = node.reserve("c1").await.unwrap();
     assert!(first.new && !again.new);
     assert_eq!(first.info.address, again.info.address);
-    assert_eq!((first.info.state, first.info.origin.generation), (State::Listening, Generation(1)));
+    assert_eq!((first.info.state, first.info.origin.generation), (LifecycleState::Listening, Generation(1)));
     let other = node.reserve("c2").await.unwrap();
     assert_ne!(other.info.address, first.info.address);
 }
@@ -155,18 +161,18 @@ async fn a_reservation_may_be_repeated_and_has_the_same_address() {
 #[tokio::test]
 async fn a_new_reservation_whose_caller_has_given_up_is_released_and_one_that_was_there_is_not() {
     let (mut table, containers) = table(settings());
-    let state = |container: &str| containers.directory().container(&id(container)).unwrap().state;
+    let state = |container: &str| containers.directory().find_container(&id(container)).unwrap().state;
     let (reply, gone) = oneshot::channel();
     drop(gone);
-    table.answer(Request::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
-    assert_eq!(state("c1"), State::Draining, "nothing knows of its address");
+    table.handle_request(TableRequest::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
+    assert_eq!(state("c1"), LifecycleState::Draining, "nothing knows of its address");
     let (reply, answer) = oneshot::channel();
-    table.answer(Request::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
+    table.handle_request(TableRequest::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
     assert!(answer.await.unwrap().unwrap().new);
     let (reply, gone) = oneshot::channel();
     drop(gone);
-    table.answer(Request::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
-    assert_eq!(state("c1"), State::Listening, "the first caller has its address");
+    table.handle_request(TableRequest::Reserve(Box::new(Reservation::new(id("c1"))), reply)).await;
+    assert_eq!(state("c1"), LifecycleState::Listening, "the first caller has its address");
 }
 
 #[tokio::test]
@@ -186,7 +192,8 @@ async fn another_task_or_bundle_under_a_living_id_is_a_conflict() {
     let bundle = node.reserve_with("c1", |r| r.details.bundle = Some("/b".to_owned())).await;
     assert!(matches!(task, Err(ReserveError::Conflict { what: "task", .. })));
     assert!(matches!(bundle, Err(ReserveError::Conflict { what: "bundle", .. })));
-    let network = node.reserve_with("c1", |r| r.network = Network::Path("/proc/self/ns/net".into())).await;
+    let network =
+        node.reserve_with("c1", |r| r.network = ContainerNetwork::Path("/proc/self/ns/net".into())).await;
     assert!(!network.unwrap().new, "another name for the same namespace is no difference");
     assert!(!node.reserve("c1").await.unwrap().new, "nor is what is not said");
     node.reserve("c2").await.unwrap();
@@ -205,7 +212,7 @@ async fn what_is_sent_before_the_end_is_read_after_it() {
     send(info.address, "a:2|c");
     let before = Instant::now();
     process.end();
-    let gone = node.until("c1", State::Gone).await;
+    let gone = node.until("c1", LifecycleState::Gone).await;
     assert!(before.elapsed() < Duration::from_millis(250), "{:?}", before.elapsed());
     assert_eq!(node.sum(info.allocation), 3.0);
     assert_eq!(gone.last.as_ref().unwrap().accounting.received, 2);
@@ -220,7 +227,7 @@ async fn an_id_that_comes_again_is_a_new_generation_with_another_address() {
     let second = node.reserve("c1").await.unwrap();
     assert!(second.new);
     assert_eq!(second.info.origin.generation, Generation(2));
-    node.until("c1", State::Listening).await;
+    node.until("c1", LifecycleState::Listening).await;
     assert_ne!(second.info.address, first.address, "an address rests after its container");
 }
 
@@ -229,7 +236,7 @@ async fn a_process_is_attached_once() {
     let node = node(settings());
     let (one, other) = (Process::start(), Process::start());
     node.reserve("c1").await.unwrap();
-    let attach = |pid| node.containers.attach(id("c1"), pid);
+    let attach = |pid| node.containers.attach_process(id("c1"), pid);
     assert_eq!(attach(one.pid()).await.unwrap().pid, Some(one.pid()));
     assert_eq!(attach(one.pid()).await.unwrap().pid, Some(one.pid()));
     assert!(matches!(attach(other.pid()).await, Err(AttachError::Another { .. })));
@@ -243,12 +250,12 @@ async fn what_is_not_there_cannot_be_attached_or_released() {
         process.end();
         process.pid()
     };
-    assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Unknown { .. })));
+    assert!(matches!(node.containers.attach_process(id("c1"), 1).await, Err(AttachError::Unknown { .. })));
     assert!(matches!(node.containers.release(id("c1")).await, Err(ReleaseError::Unknown { .. })));
     node.reserve("c1").await.unwrap();
     for pid in [gone, 0, -1] {
         assert!(matches!(
-            node.containers.attach(id("c1"), pid).await,
+            node.containers.attach_process(id("c1"), pid).await,
             Err(AttachError::Process(ProcessError::NoProcess { .. }))
         ));
     }
@@ -256,7 +263,7 @@ async fn what_is_not_there_cannot_be_attached_or_released() {
     assert!(matches!(reserved, Err(ReserveError::Process(ProcessError::NoProcess { .. }))));
     assert!(node.state("c2").is_none(), "nothing is left of it");
     node.containers.release(id("c1")).await.unwrap();
-    assert!(matches!(node.containers.attach(id("c1"), 1).await, Err(AttachError::Ended { .. })));
+    assert!(matches!(node.containers.attach_process(id("c1"), 1).await, Err(AttachError::Ended { .. })));
     node.containers.release(id("c1")).await.expect("who repeats itself gets the same answer");
 }
 
@@ -270,12 +277,12 @@ async fn a_reservation_nobody_comes_for_expires() {
     let process = Process::start();
     node.reserve_with("attached", |r| r.pid = Some(process.pid())).await.unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;
-    node.until("soon", State::Gone).await;
-    assert_eq!(node.state("usual"), Some(State::Listening));
+    node.until("soon", LifecycleState::Gone).await;
+    assert_eq!(node.state("usual"), Some(LifecycleState::Listening));
     tokio::time::sleep(Duration::from_secs(58)).await;
-    node.until("usual", State::Gone).await;
+    node.until("usual", LifecycleState::Gone).await;
     for container in ["never", "dcos", "attached"] {
-        assert_eq!(node.state(container), Some(State::Listening), "{container}");
+        assert_eq!(node.state(container), Some(LifecycleState::Listening), "{container}");
     }
 }
 
@@ -285,32 +292,41 @@ async fn a_finished_container_is_readable_until_its_tombstone_goes() {
     let info = node.reserve("c1").await.unwrap().info;
     send(info.address, "a:1|c");
     node.containers.release(id("c1")).await.unwrap();
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
     tokio::time::sleep(Duration::from_secs(590)).await;
     assert_eq!(node.sum(info.allocation), 1.0);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(node.state("c1").is_none());
-    assert!(node.store.history(info.allocation).is_none());
-    assert_eq!(node.containers.directory().forgotten().received, 1, "its counts stay in the node's totals");
+    assert!(node.store.find_history(info.allocation).is_none());
+    assert_eq!(
+        node.containers.directory().forgotten_accounting().received,
+        1,
+        "its counts stay in the node's totals"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_the_last_agent_was_draining_when_it_was_killed_is_gone_and_readable_for_as_long() {
     let info = node(settings()).reserve("c1").await.unwrap().info;
-    let draining = ContainerInfo { state: State::Draining, ..ContainerInfo::clone(&info) };
+    let draining = ContainerInfo { state: LifecycleState::Draining, ..ContainerInfo::clone(&info) };
     let (mut table, containers) = table(settings());
-    let restored = table.restore(vec![Image::of(&draining, None, Duration::ZERO, None)]).await;
+    let restored = table
+        .restore_containers(vec![ContainerSnapshot::from_info(&draining, None, Duration::ZERO, None)])
+        .await;
     assert_eq!((restored.kept, restored.gone), (0, 1));
     tokio::spawn(table.run());
     tokio::time::sleep(Duration::from_secs(590)).await;
-    assert_eq!(containers.directory().container(&id("c1")).map(|info| info.state), Some(State::Gone));
+    assert_eq!(
+        containers.directory().find_container(&id("c1")).map(|info| info.state),
+        Some(LifecycleState::Gone)
+    );
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert!(containers.directory().container(&id("c1")).is_none());
+    assert!(containers.directory().find_container(&id("c1")).is_none());
 }
 
 #[tokio::test]
 async fn the_number_of_containers_is_limited() {
-    let node = node(Settings { containers: 2, ..settings() });
+    let node = node(TableSettings { containers: 2, ..settings() });
     node.reserve("c1").await.unwrap();
     node.reserve("c2").await.unwrap();
     assert!(matches!(node.reserve("c3").await, Err(ReserveError::Full { limit: 2 })));
@@ -321,7 +337,7 @@ async fn the_number_of_containers_is_limited() {
 
 #[tokio::test]
 async fn receive_buffers_have_a_node_wide_sum() {
-    let node = node(Settings { receive_buffers: 100_000, ..settings() });
+    let node = node(TableSettings { receive_buffers: 100_000, ..settings() });
     let first = node.reserve("c1").await.unwrap().info;
     let second = node.reserve("c2").await.unwrap().info;
     let third = node.reserve("c3").await.unwrap().info;
@@ -342,16 +358,19 @@ async fn a_container_that_opts_out_gets_nothing() {
 #[tokio::test]
 async fn a_namespace_that_is_not_born_yet_has_an_address_and_no_socket() {
     let node = node(settings());
-    let new = |r: &mut Reservation| r.network = Network::New;
+    let new = |r: &mut Reservation| r.network = ContainerNetwork::New;
     let info = node.reserve_with("c1", new).await.unwrap().info;
-    assert_eq!((info.state, info.place, info.receive_buffer), (State::Reserved, Place::Unborn, 0));
+    assert_eq!(
+        (info.state, info.place, info.receive_buffer),
+        (LifecycleState::Reserved, SocketNamespace::Unborn, 0)
+    );
     assert_eq!(info.address.unwrap().to_string(), "127.0.0.1:18125");
     assert!(!node.reserve_with("c1", new).await.unwrap().new);
     let host = node.reserve("c1").await;
     assert!(matches!(host, Err(ReserveError::Conflict { what: "network", .. })));
     node.containers.release(id("c1")).await.unwrap();
-    node.until("c1", State::Gone).await;
-    let file = node.reserve_with("c1", |r| r.network = Network::Path("/etc/hostname".into())).await;
+    node.until("c1", LifecycleState::Gone).await;
+    let file = node.reserve_with("c1", |r| r.network = ContainerNetwork::Path("/etc/hostname".into())).await;
     assert!(matches!(file, Err(ReserveError::NotANamespace(_))));
 }
 
@@ -360,18 +379,21 @@ async fn a_process_that_cannot_be_a_newborn_container_is_not_attached() {
     let node = node(settings());
     let old = Process::start();
     std::thread::sleep(Duration::from_millis(50));
-    node.reserve_with("c1", |r| r.network = Network::New).await.unwrap();
+    node.reserve_with("c1", |r| r.network = ContainerNetwork::New).await.unwrap();
     let young = Process::start();
-    let attach =
-        async |process: crate::containers::Process| match node.containers.attach(id("c1"), process).await {
-            Err(AttachError::Process(error)) => error,
-            answer => panic!("{answer:?}"),
-        };
+    let attach = async |process: crate::containers::ProcessRef| match node
+        .containers
+        .attach_process(id("c1"), process)
+        .await
+    {
+        Err(AttachError::Process(error)) => error,
+        answer => panic!("{answer:?}"),
+    };
     assert!(matches!(attach(old.pid().into()).await, ProcessError::Older { .. }));
     assert!(matches!(attach(young.pid().into()).await, ProcessError::SharedNamespace { .. }));
-    let recycled = crate::containers::Process { pid: young.pid(), start_ticks: Some(7) };
+    let recycled = crate::containers::ProcessRef { pid: young.pid(), start_ticks: Some(7) };
     assert!(matches!(attach(recycled).await, ProcessError::Recycled { .. }));
-    assert_eq!(node.state("c1"), Some(State::Reserved), "and it goes on waiting for its process");
+    assert_eq!(node.state("c1"), Some(LifecycleState::Reserved), "and it goes on waiting for its process");
 }
 
 #[tokio::test]
@@ -389,7 +411,7 @@ async fn an_id_whose_process_has_just_ended_is_free_at_once() {
 
 #[tokio::test]
 async fn the_dcos_dialect_can_have_one_address_with_many_ports() {
-    let node = node(Settings { dcos_host: Some("127.0.0.9".parse().unwrap()), ..settings() });
+    let node = node(TableSettings { dcos_host: Some("127.0.0.9".parse().unwrap()), ..settings() });
     let dcos = async |container: &str| {
         node.reserve_with(container, |r| r.dialect = Dialect::Dcos).await.unwrap().info.address.unwrap()
     };
@@ -416,7 +438,7 @@ async fn draining_all_reads_what_was_sent_and_takes_nobody_new() {
     let info = node.reserve("c1").await.unwrap().info;
     send(info.address, "a:5|c");
     node.containers.drain_all().await;
-    assert_eq!((node.state("c1"), node.sum(info.allocation)), (Some(State::Gone), 5.0));
+    assert_eq!((node.state("c1"), node.sum(info.allocation)), (Some(LifecycleState::Gone), 5.0));
     assert!(matches!(node.reserve("c2").await, Err(ReserveError::Ending)));
 }
 
@@ -424,45 +446,49 @@ async fn draining_all_reads_what_was_sent_and_takes_nobody_new() {
 async fn a_container_that_runs_without_a_socket_is_shown_until_it_ends() {
     let node = node(settings());
     let mut process = Process::start();
-    for (container, why, state) in [("c1", Unserved::Mute, State::Mute), ("c2", Unserved::Lost, State::Lost)]
+    for (container, why, state) in
+        [("c1", Unserved::Mute, LifecycleState::Mute), ("c2", Unserved::Lost, LifecycleState::Lost)]
     {
-        let noted =
-            node.containers.note(Reservation::new(id(container)), why, "no agent".to_owned()).await.unwrap();
+        let noted = node
+            .containers
+            .register_unserved(Reservation::new(id(container)), why, "no agent".to_owned())
+            .await
+            .unwrap();
         assert!(noted.new);
         assert_eq!((noted.info.state, noted.info.address), (state, None));
         let again = node
             .containers
-            .note(Reservation::new(id(container)), Unserved::Mute, "no agent".to_owned())
+            .register_unserved(Reservation::new(id(container)), Unserved::Mute, "no agent".to_owned())
             .await
             .unwrap();
         assert!(!again.new, "who is here stays as it is");
         assert_eq!(node.state(container), Some(state));
-        node.containers.attach(id(container), process.pid()).await.unwrap();
+        node.containers.attach_process(id(container), process.pid()).await.unwrap();
     }
     process.end();
-    node.until("c1", State::Gone).await;
-    node.until("c2", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
+    node.until("c2", LifecycleState::Gone).await;
     let served = node.reserve("c1").await.unwrap().info;
-    assert_eq!((served.state, served.origin.generation), (State::Listening, Generation(2)));
+    assert_eq!((served.state, served.origin.generation), (LifecycleState::Listening, Generation(2)));
     let noted = node
         .containers
-        .note(Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned())
+        .register_unserved(Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned())
         .await
         .unwrap();
-    assert_eq!(noted.info.state, State::Listening, "one that has a socket is not mute");
+    assert_eq!(noted.info.state, LifecycleState::Listening, "one that has a socket is not mute");
 }
 
 #[tokio::test]
 async fn a_container_without_a_socket_is_watched_in_whatever_network_it_is_and_gets_none_by_it() {
     let node = node(settings());
-    for network in [Network::New, Network::Path("/no/such/netns".into())] {
+    for network in [ContainerNetwork::New, ContainerNetwork::Path("/no/such/netns".into())] {
         let mut process = Process::start();
         let reservation = Reservation { network, ..Reservation::new(id("c1")) };
-        node.containers.note(reservation, Unserved::Lost, "no agent".to_owned()).await.unwrap();
-        let attached = node.containers.attach(id("c1"), process.pid()).await.unwrap();
-        assert_eq!((attached.state, attached.address), (State::Lost, None));
+        node.containers.register_unserved(reservation, Unserved::Lost, "no agent".to_owned()).await.unwrap();
+        let attached = node.containers.attach_process(id("c1"), process.pid()).await.unwrap();
+        assert_eq!((attached.state, attached.address), (LifecycleState::Lost, None));
         process.end();
-        node.until("c1", State::Gone).await;
+        node.until("c1", LifecycleState::Gone).await;
     }
 }
 
@@ -470,7 +496,7 @@ async fn a_container_without_a_socket_is_watched_in_whatever_network_it_is_and_g
 async fn an_address_in_a_network_of_the_containers_own_is_promised_as_it_was_and_only_a_loopback_one() {
     let node = node(settings());
     let unborn = |host: &str, port| {
-        let (network, wanted) = (Network::New, WantedAddress { host: host.parse().ok(), port });
+        let (network, wanted) = (ContainerNetwork::New, WantedAddress { host: host.parse().ok(), port });
         Reservation { network, wanted: Some(wanted), ..Reservation::new(id(&format!("at-{host}"))) }
     };
     for (host, port, expected) in [
@@ -489,40 +515,46 @@ async fn an_address_in_a_network_of_the_containers_own_is_promised_as_it_was_and
 
 #[tokio::test]
 async fn containers_without_a_socket_count_among_those_that_live() {
-    let node = node(Settings { containers: 1, ..settings() });
-    node.containers.note(Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned()).await.unwrap();
+    let node = node(TableSettings { containers: 1, ..settings() });
+    node.containers
+        .register_unserved(Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned())
+        .await
+        .unwrap();
     assert!(matches!(node.reserve("c2").await, Err(ReserveError::Full { limit: 1 })));
-    let noted = node.containers.note(Reservation::new(id("c2")), Unserved::Mute, "no agent".to_owned()).await;
+    let noted = node
+        .containers
+        .register_unserved(Reservation::new(id("c2")), Unserved::Mute, "no agent".to_owned())
+        .await;
     assert!(matches!(noted, Err(ReserveError::Full { limit: 1 })));
     node.containers.release(id("c1")).await.unwrap();
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
     assert!(node.reserve("c2").await.is_ok());
 }
 
 #[tokio::test]
 async fn the_final_counts_of_a_container_are_not_lost_where_they_are_late_for_a_hand_over() {
     let (mut table, containers) = table(settings());
-    let reserved = table.reserve(Reservation::new(id("c1"))).await.unwrap();
+    let reserved = table.reserve_container(Reservation::new(id("c1"))).await.unwrap();
     let allocation = reserved.info.allocation;
     (0..100).for_each(|_| send(reserved.info.address, "a:1|c"));
     // Its shard has drained it, and the task that says so has not come to it yet.
-    table.change(allocation, |info| info.state = State::Draining);
+    table.update_info(allocation, |info| info.state = LifecycleState::Draining);
     table.live.remove(&id("c1"));
-    let drained = table.pool.drain(allocation).await.unwrap();
+    let drained = table.pool.drain_container(allocation).await.unwrap();
     let (tell, told) = oneshot::channel();
     table.tasks.spawn(async move {
         let _comes_late = told.await;
-        Event::Drained(allocation, drained.map(Box::new))
+        TableEvent::Drained(allocation, drained.map(Box::new))
     });
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
-    let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(false)) };
+    let successor = async { leaving.await.unwrap().map(|leaving| leaving.send_outcome(false)) };
     let ((), left) =
         tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
     assert!(left.unwrap_err().to_string().contains("try again"));
     tell.send(()).unwrap();
     let node = Node { containers, store: Arc::clone(&table.store) };
     tokio::spawn(table.run());
-    let info = node.until("c1", State::Gone).await;
+    let info = node.until("c1", LifecycleState::Gone).await;
     assert_eq!(info.last.as_ref().unwrap().accounting.received, 100);
     assert!(node.reserve("c2").await.is_ok(), "everything goes on");
 }
@@ -530,12 +562,15 @@ async fn the_final_counts_of_a_container_are_not_lost_where_they_are_late_for_a_
 #[tokio::test]
 async fn a_container_that_was_on_no_shard_keeps_no_hand_over_waiting() {
     let (mut table, containers) = table(settings());
-    let noted = table.note(&Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned()).await.unwrap();
+    let noted = table
+        .register_unserved(&Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned())
+        .await
+        .unwrap();
     // The answer that it has no counts waits until the containers are back on their shards.
-    table.change(noted.info.allocation, |info| info.state = State::Draining);
+    table.update_info(noted.info.allocation, |info| info.state = LifecycleState::Draining);
     table.tasks.spawn(std::future::pending());
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
-    let successor = async { leaving.await.unwrap().map(|leaving| leaving.decide(true)) };
+    let successor = async { leaving.await.unwrap().map(|leaving| leaving.send_outcome(true)) };
     let ((), left) =
         tokio::join!(table.hand_over_within(Duration::ZERO, SentAhead::default(), reply), successor);
     left.unwrap();
@@ -545,29 +580,30 @@ async fn a_container_that_was_on_no_shard_keeps_no_hand_over_waiting() {
 #[tokio::test]
 async fn a_container_that_is_being_drained_goes_over_and_is_drained_there() {
     let (mut old, _containers) = table(settings());
-    let reserved = old.reserve(Reservation::new(id("c1"))).await.unwrap();
+    let reserved = old.reserve_container(Reservation::new(id("c1"))).await.unwrap();
     let address = reserved.info.address;
     (0..100).for_each(|_| send(address, "a:1|c"));
-    old.release(&id("c1")).unwrap();
+    old.release_container(&id("c1")).unwrap();
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();
     let successor = async {
         let Leaving { manifest, descriptors, outcome, .. } = leaving.await.unwrap().unwrap();
         let handed: Vec<_> =
             manifest.containers.iter().map(|c| (c.image.state, c.udp, c.aggregator.is_some())).collect();
-        assert_eq!(handed, [(State::Draining, true, true)]);
-        let arriving =
-            manifest.assemble(crate::containers::Arrived::default(), descriptors, &Arc::default()).unwrap();
+        assert_eq!(handed, [(LifecycleState::Draining, true, true)]);
+        let arriving = manifest
+            .into_arriving(crate::containers::Arrived::default(), descriptors, &Arc::default())
+            .unwrap();
         let (mut new, containers) = table(settings());
-        new.arrive(arriving).await.unwrap();
+        new.take_over_containers(arriving).await.unwrap();
         outcome.send(true).unwrap();
         (new, containers)
     };
     let ((), (new, containers)) =
         tokio::join!(old.hand_over_within(Duration::ZERO, SentAhead::new(), reply), successor);
     let node = Node { containers, store: Arc::clone(&new.store) };
-    assert_eq!(node.state("c1"), Some(State::Draining));
+    assert_eq!(node.state("c1"), Some(LifecycleState::Draining));
     tokio::spawn(new.run());
-    let info = node.until("c1", State::Gone).await;
+    let info = node.until("c1", LifecycleState::Gone).await;
     let counts = &info.last.as_ref().unwrap().accounting;
     assert_eq!((counts.received, counts.in_records), (100, 100));
     assert_eq!(node.sum(info.allocation), 100.0);

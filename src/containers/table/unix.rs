@@ -4,44 +4,44 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Table;
+use super::ContainerTable;
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReserveError;
 use crate::containers::reservation::Reservation;
-use crate::containers::unix::{Sockets, UnixSocket, UnixWish};
+use crate::containers::unix::{ContainerUnixSocket, Sockets, UnixWish};
 use crate::model::Allocation;
 use crate::net::process::Watched;
 use crate::net::process_identity::ProcessIdentity;
 use crate::net::unixgram::Unixgram;
 
-impl Table {
+impl ContainerTable {
     /// Makes the directory of a container that gets a Unix socket, so that it can be mounted.
     pub(super) fn promise_unix(
         &mut self,
         info: &mut ContainerInfo,
         reservation: &Reservation,
     ) -> Result<(), ReserveError> {
-        let wish = match (&reservation.mounted, reservation.wishes()) {
+        let wish = match (&reservation.mounted, reservation.unix_wish()) {
             // It has the mount already, and knows of it whatever the settings say now.
             (Some(_), Some(UnixWish::Only)) => UnixWish::Only,
             (Some(_), _) => UnixWish::Beside,
-            (None, wish) => self.settings.unix.decide(wish),
+            (None, wish) => self.settings.unix.resolve_wish(wish),
         };
         if wish == UnixWish::No {
             return Ok(());
         }
         let path = reservation.mounted.clone().unwrap_or_else(|| self.settings.unix.path.clone());
-        let source = self.unix.place(&reservation.container_id);
+        let source = self.unix.container_directory(&reservation.container_id);
         let only = wish == UnixWish::Only;
         let made = match self.has_unix(&source) {
             // Another id whose name comes out the same; nobody has that by chance.
             true => Err(std::io::Error::other("another container has its directory")),
-            false => self.unix.make(&source),
+            false => self.unix.create_directory(&source),
         };
         match made {
-            Ok(()) => info.unix = Some(UnixSocket { source, path, only, checked: false }),
+            Ok(()) => info.unix = Some(ContainerUnixSocket { source, path, only, checked: false }),
             Err(source) if only => return Err(ReserveError::Unix { source }),
-            Err(error) => info.warnings.push(without(&error)),
+            Err(error) => info.warnings.push(no_socket_warning(&error)),
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Table {
             }
             Err(source) if unix.only => Err(ReserveError::Unix { source }),
             Err(error) => {
-                info.warnings.push(without(&error));
+                info.warnings.push(no_socket_warning(&error));
                 Sockets::remove(unix);
                 info.unix = None;
                 Ok(None)
@@ -78,7 +78,8 @@ impl Table {
     ) -> Option<Arc<ContainerInfo>> {
         let info = Arc::clone(&self.entries.get(&allocation)?.info);
         let _has_one = info.unix.as_ref()?;
-        let process_identity = match ProcessIdentity::of(info.pid?, Some(process.handle())) {
+        let process_identity = match ProcessIdentity::from_process(info.pid?, Some(process.process_handle()))
+        {
             Ok(process_identity) => process_identity,
             Err(error) => {
                 tracing::debug!(container = %info.origin.container_id, %error, "its processes cannot be told from others");
@@ -87,7 +88,7 @@ impl Table {
         };
         let checked = process_identity.is_told_apart();
         self.pool.set_container_processes(allocation, process_identity).await.ok()?;
-        self.change(allocation, |info| {
+        self.update_info(allocation, |info| {
             if let Some(unix) = &mut info.unix {
                 unix.checked = checked;
             }
@@ -102,7 +103,7 @@ impl Table {
     }
 
     /// Removes a Unix socket whose container has ended, unless its id has come again.
-    pub(super) fn give_back_unix(&self, unix: &UnixSocket) {
+    pub(super) fn give_back_unix(&self, unix: &ContainerUnixSocket) {
         match () {
             () if self.has_unix(&unix.source) => {}
             // The container goes on with the directory mounted, and the agent's next life opens a socket there.
@@ -119,7 +120,7 @@ impl Table {
         let live = self.live.values().filter_map(|allocation| self.entries.get(allocation));
         let claimed: Vec<_> =
             live.filter_map(|entry| entry.info.unix.as_ref()).map(|unix| unix.source.clone()).collect();
-        self.unix.sweep(|source| claimed.iter().any(|claimed| claimed == source));
+        self.unix.remove_unclaimed(|source| claimed.iter().any(|claimed| claimed == source));
     }
 
     fn has_unix(&self, source: &Path) -> bool {
@@ -128,6 +129,6 @@ impl Table {
     }
 }
 
-fn without(error: &std::io::Error) -> String {
+fn no_socket_warning(error: &std::io::Error) -> String {
     format!("it has no Unix socket: {error}")
 }

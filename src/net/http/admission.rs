@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::service::Service;
 
 use super::Peer;
-use super::answer::Answer;
-use super::clients::Place;
+use super::answer::TrackedBody;
+use super::clients::ConnectionPlace;
 
 /// A request that came after its connection was told to close, because another connection needed its place. The connection ends
 /// without an answer, which tells the client that nothing was done.
@@ -23,17 +23,17 @@ pub(super) struct NoPlace;
 pub(super) struct Admission<S> {
     service: S,
     peer: Peer,
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     asked: Arc<AtomicBool>,
 }
 
 impl<S> Admission<S> {
-    pub(super) fn new(service: S, peer: Peer, place: Arc<Place>) -> Self {
+    pub(super) fn new(service: S, peer: Peer, place: Arc<ConnectionPlace>) -> Self {
         Self { service, peer, place, asked: Arc::default() }
     }
 
     /// Whether the connection has sent a request, now or later.
-    pub(super) fn asked(&self) -> Arc<AtomicBool> {
+    pub(super) fn asked_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.asked)
     }
 }
@@ -44,20 +44,20 @@ where
     S::Future: Send + 'static,
     B: Send + 'static,
 {
-    type Response = http::Response<Answer<B>>;
+    type Response = http::Response<TrackedBody<B>>;
     type Error = NoPlace;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoPlace>> + Send>>;
 
     fn call(&self, mut request: http::Request<R>) -> Self::Future {
         self.asked.store(true, Ordering::Relaxed);
-        let Some(under_way) = self.place.begin() else {
+        let Some(under_way) = self.place.begin_request() else {
             return Box::pin(std::future::ready(Err(NoPlace)));
         };
         request.extensions_mut().insert(self.peer);
         let answered = self.service.call(request);
         Box::pin(async move {
             let Ok(answer) = answered.await;
-            Ok(answer.map(|body| Answer::new(body, under_way)))
+            Ok(answer.map(|body| TrackedBody::new(body, under_way)))
         })
     }
 }
@@ -70,12 +70,12 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::Empty;
 
-    use super::super::{Connections, Limits};
+    use super::super::{ConnectionLimits, Connections};
     use super::*;
 
     #[tokio::test]
     async fn a_request_is_run_only_while_its_connection_has_a_place() {
-        let limits = Limits {
+        let limits = ConnectionLimits {
             connections: 8,
             per_client: 8,
             header_timeout: Duration::from_secs(5),
@@ -84,7 +84,7 @@ mod tests {
             headers: 100,
         };
         let (connections, peer) = (Connections::default(), Peer::Unix { uid: 0, pid: Some(1) });
-        let open = connections.admit(peer, &limits).unwrap();
+        let open = connections.admit_peer(peer, &limits).unwrap();
         let request = || http::Request::new(Empty::<Bytes>::new());
         let ran = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&ran);
@@ -92,7 +92,7 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
             async { Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new())) }
         });
-        let admission = Admission::new(service, peer, open.place());
+        let admission = Admission::new(service, peer, open.clone_place());
         assert!(admission.call(request()).await.is_ok());
         while !connections.make_room() {
             tokio::time::sleep(Duration::from_millis(10)).await;

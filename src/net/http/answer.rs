@@ -8,18 +8,18 @@ use http_body::{Body, Frame, SizeHint};
 use super::clients::UnderWay;
 
 /// The body of an answer. While there is one, its connection is not idle.
-pub(super) struct Answer<B> {
+pub(super) struct TrackedBody<B> {
     body: B,
     _under_way: UnderWay,
 }
 
-impl<B> Answer<B> {
+impl<B> TrackedBody<B> {
     pub(super) const fn new(body: B, under_way: UnderWay) -> Self {
         Self { body, _under_way: under_way }
     }
 }
 
-impl<B: Body + Unpin> Body for Answer<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::{Limits, Peer};
+use super::{ConnectionLimits, Peer};
 
 /// How long a connection has to be idle before it can be closed in favour of another: the request of a client that has just
 /// connected is on its way.
@@ -16,14 +16,14 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// Why a connection was closed before a request on it was served.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Refused {
+pub enum RefusalReason {
     /// Its client has as many as it may.
     Client,
     /// It did not come to speak TLS.
     Handshake,
 }
 
-impl Refused {
+impl RefusalReason {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Client, Self::Handshake];
 
@@ -39,14 +39,14 @@ impl Refused {
 
 /// Why a connection was closed after it had been served.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Closed {
+pub enum CloseReason {
     /// Its client took nothing of an answer for as long as it may.
     Slow,
     /// It was idle, and another one needed its place.
     Idle,
 }
 
-impl Closed {
+impl CloseReason {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Slow, Self::Idle];
 
@@ -62,27 +62,27 @@ impl Closed {
 
 /// Open connections of a listener, and those that it closed at once, for whoever wants to know.
 #[derive(Clone, Default, Debug)]
-pub struct Connections(Arc<Counts>);
+pub struct Connections(Arc<ConnectionCounts>);
 
 #[derive(Default, Debug)]
-struct Counts {
+struct ConnectionCounts {
     open: Mutex<Registry>,
-    refused: [AtomicU64; Refused::ALL.len()],
-    closed: [AtomicU64; Closed::ALL.len()],
+    refused: [AtomicU64; RefusalReason::ALL.len()],
+    closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
 #[derive(Default, Debug)]
 struct Registry {
     next: u64,
-    entries: HashMap<u64, Entry>,
-    clients: HashMap<Client, usize>,
+    entries: HashMap<u64, ConnectionEntry>,
+    clients: HashMap<ClientKey, usize>,
     /// Connections of users other than root, on the admin socket.
     unprivileged: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
-    client: Client,
+struct ConnectionEntry {
+    client: ClientKey,
     /// Since when it has had no request under way; `None` while it has one.
     idle: Option<Instant>,
     close: Arc<Notify>,
@@ -90,8 +90,8 @@ struct Entry {
 
 impl Registry {
     /// Tells the connection that has been idle for the longest time to close, of those that `may`.
-    fn close_idle(&mut self, now: Instant, may: impl Fn(&Entry) -> bool) -> bool {
-        let idle = |entry: &Entry| {
+    fn close_idle(&mut self, now: Instant, may: impl Fn(&ConnectionEntry) -> bool) -> bool {
+        let idle = |entry: &ConnectionEntry| {
             entry.idle.filter(|since| now.saturating_duration_since(*since) >= GRACE && may(entry))
         };
         let oldest = self.entries.iter().filter_map(|(number, entry)| Some((idle(entry)?, *number))).min();
@@ -102,7 +102,7 @@ impl Registry {
 
     /// Its place is free from here on, even if its task takes a moment to end.
     fn remove(&mut self, number: u64) {
-        let Some(Entry { client, close, .. }) = self.entries.remove(&number) else { return };
+        let Some(ConnectionEntry { client, close, .. }) = self.entries.remove(&number) else { return };
         close.notify_one();
         self.unprivileged -= usize::from(client.is_unprivileged());
         if let Some(has) = self.clients.get_mut(&client) {
@@ -114,21 +114,26 @@ impl Registry {
     }
 
     /// Whether a client may have one more, after an idle one of its own was closed where it has as many as it may.
-    fn admits(&mut self, client: Client, limits: &Limits, now: Instant) -> Result<bool, Refused> {
+    fn check_client_limit(
+        &mut self,
+        client: ClientKey,
+        limits: &ConnectionLimits,
+        now: Instant,
+    ) -> Result<bool, RefusalReason> {
         let has = self.clients.get(&client).copied().unwrap_or_default();
         match client {
-            Client::Network(_) if has >= limits.per_client => Err(Refused::Client),
-            Client::Network(_) => Ok(false),
+            ClientKey::Network(_) if has >= limits.per_client => Err(RefusalReason::Client),
+            ClientKey::Network(_) => Ok(false),
             // One process leaves half of the places to others, and all users together a quarter to root.
-            Client::Process { pid, .. } => {
+            ClientKey::Process { pid, .. } => {
                 let (of_one, of_users) = (limits.connections.div_ceil(2), limits.connections * 3 / 4);
                 if pid.is_some() && has >= of_one {
                     let own = self.close_idle(now, |entry| entry.client == client);
-                    return if own { Ok(true) } else { Err(Refused::Client) };
+                    return if own { Ok(true) } else { Err(RefusalReason::Client) };
                 }
                 if client.is_unprivileged() && self.unprivileged >= of_users.max(1) {
                     let other = self.close_idle(now, |entry| entry.client.is_unprivileged());
-                    return if other { Ok(true) } else { Err(Refused::Client) };
+                    return if other { Ok(true) } else { Err(RefusalReason::Client) };
                 }
                 Ok(false)
             }
@@ -137,51 +142,53 @@ impl Registry {
 }
 
 impl Connections {
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    fn lock_registry(&self) -> MutexGuard<'_, Registry> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.registry().entries.len()
+        self.lock_registry().entries.len()
     }
 
     /// How many were closed at once, by reason.
-    pub fn refused(&self) -> impl Iterator<Item = (Refused, u64)> {
-        Refused::ALL.into_iter().zip(self.0.refused.iter().map(|count| count.load(Ordering::Relaxed)))
+    pub fn refused_counts(&self) -> impl Iterator<Item = (RefusalReason, u64)> {
+        RefusalReason::ALL.into_iter().zip(self.0.refused.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// How many were closed after they had been served, by reason.
-    pub fn closed(&self) -> impl Iterator<Item = (Closed, u64)> {
-        Closed::ALL.into_iter().zip(self.0.closed.iter().map(|count| count.load(Ordering::Relaxed)))
+    pub fn closed_counts(&self) -> impl Iterator<Item = (CloseReason, u64)> {
+        CloseReason::ALL.into_iter().zip(self.0.closed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// Counts one more as open, until the result is dropped.
     ///
     /// # Errors
     /// When its client has as many as it may. That is not counted: the connection may wait and be admitted later.
-    pub(super) fn admit(&self, peer: Peer, limits: &Limits) -> Result<Open, Refused> {
-        let (client, now) = (peer.client(), Instant::now());
-        let mut registry = self.registry();
-        if registry.admits(client, limits, now)? {
-            self.count_closed(Closed::Idle);
+    pub(super) fn admit_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Result<Open, RefusalReason> {
+        let (client, now) = (peer.client_key(), Instant::now());
+        let mut registry = self.lock_registry();
+        if registry.check_client_limit(client, limits, now)? {
+            self.count_closed(CloseReason::Idle);
         }
         let (number, close) = (registry.next, Arc::new(Notify::new()));
         registry.next += 1;
         *registry.clients.entry(client).or_default() += 1;
         registry.unprivileged += usize::from(client.is_unprivileged());
-        registry.entries.insert(number, Entry { client, idle: Some(now), close: Arc::clone(&close) });
+        registry
+            .entries
+            .insert(number, ConnectionEntry { client, idle: Some(now), close: Arc::clone(&close) });
         drop(registry);
-        Ok(Open { place: Arc::new(Place { connections: self.clone(), number }), close })
+        Ok(Open { place: Arc::new(ConnectionPlace { connections: self.clone(), number }), close })
     }
 
     /// Closes the oldest idle connection of the client that has most of them, for one that waits; answers whether there
     /// was one.
     pub(super) fn make_room(&self) -> bool {
         let now = Instant::now();
-        let mut registry = self.registry();
-        let mut idle: HashMap<Client, usize> = HashMap::new();
+        let mut registry = self.lock_registry();
+        let mut idle: HashMap<ClientKey, usize> = HashMap::new();
         for entry in registry.entries.values().filter(|entry| entry.idle.is_some()) {
             *idle.entry(entry.client).or_default() += 1;
         }
@@ -189,18 +196,18 @@ impl Connections {
         let closed = registry.close_idle(now, |entry| entry.client == most);
         drop(registry);
         if closed {
-            self.count_closed(Closed::Idle);
+            self.count_closed(CloseReason::Idle);
         }
         closed
     }
 
-    pub(super) fn count_closed(&self, why: Closed) {
+    pub(super) fn count_closed(&self, why: CloseReason) {
         if let Some(count) = self.0.closed.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn count_refused(&self, why: Refused) {
+    pub(super) fn count_refused(&self, why: RefusalReason) {
         if let Some(count) = self.0.refused.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -210,7 +217,7 @@ impl Connections {
 /// An open connection, while it is held.
 #[derive(Debug)]
 pub(super) struct Open {
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     /// Tells it to close while it is idle.
     pub(super) close: Arc<Notify>,
 }
@@ -222,44 +229,44 @@ impl Open {
     }
 
     /// Counts it as one by which nothing could be asked.
-    pub(super) fn refused(&self, why: Refused) {
+    pub(super) fn count_refused(&self, why: RefusalReason) {
         self.connections().count_refused(why);
     }
 
-    pub(super) fn place(&self) -> Arc<Place> {
+    pub(super) fn clone_place(&self) -> Arc<ConnectionPlace> {
         Arc::clone(&self.place)
     }
 }
 
 /// A connection's entry in the registry.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     connections: Connections,
     number: u64,
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Notes that a request is under way, until what this answers is dropped. `None` where the connection was told to close.
-    pub(super) fn begin(self: &Arc<Self>) -> Option<UnderWay> {
+    pub(super) fn begin_request(self: &Arc<Self>) -> Option<UnderWay> {
         self.set_idle(None).then(|| UnderWay(Arc::clone(self)))
     }
 
     fn set_idle(&self, idle: Option<Instant>) -> bool {
-        let mut registry = self.connections.registry();
+        let mut registry = self.connections.lock_registry();
         let entry = registry.entries.get_mut(&self.number);
         entry.map(|entry| entry.idle = idle).is_some()
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.connections.registry().remove(self.number);
+        self.connections.lock_registry().remove(self.number);
     }
 }
 
 /// A request that is under way, its answer included.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Place>);
+pub(super) struct UnderWay(Arc<ConnectionPlace>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -269,7 +276,7 @@ impl Drop for UnderWay {
 
 /// What connections and requests are counted by.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Client {
+pub enum ClientKey {
     /// An address; of IPv6 the half that a network gives out, since a client that has one address of it has all of them.
     Network(IpAddr),
     /// A process on this machine.
@@ -281,7 +288,7 @@ pub enum Client {
     },
 }
 
-impl Client {
+impl ClientKey {
     const fn is_unprivileged(self) -> bool {
         matches!(self, Self::Process { uid: 1.., .. })
     }
@@ -290,13 +297,13 @@ impl Client {
 impl Peer {
     /// The client that this is a connection of.
     #[must_use]
-    pub fn client(self) -> Client {
+    pub fn client_key(self) -> ClientKey {
         let address = match self {
             // Processes of another pid namespace have no number here.
-            Self::Unix { uid, pid } => return Client::Process { uid, pid: pid.filter(|pid| *pid != 0) },
+            Self::Unix { uid, pid } => return ClientKey::Process { uid, pid: pid.filter(|pid| *pid != 0) },
             Self::Tcp(address) => address,
         };
-        Client::Network(match address.ip().to_canonical() {
+        ClientKey::Network(match address.ip().to_canonical() {
             IpAddr::V6(address) if !address.is_loopback() => {
                 Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
             }
@@ -309,7 +316,7 @@ impl Peer {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         connections: 8,
         per_client: 2,
         header_timeout: Duration::from_secs(5),
@@ -324,7 +331,7 @@ mod tests {
 
     /// As if all connections had been open for long.
     fn age(connections: &Connections) {
-        for entry in connections.registry().entries.values_mut() {
+        for entry in connections.lock_registry().entries.values_mut() {
             entry.idle = entry.idle.and_then(|since| since.checked_sub(GRACE));
         }
     }
@@ -336,61 +343,68 @@ mod tests {
     #[test]
     fn each_client_has_so_many_and_gives_them_back() {
         let connections = Connections::default();
-        let first = connections.admit(from("10.0.0.1:1"), &LIMITS).unwrap();
-        let second = connections.admit(from("10.0.0.1:2"), &LIMITS).unwrap();
-        assert_eq!(connections.admit(from("10.0.0.1:3"), &LIMITS).err(), Some(Refused::Client));
-        let other = connections.admit(from("10.0.0.2:1"), &LIMITS).unwrap();
+        let first = connections.admit_peer(from("10.0.0.1:1"), &LIMITS).unwrap();
+        let second = connections.admit_peer(from("10.0.0.1:2"), &LIMITS).unwrap();
+        assert_eq!(connections.admit_peer(from("10.0.0.1:3"), &LIMITS).err(), Some(RefusalReason::Client));
+        let other = connections.admit_peer(from("10.0.0.2:1"), &LIMITS).unwrap();
         assert_eq!(connections.open(), 3);
         drop(first);
-        let again = connections.admit(from("10.0.0.1:4"), &LIMITS).unwrap();
+        let again = connections.admit_peer(from("10.0.0.1:4"), &LIMITS).unwrap();
         assert_eq!(
-            connections.refused().collect::<Vec<_>>(),
-            [(Refused::Client, 0), (Refused::Handshake, 0)],
+            connections.refused_counts().collect::<Vec<_>>(),
+            [(RefusalReason::Client, 0), (RefusalReason::Handshake, 0)],
             "a connection that may still be admitted is not refused yet"
         );
         drop((second, other, again));
         assert_eq!(connections.open(), 0);
-        assert!(connections.registry().clients.is_empty(), "who is gone takes no memory");
+        assert!(connections.lock_registry().clients.is_empty(), "who is gone takes no memory");
     }
 
     #[test]
     fn one_process_leaves_half_of_the_places_and_users_leave_a_quarter_to_root() {
         let connections = Connections::default();
-        let take = |uid, pid| connections.admit(process(uid, pid), &LIMITS);
+        let take = |uid, pid| connections.admit_peer(process(uid, pid), &LIMITS);
         let mut open: Vec<_> = (0..4).map(|_| take(1000, 7).unwrap()).collect();
         assert!(take(1000, 7).is_err(), "none of its connections has been idle for long");
         open.extend((0..2).map(|_| take(1000, 8).unwrap()));
         assert!(take(1001, 9).is_err(), "six of eight places are those of users");
         assert!(take(0, 1).is_ok());
         age(&connections);
-        let busy = open.first().unwrap().place().begin().unwrap();
+        let busy = open.first().unwrap().clone_place().begin_request().unwrap();
         let newer = take(1000, 7).unwrap();
-        assert_eq!(connections.closed().last(), Some((Closed::Idle, 1)));
-        assert!(open.first().unwrap().place().begin().is_some(), "the one with a request under way stays");
-        assert!(open.get(1).unwrap().place().begin().is_none(), "the oldest idle one is told to close");
+        assert_eq!(connections.closed_counts().last(), Some((CloseReason::Idle, 1)));
+        assert!(
+            open.first().unwrap().clone_place().begin_request().is_some(),
+            "the one with a request under way stays"
+        );
+        assert!(
+            open.get(1).unwrap().clone_place().begin_request().is_none(),
+            "the oldest idle one is told to close"
+        );
         drop((busy, newer, open));
-        assert_eq!((connections.open(), connections.registry().unprivileged), (0, 0));
+        assert_eq!((connections.open(), connections.lock_registry().unprivileged), (0, 0));
     }
 
     #[test]
     fn room_is_made_by_the_client_that_has_most_idle_connections() {
         let connections = Connections::default();
         assert!(!connections.make_room());
-        let one = connections.admit(process(0, 1), &LIMITS).unwrap();
-        let several: Vec<_> = (0..3).map(|_| connections.admit(process(0, 2), &LIMITS).unwrap()).collect();
+        let one = connections.admit_peer(process(0, 1), &LIMITS).unwrap();
+        let several: Vec<_> =
+            (0..3).map(|_| connections.admit_peer(process(0, 2), &LIMITS).unwrap()).collect();
         assert!(!connections.make_room(), "their requests are on their way");
         age(&connections);
         assert!(connections.make_room() && connections.make_room());
-        assert!(one.place().begin().is_some());
-        let left = several.iter().filter(|open| open.place().begin().is_some()).count();
+        assert!(one.clone_place().begin_request().is_some());
+        let left = several.iter().filter(|open| open.clone_place().begin_request().is_some()).count();
         assert_eq!((left, connections.open()), (1, 2));
     }
 
     #[test]
     fn the_addresses_of_one_network_are_one_client() {
-        let of = |address: &str| match from(address).client() {
-            Client::Network(address) => address,
-            Client::Process { .. } => panic!("it came over the network"),
+        let of = |address: &str| match from(address).client_key() {
+            ClientKey::Network(address) => address,
+            ClientKey::Process { .. } => panic!("it came over the network"),
         };
         assert_eq!(of("[2001:db8::1]:1"), of("[2001:db8::ffff:2]:9"));
         assert_ne!(of("[2001:db8::1]:1"), of("[2001:db8:0:1::1]:1"));

@@ -10,10 +10,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::Connections;
-use super::writing::Writing;
+use super::writing::WriteTimeoutStream;
 
 /// Bytes both ways, whatever they go through.
-pub(super) type Stream = Box<dyn ReadWrite>;
+pub(super) type BoxedStream = Box<dyn ReadWrite>;
 
 pub(super) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
@@ -37,18 +37,20 @@ impl Socket {
     ///
     /// # Errors
     /// When the other end does not come to speak TLS.
-    pub(super) async fn opened(
+    pub(super) async fn open_stream(
         self,
         write_timeout: Duration,
         connections: &Connections,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<BoxedStream> {
         let connections = connections.clone();
         match self {
-            Self::Unix(stream) => Ok(Box::new(Writing::new(stream, write_timeout, connections))),
-            Self::Tcp(stream, None) => Ok(Box::new(Writing::new(stream, write_timeout, connections))),
+            Self::Unix(stream) => Ok(Box::new(WriteTimeoutStream::new(stream, write_timeout, connections))),
+            Self::Tcp(stream, None) => {
+                Ok(Box::new(WriteTimeoutStream::new(stream, write_timeout, connections)))
+            }
             Self::Tcp(stream, Some(tls)) => {
-                let stream = spoken(stream).await?;
-                let stream = Writing::new(stream, write_timeout, connections);
+                let stream = expect_tls_handshake(stream).await?;
+                let stream = WriteTimeoutStream::new(stream, write_timeout, connections);
                 Ok(Box::new(TlsAcceptor::from(tls).accept(stream).await?))
             }
         }
@@ -56,7 +58,7 @@ impl Socket {
 }
 
 /// The same connection, if its client begins to speak TLS.
-async fn spoken(mut stream: TcpStream) -> io::Result<TcpStream> {
+async fn expect_tls_handshake(mut stream: TcpStream) -> io::Result<TcpStream> {
     let mut first = [0];
     stream.peek(&mut first).await?;
     if first.first().is_some_and(u8::is_ascii_alphabetic) {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::clients::{Open, Refused};
+use super::clients::{Open, RefusalReason};
 use super::opening::Socket;
-use super::{Connections, Limits, Peer};
+use super::{ConnectionLimits, Connections, Peer};
 use crate::shutdown::Drain;
 
 /// How long a connection waits for room. Half of what the OCI wrapper waits for an answer, so that it reads this one.
@@ -32,7 +32,7 @@ const BODY: &str = r#"{"code":"too_many_connections","message":"this client has 
 #[derive(Clone, Debug)]
 pub(super) struct Overflow {
     connections: Connections,
-    limits: Limits,
+    limits: ConnectionLimits,
     /// One permit for each connection that is served.
     places: Arc<Semaphore>,
     /// Told when a connection waits for a place and all are taken.
@@ -43,7 +43,7 @@ pub(super) struct Overflow {
 }
 
 /// A connection that waits for room.
-pub(super) struct Waiting {
+pub(super) struct WaitingConnection {
     stream: UnixStream,
     peer: Peer,
     overflow: Overflow,
@@ -51,7 +51,7 @@ pub(super) struct Waiting {
 }
 
 impl Overflow {
-    pub(super) fn new(connections: Connections, limits: Limits, places: Arc<Semaphore>) -> Self {
+    pub(super) fn new(connections: Connections, limits: ConnectionLimits, places: Arc<Semaphore>) -> Self {
         let room = Arc::new(Semaphore::new((limits.connections / WAITING).max(1)));
         Self { connections, limits, places, needs: Arc::default(), room, warning: Arc::default() }
     }
@@ -63,28 +63,28 @@ impl Overflow {
 
     /// Takes a connection whose client has as many as it may. `None` where it was refused at once: it is one of the HTTP
     /// listener, or too many wait.
-    pub(super) fn take(&self, socket: Socket, peer: Peer) -> Option<Waiting> {
+    pub(super) fn queue_connection(&self, socket: Socket, peer: Peer) -> Option<WaitingConnection> {
         match (socket, Arc::clone(&self.room).try_acquire_owned()) {
             (Socket::Unix(stream), Ok(room)) => {
-                Some(Waiting { stream, peer, overflow: self.clone(), _room: room })
+                Some(WaitingConnection { stream, peer, overflow: self.clone(), _room: room })
             }
             (Socket::Unix(stream), Err(_)) => {
-                self.refuse(peer);
-                answer(stream, peer);
+                self.record_refusal(peer);
+                reply_unavailable(stream, peer);
                 None
             }
             (Socket::Tcp(..), _) => {
-                self.refuse(peer);
+                self.record_refusal(peer);
                 None
             }
         }
     }
 
     /// Counts a refused connection, and warns about those since the last warning where one is due.
-    fn refuse(&self, peer: Peer) {
-        self.connections.count_refused(Refused::Client);
+    fn record_refusal(&self, peer: Peer) {
+        self.connections.count_refused(RefusalReason::Client);
         tracing::debug!(%peer, "refused a connection beyond its client's share");
-        let Some(refused) = self.warning.due(Instant::now()) else { return };
+        let Some(refused) = self.warning.count_refusal(Instant::now()) else { return };
         match peer {
             Peer::Unix { .. } => tracing::warn!(
                 refused,
@@ -101,25 +101,25 @@ impl Overflow {
     }
 }
 
-impl Waiting {
+impl WaitingConnection {
     /// Waits until the client has room for one more connection and there is a place for it. `None` where that took too long or
     /// the agent ends: the connection was answered 503 and closed.
     pub(super) async fn for_room(self, drain: &mut Drain) -> Option<(Socket, Open, OwnedSemaphorePermit)> {
         let admitted = tokio::select! {
-            admitted = tokio::time::timeout(ROOM_WITHIN, self.admitted()) => admitted.ok(),
-            () = drain.started() => None,
+            admitted = tokio::time::timeout(ROOM_WITHIN, self.wait_for_admission()) => admitted.ok(),
+            () = drain.wait_for_start() => None,
         };
         match admitted {
             Some((open, place)) => Some((Socket::Unix(self.stream), open, place)),
             None => {
-                self.overflow.refuse(self.peer);
-                answer(self.stream, self.peer);
+                self.overflow.record_refusal(self.peer);
+                reply_unavailable(self.stream, self.peer);
                 None
             }
         }
     }
 
-    async fn admitted(&self) -> (Open, OwnedSemaphorePermit) {
+    async fn wait_for_admission(&self) -> (Open, OwnedSemaphorePermit) {
         let Overflow { connections, limits, places, needs, .. } = &self.overflow;
         loop {
             if places.available_permits() == 0 {
@@ -127,7 +127,7 @@ impl Waiting {
             }
             // The place first: a connection that is registered and idle can be closed in favour of another.
             if let Ok(place) = Arc::clone(places).acquire_owned().await
-                && let Ok(open) = connections.admit(self.peer, limits)
+                && let Ok(open) = connections.admit_peer(self.peer, limits)
             {
                 return (open, place);
             }
@@ -137,7 +137,7 @@ impl Waiting {
 }
 
 /// Answers 503 to whatever was asked, and closes the connection. Waits for nothing: the answer fits into an empty buffer.
-fn answer(stream: UnixStream, peer: Peer) {
+fn reply_unavailable(stream: UnixStream, peer: Peer) {
     if let Err(error) = stream.into_std().and_then(write_answer) {
         tracing::debug!(%error, %peer, "cannot tell a client that its connection was refused: the client has closed it");
     }
@@ -161,24 +161,24 @@ fn write_answer(mut stream: StdStream) -> std::io::Result<()> {
 
 /// Warns once in a while.
 #[derive(Debug, Default)]
-struct Warning(Mutex<Pending>);
+struct Warning(Mutex<PendingWarning>);
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingWarning {
     warned: Option<Instant>,
     refused: u64,
 }
 
 impl Warning {
     /// Notes a refused connection; the number since the last warning, where the next one is due.
-    fn due(&self, now: Instant) -> Option<u64> {
+    fn count_refusal(&self, now: Instant) -> Option<u64> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pending.refused += 1;
         if pending.warned.is_some_and(|warned| now.saturating_duration_since(warned) < QUIET) {
             return None;
         }
         let refused = pending.refused;
-        *pending = Pending { warned: Some(now), refused: 0 };
+        *pending = PendingWarning { warned: Some(now), refused: 0 };
         Some(refused)
     }
 }
@@ -190,14 +190,14 @@ mod tests {
     #[test]
     fn there_is_one_warning_a_minute_with_the_number_of_refused_connections_since() {
         let (warning, start) = (Warning::default(), Instant::now());
-        assert_eq!(warning.due(start), Some(1));
+        assert_eq!(warning.count_refusal(start), Some(1));
         for n in 1..60 {
-            assert_eq!(warning.due(start + Duration::from_secs(n)), None);
+            assert_eq!(warning.count_refusal(start + Duration::from_secs(n)), None);
         }
-        assert_eq!(warning.due(start + QUIET), Some(60));
+        assert_eq!(warning.count_refusal(start + QUIET), Some(60));
     }
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         connections: 4,
         per_client: 4,
         header_timeout: Duration::from_secs(5),
@@ -210,8 +210,8 @@ mod tests {
     /// A process that has as many connections as it may, and one more of it that has sent a request.
     fn full() -> (Vec<Open>, Overflow, StdStream, Socket) {
         let (connections, places) = (Connections::default(), Arc::new(Semaphore::new(LIMITS.connections)));
-        let open = (0..2).map(|_| connections.admit(PEER, &LIMITS).unwrap()).collect();
-        assert!(connections.admit(PEER, &LIMITS).is_err());
+        let open = (0..2).map(|_| connections.admit_peer(PEER, &LIMITS).unwrap()).collect();
+        assert!(connections.admit_peer(PEER, &LIMITS).is_err());
         let (mut client, server) = StdStream::pair().unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         server.set_nonblocking(true).unwrap();
@@ -228,13 +228,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_beyond_the_share_is_served_once_another_ends() {
         let (mut open, overflow, _client, socket) = full();
-        let (_trigger, mut drain) = crate::shutdown::drain();
-        let waiting = overflow.take(socket, PEER).unwrap();
+        let (_trigger, mut drain) = crate::shutdown::drain_channel();
+        let waiting = overflow.queue_connection(socket, PEER).unwrap();
         let mut served = std::pin::pin!(waiting.for_room(&mut drain));
         assert!(tokio::time::timeout(Duration::ZERO, served.as_mut()).await.is_err(), "it waits");
         open.pop();
         assert!(served.await.is_some());
-        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 0)));
+        assert_eq!(overflow.connections.refused_counts().next(), Some((RefusalReason::Client, 0)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,8 +243,8 @@ mod tests {
         // Its client has room again, and others have all places.
         open.clear();
         let taken = Arc::clone(&overflow.places).acquire_many_owned(4).await.unwrap();
-        let (_trigger, mut drain) = crate::shutdown::drain();
-        let waiting = overflow.take(socket, PEER).unwrap();
+        let (_trigger, mut drain) = crate::shutdown::drain_channel();
+        let waiting = overflow.queue_connection(socket, PEER).unwrap();
         let mut served = std::pin::pin!(waiting.for_room(&mut drain));
         assert!(tokio::time::timeout(Duration::ZERO, served.as_mut()).await.is_err(), "it waits");
         assert_eq!(overflow.connections.open(), 0, "it could be closed as one that is idle");
@@ -256,7 +256,7 @@ mod tests {
     async fn the_last_place_is_that_of_a_connection_that_waits_and_not_of_the_accept_loop() {
         let (mut open, overflow, _client, socket) = full();
         open.clear();
-        let (_trigger, mut drain) = crate::shutdown::drain();
+        let (_trigger, mut drain) = crate::shutdown::drain_channel();
         let _others = Arc::clone(&overflow.places).acquire_many_owned(3).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let listener = tokio::net::UnixListener::bind(directory.path().join("s")).unwrap();
@@ -265,7 +265,7 @@ mod tests {
         let mut accepts = std::pin::pin!(super::super::next(&places, &listener, &connections, &overflow));
         assert!(tokio::time::timeout(Duration::ZERO, accepts.as_mut()).await.is_err(), "no client comes");
         assert_eq!(places.available_permits(), 0);
-        let waiting = overflow.take(socket, PEER).unwrap();
+        let waiting = overflow.queue_connection(socket, PEER).unwrap();
         tokio::select! {
             served = waiting.for_room(&mut drain) => assert!(served.is_some()),
             _ = accepts => panic!("no client has come"),
@@ -277,30 +277,30 @@ mod tests {
         let (_open, overflow, client, socket) = full();
         let taken = Arc::clone(&overflow.room).acquire_many_owned(1).await.unwrap();
         drop(client);
-        assert!(overflow.take(socket, PEER).is_none());
-        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 1)));
+        assert!(overflow.queue_connection(socket, PEER).is_none());
+        assert_eq!(overflow.connections.refused_counts().next(), Some((RefusalReason::Client, 1)));
         drop(taken);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_for_which_there_is_no_room_in_time_is_answered_and_counted() {
         let (_open, overflow, mut client, socket) = full();
-        let (_trigger, mut drain) = crate::shutdown::drain();
+        let (_trigger, mut drain) = crate::shutdown::drain_channel();
         let started = tokio::time::Instant::now();
-        assert!(overflow.take(socket, PEER).unwrap().for_room(&mut drain).await.is_none());
+        assert!(overflow.queue_connection(socket, PEER).unwrap().for_room(&mut drain).await.is_none());
         assert_eq!(started.elapsed(), ROOM_WITHIN);
         let answer = read_to_end(&mut client);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with(BODY), "{answer}");
-        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 1)));
+        assert_eq!(overflow.connections.refused_counts().next(), Some((RefusalReason::Client, 1)));
     }
 
     #[tokio::test]
     async fn where_too_many_wait_the_next_one_is_answered_at_once() {
         let (_open, overflow, mut client, socket) = full();
         let taken = Arc::clone(&overflow.room).acquire_many_owned(1).await.unwrap();
-        assert!(overflow.take(socket, PEER).is_none());
+        assert!(overflow.queue_connection(socket, PEER).is_none());
         assert!(read_to_end(&mut client).starts_with("HTTP/1.1 503 "));
-        assert_eq!(overflow.connections.refused().next(), Some((Refused::Client, 1)));
+        assert_eq!(overflow.connections.refused_counts().next(), Some((RefusalReason::Client, 1)));
         drop(taken);
     }
 

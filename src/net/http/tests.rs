@@ -5,19 +5,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::shutdown::{DrainTrigger, drain};
+use crate::shutdown::{DrainTrigger, drain_channel};
 
-async fn start(limits: Limits) -> (SocketAddr, DrainTrigger, Connections) {
+async fn start(limits: ConnectionLimits) -> (SocketAddr, DrainTrigger, Connections) {
     start_with(limits, None).await
 }
 
 async fn start_with(
-    limits: Limits,
+    limits: ConnectionLimits,
     tls: Option<Arc<ServerConfig>>,
 ) -> (SocketAddr, DrainTrigger, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (trigger, drain) = drain();
+    let (trigger, drain) = drain_channel();
     let connections = Connections::default();
     let answer = hyper::service::service_fn(|request: http::Request<Incoming>| async move {
         let peer = request.extensions().get::<Peer>().copied();
@@ -37,7 +37,7 @@ async fn start_with(
     (address, trigger, connections)
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 10,
     per_client: 10,
     header_timeout: Duration::from_secs(5),
@@ -66,7 +66,7 @@ async fn a_request_knows_who_asks() {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_head_is_disconnected() {
-    let limits = Limits { header_timeout: Duration::from_millis(100), ..LIMITS };
+    let limits = ConnectionLimits { header_timeout: Duration::from_millis(100), ..LIMITS };
     let (address, _trigger, _) = start(limits).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
@@ -76,7 +76,7 @@ async fn a_client_that_does_not_finish_its_head_is_disconnected() {
 
 #[tokio::test]
 async fn a_client_that_sends_its_head_byte_by_byte_has_no_longer() {
-    let limits = Limits { header_timeout: Duration::from_millis(200), ..LIMITS };
+    let limits = ConnectionLimits { header_timeout: Duration::from_millis(200), ..LIMITS };
     let (address, _trigger, connections) = start(limits).await;
     let (mut reading, mut writing) = TcpStream::connect(address).await.unwrap().into_split();
     let slow = tokio::spawn(async move {
@@ -98,7 +98,7 @@ async fn a_client_that_sends_its_head_byte_by_byte_has_no_longer() {
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused_and_one_byte_less_is_not() {
     for head in [8 << 10, 16 << 10] {
-        let (address, _trigger, _) = start(Limits { head, ..LIMITS }).await;
+        let (address, _trigger, _) = start(ConnectionLimits { head, ..LIMITS }).await;
         let padded = async |over: usize| {
             let rest = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\np: \r\n\r\n".len();
             let pad = "x".repeat(head - rest - 1 + over);
@@ -116,7 +116,7 @@ async fn a_head_that_is_too_long_is_refused_and_one_byte_less_is_not() {
 
 #[tokio::test]
 async fn a_head_of_too_many_fields_is_refused() {
-    let (address, _trigger, _) = start(Limits { headers: 10, ..LIMITS }).await;
+    let (address, _trigger, _) = start(ConnectionLimits { headers: 10, ..LIMITS }).await;
     let with = async |more: usize| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let more = "a: b\r\n".repeat(more);
@@ -132,7 +132,7 @@ async fn a_head_of_too_many_fields_is_refused() {
 
 #[tokio::test]
 async fn a_client_has_so_many_connections_and_the_next_is_closed() {
-    let (address, _trigger, connections) = start(Limits { per_client: 1, ..LIMITS }).await;
+    let (address, _trigger, connections) = start(ConnectionLimits { per_client: 1, ..LIMITS }).await;
     let first = TcpStream::connect(address).await.unwrap();
     while connections.open() == 0 {
         tokio::task::yield_now().await;
@@ -141,7 +141,7 @@ async fn a_client_has_so_many_connections_and_the_next_is_closed() {
     let mut answer = Vec::new();
     tokio::time::timeout(Duration::from_secs(5), second.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert_eq!((answer.len(), connections.open()), (0, 1));
-    assert_eq!(connections.refused().next(), Some((Refused::Client, 1)));
+    assert_eq!(connections.refused_counts().next(), Some((RefusalReason::Client, 1)));
     drop(first);
     while connections.open() > 0 {
         tokio::task::yield_now().await;
@@ -157,8 +157,8 @@ async fn where_tls_is_spoken_everything_else_is_told_or_closed_in_time() {
     let [certificate, key] = ["crt", "key"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let tls = crate::net::tls::server(&certificate, &key).unwrap().config;
-    let limits = Limits { header_timeout: Duration::from_millis(200), ..LIMITS };
+    let tls = crate::net::tls::load_server(&certificate, &key).unwrap().config;
+    let limits = ConnectionLimits { header_timeout: Duration::from_millis(200), ..LIMITS };
     let (address, _trigger, connections) = start_with(limits, Some(tls)).await;
     let mut plain = TcpStream::connect(address).await.unwrap();
     let answer = get(&mut plain, "/").await;
@@ -174,17 +174,17 @@ async fn where_tls_is_spoken_everything_else_is_told_or_closed_in_time() {
     while connections.open() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(connections.refused().last(), Some((Refused::Handshake, 3)));
+    assert_eq!(connections.refused_counts().last(), Some((RefusalReason::Handshake, 3)));
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_disconnected_and_one_that_reads_slowly_is_not() {
-    let limits = Limits { write_timeout: Duration::from_millis(500), ..LIMITS };
+    let limits = ConnectionLimits { write_timeout: Duration::from_millis(500), ..LIMITS };
     let (address, _trigger, connections) = start(limits).await;
     let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut unread = TcpStream::connect(address).await.unwrap();
     unread.write_all(request).await.unwrap();
-    while connections.closed().next() != Some((Closed::Slow, 1)) {
+    while connections.closed_counts().next() != Some((CloseReason::Slow, 1)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut slow = TcpStream::connect(address).await.unwrap();
@@ -200,12 +200,12 @@ async fn a_client_that_does_not_read_is_disconnected_and_one_that_reads_slowly_i
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     assert!(answer > 16 << 20, "{answer} bytes arrived");
-    assert_eq!(connections.closed().next(), Some((Closed::Slow, 1)));
+    assert_eq!(connections.closed_counts().next(), Some((CloseReason::Slow, 1)));
 }
 
 #[tokio::test]
 async fn one_connection_too_many_waits_until_another_ends() {
-    let (address, _trigger, connections) = start(Limits { connections: 1, ..LIMITS }).await;
+    let (address, _trigger, connections) = start(ConnectionLimits { connections: 1, ..LIMITS }).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     while connections.open() == 0 {
@@ -222,7 +222,7 @@ async fn one_connection_too_many_waits_until_another_ends() {
 
 #[tokio::test]
 async fn an_idle_connection_gives_its_place_to_a_client_that_waits() {
-    let limits = Limits { connections: 2, header_timeout: Duration::from_mins(10), ..LIMITS };
+    let limits = ConnectionLimits { connections: 2, header_timeout: Duration::from_mins(10), ..LIMITS };
     let (address, _trigger, connections) = start(limits).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT").await.unwrap();
@@ -234,7 +234,7 @@ async fn an_idle_connection_gives_its_place_to_a_client_that_waits() {
     let mut third = TcpStream::connect(address).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(30), get(&mut third, "/")).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert_eq!(connections.closed().last(), Some((Closed::Idle, 1)));
+    assert_eq!(connections.closed_counts().last(), Some((CloseReason::Idle, 1)));
     let mut rest = Vec::new();
     let _either_way =
         tokio::time::timeout(Duration::from_secs(30), idle.read_to_end(&mut rest)).await.unwrap();

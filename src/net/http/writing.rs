@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::Connections;
-use super::clients::Closed;
+use super::clients::CloseReason;
 
 /// Bytes that may wait in the kernel for a client that does not read. Without it, each such connection has up to
 /// `tcp_wmem` (4 MiB), which no limit of this process counts. It does not limit what is on its way to a client that reads.
@@ -19,7 +19,7 @@ const UNSENT: u32 = 128 << 10;
 
 /// A stream whose writes fail when the other end takes nothing for too long. Reads are not affected: a stream of events
 /// may be silent for as long as there is nothing to send.
-pub(super) struct Writing<S> {
+pub(super) struct WriteTimeoutStream<S> {
     inner: S,
     timeout: Duration,
     /// Runs while a write waits.
@@ -27,33 +27,37 @@ pub(super) struct Writing<S> {
     connections: Connections,
 }
 
-impl<S: AsFd + Unpin> Writing<S> {
+impl<S: AsFd + Unpin> WriteTimeoutStream<S> {
     pub(super) fn new(inner: S, timeout: Duration, connections: Connections) -> Self {
         // Not on Unix sockets, whose buffers do not grow.
         let _only_tcp = socket2::SockRef::from(&inner).set_tcp_notsent_lowat(UNSENT);
         Self { inner, timeout, waiting: None, connections }
     }
 
-    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn poll_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let timeout = self.timeout;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(waiting.as_mut().poll(context));
-        self.connections.count_closed(Closed::Slow);
+        self.connections.count_closed(CloseReason::Slow);
         // Closing resets the connection: the kernel would keep offering what was not taken.
         let _either_way = socket2::SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 
-    fn done<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn enforce_timeout<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if written.is_pending() {
-            return self.wait(context);
+            return self.poll_timeout(context);
         }
         self.waiting = None;
         written
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Writing<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -63,14 +67,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Writing<S> {
     }
 }
 
-impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Writing<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for WriteTimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
-        self.done(written, context)
+        self.enforce_timeout(written, context)
     }
 
     fn poll_write_vectored(
@@ -79,7 +83,7 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Writing<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
-        self.done(written, context)
+        self.enforce_timeout(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -88,7 +92,7 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Writing<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(context);
-        self.done(flushed, context)
+        self.enforce_timeout(flushed, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

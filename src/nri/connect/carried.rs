@@ -11,8 +11,8 @@ use super::Endpoint;
 use super::session::Session;
 use crate::net::clock;
 use crate::nri::mux::Demux;
-use crate::nri::plugin::{Plugin, Remembered};
-use crate::nri::ttrpc::Assembler;
+use crate::nri::plugin::{Plugin, PluginState};
+use crate::nri::ttrpc::FrameAssembler;
 use crate::stats::Link;
 
 /// A plugin on its way to another process.
@@ -29,16 +29,16 @@ pub struct Carried {
 struct CarriedState {
     /// Where the connection leads.
     endpoint: Endpoint,
-    plugin: Remembered,
+    plugin: PluginState,
     /// What has been read of messages that are not whole.
     demux: Demux,
-    calls: Assembler,
-    answers: Assembler,
+    calls: FrameAssembler,
+    answers: FrameAssembler,
 }
 
 impl Carried {
     /// What another process needs to go on.
-    pub(super) fn of(endpoint: &Endpoint, session: Option<&Session>, plugin: &Plugin) -> Self {
+    pub(super) fn from_session(endpoint: &Endpoint, session: Option<&Session>, plugin: &Plugin) -> Self {
         let registered = session.filter(|session| session.is_registered());
         let shared = |session: &Session| {
             let shared = session.stream.as_fd().try_clone_to_owned();
@@ -50,14 +50,14 @@ impl Carried {
             |session: &Session| (session.demux.clone(), session.calls.clone(), session.answers.clone());
         let (demux, calls, answers) = registered.map(parts).unwrap_or_default();
         let state =
-            CarriedState { endpoint: endpoint.clone(), plugin: plugin.remembered(), demux, calls, answers };
+            CarriedState { endpoint: endpoint.clone(), plugin: plugin.to_state(), demux, calls, answers };
         // Writing to memory fails only for types that postcard cannot express, and these it can.
         Self { state: postcard::to_allocvec(&state).unwrap_or_default(), socket: registered.and_then(shared) }
     }
 
     /// Goes on with what came. Answers the connection, where there is one that can be used: it leads to where the
     /// configuration of this process wants it to.
-    pub(super) fn resume(self, endpoint: &Endpoint, plugin: &mut Plugin) -> Option<Session> {
+    pub(super) fn resume_session(self, endpoint: &Endpoint, plugin: &mut Plugin) -> Option<Session> {
         let state: CarriedState = match postcard::from_bytes(&self.state) {
             Ok(state) => state,
             Err(error) => {
@@ -65,14 +65,14 @@ impl Carried {
                 return None;
             }
         };
-        plugin.remember(state.plugin);
+        plugin.restore_state(state.plugin);
         if state.endpoint != *endpoint {
             tracing::info!(socket = %endpoint.socket.display(), index = endpoint.index, "nri.socket or nri.index has changed; connecting anew");
             return None;
         }
-        match stream(self.socket?) {
+        match stream_from_socket(self.socket?) {
             Ok(stream) => {
-                plugin.stats().set_link(Link::Connected, clock::wall());
+                plugin.stats().set_link(Link::Connected, clock::wall_time());
                 let (demux, calls, answers) = (state.demux, state.calls, state.answers);
                 Some(Session { stream, demux, calls, answers, registered: true })
             }
@@ -84,7 +84,7 @@ impl Carried {
     }
 }
 
-fn stream(socket: OwnedFd) -> std::io::Result<UnixStream> {
+fn stream_from_socket(socket: OwnedFd) -> std::io::Result<UnixStream> {
     let stream = StdStream::from(socket);
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)

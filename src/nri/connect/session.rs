@@ -10,13 +10,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::{End, Endpoint, NriError, Suspensions, suspend};
+use super::{End, Endpoint, NriError, Suspensions, suspend_until_decided};
 use crate::net::clock;
 use crate::net::run_dir::other_name;
-use crate::nri::messages::{PLUGIN_SERVICE, RUNTIME_SERVICE, RegisterPlugin, Request, Response, Status};
+use crate::nri::messages::{
+    PLUGIN_SERVICE, RUNTIME_SERVICE, RegisterPlugin, TtrpcRequest, TtrpcResponse, TtrpcStatus,
+};
 use crate::nri::mux::{self, Connection, Demux};
 use crate::nri::plugin::Plugin;
-use crate::nri::ttrpc::{self, Assembler, Frame, Kind};
+use crate::nri::ttrpc::{self, FrameAssembler, MessageKind, TtrpcFrame};
 use crate::stats::Link;
 
 /// Our name among the runtime's plugins.
@@ -32,9 +34,9 @@ pub(super) struct Session {
     pub(super) stream: UnixStream,
     pub(super) demux: Demux,
     /// Calls of the runtime.
-    pub(super) calls: Assembler,
+    pub(super) calls: FrameAssembler,
     /// Its answers to our call.
-    pub(super) answers: Assembler,
+    pub(super) answers: FrameAssembler,
     /// Whether the runtime has listed its containers.
     pub(super) registered: bool,
 }
@@ -42,7 +44,7 @@ pub(super) struct Session {
 impl Session {
     /// A connection that nothing has been read from.
     pub(super) fn new(stream: UnixStream) -> Self {
-        let (calls, answers) = (Assembler::default(), Assembler::default());
+        let (calls, answers) = (FrameAssembler::default(), FrameAssembler::default());
         Self { stream, demux: Demux::default(), calls, answers, registered: false }
     }
 
@@ -55,9 +57,9 @@ impl Session {
             .await
             .map_err(|source| NriError::Connect { path: endpoint.socket.clone(), source })?;
         let register = RegisterPlugin { name: NAME.to_owned(), index: format!("{:02}", endpoint.index) };
-        let call = ttrpc::call(1, RUNTIME_SERVICE, "RegisterPlugin", &register);
-        stream.write_all(&mux::frames(Connection::Runtime, &call)).await?;
-        plugin.stats().set_link(Link::Registering, clock::wall());
+        let call = ttrpc::encode_call(1, RUNTIME_SERVICE, "RegisterPlugin", &register);
+        stream.write_all(&mux::split_into_frames(Connection::Runtime, &call)).await?;
+        plugin.stats().set_link(Link::Registering, clock::wall_time());
         Ok(Self::new(stream))
     }
 
@@ -67,7 +69,7 @@ impl Session {
     }
 
     /// Answers the runtime's calls until the connection ends.
-    pub(super) async fn serve(
+    pub(super) async fn serve_calls(
         &mut self,
         endpoint: &Endpoint,
         plugin: &mut Plugin,
@@ -88,11 +90,11 @@ impl Session {
                 Some(suspension) = suspensions.0.recv() => Some(suspension),
             };
             if let Some(suspension) = suspension
-                && suspend(suspension, endpoint, Some(self), plugin).await
+                && suspend_until_decided(suspension, endpoint, Some(self), plugin).await
             {
                 return Err(End::Taken);
             }
-            let answers = self.received(&room, plugin).await?;
+            let answers = self.handle_received(&room, plugin).await?;
             room.clear();
             if !answers.is_empty() {
                 self.stream.write_all(&answers).await?;
@@ -101,7 +103,7 @@ impl Session {
     }
 
     /// Takes what came, and makes the answers to all calls that are whole.
-    async fn received(&mut self, bytes: &[u8], plugin: &mut Plugin) -> Result<BytesMut, NriError> {
+    async fn handle_received(&mut self, bytes: &[u8], plugin: &mut Plugin) -> Result<BytesMut, NriError> {
         let (calls, answers) = (&mut self.calls, &mut self.answers);
         self.demux.push(bytes, |connection, piece| match connection {
             Connection::Plugin => calls.push(piece),
@@ -112,17 +114,20 @@ impl Session {
         }
         let mut out = BytesMut::new();
         while let Some(frame) = self.calls.next_frame()? {
-            if frame.kind == Kind::Request {
-                let answer = self.answer(&frame, plugin).await;
-                out.extend_from_slice(&mux::frames(Connection::Plugin, &ttrpc::answer(frame.stream, answer)));
+            if frame.kind == MessageKind::Request {
+                let answer = self.answer_call(&frame, plugin).await;
+                out.extend_from_slice(&mux::split_into_frames(
+                    Connection::Plugin,
+                    &ttrpc::encode_answer(frame.stream, answer),
+                ));
             }
         }
         Ok(out)
     }
 
-    async fn answer(&mut self, frame: &Frame, plugin: &mut Plugin) -> Result<Vec<u8>, Status> {
-        let request = Request::decode(frame.data.clone())
-            .map_err(|error| Status { code: ttrpc::INVALID, message: error.to_string() })?;
+    async fn answer_call(&mut self, frame: &TtrpcFrame, plugin: &mut Plugin) -> Result<Vec<u8>, TtrpcStatus> {
+        let request = TtrpcRequest::decode(frame.data.clone())
+            .map_err(|error| TtrpcStatus { code: ttrpc::INVALID, message: error.to_string() })?;
         let answer = plugin.call(&request).await;
         if let Err(status) = &answer {
             let (method, error) = (&request.method, &status.message);
@@ -132,7 +137,7 @@ impl Session {
         let lists = request.service == PLUGIN_SERVICE && request.method == "Synchronize";
         if lists && answer.is_ok() && plugin.listing.is_complete() {
             self.registered = true;
-            plugin.stats().set_link(Link::Connected, clock::wall());
+            plugin.stats().set_link(Link::Connected, clock::wall_time());
         }
         answer
     }
@@ -151,10 +156,12 @@ async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
 }
 
 /// The answer to our only call. It may come after the runtime's first calls.
-fn check_registration(frame: &Frame) -> Result<(), NriError> {
+fn check_registration(frame: &TtrpcFrame) -> Result<(), NriError> {
     let refused = |code, message| Err(NriError::Refused { code, message });
-    match Response::decode(frame.data.clone()) {
-        Ok(Response { status: Some(Status { code, message }), .. }) if code != 0 => refused(code, message),
+    match TtrpcResponse::decode(frame.data.clone()) {
+        Ok(TtrpcResponse { status: Some(TtrpcStatus { code, message }), .. }) if code != 0 => {
+            refused(code, message)
+        }
         Ok(_) => Ok(()),
         Err(error) => refused(ttrpc::INVALID, error.to_string()),
     }

@@ -8,17 +8,17 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::nri::messages::{
     Configure, ConfigureAnswer, CreateContainerAnswer, Empty, PLUGIN_SERVICE, RUNTIME_SERVICE,
-    RegisterPlugin, Request, Response, Status, Synchronize, SynchronizeAnswer,
+    RegisterPlugin, Synchronize, SynchronizeAnswer, TtrpcRequest, TtrpcResponse, TtrpcStatus,
 };
 use crate::nri::mux::{self, Connection, Demux};
 use crate::nri::plugin::tests::{Node, about, container, pod};
-use crate::nri::ttrpc::{self, Assembler, Frame, Kind};
-use crate::shutdown::{DrainTrigger, drain};
+use crate::nri::ttrpc::{self, FrameAssembler, MessageKind, TtrpcFrame};
+use crate::shutdown::{DrainTrigger, drain_channel};
 
 /// A plugin that connects to a socket of ours, at which we are the runtime.
 struct Setting {
     listener: UnixListener,
-    node: (crate::containers::Containers, Arc<crate::stats::Stats>),
+    node: (crate::containers::ContainerTableHandle, Arc<crate::stats::Stats>),
     drain: DrainTrigger,
     suspender: Suspender,
     running: JoinHandle<()>,
@@ -43,16 +43,16 @@ impl Setting {
     fn at(directory: Arc<tempfile::TempDir>, carried: Option<Carried>) -> Self {
         let socket = directory.path().join("nri.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let (trigger, hears) = drain();
+        let (trigger, hears) = drain_channel();
         let Node { plugin, containers, stats, .. } = Node::new(10);
-        let (suspender, suspensions) = suspension();
+        let (suspender, suspensions) = suspension_channel();
         let endpoint = Endpoint { socket, index: 7 };
         let running = tokio::spawn(run(endpoint, plugin, hears, suspensions, carried));
         Self { listener, node: (containers, stats), drain: trigger, suspender, running, directory }
     }
 
     fn link(&self) -> Link {
-        self.node.1.nri.link().0
+        self.node.1.nri.current_link().0
     }
 
     async fn until(&self, link: Link) {
@@ -66,8 +66,8 @@ impl Setting {
         Runtime {
             stream,
             demux: Demux::default(),
-            plugin: Assembler::default(),
-            runtime: Assembler::default(),
+            plugin: FrameAssembler::default(),
+            runtime: FrameAssembler::default(),
             next: 1,
         }
     }
@@ -78,13 +78,13 @@ struct Runtime {
     stream: UnixStream,
     demux: Demux,
     /// Answers of the plugin, and its calls.
-    plugin: Assembler,
-    runtime: Assembler,
+    plugin: FrameAssembler,
+    runtime: FrameAssembler,
     next: u32,
 }
 
 impl Runtime {
-    async fn frame(&mut self, connection: Connection) -> Frame {
+    async fn frame(&mut self, connection: Connection) -> TtrpcFrame {
         loop {
             let assembler = match connection {
                 Connection::Plugin => &mut self.plugin,
@@ -108,23 +108,23 @@ impl Runtime {
 
     async fn registered(&mut self) -> (u32, RegisterPlugin) {
         let frame = self.frame(Connection::Runtime).await;
-        let request = Request::decode(frame.data).unwrap();
+        let request = TtrpcRequest::decode(frame.data).unwrap();
         assert_eq!((request.service.as_str(), request.method.as_str()), (RUNTIME_SERVICE, "RegisterPlugin"));
         (frame.stream, RegisterPlugin::decode(request.payload.as_slice()).unwrap())
     }
 
-    async fn answer(&mut self, stream: u32, answer: Result<Vec<u8>, Status>) {
-        let frames = mux::frames(Connection::Runtime, &ttrpc::answer(stream, answer));
+    async fn answer(&mut self, stream: u32, answer: Result<Vec<u8>, TtrpcStatus>) {
+        let frames = mux::split_into_frames(Connection::Runtime, &ttrpc::encode_answer(stream, answer));
         self.stream.write_all(&frames).await.unwrap();
     }
 
     async fn call<A: prost::Message + Default>(&mut self, method: &str, message: &impl prost::Message) -> A {
-        let call = ttrpc::call(self.next, PLUGIN_SERVICE, method, message);
-        self.stream.write_all(&mux::frames(Connection::Plugin, &call)).await.unwrap();
+        let call = ttrpc::encode_call(self.next, PLUGIN_SERVICE, method, message);
+        self.stream.write_all(&mux::split_into_frames(Connection::Plugin, &call)).await.unwrap();
         let frame = self.frame(Connection::Plugin).await;
-        assert_eq!((frame.stream, frame.kind), (self.next, Kind::Response));
+        assert_eq!((frame.stream, frame.kind), (self.next, MessageKind::Response));
         self.next += 2;
-        let response = Response::decode(frame.data).unwrap();
+        let response = TtrpcResponse::decode(frame.data).unwrap();
         assert_eq!(response.status, None, "{method}");
         A::decode(response.payload.as_slice()).unwrap()
     }
@@ -162,7 +162,7 @@ async fn a_connection_that_is_cut_is_made_again_and_hurts_nobody() {
     let mut runtime = setting.accept().await;
     runtime.takes_the_plugin().await;
     let _served: CreateContainerAnswer = runtime.call("CreateContainer", &about(&container("c1"))).await;
-    let address = setting.node.0.directory().all()[0].address;
+    let address = setting.node.0.directory().all_containers()[0].address;
     // In the middle of a message.
     runtime.stream.write_all(&[0, 0, 0, 1, 0, 0]).await.unwrap();
     drop(runtime);
@@ -170,7 +170,7 @@ async fn a_connection_that_is_cut_is_made_again_and_hurts_nobody() {
     assert!(!setting.node.1.nri.is_connected());
     let (_, plugin) = runtime.registered().await;
     assert_eq!(plugin.name, "tallyport");
-    let info = &setting.node.0.directory().all()[0];
+    let info = &setting.node.0.directory().all_containers()[0];
     assert_eq!((info.state.is_live(), info.address), (true, address));
 }
 
@@ -189,7 +189,7 @@ async fn a_plugin_that_is_refused_tries_again() {
     let setting = Setting::new();
     let mut runtime = setting.accept().await;
     let (stream, _) = runtime.registered().await;
-    runtime.answer(stream, Err(Status { code: 3, message: "no".to_owned() })).await;
+    runtime.answer(stream, Err(TtrpcStatus { code: 3, message: "no".to_owned() })).await;
     setting.accept().await.takes_the_plugin().await;
 }
 
@@ -225,38 +225,38 @@ async fn another_process_goes_on_with_the_connection_in_the_middle_of_a_message(
     let mut runtime = old.accept().await;
     runtime.takes_the_plugin().await;
     let _served: CreateContainerAnswer = runtime.call("CreateContainer", &about(&container("c1"))).await;
-    let call = ttrpc::call(runtime.next, PLUGIN_SERVICE, "CreateContainer", &about(&container("c2")));
-    let frames = mux::frames(Connection::Plugin, &call);
+    let call = ttrpc::encode_call(runtime.next, PLUGIN_SERVICE, "CreateContainer", &about(&container("c2")));
+    let frames = mux::split_into_frames(Connection::Plugin, &call);
     let (begun, rest) = frames.split_at(frames.len() / 2);
     runtime.stream.write_all(begun).await.unwrap();
     let suspended = loop {
-        let suspended = old.suspender.suspend().await.unwrap();
+        let suspended = old.suspender.suspend_plugin().await.unwrap();
         // Until the old process has read what was sent.
         if suspended.carried.state.len() > begun.len() / 2 {
             break suspended;
         }
-        suspended.decide(false);
+        suspended.report_outcome(false);
     };
     let (state, socket) = (suspended.carried.state.clone(), suspended.carried.socket.as_ref());
     let socket = Some(socket.unwrap().try_clone().unwrap());
     let new = Setting::after(&old, Carried { state, socket });
-    suspended.decide(true);
+    suspended.report_outcome(true);
     let old_running = &mut old.running;
     old_running.await.unwrap();
     new.until(Link::Connected).await;
     runtime.stream.write_all(rest).await.unwrap();
     let frame = runtime.frame(Connection::Plugin).await;
     assert_eq!(frame.stream, runtime.next);
-    let response = Response::decode(frame.data).unwrap();
+    let response = TtrpcResponse::decode(frame.data).unwrap();
     let answer = CreateContainerAnswer::decode(response.payload.as_slice()).unwrap();
     assert_eq!(answer.adjust.unwrap().env.len(), 2);
     runtime.next += 2;
     // It knows that c1 was created and has yet to start.
     let (containers, ours) = (new.node.0.clone(), crate::model::ContainerId::new("c2").unwrap());
-    assert!(containers.directory().container(&ours).is_some());
-    let again = new.suspender.suspend().await.unwrap();
+    assert!(containers.directory().find_container(&ours).is_some());
+    let again = new.suspender.suspend_plugin().await.unwrap();
     assert!(again.carried.state.windows(2).any(|id| id == b"c1"), "what the old one knew goes on");
-    again.decide(false);
+    again.report_outcome(false);
     let _ended: Empty = runtime.call("RemoveContainer", &about(&container("c2"))).await;
 }
 
@@ -265,11 +265,11 @@ async fn a_connection_to_another_socket_is_not_gone_on_with() {
     let old = Setting::new();
     let mut runtime = old.accept().await;
     runtime.takes_the_plugin().await;
-    let suspended = old.suspender.suspend().await.unwrap();
+    let suspended = old.suspender.suspend_plugin().await.unwrap();
     let socket = suspended.carried.socket.as_ref().unwrap().try_clone().unwrap();
     let carried = Carried { state: suspended.carried.state.clone(), socket: Some(socket) };
     let new = Setting::at(Arc::new(tempfile::tempdir().unwrap()), Some(carried));
-    suspended.decide(true);
+    suspended.report_outcome(true);
     new.accept().await.takes_the_plugin().await;
     assert_eq!(runtime.stream.read(&mut [0; 10]).await.unwrap(), 0, "the runtime before sees the plugin go");
 }
@@ -279,8 +279,8 @@ async fn a_plugin_goes_on_where_no_process_takes_over() {
     let setting = Setting::new();
     let mut runtime = setting.accept().await;
     runtime.takes_the_plugin().await;
-    setting.suspender.suspend().await.unwrap().decide(false);
-    drop(setting.suspender.suspend().await.unwrap());
+    setting.suspender.suspend_plugin().await.unwrap().report_outcome(false);
+    drop(setting.suspender.suspend_plugin().await.unwrap());
     let answer: CreateContainerAnswer = runtime.call("CreateContainer", &about(&container("c1"))).await;
     assert_eq!(answer.adjust.unwrap().env.len(), 2);
 }
@@ -290,11 +290,11 @@ async fn a_connection_that_is_not_registered_is_made_again_by_the_other_process(
     let old = Setting::new();
     let mut busy = old.accept().await;
     busy.registered().await;
-    let suspended = old.suspender.suspend().await.unwrap();
+    let suspended = old.suspender.suspend_plugin().await.unwrap();
     assert!(suspended.carried.socket.is_none());
     let state = suspended.carried.state.clone();
     let new = Setting::after(&old, Carried { state, socket: None });
-    suspended.decide(true);
+    suspended.report_outcome(true);
     new.accept().await.takes_the_plugin().await;
     assert_eq!(new.link(), Link::Connected);
 }
@@ -305,13 +305,13 @@ async fn a_plugin_without_a_runtime_can_be_suspended() {
     let mut refusing = setting.accept().await;
     let (stream, _) = refusing.registered().await;
     std::fs::remove_file(setting.socket()).unwrap();
-    refusing.answer(stream, Err(Status { code: 3, message: "no".to_owned() })).await;
+    refusing.answer(stream, Err(TtrpcStatus { code: 3, message: "no".to_owned() })).await;
     while !matches!(setting.link(), Link::Absent { .. }) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let suspended = setting.suspender.suspend().await.unwrap();
+    let suspended = setting.suspender.suspend_plugin().await.unwrap();
     assert!(suspended.carried.socket.is_none());
-    suspended.decide(true);
+    suspended.report_outcome(true);
     setting.running.await.unwrap();
 }
 

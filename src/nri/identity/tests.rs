@@ -1,5 +1,5 @@
 use super::*;
-use crate::nri::messages::{Image, LinuxContainer, LinuxPodSandbox};
+use crate::nri::messages::{LinuxContainer, LinuxPodSandbox, NriImage};
 
 fn map(pairs: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -16,20 +16,20 @@ fn pod(name: &str, labels: &[(&str, &str)]) -> PodSandbox {
     }
 }
 
-fn container() -> Container {
-    Container { id: "c1".to_owned(), name: "web".to_owned(), ..Container::default() }
+fn container() -> NriContainer {
+    NriContainer { id: "c1".to_owned(), name: "web".to_owned(), ..NriContainer::default() }
 }
 
 fn labels_of(labels: &[(&str, &str)]) -> Labels {
-    super::labels(&pod("web-0", labels), &container())
+    container_labels(&pod("web-0", labels), &container())
 }
 
 #[test]
 fn the_task_is_the_pod_and_no_annotation_changes_that() {
     let mut pod = pod("web-0", &[]);
     pod.annotations = map(&[("tallyport.task-id", "bank_vault_u-2")]);
-    let reservation = reservation(&pod, &container()).unwrap();
-    assert_eq!(reservation.task().as_str(), "shop_web-0_u-1");
+    let reservation = build_reservation(&pod, &container()).unwrap();
+    assert_eq!(reservation.effective_task_id().as_str(), "shop_web-0_u-1");
     assert_eq!(
         reservation.alias.unwrap().as_str(),
         "shop/bank_vault_u-2",
@@ -40,7 +40,7 @@ fn the_task_is_the_pod_and_no_annotation_changes_that() {
 #[test]
 fn without_an_api_server_the_sandbox_tells_pods_apart() {
     let pod = PodSandbox { uid: String::new(), ..pod("web-0", &[]) };
-    assert_eq!(reservation(&pod, &container()).unwrap().task().as_str(), "shop_web-0_s1");
+    assert_eq!(build_reservation(&pod, &container()).unwrap().effective_task_id().as_str(), "shop_web-0_s1");
 }
 
 #[test]
@@ -48,14 +48,14 @@ fn an_alias_that_cannot_be_a_name_is_none() {
     let mut pod = pod("web-0", &[]);
     for wrong in ["", "  ", "a\nb"] {
         pod.annotations = map(&[("tallyport.task-id", wrong)]);
-        assert_eq!(reservation(&pod, &container()).unwrap().alias, None, "{wrong:?}");
+        assert_eq!(build_reservation(&pod, &container()).unwrap().alias, None, "{wrong:?}");
     }
 }
 
 #[test]
 fn an_id_that_would_climb_is_refused() {
-    let container = Container { id: "../../etc".to_owned(), ..container() };
-    assert_eq!(reservation(&pod("web-0", &[]), &container), Err(IdError::Climbs));
+    let container = NriContainer { id: "../../etc".to_owned(), ..container() };
+    assert_eq!(build_reservation(&pod("web-0", &[]), &container), Err(IdError::Climbs));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn no_label_can_claim_another_origin() {
 #[test]
 fn no_label_can_claim_what_the_runtime_does_not_say() {
     let nameless = PodSandbox { uid: String::new(), ..pod("web-0", &[("app.kubernetes.io/uid", "u-2")]) };
-    assert_eq!(labels(&nameless, &container()).get("uid"), None);
+    assert_eq!(container_labels(&nameless, &container()).get("uid"), None);
     assert_eq!(labels_of(&[("app.kubernetes.io/image", "trusted:1")]).get("image"), None);
 }
 
@@ -114,18 +114,18 @@ fn what_made_the_pod_is_read_from_its_marks() {
         ("", &[], ("Pod", "")),
     ] {
         let pod = pod(name, labels);
-        assert_eq!(workload(&pod), expected, "{name}");
+        assert_eq!(pod_workload(&pod), expected, "{name}");
     }
 }
 
 #[test]
 fn the_image_is_named_by_the_runtime_in_one_way_or_another() {
-    let image = Container { image: Some(Image { name: "store:1".to_owned() }), ..container() };
-    assert_eq!(super::image(&image).as_deref(), Some("store:1"));
+    let image = NriContainer { image: Some(NriImage { name: "store:1".to_owned() }), ..container() };
+    assert_eq!(image_name(&image).as_deref(), Some("store:1"));
     let annotated =
-        Container { annotations: map(&[("io.kubernetes.cri.image-name", "store:2")]), ..container() };
-    assert_eq!(super::image(&annotated).as_deref(), Some("store:2"));
-    assert_eq!(super::image(&container()), None);
+        NriContainer { annotations: map(&[("io.kubernetes.cri.image-name", "store:2")]), ..container() };
+    assert_eq!(image_name(&annotated).as_deref(), Some("store:2"));
+    assert_eq!(image_name(&container()), None);
 }
 
 #[test]
@@ -135,13 +135,13 @@ fn a_network_is_the_pods_where_it_has_one_and_the_containers_else() {
         let linux = of_pod.map(|path| LinuxPodSandbox { namespaces: at(path) });
         let pod = PodSandbox { linux, ..pod("web-0", &[]) };
         let linux = of_container.map(|path| LinuxContainer { namespaces: at(path) });
-        network(&pod, &Container { linux, ..container() })
+        container_network(&pod, &NriContainer { linux, ..container() })
     };
     assert_eq!(
         with(Some("/run/netns/cni-1"), Some("/proc/7/ns/net")),
-        Network::Path("/run/netns/cni-1".into())
+        ContainerNetwork::Path("/run/netns/cni-1".into())
     );
-    assert_eq!(with(None, Some("/proc/7/ns/net")), Network::Path("/proc/7/ns/net".into()));
-    assert_eq!(with(None, Some("")), Network::New);
-    assert_eq!(with(None, None), Network::Host);
+    assert_eq!(with(None, Some("/proc/7/ns/net")), ContainerNetwork::Path("/proc/7/ns/net".into()));
+    assert_eq!(with(None, Some("")), ContainerNetwork::New);
+    assert_eq!(with(None, None), ContainerNetwork::Host);
 }

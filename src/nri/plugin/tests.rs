@@ -3,19 +3,19 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::aggregate;
-use crate::containers::{self, State, Table};
+use crate::containers::{self, ContainerTable, LifecycleState};
 use crate::net::clock::Clock;
 use crate::nri::messages::{ContainerState, LinuxContainer, LinuxNamespace};
-use crate::nri::selection::Mode;
-use crate::shard::{Plan, ShardPool};
+use crate::nri::selection::SelectionMode;
+use crate::shard::{ShardPlan, ShardPool};
 use crate::store::Store;
 
 /// A plugin with a container table behind it, and the runtime's side of its calls.
 pub(in crate::nri) struct Node {
     pub(in crate::nri) plugin: Plugin,
-    pub(in crate::nri) containers: Containers,
+    pub(in crate::nri) containers: ContainerTableHandle,
     pub(in crate::nri) stats: Arc<Stats>,
-    settings: watch::Sender<Arc<Settings>>,
+    settings: watch::Sender<Arc<PluginSettings>>,
 }
 
 impl Node {
@@ -26,18 +26,22 @@ impl Node {
     }
 
     /// A node whose container table answers nothing until it is run.
-    fn with_table(containers: usize) -> (Self, Table) {
+    fn with_table(containers: usize) -> (Self, ContainerTable) {
         let store = Arc::new(Store::new(1, 30));
-        let plan = Plan {
+        let plan = ShardPlan {
             shards: 1,
             memory_limit: usize::MAX,
             remembered: 1000,
             gather: Duration::ZERO,
             not_before: None,
         };
-        let pool =
-            ShardPool::start(&plan, &store, &Arc::new(aggregate::Settings::default()), Clock::default());
-        let table = containers::Settings {
+        let pool = ShardPool::start(
+            &plan,
+            &store,
+            &Arc::new(aggregate::AggregatorSettings::default()),
+            Clock::default(),
+        );
+        let table = containers::TableSettings {
             containers,
             // Not the usual port: an agent may be running here.
             port: 18_626,
@@ -53,55 +57,55 @@ impl Node {
             dcos_host: None,
             node_labels: crate::model::Labels::new(),
             unix: containers::UnixSettings {
-                mode: containers::UnixMode::OptIn,
+                mode: containers::UnixSocketMode::OptIn,
                 path: "/var/run/datadog/dsd.socket".into(),
                 directory: "/nowhere/sockets".into(),
                 queue: 1,
             },
         };
-        let (table, containers) = Table::new(table, Arc::new(pool.unwrap()), store);
-        let (settings, told) = watch::channel(Arc::new(Settings::default()));
+        let (table, containers) = ContainerTable::new(table, Arc::new(pool.unwrap()), store);
+        let (settings, told) = watch::channel(Arc::new(PluginSettings::default()));
         let stats = Arc::new(Stats::default());
         let plugin = Plugin::new(containers.clone(), told, Arc::clone(&stats));
         (Self { plugin, containers, stats, settings }, table)
     }
 
-    fn told(&self, settings: Settings) {
+    fn told(&self, settings: PluginSettings) {
         self.settings.send_replace(Arc::new(settings));
     }
 
-    async fn call(&mut self, method: &str, message: &impl prost::Message) -> Result<Vec<u8>, Status> {
+    async fn call(&mut self, method: &str, message: &impl prost::Message) -> Result<Vec<u8>, TtrpcStatus> {
         let service = PLUGIN_SERVICE.to_owned();
         let payload = message.encode_to_vec();
-        self.plugin.call(&Request { service, method: method.to_owned(), payload, timeout_nano: 0 }).await
+        self.plugin.call(&TtrpcRequest { service, method: method.to_owned(), payload, timeout_nano: 0 }).await
     }
 
-    async fn create(&mut self, container: &Container) -> Option<SocketAddr> {
+    async fn create(&mut self, container: &NriContainer) -> Option<SocketAddr> {
         let answer = self.call("CreateContainer", &about(container)).await.unwrap();
         let adjustment = CreateContainerAnswer::decode(answer.as_slice()).unwrap().adjust?;
         let of = |name: &str| adjustment.env.iter().find(|env| env.key == name).unwrap().value.clone();
         Some(format!("{}:{}", of("STATSD_UDP_HOST"), of("STATSD_UDP_PORT")).parse().unwrap())
     }
 
-    async fn happens(&mut self, method: &str, container: &Container) {
+    async fn happens(&mut self, method: &str, container: &NriContainer) {
         assert_eq!(self.call(method, &about(container)).await, Ok(Vec::new()), "{method}");
     }
 
-    async fn synchronize(&mut self, containers: &[Container]) {
+    async fn synchronize(&mut self, containers: &[NriContainer]) {
         let all = Synchronize { pods: vec![pod()], containers: containers.to_vec(), more: false };
         let answer = self.call("Synchronize", &all).await.unwrap();
         assert_eq!(SynchronizeAnswer::decode(answer.as_slice()).unwrap(), SynchronizeAnswer { more: false });
     }
 
     fn info(&self, id: &str) -> Option<Arc<ContainerInfo>> {
-        self.containers.directory().container(&ContainerId::new(id).unwrap())
+        self.containers.directory().find_container(&ContainerId::new(id).unwrap())
     }
 
-    fn state(&self, id: &str) -> Option<State> {
+    fn state(&self, id: &str) -> Option<LifecycleState> {
         self.info(id).map(|info| info.state)
     }
 
-    async fn until(&self, id: &str, state: State) {
+    async fn until(&self, id: &str, state: LifecycleState) {
         for _ in 0..5000 {
             if self.state(id) == Some(state) {
                 return;
@@ -111,8 +115,8 @@ impl Node {
         panic!("{id} is {:?}, not {state}", self.state(id));
     }
 
-    fn counted(&self, outcome: Outcome) -> u64 {
-        self.stats.nri.of(outcome)
+    fn counted(&self, outcome: NriOutcome) -> u64 {
+        self.stats.nri.count_for(outcome)
     }
 }
 
@@ -126,29 +130,29 @@ pub(in crate::nri) fn pod() -> PodSandbox {
     }
 }
 
-pub(in crate::nri) fn container(id: &str) -> Container {
+pub(in crate::nri) fn container(id: &str) -> NriContainer {
     // Runtimes give a path for the node's own network, too.
     let network = LinuxNamespace { kind: "network".to_owned(), path: "/proc/self/ns/net".to_owned() };
-    Container {
+    NriContainer {
         id: id.to_owned(),
         pod_sandbox_id: "s1".to_owned(),
         name: "web".to_owned(),
         linux: Some(LinuxContainer { namespaces: vec![network] }),
-        ..Container::default()
+        ..NriContainer::default()
     }
 }
 
-pub(in crate::nri) fn about(container: &Container) -> About {
+pub(in crate::nri) fn about(container: &NriContainer) -> About {
     About { pod: Some(pod()), container: Some(container.clone()) }
 }
 
-fn running(id: &str) -> Container {
-    Container { state: ContainerState::Running as i32, ..container(id) }
+fn running(id: &str) -> NriContainer {
+    NriContainer { state: ContainerState::Running as i32, ..container(id) }
 }
 
-fn with_address(container: Container, address: &str) -> Container {
+fn with_address(container: NriContainer, address: &str) -> NriContainer {
     let annotations = HashMap::from([("tallyport.address".to_owned(), address.to_owned())]);
-    Container { annotations, ..container }
+    NriContainer { annotations, ..container }
 }
 
 struct Process(Child);
@@ -171,27 +175,27 @@ async fn a_container_is_served_from_its_creation_to_its_end() {
     let mut node = Node::new(10);
     let address = node.create(&container("c1")).await.unwrap();
     let info = node.info("c1").unwrap();
-    assert_eq!((info.state, info.address, info.pid), (State::Listening, Some(address), None));
+    assert_eq!((info.state, info.address, info.pid), (LifecycleState::Listening, Some(address), None));
     assert_eq!(info.origin.task_id.as_str(), "shop_web-0_u-1");
     let process = Process::start();
-    let started = Container { pid: process.0.id(), ..container("c1") };
+    let started = NriContainer { pid: process.0.id(), ..container("c1") };
     node.happens("StartContainer", &started).await;
     assert_eq!(node.info("c1").unwrap().pid, Some(process.0.id().try_into().unwrap()));
     drop(process);
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
     node.happens("StopContainer", &started).await;
     node.happens("RemoveContainer", &started).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Injected)), (Some(State::Gone), 1));
-    assert_eq!(node.stats.nri.handling().len(), 4);
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Injected)), (Some(LifecycleState::Gone), 1));
+    assert_eq!(node.stats.nri.handling_times().len(), 4);
 }
 
 #[tokio::test]
 async fn without_its_process_the_runtimes_word_ends_a_container() {
-    for (method, event) in [("StopContainer", None), ("StateChange", Some(Event::RemoveContainer))] {
+    for (method, event) in [("StopContainer", None), ("StateChange", Some(NriEvent::RemoveContainer))] {
         let mut node = Node::new(10);
         node.create(&container("c1")).await.unwrap();
         node.happens("StartContainer", &container("c1")).await;
-        assert_eq!(node.state("c1"), Some(State::Listening), "no process is no reason");
+        assert_eq!(node.state("c1"), Some(LifecycleState::Listening), "no process is no reason");
         match event {
             None => node.happens(method, &container("c1")).await,
             Some(event) => {
@@ -200,18 +204,18 @@ async fn without_its_process_the_runtimes_word_ends_a_container() {
                 assert_eq!(node.call(method, &change).await, Ok(Vec::new()));
             }
         }
-        node.until("c1", State::Gone).await;
+        node.until("c1", LifecycleState::Gone).await;
     }
 }
 
 #[tokio::test]
 async fn both_generations_of_the_wire_attach_the_process() {
     let process = Process::start();
-    let started = Container { pid: process.0.id(), ..container("c1") };
+    let started = NriContainer { pid: process.0.id(), ..container("c1") };
     let mut node = Node::new(10);
     node.create(&started).await.unwrap();
     let About { pod, container } = about(&started);
-    let change = StateChange { event: Event::StartContainer as i32, pod, container };
+    let change = StateChange { event: NriEvent::StartContainer as i32, pod, container };
     node.call("StateChange", &change).await.unwrap();
     assert!(node.info("c1").unwrap().pid.is_some());
     let mut node = Node::new(10);
@@ -223,19 +227,22 @@ async fn both_generations_of_the_wire_attach_the_process() {
 #[tokio::test]
 async fn whoever_is_left_alone_is_counted_and_gets_nothing() {
     for (selection, outcome) in [
-        (Selection { mode: Mode::Observe, ..Selection::default() }, Outcome::Observed),
-        (Selection { mode: Mode::OptIn, ..Selection::default() }, Outcome::OptedOut),
+        (SelectionRules { mode: SelectionMode::Observe, ..SelectionRules::default() }, NriOutcome::Observed),
+        (SelectionRules { mode: SelectionMode::OptIn, ..SelectionRules::default() }, NriOutcome::OptedOut),
         (
-            Selection { namespaces: vec![crate::model::Glob::new("bank")], ..Selection::default() },
-            Outcome::Excluded,
+            SelectionRules { namespaces: vec![crate::model::Glob::new("bank")], ..SelectionRules::default() },
+            NriOutcome::Excluded,
         ),
         (
-            Selection { sandboxed_handlers: vec![crate::model::Glob::new("*")], ..Selection::default() },
-            Outcome::Sandboxed,
+            SelectionRules {
+                sandboxed_handlers: vec![crate::model::Glob::new("*")],
+                ..SelectionRules::default()
+            },
+            NriOutcome::Sandboxed,
         ),
     ] {
         let mut node = Node::new(10);
-        node.told(Settings { selection, presets: Vec::new() });
+        node.told(PluginSettings { selection, presets: Vec::new() });
         assert_eq!(node.create(&container("c1")).await, None, "{outcome:?}");
         node.happens("StartContainer", &container("c1")).await;
         assert_eq!((node.counted(outcome), node.state("c1")), (1, None), "{outcome:?}");
@@ -246,21 +253,21 @@ async fn whoever_is_left_alone_is_counted_and_gets_nothing() {
 async fn a_container_that_cannot_be_served_starts_all_the_same_and_is_shown_as_mute() {
     let mut node = Node::new(0);
     assert_eq!(node.create(&container("c1")).await, None);
-    assert_eq!(node.counted(Outcome::Failed), 1);
+    assert_eq!(node.counted(NriOutcome::Failed), 1);
     let mut node = Node::new(10);
     let missing = LinuxNamespace { kind: "network".to_owned(), path: "/no/such/netns".to_owned() };
-    let lost = Container { linux: Some(LinuxContainer { namespaces: vec![missing] }), ..container("c1") };
+    let lost = NriContainer { linux: Some(LinuxContainer { namespaces: vec![missing] }), ..container("c1") };
     assert_eq!(node.create(&lost).await, None);
     node.happens("StartContainer", &lost).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Mute), 1));
     let reason = node.info("c1").unwrap().reason.clone().unwrap();
     assert!(reason.contains("/no/such/netns is not a network namespace"), "{reason}");
-    let failing = node.stats.nri.failing().unwrap();
+    let failing = node.stats.nri.failure_streak().unwrap();
     assert_eq!((failing.containers, failing.why.as_str()), (1, reason.as_str()));
     node.happens("StopContainer", &lost).await;
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
     node.create(&container("c2")).await.unwrap();
-    assert_eq!(node.stats.nri.failing(), None, "the next one got its socket");
+    assert_eq!(node.stats.nri.failure_streak(), None, "the next one got its socket");
 }
 
 #[tokio::test]
@@ -271,12 +278,12 @@ async fn a_container_whose_reservation_came_too_late_is_mute_and_keeps_no_socket
     tokio::time::resume();
     tokio::spawn(table.run());
     node.happens("StartContainer", &container("c1")).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Mute), 1));
     let info = node.info("c1").unwrap();
     assert_eq!((info.address, info.origin.generation.0), (None, 2), "the reservation was the first");
     assert!(info.reason.as_ref().unwrap().contains("did not answer in time"), "{info:?}");
     node.happens("StopContainer", &container("c1")).await;
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
 }
 
 #[tokio::test]
@@ -287,13 +294,13 @@ async fn a_container_that_another_launcher_served_after_the_plugin_could_not_sta
     tokio::time::resume();
     tokio::spawn(table.run());
     let about = about(&container("c1"));
-    let same = identity::reservation(&about.pod.unwrap(), &about.container.unwrap()).unwrap();
+    let same = identity::build_reservation(&about.pod.unwrap(), &about.container.unwrap()).unwrap();
     node.containers.reserve(same).await.unwrap();
     node.happens("StartContainer", &container("c1")).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Listening), 0));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Listening), 0));
     node.synchronize(&[running("c1")]).await;
     node.happens("StopContainer", &container("c1")).await;
-    assert_eq!(node.state("c1"), Some(State::Listening), "its launcher releases it");
+    assert_eq!(node.state("c1"), Some(LifecycleState::Listening), "its launcher releases it");
 }
 
 #[tokio::test]
@@ -316,9 +323,9 @@ async fn reasons_of_containers_that_never_start_do_not_add_up() {
     for n in 0..REFUSED + 10 {
         node.create(&container(&format!("c{n}"))).await;
     }
-    assert_eq!(node.plugin.remembered().refused.len(), REFUSED);
+    assert_eq!(node.plugin.to_state().refused.len(), REFUSED);
     node.happens("RemoveContainer", &container("c0")).await;
-    assert_eq!(node.plugin.remembered().refused.len(), REFUSED - 1);
+    assert_eq!(node.plugin.to_state().refused.len(), REFUSED - 1);
 }
 
 #[tokio::test]
@@ -330,13 +337,13 @@ async fn an_id_that_is_none_stops_nothing() {
             node.happens(method, &container(id)).await;
         }
     }
-    assert!(node.containers.directory().all().is_empty());
+    assert!(node.containers.directory().all_containers().is_empty());
 }
 
 #[tokio::test]
 async fn presets_come_from_the_configuration() {
     let mut node = Node::new(10);
-    node.told(Settings { presets: vec!["datadog".to_owned()], ..Settings::default() });
+    node.told(PluginSettings { presets: vec!["datadog".to_owned()], ..PluginSettings::default() });
     let answer = node.call("CreateContainer", &about(&container("c1"))).await.unwrap();
     let answer = CreateContainerAnswer::decode(answer.as_slice()).unwrap();
     assert!(answer.adjust.unwrap().env.iter().any(|env| env.key == "DD_DOGSTATSD_URL"));
@@ -363,7 +370,7 @@ async fn every_call_of_the_protocol_is_answered_and_no_other() {
     let unknown = node.call("ValidateContainerAdjustment", &about(&container("c1"))).await;
     assert_eq!(unknown.unwrap_err().code, UNIMPLEMENTED);
     let service = "another.Service".to_owned();
-    let other = Request { service, method: "Configure".to_owned(), ..Request::default() };
+    let other = TtrpcRequest { service, method: "Configure".to_owned(), ..TtrpcRequest::default() };
     assert_eq!(node.plugin.call(&other).await.unwrap_err().code, UNIMPLEMENTED);
 }
 
@@ -372,13 +379,13 @@ async fn what_cannot_be_read_stops_no_container() {
     let mut node = Node::new(10);
     let garbled = |method: &str| {
         let (service, method) = (PLUGIN_SERVICE.to_owned(), method.to_owned());
-        Request { service, method, payload: vec![0x0a, 0xff], timeout_nano: 0 }
+        TtrpcRequest { service, method, payload: vec![0x0a, 0xff], timeout_nano: 0 }
     };
     for method in ["CreateContainer", "StartContainer", "StopContainer", "StateChange"] {
         assert_eq!(node.plugin.call(&garbled(method)).await, Ok(Vec::new()), "{method}");
     }
     assert_eq!(node.plugin.call(&garbled("Synchronize")).await.unwrap_err().code, INVALID);
-    assert!(node.containers.directory().all().is_empty());
+    assert!(node.containers.directory().all_containers().is_empty());
 }
 
 #[tokio::test]
@@ -386,17 +393,17 @@ async fn a_container_that_never_heard_of_its_address_is_mute() {
     let mut node = Node::new(10);
     let address = node.create(&container("c1")).await.unwrap();
     node.synchronize(&[with_address(running("c1"), &address.to_string())]).await;
-    assert_eq!(node.state("c1"), Some(State::Listening));
+    assert_eq!(node.state("c1"), Some(LifecycleState::Listening));
     // The runtime had lost its patience before it had the answer, and started it without.
     node.synchronize(&[running("c1")]).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Mute), 1));
     let reason = node.info("c1").unwrap().reason.clone().unwrap();
     assert!(reason.contains("did not wait for the agent's answer"), "{reason}");
     let launched = Reservation::new(ContainerId::new("run-7").unwrap());
     node.containers.reserve(launched).await.unwrap();
     node.synchronize(&[running("c1"), running("run-7")]).await;
     node.synchronize(&[running("c1"), running("run-7")]).await;
-    assert_eq!(node.state("run-7"), Some(State::Listening), "another launcher knows what it does");
+    assert_eq!(node.state("run-7"), Some(LifecycleState::Listening), "another launcher knows what it does");
 }
 
 #[tokio::test]
@@ -407,13 +414,13 @@ async fn what_is_known_is_kept_and_what_is_gone_is_released() {
         node.happens("StartContainer", &container(id)).await;
     }
     let address = node.info("c1").unwrap().address;
-    let stopped = Container { state: ContainerState::Stopped as i32, ..container("c3") };
+    let stopped = NriContainer { state: ContainerState::Stopped as i32, ..container("c3") };
     let kept = with_address(running("c1"), &address.unwrap().to_string());
     node.synchronize(&[kept, stopped]).await;
-    node.until("c2", State::Gone).await;
-    node.until("c3", State::Gone).await;
+    node.until("c2", LifecycleState::Gone).await;
+    node.until("c3", LifecycleState::Gone).await;
     let info = node.info("c1").unwrap();
-    assert_eq!((info.state, info.address), (State::Listening, address));
+    assert_eq!((info.state, info.address), (LifecycleState::Listening, address));
 }
 
 #[tokio::test]
@@ -422,23 +429,23 @@ async fn a_container_of_somebody_else_is_not_released() {
     let other = Reservation::new(ContainerId::new("run-7").unwrap());
     node.containers.reserve(other).await.unwrap();
     node.synchronize(&[]).await;
-    assert_eq!(node.state("run-7"), Some(State::Listening));
+    assert_eq!(node.state("run-7"), Some(LifecycleState::Listening));
 }
 
 #[tokio::test]
 async fn a_running_container_without_an_address_is_mute_until_it_ends() {
     let mut node = Node::new(10);
     let process = Process::start();
-    let mute = Container { pid: process.0.id(), ..running("c1") };
+    let mute = NriContainer { pid: process.0.id(), ..running("c1") };
     node.synchronize(std::slice::from_ref(&mute)).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Mute), 1));
     let info = node.info("c1").unwrap();
     assert_eq!(info.origin.task_id.as_str(), "shop_web-0_u-1");
     assert!(info.reason.as_ref().unwrap().contains("not connected to the container runtime"), "{info:?}");
     node.synchronize(&[mute]).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Mute), 1));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Mute), 1));
     drop(process);
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
 }
 
 #[tokio::test]
@@ -446,7 +453,7 @@ async fn the_address_of_an_earlier_life_is_opened_again() {
     let mut node = Node::new(10);
     node.synchronize(&[with_address(running("c1"), "127.77.1.1:18626")]).await;
     let info = node.info("c1").unwrap();
-    assert_eq!((info.state, node.counted(Outcome::Restored)), (State::Listening, 1));
+    assert_eq!((info.state, node.counted(NriOutcome::Restored)), (LifecycleState::Listening, 1));
     assert_eq!(info.address, Some("127.77.1.1:18626".parse().unwrap()));
 }
 
@@ -457,10 +464,13 @@ async fn a_container_that_starts_after_a_restart_has_the_address_it_was_created_
     assert_eq!(node.state("c1"), None, "it may never start");
     node.happens("StartContainer", &with_address(container("c1"), "127.77.1.4:18626")).await;
     let info = node.info("c1").unwrap();
-    assert_eq!((info.state, info.address), (State::Listening, Some("127.77.1.4:18626".parse().unwrap())));
-    assert_eq!((node.counted(Outcome::Restored), node.counted(Outcome::Mute)), (1, 0));
+    assert_eq!(
+        (info.state, info.address),
+        (LifecycleState::Listening, Some("127.77.1.4:18626".parse().unwrap()))
+    );
+    assert_eq!((node.counted(NriOutcome::Restored), node.counted(NriOutcome::Mute)), (1, 0));
     node.plugin.look_over(Instant::now() + STARTS_WITHIN * 2).await;
-    assert_eq!(node.state("c1"), Some(State::Listening), "it has started");
+    assert_eq!(node.state("c1"), Some(LifecycleState::Listening), "it has started");
 }
 
 #[tokio::test]
@@ -472,14 +482,17 @@ async fn the_address_of_a_running_container_is_opened_however_late_the_table_get
     tokio::time::resume();
     assert_eq!(node.state("c1"), None, "the table has not answered in time");
     tokio::spawn(table.run());
-    node.until("c1", State::Listening).await;
+    node.until("c1", LifecycleState::Listening).await;
     // The next request is looked at after the table would have released it.
     node.synchronize(std::slice::from_ref(&running)).await;
     let info = node.info("c1").unwrap();
-    assert_eq!((info.state, info.address), (State::Listening, Some("127.77.1.5:18626".parse().unwrap())));
+    assert_eq!(
+        (info.state, info.address),
+        (LifecycleState::Listening, Some("127.77.1.5:18626".parse().unwrap()))
+    );
     assert_eq!(info.origin.generation.0, 1);
     node.happens("StopContainer", &running).await;
-    node.until("c1", State::Gone).await;
+    node.until("c1", LifecycleState::Gone).await;
 }
 
 #[tokio::test]
@@ -489,7 +502,7 @@ async fn a_container_of_another_launcher_is_not_claimed_while_the_table_hangs() 
     assert_eq!(node.create(&container("c1")).await, None, "the plugin could not serve it");
     tokio::time::resume();
     let about = about(&container("c1"));
-    let same = identity::reservation(&about.pod.unwrap(), &about.container.unwrap()).unwrap();
+    let same = identity::build_reservation(&about.pod.unwrap(), &about.container.unwrap()).unwrap();
     let mut table = Box::pin(table.run());
     let launcher = node.containers.clone();
     tokio::select! {
@@ -503,7 +516,7 @@ async fn a_container_of_another_launcher_is_not_claimed_while_the_table_hangs() 
     tokio::spawn(table);
     node.happens("StopContainer", &container("c1")).await;
     node.synchronize(&[]).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Mute)), (Some(State::Listening), 0));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Listening), 0));
 }
 
 #[tokio::test]
@@ -511,14 +524,17 @@ async fn an_address_that_a_stranger_has_taken_is_lost() {
     let _stranger = UdpSocket::bind("127.77.1.2:18626").unwrap();
     let mut node = Node::new(10);
     node.synchronize(&[with_address(running("c1"), "127.77.1.2:18626")]).await;
-    assert_eq!((node.state("c1"), node.counted(Outcome::Lost)), (Some(State::Lost), 1));
+    assert_eq!((node.state("c1"), node.counted(NriOutcome::Lost)), (Some(LifecycleState::Lost), 1));
     // Two that claim one address: the first has it.
     node.synchronize(&[
         with_address(running("c2"), "127.77.1.3:18626"),
         with_address(running("c3"), "127.77.1.3:18626"),
     ])
     .await;
-    assert_eq!((node.state("c2"), node.state("c3")), (Some(State::Listening), Some(State::Lost)));
+    assert_eq!(
+        (node.state("c2"), node.state("c3")),
+        (Some(LifecycleState::Listening), Some(LifecycleState::Lost))
+    );
 }
 
 #[tokio::test]
@@ -529,14 +545,14 @@ async fn a_list_that_comes_in_parts_is_compared_when_it_is_whole() {
     assert!(SynchronizeAnswer::decode(answer.as_slice()).unwrap().more, "the rest is waited for");
     assert_eq!(node.state("c1"), None);
     node.synchronize(&[]).await;
-    assert_eq!(node.state("c1"), Some(State::Mute));
+    assert_eq!(node.state("c1"), Some(LifecycleState::Mute));
 }
 
 #[tokio::test]
 async fn who_is_not_selected_is_not_mute() {
     let mut node = Node::new(10);
-    let selection = Selection { mode: Mode::OptIn, ..Selection::default() };
-    node.told(Settings { selection, presets: Vec::new() });
+    let selection = SelectionRules { mode: SelectionMode::OptIn, ..SelectionRules::default() };
+    node.told(PluginSettings { selection, presets: Vec::new() });
     node.synchronize(&[running("c1")]).await;
     assert_eq!(node.state("c1"), None);
 }
@@ -549,10 +565,10 @@ async fn what_was_created_and_never_started_is_released_after_a_while() {
     node.happens("StartContainer", &container("c2")).await;
     let now = Instant::now();
     node.plugin.look_over(now + STARTS_WITHIN / 2).await;
-    assert_eq!(node.state("c1"), Some(State::Listening));
+    assert_eq!(node.state("c1"), Some(LifecycleState::Listening));
     node.plugin.look_over(now + STARTS_WITHIN * 2).await;
-    node.until("c1", State::Gone).await;
-    assert_eq!(node.state("c2"), Some(State::Listening));
+    node.until("c1", LifecycleState::Gone).await;
+    assert_eq!(node.state("c2"), Some(LifecycleState::Listening));
 }
 
 #[tokio::test]

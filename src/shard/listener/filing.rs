@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Listener;
-use crate::aggregate::{Closed, Dropped};
+use super::ContainerListener;
+use crate::aggregate::{ClosedWindow, Dropped};
 use crate::model::Timestamp;
-use crate::store::{Filed, Pending, Store};
+use crate::store::{Filed, PendingWindow, Store};
 
 /// What a container's open window may hold beyond what the node counts, in bytes.
 const GROWTH: usize = 64 << 10;
 
-impl Listener {
+impl ContainerListener {
     /// Opens the container in the store, where its memory counts from now on.
     pub(in crate::shard) fn open(&mut self, store: &Store, now: Timestamp) {
         let bytes = self.aggregator.own_memory();
@@ -20,19 +20,19 @@ impl Listener {
     }
 
     /// Notes in the store that the container has ended, where its memory does not count any more.
-    pub(in crate::shard) fn end(&mut self, store: &Store) {
+    pub(in crate::shard) fn record_end(&mut self, store: &Store) {
         store.ended_live(self.allocation, &mut self.live);
     }
 
     /// Publishes a window that was closed, at once if it has no late samples. Answers whether they are left to be merged before, with
     /// [`Listener::merge_one`].
-    pub(in crate::shard) fn publish(&mut self, store: &Store, closed: Closed) -> bool {
+    pub(in crate::shard) fn publish_window(&mut self, store: &Store, closed: ClosedWindow) -> bool {
         if closed.revisions.is_empty() {
             let (allocation, values) = (self.allocation, closed.values);
-            self.file(values, || store.push(allocation, closed));
+            self.publish_with(values, || store.push(allocation, closed));
             return false;
         }
-        self.pending = Some(Pending::new(store, self.allocation, closed));
+        self.pending = Some(PendingWindow::new(store, self.allocation, closed));
         self.count_memory();
         true
     }
@@ -47,14 +47,14 @@ impl Listener {
         }
         // Should publishing fail, it is not tried again.
         if let Some(pending) = self.pending.take() {
-            self.file(pending.values(), || pending.publish(store));
+            self.publish_with(pending.value_count(), || pending.publish_to(store));
         }
         false
     }
 
     /// Publishes a window and notes what it takes. Values that are lost on the way are counted as such, now or, if publishing panics,
     /// by [`Listener::recover`].
-    pub(in crate::shard) fn file(&mut self, values: u64, publish: impl FnOnce() -> Filed) {
+    pub(in crate::shard) fn publish_with(&mut self, values: u64, publish: impl FnOnce() -> Filed) {
         // What a panic has left here, if counting it failed, too.
         let unfiled = std::mem::replace(&mut self.unfiled, values);
         self.aggregator.lose_closed(unfiled);
@@ -75,26 +75,26 @@ impl Listener {
 
     /// Begins again after a panic with what the store has. A window that waits is published without the late samples that are not
     /// merged yet: one of them may be why the shard failed. Answers how many values are lost.
-    pub(in crate::shard) fn recover(&mut self, store: &Store, now: Timestamp) -> u64 {
+    pub(in crate::shard) fn recover_from_panic(&mut self, store: &Store, now: Timestamp) -> u64 {
         let open = self.aggregator.begin_again(now);
-        let before = self.aggregator.accounting().dropped.of(Dropped::ShardFailed);
+        let before = self.aggregator.accounting().dropped.count_for(Dropped::ShardFailed);
         let unfiled = std::mem::take(&mut self.unfiled);
         self.aggregator.lose_closed(unfiled);
         if let Some(mut pending) = self.pending.take() {
             pending.give_up_rest();
-            self.file(pending.values(), || pending.publish(store));
+            self.publish_with(pending.value_count(), || pending.publish_to(store));
         }
         // What it goes on with is read from there.
-        if let Some(history) = store.history(self.allocation) {
-            self.recall(&history);
+        if let Some(history) = store.find_history(self.allocation) {
+            self.restore_from_history(&history);
         }
         self.count_memory();
-        open + self.aggregator.accounting().dropped.of(Dropped::ShardFailed) - before
+        open + self.aggregator.accounting().dropped.count_for(Dropped::ShardFailed) - before
     }
 
     /// A closed window whose late samples are being merged.
     #[cfg(test)]
-    pub(in crate::shard) fn pending(&mut self) -> Option<&mut Pending> {
+    pub(in crate::shard) fn pending(&mut self) -> Option<&mut PendingWindow> {
         self.pending.as_mut()
     }
 
@@ -106,7 +106,7 @@ impl Listener {
 
     /// Counts the container's memory anew, for its own limit and the node's.
     pub(in crate::shard) fn count_memory(&mut self) {
-        let waiting = self.pending.as_ref().map_or(0, Pending::bytes);
+        let waiting = self.pending.as_ref().map_or(0, PendingWindow::bytes);
         self.aggregator.set_kept_bytes(self.kept + waiting);
         self.live.set(self.aggregator.own_memory());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Listener;
+use super::ContainerListener;
 use crate::aggregate::Dropped;
 use crate::model::Moment;
 use crate::net::listener::{self, Emptied, Inbox};
@@ -16,12 +16,12 @@ pub(super) const LONGEST_TURN: Duration = Duration::from_millis(2);
 /// Less than a datagram takes of a socket's buffer, however small it is.
 const SMALLEST_CHARGE: usize = 512;
 
-impl Listener {
+impl ContainerListener {
     /// Reads what is there in the UDP socket, up to one turn.
     ///
     /// Where one datagram was all the last time, the next is taken without asking for another, which costs as much as
     /// taking one. If there is another, the socket stays ready, and the time after that it is asked again.
-    pub(in crate::shard) fn receive(
+    pub(in crate::shard) fn receive_udp(
         &mut self,
         inbox: &mut Inbox,
         now: Moment,
@@ -44,7 +44,7 @@ impl Listener {
         mono: impl Fn() -> Duration,
     ) -> (Drained, Emptied) {
         let (taken, emptied) = self.read_unix(inbox, TURN, now, mono);
-        let queue = self.unix.as_ref().map_or(1, Inlet::queue);
+        let queue = self.unix.as_ref().map_or(1, Inlet::queue_capacity);
         let fullest = taken as f64 / queue as f64;
         (Drained { datagrams: taken as u64, fullest, more: emptied == Emptied::Partly }, emptied)
     }
@@ -52,7 +52,7 @@ impl Listener {
     /// Datagrams that may wait in its sockets now, or a few more.
     pub(in crate::shard) fn may_wait(&self) -> usize {
         let udp = self.socket.as_ref().map_or(0, |_| 2 * self.receive_buffer / SMALLEST_CHARGE + 1);
-        udp + self.unix.as_ref().map_or(0, Inlet::queue)
+        udp + self.unix.as_ref().map_or(0, Inlet::queue_capacity)
     }
 
     /// Reads a turn of what is there in each socket, and takes it from `left`. Answers whether more may be there, and is wanted.
@@ -77,9 +77,10 @@ impl Listener {
     ) -> (usize, Emptied) {
         let mut charge = 0;
         let (_, emptied) = self.read_by(inbox, budget, now, mono, |listener, inbox, most| {
-            let emptied = inbox.take(listener.socket.as_ref()?, most);
-            charge += inbox.datagrams().map(|datagram| listener::charge(datagram.len())).sum::<usize>();
-            Some((inbox.taken(), emptied))
+            let emptied = inbox.take_from_socket(listener.socket.as_ref()?, most);
+            charge +=
+                inbox.datagrams().map(|datagram| listener::buffer_charge(datagram.len())).sum::<usize>();
+            Some((inbox.taken_count(), emptied))
         });
         (charge, emptied)
     }
@@ -93,11 +94,14 @@ impl Listener {
         mono: impl Fn() -> Duration,
     ) -> (usize, Emptied) {
         self.read_by(inbox, budget, now, mono, |listener, inbox, most| {
-            let (emptied, refused) = listener.unix.as_mut()?.take(inbox, most, now.mono);
+            let (emptied, refused) = listener.unix.as_mut()?.receive_into(inbox, most, now.mono);
             let strangers = refused.foreign.saturating_add(refused.ended);
             listener.aggregator.turn_away(Dropped::ForeignSender, refused.foreign, now.wall);
             listener.aggregator.turn_away(Dropped::EndedSender, refused.ended, now.wall);
-            Some((inbox.taken().saturating_add(usize::try_from(strangers).unwrap_or(usize::MAX)), emptied))
+            Some((
+                inbox.taken_count().saturating_add(usize::try_from(strangers).unwrap_or(usize::MAX)),
+                emptied,
+            ))
         })
     }
 
@@ -118,7 +122,7 @@ impl Listener {
                 return (taken, Emptied::Fully);
             };
             taken = taken.saturating_add(some);
-            self.keep(inbox, now);
+            self.process_inbox(inbox, now);
             if emptied != Emptied::Partly {
                 return (taken, emptied);
             }
@@ -132,14 +136,14 @@ impl Listener {
 
     /// Hands on what was taken.
     #[inline]
-    fn keep(&mut self, inbox: &Inbox, now: Moment) {
-        self.aggregator.cut(inbox.cut(), now.wall);
+    fn process_inbox(&mut self, inbox: &Inbox, now: Moment) {
+        self.aggregator.count_truncated(inbox.cut_count(), now.wall);
         let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
         if taps.is_empty() {
-            aggregator.datagrams(inbox.datagrams(), now, None);
+            aggregator.ingest_datagrams(inbox.datagrams(), now, None);
         } else {
             let mut tap = |line: &[u8], rejected| taps.retain_mut(|tap| tap.send(now.wall, line, rejected));
-            aggregator.datagrams(inbox.datagrams(), now, Some(&mut tap));
+            aggregator.ingest_datagrams(inbox.datagrams(), now, Some(&mut tap));
         }
     }
 }

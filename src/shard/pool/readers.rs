@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
-use crate::shard::command::{ContainerStats, Detail, Of, Question, TappedLine};
+use crate::shard::command::{ContainerStats, Of, Question, StatsDetail, TappedLine};
 use crate::shard::looks::{FEW, StatsByContainer};
 use crate::shard::tail::TailRoom;
 
@@ -18,8 +18,8 @@ impl ShardPool {
     ///
     /// # Errors
     /// When a shard has ended.
-    pub async fn counts(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
-        self.look(of, Detail::Counts).await
+    pub async fn container_counts(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
+        self.collect_stats(of, StatsDetail::Counts).await
     }
 
     /// How containers stand, with their open windows.
@@ -27,12 +27,16 @@ impl ShardPool {
     /// # Errors
     /// When a shard has ended.
     pub async fn open_windows(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
-        self.look(of, Detail::OpenWindow).await
+        self.collect_stats(of, StatsDetail::OpenWindow).await
     }
 
     /// Readers do not hold the table of places while they wait, so they never delay what the container table wants of a shard.
     /// A container that is moved meanwhile may be on neither shard when it is looked for, and is looked for again.
-    async fn look(&self, of: &Of, detail: Detail) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
+    async fn collect_stats(
+        &self,
+        of: &Of,
+        detail: StatsDetail,
+    ) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
         let mut found = StatsByContainer::new();
         for _ in 0..TRIES {
             let missing = self.places_of(of, &found).await;
@@ -48,7 +52,7 @@ impl ShardPool {
                 .map(|(shard, missing)| {
                     let (reply, answer) = oneshot::channel();
                     let wanted = missing.clone();
-                    let asked = shard.question(Question::Look(as_asked(missing, detail), detail, reply));
+                    let asked = shard.send_question(Question::Look(as_asked(missing, detail), detail, reply));
                     (wanted, asked.map(|()| answer))
                 })
                 .collect();
@@ -86,14 +90,14 @@ impl ShardPool {
     /// The room of a new tail, which reads the lines of one or more containers.
     #[must_use]
     pub fn tail_room(&self) -> TailRoom {
-        TailRoom::beside(&self.shared.tails)
+        TailRoom::with_shared_bound(&self.shared.tails)
     }
 
     /// Copies of a container's lines as they arrive, at most `most` waiting, and no more bytes than a tail has room for.
     ///
     /// # Errors
     /// When its shard has ended.
-    pub async fn tap(
+    pub async fn tap_lines(
         &self,
         allocation: Allocation,
         most: usize,
@@ -103,7 +107,7 @@ impl ShardPool {
         let places = self.places.read().await;
         // One that has just ended has no lines any more.
         if let Some(place) = places.get(&allocation) {
-            self.shard(*place)?.question(Question::Tap(allocation, to, room.clone()))?;
+            self.find_shard(*place)?.send_question(Question::Tap(allocation, to, room.clone()))?;
         }
         Ok(lines)
     }
@@ -111,6 +115,6 @@ impl ShardPool {
 
 /// What a shard is asked for: the containers themselves, or all of its containers where the counts of many are wanted. Counting
 /// all costs a shard less than looking up each of many.
-fn as_asked(these: Vec<Allocation>, detail: Detail) -> Of {
-    if detail == Detail::Counts && these.len() > FEW { Of::All } else { Of::These(these) }
+fn as_asked(these: Vec<Allocation>, detail: StatsDetail) -> Of {
+    if detail == StatsDetail::Counts && these.len() > FEW { Of::All } else { Of::These(these) }
 }

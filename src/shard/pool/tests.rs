@@ -14,8 +14,9 @@ struct Node {
 
 fn node(shards: usize) -> Node {
     let store = Arc::new(Store::new(1, 30));
-    let settings = Arc::new(Settings { window: Duration::from_secs(1), ..Settings::default() });
-    let plan = Plan {
+    let settings =
+        Arc::new(AggregatorSettings { window: Duration::from_secs(1), ..AggregatorSettings::default() });
+    let plan = ShardPlan {
         shards,
         memory_limit: usize::MAX,
         remembered: 1000,
@@ -48,8 +49,8 @@ async fn open(node: &Node, allocation: u64) -> UdpSocket {
 }
 
 fn sums(node: &Node, allocation: u64) -> f64 {
-    let history = node.store.history(Allocation(allocation)).unwrap();
-    let records = history.kept().flat_map(crate::store::IntervalWindows::records);
+    let history = node.store.find_history(Allocation(allocation)).unwrap();
+    let records = history.kept_intervals().flat_map(crate::store::IntervalWindows::newest_records);
     let sum = |view: &crate::aggregate::View<'_>| match view {
         crate::aggregate::View::Counter { counter, .. } => counter.sum,
         _ => 0.0,
@@ -98,9 +99,9 @@ async fn what_was_sent_is_there_after_a_drain() {
         }
     }
     for allocation in 0..4 {
-        let stats = node.pool.drain(Allocation(allocation)).await.unwrap().unwrap();
+        let stats = node.pool.drain_container(Allocation(allocation)).await.unwrap().unwrap();
         assert_eq!((stats.accounting.received, stats.accounting.in_records), (100, 100));
-        assert!(stats.accounting.balanced(0));
+        assert!(stats.accounting.is_balanced(0));
         assert_eq!(sums(&node, allocation), 100.0 * (allocation + 1) as f64);
     }
 }
@@ -131,7 +132,7 @@ async fn windows_close_without_traffic() {
     tokio::time::timeout(Duration::from_secs(5), newest.wait_for(|seq| *seq > 0)).await.unwrap().unwrap();
     assert_eq!(sums(&node, 1), 1.0);
     // It is noted a moment after the window can be read.
-    while node.pool.gauges().close.is_empty() {
+    while node.pool.read_gauges().close.is_empty() {
         tokio::task::yield_now().await;
     }
 }
@@ -140,14 +141,14 @@ async fn windows_close_without_traffic() {
 async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
     let node = node(1);
     let sender = open(&node, 1).await;
-    let mut lines = node.pool.tap(Allocation(1), 2, &node.pool.tail_room()).await.unwrap();
-    node.pool.counts(&Of::All).await.unwrap();
+    let mut lines = node.pool.tap_lines(Allocation(1), 2, &node.pool.tail_room()).await.unwrap();
+    node.pool.container_counts(&Of::All).await.unwrap();
     sender.send(b"a:1|c\nbad\nb:1|c\nc:1|c").unwrap();
-    let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
+    let received = async || node.pool.container_counts(&Of::All).await.unwrap()[0].accounting.received;
     while received().await < 1 {}
     let (first, second) = (lines.recv().await.unwrap(), lines.recv().await.unwrap());
     assert_eq!((first.line.as_slice(), first.rejected), (b"a:1|c".as_slice(), None));
-    assert_eq!(second.rejected.map(crate::statsd::Rejected::code), Some("missing_type"));
+    assert_eq!(second.rejected.map(crate::statsd::Rejected::as_str), Some("missing_type"));
     sender.send(b"d:1|c").unwrap();
     assert_eq!(lines.recv().await.unwrap().lost, 2);
 }
@@ -157,8 +158,8 @@ async fn lines_that_wait_for_an_unread_tail_are_bounded_in_bytes_and_the_rest_is
     let node = node(1);
     let sender = open(&node, 1).await;
     let room = node.pool.tail_room();
-    let mut lines = node.pool.tap(Allocation(1), 1024, &room).await.unwrap();
-    let received = async || node.pool.counts(&Of::All).await.unwrap()[0].accounting.received;
+    let mut lines = node.pool.tap_lines(Allocation(1), 1024, &room).await.unwrap();
+    let received = async || node.pool.container_counts(&Of::All).await.unwrap()[0].accounting.received;
     let long = [b"a:1|c|#".as_slice(), &vec![b'x'; 60_000]].concat();
     for n in 1..=30 {
         sender.send(&long).unwrap();
@@ -192,17 +193,17 @@ async fn a_container_that_moves_to_and_fro_loses_nothing_and_keeps_its_order() {
     let mut moves = 0;
     while !sending.is_finished() {
         node.pool.move_to(Allocation(1), ShardId(moves % 2)).await.unwrap();
-        let counts = node.pool.counts(&Of::All).await.unwrap();
+        let counts = node.pool.container_counts(&Of::All).await.unwrap();
         assert_eq!(counts.len(), 1);
         arrived.store(counts[0].accounting.received, Ordering::Relaxed);
         moves += 1;
     }
-    let stats = node.pool.drain(Allocation(1)).await.unwrap().unwrap();
+    let stats = node.pool.drain_container(Allocation(1)).await.unwrap().unwrap();
     assert!(moves > 20, "{moves}");
     assert_eq!(stats.accounting.received + stats.accounting.kernel_drops, 20_000);
     assert_eq!((stats.accounting.kernel_drops, sums(&node, 1)), (0, 20_000.0));
-    let history = node.store.history(Allocation(1)).unwrap();
-    let records = history.kept().flat_map(crate::store::IntervalWindows::records);
+    let history = node.store.find_history(Allocation(1)).unwrap();
+    let records = history.kept_intervals().flat_map(crate::store::IntervalWindows::newest_records);
     let levels = records.filter_map(|(_, _, record)| match record.view {
         crate::aggregate::View::Gauge(gauge) => Some(gauge.last),
         _ => None,
@@ -217,8 +218,8 @@ async fn stopping_drains_everything_and_then_nothing_answers() {
     sender.send(b"a:1|c").unwrap();
     let stats_by_container = node.pool.stop().await;
     assert_eq!(stats_by_container.iter().map(|stats| stats.accounting.in_records).sum::<u64>(), 1);
-    assert!(node.pool.drain(Allocation(1)).await.is_err());
-    while node.pool.ended().len() < 2 {
+    assert!(node.pool.drain_container(Allocation(1)).await.is_err());
+    while node.pool.ended_shards().len() < 2 {
         tokio::task::yield_now().await;
     }
 }
@@ -232,14 +233,14 @@ async fn a_drain_that_is_repeated_waits_until_a_hand_over_is_decided() {
     let (commands, questions) = (Mutex::new(commands), Mutex::new(questions));
     let shard =
         Shard { commands, questions, wake, containers: AtomicUsize::new(1), thread: Mutex::new(None) };
-    let shared = Arc::new(Shared::new(1, usize::MAX, 1000, Arc::new(Store::new(1, 30))));
+    let shared = Arc::new(PoolShared::new(1, usize::MAX, 1000, Arc::new(Store::new(1, 30))));
     let places = Arc::new(RwLock::new(HashMap::from([(Allocation(1), ShardId(0))])));
     let balance = Mutex::new(Balance::new(1));
     let pool = Arc::new(ShardPool { shards: vec![shard], shared, places, balance });
     let draining = Arc::clone(&pool);
-    let draining = tokio::spawn(async move { draining.drain(Allocation(1)).await.unwrap() });
+    let draining = tokio::spawn(async move { draining.drain_container(Allocation(1)).await.unwrap() });
     let drain = || match told.try_recv() {
-        Ok(Command::Drain(Allocation(1), reply)) => Some(reply),
+        Ok(ShardCommand::Drain(Allocation(1), reply)) => Some(reply),
         Ok(other) => panic!("{other:?}"),
         Err(_) => None,
     };

@@ -27,23 +27,23 @@ impl Worker {
 
     /// The same with another bound.
     pub(super) fn close_windows_for(&mut self, time: Duration) {
-        let now = self.now();
+        let now = self.observe_clock();
         if self.closing.is_none() && now.wall < self.next_end {
             return;
         }
-        let started = self.clock.mono();
+        let started = self.clock.monotonic_time();
         let mut share = Share::new(started, usize::MAX, time);
         let mut closing = self.closing.take().unwrap_or_default();
-        while closing.next < self.listeners.len() && share.take(self.clock.mono()) {
+        while closing.next < self.listeners.len() && share.take_step(self.clock.monotonic_time()) {
             let place = closing.next;
             closing.next += 1;
-            self.roll(place, now.wall);
+            self.close_window_if_over(place, now.wall);
             let Some(Some(listener)) = self.listeners.get_mut(place) else { continue };
             listener.count_kernel_drops();
             listener.log_losses(&self.shared.loss_log, now.wall);
             listener.count_memory();
         }
-        self.shared.held_up(self.clock.mono().saturating_sub(started));
+        self.shared.held_up(self.clock.monotonic_time().saturating_sub(started));
         if closing.next < self.listeners.len() {
             self.closing = Some(closing);
         } else {
@@ -64,7 +64,7 @@ impl Worker {
 
     /// Closes the window of the container at a place if it is over. It is published at once, or after its late samples are
     /// merged, which [`Worker::merge_late`] does.
-    pub(super) fn roll(&mut self, place: usize, now: Timestamp) {
+    pub(super) fn close_window_if_over(&mut self, place: usize, now: Timestamp) {
         let over = self.listeners.get(place).and_then(Option::as_ref);
         if over.is_none_or(|listener| listener.aggregator.window_end() > now) {
             return;
@@ -74,7 +74,7 @@ impl Worker {
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
         let Some(closed) = listener.aggregator.roll_across(now, self.unread) else { return };
-        if listener.publish(&self.store, closed) {
+        if listener.publish_window(&self.store, closed) {
             self.merging.push_back(place);
         }
     }
@@ -84,9 +84,9 @@ impl Worker {
         if self.merging.is_empty() {
             return;
         }
-        let mut share = Share::new(self.clock.mono(), usize::MAX, MERGING);
+        let mut share = Share::new(self.clock.monotonic_time(), usize::MAX, MERGING);
         while let Some(place) = self.merging.front().copied() {
-            if !share.take(self.clock.mono()) {
+            if !share.take_step(self.clock.monotonic_time()) {
                 return;
             }
             self.merging.pop_front();

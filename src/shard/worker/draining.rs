@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use crate::model::Allocation;
-use crate::shard::command::{ContainerStats, Detail};
-use crate::shard::listener::Ending;
+use crate::shard::command::{ContainerStats, StatsDetail};
+use crate::shard::listener::ListenerEnding;
 use crate::shard::share::Share;
 
 /// Draining keeps a shard from everything else for this long in one turn at most, and for one turn of a socket more.
@@ -25,7 +25,7 @@ impl Worker {
             let _not_waited_for = reply.send(None);
             return;
         };
-        listener.ending = Some(Ending { left: listener.may_wait(), reply });
+        listener.ending = Some(ListenerEnding { left: listener.may_wait(), reply });
         self.draining.push_back(allocation);
     }
 
@@ -34,8 +34,8 @@ impl Worker {
         if self.draining.is_empty() {
             return;
         }
-        let mut share = Share::new(self.clock.mono(), usize::MAX, DRAINING);
-        while !self.draining.is_empty() && share.take(self.clock.mono()) {
+        let mut share = Share::new(self.clock.monotonic_time(), usize::MAX, DRAINING);
+        while !self.draining.is_empty() && share.take_step(self.clock.monotonic_time()) {
             self.drain_step();
         }
     }
@@ -55,7 +55,7 @@ impl Worker {
         for allocation in all {
             let mut left = self.find(allocation).map_or(0, |listener| listener.may_wait());
             while self.empty_some(allocation, &mut left) {}
-            stats_by_container.extend(self.finish(allocation));
+            stats_by_container.extend(self.finish_container(allocation));
         }
         stats_by_container
     }
@@ -73,15 +73,15 @@ impl Worker {
             }
             return;
         }
-        let stats = self.finish(allocation);
+        let stats = self.finish_container(allocation);
         let _not_waited_for = ending.reply.send(stats);
     }
 
     /// Reads a part of what is in a container's sockets; answers whether more may be there.
     fn empty_some(&mut self, allocation: Allocation, left: &mut usize) -> bool {
-        let now = self.now();
+        let now = self.observe_clock();
         let Some(place) = self.places.get(&allocation).copied() else { return false };
-        self.roll(place, now.wall);
+        self.close_window_if_over(place, now.wall);
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return false };
         listener.empty_some(&mut self.inbox, left, now)
@@ -89,22 +89,22 @@ impl Worker {
 
     /// Closes a container's window and lets its sockets go. Only at the very end: should any of it fail, the container is still
     /// here, and is drained when that is asked again.
-    fn finish(&mut self, allocation: Allocation) -> Option<ContainerStats> {
-        let now = self.now().wall;
+    fn finish_container(&mut self, allocation: Allocation) -> Option<ContainerStats> {
+        let now = self.observe_clock().wall;
         let place = self.places.get(&allocation).copied()?;
         self.publish_all(place);
         self.at_hand = Some(place);
         let listener = self.listeners.get_mut(place)?.as_mut()?;
         listener.count_kernel_drops();
-        let closed = listener.aggregator.finish(now);
-        listener.publish(&self.store, closed);
+        let closed = listener.aggregator.close_final_window(now);
+        listener.publish_window(&self.store, closed);
         self.publish_all(place);
         let loss_log = &self.shared.loss_log;
         let listener = self.listeners.get_mut(place)?.as_mut()?;
-        let stats = listener.look(Detail::Counts, now);
+        let stats = listener.collect_stats(StatsDetail::Counts, now);
         listener.log_losses(loss_log, now);
-        listener.end(&self.store);
-        let listener = self.leave(allocation)?;
+        listener.record_end(&self.store);
+        let listener = self.release_listener(allocation)?;
         listener.give_back(&self.shared.buffers);
         Some(stats)
     }

@@ -37,9 +37,9 @@ impl Worker {
             // statements. Saying so may fail, too.
             let served = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(panic) = failed.take() {
-                    self.resume(panic.as_ref());
+                    self.resume_after_panic(panic.as_ref());
                 }
-                self.serve();
+                self.run_turns();
             }));
             let Err(panic) = served else { return };
             if self.failures.are_too_many(Instant::now()) {
@@ -49,8 +49,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn resume(&mut self, panic: &(dyn Any + Send)) {
-        let now = self.now().wall;
+    pub(super) fn resume_after_panic(&mut self, panic: &(dyn Any + Send)) {
+        let now = self.observe_clock().wall;
         self.closing = None;
         self.ready.clear();
         self.pass = None;
@@ -60,10 +60,10 @@ impl Worker {
         (self.orders_left, self.questions_left) = (true, true);
         let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
-            Some(listener) => (Some(listener.name()), listener.recover(&self.store, now)),
+            Some(listener) => (Some(listener.name()), listener.recover_from_panic(&self.store, now)),
             None => (None, 0),
         };
-        self.shared.failed();
+        self.shared.count_failure();
         let why = text_of(panic);
         tracing::error!(shard = self.index, why, container, lost, "a shard has failed, and goes on");
     }

@@ -6,25 +6,26 @@ use std::sync::atomic::Ordering;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{UNIX, Worker};
-use crate::aggregate::Mode;
+use crate::aggregate::LimitMode;
 use crate::model::Allocation;
 use crate::shard::command::NewListener;
-use crate::shard::listener::Listener;
+use crate::shard::listener::ContainerListener;
 
 impl Worker {
     pub(super) fn open(&mut self, new: NewListener) -> nix::Result<()> {
-        let now = self.now().wall;
+        let now = self.observe_clock().wall;
         let allocation = new.allocation;
         let goes_on = new.before.is_some();
-        let mut listener = Listener::new(new, Arc::clone(&self.settings), now, self.store.live_bytes());
+        let mut listener =
+            ContainerListener::new(new, Arc::clone(&self.settings), now, self.store.live_bytes());
         // After the agent was killed, what was restored is in the store only.
-        if !goes_on && let Some(history) = self.store.history(allocation) {
-            listener.recall(&history);
+        if !goes_on && let Some(history) = self.store.find_history(allocation) {
+            listener.restore_from_history(&history);
         }
-        let place = self.watch(&listener)?;
+        let place = self.watch_sockets(&listener)?;
         listener.open(&self.store, now);
-        listener.take(&self.shared.buffers);
-        self.put(place, listener);
+        listener.reserve_buffer(&self.shared.buffers);
+        self.insert_listener(place, listener);
         Ok(())
     }
 
@@ -32,14 +33,14 @@ impl Worker {
     pub(super) fn remember_totals(&self) {
         let limits = self.settings.limits;
         let of_one = match limits.mode {
-            Mode::Enforce => limits.series,
-            Mode::Observe => usize::MAX,
+            LimitMode::Enforce => limits.series,
+            LimitMode::Observe => usize::MAX,
         };
         self.store.remember_at_most(of_one, self.shared.remembered.load(Ordering::Relaxed));
     }
 
     /// The place that events of a container's sockets will name.
-    pub(super) fn watch(&self, listener: &Listener) -> nix::Result<usize> {
+    pub(super) fn watch_sockets(&self, listener: &ContainerListener) -> nix::Result<usize> {
         let taken = self.listeners.iter().skip(self.vacant_from).take_while(|place| place.is_some());
         let place = self.vacant_from + taken.count();
         let event = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
@@ -49,13 +50,13 @@ impl Worker {
         if let Some(unix) = &listener.unix
             && let Err(error) = self.epoll.add(unix.socket(), event(place as u64 | UNIX))
         {
-            self.unwatch(listener);
+            self.unwatch_sockets(listener);
             return Err(error);
         }
         Ok(place)
     }
 
-    pub(super) fn unwatch(&self, listener: &Listener) {
+    pub(super) fn unwatch_sockets(&self, listener: &ContainerListener) {
         let udp = listener.socket.as_ref().map(|socket| self.epoll.delete(socket));
         let unix = listener.unix.as_ref().map(|unix| self.epoll.delete(unix.socket()));
         for error in [udp, unix].into_iter().flatten().filter_map(Result::err) {
@@ -63,7 +64,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn put(&mut self, place: usize, mut listener: Listener) {
+    pub(super) fn insert_listener(&mut self, place: usize, mut listener: ContainerListener) {
         // The other containers are told when windows are closed. Without this, one that comes to a full node, with late samples for
         // all windows that are kept of it, could double what is held before its first window is closed.
         listener.aggregator.set_node_full(self.shared.is_full());
@@ -80,23 +81,26 @@ impl Worker {
 
     /// Lets a container go as it is, with every window published that is closed. Its datagrams wait in the kernel until it is
     /// adopted.
-    pub(super) fn leave(&mut self, allocation: Allocation) -> Option<Box<Listener>> {
+    pub(super) fn release_listener(&mut self, allocation: Allocation) -> Option<Box<ContainerListener>> {
         let place = self.places.get(&allocation).copied()?;
         self.publish_all(place);
         self.places.remove(&allocation);
         let listener = self.listeners.get_mut(place)?.take()?;
         self.vacant_from = self.vacant_from.min(place);
-        self.unwatch(&listener);
+        self.unwatch_sockets(&listener);
         Some(Box::new(listener))
     }
 
-    pub(super) fn adopt(&mut self, mut listener: Box<Listener>) -> Result<(), Box<Listener>> {
-        let Ok(place) = self.watch(&listener) else { return Err(listener) };
-        listener.aggregator.reconfigure(&self.settings);
+    pub(super) fn adopt_listener(
+        &mut self,
+        mut listener: Box<ContainerListener>,
+    ) -> Result<(), Box<ContainerListener>> {
+        let Ok(place) = self.watch_sockets(&listener) else { return Err(listener) };
+        listener.aggregator.apply_settings(&self.settings);
         if listener.ending.is_some() {
             self.draining.push_back(listener.allocation);
         }
-        self.put(place, *listener);
+        self.insert_listener(place, *listener);
         Ok(())
     }
 }

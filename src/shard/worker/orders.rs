@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Next, PAUSE, Worker};
-use crate::aggregate::Unread;
+use super::{LoopControl, PAUSE, Worker};
+use crate::aggregate::ReadGap;
 use crate::model::{Allocation, Moment};
-use crate::shard::command::{Checkpoint, Command, SnapshotSlice};
-use crate::shard::listener::Listener;
+use crate::shard::command::{Checkpoint, ShardCommand, SnapshotSlice};
+use crate::shard::listener::ContainerListener;
 use crate::shard::share::Share;
 
 /// Commands that are obeyed in one turn at most.
@@ -18,95 +18,99 @@ const CHECKPOINT: Duration = Duration::from_millis(1);
 
 impl Worker {
     /// Obeys commands in their order, as far as this turn's share goes; the rest are obeyed in the next.
-    pub(super) fn obey(&mut self) -> Next {
+    pub(super) fn execute_commands(&mut self) -> LoopControl {
         use std::sync::mpsc::TryRecvError;
-        let mut share = Share::new(self.clock.mono(), ORDERS, OBEYING);
-        while share.take(self.clock.mono()) {
+        let mut share = Share::new(self.clock.monotonic_time(), ORDERS, OBEYING);
+        while share.take_step(self.clock.monotonic_time()) {
             match self.commands.try_recv() {
-                Ok(Command::Stop(reply)) => {
+                Ok(ShardCommand::Stop(reply)) => {
                     self.answer_all();
                     let _not_waited_for = reply.send(self.drain_all());
-                    return Next::End;
+                    return LoopControl::End;
                 }
-                Ok(command) => self.execute(command),
+                Ok(command) => self.execute_command(command),
                 Err(TryRecvError::Empty) => {
                     self.orders_left = false;
-                    return Next::Go;
+                    return LoopControl::Go;
                 }
-                Err(TryRecvError::Disconnected) => return Next::End,
+                Err(TryRecvError::Disconnected) => return LoopControl::End,
             }
         }
         self.orders_left = true;
-        Next::Go
+        LoopControl::Go
     }
 
     /// An answer that nobody waits for any more is no mistake: the asker was disconnected.
-    fn execute(&mut self, command: Command) {
+    fn execute_command(&mut self, command: ShardCommand) {
         match command {
-            Command::Open(new, reply) => {
+            ShardCommand::Open(new, reply) => {
                 let _not_waited_for = reply.send(self.open(new));
             }
-            Command::Drain(allocation, reply) => self.begin_drain(allocation, reply),
-            Command::Work(reply) => {
-                let work =
-                    self.listeners.iter().flatten().map(|listener| (listener.allocation, listener.work()));
+            ShardCommand::Drain(allocation, reply) => self.begin_drain(allocation, reply),
+            ShardCommand::Work(reply) => {
+                let work = self
+                    .listeners
+                    .iter()
+                    .flatten()
+                    .map(|listener| (listener.allocation, listener.total_work()));
                 let _not_waited_for = reply.send(work.collect());
             }
-            Command::Leave(allocation, reply) => {
+            ShardCommand::Leave(allocation, reply) => {
                 // A tail that was asked for before is the container's, and goes with it.
                 self.take_in(usize::MAX);
-                if let Err(Some(listener)) = reply.send(self.leave(allocation)) {
+                if let Err(Some(listener)) = reply.send(self.release_listener(allocation)) {
                     // Nobody takes it, so it stays.
-                    let _could_watch_it_before = self.adopt(listener);
+                    let _could_watch_it_before = self.adopt_listener(listener);
                 }
             }
-            Command::Adopt(listener, reply) => {
-                let now = self.now();
+            ShardCommand::Adopt(listener, reply) => {
+                let now = self.observe_clock();
                 self.note_suspension(now);
-                let _not_waited_for = reply.send(self.adopt(listener));
+                let _not_waited_for = reply.send(self.adopt_listener(listener));
             }
-            Command::Checkpoint(from, file, reply) => {
-                let _not_waited_for = reply.send(self.checkpoint(from, file));
+            ShardCommand::Checkpoint(from, file, reply) => {
+                let _not_waited_for = reply.send(self.checkpoint_from(from, file));
             }
-            Command::SnapshotAhead(from, reply) => {
+            ShardCommand::SnapshotAhead(from, reply) => {
                 let _not_waited_for = reply.send(self.snapshot_ahead(from));
             }
-            Command::Quiet(reply) => {
+            ShardCommand::Quiet(reply) => {
                 let closing = self.closing.is_some() || !self.merging.is_empty();
-                let left = self.next_end.since(self.now().wall);
+                let left = self.next_end.duration_since(self.observe_clock().wall);
                 let _not_waited_for = reply.send(if closing { Duration::ZERO } else { left });
             }
-            Command::SetContainerProcesses(allocation, process_identity, reply) => {
+            ShardCommand::SetContainerProcesses(allocation, process_identity, reply) => {
                 if let Some(unix) = self.find(allocation).and_then(|listener| listener.unix.as_mut()) {
                     unix.set_container_processes(process_identity);
                 }
                 let _not_waited_for = reply.send(());
             }
-            Command::Configure(settings) => {
+            ShardCommand::Configure(settings) => {
                 self.settings = settings;
                 self.remember_totals();
                 for (place, listener) in self.listeners.iter_mut().enumerate() {
                     self.at_hand = Some(place);
                     if let Some(listener) = listener {
-                        listener.aggregator.reconfigure(&self.settings);
+                        listener.aggregator.apply_settings(&self.settings);
                     }
                 }
             }
-            Command::Suspend(reply) => {
+            ShardCommand::Suspend(reply) => {
                 self.take_in(usize::MAX);
                 // Before any of them leaves: merging may fail, and those that have left would be lost with it.
                 (0..self.listeners.len()).for_each(|place| self.publish_all(place));
                 // What is being drained goes as it is, however much waits in its sockets: the other process waits.
                 self.draining.clear();
                 let all: Vec<_> = self.places.keys().copied().collect();
-                let all = all.into_iter().filter_map(|allocation| self.leave(allocation)).collect();
-                let now = self.now();
+                let all =
+                    all.into_iter().filter_map(|allocation| self.release_listener(allocation)).collect();
+                let now = self.observe_clock();
                 self.suspended = Some(now);
                 if let Err((all, _)) = reply.send((all, now.wall)) {
-                    all.into_iter().for_each(|listener| drop(self.adopt(listener)));
+                    all.into_iter().for_each(|listener| drop(self.adopt_listener(listener)));
                 }
             }
-            Command::Stop(_) => {}
+            ShardCommand::Stop(_) => {}
         }
     }
 
@@ -115,14 +119,14 @@ impl Worker {
     pub(super) fn note_suspension(&mut self, now: Moment) {
         let Some(since) = self.suspended.take() else { return };
         if now.mono.saturating_sub(since.mono) >= PAUSE {
-            self.unread = Some(Unread { from: since.wall, until: now.wall });
+            self.unread = Some(ReadGap { from: since.wall, until: now.wall });
         }
     }
 
     /// What has changed in open windows. One that is over is left to be closed.
-    fn checkpoint(&mut self, from: usize, file: u64) -> Checkpoint {
-        let now = self.now().wall;
-        let started = self.clock.mono();
+    fn checkpoint_from(&mut self, from: usize, file: u64) -> Checkpoint {
+        let now = self.observe_clock().wall;
+        let started = self.clock.monotonic_time();
         let (mut windows, mut next) = (Vec::new(), from);
         while next < self.listeners.len() {
             // The window before must not be overtaken: this checkpoint would replace the one that has it.
@@ -130,9 +134,9 @@ impl Worker {
             let Some(place) = self.listeners.get_mut(next) else { break };
             next += 1;
             let Some(listener) = place.as_mut().filter(|l| l.aggregator.window_end() > now) else { continue };
-            let changed = listener.checkpoint(file, now);
+            let changed = listener.checkpoint_window(file, now);
             windows.extend(changed.map(|window| (listener.allocation, window)));
-            if self.clock.mono().saturating_sub(started) >= CHECKPOINT {
+            if self.clock.monotonic_time().saturating_sub(started) >= CHECKPOINT {
                 break;
             }
         }
@@ -141,23 +145,23 @@ impl Worker {
 
     /// Snapshots of containers whose windows are not over, and that have not begun to end: those go over as they are then.
     fn snapshot_ahead(&mut self, from: usize) -> SnapshotSlice {
-        let now = self.now().wall;
-        let started = self.clock.mono();
+        let now = self.observe_clock().wall;
+        let started = self.clock.monotonic_time();
         let (mut snapshots, mut next) = (Vec::new(), from);
         while let Some(place) = self.listeners.get_mut(next) {
             self.at_hand = Some(next);
             next += 1;
-            let lives = |l: &&mut Listener| l.ending.is_none() && l.aggregator.window_end() > now;
+            let lives = |l: &&mut ContainerListener| l.ending.is_none() && l.aggregator.window_end() > now;
             let Some(listener) = place.as_mut().filter(lives) else { continue };
             snapshots.push((listener.allocation, listener.aggregator.snapshot_ahead()));
-            if self.clock.mono().saturating_sub(started) >= CHECKPOINT {
+            if self.clock.monotonic_time().saturating_sub(started) >= CHECKPOINT {
                 break;
             }
         }
         SnapshotSlice { snapshots, next: (next < self.listeners.len()).then_some(next) }
     }
 
-    pub(super) fn find(&mut self, allocation: Allocation) -> Option<&mut Listener> {
+    pub(super) fn find(&mut self, allocation: Allocation) -> Option<&mut ContainerListener> {
         self.at_hand = self.places.get(&allocation).copied();
         self.at_hand.and_then(|at| self.listeners.get_mut(at))?.as_mut()
     }

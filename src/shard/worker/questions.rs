@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::model::{Allocation, Timestamp};
-use crate::shard::command::{ContainerStats, Detail, Question};
+use crate::shard::command::{ContainerStats, Question, StatsDetail};
 use crate::shard::share::Share;
 
 /// Most questions that are accepted in one turn.
@@ -21,22 +21,22 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 
 impl Worker {
     /// Answers readers, as far as this turn's share goes.
-    pub(super) fn answer(&mut self) {
-        let began = self.clock.mono();
-        if !self.looks.wait() || !self.pause_of_readers(began).is_zero() {
+    pub(super) fn answer_readers(&mut self) {
+        let began = self.clock.monotonic_time();
+        if !self.looks.has_waiting() || !self.pause_of_readers(began).is_zero() {
             return;
         }
-        let wall = self.now().wall;
+        let wall = self.observe_clock().wall;
         let mut share = Share::new(began, LOOKS, LOOKING);
-        while share.take(self.clock.mono()) && self.look_at_next(wall) {}
-        let ended = self.clock.mono();
+        while share.take_step(self.clock.monotonic_time()) && self.look_at_next(wall) {}
+        let ended = self.clock.monotonic_time();
         self.readers_wait_until = ended + ended.saturating_sub(began) * PAUSE;
     }
 
     /// Answers whatever was asked so far; for a shard that ends.
     pub(super) fn answer_all(&mut self) {
         self.take_in(usize::MAX);
-        let wall = self.now().wall;
+        let wall = self.observe_clock().wall;
         while self.look_at_next(wall) {}
     }
 
@@ -58,7 +58,7 @@ impl Worker {
                 Ok(Question::Look(of, detail, reply)) => self.looks.add(of, detail, reply),
                 Ok(Question::Tap(allocation, to, room)) => {
                     if let Some(listener) = self.find(allocation) {
-                        listener.tap(to, room);
+                        listener.add_tap(to, room);
                     }
                 }
                 Err(_) => {
@@ -75,14 +75,19 @@ impl Worker {
         let Some((allocation, detail)) = self.looks.next(|| places.keys().copied().collect()) else {
             return false;
         };
-        let stats = self.look(allocation, detail, now);
-        self.looks.found(stats);
+        let stats = self.collect_stats(allocation, detail, now);
+        self.looks.record_stats(stats);
         true
     }
 
-    fn look(&mut self, allocation: Allocation, detail: Detail, now: Timestamp) -> Option<ContainerStats> {
+    fn collect_stats(
+        &mut self,
+        allocation: Allocation,
+        detail: StatsDetail,
+        now: Timestamp,
+    ) -> Option<ContainerStats> {
         let listener = self.find(allocation)?;
         listener.count_kernel_drops();
-        Some(listener.look(detail, now))
+        Some(listener.collect_stats(detail, now))
     }
 }

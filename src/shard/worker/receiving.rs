@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{UNIX, Worker, place_of};
 use crate::net::listener::Emptied;
 use crate::shard::gather::Drained;
-use crate::shard::listener::Listener;
+use crate::shard::listener::ContainerListener;
 
 /// No further socket is read in a turn after this time.
 const RECEIVING: Duration = Duration::from_millis(10);
@@ -32,10 +32,10 @@ impl Worker {
         if self.ready.is_empty() {
             return;
         }
-        let turn = self.now().mono;
+        let turn = self.observe_clock().mono;
         let mut pass = self.pass.take().unwrap_or(Pass { began: turn, drained: Drained::default() });
         while let Some(event) = self.ready.pop_front() {
-            let (of_it, read_at) = self.receive(event, pass.began);
+            let (of_it, read_at) = self.read_socket(event, pass.began);
             pass.drained.add(of_it);
             if read_at.saturating_sub(turn) >= time {
                 break;
@@ -46,31 +46,31 @@ impl Worker {
             return;
         }
         if pass.drained.datagrams > 0 {
-            let now = self.now().mono;
+            let now = self.observe_clock().mono;
             self.drain_began = pass.began;
-            self.gather.learn(pass.drained, now.saturating_sub(self.drained_at));
+            self.gather.record_drain(pass.drained, now.saturating_sub(self.drained_at));
             self.drained_at = now;
         }
     }
 
     /// Reads a turn of the socket that an event names. Answers what it had, and when reading it began.
-    pub(super) fn receive(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
+    pub(super) fn read_socket(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
         let (place, unix) = (place_of(event & !UNIX), event & UNIX != 0);
-        self.listeners.get(place).iter().copied().flatten().for_each(Listener::prefetch);
-        let now = self.now();
-        self.roll(place, now.wall);
+        self.listeners.get(place).iter().copied().flatten().for_each(ContainerListener::prefetch);
+        let now = self.observe_clock();
+        self.close_window_if_over(place, now.wall);
         self.at_hand = Some(place);
         let clock = self.clock;
         let Some(Some(listener)) = self.listeners.get_mut(place) else {
             return (Drained::default(), now.mono);
         };
         let (drained, emptied) = if unix {
-            listener.receive_unix(&mut self.inbox, now, || clock.mono())
+            listener.receive_unix(&mut self.inbox, now, || clock.monotonic_time())
         } else {
-            let read = listener.receive(&mut self.inbox, now, || clock.mono());
+            let read = listener.receive_udp(&mut self.inbox, now, || clock.monotonic_time());
             // A Unix socket has no buffer that could grow.
             let since = began.saturating_sub(self.drain_began);
-            listener.regulate(self.gather.is_hot(read.0.fullest, since), &self.shared.buffers);
+            listener.adjust_receive_buffer(self.gather.is_hot(read.0.fullest, since), &self.shared.buffers);
             read
         };
         if listener.has_grown() {

@@ -8,11 +8,11 @@ use crate::aggregate::{Accounting, Dropped, GaugeSign, REVISED_TOGETHER, TimerUn
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
 use crate::shard::command::NewListener;
-use crate::shard::command::{Detail, Of};
+use crate::shard::command::{Of, StatsDetail};
 
 struct Bench {
     worker: Worker,
-    commands: std::sync::mpsc::Sender<Command>,
+    commands: std::sync::mpsc::Sender<ShardCommand>,
     questions: std::sync::mpsc::Sender<Question>,
 }
 
@@ -21,8 +21,8 @@ fn bench() -> Bench {
     let (commands, received) = std::sync::mpsc::channel();
     let (questions, asked) = std::sync::mpsc::channel();
     let wake = Arc::new(EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap());
-    let (store, settings) = (Arc::new(Store::new(1, 30)), Arc::new(Settings::default()));
-    let shared = Arc::new(Shared::new(1, usize::MAX, 1000, Arc::clone(&store)));
+    let (store, settings) = (Arc::new(Store::new(1, 30)), Arc::new(AggregatorSettings::default()));
+    let shared = Arc::new(PoolShared::new(1, usize::MAX, 1000, Arc::clone(&store)));
     let parts = (store, settings, shared, Clock::default());
     let worker = Worker::new(0, Duration::ZERO, (received, asked, wake), parts, None).unwrap();
     Bench { worker, commands, questions }
@@ -52,8 +52,8 @@ impl Bench {
 
     /// What a container's window has that is open.
     fn take_in(&mut self, n: u64, datagram: &[u8]) {
-        let now = self.worker.now();
-        self.worker.find(Allocation(n)).unwrap().aggregator.datagram(datagram, now, None);
+        let now = self.worker.observe_clock();
+        self.worker.find(Allocation(n)).unwrap().aggregator.ingest_datagram(datagram, now, None);
     }
 
     /// The moment at which a container's open window is over.
@@ -67,7 +67,7 @@ impl Bench {
 
     /// How many windows and revisions of a container are published.
     fn published(&self, n: u64) -> usize {
-        self.worker.store.history(Allocation(n)).unwrap().published().count()
+        self.worker.store.find_history(Allocation(n)).unwrap().published_windows().count()
     }
 
     /// Bytes that the node counts as held, and the same counted anew.
@@ -75,7 +75,7 @@ impl Bench {
         let mut recounted = self.worker.store.recount_held_bytes();
         for listener in self.worker.listeners.iter_mut().flatten() {
             recounted += listener.aggregator.own_memory();
-            recounted += listener.pending().map_or(0, |pending| pending.recount());
+            recounted += listener.pending().map_or(0, |pending| pending.recount_bytes());
         }
         (self.worker.store.held_bytes(), recounted)
     }
@@ -87,13 +87,13 @@ impl Bench {
     /// A container with late samples of so many series, whose window is over.
     fn late(&mut self, n: u64, series: usize) -> usize {
         let end = self.end(n);
-        let at = end.minus(Duration::from_secs(15)).as_secs();
+        let at = end.saturating_sub(Duration::from_secs(15)).as_secs();
         self.take_in(n, b"now:1|c");
         for name in 0..series {
             self.take_in(n, format!("s{name}:1|c|T{at}").as_bytes());
         }
         let place = self.worker.places[&Allocation(n)];
-        self.worker.roll(place, end);
+        self.worker.close_window_if_over(place, end);
         place
     }
 }
@@ -109,19 +109,19 @@ fn commands_beyond_a_turns_share_are_obeyed_in_the_next_turns() {
     let mut answers = Vec::new();
     for _ in 0..1000 {
         let (reply, answer) = oneshot::channel();
-        bench.commands.send(Command::Work(reply)).unwrap();
+        bench.commands.send(ShardCommand::Work(reply)).unwrap();
         answers.push(answer);
     }
     let mut turns = 0;
     while !answers.is_empty() {
-        assert!(matches!(bench.worker.obey(), Next::Go));
+        assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
         let done = answered(&mut answers);
         assert!((1..=256).contains(&done), "{done} in one turn");
         answers.drain(..done);
         turns += 1;
     }
     assert!(turns >= 4);
-    assert!(matches!(bench.worker.obey(), Next::Go));
+    assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
     assert!(!bench.worker.orders_left);
 }
 
@@ -131,15 +131,15 @@ fn a_command_does_not_wait_for_readers_however_many_they_are() {
     let mut looks = Vec::new();
     for _ in 0..10_000 {
         let (reply, answer) = oneshot::channel();
-        bench.questions.send(Question::Look(Of::All, Detail::Counts, reply)).unwrap();
+        bench.questions.send(Question::Look(Of::All, StatsDetail::Counts, reply)).unwrap();
         looks.push(answer);
     }
     let (reply, answer) = oneshot::channel();
-    bench.commands.send(Command::Work(reply)).unwrap();
-    assert!(matches!(bench.worker.obey(), Next::Go));
+    bench.commands.send(ShardCommand::Work(reply)).unwrap();
+    assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
     assert_eq!((answered(&mut [answer]), answered(&mut looks)), (1, 0));
     bench.worker.take_in_questions();
-    bench.worker.answer();
+    bench.worker.answer_readers();
     assert!(answered(&mut looks) <= 1024, "questions are taken in by slices, too");
 }
 
@@ -169,7 +169,7 @@ fn sockets_that_are_read_in_several_turns_are_learned_from_together() {
     bench.worker.ready.extend([0, 1]);
     bench.worker.drain_ready_for(Duration::ZERO);
     assert_eq!(bench.worker.drained_at, Duration::ZERO, "the pass goes on");
-    let between = bench.worker.now().mono;
+    let between = bench.worker.observe_clock().mono;
     bench.worker.drain_ready_for(Duration::ZERO);
     assert!(bench.worker.drain_began <= between, "the pass began with its first turn");
     assert!(bench.worker.drained_at >= between && bench.worker.pass.is_none());
@@ -181,18 +181,18 @@ fn windows_say_what_a_hand_over_that_failed_left_unread() {
         let mut bench = bench();
         let _sender = bench.open(1);
         let (reply, mut leaving) = oneshot::channel();
-        bench.commands.send(Command::Suspend(reply)).unwrap();
-        assert!(matches!(bench.worker.obey(), Next::Go));
+        bench.commands.send(ShardCommand::Suspend(reply)).unwrap();
+        assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
         let since = bench.worker.suspended.unwrap();
-        let back = Moment { wall: since.wall.plus(paused), mono: since.mono + paused };
+        let back = Moment { wall: since.wall.saturating_add(paused), mono: since.mono + paused };
         bench.worker.note_suspension(back);
         let unread = bench.worker.unread.map(|unread| (unread.from, unread.until));
         assert_eq!(unread, told.then_some((since.wall, back.wall)), "{paused:?}");
         let (reply, _adopted) = oneshot::channel();
         let (mut listeners, _) = leaving.try_recv().unwrap();
-        bench.commands.send(Command::Adopt(listeners.remove(0), reply)).unwrap();
+        bench.commands.send(ShardCommand::Adopt(listeners.remove(0), reply)).unwrap();
         bench.worker.suspended = Some(since);
-        assert!(matches!(bench.worker.obey(), Next::Go));
+        assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
         assert!(bench.worker.suspended.is_none(), "it is noted as the first comes back");
     }
 }
@@ -232,7 +232,7 @@ fn a_container_that_leaves_its_shard_has_its_late_samples_published_before() {
     let mut bench = bench();
     let _sender = bench.open(1);
     bench.late(1, 3 * REVISED_TOGETHER);
-    let listener = bench.worker.leave(Allocation(1)).unwrap();
+    let listener = bench.worker.release_listener(Allocation(1)).unwrap();
     assert_eq!((bench.published(1), listener.aggregator.accounting().in_records), (4, 3 * 1024 + 1));
     bench.worker.merge_late();
     assert!(!bench.worker.has_work());
@@ -245,9 +245,9 @@ fn a_window_is_published_after_the_one_before_it() {
     let place = bench.late(1, 2 * REVISED_TOGETHER);
     bench.take_in(1, b"now:1|c");
     let end = bench.end(1);
-    bench.worker.roll(place, end);
-    let history = bench.worker.store.history(Allocation(1)).unwrap();
-    let places: Vec<_> = history.published().map(|published| published.first()).collect();
+    bench.worker.close_window_if_over(place, end);
+    let history = bench.worker.store.find_history(Allocation(1)).unwrap();
+    let places: Vec<_> = history.published_windows().map(|published| published.first_seq()).collect();
     assert!(places.is_sorted(), "{places:?}");
     assert_eq!(places.len(), 4);
 }
@@ -258,12 +258,12 @@ fn late_samples_that_a_failed_shard_leaves_out_are_counted_as_lost() {
     let _sender = bench.open(1);
     let place = bench.late(1, 3 * REVISED_TOGETHER + 1);
     assert!(bench.worker.merge_one(place));
-    bench.worker.resume(&"while it merged");
+    bench.worker.resume_after_panic(&"while it merged");
     let counts = bench.accounting(1);
     let merged = REVISED_TOGETHER as u64;
     assert_eq!((bench.published(1), counts.in_records), (2, merged + 1), "a revision, and the window");
-    assert_eq!(counts.dropped.of(Dropped::ShardFailed), 2 * merged + 1);
-    assert!(counts.balanced(0), "{counts:?}");
+    assert_eq!(counts.dropped.count_for(Dropped::ShardFailed), 2 * merged + 1);
+    assert!(counts.is_balanced(0), "{counts:?}");
 }
 
 #[test]
@@ -275,11 +275,11 @@ fn a_part_whose_merging_panics_is_counted_as_lost() {
     let pending = bench.worker.find(Allocation(1)).unwrap().pending().unwrap();
     let panics = || pending.merge_one_with(|_| panic!("as a defect would"));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
-    bench.worker.resume(&"while it merged");
+    bench.worker.resume_after_panic(&"while it merged");
     let counts = bench.accounting(1);
     let merged = REVISED_TOGETHER as u64;
-    assert_eq!((counts.in_records, counts.dropped.of(Dropped::ShardFailed)), (merged + 1, merged));
-    assert!(counts.balanced(0), "{counts:?}");
+    assert_eq!((counts.in_records, counts.dropped.count_for(Dropped::ShardFailed)), (merged + 1, merged));
+    assert!(counts.is_balanced(0), "{counts:?}");
 }
 
 #[test]
@@ -289,13 +289,13 @@ fn a_window_whose_publishing_panics_is_counted_as_lost() {
     bench.take_in(1, b"a:1|c\nb:1:2:3|ms");
     let end = bench.end(1);
     let listener = bench.worker.find(Allocation(1)).unwrap();
-    let closed = listener.aggregator.roll(end).unwrap();
-    let panics = || listener.file(closed.values, || panic!("as a defect would"));
+    let closed = listener.aggregator.roll_window(end).unwrap();
+    let panics = || listener.publish_with(closed.values, || panic!("as a defect would"));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
-    bench.worker.resume(&"while it published");
+    bench.worker.resume_after_panic(&"while it published");
     let counts = bench.accounting(1);
-    assert_eq!((counts.in_records, counts.dropped.of(Dropped::ShardFailed)), (0, 4));
-    assert!(counts.balanced(0), "{counts:?}");
+    assert_eq!((counts.in_records, counts.dropped.count_for(Dropped::ShardFailed)), (0, 4));
+    assert!(counts.is_balanced(0), "{counts:?}");
 }
 
 #[test]
@@ -309,10 +309,10 @@ fn a_window_that_waits_for_its_late_samples_counts_as_memory_of_its_container_an
         assert_eq!(held, recounted, "after {steps} parts");
         let kept = bench.worker.store.kept_bytes(Allocation(1));
         let listener = bench.worker.find(Allocation(1)).unwrap();
-        let waiting = listener.pending().map_or(0, |pending| pending.recount());
+        let waiting = listener.pending().map_or(0, |pending| pending.recount_bytes());
         assert_eq!(waiting == 0, steps == 4);
         let own = listener.aggregator.own_memory();
-        assert_eq!(listener.aggregator.memory(), own + kept + waiting, "after {steps} parts");
+        assert_eq!(listener.aggregator.memory_bytes(), own + kept + waiting, "after {steps} parts");
         if steps == 4 {
             break;
         }
@@ -365,14 +365,14 @@ fn a_shard_that_lets_its_containers_go_does_not_drain_those_that_end_before() {
     bench.worker.begin_drain(Allocation(1), reply);
     bench.worker.drain_step();
     let (reply, mut suspended) = oneshot::channel();
-    bench.commands.send(Command::Suspend(reply)).unwrap();
-    assert!(matches!(bench.worker.obey(), Next::Go));
+    bench.commands.send(ShardCommand::Suspend(reply)).unwrap();
+    assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
     let (listeners, _) = suspended.try_recv().unwrap();
     assert_eq!((listeners.len(), answered(std::slice::from_mut(&mut ended))), (1, 0));
     assert_eq!(listeners[0].aggregator.accounting().received, 256);
     // It comes back, and goes on ending.
     for listener in listeners {
-        bench.worker.adopt(listener).unwrap();
+        bench.worker.adopt_listener(listener).unwrap();
     }
     bench.worker.drain_rest();
     assert_eq!(ended.try_recv().unwrap().unwrap().accounting.received, 500);
@@ -404,17 +404,17 @@ fn a_container_that_comes_to_a_full_node_gets_no_new_series() {
     bench.worker.shared.memory_limit.store(0, Ordering::Relaxed);
     let _other = bench.open(2);
     bench.take_in(2, b"a:1|g");
-    assert_eq!(bench.accounting(2).dropped.of(Dropped::NodeMemory), 1);
+    assert_eq!(bench.accounting(2).dropped.count_for(Dropped::NodeMemory), 1);
     bench.take_in(1, b"b:1|g");
     assert_eq!(
-        bench.accounting(1).dropped.of(Dropped::NodeMemory),
+        bench.accounting(1).dropped.count_for(Dropped::NodeMemory),
         0,
         "it is told when its window is closed"
     );
-    let moved = bench.worker.leave(Allocation(1)).unwrap();
-    bench.worker.adopt(moved).unwrap();
+    let moved = bench.worker.release_listener(Allocation(1)).unwrap();
+    bench.worker.adopt_listener(moved).unwrap();
     bench.take_in(1, b"c:1|g");
-    assert_eq!(bench.accounting(1).dropped.of(Dropped::NodeMemory), 1);
+    assert_eq!(bench.accounting(1).dropped.count_for(Dropped::NodeMemory), 1);
 }
 
 #[test]
@@ -427,10 +427,10 @@ fn a_container_that_fills_the_node_within_a_window_is_stopped_within_it() {
     for n in 0..2000 {
         let lines = (0..10).map(|m| format!("a.name.of.its.own.{n}.{m}:1|g")).collect::<Vec<_>>();
         sender.send(lines.join("\n").as_bytes()).unwrap();
-        bench.worker.receive(place as u64, Duration::ZERO);
+        bench.worker.read_socket(place as u64, Duration::ZERO);
     }
     let (_, recounted) = bench.memory();
     // The last table that grew may have doubled.
     assert!((limit..2 * limit).contains(&recounted), "{recounted} of {limit}");
-    assert!(bench.accounting(1).dropped.of(Dropped::NodeMemory) > 0);
+    assert!(bench.accounting(1).dropped.count_for(Dropped::NodeMemory) > 0);
 }

@@ -36,14 +36,14 @@ impl HeldBytes {
     }
 
     /// All bytes.
-    pub(in crate::store) fn total(self) -> usize {
+    pub(in crate::store) fn total_bytes(self) -> usize {
         self.bytes + self.beside
     }
 }
 
 impl Layouts {
     /// Notes one more that holds a layout; answers the bytes by which this grew.
-    fn take(&mut self, layout: &Layout) -> usize {
+    fn add_holder(&mut self, layout: &Layout) -> usize {
         match self.0.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, layout)) {
             Some((_, holders)) => {
                 *holders += 1;
@@ -74,7 +74,7 @@ impl Layouts {
 
 impl Published {
     /// What it takes, its layout not counted.
-    fn held(&self) -> HeldBytes {
+    fn held_bytes(&self) -> HeldBytes {
         let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.revs);
         HeldBytes { windows: 1, bytes: self.window.bytes(), beside }
     }
@@ -82,25 +82,25 @@ impl Published {
 
 impl History {
     /// How much is held, as of now.
-    pub(in crate::store) fn held(&self) -> HeldBytes {
+    pub(in crate::store) fn held_bytes(&self) -> HeldBytes {
         self.held
     }
 
     /// Notes a window that has come.
     pub(super) fn count_in(&mut self, published: &Published) {
-        self.held.add(published.held());
-        self.held.beside += self.layouts.take(published.window.layout());
+        self.held.add(published.held_bytes());
+        self.held.beside += self.layouts.add_holder(published.window.layout());
     }
 
     /// Notes a window that has gone.
     pub(super) fn count_out(&mut self, published: &Published) {
-        self.held.remove(published.held());
+        self.held.remove(published.held_bytes());
         self.held.beside -= self.layouts.give_back(published.window.layout());
     }
 
     /// Replaces how the container stands; answers how it did before.
     pub(in crate::store) fn set_summary(&mut self, summary: ContainerSummary) -> Option<ContainerSummary> {
-        self.held.beside += summary.bytes() + self.layouts.take(summary.ledger.layout());
+        self.held.beside += summary.bytes() + self.layouts.add_holder(summary.ledger.layout());
         let before = self.summary.replace(summary);
         if let Some(before) = &before {
             let gone = before.bytes() + self.layouts.give_back(before.ledger.layout());
@@ -135,11 +135,11 @@ impl History {
     }
 
     /// How much is held, counted anew: a walk over every window.
-    pub(in crate::store) fn recount(&self) -> HeldBytes {
+    pub(in crate::store) fn recount_held_bytes(&self) -> HeldBytes {
         let mut held = HeldBytes::default();
         let mut seen = HashSet::new();
-        let published = || self.published();
-        published().for_each(|published| held.add(published.held()));
+        let published = || self.published_windows();
+        published().for_each(|published| held.add(published.held_bytes()));
         let windows = published().map(|published| published.window.layout());
         let layouts = windows.chain(self.summary.iter().map(|summary| summary.ledger.layout()));
         let layouts = layouts.filter(|layout| seen.insert(Arc::as_ptr(layout).cast::<()>().addr()));

@@ -69,7 +69,7 @@ struct PublishedV1 {
 
 /// What every part says of a history, whatever else has changed.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Head {
+pub(in crate::store) struct HistoryHead {
     opened: Timestamp,
     /// Starts of the intervals that are dated to the future.
     ahead: Vec<Timestamp>,
@@ -79,16 +79,16 @@ pub(in crate::store) struct Head {
 
 /// What somebody has of a history.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Sent {
+pub(in crate::store) struct SentHistory {
     /// The last place.
     last: u64,
-    layouts: Layouts,
+    layouts: LayoutTable,
     ledger: Option<Arc<Ledger>>,
 }
 
 /// A history that comes in parts.
 #[derive(Debug)]
-pub(in crate::store) struct Received {
+pub(in crate::store) struct ReceivedHistory {
     pub(in crate::store) history: History,
     last: u64,
     known: Vec<KnownLayout>,
@@ -96,15 +96,15 @@ pub(in crate::store) struct Received {
 
 /// The layouts of a history, each once, in the order they are met.
 #[derive(Debug, Default)]
-struct Layouts {
+struct LayoutTable {
     known: Vec<KnownLayout>,
     changes: Vec<Bytes>,
     /// By address, which is that of no other: each is held above.
     places: HashMap<usize, u32>,
 }
 
-impl Layouts {
-    fn place(&mut self, layout: &Layout) -> (u32, u64) {
+impl LayoutTable {
+    fn intern_layout(&mut self, layout: &Layout) -> (u32, u64) {
         let address = Arc::as_ptr(layout).cast::<()>().addr();
         if let Some(place) = self.places.get(&address)
             && let Some(known) = self.known.get(*place as usize)
@@ -129,17 +129,18 @@ impl History {
     /// Writes everything that is needed to go on elsewhere.
     #[must_use]
     pub fn to_image(&self) -> Vec<u8> {
-        let mut published: Vec<_> = self.published().cloned().collect();
+        let mut published: Vec<_> = self.published_windows().cloned().collect();
         published.sort_unstable_by_key(|published| published.first);
         let summary = self.summary.as_ref();
-        let (image, _) = Sent::default().part(&self.origin, &self.head(), &published, summary, usize::MAX);
+        let (image, _) =
+            SentHistory::default().write_part(&self.origin, &self.to_head(), &published, summary, usize::MAX);
         image
     }
 
     /// What every part says of a history.
-    pub(in crate::store) fn head(&self) -> Head {
+    pub(in crate::store) fn to_head(&self) -> HistoryHead {
         let ahead = self.ahead.iter().filter_map(|kept| Some(kept.span()?.start)).collect();
-        Head { opened: self.opened, ahead, gone: self.gone }
+        HistoryHead { opened: self.opened, ahead, gone: self.gone }
     }
 
     /// The history that [`History::to_image`] wrote, with the places it had.
@@ -147,13 +148,13 @@ impl History {
     /// # Errors
     /// When the bytes are no history, come from an unknown version, or are damaged.
     pub fn from_image(bytes: &[u8]) -> Result<Self, HistoryError> {
-        Ok(Received::add(None, Allocation(0), bytes)?.history)
+        Ok(ReceivedHistory::add(None, Allocation(0), bytes)?.history)
     }
 }
 
-impl Sent {
+impl SentHistory {
     /// Whether a part would say nothing.
-    pub(in crate::store) fn has(
+    pub(in crate::store) fn is_current(
         &self,
         published: &[Arc<Published>],
         summary: Option<&ContainerSummary>,
@@ -164,15 +165,15 @@ impl Sent {
             (None, None) => true,
             _ => false,
         };
-        same && published.iter().all(|published| published.last() <= self.last)
+        same && published.iter().all(|published| published.last_seq() <= self.last)
     }
 
     /// Writes windows that come after those that were written, and how things stand; of windows only so many that they fill
     /// `most` bytes. Answers whether that was everything.
-    pub(in crate::store) fn part(
+    pub(in crate::store) fn write_part(
         &mut self,
         origin: &Arc<Origin>,
-        head: &Head,
+        head: &HistoryHead,
         published: &[Arc<Published>],
         summary: Option<&ContainerSummary>,
         most: usize,
@@ -181,30 +182,30 @@ impl Sent {
         let (mut windows, mut size, mut last) = (Vec::new(), 0, self.last);
         let mut unwritten = published.iter().filter(|published| published.first > after.0).peekable();
         while let Some(published) = unwritten.next_if(|_| size < most) {
-            let (layout, fingerprint) = self.layouts.place(published.window.layout());
+            let (layout, fingerprint) = self.layouts.intern_layout(published.window.layout());
             let mut window = Vec::new();
             published.window.encode(fingerprint, &mut window);
             size += window.len();
-            last = published.last();
+            last = published.last_seq();
             let (first, revs) = (published.first, published.revs.clone());
             windows.push(PublishedV1 { first, revs, layout, window: window.into() });
         }
         let whole = unwritten.peek().is_none();
         // How things stand belongs to the last window.
         let summary = summary.filter(|_| whole);
-        let changed = summary.filter(|_| !self.has(&[], summary));
+        let changed = summary.filter(|_| !self.is_current(&[], summary));
         if whole {
             self.ledger = summary.map(|summary| Arc::clone(&summary.ledger));
         }
         let summary = changed.map(|summary| {
-            let (layout, fingerprint) = self.layouts.place(summary.ledger.layout());
+            let (layout, fingerprint) = self.layouts.intern_layout(summary.ledger.layout());
             let mut bytes = Vec::new();
             summary.encode(fingerprint, &mut bytes);
             (layout, Bytes::from(bytes))
         });
         self.last = last;
         let layouts = std::mem::take(&mut self.layouts.changes);
-        let Head { opened, ahead, gone } = head.clone();
+        let HistoryHead { opened, ahead, gone } = head.clone();
         let origin = Arc::clone(origin);
         let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, summary };
         let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
@@ -216,7 +217,7 @@ impl Sent {
     }
 }
 
-impl Received {
+impl ReceivedHistory {
     /// What there was with one part more.
     ///
     /// # Errors
@@ -226,7 +227,7 @@ impl Received {
         allocation: Allocation,
         bytes: &[u8],
     ) -> Result<Self, HistoryError> {
-        let part = checked(bytes)?;
+        let part = decode_part(bytes)?;
         let new = || Self { history: History::new(part.origin, part.opened), last: 0, known: Vec::new() };
         let mut all = before.unwrap_or_else(new);
         all.history.set_gone(part.gone);
@@ -234,7 +235,7 @@ impl Received {
             return Err(HistoryError::Damaged);
         }
         for change in &part.layouts {
-            let next = all.known.last().unwrap_or(&KnownLayout::default()).changed(change)?;
+            let next = all.known.last().unwrap_or(&KnownLayout::default()).with_change(change)?;
             all.known.push(next);
         }
         for PublishedV1 { first, revs, layout, window } in part.windows {
@@ -251,7 +252,7 @@ impl Received {
             if part.ahead.contains(&published.window.span.start) {
                 all.history.keep_ahead(published);
             } else {
-                all.history.keep(published);
+                all.history.keep_window(published);
             }
         }
         if let Some((layout, bytes)) = part.summary {
@@ -262,7 +263,7 @@ impl Received {
     }
 }
 
-fn checked(bytes: &[u8]) -> Result<HistoryV3, HistoryError> {
+fn decode_part(bytes: &[u8]) -> Result<HistoryV3, HistoryError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(HistoryError::NotAHistory)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(HistoryError::Damaged)?;
     let found = u16::from_le_bytes(*version);

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::render::prometheus::{Identity, Name, Spelled};
+use crate::render::prometheus::{Name, SeriesIdentity, Spelled};
 
 /// One change of the table, for another process or for the disk.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NameChange {
     /// Whose name it is: the identity of a workload.
-    pub workload: Identity,
+    pub workload: SeriesIdentity,
     /// The name.
     pub name: Name,
     /// What became of it.
@@ -39,7 +39,7 @@ pub struct NameChanges {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Meeting {
     /// The labels of the workload.
-    pub workload: Identity,
+    pub workload: SeriesIdentity,
     /// The name with a mark, and what it is called.
     pub marked: Name,
     /// What it is called on a page that is not in UTF-8; in one that is, where only there they meet.

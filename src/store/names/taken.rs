@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::workload::Claim;
+use super::workload::NameClaim;
 use super::{NameChange, NameChanges, NameState};
-use crate::render::prometheus::{Identity, Name};
+use crate::render::prometheus::{Name, SeriesIdentity};
 
 /// The names of a workload. A writer copies them if a reader still has them.
-pub(super) type Claims = Arc<HashMap<Name, Claim>>;
+pub(super) type Claims = Arc<HashMap<Name, NameClaim>>;
 
 /// What has become of names after a place.
 #[derive(Debug)]
-pub(in crate::store) struct Taken {
+pub(in crate::store) struct TakenNames {
     pub(super) what: What,
     /// The place after it.
     pub(super) next: u64,
@@ -23,28 +23,28 @@ pub(super) enum What {
     /// In order.
     Changes(Vec<Arc<NameChange>>),
     /// Every name, by workload.
-    Whole(Vec<(Identity, Claims)>),
+    Whole(Vec<(SeriesIdentity, Claims)>),
 }
 
-impl Taken {
+impl TakenNames {
     /// The place after these.
     pub(in crate::store) fn next(&self) -> u64 {
         self.next
     }
 
     /// The same as values.
-    pub(in crate::store) fn copied(self) -> NameChanges {
+    pub(in crate::store) fn into_changes(self) -> NameChanges {
         let (whole, changes) = match self.what {
             What::Changes(changes) => {
                 (false, changes.iter().map(|change| NameChange::clone(change)).collect())
             }
-            What::Whole(workloads) => (true, workloads.iter().flat_map(known).collect()),
+            What::Whole(workloads) => (true, workloads.iter().flat_map(known_changes).collect()),
         };
         NameChanges { whole, changes, next: self.next }
     }
 }
 
-fn known((workload, claims): &(Identity, Claims)) -> impl Iterator<Item = NameChange> {
+fn known_changes((workload, claims): &(SeriesIdentity, Claims)) -> impl Iterator<Item = NameChange> {
     claims.iter().map(|(name, claim)| {
         let now = NameState::Known(claim.spelled, claim.first.clone());
         NameChange { workload: workload.clone(), name: name.clone(), now }

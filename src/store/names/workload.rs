@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::taken::Claims;
 use crate::model::Timestamp;
 use crate::render::exposition::Escaping;
-use crate::render::prometheus::{Name, Spelled, Spelling};
+use crate::render::prometheus::{Name, NameSpelling, Spelled};
 
 /// Marks that are tried until one is free.
 const ATTEMPTS: u8 = 8;
@@ -27,18 +27,18 @@ pub(super) struct Workload {
 /// so that on average they have half as many places again as entries. The text has two counts before it, and the allocator's header.
 pub(super) fn bytes_of(name: &Name) -> usize {
     let text = (name.text.len() + 3 * size_of::<usize>()).next_multiple_of(16);
-    let in_claims = size_of::<(Name, Claim)>() + 1;
+    let in_claims = size_of::<(Name, NameClaim)>() + 1;
     let in_taken = Escaping::ALL.len() * (size_of::<(u64, Name)>() + 1);
     text + (in_claims + in_taken + size_of::<(Timestamp, Name)>()) * 3 / 2
 }
 
 /// A name's claim, to change. Nothing is copied for a name that is missing.
-pub(super) fn claim_mut<'c>(claims: &'c mut Claims, name: &Name) -> Option<&'c mut Claim> {
+pub(super) fn claim_mut<'c>(claims: &'c mut Claims, name: &Name) -> Option<&'c mut NameClaim> {
     if claims.contains_key(name) { Arc::make_mut(claims).get_mut(name) } else { None }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+pub(super) struct NameClaim {
     /// How many series have the name.
     pub(super) series: u32,
     pub(super) rests_since: Timestamp,
@@ -48,11 +48,11 @@ pub(super) struct Claim {
 
 impl Workload {
     /// Takes the first spelling of a name that is free; answers it, and the name that has the plain one where that is not.
-    pub(super) fn take(&mut self, name: &Name, escaping: Escaping) -> (Option<u8>, Option<Name>) {
+    pub(super) fn claim_spelling(&mut self, name: &Name, escaping: Escaping) -> (Option<u8>, Option<Name>) {
         let Some(taken) = self.taken.get_mut(escaping as usize) else { return (None, None) };
         let mut met = None;
         for mark in std::iter::once(None).chain((0..ATTEMPTS).map(Some)) {
-            let claims = name.claims(Spelling { escaping, mark });
+            let claims = name.claim_hashes(NameSpelling { escaping, mark });
             if let Some(other) = claims.iter().find_map(|claim| taken.get(claim)) {
                 met.get_or_insert_with(|| other.clone());
                 continue;
@@ -64,16 +64,16 @@ impl Workload {
         (ATTEMPTS.checked_sub(1), met)
     }
 
-    pub(super) fn give_back(&mut self, name: &Name, spelling: Spelling) {
+    pub(super) fn give_back(&mut self, name: &Name, spelling: NameSpelling) {
         let Some(taken) = self.taken.get_mut(spelling.escaping as usize) else { return };
-        for claim in name.claims(spelling) {
+        for claim in name.claim_hashes(spelling) {
             if taken.get(&claim).is_some_and(|of| of == name) {
                 taken.remove(&claim);
             }
         }
     }
 
-    pub(super) fn rest(&mut self, name: Name, since: Timestamp) {
+    pub(super) fn mark_resting(&mut self, name: Name, since: Timestamp) {
         self.at_rest.push_back((since, name));
         self.resting += 1;
         // Names that come and go leave an entry each time.
@@ -87,13 +87,13 @@ impl Workload {
         }
     }
 
-    pub(super) fn rests(&self, name: &Name, since: Timestamp) -> bool {
+    pub(super) fn is_resting(&self, name: &Name, since: Timestamp) -> bool {
         self.claims.get(name).is_some_and(|claim| claim.series == 0 && claim.rests_since == since)
     }
 
     /// How many names rest since before a moment.
-    pub(super) fn due(&self, limit: Timestamp) -> usize {
+    pub(super) fn count_expired(&self, limit: Timestamp) -> usize {
         let old = self.at_rest.iter().take_while(|(since, _)| *since < limit);
-        old.filter(|(since, name)| self.rests(name, *since)).count()
+        old.filter(|(since, name)| self.is_resting(name, *since)).count()
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::remembered::Gone;
-use super::{Past, counts};
+use super::{Past, has_totals};
 use crate::aggregate::LedgerEntry;
 use crate::model::Timestamp;
-use crate::render::prometheus::Identity;
+use crate::render::prometheus::SeriesIdentity;
 
 /// So few series are added under the lock: that takes less time than a copy.
 const FEW: usize = 64;
@@ -39,8 +39,8 @@ pub(in crate::store) type Freed = Current;
 
 impl Current {
     /// These totals with those of series that are gone. Nothing where [`Past::add`] does it as fast under the lock.
-    pub(in crate::store) fn with(self, entries: &[LedgerEntry<'_>]) -> Option<Added> {
-        let counting = || entries.iter().filter(|(series, ..)| counts(series.metric_type));
+    pub(in crate::store) fn with_entries(self, entries: &[LedgerEntry<'_>]) -> Option<Added> {
+        let counting = || entries.iter().filter(|(series, ..)| has_totals(series.metric_type));
         let newest = counting().map(|(_, row, _)| row.last_seen).max()?;
         if self.free && counting().nth(FEW).is_none() {
             return None;
@@ -59,7 +59,10 @@ impl Current {
 
 impl Past {
     /// Totals as they are now.
-    pub(in crate::store) fn current(&self, (task, workload): &(Identity, Identity)) -> Current {
+    pub(in crate::store) fn current_totals(
+        &self,
+        (task, workload): &(SeriesIdentity, SeriesIdentity),
+    ) -> Current {
         let free = self.placed.is_free(task) && self.workloads.is_free(workload);
         let alone = self.here.get(task).is_none_or(|here| *here <= 1);
         let (task, workload) = (self.placed.get(task), self.workloads.get(workload));
@@ -67,9 +70,9 @@ impl Past {
     }
 
     /// Puts totals back; gives them back where they have changed since they were taken.
-    pub(in crate::store) fn put(
+    pub(in crate::store) fn try_replace(
         &mut self,
-        identities: &(Identity, Identity),
+        identities: &(SeriesIdentity, SeriesIdentity),
         added: Added,
     ) -> Result<Freed, Added> {
         let same = |now: &Option<Arc<Gone>>, before: &Option<Arc<Gone>>| match (now, before) {
@@ -77,17 +80,17 @@ impl Past {
             (None, None) => true,
             _ => false,
         };
-        let (now, before) = (self.current(identities), &added.before);
+        let (now, before) = (self.current_totals(identities), &added.before);
         let unchanged = same(&now.task, &before.task) && same(&now.workload, &before.workload);
         if !unchanged || (now.alone, now.share) != (before.alone, before.share) {
             return Err(added);
         }
         let (task, workload) = identities;
-        self.workloads.put(workload, added.workload);
-        added.task.into_iter().for_each(|totals| self.placed.put(task, totals));
+        self.workloads.replace_totals(workload, added.workload);
+        added.task.into_iter().for_each(|totals| self.placed.replace_totals(task, totals));
         self.newest = self.newest.max(added.newest);
         self.evicted.series_limit += added.went as u64;
-        self.prune();
+        self.prune_totals();
         Ok(now)
     }
 }
@@ -104,8 +107,11 @@ mod tests {
         Origin { container_id, generation: Generation(1), task_id, labels: Labels::new() }
     }
 
-    fn identities() -> (Identity, Identity) {
-        (Identity::of(&origin(), Level::Orchestrator), Identity::of(&origin(), Level::Low))
+    fn identities() -> (SeriesIdentity, SeriesIdentity) {
+        (
+            SeriesIdentity::from_origin(&origin(), Level::Orchestrator),
+            SeriesIdentity::from_origin(&origin(), Level::Low),
+        )
     }
 
     fn series(many: usize) -> Vec<(Arc<Series>, LedgerRow)> {
@@ -127,7 +133,10 @@ mod tests {
         let mut all = Vec::new();
         for level in [Level::Low, Level::Orchestrator] {
             all.extend(
-                past.of(level).values().flat_map(|gone| gone.iter()).map(|counted| format!("{counted:?}")),
+                past.totals_at_level(level)
+                    .values()
+                    .flat_map(|gone| gone.iter())
+                    .map(|counted| format!("{counted:?}")),
             );
         }
         all.sort_unstable();
@@ -139,28 +148,28 @@ mod tests {
         let many = series(200);
         let [mut with, mut without] = [Past::default(), Past::default()];
         for past in [&mut with, &mut without] {
-            past.opened(&origin());
-            past.opened(&origin());
+            past.add_container(&origin());
+            past.add_container(&origin());
         }
         for _ in 0..2 {
             with.add(&origin(), entries(&many).into_iter());
-            let added = without.current(&identities()).with(&entries(&many)).unwrap();
-            assert!(without.put(&identities(), added).is_ok());
+            let added = without.current_totals(&identities()).with_entries(&entries(&many)).unwrap();
+            assert!(without.try_replace(&identities(), added).is_ok());
         }
         assert_eq!(seen(&with), seen(&without));
         assert_eq!((with.len(), with.bytes()), (without.len(), without.bytes()));
-        assert_eq!(without.bytes(), without.recount());
+        assert_eq!(without.bytes(), without.recount_bytes());
     }
 
     #[test]
     fn totals_that_have_changed_in_between_are_not_replaced() {
         let (many, few) = (series(200), series(1));
         let mut past = Past::default();
-        past.opened(&origin());
-        let added = past.current(&identities()).with(&entries(&many)).unwrap();
+        past.add_container(&origin());
+        let added = past.current_totals(&identities()).with_entries(&entries(&many)).unwrap();
         past.add(&origin(), entries(&few).into_iter());
         let before = seen(&past);
-        assert!(past.put(&identities(), added).is_err());
+        assert!(past.try_replace(&identities(), added).is_err());
         assert_eq!(seen(&past), before);
     }
 
@@ -168,11 +177,11 @@ mod tests {
     fn a_few_series_are_added_in_place_unless_a_reader_holds_the_totals() {
         let few = series(3);
         let mut past = Past::default();
-        past.opened(&origin());
+        past.add_container(&origin());
         past.add(&origin(), entries(&few).into_iter());
-        assert!(past.current(&identities()).with(&entries(&few)).is_none());
-        let reader = past.of(Level::Low).get(&identities().1).cloned();
-        assert!(past.current(&identities()).with(&entries(&few)).is_some());
+        assert!(past.current_totals(&identities()).with_entries(&entries(&few)).is_none());
+        let reader = past.totals_at_level(Level::Low).get(&identities().1).cloned();
+        assert!(past.current_totals(&identities()).with_entries(&entries(&few)).is_some());
         drop(reader);
     }
 }

@@ -3,36 +3,36 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Counted, Summed};
+use super::{SeriesTotals, Summed};
 use crate::aggregate::{LedgerEntry, Weight};
 use crate::model::{ByIdentity, SharedMap, Timestamp};
-use crate::render::prometheus::{Identity, Total};
+use crate::render::prometheus::{SeriesIdentity, Total};
 
 /// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
-pub type Identities = SharedMap<Identity, Arc<Gone>>;
+pub type GoneByIdentity = SharedMap<SeriesIdentity, Arc<Gone>>;
 
 /// Every series that is gone of one identity.
 #[derive(Clone, Default, Debug)]
 pub struct Gone {
-    series: HashMap<ByIdentity, Counted>,
+    series: HashMap<ByIdentity, SeriesTotals>,
     bytes: usize,
 }
 
 impl Gone {
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Counted> {
+    pub fn iter(&self) -> impl Iterator<Item = &SeriesTotals> {
         self.series.values()
     }
 
-    pub(super) fn of(counted: impl IntoIterator<Item = Counted>) -> Self {
+    pub(super) fn from_counted(counted: impl IntoIterator<Item = SeriesTotals>) -> Self {
         let keyed = counted.into_iter().map(|counted| (ByIdentity(Arc::clone(&counted.series)), counted));
         let mut gone = Self { series: keyed.collect(), bytes: 0 };
-        gone.bytes = gone.recount();
+        gone.bytes = gone.recount_bytes();
         gone
     }
 
     pub(super) fn add(&mut self, (series, row, histogram): LedgerEntry<'_>) {
-        let one = || Counted {
+        let one = || SeriesTotals {
             series: Arc::clone(series),
             created: series.created,
             last_seen: row.last_seen,
@@ -42,12 +42,12 @@ impl Gone {
             decremented: false,
         };
         let key = ByIdentity(Arc::clone(series));
-        let before = self.series.get(&key).map_or(0, Counted::bytes);
+        let before = self.series.get(&key).map_or(0, SeriesTotals::bytes);
         let counted = self.series.entry(key).or_insert_with(one);
         counted.created = counted.created.min(series.created);
         counted.last_seen = counted.last_seen.max(row.last_seen);
-        counted.total = counted.total.plus(row.total.into());
-        counted.count = counted.count.plus(row.count);
+        counted.total = counted.total.saturating_add(row.total.into());
+        counted.count = counted.count.saturating_add(row.count);
         counted.decremented |= row.decremented;
         histogram.into_iter().for_each(|histogram| Summed::add(&mut counted.histogram, histogram));
         self.bytes = (self.bytes + counted.bytes()).saturating_sub(before);
@@ -62,7 +62,7 @@ impl Gone {
     ) -> usize {
         entries.for_each(|entry| self.add(*entry));
         // A tenth at once, so that this is rare.
-        if self.series.len() > share { self.trim(share - share / 10) } else { 0 }
+        if self.series.len() > share { self.trim_to(share - share / 10) } else { 0 }
     }
 
     fn remove(&mut self, key: &ByIdentity) {
@@ -72,7 +72,7 @@ impl Gone {
     }
 
     /// Forgets those that were updated least recently, until no more than `most` are left. Answers how many went.
-    fn trim(&mut self, most: usize) -> usize {
+    fn trim_to(&mut self, most: usize) -> usize {
         let over = self.series.len().saturating_sub(most);
         if over > 0 {
             let mut by_age: Vec<_> =
@@ -83,12 +83,12 @@ impl Gone {
         over
     }
 
-    fn recount(&self) -> usize {
-        self.series.values().map(Counted::bytes).sum()
+    fn recount_bytes(&self) -> usize {
+        self.series.values().map(SeriesTotals::bytes).sum()
     }
 }
 
-impl Counted {
+impl SeriesTotals {
     /// Bytes that it takes to remember it.
     fn bytes(&self) -> usize {
         let histogram = self.histogram.as_ref().map_or(0, |histogram| histogram.buckets.bytes());
@@ -98,21 +98,21 @@ impl Counted {
 
 /// Totals of one level.
 #[derive(Default, Debug)]
-pub(super) struct Remembered {
-    of: Identities,
+pub(super) struct RememberedTotals {
+    of: GoneByIdentity,
     len: usize,
     bytes: usize,
 }
 
-impl Remembered {
-    pub(super) fn new(of: Identities) -> Self {
+impl RememberedTotals {
+    pub(super) fn new(of: GoneByIdentity) -> Self {
         let len = of.values().map(|gone| gone.series.len()).sum();
         let bytes = of.values().map(|gone| gone.bytes).sum();
         Self { of, len, bytes }
     }
 
     /// All of them as they are now.
-    pub(super) fn all(&self) -> &Identities {
+    pub(super) fn by_identity(&self) -> &GoneByIdentity {
         &self.of
     }
 
@@ -127,34 +127,39 @@ impl Remembered {
     }
 
     /// Bytes of one identity's.
-    pub(super) fn bytes_of(&self, identity: &Identity) -> usize {
+    pub(super) fn bytes_of(&self, identity: &SeriesIdentity) -> usize {
         self.of.get(identity).map_or(0, |gone| gone.bytes)
     }
 
     /// How many there are and their bytes, counted anew.
-    pub(super) fn recount(&self) -> (usize, usize) {
+    pub(super) fn recount_totals(&self) -> (usize, usize) {
         let len = self.of.values().map(|gone| gone.series.len()).sum();
-        (len, self.of.values().map(|gone| gone.recount()).sum())
+        (len, self.of.values().map(|gone| gone.recount_bytes()).sum())
     }
 
     /// Adds what series of an identity had counted, of which no more than `share` are remembered. Answers how many went.
-    pub(super) fn add(&mut self, identity: &Identity, entries: &[LedgerEntry<'_>], share: usize) -> usize {
+    pub(super) fn add(
+        &mut self,
+        identity: &SeriesIdentity,
+        entries: &[LedgerEntry<'_>],
+        share: usize,
+    ) -> usize {
         self.of.get_or_insert_with(identity.clone(), Arc::default);
-        self.change(identity, |gone| gone.add_all(entries.iter(), share))
+        self.update_totals(identity, |gone| gone.add_all(entries.iter(), share))
     }
 
     /// The totals of an identity as they are now.
-    pub(super) fn get(&self, identity: &Identity) -> Option<Arc<Gone>> {
+    pub(super) fn get(&self, identity: &SeriesIdentity) -> Option<Arc<Gone>> {
         self.of.get(identity).cloned()
     }
 
     /// Whether no reader holds the totals of an identity, so that changing them copies nothing.
-    pub(super) fn is_free(&self, identity: &Identity) -> bool {
+    pub(super) fn is_free(&self, identity: &SeriesIdentity) -> bool {
         !self.of.is_shared(identity) && self.of.get(identity).is_none_or(|gone| Arc::strong_count(gone) == 1)
     }
 
     /// Replaces the totals of an identity.
-    pub(super) fn put(&mut self, identity: &Identity, gone: Arc<Gone>) {
+    pub(super) fn replace_totals(&mut self, identity: &SeriesIdentity, gone: Arc<Gone>) {
         self.remove(identity);
         if !gone.series.is_empty() {
             self.len += gone.series.len();
@@ -164,16 +169,18 @@ impl Remembered {
     }
 
     /// Forgets series of an identity.
-    pub(super) fn forget<'s>(
+    pub(super) fn forget_series<'s>(
         &mut self,
-        identity: &Identity,
+        identity: &SeriesIdentity,
         series: impl Iterator<Item = &'s Arc<crate::model::Series>>,
     ) {
-        self.change(identity, |gone| series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series)))));
+        self.update_totals(identity, |gone| {
+            series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series))))
+        });
     }
 
     /// Forgets an identity.
-    pub(super) fn remove(&mut self, identity: &Identity) {
+    pub(super) fn remove(&mut self, identity: &SeriesIdentity) {
         if let Some(gone) = self.of.remove(identity) {
             self.len -= gone.series.len();
             self.bytes = self.bytes.saturating_sub(gone.bytes);
@@ -183,8 +190,8 @@ impl Remembered {
     /// Forgets what was not updated since `limit`.
     pub(super) fn forget_before(&mut self, limit: Timestamp) {
         let old = |gone: &Gone| gone.iter().any(|counted| counted.last_seen < limit);
-        for identity in self.identities(old) {
-            self.change(&identity, |gone| {
+        for identity in self.find_identities(old) {
+            self.update_totals(&identity, |gone| {
                 let old = gone.series.iter().filter(|(_, counted)| counted.last_seen < limit);
                 let old: Vec<_> = old.map(|(key, _)| key.clone()).collect();
                 old.iter().for_each(|key| gone.remove(key));
@@ -202,8 +209,8 @@ impl Remembered {
         let target = most - most / 10;
         let share = fair_share(self.of.values().map(|gone| gone.series.len()).collect(), target);
         let mut went = 0;
-        for identity in self.identities(|gone| gone.series.len() > share) {
-            went += self.change(&identity, |gone| gone.trim(share));
+        for identity in self.find_identities(|gone| gone.series.len() > share) {
+            went += self.update_totals(&identity, |gone| gone.trim_to(share));
         }
         if self.len > target {
             // More identities than there may be series: those that were updated least recently go whole.
@@ -223,13 +230,17 @@ impl Remembered {
         went
     }
 
-    fn identities(&self, which: impl Fn(&Gone) -> bool) -> Vec<Identity> {
+    fn find_identities(&self, which: impl Fn(&Gone) -> bool) -> Vec<SeriesIdentity> {
         let found = self.of.iter().filter(|(_, gone)| which(gone));
         found.map(|(identity, _)| identity.clone()).collect()
     }
 
     /// Changes what is remembered of an identity; one of which nothing is left is forgotten.
-    fn change<T: Default>(&mut self, identity: &Identity, change: impl FnOnce(&mut Gone) -> T) -> T {
+    fn update_totals<T: Default>(
+        &mut self,
+        identity: &SeriesIdentity,
+        change: impl FnOnce(&mut Gone) -> T,
+    ) -> T {
         let Some(gone) = self.of.get_mut(identity) else { return T::default() };
         let gone = Arc::make_mut(gone);
         let before = (gone.series.len(), gone.bytes);

@@ -8,16 +8,16 @@ use crate::model::Timestamp;
 
 /// What is written of one container.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenSummary {
     lasting: Arc<[Lasting]>,
     /// The outcomes that came before the newest window.
     checks: Vec<LastCheck>,
     pub(super) habits: Habits,
 }
 
-impl Written {
+impl WrittenSummary {
     /// What there is to write. Outcomes in the newest window, which starts at `newest`, are written with it.
-    pub(super) fn of(summary: &ContainerSummary, newest: Option<Timestamp>) -> Self {
+    pub(super) fn from_summary(summary: &ContainerSummary, newest: Option<Timestamp>) -> Self {
         let before = |check: &&LastCheck| newest.is_none_or(|start| check.at < start);
         let checks = summary.checks.iter().filter(before).cloned().collect();
         Self { lasting: Arc::clone(&summary.lasting), checks, habits: summary.habits }
@@ -37,7 +37,7 @@ impl Written {
     }
 
     /// What is in this and not in what was written before.
-    pub(super) fn beyond(&self, before: Option<&Self>) -> (Vec<Lasting>, Vec<LastCheck>) {
+    pub(super) fn changes_since(&self, before: Option<&Self>) -> (Vec<Lasting>, Vec<LastCheck>) {
         let lasting = before.into_iter().flat_map(|before| before.lasting.iter()).map(lasting_key);
         let lasting: HashSet<_> = lasting.collect();
         let checks = before.into_iter().flat_map(|before| before.checks.iter()).map(check_key);

@@ -66,7 +66,7 @@ impl Dropped {
 
     /// The stable name of the reason.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::DatagramRate => "datagram_rate",
             Self::ByteRate => "byte_rate",
@@ -96,7 +96,7 @@ impl Dropped {
 
     /// What to change, in a few words. Keys such as `limits.series` are those of the configuration file.
     #[must_use]
-    pub const fn advice(self) -> &'static str {
+    pub const fn suggested_fix(self) -> &'static str {
         match self {
             Self::DatagramRate => "send fewer or fuller datagrams, or raise limits.datagrams_per_second",
             Self::ByteRate => "send less, or raise limits.bytes_per_second",
@@ -148,11 +148,11 @@ impl<const N: usize> Tally<N> {
 
     /// All together.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub fn total_count(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    fn largest(&self) -> u64 {
+    fn largest_count(&self) -> u64 {
         self.0.iter().copied().max().unwrap_or(0)
     }
 
@@ -171,7 +171,7 @@ pub type DroppedTally = Tally<{ Dropped::ALL.len() }>;
 impl RejectedTally {
     /// How many lines were rejected for this.
     #[must_use]
-    pub fn of(&self, code: Rejected) -> u64 {
+    pub fn count_for(&self, code: Rejected) -> u64 {
         self.get(code as usize)
     }
 
@@ -189,7 +189,7 @@ impl RejectedTally {
 impl DroppedTally {
     /// How much was dropped for this.
     #[must_use]
-    pub fn of(&self, reason: Dropped) -> u64 {
+    pub fn count_for(&self, reason: Dropped) -> u64 {
         self.get(reason as usize)
     }
 
@@ -205,13 +205,13 @@ impl DroppedTally {
 
     /// Datagrams that were not read.
     #[must_use]
-    pub fn datagrams(&self) -> u64 {
+    pub fn datagram_count(&self) -> u64 {
         self.iter().filter(|(reason, _)| reason.counts_datagrams()).map(|(_, n)| n).sum()
     }
 
     /// Values that were not kept.
     #[must_use]
-    pub fn values(&self) -> u64 {
+    pub fn value_count(&self) -> u64 {
         self.iter().filter(|(reason, _)| !reason.counts_datagrams()).map(|(_, n)| n).sum()
     }
 }
@@ -256,22 +256,22 @@ pub struct Accounting {
 impl Accounting {
     /// Datagrams that reached the socket, whether or not they found room in it.
     #[must_use]
-    pub fn arrived(&self) -> u64 {
+    pub fn arrived_datagrams(&self) -> u64 {
         self.received + self.kernel_drops
     }
 
     /// Whether the identities hold, with `open` values in the open window.
     #[must_use]
-    pub fn balanced(&self, open: u64) -> bool {
-        self.lines == self.accepted + self.rejected.total()
-            && self.values == self.in_records + open + self.dropped.values()
+    pub fn is_balanced(&self, open: u64) -> bool {
+        self.lines == self.accepted + self.rejected.total_count()
+            && self.values == self.in_records + open + self.dropped.value_count()
     }
 
     /// Counts what a panic has interrupted as lost: a line that was counted and neither accepted nor rejected is not counted as a line any
     /// more, and values that are in no record are dropped. Answers how many values these are.
     pub(super) fn give_up_open(&mut self) -> u64 {
-        self.lines = self.accepted + self.rejected.total();
-        let lost = self.values.saturating_sub(self.in_records + self.dropped.values());
+        self.lines = self.accepted + self.rejected.total_count();
+        let lost = self.values.saturating_sub(self.in_records + self.dropped.value_count());
         self.dropped.count(Dropped::ShardFailed, lost);
         lost
     }
@@ -299,7 +299,8 @@ impl Accounting {
             self.invalid_utf8,
             self.renamed_tags,
         ];
-        let tallies = [self.dropped.largest(), self.over_limit.largest(), self.rejected.largest()];
+        let tallies =
+            [self.dropped.largest_count(), self.over_limit.largest_count(), self.rejected.largest_count()];
         counts.into_iter().chain(tallies).all(|count| count < many)
     }
 
@@ -336,8 +337,8 @@ mod tests {
         }
         let counts: Vec<_> = tally.iter().map(|(_, n)| n).collect();
         assert_eq!(counts, (1..=14).collect::<Vec<_>>());
-        assert_eq!((tally.datagrams(), tally.values(), tally.total()), (15, 90, 105));
-        let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.reason()).collect();
+        assert_eq!((tally.datagram_count(), tally.value_count(), tally.total_count()), (15, 90, 105));
+        let mut names: Vec<_> = Dropped::ALL.iter().map(|reason| reason.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Dropped::ALL.len());

@@ -32,23 +32,24 @@ use changes::SentSnapshot;
 pub use changes::checksum_of;
 pub use checkpoint::Noted;
 pub use close::{
-    Closed, ContainerSummary, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER, Unread,
+    ClosedWindow, ContainerSummary, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER,
+    ReadGap,
 };
 use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;
 use late::{LateStates, When};
-pub use settings::Settings;
+pub use settings::AggregatorSettings;
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 
 use super::accounting::{Accounting, Dropped};
-use super::limits::{Mode, TokenBucket};
-use super::record::{EventRecord, Events, RejectedLines};
-use super::state::{Outcome, State};
+use super::limits::{LimitMode, TokenBucket};
+use super::record::{EventRecord, RecentEvents, RejectedLines};
+use super::state::{CheckOutcome, SeriesState};
 use super::table::{Place, SeriesTable};
 use super::window::Layout;
 use crate::model::{MetricType, Moment, Series, Timestamp};
-use crate::statsd::{self, Check, Event, Item, Plain, Rejected, Sample, Values};
+use crate::statsd::{self, Check, Event, ParsedLine, Plain, Rejected, Sample, Values};
 
 /// What a signed gauge value means.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ pub enum GaugeSign {
 }
 
 /// What happens to each line, for whoever watches: the line, and why it was rejected if it was.
-pub type Tap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
+pub type LineTap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
 
 /// The name of the series that takes the counts of counters beyond the series limit.
 pub const OVERFLOW: &str = "tallyport.overflow";
@@ -79,7 +80,7 @@ pub const OVERFLOW: &str = "tallyport.overflow";
 pub struct Aggregator {
     /// When the open window is over.
     end: Timestamp,
-    settings: Arc<Settings>,
+    settings: Arc<AggregatorSettings>,
     /// Bytes of everything, kept up by growth and recounted at every close.
     memory: usize,
     /// While `memory` is below this, a sample of a known series is inserted without checking limits.
@@ -117,7 +118,7 @@ pub struct Aggregator {
     late_records: usize,
     /// Shared by all windows closed while no series came or went.
     layout: Option<Layout>,
-    events: Events,
+    events: RecentEvents,
     rejected: RejectedLines,
     /// Bytes of the closed windows that are kept.
     history: VecDeque<usize>,
@@ -132,9 +133,9 @@ pub struct Aggregator {
 impl Aggregator {
     /// An aggregator for a container that comes at `now`.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, gauge_sign: GaugeSign, now: Timestamp) -> Self {
-        let start = now.floor(settings.window);
-        let end = start.plus(settings.window);
+    pub fn new(settings: Arc<AggregatorSettings>, gauge_sign: GaugeSign, now: Timestamp) -> Self {
+        let start = now.floor_to_window(settings.window);
+        let end = start.saturating_add(settings.window);
         let mut new = Self {
             settings,
             gauge_sign,
@@ -156,7 +157,7 @@ impl Aggregator {
             late: BTreeMap::new(),
             late_records: 0,
             layout: None,
-            events: Events::default(),
+            events: RecentEvents::default(),
             rejected: RejectedLines::default(),
             accounting: Accounting::default(),
             open: 0,
@@ -169,7 +170,7 @@ impl Aggregator {
             node_full: false,
             sent_ahead: None,
         };
-        new.ample = new.ample();
+        new.ample = new.unchecked_memory_limit();
         new
     }
 
@@ -181,7 +182,7 @@ impl Aggregator {
 
     /// Has the processor fetch what every datagram needs, all of it at once, before a socket is read.
     #[inline]
-    pub fn prefetch(&self) {
+    pub fn prefetch_hot_fields(&self) {
         let counts = &self.accounting;
         black_box((self.end, self.habits.plus, self.table.is_empty(), self.columns.is_empty()));
         black_box((counts.received, counts.values));
@@ -189,16 +190,16 @@ impl Aggregator {
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call
     /// [`Aggregator::roll`] first.
-    pub fn datagram(&mut self, bytes: &[u8], now: Moment, tap: Option<Tap<'_>>) {
-        self.datagrams([bytes], now, tap);
+    pub fn ingest_datagram(&mut self, bytes: &[u8], now: Moment, tap: Option<LineTap<'_>>) {
+        self.ingest_datagrams([bytes], now, tap);
     }
 
     /// Takes datagrams that arrived at `now`, in their order; the same as one after the other, and faster.
-    pub fn datagrams<'d>(
+    pub fn ingest_datagrams<'d>(
         &mut self,
         datagrams: impl IntoIterator<Item = &'d [u8]>,
         now: Moment,
-        mut tap: Option<Tap<'_>>,
+        mut tap: Option<LineTap<'_>>,
     ) {
         let mut batch = Batch::default();
         let quick = tap.is_none() && self.settings.tag_styles.is_empty();
@@ -206,7 +207,7 @@ impl Aggregator {
             self.accounting.received += 1;
             self.accounting.bytes += bytes.len() as u64;
             self.accounting.last_datagram = Some(now.wall);
-            if !self.admit(bytes.len() as u64, now.mono) {
+            if !self.admit_datagram(bytes.len() as u64, now.mono) {
                 continue;
             }
             let mut rest = bytes;
@@ -223,7 +224,7 @@ impl Aggregator {
                 if line.is_empty() {
                     continue;
                 }
-                let outcome = self.line(line, &mut batch, now.wall);
+                let outcome = self.ingest_line(line, &mut batch, now.wall);
                 if let Some(tap) = tap.as_mut() {
                     tap(line, outcome.err());
                 }
@@ -233,7 +234,7 @@ impl Aggregator {
     }
 
     /// Counts datagrams that were too long to be read, at `now`.
-    pub fn cut(&mut self, datagrams: u64, now: Timestamp) {
+    pub fn count_truncated(&mut self, datagrams: u64, now: Timestamp) {
         self.turn_away(Dropped::Truncated, datagrams, now);
     }
 
@@ -247,16 +248,16 @@ impl Aggregator {
     }
 
     /// Whether the container may send this datagram now.
-    fn admit(&mut self, length: u64, now: Duration) -> bool {
+    fn admit_datagram(&mut self, length: u64, now: Duration) -> bool {
         let limits = self.settings.limits;
         let datagrams = limits.datagrams_per_second.is_none_or(|rate| {
-            self.datagrams.get_or_insert_with(|| TokenBucket::full(rate, now)).take(1, rate, now)
+            self.datagrams.get_or_insert_with(|| TokenBucket::new(rate, now)).try_take_tokens(1, rate, now)
         });
         if !datagrams && self.is_over(Dropped::DatagramRate, 1) {
             return false;
         }
         let bytes = limits.bytes_per_second.is_none_or(|rate| {
-            self.bytes.get_or_insert_with(|| TokenBucket::full(rate, now)).take(length, rate, now)
+            self.bytes.get_or_insert_with(|| TokenBucket::new(rate, now)).try_take_tokens(length, rate, now)
         });
         bytes || !self.is_over(Dropped::ByteRate, 1)
     }
@@ -269,22 +270,27 @@ impl Aggregator {
     /// Counts `n` beyond a limit; answers whether to drop them.
     fn is_over(&mut self, reason: Dropped, n: u64) -> bool {
         match self.settings.limits.mode {
-            Mode::Enforce => self.accounting.dropped.count(reason, n),
-            Mode::Observe => self.accounting.over_limit.count(reason, n),
+            LimitMode::Enforce => self.accounting.dropped.count(reason, n),
+            LimitMode::Observe => self.accounting.over_limit.count(reason, n),
         }
-        self.settings.limits.mode == Mode::Enforce
+        self.settings.limits.mode == LimitMode::Enforce
     }
 
-    fn line<'d>(&mut self, line: &'d [u8], batch: &mut Batch<'d>, now: Timestamp) -> Result<(), Rejected> {
+    fn ingest_line<'d>(
+        &mut self,
+        line: &'d [u8],
+        batch: &mut Batch<'d>,
+        now: Timestamp,
+    ) -> Result<(), Rejected> {
         self.accounting.lines += 1;
         let read = if statsd::is_metric(line) {
             statsd::with_sample(line, self.settings.tag_styles, |sample| {
                 self.accounting.accepted += 1;
-                self.take(sample, batch, now);
+                self.enqueue_sample(sample, batch, now);
             })
         } else {
             self.insert_all(batch, now);
-            self.message(line, now)
+            self.ingest_event_or_check(line, now)
         };
         if let Err(code) = read {
             self.accounting.rejected.count(code);
@@ -295,20 +301,20 @@ impl Aggregator {
 
     /// An event or a check.
     #[cold]
-    fn message(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
+    fn ingest_event_or_check(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
         let item = statsd::parse(line, self.settings.tag_styles)?;
         self.accounting.accepted += 1;
         match item {
-            Item::Sample(sample) => self.sample(&sample, now),
-            Item::Check(check) => self.check(&check, now),
-            Item::Event(event) => self.event(&event, now),
+            ParsedLine::Sample(sample) => self.ingest_sample(&sample, now),
+            ParsedLine::Check(check) => self.ingest_check(&check, now),
+            ParsedLine::Event(event) => self.ingest_event(&event, now),
         }
         Ok(())
     }
 
     /// Takes one sample that arrived at `now`.
     #[inline]
-    pub fn sample(&mut self, sample: &Sample<'_>, now: Timestamp) {
+    pub fn ingest_sample(&mut self, sample: &Sample<'_>, now: Timestamp) {
         self.habits.dogstatsd |= sample.timestamp.is_some() || sample.identity.is_given();
         if self.in_seconds(sample.metric_type) {
             for number in sample.values.numbers() {
@@ -326,14 +332,14 @@ impl Aggregator {
         self.accounting.values += values;
         let when = match sample.timestamp {
             None => When::Open(now),
-            Some(seconds) => match self.when(seconds, now) {
+            Some(seconds) => match self.classify_timestamp(seconds, now) {
                 Ok(when) => when,
                 Err(reason) => return self.accounting.dropped.count(reason, values),
             },
         };
-        let Some(place) = self.place(sample, now) else { return };
+        let Some(place) = self.place_of_sample(sample, now) else { return };
         // Each late sample may be the first of its series in its window.
-        let grows = grows(sample.metric_type) || matches!(when, When::Late { .. });
+        let grows = has_growing_state(sample.metric_type) || matches!(when, When::Late { .. });
         if grows
             && self.memory >= self.ample
             && !self.take_a_closer_look((place, sample.metric_type), &sample.values, sample.weight, now)
@@ -343,7 +349,7 @@ impl Aggregator {
         match when {
             When::Open(at) => {
                 let deltas = self.reads_changes(sample.metric_type, &sample.values);
-                if let Some(state) = self.columns.state_mut(place) {
+                if let Some(state) = self.columns.state_at_mut(place) {
                     self.memory += state.insert(&sample.values, sample.weight, at, deltas);
                     self.open += values;
                 }
@@ -352,7 +358,7 @@ impl Aggregator {
         }
     }
 
-    fn check(&mut self, check: &Check<'_>, now: Timestamp) {
+    fn ingest_check(&mut self, check: &Check<'_>, now: Timestamp) {
         self.accounting.values += 1;
         let Some(place) = self.place_of_check(check, now) else { return };
         // Each closed window keeps what its checks said.
@@ -364,20 +370,20 @@ impl Aggregator {
             replaced |= std::str::from_utf8(bytes).is_err();
             String::from_utf8_lossy(bytes).into_owned()
         };
-        let outcome = Outcome {
+        let outcome = CheckOutcome {
             status: check.status,
             message: check.message.map(&mut text),
             hostname: check.hostname.map(&mut text),
             timestamp: check.timestamp.map(Timestamp::from_secs),
         };
         self.accounting.invalid_utf8 += u64::from(replaced);
-        if let Some(state) = self.columns.state_mut(place) {
+        if let Some(state) = self.columns.state_at_mut(place) {
             self.memory += state.insert_outcome(Arc::new(outcome), now);
             self.open += 1;
         }
     }
 
-    fn event(&mut self, event: &Event<'_>, now: Timestamp) {
+    fn ingest_event(&mut self, event: &Event<'_>, now: Timestamp) {
         let (record, replaced) = EventRecord::new(event, now);
         self.accounting.events += 1;
         self.accounting.invalid_utf8 += u64::from(replaced);
@@ -421,13 +427,13 @@ impl Aggregator {
 
     /// Series, idle ones included.
     #[must_use]
-    pub fn series(&self) -> usize {
+    pub fn series_count(&self) -> usize {
         self.series
     }
 
     /// Bytes of memory, kept windows included; exact at every close, an upper estimate between.
     #[must_use]
-    pub fn memory(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         self.memory
     }
 
@@ -440,8 +446,8 @@ impl Aggregator {
     /// The same, counted where they lie: a look at every series.
     #[must_use]
     pub fn recount_open_values(&self) -> u64 {
-        let open = self.columns.iter().map(|row| row.state.samples());
-        let late = self.late.values().flat_map(LateStates::values).map(State::samples);
+        let open = self.columns.iter().map(|row| row.state.sample_count());
+        let late = self.late.values().flat_map(LateStates::values).map(SeriesState::sample_count);
         open.chain(late).sum()
     }
 
@@ -453,7 +459,7 @@ impl Aggregator {
 }
 
 /// Whether more samples of a known series can take more memory.
-const fn grows(metric_type: MetricType) -> bool {
+const fn has_growing_state(metric_type: MetricType) -> bool {
     matches!(
         metric_type,
         MetricType::Timer | MetricType::Histogram | MetricType::Distribution | MetricType::Set

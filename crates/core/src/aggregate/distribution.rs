@@ -1,13 +1,13 @@
 //! Timers, histograms and distributions: many values, summed up.
 
-use super::gauge::{replaces, saturated};
+use super::gauge::{clamp_to_finite, should_replace_earlier};
 use super::sketch::Sketch;
 use super::weight::Weight;
 use crate::model::Timestamp;
 
 /// The sums of many values, without their percentiles.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Summary {
+pub struct DistributionSummary {
     /// Raw values.
     pub samples: u64,
     /// Values weighted by 1/rate.
@@ -32,7 +32,7 @@ pub struct Summary {
     squares: f64,
 }
 
-impl Summary {
+impl DistributionSummary {
     /// Nothing.
     pub const EMPTY: Self = Self {
         samples: 0,
@@ -49,8 +49,8 @@ impl Summary {
     };
 
     /// From its stored parts. The mean is the one that `sum` and `count` give.
-    pub(super) fn from_parts(parts: Parts) -> Self {
-        let Parts { samples, count, sum, min, max, first, last, squares } = parts;
+    pub(super) fn from_parts(parts: SummaryParts) -> Self {
+        let SummaryParts { samples, count, sum, min, max, first, last, squares } = parts;
         let running_mean = if samples == 0 { 0.0 } else { sum / count.as_f64() };
         let (first, first_at) = first;
         let (last, last_at) = last;
@@ -58,21 +58,21 @@ impl Summary {
     }
 
     /// Second moment about the mean, for storing.
-    pub(super) fn squares(&self) -> f64 {
+    pub(super) fn squared_deviations(&self) -> f64 {
         self.squares
     }
 
     #[inline]
     fn insert(&mut self, value: f64, weight: f64, exact: Weight, at: Timestamp) {
         self.samples += 1;
-        self.count = self.count.plus(exact);
-        self.sum = saturated(self.sum + value * weight);
+        self.count = self.count.saturating_add(exact);
+        self.sum = clamp_to_finite(self.sum + value * weight);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        if self.samples == 1 || !replaces(at, self.first_at) {
+        if self.samples == 1 || !should_replace_earlier(at, self.first_at) {
             (self.first, self.first_at) = (value, at);
         }
-        if replaces(at, self.last_at) {
+        if should_replace_earlier(at, self.last_at) {
             (self.last, self.last_at) = (value, at.max(self.last_at));
         }
         // West, "Updating mean and variance estimates", 1979: no cancellation, whatever the values' size.
@@ -92,13 +92,13 @@ impl Summary {
         }
         // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
         let (mine, others) = (self.count.as_f64(), other.count.as_f64());
-        let both = self.count.plus(other.count);
+        let both = self.count.saturating_add(other.count);
         let off = other.running_mean - self.running_mean;
         self.running_mean += off * (others / both.as_f64());
         self.squares += other.squares + off * off * mine * (others / both.as_f64());
         self.samples += other.samples;
         self.count = both;
-        self.sum = saturated(self.sum + other.sum);
+        self.sum = clamp_to_finite(self.sum + other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         if other.first_at < self.first_at {
@@ -110,8 +110,8 @@ impl Summary {
     }
 
     /// Adds values of the same span that arrived later than those that are here.
-    pub fn revise(&mut self, later: &Self) {
-        let newest = replaces(later.last_at, self.last_at);
+    pub fn merge_revision(&mut self, later: &Self) {
+        let newest = should_replace_earlier(later.last_at, self.last_at);
         let (last, last_at) = (later.last, later.last_at.max(self.last_at));
         self.merge(later);
         if later.samples > 0 && newest {
@@ -141,7 +141,7 @@ impl Summary {
 
 /// What a [`Summary`] is stored as.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Parts {
+pub(super) struct SummaryParts {
     pub(super) samples: u64,
     pub(super) count: Weight,
     pub(super) sum: f64,
@@ -156,14 +156,14 @@ pub(super) struct Parts {
 #[derive(Clone, Debug)]
 pub struct Distribution {
     /// Sums, extremes, first and last.
-    pub summary: Summary,
+    pub summary: DistributionSummary,
     /// Percentiles.
     pub sketch: Sketch,
 }
 
 impl Default for Distribution {
     fn default() -> Self {
-        Self { summary: Summary::EMPTY, sketch: Sketch::default() }
+        Self { summary: DistributionSummary::EMPTY, sketch: Sketch::default() }
     }
 }
 
@@ -177,10 +177,10 @@ impl Distribution {
 
     /// Reads what the next value will need, for the processor to fetch it.
     #[inline]
-    pub(super) fn touch(&self, value: f64) -> u64 {
+    pub(super) fn prefetch_value(&self, value: f64) -> u64 {
         // One from each line of the cache.
         let sums = self.summary.samples.wrapping_add(self.summary.squares.to_bits());
-        sums.wrapping_add(self.sketch.touch(value))
+        sums.wrapping_add(self.sketch.prefetch_bin(value))
     }
 
     /// Adds another span of the same series.
@@ -191,7 +191,7 @@ impl Distribution {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.summary = Summary::EMPTY;
+        self.summary = DistributionSummary::EMPTY;
         self.sketch.clear();
     }
 }
@@ -204,8 +204,8 @@ mod tests {
         Timestamp::from_secs(secs)
     }
 
-    fn summary(values: &[(f64, f64)]) -> Summary {
-        let mut summary = Summary::EMPTY;
+    fn summary(values: &[(f64, f64)]) -> DistributionSummary {
+        let mut summary = DistributionSummary::EMPTY;
         for (n, (value, weight)) in (0..).zip(values) {
             summary.insert(*value, *weight, Weight::from_f64(*weight), at(n));
         }
@@ -244,12 +244,12 @@ mod tests {
         assert_eq!(huge.sum, f64::MAX);
         assert_eq!(huge.stddev(), None);
         assert!(huge.mean().is_none_or(f64::is_finite));
-        assert_eq!((Summary::EMPTY.mean(), Summary::EMPTY.stddev()), (None, None));
+        assert_eq!((DistributionSummary::EMPTY.mean(), DistributionSummary::EMPTY.stddev()), (None, None));
     }
 
     #[test]
     fn first_and_last_go_by_time_and_then_by_order() {
-        let mut late = Summary::EMPTY;
+        let mut late = DistributionSummary::EMPTY;
         for (value, secs) in [(1.0, 5), (2.0, 3), (3.0, 5), (4.0, 3)] {
             late.insert(value, 1.0, Weight::ONE, at(secs));
         }
@@ -261,7 +261,7 @@ mod tests {
         let values: Vec<_> = (0..40).map(|n| (f64::from(n * n % 17) - 4.0, f64::from(n % 3 + 1))).collect();
         let (left, right) = values.split_at(13);
         let mut merged = summary(left);
-        let mut tail = Summary::EMPTY;
+        let mut tail = DistributionSummary::EMPTY;
         for (n, (value, weight)) in (13..).zip(right) {
             tail.insert(*value, *weight, Weight::from_f64(*weight), at(n));
         }

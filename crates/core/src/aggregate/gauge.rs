@@ -28,7 +28,7 @@ impl Gauge {
 
     /// A gauge without samples, at the level of an earlier window.
     #[must_use]
-    pub fn carried(last: f64, last_at: Timestamp) -> Self {
+    pub fn with_carried_level(last: f64, last_at: Timestamp) -> Self {
         Self { last, last_at, min: last, max: last, ..Self::UNSET }
     }
 
@@ -42,23 +42,23 @@ impl Gauge {
     /// when it was measured; a level only if no later one is known.
     pub fn insert(&mut self, number: Number, weight: Weight, at: Timestamp, deltas: bool) {
         if number.signed && deltas {
-            self.set(saturated(self.last + number.value), weight, at.max(self.last_at));
+            self.set_level(clamp_to_finite(self.last + number.value), weight, at.max(self.last_at));
         } else {
-            self.set(number.value, weight, at);
+            self.set_level(number.value, weight, at);
         }
     }
 
-    fn set(&mut self, level: f64, weight: Weight, at: Timestamp) {
+    fn set_level(&mut self, level: f64, weight: Weight, at: Timestamp) {
         let first = self.samples == 0;
         self.min = if first { level } else { self.min.min(level) };
         self.max = if first { level } else { self.max.max(level) };
         if first {
             (self.last, self.last_at) = (level, at);
-        } else if replaces(at, self.last_at) {
+        } else if should_replace_earlier(at, self.last_at) {
             (self.last, self.last_at) = (level, at.max(self.last_at));
         }
         self.samples += 1;
-        self.count = self.count.plus(weight);
+        self.count = self.count.saturating_add(weight);
     }
 
     /// Adds another span of the same series: the later level wins, the other's where both are of one moment. A
@@ -73,15 +73,15 @@ impl Gauge {
             (self.last, self.last_at) = (other.last, other.last_at);
         }
         self.samples += other.samples;
-        self.count = self.count.plus(other.count);
+        self.count = self.count.saturating_add(other.count);
         if self.samples == 0 {
             (self.min, self.max) = (self.last, self.last);
         }
     }
 
     /// Adds samples of the same span that arrived later than those that are here.
-    pub fn revise(&mut self, later: &Self) {
-        let newest = replaces(later.last_at, self.last_at);
+    pub fn merge_revision(&mut self, later: &Self) {
+        let newest = should_replace_earlier(later.last_at, self.last_at);
         let (last, last_at) = (later.last, later.last_at.max(self.last_at));
         self.merge(later);
         if later.samples > 0 && newest {
@@ -90,13 +90,13 @@ impl Gauge {
     }
 
     /// The start of the next window: the level stays, the samples go.
-    pub fn carry(&mut self) {
-        *self = Self::carried(self.last, self.last_at);
+    pub fn carry_level(&mut self) {
+        *self = Self::with_carried_level(self.last, self.last_at);
     }
 
     /// Takes a level that was set in an earlier window, unless a later one is known.
     pub fn set_earlier(&mut self, level: f64, at: Timestamp) {
-        if replaces(at, self.last_at) {
+        if should_replace_earlier(at, self.last_at) {
             (self.last, self.last_at) = (level, at.max(self.last_at));
             if self.samples == 0 {
                 (self.min, self.max) = (level, level);
@@ -108,12 +108,12 @@ impl Gauge {
 /// Whether a value measured at `at` replaces an earlier arrival measured at `last_at`. A timestamp on a line is in whole
 /// seconds and stands for any moment of its second, so within one second the later arrival wins.
 #[inline]
-pub(super) fn replaces(at: Timestamp, last_at: Timestamp) -> bool {
+pub(super) fn should_replace_earlier(at: Timestamp, last_at: Timestamp) -> bool {
     at >= last_at || at.as_secs() == last_at.as_secs()
 }
 
 /// The nearest number that is finite.
-pub(super) fn saturated(value: f64) -> f64 {
+pub(super) fn clamp_to_finite(value: f64) -> f64 {
     value.clamp(f64::MIN, f64::MAX)
 }
 
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_first_change_starts_from_zero_and_the_base_outlives_the_window() {
         let mut level = gauge(&[("+5", 1)]);
-        level.carry();
+        level.carry_level();
         assert_eq!((level.samples, level.last, level.min, level.max), (0, 5.0, 5.0, 5.0));
         level.insert(Number { value: -2.0, signed: true }, Weight::ONE, at(11), true);
         assert_eq!((level.samples, level.last, level.min), (1, 3.0, 3.0));
@@ -160,7 +160,7 @@ mod tests {
     fn a_carried_window_adds_nothing_to_a_merge() {
         let sampled = gauge(&[("10", 1), ("2", 2)]);
         let mut carried = sampled;
-        carried.carry();
+        carried.carry_level();
         let mut merged = sampled;
         merged.merge(&carried);
         assert_eq!(merged, sampled);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use classic::{Bounds, BoundsError, Classic, MOST_BOUNDS};
 pub use native::{COARSEST_SCHEMA, FINEST_SCHEMA, MOST_BUCKETS, Native, ZERO_THRESHOLD};
 
-use super::gauge::saturated;
+use super::gauge::clamp_to_finite;
 use super::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::Values;
@@ -51,7 +51,7 @@ pub enum Scale<'a> {
 impl Counting {
     /// How values of a type are counted, where they are.
     #[must_use]
-    pub fn of(&self, metric_type: MetricType) -> Option<Scale<'_>> {
+    pub fn scale_for(&self, metric_type: MetricType) -> Option<Scale<'_>> {
         match (self, metric_type) {
             (Self::Classic { timers, .. }, MetricType::Timer) => Some(Scale::Bounds(timers)),
             (Self::Classic { values, .. }, MetricType::Histogram | MetricType::Distribution) => {
@@ -105,7 +105,7 @@ impl Buckets {
     pub fn scale(&self) -> Scale<'_> {
         match self {
             Self::Classic(classic) => Scale::Bounds(classic.bounds()),
-            Self::Native(native) => Scale::Powers { places: native.places() },
+            Self::Native(native) => Scale::Powers { places: native.decimal_places() },
         }
     }
 
@@ -114,20 +114,20 @@ impl Buckets {
     pub fn count(&self) -> Weight {
         match self {
             Self::Classic(classic) => {
-                classic.counts().iter().fold(Weight::ZERO, |sum, count| sum.plus(*count))
+                classic.bucket_counts().iter().fold(Weight::ZERO, |sum, count| sum.saturating_add(*count))
             }
             Self::Native(native) => native.count(),
         }
     }
 
     /// How many are within each bound; the last has all of them. None where there are no bounds.
-    pub fn cumulative(&self) -> impl Iterator<Item = Weight> {
+    pub fn cumulative_counts(&self) -> impl Iterator<Item = Weight> {
         let counts = match self {
-            Self::Classic(classic) => classic.counts(),
+            Self::Classic(classic) => classic.bucket_counts(),
             Self::Native(_) => &[],
         };
         counts.iter().scan(Weight::ZERO, |sum, count| {
-            *sum = sum.plus(*count);
+            *sum = sum.saturating_add(*count);
             Some(*sum)
         })
     }
@@ -174,7 +174,7 @@ impl Histogram {
         let mine = Arc::get_mut(&mut self.buckets).map_or(0, |buckets| buckets.bytes());
         let (exact, buckets) = (Weight::from_f64(weight), Arc::make_mut(&mut self.buckets));
         for number in values.numbers() {
-            self.sum = saturated(self.sum + number.value * weight);
+            self.sum = clamp_to_finite(self.sum + number.value * weight);
             buckets.insert(number.value, exact);
         }
         buckets.bytes().saturating_sub(mine)
@@ -190,15 +190,17 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statsd::{Item, TagStyles, parse};
+    use crate::statsd::{ParsedLine, TagStyles, parse};
 
     fn sent(histogram: &mut Histogram, line: &str) {
-        let Ok(Item::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else { panic!("{line}") };
+        let Ok(ParsedLine::Sample(sample)) = parse(line.as_bytes(), TagStyles::NONE) else {
+            panic!("{line}")
+        };
         histogram.insert(&sample.values, sample.weight);
     }
 
     fn counts(histogram: &Histogram) -> Vec<f64> {
-        histogram.buckets.cumulative().map(Weight::as_f64).collect()
+        histogram.buckets.cumulative_counts().map(Weight::as_f64).collect()
     }
 
     #[test]
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(counts(&histogram), [1.0, 2.0, 3.0, 4.0, 4.0]);
         sent(&mut histogram, "t:0.10000000000000002:300.1:-7:10000.1|ms");
         assert_eq!(counts(&histogram), [2.0, 4.0, 5.0, 7.0, 8.0]);
-        assert_eq!(bounds.shown(3).collect::<Vec<_>>(), [0.0001, 0.005, 0.3, 10.0]);
+        assert_eq!(bounds.iter_scaled(3).collect::<Vec<_>>(), [0.0001, 0.005, 0.3, 10.0]);
     }
 
     #[test]
@@ -227,19 +229,19 @@ mod tests {
         assert_eq!((counts(&one), one.sum), (vec![10.0, 20.0], 210.0));
         let mut both = Arc::clone(&one.buckets);
         assert!(Arc::make_mut(&mut both).merge(&other.buckets));
-        assert_eq!(both.count(), one.buckets.count().plus(Weight::from_f64(1.0 / 0.3)));
+        assert_eq!(both.count(), one.buckets.count().saturating_add(Weight::from_f64(1.0 / 0.3)));
         let other_bounds = Bounds::new(&[11.0], 0).unwrap();
         for other in [Scale::Bounds(&other_bounds), Scale::Powers { places: 0 }] {
             assert!(!Arc::make_mut(&mut both).merge(&Buckets::new(other)), "{other:?}");
         }
-        assert_eq!(both.count(), one.buckets.count().plus(Weight::from_f64(1.0 / 0.3)));
+        assert_eq!(both.count(), one.buckets.count().saturating_add(Weight::from_f64(1.0 / 0.3)));
     }
 
     #[test]
     fn what_a_ledger_says_does_not_change_and_its_copy_is_counted() {
         let bounds = Bounds::new(&[10.0], 0).unwrap();
         let mut histogram = Histogram::new(Scale::Bounds(&bounds), Timestamp::MIN);
-        let Ok(Item::Sample(sample)) = parse(b"h:1|h", TagStyles::NONE) else { panic!() };
+        let Ok(ParsedLine::Sample(sample)) = parse(b"h:1|h", TagStyles::NONE) else { panic!() };
         assert_eq!(histogram.insert(&sample.values, 1.0), 0);
         let said = histogram.clone();
         assert_eq!(histogram.insert(&sample.values, 1.0), said.buckets.bytes());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What happens at a limit.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum LimitMode {
     /// The excess is dropped and counted.
     #[default]
     Enforce,
@@ -19,7 +19,7 @@ pub enum Mode {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// What happens at them.
-    pub mode: Mode,
+    pub mode: LimitMode,
     /// Datagrams a second, averaged over one; none = unlimited.
     pub datagrams_per_second: Option<u64>,
     /// Bytes a second, averaged over one; none = unlimited.
@@ -40,7 +40,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            mode: Mode::Enforce,
+            mode: LimitMode::Enforce,
             datagrams_per_second: None,
             bytes_per_second: None,
             series: 10_000,
@@ -62,13 +62,13 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// A full bucket.
     #[must_use]
-    pub fn full(rate: u64, now: Duration) -> Self {
+    pub fn new(rate: u64, now: Duration) -> Self {
         Self { tokens: rate as f64, filled_at: now }
     }
 
     /// Takes `cost` tokens if that many are there. Something that costs more than the bucket holds passes when it is
     /// full, or it never would.
-    pub fn take(&mut self, cost: u64, rate: u64, now: Duration) -> bool {
+    pub fn try_take_tokens(&mut self, cost: u64, rate: u64, now: Duration) -> bool {
         let most = rate as f64;
         let since = now.saturating_sub(self.filled_at).as_secs_f64();
         self.tokens = (self.tokens + since * most).min(most);
@@ -92,32 +92,32 @@ mod tests {
 
     #[test]
     fn a_bucket_lets_its_rate_through_and_no_more() {
-        let mut bucket = TokenBucket::full(10, at(0));
-        let passed = (0..5000).filter(|millis| bucket.take(1, 10, at(*millis))).count();
+        let mut bucket = TokenBucket::new(10, at(0));
+        let passed = (0..5000).filter(|millis| bucket.try_take_tokens(1, 10, at(*millis))).count();
         assert_eq!(passed, 10 + 49);
     }
 
     #[test]
     fn after_a_pause_a_burst_of_one_second_passes() {
-        let mut bucket = TokenBucket::full(10, at(0));
-        while bucket.take(1, 10, at(0)) {}
-        assert_eq!((0..100).filter(|_| bucket.take(1, 10, at(60_000))).count(), 10);
+        let mut bucket = TokenBucket::new(10, at(0));
+        while bucket.try_take_tokens(1, 10, at(0)) {}
+        assert_eq!((0..100).filter(|_| bucket.try_take_tokens(1, 10, at(60_000))).count(), 10);
     }
 
     #[test]
     fn what_costs_more_than_the_bucket_holds_passes_once_it_is_full() {
-        let mut bucket = TokenBucket::full(100, at(0));
-        assert!(bucket.take(300, 100, at(0)));
-        assert!(!bucket.take(1, 100, at(1999)));
-        assert!(!bucket.take(300, 100, at(2500)));
-        assert!(bucket.take(300, 100, at(3001)));
+        let mut bucket = TokenBucket::new(100, at(0));
+        assert!(bucket.try_take_tokens(300, 100, at(0)));
+        assert!(!bucket.try_take_tokens(1, 100, at(1999)));
+        assert!(!bucket.try_take_tokens(300, 100, at(2500)));
+        assert!(bucket.try_take_tokens(300, 100, at(3001)));
     }
 
     #[test]
     fn a_clock_that_stands_still_gives_nothing_twice() {
-        let mut bucket = TokenBucket::full(1, at(1000));
-        assert!(bucket.take(1, 1, at(1000)));
-        assert!(!bucket.take(1, 1, at(500)));
-        assert!(!bucket.take(1, 1, at(1000)));
+        let mut bucket = TokenBucket::new(1, at(1000));
+        assert!(bucket.try_take_tokens(1, 1, at(1000)));
+        assert!(!bucket.try_take_tokens(1, 1, at(500)));
+        assert!(!bucket.try_take_tokens(1, 1, at(1000)));
     }
 }

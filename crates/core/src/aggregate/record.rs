@@ -57,8 +57,8 @@ impl EventRecord {
         let (tags, tags_replaced) = tags::canonical_tags(event.tags);
         let record = Self {
             received_at: at,
-            title: event.title().into_owned(),
-            text: event.text().map(std::borrow::Cow::into_owned),
+            title: event.unescaped_title().into_owned(),
+            text: event.unescaped_text().map(std::borrow::Cow::into_owned),
             timestamp: event.timestamp.map(Timestamp::from_secs),
             alert_type: event.alert_type,
             priority: event.priority,
@@ -86,16 +86,16 @@ impl EventRecord {
 
 /// The last [`EVENTS`] events, oldest first.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub(super) struct Events(VecDeque<Arc<EventRecord>>);
+pub(super) struct RecentEvents(VecDeque<Arc<EventRecord>>);
 
-impl Events {
+impl RecentEvents {
     /// Keeps one more; the oldest goes.
     pub(super) fn push(&mut self, event: EventRecord) {
-        self.keep(Arc::new(event));
+        self.push_shared(Arc::new(event));
     }
 
     /// The same for one that others have, too.
-    pub(super) fn keep(&mut self, event: Arc<EventRecord>) {
+    pub(super) fn push_shared(&mut self, event: Arc<EventRecord>) {
         if self.0.len() == EVENTS {
             self.0.pop_front();
         }
@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn the_last_hundred_events_are_kept() {
-        let mut events = Events::default();
+        let mut events = RecentEvents::default();
         for n in 0..150 {
             let line = format!("_e{{{},0}}:{n}|", n.to_string().len());
             match crate::statsd::parse(line.as_bytes(), crate::statsd::TagStyles::NONE) {
-                Ok(crate::statsd::Item::Event(event)) => {
+                Ok(crate::statsd::ParsedLine::Event(event)) => {
                     events.push(EventRecord::new(&event, Timestamp::MIN).0);
                 }
                 other => panic!("{other:?}"),

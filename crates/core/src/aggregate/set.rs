@@ -40,7 +40,7 @@ impl Set {
     /// Adds one member. Answers the bytes by which the set grew.
     pub fn insert(&mut self, member: &[u8], weight: Weight) -> usize {
         self.samples += 1;
-        self.count = self.count.plus(weight);
+        self.count = self.count.saturating_add(weight);
         let before = self.heap_bytes();
         self.members.insert(hash(member));
         self.heap_bytes().saturating_sub(before)
@@ -49,7 +49,7 @@ impl Set {
     /// Adds what the other set holds.
     pub fn merge(&mut self, other: &Self) {
         self.samples += other.samples;
-        self.count = self.count.plus(other.count);
+        self.count = self.count.saturating_add(other.count);
         self.members.merge(&other.members);
     }
 
@@ -74,7 +74,7 @@ impl Set {
     }
 
     /// Writes the members; the same members in any order give the same bytes.
-    pub fn pack(&self, out: &mut Vec<u8>) {
+    pub fn pack_members(&self, out: &mut Vec<u8>) {
         match &self.members {
             Members::Exact(hashes) => {
                 out.push(TAG_EXACT);
@@ -92,8 +92,8 @@ impl Set {
 
     /// A set from its counts and packed members; `None` where the bytes are not packed members.
     #[must_use]
-    pub fn unpack(samples: u64, count: Weight, packed: &[u8]) -> Option<Self> {
-        Some(Self { samples, count, members: Members::unpack(packed)? })
+    pub fn from_packed(samples: u64, count: Weight, packed: &[u8]) -> Option<Self> {
+        Some(Self { samples, count, members: Members::from_packed(packed)? })
     }
 }
 
@@ -115,7 +115,7 @@ impl Members {
                 if let Err(at) = hashes.binary_search(&hash) {
                     hashes.insert(at, hash);
                     if hashes.len() > EXACT {
-                        *self = Self::Estimated(estimated(hashes));
+                        *self = Self::Estimated(registers_from_hashes(hashes));
                     }
                 }
             }
@@ -127,22 +127,22 @@ impl Members {
         match (&mut *self, other) {
             (_, Self::Exact(hashes)) => hashes.iter().for_each(|hash| self.insert(*hash)),
             (Self::Exact(hashes), Self::Estimated(registers)) => {
-                let mut merged = estimated(hashes);
-                highest(&mut merged, registers);
+                let mut merged = registers_from_hashes(hashes);
+                merge_registers(&mut merged, registers);
                 *self = Self::Estimated(merged);
             }
-            (Self::Estimated(mine), Self::Estimated(others)) => highest(mine, others),
+            (Self::Estimated(mine), Self::Estimated(others)) => merge_registers(mine, others),
         }
     }
 
     fn cardinality(&self) -> f64 {
         match self {
             Self::Exact(hashes) => hashes.len() as f64,
-            Self::Estimated(registers) => estimate(registers).round(),
+            Self::Estimated(registers) => estimate_cardinality(registers).round(),
         }
     }
 
-    fn unpack(packed: &[u8]) -> Option<Self> {
+    fn from_packed(packed: &[u8]) -> Option<Self> {
         let (&tag, mut rest) = packed.split_first()?;
         match tag {
             TAG_EXACT => {
@@ -166,7 +166,7 @@ impl Members {
     }
 }
 
-fn estimated(hashes: &[u64]) -> Box<[u8; REGISTERS]> {
+fn registers_from_hashes(hashes: &[u64]) -> Box<[u8; REGISTERS]> {
     let mut registers = Box::new([0; REGISTERS]);
     for hash in hashes {
         count(&mut registers, *hash);
@@ -184,7 +184,7 @@ fn count(registers: &mut [u8; REGISTERS], hash: u64) {
     }
 }
 
-fn highest(mine: &mut [u8; REGISTERS], others: &[u8; REGISTERS]) {
+fn merge_registers(mine: &mut [u8; REGISTERS], others: &[u8; REGISTERS]) {
     for (mine, other) in mine.iter_mut().zip(others) {
         *mine = (*mine).max(*other);
     }
@@ -192,7 +192,7 @@ fn highest(mine: &mut [u8; REGISTERS], others: &[u8; REGISTERS]) {
 
 /// Ertl's improved raw estimator, unbiased over the whole range without tables ("New cardinality estimation
 /// algorithms for HyperLogLog sketches", 2017, algorithm 6).
-fn estimate(registers: &[u8; REGISTERS]) -> f64 {
+fn estimate_cardinality(registers: &[u8; REGISTERS]) -> f64 {
     let mut with_value = [0_u32; HIGHEST + 1];
     for value in registers {
         if let Some(registers) = with_value.get_mut(usize::from(*value)) {
@@ -255,7 +255,7 @@ mod tests {
 
     fn packed(set: &Set) -> Vec<u8> {
         let mut out = Vec::new();
-        set.pack(&mut out);
+        set.pack_members(&mut out);
         out
     }
 
@@ -307,13 +307,13 @@ mod tests {
     fn members_survive_packing_and_broken_bytes_are_refused() {
         for set in [set_of(0..0, ""), set_of(0..7, "m"), set_of(0..5000, "m")] {
             let bytes = packed(&set);
-            let back = Set::unpack(set.samples, set.count, &bytes).unwrap();
+            let back = Set::from_packed(set.samples, set.count, &bytes).unwrap();
             assert_eq!((packed(&back), back.cardinality()), (bytes.clone(), set.cardinality()));
             for length in 0..bytes.len() {
-                assert!(Set::unpack(1, Weight::ONE, &bytes[..length]).is_none());
+                assert!(Set::from_packed(1, Weight::ONE, &bytes[..length]).is_none());
             }
         }
-        assert!(Set::unpack(0, Weight::ZERO, &[7]).is_none());
-        assert!(Set::unpack(0, Weight::ZERO, &[vec![1], vec![200; REGISTERS]].concat()).is_none());
+        assert!(Set::from_packed(0, Weight::ZERO, &[7]).is_none());
+        assert!(Set::from_packed(0, Weight::ZERO, &[vec![1], vec![200; REGISTERS]].concat()).is_none());
     }
 }

@@ -17,7 +17,7 @@ mod packed;
 
 use bins::{Bins, COARSEST};
 pub use packed::Packed;
-use packed::{Contents, pack_bins, pack_values};
+use packed::{PackedContents, pack_bins, pack_values};
 
 use super::weight::Weight;
 
@@ -82,7 +82,7 @@ impl Sketch {
 
     /// Reads what the next value will need, for the processor to fetch it.
     #[inline]
-    pub(super) fn touch(&self, value: f64) -> u64 {
+    pub(super) fn prefetch_bin(&self, value: f64) -> u64 {
         if self.bins.in_use() { self.bins.get(bin_of(value)) } else { self.raw.len() as u64 }
     }
 
@@ -104,30 +104,30 @@ impl Sketch {
         if self.raw.is_empty() {
             self.bins.set_unit(weight);
         }
-        if self.raw.len() < EXACT && self.bins.unit() == weight {
+        if self.raw.len() < EXACT && self.bins.unit_weight() == weight {
             let before = self.raw.capacity();
             self.raw.push(value);
             return (self.raw.capacity() - before) * size_of::<f64>();
         }
-        self.spill() + self.bins.add(bin_of(value), weight)
+        self.spill_to_bins() + self.bins.add(bin_of(value), weight)
     }
 
     /// Counts the raw values in bins from now on.
     #[cold]
-    fn spill(&mut self) -> usize {
-        self.bins.begin();
-        let each = self.bins.unit();
+    fn spill_to_bins(&mut self) -> usize {
+        self.bins.mark_in_use();
+        let each = self.bins.unit_weight();
         self.raw.drain(..).map(|value| self.bins.add(bin_of(value), each)).sum()
     }
 
     /// Adds what the other sketch holds.
     pub fn merge(&mut self, other: &Self) {
         for value in &other.raw {
-            self.insert_binned(*value, other.bins.unit());
+            self.insert_binned(*value, other.bins.unit_weight());
         }
         if other.bins.in_use() {
-            self.spill();
-            let level = other.bins.level();
+            self.spill_to_bins();
+            let level = other.bins.coarsening_level();
             self.bins.coarsen_to(level);
             for (bin, weight) in other.bins.iter() {
                 self.bins.add(bin << level, weight);
@@ -137,20 +137,20 @@ impl Sketch {
 
     /// Adds what a packed sketch holds. `None` where its bytes are not a packed sketch.
     pub fn merge_packed(&mut self, packed: Packed<'_>) -> Option<()> {
-        match packed.contents()? {
-            Contents::Exact { each, values } => {
+        match packed.parse_contents()? {
+            PackedContents::Exact { each, values } => {
                 for value in values {
                     self.insert_binned(value, each);
                 }
             }
-            Contents::Bins(mut bins) => {
-                self.spill();
-                let level = bins.level();
+            PackedContents::Bins(mut bins) => {
+                self.spill_to_bins();
+                let level = bins.coarsening_level();
                 self.bins.coarsen_to(level);
                 for (bin, weight) in &mut bins {
                     self.bins.add(bin << level, weight);
                 }
-                bins.whole()?;
+                bins.check_complete()?;
             }
         }
         Some(())
@@ -172,13 +172,13 @@ impl Sketch {
     }
 
     /// Writes the sketch in its smallest form; the same values in any order give the same bytes.
-    pub fn pack(&self, out: &mut Vec<u8>) {
+    pub fn pack_into(&self, out: &mut Vec<u8>) {
         if self.bins.in_use() {
-            return pack_bins(out, &self.bins.iter().collect::<Vec<_>>(), self.bins.level());
+            return pack_bins(out, &self.bins.iter().collect::<Vec<_>>(), self.bins.coarsening_level());
         }
         let mut values = self.raw.clone();
         values.sort_unstable_by(f64::total_cmp);
-        pack_values(out, &values, self.bins.unit());
+        pack_values(out, &values, self.bins.unit_weight());
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
 
     fn packed(sketch: &Sketch) -> Vec<u8> {
         let mut out = Vec::new();
-        sketch.pack(&mut out);
+        sketch.pack_into(&mut out);
         out
     }
 
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn more_than_64_octaves_make_bins_wider_and_say_how_wide() {
-        let error = |values: &[f64]| Packed(&packed(&sketch(values, 1.0))).error();
+        let error = |values: &[f64]| Packed(&packed(&sketch(values, 1.0))).relative_error();
         assert_eq!(error(&one_in_each(64)), None);
         let most = error(&one_in_each(1300)).unwrap();
         assert!(most > 0.3 && most < 0.34, "{most}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::distribution::Distribution;
-use super::gauge::{Gauge, saturated};
+use super::gauge::{Gauge, clamp_to_finite};
 use super::set::Set;
 use super::weight::Weight;
 use crate::model::{MetricType, Timestamp};
@@ -13,7 +13,7 @@ use crate::statsd::{CheckStatus, Values};
 
 /// The aggregate of one series in one span.
 #[derive(Clone, Debug)]
-pub enum State {
+pub enum SeriesState {
     /// `c`
     Counter(Counter),
     /// `g`
@@ -47,12 +47,12 @@ pub struct CheckState {
     /// When the last one came.
     pub last_at: Timestamp,
     /// What it said; `None` while none has come.
-    pub outcome: Option<Arc<Outcome>>,
+    pub outcome: Option<Arc<CheckOutcome>>,
 }
 
 /// What a service check said.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct CheckOutcome {
     /// The status.
     pub status: CheckStatus,
     /// In words.
@@ -63,7 +63,7 @@ pub struct Outcome {
     pub timestamp: Option<Timestamp>,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// Bytes of it, its words included.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -77,24 +77,24 @@ impl Counter {
     #[inline]
     fn insert(&mut self, value: f64, weight: f64, exact: Weight) {
         self.samples += 1;
-        self.count = self.count.plus(exact);
-        self.sum = saturated(self.sum + value * weight);
+        self.count = self.count.saturating_add(exact);
+        self.sum = clamp_to_finite(self.sum + value * weight);
         self.decremented |= value < 0.0;
     }
 
     /// Adds another span of the same series.
     pub fn merge(&mut self, other: &Self) {
         self.samples += other.samples;
-        self.count = self.count.plus(other.count);
-        self.sum = saturated(self.sum + other.sum);
+        self.count = self.count.saturating_add(other.count);
+        self.sum = clamp_to_finite(self.sum + other.sum);
         self.decremented |= other.decremented;
     }
 }
 
-impl State {
+impl SeriesState {
     /// An aggregate of nothing.
     #[must_use]
-    pub fn empty(metric_type: MetricType) -> Self {
+    pub fn new(metric_type: MetricType) -> Self {
         match metric_type {
             MetricType::Counter => Self::Counter(Counter::default()),
             MetricType::Gauge => Self::Gauge(Gauge::UNSET),
@@ -138,21 +138,21 @@ impl State {
 
     /// Reads what these values will change, for the processor to fetch it.
     #[inline]
-    pub(super) fn touch(&self, values: &Values<'_>) -> u64 {
+    pub(super) fn prefetch_values(&self, values: &Values<'_>) -> u64 {
         match (self, values) {
-            (Self::Distribution(into), Values::One(number)) => into.touch(number.value),
+            (Self::Distribution(into), Values::One(number)) => into.prefetch_value(number.value),
             _ => 0,
         }
     }
 
     /// Takes a check's outcome; only a check does. Answers the bytes by which this grew.
-    pub fn insert_outcome(&mut self, outcome: Arc<Outcome>, at: Timestamp) -> usize {
+    pub fn insert_outcome(&mut self, outcome: Arc<CheckOutcome>, at: Timestamp) -> usize {
         let Self::Check(check) = self else { return 0 };
         check.samples += 1;
         if at < check.last_at {
             return 0;
         }
-        let before = check.outcome.as_deref().map_or(0, Outcome::bytes);
+        let before = check.outcome.as_deref().map_or(0, CheckOutcome::bytes);
         let grown = outcome.bytes().saturating_sub(before);
         (check.outcome, check.last_at) = (Some(outcome), at);
         grown
@@ -176,11 +176,11 @@ impl State {
     }
 
     /// Adds what arrived later than what is here, of the same series and the same span. Another type adds nothing.
-    pub fn revise(&mut self, later: &Self) {
+    pub fn merge_revision(&mut self, later: &Self) {
         match (&mut *self, later) {
-            (Self::Gauge(mine), Self::Gauge(later)) => mine.revise(later),
+            (Self::Gauge(mine), Self::Gauge(later)) => mine.merge_revision(later),
             (Self::Distribution(mine), Self::Distribution(later)) => {
-                mine.summary.revise(&later.summary);
+                mine.summary.merge_revision(&later.summary);
                 mine.sketch.merge(&later.sketch);
             }
             _ => self.merge(later),
@@ -189,7 +189,7 @@ impl State {
 
     /// Raw samples in the span.
     #[must_use]
-    pub fn samples(&self) -> u64 {
+    pub fn sample_count(&self) -> u64 {
         match self {
             Self::Counter(counter) => counter.samples,
             Self::Gauge(gauge) => gauge.samples,
@@ -215,7 +215,7 @@ impl State {
     pub fn next_window(&mut self) {
         match self {
             Self::Counter(counter) => *counter = Counter::default(),
-            Self::Gauge(gauge) => gauge.carry(),
+            Self::Gauge(gauge) => gauge.carry_level(),
             Self::Distribution(values) => values.clear(),
             Self::Set(set) => set.clear(),
             Self::Check(check) => check.samples = 0,
@@ -230,7 +230,7 @@ impl State {
             Self::Distribution(values) => size_of::<Distribution>() + values.sketch.heap_bytes(),
             Self::Set(set) => size_of::<Set>() + set.heap_bytes(),
             Self::Check(check) => {
-                size_of::<CheckState>() + check.outcome.as_deref().map_or(0, Outcome::bytes)
+                size_of::<CheckState>() + check.outcome.as_deref().map_or(0, CheckOutcome::bytes)
             }
         }
     }

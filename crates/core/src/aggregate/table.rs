@@ -49,7 +49,7 @@ pub(super) struct Fingerprint {
 
 /// A spelling that was seen before.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Known {
+pub(super) struct KnownSpelling {
     /// Its series.
     pub(super) place: Place,
     /// Whether it holds bytes that are not UTF-8.
@@ -58,7 +58,7 @@ pub(super) struct Known {
 
 /// Without the text: to find a series costs the same, however long its name and tags are.
 #[derive(Debug)]
-struct Entry {
+struct SpellingEntry {
     first: u64,
     second: u64,
     place: Place,
@@ -66,11 +66,11 @@ struct Entry {
     metric_type: MetricType,
 }
 
-const _: () = assert!(size_of::<Entry>() == 24);
+const _: () = assert!(size_of::<SpellingEntry>() == 24);
 
-impl Entry {
+impl SpellingEntry {
     #[inline]
-    fn is(&self, fingerprint: Fingerprint) -> bool {
+    fn matches_fingerprint(&self, fingerprint: Fingerprint) -> bool {
         let Self { first, second, metric_type, .. } = *self;
         Fingerprint { first, second, metric_type } == fingerprint
     }
@@ -81,7 +81,7 @@ impl Entry {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct SeriesTable {
-    spellings: HashTable<Entry>,
+    spellings: HashTable<SpellingEntry>,
     hasher: RandomState,
     second: SeedableRandomState,
     canonical: HashTable<Place>,
@@ -110,7 +110,7 @@ impl SeriesTable {
     /// What [`SeriesTable::known`] wants to know of a spelling.
     #[inline]
     #[must_use]
-    pub(super) fn fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
+    pub(super) fn compute_fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
         let Spelling { metric_type, name, tags } = *spelling;
         let (first, second) = (hash_parts(&self.hasher, name, tags), hash_parts(&self.second, name, tags));
         Fingerprint { first, second, metric_type }
@@ -119,9 +119,9 @@ impl SeriesTable {
     /// The series of a spelling that was seen before.
     #[inline]
     #[must_use]
-    pub(super) fn known(&self, fingerprint: Fingerprint) -> Option<Known> {
-        let entry = self.spellings.find(fingerprint.first, |entry| entry.is(fingerprint))?;
-        Some(Known { place: entry.place, replaced: entry.replaced })
+    pub(super) fn find_spelling(&self, fingerprint: Fingerprint) -> Option<KnownSpelling> {
+        let entry = self.spellings.find(fingerprint.first, |entry| entry.matches_fingerprint(fingerprint))?;
+        Some(KnownSpelling { place: entry.place, replaced: entry.replaced })
     }
 
     /// The place of the series with this name, these tags and this type. `series` gives the series at a place.
@@ -149,9 +149,13 @@ impl SeriesTable {
     }
 
     /// Remembers how a series was spelled.
-    pub(super) fn add_spelling(&mut self, fingerprint: Fingerprint, Known { place, replaced }: Known) {
+    pub(super) fn add_spelling(
+        &mut self,
+        fingerprint: Fingerprint,
+        KnownSpelling { place, replaced }: KnownSpelling,
+    ) {
         let Fingerprint { first, second, metric_type } = fingerprint;
-        let entry = Entry { first, second, place, replaced, metric_type };
+        let entry = SpellingEntry { first, second, place, replaced, metric_type };
         self.spellings.insert_unique(first, entry, |entry| entry.first);
     }
 
@@ -169,7 +173,7 @@ impl SeriesTable {
     /// Bytes on the heap.
     #[must_use]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.spellings.capacity() * (size_of::<Entry>() + 1)
+        self.spellings.capacity() * (size_of::<SpellingEntry>() + 1)
             + self.canonical.capacity() * (size_of::<Place>() + 1)
     }
 }
@@ -211,15 +215,19 @@ mod tests {
             spelling(&shorter, &long, MetricType::Gauge),
         ];
         for (place, spelling) in (0..).zip(&all) {
-            assert_eq!(table.known(table.fingerprint(spelling)), None, "{spelling:?}");
-            table.add_spelling(table.fingerprint(spelling), Known { place, replaced: place % 2 == 0 });
+            assert_eq!(table.find_spelling(table.compute_fingerprint(spelling)), None, "{spelling:?}");
+            table.add_spelling(
+                table.compute_fingerprint(spelling),
+                KnownSpelling { place, replaced: place % 2 == 0 },
+            );
         }
         for (place, spelling) in (0..).zip(&all) {
-            let known = table.known(table.fingerprint(spelling));
-            assert_eq!(known, Some(Known { place, replaced: place % 2 == 0 }));
+            let known = table.find_spelling(table.compute_fingerprint(spelling));
+            assert_eq!(known, Some(KnownSpelling { place, replaced: place % 2 == 0 }));
         }
         table.remove(|place| place < 3);
-        let left = all.iter().filter(|spelling| table.known(table.fingerprint(spelling)).is_some());
+        let left =
+            all.iter().filter(|spelling| table.find_spelling(table.compute_fingerprint(spelling)).is_some());
         assert_eq!(left.count(), all.len() - 3);
     }
 
@@ -227,8 +235,11 @@ mod tests {
     fn each_table_and_each_half_of_a_fingerprint_has_secrets_of_its_own() {
         let spelling = spelling("requests", "env:prod", MetricType::Counter);
         let tables: [SeriesTable; 8] = Default::default();
-        let mut halves: Vec<u64> =
-            tables.iter().map(|t| t.fingerprint(&spelling)).flat_map(|f| [f.first, f.second]).collect();
+        let mut halves: Vec<u64> = tables
+            .iter()
+            .map(|t| t.compute_fingerprint(&spelling))
+            .flat_map(|f| [f.first, f.second])
+            .collect();
         halves.sort_unstable();
         halves.dedup();
         assert_eq!(halves.len(), 2 * tables.len());

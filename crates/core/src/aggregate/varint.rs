@@ -31,11 +31,11 @@ pub(super) fn read(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-pub(super) const fn zigzag(value: i64) -> u64 {
+pub(super) const fn zigzag_encode(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
-pub(super) const fn unzigzag(value: u64) -> i64 {
+pub(super) const fn zigzag_decode(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
@@ -52,7 +52,7 @@ mod tests {
             assert_eq!((read(&mut rest), rest.len()), (Some(value), 0));
         }
         for value in [0, -1, 1, i64::MIN, i64::MAX] {
-            assert_eq!(unzigzag(zigzag(value)), value);
+            assert_eq!(zigzag_decode(zigzag_encode(value)), value);
         }
     }
 

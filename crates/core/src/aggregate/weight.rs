@@ -79,20 +79,20 @@ impl Weight {
 
     /// Rounded to the nearest whole number. What is rounded after it was added up never goes back, nor comes out of order.
     #[must_use]
-    pub fn rounded(self) -> f64 {
+    pub fn to_rounded_f64(self) -> f64 {
         (u128::from(self).saturating_add(1 << (PLACES - 1)) >> PLACES) as f64
     }
 
     /// Both together.
     #[must_use]
     #[inline]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn saturating_add(self, other: Self) -> Self {
         u128::from(self).saturating_add(other.into()).into()
     }
 
     /// `n` times this.
     #[must_use]
-    pub fn times(self, n: u64) -> Self {
+    pub fn saturating_mul(self, n: u64) -> Self {
         u128::from(self).saturating_mul(u128::from(n)).into()
     }
 
@@ -131,8 +131,8 @@ mod tests {
     #[test]
     fn sums_do_not_depend_on_their_order() {
         let weights: Vec<_> = (1..1000).map(|n| Weight::from_f64(1.0 / (f64::from(n) / 1001.0))).collect();
-        let forward = weights.iter().fold(Weight::ZERO, |sum, w| sum.plus(*w));
-        let backward = weights.iter().rev().fold(Weight::ZERO, |sum, w| sum.plus(*w));
+        let forward = weights.iter().fold(Weight::ZERO, |sum, w| sum.saturating_add(*w));
+        let backward = weights.iter().rev().fold(Weight::ZERO, |sum, w| sum.saturating_add(*w));
         assert_eq!(forward, backward);
     }
 

@@ -23,10 +23,10 @@ pub use codec::CodecError;
 pub use layout::KnownLayout;
 pub use view::{Record, View};
 
-use super::distribution::{Parts, Summary};
+use super::distribution::{DistributionSummary, SummaryParts};
 use super::gauge::Gauge;
 use super::sketch::Packed;
-use super::state::{Counter, Outcome};
+use super::state::{CheckOutcome, Counter};
 use super::weight::Weight;
 use crate::model::{Series, Timestamp};
 
@@ -35,7 +35,7 @@ pub type Layout = Arc<[Option<Arc<Series>>]>;
 
 /// The interval of a window and how much of it was observed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Span {
+pub struct WindowSpan {
     /// The first moment in it.
     pub start: Timestamp,
     /// The first moment after it.
@@ -44,17 +44,17 @@ pub struct Span {
     pub covered: Duration,
 }
 
-impl Span {
+impl WindowSpan {
     /// Its nominal length.
     #[must_use]
-    pub fn length(&self) -> Duration {
-        self.end.since(self.start)
+    pub fn nominal_length(&self) -> Duration {
+        self.end.duration_since(self.start)
     }
 
     /// Whether less was observed than its length.
     #[must_use]
-    pub fn partial(&self) -> bool {
-        self.covered < self.length()
+    pub fn is_partial(&self) -> bool {
+        self.covered < self.nominal_length()
     }
 }
 
@@ -62,7 +62,7 @@ impl Span {
 #[derive(Debug)]
 pub struct Window {
     /// The interval.
-    pub span: Span,
+    pub span: WindowSpan,
     layout: Layout,
     counters: Box<[CounterRow]>,
     gauges: Box<[GaugeRow]>,
@@ -150,7 +150,7 @@ struct CheckRow {
     place: u32,
     samples: u32,
     last_at: Timestamp,
-    outcome: Arc<Outcome>,
+    outcome: Arc<CheckOutcome>,
 }
 
 /// A moment as microseconds after the window's start; windows are at most an hour long, so this fits.
@@ -159,11 +159,11 @@ struct Offset(u32);
 
 impl Offset {
     fn new(at: Timestamp, start: Timestamp) -> Self {
-        Self(u32::try_from(at.since(start).as_micros()).unwrap_or(u32::MAX))
+        Self(u32::try_from(at.duration_since(start).as_micros()).unwrap_or(u32::MAX))
     }
 
-    fn after(self, start: Timestamp) -> Timestamp {
-        start.plus(Duration::from_micros(u64::from(self.0)))
+    fn to_timestamp(self, start: Timestamp) -> Timestamp {
+        start.saturating_add(Duration::from_micros(u64::from(self.0)))
     }
 }
 
@@ -178,7 +178,7 @@ impl Window {
     /// How many records.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.starts().5 + self.checks.len()
+        self.row_starts().5 + self.checks.len()
     }
 
     /// Whether nothing was recorded.
@@ -188,7 +188,7 @@ impl Window {
     }
 
     /// Where each kind of row starts in the order of records, the first at 0.
-    fn starts(&self) -> (usize, usize, usize, usize, usize, usize) {
+    fn row_starts(&self) -> (usize, usize, usize, usize, usize, usize) {
         let gauges = self.counters.len();
         let carried = gauges + self.gauges.len();
         let distributions = carried + self.carried.len();
@@ -199,33 +199,33 @@ impl Window {
 
     /// The record at `index`, counted in the order of [`Window::records`].
     #[must_use]
-    pub fn record(&self, index: usize) -> Option<Record<'_>> {
-        let (_, gauges, carried, distributions, sets, checks) = self.starts();
+    pub fn record_at(&self, index: usize) -> Option<Record<'_>> {
+        let (_, gauges, carried, distributions, sets, checks) = self.row_starts();
         let (place, view) = if index < gauges {
-            self.counter(self.counters.get(index)?)
+            self.counter_view(self.counters.get(index)?)
         } else if index < carried {
-            self.gauge(self.gauges.get(index - gauges)?)
+            self.gauge_view(self.gauges.get(index - gauges)?)
         } else if index < distributions {
             carried_gauge(self.carried.get(index - carried)?)
         } else if index < sets {
-            self.distribution(self.distributions.get(index - distributions)?)?
+            self.distribution_view(self.distributions.get(index - distributions)?)?
         } else if index < checks {
-            self.set(self.sets.get(index - sets)?)?
+            self.set_view(self.sets.get(index - sets)?)?
         } else {
-            check(self.checks.get(index - checks)?)
+            check_view(self.checks.get(index - checks)?)
         };
         Some(Record { place, series: self.layout.get(place as usize)?.as_ref()?, view })
     }
 
     /// Every record: counters, gauges, carried gauges, distributions, sets, checks, each in the order of places.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        (0..self.len()).filter_map(|index| self.record(index))
+        (0..self.len()).filter_map(|index| self.record_at(index))
     }
 
     /// Values in its records: a walk over all of them.
     #[must_use]
-    pub fn values(&self) -> u64 {
-        self.records().map(|record| record.view.samples()).sum()
+    pub fn count_values(&self) -> u64 {
+        self.records().map(|record| record.view.sample_count()).sum()
     }
 
     /// The series its records refer to, shared with its neighbours.
@@ -258,58 +258,58 @@ impl Window {
         }
     }
 
-    fn slice(&self, slice: Slice) -> Option<&[u8]> {
+    fn packed_bytes(&self, slice: Slice) -> Option<&[u8]> {
         let start = slice.start as usize;
         self.bytes.get(start..start + slice.length as usize)
     }
 
-    fn counter(&self, row: &CounterRow) -> (u32, View<'_>) {
+    fn counter_view(&self, row: &CounterRow) -> (u32, View<'_>) {
         let count = self.count(row.place, row.samples);
         let decremented = self.decremented.binary_search(&row.place).is_ok();
         let counter = Counter { samples: u64::from(row.samples), count, sum: row.sum, decremented };
         (row.place, View::Counter { counter, total: row.total })
     }
 
-    fn gauge(&self, row: &GaugeRow) -> (u32, View<'_>) {
+    fn gauge_view(&self, row: &GaugeRow) -> (u32, View<'_>) {
         let range = self.ranges.binary_search_by_key(&row.place, |range| range.place);
         let (min, max) = match range.ok().and_then(|at| self.ranges.get(at)) {
             Some(range) => (range.min, range.max),
             None => (row.last, row.last),
         };
         let count = self.count(row.place, row.samples);
-        let last_at = row.last_at.after(self.span.start);
+        let last_at = row.last_at.to_timestamp(self.span.start);
         (
             row.place,
             View::Gauge(Gauge { samples: u64::from(row.samples), count, last: row.last, last_at, min, max }),
         )
     }
 
-    fn distribution(&self, row: &DistributionRow) -> Option<(u32, View<'_>)> {
-        let summary = Summary::from_parts(Parts {
+    fn distribution_view(&self, row: &DistributionRow) -> Option<(u32, View<'_>)> {
+        let summary = DistributionSummary::from_parts(SummaryParts {
             samples: u64::from(row.samples),
             count: self.count(row.place, row.samples),
             sum: row.sum,
             min: row.min,
             max: row.max,
-            first: (row.first, row.first_at.after(self.span.start)),
-            last: (row.last, row.last_at.after(self.span.start)),
+            first: (row.first, row.first_at.to_timestamp(self.span.start)),
+            last: (row.last, row.last_at.to_timestamp(self.span.start)),
             squares: row.squares,
         });
-        Some((row.place, View::Distribution { summary, sketch: Packed(self.slice(row.sketch)?) }))
+        Some((row.place, View::Distribution { summary, sketch: Packed(self.packed_bytes(row.sketch)?) }))
     }
 
-    fn set(&self, row: &SetRow) -> Option<(u32, View<'_>)> {
+    fn set_view(&self, row: &SetRow) -> Option<(u32, View<'_>)> {
         let count = self.count(row.place, row.samples);
-        let members = self.slice(row.members)?;
+        let members = self.packed_bytes(row.members)?;
         Some((row.place, View::Set { samples: u64::from(row.samples), count, members }))
     }
 }
 
 fn carried_gauge(row: &CarriedRow) -> (u32, View<'_>) {
-    (row.place, View::Gauge(Gauge::carried(row.last, row.last_at)))
+    (row.place, View::Gauge(Gauge::with_carried_level(row.last, row.last_at)))
 }
 
-fn check(row: &CheckRow) -> (u32, View<'_>) {
+fn check_view(row: &CheckRow) -> (u32, View<'_>) {
     let samples = u64::from(row.samples);
     (row.place, View::Check { samples, last_at: row.last_at, outcome: &row.outcome })
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Glob {
     /// What a text begins with; all of it where there is no star.
-    first: Part,
+    first: GlobPart,
     /// What follows the first star.
     rest: Option<Rest>,
 }
@@ -18,14 +18,14 @@ pub struct Glob {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Rest {
     /// What is between stars, in this order.
-    middle: Vec<Part>,
+    middle: Vec<GlobPart>,
     /// What a text ends with.
-    last: Part,
+    last: GlobPart,
 }
 
 /// A part of a pattern without stars.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Part {
+enum GlobPart {
     Literal(String),
     Wild(Wild),
 }
@@ -34,9 +34,9 @@ impl Glob {
     /// A pattern.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
-        let mut parts = pattern.split('*').map(Part::new);
-        let first = parts.next().unwrap_or_else(|| Part::new(""));
-        let mut middle: Vec<Part> = parts.collect();
+        let mut parts = pattern.split('*').map(GlobPart::new);
+        let first = parts.next().unwrap_or_else(|| GlobPart::new(""));
+        let mut middle: Vec<GlobPart> = parts.collect();
         let rest = middle.pop().map(|last| {
             middle.retain(|part| !part.is_empty());
             Rest { middle, last }
@@ -47,12 +47,12 @@ impl Glob {
     /// Whether only one text fits.
     #[must_use]
     pub const fn is_literal(&self) -> bool {
-        self.rest.is_none() && matches!(self.first, Part::Literal(_))
+        self.rest.is_none() && matches!(self.first, GlobPart::Literal(_))
     }
 
     /// Whether the whole text fits.
     #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
+    pub fn is_match(&self, text: &str) -> bool {
         let Some(text) = self.first.strip_from_start(text) else { return false };
         let Some(Rest { middle, last }) = &self.rest else { return text.is_empty() };
         let Some(text) = last.strip_from_end(text) else { return false };
@@ -60,7 +60,7 @@ impl Glob {
     }
 }
 
-impl Part {
+impl GlobPart {
     fn new(text: &str) -> Self {
         if text.contains('?') { Self::Wild(Wild::new(text)) } else { Self::Literal(text.to_owned()) }
     }
@@ -76,7 +76,7 @@ impl Part {
                 let mut chars = text.chars();
                 wild.chars
                     .iter()
-                    .all(|wanted| chars.next().is_some_and(|c| fits(*wanted, c)))
+                    .all(|wanted| chars.next().is_some_and(|c| matches_char(*wanted, c)))
                     .then_some(chars.as_str())
             }
         }
@@ -89,7 +89,7 @@ impl Part {
                 let mut chars = text.chars();
                 let mut wanted = wild.chars.iter().rev();
                 wanted
-                    .all(|wanted| chars.next_back().is_some_and(|c| fits(*wanted, c)))
+                    .all(|wanted| chars.next_back().is_some_and(|c| matches_char(*wanted, c)))
                     .then_some(chars.as_str())
             }
         }
@@ -105,7 +105,7 @@ impl Part {
     }
 }
 
-fn fits(wanted: char, c: char) -> bool {
+fn matches_char(wanted: char, c: char) -> bool {
     wanted == '?' || wanted == c
 }
 
@@ -172,7 +172,7 @@ mod tests {
             ("?", "é", true),
             ("**", "x", true),
         ] {
-            assert_eq!(Glob::new(pattern).matches(text), fits, "{pattern} on {text}");
+            assert_eq!(Glob::new(pattern).is_match(text), fits, "{pattern} on {text}");
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
         match (pattern, text) {
             ([], text) => text.is_empty(),
             (['*', rest @ ..], text) => (0..=text.len()).any(|n| means(rest, &text[n..])),
-            ([wanted, pattern @ ..], [c, text @ ..]) => fits(*wanted, *c) && means(pattern, text),
+            ([wanted, pattern @ ..], [c, text @ ..]) => matches_char(*wanted, *c) && means(pattern, text),
             _ => false,
         }
     }
@@ -208,7 +208,7 @@ mod tests {
             let glob = Glob::new(&pattern);
             for text in &texts {
                 let expected = means(&chars(&pattern), &chars(text));
-                assert_eq!(glob.matches(text), expected, "{pattern} on {text}");
+                assert_eq!(glob.is_match(text), expected, "{pattern} on {text}");
             }
         }
     }
@@ -219,14 +219,14 @@ mod tests {
             let part = format!("?{}b", "a".repeat(length - 2));
             let glob = Glob::new(&format!("*{part}*"));
             let text = format!("{}b", "a".repeat(length + 50));
-            assert!(glob.matches(&text), "{length}");
-            assert!(glob.matches(&format!("{text}c")), "{length}");
-            assert!(!glob.matches(&text.chars().skip(52).collect::<String>()), "{length}");
+            assert!(glob.is_match(&text), "{length}");
+            assert!(glob.is_match(&format!("{text}c")), "{length}");
+            assert!(!glob.is_match(&text.chars().skip(52).collect::<String>()), "{length}");
         }
     }
 
     #[test]
     fn a_pattern_full_of_stars_takes_no_for_ever() {
-        assert!(!Glob::new(&"*a".repeat(200)).matches(&"a".repeat(150)));
+        assert!(!Glob::new(&"*a".repeat(200)).is_match(&"a".repeat(150)));
     }
 }

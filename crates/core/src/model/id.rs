@@ -36,7 +36,7 @@ pub enum IdError {
     Control,
 }
 
-fn check(id: &str, most: usize) -> Result<(), IdError> {
+fn validate_id(id: &str, most: usize) -> Result<(), IdError> {
     if id.is_empty() {
         return Err(IdError::Empty);
     }
@@ -65,7 +65,7 @@ impl ContainerId {
     /// # Errors
     /// When it is empty, too long, has control characters, or could climb out of a directory.
     pub fn new(id: &str) -> Result<Self, IdError> {
-        check(id, MAX_CONTAINER_ID)?;
+        validate_id(id, MAX_CONTAINER_ID)?;
         if id.contains('/') || id == "." || id == ".." {
             return Err(IdError::Climbs);
         }
@@ -79,7 +79,7 @@ impl TaskId {
     /// # Errors
     /// When it is empty, too long or has control characters.
     pub fn new(id: &str) -> Result<Self, IdError> {
-        check(id, MAX_TASK_ID)?;
+        validate_id(id, MAX_TASK_ID)?;
         Ok(Self(id.into()))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Rejected;
-use super::fields::{self, Identity};
+use super::fields::{self, ClientIdentity};
 
 /// How a check went.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -21,7 +21,7 @@ pub struct Check<'a> {
     /// The text after `#`.
     pub tags: &'a [u8],
     /// Who the client says it is.
-    pub identity: Identity<'a>,
+    pub identity: ClientIdentity<'a>,
 }
 
 /// The outcome of a check. The numbers are DogStatsD's.
@@ -87,24 +87,24 @@ pub(super) fn parse(rest: &[u8]) -> Result<Check<'_>, Rejected> {
         hostname: None,
         timestamp: None,
         tags: &[],
-        identity: Identity::NONE,
+        identity: ClientIdentity::NONE,
     };
-    fields::each(rest, |field| {
-        check.take(field);
+    fields::for_each_field(rest, |field| {
+        check.apply_field(field);
         Ok::<(), Rejected>(())
     })?;
     Ok(check)
 }
 
 impl<'a> Check<'a> {
-    fn take(&mut self, field: &'a [u8]) {
+    fn apply_field(&mut self, field: &'a [u8]) {
         let filled = |value: &'a [u8]| (!value.is_empty()).then_some(value);
         match field {
-            [b'd', b':', value @ ..] => self.timestamp = fields::seconds(value).or(self.timestamp),
+            [b'd', b':', value @ ..] => self.timestamp = fields::parse_seconds(value).or(self.timestamp),
             [b'h', b':', value @ ..] => self.hostname = filled(value),
             [b'm', b':', value @ ..] => self.message = filled(value),
             [b'#', tags @ ..] => self.tags = tags,
-            other => self.identity.take(other),
+            other => self.identity.apply_field(other),
         }
     }
 }

@@ -9,7 +9,7 @@ use nom::sequence::{delimited, separated_pair};
 use nom::{IResult, Parser as _};
 
 use super::Rejected;
-use super::fields::{self, Identity};
+use super::fields::{self, ClientIdentity};
 
 /// Something that happened, in words.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -33,7 +33,7 @@ pub struct Event<'a> {
     /// The text after `#`.
     pub tags: &'a [u8],
     /// Who the client says it is.
-    pub identity: Identity<'a>,
+    pub identity: ClientIdentity<'a>,
 }
 
 /// How grave an event is.
@@ -61,21 +61,21 @@ pub enum Priority {
 impl<'a> Event<'a> {
     /// The title with real line ends.
     #[must_use]
-    pub fn title(&self) -> Cow<'a, str> {
+    pub fn unescaped_title(&self) -> Cow<'a, str> {
         with_line_ends(self.raw_title)
     }
 
     /// The text with real line ends; `None` where it is empty.
     #[must_use]
-    pub fn text(&self) -> Option<Cow<'a, str>> {
+    pub fn unescaped_text(&self) -> Option<Cow<'a, str>> {
         (!self.raw_text.is_empty()).then(|| with_line_ends(self.raw_text))
     }
 
-    fn take(&mut self, field: &'a [u8]) {
+    fn apply_field(&mut self, field: &'a [u8]) {
         let filled = |value: &'a [u8]| (!value.is_empty()).then_some(value);
         match field {
             // A bad optional field costs the field, not the event (Datadog Agent).
-            [b'd', b':', value @ ..] => self.timestamp = fields::seconds(value).or(self.timestamp),
+            [b'd', b':', value @ ..] => self.timestamp = fields::parse_seconds(value).or(self.timestamp),
             [b'h', b':', value @ ..] => self.hostname = filled(value),
             [b'k', b':', value @ ..] => self.aggregation_key = filled(value),
             [b's', b':', value @ ..] => self.source_type = filled(value),
@@ -91,7 +91,7 @@ impl<'a> Event<'a> {
                 };
             }
             [b'#', tags @ ..] => self.tags = tags,
-            other => self.identity.take(other),
+            other => self.identity.apply_field(other),
         }
     }
 }
@@ -103,11 +103,11 @@ fn with_line_ends(raw: &[u8]) -> Cow<'_, str> {
 }
 
 /// `_e{title length,text length}:`
-fn header(line: &[u8]) -> IResult<&[u8], (usize, usize)> {
-    delimited(tag("_e{"), separated_pair(length, tag(","), length), tag("}:")).parse(line)
+fn parse_header(line: &[u8]) -> IResult<&[u8], (usize, usize)> {
+    delimited(tag("_e{"), separated_pair(parse_length, tag(","), parse_length), tag("}:")).parse(line)
 }
 
-fn length(input: &[u8]) -> IResult<&[u8], usize> {
+fn parse_length(input: &[u8]) -> IResult<&[u8], usize> {
     map_res(digit1, |digits: &[u8]| {
         std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(Rejected::EventHeader)
     })
@@ -116,7 +116,7 @@ fn length(input: &[u8]) -> IResult<&[u8], usize> {
 
 /// Reads a line that starts with `_e{`.
 pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
-    let (rest, (title_length, text_length)) = header(line).map_err(|_| Rejected::EventHeader)?;
+    let (rest, (title_length, text_length)) = parse_header(line).map_err(|_| Rejected::EventHeader)?;
     if title_length == 0 {
         return Err(Rejected::EventEmptyTitle);
     }
@@ -137,10 +137,10 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
         aggregation_key: None,
         source_type: None,
         tags: &[],
-        identity: Identity::NONE,
+        identity: ClientIdentity::NONE,
     };
-    fields::each(rest, |field| {
-        event.take(field);
+    fields::for_each_field(rest, |field| {
+        event.apply_field(field);
         Ok::<(), Rejected>(())
     })?;
     Ok(event)
@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn lengths_are_in_bytes_and_count_bars_and_colons() {
-        let event =
-            parse("_e{6,12}:ab|| c|größe\\nmy!".as_bytes()).map(|event| (event.title(), event.text()));
+        let event = parse("_e{6,12}:ab|| c|größe\\nmy!".as_bytes())
+            .map(|event| (event.unescaped_title(), event.unescaped_text()));
         assert_eq!(event, Ok(("ab|| c".into(), Some("größe\nmy!".into()))));
         assert_eq!(parse("_e{6,10}:ab|| c|größe\\nmy!".as_bytes()), Err(Rejected::EventLength), "characters");
     }

@@ -2,7 +2,7 @@
 
 /// Who the client says it is. Kept to be shown; origin comes from the socket.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Identity<'a> {
+pub struct ClientIdentity<'a> {
     container: &'a [u8],
     external: &'a [u8],
     cardinality: &'a [u8],
@@ -20,13 +20,13 @@ pub struct ExternalData<'a> {
     pub pod_uid: Option<&'a [u8]>,
 }
 
-impl<'a> Identity<'a> {
+impl<'a> ClientIdentity<'a> {
     /// Nothing said.
     pub const NONE: Self = Self { container: &[], external: &[], cardinality: &[], given: false };
 
     /// Takes the field if it is one of `c:`, `e:` and `card:`. The last of a kind wins.
     #[inline]
-    pub(super) fn take(&mut self, field: &'a [u8]) {
+    pub(super) fn apply_field(&mut self, field: &'a [u8]) {
         self.given |= Self::is_field(field);
         match field {
             [b'c', b':', id @ ..] => self.container = id,
@@ -77,7 +77,7 @@ impl<'a> Identity<'a> {
 
     /// The level of a `card:` field, as written.
     #[must_use]
-    pub fn cardinality(&self) -> Option<&'a [u8]> {
+    pub fn cardinality_level(&self) -> Option<&'a [u8]> {
         (!self.cardinality.is_empty()).then_some(self.cardinality)
     }
 }
@@ -87,7 +87,7 @@ impl<'a> Identity<'a> {
 /// # Errors
 /// The first one that `take` answers.
 #[inline]
-pub(super) fn each<'a, E>(
+pub(super) fn for_each_field<'a, E>(
     mut rest: &'a [u8],
     mut take: impl FnMut(&'a [u8]) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -101,7 +101,7 @@ pub(super) fn each<'a, E>(
 }
 
 /// Whole seconds since 1970, as `T` and `d:` fields carry them; at least 1.
-pub(super) fn seconds(text: &[u8]) -> Option<i64> {
+pub(super) fn parse_seconds(text: &[u8]) -> Option<i64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }
@@ -120,9 +120,9 @@ pub(super) fn seconds(text: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn identity(field: &'static [u8]) -> Identity<'static> {
-        let mut identity = Identity::NONE;
-        identity.take(field);
+    fn identity(field: &'static [u8]) -> ClientIdentity<'static> {
+        let mut identity = ClientIdentity::NONE;
+        identity.apply_field(field);
         identity
     }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn seconds_are_positive_decimal_digits() {
-        assert_eq!(seconds(b"1656581400"), Some(1_656_581_400));
+        assert_eq!(parse_seconds(b"1656581400"), Some(1_656_581_400));
         for text in [
             b"".as_slice(),
             b"0",
@@ -164,7 +164,7 @@ mod tests {
             b"9999999999999999999",
             b"1 ",
         ] {
-            assert_eq!(seconds(text), None);
+            assert_eq!(parse_seconds(text), None);
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use super::check::{self, Check};
 use super::event::{self, Event};
-use super::fields::{self, Identity};
+use super::fields::{self, ClientIdentity};
 use super::style::{NameStyle, TagStyles};
-use super::value::{Values, number, number_to_bar};
+use super::value::{Values, number_to_bar, parse_number};
 use super::{MAX_WEIGHT, Rejected};
 use crate::model::MetricType;
 
 /// What a line says.
 #[derive(Copy, Clone, PartialEq, Debug)]
-pub enum Item<'a> {
+pub enum ParsedLine<'a> {
     /// A metric's values.
     Sample(Sample<'a>),
     /// `_e{…}`: something happened.
@@ -39,7 +39,7 @@ pub struct Sample<'a> {
     /// When it was measured, in seconds since 1970, where the client says so.
     pub timestamp: Option<i64>,
     /// Who the client says it is.
-    pub identity: Identity<'a>,
+    pub identity: ClientIdentity<'a>,
 }
 
 /// Reads one line, without its line end.
@@ -47,13 +47,13 @@ pub struct Sample<'a> {
 /// # Errors
 /// Why the line cannot be read. Nothing of it counts then, not even the values before the bad one.
 #[inline]
-pub fn parse(line: &[u8], styles: TagStyles) -> Result<Item<'_>, Rejected> {
+pub fn parse(line: &[u8], styles: TagStyles) -> Result<ParsedLine<'_>, Rejected> {
     match line {
-        [b'_', b'e', b'{', ..] => event::parse(line).map(Item::Event),
-        [b'_', b's', b'c', b'|', rest @ ..] => check::parse(rest).map(Item::Check),
+        [b'_', b'e', b'{', ..] => event::parse(line).map(ParsedLine::Event),
+        [b'_', b's', b'c', b'|', rest @ ..] => check::parse(rest).map(ParsedLine::Check),
         _ => {
             let mut read = Err(Rejected::MissingType);
-            with_sample(line, styles, |sample| read = Ok(Item::Sample(*sample)))?;
+            with_sample(line, styles, |sample| read = Ok(ParsedLine::Sample(*sample)))?;
             read
         }
     }
@@ -92,8 +92,8 @@ pub fn with_sample<'a>(
         (_, Some((number, _))) => Values::One(number),
         (_, None) => Values::read(text)?,
     };
-    let mut sample = Sample::plain(name, metric_type, values);
-    fields::each(after, |field| sample.take(field))?;
+    let mut sample = Sample::new(name, metric_type, values);
+    fields::for_each_field(after, |field| sample.apply_field(field))?;
     if !styles.is_empty() {
         sample.read_style(styles)?;
     }
@@ -135,7 +135,7 @@ impl<'a> Sample<'a> {
     /// A sample without any fields.
     #[inline]
     #[must_use]
-    pub const fn plain(name: &'a [u8], metric_type: MetricType, values: Values<'a>) -> Self {
+    pub const fn new(name: &'a [u8], metric_type: MetricType, values: Values<'a>) -> Self {
         Self {
             name,
             style: NameStyle::Plain,
@@ -145,16 +145,16 @@ impl<'a> Sample<'a> {
             weight: 1.0,
             tags: &[],
             timestamp: None,
-            identity: Identity::NONE,
+            identity: ClientIdentity::NONE,
         }
     }
 
     /// Takes one field. Clients grow new ones; what is not known is ignored.
     #[inline]
-    fn take(&mut self, field: &'a [u8]) -> Result<(), Rejected> {
+    fn apply_field(&mut self, field: &'a [u8]) -> Result<(), Rejected> {
         match field {
             [b'@', rate @ ..] => {
-                let rate = number(rate).map_or(f64::NAN, |number| number.value);
+                let rate = parse_number(rate).map_or(f64::NAN, |number| number.value);
                 if !(rate > 0.0 && rate <= 1.0) {
                     return Err(Rejected::InvalidSampleRate);
                 }
@@ -163,20 +163,20 @@ impl<'a> Sample<'a> {
             }
             [b'#', tags @ ..] => self.tags = tags,
             [b'T', seconds @ ..] => {
-                self.timestamp = Some(fields::seconds(seconds).ok_or(Rejected::InvalidTimestamp)?);
+                self.timestamp = Some(fields::parse_seconds(seconds).ok_or(Rejected::InvalidTimestamp)?);
             }
-            other => self.identity.take(other),
+            other => self.identity.apply_field(other),
         }
         Ok(())
     }
 
     /// Finds tags in the name, where that is asked for.
     fn read_style(&mut self, styles: TagStyles) -> Result<(), Rejected> {
-        self.style = NameStyle::of(self.name, styles);
+        self.style = NameStyle::from_name(self.name, styles);
         if self.style.name_is_empty(self.name) {
             return Err(Rejected::EmptyName);
         }
-        if !self.tags.is_empty() && self.style.pairs(self.name).next().is_some() {
+        if !self.tags.is_empty() && self.style.tag_pairs(self.name).next().is_some() {
             return Err(Rejected::MixedTagStyles);
         }
         let sampled =
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(read.tags, b"c:d");
         assert_eq!(read.timestamp, Some(1_656_581_400));
         assert_eq!(read.identity.container_id(), Some(b"abc".as_slice()));
-        assert_eq!(read.identity.cardinality(), Some(b"low".as_slice()));
+        assert_eq!(read.identity.cardinality_level(), Some(b"low".as_slice()));
     }
 
     #[test]
@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_sign_is_remembered_also_among_packed_values() {
-        assert!(sample("g:-0|g").unwrap().values.signed());
-        assert!(sample("g:42:5:-18|g").unwrap().values.signed());
-        assert!(!sample("g:42:5|g").unwrap().values.signed());
+        assert!(sample("g:-0|g").unwrap().values.has_sign());
+        assert!(sample("g:42:5:-18|g").unwrap().values.has_sign());
+        assert!(!sample("g:42:5|g").unwrap().values.has_sign());
     }
 }

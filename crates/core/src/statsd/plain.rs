@@ -6,11 +6,11 @@
 //! rare, takes care, or is wrong. A property holds the two to each other.
 
 use super::MAX_WEIGHT;
-use super::fields::Identity;
+use super::fields::ClientIdentity;
 use super::line::Sample;
 use super::scan::find;
 use super::style::NameStyle;
-use super::value::{Number, Values, decimal, number_to_bar};
+use super::value::{Number, Values, number_to_bar, parse_decimal_prefix};
 use crate::model::MetricType;
 
 /// A reading without tags in its name and without a time of its own, as nearly all are.
@@ -34,7 +34,7 @@ impl<'a> Plain<'a> {
     /// What a sample says, unless it says more than that.
     #[inline]
     #[must_use]
-    pub fn of(sample: &Sample<'a>) -> Option<Self> {
+    pub fn from_sample(sample: &Sample<'a>) -> Option<Self> {
         let Sample {
             name,
             style: NameStyle::Plain,
@@ -93,7 +93,7 @@ impl<'a> Plain<'a> {
             };
             rest = match field {
                 [b'@', rate @ ..] => {
-                    let (Number { value: rate, .. }, end) = decimal(rate)?;
+                    let (Number { value: rate, .. }, end) = parse_decimal_prefix(rate)?;
                     if !(rate > 0.0 && rate <= 1.0) {
                         return None;
                     }
@@ -111,7 +111,7 @@ impl<'a> Plain<'a> {
                         }
                         self.tags = tags;
                     } else {
-                        self.identified |= Identity::is_field(text);
+                        self.identified |= ClientIdentity::is_field(text);
                     }
                     after
                 }
@@ -137,13 +137,13 @@ fn sampled_type(text: &[u8]) -> Option<(MetricType, &[u8])> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Item, TagStyles, lines, parse};
+    use super::super::{ParsedLine, TagStyles, parse, split_lines};
     use super::*;
 
     /// What the grammar says of the first line.
     fn with_care(text: &[u8]) -> Option<Plain<'_>> {
-        match parse(lines(text).next()?, TagStyles::NONE) {
-            Ok(Item::Sample(sample)) => Plain::of(&sample),
+        match parse(split_lines(text).next()?, TagStyles::NONE) {
+            Ok(ParsedLine::Sample(sample)) => Plain::from_sample(&sample),
             _ => None,
         }
     }
@@ -219,7 +219,7 @@ mod tests {
             if let Some((plain, after)) = Plain::start_of(text.as_bytes()) {
                 prop_assert_eq!(Some(plain), with_care(text.as_bytes()));
                 let line = &text.as_bytes()[..text.len() - after.len()];
-                prop_assert_eq!(lines(line).count(), 1);
+                prop_assert_eq!(split_lines(line).count(), 1);
                 prop_assert!(after.is_empty() || line.ends_with(b"\n"));
             }
         }

@@ -29,13 +29,13 @@ impl TagStyles {
 
     /// Whether `other` is on.
     #[must_use]
-    pub const fn has(self, other: Self) -> bool {
+    pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
     /// These and `other`.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
@@ -57,8 +57,8 @@ pub enum NameStyle {
 }
 
 impl NameStyle {
-    pub(super) fn of(name: &[u8], styles: TagStyles) -> Self {
-        if styles.has(TagStyles::SIGNALFX)
+    pub(super) fn from_name(name: &[u8], styles: TagStyles) -> Self {
+        if styles.intersects(TagStyles::SIGNALFX)
             && let Some(open) = memchr::memchr(b'[', name)
         {
             let close = name.get(open..).and_then(|rest| memchr::memchr(b']', rest));
@@ -66,7 +66,8 @@ impl NameStyle {
             return close.map_or(Self::Plain, |length| Self::SignalFx { open, close: open + length });
         }
         let begins = |byte: u8| {
-            byte == b',' && styles.has(TagStyles::INFLUX) || byte == b'#' && styles.has(TagStyles::LIBRATO)
+            byte == b',' && styles.intersects(TagStyles::INFLUX)
+                || byte == b'#' && styles.intersects(TagStyles::LIBRATO)
         };
         name.iter().position(|&byte| begins(byte)).map_or(Self::Plain, Self::Behind)
     }
@@ -88,7 +89,7 @@ impl NameStyle {
 
     /// Key and value of each tag in the name; without `=`, a tag has an empty value, as it has behind `|#`. Only an empty
     /// tag is skipped: whatever else was left out, two series that differ in it would become one.
-    pub fn pairs<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    pub fn tag_pairs<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let text = match *self {
             Self::Plain => None,
             Self::Behind(at) => name.get(at + 1..),
@@ -121,7 +122,7 @@ pub fn read<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<TagStyles, &
     let mut styles = TagStyles::NONE;
     for name in names.into_iter().map(str::trim).filter(|name| !name.is_empty()) {
         let found = TagStyles::NAMES.iter().find(|(known, _)| *known == name).map(|(_, style)| *style);
-        styles = styles.and(match found {
+        styles = styles.union(match found {
             Some(style) => style,
             None if name == "all" => TagStyles::ALL,
             None => return Err(name),
@@ -135,11 +136,11 @@ mod tests {
     use super::*;
 
     fn read_name(name: &str, styles: TagStyles) -> (String, Vec<(String, String)>) {
-        let style = NameStyle::of(name.as_bytes(), styles);
+        let style = NameStyle::from_name(name.as_bytes(), styles);
         let (head, tail) = style.name(name.as_bytes());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let pairs =
-            style.pairs(name.as_bytes()).map(|(key, value)| (escaped_key(key), text(value))).collect();
+            style.tag_pairs(name.as_bytes()).map(|(key, value)| (escaped_key(key), text(value))).collect();
         (text(head) + &text(tail), pairs)
     }
 
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn styles_are_known_by_name() {
         assert_eq!(read(["all"]), Ok(TagStyles::ALL));
-        assert_eq!(read(["influx", " librato"]), Ok(TagStyles::INFLUX.and(TagStyles::LIBRATO)));
+        assert_eq!(read(["influx", " librato"]), Ok(TagStyles::INFLUX.union(TagStyles::LIBRATO)));
         assert_eq!(read(["graphite"]), Err("graphite"));
     }
 }

@@ -22,7 +22,7 @@ pub struct Canonical {
 }
 
 /// The tags of a `#` field as they came, empty ones included.
-pub fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn split_tags(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b',').take(if text.is_empty() { 0 } else { usize::MAX })
 }
 
@@ -43,44 +43,44 @@ pub fn key_value(tag: &[u8]) -> (&[u8], &[u8]) {
 
 /// The canonical form of a sample's name and tags.
 #[must_use]
-pub fn canonical(sample: &Sample<'_>) -> Canonical {
+pub fn canonicalize_sample(sample: &Sample<'_>) -> Canonical {
     let (head, tail) = sample.style.name(sample.name);
-    let mut found = Found::default();
-    let mut name = found.text(head).into_owned();
-    name.push_str(&found.text(tail));
+    let mut found = Canonicalizer::default();
+    let mut name = found.decode_lossy(head).into_owned();
+    name.push_str(&found.decode_lossy(tail));
     let mut pairs = Vec::new();
-    for (key, value) in sample.style.pairs(sample.name).filter(|(key, _)| !is_internal(key)) {
+    for (key, value) in sample.style.tag_pairs(sample.name).filter(|(key, _)| !is_internal(key)) {
         found.replaced |= std::str::from_utf8(key).is_err();
-        pairs.push((found.renamed(escaped_key(key)), found.text(value).into_owned()));
+        pairs.push((found.rename_origin_key(escaped_key(key)), found.decode_lossy(value).into_owned()));
     }
-    pairs.extend(found.plain(sample.tags));
+    pairs.extend(found.parse_tag_pairs(sample.tags));
     Canonical { name, tags: TagSet::from_pairs(pairs), replaced: found.replaced, renamed: found.renamed }
 }
 
 /// The canonical form of the tags of an event or a service check, and whether bytes had to be replaced.
 #[must_use]
 pub fn canonical_tags(text: &[u8]) -> (TagSet, bool) {
-    let mut found = Found::default();
-    let pairs = found.plain(text);
+    let mut found = Canonicalizer::default();
+    let pairs = found.parse_tag_pairs(text);
     (TagSet::from_pairs(pairs), found.replaced)
 }
 
 /// What had to be changed on the way.
 #[derive(Default)]
-struct Found {
+struct Canonicalizer {
     replaced: bool,
     renamed: u32,
 }
 
-impl Found {
-    fn text<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+impl Canonicalizer {
+    fn decode_lossy<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
         let text = String::from_utf8_lossy(bytes);
         self.replaced |= matches!(text, Cow::Owned(_));
         text
     }
 
     /// Nothing a client writes may pass for where it comes from.
-    fn renamed(&mut self, key: String) -> String {
+    fn rename_origin_key(&mut self, key: String) -> String {
         if !ORIGIN_KEYS.contains(&key.as_str()) {
             return key;
         }
@@ -88,12 +88,12 @@ impl Found {
         format!("client_{key}")
     }
 
-    fn plain(&mut self, text: &[u8]) -> Vec<(String, String)> {
+    fn parse_tag_pairs(&mut self, text: &[u8]) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
-        let tags = split(text).filter(|tag| !tag.is_empty()).map(key_value);
+        let tags = split_tags(text).filter(|tag| !tag.is_empty()).map(key_value);
         for (key, value) in tags.filter(|(key, _)| !is_internal(key)) {
-            let key = self.text(key).into_owned();
-            pairs.push((self.renamed(key), self.text(value).into_owned()));
+            let key = self.decode_lossy(key).into_owned();
+            pairs.push((self.rename_origin_key(key), self.decode_lossy(value).into_owned()));
         }
         pairs
     }
@@ -101,13 +101,13 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::{Item, parse};
+    use super::super::line::{ParsedLine, parse};
     use super::super::style::TagStyles;
     use super::*;
 
     fn read(line: &[u8], styles: TagStyles) -> Canonical {
         match parse(line, styles) {
-            Ok(Item::Sample(sample)) => canonical(&sample),
+            Ok(ParsedLine::Sample(sample)) => canonicalize_sample(&sample),
             other => panic!("{other:?}"),
         }
     }

@@ -41,7 +41,7 @@ impl<'a> Values<'a> {
 
     /// Whether any number has a sign.
     #[must_use]
-    pub fn signed(&self) -> bool {
+    pub fn has_sign(&self) -> bool {
         match self {
             Self::One(number) => number.signed,
             Self::Packed { signed, .. } => *signed,
@@ -56,7 +56,7 @@ impl<'a> Values<'a> {
             Self::Packed { text, .. } => (None, text),
             Self::Member(_) => (None, &[][..]),
         };
-        one.into_iter().chain(parts(text).filter_map(|part| number(part).ok()))
+        one.into_iter().chain(split_values(text).filter_map(|part| parse_number(part).ok()))
     }
 
     /// Reads the text between `:` and `|`. Empty parts between colons are skipped.
@@ -64,8 +64,8 @@ impl<'a> Values<'a> {
         let mut one = None;
         let mut count = 0;
         let mut signed = false;
-        for part in parts(text) {
-            let number = number(part)?;
+        for part in split_values(text) {
+            let number = parse_number(part)?;
             one = Some(number);
             count += 1;
             signed |= number.signed;
@@ -79,14 +79,14 @@ impl<'a> Values<'a> {
 }
 
 /// The parts between colons that are not empty.
-fn parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split_values(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b':').filter(|part| !part.is_empty())
 }
 
 /// Reads a whole text as one number.
 #[inline]
-pub(super) fn number(text: &[u8]) -> Result<Number, Rejected> {
-    match decimal(text) {
+pub(super) fn parse_number(text: &[u8]) -> Result<Number, Rejected> {
+    match parse_decimal_prefix(text) {
         Some((number, end)) if end == text.len() => Ok(number),
         _ => any_number(text),
     }
@@ -141,7 +141,7 @@ const WHOLE_POWERS_OF_TEN: [i64; 16] = [
 /// Up to 15 digits fit an f64 exactly, and so does the power of ten, so the one division rounds correctly
 /// (Clinger, "How to read floating point numbers accurately", 1990).
 #[inline]
-pub(super) fn decimal(text: &[u8]) -> Option<(Number, usize)> {
+pub(super) fn parse_decimal_prefix(text: &[u8]) -> Option<(Number, usize)> {
     let (negative, signed, digits) = match text {
         [b'-', rest @ ..] => (true, true, rest),
         [b'+', rest @ ..] => (false, true, rest),
@@ -212,7 +212,7 @@ fn digits_of_eight(bytes: [u8; 8]) -> (i64, usize) {
 /// packed values, exponents, more than 15 digits, no number at all.
 #[inline]
 pub(super) fn number_to_bar(text: &[u8]) -> Option<(Number, usize)> {
-    decimal(text).filter(|(_, end)| text.get(*end) == Some(&b'|'))
+    parse_decimal_prefix(text).filter(|(_, end)| text.get(*end) == Some(&b'|'))
 }
 
 #[cfg(test)]
@@ -232,14 +232,14 @@ mod tests {
             ("4.9e-324", 5e-324),
             ("0012", 12.0),
         ] {
-            assert_eq!(number(text.as_bytes()).map(|n| n.value), Ok(value), "{text}");
+            assert_eq!(parse_number(text.as_bytes()).map(|n| n.value), Ok(value), "{text}");
         }
         for text in ["", "+", ".", "--5", "+-5", "0x10", "1_000", "1,5", " 5", "5 ", "1e", "1.2.3", "５", "é"]
         {
-            assert_eq!(number(text.as_bytes()), Err(Rejected::InvalidValue), "{text}");
+            assert_eq!(parse_number(text.as_bytes()), Err(Rejected::InvalidValue), "{text}");
         }
         for text in ["nan", "NaN", "inf", "-inf", "+Infinity", "1e400", "-1e400"] {
-            assert_eq!(number(text.as_bytes()), Err(Rejected::NonFiniteValue), "{text}");
+            assert_eq!(parse_number(text.as_bytes()), Err(Rejected::NonFiniteValue), "{text}");
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::page::{Family, Item};
+use super::page::{Family, PageItem};
 use super::shape::{Declared, Stat};
 use crate::exposition::Format;
 
 /// Which family, what of it, and what that adds to the name.
-pub(super) type Part = (usize, Stat, &'static str);
+pub(super) type BlockPart = (usize, Stat, &'static str);
 
 /// What is declared once: a family, or samples of one name from families that could not be told apart.
 #[derive(Debug)]
@@ -16,33 +16,38 @@ pub(super) struct Block {
     pub(super) declared: Declared,
     pub(super) unit: &'static str,
     pub(super) help: String,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<BlockPart>,
     /// Sorted by identity.
     pub(super) items: Vec<usize>,
 }
 
 /// What is declared, sorted by name. Families that claim a name of each other say nothing of their type; only so can
 /// their samples keep the names they always have.
-pub(super) fn blocks(families: &[Family], items: &[Item], format: Format, created: bool) -> Vec<Block> {
+pub(super) fn build_blocks(
+    families: &[Family],
+    items: &[PageItem],
+    format: Format,
+    created: bool,
+) -> Vec<Block> {
     let whole: Vec<Vec<Block>> = families
         .iter()
         .enumerate()
-        .map(|(index, family)| family.blocks(index, format, created, family.negative))
+        .map(|(index, family)| family.to_blocks(index, format, created, family.negative))
         .collect();
     let mut claims: HashMap<String, usize> = HashMap::new();
     for block in whole.iter().flatten().filter(|block| !block.is_native()) {
-        for claim in block.claims(format) {
+        for claim in block.claimed_names(format) {
             *claims.entry(claim).or_default() += 1;
         }
     }
     // Nothing but their name is a native histogram's, and who else has it is told apart by the type.
     let is_contested = |block: &Block| {
-        !block.is_native() && block.claims(format).iter().any(|claim| claims.get(claim) > Some(&1))
+        !block.is_native() && block.claimed_names(format).iter().any(|claim| claims.get(claim) > Some(&1))
     };
     let mut named: BTreeMap<(String, bool), Block> = BTreeMap::new();
     for (index, (family, whole)) in families.iter().zip(whole).enumerate() {
         let contested = whole.iter().any(is_contested);
-        let blocks = if contested { family.blocks(index, format, created, true) } else { whole };
+        let blocks = if contested { family.to_blocks(index, format, created, true) } else { whole };
         for block in blocks {
             let key = (block.name.clone(), block.is_native());
             match named.get_mut(&key) {
@@ -62,7 +67,7 @@ pub(super) fn blocks(families: &[Family], items: &[Item], format: Format, create
 
 impl Family {
     /// What this family is declared as: one block, or one of each part where nothing is said of it.
-    fn blocks(&self, index: usize, format: Format, created: bool, apart: bool) -> Vec<Block> {
+    fn to_blocks(&self, index: usize, format: Format, created: bool, apart: bool) -> Vec<Block> {
         let parts: Vec<_> =
             self.shape.parts.iter().filter(|(stat, _)| created || *stat != Stat::Created).collect();
         let counts = self.shape.declared == Declared::Counter;
@@ -72,7 +77,7 @@ impl Family {
             Format::OpenMetrics => counts && !suffixed,
             Format::Prometheus | Format::Protobuf => false,
         };
-        let block = |name: String, declared, unit, parts: Vec<Part>| Block {
+        let block = |name: String, declared, unit, parts: Vec<BlockPart>| Block {
             name,
             declared,
             unit,
@@ -112,7 +117,7 @@ impl Block {
     }
 
     /// Every name that a parser could take for one of this family's.
-    fn claims(&self, format: Format) -> Vec<String> {
+    fn claimed_names(&self, format: Format) -> Vec<String> {
         let suffixes: &[&str] = match (self.declared, format) {
             (Declared::Counter, Format::OpenMetrics) => &["", "_total", "_created"],
             (Declared::Summary, Format::OpenMetrics) => &["", "_sum", "_count", "_created"],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tallyport_core::model::{Labels, Origin};
 
-use super::name::{Spelling, is_valid, label as sanitized};
+use super::name::{NameSpelling, is_valid, sanitize_label as sanitized};
 use crate::exposition::Escaping;
 
 /// How closely series say where they come from.
@@ -22,7 +22,7 @@ pub enum Level {
 
 /// The labels by which a container's series are known at a level.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Identity(Arc<str>);
+pub struct SeriesIdentity(Arc<str>);
 
 impl Level {
     /// All of them.
@@ -39,13 +39,13 @@ impl Level {
     }
 }
 
-impl Identity {
+impl SeriesIdentity {
     /// That of a container.
     #[must_use]
-    pub fn of(origin: &Origin, level: Level) -> Self {
+    pub fn from_origin(origin: &Origin, level: Level) -> Self {
         let mut text = String::new();
-        for (name, value) in pairs(origin, level) {
-            label(&mut text, name, &value);
+        for (name, value) in identity_labels(origin, level) {
+            push_label(&mut text, name, &value);
         }
         Self(text.into())
     }
@@ -58,7 +58,7 @@ impl Identity {
 }
 
 /// Names and values, in the order they are written.
-fn pairs(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
+fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
     let of = |key: &str| origin.labels.get(key).filter(|value| !value.is_empty()).cloned();
     let mut pairs = match (level, of("namespace"), of("pod"), of("container")) {
         (Level::Low, Some(namespace), Some(pod), Some(container)) => {
@@ -97,8 +97,8 @@ fn of_schedule(job: &str) -> &str {
 
 /// Everything that is known of a container, its identity first. A container's labels never change, so which of two that
 /// would become one keeps the plain name needs no memory: the first in the order of keys.
-pub(super) fn everything(origin: &Origin, level: Level, escaping: Escaping) -> String {
-    let mut known = pairs(origin, level);
+pub(super) fn format_info_labels(origin: &Origin, level: Level, escaping: Escaping) -> String {
+    let mut known = identity_labels(origin, level);
     for (name, value) in [
         ("container_id", origin.container_id.to_string()),
         ("generation", origin.generation.to_string()),
@@ -110,7 +110,7 @@ pub(super) fn everything(origin: &Origin, level: Level, escaping: Escaping) -> S
     }
     let mut text = String::new();
     for (name, value) in &known {
-        label(&mut text, name, value);
+        push_label(&mut text, name, value);
     }
     let mut rest = Labels::new();
     for (key, value) in origin.labels.iter().filter(|(_, value)| !value.is_empty()) {
@@ -119,7 +119,7 @@ pub(super) fn everything(origin: &Origin, level: Level, escaping: Escaping) -> S
         }
         let taken = |name: &str| known.iter().any(|(known, _)| *known == name) || TARGET.contains(&name);
         let named = |mark| {
-            let name = plain(key, Spelling { escaping, mark });
+            let name = sanitize_container_label(key, NameSpelling { escaping, mark });
             if taken(&name) { format!("label_{name}") } else { name }
         };
         let names = [None, Some(0), Some(1)].map(named);
@@ -128,13 +128,13 @@ pub(super) fn everything(origin: &Origin, level: Level, escaping: Escaping) -> S
         }
     }
     for (name, value) in &rest {
-        label(&mut text, name, value);
+        push_label(&mut text, name, value);
     }
     text
 }
 
 /// A container's label as one of Prometheus. Unlike a tag it may say where series come from.
-fn plain(key: &str, spelling: Spelling) -> String {
+fn sanitize_container_label(key: &str, spelling: NameSpelling) -> String {
     let name = sanitized(key, spelling);
     let renamed = name.strip_prefix("client_").filter(|_| !key.starts_with("client_"));
     renamed.unwrap_or(&name).to_owned()
@@ -144,30 +144,30 @@ fn plain(key: &str, spelling: Spelling) -> String {
 const TARGET: [&str; 2] = ["instance", "job"];
 
 /// Adds a label, with a comma before it where it is not the first. Without a value there would be no label.
-pub(super) fn label(out: &mut String, name: &str, value: &str) {
+pub(super) fn push_label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }
     if is_valid(name) {
         out.push_str(name);
     } else {
-        quoted(out, name);
+        push_quoted(out, name);
     }
     out.push_str("=\"");
-    escape(out, if value.is_empty() { "true" } else { value }, true);
+    push_escaped(out, if value.is_empty() { "true" } else { value }, true);
     out.push('"');
 }
 
 /// Writes a name that older readers would not accept.
-pub(super) fn quoted(out: &mut String, name: &str) {
+pub(super) fn push_quoted(out: &mut String, name: &str) {
     out.push('"');
-    escape(out, name, true);
+    push_escaped(out, name, true);
     out.push('"');
 }
 
 /// Writes a text so that it stays on its line. Control characters become the pictures that Unicode has of them: not
 /// every parser takes them.
-pub(super) fn escape(out: &mut String, text: &str, quoted: bool) {
+pub(super) fn push_escaped(out: &mut String, text: &str, quoted: bool) {
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn text(origin: &Origin, level: Level) -> String {
-        Identity::of(origin, level).as_str().to_owned()
+        SeriesIdentity::from_origin(origin, level).as_str().to_owned()
     }
 
     const POD: [(&str, &str); 5] = [
@@ -240,7 +240,7 @@ mod tests {
                 ("none", ""),
             ],
         );
-        let told = everything(&task, Level::Orchestrator, Escaping::Underscores);
+        let told = format_info_labels(&task, Level::Orchestrator, Escaping::Underscores);
         assert!(told.starts_with("task=\"a\\\"b\\\\c\""), "{told}");
         assert!(told.contains("label_job=\"x\"") && told.contains("label_container_id=\"forged\""), "{told}");
         assert!(
@@ -248,14 +248,14 @@ mod tests {
             "{told}"
         );
         assert!(!told.contains("none=") && told.matches("container_id=\"c-42\"").count() == 1, "{told}");
-        let quoted = everything(&task, Level::Orchestrator, Escaping::Utf8);
+        let quoted = format_info_labels(&task, Level::Orchestrator, Escaping::Utf8);
         assert!(quoted.contains("\"com.docker.image\"=\"i\""), "{quoted}");
     }
 
     #[test]
     fn two_labels_of_a_container_that_would_become_one_are_told_apart() {
         let task = origin("a", &[("a.b", "dot"), ("a_b", "plain"), ("task-id", "x"), ("__a", "y")]);
-        let told = everything(&task, Level::Orchestrator, Escaping::Underscores);
+        let told = format_info_labels(&task, Level::Orchestrator, Escaping::Underscores);
         assert!(told.contains("a_b=\"dot\"") && told.contains("a_b__"), "{told}");
         assert!(told.contains("label_task_id=\"x\"") && told.contains("_a=\"y\""), "{told}");
     }

@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 use tallyport_core::model::{MetricType, SharedMap};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Identity;
 use super::Naming;
-use super::name::{Spelling, label};
-use super::shape::{Declared, Shape, added};
+use super::SeriesIdentity;
+use super::name::{NameSpelling, sanitize_label};
+use super::shape::{Declared, Shape, openmetrics_suffix};
 use crate::exposition::Escaping;
 
 /// A name as an application sends it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Name {
     /// What it names.
-    pub kind: Kind,
+    pub kind: NameKind,
     /// The name of a metric, or the key of a tag.
     pub text: Arc<str>,
 }
 
 /// What a name is of.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub enum Kind {
+pub enum NameKind {
     /// Every series of a name and type.
     Metric(MetricType),
     /// A tag of any series.
@@ -45,18 +45,18 @@ pub struct Marks {
 }
 
 /// The marks of every workload that has any.
-pub type MarksOfAll = SharedMap<Identity, Arc<Marks>>;
+pub type MarksOfAll = SharedMap<SeriesIdentity, Arc<Marks>>;
 
 impl Name {
     /// Hashes of what it claims: the names of its samples, or its label. Names of different kinds never meet.
     #[must_use]
-    pub fn claims(&self, spelling: Spelling) -> Vec<u64> {
-        let Kind::Metric(metric_type) = self.kind else {
-            return vec![hash("label", &label(&self.text, spelling), "")];
+    pub fn claim_hashes(&self, spelling: NameSpelling) -> Vec<u64> {
+        let NameKind::Metric(metric_type) = self.kind else {
+            return vec![hash("label", &sanitize_label(&self.text, spelling), "")];
         };
-        let name = Naming::Openmetrics.metric(&self.text, metric_type, spelling);
-        let added = added(metric_type);
-        let shape = Shape::of(Naming::Openmetrics, metric_type);
+        let name = Naming::Openmetrics.metric_name(&self.text, metric_type, spelling);
+        let added = openmetrics_suffix(metric_type);
+        let shape = Shape::for_metric_type(Naming::Openmetrics, metric_type);
         let values = shape.is_some_and(|shape| shape.declared == Declared::Summary);
         let ends: &[&str] = if values { &["_sum", "_count"] } else { &[""] };
         ends.iter().map(|end| hash(&name, added, end)).collect()
@@ -64,13 +64,13 @@ impl Name {
 
     /// What it is called on a page.
     #[must_use]
-    pub fn shown(&self, spelling: Spelling) -> String {
+    pub fn exposed_name(&self, spelling: NameSpelling) -> String {
         match self.kind {
-            Kind::Metric(metric_type) => {
-                let name = Naming::Openmetrics.metric(&self.text, metric_type, spelling);
-                format!("{name}{}", added(metric_type))
+            NameKind::Metric(metric_type) => {
+                let name = Naming::Openmetrics.metric_name(&self.text, metric_type, spelling);
+                format!("{name}{}", openmetrics_suffix(metric_type))
             }
-            Kind::Label => label(&self.text, spelling).into_owned(),
+            NameKind::Label => sanitize_label(&self.text, spelling).into_owned(),
         }
     }
 }
@@ -81,11 +81,11 @@ fn hash(name: &str, added: &str, end: &str) -> u64 {
 
 impl Marks {
     /// Notes how a name is spelled.
-    pub fn set(&mut self, name: &Name, spelled: Spelled) {
+    pub fn set_spelling(&mut self, name: &Name, spelled: Spelled) {
         let text: Box<str> = (&*name.text).into();
         match name.kind {
-            Kind::Metric(metric_type) => drop(self.metrics.insert((text, metric_type), spelled)),
-            Kind::Label => drop(self.labels.insert(text, spelled)),
+            NameKind::Metric(metric_type) => drop(self.metrics.insert((text, metric_type), spelled)),
+            NameKind::Label => drop(self.labels.insert(text, spelled)),
         }
     }
 
@@ -93,8 +93,8 @@ impl Marks {
     pub fn remove(&mut self, name: &Name) {
         let text: Box<str> = (&*name.text).into();
         match name.kind {
-            Kind::Metric(metric_type) => drop(self.metrics.remove(&(text, metric_type))),
-            Kind::Label => drop(self.labels.remove(&text)),
+            NameKind::Metric(metric_type) => drop(self.metrics.remove(&(text, metric_type))),
+            NameKind::Label => drop(self.labels.remove(&text)),
         }
     }
 
@@ -102,8 +102,8 @@ impl Marks {
     pub fn iter(&self) -> impl Iterator<Item = (Name, Spelled)> {
         let name = |kind, text: &str| Name { kind, text: text.into() };
         let metrics = self.metrics.iter();
-        let metrics = metrics.map(move |((text, of), spelled)| (name(Kind::Metric(*of), text), *spelled));
-        metrics.chain(self.labels.iter().map(move |(text, spelled)| (name(Kind::Label, text), *spelled)))
+        let metrics = metrics.map(move |((text, of), spelled)| (name(NameKind::Metric(*of), text), *spelled));
+        metrics.chain(self.labels.iter().map(move |(text, spelled)| (name(NameKind::Label, text), *spelled)))
     }
 
     /// How many names carry a mark.
@@ -119,7 +119,7 @@ impl Marks {
     }
 
     /// The mark of a metric.
-    pub(super) fn metric(&self, name: &str, metric_type: MetricType, escaping: Escaping) -> Option<u8> {
+    pub(super) fn metric_mark(&self, name: &str, metric_type: MetricType, escaping: Escaping) -> Option<u8> {
         if self.metrics.is_empty() {
             return None;
         }
@@ -127,7 +127,7 @@ impl Marks {
     }
 
     /// The mark of a tag.
-    pub(super) fn label(&self, key: &str, escaping: Escaping) -> Option<u8> {
+    pub(super) fn label_mark(&self, key: &str, escaping: Escaping) -> Option<u8> {
         *self.labels.get(key)?.get(escaping as usize)?
     }
 }
@@ -136,15 +136,15 @@ impl Marks {
 mod tests {
     use super::*;
 
-    fn claims(kind: Kind, text: &str, escaping: Escaping) -> Vec<u64> {
-        Name { kind, text: text.into() }.claims(Spelling { escaping, mark: None })
+    fn claims(kind: NameKind, text: &str, escaping: Escaping) -> Vec<u64> {
+        Name { kind, text: text.into() }.claim_hashes(NameSpelling { escaping, mark: None })
     }
 
     #[test]
     fn names_meet_where_their_samples_would_have_one_name() {
         use MetricType::{Counter, Distribution, Gauge, Histogram, Set, Timer};
         let meet = |(a, x): (MetricType, &str), (b, y): (MetricType, &str)| {
-            let of = |kind, text| claims(Kind::Metric(kind), text, Escaping::Underscores);
+            let of = |kind, text| claims(NameKind::Metric(kind), text, Escaping::Underscores);
             of(a, x).iter().any(|claim| of(b, y).contains(claim))
         };
         for (one, other) in [
@@ -172,17 +172,17 @@ mod tests {
 
     #[test]
     fn names_that_meet_in_underscores_do_not_where_they_are_as_they_are() {
-        let counter = Kind::Metric(MetricType::Counter);
+        let counter = NameKind::Metric(MetricType::Counter);
         assert_ne!(claims(counter, "a.b", Escaping::Utf8), claims(counter, "a_b", Escaping::Utf8));
-        let gauge = Kind::Metric(MetricType::Gauge);
+        let gauge = NameKind::Metric(MetricType::Gauge);
         assert_eq!(claims(counter, "a", Escaping::Utf8), claims(gauge, "a_total", Escaping::Utf8));
         assert_eq!(
-            claims(Kind::Label, "a.b", Escaping::Underscores),
-            claims(Kind::Label, "a_b", Escaping::Underscores)
+            claims(NameKind::Label, "a.b", Escaping::Underscores),
+            claims(NameKind::Label, "a_b", Escaping::Underscores)
         );
         assert_ne!(
-            claims(Kind::Label, "a_b", Escaping::Underscores),
-            claims(Kind::Metric(MetricType::Gauge), "a_b", Escaping::Underscores)
+            claims(NameKind::Label, "a_b", Escaping::Underscores),
+            claims(NameKind::Metric(MetricType::Gauge), "a_b", Escaping::Underscores)
         );
     }
 }

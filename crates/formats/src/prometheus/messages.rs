@@ -36,26 +36,26 @@ pub(super) struct Metric {
     #[prost(message, repeated, tag = "1")]
     pub(super) label: Vec<LabelPair>,
     #[prost(message, optional, tag = "2")]
-    pub(super) gauge: Option<Number>,
+    pub(super) gauge: Option<ProtoNumber>,
     #[prost(message, optional, tag = "3")]
-    pub(super) counter: Option<Counter>,
+    pub(super) counter: Option<ProtoCounter>,
     #[prost(message, optional, tag = "4")]
-    pub(super) summary: Option<Summary>,
+    pub(super) summary: Option<ProtoSummary>,
     #[prost(message, optional, tag = "5")]
-    pub(super) untyped: Option<Number>,
+    pub(super) untyped: Option<ProtoNumber>,
     #[prost(message, optional, tag = "7")]
-    pub(super) histogram: Option<Histogram>,
+    pub(super) histogram: Option<ProtoHistogram>,
 }
 
 /// A gauge, or something of which nothing is said.
 #[derive(Copy, Clone, PartialEq, prost::Message)]
-pub(super) struct Number {
+pub(super) struct ProtoNumber {
     #[prost(double, optional, tag = "1")]
     pub(super) value: Option<f64>,
 }
 
 #[derive(Copy, Clone, PartialEq, prost::Message)]
-pub(super) struct Counter {
+pub(super) struct ProtoCounter {
     #[prost(double, optional, tag = "1")]
     pub(super) value: Option<f64>,
     #[prost(message, optional, tag = "3")]
@@ -63,7 +63,7 @@ pub(super) struct Counter {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Summary {
+pub(super) struct ProtoSummary {
     #[prost(uint64, optional, tag = "1")]
     pub(super) count: Option<u64>,
     #[prost(double, optional, tag = "2")]
@@ -82,7 +82,7 @@ pub(super) struct Quantile {
 
 /// A classic histogram has buckets, a native one has spans.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Histogram {
+pub(super) struct ProtoHistogram {
     #[prost(uint64, optional, tag = "1")]
     pub(super) count: Option<u64>,
     #[prost(double, optional, tag = "2")]
@@ -101,13 +101,13 @@ pub(super) struct Histogram {
     #[prost(double, optional, tag = "8")]
     pub(super) zero_count_float: Option<f64>,
     #[prost(message, repeated, tag = "9")]
-    pub(super) negative_span: Vec<Span>,
+    pub(super) negative_span: Vec<BucketSpan>,
     #[prost(sint64, repeated, tag = "10")]
     pub(super) negative_delta: Vec<i64>,
     #[prost(double, repeated, tag = "11")]
     pub(super) negative_count: Vec<f64>,
     #[prost(message, repeated, tag = "12")]
-    pub(super) positive_span: Vec<Span>,
+    pub(super) positive_span: Vec<BucketSpan>,
     #[prost(sint64, repeated, tag = "13")]
     pub(super) positive_delta: Vec<i64>,
     #[prost(double, repeated, tag = "14")]
@@ -127,7 +127,7 @@ pub(super) struct Bucket {
 
 /// Buckets of a native histogram without a gap between them.
 #[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct Span {
+pub(super) struct BucketSpan {
     /// How many are left out after the span before; of the first, which bucket it begins with.
     #[prost(sint32, optional, tag = "1")]
     pub(super) offset: Option<i32>,

@@ -6,7 +6,7 @@ use tallyport_core::aggregate::OVERFLOW;
 use tallyport_core::model::MetricType;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::shape::added;
+use super::shape::openmetrics_suffix;
 use crate::exposition::Escaping;
 
 /// By which rules metrics are named.
@@ -25,7 +25,7 @@ pub enum Naming {
 
 /// How a name is to be written.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Spelling {
+pub struct NameSpelling {
     /// Which characters the reader accepts.
     pub escaping: Escaping,
     /// Which of a name's marks it carries; `None` for the plain name.
@@ -49,18 +49,18 @@ impl Naming {
 
     /// The name of a series, before what its type adds. Only the conventions of OpenMetrics know marks and UTF-8; the
     /// other namings imitate servers that have neither.
-    pub(super) fn metric(self, name: &str, metric_type: MetricType, spelling: Spelling) -> String {
+    pub(super) fn metric_name(self, name: &str, metric_type: MetricType, spelling: NameSpelling) -> String {
         match self {
-            Self::Openmetrics => metric(name, metric_type, spelling),
-            Self::StatsdExporter | Self::Datadog | Self::Graphite => replaced(name),
+            Self::Openmetrics => sanitize_metric(name, metric_type, spelling),
+            Self::StatsdExporter | Self::Datadog | Self::Graphite => third_party_metric_name(name),
         }
     }
 
     /// The label that a client's tag becomes.
-    pub(super) fn label(self, key: &str, spelling: Spelling) -> Cow<'_, str> {
+    pub(super) fn label_name(self, key: &str, spelling: NameSpelling) -> Cow<'_, str> {
         match self {
-            Self::Openmetrics => label(key, spelling),
-            _ => label(key, Spelling { escaping: Escaping::Underscores, mark: None }),
+            Self::Openmetrics => sanitize_label(key, spelling),
+            _ => sanitize_label(key, NameSpelling { escaping: Escaping::Underscores, mark: None }),
         }
     }
 }
@@ -102,14 +102,14 @@ const OF_THE_AGENT: &str = "tallyport_";
 
 /// A metric by the conventions of OpenMetrics. What the type adds is added in any case: Envoy counts both `upstream_rq` and
 /// `upstream_rq_total`, and these would meet.
-fn metric(name: &str, metric_type: MetricType, spelling: Spelling) -> String {
+fn sanitize_metric(name: &str, metric_type: MetricType, spelling: NameSpelling) -> String {
     let base = match spelling.escaping {
-        Escaping::Underscores => underscored(name),
-        Escaping::Utf8 => visible(name).into_owned(),
+        Escaping::Underscores => replace_invalid_chars(name),
+        Escaping::Utf8 => replace_control_chars(name).into_owned(),
     };
-    let reserved = name != OVERFLOW && is_reserved(&format!("{base}{}", added(metric_type)));
+    let reserved = name != OVERFLOW && is_reserved(&format!("{base}{}", openmetrics_suffix(metric_type)));
     match spelling.mark.or(reserved.then_some(0)) {
-        Some(mark) => marked(&base, name, mark, "metric"),
+        Some(mark) => append_mark(&base, name, mark, "metric"),
         None => base,
     }
 }
@@ -120,15 +120,15 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// A label. Prometheus removes those that begin with two underscores, so one is left.
-pub(super) fn label(key: &str, spelling: Spelling) -> Cow<'_, str> {
+pub(super) fn sanitize_label(key: &str, spelling: NameSpelling) -> Cow<'_, str> {
     let as_it_is = match spelling.escaping {
         Escaping::Underscores => is_valid(key),
         Escaping::Utf8 => !key.is_empty() && !key.contains(char::is_control),
     };
     let mut name = match spelling.escaping {
         _ if as_it_is => Cow::Borrowed(key),
-        Escaping::Underscores => Cow::Owned(underscored(key)),
-        Escaping::Utf8 => visible(key),
+        Escaping::Underscores => Cow::Owned(replace_invalid_chars(key)),
+        Escaping::Utf8 => replace_control_chars(key),
     };
     let hidden = name.len() - name.trim_start_matches('_').len();
     if hidden > 1 {
@@ -138,7 +138,7 @@ pub(super) fn label(key: &str, spelling: Spelling) -> Cow<'_, str> {
         name = Cow::Owned(format!("client_{name}"));
     }
     match spelling.mark.or(key.is_empty().then_some(0)) {
-        Some(mark) => Cow::Owned(marked(&name, key, mark, "tag")),
+        Some(mark) => Cow::Owned(append_mark(&name, key, mark, "tag")),
         None => name,
     }
 }
@@ -153,7 +153,7 @@ pub(super) fn is_valid(name: &str) -> bool {
 const MOST: usize = 128;
 
 /// A name with a mark made from the whole text behind it.
-fn marked(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
+fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
     /// Digits of a mark: 40 bits.
     const MARK: usize = 8;
     const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -174,7 +174,7 @@ fn marked(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
 }
 
 /// Each character that is no letter, digit or underscore becomes an underscore.
-fn underscored(text: &str) -> String {
+fn replace_invalid_chars(text: &str) -> String {
     let mut name: String =
         text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
@@ -184,7 +184,7 @@ fn underscored(text: &str) -> String {
 }
 
 /// The text, with the pictures that Unicode has of control characters in their place: not every parser takes them.
-fn visible(text: &str) -> Cow<'_, str> {
+fn replace_control_chars(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
@@ -198,8 +198,8 @@ fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// The name that other servers make of a text.
-fn replaced(text: &str) -> String {
-    let mut name = underscored(text);
+fn third_party_metric_name(text: &str) -> String {
+    let mut name = replace_invalid_chars(text);
     if name.starts_with("tallyport_task") {
         name.insert_str(0, "client_");
     }
@@ -210,11 +210,11 @@ fn replaced(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Spelling = Spelling { escaping: Escaping::Underscores, mark: None };
-    const UTF8: Spelling = Spelling { escaping: Escaping::Utf8, mark: None };
+    const PLAIN: NameSpelling = NameSpelling { escaping: Escaping::Underscores, mark: None };
+    const UTF8: NameSpelling = NameSpelling { escaping: Escaping::Utf8, mark: None };
 
     fn gauge(name: &str) -> String {
-        Naming::Openmetrics.metric(name, MetricType::Gauge, PLAIN)
+        Naming::Openmetrics.metric_name(name, MetricType::Gauge, PLAIN)
     }
 
     #[test]
@@ -231,9 +231,9 @@ mod tests {
         for taken in ["up", "scrape.duration.seconds", "ALERTS", "tallyport.task.info", "tallyport_x"] {
             assert!(gauge(taken).contains("__"), "{taken}");
         }
-        let timer = Naming::Openmetrics.metric("scrape.duration", MetricType::Timer, PLAIN);
+        let timer = Naming::Openmetrics.metric_name("scrape.duration", MetricType::Timer, PLAIN);
         assert!(timer.starts_with("scrape_duration__"), "{timer}");
-        let counter = |name| Naming::Openmetrics.metric(name, MetricType::Counter, PLAIN);
+        let counter = |name| Naming::Openmetrics.metric_name(name, MetricType::Counter, PLAIN);
         assert_eq!([OVERFLOW, "up"].map(counter), ["tallyport_overflow", "up"], "up_total is free");
         assert_eq!(gauge("upstream.errors"), "upstream_errors");
     }
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn a_mark_is_behind_the_name_and_another_for_each_text_and_attempt() {
         let of = |name, mark| {
-            let spelling = Spelling { mark: Some(mark), ..PLAIN };
-            Naming::Openmetrics.metric(name, MetricType::Counter, spelling)
+            let spelling = NameSpelling { mark: Some(mark), ..PLAIN };
+            Naming::Openmetrics.metric_name(name, MetricType::Counter, spelling)
         };
         let all = [of("a.b", 0), of("a_b", 0), of("a_b", 1)];
         assert!(all.iter().all(|name| name.starts_with("a_b__") && name.len() == 13), "{all:?}");
@@ -251,33 +251,33 @@ mod tests {
 
     #[test]
     fn tags_become_labels_as_names_become_metrics() {
-        let label = |key| Naming::Openmetrics.label(key, PLAIN).into_owned();
+        let label = |key| Naming::Openmetrics.label_name(key, PLAIN).into_owned();
         assert_eq!(["route", "status_code", "_a", "a__b"].map(label), ["route", "status_code", "_a", "a__b"]);
         assert_eq!(["envoy.cluster_name", "a b", "1a"].map(label), ["envoy_cluster_name", "a_b", "_1a"]);
         assert_eq!(["job", "le", "pod"].map(label), ["client_job", "client_le", "client_pod"]);
         assert_eq!(["container.id", "task-id"].map(label), ["client_container_id", "client_task_id"]);
         assert_eq!(["__name__", "__a", "ä"].map(label), ["_name__", "_a", "_"]);
         assert!(label("").starts_with("tag__"));
-        let marked = Naming::Openmetrics.label("ä", Spelling { mark: Some(0), ..PLAIN });
+        let marked = Naming::Openmetrics.label_name("ä", NameSpelling { mark: Some(0), ..PLAIN });
         assert!(marked.starts_with("tag__"), "Prometheus would remove what begins with two underscores");
     }
 
     #[test]
     fn readers_of_utf_8_get_names_as_they_are() {
-        let name = |name| Naming::Openmetrics.metric(name, MetricType::Counter, UTF8);
+        let name = |name| Naming::Openmetrics.metric_name(name, MetricType::Counter, UTF8);
         assert_eq!(["page.load_time", "ä b", "404"].map(name), ["page.load_time", "ä b", "404"]);
         assert_eq!(["x_total", "a\u{7}"].map(name), ["x_total", "a\u{2407}"]);
-        let label = |key| Naming::Openmetrics.label(key, UTF8).into_owned();
+        let label = |key| Naming::Openmetrics.label_name(key, UTF8).into_owned();
         assert_eq!(["http.method", "job", "__name__"].map(label), ["http.method", "client_job", "_name__"]);
     }
 
     #[test]
     fn other_namings_replace_what_cannot_be_and_know_no_marks() {
-        for spelling in [PLAIN, UTF8, Spelling { mark: Some(0), ..PLAIN }] {
-            let name = |naming: Naming, name| naming.metric(name, MetricType::Timer, spelling);
+        for spelling in [PLAIN, UTF8, NameSpelling { mark: Some(0), ..PLAIN }] {
+            let name = |naming: Naming, name| naming.metric_name(name, MetricType::Timer, spelling);
             assert_eq!(name(Naming::StatsdExporter, "page.load_time"), "page_load_time");
             assert_eq!(name(Naming::Graphite, "404-errors"), "_404_errors");
-            let label = |key| Naming::Datadog.label(key, spelling).into_owned();
+            let label = |key| Naming::Datadog.label_name(key, spelling).into_owned();
             assert_eq!(["http.method", "__a", "1a", "ä"].map(label), ["http_method", "_a", "_1a", "_"]);
             assert_eq!(label("pod"), "client_pod");
         }

@@ -33,18 +33,20 @@ impl<W> Gathered<W> {
         let items =
             others.iter().filter_map(|other| self.families.get(*other)).flat_map(|other| &other.items);
         let items = items.filter_map(|index| self.items.get(*index));
-        items.map(|item| (item.identity, self.labels(item))).collect()
+        items.map(|item| (item.identity, self.format_labels(item))).collect()
     }
 
     /// Answers whether something was.
     fn set_apart(&mut self, native: usize, taken: &HashSet<(usize, String)>) -> bool {
         let Some(family) = self.families.get(native) else { return false };
         let is_taken = |index: &usize| {
-            self.items.get(*index).is_some_and(|item| taken.contains(&(item.identity, self.labels(item))))
+            self.items
+                .get(*index)
+                .is_some_and(|item| taken.contains(&(item.identity, self.format_labels(item))))
         };
         let (gone, left): (Vec<usize>, Vec<usize>) = family.items.iter().partition(|index| is_taken(index));
         let first = gone.first().and_then(|index| self.items.get(*index));
-        let shape = first.and_then(|item| Shape::of(self.naming, item.series.metric_type));
+        let shape = first.and_then(|item| Shape::for_metric_type(self.naming, item.series.metric_type));
         let Some(shape) = shape else { return false };
         let apart = Family {
             name: family.name.clone(),

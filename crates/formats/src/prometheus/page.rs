@@ -8,17 +8,17 @@ use std::time::Duration;
 use tallyport_core::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
 use tallyport_core::model::{MetricType, Origin, Series, Timestamp};
 
-use super::blocks::blocks;
+use super::blocks::build_blocks;
 use super::gathered::Gathered;
-use super::identity::everything;
+use super::identity::format_info_labels;
 use super::natives::bare_names;
 use super::shape::Shape;
-use super::{Identity, Level, Marks, MarksOfAll, Naming, Page, Spelling, Total};
-use crate::exposition::{Escaping, Format, canonical};
+use super::{Level, Marks, MarksOfAll, NameSpelling, Naming, Page, SeriesIdentity, Total};
+use crate::exposition::{Escaping, Format, format_bound};
 
 /// One container, with what it has published.
 #[derive(Debug)]
-pub struct Source<'a, W> {
+pub struct PageSource<'a, W> {
     /// Whose it is.
     pub origin: &'a Origin,
     /// Every live series of it.
@@ -53,7 +53,7 @@ pub struct Sums {
 
 /// One series of one container, or what is left of one that is gone.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct PageItem {
     pub(super) family: usize,
     pub(super) identity: usize,
     pub(super) past: bool,
@@ -91,17 +91,17 @@ pub struct Builder<W> {
     /// When it is, and how long a gauge's level stands for it.
     now: Timestamp,
     carry: Duration,
-    identities: Vec<Identity>,
+    identities: Vec<SeriesIdentity>,
     /// The marks of each.
     marks: Vec<Option<Arc<Marks>>>,
-    by_identity: HashMap<Identity, usize>,
+    by_identity: HashMap<SeriesIdentity, usize>,
     /// What is known of each identity's newest container.
     infos: BTreeMap<usize, String>,
     families: Vec<Family>,
     by_name: HashMap<(String, MetricType), usize>,
     /// The same by applications' names, which are many more times looked up than there are.
     by_series: HashMap<(Box<str>, MetricType), Option<usize>>,
-    items: Vec<Item>,
+    items: Vec<PageItem>,
     windows: Vec<Arc<W>>,
     records: Vec<(usize, usize)>,
 }
@@ -156,12 +156,13 @@ impl<W: AsRef<Window>> Builder<W> {
     }
 
     /// Adds a container and those of its series that are wanted. Containers of one identity come oldest first.
-    pub fn add(&mut self, source: &Source<'_, W>, wanted: impl Fn(&Series) -> bool) {
-        let identity = self.identity(Identity::of(source.origin, self.level), Some(source.origin));
+    pub fn add(&mut self, source: &PageSource<'_, W>, wanted: impl Fn(&Series) -> bool) {
+        let identity =
+            self.intern_identity(SeriesIdentity::from_origin(source.origin, self.level), Some(source.origin));
         if source.shown && self.level != Level::Low {
-            self.infos.insert(identity, everything(source.origin, self.level, self.escaping));
+            self.infos.insert(identity, format_info_labels(source.origin, self.level, self.escaping));
         }
-        let mut found: Vec<Vec<(usize, usize)>> = vec![Vec::new(); source.ledger.places()];
+        let mut found: Vec<Vec<(usize, usize)>> = vec![Vec::new(); source.ledger.place_count()];
         for held in &source.windows {
             self.windows.push(Arc::clone(&held.window));
             self.find(&mut found, self.windows.len() - 1, held, source.ledger);
@@ -177,61 +178,63 @@ impl<W: AsRef<Window>> Builder<W> {
                 count: row.count,
                 decremented: row.decremented,
             };
-            let histogram = source.ledger.histogram(place).map(|histogram| {
+            let histogram = source.ledger.histogram_at(place).map(|histogram| {
                 let (total, count) = (histogram.sum.into(), histogram.buckets.count());
                 let decremented = row.decremented;
                 (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
             });
-            let Some((family, sums, buckets)) = self.summed(identity, series, sums, histogram) else {
+            let Some((family, sums, buckets)) = self.select_sums(identity, series, sums, histogram) else {
                 continue;
             };
             let start = self.records.len();
             self.records.extend(records);
             let records = start..self.records.len();
             let (series, past) = (Arc::clone(series), !source.shown);
-            self.push(Item { family, identity, past, series, sums, buckets, records });
+            self.push(PageItem { family, identity, past, series, sums, buckets, records });
         }
     }
 
     /// Adds what a series had counted in containers that are gone, in all and in buckets.
     pub fn add_past(
         &mut self,
-        identity: &Identity,
+        identity: &SeriesIdentity,
         series: &Arc<Series>,
         sums: Sums,
         histogram: Option<(Sums, &Arc<Buckets>)>,
     ) {
-        let identity = self.identity(identity.clone(), None);
-        let Some((family, sums, buckets)) = self.summed(identity, series, sums, histogram) else { return };
+        let identity = self.intern_identity(identity.clone(), None);
+        let Some((family, sums, buckets)) = self.select_sums(identity, series, sums, histogram) else {
+            return;
+        };
         let series = Arc::clone(series);
-        self.push(Item { family, identity, past: true, series, sums, buckets, records: 0..0 });
+        self.push(PageItem { family, identity, past: true, series, sums, buckets, records: 0..0 });
     }
 
     /// The family of a series, and what it shows of what was counted: sums that go with its buckets, or those of all.
-    fn summed(
+    fn select_sums(
         &mut self,
         identity: usize,
         series: &Series,
         sums: Sums,
         histogram: Option<(Sums, &Arc<Buckets>)>,
     ) -> Option<(usize, Sums, Option<Arc<Buckets>>)> {
-        let shape = Shape::of(self.naming, series.metric_type)?;
+        let shape = Shape::for_metric_type(self.naming, series.metric_type)?;
         let Some((_, scale)) = self.in_buckets(shape, series.metric_type) else {
-            return Some((self.family(identity, series)?, sums, None));
+            return Some((self.intern_family(identity, series)?, sums, None));
         };
         let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.scale() == scale)?;
-        Some((self.family(identity, series)?, sums, Some(Arc::clone(buckets))))
+        Some((self.intern_family(identity, series)?, sums, Some(Arc::clone(buckets))))
     }
 
     /// The same in buckets, where a type is counted in them and the naming has a place for them.
     fn in_buckets(&self, shape: Shape, metric_type: MetricType) -> Option<(Shape, Scale<'_>)> {
-        let scale = self.counting.of(metric_type)?;
+        let scale = self.counting.scale_for(metric_type)?;
         Some((shape.in_buckets(scale)?, scale))
     }
 
     /// The page, ready to be written.
     #[must_use]
-    pub fn finish(mut self) -> Page<W> {
+    pub fn build_page(mut self) -> Page<W> {
         for family in &mut self.families {
             family.items.sort_by_key(|index| self.items.get(*index).map(|item| item.identity));
         }
@@ -251,11 +254,11 @@ impl<W: AsRef<Window>> Builder<W> {
         gathered.make_way();
         // Messages have a place of their own for it.
         let created = self.created && self.format == Format::OpenMetrics;
-        gathered.blocks = blocks(&gathered.families, &gathered.items, self.format, created);
+        gathered.blocks = build_blocks(&gathered.families, &gathered.items, self.format, created);
         Page::new(self.format, self.level, self.created, gathered)
     }
 
-    fn push(&mut self, item: Item) {
+    fn push(&mut self, item: PageItem) {
         if let Some(family) = self.families.get_mut(item.family) {
             family.negative |= item.sums.decremented;
             family.items.push(self.items.len());
@@ -264,12 +267,12 @@ impl<W: AsRef<Window>> Builder<W> {
     }
 
     /// The place of an identity. Its marks are those of its workload, which is what it is itself where no container tells.
-    fn identity(&mut self, identity: Identity, origin: Option<&Origin>) -> usize {
+    fn intern_identity(&mut self, identity: SeriesIdentity, origin: Option<&Origin>) -> usize {
         *self.by_identity.entry(identity).or_insert_with_key(|identity| {
             self.identities.push(identity.clone());
             let marks = match origin {
                 _ if self.marks_of_all.is_empty() => None,
-                Some(origin) => self.marks_of_all.get(&Identity::of(origin, Level::Low)),
+                Some(origin) => self.marks_of_all.get(&SeriesIdentity::from_origin(origin, Level::Low)),
                 None => self.marks_of_all.get(identity),
             };
             self.marks.push(marks.cloned());
@@ -281,14 +284,14 @@ impl<W: AsRef<Window>> Builder<W> {
     fn find(&self, found: &mut [Vec<(usize, usize)>], window: usize, held: &PageWindow<W>, ledger: &Ledger) {
         let (now, carry) = (self.now, self.carry);
         let contents = held.window.as_ref().as_ref();
-        let of = |index: &usize| Some((*index, contents.record(*index)?));
+        let of = |index: &usize| Some((*index, contents.record_at(*index)?));
         for (index, record) in held.records.iter().filter_map(of) {
             let place = record.place as usize;
             let Some(slot) = found.get_mut(place) else { continue };
             // A place is given again after its series was dropped.
             let same = ledger.get(place).is_some_and(|(series, _)| series.is_the_same(record.series));
             let counts = match record.view {
-                View::Gauge(gauge) => slot.is_empty() && now.since(gauge.last_at) <= carry,
+                View::Gauge(gauge) => slot.is_empty() && now.duration_since(gauge.last_at) <= carry,
                 View::Distribution { .. } | View::Set { .. } => true,
                 View::Counter { .. } | View::Check { .. } => false,
             };
@@ -298,18 +301,18 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    fn family(&mut self, identity: usize, series: &Series) -> Option<usize> {
+    fn intern_family(&mut self, identity: usize, series: &Series) -> Option<usize> {
         let marks = self.marks.get(identity).and_then(Option::as_ref);
-        let mark = marks.and_then(|marks| marks.metric(&series.name, series.metric_type, self.escaping));
+        let mark = marks.and_then(|marks| marks.metric_mark(&series.name, series.metric_type, self.escaping));
         if mark.is_some() {
-            let shape = Shape::of(self.naming, series.metric_type)?;
+            let shape = Shape::for_metric_type(self.naming, series.metric_type)?;
             return Some(self.new_family(series, shape, mark));
         }
         let key = (series.name.clone(), series.metric_type);
         if let Some(known) = self.by_series.get(&key) {
             return *known;
         }
-        let shape = Shape::of(self.naming, series.metric_type);
+        let shape = Shape::for_metric_type(self.naming, series.metric_type);
         let family = shape.map(|shape| self.new_family(series, shape, None));
         self.by_series.insert(key, family);
         family
@@ -317,14 +320,18 @@ impl<W: AsRef<Window>> Builder<W> {
 
     /// The family of this name and type, which may be known under another of the names that become this one.
     fn new_family(&mut self, series: &Series, shape: Shape, mark: Option<u8>) -> usize {
-        let spelling = Spelling { escaping: self.escaping, mark };
-        let name = self.naming.metric(&series.name, series.metric_type, spelling);
+        let spelling = NameSpelling { escaping: self.escaping, mark };
+        let name = self.naming.metric_name(&series.name, series.metric_type, spelling);
         let name = format!("{}{name}{}", shape.prefix, shape.suffix);
         let (shape, bounds, negative) = match self.in_buckets(shape, series.metric_type) {
             Some((shape, Scale::Bounds(bounds))) => {
-                let shown = bounds.shown(shape.places).chain([f64::INFINITY]);
+                let shown = bounds.iter_scaled(shape.places).chain([f64::INFINITY]);
                 // OpenMetrics has no sum beside such bounds.
-                (shape, shown.map(|bound| (canonical(bound), bound)).collect(), bounds.least() < 0.0)
+                (
+                    shape,
+                    shown.map(|bound| (format_bound(bound), bound)).collect(),
+                    bounds.lowest_bound() < 0.0,
+                )
             }
             Some((shape, Scale::Powers { .. })) => (shape, Vec::new(), false),
             None => (shape, Vec::new(), false),

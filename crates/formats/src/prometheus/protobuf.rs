@@ -8,8 +8,8 @@ use tallyport_core::model::Timestamp;
 
 use super::blocks::Block;
 use super::messages::{
-    Bucket, COUNTER, Counter, GAUGE, HISTOGRAM, Histogram, LabelPair, Metric, MetricFamily, Number, Quantile,
-    SUMMARY, Span, Time, UNTYPED,
+    Bucket, BucketSpan, COUNTER, GAUGE, HISTOGRAM, LabelPair, Metric, MetricFamily, ProtoCounter,
+    ProtoHistogram, ProtoNumber, Quantile, SUMMARY, Time, UNTYPED,
 };
 use super::shape::{Declared, Stat};
 use super::write::Reading;
@@ -33,25 +33,25 @@ impl Protobuf {
         self.done.len()
     }
 
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.done)
     }
 
-    pub(super) fn infos(&mut self, name: &str, help: &str, infos: &[String]) {
-        self.begin(&MetricFamily {
+    pub(super) fn write_infos(&mut self, name: &str, help: &str, infos: &[String]) {
+        self.begin_family(&MetricFamily {
             name: name.to_owned(),
             help: help.to_owned(),
             kind: Some(GAUGE),
             ..MetricFamily::default()
         });
         for labels in infos {
-            let gauge = Some(Number { value: Some(1.0) });
-            self.push(Metric { label: pairs(labels), gauge, ..Metric::default() });
+            let gauge = Some(ProtoNumber { value: Some(1.0) });
+            self.push(Metric { label: parse_label_pairs(labels), gauge, ..Metric::default() });
         }
-        self.end();
+        self.end_family();
     }
 
-    pub(super) fn head(&mut self, block: &Block) {
+    pub(super) fn begin_block(&mut self, block: &Block) {
         let kind = match block.declared {
             Declared::Counter => COUNTER,
             Declared::Gauge => GAUGE,
@@ -59,7 +59,7 @@ impl Protobuf {
             Declared::Histogram | Declared::Native => HISTOGRAM,
             Declared::Unknown => UNTYPED,
         };
-        self.begin(&MetricFamily {
+        self.begin_family(&MetricFamily {
             name: block.name.clone(),
             help: block.help.clone(),
             kind: Some(kind),
@@ -68,28 +68,28 @@ impl Protobuf {
         });
     }
 
-    fn begin(&mut self, head: &MetricFamily) {
+    fn begin_family(&mut self, head: &MetricFamily) {
         self.family.clear();
-        append(head, &mut self.family);
+        append_message(head, &mut self.family);
         self.head = self.family.len();
     }
 
     /// The series that readings are of from now on.
-    pub(super) fn series(&mut self, labels: &str, created: Option<Timestamp>) {
-        self.labels = pairs(labels);
+    pub(super) fn begin_series(&mut self, labels: &str, created: Option<Timestamp>) {
+        self.labels = parse_label_pairs(labels);
         self.metric = Metric::default();
-        self.created = created.map(time);
+        self.created = created.map(to_proto_time);
     }
 
     /// One number of it, or what all of it is.
-    pub(super) fn reading(&mut self, declared: Declared, stat: Stat, reading: &Reading<'_>) {
+    pub(super) fn add_reading(&mut self, declared: Declared, stat: Stat, reading: &Reading<'_>) {
         let (created, metric) = (self.created, &mut self.metric);
         match (declared, *reading) {
             (Declared::Counter, Reading::One(value)) => {
-                metric.counter = Some(Counter { value: Some(value), created });
+                metric.counter = Some(ProtoCounter { value: Some(value), created });
             }
             (Declared::Gauge, Reading::One(value)) => {
-                metric.gauge = Some(Number { value: Some(value) });
+                metric.gauge = Some(ProtoNumber { value: Some(value) });
             }
             (Declared::Summary, reading) => {
                 let summary = metric.summary.get_or_insert_default();
@@ -99,7 +99,7 @@ impl Protobuf {
                         summary.quantile.push(Quantile { quantile, value });
                     }
                     Reading::One(value) if stat == Stat::Sum => summary.sum = Some(value),
-                    Reading::One(value) => summary.count = Some(whole(value)),
+                    Reading::One(value) => summary.count = Some(count_to_u64(value)),
                     Reading::Native { .. } => {}
                 }
             }
@@ -108,20 +108,22 @@ impl Protobuf {
                 histogram.created = created;
                 match reading {
                     Reading::Labelled { number: bound, value, .. } => {
-                        let (count, bound) = (Some(whole(value)), Some(bound));
+                        let (count, bound) = (Some(count_to_u64(value)), Some(bound));
                         histogram.bucket.push(Bucket { count, bound });
                     }
                     Reading::One(value) if stat == Stat::Sum => histogram.sum = Some(value),
-                    Reading::One(value) => histogram.count = Some(whole(value)),
-                    Reading::Native { buckets, sum } => *histogram = native(buckets, sum, created),
+                    Reading::One(value) => histogram.count = Some(count_to_u64(value)),
+                    Reading::Native { buckets, sum } => {
+                        *histogram = build_native_histogram(buckets, sum, created)
+                    }
                 }
             }
-            (_, reading) => self.untyped(&reading),
+            (_, reading) => self.push_untyped(&reading),
         }
     }
 
     /// A sample of which nothing is said: each is a series of its own.
-    fn untyped(&mut self, reading: &Reading<'_>) {
+    fn push_untyped(&mut self, reading: &Reading<'_>) {
         let mut label = self.labels.clone();
         let value = match *reading {
             Reading::One(value) => value,
@@ -131,7 +133,7 @@ impl Protobuf {
             }
             Reading::Native { .. } => return,
         };
-        self.push(Metric { label, untyped: Some(Number { value: Some(value) }), ..Metric::default() });
+        self.push(Metric { label, untyped: Some(ProtoNumber { value: Some(value) }), ..Metric::default() });
     }
 
     /// Every reading of the series was given.
@@ -145,11 +147,11 @@ impl Protobuf {
 
     fn push(&mut self, metric: Metric) {
         // What is written after the other of one message belongs to it; so no family has to lie here in parts.
-        append(&MetricFamily { metric: vec![metric], ..MetricFamily::default() }, &mut self.family);
+        append_message(&MetricFamily { metric: vec![metric], ..MetricFamily::default() }, &mut self.family);
     }
 
     /// Every series of the family was given. One without any is not written.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end_family(&mut self) {
         if self.family.len() > self.head {
             let _infallible = prost::encode_length_delimiter(self.family.len(), &mut self.done);
             self.done.append(&mut self.family);
@@ -159,27 +161,27 @@ impl Protobuf {
 }
 
 /// Writing to memory that grows cannot fail.
-fn append(message: &MetricFamily, out: &mut Vec<u8>) {
+fn append_message(message: &MetricFamily, out: &mut Vec<u8>) {
     let _infallible = message.encode(out);
 }
 
 /// A native histogram. Where everything counts for whole numbers, so do its buckets; else all of them are as they are.
-fn native(buckets: &Native, sum: f64, created: Option<Time>) -> Histogram {
-    let (negative_span, negative) = spans(&mut buckets.negative());
-    let (positive_span, positive) = spans(&mut buckets.positive());
-    let histogram = Histogram {
+fn build_native_histogram(buckets: &Native, sum: f64, created: Option<Time>) -> ProtoHistogram {
+    let (negative_span, negative) = collect_spans(&mut buckets.negative_buckets());
+    let (positive_span, positive) = collect_spans(&mut buckets.positive_buckets());
+    let histogram = ProtoHistogram {
         sum: Some(sum),
         schema: Some(buckets.schema().into()),
         zero_threshold: Some(ZERO_THRESHOLD),
         negative_span,
         positive_span,
         created,
-        ..Histogram::default()
+        ..ProtoHistogram::default()
     };
-    let (count, zero) = (buckets.count(), buckets.zero());
+    let (count, zero) = (buckets.count(), buckets.zero_count());
     if buckets.is_fractional() {
         let floats = |counts: &[Weight]| counts.iter().map(|count| count.as_f64()).collect();
-        return Histogram {
+        return ProtoHistogram {
             count_float: Some(count.as_f64()),
             zero_count_float: Some(zero.as_f64()),
             negative_count: floats(&negative),
@@ -187,23 +189,23 @@ fn native(buckets: &Native, sum: f64, created: Option<Time>) -> Histogram {
             ..histogram
         };
     }
-    Histogram {
-        count: Some(whole(count.rounded())),
-        zero_count: Some(whole(zero.rounded())),
-        negative_delta: deltas(&negative),
-        positive_delta: deltas(&positive),
+    ProtoHistogram {
+        count: Some(count_to_u64(count.to_rounded_f64())),
+        zero_count: Some(count_to_u64(zero.to_rounded_f64())),
+        negative_delta: encode_deltas(&negative),
+        positive_delta: encode_deltas(&positive),
         ..histogram
     }
 }
 
 /// Runs of buckets without a gap, and what is in each of them.
-fn spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<Span>, Vec<Weight>) {
-    let (mut spans, mut counts): (Vec<Span>, Vec<Weight>) = Default::default();
+fn collect_spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<BucketSpan>, Vec<Weight>) {
+    let (mut spans, mut counts): (Vec<BucketSpan>, Vec<Weight>) = Default::default();
     let mut next = 0;
     for (index, count) in side {
         match spans.last_mut() {
-            Some(Span { length: Some(length), .. }) if index == next => *length += 1,
-            _ => spans.push(Span { offset: Some(index - next), length: Some(1) }),
+            Some(BucketSpan { length: Some(length), .. }) if index == next => *length += 1,
+            _ => spans.push(BucketSpan { offset: Some(index - next), length: Some(1) }),
         }
         next = index + 1;
         counts.push(count);
@@ -212,10 +214,10 @@ fn spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<Span>, Vec<Weigh
 }
 
 /// Each by how much it is more than the one before.
-fn deltas(counts: &[Weight]) -> Vec<i64> {
+fn encode_deltas(counts: &[Weight]) -> Vec<i64> {
     let mut before = 0;
     let delta = |count: &Weight| {
-        let count = i64::try_from(whole(count.rounded())).unwrap_or(i64::MAX);
+        let count = i64::try_from(count_to_u64(count.to_rounded_f64())).unwrap_or(i64::MAX);
         count - std::mem::replace(&mut before, count)
     };
     counts.iter().map(delta).collect()
@@ -227,31 +229,31 @@ fn deltas(counts: &[Weight]) -> Vec<i64> {
     clippy::cast_sign_loss,
     reason = "saturates, and no count is below 0"
 )]
-fn whole(count: f64) -> u64 {
+fn count_to_u64(count: f64) -> u64 {
     count as u64
 }
 
-fn time(at: Timestamp) -> Time {
+fn to_proto_time(at: Timestamp) -> Time {
     let micros = at.as_micros();
     let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or_default();
     Time { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
 /// Labels, from how they are written in text, by which pages are sorted.
-fn pairs(text: &str) -> Vec<LabelPair> {
+fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
     let mut pairs = Vec::new();
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches(',');
         let (name, after) = match rest.strip_prefix('"') {
-            Some(quoted) => unquoted(quoted),
+            Some(quoted) => parse_quoted(quoted),
             None => match rest.split_once('=') {
                 Some((name, after)) => (name.to_owned(), after),
                 None => break,
             },
         };
         let Some(quoted) = after.trim_start_matches('=').strip_prefix('"') else { break };
-        let (value, after) = unquoted(quoted);
+        let (value, after) = parse_quoted(quoted);
         pairs.push(LabelPair { name, value });
         rest = after;
     }
@@ -259,7 +261,7 @@ fn pairs(text: &str) -> Vec<LabelPair> {
 }
 
 /// A text up to the quote that ends it, and what comes behind that.
-fn unquoted(text: &str) -> (String, &str) {
+fn parse_quoted(text: &str) -> (String, &str) {
     let mut read = String::new();
     let mut chars = text.chars();
     while let Some(c) = chars.next().filter(|c| *c != '"') {
@@ -274,7 +276,7 @@ fn unquoted(text: &str) -> (String, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prometheus::identity::label;
+    use crate::prometheus::identity::push_label;
 
     #[test]
     fn labels_are_what_the_text_says_they_are() {
@@ -287,26 +289,26 @@ mod tests {
             ("last", "="),
         ];
         let mut text = String::new();
-        sent.iter().for_each(|(name, value)| label(&mut text, name, value));
-        let read: Vec<_> = pairs(&text).into_iter().map(|pair| (pair.name, pair.value)).collect();
+        sent.iter().for_each(|(name, value)| push_label(&mut text, name, value));
+        let read: Vec<_> = parse_label_pairs(&text).into_iter().map(|pair| (pair.name, pair.value)).collect();
         let wanted = sent.map(|(name, value)| (name, if value.is_empty() { "true" } else { value }));
         assert_eq!(read, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(pairs(""), []);
+        assert_eq!(parse_label_pairs(""), []);
     }
 
     #[test]
     fn runs_of_buckets_are_spans_with_the_gaps_between_them() {
         let side =
             [(-3, 2), (-2, 5), (0, 1), (7, 1), (8, 4)].map(|(index, n)| (index, Weight::from_count(n)));
-        let (spans, counts) = spans(&mut side.into_iter());
+        let (spans, counts) = collect_spans(&mut side.into_iter());
         let spans: Vec<_> = spans.iter().map(|span| (span.offset.unwrap(), span.length.unwrap())).collect();
         assert_eq!(spans, [(-3, 2), (1, 1), (6, 2)]);
-        assert_eq!(deltas(&counts), [2, 3, -4, 0, 3]);
+        assert_eq!(encode_deltas(&counts), [2, 3, -4, 0, 3]);
     }
 
     #[test]
     fn times_before_the_epoch_have_nanoseconds_that_go_forward() {
-        let of = |micros| time(Timestamp::from_micros(micros));
+        let of = |micros| to_proto_time(Timestamp::from_micros(micros));
         assert_eq!(of(1_500_000), Time { seconds: 1, nanos: 500_000_000 });
         assert_eq!(of(-500_000), Time { seconds: -1, nanos: 500_000_000 });
     }

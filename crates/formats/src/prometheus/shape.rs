@@ -103,12 +103,12 @@ const BARE_COUNTER: Shape = Shape { declared: Declared::Counter, parts: &[(Stat:
 
 impl Shape {
     /// `None` for what is not shown at all.
-    pub(super) fn of(naming: Naming, metric_type: MetricType) -> Option<Self> {
+    pub(super) fn for_metric_type(naming: Naming, metric_type: MetricType) -> Option<Self> {
         match naming {
-            Naming::Openmetrics => openmetrics(metric_type),
-            Naming::StatsdExporter => statsd_exporter(metric_type),
-            Naming::Datadog => datadog(metric_type),
-            Naming::Graphite => graphite(metric_type),
+            Naming::Openmetrics => openmetrics_shape(metric_type),
+            Naming::StatsdExporter => statsd_exporter_shape(metric_type),
+            Naming::Datadog => datadog_shape(metric_type),
+            Naming::Graphite => graphite_shape(metric_type),
         }
     }
 
@@ -133,15 +133,15 @@ impl Shape {
 }
 
 /// What a type adds to the name of a series by the conventions of OpenMetrics.
-pub(super) fn added(metric_type: MetricType) -> &'static str {
-    let Some(shape) = openmetrics(metric_type) else { return "" };
+pub(super) fn openmetrics_suffix(metric_type: MetricType) -> &'static str {
+    let Some(shape) = openmetrics_shape(metric_type) else { return "" };
     match shape.parts.first() {
         Some((_, suffix)) if shape.declared == Declared::Counter => suffix,
         _ => shape.suffix,
     }
 }
 
-fn openmetrics(metric_type: MetricType) -> Option<Shape> {
+fn openmetrics_shape(metric_type: MetricType) -> Option<Shape> {
     Some(match metric_type {
         MetricType::Counter => Shape {
             declared: Declared::Counter,
@@ -157,7 +157,7 @@ fn openmetrics(metric_type: MetricType) -> Option<Shape> {
     })
 }
 
-fn statsd_exporter(metric_type: MetricType) -> Option<Shape> {
+fn statsd_exporter_shape(metric_type: MetricType) -> Option<Shape> {
     Some(match metric_type {
         MetricType::Counter => BARE_COUNTER,
         MetricType::Gauge => GAUGE,
@@ -168,7 +168,7 @@ fn statsd_exporter(metric_type: MetricType) -> Option<Shape> {
     })
 }
 
-fn datadog(metric_type: MetricType) -> Option<Shape> {
+fn datadog_shape(metric_type: MetricType) -> Option<Shape> {
     const VALUES: &[(Stat, &str)] = &[
         (Stat::Max, "_max"),
         (Stat::Percentile(0), "_median"),
@@ -187,7 +187,7 @@ fn datadog(metric_type: MetricType) -> Option<Shape> {
     })
 }
 
-fn graphite(metric_type: MetricType) -> Option<Shape> {
+fn graphite_shape(metric_type: MetricType) -> Option<Shape> {
     const VALUES: &[(Stat, &str)] = &[
         (Stat::Count, "_count"),
         (Stat::Sum, "_sum"),
@@ -221,7 +221,7 @@ mod tests {
     fn every_type_but_checks_has_a_shape_with_parts() {
         for naming in Naming::ALL {
             for metric_type in MetricType::ALL {
-                let shape = Shape::of(naming, metric_type);
+                let shape = Shape::for_metric_type(naming, metric_type);
                 let shown = metric_type != MetricType::ServiceCheck;
                 assert_eq!(
                     shape.is_some_and(|shape| !shape.parts.is_empty()),

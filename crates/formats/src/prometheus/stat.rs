@@ -3,37 +3,37 @@
 use std::sync::Arc;
 
 use tallyport_core::aggregate::{
-    Buckets, Distribution, PERCENTILES, Percentiles, State, View, Weight, Window,
+    Buckets, Distribution, PERCENTILES, Percentiles, SeriesState, View, Weight, Window,
 };
 use tallyport_core::model::Timestamp;
 
 use super::Total;
-use super::page::{Item, Sums};
+use super::page::{PageItem, Sums};
 use super::shape::Stat;
-use super::write::{Reading, Series};
+use super::write::{BlockWriter, Reading};
 
 /// What [`PERCENTILES`] are as quantiles.
 const QUANTILES: [(&str, f64); PERCENTILES.len()] =
     [("0.5", 0.5), ("0.75", 0.75), ("0.9", 0.9), ("0.95", 0.95), ("0.99", 0.99)];
 
-impl<W: AsRef<Window>> Series<'_, W> {
+impl<W: AsRef<Window>> BlockWriter<'_, W> {
     /// Tells the numbers of one part.
-    pub(super) fn stat(&self, stat: Stat, items: &[&Item], put: &mut dyn FnMut(Reading<'_>)) {
+    pub(super) fn emit_readings(&self, stat: Stat, items: &[&PageItem], put: &mut dyn FnMut(Reading<'_>)) {
         let family = items.first().and_then(|item| self.gathered.families.get(item.family));
         let divisor = family.map_or(1.0, |family| family.shape.divisor());
-        let lately = || self.merged(items);
+        let lately = || self.merged_state(items);
         let value = match stat {
-            Stat::Total => Some(counted(items).total.as_f64()),
-            Stat::Created => Some(counted(items).created.as_micros() as f64 / 1e6),
-            Stat::Sum => Some(counted(items).total.as_f64() / divisor),
-            Stat::Count => Some(counted(items).count.rounded()),
+            Stat::Total => Some(combine_sums(items).total.as_f64()),
+            Stat::Created => Some(combine_sums(items).created.as_micros() as f64 / 1e6),
+            Stat::Sum => Some(combine_sums(items).total.as_f64() / divisor),
+            Stat::Count => Some(combine_sums(items).count.to_rounded_f64()),
             Stat::Level => self.level_of(items),
             Stat::Cardinality => match lately() {
-                Some(State::Set(set)) => Some(set.cardinality()),
+                Some(SeriesState::Set(set)) => Some(set.cardinality()),
                 _ => None,
             },
             Stat::Quantiles => {
-                let percentiles = self.percentiles(items);
+                let percentiles = self.compute_percentiles(items);
                 for ((text, number), value) in QUANTILES.into_iter().zip(percentiles.into_iter().flatten()) {
                     put(Reading::Labelled { name: "quantile", text, number, value: value / divisor });
                 }
@@ -42,25 +42,27 @@ impl<W: AsRef<Window>> Series<'_, W> {
             Stat::Buckets => {
                 let bounds = family.map_or(&[][..], |family| &family.bounds);
                 let buckets = in_buckets(items);
-                let counts = buckets.iter().flat_map(|buckets| buckets.cumulative());
+                let counts = buckets.iter().flat_map(|buckets| buckets.cumulative_counts());
                 for ((text, number), count) in bounds.iter().zip(counts) {
-                    let (number, value) = (*number, count.rounded());
+                    let (number, value) = (*number, count.to_rounded_f64());
                     put(Reading::Labelled { name: "le", text, number, value });
                 }
                 None
             }
             Stat::Native => {
                 if let Some(Buckets::Native(buckets)) = in_buckets(items).as_deref() {
-                    put(Reading::Native { buckets, sum: counted(items).total.as_f64() / divisor });
+                    put(Reading::Native { buckets, sum: combine_sums(items).total.as_f64() / divisor });
                 }
                 None
             }
             Stat::Percentile(place) => self
-                .percentiles(items)
+                .compute_percentiles(items)
                 .and_then(|values| values.get(place).copied())
                 .map(|value| value / divisor),
             Stat::Min | Stat::Max | Stat::Mean | Stat::Stddev => match lately() {
-                Some(State::Distribution(values)) => of_values(&values, stat).map(|value| value / divisor),
+                Some(SeriesState::Distribution(values)) => {
+                    of_values(&values, stat).map(|value| value / divisor)
+                }
                 _ => None,
             },
         };
@@ -69,54 +71,54 @@ impl<W: AsRef<Window>> Series<'_, W> {
         }
     }
 
-    fn views<'i>(&'i self, items: &'i [&Item]) -> impl Iterator<Item = View<'i>> {
+    fn record_views<'i>(&'i self, items: &'i [&PageItem]) -> impl Iterator<Item = View<'i>> {
         let records = items.iter().filter_map(|item| self.gathered.records.get(item.records.clone()));
         records.flatten().filter_map(|(window, record)| {
-            Some(self.gathered.windows.get(*window)?.as_ref().as_ref().record(*record)?.view)
+            Some(self.gathered.windows.get(*window)?.as_ref().as_ref().record_at(*record)?.view)
         })
     }
 
     /// The level that was set last, as one server for all of them would have it.
-    fn level_of(&self, items: &[&Item]) -> Option<f64> {
-        let gauges = self.views(items).filter_map(|view| match view {
+    fn level_of(&self, items: &[&PageItem]) -> Option<f64> {
+        let gauges = self.record_views(items).filter_map(|view| match view {
             View::Gauge(gauge) => Some(gauge),
             _ => None,
         });
         gauges.max_by_key(|gauge| gauge.last_at).map(|gauge| gauge.last)
     }
 
-    fn merged(&self, items: &[&Item]) -> Option<State> {
-        let mut states = self.views(items).filter_map(|view| view.to_state());
+    fn merged_state(&self, items: &[&PageItem]) -> Option<SeriesState> {
+        let mut states = self.record_views(items).filter_map(|view| view.to_state());
         let mut merged = states.next()?;
         states.for_each(|state| merged.merge(&state));
         Some(merged)
     }
 
-    fn percentiles(&self, items: &[&Item]) -> Option<Percentiles> {
-        let mut views = self.views(items);
+    fn compute_percentiles(&self, items: &[&PageItem]) -> Option<Percentiles> {
+        let mut views = self.record_views(items);
         let (first, second) = (views.next()?, views.next());
         if second.is_none() {
             return first.percentiles();
         }
-        let merged = self.merged(items)?;
-        merged.view(0.0, &merged.packed())?.percentiles()
+        let merged = self.merged_state(items)?;
+        merged.as_view(0.0, &merged.to_packed_bytes())?.percentiles()
     }
 }
 
 /// What several containers counted, and since when.
-pub(super) fn counted(items: &[&Item]) -> Sums {
+pub(super) fn combine_sums(items: &[&PageItem]) -> Sums {
     let nothing =
         Sums { total: Total::default(), count: Weight::ZERO, created: Timestamp::MAX, decremented: false };
-    items.iter().fold(nothing, |sum, Item { sums, .. }| Sums {
-        total: sum.total.plus(sums.total),
-        count: sum.count.plus(sums.count),
+    items.iter().fold(nothing, |sum, PageItem { sums, .. }| Sums {
+        total: sum.total.saturating_add(sums.total),
+        count: sum.count.saturating_add(sums.count),
         created: sum.created.min(sums.created),
         decremented: sum.decremented || sums.decremented,
     })
 }
 
 /// All of one family are counted by the same scale.
-fn in_buckets(items: &[&Item]) -> Option<Arc<Buckets>> {
+fn in_buckets(items: &[&PageItem]) -> Option<Arc<Buckets>> {
     let mut buckets = items.iter().filter_map(|item| item.buckets.as_ref());
     let mut all = Arc::clone(buckets.next()?);
     for more in buckets {

@@ -3,22 +3,22 @@
 use std::fmt::Write as _;
 
 use super::blocks::Block;
-use super::identity::{escape, quoted};
+use super::identity::{push_escaped, push_quoted};
 use super::name::is_valid;
 use super::shape::Declared;
 use super::write::{PIECE, Reading};
-use crate::exposition::{Format, number};
+use crate::exposition::{Format, format_number};
 
 /// Text being written.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(super) struct TextWriter {
     format: Format,
     out: String,
     /// Whether the family at hand has a name that goes between quotes.
     quoted: bool,
 }
 
-impl Text {
+impl TextWriter {
     pub(super) fn new(format: Format) -> Self {
         Self { format, out: String::new(), quoted: false }
     }
@@ -27,11 +27,11 @@ impl Text {
         self.out.len()
     }
 
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
         std::mem::replace(&mut self.out, String::with_capacity(PIECE + PIECE / 4)).into_bytes()
     }
 
-    pub(super) fn infos(&mut self, name: &str, help: &str, infos: &[String]) {
+    pub(super) fn write_infos(&mut self, name: &str, help: &str, infos: &[String]) {
         let (family, declared) = match self.format {
             Format::OpenMetrics => (name.strip_suffix("_info").unwrap_or(name), "info"),
             _ => (name, "gauge"),
@@ -42,7 +42,7 @@ impl Text {
         }
     }
 
-    pub(super) fn head(&mut self, block: &Block) {
+    pub(super) fn begin_block(&mut self, block: &Block) {
         let openmetrics = self.format == Format::OpenMetrics;
         let declared = match block.declared {
             Declared::Counter => "counter",
@@ -53,21 +53,21 @@ impl Text {
             Declared::Unknown => "untyped",
         };
         self.quoted = !is_valid(&block.name);
-        self.comment("# HELP ", &block.name);
-        escape(&mut self.out, &block.help, openmetrics);
-        self.comment("\n# TYPE ", &block.name);
+        self.write_comment("# HELP ", &block.name);
+        push_escaped(&mut self.out, &block.help, openmetrics);
+        self.write_comment("\n# TYPE ", &block.name);
         self.out.push_str(declared);
         if openmetrics && !block.unit.is_empty() {
-            self.comment("\n# UNIT ", &block.name);
+            self.write_comment("\n# UNIT ", &block.name);
             self.out.push_str(block.unit);
         }
         self.out.push('\n');
     }
 
-    fn comment(&mut self, what: &str, name: &str) {
+    fn write_comment(&mut self, what: &str, name: &str) {
         self.out.push_str(what);
         if self.quoted {
-            quoted(&mut self.out, name);
+            push_quoted(&mut self.out, name);
         } else {
             self.out.push_str(name);
         }
@@ -75,7 +75,12 @@ impl Text {
     }
 
     /// A line: its name, the labels of its series, and what was read. A native histogram has none.
-    pub(super) fn reading(&mut self, (name, suffix): (&str, &str), labels: &str, reading: &Reading<'_>) {
+    pub(super) fn write_reading(
+        &mut self,
+        (name, suffix): (&str, &str),
+        labels: &str,
+        reading: &Reading<'_>,
+    ) {
         let (more, value) = match reading {
             Reading::One(value) => (None, *value),
             Reading::Labelled { name, text, value, .. } => (Some((name, text)), *value),
@@ -83,7 +88,7 @@ impl Text {
         };
         if self.quoted {
             self.out.push_str("{\"");
-            escape(&mut self.out, name, true);
+            push_escaped(&mut self.out, name, true);
             self.out.extend([suffix, "\",", labels]);
         } else {
             self.out.extend([name, suffix, "{", labels]);
@@ -91,11 +96,11 @@ impl Text {
         if let Some((name, text)) = more {
             let _infallible = write!(self.out, ",{name}=\"{text}\"");
         }
-        let _infallible = writeln!(self.out, "}} {}", number(value));
+        let _infallible = writeln!(self.out, "}} {}", format_number(value));
     }
 
     /// The page is over.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end_page(&mut self) {
         if self.format == Format::OpenMetrics {
             self.out.push_str("# EOF\n");
         }

@@ -20,7 +20,7 @@ pub struct Total {
 impl Total {
     /// Both together.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn saturating_add(self, other: Self) -> Self {
         let huge = (self.huge + other.huge).clamp(f64::MIN, f64::MAX);
         Self { units: self.units.saturating_add(other.units), huge }
     }
@@ -52,7 +52,7 @@ mod tests {
     fn the_order_of_a_sum_does_not_matter() {
         let parts: Vec<f64> = (1..50).map(|n| 10.0 / f64::from(n)).collect();
         let sum = |parts: &mut dyn Iterator<Item = &f64>| {
-            parts.fold(Total::default(), |sum, part| sum.plus((*part).into())).as_f64()
+            parts.fold(Total::default(), |sum, part| sum.saturating_add((*part).into())).as_f64()
         };
         assert_eq!(sum(&mut parts.iter()), sum(&mut parts.iter().rev()));
         assert!((sum(&mut parts.iter()) - parts.iter().sum::<f64>()).abs() < 1e-9);
@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn what_is_too_large_for_units_is_kept_and_never_becomes_infinite() {
         assert_eq!(Total::from(1e300).as_f64(), 1e300);
-        let most = Total::from(f64::MAX).plus(f64::MAX.into());
+        let most = Total::from(f64::MAX).saturating_add(f64::MAX.into());
         assert_eq!(most.as_f64(), f64::MAX);
-        assert_eq!(Total::from(1e300).plus(1.0.into()).as_f64(), 1e300);
+        assert_eq!(Total::from(1e300).saturating_add(1.0.into()).as_f64(), 1e300);
     }
 }

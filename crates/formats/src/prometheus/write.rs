@@ -3,13 +3,13 @@
 use tallyport_core::aggregate::{Native, Window};
 
 use super::Level;
-use super::blocks::{Block, Part};
+use super::blocks::{Block, BlockPart};
 use super::gathered::Gathered;
-use super::page::Item;
+use super::page::PageItem;
 use super::protobuf::Protobuf;
 use super::shape::{Declared, Shape, Stat};
-use super::stat::counted;
-use super::text::Text;
+use super::stat::combine_sums;
+use super::text::TextWriter;
 use crate::exposition::Format;
 
 /// About how many bytes a piece has.
@@ -18,7 +18,7 @@ pub(super) const PIECE: usize = 64 << 10;
 /// A page, being written.
 #[derive(Debug)]
 pub struct Page<W> {
-    out: Output,
+    out: PageOutput,
     level: Level,
     created: bool,
     gathered: Gathered<W>,
@@ -39,12 +39,12 @@ enum Stage {
 
 /// As what it is written.
 #[derive(Debug)]
-enum Output {
-    Text(Text),
+enum PageOutput {
+    Text(TextWriter),
     Protobuf(Box<Protobuf>),
 }
 
-impl Output {
+impl PageOutput {
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -74,8 +74,8 @@ impl<W: AsRef<Window>> Page<W> {
     /// `created` says when counters and histograms began, in messages; in text that is a part of its own.
     pub(super) fn new(format: Format, level: Level, created: bool, gathered: Gathered<W>) -> Self {
         let out = match format {
-            Format::Protobuf => Output::Protobuf(Box::default()),
-            format => Output::Text(Text::new(format)),
+            Format::Protobuf => PageOutput::Protobuf(Box::default()),
+            format => PageOutput::Text(TextWriter::new(format)),
         };
         Self {
             out,
@@ -93,7 +93,7 @@ impl<W: AsRef<Window>> Page<W> {
     /// Series that were left out so far, because what they would be called is another's name. The conventions of
     /// OpenMetrics rule that out; other namings make one name of several.
     #[must_use]
-    pub fn clashes(&self) -> u64 {
+    pub fn clash_count(&self) -> u64 {
         self.clashes
     }
 
@@ -104,15 +104,15 @@ impl<W: AsRef<Window>> Page<W> {
     }
 
     /// The next piece; `None` after the last. A family of messages is never cut, since its length comes first.
-    pub fn piece(&mut self) -> Option<Vec<u8>> {
+    pub fn next_piece(&mut self) -> Option<Vec<u8>> {
         if self.stage == Stage::Infos {
-            self.infos();
+            self.write_infos();
             self.stage = Stage::Blocks;
         }
         while self.stage == Stage::Blocks && self.out.len() < PIECE {
             if self.block == self.gathered.blocks.len() {
-                if let Output::Text(text) = &mut self.out {
-                    text.end();
+                if let PageOutput::Text(text) = &mut self.out {
+                    text.end_page();
                 }
                 self.stage = Stage::Done;
             } else {
@@ -120,20 +120,20 @@ impl<W: AsRef<Window>> Page<W> {
             }
         }
         let piece = match &mut self.out {
-            Output::Text(text) => text.take(),
-            Output::Protobuf(messages) => messages.take(),
+            PageOutput::Text(text) => text.take_output(),
+            PageOutput::Protobuf(messages) => messages.take_output(),
         };
         (!piece.is_empty()).then_some(piece)
     }
 
-    fn infos(&mut self) {
+    fn write_infos(&mut self) {
         const NAME: &str = "tallyport_task_info";
         const HELP: &str = "What is known of the container behind a task's series.";
         let infos = &self.gathered.infos;
         match &mut self.out {
             _ if infos.is_empty() => {}
-            Output::Text(text) => text.infos(NAME, HELP, infos),
-            Output::Protobuf(messages) => messages.infos(NAME, HELP, infos),
+            PageOutput::Text(text) => text.write_infos(NAME, HELP, infos),
+            PageOutput::Protobuf(messages) => messages.write_infos(NAME, HELP, infos),
         }
     }
 
@@ -141,52 +141,52 @@ impl<W: AsRef<Window>> Page<W> {
     fn some_of_a_block(&mut self) {
         let Self { out, gathered, level, created, .. } = self;
         let Some(block) = gathered.blocks.get(self.block) else { return };
-        let series = Series { gathered, block, level: *level, created: *created };
+        let series = BlockWriter { gathered, block, level: *level, created: *created };
         if !std::mem::replace(&mut self.headed, true) {
             match out {
-                Output::Text(text) => text.head(block),
-                Output::Protobuf(messages) => messages.head(block),
+                PageOutput::Text(text) => text.begin_block(block),
+                PageOutput::Protobuf(messages) => messages.begin_block(block),
             }
         }
         let identity = |index: &usize| gathered.items.get(*index).map(|item| item.identity);
         while out.len() < PIECE {
             let rest = block.items.get(self.item..).unwrap_or_default();
             let Some(first) = rest.first().and_then(identity) else {
-                if let Output::Protobuf(messages) = out {
-                    messages.end();
+                if let PageOutput::Protobuf(messages) = out {
+                    messages.end_family();
                 }
                 (self.block, self.headed, self.item) = (self.block + 1, false, 0);
                 return;
             };
             let of_one = rest.iter().take_while(|index| identity(index) == Some(first)).count();
-            self.clashes += series.identity(out, rest.get(..of_one).unwrap_or_default());
+            self.clashes += series.write_identity(out, rest.get(..of_one).unwrap_or_default());
             self.item += of_one;
         }
     }
 }
 
 /// The series of a block.
-pub(super) struct Series<'p, W> {
+pub(super) struct BlockWriter<'p, W> {
     pub(super) gathered: &'p Gathered<W>,
     block: &'p Block,
     level: Level,
     created: bool,
 }
 
-impl<W: AsRef<Window>> Series<'_, W> {
+impl<W: AsRef<Window>> BlockWriter<'_, W> {
     /// Writes what one identity has in a block; answers how many series had to be left out.
-    fn identity(&self, out: &mut Output, indices: &[usize]) -> u64 {
-        let mut rows: Vec<(String, &Item)> = indices
+    fn write_identity(&self, out: &mut PageOutput, indices: &[usize]) -> u64 {
+        let mut rows: Vec<(String, &PageItem)> = indices
             .iter()
             .filter_map(|index| self.gathered.items.get(*index))
-            .map(|item| (self.gathered.labels(item), item))
+            .map(|item| (self.gathered.format_labels(item), item))
             .collect();
         // When a counter was created is said last: a gauge of that name is more than that.
         let yields = |family: usize| {
             let mut parts = self.block.parts.iter().filter(|(of, ..)| *of == family);
             parts.all(|(_, stat, _)| *stat == Stat::Created)
         };
-        let rank = |item: &Item| (yields(item.family), item.family);
+        let rank = |item: &PageItem| (yields(item.family), item.family);
         rows.sort_by(|(a, first), (b, second)| a.cmp(b).then_with(|| rank(first).cmp(&rank(second))));
         let mut clashes = 0;
         for same in rows.chunk_by(|(a, _), (b, _)| a == b) {
@@ -209,29 +209,33 @@ impl<W: AsRef<Window>> Series<'_, W> {
                 }
                 plain |= has_plain;
                 labelled |= has_labelled;
-                let items: Vec<&Item> = of_family.iter().map(|(_, item)| *item).collect();
-                self.series(out, labels, &parts, &items);
+                let items: Vec<&PageItem> = of_family.iter().map(|(_, item)| *item).collect();
+                self.write_series(out, labels, &parts, &items);
             }
         }
         clashes
     }
 
     /// Writes the parts of one series.
-    fn series(&self, out: &mut Output, labels: &str, parts: &[&Part], items: &[&Item]) {
+    fn write_series(&self, out: &mut PageOutput, labels: &str, parts: &[&BlockPart], items: &[&PageItem]) {
         match out {
-            Output::Text(text) => {
+            PageOutput::Text(text) => {
                 for (_, stat, suffix) in parts {
                     let name = (self.block.name.as_str(), *suffix);
-                    self.stat(*stat, items, &mut |reading| text.reading(name, labels, &reading));
+                    self.emit_readings(*stat, items, &mut |reading| {
+                        text.write_reading(name, labels, &reading)
+                    });
                 }
             }
-            Output::Protobuf(messages) => {
+            PageOutput::Protobuf(messages) => {
                 let declared = self.block.declared;
                 let begins = matches!(declared, Declared::Counter | Declared::Histogram | Declared::Native);
-                let created = (self.created && begins).then(|| counted(items).created);
-                messages.series(labels, created);
+                let created = (self.created && begins).then(|| combine_sums(items).created);
+                messages.begin_series(labels, created);
                 for (_, stat, _) in parts {
-                    self.stat(*stat, items, &mut |reading| messages.reading(declared, *stat, &reading));
+                    self.emit_readings(*stat, items, &mut |reading| {
+                        messages.add_reading(declared, *stat, &reading)
+                    });
                 }
                 messages.end_series();
             }

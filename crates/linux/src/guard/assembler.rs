@@ -79,24 +79,24 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// A label, to be set somewhere ahead.
-    pub(super) fn label(&mut self) -> Label {
+    pub(super) fn new_label(&mut self) -> Label {
         self.labels.push(None);
         Label(self.labels.len() - 1)
     }
 
     /// Says that a label is here.
-    pub(super) fn set(&mut self, label: Label) {
+    pub(super) fn bind_label(&mut self, label: Label) {
         let here = self.instructions.len();
         if let Some(place) = self.labels.get_mut(label.0) {
             *place = Some(here);
         }
     }
 
-    pub(super) fn copy(&mut self, to: Register, from: Register) {
+    pub(super) fn move_register(&mut self, to: Register, from: Register) {
         self.push(MOVE, to as u8, from as u8, 0, 0);
     }
 
-    pub(super) fn constant(&mut self, to: Register, value: i32) {
+    pub(super) fn move_constant(&mut self, to: Register, value: i32) {
         self.push(MOVE_CONSTANT, to as u8, 0, 0, value);
     }
 
@@ -105,12 +105,12 @@ impl Assembler {
     }
 
     /// Loads what is `offset` bytes after the address in `from`.
-    pub(super) fn load(&mut self, width: Width, to: Register, from: Register, offset: i16) {
+    pub(super) fn load_memory(&mut self, width: Width, to: Register, from: Register, offset: i16) {
         self.push(LOAD | width as u8, to as u8, from as u8, offset, 0);
     }
 
     /// Stores a word `offset` bytes after the address in `to`.
-    pub(super) fn store(&mut self, to: Register, offset: i16, from: Register) {
+    pub(super) fn store_register(&mut self, to: Register, offset: i16, from: Register) {
         self.push(STORE, to as u8, from as u8, offset, 0);
     }
 
@@ -131,22 +131,22 @@ impl Assembler {
     }
 
     pub(super) fn jump_if_equal(&mut self, left: Register, right: Register, label: Label) {
-        self.jump(label);
+        self.record_jump(label);
         self.push(JUMP_IF_EQUAL, left as u8, right as u8, 0, 0);
     }
 
     pub(super) fn jump_if(&mut self, left: Register, right: i32, label: Label) {
-        self.jump(label);
+        self.record_jump(label);
         self.push(JUMP_IF_EQUAL_CONSTANT, left as u8, 0, 0, right);
     }
 
     pub(super) fn jump_unless_equal(&mut self, left: Register, right: Register, label: Label) {
-        self.jump(label);
+        self.record_jump(label);
         self.push(JUMP_UNLESS_EQUAL, left as u8, right as u8, 0, 0);
     }
 
     pub(super) fn jump_unless(&mut self, left: Register, right: i32, label: Label) {
-        self.jump(label);
+        self.record_jump(label);
         self.push(JUMP_UNLESS_EQUAL_CONSTANT, left as u8, 0, 0, right);
     }
 
@@ -156,7 +156,7 @@ impl Assembler {
     }
 
     /// The program, if every label that is jumped to was set, and is near enough.
-    pub(super) fn assemble(mut self) -> Option<Vec<Instruction>> {
+    pub(super) fn into_program(mut self) -> Option<Vec<Instruction>> {
         for (from, label) in std::mem::take(&mut self.jumps) {
             let to = self.labels.get(label.0).copied().flatten()?;
             // Counted from the instruction after the jump.
@@ -166,7 +166,7 @@ impl Assembler {
         Some(self.instructions)
     }
 
-    fn jump(&mut self, label: Label) {
+    fn record_jump(&mut self, label: Label) {
         self.jumps.push((self.instructions.len(), label));
     }
 
@@ -188,12 +188,12 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn instructions_are_written_as_the_kernel_reads_them() {
         let mut assembler = Assembler::default();
-        assembler.copy(Register::R6, Register::R1);
-        assembler.constant(Register::R0, 1);
+        assembler.move_register(Register::R6, Register::R1);
+        assembler.move_constant(Register::R0, 1);
         assembler.add(Register::R2, -24);
-        assembler.load(Width::Word, Register::R2, Register::R6, 36);
-        assembler.load(Width::Double, Register::R2, Register::R7, 16);
-        assembler.store(Register::Stack, -12, Register::R2);
+        assembler.load_memory(Width::Word, Register::R2, Register::R6, 36);
+        assembler.load_memory(Width::Double, Register::R2, Register::R7, 16);
+        assembler.store_register(Register::Stack, -12, Register::R2);
         assembler.store_constant(Register::Stack, -24, 0);
         assembler.load_map(Register::R1, 7);
         assembler.call(Helper::MapLookup);
@@ -213,29 +213,29 @@ mod tests {
             of(0x85, 0x00, 0, 1),
             of(0x95, 0x00, 0, 0),
         ];
-        assert_eq!(assembler.assemble().unwrap(), expected);
+        assert_eq!(assembler.into_program().unwrap(), expected);
     }
 
     #[test]
     fn a_jump_counts_from_the_instruction_after_it() {
         let mut assembler = Assembler::default();
-        let (next, end) = (assembler.label(), assembler.label());
+        let (next, end) = (assembler.new_label(), assembler.new_label());
         assembler.jump_if(Register::R0, 0, end);
         assembler.jump_unless_equal(Register::R0, Register::R2, next);
-        assembler.set(next);
+        assembler.bind_label(next);
         assembler.exit();
-        assembler.set(end);
+        assembler.bind_label(end);
         assembler.exit();
-        let offsets: Vec<_> = assembler.assemble().unwrap().iter().map(|one| one.offset).collect();
+        let offsets: Vec<_> = assembler.into_program().unwrap().iter().map(|one| one.offset).collect();
         assert_eq!(offsets, [2, 0, 0, 0]);
     }
 
     #[test]
     fn a_jump_to_nowhere_is_no_program() {
         let mut assembler = Assembler::default();
-        let nowhere = assembler.label();
+        let nowhere = assembler.new_label();
         assembler.jump_unless(Register::R2, 17, nowhere);
         assembler.exit();
-        assert_eq!(assembler.assemble(), None);
+        assert_eq!(assembler.into_program(), None);
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Map<const K: usize, const V: usize>(OwnedFd);
 
 /// Why the kernel does not take a program.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct BpfLoadError {
     /// What the system call answered.
     pub(super) source: io::Error,
     /// What the verifier says; empty where it was not asked.
@@ -103,7 +103,7 @@ impl<const K: usize, const V: usize> Map<K, V> {
     }
 
     /// The descriptor that a program names the map by.
-    pub(super) fn descriptor(&self) -> i32 {
+    pub(super) fn raw_descriptor(&self) -> i32 {
         self.0.as_raw_fd()
     }
 
@@ -113,7 +113,7 @@ impl<const K: usize, const V: usize> Map<K, V> {
     /// `E2BIG` when the map is full.
     pub(super) fn insert(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
         // SAFETY: the kernel reads K bytes at the key and V bytes at the value, which are there for as long as it does.
-        unsafe { call(MAP_UPDATE, &self.element(address(key), address(value))?) }.map(drop)
+        unsafe { call(MAP_UPDATE, &self.element_attributes(address_of(key), address_of(value))?) }.map(drop)
     }
 
     /// Takes an entry away.
@@ -122,11 +122,11 @@ impl<const K: usize, const V: usize> Map<K, V> {
     /// `NotFound` when there is none.
     pub(super) fn remove(&self, key: &[u8; K]) -> io::Result<()> {
         // SAFETY: the kernel reads K bytes at the key, which are there for as long as it does, and no value.
-        unsafe { call(MAP_DELETE, &self.element(address(key), 0)?) }.map(drop)
+        unsafe { call(MAP_DELETE, &self.element_attributes(address_of(key), 0)?) }.map(drop)
     }
 
-    fn element(&self, key: u64, value: u64) -> io::Result<ElementAttributes> {
-        Ok(ElementAttributes { map: number(&self.0)?, padding: 0, key, value, flags: 0 })
+    fn element_attributes(&self, key: u64, value: u64) -> io::Result<ElementAttributes> {
+        Ok(ElementAttributes { map: descriptor_number(&self.0)?, padding: 0, key, value, flags: 0 })
     }
 }
 
@@ -134,13 +134,13 @@ impl<const K: usize, const V: usize> Map<K, V> {
 ///
 /// # Errors
 /// With what the verifier says, where it was the verifier that refused.
-pub(super) fn load(point: Point, instructions: &[Instruction]) -> Result<OwnedFd, Refused> {
+pub(super) fn load_program(point: Point, instructions: &[Instruction]) -> Result<OwnedFd, BpfLoadError> {
     load_with(point, instructions, &mut []).or_else(|quiet| {
         // Asking for its log costs more and can fail on its own, so it is asked for where there is something to say.
         let mut log = vec![0; LOG];
         load_with(point, instructions, &mut log).map_err(|_again| {
             let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
-            Refused { source: quiet, log: String::from_utf8_lossy(said).trim_end().to_owned() }
+            BpfLoadError { source: quiet, log: String::from_utf8_lossy(said).trim_end().to_owned() }
         })
     })
 }
@@ -153,9 +153,9 @@ fn load_with(point: Point, instructions: &[Instruction], log: &mut [u8]) -> io::
     let attributes = ProgramAttributes {
         kind: PROG_TYPE_CGROUP_SOCK_ADDR,
         length: u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
-        instructions: address(instructions),
+        instructions: address_of(instructions),
         // None of the functions that it calls asks for one.
-        license: address(c""),
+        license: address_of(c""),
         log_level: u32::from(!log.is_empty()),
         log_size: u32::try_from(log.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         log: if log.is_empty() { 0 } else { log.as_mut_ptr().expose_provenance() as u64 },
@@ -178,9 +178,9 @@ fn load_with(point: Point, instructions: &[Instruction], log: &mut [u8]) -> io::
 /// # Errors
 /// `PermissionDenied` without `CAP_NET_ADMIN`, or where another program is there that tolerates none beside it;
 /// `InvalidInput` before Linux 5.7.
-pub(super) fn attach(program: impl AsFd, group: impl AsFd, point: Point) -> io::Result<OwnedFd> {
+pub(super) fn attach_program(program: impl AsFd, group: impl AsFd, point: Point) -> io::Result<OwnedFd> {
     // By reference: a program that is closed before the call has no number any more.
-    let (program_number, target) = (number(&program)?, number(&group)?);
+    let (program_number, target) = (descriptor_number(&program)?, descriptor_number(&group)?);
     let attributes = LinkAttributes { program: program_number, target, point: point as u32, flags: 0 };
     // SAFETY: the command reads the attributes, in which there are no addresses.
     let link = unsafe { call(LINK_CREATE, &attributes)? };
@@ -203,10 +203,10 @@ unsafe fn call<A>(command: libc::c_int, attributes: &A) -> io::Result<i32> {
     i32::try_from(answer).map_err(|_| io::Error::other("the kernel answered no descriptor"))
 }
 
-fn address<T: ?Sized>(of: &T) -> u64 {
+fn address_of<T: ?Sized>(of: &T) -> u64 {
     std::ptr::from_ref(of).cast::<u8>().expose_provenance() as u64
 }
 
-fn number(descriptor: impl AsFd) -> io::Result<u32> {
+fn descriptor_number(descriptor: impl AsFd) -> io::Result<u32> {
     u32::try_from(descriptor.as_fd().as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

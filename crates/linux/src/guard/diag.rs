@@ -33,7 +33,7 @@ pub(super) fn connected_to(address: SocketAddr) -> io::Result<Vec<u64>> {
     let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::DGRAM, Some(Protocol::from(SOCK_DIAG)))?;
     let (mut found, mut answer) = (Vec::new(), vec![0; 64 << 10]);
     for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&request(u8::try_from(family).unwrap_or_default(), address.port()))?;
+        socket.send(&build_dump_request(u8::try_from(family).unwrap_or_default(), address.port()))?;
         loop {
             let length = (&socket).read(&mut answer)?;
             if read(answer.get(..length).unwrap_or_default(), address, &mut found)? {
@@ -45,7 +45,7 @@ pub(super) fn connected_to(address: SocketAddr) -> io::Result<Vec<u64>> {
 }
 
 /// Asks for every connected UDP socket of a family with this port at the other end.
-fn request(family: u8, port: u16) -> Vec<u8> {
+fn build_dump_request(family: u8, port: u16) -> Vec<u8> {
     let mut request = Vec::with_capacity(HEADER + 56);
     request.extend(72_u32.to_ne_bytes());
     request.extend(BY_FAMILY.to_ne_bytes());
@@ -65,16 +65,18 @@ fn request(family: u8, port: u16) -> Vec<u8> {
 fn read(mut answer: &[u8], address: SocketAddr, found: &mut Vec<u64>) -> io::Result<bool> {
     let cut = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer breaks off");
     while !answer.is_empty() {
-        let length = number(answer, 0).and_then(|length| usize::try_from(length).ok()).ok_or_else(cut)?;
-        let kind = short(answer, 4).ok_or_else(cut)?;
+        let length = read_u32(answer, 0).and_then(|length| usize::try_from(length).ok()).ok_or_else(cut)?;
+        let kind = read_u16(answer, 4).ok_or_else(cut)?;
         let message = answer.get(HEADER..length).ok_or_else(cut)?;
         match kind {
             DONE => return Ok(true),
             ERROR => {
-                let code = number(message, 0).ok_or_else(cut)?.cast_signed();
+                let code = read_u32(message, 0).ok_or_else(cut)?.cast_signed();
                 return Err(io::Error::from_raw_os_error(code.wrapping_neg()));
             }
-            BY_FAMILY if other_end(message).ok_or_else(cut)? == address => found.push(group(message)),
+            BY_FAMILY if other_end(message).ok_or_else(cut)? == address => {
+                found.push(read_cgroup_id(message))
+            }
             _ => {}
         }
         answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -93,9 +95,9 @@ fn other_end(message: &[u8]) -> Option<SocketAddr> {
 }
 
 /// The control group that a message's attributes name.
-fn group(message: &[u8]) -> u64 {
+fn read_cgroup_id(message: &[u8]) -> u64 {
     let mut rest = message.get(MESSAGE..).unwrap_or_default();
-    while let Some((length, kind)) = short(rest, 0).map(usize::from).zip(short(rest, 2)) {
+    while let Some((length, kind)) = read_u16(rest, 0).map(usize::from).zip(read_u16(rest, 2)) {
         if kind == CGROUP_ID {
             return rest.get(4..).and_then(|id| id.first_chunk()).map_or(0, |id| u64::from_ne_bytes(*id));
         }
@@ -105,11 +107,11 @@ fn group(message: &[u8]) -> u64 {
     0
 }
 
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
+fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
-fn short(bytes: &[u8], at: usize) -> Option<u16> {
+fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
 }
 

@@ -80,7 +80,7 @@ pub(super) fn key(address: SocketAddr) -> [u8; KEY] {
 
 /// The addresses that a sender can write for "this machine", which the kernel turns into a loopback address, or into
 /// the one that the sender's socket is bound to, after it has asked us.
-pub(super) fn wildcards(port: u16) -> [SocketAddr; 2] {
+pub(super) fn wildcard_addresses(port: u16) -> [SocketAddr; 2] {
     [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)].map(|ip| SocketAddr::new(ip, port))
 }
 
@@ -92,47 +92,47 @@ pub(super) fn value(group: u64, level: u32, cookie: u64) -> [u8; VALUE] {
 }
 
 /// The program for one point, with the map's descriptor in it.
-pub(super) fn program(point: Point, map: i32) -> Option<Vec<Instruction>> {
+pub(super) fn build_program(point: Point, map: i32) -> Option<Vec<Instruction>> {
     use Register::{R0, R1, R2, R6, R7, Stack};
     let mut code = Assembler::default();
-    let allow = code.label();
-    code.copy(R6, R1);
-    code.load(Width::Word, R2, R6, PROTOCOL);
+    let allow = code.new_label();
+    code.move_register(R6, R1);
+    code.load_memory(Width::Word, R2, R6, PROTOCOL);
     code.jump_unless(R2, libc::IPPROTO_UDP, allow);
     if point.is_ipv6() {
         for part in [0, 4, 8, 12] {
-            code.load(Width::Word, R2, R6, USER_IP6 + part);
-            code.store(Stack, AT + part, R2);
+            code.load_memory(Width::Word, R2, R6, USER_IP6 + part);
+            code.store_register(Stack, AT + part, R2);
         }
     } else {
         code.store_constant(Stack, AT, 0);
         code.store_constant(Stack, AT + 4, 0);
         code.store_constant(Stack, AT + 8, MAPPED.to_be().cast_signed());
-        code.load(Width::Word, R2, R6, USER_IP4);
-        code.store(Stack, AT + 12, R2);
+        code.load_memory(Width::Word, R2, R6, USER_IP4);
+        code.store_register(Stack, AT + 12, R2);
     }
-    code.load(Width::Word, R2, R6, USER_PORT);
-    code.store(Stack, AT + PORT, R2);
+    code.load_memory(Width::Word, R2, R6, USER_PORT);
+    code.store_register(Stack, AT + PORT, R2);
     code.load_map(R1, map);
-    code.copy(R2, Stack);
+    code.move_register(R2, Stack);
     code.add(R2, AT.into());
     code.call(Helper::MapLookup);
     code.jump_if(R0, 0, allow);
-    code.copy(R7, R0);
-    code.copy(R1, R6);
+    code.move_register(R7, R0);
+    code.move_register(R1, R6);
     code.call(Helper::NetnsCookie);
-    code.load(Width::Double, R2, R7, COOKIE);
+    code.load_memory(Width::Double, R2, R7, COOKIE);
     code.jump_unless_equal(R0, R2, allow);
-    code.load(Width::Word, R1, R7, LEVEL);
+    code.load_memory(Width::Word, R1, R7, LEVEL);
     code.call(Helper::CurrentAncestorCgroup);
-    code.load(Width::Double, R2, R7, GROUP);
+    code.load_memory(Width::Double, R2, R7, GROUP);
     code.jump_if_equal(R0, R2, allow);
-    code.constant(R0, 0);
+    code.move_constant(R0, 0);
     code.exit();
-    code.set(allow);
-    code.constant(R0, 1);
+    code.bind_label(allow);
+    code.move_constant(R0, 1);
     code.exit();
-    code.assemble()
+    code.into_program()
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn programs_are_short_and_the_same_but_for_the_address() {
-        let lengths = Point::ALL.map(|point| program(point, 3).unwrap().len());
+        let lengths = Point::ALL.map(|point| build_program(point, 3).unwrap().len());
         assert_eq!(lengths, [29, 32, 29, 32]);
         assert!(Point::ALL.iter().all(|point| point.name().len() < 16));
     }

@@ -8,11 +8,11 @@ use procfs::ProcResult;
 use procfs::net::DeviceStatus;
 use procfs::process::{MountInfo, Process};
 
-use crate::cgroup::boundary;
+use crate::cgroup::container_group_path;
 
 /// What a container uses. What nobody tells is absent.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Resources {
+pub struct ContainerResources {
     /// Processor time.
     pub cpu: Option<Cpu>,
     /// Memory.
@@ -24,7 +24,7 @@ pub struct Resources {
     /// Threads, which the kernel counts as processes.
     pub threads: Option<u64>,
     /// The network, where it is the container's own.
-    pub network: Option<Network>,
+    pub network: Option<NetworkCounters>,
 }
 
 /// Processor time since the group was made.
@@ -82,7 +82,7 @@ pub struct Io {
 
 /// Interfaces, all together but loopback.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Network {
+pub struct NetworkCounters {
     /// Received: bytes, packets, errors, dropped.
     pub received: [u64; 4],
     /// Sent: bytes, packets, errors, dropped.
@@ -101,39 +101,44 @@ struct Groups {
 ///
 /// # Errors
 /// When the process has ended, or may not be looked at.
-pub fn resources(pid: i32, container: &str, own_network: bool) -> ProcResult<Resources> {
+pub fn read_container_resources(
+    pid: i32,
+    container: &str,
+    own_network: bool,
+) -> ProcResult<ContainerResources> {
     let process = Process::new(pid)?;
-    let groups = Groups::of(&process, container)?;
+    let groups = Groups::from_process(&process, container)?;
     let network = own_network.then(|| process.dev_status().ok()).flatten();
-    let network = network.map(|interfaces| summed(&interfaces));
+    let network = network.map(|interfaces| sum_interfaces(&interfaces));
     if groups.first.is_empty() && groups.second.is_none() {
-        return Ok(Resources { network, ..alone(&process)? });
+        return Ok(ContainerResources { network, ..read_process_resources(&process)? });
     }
-    Ok(Resources {
-        cpu: groups.cpu(),
-        memory: groups.memory(),
-        io: groups.io(),
-        processes: groups.any("pids", |at| Some(text(at, "cgroup.procs")?.lines().count() as u64)),
-        threads: groups.any("pids", |at| number(at, "pids.current")),
+    Ok(ContainerResources {
+        cpu: groups.read_cpu(),
+        memory: groups.read_memory(),
+        io: groups.read_io(),
+        processes: groups
+            .read_any_version("pids", |at| Some(read_text(at, "cgroup.procs")?.lines().count() as u64)),
+        threads: groups.read_any_version("pids", |at| read_number(at, "pids.current")),
         network,
     })
 }
 
 /// What a process uses that is in no group of its own. Of others that it started nobody keeps count.
-fn alone(process: &Process) -> ProcResult<Resources> {
+fn read_process_resources(process: &Process) -> ProcResult<ContainerResources> {
     let (stat, status) = (process.stat()?, process.status()?);
     let time = |ticks: u64| crate::process::since_boot(ticks);
     let rss = status.vmrss.map(|kibibytes| kibibytes * 1024);
-    Ok(Resources {
+    Ok(ContainerResources {
         cpu: Some(Cpu { user: time(stat.utime), system: time(stat.stime), ..Cpu::default() }),
         memory: rss.map(|total| Memory { total, rss, ..Memory::default() }),
         threads: Some(status.threads),
-        ..Resources::default()
+        ..ContainerResources::default()
     })
 }
 
-fn summed(interfaces: &HashMap<String, DeviceStatus>) -> Network {
-    let mut network = Network::default();
+fn sum_interfaces(interfaces: &HashMap<String, DeviceStatus>) -> NetworkCounters {
+    let mut network = NetworkCounters::default();
     for status in interfaces.values().filter(|status| status.name != "lo") {
         let received = [status.recv_bytes, status.recv_packets, status.recv_errs, status.recv_drop];
         let sent = [status.sent_bytes, status.sent_packets, status.sent_errs, status.sent_drop];
@@ -148,20 +153,20 @@ fn summed(interfaces: &HashMap<String, DeviceStatus>) -> Network {
 }
 
 impl Groups {
-    fn of(process: &Process, container: &str) -> ProcResult<Self> {
+    fn from_process(process: &Process, container: &str) -> ProcResult<Self> {
         let mounts = Process::myself()?.mountinfo()?.0;
         let mut groups = Self { first: HashMap::new(), second: None };
         for group in process.cgroups()?.0 {
-            let path = boundary(&group.pathname, container);
+            let path = container_group_path(&group.pathname, container);
             // Of the root, figures are the node's; and what is out of sight cannot be read.
             if path == "/" || path.starts_with("/..") {
                 continue;
             }
             if group.hierarchy == 0 {
-                groups.second = mounts.iter().find_map(|mount| below(mount, None, path));
+                groups.second = mounts.iter().find_map(|mount| locate_in_mount(mount, None, path));
             }
             for controller in group.controllers {
-                let found = mounts.iter().find_map(|mount| below(mount, Some(&controller), path));
+                let found = mounts.iter().find_map(|mount| locate_in_mount(mount, Some(&controller), path));
                 groups.first.extend(found.map(|directory| (controller, directory)));
             }
         }
@@ -169,7 +174,7 @@ impl Groups {
     }
 
     /// What there is of a controller, whichever version has it.
-    fn either<T>(
+    fn read_per_version<T>(
         &self,
         controller: &str,
         first: impl FnOnce(&Path) -> Option<T>,
@@ -182,17 +187,18 @@ impl Groups {
     }
 
     /// The same, where both versions have the same file.
-    fn any<T>(&self, controller: &str, read: impl Fn(&Path) -> Option<T>) -> Option<T> {
-        self.either(controller, &read, &read)
+    fn read_any_version<T>(&self, controller: &str, read: impl Fn(&Path) -> Option<T>) -> Option<T> {
+        self.read_per_version(controller, &read, &read)
     }
 
-    fn cpu(&self) -> Option<Cpu> {
-        let (user, system) = self.either("cpuacct", first_times, |at| {
-            let stat = keyed(at, "cpu.stat")?;
-            Some((micros(&stat, "user_usec")?, micros(&stat, "system_usec")?))
+    fn read_cpu(&self) -> Option<Cpu> {
+        let (user, system) = self.read_per_version("cpuacct", first_times, |at| {
+            let stat = read_key_values(at, "cpu.stat")?;
+            Some((micros_value(&stat, "user_usec")?, micros_value(&stat, "system_usec")?))
         })?;
         let mut cpu = Cpu { user, system, ..Cpu::default() };
-        let throttling = self.any("cpu", |at| keyed(at, "cpu.stat")).unwrap_or_default();
+        let throttling =
+            self.read_any_version("cpu", |at| read_key_values(at, "cpu.stat")).unwrap_or_default();
         let of = |key: &str| throttling.get(key).copied().unwrap_or_default();
         cpu.periods = of("nr_periods");
         cpu.throttled_periods = of("nr_throttled");
@@ -200,29 +206,35 @@ impl Groups {
             Some(nanos) => Duration::from_nanos(*nanos),
             None => Duration::from_micros(of("throttled_usec")),
         };
-        cpu.limit = self.either(
+        cpu.limit = self.read_per_version(
             "cpu",
-            |at| share(text(at, "cpu.cfs_quota_us")?.trim(), text(at, "cpu.cfs_period_us")?.trim()),
             |at| {
-                let max = text(at, "cpu.max")?;
+                parse_cpu_limit(
+                    read_text(at, "cpu.cfs_quota_us")?.trim(),
+                    read_text(at, "cpu.cfs_period_us")?.trim(),
+                )
+            },
+            |at| {
+                let max = read_text(at, "cpu.max")?;
                 let (quota, period) = max.trim().split_once(' ')?;
-                share(quota, period)
+                parse_cpu_limit(quota, period)
             },
         );
         Some(cpu)
     }
 
-    fn memory(&self) -> Option<Memory> {
-        self.either(
+    fn read_memory(&self) -> Option<Memory> {
+        self.read_per_version(
             "memory",
             |at| {
-                let stat = keyed(at, "memory.stat").unwrap_or_default();
+                let stat = read_key_values(at, "memory.stat").unwrap_or_default();
                 let of = |key: &str| stat.get(key).copied();
                 Some(Memory {
-                    total: number(at, "memory.usage_in_bytes")?,
-                    total_and_swap: number(at, "memory.memsw.usage_in_bytes"),
-                    limit: number(at, "memory.limit_in_bytes").filter(|bytes| is_limit(*bytes)),
-                    soft_limit: number(at, "memory.soft_limit_in_bytes").filter(|bytes| is_limit(*bytes)),
+                    total: read_number(at, "memory.usage_in_bytes")?,
+                    total_and_swap: read_number(at, "memory.memsw.usage_in_bytes"),
+                    limit: read_number(at, "memory.limit_in_bytes").filter(|bytes| is_limit(*bytes)),
+                    soft_limit: read_number(at, "memory.soft_limit_in_bytes")
+                        .filter(|bytes| is_limit(*bytes)),
                     cache: of("total_cache"),
                     rss: of("total_rss"),
                     mapped_file: of("total_mapped_file"),
@@ -231,14 +243,15 @@ impl Groups {
                 })
             },
             |at| {
-                let stat = keyed(at, "memory.stat").unwrap_or_default();
+                let stat = read_key_values(at, "memory.stat").unwrap_or_default();
                 let of = |key: &str| stat.get(key).copied();
-                let (total, swap) = (number(at, "memory.current")?, number(at, "memory.swap.current"));
+                let (total, swap) =
+                    (read_number(at, "memory.current")?, read_number(at, "memory.swap.current"));
                 Some(Memory {
                     total,
                     total_and_swap: swap.map(|swap| total.saturating_add(swap)),
-                    limit: number(at, "memory.max"),
-                    soft_limit: number(at, "memory.high"),
+                    limit: read_number(at, "memory.max"),
+                    soft_limit: read_number(at, "memory.high"),
                     cache: of("file"),
                     rss: of("anon"),
                     mapped_file: of("file_mapped"),
@@ -249,10 +262,10 @@ impl Groups {
         )
     }
 
-    fn io(&self) -> Option<Io> {
-        self.either("blkio", first_io, |at| {
+    fn read_io(&self) -> Option<Io> {
+        self.read_per_version("blkio", first_io, |at| {
             let mut io = Io::default();
-            for field in text(at, "io.stat")?.split_whitespace() {
+            for field in read_text(at, "io.stat")?.split_whitespace() {
                 let Some((key, value)) = field.split_once('=') else { continue };
                 let sum = match key {
                     "rbytes" => &mut io.read_bytes,
@@ -270,7 +283,7 @@ impl Groups {
 }
 
 /// Where a path of a hierarchy is below one of its mounts. A mount may show a branch alone.
-fn below(mount: &MountInfo, controller: Option<&str>, path: &str) -> Option<PathBuf> {
+fn locate_in_mount(mount: &MountInfo, controller: Option<&str>, path: &str) -> Option<PathBuf> {
     let is_it = match controller {
         None => mount.fs_type == "cgroup2",
         Some(controller) => mount.fs_type == "cgroup" && mount.super_options.contains_key(controller),
@@ -281,9 +294,9 @@ fn below(mount: &MountInfo, controller: Option<&str>, path: &str) -> Option<Path
 
 /// Ticks are coarser than what the group has used; what it has used is shared in their proportion.
 fn first_times(at: &Path) -> Option<(Duration, Duration)> {
-    let stat = keyed(at, "cpuacct.stat")?;
+    let stat = read_key_values(at, "cpuacct.stat")?;
     let (user, system) = (*stat.get("user")?, *stat.get("system")?);
-    let used = Duration::from_nanos(number(at, "cpuacct.usage")?);
+    let used = Duration::from_nanos(read_number(at, "cpuacct.usage")?);
     let user_share = if user + system == 0 { 1.0 } else { user as f64 / (user + system) as f64 };
     let user = used.mul_f64(user_share).min(used);
     Some((user, used.saturating_sub(user)))
@@ -291,8 +304,8 @@ fn first_times(at: &Path) -> Option<(Duration, Duration)> {
 
 fn first_io(at: &Path) -> Option<Io> {
     let sum = |name: &str| {
-        let text = text(at, &format!("blkio.throttle.{name}_recursive"))
-            .or_else(|| text(at, &format!("blkio.throttle.{name}")))?;
+        let text = read_text(at, &format!("blkio.throttle.{name}_recursive"))
+            .or_else(|| read_text(at, &format!("blkio.throttle.{name}")))?;
         let of = |word: &str| -> u64 {
             let lines = text
                 .lines()
@@ -305,18 +318,18 @@ fn first_io(at: &Path) -> Option<Io> {
     Some(Io { read_bytes, written_bytes, reads, writes })
 }
 
-fn text(at: &Path, file: &str) -> Option<String> {
+fn read_text(at: &Path, file: &str) -> Option<String> {
     std::fs::read_to_string(at.join(file)).ok()
 }
 
 /// A file that is one number. `max` is none.
-fn number(at: &Path, file: &str) -> Option<u64> {
-    text(at, file)?.trim().parse().ok()
+fn read_number(at: &Path, file: &str) -> Option<u64> {
+    read_text(at, file)?.trim().parse().ok()
 }
 
 /// A file of lines with a key and a number.
-fn keyed(at: &Path, file: &str) -> Option<HashMap<String, u64>> {
-    let text = text(at, file)?;
+fn read_key_values(at: &Path, file: &str) -> Option<HashMap<String, u64>> {
+    let text = read_text(at, file)?;
     let line = |line: &str| {
         let (key, value) = line.split_once(' ')?;
         Some((key.to_owned(), value.trim().parse().ok()?))
@@ -324,12 +337,12 @@ fn keyed(at: &Path, file: &str) -> Option<HashMap<String, u64>> {
     Some(text.lines().filter_map(line).collect())
 }
 
-fn micros(stat: &HashMap<String, u64>, key: &str) -> Option<Duration> {
+fn micros_value(stat: &HashMap<String, u64>, key: &str) -> Option<Duration> {
     stat.get(key).map(|micros| Duration::from_micros(*micros))
 }
 
 /// Processors, from a quota of each period; none where there is no quota.
-fn share(quota: &str, period: &str) -> Option<f64> {
+fn parse_cpu_limit(quota: &str, period: &str) -> Option<f64> {
     let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
     (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
@@ -387,7 +400,7 @@ mod tests {
             throttled_periods: 7,
             throttled: time(350),
         };
-        assert_eq!(groups.cpu(), Some(cpu));
+        assert_eq!(groups.read_cpu(), Some(cpu));
         let memory = Memory {
             total: 9_465_856,
             total_and_swap: Some(9_469_952),
@@ -399,10 +412,10 @@ mod tests {
             swap: Some(4_096),
             unevictable: Some(8_192),
         };
-        assert_eq!(groups.memory(), Some(memory));
+        assert_eq!(groups.read_memory(), Some(memory));
         let io = Io { read_bytes: 1_459_300, written_bytes: 314_773_704, reads: 195, writes: 357 };
-        assert_eq!(groups.io(), Some(io));
-        assert_eq!(groups.any("pids", |at| number(at, "pids.current")), Some(3));
+        assert_eq!(groups.read_io(), Some(io));
+        assert_eq!(groups.read_any_version("pids", |at| read_number(at, "pids.current")), Some(3));
     }
 
     #[test]
@@ -416,12 +429,12 @@ mod tests {
             ("io.stat", ""),
         ]);
         let micros = Duration::from_micros;
-        assert_eq!(groups.cpu(), Some(Cpu { user: micros(2), system: micros(1), ..Cpu::default() }));
-        assert_eq!(groups.memory(), Some(Memory { total: 9_465_856, ..Memory::default() }));
-        assert_eq!(groups.io(), Some(Io::default()));
+        assert_eq!(groups.read_cpu(), Some(Cpu { user: micros(2), system: micros(1), ..Cpu::default() }));
+        assert_eq!(groups.read_memory(), Some(Memory { total: 9_465_856, ..Memory::default() }));
+        assert_eq!(groups.read_io(), Some(Io::default()));
         let (_directory, without_controllers) = second(&[("cgroup.procs", "1\n")]);
-        assert_eq!(without_controllers.cpu(), None);
-        assert_eq!(without_controllers.memory(), None);
-        assert_eq!(without_controllers.io(), None);
+        assert_eq!(without_controllers.read_cpu(), None);
+        assert_eq!(without_controllers.read_memory(), None);
+        assert_eq!(without_controllers.read_io(), None);
     }
 }

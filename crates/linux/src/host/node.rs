@@ -13,7 +13,7 @@ use procfs::{Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, Pr
 
 /// What the node has and uses.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Node {
+pub struct NodeResources {
     /// Since boot.
     pub uptime: Duration,
     /// Processes there are.
@@ -87,7 +87,7 @@ impl CpuTimes {
 
     /// How the time since an earlier moment was used; none where none has passed.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Option<Shares> {
+    pub fn shares_since(&self, before: &Self) -> Option<Shares> {
         let all = self.sum().saturating_sub(before.sum());
         let share = |now: u64, before: u64| now.saturating_sub(before) as f64 * 100.0 / all as f64;
         (all > 0).then(|| {
@@ -122,14 +122,14 @@ impl CpuMeter {
 
     /// How they were used since the last answer; the same answer again within a second, of which less could be said.
     #[must_use]
-    pub fn shares(&self) -> Option<Shares> {
+    pub fn measure_shares(&self) -> Option<Shares> {
         let now = cpu_times().ok()?;
         let second =
             100 * u64::try_from(std::thread::available_parallelism().map_or(1, NonZero::get)).ok()?;
         let mut metered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = now.sum().saturating_sub(metered.before.sum());
         if passed >= second || metered.last.is_none() {
-            metered.last = now.since(&metered.before).or(metered.last);
+            metered.last = now.shares_since(&metered.before).or(metered.last);
             metered.before = now;
         }
         metered.last
@@ -156,10 +156,10 @@ pub(super) fn cpu_times() -> ProcResult<CpuTimes> {
 ///
 /// # Errors
 /// When `/proc` cannot be read.
-pub fn node() -> ProcResult<Node> {
+pub fn read_node_resources() -> ProcResult<NodeResources> {
     let load = LoadAverage::current()?;
     let memory = Meminfo::current()?;
-    Ok(Node {
+    Ok(NodeResources {
         uptime: Uptime::current()?.uptime_duration(),
         processes: procfs::process::all_processes()?.count() as u64,
         cores: KernelStats::current()?.cpu_time.len() as u64,
@@ -167,7 +167,7 @@ pub fn node() -> ProcResult<Node> {
         memory: [memory.mem_total, memory.mem_free, memory.buffers, memory.cached],
         swap: [memory.swap_total, memory.swap_free],
         file_systems: file_systems()?,
-        interfaces: interfaces()?,
+        interfaces: read_interfaces()?,
     })
 }
 
@@ -200,7 +200,7 @@ fn file_systems() -> ProcResult<Vec<FileSystem>> {
     Ok(found)
 }
 
-fn interfaces() -> ProcResult<Vec<Interface>> {
+fn read_interfaces() -> ProcResult<Vec<Interface>> {
     let found = Process::myself()?.dev_status()?;
     let found: BTreeMap<_, _> = found.into_iter().collect();
     let interface = |(name, status): (String, DeviceStatus)| Interface {
@@ -219,14 +219,14 @@ mod tests {
     fn shares_are_of_the_time_that_has_passed() {
         let before = CpuTimes { user: 100, system: 100, idle: 100, wait: 100, other: 100 };
         let now = CpuTimes { user: 130, system: 110, idle: 150, wait: 105, other: 105 };
-        let shares = now.since(&before).unwrap();
+        let shares = now.shares_since(&before).unwrap();
         assert_eq!(shares, Shares { total: 45.0, user: 30.0, system: 10.0, idle: 50.0, wait: 5.0 });
-        assert_eq!(now.since(&now), None);
+        assert_eq!(now.shares_since(&now), None);
     }
 
     #[test]
     fn this_node_is_described() {
-        let node = node().unwrap();
+        let node = read_node_resources().unwrap();
         assert!(node.cores > 0 && node.processes > 0 && node.memory[0] > node.memory[1]);
         assert!(node.file_systems.iter().any(|system| system.path.as_os_str() == "/"));
         assert!(node.interfaces.iter().any(|interface| interface.name == "lo"));

@@ -10,8 +10,8 @@ use std::hint::black_box;
 use arrayvec::ArrayVec;
 
 use super::habits::in_milliseconds;
-use super::{Aggregator, grows};
-use crate::aggregate::table::{Fingerprint, Known, Place};
+use super::{Aggregator, has_growing_state};
+use crate::aggregate::table::{Fingerprint, KnownSpelling, Place};
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::{Plain, Sample, Values};
 
@@ -20,24 +20,24 @@ const BATCH: usize = 16;
 
 /// A sample that was read and not yet inserted.
 #[derive(Copy, Clone, Debug)]
-struct Waiting<'a> {
+struct PendingSample<'a> {
     plain: Plain<'a>,
     fingerprint: Fingerprint,
 }
 
 /// Samples of one container that were read and not yet inserted, in order.
 #[derive(Default, Debug)]
-pub(super) struct Batch<'a>(ArrayVec<Waiting<'a>, BATCH>);
+pub(super) struct Batch<'a>(ArrayVec<PendingSample<'a>, BATCH>);
 
 impl Aggregator {
     /// Takes a sample, now or together with those that follow.
     #[inline]
-    pub(super) fn take<'a>(&mut self, sample: &Sample<'a>, batch: &mut Batch<'a>, now: Timestamp) {
-        if let Some(plain) = Plain::of(sample) {
+    pub(super) fn enqueue_sample<'a>(&mut self, sample: &Sample<'a>, batch: &mut Batch<'a>, now: Timestamp) {
+        if let Some(plain) = Plain::from_sample(sample) {
             return self.take_plain(plain, batch, now);
         }
         self.insert_all(batch, now);
-        self.sample(sample, now);
+        self.ingest_sample(sample, now);
     }
 
     /// Takes a sample together with those that follow.
@@ -46,21 +46,21 @@ impl Aggregator {
         if batch.0.is_full() {
             self.insert_all(batch, now);
         }
-        let fingerprint = self.table.fingerprint(&plain.into());
-        batch.0.push(Waiting { plain, fingerprint });
+        let fingerprint = self.table.compute_fingerprint(&plain.into());
+        batch.0.push(PendingSample { plain, fingerprint });
     }
 
     /// Inserts what waits.
     pub(super) fn insert_all(&mut self, batch: &mut Batch<'_>, now: Timestamp) {
         let found: ArrayVec<_, BATCH> =
-            batch.0.iter().map(|waiting| self.table.known(waiting.fingerprint)).collect();
+            batch.0.iter().map(|waiting| self.table.find_spelling(waiting.fingerprint)).collect();
         if found.len() > 1 {
-            self.touch(batch, &found);
+            self.prefetch_batch(batch, &found);
         }
         // A new series may get the place of an idle one that was found above.
         let mut outdated = false;
-        for (Waiting { plain, fingerprint }, known) in batch.0.iter().zip(found) {
-            let known = if outdated { self.table.known(*fingerprint) } else { known };
+        for (PendingSample { plain, fingerprint }, known) in batch.0.iter().zip(found) {
+            let known = if outdated { self.table.find_spelling(*fingerprint) } else { known };
             match known {
                 Some(known) => self.insert_known(plain, known, now),
                 // The first of its spelling, though perhaps no longer: one before it may have been the same.
@@ -76,13 +76,13 @@ impl Aggregator {
 
     /// Has the processor fetch what is about to be changed, all of it at once.
     #[inline]
-    fn touch(&self, batch: &Batch<'_>, found: &[Option<Known>]) {
-        let state = |known: &Option<Known>| self.columns.state((*known)?.place);
+    fn prefetch_batch(&self, batch: &Batch<'_>, found: &[Option<KnownSpelling>]) {
+        let state = |known: &Option<KnownSpelling>| self.columns.state_at((*known)?.place);
         black_box(found.iter().filter(|known| state(known).is_some()).count());
         let touched = batch.0.iter().zip(found).map(|(waiting, known)| match waiting.plain.metric_type {
             // The type is known from the line; to ask the state would be to wait for it.
             MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
-                state(known).map_or(0, |state| state.touch(&waiting.plain.values))
+                state(known).map_or(0, |state| state.prefetch_values(&waiting.plain.values))
             }
             _ => 0,
         });
@@ -90,7 +90,7 @@ impl Aggregator {
     }
 
     #[inline]
-    fn insert_known(&mut self, plain: &Plain<'_>, known: Known, now: Timestamp) {
+    fn insert_known(&mut self, plain: &Plain<'_>, known: KnownSpelling, now: Timestamp) {
         let values = u64::from(plain.values.count());
         self.accounting.values += values;
         if known.replaced {
@@ -115,14 +115,14 @@ impl Aggregator {
 
     #[inline]
     fn insert_at(&mut self, place: Place, plain: &Plain<'_>, now: Timestamp) {
-        if grows(plain.metric_type)
+        if has_growing_state(plain.metric_type)
             && self.memory >= self.ample
             && !self.take_a_closer_look((place, plain.metric_type), &plain.values, plain.weight, now)
         {
             return;
         }
         let deltas = self.reads_changes(plain.metric_type, &plain.values);
-        if let Some(state) = self.columns.state_mut(place) {
+        if let Some(state) = self.columns.state_at_mut(place) {
             self.memory += state.insert(&plain.values, plain.weight, now, deltas);
             self.open += u64::from(plain.values.count());
         }
@@ -132,7 +132,7 @@ impl Aggregator {
     fn insert_new(&mut self, plain: &Plain<'_>, now: Timestamp) {
         let Plain { metric_type, name, tags, values, weight, identified } = *plain;
         self.habits.dogstatsd |= identified;
-        let sample = Sample { weight, tags, ..Sample::plain(name, metric_type, values) };
-        self.sample(&sample, now);
+        let sample = Sample { weight, tags, ..Sample::new(name, metric_type, values) };
+        self.ingest_sample(&sample, now);
     }
 }

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::Row;
-use super::snapshot::{LateV1, MANY, SlotV1, SnapshotError, StateV1, sealed, unsealed};
+use super::columns::SeriesRow;
+use super::snapshot::{LateV1, MANY, SlotV1, SnapshotError, StateV1, seal_payload, unseal_payload};
 use super::{Aggregator, Habits, LedgerRow};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::histogram::Histogram;
-use crate::aggregate::record::Events;
+use crate::aggregate::record::RecentEvents;
 use crate::aggregate::table::Place;
 use crate::aggregate::window::Layout;
 use crate::model::{Series, Timestamp};
@@ -32,14 +32,14 @@ pub(super) struct SentSnapshot {
     values: u64,
     events: u64,
     /// By place.
-    seen: Box<[Seen]>,
+    seen: Box<[ChangeStamp]>,
 }
 
 /// Samples of a series in the open window, and when its ledger was touched last.
-type Seen = (u64, Timestamp);
+type ChangeStamp = (u64, Timestamp);
 
-fn seen(row: &Row<'_>) -> Seen {
-    (row.state.samples(), row.ledger.last_seen)
+fn change_stamp(row: &SeriesRow<'_>) -> ChangeStamp {
+    (row.state.sample_count(), row.ledger.last_seen)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,7 +52,7 @@ struct ChangesV1<S = Series> {
     /// Nothing where no value has come.
     values: Option<ValuesV1<S>>,
     /// All events of the open window; `None` if none has come since.
-    events: Option<Events>,
+    events: Option<RecentEvents>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl Aggregator {
     /// A snapshot, on which [`Aggregator::changes`] can follow.
     #[must_use]
     pub fn snapshot_ahead(&mut self) -> Vec<u8> {
-        let snapshot = self.snapshot();
+        let snapshot = self.encode_snapshot();
         self.sent_ahead = checksum_of(&snapshot).map(|checksum| SentSnapshot {
             checksum,
             layout: self.current_layout(),
@@ -84,8 +84,8 @@ impl Aggregator {
             events: self.accounting.events,
             seen: self
                 .columns
-                .places()
-                .map(|row| row.map_or((0, Timestamp::MIN), |row| seen(&row)))
+                .iter_places()
+                .map(|row| row.map_or((0, Timestamp::MIN), |row| change_stamp(&row)))
                 .collect(),
         });
         snapshot
@@ -94,7 +94,7 @@ impl Aggregator {
     /// What has changed since the snapshot with this checksum; nothing where that cannot be told, and a snapshot is needed again:
     /// the window was closed meanwhile, or series have made way for others.
     #[must_use]
-    pub fn changes(&self, of: u64) -> Option<Vec<u8>> {
+    pub fn changes_since(&self, of: u64) -> Option<Vec<u8>> {
         let known = self.sent_ahead.as_ref().filter(|known| known.checksum == of)?;
         let values = match known.values == self.accounting.values {
             true => None,
@@ -108,11 +108,11 @@ impl Aggregator {
             values,
             events: (known.events != self.accounting.events).then(|| self.events.clone()),
         };
-        Some(sealed(MAGIC, &changes))
+        Some(seal_payload(MAGIC, &changes))
     }
 
     fn changed_values(&self, known: &SentSnapshot) -> Option<ValuesV1<&Series>> {
-        let mut rows = self.columns.places();
+        let mut rows = self.columns.iter_places();
         let mut changed = Vec::new();
         let late = self.late_by_place();
         for (series, before) in known.layout.iter().zip(&known.seen) {
@@ -122,7 +122,7 @@ impl Aggregator {
                 _ => return None,
             };
             // What comes late can change a level that no sample of the open window has set.
-            if seen(&row) != *before || late.contains_key(&row.place) {
+            if change_stamp(&row) != *before || late.contains_key(&row.place) {
                 changed.push((row.place, *row.ledger, StateV1::from(row.state)));
             }
         }
@@ -137,8 +137,8 @@ impl Aggregator {
     ///
     /// # Errors
     /// When the bytes are no changes, come from an unknown version, are damaged, or are changes of another snapshot.
-    pub fn change(&mut self, of: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let changes: ChangesV1 = unsealed(MAGIC, bytes)?;
+    pub fn apply_changes(&mut self, of: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let changes: ChangesV1 = unseal_payload(MAGIC, bytes)?;
         if changes.of != of || !changes.accounting.is_plausible(MANY) || !changes.habits.is_plausible(MANY) {
             return Err(SnapshotError::Damaged);
         }
@@ -173,36 +173,41 @@ mod tests {
 
     use super::*;
     use crate::aggregate::aggregator::snapshot::sealed_again;
-    use crate::aggregate::{Counting, GaugeSign, Limits, Settings};
+    use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, Limits};
     use crate::model::Moment;
 
     const START: i64 = 1_767_225_600;
 
     fn at(secs: u64) -> Moment {
         let mono = Duration::from_secs(secs);
-        Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+        Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
     }
 
     /// Two windows of every type, and late samples; the second window is open.
-    fn busy(settings: &Arc<Settings>) -> Aggregator {
+    fn busy(settings: &Arc<AggregatorSettings>) -> Aggregator {
         let mut aggregator = Aggregator::new(Arc::clone(settings), GaugeSign::Auto, at(0).wall);
-        aggregator.datagram(b"c:1|c\ng:5|g\nt:1:2:3|ms\ns:a|s\nd:4|d\nidle:1|c\nlevel:7|g", at(1), None);
-        aggregator.datagram(b"_sc|up|0\n_e{1,1}:a|b", at(2), None);
-        let _closed = aggregator.roll(at(10).wall);
-        aggregator.datagram(b"c:1|c\nt:9|ms\nd:1|d", at(11), None);
+        aggregator.ingest_datagram(
+            b"c:1|c\ng:5|g\nt:1:2:3|ms\ns:a|s\nd:4|d\nidle:1|c\nlevel:7|g",
+            at(1),
+            None,
+        );
+        aggregator.ingest_datagram(b"_sc|up|0\n_e{1,1}:a|b", at(2), None);
+        let _closed = aggregator.roll_window(at(10).wall);
+        aggregator.ingest_datagram(b"c:1|c\nt:9|ms\nd:1|d", at(11), None);
         aggregator
     }
 
     /// An aggregator on the other side, with the snapshot's checksum.
     fn sent(aggregator: &mut Aggregator) -> (u64, Aggregator) {
         let snapshot = aggregator.snapshot_ahead();
-        let other = Aggregator::restore(Arc::clone(&aggregator.settings), &snapshot).unwrap();
+        let other = Aggregator::from_snapshot(Arc::clone(&aggregator.settings), &snapshot).unwrap();
         (checksum_of(&snapshot).unwrap(), other)
     }
 
     #[test]
     fn a_snapshot_and_its_changes_are_what_a_later_snapshot_is() {
-        let counting = Arc::new(Settings { counting: Counting::Native, ..Settings::default() });
+        let counting =
+            Arc::new(AggregatorSettings { counting: Counting::Native, ..AggregatorSettings::default() });
         for settings in [Arc::default(), counting] {
             let mut aggregator = busy(&settings);
             let (of, mut other) = sent(&mut aggregator);
@@ -216,37 +221,42 @@ mod tests {
                 late.as_bytes(),
             ];
             for (n, datagram) in (12..).zip(datagrams) {
-                aggregator.datagram(datagram, at(n), None);
-                let changes = aggregator.changes(of).unwrap();
+                aggregator.ingest_datagram(datagram, at(n), None);
+                let changes = aggregator.changes_since(of).unwrap();
                 let (_, mut other) = sent_again(&other);
-                other.change(of, &changes).unwrap();
-                assert_eq!(other.snapshot(), aggregator.snapshot(), "{}", String::from_utf8_lossy(datagram));
+                other.apply_changes(of, &changes).unwrap();
+                assert_eq!(
+                    other.encode_snapshot(),
+                    aggregator.encode_snapshot(),
+                    "{}",
+                    String::from_utf8_lossy(datagram)
+                );
             }
-            other.change(of, &aggregator.changes(of).unwrap()).unwrap();
+            other.apply_changes(of, &aggregator.changes_since(of).unwrap()).unwrap();
             assert_eq!(other.open_values(), aggregator.open_values());
-            assert_eq!(other.series(), aggregator.series());
+            assert_eq!(other.series_count(), aggregator.series_count());
             let (closed, expected) =
-                (other.roll(at(20).wall).unwrap(), aggregator.roll(at(20).wall).unwrap());
+                (other.roll_window(at(20).wall).unwrap(), aggregator.roll_window(at(20).wall).unwrap());
             assert_eq!(closed.values, expected.values);
-            assert_eq!(other.snapshot(), aggregator.snapshot(), "both go on alike");
+            assert_eq!(other.encode_snapshot(), aggregator.encode_snapshot(), "both go on alike");
         }
     }
 
     /// A copy.
     fn sent_again(aggregator: &Aggregator) -> (u64, Aggregator) {
-        let snapshot = aggregator.snapshot();
-        (0, Aggregator::restore(Arc::clone(&aggregator.settings), &snapshot).unwrap())
+        let snapshot = aggregator.encode_snapshot();
+        (0, Aggregator::from_snapshot(Arc::clone(&aggregator.settings), &snapshot).unwrap())
     }
 
     #[test]
     fn changes_are_as_small_as_what_has_changed() {
         let length = |series: usize| {
             let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
-            (0..series).for_each(|n| aggregator.datagram(format!("a{n}:1|c").as_bytes(), at(1), None));
+            (0..series).for_each(|n| aggregator.ingest_datagram(format!("a{n}:1|c").as_bytes(), at(1), None));
             let (of, _) = sent(&mut aggregator);
-            let unchanged = aggregator.changes(of).unwrap().len();
-            aggregator.datagram(b"a3:1|c", at(2), None);
-            (unchanged, aggregator.changes(of).unwrap().len())
+            let unchanged = aggregator.changes_since(of).unwrap().len();
+            aggregator.ingest_datagram(b"a3:1|c", at(2), None);
+            (unchanged, aggregator.changes_since(of).unwrap().len())
         };
         let (small, large) = (length(10), length(2000));
         // Counts of datagrams take a byte or two more.
@@ -257,41 +267,46 @@ mod tests {
     #[test]
     fn nothing_follows_where_changes_cannot_be_told() {
         let fresh = || {
-            let settings = Settings { series_idle: Duration::ZERO, ..Settings::default() };
+            let settings =
+                AggregatorSettings { series_idle: Duration::ZERO, ..AggregatorSettings::default() };
             let mut aggregator = busy(&Arc::new(settings));
             let (of, _) = sent(&mut aggregator);
             (aggregator, of)
         };
         let (aggregator, of) = fresh();
-        assert!(aggregator.changes(of).is_some());
-        assert!(aggregator.changes(of ^ 1).is_none(), "another snapshot");
+        assert!(aggregator.changes_since(of).is_some());
+        assert!(aggregator.changes_since(of ^ 1).is_none(), "another snapshot");
         let (mut aggregator, of) = fresh();
-        let _closed = aggregator.roll(at(20).wall);
-        assert!(aggregator.changes(of).is_none(), "the window was closed");
+        let _closed = aggregator.roll_window(at(20).wall);
+        assert!(aggregator.changes_since(of).is_none(), "the window was closed");
         let (mut aggregator, of) = fresh();
         let _lost = aggregator.begin_again(at(12).wall);
-        assert!(aggregator.changes(of).is_none(), "it began again after a panic");
+        assert!(aggregator.changes_since(of).is_none(), "it began again after a panic");
         let (mut aggregator, of) = fresh();
-        let limits = Limits { series: aggregator.series(), ..Limits::default() };
-        aggregator.reconfigure(&Settings { limits, series_idle: Duration::ZERO, ..Settings::default() });
-        assert!(aggregator.changes(of).is_none(), "its settings changed");
+        let limits = Limits { series: aggregator.series_count(), ..Limits::default() };
+        aggregator.apply_settings(&AggregatorSettings {
+            limits,
+            series_idle: Duration::ZERO,
+            ..AggregatorSettings::default()
+        });
+        assert!(aggregator.changes_since(of).is_none(), "its settings changed");
         let (of, _) = sent(&mut aggregator);
-        aggregator.datagram(b"new:1|c", at(12), None);
+        aggregator.ingest_datagram(b"new:1|c", at(12), None);
         assert_eq!(aggregator.accounting().evicted, 1);
-        assert!(aggregator.changes(of).is_none(), "a series has made way for another");
+        assert!(aggregator.changes_since(of).is_none(), "a series has made way for another");
     }
 
     #[test]
     fn changes_that_are_damaged_are_an_error_and_no_panic() {
         let mut aggregator = busy(&Arc::default());
         let (of, other) = sent(&mut aggregator);
-        aggregator.datagram(b"c:1|c\nnew:1|ms", at(12), None);
-        aggregator.datagram(format!("c:1|c|T{}", START + 3).as_bytes(), at(12), None);
-        let changes = aggregator.changes(of).unwrap();
-        let change = |of, bytes: &[u8]| sent_again(&other).1.change(of, bytes);
+        aggregator.ingest_datagram(b"c:1|c\nnew:1|ms", at(12), None);
+        aggregator.ingest_datagram(format!("c:1|c|T{}", START + 3).as_bytes(), at(12), None);
+        let changes = aggregator.changes_since(of).unwrap();
+        let change = |of, bytes: &[u8]| sent_again(&other).1.apply_changes(of, bytes);
         assert_eq!(change(of, &changes), Ok(()));
         assert_eq!(change(of ^ 1, &changes), Err(SnapshotError::Damaged), "of another snapshot");
-        assert_eq!(change(of, &other.snapshot()), Err(SnapshotError::NotASnapshot));
+        assert_eq!(change(of, &other.encode_snapshot()), Err(SnapshotError::NotASnapshot));
         for at in 0..changes.len() {
             assert!(change(of, &changes[..at]).is_err());
             let mut damaged = changes.clone();

@@ -1,7 +1,7 @@
 //! What has changed in the open window since it was last written down.
 
 use super::Aggregator;
-use super::columns::Row;
+use super::columns::SeriesRow;
 use crate::aggregate::window::{Window, WindowBuilder};
 use crate::model::Timestamp;
 
@@ -25,10 +25,10 @@ impl Aggregator {
         if noted.start.replace(self.start) != Some(self.start) {
             noted.samples.clear();
         }
-        let mut builder = WindowBuilder::new(self.span(now));
+        let mut builder = WindowBuilder::new(self.open_window_span(now));
         let late = self.late_by_place();
-        for Row { place, state, ledger, .. } in self.columns.iter() {
-            let (at, samples) = (place as usize, state.samples());
+        for SeriesRow { place, state, ledger, .. } in self.columns.iter() {
+            let (at, samples) = (place as usize, state.sample_count());
             if noted.samples.len() <= at {
                 noted.samples.resize(at + 1, 0);
             }
@@ -58,11 +58,11 @@ mod tests {
 
     fn moment(secs: u64) -> Moment {
         let mono = Duration::from_secs(secs);
-        Moment { wall: Timestamp::from_secs(1_767_225_600).plus(mono), mono }
+        Moment { wall: Timestamp::from_secs(1_767_225_600).saturating_add(mono), mono }
     }
 
     fn names(window: Option<&Window>) -> Vec<(String, u64)> {
-        let shown = |record: Record<'_>| (record.series.name.to_string(), record.view.samples());
+        let shown = |record: Record<'_>| (record.series.name.to_string(), record.view.sample_count());
         window.into_iter().flat_map(Window::records).map(shown).collect()
     }
 
@@ -73,16 +73,16 @@ mod tests {
         let mut changed = |aggregator: &Aggregator, secs| {
             names(aggregator.peek_changed(moment(secs).wall, &mut noted).as_ref())
         };
-        aggregator.datagram(b"a:1|c\nb:1|g\nt:1:2|ms", moment(0), None);
+        aggregator.ingest_datagram(b"a:1|c\nb:1|g\nt:1:2|ms", moment(0), None);
         let named =
             |names: &[(&str, u64)]| names.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect::<Vec<_>>();
         assert_eq!(changed(&aggregator, 1), named(&[("a", 1), ("b", 1), ("t", 2)]));
         assert_eq!(changed(&aggregator, 1), []);
-        aggregator.datagram(b"t:3|ms\nnew:1|s", moment(2), None);
+        aggregator.ingest_datagram(b"t:3|ms\nnew:1|s", moment(2), None);
         assert_eq!(changed(&aggregator, 2), named(&[("t", 3), ("new", 1)]));
-        aggregator.roll(moment(10).wall);
+        aggregator.roll_window(moment(10).wall);
         assert_eq!(changed(&aggregator, 10), [], "a gauge that is carried has no samples");
-        aggregator.datagram(b"a:1|c", moment(11), None);
+        aggregator.ingest_datagram(b"a:1|c", moment(11), None);
         assert_eq!(
             changed(&aggregator, 11),
             named(&[("a", 1)]),
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn a_total_is_that_of_the_record_that_this_becomes() {
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
-        aggregator.datagram(b"a:5|c", moment(0), None);
-        aggregator.roll(moment(10).wall);
-        aggregator.datagram(b"a:2|c", moment(11), None);
+        aggregator.ingest_datagram(b"a:5|c", moment(0), None);
+        aggregator.roll_window(moment(10).wall);
+        aggregator.ingest_datagram(b"a:2|c", moment(11), None);
         let window = aggregator.peek_changed(moment(11).wall, &mut Noted::default()).unwrap();
         let total = window.records().map(|record| match record.view {
             View::Counter { total, .. } => total,

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Row, RowMut};
+use super::columns::{SeriesRow, SeriesRowMut};
 use super::{Aggregator, Habits, NAMED};
-use crate::aggregate::gauge::saturated;
+use crate::aggregate::gauge::clamp_to_finite;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::EventRecord;
-use crate::aggregate::state::{Outcome, State};
+use crate::aggregate::state::{CheckOutcome, SeriesState};
 use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
-use crate::aggregate::window::{Layout, Span, Window, WindowBuilder};
+use crate::aggregate::window::{Layout, Window, WindowBuilder, WindowSpan};
 use crate::model::{MetricType, Series, Timestamp};
 
 /// Most records of a revision that are merged in one step.
@@ -23,7 +23,7 @@ pub const REVISED_TOGETHER: usize = 1024;
 
 /// A time in which nothing was read, because the agent or its shard stood still.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Unread {
+pub struct ReadGap {
     /// Its beginning.
     pub from: Timestamp,
     /// Its end.
@@ -32,7 +32,7 @@ pub struct Unread {
 
 /// A window that was closed, and what goes with it.
 #[derive(Debug)]
-pub struct Closed {
+pub struct ClosedWindow {
     /// The window itself. Can be empty.
     pub window: Window,
     /// Values in it, those of late samples not counted.
@@ -82,7 +82,7 @@ pub struct LastCheck {
     /// When it came.
     pub at: Timestamp,
     /// What it said.
-    pub outcome: Arc<Outcome>,
+    pub outcome: Arc<CheckOutcome>,
 }
 
 /// Every live series of a container, since each was created.
@@ -145,7 +145,7 @@ impl Ledger {
 
     /// The series at a place in buckets, as of the last window that was closed; where it is counted so.
     #[must_use]
-    pub fn histogram(&self, place: usize) -> Option<&Histogram> {
+    pub fn histogram_at(&self, place: usize) -> Option<&Histogram> {
         self.histograms.get(place)?.as_ref()
     }
 
@@ -166,24 +166,27 @@ impl Ledger {
     }
 
     /// Each live series, its row and its buckets.
-    pub fn entries(&self) -> impl Iterator<Item = LedgerEntry<'_>> {
-        (0..self.places()).filter_map(|place| self.entry(place))
+    pub fn iter_entries(&self) -> impl Iterator<Item = LedgerEntry<'_>> {
+        (0..self.place_count()).filter_map(|place| self.entry(place))
     }
 
     fn entry(&self, place: usize) -> Option<LedgerEntry<'_>> {
         let (series, row) = self.get(place)?;
-        Some((series, row, self.histogram(place)))
+        Some((series, row, self.histogram_at(place)))
     }
 
     /// How many places there are, vacant ones included.
     #[must_use]
-    pub fn places(&self) -> usize {
+    pub fn place_count(&self) -> usize {
         self.layout.len()
     }
 
     /// What is no longer in a later ledger of the same container.
-    pub fn gone<'l>(&'l self, later: &'l Self) -> impl Iterator<Item = LedgerEntry<'l>> + Clone {
-        let places = if Arc::ptr_eq(&self.layout, &later.layout) { 0 } else { self.places() };
+    pub fn entries_missing_from<'l>(
+        &'l self,
+        later: &'l Self,
+    ) -> impl Iterator<Item = LedgerEntry<'l>> + Clone {
+        let places = if Arc::ptr_eq(&self.layout, &later.layout) { 0 } else { self.place_count() };
         (0..places).filter_map(|place| {
             let entry = self.entry(place)?;
             let kept = later.get(place).is_some_and(|(now, _)| entry.0.is_the_same(now));
@@ -194,26 +197,31 @@ impl Ledger {
 
 impl LedgerRow {
     /// Counts what a window, or a part of one, adds.
-    pub(super) fn add(&mut self, state: &State) {
+    pub(super) fn add(&mut self, state: &SeriesState) {
         let (sum, decremented) = match state {
-            State::Counter(counter) => (counter.sum, counter.decremented),
-            State::Distribution(values) => (values.summary.sum, values.summary.min < 0.0),
+            SeriesState::Counter(counter) => (counter.sum, counter.decremented),
+            SeriesState::Distribution(values) => (values.summary.sum, values.summary.min < 0.0),
             _ => (0.0, false),
         };
-        self.total = saturated(self.total + sum);
+        self.total = clamp_to_finite(self.total + sum);
         self.decremented |= decremented;
-        self.count = self.count.plus(state.count());
+        self.count = self.count.saturating_add(state.count());
     }
 }
 
 impl Lasting {
     /// What has to be known of a series in whose window nothing else says it; `shown` where a record does.
-    fn of(series: &Arc<Series>, state: &State, ledger: &LedgerRow, shown: bool) -> Option<Self> {
+    fn from_state(
+        series: &Arc<Series>,
+        state: &SeriesState,
+        ledger: &LedgerRow,
+        shown: bool,
+    ) -> Option<Self> {
         let (value, at) = match state {
-            State::Gauge(gauge) if !shown && gauge.is_set() => (gauge.last, gauge.last_at),
-            State::Counter(_) if !shown && ledger.decremented => (ledger.total, ledger.last_seen),
+            SeriesState::Gauge(gauge) if !shown && gauge.is_set() => (gauge.last, gauge.last_at),
+            SeriesState::Counter(_) if !shown && ledger.decremented => (ledger.total, ledger.last_seen),
             // No record of a distribution says what it was in earlier windows.
-            State::Distribution(_) if ledger.decremented => (0.0, series.created),
+            SeriesState::Distribution(_) if ledger.decremented => (0.0, series.created),
             _ => return None,
         };
         Some(Self { series: Arc::clone(series), value, at })
@@ -222,23 +230,25 @@ impl Lasting {
 
 /// Whether a series has a record in the window that ends at `at`: it has samples, or is a gauge whose level is not too
 /// old to stand for it.
-fn appears(state: &State, at: Timestamp, carry: Duration) -> bool {
+fn has_window_record(state: &SeriesState, at: Timestamp, carry: Duration) -> bool {
     match state {
-        State::Gauge(gauge) if gauge.samples == 0 => gauge.is_set() && at.since(gauge.last_at) <= carry,
-        state => state.samples() > 0,
+        SeriesState::Gauge(gauge) if gauge.samples == 0 => {
+            gauge.is_set() && at.duration_since(gauge.last_at) <= carry
+        }
+        state => state.sample_count() > 0,
     }
 }
 
 impl Aggregator {
     /// Closes the open window if it is over at `now`, and opens the one that holds `now`.
-    pub fn roll(&mut self, now: Timestamp) -> Option<Closed> {
+    pub fn roll_window(&mut self, now: Timestamp) -> Option<ClosedWindow> {
         self.roll_across(now, None)
     }
 
     /// The same where nothing was read for a time. What came in that time waits in the socket and is going to be counted in the
     /// window that is opened now, whenever it came. So a window that ends within that time is covered up to its beginning
     /// only, and the one that is opened from its end on; both are partial.
-    pub fn roll_across(&mut self, now: Timestamp, unread: Option<Unread>) -> Option<Closed> {
+    pub fn roll_across(&mut self, now: Timestamp, unread: Option<ReadGap>) -> Option<ClosedWindow> {
         if now < self.end {
             return None;
         }
@@ -246,30 +256,30 @@ impl Aggregator {
         let seen = unread.map_or(self.end, |unread| unread.from.max(self.opened));
         let closed = self.close_seen(self.end, seen);
         self.drop_idle(now);
-        self.recount();
+        self.recount_memory();
         self.evicted_in_window = 0;
-        self.relieve(now);
-        self.start = now.floor(self.settings.window);
-        self.end = self.start.plus(self.settings.window);
+        self.relieve_memory_pressure(now);
+        self.start = now.floor_to_window(self.settings.window);
+        self.end = self.start.saturating_add(self.settings.window);
         self.opened = unread.map_or(self.start, |unread| unread.until.clamp(self.start, self.end));
         Some(closed)
     }
 
     /// Closes the open window at `now`, over or not. The container sends no more.
-    pub fn finish(&mut self, now: Timestamp) -> Closed {
+    pub fn close_final_window(&mut self, now: Timestamp) -> ClosedWindow {
         let closed = self.close(now);
         self.opened = now.min(self.end);
-        self.recount();
+        self.recount_memory();
         closed
     }
 
     /// The open window as it is now, carried gauges included.
     #[must_use]
-    pub fn peek(&self, now: Timestamp) -> Window {
-        let mut builder = WindowBuilder::new(self.span(now));
+    pub fn peek_open_window(&self, now: Timestamp) -> Window {
+        let mut builder = WindowBuilder::new(self.open_window_span(now));
         let late = self.late_by_place();
-        for Row { place, state, ledger, .. } in self.columns.iter() {
-            if appears(state, now, self.settings.gauge_carry) {
+        for SeriesRow { place, state, ledger, .. } in self.columns.iter() {
+            if has_window_record(state, now, self.settings.gauge_carry) {
                 let mut ledger = *ledger;
                 // What is late came before, and is in the total of the record that this one becomes.
                 let late = late.get(&place).into_iter().flatten().copied();
@@ -282,15 +292,15 @@ impl Aggregator {
 
     /// How the container stands. Only what goes with a window has buckets: they are ahead of rows until it is closed.
     #[must_use]
-    pub fn summary(&self) -> ContainerSummary {
+    pub fn build_summary(&self) -> ContainerSummary {
         self.summary_with(Box::default())
     }
 
     fn summary_with(&self, histograms: Box<[Option<Histogram>]>) -> ContainerSummary {
         let layout = self.current_layout();
-        let rows = self.columns.ledger();
+        let rows = self.columns.to_ledger_rows();
         let checks = self.columns.iter().filter_map(|row| match row.state {
-            State::Check(check) => {
+            SeriesState::Check(check) => {
                 let outcome = check.outcome.clone()?;
                 Some(LastCheck { series: Arc::clone(row.series), at: check.last_at, outcome })
             }
@@ -305,34 +315,34 @@ impl Aggregator {
         }
     }
 
-    fn close(&mut self, at: Timestamp) -> Closed {
+    fn close(&mut self, at: Timestamp) -> ClosedWindow {
         self.close_seen(at, at)
     }
 
     /// Closes the window at a moment; what it covers ends at another.
-    fn close_seen(&mut self, at: Timestamp, seen: Timestamp) -> Closed {
+    fn close_seen(&mut self, at: Timestamp, seen: Timestamp) -> ClosedWindow {
         self.sent_ahead = None;
         self.layout = Some(self.current_layout());
         // Revisions are published before the window, so their part of a total comes before its own.
         let (revisions, late_values) = self.close_late();
-        let mut builder = WindowBuilder::new(self.span(seen));
+        let mut builder = WindowBuilder::new(self.open_window_span(seen));
         let mut closed_values = 0;
         let (mut lasting, mut decremented) = (Vec::new(), Vec::new());
-        for RowMut { place, series, state, ledger } in self.columns.iter_mut() {
+        for SeriesRowMut { place, series, state, ledger } in self.columns.iter_mut() {
             ledger.add(state);
-            if state.samples() > 0 {
+            if state.sample_count() > 0 {
                 ledger.last_seen = at;
             }
-            closed_values += state.samples();
-            let shown = appears(state, at, self.settings.gauge_carry);
+            closed_values += state.sample_count();
+            let shown = has_window_record(state, at, self.settings.gauge_carry);
             if shown {
                 builder.push_with(place, state, ledger);
             }
             if ledger.decremented && decremented.len() < NAMED {
                 decremented.push(Arc::clone(series));
             }
-            lasting.extend(Lasting::of(series, state, ledger, shown));
-            if let State::Distribution(values) = state
+            lasting.extend(Lasting::from_state(series, state, ledger, shown));
+            if let SeriesState::Distribution(values) = state
                 && shown
                 && series.metric_type == MetricType::Timer
             {
@@ -343,14 +353,14 @@ impl Aggregator {
         self.remember_lasting(lasting);
         self.decremented = decremented.into();
         let window = builder.build(self.current_layout());
-        let summary = self.summary_with(self.histograms.ledger());
-        self.remember(&window);
+        let summary = self.summary_with(self.histograms.to_boxed_slice());
+        self.track_window_bytes(&window);
         // Only now: should any of this panic, the values are in no record and have to be counted as lost.
         self.accounting.in_records += closed_values + late_values;
         // Not reduced by what was closed: a value that was counted as it came and is in no record then shows as an imbalance.
         self.open = 0;
         let begun_again = std::mem::take(&mut self.begun_again);
-        Closed { window, values: closed_values, revisions, summary, begun_again }
+        ClosedWindow { window, values: closed_values, revisions, summary, begun_again }
     }
 
     /// Replaces the list of what outlasts windows. An unchanged list stays the same allocation, so that readers can tell by its address
@@ -364,13 +374,13 @@ impl Aggregator {
         }
     }
 
-    pub(super) fn span(&self, at: Timestamp) -> Span {
-        Span { start: self.start, end: self.end, covered: at.min(self.end).since(self.opened) }
+    pub(super) fn open_window_span(&self, at: Timestamp) -> WindowSpan {
+        WindowSpan { start: self.start, end: self.end, covered: at.min(self.end).duration_since(self.opened) }
     }
 
     /// The layout of the series as they are.
     pub(super) fn current_layout(&self) -> Layout {
-        self.layout.as_ref().map_or_else(|| self.columns.layout(), Arc::clone)
+        self.layout.as_ref().map_or_else(|| self.columns.to_layout(), Arc::clone)
     }
 
     /// Takes out the late samples; answers what they add to earlier windows, and how many values that is.
@@ -382,7 +392,7 @@ impl Aggregator {
             let mut states: Vec<_> = states.into_iter().collect();
             states.sort_unstable_by_key(|(place, _)| *place);
             for states in states.chunks(REVISED_TOGETHER) {
-                let (revision, closed) = self.revision(start, states);
+                let (revision, closed) = self.build_revision(start, states);
                 revisions.push(revision);
                 values += closed;
             }
@@ -391,21 +401,21 @@ impl Aggregator {
     }
 
     /// What late samples add to one window, and how many values that is.
-    fn revision(&mut self, start: Timestamp, states: &[(Place, State)]) -> (Window, u64) {
+    fn build_revision(&mut self, start: Timestamp, states: &[(Place, SeriesState)]) -> (Window, u64) {
         let mut values = 0;
-        let end = start.plus(self.settings.window);
-        let mut builder = WindowBuilder::new(Span { start, end, covered: Duration::ZERO });
+        let end = start.saturating_add(self.settings.window);
+        let mut builder = WindowBuilder::new(WindowSpan { start, end, covered: Duration::ZERO });
         for (place, state) in states {
             let Some((_, ledger)) = self.columns.get_mut(*place) else { continue };
             ledger.add(state);
-            values += state.samples();
+            values += state.sample_count();
             builder.push_with(*place, state, ledger);
         }
         (builder.build(self.current_layout()), values)
     }
 
     /// Counts a closed window's memory for as long as it is kept.
-    fn remember(&mut self, window: &Window) {
+    fn track_window_bytes(&mut self, window: &Window) {
         if !window.is_empty() {
             self.history.push_back(window.bytes());
         }
@@ -415,7 +425,7 @@ impl Aggregator {
     }
 
     /// Counts the memory anew.
-    pub(super) fn recount(&mut self) {
+    pub(super) fn recount_memory(&mut self) {
         self.memory = size_of::<Self>()
             + self.places_bytes()
             + self.columns.heap_bytes()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::LedgerRow;
-use crate::aggregate::state::State;
+use crate::aggregate::state::SeriesState;
 use crate::aggregate::table::{Place, SPELLINGS};
 use crate::aggregate::weight::Weight;
 use crate::aggregate::window::Layout;
@@ -12,7 +12,7 @@ use crate::model::{Series, Timestamp};
 /// One line of a cache.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Cell(Option<State>);
+struct Cell(Option<SeriesState>);
 
 const _: () = assert!(size_of::<Cell>() == 64);
 
@@ -32,18 +32,18 @@ pub(super) struct Columns {
 }
 
 /// One series.
-pub(super) struct Row<'c> {
+pub(super) struct SeriesRow<'c> {
     pub(super) place: Place,
     pub(super) series: &'c Arc<Series>,
-    pub(super) state: &'c State,
+    pub(super) state: &'c SeriesState,
     pub(super) ledger: &'c LedgerRow,
 }
 
 /// One series, to change.
-pub(super) struct RowMut<'c> {
+pub(super) struct SeriesRowMut<'c> {
     pub(super) place: Place,
     pub(super) series: &'c Arc<Series>,
-    pub(super) state: &'c mut State,
+    pub(super) state: &'c mut SeriesState,
     pub(super) ledger: &'c mut LedgerRow,
 }
 
@@ -57,11 +57,11 @@ impl Columns {
 
     /// Puts a series where a place is vacant.
     pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
-        let state = State::empty(series.metric_type);
+        let state = SeriesState::new(series.metric_type);
         let ledger = LedgerRow { last_seen: now, ..VACANT };
         match self.vacant.pop() {
             Some(place) => {
-                self.put(place, Some((series, state, ledger)));
+                self.set_row(place, Some((series, state, ledger)));
                 place
             }
             None => self.push(Some((series, state, ledger))),
@@ -69,7 +69,7 @@ impl Columns {
     }
 
     /// The next place, with or without a series.
-    pub(super) fn push(&mut self, row: Option<(Series, State, LedgerRow)>) -> Place {
+    pub(super) fn push(&mut self, row: Option<(Series, SeriesState, LedgerRow)>) -> Place {
         // As many series as 32 bits count need more memory than any limit allows.
         let place = Place::try_from(self.states.len()).unwrap_or(Place::MAX);
         self.states.push(Cell(None));
@@ -77,7 +77,7 @@ impl Columns {
         self.series.push(None);
         self.spellings.push(0);
         match row {
-            Some(row) => self.put(place, Some(row)),
+            Some(row) => self.set_row(place, Some(row)),
             None => self.vacant.push(place),
         }
         place
@@ -85,11 +85,11 @@ impl Columns {
 
     /// Takes the series from a place.
     pub(super) fn remove(&mut self, place: Place) {
-        self.put(place, None);
+        self.set_row(place, None);
         self.vacant.push(place);
     }
 
-    fn put(&mut self, place: Place, row: Option<(Series, State, LedgerRow)>) {
+    fn set_row(&mut self, place: Place, row: Option<(Series, SeriesState, LedgerRow)>) {
         let at = place as usize;
         let (series, state, ledger) = match row {
             Some((series, state, ledger)) => (Some(Arc::new(series)), Some(state), ledger),
@@ -123,51 +123,51 @@ impl Columns {
     }
 
     #[inline]
-    pub(super) fn state(&self, place: Place) -> Option<&State> {
+    pub(super) fn state_at(&self, place: Place) -> Option<&SeriesState> {
         self.states.get(place as usize)?.0.as_ref()
     }
 
     #[inline]
-    pub(super) fn state_mut(&mut self, place: Place) -> Option<&mut State> {
+    pub(super) fn state_at_mut(&mut self, place: Place) -> Option<&mut SeriesState> {
         self.states.get_mut(place as usize)?.0.as_mut()
     }
 
-    pub(super) fn get_mut(&mut self, place: Place) -> Option<(&mut State, &mut LedgerRow)> {
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<(&mut SeriesState, &mut LedgerRow)> {
         Some((self.states.get_mut(place as usize)?.0.as_mut()?, self.ledger.get_mut(place as usize)?))
     }
 
-    pub(super) fn series(&self, place: Place) -> Option<&Series> {
+    pub(super) fn series_at(&self, place: Place) -> Option<&Series> {
         self.series.get(place as usize)?.as_deref()
     }
 
     /// Every series that is there, by place.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.places().flatten()
+    pub(super) fn iter(&self) -> impl Iterator<Item = SeriesRow<'_>> {
+        self.iter_places().flatten()
     }
 
     /// Every series that is there, by place, to change.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = SeriesRowMut<'_>> {
         let columns = self.series.iter().zip(&mut self.states).zip(&mut self.ledger);
         (0..).zip(columns).filter_map(|(place, ((series, state), ledger))| {
-            Some(RowMut { place, series: series.as_ref()?, state: state.0.as_mut()?, ledger })
+            Some(SeriesRowMut { place, series: series.as_ref()?, state: state.0.as_mut()?, ledger })
         })
     }
 
     /// Every place, with its series or vacant.
-    pub(super) fn places(&self) -> impl Iterator<Item = Option<Row<'_>>> {
+    pub(super) fn iter_places(&self) -> impl Iterator<Item = Option<SeriesRow<'_>>> {
         let columns = self.series.iter().zip(&self.states).zip(&self.ledger);
         (0..).zip(columns).map(|(place, ((series, state), ledger))| {
-            Some(Row { place, series: series.as_ref()?, state: state.0.as_ref()?, ledger })
+            Some(SeriesRow { place, series: series.as_ref()?, state: state.0.as_ref()?, ledger })
         })
     }
 
     /// The series by place.
-    pub(super) fn layout(&self) -> Layout {
+    pub(super) fn to_layout(&self) -> Layout {
         self.series.as_slice().into()
     }
 
     /// The ledger by place.
-    pub(super) fn ledger(&self) -> Box<[LedgerRow]> {
+    pub(super) fn to_ledger_rows(&self) -> Box<[LedgerRow]> {
         self.ledger.as_slice().into()
     }
 
@@ -186,7 +186,7 @@ impl Columns {
     }
 }
 
-impl Row<'_> {
+impl SeriesRow<'_> {
     /// Bytes of what the row leads to.
     pub(super) fn bytes(&self) -> usize {
         self.series.bytes() + self.state.heap_bytes()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Aggregator, GaugeSign};
-use crate::aggregate::distribution::Summary;
-use crate::aggregate::gauge::saturated;
+use crate::aggregate::distribution::DistributionSummary;
+use crate::aggregate::gauge::clamp_to_finite;
 use crate::model::{MetricType, Series};
 use crate::statsd::{Number, Values};
 
@@ -58,14 +58,14 @@ impl Habits {
     }
 
     /// Takes note of a timer's record.
-    pub(super) fn note_timer(&mut self, values: &Summary) {
+    pub(super) fn note_timer(&mut self, values: &DistributionSummary) {
         let small = values.min >= 0.0 && values.max < 1.0;
         self.small_timers += u64::from(small && values.max > 0.0);
         self.large_timers += u64::from(!small);
     }
 
     /// Takes over what was seen earlier.
-    pub(super) fn recall(&mut self, earlier: &Self) {
+    pub(super) fn merge_earlier(&mut self, earlier: &Self) {
         self.dogstatsd |= earlier.dogstatsd;
         self.plus |= earlier.plus;
         self.gauge_changes = self.gauge_changes.max(earlier.gauge_changes);
@@ -99,7 +99,7 @@ impl Aggregator {
     /// The first [`NAMED`] series, by place, whose totals have ever been counted down, as of the last window that was
     /// closed.
     #[must_use]
-    pub fn decremented(&self) -> &Arc<[Arc<Series>]> {
+    pub fn decremented_series(&self) -> &Arc<[Arc<Series>]> {
         &self.decremented
     }
 
@@ -112,7 +112,7 @@ impl Aggregator {
     /// Whether signed values of this type are changes, where any of these has a sign. Counts them where they are.
     #[inline]
     pub(super) fn reads_changes(&mut self, metric_type: MetricType, values: &Values<'_>) -> bool {
-        metric_type == MetricType::Gauge && values.signed() && self.reads_signed_as_changes(values)
+        metric_type == MetricType::Gauge && values.has_sign() && self.reads_signed_as_changes(values)
     }
 
     /// Not inlined: hardly any value has a sign, and the loop over a batch is to stay short.
@@ -133,5 +133,5 @@ impl Aggregator {
 /// A number of seconds in milliseconds.
 pub(super) fn in_milliseconds(number: Number) -> Number {
     let factor = Duration::from_secs(1).as_millis() as f64;
-    Number { value: saturated(number.value * factor), ..number }
+    Number { value: clamp_to_finite(number.value * factor), ..number }
 }

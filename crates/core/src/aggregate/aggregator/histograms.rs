@@ -14,7 +14,7 @@ pub(super) struct Histograms(Vec<Option<Histogram>>);
 
 impl Histograms {
     /// Puts a histogram where the series of the same place is. Answers the bytes by which this grew.
-    pub(super) fn put(&mut self, place: Place, histogram: Histogram) -> usize {
+    pub(super) fn insert_at(&mut self, place: Place, histogram: Histogram) -> usize {
         let (at, before) = (place as usize, self.0.capacity());
         let bytes = histogram.buckets.bytes();
         if self.0.len() <= at {
@@ -43,7 +43,7 @@ impl Histograms {
     }
 
     /// What a ledger says; nothing where nothing is counted.
-    pub(super) fn ledger(&self) -> Box<[Option<Histogram>]> {
+    pub(super) fn to_boxed_slice(&self) -> Box<[Option<Histogram>]> {
         self.0.as_slice().into()
     }
 
@@ -66,14 +66,14 @@ impl Aggregator {
         if self.is_full() && self.is_over(Dropped::MemoryLimit, u64::from(values.count())) {
             return false;
         }
-        let Some(scale) = self.settings.counting.of(metric_type) else { return true };
+        let Some(scale) = self.settings.counting.scale_for(metric_type) else { return true };
         if let Some(histogram) = self.histograms.get_mut(place) {
             self.memory += histogram.insert(values, weight);
             return true;
         }
         let mut histogram = Histogram::new(scale, now);
         histogram.insert(values, weight);
-        self.memory += self.histograms.put(place, histogram);
+        self.memory += self.histograms.insert_at(place, histogram);
         true
     }
 }
@@ -85,72 +85,77 @@ mod tests {
 
     use super::*;
     use crate::aggregate::histogram::{Bounds, Buckets};
-    use crate::aggregate::{Closed, Counting, Dropped, GaugeSign, Limits, Settings, Weight};
+    use crate::aggregate::{AggregatorSettings, ClosedWindow, Counting, Dropped, GaugeSign, Limits, Weight};
     use crate::model::Moment;
 
     const START: i64 = 1_767_225_600;
 
     fn at(secs: u64) -> Moment {
         let mono = Duration::from_secs(secs);
-        Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+        Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
     }
 
-    fn settings(timers: &[f64]) -> Settings {
+    fn settings(timers: &[f64]) -> AggregatorSettings {
         let (timers, values) = (Bounds::new(timers, 3).unwrap(), Bounds::new(&[1.0, 10.0], 0).unwrap());
         let counting = Counting::Classic { timers, values };
-        Settings { series_idle: Duration::from_mins(1), counting, ..Settings::default() }
+        AggregatorSettings { series_idle: Duration::from_mins(1), counting, ..AggregatorSettings::default() }
     }
 
-    fn aggregator(settings: Settings) -> Aggregator {
+    fn aggregator(settings: AggregatorSettings) -> Aggregator {
         Aggregator::new(Arc::new(settings), GaugeSign::Delta, at(0).wall)
     }
 
     /// What a ledger says of a series: its buckets, their sum, and when they began, in seconds after the start.
-    fn said(closed: &Closed, name: &str) -> Option<(Vec<f64>, f64, i64)> {
-        let (.., histogram) = closed.summary.ledger.entries().find(|(series, ..)| &*series.name == name)?;
+    fn said(closed: &ClosedWindow, name: &str) -> Option<(Vec<f64>, f64, i64)> {
+        let (.., histogram) =
+            closed.summary.ledger.iter_entries().find(|(series, ..)| &*series.name == name)?;
         let Histogram { created, sum, buckets } = histogram?;
-        let counts = buckets.cumulative().map(Weight::as_f64).collect();
+        let counts = buckets.cumulative_counts().map(Weight::as_f64).collect();
         Some((counts, *sum, created.as_micros() / 1_000_000 - START))
     }
 
-    fn rows(closed: &Closed) -> Vec<(f64, f64)> {
+    fn rows(closed: &ClosedWindow) -> Vec<(f64, f64)> {
         closed.summary.ledger.iter().map(|(_, row)| (row.total, row.count.as_f64())).collect()
     }
 
     #[test]
     fn a_window_goes_with_what_was_counted_by_its_end_however_it_came() {
         let mut aggregator = aggregator(settings(&[0.01, 0.1]));
-        aggregator.datagram(b"t:10:11|ms\nt:100.5|ms\nc:1|c\ng:1|g\nh:10|h\nd:11|d|@0.5\ns:a|s", at(1), None);
-        let first = aggregator.roll(at(10).wall).unwrap();
+        aggregator.ingest_datagram(
+            b"t:10:11|ms\nt:100.5|ms\nc:1|c\ng:1|g\nh:10|h\nd:11|d|@0.5\ns:a|s",
+            at(1),
+            None,
+        );
+        let first = aggregator.roll_window(at(10).wall).unwrap();
         assert_eq!(said(&first, "t"), Some((vec![1.0, 2.0, 3.0], 121.5, 1)));
         assert_eq!(said(&first, "h"), Some((vec![0.0, 1.0, 1.0], 10.0, 1)));
         assert_eq!(said(&first, "d"), Some((vec![0.0, 0.0, 2.0], 22.0, 1)));
         assert_eq!(["c", "g", "s"].map(|name| said(&first, name)), [None, None, None]);
-        aggregator.datagram(
+        aggregator.ingest_datagram(
             format!("t:1|ms|T{}\nt:1|ms|T{}", START + 2, START + 11).as_bytes(),
             at(12),
             None,
         );
-        let second = aggregator.roll(at(20).wall).unwrap();
+        let second = aggregator.roll_window(at(20).wall).unwrap();
         assert_eq!(said(&second, "t"), Some((vec![3.0, 4.0, 5.0], 123.5, 1)), "late ones, too");
         assert_eq!(said(&first, "t").unwrap().1, 121.5, "what was published stays what it was");
-        for (_, row, histogram) in second.summary.ledger.entries() {
+        for (_, row, histogram) in second.summary.ledger.iter_entries() {
             let Some(histogram) = histogram else { continue };
             assert_eq!((histogram.sum, histogram.buckets.count()), (row.total, row.count));
         }
-        let idle = aggregator.finish(at(25).wall);
+        let idle = aggregator.close_final_window(at(25).wall);
         assert_eq!(said(&idle, "t"), said(&second, "t"));
     }
 
     #[test]
     fn nothing_is_counted_and_nothing_taken_where_it_is_off() {
-        let mut off = aggregator(Settings::default());
+        let mut off = aggregator(AggregatorSettings::default());
         let mut on = aggregator(settings(&[0.01]));
         for aggregator in [&mut off, &mut on] {
-            aggregator.datagram(b"t:10|ms\nh:1|h", at(1), None);
+            aggregator.ingest_datagram(b"t:10|ms\nh:1|h", at(1), None);
         }
         assert_eq!(off.histograms.heap_bytes(), 0);
-        let (off, on) = (off.roll(at(10).wall).unwrap(), on.roll(at(10).wall).unwrap());
+        let (off, on) = (off.roll_window(at(10).wall).unwrap(), on.roll_window(at(10).wall).unwrap());
         assert_eq!((said(&off, "t"), said(&on, "t")), (None, Some((vec![1.0, 1.0], 10.0, 1))));
         assert_eq!(rows(&off), rows(&on));
     }
@@ -159,69 +164,70 @@ mod tests {
     fn buckets_are_memory_and_what_has_no_room_is_in_neither() {
         let limits = |memory| Limits { memory, ..Limits::default() };
         let bounds: Vec<_> = (1..=100).map(f64::from).collect();
-        let mut full = aggregator(Settings { limits: limits(40 << 10), ..settings(&bounds) });
-        let mut plain = aggregator(Settings { limits: limits(40 << 10), ..Settings::default() });
+        let mut full = aggregator(AggregatorSettings { limits: limits(40 << 10), ..settings(&bounds) });
+        let mut plain =
+            aggregator(AggregatorSettings { limits: limits(40 << 10), ..AggregatorSettings::default() });
         for n in 0..40 {
             for aggregator in [&mut full, &mut plain] {
-                aggregator.datagram(format!("t{n}:1|ms").as_bytes(), at(1), None);
+                aggregator.ingest_datagram(format!("t{n}:1|ms").as_bytes(), at(1), None);
             }
         }
-        assert_eq!(plain.accounting().dropped.of(Dropped::MemoryLimit), 0);
-        let dropped = full.accounting().dropped.of(Dropped::MemoryLimit);
+        assert_eq!(plain.accounting().dropped.count_for(Dropped::MemoryLimit), 0);
+        let dropped = full.accounting().dropped.count_for(Dropped::MemoryLimit);
         assert!((10..40).contains(&dropped), "{dropped}");
-        let estimate = full.memory();
-        let closed = full.roll(at(10).wall).unwrap();
+        let estimate = full.memory_bytes();
+        let closed = full.roll_window(at(10).wall).unwrap();
         // The aggregator itself is counted with the first close.
         let most = estimate + closed.window.bytes() + size_of::<Aggregator>();
-        assert!(full.memory() <= most, "{} is more than {most}", full.memory());
-        let counted = closed.summary.ledger.entries().filter_map(|(.., histogram)| histogram).count();
+        assert!(full.memory_bytes() <= most, "{} is more than {most}", full.memory_bytes());
+        let counted = closed.summary.ledger.iter_entries().filter_map(|(.., histogram)| histogram).count();
         assert_eq!(counted as u64, 40 - dropped);
-        assert!(full.accounting().balanced(0));
+        assert!(full.accounting().is_balanced(0));
     }
 
     #[test]
     fn other_bounds_begin_series_anew_and_the_same_ones_do_not() {
         let mut aggregator = aggregator(settings(&[0.01]));
-        aggregator.datagram(b"t:5|ms", at(1), None);
-        aggregator.reconfigure(&Settings { gauge_carry: Duration::ZERO, ..settings(&[0.01]) });
-        aggregator.datagram(b"t:6|ms", at(2), None);
-        assert_eq!(said(&aggregator.roll(at(10).wall).unwrap(), "t"), Some((vec![2.0, 2.0], 11.0, 1)));
-        aggregator.reconfigure(&settings(&[0.002]));
-        assert_eq!(said(&aggregator.roll(at(20).wall).unwrap(), "t"), None, "none came since");
-        aggregator.datagram(b"t:7|ms", at(21), None);
-        let closed = aggregator.roll(at(30).wall).unwrap();
+        aggregator.ingest_datagram(b"t:5|ms", at(1), None);
+        aggregator.apply_settings(&AggregatorSettings { gauge_carry: Duration::ZERO, ..settings(&[0.01]) });
+        aggregator.ingest_datagram(b"t:6|ms", at(2), None);
+        assert_eq!(said(&aggregator.roll_window(at(10).wall).unwrap(), "t"), Some((vec![2.0, 2.0], 11.0, 1)));
+        aggregator.apply_settings(&settings(&[0.002]));
+        assert_eq!(said(&aggregator.roll_window(at(20).wall).unwrap(), "t"), None, "none came since");
+        aggregator.ingest_datagram(b"t:7|ms", at(21), None);
+        let closed = aggregator.roll_window(at(30).wall).unwrap();
         assert_eq!(said(&closed, "t"), Some((vec![0.0, 1.0], 7.0, 21)));
         assert_eq!(rows(&closed), [(18.0, 3.0)], "everything else goes on");
-        aggregator.reconfigure(&Settings::default());
-        aggregator.datagram(b"t:7|ms", at(31), None);
-        assert_eq!(said(&aggregator.roll(at(40).wall).unwrap(), "t"), None);
+        aggregator.apply_settings(&AggregatorSettings::default());
+        aggregator.ingest_datagram(b"t:7|ms", at(31), None);
+        assert_eq!(said(&aggregator.roll_window(at(40).wall).unwrap(), "t"), None);
     }
 
     #[test]
     fn a_series_that_returns_begins_anew_and_so_does_one_in_its_place() {
         let limits = Limits { series: 1, ..Limits::default() };
-        let mut aggregator = aggregator(Settings { limits, ..settings(&[0.01]) });
-        aggregator.datagram(b"old:5|ms", at(1), None);
+        let mut aggregator = aggregator(AggregatorSettings { limits, ..settings(&[0.01]) });
+        aggregator.ingest_datagram(b"old:5|ms", at(1), None);
         for secs in (10..=80).step_by(10) {
-            let closed = aggregator.roll(at(secs).wall).unwrap();
+            let closed = aggregator.roll_window(at(secs).wall).unwrap();
             assert_eq!(said(&closed, "old"), Some((vec![1.0, 1.0], 5.0, 1)), "it stays while there is room");
         }
-        aggregator.datagram(b"new:50|ms", at(81), None);
-        let closed = aggregator.roll(at(90).wall).unwrap();
+        aggregator.ingest_datagram(b"new:50|ms", at(81), None);
+        let closed = aggregator.roll_window(at(90).wall).unwrap();
         assert_eq!((said(&closed, "old"), said(&closed, "new")), (None, Some((vec![0.0, 1.0], 50.0, 81))));
     }
 
     #[test]
     fn a_snapshot_has_buckets_and_they_go_on_by_the_same_bounds_alone() {
         let mut before = aggregator(settings(&[0.01]));
-        before.datagram(b"t:5|ms", at(1), None);
-        before.roll(at(10).wall);
-        before.datagram(b"t:50|ms|@0.1\nh:1|h", at(11), None);
-        let bytes = before.snapshot();
+        before.ingest_datagram(b"t:5|ms", at(1), None);
+        before.roll_window(at(10).wall);
+        before.ingest_datagram(b"t:50|ms|@0.1\nh:1|h", at(11), None);
+        let bytes = before.encode_snapshot();
         let went_on = |settings| {
-            let mut after = Aggregator::restore(Arc::new(settings), &bytes).unwrap();
-            after.datagram(b"t:1|ms", at(12), None);
-            let closed = after.roll(at(20).wall).unwrap();
+            let mut after = Aggregator::from_snapshot(Arc::new(settings), &bytes).unwrap();
+            after.ingest_datagram(b"t:1|ms", at(12), None);
+            let closed = after.roll_window(at(20).wall).unwrap();
             (said(&closed, "t"), said(&closed, "h"))
         };
         assert_eq!(
@@ -229,45 +235,46 @@ mod tests {
             (Some((vec![2.0, 12.0], 506.0, 1)), Some((vec![1.0, 1.0, 1.0], 1.0, 11)))
         );
         assert_eq!(went_on(settings(&[0.02])).0, Some((vec![1.0, 1.0], 1.0, 12)));
-        assert_eq!(went_on(Settings::default()), (None, None));
-        let same = Aggregator::restore(Arc::new(settings(&[0.01])), &bytes).unwrap();
-        assert_eq!(same.snapshot(), bytes);
+        assert_eq!(went_on(AggregatorSettings::default()), (None, None));
+        let same = Aggregator::from_snapshot(Arc::new(settings(&[0.01])), &bytes).unwrap();
+        assert_eq!(same.encode_snapshot(), bytes);
     }
 
-    fn native() -> Settings {
-        Settings { counting: Counting::Native, ..settings(&[1.0]) }
+    fn native() -> AggregatorSettings {
+        AggregatorSettings { counting: Counting::Native, ..settings(&[1.0]) }
     }
 
     /// Buckets and what is in them.
     type Counts = Vec<(i32, f64)>;
 
     /// What a ledger says of a series' native histogram: its schema, buckets above 0 and below, and what is 0.
-    fn spread(closed: &Closed, name: &str) -> (i8, Counts, Counts, f64) {
+    fn spread(closed: &ClosedWindow, name: &str) -> (i8, Counts, Counts, f64) {
         let (.., histogram) =
-            closed.summary.ledger.entries().find(|(series, ..)| &*series.name == name).unwrap();
+            closed.summary.ledger.iter_entries().find(|(series, ..)| &*series.name == name).unwrap();
         let Some(Buckets::Native(native)) = histogram.map(|histogram| &*histogram.buckets) else {
             panic!("{name}: {histogram:?}")
         };
         let counts = |side: &mut dyn Iterator<Item = (i32, Weight)>| {
             side.map(|(index, count)| (index, count.as_f64())).collect()
         };
-        let (positive, negative) = (counts(&mut native.positive()), counts(&mut native.negative()));
-        (native.schema(), positive, negative, native.zero().as_f64())
+        let (positive, negative) =
+            (counts(&mut native.positive_buckets()), counts(&mut native.negative_buckets()));
+        (native.schema(), positive, negative, native.zero_count().as_f64())
     }
 
     #[test]
     fn native_histograms_count_timers_in_seconds_and_everything_else_as_it_is_sent() {
         let mut aggregator = aggregator(native());
-        aggregator.datagram(b"t:250:1000:0|ms\nh:4:-4:5|h\nd:1|d|@0.1\nc:1|c", at(1), None);
-        let first = aggregator.roll(at(10).wall).unwrap();
+        aggregator.ingest_datagram(b"t:250:1000:0|ms\nh:4:-4:5|h\nd:1|d|@0.1\nc:1|c", at(1), None);
+        let first = aggregator.roll_window(at(10).wall).unwrap();
         assert_eq!(spread(&first, "t"), (3, vec![(-16, 1.0), (0, 1.0)], vec![], 1.0));
         assert_eq!(spread(&first, "h"), (3, vec![(16, 1.0), (19, 1.0)], vec![(16, 1.0)], 0.0));
         assert_eq!(spread(&first, "d"), (3, vec![(0, 10.0)], vec![], 0.0));
-        aggregator.datagram(b"t:250|ms|@0.5", at(11), None);
-        let second = aggregator.roll(at(20).wall).unwrap();
+        aggregator.ingest_datagram(b"t:250|ms|@0.5", at(11), None);
+        let second = aggregator.roll_window(at(20).wall).unwrap();
         assert_eq!(spread(&second, "t").1, [(-16, 3.0), (0, 1.0)]);
         assert_eq!(spread(&first, "t").1, [(-16, 1.0), (0, 1.0)], "what was published stays what it was");
-        for (_, row, histogram) in second.summary.ledger.entries() {
+        for (_, row, histogram) in second.summary.ledger.iter_entries() {
             let Some(histogram) = histogram else { continue };
             assert_eq!((histogram.sum, histogram.buckets.count()), (row.total, row.count));
         }
@@ -276,42 +283,42 @@ mod tests {
     #[test]
     fn native_buckets_are_memory_as_they_come_to_be() {
         let limits = Limits { memory: 24 << 10, ..Limits::default() };
-        let mut full = aggregator(Settings { limits, ..native() });
-        let mut plain = aggregator(Settings { limits, ..Settings::default() });
+        let mut full = aggregator(AggregatorSettings { limits, ..native() });
+        let mut plain = aggregator(AggregatorSettings { limits, ..AggregatorSettings::default() });
         for n in 0..2000 {
             // Each in a bucket of its own, but all in one octave of the sketch.
             let line = format!("t{}:{}|h", n % 20, 1.08_f64.powi(n / 20));
             for aggregator in [&mut full, &mut plain] {
-                aggregator.datagram(line.as_bytes(), at(1), None);
+                aggregator.ingest_datagram(line.as_bytes(), at(1), None);
             }
         }
         let dropped =
-            [&full, &plain].map(|aggregator| aggregator.accounting().dropped.of(Dropped::MemoryLimit));
+            [&full, &plain].map(|aggregator| aggregator.accounting().dropped.count_for(Dropped::MemoryLimit));
         assert!(dropped[0] > dropped[1], "{dropped:?}");
-        let estimate = full.memory();
-        let closed = full.roll(at(10).wall).unwrap();
+        let estimate = full.memory_bytes();
+        let closed = full.roll_window(at(10).wall).unwrap();
         let most = estimate + closed.window.bytes() + size_of::<Aggregator>();
-        assert!(full.memory() <= most, "{} is more than {most}", full.memory());
+        assert!(full.memory_bytes() <= most, "{} is more than {most}", full.memory_bytes());
         assert!(full.histograms.heap_bytes() > 8 << 10, "{}", full.histograms.heap_bytes());
-        assert!(full.accounting().balanced(0));
+        assert!(full.accounting().is_balanced(0));
     }
 
     #[test]
     fn a_snapshot_has_native_histograms_and_another_way_of_counting_begins_anew() {
         let mut before = aggregator(native());
-        before.datagram(b"t:250|ms\nt:0|ms|@0.3\nh:-1|h", at(1), None);
-        let bytes = before.snapshot();
-        let mut after = Aggregator::restore(Arc::new(native()), &bytes).unwrap();
-        assert_eq!(after.snapshot(), bytes);
-        after.datagram(b"t:250|ms", at(2), None);
-        let closed = after.roll(at(10).wall).unwrap();
+        before.ingest_datagram(b"t:250|ms\nt:0|ms|@0.3\nh:-1|h", at(1), None);
+        let bytes = before.encode_snapshot();
+        let mut after = Aggregator::from_snapshot(Arc::new(native()), &bytes).unwrap();
+        assert_eq!(after.encode_snapshot(), bytes);
+        after.ingest_datagram(b"t:250|ms", at(2), None);
+        let closed = after.roll_window(at(10).wall).unwrap();
         assert_eq!(spread(&closed, "t"), (3, vec![(-16, 2.0)], vec![], 1.0 / 0.3));
         assert_eq!(spread(&closed, "h").2, [(0, 1.0)]);
-        let mut classic = Aggregator::restore(Arc::new(settings(&[0.3])), &bytes).unwrap();
-        classic.datagram(b"t:250|ms", at(2), None);
-        assert_eq!(said(&classic.roll(at(10).wall).unwrap(), "t"), Some((vec![1.0, 1.0], 250.0, 2)));
-        after.reconfigure(&settings(&[0.3]));
-        after.datagram(b"t:250|ms", at(11), None);
-        assert_eq!(said(&after.roll(at(20).wall).unwrap(), "t"), Some((vec![1.0, 1.0], 250.0, 11)));
+        let mut classic = Aggregator::from_snapshot(Arc::new(settings(&[0.3])), &bytes).unwrap();
+        classic.ingest_datagram(b"t:250|ms", at(2), None);
+        assert_eq!(said(&classic.roll_window(at(10).wall).unwrap(), "t"), Some((vec![1.0, 1.0], 250.0, 2)));
+        after.apply_settings(&settings(&[0.3]));
+        after.ingest_datagram(b"t:250|ms", at(11), None);
+        assert_eq!(said(&after.roll_window(at(20).wall).unwrap(), "t"), Some((vec![1.0, 1.0], 250.0, 11)));
     }
 }

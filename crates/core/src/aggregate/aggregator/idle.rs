@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::Aggregator;
-use super::columns::{Row, RowMut};
+use super::columns::{SeriesRow, SeriesRowMut};
 use crate::aggregate::sketch::Sketch;
-use crate::aggregate::state::State;
+use crate::aggregate::state::SeriesState;
 use crate::aggregate::table::Place;
 use crate::model::Timestamp;
 
@@ -15,9 +15,9 @@ use crate::model::Timestamp;
 /// series and taking them out looks at every series, so a burst of new names must not cause that with each of them.
 const ONE_BY_ONE: usize = 8;
 
-impl Row<'_> {
+impl SeriesRow<'_> {
     fn is_idle(&self, at: Timestamp, idle: Duration) -> bool {
-        self.state.samples() == 0 && at.since(self.ledger.last_seen) >= idle
+        self.state.sample_count() == 0 && at.duration_since(self.ledger.last_seen) >= idle
     }
 }
 
@@ -36,9 +36,10 @@ impl Aggregator {
             .map(|row| (row.ledger.last_seen, row.place))
             .collect();
         if found.is_empty() {
-            let last_seen = |row: Row<'_>| if row.state.samples() > 0 { now } else { row.ledger.last_seen };
+            let last_seen =
+                |row: SeriesRow<'_>| if row.state.sample_count() > 0 { now } else { row.ledger.last_seen };
             let oldest = rows().filter(|row| !waits.contains(&row.place)).map(last_seen).min();
-            self.none_idle_before = oldest.unwrap_or(now).plus(idle);
+            self.none_idle_before = oldest.unwrap_or(now).saturating_add(idle);
             return false;
         }
         found.sort_unstable();
@@ -46,13 +47,13 @@ impl Aggregator {
         self.evicted_in_window += found.len();
         self.accounting.evicted += found.len() as u64;
         self.remove(&found.into_iter().map(|(_, place)| place).collect());
-        self.recount();
+        self.recount_memory();
         true
     }
 
     /// Gives memory back where it is short, for the container or for the node: what is idle must not cost series that are
     /// in use their samples.
-    pub(super) fn relieve(&mut self, now: Timestamp) {
+    pub(super) fn relieve_memory_pressure(&mut self, now: Timestamp) {
         while self.is_full() && self.evict_idle(now) {}
         if self.node_full {
             self.evict_idle(now);
@@ -64,10 +65,10 @@ impl Aggregator {
         let idle = self.settings.series_idle;
         let idle_rows = self.columns.iter().filter(|row| row.is_idle(at, idle));
         let gone: BTreeSet<Place> =
-            idle_rows.filter(|row| matches!(row.state, State::Set(_))).map(|row| row.place).collect();
-        for RowMut { state, ledger, .. } in self.columns.iter_mut() {
-            if let State::Distribution(values) = state
-                && at.since(ledger.last_seen) >= idle
+            idle_rows.filter(|row| matches!(row.state, SeriesState::Set(_))).map(|row| row.place).collect();
+        for SeriesRowMut { state, ledger, .. } in self.columns.iter_mut() {
+            if let SeriesState::Distribution(values) = state
+                && at.duration_since(ledger.last_seen) >= idle
                 && values.summary.samples == 0
                 && values.sketch.heap_bytes() > 0
             {

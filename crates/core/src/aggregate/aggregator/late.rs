@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Aggregator;
 use crate::aggregate::accounting::Dropped;
-use crate::aggregate::state::State;
+use crate::aggregate::state::SeriesState;
 use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
@@ -18,7 +18,7 @@ use crate::statsd::{Sample, Values};
 pub(super) const FUTURE: Duration = Duration::from_mins(10);
 
 /// Late samples of one window, by series.
-pub(super) type LateStates = HashMap<Place, State>;
+pub(super) type LateStates = HashMap<Place, SeriesState>;
 
 /// Where a sample belongs.
 pub(super) enum When {
@@ -29,17 +29,17 @@ pub(super) enum When {
 }
 
 impl Aggregator {
-    pub(super) fn when(&self, seconds: i64, now: Timestamp) -> Result<When, Dropped> {
+    pub(super) fn classify_timestamp(&self, seconds: i64, now: Timestamp) -> Result<When, Dropped> {
         let at = Timestamp::from_secs(seconds);
-        if at > now.plus(FUTURE) {
+        if at > now.saturating_add(FUTURE) {
             return Err(Dropped::Future);
         }
         if at >= self.start {
             return Ok(When::Open(at.min(now)));
         }
         let keep = u32::try_from(self.settings.keep).unwrap_or(u32::MAX);
-        let window = at.floor(self.settings.window);
-        if window < self.start.minus(self.settings.window.saturating_mul(keep)) {
+        let window = at.floor_to_window(self.settings.window);
+        if window < self.start.saturating_sub(self.settings.window.saturating_mul(keep)) {
             return Err(Dropped::Late);
         }
         Ok(When::Late { window, at })
@@ -56,7 +56,7 @@ impl Aggregator {
         let deltas = self.reads_changes(sample.metric_type, &sample.values);
         let Some((state, ledger)) = self.columns.get_mut(place) else { return };
         ledger.last_seen = now;
-        if !matches!(state, State::Gauge(_)) {
+        if !matches!(state, SeriesState::Gauge(_)) {
             if !self.may_revise(place, window, u64::from(sample.values.count())) {
                 return;
             }
@@ -68,7 +68,7 @@ impl Aggregator {
             if !changes && !self.may_revise(place, window, 1) {
                 continue;
             }
-            let Some(State::Gauge(gauge)) = self.columns.state_mut(place) else { return };
+            let Some(SeriesState::Gauge(gauge)) = self.columns.state_at_mut(place) else { return };
             if changes {
                 // What a level was changed by in the past has changed every level since; it counts as a change now.
                 gauge.insert(number, Weight::from_f64(sample.weight), now, deltas);
@@ -94,8 +94,8 @@ impl Aggregator {
     }
 
     /// What waits of each series, in the order of windows; found in one pass over late samples, however many windows they are of.
-    pub(super) fn late_by_place(&self) -> HashMap<Place, Vec<&State>> {
-        let mut by_place: HashMap<Place, Vec<&State>> = HashMap::new();
+    pub(super) fn late_by_place(&self) -> HashMap<Place, Vec<&SeriesState>> {
+        let mut by_place: HashMap<Place, Vec<&SeriesState>> = HashMap::new();
         for (place, state) in self.late.values().flatten() {
             by_place.entry(*place).or_default().push(state);
         }
@@ -105,7 +105,7 @@ impl Aggregator {
     /// Bytes of the samples that wait for the open window to be closed.
     pub(super) fn late_bytes(&self) -> usize {
         let states = self.late.values().flat_map(LateStates::values);
-        states.map(|state| size_of::<(Place, State)>() + state.heap_bytes()).sum()
+        states.map(|state| size_of::<(Place, SeriesState)>() + state.heap_bytes()).sum()
     }
 
     fn add_late(
@@ -118,9 +118,9 @@ impl Aggregator {
     ) {
         let states = self.late.entry(window).or_default();
         let state = states.entry(place).or_insert_with(|| {
-            self.memory += size_of::<(Place, State)>();
+            self.memory += size_of::<(Place, SeriesState)>();
             self.late_records += 1;
-            State::empty(metric_type)
+            SeriesState::new(metric_type)
         });
         self.memory += state.insert(values, weight, at, false);
         self.open += u64::from(values.count());

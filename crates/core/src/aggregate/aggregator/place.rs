@@ -2,9 +2,9 @@
 
 use super::{Aggregator, OVERFLOW};
 use crate::aggregate::accounting::Dropped;
-use crate::aggregate::limits::Mode;
-use crate::aggregate::state::State;
-use crate::aggregate::table::{Known, Place, SPELLINGS, Spelling};
+use crate::aggregate::limits::LimitMode;
+use crate::aggregate::state::SeriesState;
+use crate::aggregate::table::{KnownSpelling, Place, SPELLINGS, Spelling};
 use crate::model::{MetricType, Series, TagSet, Timestamp};
 use crate::statsd::tags::{self, Canonical};
 use crate::statsd::{Check, Sample};
@@ -12,13 +12,13 @@ use crate::statsd::{Check, Sample};
 impl Aggregator {
     /// The place of the sample's series; `None` where its values were dropped.
     #[inline]
-    pub(super) fn place(&mut self, sample: &Sample<'_>, now: Timestamp) -> Option<Place> {
+    pub(super) fn place_of_sample(&mut self, sample: &Sample<'_>, now: Timestamp) -> Option<Place> {
         let spelling = Spelling { metric_type: sample.metric_type, name: sample.name, tags: sample.tags };
-        match self.known(&spelling) {
+        match self.find_known_place(&spelling) {
             Some(place) => Some(place),
             None => self.spelled_anew(
                 &spelling,
-                || tags::canonical(sample),
+                || tags::canonicalize_sample(sample),
                 u64::from(sample.values.count()),
                 now,
             ),
@@ -27,15 +27,15 @@ impl Aggregator {
 
     pub(super) fn place_of_check(&mut self, check: &Check<'_>, now: Timestamp) -> Option<Place> {
         let spelling = Spelling { metric_type: MetricType::ServiceCheck, name: check.name, tags: check.tags };
-        match self.known(&spelling) {
+        match self.find_known_place(&spelling) {
             Some(place) => Some(place),
             None => self.spelled_anew(&spelling, || canonical_check(check), 1, now),
         }
     }
 
     #[inline]
-    fn known(&mut self, spelling: &Spelling<'_>) -> Option<Place> {
-        let known = self.table.known(self.table.fingerprint(spelling))?;
+    fn find_known_place(&mut self, spelling: &Spelling<'_>) -> Option<Place> {
+        let known = self.table.find_spelling(self.table.compute_fingerprint(spelling))?;
         self.accounting.invalid_utf8 += u64::from(known.replaced);
         Some(known.place)
     }
@@ -60,17 +60,17 @@ impl Aggregator {
         let Canonical { name, tags, replaced, renamed } = canonical();
         self.accounting.invalid_utf8 += u64::from(replaced);
         let metric_type = spelling.metric_type;
-        let found = self.table.find((&name, &tags, metric_type), |place| self.columns.series(place));
+        let found = self.table.find((&name, &tags, metric_type), |place| self.columns.series_at(place));
         let place = if let Some(place) = found {
             place
         } else {
-            let mut refusal = self.refusal();
+            let mut refusal = self.refusal_reason();
             if refusal.is_some() && self.evict_idle(now) {
-                refusal = self.refusal();
+                refusal = self.refusal_reason();
             }
             if let Some(reason) = refusal {
-                if limits.mode == Mode::Enforce {
-                    return self.refuse(reason, metric_type, values, now);
+                if limits.mode == LimitMode::Enforce {
+                    return self.refuse_series(reason, metric_type, values, now);
                 }
                 self.accounting.over_limit.count(reason, values);
             }
@@ -82,14 +82,15 @@ impl Aggregator {
         let most = if self.is_full() { 1 } else { SPELLINGS };
         if self.columns.take_spelling(place, most) {
             let before = self.table.heap_bytes();
-            self.table.add_spelling(self.table.fingerprint(spelling), Known { place, replaced });
+            self.table
+                .add_spelling(self.table.compute_fingerprint(spelling), KnownSpelling { place, replaced });
             self.memory += self.table.heap_bytes().saturating_sub(before);
         }
         Some(place)
     }
 
     /// Why the container may not have another series, if so.
-    fn refusal(&self) -> Option<Dropped> {
+    fn refusal_reason(&self) -> Option<Dropped> {
         if self.series >= self.settings.limits.series {
             Some(Dropped::SeriesLimit)
         } else if self.is_full() {
@@ -102,7 +103,7 @@ impl Aggregator {
     }
 
     /// A counter beyond the limits still counts, in the overflow series, so that totals stay true.
-    fn refuse(
+    fn refuse_series(
         &mut self,
         reason: Dropped,
         metric_type: MetricType,
@@ -125,7 +126,7 @@ impl Aggregator {
         };
         let place = self
             .table
-            .find((&series.name, &series.tags, series.metric_type), |place| self.columns.series(place))
+            .find((&series.name, &series.tags, series.metric_type), |place| self.columns.series_at(place))
             .unwrap_or_else(|| self.add(series, now));
         self.overflow = Some(place);
         Some(place)
@@ -134,11 +135,11 @@ impl Aggregator {
     /// Puts a series where a place is vacant.
     pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
         let before = self.places_bytes();
-        self.memory += series.bytes() + State::empty(series.metric_type).heap_bytes();
+        self.memory += series.bytes() + SeriesState::new(series.metric_type).heap_bytes();
         self.layout = None;
         let place = self.columns.add(series, now);
         let columns = &self.columns;
-        self.table.add(place, |place| columns.series(place));
+        self.table.add(place, |place| columns.series_at(place));
         self.memory += self.places_bytes().saturating_sub(before);
         place
     }

@@ -12,7 +12,7 @@ use crate::statsd::TagStyles;
 
 /// What all aggregators of a node have in common.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Settings {
+pub struct AggregatorSettings {
     /// Length of a window, at most an hour. Fixed while the agent lives.
     pub window: Duration,
     /// How many closed windows are kept of a container; a late sample can revise these.
@@ -29,7 +29,7 @@ pub struct Settings {
     pub counting: Counting,
 }
 
-impl Default for Settings {
+impl Default for AggregatorSettings {
     fn default() -> Self {
         Self {
             window: Duration::from_secs(10),
@@ -45,9 +45,9 @@ impl Default for Settings {
 
 impl Aggregator {
     /// Changes limits, idle times, tag styles and buckets. Windows keep their length and number.
-    pub fn reconfigure(&mut self, settings: &Settings) {
+    pub fn apply_settings(&mut self, settings: &AggregatorSettings) {
         let (window, keep) = (self.settings.window, self.settings.keep);
-        let settings = Settings { window, keep, ..settings.clone() };
+        let settings = AggregatorSettings { window, keep, ..settings.clone() };
         // Otherwise a container would get full token buckets whenever it moves.
         if settings == *self.settings {
             return;
@@ -63,12 +63,12 @@ impl Aggregator {
         }
         self.settings = Arc::new(settings);
         self.none_idle_before = Timestamp::MIN;
-        self.ample = self.ample();
+        self.ample = self.unchecked_memory_limit();
         (self.datagrams, self.bytes) = (None, None);
     }
 
     /// Below how much memory values of a known series need no further look: one comparison for the limit and for buckets.
-    pub(super) fn ample(&self) -> usize {
+    pub(super) fn unchecked_memory_limit(&self) -> usize {
         match self.settings.counting {
             Counting::Off => self.settings.limits.memory,
             Counting::Classic { .. } | Counting::Native => 0,

@@ -15,17 +15,17 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::columns::Row;
+use super::columns::SeriesRow;
 use super::histograms::Histograms;
-use super::{Aggregator, GaugeSign, Habits, LateStates, LedgerRow, Settings, TimerUnit};
+use super::{Aggregator, AggregatorSettings, GaugeSign, Habits, LateStates, LedgerRow, TimerUnit};
 use crate::aggregate::accounting::Accounting;
-use crate::aggregate::distribution::{Distribution, Parts, Summary};
+use crate::aggregate::distribution::{Distribution, DistributionSummary, SummaryParts};
 use crate::aggregate::gauge::Gauge;
 use crate::aggregate::histogram::Histogram;
-use crate::aggregate::record::Events;
+use crate::aggregate::record::RecentEvents;
 use crate::aggregate::set::Set;
 use crate::aggregate::sketch::{Packed, Sketch};
-use crate::aggregate::state::{CheckState, Counter, Outcome, State};
+use crate::aggregate::state::{CheckOutcome, CheckState, Counter, SeriesState};
 use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Series, Timestamp};
@@ -67,7 +67,7 @@ struct SnapshotV1<S = Series> {
     histograms: Vec<(Place, Histogram)>,
     overflow: Option<Place>,
     late: LateV1,
-    events: Events,
+    events: RecentEvents,
     accounting: Accounting,
     history: Vec<usize>,
 }
@@ -88,7 +88,7 @@ pub(super) enum StateV1 {
     Gauge { samples: u64, count: Weight, last: f64, last_at: Timestamp, min: f64, max: f64 },
     Distribution(DistributionV1),
     Set { samples: u64, count: Weight, members: Bytes },
-    Check { samples: u64, last_at: Timestamp, outcome: Option<Arc<Outcome>> },
+    Check { samples: u64, last_at: Timestamp, outcome: Option<Arc<CheckOutcome>> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,7 +107,7 @@ pub(super) struct DistributionV1 {
 impl Aggregator {
     /// Writes everything that is needed to go on elsewhere.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<u8> {
+    pub fn encode_snapshot(&self) -> Vec<u8> {
         let snapshot = SnapshotV1 {
             gauge_sign: self.gauge_sign,
             timer_unit: self.timer_unit,
@@ -116,7 +116,7 @@ impl Aggregator {
             start: self.start,
             end: self.end,
             opened: self.opened,
-            slots: self.columns.places().map(|place| place.map(SlotV1::from)).collect(),
+            slots: self.columns.iter_places().map(|place| place.map(SlotV1::from)).collect(),
             histograms: self.histograms.iter().map(|(place, histogram)| (place, histogram.clone())).collect(),
             overflow: self.overflow,
             late: self.late_to_bytes(),
@@ -124,7 +124,7 @@ impl Aggregator {
             accounting: self.accounting.clone(),
             history: self.history.iter().copied().collect(),
         };
-        sealed(MAGIC, &snapshot)
+        seal_payload(MAGIC, &snapshot)
     }
 
     /// Late samples as they are written.
@@ -142,8 +142,8 @@ impl Aggregator {
     ///
     /// # Errors
     /// When the bytes are not a snapshot, come from an unknown version, or are damaged.
-    pub fn restore(settings: Arc<Settings>, bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let snapshot: SnapshotV1 = unsealed(MAGIC, bytes)?;
+    pub fn from_snapshot(settings: Arc<AggregatorSettings>, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let snapshot: SnapshotV1 = unseal_payload(MAGIC, bytes)?;
         if !snapshot.is_plausible() {
             return Err(SnapshotError::Damaged);
         }
@@ -167,7 +167,7 @@ impl Aggregator {
 
     /// The overflow series has a place.
     pub(super) fn check_overflow(&self) -> Result<(), SnapshotError> {
-        match self.overflow.is_some_and(|place| self.columns.series(place).is_none()) {
+        match self.overflow.is_some_and(|place| self.columns.series_at(place).is_none()) {
             true => Err(SnapshotError::Damaged),
             false => Ok(()),
         }
@@ -177,7 +177,7 @@ impl Aggregator {
     pub(super) fn count_restored(&mut self) {
         self.series = self.columns.iter().count().saturating_sub(usize::from(self.overflow.is_some()));
         self.open = self.recount_open_values();
-        self.recount();
+        self.recount_memory();
     }
 
     /// Late samples, all there are.
@@ -203,18 +203,18 @@ impl Aggregator {
 
     /// A histogram belongs to a series that is there. One by other bounds than the settings' does not go on.
     fn restore_histogram(&mut self, place: Place, histogram: Histogram) -> Result<(), SnapshotError> {
-        let series = self.columns.series(place).filter(|_| histogram.is_plausible());
+        let series = self.columns.series_at(place).filter(|_| histogram.is_plausible());
         let metric_type = series.ok_or(SnapshotError::Damaged)?.metric_type;
-        if self.settings.counting.of(metric_type) == Some(histogram.buckets.scale()) {
-            let _grown = self.histograms.put(place, histogram);
+        if self.settings.counting.scale_for(metric_type) == Some(histogram.buckets.scale()) {
+            let _grown = self.histograms.insert_at(place, histogram);
         }
         Ok(())
     }
 
     /// Late samples belong to a series that is there.
-    fn restored_late(&self, place: Place, state: StateV1) -> Option<(Place, State)> {
+    fn restored_late(&self, place: Place, state: StateV1) -> Option<(Place, SeriesState)> {
         let state = state.into_state()?;
-        state.fits(self.columns.series(place)?.metric_type).then_some((place, state))
+        state.matches_type(self.columns.series_at(place)?.metric_type).then_some((place, state))
     }
 
     /// Replaces the state of a series that is there.
@@ -225,8 +225,8 @@ impl Aggregator {
         state: StateV1,
     ) -> Result<(), SnapshotError> {
         let state = state.into_state().filter(|_| ledger.total.is_finite()).ok_or(SnapshotError::Damaged)?;
-        let metric_type = self.columns.series(place).ok_or(SnapshotError::Damaged)?.metric_type;
-        let row = self.columns.get_mut(place).filter(|_| state.fits(metric_type));
+        let metric_type = self.columns.series_at(place).ok_or(SnapshotError::Damaged)?.metric_type;
+        let row = self.columns.get_mut(place).filter(|_| state.matches_type(metric_type));
         let (known, row) = row.ok_or(SnapshotError::Damaged)?;
         (*known, *row) = (state, ledger);
         Ok(())
@@ -239,23 +239,23 @@ impl Aggregator {
         };
         let state = state
             .into_state()
-            .filter(|state| state.fits(series.metric_type) && ledger.total.is_finite())
+            .filter(|state| state.matches_type(series.metric_type) && ledger.total.is_finite())
             .ok_or(SnapshotError::Damaged)?;
         let place = self.columns.push(Some((series, state, ledger)));
         let columns = &self.columns;
-        self.table.add(place, |place| columns.series(place));
+        self.table.add(place, |place| columns.series_at(place));
         Ok(())
     }
 }
 
-impl<'a> From<Row<'a>> for SlotV1<&'a Series> {
-    fn from(row: Row<'a>) -> Self {
+impl<'a> From<SeriesRow<'a>> for SlotV1<&'a Series> {
+    fn from(row: SeriesRow<'a>) -> Self {
         Self { series: row.series, ledger: *row.ledger, state: StateV1::from(row.state) }
     }
 }
 
 /// A payload with its magic, version and checksum.
-pub(super) fn sealed(magic: [u8; 4], payload: &impl Serialize) -> Vec<u8> {
+pub(super) fn seal_payload(magic: [u8; 4], payload: &impl Serialize) -> Vec<u8> {
     let head = [magic.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
     // Writing to memory fails only for types that postcard cannot express, and these it can.
     let mut bytes = postcard::to_extend(payload, head).unwrap_or_default();
@@ -272,7 +272,7 @@ pub(super) fn sealed_again(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The payload that [`sealed`] wrote.
-pub(super) fn unsealed<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
+pub(super) fn unseal_payload<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
     let rest = bytes.strip_prefix(&magic).ok_or(SnapshotError::NotASnapshot)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
     let found = u16::from_le_bytes(*version);
@@ -297,7 +297,7 @@ impl SnapshotV1 {
     /// A checksum says that nothing was changed by accident; this, that what was written can be gone on with.
     fn is_plausible(&self) -> bool {
         self.start < self.end
-            && self.end.since(self.start) <= LONGEST_WINDOW
+            && self.end.duration_since(self.start) <= LONGEST_WINDOW
             && self.opened <= self.end
             && self.accounting.is_plausible(MANY)
             && self.habits.is_plausible(MANY)
@@ -310,12 +310,14 @@ impl StateV1 {
     fn is_plausible(&self) -> bool {
         match self {
             Self::Counter { samples, sum, .. } => *samples < MANY && sum.is_finite(),
-            Self::Gauge { samples, last, min, max, .. } => *samples < MANY && around(*min, *max, &[*last]),
+            Self::Gauge { samples, last, min, max, .. } => {
+                *samples < MANY && is_plausible_range(*min, *max, &[*last])
+            }
             Self::Distribution(DistributionV1 { samples: 0, .. }) => true,
             Self::Distribution(values) => {
                 values.samples < MANY
                     && values.sum.is_finite()
-                    && around(values.min, values.max, &[values.first.0, values.last.0])
+                    && is_plausible_range(values.min, values.max, &[values.first.0, values.last.0])
                     && values.count >= Weight::from_count(values.samples)
             }
             Self::Set { samples, .. } | Self::Check { samples, .. } => *samples < MANY,
@@ -324,28 +326,28 @@ impl StateV1 {
 }
 
 /// Whether both extremes are finite, and all values within.
-fn around(min: f64, max: f64, values: &[f64]) -> bool {
+fn is_plausible_range(min: f64, max: f64, values: &[f64]) -> bool {
     min.is_finite() && max.is_finite() && values.iter().all(|value| min <= *value && *value <= max)
 }
 
-impl State {
-    fn fits(&self, metric_type: MetricType) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(&Self::empty(metric_type))
+impl SeriesState {
+    fn matches_type(&self, metric_type: MetricType) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(&Self::new(metric_type))
     }
 }
 
-impl From<&State> for StateV1 {
-    fn from(state: &State) -> Self {
+impl From<&SeriesState> for StateV1 {
+    fn from(state: &SeriesState) -> Self {
         let packed = |pack: &dyn Fn(&mut Vec<u8>)| {
             let mut bytes = Vec::new();
             pack(&mut bytes);
             Bytes::from(bytes)
         };
         match state {
-            State::Counter(Counter { samples, count, sum, decremented }) => {
+            SeriesState::Counter(Counter { samples, count, sum, decremented }) => {
                 Self::Counter { samples: *samples, count: *count, sum: *sum, decremented: *decremented }
             }
-            State::Gauge(Gauge { samples, count, last, last_at, min, max }) => Self::Gauge {
+            SeriesState::Gauge(Gauge { samples, count, last, last_at, min, max }) => Self::Gauge {
                 samples: *samples,
                 count: *count,
                 last: *last,
@@ -353,7 +355,7 @@ impl From<&State> for StateV1 {
                 min: *min,
                 max: *max,
             },
-            State::Distribution(values) => Self::Distribution(DistributionV1 {
+            SeriesState::Distribution(values) => Self::Distribution(DistributionV1 {
                 samples: values.summary.samples,
                 count: values.summary.count,
                 sum: values.summary.sum,
@@ -361,13 +363,15 @@ impl From<&State> for StateV1 {
                 max: values.summary.max,
                 first: (values.summary.first, values.summary.first_at),
                 last: (values.summary.last, values.summary.last_at),
-                squares: values.summary.squares(),
-                sketch: packed(&|out| values.sketch.pack(out)),
+                squares: values.summary.squared_deviations(),
+                sketch: packed(&|out| values.sketch.pack_into(out)),
             }),
-            State::Set(set) => {
-                Self::Set { samples: set.samples, count: set.count, members: packed(&|out| set.pack(out)) }
-            }
-            State::Check(check) => {
+            SeriesState::Set(set) => Self::Set {
+                samples: set.samples,
+                count: set.count,
+                members: packed(&|out| set.pack_members(out)),
+            },
+            SeriesState::Check(check) => {
                 Self::Check { samples: check.samples, last_at: check.last_at, outcome: check.outcome.clone() }
             }
         }
@@ -375,16 +379,16 @@ impl From<&State> for StateV1 {
 }
 
 impl StateV1 {
-    fn into_state(self) -> Option<State> {
+    fn into_state(self) -> Option<SeriesState> {
         if !self.is_plausible() {
             return None;
         }
         Some(match self {
             Self::Counter { samples, count, sum, decremented } => {
-                State::Counter(Counter { samples, count, sum, decremented })
+                SeriesState::Counter(Counter { samples, count, sum, decremented })
             }
             Self::Gauge { samples, count, last, last_at, min, max } => {
-                State::Gauge(Gauge { samples, count, last, last_at, min, max })
+                SeriesState::Gauge(Gauge { samples, count, last, last_at, min, max })
             }
             Self::Distribution(values) => {
                 let DistributionV1 { samples, count, sum, min, max, first, last, squares, sketch: packed } =
@@ -395,17 +399,25 @@ impl StateV1 {
                     return None;
                 }
                 if samples == 0 {
-                    return Some(State::Distribution(Box::default()));
+                    return Some(SeriesState::Distribution(Box::default()));
                 }
-                let summary =
-                    Summary::from_parts(Parts { samples, count, sum, min, max, first, last, squares });
-                State::Distribution(Box::new(Distribution { summary, sketch }))
+                let summary = DistributionSummary::from_parts(SummaryParts {
+                    samples,
+                    count,
+                    sum,
+                    min,
+                    max,
+                    first,
+                    last,
+                    squares,
+                });
+                SeriesState::Distribution(Box::new(Distribution { summary, sketch }))
             }
             Self::Set { samples, count, members } => {
-                State::Set(Box::new(Set::unpack(samples, count, &members)?))
+                SeriesState::Set(Box::new(Set::from_packed(samples, count, &members)?))
             }
             Self::Check { samples, last_at, outcome } => {
-                State::Check(Box::new(CheckState { samples, last_at, outcome }))
+                SeriesState::Check(Box::new(CheckState { samples, last_at, outcome }))
             }
         })
     }

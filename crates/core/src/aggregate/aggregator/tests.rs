@@ -7,57 +7,57 @@ const START: i64 = 1_767_225_600;
 
 fn moment(millis: u64) -> Moment {
     let mono = Duration::from_millis(millis);
-    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 /// An aggregator and its time.
 struct Bench {
     aggregator: Aggregator,
-    windows: Vec<Closed>,
+    windows: Vec<ClosedWindow>,
 }
 
 impl Bench {
-    fn with(settings: Settings) -> Self {
+    fn with(settings: AggregatorSettings) -> Self {
         Self::signed(settings, GaugeSign::Delta)
     }
 
-    fn signed(settings: Settings, sign: GaugeSign) -> Self {
+    fn signed(settings: AggregatorSettings, sign: GaugeSign) -> Self {
         Self { aggregator: Aggregator::new(Arc::new(settings), sign, moment(0).wall), windows: Vec::new() }
     }
 
     fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(AggregatorSettings::default())
     }
 
     fn limited(change: impl FnOnce(&mut Limits)) -> Self {
-        let mut settings = Settings::default();
+        let mut settings = AggregatorSettings::default();
         change(&mut settings.limits);
         Self::with(settings)
     }
 
     fn send(&mut self, millis: u64, datagram: impl AsRef<[u8]>) -> &mut Self {
         self.roll(millis);
-        self.aggregator.datagram(datagram.as_ref(), moment(millis), None);
+        self.aggregator.ingest_datagram(datagram.as_ref(), moment(millis), None);
         self.checked()
     }
 
     /// Every window in between is closed when it is over, as the shard's tick does.
     fn roll(&mut self, millis: u64) -> &mut Self {
         while self.aggregator.window_end() <= moment(millis).wall {
-            self.windows.extend(self.aggregator.roll(self.aggregator.window_end()));
+            self.windows.extend(self.aggregator.roll_window(self.aggregator.window_end()));
         }
         self.checked()
     }
 
     /// The tick comes late.
     fn jump(&mut self, millis: u64) -> &mut Self {
-        self.windows.extend(self.aggregator.roll(moment(millis).wall));
+        self.windows.extend(self.aggregator.roll_window(moment(millis).wall));
         self.checked()
     }
 
     fn checked(&mut self) -> &mut Self {
         let accounting = self.aggregator.accounting();
-        assert!(accounting.balanced(self.aggregator.open_values()), "{accounting:?}");
+        assert!(accounting.is_balanced(self.aggregator.open_values()), "{accounting:?}");
         assert_eq!(self.aggregator.open_values(), self.aggregator.recount_open_values());
         self
     }
@@ -99,16 +99,16 @@ fn a_window_holds_what_arrived_in_it_and_nothing_else() {
 #[test]
 fn a_window_knows_how_much_of_it_was_observed() {
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(3_500).wall);
-    let first = aggregator.roll(moment(10_020).wall).unwrap().window.span;
+    let first = aggregator.roll_window(moment(10_020).wall).unwrap().window.span;
     assert_eq!((first.start, first.end), (moment(0).wall, moment(10_000).wall));
-    assert_eq!((first.covered, first.partial()), (Duration::from_millis(6_500), true));
-    let last = aggregator.finish(moment(14_000).wall).window.span;
+    assert_eq!((first.covered, first.is_partial()), (Duration::from_millis(6_500), true));
+    let last = aggregator.close_final_window(moment(14_000).wall).window.span;
     assert_eq!(
-        (last.start, last.covered, last.partial()),
+        (last.start, last.covered, last.is_partial()),
         (moment(10_000).wall, Duration::from_secs(4), true)
     );
     let mut whole = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
-    assert!(!whole.roll(moment(10_000).wall).unwrap().window.span.partial());
+    assert!(!whole.roll_window(moment(10_000).wall).unwrap().window.span.is_partial());
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn tags_in_any_order_are_one_series_and_a_fifth_spelling_still_finds_it() {
         bench.send(0, format!("x:1|c|#{tags}"));
     }
     bench.roll(10_000);
-    assert_eq!((bench.last().len(), bench.aggregator.series()), (1, 1));
+    assert_eq!((bench.last().len(), bench.aggregator.series_count()), (1, 1));
     assert_eq!(counter(bench.last(), "x").0, 6.0);
 }
 
@@ -175,7 +175,7 @@ fn a_gauge_is_carried_for_five_minutes_and_its_base_longer() {
 
 #[test]
 fn the_sign_of_a_gauge_is_an_option_of_the_container() {
-    let mut bench = Bench::signed(Settings::default(), GaugeSign::Absolute);
+    let mut bench = Bench::signed(AggregatorSettings::default(), GaugeSign::Absolute);
     bench.send(0, "g:10|g\ng:-3|g").roll(10_000);
     assert_eq!(gauge(bench.last(), "g").last, -3.0);
 }
@@ -187,9 +187,9 @@ fn a_set_idle_for_an_hour_is_dropped_and_what_has_a_level_or_a_total_is_not() {
     for minute in 1..=60 {
         bench.send(minute * 60_000, "busy:1|c");
     }
-    assert_eq!(bench.aggregator.series(), 6);
+    assert_eq!(bench.aggregator.series_count(), 6);
     bench.roll(3_610_000);
-    assert_eq!(bench.aggregator.series(), 5, "the set is gone");
+    assert_eq!(bench.aggregator.series_count(), 5, "the set is gone");
     bench.send(3_620_000, "s:a|s").roll(3_630_000);
     assert_eq!(record(bench.last(), "s").unwrap().series.created, moment(3_620_000).wall);
 }
@@ -199,7 +199,7 @@ fn a_dropped_series_frees_its_place_under_the_limit() {
     let mut bench = Bench::limited(|limits| limits.series = 1);
     bench.send(0, "a:1|g").jump(3_610_000).send(3_611_000, "b:1|g").roll(3_620_000);
     assert!(record(bench.last(), "b").is_some());
-    assert_eq!(bench.aggregator.accounting().dropped.total(), 0);
+    assert_eq!(bench.aggregator.accounting().dropped.total_count(), 0);
 }
 
 #[test]
@@ -220,7 +220,11 @@ fn a_late_sample_revises_its_window_and_an_older_one_is_dropped() {
 fn totals_go_up_in_the_order_in_which_records_are_made() {
     let mut bench = Bench::new();
     bench.send(1_000, "a:1|c").send(12_000, format!("a:4|c\na:2|c|T{}", START + 3));
-    assert_eq!(counter(&bench.aggregator.peek(moment(12_000).wall), "a"), (4.0, 7.0), "late ones included");
+    assert_eq!(
+        counter(&bench.aggregator.peek_open_window(moment(12_000).wall), "a"),
+        (4.0, 7.0),
+        "late ones included"
+    );
     bench.roll(20_000);
     let closed = bench.windows.last().unwrap();
     assert_eq!(counter(&closed.revisions[0], "a"), (2.0, 3.0), "revisions are published first");
@@ -231,7 +235,7 @@ fn totals_go_up_in_the_order_in_which_records_are_made() {
 fn a_total_saturates_before_its_window_is_closed() {
     let mut bench = Bench::new();
     bench.send(1_000, "a:1.7e308|c").send(12_000, "a:1.7e308|c");
-    assert_eq!(counter(&bench.aggregator.peek(moment(12_000).wall), "a"), (1.7e308, f64::MAX));
+    assert_eq!(counter(&bench.aggregator.peek_open_window(moment(12_000).wall), "a"), (1.7e308, f64::MAX));
 }
 
 #[test]
@@ -269,14 +273,14 @@ fn beyond_the_series_limit_counters_fold_and_the_rest_is_dropped() {
     assert_eq!(counter(bench.last(), "a").0, 2.0);
     let accounting = bench.aggregator.accounting();
     assert_eq!(accounting.dropped.iter().collect::<Vec<_>>(), [(Dropped::SeriesLimit, 100)]);
-    assert_eq!((accounting.folded, bench.aggregator.series()), (50, 2));
+    assert_eq!((accounting.folded, bench.aggregator.series_count()), (50, 2));
 }
 
 #[test]
 fn observing_limits_keeps_everything_and_counts_what_was_over() {
     let mut bench = Bench::limited(|limits| {
         *limits = Limits {
-            mode: Mode::Observe,
+            mode: LimitMode::Observe,
             series: 1,
             name_bytes: 3,
             tags_bytes: 3,
@@ -287,7 +291,7 @@ fn observing_limits_keeps_everything_and_counts_what_was_over() {
     bench.send(0, "a:1|g").send(1, "long.name:1|c|#k:v1").roll(10_000);
     assert_eq!(bench.last().len(), 2);
     let accounting = bench.aggregator.accounting();
-    assert_eq!(accounting.dropped.total(), 0);
+    assert_eq!(accounting.dropped.total_count(), 0);
     let over: Vec<_> = accounting.over_limit.iter().map(|(reason, _)| reason).collect();
     assert_eq!(
         over,
@@ -316,27 +320,31 @@ fn late_samples_revise_no_more_records_than_their_quota() {
 fn a_snapshot_takes_the_late_quota_along() {
     let mut bench = Bench::limited(|limits| limits.late_records = 1);
     bench.send(25_000, format!("a:1|c|T{}", START + 1));
-    let (settings, bytes) = (Arc::clone(&bench.aggregator.settings), bench.aggregator.snapshot());
-    let restored = Aggregator::restore(settings, &bytes).unwrap();
+    let (settings, bytes) = (Arc::clone(&bench.aggregator.settings), bench.aggregator.encode_snapshot());
+    let restored = Aggregator::from_snapshot(settings, &bytes).unwrap();
     let mut bench = Bench { aggregator: restored, windows: Vec::new() };
     bench.send(26_000, format!("b:1|c|T{}", START + 1));
-    assert_eq!(bench.aggregator.accounting().dropped.of(Dropped::LateQuota), 1);
+    assert_eq!(bench.aggregator.accounting().dropped.count_for(Dropped::LateQuota), 1);
 }
 
 #[test]
 fn revisions_that_are_kept_count_as_memory_and_late_samples_stop_at_its_limit() {
     let mut bench = Bench::limited(|limits| limits.memory = 100 << 10);
     bench.send(1_000, "a:1|c").roll(20_000);
-    let before = bench.aggregator.memory();
+    let before = bench.aggregator.memory_bytes();
     let windows: usize = bench.windows.iter().map(|closed| closed.window.bytes()).sum();
     bench.aggregator.set_kept_bytes(200 << 10);
-    assert!(bench.aggregator.memory() > before + (150 << 10), "{}", bench.aggregator.memory());
+    assert!(bench.aggregator.memory_bytes() > before + (150 << 10), "{}", bench.aggregator.memory_bytes());
     bench.send(25_000, format!("a:1|c|T{}\na:1|c", START + 1));
     let dropped: Vec<_> = bench.aggregator.accounting().dropped.iter().collect();
     assert_eq!(dropped, [(Dropped::MemoryLimit, 1)]);
     bench.roll(30_000).aggregator.set_kept_bytes(windows);
     bench.send(31_000, format!("a:1|c|T{}", START + 1));
-    assert_eq!(bench.aggregator.accounting().dropped.total(), 1, "what is no longer kept counts no more");
+    assert_eq!(
+        bench.aggregator.accounting().dropped.total_count(),
+        1,
+        "what is no longer kept counts no more"
+    );
 }
 
 #[test]
@@ -356,10 +364,10 @@ fn late_samples_that_wait_are_part_of_the_memory_of_a_restored_container() {
         bench.send(12_000, line);
     }
     let settings = Arc::clone(&bench.aggregator.settings);
-    let restored = Aggregator::restore(settings, &bench.aggregator.snapshot()).unwrap();
-    assert!(restored.late_bytes() > 500 * 8 && restored.memory() > restored.late_bytes());
-    let without = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall).memory();
-    assert!(restored.memory() > without + 500 * 8);
+    let restored = Aggregator::from_snapshot(settings, &bench.aggregator.encode_snapshot()).unwrap();
+    assert!(restored.late_bytes() > 500 * 8 && restored.memory_bytes() > restored.late_bytes());
+    let without = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall).memory_bytes();
+    assert!(restored.memory_bytes() > without + 500 * 8);
 }
 
 #[test]
@@ -372,7 +380,7 @@ fn names_and_tags_have_a_length() {
         .send(0, format!("x:1:2|ms|#{tags}t"));
     let dropped: Vec<_> = bench.aggregator.accounting().dropped.iter().collect();
     assert_eq!(dropped, [(Dropped::NameTooLong, 1), (Dropped::TagsTooLong, 2)]);
-    assert_eq!(bench.aggregator.series(), 1);
+    assert_eq!(bench.aggregator.series_count(), 1);
 }
 
 #[test]
@@ -380,7 +388,7 @@ fn a_container_that_moves_gets_no_new_tokens() {
     let mut bench = Bench::limited(|limits| limits.datagrams_per_second = Some(1));
     bench.send(0, "a:1|c");
     let same = bench.aggregator.settings.as_ref().clone();
-    bench.aggregator.reconfigure(&same);
+    bench.aggregator.apply_settings(&same);
     bench.send(1, "a:1|c");
     assert_eq!(
         bench.aggregator.accounting().dropped.iter().collect::<Vec<_>>(),
@@ -416,7 +424,7 @@ fn memory_has_a_limit_that_counters_and_gauges_get_past() {
     let accounting = bench.aggregator.accounting();
     let dropped: Vec<_> = accounting.dropped.iter().map(|(reason, _)| reason).collect();
     assert_eq!(dropped, [Dropped::MemoryLimit]);
-    assert!(bench.aggregator.series() < 1_500, "{} series fit", bench.aggregator.series());
+    assert!(bench.aggregator.series_count() < 1_500, "{} series fit", bench.aggregator.series_count());
     assert_eq!(counter(bench.last(), "c").0, 2.0);
 }
 
@@ -428,16 +436,20 @@ fn beyond_the_memory_limit_known_series_take_no_further_spellings_and_no_late_va
         bench.send(1_000, format!("some.long.name.of.a.timer.{n}:1|ms"));
     }
     bench.roll(10_000);
-    while bench.aggregator.memory() < 200 << 10 {
-        let n = bench.aggregator.series();
+    while bench.aggregator.memory_bytes() < 200 << 10 {
+        let n = bench.aggregator.series_count();
         bench.send(11_000, format!("another.{n}:1|g"));
     }
-    let memory = bench.aggregator.memory();
+    let memory = bench.aggregator.memory_bytes();
     bench.send(12_000, format!("c:1|c|#{}\nc:1|c|T{}", "a".repeat(4_000), START + 1));
     for n in 0..4 {
         bench.send(12_000, format!("c:1|c|#{}", ",".repeat(1_000 + n)));
     }
-    assert!(bench.aggregator.memory() <= memory + 512, "{} of {memory}", bench.aggregator.memory());
+    assert!(
+        bench.aggregator.memory_bytes() <= memory + 512,
+        "{} of {memory}",
+        bench.aggregator.memory_bytes()
+    );
     bench.roll(20_000);
     assert_eq!(counter(bench.last(), "c").0, 4.0, "what needs no memory still counts");
 }
@@ -451,9 +463,9 @@ fn what_checks_say_counts_as_memory() {
     }
     let dropped: Vec<_> = bench.aggregator.accounting().dropped.iter().collect();
     assert!(matches!(dropped[..], [(Dropped::MemoryLimit, 70..85)]), "{dropped:?}");
-    let before = bench.aggregator.memory();
+    let before = bench.aggregator.memory_bytes();
     bench.roll(10_000);
-    assert!(bench.aggregator.memory() > before + 100_000, "the closed window keeps what they said");
+    assert!(bench.aggregator.memory_bytes() > before + 100_000, "the closed window keeps what they said");
 }
 
 #[test]
@@ -462,7 +474,7 @@ fn a_full_node_takes_no_new_series() {
     bench.send(0, "a:1|g").aggregator.set_node_full(true);
     bench.send(1, "b:1|g").send(2, "a:2|g").send(3, "c:1|c");
     assert_eq!(bench.aggregator.accounting().dropped.iter().collect::<Vec<_>>(), [(Dropped::NodeMemory, 1)]);
-    assert_eq!((bench.aggregator.series(), bench.aggregator.accounting().folded), (1, 1));
+    assert_eq!((bench.aggregator.series_count(), bench.aggregator.accounting().folded), (1, 1));
 }
 
 #[test]
@@ -470,7 +482,7 @@ fn a_bad_line_costs_its_neighbours_nothing_and_is_shown() {
     let mut bench = Bench::new();
     let mut seen = Vec::new();
     let mut tap = |line: &[u8], code: Option<Rejected>| seen.push((line.to_vec(), code));
-    bench.aggregator.datagram(b"a:1|c\nbad\r\n\nb:2|c", moment(0), Some(&mut tap));
+    bench.aggregator.ingest_datagram(b"a:1|c\nbad\r\n\nb:2|c", moment(0), Some(&mut tap));
     assert_eq!(
         seen,
         [
@@ -533,7 +545,7 @@ fn the_ledger_has_every_live_series_since_it_was_created() {
 fn peeking_shows_the_open_window_and_changes_nothing() {
     let mut bench = Bench::new();
     bench.send(2_000, "a:1|c");
-    let open = bench.aggregator.peek(moment(4_000).wall);
+    let open = bench.aggregator.peek_open_window(moment(4_000).wall);
     assert_eq!((counter(&open, "a"), open.span.covered), ((1.0, 1.0), Duration::from_secs(4)));
     bench.send(5_000, "a:1|c").roll(10_000);
     assert_eq!(counter(bench.last(), "a"), (2.0, 2.0));
@@ -551,17 +563,17 @@ fn windows_closed_while_no_series_comes_or_goes_share_their_layout() {
 fn new_settings_apply_but_windows_keep_their_length() {
     let mut bench = Bench::new();
     bench.send(0, "a,k=v:1|c");
-    let changed = Settings {
+    let changed = AggregatorSettings {
         window: Duration::from_mins(1),
         tag_styles: TagStyles::INFLUX,
         limits: Limits { series: 2, ..Limits::default() },
-        ..Settings::default()
+        ..AggregatorSettings::default()
     };
-    bench.aggregator.reconfigure(&changed);
+    bench.aggregator.apply_settings(&changed);
     bench.send(1, "a,k=v:1|c\nb:1|g").roll(10_000);
     assert_eq!(bench.windows.len(), 1);
     assert_eq!(record(bench.last(), "a").unwrap().series.tags.get("k"), Some("v"));
-    assert_eq!(bench.aggregator.accounting().dropped.values(), 1);
+    assert_eq!(bench.aggregator.accounting().dropped.value_count(), 1);
 }
 
 #[test]
@@ -576,11 +588,11 @@ fn an_aggregator_goes_on_from_its_snapshot() {
     };
     let mut straight = Bench::new();
     traffic(&mut straight, 0);
-    let bytes = straight.aggregator.snapshot();
+    let bytes = straight.aggregator.encode_snapshot();
     let mut moved = Bench::new();
-    moved.aggregator = Aggregator::restore(Arc::default(), &bytes).unwrap();
+    moved.aggregator = Aggregator::from_snapshot(Arc::default(), &bytes).unwrap();
     moved.checked();
-    assert_eq!(moved.aggregator.snapshot(), bytes, "nothing is lost on the way");
+    assert_eq!(moved.aggregator.encode_snapshot(), bytes, "nothing is lost on the way");
     straight.windows.clear();
     for bench in [&mut straight, &mut moved] {
         traffic(bench, 20_000);
@@ -594,15 +606,15 @@ fn an_aggregator_goes_on_from_its_snapshot() {
     };
     assert_eq!(shown(&straight), shown(&moved));
     assert_eq!(straight.aggregator.accounting(), moved.aggregator.accounting());
-    assert_eq!(straight.aggregator.series(), moved.aggregator.series());
+    assert_eq!(straight.aggregator.series_count(), moved.aggregator.series_count());
 }
 
 #[test]
 fn a_damaged_snapshot_is_refused_wherever_it_is_damaged() {
     let mut bench = Bench::new();
     bench.send(0, "a:1|c\nt:1:2|ms\nu:x|s");
-    let bytes = bench.aggregator.snapshot();
-    let restore = |bytes: &[u8]| Aggregator::restore(Arc::default(), bytes).map(|_| ());
+    let bytes = bench.aggregator.encode_snapshot();
+    let restore = |bytes: &[u8]| Aggregator::from_snapshot(Arc::default(), bytes).map(|_| ());
     for length in 0..bytes.len() {
         assert!(restore(&bytes[..length]).is_err(), "cut at {length}");
     }
@@ -627,11 +639,11 @@ fn a_snapshot_that_no_samples_can_have_made_is_refused() {
         bytes[end..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     };
-    let restore = |bytes: Vec<u8>| Aggregator::restore(Arc::default(), &sealed(bytes)).map(|_| ());
+    let restore = |bytes: Vec<u8>| Aggregator::from_snapshot(Arc::default(), &sealed(bytes)).map(|_| ());
     let replaced = |datagram: &str, from: f64, to: f64| {
         let mut bench = Bench::new();
         bench.send(0, datagram);
-        let mut bytes = bench.aggregator.snapshot();
+        let mut bytes = bench.aggregator.encode_snapshot();
         let at = bytes.windows(8).position(|window| window == from.to_le_bytes()).expect("it is in there");
         bytes[at..at + 8].copy_from_slice(&to.to_le_bytes());
         restore(bytes)
@@ -654,17 +666,17 @@ mod levels;
 fn windows_that_end_or_begin_while_nothing_is_read_are_partial() {
     let at = |secs: u64| moment(secs * 1000);
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
-    let unread = |from: u64, until: u64| Some(Unread { from: at(from).wall, until: at(until).wall });
-    aggregator.datagram(b"a:1|c", at(2), None);
+    let unread = |from: u64, until: u64| Some(ReadGap { from: at(from).wall, until: at(until).wall });
+    aggregator.ingest_datagram(b"a:1|c", at(2), None);
     assert!(aggregator.roll_across(at(9).wall, unread(3, 8)).is_none(), "it was whole again in time");
     let before = aggregator.roll_across(at(64).wall, unread(4, 64)).unwrap().window;
-    assert_eq!((before.span.covered, before.span.partial()), (Duration::from_secs(4), true));
+    assert_eq!((before.span.covered, before.span.is_partial()), (Duration::from_secs(4), true));
     // What waited for a minute.
-    (0..60).for_each(|_| aggregator.datagram(b"a:1|c", at(64), None));
+    (0..60).for_each(|_| aggregator.ingest_datagram(b"a:1|c", at(64), None));
     let after = aggregator.roll_across(at(70).wall, unread(4, 64)).unwrap().window;
     assert_eq!(after.span.start, at(60).wall);
-    assert_eq!((after.span.covered, after.span.partial()), (Duration::from_secs(6), true));
-    aggregator.datagram(b"a:1|c", at(71), None);
+    assert_eq!((after.span.covered, after.span.is_partial()), (Duration::from_secs(6), true));
+    aggregator.ingest_datagram(b"a:1|c", at(71), None);
     let next = aggregator.roll_across(at(80).wall, unread(4, 64)).unwrap().window;
-    assert!(!next.span.partial());
+    assert!(!next.span.is_partial());
 }

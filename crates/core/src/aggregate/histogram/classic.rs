@@ -33,19 +33,19 @@ impl Bounds {
         if bounds.is_empty() || bounds.len() > MOST_BOUNDS {
             return Err(BoundsError::Number);
         }
-        let bounds: Arc<[f64]> = bounds.iter().map(|bound| shifted(*bound, places)).collect();
+        let bounds: Arc<[f64]> = bounds.iter().map(|bound| shift_decimal_point(*bound, places)).collect();
         let sound = Self(bounds);
         if sound.is_plausible() { Ok(sound) } else { Err(BoundsError::Order) }
     }
 
     /// Each of them, in a unit of which one is 10^`places` of those in which values are sent.
-    pub fn shown(&self, places: i8) -> impl Iterator<Item = f64> {
-        self.0.iter().map(move |bound| shifted(*bound, -places))
+    pub fn iter_scaled(&self, places: i8) -> impl Iterator<Item = f64> {
+        self.0.iter().map(move |bound| shift_decimal_point(*bound, -places))
     }
 
     /// The first of them.
     #[must_use]
-    pub fn least(&self) -> f64 {
+    pub fn lowest_bound(&self) -> f64 {
         self.0.first().copied().unwrap_or_default()
     }
 
@@ -56,7 +56,7 @@ impl Bounds {
 }
 
 /// A number as it is written, with its point moved: 0.1 s are what `100` ms is read as, whatever 0.1 · 1000 gives.
-fn shifted(number: f64, places: i8) -> f64 {
+fn shift_decimal_point(number: f64, places: i8) -> f64 {
     match places {
         0 => number,
         places => format!("{number}e{places}").parse().unwrap_or(f64::NAN),
@@ -80,7 +80,7 @@ impl Classic {
     pub(super) fn insert(&mut self, value: f64, weight: Weight) {
         let at = self.bounds.0.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get_mut(at) {
-            *count = count.plus(weight);
+            *count = count.saturating_add(weight);
         }
     }
 
@@ -89,7 +89,7 @@ impl Classic {
         let same = self.bounds == other.bounds;
         if same {
             for (mine, other) in self.counts.iter_mut().zip(&other.counts) {
-                *mine = mine.plus(*other);
+                *mine = mine.saturating_add(*other);
             }
         }
         same
@@ -99,7 +99,7 @@ impl Classic {
         &self.bounds
     }
 
-    pub(super) fn counts(&self) -> &[Weight] {
+    pub(super) fn bucket_counts(&self) -> &[Weight] {
         &self.counts
     }
 

@@ -72,13 +72,13 @@ impl Native {
         let value = if self.places == 0 { sent } else { sent / 10_f64.powi(self.places.into()) };
         self.fractional |= !weight.is_whole();
         if value.abs() <= ZERO_THRESHOLD {
-            self.zero = self.zero.plus(weight);
+            self.zero = self.zero.saturating_add(weight);
             return;
         }
-        let index = coarser(index_of(value.abs()), FINEST_SCHEMA - self.schema);
+        let index = coarsen_index(index_of(value.abs()), FINEST_SCHEMA - self.schema);
         let side = if value > 0.0 { &mut self.positive } else { &mut self.negative };
         if side.add(index, weight) {
-            self.fit();
+            self.enforce_bucket_limit();
         }
     }
 
@@ -88,39 +88,39 @@ impl Native {
             return false;
         }
         while self.schema > other.schema {
-            self.halve();
+            self.coarsen_schema();
         }
         let by = other.schema - self.schema;
         for (mine, others) in [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)] {
             for (index, count) in others.indexes.iter().zip(&others.counts) {
-                mine.add(coarser(*index, by), *count);
+                mine.add(coarsen_index(*index, by), *count);
             }
         }
-        self.zero = self.zero.plus(other.zero);
+        self.zero = self.zero.saturating_add(other.zero);
         self.fractional |= other.fractional;
-        self.fit();
+        self.enforce_bucket_limit();
         true
     }
 
     /// Makes buckets wider until there are no more than there may be. How wide depends on which there are alone, not on who
     /// came first.
-    fn fit(&mut self) {
-        while self.buckets() > MOST_BUCKETS && self.schema > COARSEST_SCHEMA {
-            self.halve();
+    fn enforce_bucket_limit(&mut self) {
+        while self.bucket_count() > MOST_BUCKETS && self.schema > COARSEST_SCHEMA {
+            self.coarsen_schema();
         }
     }
 
-    fn halve(&mut self) {
+    fn coarsen_schema(&mut self) {
         self.schema -= 1;
-        self.positive.halve();
-        self.negative.halve();
+        self.positive.merge_bucket_pairs();
+        self.negative.merge_bucket_pairs();
     }
 
-    fn buckets(&self) -> usize {
+    fn bucket_count(&self) -> usize {
         self.positive.indexes.len() + self.negative.indexes.len()
     }
 
-    pub(super) fn places(&self) -> i8 {
+    pub(super) fn decimal_places(&self) -> i8 {
         self.places
     }
 
@@ -128,7 +128,7 @@ impl Native {
     #[must_use]
     pub fn count(&self) -> Weight {
         let counts = self.positive.counts.iter().chain(&self.negative.counts);
-        counts.fold(self.zero, |sum, count| sum.plus(*count))
+        counts.fold(self.zero, |sum, count| sum.saturating_add(*count))
     }
 
     /// How fine it is, from [`COARSEST_SCHEMA`] to [`FINEST_SCHEMA`].
@@ -145,17 +145,17 @@ impl Native {
 
     /// How many were no further from 0 than [`ZERO_THRESHOLD`].
     #[must_use]
-    pub fn zero(&self) -> Weight {
+    pub fn zero_count(&self) -> Weight {
         self.zero
     }
 
     /// Buckets above 0 that have something in them, from the lowest.
-    pub fn positive(&self) -> impl Iterator<Item = (i32, Weight)> {
+    pub fn positive_buckets(&self) -> impl Iterator<Item = (i32, Weight)> {
         self.positive.iter()
     }
 
     /// Those below 0, from the one closest to it.
-    pub fn negative(&self) -> impl Iterator<Item = (i32, Weight)> {
+    pub fn negative_buckets(&self) -> impl Iterator<Item = (i32, Weight)> {
         self.negative.iter()
     }
 
@@ -166,7 +166,7 @@ impl Native {
     pub(super) fn is_plausible(&self) -> bool {
         (0..=18).contains(&self.places)
             && (COARSEST_SCHEMA..=FINEST_SCHEMA).contains(&self.schema)
-            && self.buckets() <= MOST_BUCKETS
+            && self.bucket_count() <= MOST_BUCKETS
             && self.positive.is_plausible(self.schema)
             && self.negative.is_plausible(self.schema)
     }
@@ -179,7 +179,7 @@ impl Side {
         match self.indexes.binary_search(&index) {
             Ok(at) => {
                 if let Some(count) = self.counts.get_mut(at) {
-                    *count = count.plus(weight);
+                    *count = count.saturating_add(weight);
                 }
                 false
             }
@@ -196,10 +196,10 @@ impl Side {
     }
 
     /// Makes one bucket of two, in place.
-    fn halve(&mut self) {
+    fn merge_bucket_pairs(&mut self) {
         let mut halved = Self::default();
         for (index, count) in self.indexes.iter().zip(&self.counts) {
-            halved.add(coarser(*index, 1), *count);
+            halved.add(coarsen_index(*index, 1), *count);
         }
         *self = halved;
     }
@@ -214,7 +214,7 @@ impl Side {
 
     fn is_plausible(&self, schema: i8) -> bool {
         let [least, most] = [ZERO_THRESHOLD.next_up(), f64::MAX]
-            .map(|value| coarser(index_of(value), FINEST_SCHEMA - schema));
+            .map(|value| coarsen_index(index_of(value), FINEST_SCHEMA - schema));
         self.indexes.len() == self.counts.len()
             && self.indexes.is_sorted_by(|one, next| one < next)
             && self.indexes.iter().all(|index| (least..=most).contains(index))
@@ -236,7 +236,7 @@ fn index_of(value: f64) -> i16 {
 
 /// The bucket that a bucket is in where the schema is less by `by`.
 #[inline]
-fn coarser(index: i16, by: i8) -> i16 {
+fn coarsen_index(index: i16, by: i8) -> i16 {
     ((index - 1) >> by) + 1
 }
 

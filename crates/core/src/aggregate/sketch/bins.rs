@@ -24,7 +24,7 @@ pub(super) const COARSEST: u8 = 6;
 struct Octave<C>([C; OCTAVE]);
 
 #[derive(Clone, Debug)]
-enum Counts {
+enum OctaveCounts {
     /// How often, in units.
     Bytes(Vec<Octave<u8>>),
     /// How often, in units.
@@ -36,7 +36,7 @@ enum Counts {
 /// Weights by bin.
 #[derive(Clone, Debug)]
 pub(super) struct Bins {
-    counts: Counts,
+    counts: OctaveCounts,
     /// What one count stands for, unless these are weights.
     unit: u64,
     /// Whether values are counted here at all.
@@ -51,7 +51,14 @@ pub(super) struct Bins {
 
 impl Default for Bins {
     fn default() -> Self {
-        Self { counts: Counts::Bytes(Vec::new()), unit: 1, in_use: false, level: 0, first: 0, numbers: None }
+        Self {
+            counts: OctaveCounts::Bytes(Vec::new()),
+            unit: 1,
+            in_use: false,
+            level: 0,
+            first: 0,
+            numbers: None,
+        }
     }
 }
 
@@ -63,12 +70,12 @@ impl Bins {
     }
 
     /// Values are counted here from now on.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn mark_in_use(&mut self) {
         self.in_use = true;
     }
 
     /// What one count stands for.
-    pub(super) fn unit(&self) -> u64 {
+    pub(super) fn unit_weight(&self) -> u64 {
         self.unit
     }
 
@@ -79,7 +86,7 @@ impl Bins {
     }
 
     /// How often bins were joined in pairs.
-    pub(super) fn level(&self) -> u8 {
+    pub(super) fn coarsening_level(&self) -> u8 {
         self.level
     }
 
@@ -89,9 +96,9 @@ impl Bins {
         let kept = self.in_use
             && self.level == 0
             && match &mut self.counts {
-                Counts::Bytes(octaves) => zero(octaves, 0),
-                Counts::Words(octaves) => zero(octaves, 0),
-                Counts::Weights(octaves) => zero(octaves, 0),
+                OctaveCounts::Bytes(octaves) => zero_octaves(octaves, 0),
+                OctaveCounts::Words(octaves) => zero_octaves(octaves, 0),
+                OctaveCounts::Weights(octaves) => zero_octaves(octaves, 0),
             };
         if kept {
             self.in_use = false;
@@ -109,24 +116,24 @@ impl Bins {
             None => self.open(bin),
         };
         let counted = match &mut self.counts {
-            Counts::Bytes(octaves) if weight == self.unit => {
-                bin_of(octaves, at, inside).is_some_and(|bin| increment(bin, bin.checked_add(1)))
+            OctaveCounts::Bytes(octaves) if weight == self.unit => {
+                bin_of(octaves, at, inside).is_some_and(|bin| try_increment(bin, bin.checked_add(1)))
             }
-            Counts::Words(octaves) if weight == self.unit => {
-                bin_of(octaves, at, inside).is_some_and(|bin| increment(bin, bin.checked_add(1)))
+            OctaveCounts::Words(octaves) if weight == self.unit => {
+                bin_of(octaves, at, inside).is_some_and(|bin| try_increment(bin, bin.checked_add(1)))
             }
-            Counts::Weights(octaves) => bin_of(octaves, at, inside)
-                .is_some_and(|bin| increment(bin, Some(bin.saturating_add(weight)))),
+            OctaveCounts::Weights(octaves) => bin_of(octaves, at, inside)
+                .is_some_and(|bin| try_increment(bin, Some(bin.saturating_add(weight)))),
             _ => false,
         };
-        if counted { grown } else { grown + self.widen(bin, weight) }
+        if counted { grown } else { grown + self.widen_and_add(bin, weight) }
     }
 
     /// The weight of the bin that has a bin of level 0 in it.
     #[inline]
     pub(super) fn get(&self, bin: i32) -> u64 {
         let (number, inside) = octave_of(bin >> self.level);
-        self.find(number).map_or(0, |at| self.weight(at, inside))
+        self.find(number).map_or(0, |at| self.weight_at(at, inside))
     }
 
     /// Where the octave with this number is.
@@ -152,13 +159,13 @@ impl Bins {
     }
 
     fn insert_octave(&mut self, number: i32) -> usize {
-        let mut numbers: Vec<i32> = self.numbers().collect();
+        let mut numbers: Vec<i32> = self.octave_numbers().collect();
         let at = numbers.partition_point(|known| *known < number);
         numbers.insert(at, number);
         match &mut self.counts {
-            Counts::Bytes(octaves) => insert(octaves, at, 0),
-            Counts::Words(octaves) => insert(octaves, at, 0),
-            Counts::Weights(octaves) => insert(octaves, at, 0),
+            OctaveCounts::Bytes(octaves) => insert(octaves, at, 0),
+            OctaveCounts::Words(octaves) => insert(octaves, at, 0),
+            OctaveCounts::Weights(octaves) => insert(octaves, at, 0),
         }
         self.set_numbers(&numbers);
         at
@@ -173,7 +180,7 @@ impl Bins {
 
     /// Makes room for larger or other counts, and adds what did not fit.
     #[cold]
-    fn widen(&mut self, bin: i32, weight: u64) -> usize {
+    fn widen_and_add(&mut self, bin: i32, weight: u64) -> usize {
         let before = self.heap_bytes();
         self.widen_counts(weight == self.unit);
         self.heap_bytes().saturating_sub(before) + self.add(bin, weight)
@@ -182,39 +189,47 @@ impl Bins {
     /// Makes room for larger counts; of other weights than the unit, where these are not `units`.
     fn widen_counts(&mut self, units: bool) {
         self.counts = match &self.counts {
-            Counts::Bytes(octaves) if units => Counts::Words(widened(octaves, u16::from)),
-            Counts::Bytes(octaves) => Counts::Weights(widened(octaves, |n| self.units(u64::from(n)))),
-            Counts::Words(octaves) => Counts::Weights(widened(octaves, |n| self.units(u64::from(n)))),
-            Counts::Weights(octaves) => Counts::Weights(octaves.clone()),
+            OctaveCounts::Bytes(octaves) if units => OctaveCounts::Words(widen_octaves(octaves, u16::from)),
+            OctaveCounts::Bytes(octaves) => {
+                OctaveCounts::Weights(widen_octaves(octaves, |n| self.weight_of_count(u64::from(n))))
+            }
+            OctaveCounts::Words(octaves) => {
+                OctaveCounts::Weights(widen_octaves(octaves, |n| self.weight_of_count(u64::from(n))))
+            }
+            OctaveCounts::Weights(octaves) => OctaveCounts::Weights(octaves.clone()),
         };
     }
 
     /// Every bin of this level that was hit and its weight, in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
-        self.numbers().enumerate().flat_map(move |(at, number)| {
+        self.octave_numbers().enumerate().flat_map(move |(at, number)| {
             (number << OCTAVE_BITS..)
                 .zip(0..OCTAVE)
-                .map(move |(bin, inside)| (bin, self.weight(at, inside)))
+                .map(move |(bin, inside)| (bin, self.weight_at(at, inside)))
                 .filter(|(_, weight)| *weight > 0)
         })
     }
 
     /// What so many counts weigh. A snapshot can have any unit.
     #[inline]
-    fn units(&self, count: u64) -> u64 {
+    fn weight_of_count(&self, count: u64) -> u64 {
         count.saturating_mul(self.unit)
     }
 
     #[inline]
-    fn weight(&self, at: usize, inside: usize) -> u64 {
+    fn weight_at(&self, at: usize, inside: usize) -> u64 {
         match &self.counts {
-            Counts::Bytes(octaves) => read(octaves, at, inside).map_or(0, |n| self.units(u64::from(n))),
-            Counts::Words(octaves) => read(octaves, at, inside).map_or(0, |n| self.units(u64::from(n))),
-            Counts::Weights(octaves) => read(octaves, at, inside).unwrap_or(0),
+            OctaveCounts::Bytes(octaves) => {
+                read(octaves, at, inside).map_or(0, |n| self.weight_of_count(u64::from(n)))
+            }
+            OctaveCounts::Words(octaves) => {
+                read(octaves, at, inside).map_or(0, |n| self.weight_of_count(u64::from(n)))
+            }
+            OctaveCounts::Weights(octaves) => read(octaves, at, inside).unwrap_or(0),
         }
     }
 
-    fn numbers(&self) -> impl Iterator<Item = i32> {
+    fn octave_numbers(&self) -> impl Iterator<Item = i32> {
         let listed = self.numbers.iter().flatten().copied();
         let counted = match &self.numbers {
             None => self.first..self.first.saturating_add(i32::try_from(self.len()).unwrap_or(i32::MAX)),
@@ -226,18 +241,18 @@ impl Bins {
     #[inline]
     fn len(&self) -> usize {
         match &self.counts {
-            Counts::Bytes(octaves) => octaves.len(),
-            Counts::Words(octaves) => octaves.len(),
-            Counts::Weights(octaves) => octaves.len(),
+            OctaveCounts::Bytes(octaves) => octaves.len(),
+            OctaveCounts::Words(octaves) => octaves.len(),
+            OctaveCounts::Weights(octaves) => octaves.len(),
         }
     }
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         let octaves = match &self.counts {
-            Counts::Bytes(octaves) => octaves.capacity() * size_of::<Octave<u8>>(),
-            Counts::Words(octaves) => octaves.capacity() * size_of::<Octave<u16>>(),
-            Counts::Weights(octaves) => octaves.capacity() * size_of::<Octave<u64>>(),
+            OctaveCounts::Bytes(octaves) => octaves.capacity() * size_of::<Octave<u8>>(),
+            OctaveCounts::Words(octaves) => octaves.capacity() * size_of::<Octave<u16>>(),
+            OctaveCounts::Weights(octaves) => octaves.capacity() * size_of::<Octave<u64>>(),
         };
         octaves + self.numbers.as_ref().map_or(0, |numbers| size_of_val(&**numbers))
     }
@@ -261,7 +276,7 @@ fn read<C: Copy>(octaves: &[Octave<C>], at: usize, inside: usize) -> Option<C> {
 
 /// Answers whether there was room.
 #[inline]
-fn increment<C>(bin: &mut C, next: Option<C>) -> bool {
+fn try_increment<C>(bin: &mut C, next: Option<C>) -> bool {
     next.map(|next| *bin = next).is_some()
 }
 
@@ -274,7 +289,7 @@ fn insert<C: Copy>(octaves: &mut Vec<Octave<C>>, at: usize, zero: C) {
 }
 
 /// Answers whether every octave had been hit.
-fn zero<C: Copy + PartialEq>(octaves: &mut [Octave<C>], zero: C) -> bool {
+fn zero_octaves<C: Copy + PartialEq>(octaves: &mut [Octave<C>], zero: C) -> bool {
     octaves.iter_mut().all(|octave| {
         let hit = octave.0.iter().any(|count| *count != zero);
         octave.0.fill(zero);
@@ -282,6 +297,6 @@ fn zero<C: Copy + PartialEq>(octaves: &mut [Octave<C>], zero: C) -> bool {
     })
 }
 
-fn widened<C: Copy, W>(octaves: &[Octave<C>], wide: impl Fn(C) -> W) -> Vec<Octave<W>> {
+fn widen_octaves<C: Copy, W>(octaves: &[Octave<C>], wide: impl Fn(C) -> W) -> Vec<Octave<W>> {
     octaves.iter().map(|octave| Octave(octave.0.map(&wide))).collect()
 }

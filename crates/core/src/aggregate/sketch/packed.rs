@@ -58,10 +58,10 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
         return pack_weights(out, bins);
     }
     let Some((first, _)) = bins.first() else { return };
-    varint::write(out, varint::zigzag(i64::from(*first)));
+    varint::write(out, varint::zigzag_encode(i64::from(*first)));
     let head = out.len();
     pack_pairs(out, *first, bins);
-    if bits::length(bins) < (out.len() - head) as u64 {
+    if bits::encoded_length(bins) < (out.len() - head) as u64 {
         out.truncate(head);
         write_ones(out, bins);
         if let Some(tag) = out.get_mut(start) {
@@ -73,7 +73,7 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
 fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let mut previous = 0;
     for (bin, weight) in bins {
-        varint::write(out, varint::zigzag(i64::from(*bin) - previous));
+        varint::write(out, varint::zigzag_encode(i64::from(*bin) - previous));
         varint::write(out, *weight);
         previous = i64::from(*bin);
     }
@@ -84,7 +84,7 @@ fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
     for (bin, weight) in bins {
         let distance = (i64::from(*bin) - previous).unsigned_abs().saturating_sub(1);
         let count = (weight / BIN_ONE).saturating_sub(1);
-        out.push((nibble(count) << 4) | nibble(distance));
+        out.push((clamp_to_nibble(count) << 4) | clamp_to_nibble(distance));
         for long in [distance, count] {
             if let Some(rest) = long.checked_sub(MORE) {
                 varint::write(out, rest);
@@ -97,7 +97,7 @@ fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
 /// A nibble of this says that the rest of its number follows.
 const MORE: u64 = 15;
 
-fn nibble(number: u64) -> u8 {
+fn clamp_to_nibble(number: u64) -> u8 {
     u8::try_from(number.min(MORE)).unwrap_or_default()
 }
 
@@ -105,7 +105,7 @@ fn nibble(number: u64) -> u8 {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Packed<'a>(pub &'a [u8]);
 
-pub(super) enum Contents<'a> {
+pub(super) enum PackedContents<'a> {
     Exact { each: u64, values: ExactValues<'a> },
     Bins(PackedBins<'a>),
 }
@@ -151,14 +151,14 @@ impl Iterator for PackedBins<'_> {
 
 impl PackedBins<'_> {
     /// How often bins were joined in pairs.
-    pub(super) fn level(&self) -> u8 {
+    pub(super) fn coarsening_level(&self) -> u8 {
         self.level
     }
 
     fn read(&mut self) -> Option<(i32, u64)> {
         let (distance, weight) = match &mut self.form {
-            Form::Pairs => self.pair()?,
-            Form::Weights => self.weight()?,
+            Form::Pairs => self.read_pair()?,
+            Form::Weights => self.read_weight()?,
             Form::Bits(ones) => {
                 let (distance, count) = ones.next(&mut self.rest)?;
                 (distance, count.checked_mul(BIN_ONE)?)
@@ -170,26 +170,26 @@ impl PackedBins<'_> {
         (weight > 0).then_some((bin, weight))
     }
 
-    fn weight(&mut self) -> Option<(i64, u64)> {
-        let distance = varint::unzigzag(varint::read(&mut self.rest)?);
+    fn read_weight(&mut self) -> Option<(i64, u64)> {
+        let distance = varint::zigzag_decode(varint::read(&mut self.rest)?);
         Some((distance, varint::read(&mut self.rest)?))
     }
 
-    fn pair(&mut self) -> Option<(i64, u64)> {
+    fn read_pair(&mut self) -> Option<(i64, u64)> {
         let (pair, rest) = self.rest.split_first()?;
         self.rest = rest;
-        let distance = self.number(pair & 0x0f)?;
-        let count = self.number(pair >> 4)?;
+        let distance = self.read_number(pair & 0x0f)?;
+        let count = self.read_number(pair >> 4)?;
         Some((i64::try_from(distance).ok()?, count.checked_mul(BIN_ONE)?))
     }
 
-    fn number(&mut self, nibble: u8) -> Option<u64> {
+    fn read_number(&mut self, nibble: u8) -> Option<u64> {
         let rest = if u64::from(nibble) == MORE { varint::read(&mut self.rest)? } else { 0 };
         rest.checked_add(u64::from(nibble) + 1)
     }
 
     /// Whether everything that was announced was there, and nothing else.
-    pub(super) fn whole(&self) -> Option<()> {
+    pub(super) fn check_complete(&self) -> Option<()> {
         let ended = match &self.form {
             Form::Bits(ones) => ones.is_over(),
             Form::Pairs | Form::Weights => true,
@@ -198,19 +198,19 @@ impl PackedBins<'_> {
     }
 }
 
-fn bins(rest: &[u8], left: u64, bin: i64, (form, level): (Form, u8)) -> Contents<'_> {
-    Contents::Bins(PackedBins { rest, left, bin, level, form, torn: false })
+fn bins_from_parts(rest: &[u8], left: u64, bin: i64, (form, level): (Form, u8)) -> PackedContents<'_> {
+    PackedContents::Bins(PackedBins { rest, left, bin, level, form, torn: false })
 }
 
 impl<'a> Packed<'a> {
-    pub(super) fn contents(self) -> Option<Contents<'a>> {
+    pub(super) fn parse_contents(self) -> Option<PackedContents<'a>> {
         match self.0 {
             [JOINED, level @ 1..=COARSEST, joined @ ..] => Self(joined).contents_at(*level),
             _ => self.contents_at(0),
         }
     }
 
-    fn contents_at(self, level: u8) -> Option<Contents<'a>> {
+    fn contents_at(self, level: u8) -> Option<PackedContents<'a>> {
         let (&tag, mut rest) = self.0.split_first()?;
         let left = varint::read(&mut rest)?;
         match tag {
@@ -222,14 +222,14 @@ impl<'a> Packed<'a> {
                     && rest.len() as u64 == left * 8
                     && each > 0
                     && ExactValues(rest).all(f64::is_finite);
-                sound.then_some(Contents::Exact { each, values })
+                sound.then_some(PackedContents::Exact { each, values })
             }
             // No bins would be a sketch of values that nobody sent.
-            BINS_FRACTIONAL if left > 0 => Some(bins(rest, left, 0, (Form::Weights, level))),
+            BINS_FRACTIONAL if left > 0 => Some(bins_from_parts(rest, left, 0, (Form::Weights, level))),
             BINS_WHOLE | BINS_IN_BITS if left > 0 => {
-                let first = varint::unzigzag(varint::read(&mut rest)?);
+                let first = varint::zigzag_decode(varint::read(&mut rest)?);
                 let form = if tag == BINS_WHOLE { Form::Pairs } else { Form::Bits(Ones::default()) };
-                Some(bins(rest, left, first.checked_sub(1)?, (form, level)))
+                Some(bins_from_parts(rest, left, first.checked_sub(1)?, (form, level)))
             }
             _ => None,
         }
@@ -238,7 +238,7 @@ impl<'a> Packed<'a> {
     /// How far percentiles can be from the values they stand for, in relation to those, where values lie in so many octaves
     /// that bins were joined; from 0.015 to 0.34. `None` where they were not, and it is below 0.01.
     #[must_use]
-    pub fn error(self) -> Option<f64> {
+    pub fn relative_error(self) -> Option<f64> {
         match self.0 {
             [JOINED, level @ 1..=COARSEST, ..] => Some(error_of(*level)),
             _ => None,
@@ -249,13 +249,13 @@ impl<'a> Packed<'a> {
     /// whole. `None` where there is nothing. Values stay within `min` and `max`.
     #[must_use]
     pub fn percentiles(self, min: f64, max: f64) -> Option<Percentiles> {
-        let found = match self.contents()? {
-            Contents::Exact { values, .. } => {
+        let found = match self.parse_contents()? {
+            PackedContents::Exact { values, .. } => {
                 let values: Vec<_> = values.map(|value| (value, 1)).collect();
                 nearest_rank(values.iter().copied(), values.len() as u128)
             }
-            Contents::Bins(bins) => {
-                let level = bins.level();
+            PackedContents::Bins(bins) => {
+                let level = bins.coarsening_level();
                 let bins: Vec<_> = bins.collect();
                 let total = bins.iter().map(|(_, weight)| u128::from(*weight)).sum();
                 nearest_rank(bins.iter().map(|(bin, weight)| (middle_of(*bin, level), *weight)), total)

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::{
     CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, Layout, Offset, RangeRow, SetRow, Slice,
-    Span, Window,
+    Window, WindowSpan,
 };
 use crate::aggregate::LedgerRow;
 use crate::aggregate::distribution::Distribution;
 use crate::aggregate::gauge::Gauge;
-use crate::aggregate::state::{Counter, State};
+use crate::aggregate::state::{Counter, SeriesState};
 use crate::aggregate::weight::Weight;
 
 /// Makes a window, record by record, in ascending order of places.
 #[derive(Debug)]
 pub struct WindowBuilder {
-    span: Span,
+    span: WindowSpan,
     counters: Vec<CounterRow>,
     gauges: Vec<GaugeRow>,
     ranges: Vec<RangeRow>,
@@ -31,7 +31,7 @@ pub struct WindowBuilder {
 impl WindowBuilder {
     /// A window without records.
     #[must_use]
-    pub fn new(span: Span) -> Self {
+    pub fn new(span: WindowSpan) -> Self {
         Self {
             span,
             counters: Vec::new(),
@@ -48,11 +48,11 @@ impl WindowBuilder {
     }
 
     /// Adds the record of the series at `place`, with what its ledger knows of all windows.
-    pub fn push_with(&mut self, place: u32, state: &State, ledger: &LedgerRow) {
+    pub fn push_with(&mut self, place: u32, state: &SeriesState, ledger: &LedgerRow) {
         match state {
-            State::Counter(counter) if ledger.decremented => {
+            SeriesState::Counter(counter) if ledger.decremented => {
                 let counter = Counter { decremented: true, ..*counter };
-                self.push(place, &State::Counter(counter), ledger.total);
+                self.push(place, &SeriesState::Counter(counter), ledger.total);
             }
             state => self.push(place, state, ledger.total),
         }
@@ -60,30 +60,30 @@ impl WindowBuilder {
 
     /// Adds the record of the series at `place`. `total` is its ledger's total, used for a counter. A state without
     /// samples adds nothing, but for a gauge, which is carried.
-    pub fn push(&mut self, place: u32, state: &State, total: f64) {
-        let samples = u32::try_from(state.samples()).unwrap_or(u32::MAX);
+    pub fn push(&mut self, place: u32, state: &SeriesState, total: f64) {
+        let samples = u32::try_from(state.sample_count()).unwrap_or(u32::MAX);
         let count = state.count();
         if samples > 0 && count != Weight::from_count(u64::from(samples)) {
             self.counts.push((place, count));
         }
         match state {
-            State::Gauge(gauge) if samples == 0 => {
+            SeriesState::Gauge(gauge) if samples == 0 => {
                 self.carried.push(CarriedRow { place, last: gauge.last, last_at: gauge.last_at });
             }
             _ if samples == 0 => {}
-            State::Counter(counter) => {
+            SeriesState::Counter(counter) => {
                 self.counters.push(CounterRow { place, samples, sum: counter.sum, total });
                 if counter.decremented {
                     self.decremented.push(place);
                 }
             }
-            State::Gauge(gauge) => self.push_gauge(place, samples, gauge),
-            State::Distribution(values) => self.push_distribution(place, samples, values),
-            State::Set(set) => {
-                let members = self.packed(|out| set.pack(out));
+            SeriesState::Gauge(gauge) => self.push_gauge(place, samples, gauge),
+            SeriesState::Distribution(values) => self.push_distribution(place, samples, values),
+            SeriesState::Set(set) => {
+                let members = self.append_packed(|out| set.pack_members(out));
                 self.sets.push(SetRow { place, samples, members });
             }
-            State::Check(check) => {
+            SeriesState::Check(check) => {
                 if let Some(outcome) = &check.outcome {
                     let outcome = Arc::clone(outcome);
                     self.checks.push(CheckRow { place, samples, last_at: check.last_at, outcome });
@@ -101,7 +101,7 @@ impl WindowBuilder {
     }
 
     fn push_distribution(&mut self, place: u32, samples: u32, values: &Distribution) {
-        let sketch = self.packed(|out| values.sketch.pack(out));
+        let sketch = self.append_packed(|out| values.sketch.pack_into(out));
         let summary = &values.summary;
         self.distributions.push(DistributionRow {
             place,
@@ -111,14 +111,14 @@ impl WindowBuilder {
             max: summary.max,
             first: summary.first,
             last: summary.last,
-            squares: summary.squares(),
+            squares: summary.squared_deviations(),
             first_at: Offset::new(summary.first_at, self.span.start),
             last_at: Offset::new(summary.last_at, self.span.start),
             sketch,
         });
     }
 
-    fn packed(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> Slice {
+    fn append_packed(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> Slice {
         let start = self.bytes.len();
         pack(&mut self.bytes);
         // 4 GiB of packed bytes in one window are beyond every memory limit.

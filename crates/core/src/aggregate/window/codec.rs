@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, KnownLayout, Layout, RangeRow, SetRow, Span,
-    Window,
+    CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, KnownLayout, Layout, RangeRow, SetRow,
+    Window, WindowSpan,
 };
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
@@ -118,8 +118,11 @@ impl Window {
         if window.layout != layout.fingerprint() {
             return Err(CodecError::OtherLayout);
         }
-        let span =
-            Span { start: window.start, end: window.end, covered: Duration::from_micros(window.covered) };
+        let span = WindowSpan {
+            start: window.start,
+            end: window.end,
+            covered: Duration::from_micros(window.covered),
+        };
         let window = Self {
             span,
             layout: layout.layout().clone(),
@@ -139,18 +142,22 @@ impl Window {
 
     /// A checksum says that nothing was changed by accident; this, that every record can be read, rendered and merged.
     fn is_plausible(&self) -> bool {
-        let Span { start, end, covered } = self.span;
+        let WindowSpan { start, end, covered } = self.span;
         let layout = &self.layout;
         start < end
-            && self.span.length() <= LONGEST
-            && covered <= self.span.length()
-            && sits(layout, self.counters.iter().map(|row| row.place), |t| t == MetricType::Counter)
-            && sits(layout, self.gauges.iter().map(|row| row.place), |t| t == MetricType::Gauge)
-            && sits(layout, self.carried.iter().map(|row| row.place), |t| t == MetricType::Gauge)
-            && sits(layout, self.distributions.iter().map(|row| row.place), is_distribution)
-            && sits(layout, self.sets.iter().map(|row| row.place), |t| t == MetricType::Set)
-            && sits(layout, self.checks.iter().map(|row| row.place), |t| t == MetricType::ServiceCheck)
-            && sits(layout, self.decremented.iter().copied(), |t| t == MetricType::Counter)
+            && self.span.nominal_length() <= LONGEST
+            && covered <= self.span.nominal_length()
+            && has_valid_places(layout, self.counters.iter().map(|row| row.place), |t| {
+                t == MetricType::Counter
+            })
+            && has_valid_places(layout, self.gauges.iter().map(|row| row.place), |t| t == MetricType::Gauge)
+            && has_valid_places(layout, self.carried.iter().map(|row| row.place), |t| t == MetricType::Gauge)
+            && has_valid_places(layout, self.distributions.iter().map(|row| row.place), is_distribution)
+            && has_valid_places(layout, self.sets.iter().map(|row| row.place), |t| t == MetricType::Set)
+            && has_valid_places(layout, self.checks.iter().map(|row| row.place), |t| {
+                t == MetricType::ServiceCheck
+            })
+            && has_valid_places(layout, self.decremented.iter().copied(), |t| t == MetricType::Counter)
             && self.ranges.is_sorted_by(|a, b| a.place < b.place)
             && self.counts.is_sorted_by(|(a, _), (b, _)| a < b)
             && self.counts.iter().all(|(_, count)| *count >= Weight::ONE)
@@ -171,7 +178,11 @@ fn is_distribution(metric_type: MetricType) -> bool {
 }
 
 /// Whether places ascend and each is that of a series of the right type.
-fn sits(layout: &Layout, mut places: impl Iterator<Item = u32>, fits: impl Fn(MetricType) -> bool) -> bool {
+fn has_valid_places(
+    layout: &Layout,
+    mut places: impl Iterator<Item = u32>,
+    fits: impl Fn(MetricType) -> bool,
+) -> bool {
     let mut last = None;
     places.all(|place| {
         let ascends = last.replace(place).is_none_or(|last| last < place);

@@ -41,7 +41,7 @@ impl KnownLayout {
     /// Takes the layout's fingerprint.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
-        let fingerprint = fingerprint(&layout);
+        let fingerprint = hash_layout(&layout);
         Self { layout, fingerprint }
     }
 
@@ -80,7 +80,7 @@ impl KnownLayout {
     ///
     /// # Errors
     /// When the bytes are no change, or one of another layout.
-    pub fn changed(&self, change: &[u8]) -> Result<Self, CodecError> {
+    pub fn with_change(&self, change: &[u8]) -> Result<Self, CodecError> {
         let change: ChangeV1 = match postcard::take_from_bytes(change) {
             Ok((change, [])) => change,
             _ => return Err(CodecError::Damaged),
@@ -107,7 +107,7 @@ impl KnownLayout {
     }
 }
 
-fn fingerprint(layout: &Layout) -> u64 {
+fn hash_layout(layout: &Layout) -> u64 {
     let mut hasher = Xxh3::new();
     let mut bytes = Vec::new();
     for (place, series) in layout.iter().enumerate() {
@@ -142,19 +142,19 @@ mod tests {
     fn a_change_holds_only_what_changed_and_gives_the_layout_back() {
         let first = layout([Some(series("a")), Some(series("b")), Some(series("c"))]);
         let whole = first.change_from(&KnownLayout::default());
-        let read = KnownLayout::default().changed(&whole).unwrap();
+        let read = KnownLayout::default().with_change(&whole).unwrap();
         assert_eq!(read.layout(), first.layout());
         let second = layout([Some(series("a")), None, Some(series("c")), Some(series("d"))]);
         let change = second.change_from(&read);
         assert!(change.len() < whole.len());
-        assert_eq!(read.changed(&change).unwrap().layout(), second.layout());
+        assert_eq!(read.with_change(&change).unwrap().layout(), second.layout());
     }
 
     #[test]
     fn a_change_of_another_layout_is_refused() {
         let (first, second) = (layout([Some(series("a"))]), layout([Some(series("b"))]));
         let change = second.change_from(&first);
-        assert_eq!(KnownLayout::default().changed(&change).unwrap_err(), CodecError::OtherLayout);
+        assert_eq!(KnownLayout::default().with_change(&change).unwrap_err(), CodecError::OtherLayout);
     }
 
     #[test]
@@ -169,6 +169,6 @@ mod tests {
         let empty = KnownLayout::default();
         let change = ChangeV1 { from: empty.fingerprint, to: 0, places: vec![(u32::MAX, None)] };
         let bytes = postcard::to_allocvec(&change).unwrap();
-        assert_eq!(empty.changed(&bytes).unwrap_err(), CodecError::Damaged);
+        assert_eq!(empty.with_change(&bytes).unwrap_err(), CodecError::Damaged);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::aggregate::distribution::{Distribution, Summary};
+use crate::aggregate::distribution::{Distribution, DistributionSummary};
 use crate::aggregate::gauge::Gauge;
 use crate::aggregate::set::Set;
 use crate::aggregate::sketch::{Packed, Percentiles, Sketch};
-use crate::aggregate::state::{CheckState, Counter, Outcome, State};
+use crate::aggregate::state::{CheckOutcome, CheckState, Counter, SeriesState};
 use crate::aggregate::weight::Weight;
 use crate::model::{Series, Timestamp};
 
@@ -36,7 +36,7 @@ pub enum View<'w> {
     /// A timer, histogram or distribution.
     Distribution {
         /// Everything but percentiles.
-        summary: Summary,
+        summary: DistributionSummary,
         /// The percentiles' source.
         sketch: Packed<'w>,
     },
@@ -56,14 +56,14 @@ pub enum View<'w> {
         /// When the last one came.
         last_at: Timestamp,
         /// What it said.
-        outcome: &'w Arc<Outcome>,
+        outcome: &'w Arc<CheckOutcome>,
     },
 }
 
 impl View<'_> {
     /// Raw samples in the window.
     #[must_use]
-    pub fn samples(&self) -> u64 {
+    pub fn sample_count(&self) -> u64 {
         match self {
             Self::Counter { counter, .. } => counter.samples,
             Self::Gauge(gauge) => gauge.samples,
@@ -86,7 +86,7 @@ impl View<'_> {
     #[must_use]
     pub fn percentile_error(&self) -> Option<f64> {
         match self {
-            Self::Distribution { sketch, .. } => sketch.error(),
+            Self::Distribution { sketch, .. } => sketch.relative_error(),
             _ => None,
         }
     }
@@ -96,7 +96,7 @@ impl View<'_> {
     pub fn cardinality(&self) -> Option<f64> {
         match *self {
             Self::Set { samples, count, members } => {
-                Set::unpack(samples, count, members).map(|set| set.cardinality())
+                Set::from_packed(samples, count, members).map(|set| set.cardinality())
             }
             _ => None,
         }
@@ -105,33 +105,35 @@ impl View<'_> {
     /// The record as an aggregate again, to merge. `None` where its packed bytes are broken, which only a decoded
     /// snapshot could bring about and its checks rule out.
     #[must_use]
-    pub fn to_state(&self) -> Option<State> {
+    pub fn to_state(&self) -> Option<SeriesState> {
         Some(match *self {
-            Self::Counter { counter, .. } => State::Counter(counter),
-            Self::Gauge(gauge) => State::Gauge(gauge),
+            Self::Counter { counter, .. } => SeriesState::Counter(counter),
+            Self::Gauge(gauge) => SeriesState::Gauge(gauge),
             Self::Distribution { summary, sketch: packed } => {
                 let mut sketch = Sketch::default();
                 sketch.merge_packed(packed)?;
-                State::Distribution(Box::new(Distribution { summary, sketch }))
+                SeriesState::Distribution(Box::new(Distribution { summary, sketch }))
             }
             Self::Set { samples, count, members } => {
-                State::Set(Box::new(Set::unpack(samples, count, members)?))
+                SeriesState::Set(Box::new(Set::from_packed(samples, count, members)?))
             }
-            Self::Check { samples, last_at, outcome } => {
-                State::Check(Box::new(CheckState { samples, last_at, outcome: Some(Arc::clone(outcome)) }))
-            }
+            Self::Check { samples, last_at, outcome } => SeriesState::Check(Box::new(CheckState {
+                samples,
+                last_at,
+                outcome: Some(Arc::clone(outcome)),
+            })),
         })
     }
 }
 
-impl State {
+impl SeriesState {
     /// Packs what a [`View`] of this state borrows: a sketch, or members.
     #[must_use]
-    pub fn packed(&self) -> Vec<u8> {
+    pub fn to_packed_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self {
-            Self::Distribution(values) => values.sketch.pack(&mut bytes),
-            Self::Set(set) => set.pack(&mut bytes),
+            Self::Distribution(values) => values.sketch.pack_into(&mut bytes),
+            Self::Set(set) => set.pack_members(&mut bytes),
             Self::Counter(_) | Self::Gauge(_) | Self::Check(_) => {}
         }
         bytes
@@ -139,7 +141,7 @@ impl State {
 
     /// The state as a record's view; `packed` is what [`State::packed`] gave. `None` for a check without an outcome.
     #[must_use]
-    pub fn view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
+    pub fn as_view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
         Some(match self {
             Self::Counter(counter) => View::Counter { counter: *counter, total },
             Self::Gauge(gauge) => View::Gauge(*gauge),

@@ -9,7 +9,7 @@ use crate::aggregate::aggregator::Habits;
 use crate::aggregate::aggregator::snapshot::MANY;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::{EVENTS, EventRecord};
-use crate::aggregate::state::Outcome;
+use crate::aggregate::state::CheckOutcome;
 use crate::aggregate::window::{CodecError, KnownLayout, Layout};
 use crate::model::{MetricType, Series, Timestamp};
 
@@ -19,7 +19,7 @@ struct SummaryV3 {
     rows: Box<[LedgerRow]>,
     histograms: Box<[Option<Histogram>]>,
     events: Vec<Arc<EventRecord>>,
-    checks: Vec<(Arc<Series>, Timestamp, Arc<Outcome>)>,
+    checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
     lasting: Vec<Lasting>,
     habits: Habits,
 }

@@ -3,7 +3,8 @@
 use super::*;
 
 fn idle_after_a_minute(change: impl FnOnce(&mut Limits)) -> Bench {
-    let mut settings = Settings { series_idle: Duration::from_mins(1), ..Settings::default() };
+    let mut settings =
+        AggregatorSettings { series_idle: Duration::from_mins(1), ..AggregatorSettings::default() };
     change(&mut settings.limits);
     Bench::with(settings)
 }
@@ -31,9 +32,9 @@ fn a_change_stamped_with_the_start_of_the_open_window_is_added_to_the_level() {
 
 #[test]
 fn a_plus_sign_shows_that_changes_are_sent_whatever_marks_lines_have() {
-    let mut bench = Bench::signed(Settings::default(), GaugeSign::Auto);
+    let mut bench = Bench::signed(AggregatorSettings::default(), GaugeSign::Auto);
     bench.send(4_000, "x:-1|g|#a:b\nx:-1|g|#a:b");
-    assert_eq!(gauge(&bench.aggregator.peek(moment(4_000).wall), "x").last, -1.0);
+    assert_eq!(gauge(&bench.aggregator.peek_open_window(moment(4_000).wall), "x").last, -1.0);
     bench.send(5_000, "g:10|g").send(6_000, format!("g:+5|g|T{START}")).send(7_000, "g:-1|g|#a:b\ng:-1|g");
     bench.roll(10_000);
     assert_eq!(gauge(bench.last(), "g").last_at, moment(7_000).wall);
@@ -99,12 +100,12 @@ fn at_the_series_limit_the_least_recently_updated_idle_series_makes_room_and_ret
     bench.send(220_000, "a:2|c").roll(230_000);
     assert_eq!(totals(&bench), named(&[("a", 2.0), ("c", 5.0), ("d", 1.0)]));
     assert_eq!(record(bench.last(), "a").unwrap().series.created, moment(220_000).wall);
-    assert_eq!(bench.aggregator.accounting().dropped.total(), 0);
+    assert_eq!(bench.aggregator.accounting().dropped.total_count(), 0);
 }
 
 #[test]
 fn a_signed_gauge_on_a_line_with_dogstatsd_marks_is_a_level() {
-    let mut bench = Bench::signed(Settings::default(), GaugeSign::default());
+    let mut bench = Bench::signed(AggregatorSettings::default(), GaugeSign::default());
     for poll in 0..8 {
         bench.send(poll * 1_000, "jvm.memory.max:-1|g|#area:heap,id:g1");
     }
@@ -118,9 +119,9 @@ fn levels_are_known_again_to_an_aggregator_that_recalls_them() {
     bench.send(1_000, "conns:+5|g\nplain:7|g").roll(400_000);
     let mut after = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(400_000).wall);
     let summary = &bench.windows.last().unwrap().summary;
-    after.recall(summary, &summary.lasting);
-    after.datagram(b"conns:-1|g", moment(401_000), None);
-    let window = after.roll(moment(410_000).wall).unwrap().window;
+    after.restore_from_summary(summary, &summary.lasting);
+    after.ingest_datagram(b"conns:-1|g", moment(401_000), None);
+    let window = after.roll_window(moment(410_000).wall).unwrap().window;
     assert_eq!(gauge(&window, "conns").last, 4.0);
 }
 
@@ -139,11 +140,12 @@ fn a_counter_is_known_to_have_been_counted_down_for_as_long_as_it_lives() {
     assert_eq!(known(&bench, "jobs"), (true, true));
     bench.send(20_000, "jobs:1|c\nhits:1|c").roll(30_000);
     assert_eq!((known(&bench, "jobs"), known(&bench, "hits")), ((true, true), (false, false)));
-    let again = Aggregator::restore(Arc::default(), &bench.aggregator.snapshot()).unwrap();
-    assert!(again.summary().ledger.iter().any(|(_, row)| row.decremented && row.total == 107.0));
+    let again = Aggregator::from_snapshot(Arc::default(), &bench.aggregator.encode_snapshot()).unwrap();
+    assert!(again.build_summary().ledger.iter().any(|(_, row)| row.decremented && row.total == 107.0));
     bench.send(30_000, format!("hits:-1|c|T{}", START + 5)).roll(40_000);
     assert!(known(&bench, "hits").0, "late values count");
-    let named: Vec<_> = bench.aggregator.decremented().iter().map(|series| series.name.to_string()).collect();
+    let named: Vec<_> =
+        bench.aggregator.decremented_series().iter().map(|series| series.name.to_string()).collect();
     assert_eq!(named, ["jobs", "hits"]);
 }
 
@@ -188,7 +190,7 @@ fn a_new_series_takes_the_place_of_one_and_a_burst_takes_hardly_more_than_it_nee
         bench.send(n, format!("old{n}:1|c"));
     }
     bench.send(130_000, "new:1|c");
-    assert_eq!((bench.aggregator.series(), bench.aggregator.accounting().evicted), (1_000, 1));
+    assert_eq!((bench.aggregator.series_count(), bench.aggregator.accounting().evicted), (1_000, 1));
     for n in 0..400 {
         bench.send(131_000, format!("new{n}:1|c"));
     }
@@ -203,9 +205,9 @@ fn idle_series_give_their_memory_to_those_in_use() {
     for n in 0..2000 {
         bench.send(1_000, format!("some.long.name.of.a.timer.{n}:1|ms"));
     }
-    let full = bench.aggregator.series();
+    let full = bench.aggregator.series_count();
     bench.roll(120_000);
-    assert!(bench.aggregator.series() < full && bench.aggregator.memory() < 200 << 10);
+    assert!(bench.aggregator.series_count() < full && bench.aggregator.memory_bytes() < 200 << 10);
 }
 
 #[test]
@@ -240,12 +242,12 @@ fn timers_below_one_with_fractions_look_like_seconds_until_one_does_not() {
 
 #[test]
 fn changes_before_the_first_mark_of_dogstatsd_are_counted_and_what_follows_is_a_level() {
-    let mut bench = Bench::signed(Settings::default(), GaugeSign::Auto);
+    let mut bench = Bench::signed(AggregatorSettings::default(), GaugeSign::Auto);
     bench.send(0, "g:-5|g\ng:-5|g");
     assert_eq!((bench.aggregator.habits().dogstatsd, bench.aggregator.habits().gauge_changes), (false, 2));
     bench.send(1_000, "g:-5|g\nother:1|c|c:abc\ng:-3|g").roll(10_000);
     assert_eq!(gauge(bench.last(), "g").last, -3.0);
     assert_eq!((bench.aggregator.habits().dogstatsd, bench.aggregator.habits().gauge_changes), (true, 3));
-    let again = Aggregator::restore(Arc::default(), &bench.aggregator.snapshot()).unwrap();
+    let again = Aggregator::from_snapshot(Arc::default(), &bench.aggregator.encode_snapshot()).unwrap();
     assert_eq!(again.habits(), bench.aggregator.habits());
 }

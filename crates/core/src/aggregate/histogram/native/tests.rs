@@ -56,18 +56,18 @@ fn of(values: &[f64]) -> Native {
 
 /// Buckets above 0, as indexes and whole counts.
 fn positive(native: &Native) -> Vec<(i32, u32)> {
-    native.positive().map(|(index, count)| (index, whole(count))).collect()
+    native.positive_buckets().map(|(index, count)| (index, whole(count))).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tests count no further")]
 fn whole(count: Weight) -> u32 {
-    count.rounded() as u32
+    count.to_rounded_f64() as u32
 }
 
 #[test]
 fn a_value_that_equals_a_bound_is_within_it_at_every_schema() {
     for schema in COARSEST_SCHEMA..=FINEST_SCHEMA {
-        let index = |value| i32::from(coarser(index_of(value), FINEST_SCHEMA - schema));
+        let index = |value| i32::from(coarsen_index(index_of(value), FINEST_SCHEMA - schema));
         let [least, most] = [ZERO_THRESHOLD.next_up(), f64::MAX].map(index);
         // The highest bound is 2^1024, which no f64 is.
         for expected in least..most {
@@ -84,7 +84,7 @@ proptest! {
         let value = f64::from_bits(bits);
         prop_assume!(value > ZERO_THRESHOLD * 2.0 && value < f64::MAX / 2.0);
         for schema in COARSEST_SCHEMA..=FINEST_SCHEMA {
-            let index = i32::from(coarser(index_of(value), FINEST_SCHEMA - schema));
+            let index = i32::from(coarsen_index(index_of(value), FINEST_SCHEMA - schema));
             // Prometheus' bounds are roots to within two of the smallest steps.
             let (below, above) = (value.next_down().next_down(), value.next_up().next_up());
             prop_assert!((reference(below, schema)..=reference(above, schema)).contains(&index));
@@ -136,7 +136,7 @@ fn more_buckets_than_may_be_make_the_schema_coarser_and_lose_nothing() {
             values.push(value);
             native.insert(value, Weight::ONE);
         }
-        assert!(native.buckets() <= MOST_BUCKETS);
+        assert!(native.bucket_count() <= MOST_BUCKETS);
         assert_eq!(native.count(), Weight::from_count(values.len() as u64));
         if schemas.last() != Some(&native.schema()) {
             schemas.push(native.schema());
@@ -149,7 +149,7 @@ fn more_buckets_than_may_be_make_the_schema_coarser_and_lose_nothing() {
 
 /// How many values are in each bucket above 0, by looking for each among all bounds.
 fn by_searching(values: &[f64], schema: i8) -> Vec<(i32, u32)> {
-    let index = |value| i32::from(coarser(index_of(value), FINEST_SCHEMA - schema));
+    let index = |value| i32::from(coarsen_index(index_of(value), FINEST_SCHEMA - schema));
     let bounds: Vec<_> =
         (index(ZERO_THRESHOLD.next_up())..index(f64::MAX)).map(|i| (i, bound(i, schema))).collect();
     let mut counts = std::collections::BTreeMap::new();
@@ -163,11 +163,11 @@ fn by_searching(values: &[f64], schema: i8) -> Vec<(i32, u32)> {
 #[test]
 fn what_is_nearly_nothing_is_nothing_and_the_largest_has_a_bucket() {
     let native = of(&[0.0, -0.0, ZERO_THRESHOLD, -ZERO_THRESHOLD, f64::MIN_POSITIVE, 5e-324]);
-    assert_eq!((native.zero(), native.buckets()), (Weight::from_count(6), 0));
+    assert_eq!((native.zero_count(), native.bucket_count()), (Weight::from_count(6), 0));
     assert_eq!(ZERO_THRESHOLD, 2_f64.powi(-128));
     let native = of(&[f64::MAX, f64::MIN, ZERO_THRESHOLD.next_up()]);
     assert_eq!(positive(&native), [(-1023, 1), (8192, 1)]);
-    assert_eq!(native.negative().map(|(index, _)| index).collect::<Vec<_>>(), [8192]);
+    assert_eq!(native.negative_buckets().map(|(index, _)| index).collect::<Vec<_>>(), [8192]);
     assert!(native.is_plausible());
 }
 

@@ -1,19 +1,19 @@
 //! Fewer octaves for the same values: bins joined in pairs.
 
-use super::{Bins, COARSEST, Counts, MOST_OCTAVES, OCTAVE, Octave, octave_of};
+use super::{Bins, COARSEST, MOST_OCTAVES, OCTAVE, Octave, OctaveCounts, octave_of};
 
 /// A count, which may be too small for the sum of two.
 trait Count: Copy + PartialEq {
     const ZERO: Self;
 
     /// `None` where the sum does not fit.
-    fn plus(self, other: Self) -> Option<Self>;
+    fn try_add(self, other: Self) -> Option<Self>;
 }
 
 impl Count for u8 {
     const ZERO: Self = 0;
 
-    fn plus(self, other: Self) -> Option<Self> {
+    fn try_add(self, other: Self) -> Option<Self> {
         self.checked_add(other)
     }
 }
@@ -21,7 +21,7 @@ impl Count for u8 {
 impl Count for u16 {
     const ZERO: Self = 0;
 
-    fn plus(self, other: Self) -> Option<Self> {
+    fn try_add(self, other: Self) -> Option<Self> {
         self.checked_add(other)
     }
 }
@@ -30,7 +30,7 @@ impl Count for u64 {
     const ZERO: Self = 0;
 
     /// Weights saturate.
-    fn plus(self, other: Self) -> Option<Self> {
+    fn try_add(self, other: Self) -> Option<Self> {
         Some(self.saturating_add(other))
     }
 }
@@ -56,12 +56,12 @@ impl Bins {
 
     /// Joins `2^by` bins each, and leaves octaves out that nothing has hit.
     fn join(&mut self, by: u8) {
-        let old: Vec<i32> = self.numbers().collect();
+        let old: Vec<i32> = self.octave_numbers().collect();
         let numbers = loop {
             let joined = match &mut self.counts {
-                Counts::Bytes(octaves) => replace(octaves, &old, by),
-                Counts::Words(octaves) => replace(octaves, &old, by),
-                Counts::Weights(octaves) => replace(octaves, &old, by),
+                OctaveCounts::Bytes(octaves) => replace_octaves(octaves, &old, by),
+                OctaveCounts::Words(octaves) => replace_octaves(octaves, &old, by),
+                OctaveCounts::Weights(octaves) => replace_octaves(octaves, &old, by),
             };
             match joined {
                 Some(numbers) => break numbers,
@@ -74,13 +74,13 @@ impl Bins {
 }
 
 /// Answers the numbers of the octaves that there are now; `None`, and nothing is changed, where a sum does not fit.
-fn replace<C: Count>(octaves: &mut Vec<Octave<C>>, old: &[i32], by: u8) -> Option<Vec<i32>> {
-    let (numbers, joined) = joined(octaves, old, by)?;
+fn replace_octaves<C: Count>(octaves: &mut Vec<Octave<C>>, old: &[i32], by: u8) -> Option<Vec<i32>> {
+    let (numbers, joined) = join_octaves(octaves, old, by)?;
     *octaves = joined;
     Some(numbers)
 }
 
-fn joined<C: Count>(octaves: &[Octave<C>], old: &[i32], by: u8) -> Option<(Vec<i32>, Vec<Octave<C>>)> {
+fn join_octaves<C: Count>(octaves: &[Octave<C>], old: &[i32], by: u8) -> Option<(Vec<i32>, Vec<Octave<C>>)> {
     let (mut numbers, mut joined) = (Vec::new(), Vec::<Octave<C>>::new());
     for (octave, number) in octaves.iter().zip(old) {
         for (count, inside) in octave.0.iter().zip(0..) {
@@ -93,7 +93,7 @@ fn joined<C: Count>(octaves: &[Octave<C>], old: &[i32], by: u8) -> Option<(Vec<i
                 joined.push(Octave([C::ZERO; OCTAVE]));
             }
             let bin = joined.last_mut()?.0.get_mut(inside)?;
-            *bin = bin.plus(*count)?;
+            *bin = bin.try_add(*count)?;
         }
     }
     Some((numbers, joined))

@@ -3,7 +3,7 @@
 use crate::aggregate::weight::BIN_ONE;
 
 /// Bytes that ascending bins of whole weights take.
-pub(super) fn length(bins: &[(i32, u64)]) -> u64 {
+pub(super) fn encoded_length(bins: &[(i32, u64)]) -> u64 {
     let (Some((first, _)), Some((last, _))) = (bins.first(), bins.last()) else { return 0 };
     let zeros = u64::from(last.abs_diff(*first)) + 1;
     let ones = bins.iter().fold(0_u64, |ones, (_, weight)| ones.saturating_add(weight / BIN_ONE));
@@ -46,9 +46,9 @@ impl Ones {
     pub(super) fn next(&mut self, rest: &mut &[u8]) -> Option<(i64, u64)> {
         let (mut distance, mut count) = (1, 0);
         loop {
-            self.fill(rest);
+            self.refill_bits(rest);
             let zeros = self.bits.trailing_zeros().min(self.left);
-            self.skip(zeros);
+            self.skip_bits(zeros);
             distance += i64::from(zeros);
             if self.left > 0 {
                 break;
@@ -59,13 +59,13 @@ impl Ones {
         }
         loop {
             let ones = self.bits.trailing_ones().min(self.left);
-            self.skip(ones);
+            self.skip_bits(ones);
             count += u64::from(ones);
-            self.fill(rest);
+            self.refill_bits(rest);
             // Without the zero that ends it a bin is torn.
             self.left.checked_sub(1)?;
             if self.bits & 1 == 0 {
-                self.skip(1);
+                self.skip_bits(1);
                 return Some((distance, count));
             }
         }
@@ -76,12 +76,12 @@ impl Ones {
         self.left < u8::BITS && self.bits == 0
     }
 
-    fn skip(&mut self, bits: u32) {
+    fn skip_bits(&mut self, bits: u32) {
         self.bits = self.bits.unbounded_shr(bits);
         self.left -= bits;
     }
 
-    fn fill(&mut self, rest: &mut &[u8]) {
+    fn refill_bits(&mut self, rest: &mut &[u8]) {
         while self.left <= u64::BITS - u8::BITS
             && let Some((byte, after)) = rest.split_first()
         {
@@ -133,7 +133,7 @@ mod tests {
             }
             let mut out = Vec::new();
             write_ones(&mut out, &bins);
-            prop_assert_eq!(out.len() as u64, length(&bins));
+            prop_assert_eq!(out.len() as u64, encoded_length(&bins));
             let found = read(&out, bins.len()).unwrap();
             let mut at = i64::from(first) - 1;
             for ((distance, count), (bin, weight)) in found.iter().zip(&bins) {

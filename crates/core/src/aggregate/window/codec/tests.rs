@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::aggregate::{Aggregator, Closed, GaugeSign, Settings};
+use crate::aggregate::{Aggregator, AggregatorSettings, ClosedWindow, GaugeSign};
 use crate::model::Moment;
 
 /// 2026-01-01T00:00:00Z, on the grid.
@@ -11,7 +11,7 @@ const START: i64 = 1_767_225_600;
 
 fn moment(millis: u64) -> Moment {
     let mono = Duration::from_millis(millis);
-    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 /// Every type, sampled and not, many values and few, late and now.
@@ -34,16 +34,17 @@ const LINES: &[&str] = &[
 ];
 
 /// Windows of ten seconds in which these lines came, each two seconds after the one before.
-fn windows(lines: &[usize]) -> Vec<Closed> {
-    let mut aggregator = Aggregator::new(Arc::new(Settings::default()), GaugeSign::Delta, moment(300).wall);
+fn windows(lines: &[usize]) -> Vec<ClosedWindow> {
+    let mut aggregator =
+        Aggregator::new(Arc::new(AggregatorSettings::default()), GaugeSign::Delta, moment(300).wall);
     let mut closed = Vec::new();
     for (n, line) in (0..).zip(lines) {
         let now = moment(300 + n * 2000);
-        closed.extend(aggregator.roll(now.wall));
+        closed.extend(aggregator.roll_window(now.wall));
         let line = LINES[line % LINES.len()].replace("{}", &n.to_string());
-        aggregator.datagram(line.as_bytes(), now, None);
+        aggregator.ingest_datagram(line.as_bytes(), now, None);
     }
-    closed.push(aggregator.finish(moment(300 + lines.len() as u64 * 2000).wall));
+    closed.push(aggregator.close_final_window(moment(300 + lines.len() as u64 * 2000).wall));
     closed
 }
 
