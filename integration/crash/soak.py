@@ -35,6 +35,8 @@ from stage import Grounds
 
 FLAGS = ["--window", "1s", "--keep", "600", "--set", "containers.tombstone=20s", "--set", "listeners.rest=2s"]
 FLAGS += ["--set", f"windows.checkpoint={CHECKPOINT * 1000:.0f}ms", "--set", "limits.series=200"]
+# Names and totals of workloads that are gone are remembered for a day. This bound is reached within minutes, so memory can be flat.
+FLAGS += ["--set", "limits.remembered=2000"]
 MOST = 40
 # How old a container becomes, in seconds, until it is the next to go.
 OLDEST = 120
