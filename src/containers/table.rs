@@ -137,7 +137,7 @@ enum TableEvent {
 }
 
 impl ContainerTable {
-    /// A table without containers, and the way to ask it. [`Table::run`] must be run.
+    /// A table without containers, and the way to ask it. [`ContainerTable::run`] must be run.
     #[must_use]
     pub fn new(
         settings: TableSettings,

@@ -193,7 +193,7 @@ impl Client {
     /// Any request with a body of this media type, its answer read whole.
     ///
     /// # Errors
-    /// As [`Self::request`].
+    /// As [`Self::send_request`].
     pub async fn request_of(
         &self,
         media: &str,
@@ -219,7 +219,7 @@ impl Client {
     /// The same for a stream of events, from the one after the event with this id.
     ///
     /// # Errors
-    /// As [`Self::lines`].
+    /// As [`Self::stream_lines`].
     pub async fn stream_lines_after(
         &self,
         path: &str,

@@ -80,7 +80,7 @@ impl EventRenderer {
     /// The bound can be exceeded by the events that are being rendered: one for each builder.
     ///
     /// # Errors
-    /// As [`Events::run`].
+    /// As [`EventRenderer::run`].
     pub(in crate::api) async fn render_event<T: Send + 'static>(
         &self,
         render: impl FnOnce(&mut Vec<u8>, &Deadline) -> Result<T, ApiError> + Send + 'static,

@@ -189,7 +189,7 @@ impl Aggregator {
     }
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call
-    /// [`Aggregator::roll`] first.
+    /// [`Aggregator::roll_window`] first.
     pub fn ingest_datagram(&mut self, bytes: &[u8], now: Moment, tap: Option<LineTap<'_>>) {
         self.ingest_datagrams([bytes], now, tap);
     }

@@ -107,7 +107,7 @@ impl SeriesTable {
         self.spellings.is_empty()
     }
 
-    /// What [`SeriesTable::known`] wants to know of a spelling.
+    /// What [`SeriesTable::find_spelling`] wants to know of a spelling.
     #[inline]
     #[must_use]
     pub(super) fn compute_fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
