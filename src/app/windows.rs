@@ -64,7 +64,9 @@ fn open(config: &AgentConfig) -> Result<LogDirectory, StartError> {
 
 fn tell_damage(damage: LogDamage, path: &Path) {
     if !damage.is_none() {
-        tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
+        let LogDamage { parts, bytes, entries, files } = damage;
+        tracing::warn!(directory = %path.display(), parts, bytes, entries, files,
+            "parts of the window log are damaged and left out");
     }
 }
 
