@@ -142,7 +142,7 @@ impl AgentWindowLog {
                     .map_err(|source| StartError::System { what: "the window log", source })
             };
             start().inspect_err(|error| {
-                failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time())
+                failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time());
             })
         });
         Some(Self { status, writer: LogWriterState::Then(writer) })

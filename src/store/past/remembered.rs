@@ -175,7 +175,7 @@ impl RememberedTotals {
         series: impl Iterator<Item = &'s Arc<crate::model::Series>>,
     ) {
         self.update_totals(identity, |gone| {
-            series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series))))
+            series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series))));
         });
     }
 

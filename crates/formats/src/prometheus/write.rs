@@ -223,7 +223,7 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
                 for (_, stat, suffix) in parts {
                     let name = (self.block.name.as_str(), *suffix);
                     self.emit_readings(*stat, items, &mut |reading| {
-                        text.write_reading(name, labels, &reading)
+                        text.write_reading(name, labels, &reading);
                     });
                 }
             }
@@ -234,7 +234,7 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
                 messages.begin_series(labels, created);
                 for (_, stat, _) in parts {
                     self.emit_readings(*stat, items, &mut |reading| {
-                        messages.add_reading(declared, *stat, &reading)
+                        messages.add_reading(declared, *stat, &reading);
                     });
                 }
                 messages.end_series();
