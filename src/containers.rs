@@ -115,7 +115,6 @@ impl Unserved {
 /// A reservation, new or as it was.
 #[derive(Clone, Debug)]
 pub struct ReservedContainer {
-    /// The container.
     pub info: Arc<ContainerInfo>,
     /// Whether it was not there before.
     pub new: bool,

@@ -72,7 +72,6 @@ impl PartialEq for Shows {
     }
 }
 
-/// A request for a page.
 pub(super) struct PageRequest {
     pub(super) asker: Asker,
     pub(super) lane: BuildLane,

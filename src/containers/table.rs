@@ -87,7 +87,6 @@ impl TableSettings {
     }
 }
 
-/// The container table.
 #[derive(Debug)]
 pub struct ContainerTable {
     settings: TableSettings,
@@ -262,7 +261,6 @@ impl ContainerTable {
         }
     }
 
-    /// The living container with this id.
     fn find_live_container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
         let allocation = self.live.get(id)?;
         self.entries.get(allocation).map(|entry| Arc::clone(&entry.info))

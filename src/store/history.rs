@@ -95,7 +95,6 @@ impl Published {
         &self.origin
     }
 
-    /// The window.
     #[must_use]
     pub fn window(&self) -> &Window {
         &self.window

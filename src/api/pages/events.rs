@@ -123,7 +123,6 @@ impl EventRenderer {
     }
 }
 
-/// A page with this text and one reader.
 fn reader_for_text(room: &Arc<Room>, client: Option<ClientKey>, text: &[u8]) -> PageReader {
     let page = BufferedPage::new(room);
     let reader = page.open_reader(client);

@@ -158,7 +158,6 @@ impl RememberedTotals {
         !self.of.is_shared(identity) && self.of.get(identity).is_none_or(|gone| Arc::strong_count(gone) == 1)
     }
 
-    /// Replaces the totals of an identity.
     pub(super) fn replace_totals(&mut self, identity: &SeriesIdentity, gone: Arc<Gone>) {
         self.remove(identity);
         if !gone.series.is_empty() {

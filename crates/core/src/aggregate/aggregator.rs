@@ -299,7 +299,6 @@ impl Aggregator {
         read
     }
 
-    /// An event or a check.
     #[cold]
     fn ingest_event_or_check(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
         let item = statsd::parse(line, self.settings.tag_styles)?;

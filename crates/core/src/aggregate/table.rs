@@ -25,9 +25,7 @@ pub(super) type Place = u32;
 pub(super) struct Spelling<'a> {
     /// The type of the series.
     pub(super) metric_type: MetricType,
-    /// The name.
     pub(super) name: &'a [u8],
-    /// The tags.
     pub(super) tags: &'a [u8],
 }
 
@@ -170,7 +168,6 @@ impl SeriesTable {
         self.spellings.clear();
     }
 
-    /// Bytes on the heap.
     #[must_use]
     pub(super) fn heap_bytes(&self) -> usize {
         self.spellings.capacity() * (size_of::<SpellingEntry>() + 1)

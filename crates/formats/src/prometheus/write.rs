@@ -216,7 +216,6 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
         clashes
     }
 
-    /// Writes the parts of one series.
     fn write_series(&self, out: &mut PageOutput, labels: &str, parts: &[&BlockPart], items: &[&PageItem]) {
         match out {
             PageOutput::Text(text) => {
