@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ soak: ## an hour of everything at random, or make soak SECONDS=600
 	scripts/setup cc rust
 	scripts/soak $(or $(SECONDS),3600)
 
-check: ## everything CI asks for: format, lints, layers, tests, documents, dependencies
+check: ## everything CI asks for: format, lints, layers, names, tests, documents, dependencies
 	scripts/setup all
 	scripts/ci/check
 
@@ -71,6 +71,9 @@ lint: ## clippy with warnings denied
 
 layers: ## which module may use which
 	scripts/ci/layers
+
+names: ## what functions and types are called
+	scripts/ci/names
 
 pages: ## the navigation and the links of the documentation
 	scripts/ci/pages

@@ -78,7 +78,7 @@ fn insert(c: &mut Criterion) {
         group.throughput(Throughput::Elements(samples.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                samples.iter().for_each(|sample| aggregator.ingest_sample(black_box(sample), moment().wall))
+                samples.iter().for_each(|sample| aggregator.ingest_sample(black_box(sample), moment().wall));
             });
         });
     }
@@ -101,7 +101,7 @@ fn whole_datagram(c: &mut Criterion) {
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment().wall);
         group.throughput(Throughput::Elements(lines as u64));
         group.bench_function(name, |b| {
-            b.iter(|| aggregator.ingest_datagram(black_box(&datagram), moment(), None))
+            b.iter(|| aggregator.ingest_datagram(black_box(&datagram), moment(), None));
         });
     }
     group.finish();

@@ -1,6 +1,6 @@
 //! What the agent answers over HTTP.
 //!
-//! Handlers are functions from the agent's parts and a request to an [`Answer`]; only `routes` knows warp. The HTTP
+//! Handlers are functions from the agent's parts and a request to an [`ApiResponse`]; only `routes` knows warp. The HTTP
 //! listener reads; the admin socket reads the same and more (raw lines), and changes things.
 
 mod access;

@@ -76,7 +76,6 @@ pub enum StartError {
     /// The HTTP address is not to be had.
     #[error("cannot listen on {address}: {source}{}", holder.map_or(String::new(), |pid| format!("; another tallyport agent, pid {pid}, answers there")))]
     Listen {
-        /// The address.
         address: SocketAddr,
         /// Why not.
         source: io::Error,
@@ -116,7 +115,6 @@ pub enum StartError {
     /// The system gave no threads, descriptors or signals.
     #[error("cannot start {what}: {source}")]
     System {
-        /// What.
         what: &'static str,
         /// Why not.
         source: io::Error,

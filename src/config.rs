@@ -69,7 +69,6 @@ pub struct AgentConfig {
     pub dcos_host: Option<IpAddr>,
     /// Containers' metrics for Prometheus.
     pub prometheus: PrometheusConfig,
-    /// Logging.
     pub log: LogConfig,
     /// Threads and shutdown.
     pub process: ProcessConfig,
@@ -78,7 +77,6 @@ pub struct AgentConfig {
 /// The admin socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminConfig {
-    /// Its path.
     pub socket: PathBuf,
     /// Its permissions.
     pub mode: u32,
@@ -230,7 +228,6 @@ pub struct PrometheusConfig {
     pub linger: Duration,
 }
 
-/// Logging.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogConfig {
     /// What is logged: a level, or `target=level` pairs.

@@ -10,7 +10,7 @@
 //! could not be restored after a restart, `mute` one that was found running without an address; both are shown, never
 //! silent. Every call may be made twice: the second changes nothing and gets the same answer.
 //!
-//! [`Containers`] asks the table, which is a task of its own; [`Directory`] is what the table shows to readers.
+//! [`ContainerTableHandle`] asks the table, which is a task of its own; [`Directory`] is what the table shows to readers.
 
 mod directory;
 mod environment;
@@ -115,7 +115,6 @@ impl Unserved {
 /// A reservation, new or as it was.
 #[derive(Clone, Debug)]
 pub struct ReservedContainer {
-    /// The container.
     pub info: Arc<ContainerInfo>,
     /// Whether it was not there before.
     pub new: bool,
@@ -187,7 +186,7 @@ impl ContainerTableHandle {
     /// The same by a handle of the process, which need not have a number here.
     ///
     /// # Errors
-    /// As [`Self::attach`], and when what was passed does not fit together.
+    /// As [`Self::attach_process`], and when what was passed does not fit together.
     pub async fn attach_handle(
         &self,
         id: ContainerId,

@@ -37,9 +37,7 @@ const SETTINGS: &str = "/etc/tallyport/oci.toml";
 pub enum Engine {
     /// containerd, for pods.
     Containerd,
-    /// dockerd.
     Docker,
-    /// podman.
     Podman,
     /// CRI-O.
     Crio,

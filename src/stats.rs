@@ -206,7 +206,6 @@ impl Stats {
         TokenFailure::ALL.into_iter().zip(counts)
     }
 
-    /// Counts a reload.
     pub fn count_reload(&self, applied: bool) {
         let count = if applied { &self.reloads_applied } else { &self.reloads_refused };
         count.fetch_add(1, Ordering::Relaxed);

@@ -185,7 +185,6 @@ impl Store {
         self.read().containers.get(&allocation).map(|history| Arc::clone(history.origin()))
     }
 
-    /// Forgets a container.
     pub fn forget_container(&self, allocation: Allocation) {
         let Some(history) = self.find_history(allocation) else { return };
         let summary = history.summary();

@@ -11,7 +11,7 @@
 //! is closed, and is written some hundredths of a second later; between the two, a crash brings it back as of the last
 //! checkpoint.
 //!
-//! What a crash leaves is read at the next start ([`recover()`]). Damaged parts are found by their checksums, reported and
+//! What a crash leaves is read at the next start ([`recover_windows`]). Damaged parts are found by their checksums, reported and
 //! left out.
 
 mod checkpoint;

@@ -34,11 +34,11 @@ fuzz_target!(|input: &[u8]| {
 
 fn reserved(reservation: &Reservation) {
     container_id(&reservation.container_id);
-    task_id(&reservation.task());
+    task_id(&reservation.effective_task_id());
     reservation.task_id.iter().for_each(task_id);
     assert!(reservation.opted_out().is_none_or(|why| !why.is_empty()));
     for usual in [GaugeSign::Auto, GaugeSign::Delta, GaugeSign::Absolute] {
-        let signs = reservation.signs(usual);
+        let signs = reservation.gauge_sign_or(usual);
         assert!(reservation.gauge_sign.is_none_or(|said| said == signs));
     }
     if let Ttl::After(ttl) = reservation.ttl {
@@ -102,19 +102,22 @@ fn query(raw: &str) {
             }
         };
         for key in known {
-            assert_eq!(query.last(key), query.all(key).last());
+            assert_eq!(query.last_value(key), query.all_values(key).last());
         }
-        if let Err(error) = query.switch("merge") {
+        if let Err(error) = query.parse_switch("merge") {
             api_error(&error);
         }
-        match query.parsed::<Cursor>("since") {
+        match query.parse_value::<Cursor>("since") {
             Ok(cursor) => cursor.iter().for_each(round_trip),
             Err(error) => api_error(&error),
         }
         match Selection::read(&query, Timestamp::from_secs(START)) {
             Ok(selection) => {
                 assert!(selection.since.is_none() || selection.windows != Windows::Newest);
-                filtered(&selection.filters, query.all("name").chain(query.all("tag")).next().is_none());
+                filtered(
+                    &selection.filters,
+                    query.all_values("name").chain(query.all_values("tag")).next().is_none(),
+                );
             }
             Err(error) => api_error(&error),
         }
@@ -125,22 +128,26 @@ fn query(raw: &str) {
 static WINDOW: LazyLock<Window> = LazyLock::new(|| {
     let now = Moment { wall: Timestamp::from_secs(START), mono: std::time::Duration::ZERO };
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, now.wall);
-    aggregator.datagram(b"a:1|c\na.b:1|g|#zone:a,zone:b,live\nc:2|ms|#route:/pay\n_sc|d|0|#,:x", now, None);
-    let window = aggregator.peek(now.wall);
+    aggregator.ingest_datagram(
+        b"a:1|c\na.b:1|g|#zone:a,zone:b,live\nc:2|ms|#route:/pay\n_sc|d|0|#,:x",
+        now,
+        None,
+    );
+    let window = aggregator.peek_open_window(now.wall);
     tallyport_fuzz::window(&window, true, Trust::Sampled);
     window
 });
 
 fn filtered(filters: &Filters, all: bool) {
-    let _wanted = filters.origin(&tallyport_fuzz::origin());
-    let wanted = WINDOW.records().filter(|record| filters.record(record)).count();
+    let _wanted = filters.matches_origin(&tallyport_fuzz::origin());
+    let wanted = WINDOW.records().filter(|record| filters.matches_record(record)).count();
     assert!(!all || wanted == WINDOW.len(), "without a filter everything is wanted");
     let _named = filters.names_containers();
 }
 
 /// A pattern against the plainest way to match one.
 fn glob(pattern: &str, text: &str) {
-    let fits = Glob::new(pattern).matches(text);
+    let fits = Glob::new(pattern).is_match(text);
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     if pattern.len() * text.len() > 1 << 16 {

@@ -26,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::{Aggregator, Closed, GaugeSign, Settings};
+use tallyport::aggregate::{Aggregator, AggregatorSettings, ClosedWindow, GaugeSign};
 use tallyport::model::{Allocation, Glob, Moment, Timestamp};
 use tallyport::store::Store;
 use tallyport_fuzz::allocation::{self, Counted};
@@ -123,11 +123,11 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let settings = Settings {
+        let settings = AggregatorSettings {
             window: Duration::from_secs(1),
             keep: KEEP,
             counting: in_buckets(),
-            ..Settings::default()
+            ..AggregatorSettings::default()
         };
         let now = Moment { wall: Timestamp::from_secs(START), mono: Duration::ZERO };
         let store = Store::new(7, KEEP);
@@ -141,7 +141,7 @@ impl Run {
             let [kind, count, shape] = step else { continue };
             self.step(*kind, usize::from(*count) * 32 + 1, usize::from(*shape));
         }
-        let closed = self.aggregator.finish(self.now.wall);
+        let closed = self.aggregator.close_final_window(self.now.wall);
         self.push(closed);
         self.allowance
     }
@@ -184,7 +184,7 @@ impl Run {
         for n in 0..count {
             let line = line(n);
             self.allowance += line.len();
-            self.aggregator.datagram(line.as_bytes(), self.now, None);
+            self.aggregator.ingest_datagram(line.as_bytes(), self.now, None);
             self.planted(line.as_bytes());
         }
     }
@@ -198,32 +198,34 @@ impl Run {
         for pattern in patterns {
             let glob = Glob::new(&pattern);
             for _ in 0..4 {
-                black_box(glob.matches(&name));
+                black_box(glob.is_match(&name));
                 self.allowance += pattern.len() + name.len();
             }
         }
     }
 
     fn roll(&mut self) {
-        self.now = self.now.plus(Duration::from_secs(1));
-        if let Some(closed) = self.aggregator.roll(self.now.wall) {
+        self.now = self.now.saturating_add(Duration::from_secs(1));
+        if let Some(closed) = self.aggregator.roll_window(self.now.wall) {
             self.push(closed);
         }
     }
 
-    fn push(&mut self, closed: Closed) {
+    fn push(&mut self, closed: ClosedWindow) {
         // Closing looks at every series once, and a revision at the window that it revises.
         let revised = closed.revisions.iter().map(|revision| revision.len() * BYTES_OF_RECORD).sum::<usize>();
         let kept = if closed.revisions.is_empty() { 0 } else { self.kept() };
-        self.allowance += (closed.window.len() + self.aggregator.series() + kept) * BYTES_OF_RECORD + revised;
+        self.allowance +=
+            (closed.window.len() + self.aggregator.series_count() + kept) * BYTES_OF_RECORD + revised;
         let filed = self.store.push(ALLOCATION, closed);
         self.aggregator.set_kept_bytes(filed.held);
     }
 
     /// Records of the windows that are kept.
     fn kept(&self) -> usize {
-        let history = self.store.history(ALLOCATION);
-        history.map_or(0, |history| history.published().map(|published| published.window().len()).sum())
+        let history = self.store.find_history(ALLOCATION);
+        history
+            .map_or(0, |history| history.published_windows().map(|published| published.window().len()).sum())
     }
 
     fn planted(&mut self, line: &[u8]) {

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::config::{Config, ConfigErrors, Environment, Kind, Layers, Origin, SETTINGS, Setting};
+use tallyport::config::{
+    AgentConfig, ConfigErrors, Environment, Layers, SETTINGS, Setting, SettingKind, SettingOrigin,
+};
 
 fuzz_target!(|input: &[u8]| {
     let [way, rest @ ..] = input else { return };
@@ -20,15 +22,15 @@ fuzz_target!(|input: &[u8]| {
             file(&format!("{} = {text}", setting.key));
         }),
         Way::Flag => with_setting(rest, |setting, text| {
-            let mut layers = Layers::defaults(&Machine(None));
-            let flag = Origin::Flag("--set".to_owned());
-            assert_eq!(layers.set(setting.key, text.to_owned(), flag), Ok(()));
+            let mut layers = Layers::with_defaults(&Machine(None));
+            let flag = SettingOrigin::Flag("--set".to_owned());
+            assert_eq!(layers.set_value(setting.key, text.to_owned(), flag), Ok(()));
             assert_eq!(layers.get(setting.key).map(|written| written.text.as_str()), Some(text));
             resolved(&layers, setting, text);
         }),
         Way::Variable => with_setting(rest, |setting, text| {
-            let machine = Machine(Some((setting.variable(), text.to_owned())));
-            let mut layers = Layers::defaults(&machine);
+            let machine = Machine(Some((setting.variable_name(), text.to_owned())));
+            let mut layers = Layers::with_defaults(&machine);
             layers.add_variables(&machine);
             resolved(&layers, setting, text);
         }),
@@ -67,7 +69,7 @@ impl Environment for Machine {
         self.0.as_ref().filter(|(known, _)| known == name).map(|(_, text)| text.clone())
     }
 
-    fn names(&self) -> Vec<String> {
+    fn variable_names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| name.clone()).collect()
     }
 
@@ -92,21 +94,21 @@ fn with_setting(rest: &[u8], run: impl FnOnce(&Setting, &str)) {
 }
 
 fn file(text: &str) {
-    let read = Config::from_toml(text, &Machine(None));
-    assert_eq!(read, Config::from_toml(text, &Machine(None)), "read twice");
+    let read = AgentConfig::from_toml(text, &Machine(None));
+    assert_eq!(read, AgentConfig::from_toml(text, &Machine(None)), "read twice");
     match &read {
         Ok(config) => {
             sound(config);
             let commented = format!("{text}\n# the end");
-            assert_eq!(read, Config::from_toml(&commented, &Machine(None)), "a comment changes nothing");
+            assert_eq!(read, AgentConfig::from_toml(&commented, &Machine(None)), "a comment changes nothing");
         }
         Err(errors) => named(errors),
     }
 }
 
 fn resolved(layers: &Layers, setting: &Setting, text: &str) {
-    let read = Config::resolve(layers);
-    assert_eq!(read, Config::resolve(layers), "read twice");
+    let read = AgentConfig::from_layers(layers);
+    assert_eq!(read, AgentConfig::from_layers(layers), "read twice");
     assert_eq!(layers.iter().count(), SETTINGS.len());
     match &read {
         Ok(config) => {
@@ -131,7 +133,7 @@ fn named(errors: &ConfigErrors) {
 }
 
 /// What a configuration that was accepted must be.
-fn sound(config: &Config) {
+fn sound(config: &AgentConfig) {
     let settings = &config.aggregation;
     let between = |least: u64, time: Duration, most: u64| {
         Duration::from_secs(least) <= time && time <= Duration::from_secs(most)
@@ -154,8 +156,8 @@ fn sound(config: &Config) {
 fn ranged(setting: &Setting, text: &str) {
     let bare = !text.trim().is_empty() && text.trim().bytes().all(|byte| byte.is_ascii_digit());
     match setting.kind {
-        Kind::Time(..) | Kind::Size(..) => assert!(!bare, "{} = {text:?}", setting.key),
-        Kind::Count(least, most) => {
+        SettingKind::Time(..) | SettingKind::Size(..) => assert!(!bare, "{} = {text:?}", setting.key),
+        SettingKind::Count(least, most) => {
             let number: u64 = text.trim().parse().expect("a whole number");
             assert!((least..=most).contains(&number), "{} = {text:?}", setting.key);
         }

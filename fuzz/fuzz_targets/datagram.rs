@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::{Aggregator, Closed, Counting, EVENTS, GaugeSign, Limits, Mode, Settings};
+use tallyport::aggregate::{
+    Aggregator, AggregatorSettings, ClosedWindow, Counting, EVENTS, GaugeSign, LimitMode, Limits,
+};
 use tallyport::model::{MetricType, Moment, TagSet, Timestamp};
-use tallyport::render::parsed::parsed;
+use tallyport::render::parsed::describe_datagram;
 use tallyport::statsd::style::TagStyles;
-use tallyport::statsd::{self, Item, MAX_WEIGHT, Rejected, Sample, Values, tags};
+use tallyport::statsd::{self, MAX_WEIGHT, ParsedLine, Rejected, Sample, Values, tags};
 use tallyport_fuzz::allocation::{self, Counted};
 use tallyport_fuzz::{Merged, START, Trust, in_buckets};
 
@@ -43,13 +45,13 @@ fuzz_target!(|input: &[u8]| {
 /// The styles of three bits.
 fn styles_of(bits: u8) -> TagStyles {
     let on = |bit: u8, style: TagStyles| if bits & bit != 0 { style } else { TagStyles::NONE };
-    on(1, TagStyles::INFLUX).and(on(2, TagStyles::LIBRATO)).and(on(4, TagStyles::SIGNALFX))
+    on(1, TagStyles::INFLUX).union(on(2, TagStyles::LIBRATO)).union(on(4, TagStyles::SIGNALFX))
 }
 
 /// Reads a datagram in every style, and holds what must be true of a reading.
 fn read(datagram: &[u8]) {
     let mut bytes = 0;
-    for line in statsd::lines(datagram) {
+    for line in statsd::split_lines(datagram) {
         assert!(!line.is_empty() && !line.contains(&b'\n'));
         assert!(datagram.as_ptr_range().contains(&line.as_ptr()));
         bytes += line.len();
@@ -69,22 +71,22 @@ fn read(datagram: &[u8]) {
     }
     assert!(bytes <= datagram.len());
     for styles in [TagStyles::NONE, TagStyles::ALL] {
-        tallyport_fuzz::sound(&parsed(datagram, styles));
+        tallyport_fuzz::sound(&describe_datagram(datagram, styles));
     }
 }
 
-fn accepted(line: &[u8], styles: TagStyles, item: &Item<'_>) {
+fn accepted(line: &[u8], styles: TagStyles, item: &ParsedLine<'_>) {
     // A field that nobody knows changes nothing.
     let longer = [line, b"|zz"].concat();
     assert_eq!(statsd::parse(&longer, styles).as_ref(), Ok(item));
     match item {
-        Item::Sample(read) => sample(line, read),
-        Item::Event(event) => {
-            assert!(!event.title().is_empty());
+        ParsedLine::Sample(read) => sample(line, read),
+        ParsedLine::Event(event) => {
+            assert!(!event.unescaped_title().is_empty());
             assert!(event.timestamp.is_none_or(|seconds| seconds > 0));
             tallyport_fuzz::tags(&tags::canonical_tags(event.tags).0);
         }
-        Item::Check(check) => {
+        ParsedLine::Check(check) => {
             assert!(!check.name.is_empty());
             assert!(check.timestamp.is_none_or(|seconds| seconds > 0));
             tallyport_fuzz::tags(&tags::canonical_tags(check.tags).0);
@@ -105,7 +107,7 @@ fn sample(line: &[u8], sample: &Sample<'_>) {
     } else {
         numbers(line, sample);
     }
-    let canonical = tags::canonical(sample);
+    let canonical = tags::canonicalize_sample(sample);
     assert!(!canonical.name.is_empty(), "{sample:?}");
     tallyport_fuzz::tags(&canonical.tags);
     assert_eq!(TagSet::from_pairs(canonical.tags.iter()), canonical.tags, "canonical form is its own");
@@ -125,12 +127,12 @@ fn numbers(line: &[u8], sample: &Sample<'_>) {
         let wanted: f64 = text.parse().expect("a number");
         assert_eq!(number.value.to_bits(), wanted.to_bits(), "{text} is {wanted}, not {}", number.value);
     }
-    assert_eq!(sample.values.signed(), numbers.iter().any(|number| number.signed));
+    assert_eq!(sample.values.has_sign(), numbers.iter().any(|number| number.signed));
 }
 
 /// An aggregator, and what it must agree with.
 struct Run {
-    settings: Arc<Settings>,
+    settings: Arc<AggregatorSettings>,
     aggregator: Aggregator,
     now: Moment,
     merged: Merged,
@@ -157,10 +159,10 @@ impl Limited {
     /// bit  6    limits are kept (as opposed to only observed)
     /// bit  7    windows of a second (as opposed to ten)
     /// ```
-    fn settings(&self, tag_styles: TagStyles) -> Settings {
+    fn settings(&self, tag_styles: TagStyles) -> AggregatorSettings {
         let on = |bit: u8| self.0 & bit != 0;
         let limits = Limits {
-            mode: if on(0x40) { Mode::Enforce } else { Mode::Observe },
+            mode: if on(0x40) { LimitMode::Enforce } else { LimitMode::Observe },
             datagrams_per_second: on(0x20).then_some(5),
             bytes_per_second: on(0x20).then_some(500),
             series: [10_000, 50, 3, 1][usize::from(self.0 & 3)],
@@ -169,7 +171,7 @@ impl Limited {
             late_records: if on(0x10) { 4 } else { 10_000 },
             memory: [64 << 20, 256 << 10, 64 << 10, 1 << 10][usize::from(self.0 >> 2 & 3)],
         };
-        Settings {
+        AggregatorSettings {
             window: Duration::from_secs(if on(0x80) { 1 } else { 10 }),
             keep: KEEP,
             gauge_carry: Duration::from_secs(25),
@@ -192,7 +194,7 @@ impl Run {
         let signs = [GaugeSign::Delta, GaugeSign::Absolute, GaugeSign::Auto, GaugeSign::Auto];
         let sign = signs.get(usize::from(styles >> 3 & 3)).copied().unwrap_or_default();
         let mono = Duration::from_millis(if styles & 16 == 0 { 0 } else { 400 });
-        let now = Moment { wall: Timestamp::from_secs(START).plus(mono), mono };
+        let now = Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono };
         Self {
             aggregator: Aggregator::new(Arc::clone(&settings), sign, now.wall),
             settings,
@@ -219,13 +221,13 @@ impl Run {
             0 => Duration::ZERO,
             1 => Duration::from_millis(1),
             2 => Duration::from_secs(1),
-            3 => self.aggregator.window_end().since(self.now.wall),
+            3 => self.aggregator.window_end().duration_since(self.now.wall),
             4 => window,
             5 => window.saturating_mul(4),
             6 => self.settings.gauge_carry + window,
             _ => self.settings.series_idle + window,
         };
-        self.now = self.now.plus(by);
+        self.now = self.now.saturating_add(by);
         let action = how >> 3 & 7;
         if action == 5 {
             while self.aggregator.window_end() <= self.now.wall {
@@ -254,43 +256,43 @@ impl Run {
     }
 
     fn datagram(&mut self, datagram: &[u8]) {
-        let longest = statsd::lines(datagram).map(<[u8]>::len).max().unwrap_or(0);
+        let longest = statsd::split_lines(datagram).map(<[u8]>::len).max().unwrap_or(0);
         self.longest.0 = self.longest.0.max(longest);
         let (lines, rejected) = &mut self.tapped;
         let mut tap = |_: &[u8], code: Option<Rejected>| {
             *lines += 1;
             *rejected += u64::from(code.is_some());
         };
-        self.aggregator.datagram(datagram, self.now, Some(&mut tap));
+        self.aggregator.ingest_datagram(datagram, self.now, Some(&mut tap));
         self.check();
     }
 
     /// What must be true at every moment.
     fn check(&self) {
         let (accounting, open) = (self.aggregator.accounting(), self.aggregator.open_values());
-        assert!(accounting.balanced(open), "{open} open, {accounting:?}");
+        assert!(accounting.is_balanced(open), "{open} open, {accounting:?}");
         assert_eq!(accounting.in_records, self.in_records);
-        assert_eq!((accounting.lines, accounting.rejected.total()), self.tapped);
-        assert_eq!(accounting.arrived(), accounting.received + accounting.kernel_drops);
-        assert!(accounting.received >= accounting.dropped.datagrams());
+        assert_eq!((accounting.lines, accounting.rejected.total_count()), self.tapped);
+        assert_eq!(accounting.arrived_datagrams(), accounting.received + accounting.kernel_drops);
+        assert!(accounting.received >= accounting.dropped.datagram_count());
         assert!(self.aggregator.rejected_lines().iter().count() <= tallyport::aggregate::REJECTED_LINES);
         let limits = self.settings.limits;
-        if limits.mode == Mode::Observe || self.changed {
+        if limits.mode == LimitMode::Observe || self.changed {
             return;
         }
-        assert!(self.aggregator.series() <= limits.series);
+        assert!(self.aggregator.series_count() <= limits.series);
         let (line, window) = self.longest;
         let events = usize::try_from(accounting.events).unwrap_or(EVENTS).min(EVENTS);
         // The last series that fits may double the tables that lead to it.
         let tables = limits.memory / 2;
         let allowed = limits.memory + tables + KEEP * window + events * (3 * line + 512) + SLACK;
-        let memory = self.aggregator.memory();
+        let memory = self.aggregator.memory_bytes();
         assert!(memory <= allowed, "{memory} bytes, {allowed} allowed at a limit of {}", limits.memory);
     }
 
     fn roll(&mut self, now: Timestamp) {
         let end = self.aggregator.window_end();
-        match self.aggregator.roll(now) {
+        match self.aggregator.roll_window(now) {
             Some(closed) => {
                 assert!(end <= now && closed.window.span.end == end);
                 assert!(self.aggregator.window_end() > now);
@@ -300,7 +302,7 @@ impl Run {
         }
     }
 
-    fn closed(&mut self, closed: &Closed) {
+    fn closed(&mut self, closed: &ClosedWindow) {
         self.in_records += tallyport_fuzz::closed(closed, Trust::Sampled);
         assert_eq!(self.aggregator.open_values(), 0);
         let bytes = closed.window.bytes();
@@ -317,21 +319,22 @@ impl Run {
     }
 
     fn peek(&self) {
-        tallyport_fuzz::window(&self.aggregator.peek(self.now.wall), true, Trust::Sampled);
-        tallyport_fuzz::summary(&self.aggregator.summary(), Trust::Sampled);
+        tallyport_fuzz::window(&self.aggregator.peek_open_window(self.now.wall), true, Trust::Sampled);
+        tallyport_fuzz::summary(&self.aggregator.build_summary(), Trust::Sampled);
     }
 
     /// Goes on in another process, which must make no difference.
     fn move_on(&mut self) {
-        let snapshot = self.aggregator.snapshot();
-        let restored = Aggregator::restore(Arc::clone(&self.settings), &snapshot).expect("it was just made");
-        assert!(restored.snapshot() == snapshot, "a snapshot of what was restored is another");
+        let snapshot = self.aggregator.encode_snapshot();
+        let restored =
+            Aggregator::from_snapshot(Arc::clone(&self.settings), &snapshot).expect("it was just made");
+        assert!(restored.encode_snapshot() == snapshot, "a snapshot of what was restored is another");
         let (old, new) = (&self.aggregator, &restored);
         assert_eq!(new.accounting(), old.accounting());
-        assert_eq!((new.open_values(), new.series()), (old.open_values(), old.series()));
+        assert_eq!((new.open_values(), new.series_count()), (old.open_values(), old.series_count()));
         assert_eq!(new.window_end(), old.window_end());
         let shown = |aggregator: &Aggregator| {
-            tallyport_fuzz::window(&aggregator.peek(self.now.wall), true, Trust::Sampled).1
+            tallyport_fuzz::window(&aggregator.peek_open_window(self.now.wall), true, Trust::Sampled).1
         };
         assert_eq!(shown(new), shown(old));
         self.aggregator = restored;
@@ -341,23 +344,23 @@ impl Run {
     fn reconfigure(&mut self, datagram: &[u8]) {
         let [styles, limits, ..] = datagram else { return };
         let settings = Limited(*limits).settings(styles_of(*styles));
-        self.aggregator.reconfigure(&settings);
+        self.aggregator.apply_settings(&settings);
         // The window keeps its length.
-        self.settings = Arc::new(Settings { window: self.settings.window, ..settings });
+        self.settings = Arc::new(AggregatorSettings { window: self.settings.window, ..settings });
         self.changed = true;
     }
 
     /// The container is gone: everything that was accepted is in a record or was dropped.
     fn end(mut self) {
         self.peek();
-        let closed = self.aggregator.finish(self.now.wall);
+        let closed = self.aggregator.close_final_window(self.now.wall);
         self.closed(&closed);
         drop(closed);
-        assert!(self.aggregator.accounting().balanced(0));
+        assert!(self.aggregator.accounting().is_balanced(0));
         std::mem::take(&mut self.merged).check();
         let Self { aggregator, history, .. } = self;
-        let slots = aggregator.summary().ledger.iter().count();
-        let counted = aggregator.memory() - history.iter().sum::<usize>();
+        let slots = aggregator.build_summary().ledger.iter().count();
+        let counted = aggregator.memory_bytes() - history.iter().sum::<usize>();
         let before = allocation::held();
         drop(aggregator);
         let held = before - allocation::held();

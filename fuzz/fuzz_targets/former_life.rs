@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::Settings;
+use tallyport::aggregate::AggregatorSettings;
 use tallyport::app::fuzzing;
 use tallyport::containers::{IMAGE_VERSION, Journal, JournalHealth, Replayed};
-use tallyport::store::Received;
+use tallyport::store::ReceivedStore;
 use tallyport_fuzz::Trust;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -33,20 +33,28 @@ fuzz_target!(|input: &[u8]| match input {
     [b'j', journal @ ..] => drop(replayed(journal)),
     [b'r', records @ ..] => between_noise(records),
     [b'o', offer @ ..] => {
-        if let Some(again) = fuzzing::offer(offer) {
-            assert_eq!(fuzzing::offer(&again), Some(again.clone()), "an offer that is sent again is another");
+        if let Some(again) = fuzzing::roundtrip_offer(offer) {
+            assert_eq!(
+                fuzzing::roundtrip_offer(&again),
+                Some(again.clone()),
+                "an offer that is sent again is another"
+            );
         }
     }
     [b'l', message @ ..] => {
-        let read = fuzzing::last_message(&mut Received::default(), message, &Arc::<Settings>::default());
+        let read = fuzzing::last_message(
+            &mut ReceivedStore::default(),
+            message,
+            &Arc::<AggregatorSettings>::default(),
+        );
         match read {
             // No descriptors came, so there is no socket.
-            Ok(arriving) => assert_eq!(arriving.fullest().to_bits(), 0.0_f64.to_bits()),
+            Ok(arriving) => assert_eq!(arriving.max_socket_fill().to_bits(), 0.0_f64.to_bits()),
             Err(error) => assert!(!error.is_empty()),
         }
     }
     [b'a', message @ ..] => {
-        if let Err(error) = fuzzing::message_ahead(message, &Arc::<Settings>::default()) {
+        if let Err(error) = fuzzing::message_ahead(message, &Arc::<AggregatorSettings>::default()) {
             assert!(!error.is_empty());
         }
     }
@@ -59,7 +67,8 @@ fn replayed(bytes: &[u8]) -> Replayed {
     std::fs::write(DIRECTORY.join("containers.journal"), bytes).expect("the journal can be written");
     let (_, replayed) = Journal::open(&DIRECTORY, JournalHealth::default()).expect("it can be read");
     assert!(replayed.damaged <= bytes.len());
-    let allocations: Vec<_> = replayed.images.iter().map(tallyport::containers::Image::allocation).collect();
+    let allocations: Vec<_> =
+        replayed.images.iter().map(tallyport::containers::ContainerSnapshot::allocation).collect();
     assert!(allocations.is_sorted_by(|a, b| a < b), "a container is there twice: {allocations:?}");
     replayed
 }
@@ -89,7 +98,7 @@ fn between_noise(mut records: &[u8]) {
 }
 
 fn windows(part: &[u8]) {
-    let mut received = Received::default();
+    let mut received = ReceivedStore::default();
     if let Err(error) = received.add(part) {
         assert!(!error.to_string().is_empty());
         return;

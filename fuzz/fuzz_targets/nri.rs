@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
-use tallyport::nri::messages::{PLUGIN_SERVICE, Request};
+use tallyport::nri::messages::{PLUGIN_SERVICE, TtrpcRequest};
 use tallyport::nri::mux::{self, Connection, Demux};
 use tallyport::nri::{read_all, ttrpc};
 
@@ -13,19 +13,19 @@ fuzz_target!(|input: &[u8]| {
     // As it comes, as the payload of frames, and as the argument of a call.
     let calls = read_all(input);
     assert!(calls <= input.len());
-    let framed = mux::frames(Connection::Plugin, input);
+    let framed = mux::split_into_frames(Connection::Plugin, input);
     assert_eq!(whole(&framed, framed.len().max(1)), input);
     assert_eq!(whole(&framed, 7), input);
     for method in ["Configure", "Synchronize", "StateChange"] {
-        let request = Request {
+        let request = TtrpcRequest {
             service: PLUGIN_SERVICE.to_owned(),
             method: method.to_owned(),
             payload: input.to_vec(),
             timeout_nano: 0,
         };
-        let call = ttrpc::frame(1, ttrpc::Kind::Request, &request);
-        assert_eq!(read_all(&mux::frames(Connection::Plugin, &call)), 1);
-        assert_eq!(Request::decode(&call[ttrpc::HEADER..]).as_ref(), Ok(&request));
+        let call = ttrpc::encode_frame(1, ttrpc::MessageKind::Request, &request);
+        assert_eq!(read_all(&mux::split_into_frames(Connection::Plugin, &call)), 1);
+        assert_eq!(TtrpcRequest::decode(&call[ttrpc::HEADER..]).as_ref(), Ok(&request));
     }
 });
 

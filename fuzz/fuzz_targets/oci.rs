@@ -11,7 +11,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
-use tallyport::oci::fuzzing::{edited, joined};
+use tallyport::oci::fuzzing::{edit_config, edit_joining_process};
 
 const PAIR: [&str; 2] = ["STATSD_UDP_HOST=127.0.0.1", "STATSD_UDP_PORT=18125"];
 const DIRECTORY: &str = "/var/run/datadog";
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn edit(config: &str, directory: Option<&str>) {
-    let once = match edited(config, directory) {
+    let once = match edit_config(config, directory) {
         Ok(once) => once,
         Err(error) => {
             assert!(!error.to_string().is_empty());
@@ -38,10 +38,10 @@ fn edit(config: &str, directory: Option<&str>) {
     // A number that is out of range for the reader here is copied as it is.
     let (Ok(before), Ok(after)) = (before, read(&once)) else { return };
     // A second life of the bundle finds what the first has written, and ends up with the same.
-    assert_eq!(edited(&once, directory).expect("it was just written"), once, "edited twice");
+    assert_eq!(edit_config(&once, directory).expect("it was just written"), once, "edited twice");
     // And one that has no socket any more finds none of the mount.
-    let without = edited(&once, None).expect("it was just written");
-    assert_eq!(edited(&without, None).expect("it was just written"), without, "edited twice");
+    let without = edit_config(&once, None).expect("it was just written");
+    assert_eq!(edit_config(&without, None).expect("it was just written"), without, "edited twice");
     if before.contains_key("process") {
         for variable in PAIR {
             let is_there = env(&after).iter().filter(|set| **set == variable).count();
@@ -72,8 +72,12 @@ fn edit(config: &str, directory: Option<&str>) {
 }
 
 fn join(process: &str, config: &str) {
-    let Ok(Some(once)) = joined(process, config) else { return };
-    assert_eq!(joined(&once, config).expect("it was just written").as_ref(), Some(&once), "joined twice");
+    let Ok(Some(once)) = edit_joining_process(process, config) else { return };
+    assert_eq!(
+        edit_joining_process(&once, config).expect("it was just written").as_ref(),
+        Some(&once),
+        "joined twice"
+    );
 }
 
 fn object<'a>(of: &'a Map<String, Value>, key: &str) -> Option<&'a Map<String, Value>> {

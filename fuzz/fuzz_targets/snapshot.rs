@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::{Aggregator, Counting, GaugeSign, Limits, Settings};
+use tallyport::aggregate::{Aggregator, AggregatorSettings, Counting, GaugeSign, Limits};
 use tallyport::model::{Moment, Timestamp};
 use tallyport_fuzz::{START, Trust, in_buckets, payload, sealed};
 
@@ -28,21 +28,21 @@ fuzz_target!(|input: &[u8]| match input {
     _ => {}
 });
 
-fn settings(counting: &Counting) -> Arc<Settings> {
+fn settings(counting: &Counting) -> Arc<AggregatorSettings> {
     let limits = Limits { series: 20, memory: 256 << 10, ..Limits::default() };
-    Arc::new(Settings {
+    Arc::new(AggregatorSettings {
         keep: 3,
         series_idle: Duration::from_mins(1),
         limits,
         counting: counting.clone(),
-        ..Settings::default()
+        ..AggregatorSettings::default()
     })
 }
 
 /// A moment some seconds after the start.
 fn moment(secs: u64) -> Moment {
     let mono = Duration::from_secs(secs);
-    Moment { wall: Timestamp::from_secs(START).plus(mono), mono }
+    Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 /// Sends what `rest` says, and changes some bytes of what the aggregator then is.
@@ -51,10 +51,10 @@ fn changed(count: u8, rest: &[u8]) {
     let counting = if count % 2 == 0 { in_buckets() } else { Counting::Native };
     let mut aggregator = Aggregator::new(settings(&counting), GaugeSign::Delta, moment(0).wall);
     for (n, datagram) in (0..).zip(datagrams.split(|byte| *byte == 0)) {
-        aggregator.roll(moment(4 * n).wall);
-        aggregator.datagram(datagram, moment(4 * n), None);
+        aggregator.roll_window(moment(4 * n).wall);
+        aggregator.ingest_datagram(datagram, moment(4 * n), None);
     }
-    let snapshot = aggregator.snapshot();
+    let snapshot = aggregator.encode_snapshot();
     let mut payload = payload(&snapshot).to_vec();
     for change in changes.chunks_exact(3) {
         let [low, high, xor] = change else { continue };
@@ -70,32 +70,32 @@ fn restored_by_each(bytes: &[u8]) {
 }
 
 fn restored(counting: &Counting, bytes: &[u8]) {
-    let mut aggregator = match Aggregator::restore(settings(counting), bytes) {
+    let mut aggregator = match Aggregator::from_snapshot(settings(counting), bytes) {
         Ok(aggregator) => aggregator,
         Err(error) => {
             assert!(!error.to_string().is_empty());
             return;
         }
     };
-    let snapshot = aggregator.snapshot();
-    let again = Aggregator::restore(settings(counting), &snapshot).expect("it was just made");
-    assert!(again.snapshot() == snapshot, "a snapshot of what was restored is another");
+    let snapshot = aggregator.encode_snapshot();
+    let again = Aggregator::from_snapshot(settings(counting), &snapshot).expect("it was just made");
+    assert!(again.encode_snapshot() == snapshot, "a snapshot of what was restored is another");
     let end = aggregator.window_end();
     let now = Moment { wall: end, mono: Duration::ZERO };
-    let later = now.plus(Duration::from_hours(1));
-    tallyport_fuzz::window(&aggregator.peek(moment(0).wall), true, Trust::Restored);
-    tallyport_fuzz::summary(&aggregator.summary(), Trust::Restored);
-    let _counts = (aggregator.open_values(), aggregator.memory(), aggregator.series());
-    let _balanced = aggregator.accounting().balanced(aggregator.open_values());
+    let later = now.saturating_add(Duration::from_hours(1));
+    tallyport_fuzz::window(&aggregator.peek_open_window(moment(0).wall), true, Trust::Restored);
+    tallyport_fuzz::summary(&aggregator.build_summary(), Trust::Restored);
+    let _counts = (aggregator.open_values(), aggregator.memory_bytes(), aggregator.series_count());
+    let _balanced = aggregator.accounting().is_balanced(aggregator.open_values());
     for now in [now, later] {
-        if let Some(closed) = aggregator.roll(now.wall) {
+        if let Some(closed) = aggregator.roll_window(now.wall) {
             tallyport_fuzz::closed(&closed, Trust::Restored);
         }
-        aggregator.datagram(
+        aggregator.ingest_datagram(
             b"a:1|c\nb:+1|g\nc:1:2|ms\nd:x|s\n_sc|e|1\n_e{1,1}:t|x\nf:1|c|T1767225601",
             now,
             None,
         );
     }
-    tallyport_fuzz::closed(&aggregator.finish(later.wall), Trust::Restored);
+    tallyport_fuzz::closed(&aggregator.close_final_window(later.wall), Trust::Restored);
 }

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tallyport::aggregate::{Aggregator, GaugeSign, Limits, Settings};
+use tallyport::aggregate::{Aggregator, AggregatorSettings, GaugeSign, Limits};
 use tallyport::model::{Allocation, ContainerId, Generation, Moment, Origin, TaskId, Timestamp};
 use tallyport::render::prometheus::Level;
-use tallyport::store::{Cursor, History, Pending, Received, Sent, Store};
+use tallyport::store::{Cursor, History, PendingWindow, ReceivedStore, SentStore, Store};
 use tallyport_fuzz::{START, Trust};
 
 const EPOCH: u64 = 7;
@@ -43,8 +43,8 @@ struct Run {
     store: Store,
     aggregators: BTreeMap<u64, Aggregator>,
     /// Closed windows whose late samples are being merged.
-    pending: BTreeMap<u64, Pending>,
-    settings: Arc<Settings>,
+    pending: BTreeMap<u64, PendingWindow>,
+    settings: Arc<AggregatorSettings>,
     now: Moment,
     /// The next container.
     next: u64,
@@ -55,15 +55,15 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let limits = Limits { series: 20, memory: 256 << 10, ..Limits::default() };
-        let settings = Settings {
+        let settings = AggregatorSettings {
             window: Duration::from_secs(1),
             keep: KEEP,
             series_idle: Duration::from_mins(1),
             limits,
-            ..Settings::default()
+            ..AggregatorSettings::default()
         };
         let store = Store::new(EPOCH, KEEP);
-        let cursor = store.end();
+        let cursor = store.end_cursor();
         let now = Moment { wall: Timestamp::from_secs(START), mono: Duration::ZERO };
         let (aggregators, pending) = Default::default();
         let settings = settings.into();
@@ -110,7 +110,7 @@ impl Run {
             return;
         };
         for _ in 0..=what >> 5 {
-            aggregator.datagram(datagram, self.now, None);
+            aggregator.ingest_datagram(datagram, self.now, None);
         }
         container.into_iter().for_each(|container| self.merge_one(container));
     }
@@ -118,11 +118,11 @@ impl Run {
     /// Windows of every other container are published at once, those of the others wait for their late samples to be merged.
     fn goes_on(&mut self, by: Duration) {
         self.publish_all();
-        self.now = self.now.plus(by);
+        self.now = self.now.saturating_add(by);
         for (container, aggregator) in &mut self.aggregators {
-            let Some(closed) = aggregator.roll(self.now.wall) else { continue };
+            let Some(closed) = aggregator.roll_window(self.now.wall) else { continue };
             if container % 2 == 0 {
-                let pending = Pending::new(&self.store, Allocation(*container), closed);
+                let pending = PendingWindow::new(&self.store, Allocation(*container), closed);
                 self.pending.insert(*container, pending);
                 continue;
             }
@@ -145,7 +145,7 @@ impl Run {
     fn publish(&mut self, container: u64) {
         let Some(mut pending) = self.pending.remove(&container) else { return };
         while pending.merge_one(&self.store) {}
-        let filed = pending.publish(&self.store);
+        let filed = pending.publish_to(&self.store);
         assert_eq!((filed.held, filed.lost), (self.store.kept_bytes(Allocation(container)), 0));
         let aggregator = self.aggregators.get_mut(&container).expect("it has not ended");
         aggregator.set_kept_bytes(filed.held);
@@ -159,47 +159,47 @@ impl Run {
     fn ends(&mut self, container: u64) {
         self.publish(container);
         let Some(mut aggregator) = self.aggregators.remove(&container) else { return };
-        self.store.push(Allocation(container), aggregator.finish(self.now.wall));
+        self.store.push(Allocation(container), aggregator.close_final_window(self.now.wall));
         drop(aggregator);
-        self.store.ended(Allocation(container));
+        self.store.mark_ended(Allocation(container));
         self.check();
-        self.store.forget(Allocation(container));
-        assert!(self.store.history(Allocation(container)).is_none());
+        self.store.forget_container(Allocation(container));
+        assert!(self.store.find_history(Allocation(container)).is_none());
         self.comes();
     }
 
     /// As after a restart: its windows are read from where they were written, and get other places.
     fn comes_again(&mut self, container: u64) {
         self.publish(container);
-        let Some(history) = self.store.history(Allocation(container)) else { return };
+        let Some(history) = self.store.find_history(Allocation(container)) else { return };
         let image = history.to_image();
-        let before = history.published().count();
+        let before = history.published_windows().count();
         drop(history);
-        self.store.forget(Allocation(container));
+        self.store.forget_container(Allocation(container));
         let history = History::from_image(&image).expect("it was just made");
-        let adopted = self.store.adopt(vec![(Allocation(container), history)], self.now.wall);
+        let adopted = self.store.adopt_histories(vec![(Allocation(container), history)], self.now.wall);
         assert_eq!(adopted.len(), before, "windows are lost on their way through an image");
     }
 
     /// Another process gets everything, in parts of which the last comes after some time.
     fn hand_over(&mut self) {
-        let (mut sent, mut received) = (Sent::default(), Received::default());
+        let (mut sent, mut received) = (SentStore::default(), ReceivedStore::default());
         let mut whole = false;
         while !whole {
-            let part = self.store.part(&mut sent, 4096);
+            let part = self.store.next_part(&mut sent, 4096);
             received.add(&part.bytes).expect("it was just made");
             whole = part.whole;
         }
         self.goes_on(Duration::from_secs(1));
         self.publish_all();
-        received.add(&self.store.part(&mut sent, usize::MAX).bytes).expect("it was just made");
+        received.add(&self.store.next_part(&mut sent, usize::MAX).bytes).expect("it was just made");
         let other = received.into_store(KEEP).expect("a part has come");
-        assert_eq!(other.end(), self.store.end());
+        assert_eq!(other.end_cursor(), self.store.end_cursor());
         let (mine, theirs) = (self.store.size(), other.size());
         assert_eq!((theirs.windows, theirs.bytes), (mine.windows, mine.bytes));
         for level in [Level::Low, Level::Orchestrator, Level::High] {
             let gone = |store: &Store| -> usize {
-                store.everything(level).1.values().map(|gone| gone.iter().count()).sum()
+                store.snapshot_at_level(level).1.values().map(|gone| gone.iter().count()).sum()
             };
             assert_eq!(gone(&other), gone(&self.store), "{level:?}");
         }
@@ -209,12 +209,12 @@ impl Run {
 
     /// A reader goes on from where it was, and sees every place once.
     fn follow(&mut self) {
-        match self.store.since(self.cursor) {
+        match self.store.read_since(self.cursor) {
             Ok(since) => {
                 let mut last = self.cursor.seq;
                 for published in &since.published {
-                    assert!(published.last() > last, "a place comes twice");
-                    last = published.last();
+                    assert!(published.last_seq() > last, "a place comes twice");
+                    last = published.last_seq();
                     tallyport_fuzz::window(published.window(), false, Trust::Sampled);
                 }
                 assert!(last <= since.next.seq);
@@ -222,7 +222,7 @@ impl Run {
             }
             Err(expired) => {
                 assert!(expired.oldest.epoch == EPOCH && expired.oldest.seq > self.cursor.seq);
-                self.store.since(expired.oldest).expect("where to go on from can be followed");
+                self.store.read_since(expired.oldest).expect("where to go on from can be followed");
                 self.cursor = expired.oldest;
             }
         }
@@ -230,18 +230,18 @@ impl Run {
 
     /// The counts that are kept up with each change are what counting again gives.
     fn check(&self) {
-        let (histories, ..) = self.store.everything(Level::Orchestrator);
+        let (histories, ..) = self.store.snapshot_at_level(Level::Orchestrator);
         let (mut windows, mut bytes) = (0, 0);
         for (allocation, history) in &histories {
-            let kept: usize = history.published().map(|published| published.window().bytes()).sum();
+            let kept: usize = history.published_windows().map(|published| published.window().bytes()).sum();
             assert!(self.store.kept_bytes(*allocation) >= kept, "{allocation}");
-            assert!(history.kept().count() <= KEEP);
-            windows += history.published().count();
+            assert!(history.kept_intervals().count() <= KEEP);
+            windows += history.published_windows().count();
             bytes += kept;
         }
         let size = self.store.size();
         assert_eq!((size.windows, size.bytes), (windows, bytes));
-        let waiting: usize = self.pending.values().map(Pending::recount).sum();
+        let waiting: usize = self.pending.values().map(PendingWindow::recount_bytes).sum();
         assert_eq!(self.store.held_bytes(), self.store.recount_held_bytes() + waiting);
     }
 }

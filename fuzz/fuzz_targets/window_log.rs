@@ -12,7 +12,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use tallyport::model::{Allocation, Timestamp};
 use tallyport::store::{Cursor, HISTORY_VERSION, History, Store};
-use tallyport::window_log::{Appendable, Files, recover};
+use tallyport::window_log::{Appendable, Files, recover_windows};
 use tallyport_fuzz::{START, Trust};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| match input {
 struct Two(Vec<u8>);
 
 impl Files for Two {
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list_names(&self) -> io::Result<Vec<String>> {
         Ok(vec!["windows-0000000001.log".to_owned(), "open-0000000001.log".to_owned()])
     }
 
@@ -65,12 +65,12 @@ fn framed(mut entries: &[u8]) -> Vec<u8> {
 }
 
 fn read(file: Vec<u8>) {
-    let now = Timestamp::from_secs(START).plus(Duration::from_mins(1));
-    let recovered = recover(&Two(file), now, Duration::from_mins(10));
+    let now = Timestamp::from_secs(START).saturating_add(Duration::from_mins(1));
+    let recovered = recover_windows(&Two(file), now, Duration::from_mins(10));
     assert_eq!(recovered.containers.len(), recovered.report.containers);
     let store = Store::new(u64::MAX, 30);
     recovered.adopt_into(&store);
-    let since = store.since(Cursor { epoch: u64::MAX, seq: 0 }).expect("nothing is gone");
+    let since = store.read_since(Cursor { epoch: u64::MAX, seq: 0 }).expect("nothing is gone");
     for published in &since.published {
         tallyport_fuzz::window(published.window(), false, Trust::Restored);
     }
@@ -94,9 +94,9 @@ fn image_of(bytes: &[u8]) {
     let image = history.to_image();
     let again = History::from_image(&image).expect("it was just made");
     assert!(again.to_image() == image, "the image of what was read is another");
-    for published in history.published() {
+    for published in history.published_windows() {
         tallyport_fuzz::window(published.window(), false, Trust::Restored);
     }
     let store = Store::new(8, 3);
-    store.adopt(vec![(Allocation(1), history)], Timestamp::from_secs(START));
+    store.adopt_histories(vec![(Allocation(1), history)], Timestamp::from_secs(START));
 }

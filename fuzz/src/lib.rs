@@ -7,13 +7,14 @@ use std::collections::{HashMap, HashSet};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tallyport::aggregate::{
-    Bounds, Closed, Counting, Percentiles, Record, SNAPSHOT_VERSION, Span, State, View, Window,
+    Bounds, ClosedWindow, Counting, Percentiles, Record, SNAPSHOT_VERSION, SeriesState, View, Window,
+    WindowSpan,
 };
 use tallyport::api::ApiError;
 use tallyport::model::{
     ContainerId, Generation, Labels, MetricType, Origin, Series, SeriesKey, TagSet, TaskId, Timestamp,
 };
-use tallyport::render::record::{Frame, Number, value};
+use tallyport::render::record::{RecordFrame, RecordNumber, value};
 
 /// 2026-01-01T00:00:00Z, on the grid of every window length. Seeds and dictionary have timestamps around it.
 pub const START: i64 = 1_767_225_600;
@@ -122,31 +123,36 @@ pub fn tags(tags: &TagSet) {
 /// When something is not true.
 pub fn window(window: &Window, open: bool, trust: Trust) -> (u64, Vec<Vec<u8>>) {
     let origin = origin();
-    let frame = Frame::new("n1", 3, &origin, window.span);
-    let frame = if open { frame.open() } else { frame };
+    let frame = RecordFrame::new("n1", 3, &origin, window.span);
+    let frame = if open { frame.into_open() } else { frame };
     assert!(!window.is_empty() || window.records().next().is_none());
     assert_eq!(window.records().count(), window.len(), "a record that cannot be read");
-    assert!(window.record(window.len()).is_none());
+    assert!(window.record_at(window.len()).is_none());
     let mut seen = HashSet::new();
     let mut samples = 0_u64;
     let mut documents = Vec::new();
     for (seq, record) in (1..).zip(window.records()) {
-        let number = (!open).then_some(Number { seq, rev: 0 });
+        let number = (!open).then_some(RecordNumber { seq, rev: 0 });
         documents.push(document(&frame, number, &record, trust));
-        samples = samples.wrapping_add(record.view.samples());
+        samples = samples.wrapping_add(record.view.sample_count());
         if trust == Trust::Sampled {
             assert!(seen.insert(SeriesKey(record.series)), "two records of {:?} in a window", record.series);
             self::record(record.series, &record.view);
         }
     }
     if trust == Trust::Sampled {
-        assert!(window.span.start < window.span.end && window.span.covered <= window.span.length());
+        assert!(window.span.start < window.span.end && window.span.covered <= window.span.nominal_length());
     }
     (samples, documents)
 }
 
-fn document(frame: &Frame<'_>, number: Option<Number>, record: &Record<'_>, trust: Trust) -> Vec<u8> {
-    let text = sound(&frame.record(number, record));
+fn document(
+    frame: &RecordFrame<'_>,
+    number: Option<RecordNumber>,
+    record: &Record<'_>,
+    trust: Trust,
+) -> Vec<u8> {
+    let text = sound(&frame.record_document(number, record));
     let many = matches!(record.view, View::Distribution { .. });
     let there = value(&record.view).is_some();
     assert!(there || many || trust == Trust::Restored, "no value: {}", String::from_utf8_lossy(&text));
@@ -156,7 +162,7 @@ fn document(frame: &Frame<'_>, number: Option<Number>, record: &Record<'_>, trus
 /// What must be true of the record of one series.
 fn record(series: &Series, view: &View<'_>) {
     tags(&series.tags);
-    let samples = view.samples();
+    let samples = view.sample_count();
     match view {
         View::Counter { counter, total } => {
             assert!(counter.sum.is_finite() && total.is_finite(), "{view:?}");
@@ -185,14 +191,14 @@ fn record(series: &Series, view: &View<'_>) {
     }
     assert!(samples > 0 || matches!(view, View::Gauge(_)), "a record of nothing: {series:?}");
     let state = view.to_state().expect("a record can be merged");
-    let packed = state.packed();
-    let again = state.view(0.0, &packed).expect("and be a record again");
-    assert_eq!((again.samples(), again.cardinality()), (samples, view.cardinality()));
+    let packed = state.to_packed_bytes();
+    let again = state.as_view(0.0, &packed).expect("and be a record again");
+    assert_eq!((again.sample_count(), again.cardinality()), (samples, view.cardinality()));
     assert_eq!(again.percentiles(), view.percentiles());
 }
 
 /// What must be true of many values.
-fn many(summary: &tallyport::aggregate::Summary, percentiles: Option<Percentiles>) {
+fn many(summary: &tallyport::aggregate::DistributionSummary, percentiles: Option<Percentiles>) {
     let within = |value: f64| summary.min <= value && value <= summary.max;
     let percentiles = percentiles.expect("percentiles of something");
     assert!(percentiles.is_sorted(), "{percentiles:?} do not ascend");
@@ -206,7 +212,7 @@ type Key = (String, TagSet, MetricType);
 
 /// All records of each series merged into one, as `merge=true` does.
 #[derive(Debug, Default)]
-pub struct Merged(HashMap<Key, (State, u64)>);
+pub struct Merged(HashMap<Key, (SeriesState, u64)>);
 
 impl Merged {
     /// Adds every record of a window.
@@ -221,9 +227,9 @@ impl Merged {
             match self.0.get_mut(&key) {
                 Some((merged, samples)) => {
                     merged.merge(&state);
-                    *samples += record.view.samples();
+                    *samples += record.view.sample_count();
                 }
-                None => drop(self.0.insert(key, (state, record.view.samples()))),
+                None => drop(self.0.insert(key, (state, record.view.sample_count()))),
             }
         }
     }
@@ -235,12 +241,12 @@ impl Merged {
     pub fn check(self) {
         let origin = origin();
         let at = Timestamp::from_secs(START);
-        let span = Span { start: at, end: at, covered: std::time::Duration::ZERO };
-        let frame = Frame::new("n1", 3, &origin, span).merged(2, &[&origin]);
+        let span = WindowSpan { start: at, end: at, covered: std::time::Duration::ZERO };
+        let frame = RecordFrame::new("n1", 3, &origin, span).into_merged(2, &[&origin]);
         for ((name, tags, metric_type), (state, samples)) in self.0 {
-            assert_eq!(state.samples(), samples);
-            let packed = state.packed();
-            let Some(view) = state.view(0.0, &packed) else { panic!("{name}: merged, and no record") };
+            assert_eq!(state.sample_count(), samples);
+            let packed = state.to_packed_bytes();
+            let Some(view) = state.as_view(0.0, &packed) else { panic!("{name}: merged, and no record") };
             if let View::Distribution { summary, .. } = &view {
                 many(summary, view.percentiles());
             }
@@ -254,7 +260,7 @@ impl Merged {
 ///
 /// # Panics
 /// When something is not true.
-pub fn closed(closed: &Closed, trust: Trust) -> u64 {
+pub fn closed(closed: &ClosedWindow, trust: Trust) -> u64 {
     let (mut samples, _) = window(&closed.window, false, trust);
     let mut last = Timestamp::MIN;
     for revision in &closed.revisions {
@@ -287,7 +293,7 @@ pub fn in_buckets() -> Counting {
 /// When something is not true.
 pub fn summary(summary: &tallyport::aggregate::ContainerSummary, trust: Trust) {
     let mut seen = HashSet::new();
-    for (series, row, histogram) in summary.ledger.entries() {
+    for (series, row, histogram) in summary.ledger.iter_entries() {
         if trust == Trust::Sampled {
             assert!(seen.insert(SeriesKey(series)), "{series:?} is in the ledger twice");
             assert!(row.total.is_finite() && row.last_seen >= series.created, "{series:?} {row:?}");

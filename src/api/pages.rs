@@ -1,7 +1,7 @@
 //! Building answers: where it happens, how many are built at a time, and how much memory they may hold.
 //!
 //! Every answer that reads series or containers is rendered on a thread of its own or a blocking one, never on the control
-//! runtime, by one of the builders of its [`Lane`]. Requests for the same page share one build. Events of streams are rendered
+//! runtime, by one of the builders of its [`BuildLane`]. Requests for the same page share one build. Events of streams are rendered
 //! one at a time by builders of their own ([`events`]). Whatever is rendered and not yet sent counts against one bound for the
 //! whole process ([`room`]). Decision: `docs/adr/0059-shared-bounded-answers.md`.
 
@@ -72,7 +72,6 @@ impl PartialEq for Shows {
     }
 }
 
-/// A request for a page.
 pub(super) struct PageRequest {
     pub(super) asker: Asker,
     pub(super) lane: BuildLane,
@@ -206,7 +205,7 @@ impl Pages {
     }
 
     /// Answers a request: with a page that another request is getting, or with a new one. `gather` runs first, on the
-    /// control runtime. It asks other threads for data, and leaves long computations to a thread of the build ([`Work::run`]).
+    /// control runtime. It asks other threads for data, and leaves long computations to a thread of the build ([`PageWork::run`]).
     /// What it returns renders the page on such a thread.
     ///
     /// # Errors

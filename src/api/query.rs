@@ -26,7 +26,6 @@ impl Query {
         }
     }
 
-    /// The last value of a key.
     #[must_use]
     pub fn last_value(&self, key: &str) -> Option<&str> {
         self.all_values(key).last()
@@ -189,7 +188,6 @@ pub enum Windows {
     Newest,
     /// Of each series the newest closed record.
     Last,
-    /// What is open.
     Open,
     /// Every closed record that is kept.
     All,
@@ -198,7 +196,6 @@ pub enum Windows {
 /// Which records of a task are wanted, and whether to merge them.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Which windows.
     pub windows: Windows,
     /// Only windows that end after this moment.
     pub since: Option<Timestamp>,

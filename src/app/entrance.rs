@@ -36,7 +36,6 @@ pub enum EntranceError {
     Tokens {
         /// Where.
         path: PathBuf,
-        /// What.
         mistake: Mistake,
     },
     /// What would be asked is too little for where the listener is.

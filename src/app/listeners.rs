@@ -28,7 +28,6 @@ pub(super) struct SuccessorListeners {
 }
 
 enum HttpListenerPlan {
-    /// As it is.
     Same,
     /// At another address.
     Opened(TcpListener),

@@ -76,7 +76,6 @@ pub(super) struct Holding {
 /// Where everything is that an agent can hand over.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Whereabouts {
-    /// Here.
     Here,
     /// Here, and this agent ends: no process may begin to take over.
     Ending,

@@ -64,7 +64,9 @@ fn open(config: &AgentConfig) -> Result<LogDirectory, StartError> {
 
 fn tell_damage(damage: LogDamage, path: &Path) {
     if !damage.is_none() {
-        tracing::warn!(directory = %path.display(), ?damage, "parts of the window log are damaged and left out");
+        let LogDamage { parts, bytes, entries, files } = damage;
+        tracing::warn!(directory = %path.display(), parts, bytes, entries, files,
+            "parts of the window log are damaged and left out");
     }
 }
 
@@ -140,7 +142,7 @@ impl AgentWindowLog {
                     .map_err(|source| StartError::System { what: "the window log", source })
             };
             start().inspect_err(|error| {
-                failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time())
+                failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time());
             })
         });
         Some(Self { status, writer: LogWriterState::Then(writer) })

@@ -184,7 +184,7 @@ fn write_sample(text: &mut Exposition, kind: FamilyKind, record: &ReportedRecord
         labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     match kind {
         FamilyKind::Counter => {
-            text.write_sample(&borrowed, record.agg_value("total").or(record.value).unwrap_or_default())
+            text.write_sample(&borrowed, record.agg_value("total").or(record.value).unwrap_or_default());
         }
         FamilyKind::Summary => {
             for (key, quantile) in
@@ -200,7 +200,7 @@ fn write_sample(text: &mut Exposition, kind: FamilyKind, record: &ReportedRecord
             text.write_summary_part("_count", &borrowed, record.agg_value("count").unwrap_or_default());
         }
         FamilyKind::Gauge | FamilyKind::Info => {
-            text.write_sample(&borrowed, record.value.unwrap_or_default())
+            text.write_sample(&borrowed, record.value.unwrap_or_default());
         }
     }
 }

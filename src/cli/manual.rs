@@ -35,7 +35,7 @@ pub(super) fn print_version(args: &VersionArgs, out: &mut Console) -> Result<(),
     match args.output.selected_format() {
         OutputFormat::Table | OutputFormat::Prom => out.write_line(format!("tallyport {version}"))?,
         OutputFormat::Json | OutputFormat::Ndjson => {
-            out.write_json(&serde_json::json!({"version": version}))?
+            out.write_json(&serde_json::json!({"version": version}))?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Where a command writes: text, tables, JSON. Colours only on a terminal.
 //!
-//! Text for people goes through [`Text`], which escapes control characters on terminals and in pipes alike: what a pipe
+//! Text for people goes through [`SafeText`], which escapes control characters on terminals and in pipes alike: what a pipe
 //! collects is often shown on a terminal later (`less -R`, a CI log). JSON keeps its value exactly.
 
 use std::io::{self, IsTerminal, Write};

@@ -5,7 +5,7 @@ use std::ops::Add;
 
 /// One line of text that is safe to print.
 ///
-/// Plain strings become `Text` by escaping. Only [`Text::styled`] adds control sequences, so a name, tag, label or file
+/// Plain strings become `SafeText` by escaping. Only [`SafeText::with_style`] adds control sequences, so a name, tag, label or file
 /// cannot move the cursor, set the clipboard or reorder a line, whichever command prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct SafeText(String);

@@ -68,7 +68,7 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
                 return Ok(());
             }
             ("gap", _) => {
-                out.write_stderr_line("windows were closed and forgotten faster than they could be read")
+                out.write_stderr_line("windows were closed and forgotten faster than they could be read");
             }
             _ => continue,
         }

@@ -57,9 +57,7 @@ pub enum SettingOrigin {
     Default,
     /// A file, at a line.
     File(String, usize),
-    /// A variable.
     Variable(String),
-    /// A flag.
     Flag(String),
 }
 

@@ -2,7 +2,6 @@
 
 use crate::aggregate::MOST_BOUNDS;
 
-/// One setting.
 #[derive(Copy, Clone, Debug)]
 pub struct Setting {
     /// Its key in the file, parts joined by `.`; upper case with `_` and `TALLYPORT_` in front it is a variable.
@@ -22,7 +21,6 @@ pub struct Setting {
 pub enum SettingKind {
     /// A word or a sentence.
     Text,
-    /// A path.
     Path,
     /// An IP address, or nothing.
     Ip,

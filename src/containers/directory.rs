@@ -90,7 +90,6 @@ struct DirectoryInner {
 /// The containers of a task that its name means.
 #[derive(Clone, Debug)]
 pub struct TaskContainers {
-    /// The task.
     pub task_id: TaskId,
     /// Its live containers; where none lives, those that have ended, each in its last generation.
     pub containers: Vec<Arc<ContainerInfo>>,

@@ -18,17 +18,13 @@ pub enum ReserveError {
     /// The id is alive with other properties.
     #[error("container {id} is already here with another {what}; release it first")]
     Conflict {
-        /// The container.
         id: ContainerId,
         /// What differs.
         what: &'static str,
     },
     /// The node has as many containers as it may have.
     #[error("this node has {limit} containers, as many as limits.containers allows")]
-    Full {
-        /// The limit.
-        limit: usize,
-    },
+    Full { limit: usize },
     /// The path is not a network namespace.
     #[error(transparent)]
     NotANamespace(#[from] NotANamespace),
@@ -40,10 +36,7 @@ pub enum ReserveError {
     },
     /// The address that was asked for is somebody else's.
     #[error("the address {address} is taken")]
-    AddressTaken {
-        /// The address.
-        address: SocketAddr,
-    },
+    AddressTaken { address: SocketAddr },
     /// No socket could be opened.
     #[error("cannot open a socket at {address}: {source}{}", port_hint(source))]
     Socket {
@@ -168,20 +161,13 @@ pub enum ProcessError {
 pub enum AttachError {
     /// No such container.
     #[error("no container {id}")]
-    Unknown {
-        /// The container.
-        id: ContainerId,
-    },
+    Unknown { id: ContainerId },
     /// It has ended.
     #[error("container {id} has ended")]
-    Ended {
-        /// The container.
-        id: ContainerId,
-    },
+    Ended { id: ContainerId },
     /// It is another process.
     #[error("container {id} is process {pid}")]
     Another {
-        /// The container.
         id: ContainerId,
         /// Its process.
         pid: i32,
@@ -216,10 +202,7 @@ pub enum AttachError {
 pub enum ReleaseError {
     /// No such container.
     #[error("no container {id}")]
-    Unknown {
-        /// The container.
-        id: ContainerId,
-    },
+    Unknown { id: ContainerId },
     /// The agent is ending.
     #[error("the agent is shutting down")]
     Ending,

@@ -43,7 +43,6 @@ pub enum HandleError {
 /// A container's process, as somebody passed it.
 #[derive(Debug)]
 pub struct Handle {
-    /// The process.
     pub(super) process: OwnedFd,
     /// Its number here; 0 where it has none.
     pub(super) pid: i32,

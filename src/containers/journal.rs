@@ -101,7 +101,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads the journal in a directory. It is written with the first `Journal::rewrite`.
+    /// Reads the journal in a directory. It is written with the first `Journal::rewrite_images`.
     ///
     /// # Errors
     /// When it is there and cannot be read.
@@ -117,7 +117,7 @@ impl Journal {
         Ok((journal, replayed))
     }
 
-    /// The journal in a directory, whatever it has: its containers are known. It is written with the first `Journal::rewrite`.
+    /// The journal in a directory, whatever it has: its containers are known. It is written with the first `Journal::rewrite_images`.
     #[must_use]
     pub fn new(directory: &Path, health: JournalHealth) -> Self {
         Self { path: directory.join(JOURNAL), seed: boot_seed(), file: None, written: 0, live: 0, health }

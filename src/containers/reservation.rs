@@ -29,7 +29,6 @@ pub(super) const IMAGE_LABEL: &str = "image";
 /// A container that is about to start.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reservation {
-    /// Its id.
     pub container_id: ContainerId,
     /// Its task; the container itself where there is none.
     pub task_id: Option<TaskId>,
@@ -67,7 +66,6 @@ pub enum ContainerNetwork {
     /// The agent's own.
     #[default]
     Host,
-    /// The one at this path.
     Path(PathBuf),
     /// One of its own that is not born yet.
     New,
@@ -88,9 +86,7 @@ pub enum Ttl {
 /// An address that the caller insists on; a part that is not given is chosen.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct WantedAddress {
-    /// The host.
     pub host: Option<IpAddr>,
-    /// The port.
     pub port: Option<u16>,
 }
 
@@ -119,7 +115,6 @@ pub struct Details {
     /// The runtime's handler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_handler: Option<String>,
-    /// The image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Whether this is a pod's socket, opened because a container of the pod has none.

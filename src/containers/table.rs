@@ -87,7 +87,6 @@ impl TableSettings {
     }
 }
 
-/// The container table.
 #[derive(Debug)]
 pub struct ContainerTable {
     settings: TableSettings,
@@ -137,7 +136,7 @@ enum TableEvent {
 }
 
 impl ContainerTable {
-    /// A table without containers, and the way to ask it. [`Table::run`] must be run.
+    /// A table without containers, and the way to ask it. [`ContainerTable::run`] must be run.
     #[must_use]
     pub fn new(
         settings: TableSettings,
@@ -262,7 +261,6 @@ impl ContainerTable {
         }
     }
 
-    /// The living container with this id.
     fn find_live_container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
         let allocation = self.live.get(id)?;
         self.entries.get(allocation).map(|entry| Arc::clone(&entry.info))

@@ -166,7 +166,7 @@ impl Sockets {
         }
     }
 
-    /// Whether [`Self::sweep`] has been done.
+    /// Whether [`Self::remove_unclaimed`] has been done.
     pub(super) fn is_swept(&self) -> bool {
         self.swept
     }

@@ -30,7 +30,6 @@ pub enum Error {
     Garbled {
         /// The file.
         path: PathBuf,
-        /// Why.
         why: String,
     },
     /// The runtime's name is somebody else's.
@@ -41,7 +40,6 @@ pub enum Error {
     Taken {
         /// The file.
         path: PathBuf,
-        /// The name.
         name: String,
         /// What it starts.
         found: String,

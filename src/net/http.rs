@@ -51,7 +51,6 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A process on this machine, on the admin socket.
     Unix {
-        /// Its user.
         uid: u32,
         /// Its number when it connected.
         pid: Option<i32>,

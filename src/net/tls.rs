@@ -40,9 +40,7 @@ pub enum TlsError {
     /// The two do not belong together, or are of a kind that is not known.
     #[error("the certificate {} and the key {} cannot be used: {source}", certificate.display(), key.display())]
     Unusable {
-        /// The certificate.
         certificate: PathBuf,
-        /// The key.
         key: PathBuf,
         /// Why not.
         source: rustls::Error,

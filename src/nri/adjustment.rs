@@ -19,7 +19,6 @@ const SOCKET: &str = "tallyport.socket";
 /// What a container was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Given {
-    /// Its address.
     pub(super) address: Option<SocketAddr>,
     /// Where it finds its Unix socket.
     pub(super) socket: Option<PathBuf>,

@@ -56,7 +56,6 @@ pub enum NriError {
     /// The runtime does not want us.
     #[error("the container runtime refused the plugin: {message} (code {code})")]
     Refused {
-        /// Its code.
         code: i32,
         /// Its reason.
         message: String,

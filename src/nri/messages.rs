@@ -16,7 +16,6 @@ pub struct TtrpcRequest {
     /// Whose method.
     #[prost(string, tag = "1")]
     pub service: String,
-    /// Which method.
     #[prost(string, tag = "2")]
     pub method: String,
     /// Its argument.
@@ -73,7 +72,6 @@ pub struct Configure {
     /// The runtime's name.
     #[prost(string, tag = "2")]
     pub runtime_name: String,
-    /// Its version.
     #[prost(string, tag = "3")]
     pub runtime_version: String,
     /// How long it waits for our answers, in milliseconds; 0 where it does not say.
@@ -117,10 +115,8 @@ pub struct SynchronizeAnswer {
 /// The argument of every call about a container or a pod; of a pod alone, there is no container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct About {
-    /// The pod.
     #[prost(message, optional, tag = "1")]
     pub pod: Option<PodSandbox>,
-    /// The container.
     #[prost(message, optional, tag = "2")]
     pub container: Option<NriContainer>,
 }
@@ -131,7 +127,6 @@ pub struct StateChange {
     /// What has happened.
     #[prost(enumeration = "NriEvent", tag = "1")]
     pub event: i32,
-    /// The pod.
     #[prost(message, optional, tag = "2")]
     pub pod: Option<PodSandbox>,
     /// The container; none where the event is the pod's.
@@ -147,9 +142,7 @@ pub enum NriEvent {
     Unknown = 0,
     /// A pod starts.
     RunPodSandbox = 1,
-    /// A pod is stopped.
     StopPodSandbox = 2,
-    /// A pod is removed.
     RemovePodSandbox = 3,
     /// A container is about to be created; the answer may change it.
     CreateContainer = 4,
@@ -165,7 +158,6 @@ pub enum NriEvent {
     PostUpdateContainer = 9,
     /// It has ended, or is stopped.
     StopContainer = 10,
-    /// It is removed.
     RemoveContainer = 11,
 }
 
@@ -180,25 +172,20 @@ impl NriEvent {
     }
 }
 
-/// A pod.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PodSandbox {
     /// Its sandbox's id, new with each sandbox.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// Its name.
     #[prost(string, tag = "2")]
     pub name: String,
     /// Its uid, given by the API server.
     #[prost(string, tag = "3")]
     pub uid: String,
-    /// Its namespace.
     #[prost(string, tag = "4")]
     pub namespace: String,
-    /// Its labels.
     #[prost(map = "string, string", tag = "5")]
     pub labels: HashMap<String, String>,
-    /// Its annotations.
     #[prost(map = "string, string", tag = "6")]
     pub annotations: HashMap<String, String>,
     /// The handler that its runtime class names; empty = the usual one.
@@ -220,10 +207,8 @@ pub struct LinuxPodSandbox {
     pub namespaces: Vec<LinuxNamespace>,
 }
 
-/// A container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NriContainer {
-    /// Its id.
     #[prost(string, tag = "1")]
     pub id: String,
     /// Its pod's sandbox.
@@ -274,12 +259,10 @@ pub enum ContainerState {
 /// What is particular to Linux about a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LinuxContainer {
-    /// Its namespaces.
     #[prost(message, repeated, tag = "1")]
     pub namespaces: Vec<LinuxNamespace>,
 }
 
-/// A namespace.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinuxNamespace {
     /// `network`, `pid`, …
@@ -290,7 +273,6 @@ pub struct LinuxNamespace {
     pub path: String,
 }
 
-/// An image.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NriImage {
     /// As it was asked for.
@@ -321,7 +303,6 @@ pub struct Adjustment {
     pub env: Vec<KeyValue>,
 }
 
-/// A mount.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NriMount {
     /// Where it is in the container.
@@ -344,7 +325,6 @@ pub struct KeyValue {
     /// Its name.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Its value.
     #[prost(string, tag = "2")]
     pub value: String,
 }

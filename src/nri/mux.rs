@@ -28,7 +28,6 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// Its number.
     #[must_use]
     pub const fn to_number(self) -> u32 {
         match self {

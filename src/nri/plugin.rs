@@ -226,10 +226,10 @@ impl Plugin {
         let (Some(pod), Some(container)) = (about.pod, about.container) else { return };
         match event {
             NriEvent::StartContainer | NriEvent::PostStartContainer => {
-                self.handle_start(&pod, &container).await
+                self.handle_start(&pod, &container).await;
             }
             NriEvent::StopContainer | NriEvent::RemoveContainer => {
-                self.release_container(&container.id).await
+                self.release_container(&container.id).await;
             }
             _ => {}
         }

@@ -20,7 +20,6 @@ pub const UNIMPLEMENTED: i32 = 12;
 /// The status of a call whose message cannot be read (gRPC's `INVALID_ARGUMENT`).
 pub const INVALID: i32 = 3;
 
-/// What a message is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum MessageKind {
     /// A call.
@@ -65,10 +64,7 @@ pub struct TtrpcFrame {
 pub enum TtrpcError {
     /// A message beyond the protocol's limit.
     #[error("a message of {length} bytes, where {LARGEST} are allowed")]
-    TooLarge {
-        /// Its length.
-        length: usize,
-    },
+    TooLarge { length: usize },
 }
 
 /// Puts messages together from the pieces in which they come. Holds at most one message.
@@ -115,7 +111,6 @@ pub fn encode_frame(stream: u32, kind: MessageKind, message: &impl prost::Messag
     out.freeze()
 }
 
-/// A call.
 #[must_use]
 pub fn encode_call(stream: u32, service: &str, method: &str, message: &impl prost::Message) -> Bytes {
     let request = TtrpcRequest {

@@ -41,7 +41,6 @@ pub struct NewListener {
 /// How a container stood in the process before.
 #[derive(Debug)]
 pub struct Before {
-    /// Its aggregator.
     pub aggregator: Aggregator,
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub kernel_drops: u32,
@@ -125,7 +124,6 @@ pub struct SnapshotSlice {
 pub struct TappedLine {
     /// When it came.
     pub at: Timestamp,
-    /// The line.
     pub line: Vec<u8>,
     /// Why it was rejected, if it was.
     pub rejected: Option<Rejected>,

@@ -28,7 +28,6 @@ const SHORTEST: Duration = Duration::from_micros(100);
 /// What one drain found.
 #[derive(Copy, Clone, PartialEq, Debug, Default)]
 pub(super) struct Drained {
-    /// Datagrams.
     pub(super) datagrams: u64,
     /// How full the fullest socket was, as a part of its buffer.
     pub(super) fullest: f64,

@@ -73,7 +73,7 @@ impl Looks {
     }
 
     /// The next container to look at, and how closely; nothing once every look is answered. Lanes take turns. What is seen
-    /// is handed to [`Looks::found`]; a container that is not there any more is left out of the answers.
+    /// is handed to [`Looks::record_stats`]; a container that is not there any more is left out of the answers.
     pub(super) fn next(&mut self, all: impl Fn() -> Vec<Allocation>) -> Option<(Allocation, StatsDetail)> {
         for _ in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(self.turn) else { break };

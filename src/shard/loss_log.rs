@@ -21,7 +21,6 @@ struct Second {
 pub(super) enum LineDecision {
     /// Write it, after saying how many were left out before it; zero where none were.
     Write(u64),
-    /// Leave it out.
     LeaveOut,
 }
 

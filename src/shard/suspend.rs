@@ -34,9 +34,7 @@ pub struct ContainerPart<'s> {
     pub socket: Option<BorrowedFd<'s>>,
     /// The Unix socket, and how many datagrams may wait in it.
     pub unix: Option<(BorrowedFd<'s>, usize)>,
-    /// Its senders.
     pub senders: Option<Senders>,
-    /// Its aggregator.
     pub aggregator: OpenState,
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub kernel_drops: u32,

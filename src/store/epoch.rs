@@ -12,7 +12,6 @@ pub const EPOCH: &str = "epoch";
 /// A new life of the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Epoch {
-    /// Its number.
     pub number: u64,
     /// What is wrong with the file in which the life before had left its own, where something is.
     pub damage: Option<String>,

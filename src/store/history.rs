@@ -95,7 +95,6 @@ impl Published {
         &self.origin
     }
 
-    /// The window.
     #[must_use]
     pub fn window(&self) -> &Window {
         &self.window
@@ -283,7 +282,7 @@ impl History {
         self.gone = self.gone.max(place);
     }
 
-    /// Everything that is kept, in the order of [`History::kept`] and then oldest first.
+    /// Everything that is kept, in the order of `kept_intervals` and then oldest first.
     pub fn published_windows(&self) -> impl Iterator<Item = &Arc<Published>> {
         self.kept_intervals().flat_map(IntervalWindows::published_windows)
     }

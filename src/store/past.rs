@@ -315,7 +315,6 @@ fn one_fewer(here: &mut HashMap<SeriesIdentity, usize>, identity: &SeriesIdentit
     left
 }
 
-/// Whether a type has totals.
 fn has_totals(metric_type: MetricType) -> bool {
     !matches!(metric_type, MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck)
 }

@@ -60,7 +60,7 @@ impl PendingWindow {
         self.rest.len() > 0
     }
 
-    /// Gives up what is not merged yet, which [`Pending::publish`] then reports as lost.
+    /// Gives up what is not merged yet, which [`PendingWindow::publish_to`] then reports as lost.
     pub fn give_up_rest(&mut self) {
         self.lost += self.rest.by_ref().map(|part| part.count_values()).sum::<u64>();
         self.held.set(self.recount_bytes());

@@ -32,11 +32,9 @@ pub(super) enum ContainerChange {
     Said(Allocation, Who, Vec<Arc<EventRecord>>),
     /// What has changed of what outlasts its windows.
     Lasting(Allocation, Who, Vec<Lasting>, Vec<LastCheck>, Habits),
-    /// It is forgotten.
     Forgotten(Allocation),
 }
 
-/// The log of closed windows.
 #[derive(Debug)]
 pub(super) struct ClosedWindowLog {
     files: Arc<dyn Files>,

@@ -249,7 +249,7 @@ fn same(merged: &SeriesState, together: &SeriesState) -> Result<(), TestCaseErro
     prop_assert_eq!(merged.count(), together.count(), "counts merge exactly");
     match (merged, together) {
         (SeriesState::Counter(a), SeriesState::Counter(b)) => {
-            prop_assert!(close(a.sum, b.sum, b.sum.abs().max(1.0)))
+            prop_assert!(close(a.sum, b.sum, b.sum.abs().max(1.0)));
         }
         (SeriesState::Gauge(a), SeriesState::Gauge(b)) => prop_assert_eq!(a, b),
         (SeriesState::Distribution(a), SeriesState::Distribution(b)) => {

@@ -197,7 +197,7 @@ fn what_is_gone_is_remembered_up_to_a_limit_that_a_reload_changes() {
     for task in ["first", "second"] {
         let lines: Vec<_> = (0..200).map(|n| format!("n{n}:1|c")).collect();
         let address = agent.reserve(task, task);
-        lines.chunks(50).for_each(|lines| address.send(&lines.join("\n")));
+        lines.chunks(50).for_each(|lines| address.send(lines.join("\n")));
         agent.until("all is counted", || agent.get(&format!("/v1/tasks/{task}")).1["series"] == 200);
         agent.release(task);
     }

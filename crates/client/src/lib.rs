@@ -76,7 +76,7 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody listens, but what comes back is no answer.
+    /// Something listens there, but its answer is not that of an agent.
     #[error("{target} does not answer as an agent does: {why}")]
     Garbled {
         /// Where.
@@ -93,7 +93,7 @@ pub enum ClientError {
     /// An answer that is read line by line ended before the agent had ended it.
     #[error("{target} closed the stream before its end: {}", explain_disconnect(*pause, why))]
     Broken {
-        /// The agent.
+        /// The address of the agent.
         target: Target,
         /// The longest time for which the stream was not read.
         pause: Duration,
@@ -113,9 +113,9 @@ pub enum ClientError {
 /// An answer, read whole.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Its status.
+    /// HTTP status code, 100 to 999. An error status is still a response.
     pub status: u16,
-    /// Its body.
+    /// The whole body, decoded from its transfer encoding.
     pub body: Bytes,
 }
 
@@ -193,7 +193,7 @@ impl Client {
     /// Any request with a body of this media type, its answer read whole.
     ///
     /// # Errors
-    /// As [`Self::request`].
+    /// As [`Self::send_request`].
     pub async fn request_of(
         &self,
         media: &str,
@@ -219,7 +219,7 @@ impl Client {
     /// The same for a stream of events, from the one after the event with this id.
     ///
     /// # Errors
-    /// As [`Self::lines`].
+    /// As [`Self::stream_lines`].
     pub async fn stream_lines_after(
         &self,
         path: &str,

@@ -26,7 +26,7 @@ pub(super) fn explain_disconnect(pause: Duration, why: &str) -> String {
 /// An answer whose body is still coming.
 #[derive(Debug)]
 pub struct LineStream {
-    /// Its status.
+    /// HTTP status code of the response, 100 to 999.
     pub status: u16,
     target: Target,
     body: Incoming,

@@ -94,7 +94,7 @@ pub fn describe_datagram(datagram: &[u8], styles: TagStyles) -> Parsed<'_> {
             Ok(ParsedLine::Event(event)) => parsed.samples.push(of_event(&event)),
             Ok(ParsedLine::Check(check)) => parsed.samples.push(of_check(&check)),
             Err(code) => {
-                parsed.rejected.push(ParseRejection { line: decode_lossy(line), code: code.as_str() })
+                parsed.rejected.push(ParseRejection { line: decode_lossy(line), code: code.as_str() });
             }
         }
     }

@@ -65,7 +65,7 @@ fn is_below(directory: &Path, id: u64) -> bool {
 /// Whether a group is below another.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Below {
-    /// It is.
+    /// The group is below the other.
     Has,
     /// There are no groups below that one.
     HasNone,
@@ -92,7 +92,7 @@ pub enum HierarchyError {
     /// The system does not tell.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
-        /// What.
+        /// The file or directory that cannot be read.
         path: PathBuf,
         /// Why not.
         source: io::Error,

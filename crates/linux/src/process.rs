@@ -35,7 +35,7 @@ impl Watched {
         Ok(Self(sys::register_readable(handle)?))
     }
 
-    /// Its handle.
+    /// The pidfd of the process, which stays valid after the process has ended.
     #[must_use]
     pub fn process_handle(&self) -> &OwnedFd {
         self.0.get_ref()

@@ -194,7 +194,7 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// The lock of the path, for the process that takes over; see [`HeldDirectory::share`].
+    /// The lock of the path, for the process that takes over; see [`HeldDirectory::share_lock`].
     ///
     /// # Errors
     /// When descriptors ran out.
@@ -249,7 +249,7 @@ pub fn listen_for_streams(path: &Path, mode: u32) -> Result<(UnixListener, Bound
 /// The same for a socket that keeps messages apart (SEQPACKET).
 ///
 /// # Errors
-/// As [`listen`].
+/// As [`listen_for_streams`].
 pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
     listen_as(path, mode, |path| {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;

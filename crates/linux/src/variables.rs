@@ -28,7 +28,6 @@ pub fn check_variable(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Pairs of host and port.
 const PAIRS: [(&str, &str); 2] = [("STATSD_HOST", "STATSD_PORT"), ("DD_AGENT_HOST", "DD_DOGSTATSD_PORT")];
 
 /// The other variable of a pair of host and port. Where the application has set one of them, the other is not set: together they

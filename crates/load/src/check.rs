@@ -14,13 +14,13 @@ use super::cycle::{Expected, ExpectedTotal};
 /// A total that is not what it must be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mismatch {
-    /// The container.
+    /// Id of the container.
     pub container: String,
-    /// Which total.
+    /// Name of the total.
     pub what: String,
-    /// What it must be.
+    /// The value that follows from what was sent.
     pub expected: f64,
-    /// What it is.
+    /// The value that the agent reports.
     pub found: f64,
 }
 

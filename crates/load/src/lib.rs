@@ -85,7 +85,7 @@ pub enum LoadError {
     Refused {
         /// What was asked.
         what: String,
-        /// The status.
+        /// HTTP status code.
         status: u16,
         /// What it said.
         body: String,
@@ -101,7 +101,7 @@ pub enum LoadError {
 /// What was sent and what became of it, over all containers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LoadReport {
-    /// Containers.
+    /// Number of containers that sent.
     pub containers: usize,
     /// Datagrams sent.
     pub sent: u64,

@@ -14,7 +14,7 @@ use super::{LoadError, LoadOptions, Until, check, generate_traffic, send};
 /// What was sent, whether or not anybody received it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outlasted {
-    /// Datagrams.
+    /// Datagrams sent.
     pub sent: u64,
     /// How long it took, in seconds.
     pub seconds: f64,

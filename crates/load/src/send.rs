@@ -10,11 +10,11 @@ use super::cycle::Cycle;
 /// What was sent.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct SendTotals {
-    /// Datagrams.
+    /// Datagrams sent, over all containers.
     pub datagrams: u64,
     /// How often every container's cycle was sent.
     pub rounds: u64,
-    /// How long it took.
+    /// Time from the first datagram to the last.
     pub took: Duration,
 }
 

@@ -45,7 +45,6 @@ struct Refusal {
 }
 
 impl AgentReply {
-    /// A refusal as an error.
     pub(super) fn refusal_error(&self) -> Error {
         let Refusal { code, message } = serde_json::from_str(&self.body).unwrap_or_default();
         Error::Refused { status: self.status, code, message }

@@ -28,7 +28,7 @@ pub struct Hook {
 /// What the agent gives a container.
 #[derive(Debug, Default)]
 pub struct Gift {
-    /// Variables.
+    /// Environment variables to add, by name.
     pub variables: BTreeMap<String, String>,
     /// A directory to be mounted.
     pub mount: Option<Mount>,

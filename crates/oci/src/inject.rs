@@ -226,7 +226,6 @@ fn identify_container(id: &str, bundle: &Bundle, config: &WrapperConfig) -> Opti
     (config.select == Select::All || has_opted_in(&identity)).then_some(identity)
 }
 
-/// Whether a container has opted in.
 pub(super) fn has_opted_in(identity: &ContainerIdentity) -> bool {
     let said = identity.labels.get(ENABLED).map(String::as_str);
     said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))

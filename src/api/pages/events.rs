@@ -80,7 +80,7 @@ impl EventRenderer {
     /// The bound can be exceeded by the events that are being rendered: one for each builder.
     ///
     /// # Errors
-    /// As [`Events::run`].
+    /// As [`EventRenderer::run`].
     pub(in crate::api) async fn render_event<T: Send + 'static>(
         &self,
         render: impl FnOnce(&mut Vec<u8>, &Deadline) -> Result<T, ApiError> + Send + 'static,
@@ -123,7 +123,6 @@ impl EventRenderer {
     }
 }
 
-/// A page with this text and one reader.
 fn reader_for_text(room: &Arc<Room>, client: Option<ClientKey>, text: &[u8]) -> PageReader {
     let page = BufferedPage::new(room);
     let reader = page.open_reader(client);

@@ -16,7 +16,7 @@ use crate::api::error::ApiError;
 pub(super) const CHUNK: usize = 64 << 10;
 /// How long a build may wait for memory in all.
 const SHORTAGE: Duration = Duration::from_mins(1);
-/// How many calls of [`Writer::goes_on`] there are for each look at the clock.
+/// How many calls of [`PageWriter::goes_on`] there are for each look at the clock.
 const SELDOM: u32 = 256;
 
 /// Why a page was not finished.

@@ -33,7 +33,6 @@ pub(super) enum ClusterError {
     NoAnswer {
         /// Where.
         target: Target,
-        /// Why.
         why: String,
     },
     /// Another client has changed the node since it was read.
@@ -52,7 +51,6 @@ pub(super) enum ClusterError {
     /// It answers with an error.
     #[error("the API server answers {status}: {message}")]
     Refused {
-        /// Its status.
         status: u16,
         /// What it says.
         message: String,

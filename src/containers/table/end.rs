@@ -78,7 +78,7 @@ impl ContainerTable {
             _ if self.lost.remove(&allocation).is_some() => {}
             (Some(address), SocketNamespace::Shared) => self.addresses.give_back(address, until),
             (Some(address), SocketNamespace::Own(namespace)) => {
-                self.ports.give_back(namespace, address.port(), until)
+                self.ports.give_back(namespace, address.port(), until);
             }
             (_, SocketNamespace::Unborn) | (None, _) => {}
         }

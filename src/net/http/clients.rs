@@ -281,7 +281,6 @@ pub enum ClientKey {
     Network(IpAddr),
     /// A process on this machine.
     Process {
-        /// Its user.
         uid: u32,
         /// Its number when it connected.
         pid: Option<i32>,

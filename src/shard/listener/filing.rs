@@ -25,7 +25,7 @@ impl ContainerListener {
     }
 
     /// Publishes a window that was closed, at once if it has no late samples. Answers whether they are left to be merged before, with
-    /// [`Listener::merge_one`].
+    /// [`ContainerListener::merge_one`].
     pub(in crate::shard) fn publish_window(&mut self, store: &Store, closed: ClosedWindow) -> bool {
         if closed.revisions.is_empty() {
             let (allocation, values) = (self.allocation, closed.values);
@@ -53,7 +53,7 @@ impl ContainerListener {
     }
 
     /// Publishes a window and notes what it takes. Values that are lost on the way are counted as such, now or, if publishing panics,
-    /// by [`Listener::recover`].
+    /// by [`ContainerListener::recover_from_panic`].
     pub(in crate::shard) fn publish_with(&mut self, values: u64, publish: impl FnOnce() -> Filed) {
         // What a panic has left here, if counting it failed, too.
         let unfiled = std::mem::replace(&mut self.unfiled, values);

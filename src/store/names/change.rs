@@ -9,7 +9,6 @@ use crate::render::prometheus::{Name, SeriesIdentity, Spelled};
 pub struct NameChange {
     /// Whose name it is: the identity of a workload.
     pub workload: SeriesIdentity,
-    /// The name.
     pub name: Name,
     /// What became of it.
     pub now: NameState,
@@ -20,7 +19,6 @@ pub struct NameChange {
 pub enum NameState {
     /// It came, and is spelled so; where it has a mark, because of another.
     Known(Spelled, Option<Name>),
-    /// It is forgotten.
     Forgotten,
 }
 

@@ -158,7 +158,6 @@ impl RememberedTotals {
         !self.of.is_shared(identity) && self.of.get(identity).is_none_or(|gone| Arc::strong_count(gone) == 1)
     }
 
-    /// Replaces the totals of an identity.
     pub(super) fn replace_totals(&mut self, identity: &SeriesIdentity, gone: Arc<Gone>) {
         self.remove(identity);
         if !gone.series.is_empty() {
@@ -175,7 +174,7 @@ impl RememberedTotals {
         series: impl Iterator<Item = &'s Arc<crate::model::Series>>,
     ) {
         self.update_totals(identity, |gone| {
-            series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series))))
+            series.for_each(|series| gone.remove(&ByIdentity(Arc::clone(series))));
         });
     }
 

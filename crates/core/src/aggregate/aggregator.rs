@@ -189,7 +189,7 @@ impl Aggregator {
     }
 
     /// Takes one datagram that arrived at `now`, which must not be before the open window; call
-    /// [`Aggregator::roll`] first.
+    /// [`Aggregator::roll_window`] first.
     pub fn ingest_datagram(&mut self, bytes: &[u8], now: Moment, tap: Option<LineTap<'_>>) {
         self.ingest_datagrams([bytes], now, tap);
     }
@@ -299,7 +299,6 @@ impl Aggregator {
         read
     }
 
-    /// An event or a check.
     #[cold]
     fn ingest_event_or_check(&mut self, line: &[u8], now: Timestamp) -> Result<(), Rejected> {
         let item = statsd::parse(line, self.settings.tag_styles)?;

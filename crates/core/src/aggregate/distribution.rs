@@ -139,7 +139,7 @@ impl DistributionSummary {
     }
 }
 
-/// What a [`Summary`] is stored as.
+/// What a [`DistributionSummary`] is stored as.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SummaryParts {
     pub(super) samples: u64,

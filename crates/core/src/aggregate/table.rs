@@ -25,9 +25,7 @@ pub(super) type Place = u32;
 pub(super) struct Spelling<'a> {
     /// The type of the series.
     pub(super) metric_type: MetricType,
-    /// The name.
     pub(super) name: &'a [u8],
-    /// The tags.
     pub(super) tags: &'a [u8],
 }
 
@@ -107,7 +105,7 @@ impl SeriesTable {
         self.spellings.is_empty()
     }
 
-    /// What [`SeriesTable::known`] wants to know of a spelling.
+    /// What [`SeriesTable::find_spelling`] wants to know of a spelling.
     #[inline]
     #[must_use]
     pub(super) fn compute_fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
@@ -170,7 +168,6 @@ impl SeriesTable {
         self.spellings.clear();
     }
 
-    /// Bytes on the heap.
     #[must_use]
     pub(super) fn heap_bytes(&self) -> usize {
         self.spellings.capacity() * (size_of::<SpellingEntry>() + 1)

@@ -4,8 +4,8 @@
 //! while no series came or went. Percentiles and set members are packed in one byte buffer. Weighted counts are
 //! stored only where a client sampled, ranges of gauges only where the level moved.
 //!
-//! [`Window::record`] gives a record as a [`View`], which renders; [`View::to_state`] gives it back as a
-//! [`State`](super::State), which merges.
+//! [`Window::record_at`] gives a record as a [`View`], which renders; [`View::to_state`] gives it back as a
+//! [`SeriesState`](super::SeriesState), which merges.
 
 mod builder;
 mod codec;

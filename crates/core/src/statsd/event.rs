@@ -14,7 +14,7 @@ use super::fields::{self, ClientIdentity};
 /// Something that happened, in words.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Event<'a> {
-    /// Never empty. As it came, with `\n` for a line end; [`Event::title`] has the real one.
+    /// Never empty. As it came, with `\n` for a line end; [`Event::unescaped_title`] has the real one.
     pub raw_title: &'a [u8],
     /// The same.
     pub raw_text: &'a [u8],

@@ -118,7 +118,6 @@ impl Marks {
         self.metrics.is_empty() && self.labels.is_empty()
     }
 
-    /// The mark of a metric.
     pub(super) fn metric_mark(&self, name: &str, metric_type: MetricType, escaping: Escaping) -> Option<u8> {
         if self.metrics.is_empty() {
             return None;

@@ -114,7 +114,7 @@ impl Protobuf {
                     Reading::One(value) if stat == Stat::Sum => histogram.sum = Some(value),
                     Reading::One(value) => histogram.count = Some(count_to_u64(value)),
                     Reading::Native { buckets, sum } => {
-                        *histogram = build_native_histogram(buckets, sum, created)
+                        *histogram = build_native_histogram(buckets, sum, created);
                     }
                 }
             }

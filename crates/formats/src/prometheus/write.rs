@@ -216,14 +216,13 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
         clashes
     }
 
-    /// Writes the parts of one series.
     fn write_series(&self, out: &mut PageOutput, labels: &str, parts: &[&BlockPart], items: &[&PageItem]) {
         match out {
             PageOutput::Text(text) => {
                 for (_, stat, suffix) in parts {
                     let name = (self.block.name.as_str(), *suffix);
                     self.emit_readings(*stat, items, &mut |reading| {
-                        text.write_reading(name, labels, &reading)
+                        text.write_reading(name, labels, &reading);
                     });
                 }
             }
@@ -234,7 +233,7 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
                 messages.begin_series(labels, created);
                 for (_, stat, _) in parts {
                     self.emit_readings(*stat, items, &mut |reading| {
-                        messages.add_reading(declared, *stat, &reading)
+                        messages.add_reading(declared, *stat, &reading);
                     });
                 }
                 messages.end_series();

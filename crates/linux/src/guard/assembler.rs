@@ -119,7 +119,6 @@ impl Assembler {
         self.push(STORE_CONSTANT, to as u8, 0, offset, value);
     }
 
-    /// Loads a map, by its descriptor.
     pub(super) fn load_map(&mut self, to: Register, descriptor: i32) {
         self.push(LOAD_IMMEDIATE, to as u8, MAP_DESCRIPTOR, 0, descriptor);
         // The constant has 64 bits, the upper ones in a second instruction.

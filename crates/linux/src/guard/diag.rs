@@ -75,7 +75,7 @@ fn read(mut answer: &[u8], address: SocketAddr, found: &mut Vec<u64>) -> io::Res
                 return Err(io::Error::from_raw_os_error(code.wrapping_neg()));
             }
             BY_FAMILY if other_end(message).ok_or_else(cut)? == address => {
-                found.push(read_cgroup_id(message))
+                found.push(read_cgroup_id(message));
             }
             _ => {}
         }

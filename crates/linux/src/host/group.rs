@@ -10,16 +10,16 @@ use procfs::process::{MountInfo, Process};
 
 use crate::cgroup::container_group_path;
 
-/// What a container uses. What nobody tells is absent.
+/// What a container uses. What the kernel does not report is absent.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ContainerResources {
     /// Processor time.
     pub cpu: Option<Cpu>,
-    /// Memory.
+    /// Memory charged to the group.
     pub memory: Option<Memory>,
     /// Block devices.
     pub io: Option<Io>,
-    /// Processes.
+    /// Number of processes in the group.
     pub processes: Option<u64>,
     /// Threads, which the kernel counts as processes.
     pub threads: Option<u64>,
@@ -30,28 +30,28 @@ pub struct ContainerResources {
 /// Processor time since the group was made.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Cpu {
-    /// In the application.
+    /// Time in user space.
     pub user: Duration,
-    /// In the kernel.
+    /// Time in the kernel.
     pub system: Duration,
-    /// How many processors it may use.
+    /// Processors it may use at once, for example 0.5. Absent without a limit.
     pub limit: Option<f64>,
-    /// Periods in which it could have been throttled.
+    /// Number of scheduling periods in which it ran under a limit.
     pub periods: u64,
-    /// Periods in which it was.
+    /// Number of those in which it was throttled.
     pub throttled_periods: u64,
-    /// How long it was.
+    /// Total time for which it was throttled.
     pub throttled: Duration,
 }
 
 /// Memory, in bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Memory {
-    /// All that is charged to it, caches included.
+    /// Everything charged to the group, page cache included.
     pub total: u64,
-    /// The same with what was swapped out.
+    /// `total` and the swapped-out part.
     pub total_and_swap: Option<u64>,
-    /// What it may have.
+    /// The limit above which the kernel kills. Absent without a limit.
     pub limit: Option<u64>,
     /// What it may keep when memory is short.
     pub soft_limit: Option<u64>,
@@ -61,7 +61,7 @@ pub struct Memory {
     pub rss: Option<u64>,
     /// Pages of files that are mapped.
     pub mapped_file: Option<u64>,
-    /// What was swapped out.
+    /// Swapped-out memory.
     pub swap: Option<u64>,
     /// Pages that cannot be taken away, such as locked ones.
     pub unevictable: Option<u64>,
@@ -70,13 +70,13 @@ pub struct Memory {
 /// Block devices, all together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Io {
-    /// Bytes read.
+    /// Bytes read since the group was made.
     pub read_bytes: u64,
-    /// Bytes written.
+    /// Bytes written since the group was made.
     pub written_bytes: u64,
-    /// Reads.
+    /// Read operations since the group was made.
     pub reads: u64,
-    /// Writes.
+    /// Write operations since the group was made.
     pub writes: u64,
 }
 

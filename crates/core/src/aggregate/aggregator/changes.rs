@@ -73,7 +73,7 @@ pub fn checksum_of(snapshot: &[u8]) -> Option<u64> {
 }
 
 impl Aggregator {
-    /// A snapshot, on which [`Aggregator::changes`] can follow.
+    /// A snapshot, on which [`Aggregator::changes_since`] can follow.
     #[must_use]
     pub fn snapshot_ahead(&mut self) -> Vec<u8> {
         let snapshot = self.encode_snapshot();

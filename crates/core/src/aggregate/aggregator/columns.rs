@@ -31,7 +31,6 @@ pub(super) struct Columns {
     vacant: Vec<Place>,
 }
 
-/// One series.
 pub(super) struct SeriesRow<'c> {
     pub(super) place: Place,
     pub(super) series: &'c Arc<Series>,
@@ -39,7 +38,6 @@ pub(super) struct SeriesRow<'c> {
     pub(super) ledger: &'c LedgerRow,
 }
 
-/// One series, to change.
 pub(super) struct SeriesRowMut<'c> {
     pub(super) place: Place,
     pub(super) series: &'c Arc<Series>,

@@ -271,7 +271,7 @@ pub(super) fn sealed_again(bytes: &[u8]) -> Vec<u8> {
     [covered, &xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes()].concat()
 }
 
-/// The payload that [`sealed`] wrote.
+/// The payload that [`seal_payload`] wrote.
 pub(super) fn unseal_payload<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
     let rest = bytes.strip_prefix(&magic).ok_or(SnapshotError::NotASnapshot)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;

@@ -247,7 +247,6 @@ impl Bins {
         }
     }
 
-    /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         let octaves = match &self.counts {
             OctaveCounts::Bytes(octaves) => octaves.capacity() * size_of::<Octave<u8>>(),

@@ -101,7 +101,7 @@ fn clamp_to_nibble(number: u64) -> u8 {
     u8::try_from(number.min(MORE)).unwrap_or_default()
 }
 
-/// A sketch of a closed window, as [`super::Sketch::pack`] wrote it.
+/// A sketch of a closed window, as [`super::Sketch::pack_into`] wrote it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Packed<'a>(pub &'a [u8]);
 

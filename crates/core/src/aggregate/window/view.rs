@@ -139,7 +139,7 @@ impl SeriesState {
         bytes
     }
 
-    /// The state as a record's view; `packed` is what [`State::packed`] gave. `None` for a check without an outcome.
+    /// The state as a record's view; `packed` is what [`SeriesState::to_packed_bytes`] gave. `None` for a check without an outcome.
     #[must_use]
     pub fn as_view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
         Some(match self {
