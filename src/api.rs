@@ -55,6 +55,7 @@ use crate::shard::{ContainerStats, Of, ShardPool};
 use crate::shutdown::{Drain, Readiness};
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::wire::Refusal;
 
 /// The OpenAPI document that describes all of it.
 pub const OPENAPI: &str = include_str!("../proto/openapi.json");
@@ -164,8 +165,9 @@ impl Answer {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        let answer = Self::json(error.status, &error);
-        match error.code {
+        let code = error.code;
+        let answer = Self::json(error.status, &Refusal::from(error));
+        match code {
             "no_token" => answer.with_header("www-authenticate", "Bearer realm=\"tallyport\"".to_owned()),
             "unknown_token" => answer.with_header(
                 "www-authenticate",

@@ -11,6 +11,7 @@ pub use tallyport_core::{aggregate, model, statsd};
 pub use tallyport_formats as render;
 pub use tallyport_linux::{files, host};
 pub use tallyport_oci as oci;
+pub use tallyport_wire as wire;
 
 pub mod api;
 pub mod app;

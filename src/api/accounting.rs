@@ -3,34 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::documents::Counts;
+use super::documents::counts;
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
 use crate::aggregate::Accounting;
-use crate::containers::{ContainerInfo, State};
+use crate::containers::ContainerInfo;
 use crate::model::Allocation;
 use crate::shard::ContainerStats;
-
-#[derive(Serialize)]
-struct Document {
-    node: String,
-    containers: Vec<Container>,
-    total: Counts,
-}
-
-#[derive(Serialize)]
-struct Container {
-    container_id: String,
-    generation: u32,
-    task_id: String,
-    state: State,
-    #[serde(flatten)]
-    counts: Counts,
-}
+use crate::wire;
 
 /// `GET /v1/accounting`
 pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
@@ -49,35 +31,31 @@ pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Ans
         let forgotten =
             if everything { of_node.containers.directory().forgotten() } else { Accounting::default() };
         let node = of_node.config().node.clone();
-        Ok(move |writer: &mut Writer| {
-            writer.json(&Document::new(node, &wanted, &stats_by_container, forgotten))
-        })
+        Ok(move |writer: &mut Writer| writer.json(&document(node, &wanted, &stats_by_container, forgotten)))
     };
     api.pages.answer(request, gather).await
 }
 
-impl Document {
-    /// `total` is what is counted beside those containers.
-    fn new(
-        node: String,
-        wanted: &[Arc<ContainerInfo>],
-        stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
-        mut total: Accounting,
-    ) -> Self {
-        let mut open = 0;
-        let mut containers = Vec::with_capacity(wanted.len());
-        for info in wanted {
-            let Some(stats) = stats_by_container.get(&info.allocation) else { continue };
-            total.merge(&stats.accounting);
-            open += stats.open_values;
-            containers.push(Container {
-                container_id: info.origin.container_id.to_string(),
-                generation: info.origin.generation.0,
-                task_id: info.origin.task_id.to_string(),
-                state: info.state,
-                counts: Counts::new(&stats.accounting, stats.open_values),
-            });
-        }
-        Self { node, containers, total: Counts::new(&total, open) }
+/// The document of these containers. `total` is what is counted beside them.
+fn document(
+    node: String,
+    wanted: &[Arc<ContainerInfo>],
+    stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
+    mut total: Accounting,
+) -> wire::Accounting {
+    let mut open = 0;
+    let mut containers = Vec::with_capacity(wanted.len());
+    for info in wanted {
+        let Some(stats) = stats_by_container.get(&info.allocation) else { continue };
+        total.merge(&stats.accounting);
+        open += stats.open_values;
+        containers.push(wire::Counted {
+            container_id: info.origin.container_id.to_string(),
+            generation: info.origin.generation.0,
+            task_id: info.origin.task_id.to_string(),
+            state: info.state.as_str().into(),
+            counts: counts(&stats.accounting, stats.open_values),
+        });
     }
+    wire::Accounting { node, containers, total: Some(counts(&total, open)) }
 }

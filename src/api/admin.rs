@@ -1,8 +1,9 @@
 //! What only the admin socket does beside the lifecycle: reload, reconcile, and raw lines as they arrive.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
@@ -10,15 +11,10 @@ use super::pages::{Asker, Deadline};
 use super::query::{Filters, Query};
 use super::{Answer, Api, NDJSON, ReloadRequest};
 use crate::containers;
-use crate::model::{ContainerId, Timestamp};
+use crate::model::ContainerId;
 use crate::shard::TappedLine;
 use crate::shutdown::Drain;
-
-#[derive(Serialize)]
-struct Reloaded {
-    applied: bool,
-    needs_restart: Vec<&'static str>,
-}
+use crate::wire;
 
 /// `POST /v1/config/reload`
 pub(super) async fn reload(api: &Api, raw: &str) -> Result<Answer, ApiError> {
@@ -26,20 +22,13 @@ pub(super) async fn reload(api: &Api, raw: &str) -> Result<Answer, ApiError> {
     let (reply, answer) = oneshot::channel();
     api.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::ending())?;
     match answer.await {
-        Ok(Ok(needs_restart)) => Ok(Answer::json(200, &Reloaded { applied: true, needs_restart })),
+        Ok(Ok(needs_restart)) => {
+            let needs_restart = needs_restart.into_iter().map(Cow::Borrowed).collect();
+            Ok(Answer::json(200, &wire::Reloaded { applied: true, needs_restart }))
+        }
         Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),
         Err(_) => Err(ApiError::ending()),
     }
-}
-
-#[derive(Serialize)]
-struct Reconciled {
-    checked: usize,
-    ended: Vec<ContainerId>,
-    back: Vec<ContainerId>,
-    lost: Vec<ContainerId>,
-    mute: Vec<ContainerId>,
-    notes_read: bool,
 }
 
 /// `POST /v1/reconcile`
@@ -50,28 +39,13 @@ pub(super) async fn reconcile(api: &Api) -> Result<Answer, ApiError> {
     let containers::Reconciled { checked, ended, back, lost } =
         api.containers.reconcile().await.ok_or_else(ApiError::ending)?;
     let notes_read = notes.is_some();
-    let mute = notes.unwrap_or_default();
-    Ok(Answer::json(200, &Reconciled { checked, ended, back, lost, mute, notes_read }))
+    let ids = |ids: Vec<ContainerId>| ids.iter().map(ContainerId::to_string).collect();
+    let (ended, back, lost, mute) = (ids(ended), ids(back), ids(lost), ids(notes.unwrap_or_default()));
+    Ok(Answer::json(200, &wire::Reconciled { checked, ended, back, lost, mute, notes_read }))
 }
 
 /// Lines of one container that may wait for a slow reader.
 const ROOM: usize = 1024;
-
-#[derive(Serialize)]
-struct Line {
-    at: Timestamp,
-    container_id: String,
-    line: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected: Option<&'static str>,
-    #[serde(skip_serializing_if = "is_zero")]
-    lost: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-const fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
 
 /// `GET /v1/tasks/{task_id}/tail`
 pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
@@ -91,11 +65,11 @@ pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result
     let state = (lines, api.drain.clone());
     let chunks = stream::unfold(state, |(mut lines, mut drain): (_, Drain)| async move {
         let (container_id, line) = next(&mut lines, &mut drain).await?;
-        let document = Line {
+        let document = wire::TailedLine {
             at: line.at,
             container_id,
             line: String::from_utf8_lossy(&line.line).into_owned(),
-            rejected: line.rejected.map(crate::statsd::Rejected::code),
+            rejected: line.rejected.map(|code| code.code().into()),
             lost: line.lost,
         };
         let mut text = serde_json::to_vec(&document).unwrap_or_default();

@@ -2,36 +2,24 @@
 //!
 //! The isolator fails a task's launch on any answer to `POST` but 201 and 204, so a repeat is a 201, too.
 
-use std::net::IpAddr;
-
-use serde::Deserialize;
-
-use super::documents::DcosContainer;
+use super::documents::dcos_container;
 use super::error::ApiError;
 use super::lifecycle::{self, body, container_id};
 use super::pages::{Asker, Lane, Request, Writer};
 use super::{Answer, Api};
 use crate::containers::{Dialect, Reservation, WantedAddress};
-
-#[derive(Debug, Deserialize)]
-struct Body {
-    container_id: String,
-    #[serde(default)]
-    statsd_host: Option<IpAddr>,
-    #[serde(default)]
-    statsd_port: Option<u16>,
-}
+use crate::wire;
 
 /// `POST /container`
 pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError> {
-    let Body { container_id: id, statsd_host, statsd_port } = body(bytes)?;
+    let wire::DcosReservation { container_id: id, statsd_host, statsd_port } = body(bytes)?;
     let mut reservation = Reservation::new(container_id(&id)?);
     reservation.dialect = Dialect::Dcos;
     // Port 0 means any, as it does to the system.
     let wanted = WantedAddress { host: statsd_host, port: statsd_port.filter(|port| *port > 0) };
     reservation.wanted = (wanted.host.is_some() || wanted.port.is_some()).then_some(wanted);
     let reserved = api.containers.reserve(reservation).await.map_err(|error| ApiError::from(&error))?;
-    Ok(Answer::json(201, &DcosContainer::from(reserved.info.as_ref())))
+    Ok(Answer::json(201, &dcos_container(&reserved.info)))
 }
 
 /// `GET /containers`
@@ -41,7 +29,7 @@ pub(super) async fn list(api: &Api, asker: Asker) -> Result<Answer, ApiError> {
     let render = move |writer: &mut Writer| {
         let all = of_node.containers.directory().all();
         let live = all.iter().filter(|info| info.state.is_live());
-        writer.array(live.map(|info| DcosContainer::from(info.as_ref())))
+        writer.array(live.map(|info| dcos_container(info)))
     };
     api.pages.answer(request, move |_| async move { Ok(render) }).await
 }
@@ -50,7 +38,7 @@ pub(super) async fn list(api: &Api, asker: Asker) -> Result<Answer, ApiError> {
 pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
     let found = api.containers.directory().container(&container_id(id)?);
     match found.filter(|info| info.state.is_live()) {
-        Some(info) => Ok(Answer::json(200, &DcosContainer::from(info.as_ref()))),
+        Some(info) => Ok(Answer::json(200, &dcos_container(&info))),
         None => Err(api.unknown_container(asker, id).await),
     }
 }

@@ -8,12 +8,12 @@
 //! closed before the answer is sent.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, send};
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -23,6 +23,7 @@ use super::error::ApiError;
 use super::lifecycle;
 use crate::containers::{AttachError, Handle};
 use crate::net::sys::{self, Message};
+use crate::wire::{Attachment, AttachmentAnswer};
 
 /// Longest message.
 const LONGEST: usize = 4096;
@@ -32,26 +33,6 @@ const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait where no connection can be taken.
 const AGAIN: Duration = Duration::from_millis(100);
-
-/// What a caller says.
-#[derive(Debug, Deserialize)]
-struct Said {
-    /// The container.
-    attach: String,
-}
-
-/// What it hears.
-#[derive(Debug, Serialize)]
-struct Heard {
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    /// Where the container's socket is to be, for a launcher that may open it where this program may not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-}
 
 /// Answers callers until the agent ends.
 pub async fn serve(api: Api, listener: UnixListener) {
@@ -102,19 +83,19 @@ async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
     let answered = answer(api, &buffer, message).await;
     let peer = caller.peer_cred().ok();
     let (uid, pid) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
-    tracing::info!(uid, pid, status = answered.status, code = answered.code, "descriptors");
+    tracing::info!(uid, pid, status = answered.status, code = answered.code.as_deref(), "descriptors");
     let answer = serde_json::to_vec(&answered).map_err(io::Error::other)?;
     send(caller.as_raw_fd(), &answer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
     Ok(())
 }
 
-async fn answer(api: &Api, buffer: &[u8], message: Message) -> Heard {
+async fn answer(api: &Api, buffer: &[u8], message: Message) -> AttachmentAnswer {
     let mut address = None;
     match attach(api, buffer, message, &mut address).await {
-        Ok(()) => Heard { status: 200, code: None, message: None, address: None },
-        Err(error) => Heard {
+        Ok(()) => AttachmentAnswer { status: 200, ..AttachmentAnswer::default() },
+        Err(error) => AttachmentAnswer {
             status: error.status,
-            code: Some(error.code),
+            code: Some(error.code.into()),
             message: Some(error.message),
             address: address.filter(|_| error.code == "cannot_enter"),
         },
@@ -125,14 +106,14 @@ async fn attach(
     api: &Api,
     buffer: &[u8],
     Message { length, passed, .. }: Message,
-    address: &mut Option<String>,
+    address: &mut Option<SocketAddr>,
 ) -> Result<(), ApiError> {
     let text = buffer.get(..length).ok_or_else(|| ApiError::body_too_long(LONGEST))?;
-    let Said { attach } = lifecycle::body(text)?;
+    let Attachment { attach } = lifecycle::body(text)?;
     let id = lifecycle::container_id(&attach)?;
     let handle = Handle::of(passed).map_err(|error| ApiError::bad_descriptors(&error))?;
     if let Some(info) = api.containers.directory().container(&id) {
-        *address = info.address.map(|address| address.to_string());
+        *address = info.address;
     }
     let attached = api.containers.attach_handle(id, handle).await;
     attached.map(drop).map_err(|error| match error {

@@ -2,28 +2,24 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::containers::{AttachError, HandleError, ProcessError, ReserveError};
 use crate::model::IdError;
 use crate::shard::ShardGone;
 use crate::store::Expired;
+use crate::wire::Refusal;
 
 /// Why a request was not answered.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ApiError {
     /// The HTTP status.
-    #[serde(skip)]
     pub status: u16,
     /// For programs; never changes.
     pub code: &'static str,
     /// For people; says what to do where something can be done.
     pub message: String,
     /// Names that may have been meant, nearest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<String>,
     /// The oldest cursor that can be followed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
 }
 
@@ -204,6 +200,12 @@ impl ApiError {
     #[must_use]
     pub fn ending() -> Self {
         Self::new(503, "ending", "the agent is shutting down".to_owned())
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(ApiError { code, message, nearest, oldest, .. }: ApiError) -> Self {
+        Self { code: code.into(), message, nearest, oldest }
     }
 }
 

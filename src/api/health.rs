@@ -1,59 +1,31 @@
 //! Whether the agent is alive, whether it is ready, and what it runs with.
 
+use std::borrow::Cow;
 use std::path::Path;
-
-use serde::Serialize;
 
 use super::pages::Counts;
 use super::{Answer, Api};
 use crate::containers::Guarded;
-use crate::model::Timestamp;
 use crate::net::http::{Closed, Connections};
 use crate::render::prometheus::{Kind, Name};
 use crate::stats::{Damaged, Failing, NriStats, Outcome};
 use crate::store::{EvictedTotals, Meeting};
 use crate::window_log::{Report, Snapshot};
-
-#[derive(Serialize)]
-struct Health<'c> {
-    status: &'static str,
-    version: &'static str,
-    pid: u32,
-    instance: &'c str,
-}
+use crate::wire;
 
 /// `GET /health`
 pub(super) fn health(api: &Api) -> Answer {
     let (version, config) = (env!("CARGO_PKG_VERSION"), api.config());
     let instance = &config.process.instance;
-    Answer::json(200, &Health { status: "alive", version, pid: std::process::id(), instance })
-}
-
-/// Totals of series that are gone which were forgotten early, by reason.
-#[derive(Debug, Serialize)]
-struct TotalsEvicted {
-    series_limit: u64,
-    node: u64,
-}
-
-impl TotalsEvicted {
-    fn new(EvictedTotals { series_limit, node }: EvictedTotals) -> Self {
-        Self { series_limit, node }
-    }
-}
-
-#[derive(Serialize)]
-struct Ready {
-    ready: bool,
-    pending: Vec<&'static str>,
-    degraded: Vec<Degraded>,
-}
-
-/// A part that does not work as it is set to. It does not hold up readiness: the rest of the agent serves.
-#[derive(Debug, Serialize)]
-pub(super) struct Degraded {
-    what: &'static str,
-    why: String,
+    Answer::json(
+        200,
+        &wire::Health {
+            status: "alive".into(),
+            version: version.into(),
+            pid: std::process::id(),
+            instance: instance.into(),
+        },
+    )
 }
 
 /// `GET /ready`
@@ -62,7 +34,11 @@ pub(super) fn ready(api: &Api) -> Answer {
     let ready = pending.is_empty();
     Answer::json(
         if ready { 200 } else { 503 },
-        &Ready { ready, pending, degraded: degraded(api, Detail::General) },
+        &wire::Ready {
+            ready,
+            pending: pending.into_iter().map(Cow::Borrowed).collect(),
+            degraded: degraded(api, Detail::General),
+        },
     )
 }
 
@@ -76,7 +52,7 @@ pub(super) enum Detail {
 }
 
 /// What does not work as it is set to.
-pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
+pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<wire::Degraded> {
     let nri = &api.stats.nri;
     let log = api.window_log.as_ref().and_then(|log| log.snapshot().failing);
     let failing = nri.failing().map(|failing| {
@@ -96,252 +72,133 @@ pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<Degraded> {
     let found = checks.into_iter().filter_map(|(what, general, reason)| Some((what, general, reason?)));
     found
         .map(|(what, general, reason)| match detail {
-            Detail::General => Degraded { what, why: general.to_owned() },
-            Detail::Reason => Degraded { what, why: format!("{general}: {reason}") },
+            Detail::General => wire::Degraded { what: what.into(), why: general.to_owned() },
+            Detail::Reason => wire::Degraded { what: what.into(), why: format!("{general}: {reason}") },
         })
         .collect()
-}
-
-/// The state of the NRI plugin's connection to the container runtime.
-#[derive(Debug, Serialize)]
-struct PluginDocument {
-    state: &'static str,
-    socket: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-    injected: u64,
-    failed: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failing: Option<FailingDocument>,
-}
-
-/// Containers in a row that got no socket.
-#[derive(Debug, Serialize)]
-struct FailingDocument {
-    containers: u64,
-    at: Timestamp,
-    why: String,
-}
-
-impl PluginDocument {
-    fn of(stats: &NriStats, socket: &Path) -> Self {
-        let (link, since) = stats.link();
-        Self {
-            state: link.as_str(),
-            socket: socket.display().to_string(),
-            since,
-            why: link.trouble(),
-            injected: stats.of(Outcome::Injected),
-            failed: stats.of(Outcome::Failed),
-            failing: stats.failing().map(|Failing { containers, at, why }| FailingDocument {
-                containers,
-                at,
-                why,
-            }),
-        }
-    }
-}
-
-/// What the agent runs with.
-#[derive(Debug, Serialize)]
-pub(super) struct Node {
-    node: String,
-    version: &'static str,
-    pid: u32,
-    started: Timestamp,
-    epoch: u64,
-    cursor: String,
-    ready: bool,
-    window_seconds: f64,
-    windows_kept: usize,
-    shards: usize,
-    shards_ended: usize,
-    containers: usize,
-    memory: usize,
-    memory_limit: usize,
-    receive_buffer: usize,
-    receive_buffers: usize,
-    receive_buffers_limit: usize,
-    listeners_port: u16,
-    guard: &'static str,
-    guard_missing: Option<String>,
-    journal_trouble: Option<String>,
-    state_damage: Vec<StateDamage>,
-    http_listen: String,
-    admin_socket: String,
-    state_dir: String,
-    last_scrape: Option<Timestamp>,
-    certificate_expires: Option<Timestamp>,
-    window_log: Option<WindowLog>,
-    nri: PluginDocument,
-    totals_evicted: TotalsEvicted,
-    names_marked: usize,
-    marked_names: Vec<MarkedName>,
-    pages: PagesDocument,
-}
-
-/// Answers that are being built or sent, and those that were not given since the agent started.
-#[derive(Debug, Serialize)]
-struct PagesDocument {
-    bytes: usize,
-    limit: usize,
-    busy: u64,
-    late: u64,
-    cut: u64,
-    slow: u64,
-}
-
-impl PagesDocument {
-    fn of(api: &Api) -> Self {
-        let Counts { held, limit, busy, late, cut, .. } = api.pages.counts();
-        let closed = api.connections.iter().take(1).flat_map(Connections::closed);
-        let slow = closed.filter(|(why, _)| *why == Closed::Slow).map(|(_, n)| n).sum();
-        Self { bytes: held, limit, busy, late, cut, slow }
-    }
 }
 
 /// Marked names that are listed, at most.
 const LISTED: usize = 20;
 
-/// A name that carries a mark, and the one that had the plain name first.
-#[derive(Debug, Serialize)]
-struct MarkedName {
-    workload: String,
-    kind: &'static str,
-    name: String,
-    shown: String,
-    first_kind: Option<&'static str>,
-    first_name: Option<String>,
-}
-
-impl MarkedName {
-    fn new(meeting: Meeting) -> Self {
-        let kind = |name: &Name| match name.kind {
-            Kind::Metric(metric_type) => metric_type.as_str(),
-            Kind::Label => "tag",
-        };
-        Self {
-            workload: meeting.workload.as_str().to_owned(),
-            kind: kind(&meeting.marked),
-            name: meeting.marked.text.to_string(),
-            shown: meeting.shown,
-            first_kind: meeting.first.as_ref().map(kind),
-            first_name: meeting.first.map(|first| first.text.to_string()),
-        }
-    }
-}
-
-/// A file that could not be read at the start.
-#[derive(Debug, Serialize)]
-struct StateDamage {
-    file: &'static str,
-    places: usize,
-    found: String,
-}
-
-impl StateDamage {
-    fn all(api: &Api) -> Vec<Self> {
-        let found = api.stats.damage.found().into_iter();
-        found.map(|(file, Damaged { places, found })| Self { file: file.as_str(), places, found }).collect()
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct WindowLog {
-    last_alive: Option<Timestamp>,
-    gap_seconds: f64,
-    ended_in_order: bool,
-    restored_windows: usize,
-    restored_open: usize,
-    restored_ahead: usize,
-    damaged: u64,
-    damaged_bytes: u64,
-    size: u64,
-    size_limit: usize,
-    missed: u64,
-    given_up: u64,
-    checkpoint_seconds: f64,
-    failing_since: Option<Timestamp>,
-    failing: Option<String>,
-}
-
-impl WindowLog {
-    fn new(log: Snapshot, size_limit: usize) -> Self {
-        let Report { last, gap, in_order, windows, open, ahead, damage, .. } = log.report;
-        let (failing_since, failing) = log.failing.unzip();
-        Self {
-            last_alive: last,
-            gap_seconds: gap.as_secs_f64(),
-            ended_in_order: in_order,
-            restored_windows: windows,
-            restored_open: open,
-            restored_ahead: ahead,
-            damaged: damage.parts + damage.entries + damage.files,
-            damaged_bytes: damage.bytes,
-            size: log.size,
-            size_limit,
-            missed: log.missed,
-            given_up: log.given_up,
-            checkpoint_seconds: log.interval.as_secs_f64(),
-            failing_since,
-            failing,
-        }
-    }
-}
-
 /// `GET /v1/node`
 pub(super) fn node(api: &Api) -> Answer {
-    Answer::json(200, &Node::of(api))
+    Answer::json(200, &node_document(api))
 }
 
-impl Node {
-    pub(super) fn of(api: &Api) -> Self {
-        let config = api.config();
-        let guard = match &api.guarding {
-            Guarded::On => "on",
-            Guarded::Off => "off",
-            Guarded::Unavailable(_) => "unavailable",
-        };
-        let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
-        Self {
-            node: config.node.clone(),
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            started: api.started,
-            epoch: api.store.epoch(),
-            cursor: api.store.end().to_string(),
-            ready: api.readiness.pending().is_empty(),
-            window_seconds: config.aggregation.window.as_secs_f64(),
-            windows_kept: config.aggregation.keep,
-            shards: api.pool.len(),
-            shards_ended: api.pool.ended().len(),
-            containers: live,
-            memory: api.pool.gauges().memory,
-            memory_limit: config.node_limits.memory,
-            receive_buffer: config.listeners.receive_buffer,
-            receive_buffers: api.pool.buffers().used(),
-            guard,
-            journal_trouble: api.containers.journal().trouble(),
-            state_damage: StateDamage::all(api),
-            guard_missing: api.guarding.missing().map(str::to_owned),
-            receive_buffers_limit: api.pool.buffers().limit(),
-            listeners_port: config.listeners.port,
-            http_listen: api.http_address.to_string(),
-            admin_socket: config.admin.socket.display().to_string(),
-            state_dir: config.state_dir.display().to_string(),
-            last_scrape: api.stats.last_scrape(),
-            certificate_expires: api.stats.certificate_expires(),
-            nri: PluginDocument::of(&api.stats.nri, &config.nri.socket),
-            window_log: api
-                .window_log
-                .as_ref()
-                .map(|status| WindowLog::new(status.snapshot(), config.window_log.size)),
-            totals_evicted: TotalsEvicted::new(api.store.remembered_totals().1),
-            names_marked: api.store.marked_names(),
-            marked_names: api.store.meetings(LISTED).into_iter().map(MarkedName::new).collect(),
-            pages: PagesDocument::of(api),
-        }
+/// What the agent runs with.
+pub(super) fn node_document(api: &Api) -> wire::Node {
+    let config = api.config();
+    let guard = match &api.guarding {
+        Guarded::On => "on",
+        Guarded::Off => "off",
+        Guarded::Unavailable(_) => "unavailable",
+    };
+    let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
+    let log = api.window_log.as_ref().map(|status| status.snapshot());
+    let EvictedTotals { series_limit, node } = api.store.remembered_totals().1;
+    wire::Node {
+        node: config.node.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        started: api.started,
+        epoch: api.store.epoch(),
+        cursor: api.store.end().to_string(),
+        ready: api.readiness.pending().is_empty(),
+        window_seconds: config.aggregation.window.as_secs_f64(),
+        windows_kept: config.aggregation.keep,
+        shards: api.pool.len(),
+        shards_ended: api.pool.ended().len(),
+        containers: live,
+        memory: api.pool.gauges().memory,
+        memory_limit: config.node_limits.memory,
+        receive_buffer: config.listeners.receive_buffer,
+        receive_buffers: api.pool.buffers().used(),
+        receive_buffers_limit: api.pool.buffers().limit(),
+        listeners_port: Some(config.listeners.port),
+        guard: guard.into(),
+        guard_missing: api.guarding.missing().map(str::to_owned),
+        journal_trouble: api.containers.journal().trouble(),
+        state_damage: state_damage(api),
+        http_listen: api.http_address.to_string(),
+        admin_socket: config.admin.socket.display().to_string(),
+        state_dir: config.state_dir.display().to_string(),
+        last_scrape: api.stats.last_scrape(),
+        certificate_expires: api.stats.certificate_expires(),
+        window_log: log.map(|log| window_log(log, config.window_log.size)),
+        nri: Some(plugin(&api.stats.nri, &config.nri.socket)),
+        totals_evicted: wire::TotalsEvicted { series_limit, node },
+        names_marked: api.store.marked_names(),
+        marked_names: api.store.meetings(LISTED).into_iter().map(marked_name).collect(),
+        pages: Some(pages(api)),
+    }
+}
+
+fn plugin(stats: &NriStats, socket: &Path) -> wire::Plugin {
+    let (link, since) = stats.link();
+    wire::Plugin {
+        state: link.as_str().into(),
+        socket: socket.display().to_string(),
+        since,
+        why: link.trouble(),
+        injected: stats.of(Outcome::Injected),
+        failed: stats.of(Outcome::Failed),
+        failing: stats.failing().map(|Failing { containers, at, why }| wire::Failing { containers, at, why }),
+    }
+}
+
+fn pages(api: &Api) -> wire::Pages {
+    let Counts { held, limit, busy, late, cut, .. } = api.pages.counts();
+    let closed = api.connections.iter().take(1).flat_map(Connections::closed);
+    let slow = closed.filter(|(why, _)| *why == Closed::Slow).map(|(_, n)| n).sum();
+    wire::Pages { bytes: held as u64, limit: limit as u64, busy, late, cut, slow }
+}
+
+fn marked_name(meeting: Meeting) -> wire::MarkedName {
+    let kind = |name: &Name| match name.kind {
+        Kind::Metric(metric_type) => metric_type.as_str(),
+        Kind::Label => "tag",
+    };
+    wire::MarkedName {
+        workload: meeting.workload.as_str().to_owned(),
+        kind: kind(&meeting.marked).into(),
+        name: meeting.marked.text.to_string(),
+        shown: meeting.shown,
+        first_kind: meeting.first.as_ref().map(|first| kind(first).into()),
+        first_name: meeting.first.map(|first| first.text.to_string()),
+    }
+}
+
+/// Files that could not be read at the start.
+fn state_damage(api: &Api) -> Vec<wire::StateDamage> {
+    let found = api.stats.damage.found().into_iter();
+    found
+        .map(|(file, Damaged { places, found })| wire::StateDamage {
+            file: file.as_str().into(),
+            places,
+            found,
+        })
+        .collect()
+}
+
+fn window_log(log: Snapshot, size_limit: usize) -> wire::WindowLog {
+    let Report { last, gap, in_order, windows, open, ahead, damage, .. } = log.report;
+    let (failing_since, failing) = log.failing.unzip();
+    wire::WindowLog {
+        last_alive: last,
+        gap_seconds: gap.as_secs_f64(),
+        ended_in_order: in_order,
+        restored_windows: windows,
+        restored_open: open,
+        restored_ahead: ahead,
+        damaged: damage.parts + damage.entries + damage.files,
+        damaged_bytes: damage.bytes,
+        size: log.size,
+        size_limit: size_limit as u64,
+        missed: log.missed,
+        given_up: log.given_up,
+        checkpoint_seconds: log.interval.as_secs_f64(),
+        failing_since,
+        failing,
     }
 }

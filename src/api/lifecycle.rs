@@ -1,12 +1,12 @@
 //! The lifecycle API of the admin socket: reserve, attach, release, list.
 
-use std::num::NonZeroU16;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 
-use super::documents::ContainerDocument;
+use super::documents::{container, reserved as reserved_document};
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query, duration};
@@ -16,83 +16,14 @@ use crate::containers::{
     AttachError, ContainerInfo, Details, Network, Process, ReleaseError, Reservation, ReserveError, Ttl,
     WantedAddress,
 };
-use crate::model::{ContainerId, Labels, TaskId};
-
-/// The body of a reserve call. Fields that are not known here are ignored: a newer launcher may send them.
-#[derive(Debug, Deserialize)]
-struct ReserveBody {
-    container_id: String,
-    #[serde(default)]
-    task_id: Option<String>,
-    #[serde(default)]
-    labels: Option<Labels>,
-    #[serde(default)]
-    network: Option<NetworkBody>,
-    #[serde(default)]
-    pid: Option<i32>,
-    #[serde(default)]
-    ttl: TtlBody,
-    #[serde(default)]
-    options: Option<OptionsBody>,
-    #[serde(flatten)]
-    details: Details,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
-enum NetworkBody {
-    Host,
-    Netns { path: std::path::PathBuf },
-    New,
-}
+use crate::model::{ContainerId, TaskId};
+use crate::wire;
 
 /// What waits longer for its process is meant to wait for ever, and can say so.
 const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
 
-/// Seconds, a time with a unit, or `null` for ever.
-#[derive(Debug, Default)]
-enum TtlBody {
-    #[default]
-    Unsaid,
-    Never,
-    Seconds(f64),
-    Text(String),
-}
-
-impl<'de> Deserialize<'de> for TtlBody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Said {
-            Seconds(f64),
-            Text(String),
-        }
-        Ok(match Option::deserialize(deserializer)? {
-            None => Self::Never,
-            Some(Said::Seconds(seconds)) => Self::Seconds(seconds),
-            Some(Said::Text(text)) => Self::Text(text),
-        })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct OptionsBody {
-    #[serde(default)]
-    gauge_sign: Option<GaugeSign>,
-    timer_unit: Option<TimerUnit>,
-    #[serde(default)]
-    port: Option<NonZeroU16>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AttachBody {
-    pid: i32,
-    #[serde(default)]
-    start_ticks: Option<u64>,
-}
-
 /// Reads a JSON body.
-pub(super) fn body<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::bad_body(&error.to_string()))
 }
 
@@ -101,50 +32,57 @@ pub(super) fn container_id(id: &str) -> Result<ContainerId, ApiError> {
     ContainerId::new(id).map_err(|error| ApiError::bad_id("container_id", error))
 }
 
-impl ReserveBody {
-    fn check(self) -> Result<Reservation, ApiError> {
-        let mut reservation = Reservation::new(container_id(&self.container_id)?);
-        let task_id = self.task_id.as_deref().map(TaskId::new).transpose();
-        reservation.task_id = task_id.map_err(|error| ApiError::bad_id("task_id", error))?;
-        reservation.labels = self.labels.unwrap_or_default();
-        reservation.network = match self.network {
-            None | Some(NetworkBody::Host) => Network::Host,
-            Some(NetworkBody::Netns { path }) => Network::Path(path),
-            Some(NetworkBody::New) => Network::New,
-        };
-        reservation.pid = self.pid;
-        reservation.ttl = self.ttl.read()?;
-        let options = self.options.unwrap_or_default();
-        reservation.gauge_sign = options.gauge_sign;
-        reservation.timer_unit = options.timer_unit;
-        reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
+/// The body of a reserve call, with the options as the core has them.
+type ReserveBody = wire::Reservation<'static, GaugeSign, TimerUnit>;
+
+fn check(body: ReserveBody) -> Result<Reservation, ApiError> {
+    let mut reservation = Reservation::new(container_id(&body.container_id)?);
+    let task_id = body.task_id.as_deref().map(TaskId::new).transpose();
+    reservation.task_id = task_id.map_err(|error| ApiError::bad_id("task_id", error))?;
+    reservation.labels = body.labels.map(Cow::into_owned).unwrap_or_default();
+    reservation.network = match body.network {
+        None | Some(wire::Network::Host) => Network::Host,
+        Some(wire::Network::Netns { path }) => Network::Path(path.into_owned()),
+        Some(wire::Network::New) => Network::New,
+    };
+    reservation.pid = body.pid;
+    reservation.ttl = ttl(body.ttl)?;
+    let options = body.options.unwrap_or_default();
+    reservation.gauge_sign = options.gauge_sign;
+    reservation.timer_unit = options.timer_unit;
+    reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
+    let text = |text: Option<Cow<'static, str>>| text.map(Cow::into_owned);
+    reservation.details = Details {
+        bundle: text(body.bundle),
+        sandbox_id: text(body.sandbox_id),
+        pod_uid: text(body.pod_uid),
+        runtime_handler: text(body.runtime_handler),
+        image: text(body.image),
         // Only the agent itself adopts.
-        reservation.details = Details { adopted: false, ..self.details };
-        Ok(reservation)
-    }
+        adopted: false,
+    };
+    Ok(reservation)
 }
 
-impl TtlBody {
-    fn read(self) -> Result<Ttl, ApiError> {
-        let bad = |text: &str, why: &str| ApiError::bad_parameter("ttl", text, why);
-        let (text, ttl) = match self {
-            Self::Unsaid => return Ok(Ttl::Default),
-            Self::Never => return Ok(Ttl::Never),
-            Self::Seconds(seconds) => {
-                let text = seconds.to_string();
-                let ttl = Duration::try_from_secs_f64(seconds);
-                let ttl = ttl.map_err(|_| bad(&text, "is not a number of seconds"))?;
-                (text, ttl)
-            }
-            Self::Text(text) => {
-                let ttl = duration(&text).map_err(|why| bad(&text, &why))?;
-                (text, ttl)
-            }
-        };
-        match ttl <= LONGEST_TTL {
-            true => Ok(Ttl::After(ttl)),
-            false => Err(bad(&text, "is more than a week; null is for ever")),
+fn ttl(given: wire::Ttl) -> Result<Ttl, ApiError> {
+    let bad = |text: &str, why: &str| ApiError::bad_parameter("ttl", text, why);
+    let (text, ttl) = match given {
+        wire::Ttl::Default => return Ok(Ttl::Default),
+        wire::Ttl::Never => return Ok(Ttl::Never),
+        wire::Ttl::Seconds(seconds) => {
+            let text = seconds.to_string();
+            let ttl = Duration::try_from_secs_f64(seconds);
+            let ttl = ttl.map_err(|_| bad(&text, "is not a number of seconds"))?;
+            (text, ttl)
         }
+        wire::Ttl::Text(text) => {
+            let ttl = duration(&text).map_err(|why| bad(&text, &why))?;
+            (text, ttl)
+        }
+    };
+    match ttl <= LONGEST_TTL {
+        true => Ok(Ttl::After(ttl)),
+        false => Err(bad(&text, "is more than a week; null is for ever")),
     }
 }
 
@@ -153,7 +91,7 @@ impl TtlBody {
 /// # Errors
 /// When it is not such a body, or an id or a time in it is none.
 pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
-    body::<ReserveBody>(bytes)?.check()
+    check(body(bytes)?)
 }
 
 /// `POST /v1/containers`
@@ -162,7 +100,7 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
     match api.containers.reserve(reservation).await {
         Ok(reserved) => {
             let status = if reserved.new { 201 } else { 200 };
-            Ok(Answer::json(status, &ContainerDocument::reserved(&reserved.info, &api.config().presets)))
+            Ok(Answer::json(status, &reserved_document(&reserved.info, &api.config().presets)))
         }
         // An answer without content has no body to say why in.
         Err(ReserveError::OptedOut { reason }) => {
@@ -174,9 +112,9 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 
 /// `POST /v1/containers/{id}/attach`
 pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
-    let AttachBody { pid, start_ticks } = body(bytes)?;
+    let wire::Attach { pid, start_ticks } = body(bytes)?;
     match api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await {
-        Ok(info) => Ok(Answer::json(200, &ContainerDocument::reserved(&info, &api.config().presets))),
+        Ok(info) => Ok(Answer::json(200, &reserved_document(&info, &api.config().presets))),
         Err(AttachError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
         Err(error) => Err(ApiError::from(&error)),
     }
@@ -185,7 +123,7 @@ pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> R
 /// `DELETE /v1/containers/{id}`
 pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
     let info = released(api, asker, id).await?;
-    Ok(Answer::json(202, &ContainerDocument::reserved(&info, &api.config().presets)))
+    Ok(Answer::json(202, &reserved_document(&info, &api.config().presets)))
 }
 
 /// Releases a container, in either dialect. Releasing it again gets the same answer.
@@ -217,7 +155,7 @@ pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, A
         Ok(move |writer: &mut Writer| {
             let presets = &of_node.config().presets;
             let count = |info: &Arc<ContainerInfo>| counts.get(&info.allocation).map(AsRef::as_ref);
-            writer.array(containers.iter().map(|info| ContainerDocument::shown(info, presets, count(info))))
+            writer.array(containers.iter().map(|info| container(info, presets, count(info))))
         })
     };
     api.pages.answer(request, gather).await
@@ -230,7 +168,7 @@ pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, Ap
     };
     let counts = api.counts(std::slice::from_ref(&info)).await?;
     let stats = counts.get(&info.allocation).map(AsRef::as_ref);
-    Ok(Answer::json(200, &ContainerDocument::shown(&info, &api.config().presets, stats)))
+    Ok(Answer::json(200, &container(&info, &api.config().presets, stats)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::documents::TaskShort;
+use super::documents::task_short;
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Stop, Work, Writer};
 use super::query::{Query, SELECTION, Selection, Windows};
@@ -31,7 +31,7 @@ pub(super) async fn metrics(api: &Api, asker: Asker, id: &str, raw: &str) -> Res
         let sources = sources(&of_node, &work, &listed, &selection).await?;
         Ok(move |writer: &mut Writer| {
             writer.put(br#"{"task":"#)?;
-            writer.json(&TaskShort::from(&listed))?;
+            writer.json(&task_short(&listed))?;
             writer.put(br#","metrics":"#)?;
             let of_node = (of_node.config().node.clone(), of_node.store.epoch());
             write_records(writer, (&of_node.0, of_node.1), &sources, &selection)?;

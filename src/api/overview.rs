@@ -10,83 +10,53 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::documents::state_of;
+use super::documents::{generation, state_of};
 use super::error::ApiError;
-use super::health::{Degraded, Detail, Node, degraded};
+use super::health::{Detail, degraded, node_document};
 use super::metrics::write;
 use super::pages::{Asker, Deadline, Events, Reader};
 use super::query::{Filters, Query};
 use super::watch::{EVENT_STREAM, event};
 use super::{Answer, Api};
 use crate::aggregate::Accounting;
-use crate::containers::{ContainerInfo, Containers, Listed, State};
-use crate::model::{Allocation, TaskId, Timestamp};
+use crate::containers::{ContainerInfo, Containers, Listed};
+use crate::model::{Allocation, TaskId};
 use crate::net::clock;
 use crate::shard::ContainerStats;
 use crate::shutdown::Drain;
+use crate::wire;
 
 /// How often it looks: often enough to seem live, seldom enough that a thousand tasks cost next to nothing.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// How a task stands, in a few numbers that count since its containers began.
-#[derive(Debug, Serialize)]
-struct Row {
-    task_id: TaskId,
-    state: State,
-    finished: bool,
-    generation: u32,
-    containers: usize,
-    series: usize,
-    last_datagram: Option<Timestamp>,
-    received: u64,
-    values: u64,
-    kernel_drops: u64,
-    dropped: u64,
-    rejected: u64,
-    events: u64,
-}
+type Row = wire::TaskRow<TaskId>;
 
-impl Row {
-    fn new(listed: &Listed, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Self {
-        let mut counts = Accounting::default();
-        let mut series = 0;
-        for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
-            counts.merge(&stats.accounting);
-            series += stats.series;
-        }
-        let state = state_of(listed);
-        Self {
-            task_id: listed.task_id.clone(),
-            state,
-            finished: state.is_finished(),
-            generation: listed.containers.iter().map(|info| info.origin.generation.0).max().unwrap_or(0),
-            containers: listed.containers.len(),
-            series,
-            last_datagram: counts.last_datagram,
-            received: counts.received,
-            values: counts.values,
-            kernel_drops: counts.kernel_drops,
-            dropped: counts.dropped.total(),
-            rejected: counts.rejected.total(),
-            events: counts.events,
-        }
+fn row(listed: &Listed, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Row {
+    let mut counts = Accounting::default();
+    let mut series = 0;
+    for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
+        counts.merge(&stats.accounting);
+        series += stats.series;
     }
-}
-
-/// What changed since the last event.
-#[derive(Debug, Serialize)]
-struct Changes<'a> {
-    at: Timestamp,
-    ready: bool,
-    degraded: Vec<Degraded>,
-    memory: usize,
-    last_scrape: Option<Timestamp>,
-    tasks: Vec<&'a Row>,
-    gone: Vec<&'a TaskId>,
+    let state = state_of(listed);
+    Row {
+        task_id: listed.task_id.clone(),
+        state: state.as_str().into(),
+        finished: state.is_finished(),
+        generation: generation(listed),
+        containers: listed.containers.len(),
+        series,
+        last_datagram: counts.last_datagram,
+        received: counts.received,
+        values: counts.values,
+        kernel_drops: counts.kernel_drops,
+        dropped: counts.dropped.total(),
+        rejected: counts.rejected.total(),
+        events: counts.events,
+    }
 }
 
 /// How tasks stood at the last look, each as a hash of its row: all that a stream needs to see that a task has changed.
@@ -120,7 +90,7 @@ pub(super) async fn watch(api: &Api, asker: Asker, raw: &str) -> Result<Answer, 
         every,
         drain: api.drain.clone(),
         sending: None,
-        first: Some(event("node", None, &Node::of(api))),
+        first: Some(event("node", None, &node_document(api))),
     };
     overview.look().await?;
     let chunks =
@@ -185,7 +155,7 @@ fn write_changes(
 ) -> Rows {
     let (mut rows, mut changed) = (Rows::new(), Vec::new());
     let mut row_text = Vec::new();
-    for row in tasks.iter().map(|listed| Row::new(listed, stats_by_container)) {
+    for row in tasks.iter().map(|listed| row(listed, stats_by_container)) {
         row_text.clear();
         write(&mut row_text, &row);
         let hash = xxh3_64(&row_text);
@@ -195,14 +165,14 @@ fn write_changes(
         }
     }
     let gone = before.keys().filter(|id| !rows.contains_key(*id));
-    let changes = Changes {
+    let changes = wire::TaskChanges {
         at: clock::wall(),
         ready: api.readiness.pending().is_empty(),
         degraded: degraded(api, Detail::Reason),
         memory: api.pool.gauges().memory,
         last_scrape: api.stats.last_scrape(),
-        tasks: changed.iter().collect(),
-        gone: gone.collect(),
+        tasks: changed.iter().collect::<Vec<&Row>>(),
+        gone: gone.collect::<Vec<&TaskId>>(),
     };
     text.extend_from_slice(event("tasks", None, &changes).as_bytes());
     rows

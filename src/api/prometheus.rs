@@ -20,6 +20,7 @@ use crate::net::clock;
 use crate::render::exposition::{Escaping, Format};
 use crate::render::prometheus::{Builder, Identity, Level, Naming, Page, PageWindow, Source, Sums, Timers};
 use crate::store::{History, Published, REMEMBERED};
+use crate::wire;
 
 /// How far back percentiles and sets reach: further than most scrapes are apart.
 const SPAN: Duration = Duration::from_mins(1);
@@ -156,33 +157,20 @@ fn write_page(api: &Api, wanted: &Wanted, writer: &mut Writer) -> Result<(), Sto
     Ok(())
 }
 
-/// One target of Prometheus' HTTP service discovery.
-#[derive(serde::Serialize)]
-struct Target<'a> {
-    targets: [&'a str; 1],
-    labels: TargetLabels<'a>,
-}
-
-#[derive(serde::Serialize)]
-struct TargetLabels<'a> {
-    #[serde(rename = "__scheme__")]
-    scheme: &'static str,
-    #[serde(rename = "__metrics_path__")]
-    path: &'static str,
-    /// The two targets have one address; without this they would have one `up`.
-    metrics_path: &'static str,
-    node: &'a str,
-}
-
 /// `GET /v1/sd`: this agent's two targets, at the address it was asked by where that has a port.
 pub(super) fn targets(api: &Api, host: Option<&str>) -> Answer {
     let listening = api.http_address.to_string();
     let address = host.filter(|host| is_address(host)).unwrap_or(&listening);
     let config = api.config();
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-    let target = |path| Target {
-        targets: [address],
-        labels: TargetLabels { scheme, path, metrics_path: path, node: &config.node },
+    let target = |path: &'static str| wire::Target {
+        targets: [address.into()],
+        labels: wire::TargetLabels {
+            scheme: scheme.into(),
+            path: path.into(),
+            metrics_path: path.into(),
+            node: (&*config.node).into(),
+        },
     };
     Answer::json(200, &["/metrics", "/metrics/tasks"].map(target))
 }

@@ -1,21 +1,19 @@
 //! Tasks, their events and their checks.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::documents::{TaskDocument, TaskShort};
+use super::documents::{task, task_short};
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
 use super::query::{Filters, Query};
 use super::{Answer, Api};
 use crate::aggregate::{ContainerSummary, EventRecord, LastCheck, WideTag, widest_tags};
 use crate::containers::{ContainerInfo, Listed, nearest};
-use crate::model::Timestamp;
 use crate::render::record::TagsDocument;
 use crate::shard::Of;
-use crate::statsd::{AlertType, Priority};
+use crate::wire;
 
 /// The most ids that an unknown one is compared with: a third of a second of work where all of them are long.
 const COMPARED: usize = 1024;
@@ -66,14 +64,15 @@ impl Api {
     }
 
     /// What makes the series of a task, as of the last closed windows.
-    fn widest_tags(&self, listed: &Listed) -> Vec<WideTag> {
+    fn widest_tags(&self, listed: &Listed) -> Vec<wire::WideTag> {
         let history = |info: &Arc<ContainerInfo>| self.store.history(info.allocation);
         let histories: Vec<_> = listed.containers.iter().filter_map(history).collect();
         let ledgers = histories
             .iter()
             .filter_map(|history| history.summary())
             .flat_map(|summary| summary.ledger.iter());
-        widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS)
+        let widest = widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS).into_iter();
+        widest.map(|WideTag { key, values, series }| wire::WideTag { key, values, series }).collect()
     }
 
     async fn summaries(&self, containers: &[Arc<ContainerInfo>]) -> Result<Summaries, ApiError> {
@@ -110,7 +109,7 @@ pub(super) async fn list(api: &Api, asker: Asker, raw: &str, raw_lines: bool) ->
         let counts = of_node.counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
             let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
-            let document = |listed| TaskDocument::new(listed, presets, &counts, last_scrape, raw_lines);
+            let document = |listed| task(listed, presets, &counts, last_scrape, raw_lines);
             writer.array(tasks.iter().map(document))
         })
     };
@@ -126,54 +125,26 @@ pub(super) async fn show(api: &Api, asker: Asker, id: &str, raw_lines: bool) -> 
         let counts = of_node.counts(&listed.containers).await?;
         Ok(move |writer: &mut Writer| {
             let (presets, last_scrape) = (&of_node.config().presets, of_node.stats.last_scrape());
-            let document = TaskDocument::new(&listed, presets, &counts, last_scrape, raw_lines);
-            writer.json(&document.with_widest_tags(of_node.widest_tags(&listed)))
+            let document = task(&listed, presets, &counts, last_scrape, raw_lines);
+            writer.json(&wire::Task { widest_tags: Some(of_node.widest_tags(&listed)), ..document })
         })
     };
     api.pages.answer(request, gather).await
 }
 
-#[derive(Serialize)]
-struct EventsDocument<'a> {
-    task: TaskShort,
-    events: Vec<EventDocument<'a>>,
-}
-
-#[derive(Serialize)]
-struct EventDocument<'a> {
-    container_id: &'a str,
-    received_at: Timestamp,
-    title: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<Timestamp>,
-    alert_type: AlertType,
-    priority: Priority,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hostname: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aggregation_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source_type: Option<&'a str>,
-    tags: TagsDocument<'a>,
-}
-
-impl<'a> EventDocument<'a> {
-    fn new(info: &'a ContainerInfo, event: &'a EventRecord) -> Self {
-        Self {
-            container_id: info.origin.container_id.as_str(),
-            received_at: event.received_at,
-            title: &event.title,
-            text: event.text.as_deref(),
-            timestamp: event.timestamp,
-            alert_type: event.alert_type,
-            priority: event.priority,
-            hostname: event.hostname.as_deref(),
-            aggregation_key: event.aggregation_key.as_deref(),
-            source_type: event.source_type.as_deref(),
-            tags: TagsDocument(&event.tags),
-        }
+fn event<'a>(info: &'a ContainerInfo, event: &'a EventRecord) -> wire::Event<'a, TagsDocument<'a>> {
+    wire::Event {
+        container_id: info.origin.container_id.as_str().into(),
+        received_at: event.received_at,
+        title: (&*event.title).into(),
+        text: event.text.as_deref().map(Cow::Borrowed),
+        timestamp: event.timestamp,
+        alert_type: event.alert_type.as_str().into(),
+        priority: event.priority.as_str().into(),
+        hostname: event.hostname.as_deref().map(Cow::Borrowed),
+        aggregation_key: event.aggregation_key.as_deref().map(Cow::Borrowed),
+        source_type: event.source_type.as_deref().map(Cow::Borrowed),
+        tags: TagsDocument(&event.tags),
     }
 }
 
@@ -188,50 +159,25 @@ pub(super) async fn events(api: &Api, asker: Asker, id: &str, raw: &str) -> Resu
         Ok(move |writer: &mut Writer| {
             let mut events: Vec<_> = summaries
                 .iter()
-                .flat_map(|(info, summary)| {
-                    summary.events.iter().map(|event| EventDocument::new(info, event))
-                })
+                .flat_map(|(info, summary)| summary.events.iter().map(|of_one| event(info, of_one)))
                 .collect();
             events.sort_by_key(|event| event.received_at);
-            writer.json(&EventsDocument { task: (&listed).into(), events })
+            writer.json(&wire::Events { task: task_short(&listed), events })
         })
     };
     api.pages.answer(request, gather).await
 }
 
-#[derive(Serialize)]
-struct ChecksDocument<'a> {
-    task: TaskShort,
-    checks: Vec<CheckDocument<'a>>,
-}
-
-#[derive(Serialize)]
-struct CheckDocument<'a> {
-    container_id: &'a str,
-    name: &'a str,
-    tags: TagsDocument<'a>,
-    status: &'static str,
-    received_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hostname: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<Timestamp>,
-}
-
-impl<'a> CheckDocument<'a> {
-    fn new(info: &'a ContainerInfo, check: &'a LastCheck) -> Self {
-        Self {
-            container_id: info.origin.container_id.as_str(),
-            name: &check.series.name,
-            tags: TagsDocument(&check.series.tags),
-            status: check.outcome.status.as_str(),
-            received_at: check.at,
-            message: check.outcome.message.as_deref(),
-            hostname: check.outcome.hostname.as_deref(),
-            timestamp: check.outcome.timestamp,
-        }
+fn check<'a>(info: &'a ContainerInfo, check: &'a LastCheck) -> wire::Check<'a, TagsDocument<'a>> {
+    wire::Check {
+        container_id: info.origin.container_id.as_str().into(),
+        name: (&*check.series.name).into(),
+        tags: TagsDocument(&check.series.tags),
+        status: check.outcome.status.as_str().into(),
+        received_at: check.at,
+        message: check.outcome.message.as_deref().map(Cow::Borrowed),
+        hostname: check.outcome.hostname.as_deref().map(Cow::Borrowed),
+        timestamp: check.outcome.timestamp,
     }
 }
 
@@ -246,13 +192,12 @@ pub(super) async fn checks(api: &Api, asker: Asker, id: &str, raw: &str) -> Resu
         Ok(move |writer: &mut Writer| {
             let mut checks: Vec<_> = summaries
                 .iter()
-                .flat_map(|(info, summary)| {
-                    summary.checks.iter().map(|check| CheckDocument::new(info, check))
-                })
+                .flat_map(|(info, summary)| summary.checks.iter().map(|of_one| check(info, of_one)))
                 .collect();
-            checks
-                .sort_by(|a, b| (a.name, a.tags.0, a.container_id).cmp(&(b.name, b.tags.0, b.container_id)));
-            writer.json(&ChecksDocument { task: (&listed).into(), checks })
+            checks.sort_by(|a, b| {
+                (&a.name, a.tags.0, &a.container_id).cmp(&(&b.name, b.tags.0, &b.container_id))
+            });
+            writer.json(&wire::Checks { task: task_short(&listed), checks })
         })
     };
     api.pages.answer(request, gather).await

@@ -17,16 +17,11 @@ use crate::model::{ContainerId, Labels, SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::render::number::{Whole, finite};
 use crate::render::record::TagsDocument;
-
-#[derive(Serialize)]
-struct Ping {
-    ok: bool,
-    timestamp: Timestamp,
-}
+use crate::wire::{Word, v0 as wire};
 
 /// `GET /v0/ping`
 pub(super) fn ping() -> Answer {
-    Answer::json(200, &Ping { ok: true, timestamp: Timestamp::from_secs(clock::wall().as_secs()) })
+    Answer::json(200, &wire::Ping { ok: true, timestamp: Timestamp::from_secs(clock::wall().as_secs()) })
 }
 
 /// `GET /v0/containers`
@@ -40,73 +35,35 @@ pub(super) async fn containers(api: &Api, asker: Asker, raw: &str) -> Result<Ans
     .await
 }
 
-#[derive(Serialize)]
-struct Message {
-    datapoints: Vec<Datapoint>,
-    dimensions: Dimensions,
-}
+type Message = wire::Message<Whole>;
+type Datapoint = wire::Datapoint<Whole>;
 
-#[derive(Serialize)]
-struct Datapoint {
-    name: String,
-    value: Whole,
-    unit: &'static str,
-    timestamp: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tags: Option<serde_json::Value>,
-}
-
-#[derive(Default, Serialize)]
-struct Dimensions {
-    mesos_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    cluster_id: String,
-    container_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    executor_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    framework_name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    framework_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    framework_role: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    framework_principal: String,
-    task_name: String,
-    task_id: String,
-    hostname: String,
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    labels: Labels,
-}
-
-impl Dimensions {
-    /// A label that has the name of a dimension is that dimension.
-    fn new(info: &ContainerInfo, node: &str) -> Self {
-        let mut labels = info.origin.labels.clone();
-        let mut take = |key: &str| labels.remove(key).unwrap_or_default();
-        let task_id = info.origin.task_id.to_string();
-        let mut dimensions = Self {
-            mesos_id: take("mesos_id"),
-            cluster_id: take("cluster_id"),
-            container_id: info.origin.container_id.to_string(),
-            executor_id: take("executor_id"),
-            framework_name: take("framework_name"),
-            framework_id: take("framework_id"),
-            framework_role: take("framework_role"),
-            framework_principal: take("framework_principal"),
-            task_name: take("task_name"),
-            task_id,
-            hostname: node.to_owned(),
-            labels: Labels::new(),
-        };
-        if dimensions.task_name.is_empty() {
-            // What Mesos calls a task's name is its id without what makes it unique.
-            let name = dimensions.task_id.split('.').next().unwrap_or_default();
-            dimensions.task_name = name.to_owned();
-        }
-        dimensions.labels = labels;
-        dimensions
+/// The dimensions of a container. A label that has the name of a dimension is that dimension.
+fn dimensions(info: &ContainerInfo, node: &str) -> wire::Dimensions {
+    let mut labels = info.origin.labels.clone();
+    let mut take = |key: &str| labels.remove(key).unwrap_or_default();
+    let task_id = info.origin.task_id.to_string();
+    let mut dimensions = wire::Dimensions {
+        mesos_id: take("mesos_id"),
+        cluster_id: take("cluster_id"),
+        container_id: info.origin.container_id.to_string(),
+        executor_id: take("executor_id"),
+        framework_name: take("framework_name"),
+        framework_id: take("framework_id"),
+        framework_role: take("framework_role"),
+        framework_principal: take("framework_principal"),
+        task_name: take("task_name"),
+        task_id,
+        hostname: node.to_owned(),
+        labels: Labels::new(),
+    };
+    if dimensions.task_name.is_empty() {
+        // What Mesos calls a task's name is its id without what makes it unique.
+        let name = dimensions.task_id.split('.').next().unwrap_or_default();
+        dimensions.task_name = name.to_owned();
     }
+    dimensions.labels = labels;
+    dimensions
 }
 
 /// `GET /v0/containers/{id}/app` and `GET /v0/containers/{id}/app/{metric}`
@@ -129,8 +86,8 @@ pub(super) async fn app(
             };
             datapoints.retain(|datapoint| meant(&datapoint.name));
         }
-        let dimensions = || Dimensions::new(&info, &api.config().node);
-        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: dimensions() })
+        let of_container = || dimensions(&info, &api.config().node);
+        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: of_container() })
     })
     .await
 }
@@ -201,7 +158,7 @@ fn of_record(end: Timestamp, record: &Record<'_>) -> Vec<Datapoint> {
         Some(Datapoint {
             name: format!("{}{dot}{suffix}", record.series.name),
             value: Whole(value?),
-            unit: "",
+            unit: Word::default(),
             timestamp: end,
             tags: tags.clone(),
         })

@@ -19,6 +19,7 @@ use crate::model::{Origin, TaskId};
 use crate::render::record::Frame;
 use crate::shutdown::Drain;
 use crate::store::{Cursor, Published};
+use crate::wire;
 
 /// The content type of streams that do not end by themselves.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -84,16 +85,6 @@ fn follows(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
     origin.task_id == *task_id && filters.origin(origin)
 }
 
-#[derive(Serialize)]
-struct Gap {
-    oldest: String,
-}
-
-#[derive(Serialize)]
-struct Finished<'a> {
-    task_id: &'a str,
-}
-
 /// An event as it goes over the wire.
 pub(super) fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
     let mut text = format!("event: {name}\n");
@@ -132,7 +123,8 @@ impl Watch {
             }
             if !lives {
                 self.last = true;
-                self.note = Some(event("finished", None, &Finished { task_id: self.task_id.as_str() }));
+                self.note =
+                    Some(event("finished", None, &wire::Finished { task_id: self.task_id.as_str().into() }));
                 continue;
             }
             tokio::select! {
@@ -187,7 +179,7 @@ fn write_next(
         Err(expired) => {
             // The windows in between are gone. The event reports that, and the stream continues with the oldest that is kept.
             text.extend_from_slice(
-                event("gap", None, &Gap { oldest: expired.oldest.to_string() }).as_bytes(),
+                event("gap", None, &wire::Gap { oldest: expired.oldest.to_string() }).as_bytes(),
             );
             expired.oldest
         }

@@ -3,10 +3,9 @@
 //! Names and units are those of its first generation, which both of its command lines know. Where a container has no limit
 //! there is no datapoint of it; `io.*` is ours, since Mesos knew of disks what no control group does.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Datapoint, Dimensions, Message, answer};
+use super::{Datapoint, Message, answer, dimensions};
 use crate::api::error::ApiError;
 use crate::api::pages::Asker;
 use crate::api::query::Query;
@@ -16,6 +15,7 @@ use crate::host::{self, Resources};
 use crate::model::{ContainerId, Timestamp};
 use crate::net::clock;
 use crate::render::number::{Whole, finite};
+use crate::wire::{Word, v0 as wire};
 
 const SECONDS: &str = "seconds";
 const COUNT: &str = "count";
@@ -49,7 +49,7 @@ impl Points {
             self.points.push(Datapoint {
                 name,
                 value: Whole(value),
-                unit,
+                unit: unit.into(),
                 timestamp: self.at,
                 tags: tags.cloned(),
             });
@@ -79,8 +79,8 @@ pub(in crate::api) async fn container(
         // As both generations of DC/OS had it, beside the dimension.
         let tags = json!({"container_id": info.origin.container_id.as_str()});
         datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
-        let dimensions = || Dimensions::new(&info, &api.config().node);
-        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: dimensions() })
+        let of_container = || dimensions(&info, &api.config().node);
+        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: of_container() })
     })
     .await
 }
@@ -137,26 +137,14 @@ fn of_container(resources: &Resources) -> Vec<Datapoint> {
     points.points
 }
 
-/// What an answer about the node has for dimensions.
-#[derive(Serialize)]
-struct NodeMessage {
-    datapoints: Vec<Datapoint>,
-    dimensions: NodeDimensions,
-}
-
-#[derive(Serialize)]
-struct NodeDimensions {
-    mesos_id: &'static str,
-    hostname: String,
-}
-
 /// `GET /v0/node`
 pub(in crate::api) async fn node(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
     answer(api, asker, "/v0/node", String::new(), |api| {
         let datapoints = host::node().map(|node| of_node(&node, api.cpu.shares())).unwrap_or_default();
-        let dimensions = NodeDimensions { mesos_id: "", hostname: api.config().node.clone() };
-        Some(NodeMessage { datapoints, dimensions })
+        let dimensions =
+            wire::NodeDimensions { mesos_id: Word::default(), hostname: api.config().node.clone() };
+        Some(wire::Message { datapoints, dimensions })
     })
     .await
 }
