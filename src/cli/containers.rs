@@ -1,16 +1,16 @@
 //! `tallyport containers`.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{ContainerArgs, ContainersListArgs, Format, OutputArgs, ReconcileArgs};
-use super::documents::{Container, ago};
+use super::documents::ago;
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::{pairs, query, read, segment};
 use super::table::{Align, Table};
 use crate::client::Response;
 use crate::net::clock;
+use crate::wire::{Container, Reconciled};
 
 pub(super) async fn list(args: &ContainersListArgs, out: &mut Output) -> Result<(), Failure> {
     let query = query(pairs(&[("task", &args.task), ("container", &args.container), ("label", &args.label)]));
@@ -43,13 +43,14 @@ fn print(containers: &[Container], out: &mut Output) -> std::io::Result<()> {
     ]);
     let now = clock::wall();
     for container in containers {
+        let reserved = &container.reserved;
         table.row(&[
-            container.container_id.clone(),
-            container.generation.to_string(),
-            container.task_id.clone(),
-            container.state.clone(),
+            reserved.container_id.clone(),
+            reserved.generation.to_string(),
+            reserved.task_id.clone(),
+            reserved.state.to_string(),
             container.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-            container.address(),
+            reserved.address(),
             container.received.to_string(),
             container.rejected.to_string(),
             (container.dropped + container.kernel_drops).to_string(),
@@ -69,16 +70,6 @@ pub(super) async fn release(args: &ContainerArgs, out: &mut Output) -> Result<()
     let path = format!("/v1/containers/{}", segment(&args.container_id));
     let response = args.admin.client().request("DELETE", &path, Vec::new()).await?;
     one(&response, &args.output, out)
-}
-
-#[derive(Deserialize)]
-struct Reconciled {
-    checked: usize,
-    ended: Vec<String>,
-    back: Vec<String>,
-    lost: Vec<String>,
-    mute: Vec<String>,
-    notes_read: bool,
 }
 
 pub(super) async fn reconcile(args: &ReconcileArgs, out: &mut Output) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::args::{DetailsArgs, Format, Window};
-use super::documents::{Metrics, Record, ago, number};
+use super::documents::{ago, number};
 use super::failure::{Failure, code};
 use super::names::container_names;
 use super::output::Output;
@@ -14,13 +14,14 @@ use super::table::{Align, Table};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::render::exposition::{Exposition, Format as Text, Kind};
+use crate::wire::{Record, TaskMetrics};
 
 pub(super) async fn details(args: &DetailsArgs, out: &mut Output) -> Result<(), Failure> {
     let client = args.client.client()?;
     let task = task(&client, &args.pod.of, &args.task_id).await?;
     let response =
         client.get(&format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), selection(args))).await?;
-    let Metrics { task, metrics } = read(&response)?;
+    let TaskMetrics::<Value> { task, metrics } = read(&response)?;
     match args.output.format() {
         Format::Json => out.json(&metrics.iter().map(reordered).collect::<Vec<_>>())?,
         Format::Ndjson => out.ndjson(metrics.iter().map(reordered))?,

@@ -11,25 +11,21 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use self::names::MarkedName;
-use self::pages::Pages;
-use self::plugin::Plugin;
-use self::window_log::WindowLog;
 use super::args::{DoctorArgs, Format};
-use super::documents::{Container, Task, Totals, ago, counted};
+use super::documents::{ago, counted, name};
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::probe::probe;
 use super::resolve::read;
 use crate::client::Client;
-use crate::model::Timestamp;
 use crate::net::address::ephemeral_ports;
 use crate::net::clock;
 use crate::net::holder::holder_of;
 use crate::net::tls::RENEWAL;
 use crate::statsd::Rejected;
+use crate::wire::{Accounting, Container, Node, StateDamage, Task};
 
 /// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
 /// on Linux 6.
@@ -64,65 +60,6 @@ impl Finding {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Node {
-    node: String,
-    version: String,
-    pid: u32,
-    epoch: u64,
-    ready: bool,
-    containers: usize,
-    memory: usize,
-    memory_limit: usize,
-    receive_buffer: usize,
-    receive_buffers: usize,
-    receive_buffers_limit: usize,
-    /// Agents before this version do not say.
-    #[serde(default)]
-    listeners_port: Option<u16>,
-    guard: String,
-    guard_missing: Option<String>,
-    journal_trouble: Option<String>,
-    /// Agents before this version do not say.
-    #[serde(default)]
-    state_damage: Vec<StateDamage>,
-    shards: usize,
-    shards_ended: usize,
-    /// Agents before this version say neither.
-    #[serde(default)]
-    certificate_expires: Option<Timestamp>,
-    #[serde(default)]
-    window_log: Option<WindowLog>,
-    #[serde(default)]
-    nri: Option<Plugin>,
-    #[serde(default)]
-    totals_evicted: totals::Evicted,
-    #[serde(default)]
-    names_marked: usize,
-    #[serde(default)]
-    marked_names: Vec<MarkedName>,
-    #[serde(default)]
-    pages: Option<Pages>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StateDamage {
-    file: String,
-    found: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Accounting {
-    containers: Vec<CountedContainer>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CountedContainer {
-    container_id: String,
-    #[serde(flatten)]
-    totals: Totals,
-}
-
 pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCode, Failure> {
     let client = args.client.client()?;
     let node: Node = read(&client.get("/v1/node").await?)?;
@@ -133,13 +70,13 @@ pub(super) async fn doctor(args: &DoctorArgs, out: &mut Output) -> Result<ExitCo
     findings.extend(node.listeners_port.and_then(taken));
     findings.push(guard(&node));
     findings.push(journal(&node));
-    findings.extend(node.state_damage.iter().map(StateDamage::finding));
+    findings.extend(node.state_damage.iter().map(damage));
     findings.extend(certificate(&node));
     findings.extend(window_log::findings(node.window_log.as_ref()));
-    findings.extend(node.nri.iter().flat_map(Plugin::findings));
-    findings.extend(node.totals_evicted.finding());
+    findings.extend(node.nri.iter().flat_map(plugin::findings));
+    findings.extend(totals::finding(node.totals_evicted));
     findings.extend(names::findings(node.names_marked, &node.marked_names));
-    findings.extend(node.pages.iter().map(Pages::finding));
+    findings.extend(node.pages.iter().map(pages::finding));
     findings.extend(containers(&args.admin.client()).await);
     findings.extend(probe(args).await);
     match args.output.format() {
@@ -193,7 +130,7 @@ fn memory(node: &Node) -> Finding {
 
 /// Everything is counted once, or we have a mistake.
 fn counts(accounting: &Accounting) -> Finding {
-    let wrong = accounting.containers.iter().filter(|container| !container.totals.balanced);
+    let wrong = accounting.containers.iter().filter(|container| !container.counts.balanced);
     let wrong: Vec<&str> = wrong.map(|container| container.container_id.as_str()).collect();
     if wrong.is_empty() {
         let n = accounting.containers.len();
@@ -260,7 +197,7 @@ fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
 /// Whether containers on the host's network can be forged.
 fn guard(node: &Node) -> Finding {
     let all = "every process of the host's network can send to containers there";
-    match (node.guard.as_str(), &node.guard_missing) {
+    match (&*node.guard, &node.guard_missing) {
         ("on", _) => {
             Finding::new("guard", Status::Ok, "the kernel keeps others from containers on the host's network")
         }
@@ -285,18 +222,14 @@ fn journal(node: &Node) -> Finding {
     }
 }
 
-impl StateDamage {
-    /// What an earlier run left and this one could not read.
-    fn finding(&self) -> Finding {
-        let found = format!("{} was damaged at the start: {}", self.file, self.found);
-        let advice = match self.file.as_str() {
-            "journal" => {
-                "restart the containers that have no socket any more, and check the disk of state_dir"
-            }
-            _ => "check the disk of state_dir",
-        };
-        Finding::new("state files", Status::Warning, found).advise(advice)
-    }
+/// What an earlier run left and this one could not read.
+fn damage(damage: &StateDamage) -> Finding {
+    let found = format!("{} was damaged at the start: {}", damage.file, damage.found);
+    let advice = match &*damage.file {
+        "journal" => "restart the containers that have no socket any more, and check the disk of state_dir",
+        _ => "check the disk of state_dir",
+    };
+    Finding::new("state files", Status::Warning, found).advise(advice)
 }
 
 fn certificate(node: &Node) -> Option<Finding> {
@@ -339,18 +272,19 @@ async fn containers(admin: &Client) -> Vec<Finding> {
 }
 
 fn troubles(container: &Container) -> Option<Finding> {
-    let named = format!("{} of task {}", container.name(), container.task_id);
-    if matches!(container.state.as_str(), "lost" | "mute") {
-        let said = container.reason.iter().chain(container.warnings.first());
+    let reserved = &container.reserved;
+    let named = format!("{} of task {}", name(container), reserved.task_id);
+    if matches!(&*reserved.state, "lost" | "mute") {
+        let said = reserved.reason.iter().chain(reserved.warnings.first());
         let why = said.fold(String::new(), |why, said| why + "; " + said);
-        let advice = match container.state.as_str() {
+        let advice = match &*reserved.state {
             "lost" => {
                 "its metrics reach nobody until its address can be opened; the agent tries again by itself"
             }
             _ => "its metrics reach nobody under its name; restart it",
         };
         return Some(
-            Finding::new("container", Status::Failed, format!("{named} is {}{why}", container.state))
+            Finding::new("container", Status::Failed, format!("{named} is {}{why}", reserved.state))
                 .advise(advice),
         );
     }
@@ -361,14 +295,14 @@ fn troubles(container: &Container) -> Option<Finding> {
         );
         return Some(
             Finding::new("container", Status::Warning, found)
-                .advise(format!("`tallyport explain {}` says why", container.task_id)),
+                .advise(format!("`tallyport explain {}` says why", reserved.task_id)),
         );
     }
     if let Some(why) = &container.origin_guard_missing {
         let found = format!("others on the host's network can send to {named}: {why}");
         return Some(Finding::new("container", Status::Warning, found));
     }
-    let warning = container.warnings.first()?;
+    let warning = reserved.warnings.first()?;
     Some(Finding::new("container", Status::Warning, format!("{named}: {warning}")))
 }
 
@@ -387,7 +321,7 @@ fn rejected(task: &Task) -> Option<Finding> {
         let advice = Rejected::ALL
             .iter()
             .find(|known| known.code() == line.code)
-            .map_or(line.advice.as_str(), |c| c.advice());
+            .map_or(&*line.advice, |c| c.advice());
         let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
         finding =
             finding.advise(format!("{} ago {shown}{}: {advice}", ago(clock::wall(), line.at), line.code));

@@ -1,17 +1,16 @@
 //! `tallyport env`: a socket for what a launcher of another kind starts, and its variables as a file.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
-
 use super::args::EnvArgs;
-use super::documents::Container;
 use super::failure::Failure;
 use super::output::Output;
 use super::run::{ask, labels, variables};
+use crate::wire::{Network, Reservation, Reserved, Ttl};
 
 pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure> {
     let lines = match reserve(args) {
@@ -34,20 +33,20 @@ pub(super) fn env(args: &EnvArgs, out: &mut Output) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-fn reserve(args: &EnvArgs) -> Result<Option<Container>, Failure> {
-    let body = json!({
-        "container_id": args.container,
-        "task_id": args.task_id.as_ref().unwrap_or(&args.container),
-        "labels": labels(&args.labels)?,
-        "network": {"mode": "host"},
-        "pid": args.pid,
+fn reserve(args: &EnvArgs) -> Result<Option<Reserved>, Failure> {
+    let reservation = Reservation {
+        task_id: Some(args.task_id.as_ref().unwrap_or(&args.container).into()),
+        labels: Some(Cow::Owned(labels(&args.labels)?)),
+        network: Some(Network::Host),
+        pid: args.pid,
         // Nobody names a process later, so it lasts until it is released, or its process ends.
-        "ttl": null,
-    });
-    ask(&args.admin, &body)
+        ttl: Ttl::Never,
+        ..Reservation::new(&args.container)
+    };
+    ask(&args.admin, &reservation)
 }
 
-fn lines(container: &Container, out: &mut Output) -> String {
+fn lines(container: &Reserved, out: &mut Output) -> String {
     for warning in &container.warnings {
         out.complain(format!("tallyport: {warning}"));
     }

@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::args::{ExplainArgs, Format};
-use super::details::{records, value};
-use super::documents::{Container, Metrics, Record, Task, ago, counted};
+use super::details::value;
+use super::documents::{ago, counted, name as name_of};
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::{read, segment, task};
 use crate::aggregate::{Dropped, OVERFLOW};
-use crate::api::Glob;
 use crate::client::Client;
+use crate::model::Glob;
 use crate::net::clock;
 use crate::statsd::Rejected;
+use crate::wire::{Container, Record, Task, TaskMetrics};
 
 /// How a station went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
@@ -51,8 +52,8 @@ pub(super) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<Exit
     // The admin socket knows the lines themselves; without it their codes have to do.
     let task = with_lines(&args.admin.client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", segment(&task.task_id));
-    let Metrics { metrics, .. } = read(&client.get(&path).await?)?;
-    let explanation = explained(&task, &records(&metrics)?, args.name.as_deref());
+    let TaskMetrics::<Record> { metrics, .. } = read(&client.get(&path).await?)?;
+    let explanation = explained(&task, &metrics, args.name.as_deref());
     match args.output.format() {
         Format::Json => out.json(&explanation)?,
         Format::Ndjson => out.ndjson([&explanation])?,
@@ -105,22 +106,24 @@ fn known(task: &Task) -> Station {
     let containers: Vec<String> = task
         .containers
         .iter()
-        .map(|c| format!("{} ({}, generation {})", c.name(), c.state, c.generation))
+        .map(|c| format!("{} ({}, generation {})", name_of(c), c.reserved.state, c.reserved.generation))
         .collect();
     let outcome = if task.finished { Outcome::Note } else { Outcome::Good };
     station("known", outcome, containers.join(", "))
 }
 
 fn injected(task: &Task) -> Station {
-    let addresses: Vec<String> = task.containers.iter().map(Container::address).collect();
+    let addresses: Vec<String> =
+        task.containers.iter().map(|container| container.reserved.address()).collect();
     let mut found = format!("STATSD_UDP_HOST:STATSD_UDP_PORT = {}", addresses.join(", "));
     let mut advice = Vec::new();
     let mut outcome = Outcome::Good;
     for container in &task.containers {
+        let reserved = &container.reserved;
         if let Some(why) = unserved(container) {
             outcome = Outcome::Bad;
-            found = format!("{found}; {} is {}", container.name(), container.state);
-            found = format!("{found}: {}", container.reason.as_deref().unwrap_or(why));
+            found = format!("{found}; {} is {}", name_of(container), reserved.state);
+            found = format!("{found}: {}", reserved.reason.as_deref().unwrap_or(why));
             advice.push("restart it to give it a socket".to_owned());
             continue;
         }
@@ -136,12 +139,12 @@ fn injected(task: &Task) -> Station {
             }
             Some(Seen::Other(other)) => {
                 outcome = Outcome::Bad;
-                found = format!("the process has {other}, its socket is at {}", container.address());
+                found = format!("the process has {other}, its socket is at {}", reserved.address());
                 advice.push(
                     "something between the launcher and the process overwrote the variables".to_owned(),
                 );
             }
-            None if !container.attached && !task.finished => {
+            None if !reserved.attached && !task.finished => {
                 outcome = Outcome::Note;
                 advice.push("no process was attached yet; the reservation expires without one".to_owned());
             }
@@ -153,7 +156,7 @@ fn injected(task: &Task) -> Station {
 
 /// Why a container that runs has no socket.
 fn unserved(container: &Container) -> Option<&'static str> {
-    match container.state.as_str() {
+    match &*container.reserved.state {
         "mute" => Some("it was started while the agent was away, or could not be served"),
         "lost" => Some("its address could not be opened again after a restart of the agent"),
         _ => None,
@@ -177,8 +180,8 @@ fn environment_of(container: &Container) -> Option<Seen> {
     };
     Some(match (variable("STATSD_UDP_HOST"), variable("STATSD_UDP_PORT")) {
         (Some(host), Some(port)) => {
-            let ours =
-                Some(&host) == container.statsd_host.as_ref() && port.parse().ok() == container.statsd_port;
+            let ours = Some(&host) == container.reserved.statsd_host.as_ref()
+                && port.parse().ok() == container.reserved.statsd_port;
             if ours { Seen::Ours } else { Seen::Other(format!("{host}:{port}")) }
         }
         _ => Seen::Without,
@@ -259,7 +262,7 @@ fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u
     let limits = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::reason);
     let too_many = task.totals.values.folded > 0
         || reasons.into_iter().any(|(reason, _)| limits.contains(&reason.as_str()));
-    let wide = task.widest_tags.iter().map(|tag| match &tag.key {
+    let wide = task.widest_tags.iter().flatten().map(|tag| match &tag.key {
         Some(key) => format!("{key} ({} values in {} series)", tag.values, tag.series),
         None => format!("the name itself ({} names)", tag.values),
     });

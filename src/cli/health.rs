@@ -1,23 +1,13 @@
 //! `tallyport health`: the check that orchestrators run, so it asks for one small document and nothing else.
 
-use serde::Deserialize;
-
 use super::args::HealthArgs;
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::read;
-
-#[derive(Deserialize)]
-struct Health {
-    version: String,
-    pid: u32,
-    /// Absent in the answer of a version that had no such setting.
-    #[serde(default)]
-    instance: String,
-}
+use crate::wire::Health;
 
 pub(super) async fn health(args: &HealthArgs, out: &mut Output) -> Result<(), Failure> {
-    let health: Health = read(&args.at.client()?.get("/health").await?)?;
+    let health: Health<'_> = read(&args.at.client()?.get("/health").await?)?;
     // A variable that is set to nothing is as good as none.
     match args.instance.as_deref().filter(|wanted| !wanted.is_empty()) {
         Some(wanted) if wanted != health.instance => Err(another(args, wanted, &health)),
@@ -25,7 +15,7 @@ pub(super) async fn health(args: &HealthArgs, out: &mut Output) -> Result<(), Fa
     }
 }
 
-fn another(args: &HealthArgs, wanted: &str, health: &Health) -> Failure {
+fn another(args: &HealthArgs, wanted: &str, health: &Health<'_>) -> Failure {
     let Health { pid, instance, .. } = health;
     let is = if instance.is_empty() { "has no name".to_owned() } else { format!("is {instance:?}") };
     let url = &args.at.url;

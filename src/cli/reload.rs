@@ -1,17 +1,12 @@
 //! `tallyport reload`.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{Format, ReloadArgs};
 use super::failure::Failure;
 use super::output::Output;
 use super::resolve::read;
-
-#[derive(Deserialize)]
-struct Reloaded {
-    needs_restart: Vec<String>,
-}
+use crate::wire::Reloaded;
 
 pub(super) async fn reload(args: &ReloadArgs, out: &mut Output) -> Result<(), Failure> {
     let path = if args.force { "/v1/config/reload?force=true" } else { "/v1/config/reload" };

@@ -1,11 +1,12 @@
 //! What a task's containers use, as the agent reads it from their control groups.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::documents::Task;
 use super::failure::Failure;
 use super::resolve::{read, segment};
 use crate::client::Client;
+use crate::wire::Task;
+use crate::wire::v0::{Datapoint, Message};
 
 /// What all containers of a task use together. What none of them tells is absent.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,23 +20,13 @@ pub(super) struct Used {
     io_written_bytes: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct Message {
-    datapoints: Vec<Datapoint>,
-}
-
-#[derive(Deserialize)]
-struct Datapoint {
-    name: String,
-    value: f64,
-}
-
 /// Asks for every container of a task; none where nothing is known of any.
 pub(super) async fn used(client: &Client, task: &Task) -> Result<Option<Used>, Failure> {
     let mut used = Used::default();
     let mut known = false;
     for container in &task.containers {
-        let answer = client.get(&format!("/v0/containers/{}", segment(&container.container_id))).await?;
+        let answer =
+            client.get(&format!("/v0/containers/{}", segment(&container.reserved.container_id))).await?;
         if answer.status == 204 {
             continue;
         }
@@ -99,7 +90,7 @@ mod tests {
             ("mem.total", 1_048_576.0),
             ("mem.total", 524_288.0),
         ] {
-            used.add(&Datapoint { name: name.to_owned(), value });
+            used.add(&Datapoint { name: name.to_owned(), value, ..Datapoint::default() });
         }
         assert_eq!(used.lines(), [("cpu", "1.50 s".to_owned()), ("memory", "1.5 MiB".to_owned())]);
     }

@@ -1,19 +1,18 @@
 //! `tallyport run`: reserve a socket, then become the command.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use serde_json::{Value, json};
-
 use super::args::{AdminArgs, RunArgs};
-use super::documents::Container;
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::read;
 use crate::model::Labels;
 use crate::net::variables::{check, other_of_pair};
+use crate::wire::{Network, Reservation, Reserved};
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -42,7 +41,7 @@ pub(super) fn run(args: &RunArgs, out: &mut Output) -> Result<ExitCode, Failure>
     Err(Failure::new(code, format!("cannot start {}: {error}", program.display())))
 }
 
-fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure> {
+fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Reserved>, Failure> {
     let pid = std::process::id();
     let task_id = match &args.task_id {
         Some(id) => id.clone(),
@@ -51,15 +50,15 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
             format!("{name}.{pid}")
         }
     };
-    let body = json!({
+    let reservation = Reservation {
+        task_id: Some((&*task_id).into()),
+        labels: Some(Cow::Owned(labels(&args.labels)?)),
+        network: Some(Network::Host),
+        pid: pid.try_into().ok(),
         // The process keeps its number when it becomes the command.
-        "container_id": format!("run-{pid}"),
-        "task_id": task_id,
-        "labels": labels(&args.labels)?,
-        "network": {"mode": "host"},
-        "pid": pid,
-    });
-    let Some(container) = ask(&args.admin, &body)? else { return Ok(None) };
+        ..Reservation::new(format!("run-{pid}"))
+    };
+    let Some(container) = ask(&args.admin, &reservation)? else { return Ok(None) };
     if container.task_id != task_id {
         return Err(Failure::new(
             code::ERROR,
@@ -71,8 +70,8 @@ fn reserve(args: &RunArgs, program: &OsStr) -> Result<Option<Container>, Failure
 
 /// The variables of an answer that name a socket. Others are left out with a message: a process that poses as the agent may have
 /// sent them.
-pub(super) fn variables<'c>(container: &'c Container, out: &mut Output) -> Vec<(&'c str, &'c str)> {
-    let all = container.env.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+pub(super) fn variables<'c>(container: &'c Reserved, out: &mut Output) -> Vec<(&'c str, &'c str)> {
+    let all = container.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let is_taken = |(name, value): &(&str, &str)| match check(name, value) {
         Ok(()) => true,
         Err(why) => {
@@ -84,12 +83,12 @@ pub(super) fn variables<'c>(container: &'c Container, out: &mut Output) -> Vec<(
 }
 
 /// Makes a reserve call. None where the container is opted out.
-pub(super) fn ask(admin: &AdminArgs, body: &Value) -> Result<Option<Container>, Failure> {
+pub(super) fn ask(admin: &AdminArgs, reservation: &Reservation<'_>) -> Result<Option<Reserved>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::system(&error))?;
-    let request = body.to_string().into_bytes();
+    let request = serde_json::to_vec(reservation).map_err(|error| Failure::system(&error.into()))?;
     let response = runtime.block_on(admin.client().request("POST", "/v1/containers", request))?;
     if response.status == 204 { Ok(None) } else { read(&response).map(Some) }
 }
@@ -104,7 +103,7 @@ pub(super) fn labels(flags: &[String]) -> Result<Labels, Failure> {
 
 /// Sets the container's variables for the command: always the two of its address; an alias only where neither it nor the other
 /// variable of its pair is set already.
-fn inject(command: &mut Command, container: &Container, out: &mut Output) {
+fn inject(command: &mut Command, container: &Reserved, out: &mut Output) {
     for warning in &container.warnings {
         out.complain(format!("tallyport: {warning}"));
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::args::{Format, SummaryArgs};
-use super::details::{records, value};
-use super::documents::{Metrics, Record, Task, ago, counted, number};
+use super::details::value;
+use super::documents::{ago, counted, name, number};
 use super::failure::{Failure, code};
 use super::output::Output;
 use super::resolve::{query, read, segment, task};
@@ -14,6 +14,7 @@ use super::resources::{Used, used};
 use super::table::{Align, Table};
 use super::text::Text;
 use crate::net::clock;
+use crate::wire::{Record, Task, TaskMetrics};
 
 /// How many series are shown.
 const LARGEST: usize = 10;
@@ -53,8 +54,8 @@ pub(super) async fn summary(args: &SummaryArgs, out: &mut Output) -> Result<(), 
     let client = args.client.client()?;
     let task = task(&client, &args.pod, &args.task_id).await?;
     let path = format!("/v1/tasks/{}/metrics{}", segment(&task.task_id), query([]));
-    let Metrics { metrics, .. } = read(&client.get(&path).await?)?;
-    let mut summary = summed(&task, &records(&metrics)?);
+    let TaskMetrics::<Record> { metrics, .. } = read(&client.get(&path).await?)?;
+    let mut summary = summed(&task, &metrics);
     summary.resources = used(&client, &task).await?;
     match args.output.format() {
         Format::Json => out.json(&summary)?,
@@ -95,7 +96,7 @@ fn summed(task: &Task, records: &[Record]) -> Summary {
     let totals = &task.totals;
     Summary {
         task_id: task.task_id.clone(),
-        state: task.state.clone(),
+        state: task.state.to_string(),
         finished: task.finished,
         containers: task.containers.len(),
         series: task.series,
@@ -121,14 +122,10 @@ fn print(task: &Task, summary: &Summary, out: &mut Output) -> std::io::Result<()
     out.line(out.strong(&summary.task_id) + "  " + state)?;
     for container in &task.containers {
         let pid = container.pid.map_or("no process yet".to_owned(), |pid| format!("pid {pid}"));
-        out.line(format!("  {}  {pid}  {}", container.name(), container.address()))?;
+        out.line(format!("  {}  {pid}  {}", name(container), container.reserved.address()))?;
     }
     if !task.labels.is_empty() {
-        let labels: Vec<String> = task
-            .labels
-            .iter()
-            .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-            .collect();
+        let labels: Vec<String> = task.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         out.line(format!("  labels         {}", labels.join(" ")))?;
     }
     let last = summary.last_datagram.map_or("never".to_owned(), |last| format!("{} ago", ago(now, last)));

@@ -1,24 +1,11 @@
 //! `tallyport tail`: lines as a task sends them.
 
-use serde::Deserialize;
-
 use super::args::{Format, TailArgs};
 use super::failure::Failure;
 use super::output::Output;
 use super::resolve::{segment, task};
 use crate::client::Response;
-use crate::model::Timestamp;
-
-#[derive(Deserialize)]
-struct Line {
-    at: Timestamp,
-    container_id: String,
-    line: String,
-    #[serde(default)]
-    rejected: Option<String>,
-    #[serde(default)]
-    lost: u64,
-}
+use crate::wire::TailedLine;
 
 pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failure> {
     let client = args.admin.client();
@@ -38,7 +25,7 @@ pub(super) async fn tail(args: &TailArgs, out: &mut Output) -> Result<(), Failur
             out.json_line(&text)?;
             continue;
         }
-        let line: Line = serde_json::from_str(&text).map_err(|error| Failure::garbled(&error))?;
+        let line: TailedLine = serde_json::from_str(&text).map_err(|error| Failure::garbled(&error))?;
         if line.lost > 0 {
             out.complain(format!("tallyport: {} lines came faster than they could be shown", line.lost));
         }

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::args::{Format, TasksArgs};
-use super::documents::{Task, ago};
+use super::documents::ago;
 use super::failure::Failure;
 use super::output::Output;
 use super::resolve::{pairs, query, read};
 use super::table::{Align, Table};
 use crate::net::clock;
+use crate::wire::Task;
 
 pub(super) async fn tasks(args: &TasksArgs, out: &mut Output) -> Result<(), Failure> {
     let query = query(pairs(&[("task", &args.task), ("container", &args.container), ("label", &args.label)]));
@@ -44,7 +45,7 @@ fn print(tasks: &[Task], out: &mut Output) -> std::io::Result<()> {
             task.containers.iter().map(|container| container.dropped + container.kernel_drops).sum();
         table.row(&[
             task.task_id.clone(),
-            task.state.clone(),
+            task.state.to_string(),
             task.containers.len().to_string(),
             task.series.to_string(),
             task.totals.datagrams.received.to_string(),

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{Format, WatchArgs};
 use super::details::{records, value};
-use super::documents::{Metrics, Record};
 use super::failure::Failure;
 use super::output::Output;
 use super::resolve::{query, read, segment, task};
@@ -16,16 +14,10 @@ use super::table::{Align, Table};
 use super::text::Text;
 use crate::client::{Client, ClientError, Lines, Response};
 use crate::model::Timestamp;
+use crate::wire::{Record, TaskMetrics, WindowEvent};
 
 /// Windows that a sparkline shows.
 const SHOWN: usize = 30;
-
-/// What one event says.
-#[derive(Deserialize)]
-struct WindowEvent {
-    end: Timestamp,
-    metrics: Vec<Value>,
-}
 
 /// The last windows of every series.
 #[derive(Default)]
@@ -44,7 +36,8 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
     let mut screen = Screen::default();
     if args.output.format() == Format::Table {
         let history = query(filters.into_iter().chain([("window", "all")]));
-        let Metrics { metrics, .. } = read(&client.get(&format!("{path}/metrics{history}")).await?)?;
+        let TaskMetrics::<Value> { metrics, .. } =
+            read(&client.get(&format!("{path}/metrics{history}")).await?)?;
         screen.add(&records(&metrics)?);
         screen.draw(&task.task_id, out)?;
     }
@@ -54,7 +47,7 @@ pub(super) async fn watch(args: &WatchArgs, out: &mut Output) -> Result<(), Fail
         match (event.as_str(), args.output.format()) {
             ("window", Format::Json | Format::Ndjson) => out.json_line(&data)?,
             ("window", _) => {
-                let window: WindowEvent =
+                let window: WindowEvent<Value> =
                     serde_json::from_str(&data).map_err(|error| Failure::garbled(&error))?;
                 screen.last = screen.last.max(Some(window.end));
                 screen.add(&records(&window.metrics)?);

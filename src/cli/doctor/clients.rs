@@ -1,12 +1,12 @@
 //! What clients send that is not read as they mean it, as far as that can be seen.
 
 use super::{Finding, Status};
-use crate::cli::documents::{Client, Container};
+use crate::wire::{Client, Container};
 
 /// What is suspicious about the client of a container.
 pub(super) fn findings(container: &Container) -> Vec<Finding> {
     let Some(client) = &container.client else { return Vec::new() };
-    let named = format!("{} of task {}", container.container_id, container.task_id);
+    let named = format!("{} of task {}", container.reserved.container_id, container.reserved.task_id);
     [decremented(client, &named), gauges(client, &named), timers(client, &named)]
         .into_iter()
         .flatten()

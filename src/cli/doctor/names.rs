@@ -1,21 +1,9 @@
 //! Names that would have been one on `/metrics/tasks`, and which of them carries a mark.
 
-use serde::Deserialize;
-
 use super::{Finding, Status};
+use crate::wire::MarkedName;
 
 const CHECK: &str = "names";
-
-/// As `/v1/node` lists it.
-#[derive(Debug, Deserialize)]
-pub(super) struct MarkedName {
-    workload: String,
-    kind: String,
-    name: String,
-    shown: String,
-    first_kind: Option<String>,
-    first_name: Option<String>,
-}
 
 /// One finding for each that is listed, and one for the rest. Nothing where no two names meet.
 pub(super) fn findings(marked: usize, listed: &[MarkedName]) -> Vec<Finding> {

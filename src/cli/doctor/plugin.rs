@@ -1,82 +1,56 @@
 //! Whether pods get their sockets: the plugin's registration and its recent failures.
 
-use serde::Deserialize;
-
 use super::{Finding, Status};
 use crate::cli::documents::ago;
-use crate::model::Timestamp;
 use crate::net::clock;
+use crate::wire::{Failing, Plugin};
 
-/// What the agent says of its plugin.
-#[derive(Debug, Deserialize)]
-pub(super) struct Plugin {
-    state: String,
-    socket: String,
-    #[serde(default)]
-    since: Option<Timestamp>,
-    #[serde(default)]
-    why: Option<String>,
-    injected: u64,
-    failed: u64,
-    #[serde(default)]
-    failing: Option<Failing>,
+/// Nothing where the configuration asks for no plugin.
+pub(super) fn findings(plugin: &Plugin) -> Vec<Finding> {
+    if plugin.state == "off" {
+        return Vec::new();
+    }
+    let mut findings = vec![connection(plugin)];
+    findings.extend(containers(plugin));
+    findings
 }
 
-#[derive(Debug, Deserialize)]
-struct Failing {
-    containers: u64,
-    at: Timestamp,
-    why: String,
+fn connection(plugin: &Plugin) -> Finding {
+    let since = plugin.since.map_or(String::new(), |since| format!(" for {}", ago(clock::wall(), since)));
+    match &*plugin.state {
+        "connected" => Finding::new(
+            "nri",
+            Status::Ok,
+            format!("registered with the container runtime{since}; {} containers got a socket", plugin.injected),
+        ),
+        "registering" => Finding::new(
+            "nri",
+            Status::Warning,
+            format!("{} has accepted the plugin and has not listed its containers{since}", plugin.socket),
+        )
+        .advise("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
+        .advise("if this persists, another program listens on that socket: check nri.socket"),
+        _ => {
+            let why = plugin.why.as_deref().unwrap_or("the agent does not say why");
+            Finding::new("nri", Status::Failed, format!("pods start without a socket{since}: {why}"))
+                .advise("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
+                .advise("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
+                .advise("in a pod, the directory of nri.socket has to be mounted from the node")
+        }
+    }
 }
 
-impl Plugin {
-    /// Nothing where the configuration asks for no plugin.
-    pub(super) fn findings(&self) -> Vec<Finding> {
-        if self.state == "off" {
-            return Vec::new();
-        }
-        let mut findings = vec![self.connection()];
-        findings.extend(self.containers());
-        findings
-    }
-
-    fn connection(&self) -> Finding {
-        let since = self.since.map_or(String::new(), |since| format!(" for {}", ago(clock::wall(), since)));
-        match self.state.as_str() {
-            "connected" => Finding::new(
-                "nri",
-                Status::Ok,
-                format!("registered with the container runtime{since}; {} containers got a socket", self.injected),
-            ),
-            "registering" => Finding::new(
-                "nri",
-                Status::Warning,
-                format!("{} has accepted the plugin and has not listed its containers{since}", self.socket),
-            )
-            .advise("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
-            .advise("if this persists, another program listens on that socket: check nri.socket"),
-            _ => {
-                let why = self.why.as_deref().unwrap_or("the agent does not say why");
-                Finding::new("nri", Status::Failed, format!("pods start without a socket{since}: {why}"))
-                    .advise("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
-                    .advise("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
-                    .advise("in a pod, the directory of nri.socket has to be mounted from the node")
-            }
-        }
-    }
-
-    fn containers(&self) -> Option<Finding> {
-        let Failing { containers, at, why } = self.failing.as_ref()?;
-        // After a hand-over nothing has been counted yet; one failure is not all.
-        let all = self.injected == 0 && *containers > 1;
-        let (status, which) = match all {
-            true => (Status::Failed, format!("none of {} containers got a socket", self.failed)),
-            false => (Status::Warning, format!("the last {containers} containers got no socket")),
-        };
-        let found = format!("{which}, the last {} ago: {why}", ago(clock::wall(), *at));
-        let finding = Finding::new("pods", status, found);
-        Some(finding.advise("they run without a socket; fix the cause, then restart their pods"))
-    }
+fn containers(plugin: &Plugin) -> Option<Finding> {
+    let Failing { containers, at, why } = plugin.failing.as_ref()?;
+    // After a hand-over nothing has been counted yet; one failure is not all.
+    let all = plugin.injected == 0 && *containers > 1;
+    let (status, which) = match all {
+        true => (Status::Failed, format!("none of {} containers got a socket", plugin.failed)),
+        false => (Status::Warning, format!("the last {containers} containers got no socket")),
+    };
+    let found = format!("{which}, the last {} ago: {why}", ago(clock::wall(), *at));
+    let finding = Finding::new("pods", status, found);
+    Some(finding.advise("they run without a socket; fix the cause, then restart their pods"))
 }
 
 #[cfg(test)]
@@ -87,7 +61,7 @@ mod tests {
         let mut whole = serde_json::json!({"socket": "/run/nri/nri.sock", "injected": 0, "failed": 0});
         whole.as_object_mut().unwrap().extend(document.as_object().unwrap().clone());
         let plugin: Plugin = serde_json::from_value(whole).unwrap();
-        plugin.findings().into_iter().map(|f| (f.check, f.status, f.found)).collect()
+        super::findings(&plugin).into_iter().map(|f| (f.check, f.status, f.found)).collect()
     }
 
     #[test]

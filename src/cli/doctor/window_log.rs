@@ -1,34 +1,11 @@
 //! What doctor says of windows on disk.
 
-use serde::Deserialize;
-
 use super::{Finding, Status};
 use crate::cli::documents::ago;
-use crate::model::Timestamp;
 use crate::net::clock;
+use crate::wire::WindowLog;
 
 const CHECK: &str = "window log";
-
-#[derive(Debug, Deserialize)]
-pub(super) struct WindowLog {
-    last_alive: Option<Timestamp>,
-    gap_seconds: f64,
-    ended_in_order: bool,
-    restored_windows: usize,
-    restored_open: usize,
-    /// Agents before this version do not say.
-    #[serde(default)]
-    restored_ahead: usize,
-    damaged: u64,
-    damaged_bytes: u64,
-    size: u64,
-    size_limit: u64,
-    missed: u64,
-    given_up: u64,
-    checkpoint_seconds: f64,
-    failing_since: Option<Timestamp>,
-    failing: Option<String>,
-}
 
 pub(super) fn findings(log: Option<&WindowLog>) -> Vec<Finding> {
     let Some(log) = log else {

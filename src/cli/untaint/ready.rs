@@ -1,20 +1,6 @@
 //! What `GET /ready` says of the plugin.
 
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Ready {
-    ready: bool,
-    pending: Vec<String>,
-    #[serde(default)]
-    degraded: Vec<Degraded>,
-}
-
-#[derive(Deserialize)]
-struct Degraded {
-    what: String,
-    why: String,
-}
+use crate::wire::Ready;
 
 /// Whether an answer to `GET /ready` says that the agent serves and that the runtime has registered it.
 ///
