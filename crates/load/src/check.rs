@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tallyport_client::{Client, Response};
+use tallyport_wire::{
+    Accounting, Container, Counts, Options, Record, Reservation, Reserved, Tally, TaskMetrics, Ttl,
+};
 
 use super::LoadError;
 use super::cycle::{Expected, Total};
@@ -45,74 +48,6 @@ pub struct Checked {
     pub mismatches: Vec<Mismatch>,
 }
 
-#[derive(Deserialize)]
-struct Reserved {
-    statsd_host: std::net::IpAddr,
-    statsd_port: u16,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    state: String,
-}
-
-#[derive(Deserialize)]
-struct Accounting {
-    containers: Vec<Container>,
-}
-
-#[derive(Deserialize)]
-struct Container {
-    datagrams: Datagrams,
-    lines: Lines,
-    values: Values,
-    balanced: bool,
-}
-
-#[derive(Deserialize)]
-struct Datagrams {
-    arrived: u64,
-    received: u64,
-    kernel_drops: u64,
-}
-
-#[derive(Deserialize)]
-struct Lines {
-    received: u64,
-    accepted: u64,
-}
-
-#[derive(Deserialize)]
-struct Values {
-    accepted: u64,
-    in_records: u64,
-    open: u64,
-    dropped: serde_json::Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-struct Metrics {
-    metrics: Vec<Record>,
-}
-
-#[derive(Deserialize)]
-struct Record {
-    name: String,
-    #[serde(default)]
-    value: f64,
-    agg: Agg,
-}
-
-#[derive(Deserialize)]
-struct Agg {
-    #[serde(default)]
-    count: f64,
-    #[serde(default)]
-    sum: f64,
-    #[serde(default)]
-    total: f64,
-}
-
 /// Reserves a socket for each container, whose process is `pid` where there is one.
 pub(super) async fn reserve(
     admin: &Client,
@@ -122,12 +57,14 @@ pub(super) async fn reserve(
     let mut addresses = Vec::with_capacity(names.len());
     for name in names {
         // Its gauges are changed beside tags and timestamps.
-        let options = serde_json::json!({"gauge_sign": "delta"});
-        let body = serde_json::json!({"container_id": name, "ttl": null, "pid": pid, "options": options})
-            .to_string();
-        let response = admin.request("POST", "/v1/containers", body.into_bytes()).await?;
+        let options = Options { gauge_sign: Some("delta".into()), ..Options::default() };
+        let pid = pid.and_then(|pid| pid.try_into().ok());
+        let reservation: Reservation<'_> =
+            Reservation { pid, ttl: Ttl::Never, options: Some(options), ..Reservation::new(name) };
+        let response = admin.request("POST", "/v1/containers", serde_json::to_vec(&reservation)?).await?;
         let reserved: Reserved = read(&format!("reserving {name}"), &response)?;
-        addresses.push(SocketAddr::new(reserved.statsd_host, reserved.statsd_port));
+        let address = reserved.address().parse();
+        addresses.push(address.map_err(|_| refused(&format!("reserving {name}"), &response))?);
     }
     Ok(addresses)
 }
@@ -139,7 +76,8 @@ pub(super) async fn finish(admin: &Client, names: &[String]) -> Result<(), LoadE
         read::<Value>(&format!("releasing {name}"), &response)?;
     }
     for name in names {
-        while read::<Listed>(name, &admin.get(&format!("/v1/containers/{name}")).await?)?.state != "gone" {
+        let path = format!("/v1/containers/{name}");
+        while read::<Container>(name, &admin.get(&path).await?)?.reserved.state != "gone" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -149,9 +87,11 @@ pub(super) async fn finish(admin: &Client, names: &[String]) -> Result<(), LoadE
 /// Compares one container's totals with what they must be.
 pub(super) async fn container(http: &Client, name: &str, expected: &Expected) -> Result<Checked, LoadError> {
     let accounting: Accounting = read(name, &http.get(&format!("/v1/accounting?container={name}")).await?)?;
-    let metrics: Metrics =
+    let metrics: TaskMetrics =
         read(name, &http.get(&format!("/v1/tasks/{name}/metrics?window=all&merge")).await?)?;
-    let Some(counts) = accounting.containers.first() else { return Ok(Checked::default()) };
+    let Some(counts) = accounting.containers.first().map(|container| &container.counts) else {
+        return Ok(Checked::default());
+    };
     let mut found = Comparison { container: name, mismatches: Vec::new() };
     found.same(
         "datagrams: sent = received + kernel drops",
@@ -173,16 +113,20 @@ pub(super) async fn container(http: &Client, name: &str, expected: &Expected) ->
     })
 }
 
-fn sum(counts: &serde_json::Map<String, Value>) -> u64 {
-    counts.values().filter_map(Value::as_u64).sum()
+fn sum(counts: &Tally) -> u64 {
+    counts.values().sum()
 }
 
 fn read<T: for<'de> Deserialize<'de>>(what: &str, response: &Response) -> Result<T, LoadError> {
     if !(200..300).contains(&response.status) {
-        let body = String::from_utf8_lossy(&response.body).into_owned();
-        return Err(LoadError::Refused { what: what.to_owned(), status: response.status, body });
+        return Err(refused(what, response));
     }
     Ok(serde_json::from_slice(&response.body)?)
+}
+
+fn refused(what: &str, response: &Response) -> LoadError {
+    let body = String::from_utf8_lossy(&response.body).into_owned();
+    LoadError::Refused { what: what.to_owned(), status: response.status, body }
 }
 
 struct Comparison<'a> {
@@ -199,7 +143,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn counts(&mut self, expected: &Expected, counts: &Container) {
+    fn counts(&mut self, expected: &Expected, counts: &Counts) {
         self.same(
             "lines rejected",
             expected.bad_lines as f64,
@@ -220,18 +164,18 @@ impl Comparison<'_> {
             let name = &record.name;
             match expected.series.get(name) {
                 Some(Total::Counter(sum)) => {
-                    self.same(&format!("{name} sum"), *sum, record.agg.sum);
-                    self.same(&format!("{name} total"), *sum, record.agg.total);
+                    self.same(&format!("{name} sum"), *sum, record.agg("sum").unwrap_or_default());
+                    self.same(&format!("{name} total"), *sum, record.agg("total").unwrap_or_default());
                 }
                 Some(Total::Level(level) | Total::Change(level)) => {
-                    self.same(&format!("{name} level"), *level, record.value);
+                    self.same(&format!("{name} level"), *level, record.value.unwrap_or_default());
                 }
                 Some(Total::Values { count, sum }) => {
-                    self.same(&format!("{name} count"), *count, record.agg.count);
-                    self.same(&format!("{name} sum"), *sum, record.agg.sum);
+                    self.same(&format!("{name} count"), *count, record.agg("count").unwrap_or_default());
+                    self.same(&format!("{name} sum"), *sum, record.agg("sum").unwrap_or_default());
                 }
                 Some(Total::Members(members)) => {
-                    self.same(&format!("{name} members"), *members as f64, record.value);
+                    self.same(&format!("{name} members"), *members as f64, record.value.unwrap_or_default());
                 }
                 None => self.same(&format!("{name} was not sent"), 0.0, 1.0),
             }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use tallyport_wire::annotation::PREFIX;
+
 use super::bundle::Bundle;
 use super::document::Object;
 use super::table::{self, Table};
 
 /// The rows for the runtimes that are known.
 const BUILT_IN: &str = include_str!("identity.toml");
-/// Annotations that are meant for this program and become labels whatever the row says.
-const OURS: &str = "tallyport.";
 /// Labels that are copied at most, and bytes of each: an annotation may hold a whole manifest.
 const COPIED: usize = 32;
 const LONGEST: usize = 256;
@@ -126,7 +126,8 @@ impl Row {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
         let container = labels.get("container").cloned();
-        for (key, value) in facts.annotations.iter().filter(|(key, _)| key.starts_with(OURS)) {
+        // They set options of the container, so they become labels whatever the row says.
+        for (key, value) in facts.annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
             // One with a container's name is for that container, and counts more than one for all of them.
             match key.split_once("/container.") {
                 Some((key, name)) if Some(name) == container.as_deref() => {

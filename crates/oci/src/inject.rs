@@ -1,12 +1,13 @@
 //! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tallyport_linux::{unixgram, variables};
+use tallyport_wire::annotation::ENABLED;
+use tallyport_wire::{self as wire, Reservation, Reserved, UnixSocket};
 
 use super::agent::{self, Agent, Answer};
 use super::bundle::{Bundle, Network};
@@ -19,35 +20,6 @@ use super::identity::{Facts, Identity};
 use super::report::Report;
 use super::trust::{self, Trusted};
 use super::{descriptors, docker, file, missed, runtime};
-
-/// The annotation that opts in or out.
-const ENABLED: &str = "tallyport.enabled";
-
-/// What the agent answers.
-#[derive(Debug, Deserialize)]
-struct Reserved {
-    env: BTreeMap<String, String>,
-    #[serde(default)]
-    warnings: Vec<String>,
-    #[serde(default)]
-    unix_socket: Option<UnixSocket>,
-    /// Whether it was not there before; what was is not ours to take away.
-    #[serde(skip)]
-    new: bool,
-}
-
-/// The container's Unix socket, and how it gets there.
-#[derive(Debug, Deserialize)]
-struct UnixSocket {
-    mount: Mounted,
-    env: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Mounted {
-    source: PathBuf,
-    destination: String,
-}
 
 /// What is known of a container that is about to start.
 #[derive(Debug)]
@@ -124,14 +96,14 @@ pub(super) fn edited(
             missed::leave(agent.socket(), subject.id, subject.root, &container.request(subject.id));
         }
     });
-    let Some((reserved, id)) = asked? else { return Ok(None) };
-    let hooks = Hooks::new(config, agent, &id, report);
-    let new = reserved.new.then_some(id);
+    let Some(reserved) = asked? else { return Ok(None) };
+    let hooks = Hooks::new(config, agent, &reserved.id, report);
+    let new = reserved.new.then(|| reserved.id.clone());
     reserved.check().map_err(|what| {
         give_back(agent, new.as_deref());
         Error::Offer { socket: agent.socket().to_owned(), what }
     })?;
-    for warning in &reserved.warnings {
+    for warning in &reserved.answer.warnings {
         report.warn(warning);
     }
     let (gift, refused) = reserved.gift(config, agent.trusted());
@@ -149,52 +121,56 @@ pub(super) fn edited(
     Ok(Some(Edited { text, reserved: new }))
 }
 
-impl Reserved {
+/// A reservation.
+#[derive(Debug)]
+struct Made {
+    answer: Reserved,
+    id: String,
+    /// Whether it did not exist before; one that did is not given back.
+    new: bool,
+}
+
+impl Made {
     /// Refuses an answer with variables that do not name a socket, those that belong to the mount included: an agent never
     /// sends any, so whatever sent them is not one.
     fn check(&self) -> Result<(), String> {
-        let of_mount = self.unix_socket.iter().flat_map(|socket| &socket.env);
-        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check(name, value))
+        let of_mount = self.answer.unix_socket.iter().flat_map(|socket| &socket.env);
+        self.answer.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check(name, value))
     }
 
     /// What the container is given, and why its Unix socket is not mounted where it has one that is not. The two variables of its
     /// address do not depend on the mount.
     fn gift(self, config: &Config, trusted: Trusted) -> (Gift, Option<String>) {
-        let mount = self.unix_socket.map(|socket| socket.mount(config, trusted)).transpose();
+        let mount = self.answer.unix_socket.map(|socket| mount(socket, config, trusted)).transpose();
         let (mount, refused) = match mount {
             Ok(mount) => (mount, None),
             Err(why) => (None, Some(why)),
         };
-        (Gift { variables: self.env, mount }, refused)
+        (Gift { variables: self.answer.env, mount }, refused)
     }
 }
 
-impl UnixSocket {
-    /// The mount of its directory.
-    ///
-    /// # Errors
-    /// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
-    /// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
-    /// belongs to an agent in a container of its own, or to another user.
-    fn mount(self, config: &Config, trusted: Trusted) -> Result<Mount, String> {
-        let Self { mount: Mounted { source, destination }, env } = self;
-        let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
-        if !unixgram::is_same(&destination, wanted) {
-            return Err(format!(
-                "the agent wants it at {destination:?} and unix_path in oci.toml at {wanted:?}; set unix_path to the agent's unix.path"
-            ));
+/// The mount of its directory.
+///
+/// # Errors
+/// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
+/// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
+/// belongs to an agent in a container of its own, or to another user.
+fn mount(socket: UnixSocket, config: &Config, trusted: Trusted) -> Result<Mount, String> {
+    let UnixSocket { mount: wire::Mount { source, destination }, env, .. } = socket;
+    let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
+    if !unixgram::is_same(&destination, wanted) {
+        return Err(format!(
+            "the agent wants it at {destination:?} and unix_path in oci.toml at {wanted:?}; set unix_path to the agent's unix.path"
+        ));
+    }
+    match Path::new(&source).metadata() {
+        _ if !Path::new(&source).is_absolute() => Err(format!("{source} is not an absolute path")),
+        Ok(found) if !trusted.owns(&found) => {
+            Err(format!("{source} belongs to user {}, who is not trusted", found.uid()))
         }
-        match source.metadata() {
-            _ if !source.is_absolute() => Err(format!("{} is not an absolute path", source.display())),
-            Ok(found) if !trusted.owns(&found) => {
-                Err(format!("{} belongs to user {}, who is not trusted", source.display(), found.uid()))
-            }
-            Ok(found) if found.is_dir() => match source.to_str() {
-                Some(text) => Ok(Mount { source: text.to_owned(), destination, variables: env }),
-                None => Err(format!("{} is not UTF-8", source.display())),
-            },
-            _ => Err(format!("{} is not a directory that can be reached", source.display())),
-        }
+        Ok(found) if found.is_dir() => Ok(Mount { source, destination, variables: env }),
+        _ => Err(format!("{source} is not a directory that can be reached")),
     }
 }
 
@@ -218,7 +194,7 @@ pub(super) fn wants(identity: &Identity) -> bool {
 }
 
 /// Asks for a socket. None where the agent says that the container does not want one.
-fn reserve(agent: &Agent, container: &Container<'_>) -> Result<Option<(Reserved, String)>, Error> {
+fn reserve(agent: &Agent, container: &Container<'_>) -> Result<Option<Made>, Error> {
     let mut id = container.id.to_owned();
     let mut answer = agent.ask("POST", "/v1/containers", &container.request(&id))?;
     if let (409, Some(bundle)) = (answer.status, container.bundle) {
@@ -228,12 +204,11 @@ fn reserve(agent: &Agent, container: &Container<'_>) -> Result<Option<(Reserved,
     }
     match answer {
         Answer { status: status @ (200 | 201), body } => {
-            let mut reserved: Reserved = serde_json::from_str(&body).map_err(|error| Error::Answer {
+            let answer = serde_json::from_str(&body).map_err(|error| Error::Answer {
                 socket: agent.socket().to_owned(),
                 why: error.to_string(),
             })?;
-            reserved.new = status == 201;
-            Ok(Some((reserved, id)))
+            Ok(Some(Made { answer, id, new: status == 201 }))
         }
         Answer { status: 204, .. } => Ok(None),
         answer => Err(answer.refusal()),
@@ -245,49 +220,22 @@ fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// The body of a reserve call.
-#[derive(Serialize)]
-struct Request<'a> {
-    container_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task_id: &'a Option<String>,
-    labels: &'a BTreeMap<String, String>,
-    network: Mode<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bundle: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sandbox_id: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod_uid: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image: &'a Option<String>,
-}
-
-/// The network as a reserve call names it.
-#[derive(Serialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
-enum Mode<'a> {
-    Host,
-    Netns { path: &'a Path },
-    New,
-}
-
 impl Container<'_> {
     fn request(&self, id: &str) -> String {
         let identity = &self.identity;
-        let request = Request {
-            container_id: id,
-            task_id: &identity.task_id,
-            labels: &identity.labels,
-            network: match &self.network {
-                Network::Host => Mode::Host,
-                Network::Path(path) => Mode::Netns { path },
-                Network::New => Mode::New,
-            },
-            bundle: self.bundle,
-            sandbox_id: &identity.sandbox_id,
-            pod_uid: &identity.pod_uid,
-            image: &identity.image,
+        let request: Reservation<'_> = Reservation {
+            task_id: identity.task_id.as_deref().map(Cow::Borrowed),
+            labels: Some(Cow::Borrowed(&identity.labels)),
+            network: Some(match &self.network {
+                Network::Host => wire::Network::Host,
+                Network::Path(path) => wire::Network::Netns { path: path.into() },
+                Network::New => wire::Network::New,
+            }),
+            bundle: self.bundle.map(Cow::Borrowed),
+            sandbox_id: identity.sandbox_id.as_deref().map(Cow::Borrowed),
+            pod_uid: identity.pod_uid.as_deref().map(Cow::Borrowed),
+            image: identity.image.as_deref().map(Cow::Borrowed),
+            ..Reservation::new(id)
         };
         json(&request)
     }
