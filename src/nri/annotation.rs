@@ -2,16 +2,7 @@
 
 use super::messages::{Container, PodSandbox};
 
-/// Whether its containers get sockets.
-pub(super) const ENABLED: &str = "tallyport.enabled";
-/// Whether they get a Unix socket.
-pub(super) const UNIX_SOCKET: &str = "tallyport.unix-socket";
-/// Another name for the pod's task, inside its namespace.
-pub(super) const TASK_ID: &str = "tallyport.task-id";
-/// What a signed gauge value means.
-pub(super) const GAUGE_SIGN: &str = "tallyport.gauge-sign";
-/// The unit in which timers are sent.
-pub(super) const TIMER_UNIT: &str = "tallyport.timer-unit";
+pub(super) use crate::wire::annotation::{ENABLED, GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
 
 /// What is said for a container: of it alone, or of its whole pod.
 pub(super) fn of<'p>(pod: &'p PodSandbox, container: &Container, key: &str) -> Option<&'p str> {
