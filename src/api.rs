@@ -9,7 +9,6 @@ mod admin;
 mod allow;
 mod dcos;
 mod descriptors;
-mod documents;
 mod error;
 mod health;
 mod lifecycle;
@@ -19,14 +18,12 @@ mod own;
 mod page;
 mod pages;
 mod prometheus;
-mod query;
 mod routes;
 mod scrape;
 mod tasks;
 mod v0;
 mod watch;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,17 +38,17 @@ pub use descriptors::serve as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use pages::Pages;
-pub use query::{Filters, Glob, Query, Selection, Windows};
 pub use routes::{admin as admin_routes, http as http_routes, refusal};
 pub use watch::EVENT_STREAM;
 
 use self::pages::Shows;
 use crate::config::Config;
-use crate::containers::{ContainerInfo, Containers, Guarded};
+use crate::containers::{Containers, Guarded};
 use crate::host::CpuMeter;
-use crate::model::{Allocation, ContainerId, Timestamp};
+use crate::model::{ContainerId, Timestamp};
 use crate::net::http::Connections;
-use crate::shard::{ContainerStats, Of, ShardPool};
+use crate::query::Data;
+use crate::shard::ShardPool;
 use crate::shutdown::{Drain, Readiness};
 use crate::stats::Stats;
 use crate::store::Store;
@@ -195,26 +192,13 @@ impl Api {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How containers stand: those that live are asked, of the others it is known.
-    async fn counts(
-        &self,
-        containers: &[Arc<ContainerInfo>],
-    ) -> Result<HashMap<Allocation, Arc<ContainerStats>>, ApiError> {
-        let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let asked = self.pool.counts(&Of::These(live)).await?;
-        let asked = asked.into_iter().map(|stats| (stats.allocation, stats));
-        let known =
-            containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
-        let mut counts: HashMap<_, _> = asked.chain(known).collect();
-        // The counts of a container that was drained meanwhile are known by now.
-        for info in containers {
-            if !counts.contains_key(&info.allocation)
-                && let Some(now) = self.containers.directory().get(info.allocation)
-                && let Some(last) = &now.last
-            {
-                counts.insert(info.allocation, Arc::clone(last));
-            }
+    /// The parts that hold what readers ask for.
+    fn data(&self) -> Data {
+        Data {
+            store: Arc::clone(&self.store),
+            pool: Arc::clone(&self.pool),
+            directory: Arc::clone(self.containers.directory()),
+            config: Arc::clone(&self.config),
         }
-        Ok(counts)
     }
 }

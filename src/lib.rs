@@ -22,6 +22,7 @@ pub mod install;
 pub mod net;
 pub mod nri;
 pub mod parallel;
+pub mod query;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;

@@ -9,10 +9,11 @@ use std::time::Instant;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
 use tallyport::aggregate::{Aggregator, GaugeSign, Window};
-use tallyport::api::{ApiError, Filters, Glob, Query, Selection, Windows, read_reservation};
+use tallyport::api::{ApiError, read_reservation};
 use tallyport::client::Target;
 use tallyport::containers::{Reservation, Ttl};
-use tallyport::model::{ContainerId, Moment, TaskId, Timestamp};
+use tallyport::model::{ContainerId, Glob, Moment, TaskId, Timestamp};
+use tallyport::query::{Filters, Query, Selection, Windows};
 use tallyport::store::Cursor;
 use tallyport_fuzz::{START, Trust, api_error};
 
@@ -97,7 +98,7 @@ fn query(raw: &str) {
         let query = match Query::read(raw, known) {
             Ok(query) => query,
             Err(error) => {
-                api_error(&error);
+                api_error(&error.into());
                 continue;
             }
         };
@@ -105,18 +106,18 @@ fn query(raw: &str) {
             assert_eq!(query.last(key), query.all(key).last());
         }
         if let Err(error) = query.switch("merge") {
-            api_error(&error);
+            api_error(&error.into());
         }
         match query.parsed::<Cursor>("since") {
             Ok(cursor) => cursor.iter().for_each(round_trip),
-            Err(error) => api_error(&error),
+            Err(error) => api_error(&error.into()),
         }
         match Selection::read(&query, Timestamp::from_secs(START)) {
             Ok(selection) => {
                 assert!(selection.since.is_none() || selection.windows != Windows::Newest);
                 filtered(&selection.filters, query.all("name").chain(query.all("tag")).next().is_none());
             }
-            Err(error) => api_error(&error),
+            Err(error) => api_error(&error.into()),
         }
     }
 }

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline};
-use super::query::{Filters, Query};
 use super::{Answer, Api, NDJSON, ReloadRequest};
 use crate::containers;
 use crate::model::ContainerId;
+use crate::query::{Budget as _, Filters, Query};
 use crate::shard::TappedLine;
 use crate::shutdown::Drain;
 use crate::wire;
@@ -53,7 +53,7 @@ pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result
     let containers = api.task(asker, id).await?.containers;
     let events = api.pages.events(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {
-        deadline.choose(containers, |info| info.last.is_none() && filters.origin(&info.origin))
+        Ok(deadline.choose(containers, |info| info.last.is_none() && filters.origin(&info.origin))?)
     };
     let chosen = events.run(choose).await?;
     let room = api.pool.tail_room();

@@ -2,12 +2,12 @@
 //!
 //! The isolator fails a task's launch on any answer to `POST` but 201 and 204, so a repeat is a 201, too.
 
-use super::documents::dcos_container;
 use super::error::ApiError;
 use super::lifecycle::{self, body, container_id};
 use super::pages::{Asker, Lane, Request, Writer};
 use super::{Answer, Api};
 use crate::containers::{Dialect, Reservation, WantedAddress};
+use crate::query::dcos_container;
 use crate::wire;
 
 /// `POST /container`

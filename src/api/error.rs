@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::containers::{AttachError, HandleError, ProcessError, ReserveError};
 use crate::model::IdError;
+use crate::query;
 use crate::shard::ShardGone;
 use crate::store::Expired;
 use crate::wire::Refusal;
@@ -28,33 +29,10 @@ impl ApiError {
         Self { status, code, message, nearest: Vec::new(), oldest: None }
     }
 
-    /// A query's key that the route does not know.
-    #[must_use]
-    pub fn unknown_parameter(key: &str, known: &[&str]) -> Self {
-        let likeness =
-            |a: &&&str, b: &&&str| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key));
-        let nearest = known.iter().max_by(likeness);
-        let hint = nearest.map_or_else(
-            || "; this route takes none".to_owned(),
-            |nearest| format!("; did you mean {nearest:?}? It takes {}", known.join(", ")),
-        );
-        Self::new(400, "unknown_parameter", format!("there is no parameter {key:?}{hint}"))
-    }
-
     /// A query's value that cannot be read.
     #[must_use]
     pub fn bad_parameter(key: &str, value: &str, why: &str) -> Self {
         Self::new(400, "bad_parameter", format!("{key} = {value:?} {why}"))
-    }
-
-    /// More filters than a query may have.
-    #[must_use]
-    pub fn too_many_filters(most: usize) -> Self {
-        Self::new(
-            400,
-            "bad_parameter",
-            format!("a query may have {most} filters; use fewer, or a pattern for several"),
-        )
     }
 
     /// A body that cannot be read.
@@ -206,6 +184,19 @@ impl ApiError {
 impl From<ApiError> for Refusal {
     fn from(ApiError { code, message, nearest, oldest, .. }: ApiError) -> Self {
         Self { code: code.into(), message, nearest, oldest }
+    }
+}
+
+impl From<query::Error> for ApiError {
+    fn from(error: query::Error) -> Self {
+        let (status, code) = match error {
+            query::Error::UnknownParameter { .. } => (400, "unknown_parameter"),
+            query::Error::BadParameter { .. } | query::Error::TooManyFilters { .. } => (400, "bad_parameter"),
+            query::Error::Expired(expired) => return expired.into(),
+            query::Error::Shard(gone) => return gone.into(),
+            query::Error::Unfinished => return Self::unfinished(),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

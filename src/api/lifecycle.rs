@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::documents::{container, reserved as reserved_document};
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
-use super::query::{Filters, Query, duration};
 use super::{Answer, Api};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::containers::{
@@ -17,6 +15,7 @@ use crate::containers::{
     WantedAddress,
 };
 use crate::model::{ContainerId, TaskId};
+use crate::query::{self, Budget as _, Filters, Query, duration};
 use crate::wire;
 
 /// What waits longer for its process is meant to wait for ever, and can say so.
@@ -100,7 +99,7 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
     match api.containers.reserve(reservation).await {
         Ok(reserved) => {
             let status = if reserved.new { 201 } else { 200 };
-            Ok(Answer::json(status, &reserved_document(&reserved.info, &api.config().presets)))
+            Ok(Answer::json(status, &query::reserved(&reserved.info, &api.config().presets)))
         }
         // An answer without content has no body to say why in.
         Err(ReserveError::OptedOut { reason }) => {
@@ -114,7 +113,7 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
     let wire::Attach { pid, start_ticks } = body(bytes)?;
     match api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await {
-        Ok(info) => Ok(Answer::json(200, &reserved_document(&info, &api.config().presets))),
+        Ok(info) => Ok(Answer::json(200, &query::reserved(&info, &api.config().presets))),
         Err(AttachError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
         Err(error) => Err(ApiError::from(&error)),
     }
@@ -123,7 +122,7 @@ pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> R
 /// `DELETE /v1/containers/{id}`
 pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
     let info = released(api, asker, id).await?;
-    Ok(Answer::json(202, &reserved_document(&info, &api.config().presets)))
+    Ok(Answer::json(202, &query::reserved(&info, &api.config().presets)))
 }
 
 /// Releases a container, in either dialect. Releasing it again gets the same answer.
@@ -149,13 +148,14 @@ pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, A
     let of_node = api.clone();
     let gather = move |work: Work| async move {
         let all = of_node.containers.directory().all();
-        let choose = move |deadline: &Deadline| deadline.choose(all, |info| filters.origin(&info.origin));
+        let choose =
+            move |deadline: &Deadline| Ok(deadline.choose(all, |info| filters.origin(&info.origin))?);
         let containers = work.run(choose).await?;
-        let counts = of_node.counts(&containers).await?;
+        let counts = of_node.data().counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
             let presets = &of_node.config().presets;
             let count = |info: &Arc<ContainerInfo>| counts.get(&info.allocation).map(AsRef::as_ref);
-            writer.array(containers.iter().map(|info| container(info, presets, count(info))))
+            writer.array(containers.iter().map(|info| query::container(info, presets, count(info))))
         })
     };
     api.pages.answer(request, gather).await
@@ -166,9 +166,9 @@ pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, Ap
     let Some(info) = api.containers.directory().container(&container_id(id)?) else {
         return Err(api.unknown_container(asker, id).await);
     };
-    let counts = api.counts(std::slice::from_ref(&info)).await?;
+    let counts = api.data().counts(std::slice::from_ref(&info)).await?;
     let stats = counts.get(&info.allocation).map(AsRef::as_ref);
-    Ok(Answer::json(200, &container(&info, &api.config().presets, stats)))
+    Ok(Answer::json(200, &query::container(&info, &api.config().presets, stats)))
 }
 
 #[cfg(test)]

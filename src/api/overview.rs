@@ -3,7 +3,6 @@
 //! The first events say what the agent runs with and how every task stands; later ones have only what changed. A rate
 //! is the difference of two counts, which are exact, over that of their moments.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,56 +10,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::documents::{generation, state_of};
 use super::error::ApiError;
 use super::health::{Detail, degraded, node_document};
-use super::metrics::write;
 use super::pages::{Asker, Deadline, Events, Reader};
-use super::query::{Filters, Query};
-use super::watch::{EVENT_STREAM, event};
+use super::watch::EVENT_STREAM;
 use super::{Answer, Api};
-use crate::aggregate::Accounting;
-use crate::containers::{ContainerInfo, Containers, Listed};
-use crate::model::{Allocation, TaskId};
+use crate::containers::ContainerInfo;
 use crate::net::clock;
-use crate::shard::ContainerStats;
+use crate::query::{Filters, Look, Query, Rows, chosen, event, write_rows};
 use crate::shutdown::Drain;
-use crate::wire;
 
 /// How often it looks: often enough to seem live, seldom enough that a thousand tasks cost next to nothing.
 const EVERY: Duration = Duration::from_secs(2);
-
-type Row = wire::TaskRow<TaskId>;
-
-fn row(listed: &Listed, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Row {
-    let mut counts = Accounting::default();
-    let mut series = 0;
-    for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
-        counts.merge(&stats.accounting);
-        series += stats.series;
-    }
-    let state = state_of(listed);
-    Row {
-        task_id: listed.task_id.clone(),
-        state: state.as_str().into(),
-        finished: state.is_finished(),
-        generation: generation(listed),
-        containers: listed.containers.len(),
-        series,
-        last_datagram: counts.last_datagram,
-        received: counts.received,
-        values: counts.values,
-        kernel_drops: counts.kernel_drops,
-        dropped: counts.dropped.total(),
-        rejected: counts.rejected.total(),
-        events: counts.events,
-    }
-}
-
-/// How tasks stood at the last look, each as a hash of its row: all that a stream needs to see that a task has changed.
-type Rows = BTreeMap<TaskId, u64>;
 
 /// One stream of events.
 struct Overview {
@@ -124,56 +86,26 @@ impl Overview {
     /// Looks at every task, and renders an event of those that have changed.
     async fn look(&mut self) -> Result<(), ApiError> {
         self.events.wait_for_room().await;
-        let (containers, filters) = (self.api.containers.clone(), Arc::clone(&self.filters));
-        let choose = move |deadline: &Deadline| chosen(&containers, &filters, deadline);
+        let (data, filters) = (self.api.data(), Arc::clone(&self.filters));
+        let directory = Arc::clone(&data.directory);
+        let choose = move |deadline: &Deadline| Ok(chosen(&directory, &filters, deadline)?);
         let tasks = self.events.run(choose).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
-        let stats_by_container = self.api.counts(&containers).await?;
+        let stats_by_container = data.counts(&containers).await?;
         let (api, before) = (self.api.clone(), Arc::clone(&self.rows));
         let render = move |text: &mut Vec<u8>, _: &Deadline| {
-            Ok(write_changes(text, &api, &tasks, &stats_by_container, &before))
+            let look = Look {
+                at: clock::wall(),
+                ready: api.readiness.pending().is_empty(),
+                degraded: degraded(&api, Detail::Reason),
+                memory: api.pool.gauges().memory,
+                last_scrape: api.stats.last_scrape(),
+            };
+            Ok(write_rows(text, look, &tasks, &stats_by_container, &before))
         };
         let (rows, sending) = self.events.render(render).await?;
         (self.rows, self.sending) = (Arc::new(rows), sending);
         Ok(())
     }
-}
-
-fn chosen(containers: &Containers, filters: &Filters, deadline: &Deadline) -> Result<Vec<Listed>, ApiError> {
-    let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.origin(&info.origin);
-    deadline.choose(containers.directory().tasks(), |listed| listed.containers.iter().any(wanted))
-}
-
-/// Writes an event of the tasks that have changed; answers the rows of all of them.
-fn write_changes(
-    text: &mut Vec<u8>,
-    api: &Api,
-    tasks: &[Listed],
-    stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
-    before: &Rows,
-) -> Rows {
-    let (mut rows, mut changed) = (Rows::new(), Vec::new());
-    let mut row_text = Vec::new();
-    for row in tasks.iter().map(|listed| row(listed, stats_by_container)) {
-        row_text.clear();
-        write(&mut row_text, &row);
-        let hash = xxh3_64(&row_text);
-        rows.insert(row.task_id.clone(), hash);
-        if before.get(&row.task_id) != Some(&hash) {
-            changed.push(row);
-        }
-    }
-    let gone = before.keys().filter(|id| !rows.contains_key(*id));
-    let changes = wire::TaskChanges {
-        at: clock::wall(),
-        ready: api.readiness.pending().is_empty(),
-        degraded: degraded(api, Detail::Reason),
-        memory: api.pool.gauges().memory,
-        last_scrape: api.stats.last_scrape(),
-        tasks: changed.iter().collect::<Vec<&Row>>(),
-        gone: gone.collect::<Vec<&TaskId>>(),
-    };
-    text.extend_from_slice(event("tasks", None, &changes).as_bytes());
-    rows
 }

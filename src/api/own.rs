@@ -12,6 +12,7 @@ use crate::aggregate::{Accounting, Dropped};
 use crate::containers::{ContainerInfo, State};
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::Refused;
+use crate::query::Sink as _;
 use crate::render::exposition::{Exposition, Format};
 use crate::shard::ContainerStats;
 use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
@@ -26,7 +27,7 @@ pub(super) async fn metrics(api: &Api, asker: Asker, accept: Option<&str>) -> Re
     let of_node = api.clone();
     let gather = move |_| async move {
         let containers = of_node.containers.directory().all();
-        let stats_by_container = of_node.counts(&containers).await?;
+        let stats_by_container = of_node.data().counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
             writer.put(page(&of_node, format, &containers, &stats_by_container).as_bytes())
         })

@@ -1,133 +1,16 @@
 //! `GET /metrics/tasks`: what containers report, for Prometheus.
 
-use std::collections::{HashMap, HashSet};
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::error::ApiError;
 use super::pages::{Asker, Lane, Request, Stop, Writer};
-use super::query::{FILTERS, Filters, Query};
 use super::scrape::{Accept, takes_gzip};
 use super::{Answer, Api};
-use crate::aggregate::Counting;
-use crate::config::Config;
-use crate::containers::ContainerInfo;
-use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::net::clock;
-use crate::render::exposition::{Escaping, Format};
-use crate::render::prometheus::{Builder, Identity, Level, Naming, Page, PageWindow, Source, Sums, Timers};
-use crate::store::{History, Published, REMEMBERED};
+use crate::query::{Sink as _, Wanted, gather};
 use crate::wire;
-
-/// How far back percentiles and sets reach: further than most scrapes are apart.
-const SPAN: Duration = Duration::from_mins(1);
-
-/// What a page is made of.
-struct Wanted {
-    format: Format,
-    escaping: Escaping,
-    naming: Naming,
-    level: Level,
-    created: bool,
-    counting: Counting,
-    shard: Option<Shard>,
-    filters: Filters,
-    window: Duration,
-    carry: Duration,
-    linger: Duration,
-}
-
-/// A part of the workloads, so that several servers can share the work.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-struct Shard {
-    part: u64,
-    parts: u64,
-}
-
-impl FromStr for Shard {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let numbers =
-            text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
-        match numbers {
-            Some((part, parts)) if part < parts && parts <= 1024 => Ok(Self { part, parts }),
-            _ => Err("is not a part and how many there are, such as 0/4: the first of four"),
-        }
-    }
-}
-
-impl Shard {
-    /// Whole workloads, so that what is summed up is in one part.
-    fn has(self, origin: &Origin) -> bool {
-        self.has_workload(&Identity::of(origin, Level::Low))
-    }
-
-    fn has_workload(self, workload: &Identity) -> bool {
-        xxh3_64(workload.as_str().as_bytes()) % self.parts == self.part
-    }
-}
-
-impl Wanted {
-    fn read(api: &Api, raw: &str, accept: &Accept) -> Result<Self, ApiError> {
-        let mut known = vec!["naming", "identity", "created", "timers", "shard"];
-        known.extend(FILTERS);
-        let query = Query::read(raw, &known)?;
-        let config = api.config();
-        let naming = one_of(&query, "naming", &Naming::ALL.map(|naming| (naming.as_str(), naming)))?;
-        let level = one_of(&query, "identity", &Level::ALL.map(|level| (level.as_str(), level)))?;
-        let created = query.last("created").map(|_| query.switch("created")).transpose()?;
-        let (format, escaping) = Format::negotiated(accept.media.as_deref(), &Format::ALL);
-        Ok(Self {
-            format,
-            escaping,
-            naming: naming.unwrap_or(config.prometheus.naming),
-            level: level.unwrap_or(config.prometheus.identity),
-            created: created.unwrap_or(config.prometheus.created),
-            counting: counting(&query, &config)?,
-            shard: query.parsed("shard")?,
-            filters: Filters::read(&query)?,
-            window: config.aggregation.window,
-            carry: config.aggregation.gauge_carry,
-            linger: config.prometheus.linger,
-        })
-    }
-
-    fn container(&self, origin: &Origin) -> bool {
-        self.filters.origin(origin) && self.shard.is_none_or(|shard| shard.has(origin))
-    }
-}
-
-/// In which buckets values are wanted, if in any.
-fn counting(query: &Query, config: &Config) -> Result<Counting, ApiError> {
-    let choices = [Timers::Summary, Timers::Histogram].map(|timers| (timers.as_str(), timers));
-    let known = config.prometheus.timers;
-    match one_of(query, "timers", &choices)? {
-        Some(Timers::Summary) => Ok(Counting::Off),
-        Some(asked) if asked != known => {
-            let why = format!("is not counted: prometheus.timers is {}", known.as_str());
-            Err(ApiError::bad_parameter("timers", asked.as_str(), &why))
-        }
-        _ => Ok(config.aggregation.counting.clone()),
-    }
-}
-
-fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> Result<Option<T>, ApiError> {
-    let find = |text: &str| {
-        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        found
-            .ok_or_else(|| ApiError::bad_parameter(key, text, &format!("is not one of {}", names.join(", "))))
-    };
-    query.last(key).map(find).transpose()
-}
 
 /// `GET /metrics/tasks`
 pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
-    let wanted = Wanted::read(api, raw, accept)?;
+    let wanted = Wanted::read(&api.config(), raw, accept.media.as_deref())?;
     api.stats.scraped(clock::wall());
     let gzip = takes_gzip(accept.encoding.as_deref());
     let content_type = wanted.format.content_type(wanted.escaping);
@@ -148,7 +31,7 @@ pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -
 }
 
 fn write_page(api: &Api, wanted: &Wanted, writer: &mut Writer) -> Result<(), Stop> {
-    let mut page = gather(api, wanted, clock::wall(), writer)?;
+    let mut page = gather(&api.data(), wanted, clock::wall(), writer)?;
     writer.hold(page.held_bytes());
     while let Some(piece) = page.piece() {
         writer.put(&piece)?;
@@ -183,90 +66,6 @@ fn is_address(host: &str) -> bool {
         .is_some_and(|(host, port)| name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-fn gather(api: &Api, wanted: &Wanted, now: Timestamp, writer: &Writer) -> Result<Page<Published>, Stop> {
-    let (histories, past, marks) = api.store.everything(wanted.level);
-    // After the store's: who is here by then, but was not yet, has nothing to show.
-    let containers = api.containers.directory().all();
-    let known: HashMap<Allocation, Arc<ContainerInfo>> =
-        containers.into_iter().map(|info| (info.allocation, info)).collect();
-    let fits = |series: &Series| writer.goes_on() && wanted.filters.series(series);
-    let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
-        .with_names(wanted.escaping, marks)
-        .with_created(wanted.created)
-        .with_histograms(wanted.counting.clone());
-    let mut identities = HashSet::new();
-    for (allocation, history) in &histories {
-        writer.check()?;
-        let Some(summary) = history.summary() else { continue };
-        let origin = history.origin();
-        if !writer.goes_on() || !wanted.container(origin) {
-            continue;
-        }
-        let shown = known
-            .get(allocation)
-            .is_some_and(|info| info.finished_at.is_none_or(|ended| now.since(ended) <= wanted.linger));
-        let windows = if shown { windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
-        let source = Source { origin, ledger: &summary.ledger, windows, shown };
-        page.add(&source, fits);
-        identities.insert(Identity::of(origin, wanted.level));
-    }
-    // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
-    let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
-    for (identity, gone) in past.iter() {
-        let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
-        if !(identities.contains(identity) || everyone && workload) {
-            continue;
-        }
-        writer.check()?;
-        for counted in gone.iter().filter(|counted| fits(&counted.series)) {
-            if wanted.level != Level::Low || now.since(counted.last_seen) <= REMEMBERED {
-                let (created, total, count) = (counted.created, counted.total, counted.count);
-                let histogram = counted.histogram.as_ref().map(|histogram| {
-                    let (total, count) = (histogram.sum, histogram.buckets.count());
-                    let decremented = counted.decremented;
-                    (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
-                });
-                let sums = Sums { created, total, count, decremented: counted.decremented };
-                page.add_past(identity, &counted.series, sums, histogram);
-            }
-        }
-    }
-    // A build that stopped in between has only some of the series.
-    writer.check()?;
-    Ok(page.finish())
-}
-
-/// The windows that ended within `span`, newest first, each record in its newest revision.
-fn windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<Published>> {
-    let mut held = Vec::new();
-    for kept in history.kept().rev() {
-        if kept.span().is_none_or(|of| now.since(of.end) > span) {
-            break;
-        }
-        let mut published = kept.published();
-        match (published.next(), published.next()) {
-            (Some(alone), None) => {
-                held.push(PageWindow {
-                    window: Arc::clone(alone),
-                    records: (0..alone.window().len()).collect(),
-                });
-            }
-            _ => {
-                for (window, number, _) in kept.records() {
-                    let record = usize::try_from(number.seq - window.first()).unwrap_or(usize::MAX);
-                    match held.last_mut() {
-                        Some(PageWindow { window: last, records }) if Arc::ptr_eq(last, window) => {
-                            records.push(record);
-                        }
-                        _ => held.push(PageWindow { window: Arc::clone(window), records: vec![record] }),
-                    }
-                }
-            }
-        }
-    }
-    held
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,15 +77,6 @@ mod tests {
         }
         for host in ["localhost", "", ":80", "a/b:80", "a b:80", "x:0", "x:http"] {
             assert!(!is_address(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_shard_is_a_part_of_several() {
-        assert_eq!("0/4".parse(), Ok(Shard { part: 0, parts: 4 }));
-        assert_eq!("3/4".parse(), Ok(Shard { part: 3, parts: 4 }));
-        for wrong in ["4/4", "0/0", "1", "-1/4", "0/1025", "a/b", ""] {
-            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
         }
     }
 }

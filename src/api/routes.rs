@@ -14,12 +14,13 @@ use warp::{Filter, Rejection, Reply};
 use super::error::ApiError;
 use super::pages::Asker;
 use super::scrape::Accept;
-use super::{Answer, Api, Body, OPENAPI, Query};
+use super::{Answer, Api, Body, OPENAPI};
 use super::{
     accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, prometheus,
     scrape, tasks, v0, watch,
 };
 use crate::net::http::Peer;
+use crate::query::Query;
 
 /// Longest body that is read, in bytes.
 const BODY: usize = 1 << 20;
@@ -115,7 +116,7 @@ fn segment() -> impl Filter<Extract = (Segment,), Error = Rejection> + Copy {
 fn no_query() -> impl Filter<Extract = (), Error = Rejection> + Copy {
     query()
         .and_then(|raw: String| async move {
-            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(Refused(error)))
+            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(Refused(error.into())))
         })
         .untuple_one()
 }

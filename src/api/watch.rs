@@ -1,33 +1,26 @@
 //! `GET /v1/tasks/{task_id}/watch`: server-sent events, one for each closed window of a task.
 
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::metrics::write;
 use super::pages::{Asker, Deadline, Events, Reader};
-use super::query::{Filters, Query};
 use super::{Answer, Api};
-use crate::model::{Origin, TaskId};
-use crate::render::record::Frame;
+use crate::model::TaskId;
+use crate::query::{Filters, Query, event, write_next};
 use crate::shutdown::Drain;
-use crate::store::{Cursor, Published};
+use crate::store::Cursor;
 use crate::wire;
 
 /// The content type of streams that do not end by themselves.
 pub const EVENT_STREAM: &str = "text/event-stream";
 /// How often a stream without events sends a comment, so that no proxy closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How many windows of the node one step looks through for one of the task. Other streams get the builder between steps.
-const AT_ONCE: usize = 256;
-
 /// One stream of events. It follows the store by its cursor and holds no windows: a client that does not read keeps one rendered
 /// event in memory, however much it asked for.
 struct Watch {
@@ -80,22 +73,6 @@ pub(super) async fn watch(
     Ok(Answer::chunks(EVENT_STREAM, Box::pin(chunks)).with_header("cache-control", "no-store".to_owned()))
 }
 
-/// Whether a container is one of those whose windows a stream is about.
-fn follows(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
-    origin.task_id == *task_id && filters.origin(origin)
-}
-
-/// An event as it goes over the wire.
-pub(super) fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
-    let mut text = format!("event: {name}\n");
-    if let Some(id) = id {
-        let _infallible = writeln!(text, "id: {id}");
-    }
-    // A JSON text has no line end outside its strings, and none inside them.
-    let _infallible = write!(text, "data: {}\n\n", serde_json::to_string(data).unwrap_or_default());
-    text
-}
-
 impl Watch {
     /// The next part of the stream; nothing after its end. An error breaks the connection: the client sees that there is more, and
     /// can come back with the id of the last event.
@@ -146,80 +123,13 @@ impl Watch {
     /// Renders the next event, if there is one: that of the first window of the task that was published since.
     async fn advance(&mut self) -> Result<(), ApiError> {
         while self.sending.is_none() && self.api.store.end() != self.cursor {
-            let (api, task, filters) = (self.api.clone(), self.task_id.clone(), Arc::clone(&self.filters));
+            let (data, task, filters) = (self.api.data(), self.task_id.clone(), Arc::clone(&self.filters));
             let cursor = self.cursor;
             let render = move |text: &mut Vec<u8>, deadline: &Deadline| {
-                write_next(text, &api, (&task, &filters), cursor, deadline)
+                Ok(write_next(text, &data, (&task, &filters), cursor, deadline)?)
             };
             (self.cursor, self.sending) = self.events.render(render).await?;
         }
         Ok(())
     }
-}
-
-/// Writes the first event after a cursor, if there is one, and answers where to go on. Looks through a bounded number of windows;
-/// where none of them is wanted, nothing is written.
-fn write_next(
-    text: &mut Vec<u8>,
-    api: &Api,
-    (task, filters): (&TaskId, &Filters),
-    cursor: Cursor,
-    deadline: &Deadline,
-) -> Result<Cursor, ApiError> {
-    let wanted = |origin: &Origin| deadline.goes_on() && follows(task, filters, origin);
-    let since = api.store.some_since_of(cursor, AT_ONCE, wanted);
-    let next = match since {
-        Ok(since) => match since.published.iter().find(|published| wanted(published.origin())) {
-            Some(published) => {
-                write_window(text, api, published, filters, cursor, deadline);
-                Cursor { seq: published.last(), ..since.next }
-            }
-            None => since.next,
-        },
-        Err(expired) => {
-            // The windows in between are gone. The event reports that, and the stream continues with the oldest that is kept.
-            text.extend_from_slice(
-                event("gap", None, &wire::Gap { oldest: expired.oldest.to_string() }).as_bytes(),
-            );
-            expired.oldest
-        }
-    };
-    // A step that ran out of time has skipped windows or records.
-    if deadline.has_passed() { Err(ApiError::unfinished()) } else { Ok(next) }
-}
-
-/// Writes the event of one window, unless no record that is new after the cursor is wanted.
-fn write_window(
-    text: &mut Vec<u8>,
-    api: &Api,
-    published: &Published,
-    filters: &Filters,
-    cursor: Cursor,
-    deadline: &Deadline,
-) {
-    let (node, span) = (&api.config().node, published.window().span);
-    let frame = Frame::new(node, api.store.epoch(), published.origin(), span);
-    let mut records = published
-        .records()
-        .filter(|(number, record)| number.seq > cursor.seq && deadline.goes_on() && filters.record(record))
-        .peekable();
-    if records.peek().is_none() {
-        return;
-    }
-    let id = Cursor { epoch: api.store.epoch(), seq: published.last() };
-    text.extend_from_slice(format!("event: window\nid: {id}\ndata: ").as_bytes());
-    text.extend_from_slice(br#"{"container_id":"#);
-    write(text, &published.origin().container_id.as_str());
-    text.extend_from_slice(br#","start":"#);
-    write(text, &span.start);
-    text.extend_from_slice(br#","end":"#);
-    write(text, &span.end);
-    text.extend_from_slice(br#","metrics":["#);
-    let mut separator: &[u8] = b"";
-    for (number, record) in records {
-        text.extend_from_slice(separator);
-        write(text, &frame.record(Some(number), &record));
-        separator = b",";
-    }
-    text.extend_from_slice(b"]}\n\n");
 }

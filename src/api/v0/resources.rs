@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::{Datapoint, Message, answer, dimensions};
 use crate::api::error::ApiError;
 use crate::api::pages::Asker;
-use crate::api::query::Query;
 use crate::api::{Answer, Api};
 use crate::containers::{ContainerInfo, Place};
 use crate::host::{self, Resources};
 use crate::model::{ContainerId, Timestamp};
 use crate::net::clock;
+use crate::query::Query;
 use crate::render::number::{Whole, finite};
 use crate::wire::{Word, v0 as wire};
 

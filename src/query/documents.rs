@@ -1,19 +1,20 @@
 //! Documents that several routes share, from what the container table and the shards know.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::data::StatsByContainer;
 use crate::aggregate::{Accounting, TimerUnit};
 use crate::containers::{
     ContainerInfo, Guarded, Listed, Place, State, UnixSocket, environment, unix_environment,
 };
-use crate::model::{Allocation, Labels, Timestamp};
+use crate::model::{Labels, Timestamp};
 use crate::shard::ContainerStats;
 use crate::wire::{self, Tally, Word};
 
 /// What reserve calls answer. `presets` are the sets of variables that the container gets.
-pub(super) fn reserved(info: &ContainerInfo, presets: &[String]) -> wire::Reserved {
+#[must_use]
+pub fn reserved(info: &ContainerInfo, presets: &[String]) -> wire::Reserved {
     wire::Reserved {
         container_id: info.origin.container_id.to_string(),
         task_id: info.origin.task_id.to_string(),
@@ -39,7 +40,8 @@ fn unix_socket(unix: &UnixSocket, presets: &[String]) -> wire::UnixSocket {
 }
 
 /// What a reader gets of a container.
-pub(super) fn container(
+#[must_use]
+pub fn container(
     info: &ContainerInfo,
     presets: &[String],
     stats: Option<&ContainerStats>,
@@ -103,7 +105,8 @@ fn client(info: &ContainerInfo, stats: &ContainerStats) -> wire::Client {
 }
 
 /// A container in the DC/OS dialect.
-pub(super) fn dcos_container(info: &ContainerInfo) -> wire::DcosContainer {
+#[must_use]
+pub fn dcos_container(info: &ContainerInfo) -> wire::DcosContainer {
     wire::DcosContainer {
         container_id: info.origin.container_id.to_string(),
         statsd_host: info.address.map(|address| address.ip().to_string()),
@@ -112,7 +115,8 @@ pub(super) fn dcos_container(info: &ContainerInfo) -> wire::DcosContainer {
 }
 
 /// A task in short.
-pub(super) fn task_short(listed: &Listed) -> wire::TaskShort {
+#[must_use]
+pub fn task_short(listed: &Listed) -> wire::TaskShort {
     let state = state_of(listed);
     wire::TaskShort {
         task_id: listed.task_id.to_string(),
@@ -147,7 +151,8 @@ fn common_labels(listed: &Listed) -> Labels {
 }
 
 /// Counts, with `open` values in open windows.
-pub(super) fn counts(counts: &Accounting, open: u64) -> wire::Counts {
+#[must_use]
+pub fn counts(counts: &Accounting, open: u64) -> wire::Counts {
     let dropped = |datagrams: bool| {
         let these = counts.dropped.iter().filter(|(reason, _)| reason.counts_datagrams() == datagrams);
         tally(these.map(|(reason, n)| (reason.reason(), n)))
@@ -186,10 +191,11 @@ fn tally(counts: impl Iterator<Item = (&'static str, u64)>) -> Tally {
 }
 
 /// A task in full. `raw` is whether rejected lines are shown as they came.
-pub(super) fn task(
+#[must_use]
+pub fn task(
     listed: &Listed,
     presets: &[String],
-    stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
+    stats_by_container: &StatsByContainer,
     last_scrape: Option<Timestamp>,
     raw: bool,
 ) -> wire::Task {
@@ -241,11 +247,13 @@ mod tests {
         fn same(value: impl serde::Serialize, word: &str) {
             assert_eq!(serde_json::to_value(value).unwrap(), word);
         }
-        [GaugeSign::Auto, GaugeSign::Delta, GaugeSign::Absolute].map(|sign| same(sign, sign.as_str()));
-        [TimerUnit::Milliseconds, TimerUnit::Seconds].map(|unit| same(unit, unit.as_str()));
-        [AlertType::Error, AlertType::Warning, AlertType::Info, AlertType::Success]
-            .map(|kind| same(kind, kind.as_str()));
-        [Priority::Normal, Priority::Low].map(|priority| same(priority, priority.as_str()));
-        State::ALL.map(|state| same(state, state.as_str()));
+        let signs = [GaugeSign::Auto, GaugeSign::Delta, GaugeSign::Absolute];
+        signs.iter().for_each(|sign| same(sign, sign.as_str()));
+        let units = [TimerUnit::Milliseconds, TimerUnit::Seconds];
+        units.iter().for_each(|unit| same(unit, unit.as_str()));
+        let kinds = [AlertType::Error, AlertType::Warning, AlertType::Info, AlertType::Success];
+        kinds.iter().for_each(|kind| same(kind, kind.as_str()));
+        [Priority::Normal, Priority::Low].iter().for_each(|priority| same(priority, priority.as_str()));
+        State::ALL.iter().for_each(|state| same(state, state.as_str()));
     }
 }
