@@ -1,7 +1,8 @@
 //! What the agent answers over HTTP.
 //!
-//! Handlers are functions from the agent's parts and a request to an [`Answer`]; only `routes` knows warp. The HTTP
-//! listener reads; the admin socket reads the same and more (raw lines), and changes things.
+//! Handlers are functions from a request and the parts of the agent that they need ([`Reading`], [`Agent`], [`Lifecycle`],
+//! [`Maintenance`]) to an [`Answer`]; only `routes` knows warp. Answers come from `query`. The HTTP listener reads; the admin socket
+//! reads the same and raw lines as well, and changes things.
 
 mod access;
 mod accounting;
@@ -17,6 +18,7 @@ mod overview;
 mod own;
 mod page;
 mod pages;
+mod parts;
 mod prometheus;
 mod routes;
 mod scrape;
@@ -24,13 +26,10 @@ mod tasks;
 mod v0;
 mod watch;
 
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{mpsc, oneshot};
 
 pub use access::{Access, Mistake, Tokens};
 pub use allow::allowed;
@@ -38,73 +37,14 @@ pub use descriptors::serve as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use pages::Pages;
+pub use parts::{Agent, Lifecycle, Maintenance, MissedRequest, Reading, ReloadRequest, Routes};
 pub use routes::{admin as admin_routes, http as http_routes, refusal};
 pub use watch::EVENT_STREAM;
 
-use self::pages::Shows;
-use crate::config::Config;
-use crate::containers::{Containers, Guarded};
-use crate::host::CpuMeter;
-use crate::model::{ContainerId, Timestamp};
-use crate::net::http::Connections;
-use crate::query::Data;
-use crate::shard::ShardPool;
-use crate::shutdown::{Drain, Readiness};
-use crate::stats::Stats;
-use crate::store::Store;
 use crate::wire::Refusal;
 
 /// The OpenAPI document that describes all of it.
 pub const OPENAPI: &str = include_str!("../proto/openapi.json");
-
-/// The parts of the agent that answers come from. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Api {
-    /// Closed windows.
-    pub store: Arc<Store>,
-    /// Open windows and counts.
-    pub pool: Arc<ShardPool>,
-    /// Who is here.
-    pub containers: Containers,
-    /// Whether everything that must be is ready.
-    pub readiness: Readiness,
-    /// What nothing else counts.
-    pub stats: Arc<Stats>,
-    /// How the window log is doing, where there is one.
-    pub window_log: Option<Arc<crate::window_log::Status>>,
-    /// The configuration that holds.
-    pub config: Arc<RwLock<Arc<Config>>>,
-    /// Asks for the configuration to be read again.
-    pub reloads: mpsc::Sender<ReloadRequest>,
-    /// Asks for the wrapper's notes to be read now.
-    pub missed: mpsc::Sender<MissedRequest>,
-    /// Answers that are being built or sent.
-    pub pages: Pages,
-    /// Open connections of the HTTP listener and of the admin socket.
-    pub connections: [Connections; 2],
-    /// Where the HTTP listener is.
-    pub http_address: SocketAddr,
-    /// Whether the kernel guards containers on the host's network.
-    pub guarding: Guarded,
-    /// How the node's processors were used lately.
-    pub cpu: Arc<CpuMeter>,
-    /// When the agent started.
-    pub started: Timestamp,
-    /// Hears of the agent's end, so that streams end with it.
-    pub drain: Drain,
-}
-
-/// Asks for the configuration to be read again.
-#[derive(Debug)]
-pub struct ReloadRequest {
-    /// Whether it may take protection away from the HTTP listener.
-    pub force: bool,
-    /// Where the outcome goes: the settings that need a restart, or why it was refused.
-    pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
-}
-
-/// Asks for the wrapper's notes to be read now; the answer is who was found by them, and nothing where they cannot be read.
-pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;
 
 /// A body that is made while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
@@ -172,33 +112,6 @@ impl From<ApiError> for Answer {
             ),
             "busy" => answer.with_header("retry-after", "2".to_owned()),
             _ => answer,
-        }
-    }
-}
-
-impl Api {
-    /// The state that pages show which depend on published windows, containers and configuration alone.
-    fn shows(&self) -> Shows {
-        Shows {
-            published: self.store.end(),
-            containers: self.containers.directory().version(),
-            config: self.config(),
-        }
-    }
-
-    /// The configuration that holds.
-    #[must_use]
-    pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The parts that hold what readers ask for.
-    fn data(&self) -> Data {
-        Data {
-            store: Arc::clone(&self.store),
-            pool: Arc::clone(&self.pool),
-            directory: Arc::clone(self.containers.directory()),
-            config: Arc::clone(&self.config),
         }
     }
 }

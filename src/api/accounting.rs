@@ -2,19 +2,19 @@
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
-use super::{Answer, Api};
+use super::{Answer, Reading};
 use crate::aggregate::Accounting;
 use crate::query::{self, Budget as _, Filters, Query, Sink as _};
 
 /// `GET /v1/accounting`
-pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn accounting(reading: &Reading, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let query = Query::read(raw, &["task", "container", "label"])?;
     let filters = Filters::read(&query)?;
     let lane = if filters.has_patterns() { Lane::Search } else { Lane::Short };
     let request = Request::new(asker, lane, "/v1/accounting", raw.to_owned());
     // Whoever filters wants the sum of what is shown; the node's whole includes what is forgotten.
     let everything = raw.is_empty();
-    let of_node = api.data();
+    let of_node = reading.data.clone();
     let gather = move |work: Work| async move {
         let all = of_node.directory.all();
         let choose =
@@ -27,5 +27,5 @@ pub(super) async fn accounting(api: &Api, asker: Asker, raw: &str) -> Result<Ans
             writer.json(&query::accounting(node, &wanted, &stats_by_container, forgotten))
         })
     };
-    api.pages.answer(request, gather).await
+    reading.pages.answer(request, gather).await
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline};
-use super::{Answer, Api, NDJSON, ReloadRequest};
+use super::{Answer, Maintenance, NDJSON, Reading, ReloadRequest};
 use crate::containers;
 use crate::model::ContainerId;
 use crate::query::{Budget as _, Filters, Query};
@@ -17,10 +17,10 @@ use crate::shutdown::Drain;
 use crate::wire;
 
 /// `POST /v1/config/reload`
-pub(super) async fn reload(api: &Api, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn reload(maintenance: &Maintenance, raw: &str) -> Result<Answer, ApiError> {
     let force = Query::read(raw, &["force"])?.switch("force")?;
     let (reply, answer) = oneshot::channel();
-    api.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::ending())?;
+    maintenance.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::ending())?;
     match answer.await {
         Ok(Ok(needs_restart)) => {
             let needs_restart = needs_restart.into_iter().map(Cow::Borrowed).collect();
@@ -32,12 +32,12 @@ pub(super) async fn reload(api: &Api, raw: &str) -> Result<Answer, ApiError> {
 }
 
 /// `POST /v1/reconcile`
-pub(super) async fn reconcile(api: &Api) -> Result<Answer, ApiError> {
+pub(super) async fn reconcile(maintenance: &Maintenance) -> Result<Answer, ApiError> {
     let (reply, answer) = oneshot::channel();
-    api.missed.send(reply).await.map_err(|_| ApiError::ending())?;
+    maintenance.missed.send(reply).await.map_err(|_| ApiError::ending())?;
     let notes = answer.await.map_err(|_| ApiError::ending())?;
     let containers::Reconciled { checked, ended, back, lost } =
-        api.containers.reconcile().await.ok_or_else(ApiError::ending)?;
+        maintenance.containers.reconcile().await.ok_or_else(ApiError::ending)?;
     let notes_read = notes.is_some();
     let ids = |ids: Vec<ContainerId>| ids.iter().map(ContainerId::to_string).collect();
     let (ended, back, lost, mute) = (ids(ended), ids(back), ids(lost), ids(notes.unwrap_or_default()));
@@ -48,21 +48,21 @@ pub(super) async fn reconcile(api: &Api) -> Result<Answer, ApiError> {
 const ROOM: usize = 1024;
 
 /// `GET /v1/tasks/{task_id}/tail`
-pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn tail(reading: &Reading, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let containers = api.task(asker, id).await?.containers;
-    let events = api.pages.events(asker, filters.has_patterns());
+    let containers = reading.task(asker, id).await?.containers;
+    let events = reading.pages.events(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {
         Ok(deadline.choose(containers, |info| info.last.is_none() && filters.origin(&info.origin))?)
     };
     let chosen = events.run(choose).await?;
-    let room = api.pool.tail_room();
+    let room = reading.data.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in chosen {
-        let tapped = api.pool.tap(info.allocation, ROOM, &room).await?;
+        let tapped = reading.data.pool.tap(info.allocation, ROOM, &room).await?;
         tokio::spawn(pass_on(tapped, info.origin.container_id.to_string(), merged.clone()));
     }
-    let state = (lines, api.drain.clone());
+    let state = (lines, reading.drain.clone());
     let chunks = stream::unfold(state, |(mut lines, mut drain): (_, Drain)| async move {
         let (container_id, line) = next(&mut lines, &mut drain).await?;
         let document = wire::TailedLine {

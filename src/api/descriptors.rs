@@ -18,9 +18,9 @@ use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::Api;
+use super::Lifecycle;
 use super::error::ApiError;
-use super::lifecycle;
+use super::lifecycle::{body, container_id};
 use crate::containers::{AttachError, Handle};
 use crate::net::sys::{self, Message};
 use crate::wire::{Attachment, AttachmentAnswer};
@@ -35,9 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Answers callers until the agent ends.
-pub async fn serve(api: Api, listener: UnixListener) {
+pub async fn serve(lifecycle: Lifecycle, listener: UnixListener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let (mut drain, mut holding) = (api.drain.clone(), api.drain.clone());
+    let (mut drain, mut holding) = (lifecycle.reading.drain.clone(), lifecycle.reading.drain.clone());
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -53,9 +53,11 @@ pub async fn serve(api: Api, listener: UnixListener) {
         };
         match accepted {
             Ok((caller, _)) => {
-                let api = api.clone();
+                let lifecycle = lifecycle.clone();
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, converse(&api, &caller)).await {
+                    if let Ok(Err(error)) =
+                        tokio::time::timeout(PATIENCE, converse(&lifecycle, &caller)).await
+                    {
                         tracing::debug!(%error, "a caller with descriptors went away");
                     }
                     drop(place);
@@ -70,7 +72,7 @@ pub async fn serve(api: Api, listener: UnixListener) {
     }
 }
 
-async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
+async fn converse(lifecycle: &Lifecycle, caller: &UnixStream) -> io::Result<()> {
     let mut buffer = [0; LONGEST];
     let message = loop {
         caller.readable().await?;
@@ -80,7 +82,7 @@ async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
             received => break received?,
         }
     };
-    let answered = answer(api, &buffer, message).await;
+    let answered = answer(lifecycle, &buffer, message).await;
     let peer = caller.peer_cred().ok();
     let (uid, pid) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
     tracing::info!(uid, pid, status = answered.status, code = answered.code.as_deref(), "descriptors");
@@ -89,9 +91,9 @@ async fn converse(api: &Api, caller: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn answer(api: &Api, buffer: &[u8], message: Message) -> AttachmentAnswer {
+async fn answer(lifecycle: &Lifecycle, buffer: &[u8], message: Message) -> AttachmentAnswer {
     let mut address = None;
-    match attach(api, buffer, message, &mut address).await {
+    match attach(lifecycle, buffer, message, &mut address).await {
         Ok(()) => AttachmentAnswer { status: 200, ..AttachmentAnswer::default() },
         Err(error) => AttachmentAnswer {
             status: error.status,
@@ -103,19 +105,19 @@ async fn answer(api: &Api, buffer: &[u8], message: Message) -> AttachmentAnswer 
 }
 
 async fn attach(
-    api: &Api,
+    lifecycle: &Lifecycle,
     buffer: &[u8],
     Message { length, passed, .. }: Message,
     address: &mut Option<SocketAddr>,
 ) -> Result<(), ApiError> {
     let text = buffer.get(..length).ok_or_else(|| ApiError::body_too_long(LONGEST))?;
-    let Attachment { attach } = lifecycle::body(text)?;
-    let id = lifecycle::container_id(&attach)?;
+    let Attachment { attach } = body(text)?;
+    let id = container_id(&attach)?;
     let handle = Handle::of(passed).map_err(|error| ApiError::bad_descriptors(&error))?;
-    if let Some(info) = api.containers.directory().container(&id) {
+    if let Some(info) = lifecycle.reading.data.directory.container(&id) {
         *address = info.address;
     }
-    let attached = api.containers.attach_handle(id, handle).await;
+    let attached = lifecycle.containers.attach_handle(id, handle).await;
     attached.map(drop).map_err(|error| match error {
         // Hooks have their ids from the runtime: a similar one is of no use to them.
         AttachError::Unknown { .. } => ApiError::unknown_container(&attach, Vec::new()),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::pages::Counts;
-use super::{Answer, Api};
+use super::{Agent, Answer};
 use crate::containers::Guarded;
 use crate::net::http::{Closed, Connections};
 use crate::render::prometheus::{Kind, Name};
@@ -14,8 +14,8 @@ use crate::window_log::{Report, Snapshot};
 use crate::wire;
 
 /// `GET /health`
-pub(super) fn health(api: &Api) -> Answer {
-    let (version, config) = (env!("CARGO_PKG_VERSION"), api.config());
+pub(super) fn health(agent: &Agent) -> Answer {
+    let (version, config) = (env!("CARGO_PKG_VERSION"), agent.reading.data.config());
     let instance = &config.process.instance;
     Answer::json(
         200,
@@ -29,15 +29,15 @@ pub(super) fn health(api: &Api) -> Answer {
 }
 
 /// `GET /ready`
-pub(super) fn ready(api: &Api) -> Answer {
-    let pending = api.readiness.pending();
+pub(super) fn ready(agent: &Agent) -> Answer {
+    let pending = agent.readiness.pending();
     let ready = pending.is_empty();
     Answer::json(
         if ready { 200 } else { 503 },
         &wire::Ready {
             ready,
             pending: pending.into_iter().map(Cow::Borrowed).collect(),
-            degraded: degraded(api, Detail::General),
+            degraded: degraded(agent, Detail::General),
         },
     )
 }
@@ -52,9 +52,9 @@ pub(super) enum Detail {
 }
 
 /// What does not work as it is set to.
-pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<wire::Degraded> {
-    let nri = &api.stats.nri;
-    let log = api.window_log.as_ref().and_then(|log| log.snapshot().failing);
+pub(super) fn degraded(agent: &Agent, detail: Detail) -> Vec<wire::Degraded> {
+    let nri = &agent.reading.stats.nri;
+    let log = agent.window_log.as_ref().and_then(|log| log.snapshot().failing);
     let failing = nri.failing().map(|failing| {
         let (n, why) = (failing.containers, failing.why);
         format!("{n} in a row: {why}")
@@ -66,7 +66,7 @@ pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<wire::Degraded> {
             nri.link().0.trouble(),
         ),
         ("pods", "the containers created last got no socket", failing),
-        ("journal", "the journal of containers cannot be written", api.containers.journal().trouble()),
+        ("journal", "the journal of containers cannot be written", agent.containers.journal().trouble()),
         ("window_log", "closed windows cannot be written to disk", log.map(|(_, why)| why)),
     ];
     let found = checks.into_iter().filter_map(|(what, general, reason)| Some((what, general, reason?)));
@@ -82,55 +82,55 @@ pub(super) fn degraded(api: &Api, detail: Detail) -> Vec<wire::Degraded> {
 const LISTED: usize = 20;
 
 /// `GET /v1/node`
-pub(super) fn node(api: &Api) -> Answer {
-    Answer::json(200, &node_document(api))
+pub(super) fn node(agent: &Agent) -> Answer {
+    Answer::json(200, &node_document(agent))
 }
 
 /// What the agent runs with.
-pub(super) fn node_document(api: &Api) -> wire::Node {
-    let config = api.config();
-    let guard = match &api.guarding {
+pub(super) fn node_document(agent: &Agent) -> wire::Node {
+    let config = agent.reading.data.config();
+    let guard = match &agent.guarding {
         Guarded::On => "on",
         Guarded::Off => "off",
         Guarded::Unavailable(_) => "unavailable",
     };
-    let live = api.containers.directory().all().iter().filter(|info| info.state.is_live()).count();
-    let log = api.window_log.as_ref().map(|status| status.snapshot());
-    let EvictedTotals { series_limit, node } = api.store.remembered_totals().1;
+    let live = agent.reading.data.directory.all().iter().filter(|info| info.state.is_live()).count();
+    let log = agent.window_log.as_ref().map(|status| status.snapshot());
+    let EvictedTotals { series_limit, node } = agent.reading.data.store.remembered_totals().1;
     wire::Node {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
-        started: api.started,
-        epoch: api.store.epoch(),
-        cursor: api.store.end().to_string(),
-        ready: api.readiness.pending().is_empty(),
+        started: agent.started,
+        epoch: agent.reading.data.store.epoch(),
+        cursor: agent.reading.data.store.end().to_string(),
+        ready: agent.readiness.pending().is_empty(),
         window_seconds: config.aggregation.window.as_secs_f64(),
         windows_kept: config.aggregation.keep,
-        shards: api.pool.len(),
-        shards_ended: api.pool.ended().len(),
+        shards: agent.reading.data.pool.len(),
+        shards_ended: agent.reading.data.pool.ended().len(),
         containers: live,
-        memory: api.pool.gauges().memory,
+        memory: agent.reading.data.pool.gauges().memory,
         memory_limit: config.node_limits.memory,
         receive_buffer: config.listeners.receive_buffer,
-        receive_buffers: api.pool.buffers().used(),
-        receive_buffers_limit: api.pool.buffers().limit(),
+        receive_buffers: agent.reading.data.pool.buffers().used(),
+        receive_buffers_limit: agent.reading.data.pool.buffers().limit(),
         listeners_port: Some(config.listeners.port),
         guard: guard.into(),
-        guard_missing: api.guarding.missing().map(str::to_owned),
-        journal_trouble: api.containers.journal().trouble(),
-        state_damage: state_damage(api),
-        http_listen: api.http_address.to_string(),
+        guard_missing: agent.guarding.missing().map(str::to_owned),
+        journal_trouble: agent.containers.journal().trouble(),
+        state_damage: state_damage(agent),
+        http_listen: agent.http_address.to_string(),
         admin_socket: config.admin.socket.display().to_string(),
         state_dir: config.state_dir.display().to_string(),
-        last_scrape: api.stats.last_scrape(),
-        certificate_expires: api.stats.certificate_expires(),
+        last_scrape: agent.reading.stats.last_scrape(),
+        certificate_expires: agent.reading.stats.certificate_expires(),
         window_log: log.map(|log| window_log(log, config.window_log.size)),
-        nri: Some(plugin(&api.stats.nri, &config.nri.socket)),
+        nri: Some(plugin(&agent.reading.stats.nri, &config.nri.socket)),
         totals_evicted: wire::TotalsEvicted { series_limit, node },
-        names_marked: api.store.marked_names(),
-        marked_names: api.store.meetings(LISTED).into_iter().map(marked_name).collect(),
-        pages: Some(pages(api)),
+        names_marked: agent.reading.data.store.marked_names(),
+        marked_names: agent.reading.data.store.meetings(LISTED).into_iter().map(marked_name).collect(),
+        pages: Some(pages(agent)),
     }
 }
 
@@ -147,9 +147,9 @@ fn plugin(stats: &NriStats, socket: &Path) -> wire::Plugin {
     }
 }
 
-fn pages(api: &Api) -> wire::Pages {
-    let Counts { held, limit, busy, late, cut, .. } = api.pages.counts();
-    let closed = api.connections.iter().take(1).flat_map(Connections::closed);
+fn pages(agent: &Agent) -> wire::Pages {
+    let Counts { held, limit, busy, late, cut, .. } = agent.reading.pages.counts();
+    let closed = agent.connections.iter().take(1).flat_map(Connections::closed);
     let slow = closed.filter(|(why, _)| *why == Closed::Slow).map(|(_, n)| n).sum();
     wire::Pages { bytes: held as u64, limit: limit as u64, busy, late, cut, slow }
 }
@@ -170,8 +170,8 @@ fn marked_name(meeting: Meeting) -> wire::MarkedName {
 }
 
 /// Files that could not be read at the start.
-fn state_damage(api: &Api) -> Vec<wire::StateDamage> {
-    let found = api.stats.damage.found().into_iter();
+fn state_damage(agent: &Agent) -> Vec<wire::StateDamage> {
+    let found = agent.reading.stats.damage.found().into_iter();
     found
         .map(|(file, Damaged { places, found })| wire::StateDamage {
             file: file.as_str().into(),

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
-use super::{Answer, Api};
+use super::{Answer, Lifecycle};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::containers::{
     AttachError, ContainerInfo, Details, Network, Process, ReleaseError, Reservation, ReserveError, Ttl,
@@ -94,12 +94,15 @@ pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
 }
 
 /// `POST /v1/containers`
-pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn reserve(lifecycle: &Lifecycle, bytes: &[u8]) -> Result<Answer, ApiError> {
     let reservation = read_reservation(bytes)?;
-    match api.containers.reserve(reservation).await {
+    match lifecycle.containers.reserve(reservation).await {
         Ok(reserved) => {
             let status = if reserved.new { 201 } else { 200 };
-            Ok(Answer::json(status, &query::reserved(&reserved.info, &api.config().presets)))
+            Ok(Answer::json(
+                status,
+                &query::reserved(&reserved.info, &lifecycle.reading.data.config().presets),
+            ))
         }
         // An answer without content has no body to say why in.
         Err(ReserveError::OptedOut { reason }) => {
@@ -110,29 +113,38 @@ pub(super) async fn reserve(api: &Api, bytes: &[u8]) -> Result<Answer, ApiError>
 }
 
 /// `POST /v1/containers/{id}/attach`
-pub(super) async fn attach(api: &Api, asker: Asker, id: &str, bytes: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn attach(
+    lifecycle: &Lifecycle,
+    asker: Asker,
+    id: &str,
+    bytes: &[u8],
+) -> Result<Answer, ApiError> {
     let wire::Attach { pid, start_ticks } = body(bytes)?;
-    match api.containers.attach(container_id(id)?, Process { pid, start_ticks }).await {
-        Ok(info) => Ok(Answer::json(200, &query::reserved(&info, &api.config().presets))),
-        Err(AttachError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
+    match lifecycle.containers.attach(container_id(id)?, Process { pid, start_ticks }).await {
+        Ok(info) => Ok(Answer::json(200, &query::reserved(&info, &lifecycle.reading.data.config().presets))),
+        Err(AttachError::Unknown { .. }) => Err(lifecycle.reading.unknown_container(asker, id).await),
         Err(error) => Err(ApiError::from(&error)),
     }
 }
 
 /// `DELETE /v1/containers/{id}`
-pub(super) async fn release(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
-    let info = released(api, asker, id).await?;
-    Ok(Answer::json(202, &query::reserved(&info, &api.config().presets)))
+pub(super) async fn release(lifecycle: &Lifecycle, asker: Asker, id: &str) -> Result<Answer, ApiError> {
+    let info = released(lifecycle, asker, id).await?;
+    Ok(Answer::json(202, &query::reserved(&info, &lifecycle.reading.data.config().presets)))
 }
 
 /// Releases a container, in either dialect. Releasing it again gets the same answer.
 ///
 /// # Errors
 /// With 400 for an invalid id, with 404 for an unknown container, and with 503 while the agent ends.
-pub(super) async fn released(api: &Api, asker: Asker, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
-    match api.containers.release(container_id(id)?).await {
+pub(super) async fn released(
+    lifecycle: &Lifecycle,
+    asker: Asker,
+    id: &str,
+) -> Result<Arc<ContainerInfo>, ApiError> {
+    match lifecycle.containers.release(container_id(id)?).await {
         Ok(info) => Ok(info),
-        Err(ReleaseError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
+        Err(ReleaseError::Unknown { .. }) => Err(lifecycle.reading.unknown_container(asker, id).await),
         Err(ReleaseError::Ending) => Err(ApiError::ending()),
     }
 }
@@ -141,34 +153,34 @@ pub(super) async fn released(api: &Api, asker: Asker, id: &str) -> Result<Arc<Co
 const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/containers`
-pub(super) async fn list(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn list(lifecycle: &Lifecycle, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
     let lane = if filters.has_patterns() { Lane::Search } else { Lane::Admin };
     let request = Request::new(asker, lane, "/v1/containers", raw.to_owned());
-    let of_node = api.clone();
+    let of_node = lifecycle.reading.data.clone();
     let gather = move |work: Work| async move {
-        let all = of_node.containers.directory().all();
+        let all = of_node.directory.all();
         let choose =
             move |deadline: &Deadline| Ok(deadline.choose(all, |info| filters.origin(&info.origin))?);
         let containers = work.run(choose).await?;
-        let counts = of_node.data().counts(&containers).await?;
+        let counts = of_node.counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
             let presets = &of_node.config().presets;
             let count = |info: &Arc<ContainerInfo>| counts.get(&info.allocation).map(AsRef::as_ref);
             writer.array(containers.iter().map(|info| query::container(info, presets, count(info))))
         })
     };
-    api.pages.answer(request, gather).await
+    lifecycle.reading.pages.answer(request, gather).await
 }
 
 /// `GET /v1/containers/{id}`
-pub(super) async fn show(api: &Api, asker: Asker, id: &str) -> Result<Answer, ApiError> {
-    let Some(info) = api.containers.directory().container(&container_id(id)?) else {
-        return Err(api.unknown_container(asker, id).await);
+pub(super) async fn show(lifecycle: &Lifecycle, asker: Asker, id: &str) -> Result<Answer, ApiError> {
+    let Some(info) = lifecycle.reading.data.directory.container(&container_id(id)?) else {
+        return Err(lifecycle.reading.unknown_container(asker, id).await);
     };
-    let counts = api.data().counts(std::slice::from_ref(&info)).await?;
+    let counts = lifecycle.reading.data.counts(std::slice::from_ref(&info)).await?;
     let stats = counts.get(&info.allocation).map(AsRef::as_ref);
-    Ok(Answer::json(200, &query::container(&info, &api.config().presets, stats)))
+    Ok(Answer::json(200, &query::container(&info, &lifecycle.reading.data.config().presets, stats)))
 }
 
 #[cfg(test)]

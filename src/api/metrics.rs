@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Lane, Request, Work, Writer};
-use super::{Answer, Api};
+use super::{Answer, Reading};
 use crate::net::clock;
 use crate::query::{self, Budget as _, Query, SELECTION, Selection, Windows};
 
 /// `GET /v1/tasks/{task_id}/metrics`
-pub(super) async fn metrics(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn metrics(
+    reading: &Reading,
+    asker: Asker,
+    id: &str,
+    raw: &str,
+) -> Result<Answer, ApiError> {
     let selection = Selection::read(&Query::read(raw, &SELECTION)?, clock::wall())?;
     let costly = selection.filters.has_patterns() || selection.windows == Windows::All;
     let lane = if costly { Lane::Search } else { Lane::Short };
     let request = Request::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
-    let (of_node, id) = (api.clone(), id.to_owned());
+    let (of_node, id) = (reading.clone(), id.to_owned());
     let gather = move |work: Work| async move {
-        let (listed, data) = (of_node.task(asker, &id).await?, of_node.data());
+        let (listed, data) = (of_node.task(asker, &id).await?, of_node.data);
         let containers = query::containers_of(&data.directory, &listed, &selection.filters);
         let selection = Arc::new(selection);
         let chosen = Arc::clone(&selection);
@@ -29,5 +34,5 @@ pub(super) async fn metrics(api: &Api, asker: Asker, id: &str, raw: &str) -> Res
             query::write_task(writer, &listed, of_node, &sources, &selection)
         })
     };
-    api.pages.answer(request, gather).await
+    reading.pages.answer(request, gather).await
 }

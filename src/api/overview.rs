@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::health::{Detail, degraded, node_document};
 use super::pages::{Asker, Deadline, Events, Reader};
 use super::watch::EVENT_STREAM;
-use super::{Answer, Api};
+use super::{Agent, Answer};
 use crate::containers::ContainerInfo;
 use crate::net::clock;
 use crate::query::{Filters, Look, Query, Rows, chosen, event, write_rows};
@@ -26,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// One stream of events.
 struct Overview {
-    api: Api,
+    agent: Agent,
     filters: Arc<Filters>,
     rows: Arc<Rows>,
     every: Interval,
@@ -39,20 +39,20 @@ struct Overview {
 }
 
 /// `GET /v1/watch`
-pub(super) async fn watch(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn watch(agent: &Agent, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
     // A slow reader gets fewer events, not all of them at once.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overview = Overview {
-        api: api.clone(),
-        events: api.pages.events(asker, filters.has_patterns()),
+        agent: agent.clone(),
+        events: agent.reading.pages.events(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         rows: Arc::default(),
         every,
-        drain: api.drain.clone(),
+        drain: agent.reading.drain.clone(),
         sending: None,
-        first: Some(event("node", None, &node_document(api))),
+        first: Some(event("node", None, &node_document(agent))),
     };
     overview.look().await?;
     let chunks =
@@ -86,21 +86,21 @@ impl Overview {
     /// Looks at every task, and renders an event of those that have changed.
     async fn look(&mut self) -> Result<(), ApiError> {
         self.events.wait_for_room().await;
-        let (data, filters) = (self.api.data(), Arc::clone(&self.filters));
+        let (data, filters) = (self.agent.reading.data.clone(), Arc::clone(&self.filters));
         let directory = Arc::clone(&data.directory);
         let choose = move |deadline: &Deadline| Ok(chosen(&directory, &filters, deadline)?);
         let tasks = self.events.run(choose).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
         let stats_by_container = data.counts(&containers).await?;
-        let (api, before) = (self.api.clone(), Arc::clone(&self.rows));
+        let (agent, before) = (self.agent.clone(), Arc::clone(&self.rows));
         let render = move |text: &mut Vec<u8>, _: &Deadline| {
             let look = Look {
                 at: clock::wall(),
-                ready: api.readiness.pending().is_empty(),
-                degraded: degraded(&api, Detail::Reason),
-                memory: api.pool.gauges().memory,
-                last_scrape: api.stats.last_scrape(),
+                ready: agent.readiness.pending().is_empty(),
+                degraded: degraded(&agent, Detail::Reason),
+                memory: agent.reading.data.pool.gauges().memory,
+                last_scrape: agent.reading.stats.last_scrape(),
             };
             Ok(write_rows(text, look, &tasks, &stats_by_container, &before))
         };

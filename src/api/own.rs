@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::error::ApiError;
 use super::pages::{Asker, Counts, Lane, Request, Writer};
-use super::{Answer, Api};
+use super::{Agent, Answer};
 use crate::aggregate::{Accounting, Dropped};
 use crate::containers::{ContainerInfo, State};
 use crate::model::{Allocation, Timestamp};
@@ -19,29 +19,29 @@ use crate::stats::{self, Family, ListenerName, NriStats, Outcome, StateFile};
 use crate::statsd::Rejected;
 
 /// `GET /metrics`
-pub(super) async fn metrics(api: &Api, asker: Asker, accept: Option<&str>) -> Result<Answer, ApiError> {
+pub(super) async fn metrics(agent: &Agent, asker: Asker, accept: Option<&str>) -> Result<Answer, ApiError> {
     let (format, escaping) = Format::negotiated(accept, &Format::TEXTS);
     let content_type = format.content_type(escaping);
     let request =
         Request { content_type, ..Request::new(asker, Lane::Short, "/metrics", content_type.to_owned()) };
-    let of_node = api.clone();
+    let of_node = agent.clone();
     let gather = move |_| async move {
-        let containers = of_node.containers.directory().all();
-        let stats_by_container = of_node.data().counts(&containers).await?;
+        let containers = of_node.reading.data.directory.all();
+        let stats_by_container = of_node.reading.data.counts(&containers).await?;
         Ok(move |writer: &mut Writer| {
             writer.put(page(&of_node, format, &containers, &stats_by_container).as_bytes())
         })
     };
-    api.pages.answer(request, gather).await
+    agent.reading.pages.answer(request, gather).await
 }
 
 fn page(
-    api: &Api,
+    agent: &Agent,
     format: Format,
     containers: &[Arc<ContainerInfo>],
     stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
 ) -> String {
-    let mut counts = api.containers.directory().forgotten();
+    let mut counts = agent.reading.data.directory.forgotten();
     stats_by_container.values().for_each(|stats| counts.merge(&stats.accounting));
     let series: usize = containers
         .iter()
@@ -50,14 +50,14 @@ fn page(
         .map(|stats| stats.series)
         .sum();
     let mut page = Page(Exposition::new(format));
-    page.agent(api);
-    page.containers(api, series);
+    page.agent(agent);
+    page.containers(agent, series);
     page.received(&counts);
-    page.windows(api);
-    page.window_log(api);
-    page.http(api);
-    page.pages(api.pages.counts());
-    page.nri(&api.stats.nri, api.config().nri.enabled);
+    page.windows(agent);
+    page.window_log(agent);
+    page.http(agent);
+    page.pages(agent.reading.pages.counts());
+    page.nri(&agent.reading.stats.nri, agent.reading.data.config().nri.enabled);
     page.process();
     page.0.finish()
 }
@@ -74,15 +74,15 @@ impl Page {
         self.family(family).sample(&[], value);
     }
 
-    fn agent(&mut self, api: &Api) {
+    fn agent(&mut self, agent: &Agent) {
         self.family(stats::BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        self.one(stats::START, seconds(api.started));
-        self.one(stats::EPOCH, api.store.epoch() as f64);
-        self.one(stats::READY, if api.readiness.pending().is_empty() { 1.0 } else { 0.0 });
+        self.one(stats::START, seconds(agent.started));
+        self.one(stats::EPOCH, agent.reading.data.store.epoch() as f64);
+        self.one(stats::READY, if agent.readiness.pending().is_empty() { 1.0 } else { 0.0 });
     }
 
-    fn containers(&mut self, api: &Api, series: usize) {
-        let all = api.containers.directory().all();
+    fn containers(&mut self, agent: &Agent, series: usize) {
+        let all = agent.reading.data.directory.all();
         let family = self.family(stats::CONTAINERS);
         for state in State::ALL {
             let n = all.iter().filter(|info| info.state == state).count();
@@ -90,10 +90,10 @@ impl Page {
         }
         let adopted = all.iter().filter(|info| info.details.adopted && info.state.is_live()).count();
         self.one(stats::ADOPTED, adopted as f64);
-        let buffers = api.pool.buffers().used();
-        let config = api.config();
+        let buffers = agent.reading.data.pool.buffers().used();
+        let config = agent.reading.data.config();
         self.one(stats::SERIES, series as f64);
-        self.one(stats::MEMORY, api.pool.gauges().memory as f64);
+        self.one(stats::MEMORY, agent.reading.data.pool.gauges().memory as f64);
         self.one(stats::MEMORY_LIMIT, config.node_limits.memory as f64);
         self.one(stats::CONTAINERS_LIMIT, config.node_limits.containers as f64);
         self.one(stats::RECEIVE_BUFFER, buffers as f64);
@@ -123,39 +123,39 @@ impl Page {
         self.one(stats::EVENTS, counts.events as f64);
     }
 
-    fn windows(&mut self, api: &Api) {
-        let size = api.store.size();
+    fn windows(&mut self, agent: &Agent) {
+        let size = agent.reading.data.store.size();
         self.one(stats::RECORDS, size.records as f64);
         self.one(stats::WINDOWS, size.windows as f64);
         self.one(stats::WINDOW_BYTES, size.bytes as f64);
-        let (remembered, evicted) = api.store.remembered_totals();
+        let (remembered, evicted) = agent.reading.data.store.remembered_totals();
         self.one(stats::TOTALS, remembered as f64);
         let family = self.family(stats::TOTALS_EVICTED);
         family.sample(&[("reason", "series_limit")], evicted.series_limit as f64);
         family.sample(&[("reason", "node")], evicted.node as f64);
-        let gauges = api.pool.gauges();
+        let gauges = agent.reading.data.pool.gauges();
         self.times(stats::CLOSE, &gauges.close);
-        let ended = api.pool.ended().len();
+        let ended = agent.reading.data.pool.ended().len();
         let shards = self.family(stats::SHARDS);
-        shards.sample(&[("state", "running")], (api.pool.len() - ended) as f64);
+        shards.sample(&[("state", "running")], (agent.reading.data.pool.len() - ended) as f64);
         shards.sample(&[("state", "ended")], ended as f64);
-        self.one(stats::JOURNAL_FAILURES, api.containers.journal().failures() as f64);
+        self.one(stats::JOURNAL_FAILURES, agent.containers.journal().failures() as f64);
         let damaged = self.family(stats::STATE_DAMAGED);
-        let found = api.stats.damage.found();
+        let found = agent.reading.stats.damage.found();
         for file in StateFile::ALL {
             let places = found.get(&file).map_or(0, |damaged| damaged.places);
             damaged.sample(&[("file", file.as_str())], places as f64);
         }
         self.one(stats::SHARD_FAILURES, gauges.failures as f64);
         self.one(stats::SHARD_PAUSES, gauges.pauses as f64);
-        self.one(stats::ADDRESS_IN_USE, api.containers.addresses_in_use() as f64);
+        self.one(stats::ADDRESS_IN_USE, agent.containers.addresses_in_use() as f64);
         let steps = self.family(stats::CLOCK_STEPS);
         steps.sample(&[("direction", "forward")], gauges.steps_forward as f64);
         steps.sample(&[("direction", "back")], gauges.steps_back as f64);
     }
 
-    fn window_log(&mut self, api: &Api) {
-        let log = api.window_log.as_ref().map(|status| status.snapshot()).unwrap_or_default();
+    fn window_log(&mut self, agent: &Agent) {
+        let log = agent.window_log.as_ref().map(|status| status.snapshot()).unwrap_or_default();
         let restored = self.family(stats::RESTORED);
         restored.sample(&[("state", "closed")], log.report.windows as f64);
         restored.sample(&[("state", "open")], log.report.open as f64);
@@ -180,13 +180,13 @@ impl Page {
         self.one(stats::CHECKPOINT_INTERVAL, log.interval.as_secs_f64());
     }
 
-    fn http(&mut self, api: &Api) {
+    fn http(&mut self, agent: &Agent) {
         let connections = self.family(stats::CONNECTIONS);
-        for (listener, open) in ListenerName::ALL.iter().zip(&api.connections) {
+        for (listener, open) in ListenerName::ALL.iter().zip(&agent.connections) {
             connections.sample(&[("listener", listener.as_str())], open.open() as f64);
         }
         let refused = self.family(stats::REFUSED);
-        for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
+        for (listener, connections) in ListenerName::ALL.iter().zip(&agent.connections) {
             for (why, n) in connections.refused() {
                 // The admin socket has no TLS to agree on.
                 if (*listener, why) != (ListenerName::Admin, Refused::Handshake) {
@@ -195,29 +195,29 @@ impl Page {
             }
         }
         let closed = self.family(stats::CLOSED);
-        for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
+        for (listener, connections) in ListenerName::ALL.iter().zip(&agent.connections) {
             for (why, n) in connections.closed() {
                 closed.sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
             }
         }
         let failures = self.family(stats::TOKEN_FAILURES);
-        for (failure, n) in api.stats.token_failures() {
+        for (failure, n) in agent.reading.stats.token_failures() {
             failures.sample(&[("reason", failure.as_str())], n as f64);
         }
-        self.one(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, seconds));
+        self.one(stats::CERTIFICATE, agent.reading.stats.certificate_expires().map_or(0.0, seconds));
         let requests = self.family(stats::REQUESTS);
         for listener in ListenerName::ALL {
-            for (class, n) in api.stats.requests(listener) {
+            for (class, n) in agent.reading.stats.requests(listener) {
                 requests.sample(&[("listener", listener.as_str()), ("class", class)], n as f64);
             }
         }
         let reloads = self.family(stats::RELOADS);
-        for (outcome, n) in api.stats.reloads() {
+        for (outcome, n) in agent.reading.stats.reloads() {
             reloads.sample(&[("outcome", outcome)], n as f64);
         }
-        self.one(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, seconds));
-        self.one(stats::CLASHES, api.stats.clashes() as f64);
-        self.one(stats::MARKED, api.store.marked_names() as f64);
+        self.one(stats::LAST_SCRAPE, agent.reading.stats.last_scrape().map_or(0.0, seconds));
+        self.one(stats::CLASHES, agent.reading.stats.clashes() as f64);
+        self.one(stats::MARKED, agent.reading.data.store.marked_names() as f64);
     }
 
     fn pages(&mut self, counts: Counts) {

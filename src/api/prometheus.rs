@@ -3,15 +3,20 @@
 use super::error::ApiError;
 use super::pages::{Asker, Lane, Request, Stop, Writer};
 use super::scrape::{Accept, takes_gzip};
-use super::{Answer, Api};
+use super::{Agent, Answer, Reading};
 use crate::net::clock;
 use crate::query::{Sink as _, Wanted, gather};
 use crate::wire;
 
 /// `GET /metrics/tasks`
-pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
-    let wanted = Wanted::read(&api.config(), raw, accept.media.as_deref())?;
-    api.stats.scraped(clock::wall());
+pub(super) async fn tasks(
+    reading: &Reading,
+    asker: Asker,
+    raw: &str,
+    accept: &Accept,
+) -> Result<Answer, ApiError> {
+    let wanted = Wanted::read(&reading.data.config(), raw, accept.media.as_deref())?;
+    reading.stats.scraped(clock::wall());
     let gzip = takes_gzip(accept.encoding.as_deref());
     let content_type = wanted.format.content_type(wanted.escaping);
     let request = Request {
@@ -21,30 +26,30 @@ pub(super) async fn tasks(api: &Api, asker: Asker, raw: &str, accept: &Accept) -
         detail: format!("{content_type}\n{gzip}\n{raw}"),
         content_type,
         gzip,
-        shows: Some(api.shows()),
+        shows: Some(reading.shows()),
     };
-    let of_node = api.clone();
+    let of_node = reading.clone();
     let render = move |_| async move { Ok(move |writer: &mut Writer| write_page(&of_node, &wanted, writer)) };
-    let answer = api.pages.answer(request, render).await?;
+    let answer = reading.pages.answer(request, render).await?;
     let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }
 
-fn write_page(api: &Api, wanted: &Wanted, writer: &mut Writer) -> Result<(), Stop> {
-    let mut page = gather(&api.data(), wanted, clock::wall(), writer)?;
+fn write_page(reading: &Reading, wanted: &Wanted, writer: &mut Writer) -> Result<(), Stop> {
+    let mut page = gather(&reading.data, wanted, clock::wall(), writer)?;
     writer.hold(page.held_bytes());
     while let Some(piece) = page.piece() {
         writer.put(&piece)?;
     }
-    api.stats.count_clashes(page.clashes());
+    reading.stats.count_clashes(page.clashes());
     Ok(())
 }
 
 /// `GET /v1/sd`: this agent's two targets, at the address it was asked by where that has a port.
-pub(super) fn targets(api: &Api, host: Option<&str>) -> Answer {
-    let listening = api.http_address.to_string();
+pub(super) fn targets(agent: &Agent, host: Option<&str>) -> Answer {
+    let listening = agent.http_address.to_string();
     let address = host.filter(|host| is_address(host)).unwrap_or(&listening);
-    let config = api.config();
+    let config = agent.reading.data.config();
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let target = |path: &'static str| wire::Target {
         targets: [address.into()],

@@ -1,6 +1,7 @@
 //! Which path is which handler. The only file that knows warp.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -14,11 +15,12 @@ use warp::{Filter, Rejection, Reply};
 use super::error::ApiError;
 use super::pages::Asker;
 use super::scrape::Accept;
-use super::{Answer, Api, Body, OPENAPI};
+use super::{Agent, Answer, Body, Lifecycle, Maintenance, OPENAPI, Reading, Routes};
 use super::{
-    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, prometheus,
-    scrape, tasks, v0, watch,
+    accounting, admin as admin_calls, dcos, health, lifecycle as container_calls, metrics, overview, own,
+    page, prometheus, scrape, tasks, v0, watch,
 };
+use crate::host::CpuMeter;
 use crate::net::http::Peer;
 use crate::query::Query;
 
@@ -29,15 +31,18 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the HTTP listener serves.
 #[must_use]
-pub fn http(api: &Api) -> BoxedFilter<(Response,)> {
-    answered(reading(api, false).or(health_of_process(api)).unify().boxed())
+pub fn http(routes: &Routes) -> BoxedFilter<(Response,)> {
+    answered(reading(routes, false).or(health_of_process(&routes.agent)).unify().boxed())
 }
 
 /// What the admin socket serves: everything, and more of it.
 #[must_use]
-pub fn admin(api: &Api) -> BoxedFilter<(Response,)> {
-    let changing = lifecycle(api).or(dcos(api)).unify().or(maintenance(api)).unify().boxed();
-    answered(changing.or(reading(api, true)).unify().or(health_of_process(api)).unify().boxed())
+pub fn admin(routes: &Routes) -> BoxedFilter<(Response,)> {
+    let containers = routes.lifecycle();
+    let changing =
+        lifecycle(&containers).or(dcos(&containers)).unify().or(maintenance(routes)).unify().boxed();
+    let others = reading(routes, true).or(health_of_process(&routes.agent)).unify().boxed();
+    answered(changing.or(others).unify().boxed())
 }
 
 /// The answer to a request that gets to no route.
@@ -165,10 +170,12 @@ fn asker() -> impl Filter<Extract = (Asker,), Error = Infallible> + Copy {
     warp::ext::optional::<Peer>().map(Asker::new)
 }
 
-/// The agent's parts, for a handler.
-fn with(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone + use<> {
-    let api = api.clone();
-    warp::any().map(move || api.clone())
+/// A part of the agent, for a handler.
+fn with<T: Clone + Send + Sync>(
+    part: &T,
+) -> impl Filter<Extract = (T,), Error = Infallible> + Clone + use<T> {
+    let part = part.clone();
+    warp::any().map(move || part.clone())
 }
 
 /// A route of fixed parts.
@@ -181,96 +188,106 @@ macro_rules! at {
     (@parts $so_far:expr;) => { $so_far };
 }
 
-fn reading(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    of_tasks(api, raw_lines)
-        .or(of_node(api))
+fn reading(routes: &Routes, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    of_tasks(&routes.agent.reading, raw_lines)
+        .or(of_node(&routes.agent))
         .unify()
-        .or(of_dcos(api))
+        .or(of_dcos(routes))
         .unify()
-        .or(for_people(api))
+        .or(for_people(&routes.agent))
         .unify()
         .boxed()
 }
 
-fn of_tasks(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    let list = at!(get / "v1" / "tasks").and(query()).and(asker()).and(with(api)).then(
-        move |raw: String, asker: Asker, api: Api| async move {
-            respond(tasks::list(&api, asker, &raw, raw_lines).await)
+fn of_tasks(reading: &Reading, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    let list = at!(get / "v1" / "tasks").and(query()).and(asker()).and(with(reading)).then(
+        move |raw: String, asker: Asker, reading: Reading| async move {
+            respond(tasks::list(&reading, asker, &raw, raw_lines).await)
         },
     );
-    let show = at!(get / "v1" / "tasks" / _).and(no_query()).and(asker()).and(with(api)).then(
-        move |id: Segment, asker: Asker, api: Api| async move {
-            respond(tasks::show(&api, asker, &id.0, raw_lines).await)
+    let show = at!(get / "v1" / "tasks" / _).and(no_query()).and(asker()).and(with(reading)).then(
+        move |id: Segment, asker: Asker, reading: Reading| async move {
+            respond(tasks::show(&reading, asker, &id.0, raw_lines).await)
         },
     );
-    let metrics = at!(get / "v1" / "tasks" / _ / "metrics").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(metrics::metrics(&api, asker, &id.0, &raw).await)
+    let metrics =
+        at!(get / "v1" / "tasks" / _ / "metrics").and(query()).and(asker()).and(with(reading)).then(
+            |id: Segment, raw: String, asker: Asker, reading: Reading| async move {
+                respond(metrics::metrics(&reading, asker, &id.0, &raw).await)
+            },
+        );
+    let events = at!(get / "v1" / "tasks" / _ / "events").and(query()).and(asker()).and(with(reading)).then(
+        |id: Segment, raw: String, asker: Asker, reading: Reading| async move {
+            respond(tasks::events(&reading, asker, &id.0, &raw).await)
         },
     );
-    let events = at!(get / "v1" / "tasks" / _ / "events").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(tasks::events(&api, asker, &id.0, &raw).await)
-        },
-    );
-    let checks = at!(get / "v1" / "tasks" / _ / "checks").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(tasks::checks(&api, asker, &id.0, &raw).await)
+    let checks = at!(get / "v1" / "tasks" / _ / "checks").and(query()).and(asker()).and(with(reading)).then(
+        |id: Segment, raw: String, asker: Asker, reading: Reading| async move {
+            respond(tasks::checks(&reading, asker, &id.0, &raw).await)
         },
     );
     let watch = at!(get / "v1" / "tasks" / _ / "watch")
         .and(query())
         .and(header("last-event-id"))
         .and(asker())
-        .and(with(api))
-        .then(|id: Segment, raw: String, last: Option<String>, asker: Asker, api: Api| async move {
-            respond(watch::watch(&api, asker, &id.0, &raw, last.as_deref()).await)
+        .and(with(reading))
+        .then(|id: Segment, raw: String, last: Option<String>, asker: Asker, reading: Reading| async move {
+            respond(watch::watch(&reading, asker, &id.0, &raw, last.as_deref()).await)
         });
     list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
 }
 
-fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
-    let scrape = at!(get / "v1" / "metrics")
-        .and(query())
-        .and(header("accept"))
-        .and(header("accept-encoding"))
-        .and(asker())
-        .and(with(api))
-        .then(
-            |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
-                respond(scrape::scrape(&api, asker, &raw, &Accept { media, encoding }).await)
-            },
-        );
-    let own = at!(get / "metrics").and(header("accept")).and(asker()).and(with(api)).then(
-        |accept: Option<String>, asker: Asker, api: Api| async move {
-            respond(own::metrics(&api, asker, accept.as_deref()).await)
+fn of_node(agent: &Agent) -> BoxedFilter<(Response,)> {
+    let reading = &agent.reading;
+    let scrape =
+        at!(get / "v1" / "metrics")
+            .and(query())
+            .and(header("accept"))
+            .and(header("accept-encoding"))
+            .and(asker())
+            .and(with(reading))
+            .then(
+                |raw: String,
+                 media: Option<String>,
+                 encoding: Option<String>,
+                 asker: Asker,
+                 reading: Reading| async move {
+                    respond(scrape::scrape(&reading, asker, &raw, &Accept { media, encoding }).await)
+                },
+            );
+    let own = at!(get / "metrics").and(header("accept")).and(asker()).and(with(agent)).then(
+        |accept: Option<String>, asker: Asker, agent: Agent| async move {
+            respond(own::metrics(&agent, asker, accept.as_deref()).await)
         },
     );
-    let of_tasks = at!(get / "metrics" / "tasks")
-        .and(query())
-        .and(header("accept"))
-        .and(header("accept-encoding"))
-        .and(asker())
-        .and(with(api))
-        .then(
-            |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
-                respond(prometheus::tasks(&api, asker, &raw, &Accept { media, encoding }).await)
-            },
-        );
-    let targets = at!(get / "v1" / "sd")
-        .and(no_query())
-        .and(header("host"))
-        .and(with(api))
-        .map(|host: Option<String>, api: Api| prometheus::targets(&api, host.as_deref()).into_response());
-    let accounting = at!(get / "v1" / "accounting").and(query()).and(asker()).and(with(api)).then(
-        |raw: String, asker: Asker, api: Api| async move {
-            respond(accounting::accounting(&api, asker, &raw).await)
+    let of_tasks =
+        at!(get / "metrics" / "tasks")
+            .and(query())
+            .and(header("accept"))
+            .and(header("accept-encoding"))
+            .and(asker())
+            .and(with(reading))
+            .then(
+                |raw: String,
+                 media: Option<String>,
+                 encoding: Option<String>,
+                 asker: Asker,
+                 reading: Reading| async move {
+                    respond(prometheus::tasks(&reading, asker, &raw, &Accept { media, encoding }).await)
+                },
+            );
+    let targets = at!(get / "v1" / "sd").and(no_query()).and(header("host")).and(with(agent)).map(
+        |host: Option<String>, agent: Agent| prometheus::targets(&agent, host.as_deref()).into_response(),
+    );
+    let accounting = at!(get / "v1" / "accounting").and(query()).and(asker()).and(with(reading)).then(
+        |raw: String, asker: Asker, reading: Reading| async move {
+            respond(accounting::accounting(&reading, asker, &raw).await)
         },
     );
     let node = at!(get / "v1" / "node")
         .and(no_query())
-        .and(with(api))
-        .map(|api: Api| health::node(&api).into_response());
+        .and(with(agent))
+        .map(|agent: Agent| health::node(&agent).into_response());
     let openapi =
         at!(get / "v1" / "openapi.json").map(|| Answer::whole(200, super::JSON, OPENAPI).into_response());
     let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
@@ -278,117 +295,124 @@ fn of_node(api: &Api) -> BoxedFilter<(Response,)> {
 }
 
 /// The page, and the stream that it follows.
-fn for_people(api: &Api) -> BoxedFilter<(Response,)> {
+fn for_people(agent: &Agent) -> BoxedFilter<(Response,)> {
     let page = at!(get).and(header("accept-encoding")).and(header("if-none-match")).map(
         |encoding: Option<String>, known: Option<String>| {
             page::page(encoding.as_deref(), known.as_deref()).into_response()
         },
     );
-    let overview = at!(get / "v1" / "watch")
-        .and(query())
-        .and(asker())
-        .and(with(api))
-        .then(|raw: String, asker: Asker, api: Api| async move {
-            respond(overview::watch(&api, asker, &raw).await)
-        });
+    let overview = at!(get / "v1" / "watch").and(query()).and(asker()).and(with(agent)).then(
+        |raw: String, asker: Asker, agent: Agent| async move {
+            respond(overview::watch(&agent, asker, &raw).await)
+        },
+    );
     page.or(overview).unify().boxed()
 }
 
-fn of_dcos(api: &Api) -> BoxedFilter<(Response,)> {
+fn of_dcos(routes: &Routes) -> BoxedFilter<(Response,)> {
+    let reading = &routes.agent.reading;
     let ping = at!(get / "v0" / "ping").map(|| v0::ping().into_response());
-    let containers = at!(get / "v0" / "containers").and(query()).and(asker()).and(with(api)).then(
-        |raw: String, asker: Asker, api: Api| async move { respond(v0::containers(&api, asker, &raw).await) },
+    let containers = at!(get / "v0" / "containers").and(query()).and(asker()).and(with(reading)).then(
+        |raw: String, asker: Asker, reading: Reading| async move {
+            respond(v0::containers(&reading, asker, &raw).await)
+        },
     );
-    let app = at!(get / "v0" / "containers" / _ / "app").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(v0::app(&api, asker, &id.0, None, &raw).await)
+    let app = at!(get / "v0" / "containers" / _ / "app").and(query()).and(asker()).and(with(reading)).then(
+        |id: Segment, raw: String, asker: Asker, reading: Reading| async move {
+            respond(v0::app(&reading, asker, &id.0, None, &raw).await)
         },
     );
     let metric =
-        at!(get / "v0" / "containers" / _ / "app" / _).and(query()).and(asker()).and(with(api)).then(
-            |id: Segment, metric: Segment, raw: String, asker: Asker, api: Api| async move {
-                respond(v0::app(&api, asker, &id.0, Some(&metric.0), &raw).await)
+        at!(get / "v0" / "containers" / _ / "app" / _).and(query()).and(asker()).and(with(reading)).then(
+            |id: Segment, metric: Segment, raw: String, asker: Asker, reading: Reading| async move {
+                respond(v0::app(&reading, asker, &id.0, Some(&metric.0), &raw).await)
             },
         );
-    let container = at!(get / "v0" / "containers" / _).and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(v0::container(&api, asker, &id.0, &raw).await)
+    let container = at!(get / "v0" / "containers" / _).and(query()).and(asker()).and(with(reading)).then(
+        |id: Segment, raw: String, asker: Asker, reading: Reading| async move {
+            respond(v0::container(&reading, asker, &id.0, &raw).await)
         },
     );
-    let node = at!(get / "v0" / "node").and(query()).and(asker()).and(with(api)).then(
-        |raw: String, asker: Asker, api: Api| async move { respond(v0::node(&api, asker, &raw).await) },
-    );
+    let node =
+        at!(get / "v0" / "node").and(query()).and(asker()).and(with(reading)).and(with(&routes.cpu)).then(
+            |raw: String, asker: Asker, reading: Reading, cpu: Arc<CpuMeter>| async move {
+                respond(v0::node(&reading, cpu, asker, &raw).await)
+            },
+        );
     let resources = container.or(node).unify();
     ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
 }
 
-fn health_of_process(api: &Api) -> BoxedFilter<(Response,)> {
-    let health = at!(get / "health").and(with(api)).map(|api: Api| health::health(&api).into_response());
-    let ready = at!(get / "ready").and(with(api)).map(|api: Api| health::ready(&api).into_response());
+fn health_of_process(agent: &Agent) -> BoxedFilter<(Response,)> {
+    let health =
+        at!(get / "health").and(with(agent)).map(|agent: Agent| health::health(&agent).into_response());
+    let ready = at!(get / "ready").and(with(agent)).map(|agent: Agent| health::ready(&agent).into_response());
     health.or(ready).unify().boxed()
 }
 
-fn lifecycle(api: &Api) -> BoxedFilter<(Response,)> {
-    let reserve = at!(post / "v1" / "containers")
-        .and(body())
-        .and(with(api))
-        .then(|body: Bytes, api: Api| async move { respond(lifecycle::reserve(&api, &body).await) });
-    let list = at!(get / "v1" / "containers")
-        .and(query())
-        .and(asker())
-        .and(with(api))
-        .then(|raw: String, asker: Asker, api: Api| async move {
-            respond(lifecycle::list(&api, asker, &raw).await)
-        });
-    let show =
-        at!(get / "v1" / "containers" / _).and(no_query()).and(asker()).and(with(api)).then(
-            |id: Segment, asker: Asker, api: Api| async move {
-                respond(lifecycle::show(&api, asker, &id.0).await)
-            },
-        );
-    let release =
-        at!(delete / "v1" / "containers" / _).and(asker()).and(with(api)).then(
-            |id: Segment, asker: Asker, api: Api| async move {
-                respond(lifecycle::release(&api, asker, &id.0).await)
-            },
-        );
-    let attach = at!(post / "v1" / "containers" / _ / "attach").and(body()).and(asker()).and(with(api)).then(
-        |id: Segment, body: Bytes, asker: Asker, api: Api| async move {
-            respond(lifecycle::attach(&api, asker, &id.0, &body).await)
+fn lifecycle(lifecycle: &Lifecycle) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "v1" / "containers").and(body()).and(with(lifecycle)).then(
+        |body: Bytes, lifecycle: Lifecycle| async move {
+            respond(container_calls::reserve(&lifecycle, &body).await)
         },
     );
+    let list = at!(get / "v1" / "containers").and(query()).and(asker()).and(with(lifecycle)).then(
+        |raw: String, asker: Asker, lifecycle: Lifecycle| async move {
+            respond(container_calls::list(&lifecycle, asker, &raw).await)
+        },
+    );
+    let show = at!(get / "v1" / "containers" / _).and(no_query()).and(asker()).and(with(lifecycle)).then(
+        |id: Segment, asker: Asker, lifecycle: Lifecycle| async move {
+            respond(container_calls::show(&lifecycle, asker, &id.0).await)
+        },
+    );
+    let release = at!(delete / "v1" / "containers" / _).and(asker()).and(with(lifecycle)).then(
+        |id: Segment, asker: Asker, lifecycle: Lifecycle| async move {
+            respond(container_calls::release(&lifecycle, asker, &id.0).await)
+        },
+    );
+    let attach =
+        at!(post / "v1" / "containers" / _ / "attach").and(body()).and(asker()).and(with(lifecycle)).then(
+            |id: Segment, body: Bytes, asker: Asker, lifecycle: Lifecycle| async move {
+                respond(container_calls::attach(&lifecycle, asker, &id.0, &body).await)
+            },
+        );
     reserve.or(list).unify().or(show).unify().or(release).unify().or(attach).unify().boxed()
 }
 
-fn dcos(api: &Api) -> BoxedFilter<(Response,)> {
-    let reserve = at!(post / "container")
-        .and(body())
-        .and(with(api))
-        .then(|body: Bytes, api: Api| async move { respond(dcos::reserve(&api, &body).await) });
-    let list = at!(get / "containers")
-        .and(asker())
-        .and(with(api))
-        .then(|asker: Asker, api: Api| async move { respond(dcos::list(&api, asker).await) });
-    let show = at!(get / "container" / _).and(asker()).and(with(api)).then(
-        |id: Segment, asker: Asker, api: Api| async move { respond(dcos::show(&api, asker, &id.0).await) },
+fn dcos(lifecycle: &Lifecycle) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "container").and(body()).and(with(lifecycle)).then(
+        |body: Bytes, lifecycle: Lifecycle| async move { respond(dcos::reserve(&lifecycle, &body).await) },
     );
-    let release = at!(delete / "container" / _).and(asker()).and(with(api)).then(
-        |id: Segment, asker: Asker, api: Api| async move { respond(dcos::release(&api, asker, &id.0).await) },
+    let list = at!(get / "containers").and(asker()).and(with(lifecycle)).then(
+        |asker: Asker, lifecycle: Lifecycle| async move { respond(dcos::list(&lifecycle, asker).await) },
+    );
+    let show = at!(get / "container" / _).and(asker()).and(with(lifecycle)).then(
+        |id: Segment, asker: Asker, lifecycle: Lifecycle| async move {
+            respond(dcos::show(&lifecycle, asker, &id.0).await)
+        },
+    );
+    let release = at!(delete / "container" / _).and(asker()).and(with(lifecycle)).then(
+        |id: Segment, asker: Asker, lifecycle: Lifecycle| async move {
+            respond(dcos::release(&lifecycle, asker, &id.0).await)
+        },
     );
     reserve.or(list).unify().or(show).unify().or(release).unify().boxed()
 }
 
-fn maintenance(api: &Api) -> BoxedFilter<(Response,)> {
-    let reload = at!(post / "v1" / "config" / "reload")
-        .and(query())
-        .and(with(api))
-        .then(|raw: String, api: Api| async move { respond(admin_calls::reload(&api, &raw).await) });
+fn maintenance(routes: &Routes) -> BoxedFilter<(Response,)> {
+    let (maintenance, reading) = (&routes.maintenance, &routes.agent.reading);
+    let reload = at!(post / "v1" / "config" / "reload").and(query()).and(with(maintenance)).then(
+        |raw: String, maintenance: Maintenance| async move {
+            respond(admin_calls::reload(&maintenance, &raw).await)
+        },
+    );
     let reconcile = at!(post / "v1" / "reconcile")
-        .and(with(api))
-        .then(|api: Api| async move { respond(admin_calls::reconcile(&api).await) });
-    let tail = at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(asker()).and(with(api)).then(
-        |id: Segment, raw: String, asker: Asker, api: Api| async move {
-            respond(admin_calls::tail(&api, asker, &id.0, &raw).await)
+        .and(with(maintenance))
+        .then(|maintenance: Maintenance| async move { respond(admin_calls::reconcile(&maintenance).await) });
+    let tail = at!(get / "v1" / "tasks" / _ / "tail").and(query()).and(asker()).and(with(reading)).then(
+        |id: Segment, raw: String, asker: Asker, reading: Reading| async move {
+            respond(admin_calls::tail(&reading, asker, &id.0, &raw).await)
         },
     );
     reload.or(reconcile).unify().or(tail).unify().boxed()

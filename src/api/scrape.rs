@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::pages::{Asker, Lane, Request, Writer};
-use super::{Answer, Api, JSON, NDJSON};
+use super::{Answer, JSON, NDJSON, Reading};
 use crate::net::clock;
 use crate::query::{FILTERS, Filters, Query, write_changes};
 use crate::store::Cursor;
@@ -20,7 +20,12 @@ pub(super) struct Accept {
 }
 
 /// `GET /v1/metrics`
-pub(super) async fn scrape(api: &Api, asker: Asker, raw: &str, accept: &Accept) -> Result<Answer, ApiError> {
+pub(super) async fn scrape(
+    reading: &Reading,
+    asker: Asker,
+    raw: &str,
+    accept: &Accept,
+) -> Result<Answer, ApiError> {
     let mut known = vec!["since", "format"];
     known.extend(FILTERS);
     let query = Query::read(raw, &known)?;
@@ -40,9 +45,9 @@ pub(super) async fn scrape(api: &Api, asker: Asker, raw: &str, accept: &Accept) 
         detail: format!("{lines}\n{gzip}\n{raw}"),
         content_type: if lines { NDJSON } else { JSON },
         gzip,
-        shows: Some(api.shows()),
+        shows: Some(reading.shows()),
     };
-    let of_node = api.clone();
+    let of_node = reading.clone();
     let render = move |_| async move {
         Ok(move |writer: &mut Writer| {
             // Not before it is known that there is an answer.
@@ -50,10 +55,10 @@ pub(super) async fn scrape(api: &Api, asker: Asker, raw: &str, accept: &Accept) 
                 of_node.stats.scraped(clock::wall());
                 writer.add_header(CURSOR, next.to_string());
             };
-            write_changes(writer, &of_node.data(), since, filters, lines, found)
+            write_changes(writer, &of_node.data, since, filters, lines, found)
         })
     };
-    let answer = api.pages.answer(request, render).await?;
+    let answer = reading.pages.answer(request, render).await?;
     let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(super) use self::resources::{container, node};
 use super::error::ApiError;
 use super::pages::{Asker, Lane, Request, Writer};
-use super::{Answer, Api};
+use super::{Answer, Reading};
 use crate::aggregate::{PERCENTILES, Record, View};
 use crate::containers::ContainerInfo;
 use crate::model::{ContainerId, Labels, SeriesKey, Timestamp};
@@ -25,10 +25,10 @@ pub(super) fn ping() -> Answer {
 }
 
 /// `GET /v0/containers`
-pub(super) async fn containers(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(super) async fn containers(reading: &Reading, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
-    answer(api, asker, "/v0/containers", String::new(), |api| {
-        let mut ids = api.containers.directory().container_ids(usize::MAX);
+    answer(reading, asker, "/v0/containers", String::new(), |reading| {
+        let mut ids = reading.data.directory.container_ids(usize::MAX);
         ids.sort_unstable();
         Some(ids)
     })
@@ -68,25 +68,25 @@ fn dimensions(info: &ContainerInfo, node: &str) -> wire::Dimensions {
 
 /// `GET /v0/containers/{id}/app` and `GET /v0/containers/{id}/app/{metric}`
 pub(super) async fn app(
-    api: &Api,
+    reading: &Reading,
     asker: Asker,
     id: &str,
     metric: Option<&str>,
     raw: &str,
 ) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
-    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
+    let info = ContainerId::new(id).ok().and_then(|id| reading.data.directory.container(&id));
     let Some(info) = info else { return Ok(Answer::empty(204)) };
     let metric = metric.map(str::to_owned);
-    answer(api, asker, "/v0/containers/{id}/app", format!("{id}\n{metric:?}"), move |api| {
-        let mut datapoints = datapoints(api, &info);
+    answer(reading, asker, "/v0/containers/{id}/app", format!("{id}\n{metric:?}"), move |reading| {
+        let mut datapoints = datapoints(reading, &info);
         if let Some(metric) = &metric {
             let meant = |name: &str| {
                 name == metric || name.strip_prefix(metric.as_str()).is_some_and(|rest| rest.starts_with('.'))
             };
             datapoints.retain(|datapoint| meant(&datapoint.name));
         }
-        let of_container = || dimensions(&info, &api.config().node);
+        let of_container = || dimensions(&info, &reading.data.config().node);
         (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: of_container() })
     })
     .await
@@ -94,14 +94,14 @@ pub(super) async fn app(
 
 /// Answers with a document, or with 204 where there is none.
 async fn answer<T: Serialize>(
-    api: &Api,
+    reading: &Reading,
     asker: Asker,
     route: &'static str,
     detail: String,
-    document: impl FnOnce(&Api) -> Option<T> + Send + 'static,
+    document: impl FnOnce(&Reading) -> Option<T> + Send + 'static,
 ) -> Result<Answer, ApiError> {
     let request = Request::new(asker, Lane::Short, route, detail);
-    let of_node = api.clone();
+    let of_node = reading.clone();
     let render = move |writer: &mut Writer| match document(&of_node) {
         Some(document) => writer.json(&document),
         None => {
@@ -109,12 +109,12 @@ async fn answer<T: Serialize>(
             Ok(())
         }
     };
-    api.pages.answer(request, move |_| async move { Ok(render) }).await
+    reading.pages.answer(request, move |_| async move { Ok(render) }).await
 }
 
 /// Each series' newest closed record, taken apart.
-fn datapoints(api: &Api, info: &ContainerInfo) -> Vec<Datapoint> {
-    let Some(history) = api.store.history(info.allocation) else { return Vec::new() };
+fn datapoints(reading: &Reading, info: &ContainerInfo) -> Vec<Datapoint> {
+    let Some(history) = reading.data.store.history(info.allocation) else { return Vec::new() };
     let mut seen = std::collections::HashSet::new();
     let mut records = Vec::new();
     for kept in history.kept().rev() {

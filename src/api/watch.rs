@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline, Events, Reader};
-use super::{Answer, Api};
+use super::{Answer, Reading};
 use crate::model::TaskId;
 use crate::query::{Filters, Query, event, write_next};
 use crate::shutdown::Drain;
@@ -24,7 +24,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// One stream of events. It follows the store by its cursor and holds no windows: a client that does not read keeps one rendered
 /// event in memory, however much it asked for.
 struct Watch {
-    api: Api,
+    reading: Reading,
     task_id: TaskId,
     filters: Arc<Filters>,
     cursor: Cursor,
@@ -43,28 +43,28 @@ struct Watch {
 
 /// `GET /v1/tasks/{task_id}/watch`
 pub(super) async fn watch(
-    api: &Api,
+    reading: &Reading,
     asker: Asker,
     id: &str,
     raw: &str,
     last_event_id: Option<&str>,
 ) -> Result<Answer, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?)?;
-    let listed = api.task(asker, id).await?;
-    let (newest, changed) = (api.store.subscribe(), api.containers.directory().subscribe());
+    let listed = reading.task(asker, id).await?;
+    let (newest, changed) = (reading.data.store.subscribe(), reading.data.directory.subscribe());
     let after = |id: &str| {
         id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))
     };
-    let cursor = last_event_id.map(after).transpose()?.unwrap_or_else(|| api.store.end());
+    let cursor = last_event_id.map(after).transpose()?.unwrap_or_else(|| reading.data.store.end());
     let watch = Watch {
-        api: api.clone(),
+        reading: reading.clone(),
         task_id: listed.task_id,
-        events: api.pages.events(asker, filters.has_patterns()),
+        events: reading.pages.events(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         cursor,
         newest,
         changed,
-        drain: api.drain.clone(),
+        drain: reading.drain.clone(),
         sending: None,
         note: Some(": watching\n\n".to_owned()),
         last: false,
@@ -106,7 +106,7 @@ impl Watch {
             }
             tokio::select! {
                 published = self.newest.changed() => self.last = published.is_err(),
-                // Its sender lives as long as the API does, which this holds.
+                // Its sender lives as long as the directory, which `reading` holds.
                 _ = self.changed.changed() => {}
                 () = self.drain.started() => self.last = true,
                 () = tokio::time::sleep(KEEP_ALIVE) => self.note = Some(": still here\n\n".to_owned()),
@@ -116,14 +116,15 @@ impl Watch {
 
     /// Whether more can come.
     fn lives(&self) -> bool {
-        let listed = self.api.containers.directory().task(self.task_id.as_str());
+        let listed = self.reading.data.directory.task(self.task_id.as_str());
         listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
     }
 
     /// Renders the next event, if there is one: that of the first window of the task that was published since.
     async fn advance(&mut self) -> Result<(), ApiError> {
-        while self.sending.is_none() && self.api.store.end() != self.cursor {
-            let (data, task, filters) = (self.api.data(), self.task_id.clone(), Arc::clone(&self.filters));
+        while self.sending.is_none() && self.reading.data.store.end() != self.cursor {
+            let (data, task, filters) =
+                (self.reading.data.clone(), self.task_id.clone(), Arc::clone(&self.filters));
             let cursor = self.cursor;
             let render = move |text: &mut Vec<u8>, deadline: &Deadline| {
                 Ok(write_next(text, &data, (&task, &filters), cursor, deadline)?)

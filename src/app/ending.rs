@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::handover::Successor;
 use super::moving::Holding;
+use super::running::Running;
 use super::saved_state::{self, Place};
 use super::windows::WindowLog;
 use super::{Signals, TERM};
-use crate::api::Api;
 use crate::net::passing::Channel;
 use crate::net::unix::{BoundSocket, HeldDirectory};
 use crate::shutdown::DrainTrigger;
@@ -61,7 +61,7 @@ impl Conclusion {
 
 /// What has to end.
 pub(super) struct Ending {
-    pub(super) api: Api,
+    pub(super) running: Running,
     pub(super) window_log: Option<WindowLog>,
     pub(super) drain: DrainTrigger,
     pub(super) holding: Arc<Holding>,
@@ -76,14 +76,14 @@ impl Ending {
     pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
         if matches!(why, Why::Told(TERM)) && !self.at_once {
             let leaving =
-                saved_state::leave(self.api.clone(), Arc::clone(&self.holding), self.window_log.take());
+                saved_state::leave(self.running.clone(), Arc::clone(&self.holding), self.window_log.take());
             let (left, at_once) = self.holding.unless_told_again(leaving, signals).await;
             (why, self.window_log) = (left.0.map_or(why, Why::StateSaved), left.1);
             self.at_once = at_once;
         }
         let deadline = match self.at_once {
             true => Duration::ZERO,
-            false => self.api.config().process.drain_deadline,
+            false => self.running.config().process.drain_deadline,
         };
         match why {
             Why::HandedOver(channel) => {
@@ -117,9 +117,9 @@ impl Ending {
     /// Closes everything that another process has as well. Names and locks are that one's now, and what is under way here has
     /// a moment to end.
     async fn leave(self, heir: Heir) {
-        let Self { api, window_log, drain, holding, names, state, .. } = self;
+        let Self { running, window_log, drain, holding, names, state, .. } = self;
         names.into_iter().for_each(BoundSocket::leave);
-        drop((holding, api));
+        drop((holding, running));
         let last_windows = async {
             if let Some(log) = window_log {
                 match &heir {
@@ -140,13 +140,13 @@ impl Ending {
     /// Drains containers, writes what was closed, and lets answers that are under way finish; then gives up every name and
     /// lock. Answers whether all of it was done in time.
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
-        let Self { api, window_log, drain, holding, names, state, .. } = self;
+        let Self { running, window_log, drain, holding, names, state, .. } = self;
         // A process may have taken over while this one was told to end; then the names are its own. None begins from now on.
         let moved = super::close(&holding).await;
         let ending = async {
             let started = tokio::time::Instant::now();
-            api.containers.drain_all().await;
-            drop((api, holding));
+            running.containers.drain_all().await;
+            drop((running, holding));
             if let Some(log) = window_log {
                 log.end().await;
             }

@@ -35,8 +35,8 @@ use tokio::sync::mpsc;
 
 use super::ahead::Sender;
 use super::moving::{Holding, Moving, Step};
+use super::running::Running;
 use crate::aggregate::SNAPSHOT_VERSION;
-use crate::api::Api;
 use crate::config::Config;
 use crate::containers::IMAGE_VERSION;
 use crate::net::passing::Channel;
@@ -161,12 +161,12 @@ pub(super) enum Successor {
 /// Waits for processes that want to take over, and tells when there is one.
 pub(super) async fn serve(
     listener: UnixListener,
-    api: Api,
+    running: Running,
     holding: Arc<Holding>,
     successors: mpsc::Sender<Successor>,
 ) {
-    let mut drain = api.drain.clone();
-    let parts = Arc::new((api, holding));
+    let mut drain = running.drain.clone();
+    let parts = Arc::new((running, holding));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -183,8 +183,8 @@ pub(super) async fn serve(
         let parts = Arc::clone(&parts);
         let handle = tokio::runtime::Handle::current();
         let given = tokio::task::spawn_blocking(move || {
-            let (api, holding) = &*parts;
-            converse(channel, api, holding, &handle)
+            let (running, holding) = &*parts;
+            converse(channel, running, holding, &handle)
         });
         match given.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(successor) => {
@@ -198,7 +198,7 @@ pub(super) async fn serve(
 
 fn converse(
     channel: Channel,
-    api: &Api,
+    running: &Running,
     holding: &Holding,
     handle: &tokio::runtime::Handle,
 ) -> io::Result<Successor> {
@@ -206,7 +206,7 @@ fn converse(
         return Err(io::Error::other("the agent is shutting down"));
     }
     let channel = holding.until_given_up(channel);
-    channel.send(&to_bytes(&Offer::of(&api.config())), &[])?;
+    channel.send(&to_bytes(&Offer::of(&running.config())), &[])?;
     let (wanted, _) = channel.receive(PATIENCE)?;
     match wanted.as_slice() {
         TAKE => {}
@@ -216,9 +216,9 @@ fn converse(
     // A signal to end waits for the outcome from here on.
     let claim = holding.claim_for_successor()?;
     tracing::info!("handing over to another process");
-    let mut sent = Sender { channel: &channel, api, holding, handle }.send()?;
-    let moving = claim.stop(api, sent.open, handle)?;
-    let part = api.store.part(&mut sent.windows, usize::MAX).bytes;
+    let mut sent = Sender { channel: &channel, running, holding, handle }.send()?;
+    let moving = claim.stop(running, sent.open, handle)?;
+    let part = running.store.part(&mut sent.windows, usize::MAX).bytes;
     let given = moving.descriptors().and_then(|all| give(&channel, &moving, &moving.state(part), &all));
     moving.decide(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))

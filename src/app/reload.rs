@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use super::entrance::{self, Entrance};
-use crate::api::{Api, ReloadRequest};
+use super::running::Running;
+use crate::api::ReloadRequest;
 use crate::config::{
     Config, ConfigErrors, DEFAULT_FILE, Environment, Layers, Origin, ProcessEnvironment, UnixMode,
 };
@@ -121,12 +122,16 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::Settings>>, entrance: Entrance) -> Self {
+    pub(super) fn new(
+        running: &Running,
+        pods: watch::Sender<Arc<nri::Settings>>,
+        entrance: Entrance,
+    ) -> Self {
         Self {
-            pool: Arc::clone(&api.pool),
-            containers: api.containers.clone(),
-            stats: Arc::clone(&api.stats),
-            config: Arc::clone(&api.config),
+            pool: Arc::clone(&running.pool),
+            containers: running.containers.clone(),
+            stats: Arc::clone(&running.stats),
+            config: Arc::clone(&running.config),
             pods,
             entrance,
         }

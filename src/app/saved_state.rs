@@ -21,9 +21,9 @@ use super::fd_store::{self, FdStore};
 use super::handover::{self, Offer, to_bytes};
 use super::keeper;
 use super::moving::{Holding, Moving, SHARED};
+use super::running::Running;
 use super::windows::WindowLog;
 use crate::aggregate::Settings;
-use crate::api::Api;
 use crate::config::Config;
 use crate::containers::Arriving;
 use crate::model::Timestamp;
@@ -97,12 +97,12 @@ impl Place {
     /// Leaves everything there. While that goes on nothing is received; if it fails, this agent goes on.
     pub(super) fn leave(
         &self,
-        api: &Api,
+        running: &Running,
         holding: &Holding,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        let moving = holding.claim()?.stop(api, SentAhead::new(), handle)?;
-        let left = SavedState::of(api, &moving).and_then(|kept| match self {
+        let moving = holding.claim()?.stop(running, SentAhead::new(), handle)?;
+        let left = SavedState::of(running, &moving).and_then(|kept| match self {
             Self::Keeper(channel) => keeper::keep(channel, &kept),
             Self::Store(store) => store.keep(&kept),
         });
@@ -135,11 +135,11 @@ impl Place {
 
 /// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
 pub(super) async fn leave(
-    api: Api,
+    running: Running,
     holding: Arc<Holding>,
     mut window_log: Option<WindowLog>,
 ) -> (Option<Place>, Option<WindowLog>) {
-    let Some(place) = Place::find(&api.config()) else { return (None, window_log) };
+    let Some(place) = Place::find(&running.config()) else { return (None, window_log) };
     let place = match place {
         Place::Keeper(channel) => Place::Keeper(holding.until_given_up(channel)),
         place @ Place::Store(_) => place,
@@ -150,7 +150,7 @@ pub(super) async fn leave(
     }
     let name = place.name();
     let handle = tokio::runtime::Handle::current();
-    let left = tokio::task::spawn_blocking(move || place.leave(&api, &holding, &handle).map(|()| place));
+    let left = tokio::task::spawn_blocking(move || place.leave(&running, &holding, &handle).map(|()| place));
     match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(place) => {
             tracing::info!(to = name, "everything is left for the next agent");
@@ -175,11 +175,11 @@ pub(super) fn find(config: &Config, inherited: fd_store::Inherited) -> Option<(P
 }
 
 impl SavedState {
-    fn of(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
-        let part = api.store.part(&mut Sent::default(), usize::MAX).bytes;
+    fn of(running: &Running, moving: &Moving<'_>) -> io::Result<Self> {
+        let part = running.store.part(&mut Sent::default(), usize::MAX).bytes;
         let guard = moving.guard();
         let contents = Contents {
-            offer: to_bytes(&Offer::of(&api.config())).into(),
+            offer: to_bytes(&Offer::of(&running.config())).into(),
             state: moving.state(part).into(),
             guard: guard.len(),
         };

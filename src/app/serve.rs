@@ -22,19 +22,20 @@ use warp::reply::{Reply as _, Response};
 
 use super::entrance::Entrance;
 use super::token_failures::TokenFailures;
-use crate::api::{Access, Api, ApiError, EVENT_STREAM, admin_routes, http_routes, refusal};
-use crate::net::http::{self as connections, Limits, Listener, Peer};
+use crate::api::{Access, Agent, ApiError, EVENT_STREAM, Routes, admin_routes, http_routes, refusal};
+use crate::net::http::{Limits, Listener, Peer, serve};
 use crate::stats::{ListenerName, Stats};
 
 /// Serves both listeners until the drain starts.
 pub(super) fn listeners(
     tasks: &mut JoinSet<()>,
-    api: &Api,
+    routes: &Routes,
     entrance: &Entrance,
     http: TcpListener,
     admin: UnixListener,
 ) {
-    let config = &api.config().http;
+    let Agent { reading, connections, .. } = &routes.agent;
+    let config = &reading.data.config().http;
     let limits = Limits {
         connections: config.max_connections,
         per_client: config.max_connections_per_client,
@@ -43,14 +44,14 @@ pub(super) fn listeners(
         head: config.max_head,
         headers: config.max_headers,
     };
-    let [http_connections, admin_connections] = api.connections.clone();
-    let with = |routes, name, access| counted(routes, name, Arc::clone(&api.stats), access);
-    let service = with(http_routes(api), ListenerName::Http, Some(entrance.access()));
+    let [http_connections, admin_connections] = connections.clone();
+    let with = |routes, name, access| counted(routes, name, Arc::clone(&reading.stats), access);
+    let service = with(http_routes(routes), ListenerName::Http, Some(entrance.access()));
     let listener = Listener::Tcp(http, entrance.tls());
-    tasks.spawn(connections::serve(listener, service, limits, http_connections, api.drain.clone()));
-    let service = with(admin_routes(api), ListenerName::Admin, None);
+    tasks.spawn(serve(listener, service, limits, http_connections, reading.drain.clone()));
+    let service = with(admin_routes(routes), ListenerName::Admin, None);
     let listener = Listener::Unix(admin);
-    tasks.spawn(connections::serve(listener, service, limits, admin_connections, api.drain.clone()));
+    tasks.spawn(serve(listener, service, limits, admin_connections, reading.drain.clone()));
 }
 
 /// Routes as a service that counts, and on the admin socket logs.

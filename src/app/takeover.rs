@@ -175,7 +175,7 @@ async fn resume(
     let state_dir = config.state_dir.clone();
     let address = address_of(&shared).map_err(failed)?;
     let mut parts = Parts::new(config, guarded, store, Some(not_before), (address, asked))?;
-    let health = parts.api.containers.journal().clone();
+    let health = parts.running.containers.journal().clone();
     parts.table = parts.table.recorded_in(containers::Journal::new(&state_dir, health));
     match &from {
         Source::Agent(channel) => {
@@ -193,16 +193,16 @@ async fn resume(
         handover::expect_word(channel, "bye", PATIENCE).map_err(failed)?;
     }
     // Only now: giving names and locks back by failing would take them from the other process.
-    let held = listeners.take(&parts.api.config(), &offer, shared).await.map_err(failed)?;
-    parts.api.http_address = held.http_address;
+    let held = listeners.take(&parts.running.config(), &offer, shared).await.map_err(failed)?;
+    parts.routes.agent.http_address = held.http_address;
     drop(guard);
     let (name, before) = match from {
         Source::Agent(channel) => ("agent", Some(channel)),
         Source::SavedState(place) => (place.name(), None),
     };
     margin.log(receiving, name, &parts);
-    parts.window_log = WindowLog::after(before, &parts.api);
-    parts.api.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
+    parts.window_log = WindowLog::after(before, &parts.running);
+    parts.routes.agent.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
     Ok(Bound { parts, held, loader, log, nri })
 }
 
@@ -222,7 +222,7 @@ impl Margin {
         let (pause_ms, whole_ms) = (until(receiving), until(clock::since_boot()));
         let (came_ms, ready_ms) = (until(self.came), until(self.ready));
         let fullest_percent = (self.fullest * 100.0).round();
-        let containers = parts.api.containers.directory().all().len();
+        let containers = parts.running.containers.directory().all().len();
         tracing::info!(pause_ms, came_ms, ready_ms, whole_ms, fullest_percent, containers, from, "took over");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::StartError;
-use crate::api::Api;
+use super::running::Running;
 use crate::config::Config;
 use crate::containers::{Finished, Image, Table};
 use crate::model::Timestamp;
@@ -87,7 +87,7 @@ fn tell(report: &Report) {
 impl WindowLog {
     /// Takes in what came back, shows the containers of which nothing else is known, and starts to write.
     pub(super) fn start(
-        api: &Api,
+        running: &Running,
         (files, mut recovered): PreviousLog,
         table: &mut Table,
         images: &[Image],
@@ -104,14 +104,14 @@ impl WindowLog {
         });
         table.show_finished(finished.collect());
         let status = Arc::new(Status::new(recovered.report));
-        let writer = Writer::start(&files, recovered, parts(api), settings(&api.config()), &status)
+        let writer = Writer::start(&files, recovered, parts(running), settings(&running.config()), &status)
             .map_err(|source| StartError::System { what: "the window log", source })?;
         Ok(Self { status, writer: Writing::Now(writer) })
     }
 
     /// Writes on where the process before has, as soon as it has ended, if it has not. Nothing where no log is wanted.
-    pub(super) fn after(before: Option<Channel>, api: &Api) -> Option<Self> {
-        let (config, parts) = (api.config(), parts(api));
+    pub(super) fn after(before: Option<Channel>, running: &Running) -> Option<Self> {
+        let (config, parts) = (running.config(), parts(running));
         if !config.window_log.enabled {
             return None;
         }
@@ -180,9 +180,9 @@ impl WindowLog {
     }
 }
 
-fn parts(api: &Api) -> Parts {
-    let directory = Arc::clone(api.containers.directory());
-    Parts { store: Arc::clone(&api.store), pool: Arc::clone(&api.pool), directory }
+fn parts(running: &Running) -> Parts {
+    let directory = Arc::clone(running.containers.directory());
+    Parts { store: Arc::clone(&running.store), pool: Arc::clone(&running.pool), directory }
 }
 
 fn settings(config: &Config) -> Settings {

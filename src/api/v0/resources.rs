@@ -3,14 +3,16 @@
 //! Names and units are those of its first generation, which both of its command lines know. Where a container has no limit
 //! there is no datapoint of it; `io.*` is ours, since Mesos knew of disks what no control group does.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{Datapoint, Message, answer, dimensions};
 use crate::api::error::ApiError;
 use crate::api::pages::Asker;
-use crate::api::{Answer, Api};
+use crate::api::{Answer, Reading};
 use crate::containers::{ContainerInfo, Place};
-use crate::host::{self, Resources};
+use crate::host::{self, CpuMeter, Resources};
 use crate::model::{ContainerId, Timestamp};
 use crate::net::clock;
 use crate::query::Query;
@@ -66,32 +68,32 @@ impl Points {
 
 /// `GET /v0/containers/{id}`
 pub(in crate::api) async fn container(
-    api: &Api,
+    reading: &Reading,
     asker: Asker,
     id: &str,
     raw: &str,
 ) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
-    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().container(&id));
+    let info = ContainerId::new(id).ok().and_then(|id| reading.data.directory.container(&id));
     let Some(info) = info else { return Ok(Answer::empty(204)) };
-    answer(api, asker, "/v0/containers/{id}", id.to_owned(), move |api| {
-        let mut datapoints = of_container(&used(api, &info)?);
+    answer(reading, asker, "/v0/containers/{id}", id.to_owned(), move |reading| {
+        let mut datapoints = of_container(&used(reading, &info)?);
         // As both generations of DC/OS had it, beside the dimension.
         let tags = json!({"container_id": info.origin.container_id.as_str()});
         datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
-        let of_container = || dimensions(&info, &api.config().node);
+        let of_container = || dimensions(&info, &reading.data.config().node);
         (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: of_container() })
     })
     .await
 }
 
 /// What a container uses, if its process is known and lives.
-fn used(api: &Api, info: &ContainerInfo) -> Option<Resources> {
+fn used(reading: &Reading, info: &ContainerInfo) -> Option<Resources> {
     let (pid, id) = (info.pid?, &info.origin.container_id);
     let own_network = matches!(info.place, Place::Own(_));
     let resources = host::resources(pid, id.as_str(), own_network).ok()?;
     // While it had not ended its number meant it; its end is known at once.
-    let now = api.containers.directory().container(id)?;
+    let now = reading.data.directory.container(id)?;
     (now.allocation == info.allocation && now.state.is_live()).then_some(resources)
 }
 
@@ -138,12 +140,17 @@ fn of_container(resources: &Resources) -> Vec<Datapoint> {
 }
 
 /// `GET /v0/node`
-pub(in crate::api) async fn node(api: &Api, asker: Asker, raw: &str) -> Result<Answer, ApiError> {
+pub(in crate::api) async fn node(
+    reading: &Reading,
+    cpu: Arc<CpuMeter>,
+    asker: Asker,
+    raw: &str,
+) -> Result<Answer, ApiError> {
     Query::read(raw, &[])?;
-    answer(api, asker, "/v0/node", String::new(), |api| {
-        let datapoints = host::node().map(|node| of_node(&node, api.cpu.shares())).unwrap_or_default();
+    answer(reading, asker, "/v0/node", String::new(), move |reading| {
+        let datapoints = host::node().map(|node| of_node(&node, cpu.shares())).unwrap_or_default();
         let dimensions =
-            wire::NodeDimensions { mesos_id: Word::default(), hostname: api.config().node.clone() };
+            wire::NodeDimensions { mesos_id: Word::default(), hostname: reading.data.config().node.clone() };
         Some(wire::Message { datapoints, dimensions })
     })
     .await
