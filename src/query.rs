@@ -15,6 +15,7 @@ mod records;
 mod sink;
 mod stream;
 mod tasks;
+pub mod v0;
 
 pub use accounting::accounting;
 pub use changes::write_changes;

@@ -3,19 +3,13 @@
 //! Names and units are those of its first generation, which both of its command lines know. Where a container has no limit
 //! there is no datapoint of it; `io.*` is ours, since Mesos knew of disks what no control group does.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use super::{Datapoint, Message, answer, dimensions};
-use crate::api::error::ApiError;
-use crate::api::pages::Asker;
-use crate::api::{Answer, Reading};
+use super::{Datapoint, Message, message};
 use crate::containers::{ContainerInfo, Place};
-use crate::host::{self, CpuMeter, Resources};
-use crate::model::{ContainerId, Timestamp};
-use crate::net::clock;
-use crate::query::Query;
+use crate::host::{self, Resources};
+use crate::model::Timestamp;
+use crate::query::Data;
 use crate::render::number::{Whole, finite};
 use crate::wire::{Word, v0 as wire};
 
@@ -31,8 +25,8 @@ struct Points {
 }
 
 impl Points {
-    fn new() -> Self {
-        Self { at: Timestamp::from_secs(clock::wall().as_secs()), points: Vec::new() }
+    const fn new(at: Timestamp) -> Self {
+        Self { at, points: Vec::new() }
     }
 
     fn put(&mut self, name: &str, value: impl Into<Option<f64>>, unit: &'static str) {
@@ -66,39 +60,28 @@ impl Points {
     }
 }
 
-/// `GET /v0/containers/{id}`
-pub(in crate::api) async fn container(
-    reading: &Reading,
-    asker: Asker,
-    id: &str,
-    raw: &str,
-) -> Result<Answer, ApiError> {
-    Query::read(raw, &[])?;
-    let info = ContainerId::new(id).ok().and_then(|id| reading.data.directory.container(&id));
-    let Some(info) = info else { return Ok(Answer::empty(204)) };
-    answer(reading, asker, "/v0/containers/{id}", id.to_owned(), move |reading| {
-        let mut datapoints = of_container(&used(reading, &info)?);
-        // As both generations of DC/OS had it, beside the dimension.
-        let tags = json!({"container_id": info.origin.container_id.as_str()});
-        datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
-        let of_container = || dimensions(&info, &reading.data.config().node);
-        (!datapoints.is_empty()).then(|| Message { datapoints, dimensions: of_container() })
-    })
-    .await
+/// What a container uses; none where that cannot be read.
+#[must_use]
+pub fn used(data: &Data, info: &ContainerInfo, at: Timestamp) -> Option<Message> {
+    let mut datapoints = of_container(&resources(data, info)?, at);
+    // As both generations of DC/OS had it, beside the dimension.
+    let tags = json!({"container_id": info.origin.container_id.as_str()});
+    datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
+    message(data, info, datapoints)
 }
 
 /// What a container uses, if its process is known and lives.
-fn used(reading: &Reading, info: &ContainerInfo) -> Option<Resources> {
+fn resources(data: &Data, info: &ContainerInfo) -> Option<Resources> {
     let (pid, id) = (info.pid?, &info.origin.container_id);
     let own_network = matches!(info.place, Place::Own(_));
     let resources = host::resources(pid, id.as_str(), own_network).ok()?;
     // While it had not ended its number meant it; its end is known at once.
-    let now = reading.data.directory.container(id)?;
+    let now = data.directory.container(id)?;
     (now.allocation == info.allocation && now.state.is_live()).then_some(resources)
 }
 
-fn of_container(resources: &Resources) -> Vec<Datapoint> {
-    let mut points = Points::new();
+fn of_container(resources: &Resources, at: Timestamp) -> Vec<Datapoint> {
+    let mut points = Points::new(at);
     if let Some(cpu) = &resources.cpu {
         points.put("cpus.user.time", cpu.user.as_secs_f64(), SECONDS);
         points.put("cpus.system.time", cpu.system.as_secs_f64(), SECONDS);
@@ -139,25 +122,20 @@ fn of_container(resources: &Resources) -> Vec<Datapoint> {
     points.points
 }
 
-/// `GET /v0/node`
-pub(in crate::api) async fn node(
-    reading: &Reading,
-    cpu: Arc<CpuMeter>,
-    asker: Asker,
-    raw: &str,
-) -> Result<Answer, ApiError> {
-    Query::read(raw, &[])?;
-    answer(reading, asker, "/v0/node", String::new(), move |reading| {
-        let datapoints = host::node().map(|node| of_node(&node, cpu.shares())).unwrap_or_default();
-        let dimensions =
-            wire::NodeDimensions { mesos_id: Word::default(), hostname: reading.data.config().node.clone() };
-        Some(wire::Message { datapoints, dimensions })
-    })
-    .await
+/// What the node uses. `cpu` are the shares of its processors' time.
+#[must_use]
+pub fn of_node(
+    data: &Data,
+    cpu: Option<host::Shares>,
+    at: Timestamp,
+) -> wire::Message<Whole, wire::NodeDimensions> {
+    let datapoints = host::node().map(|node| node_datapoints(&node, cpu, at)).unwrap_or_default();
+    let hostname = data.config().node.clone();
+    wire::Message { datapoints, dimensions: wire::NodeDimensions { mesos_id: Word::default(), hostname } }
 }
 
-fn of_node(node: &host::Node, cpu: Option<host::Shares>) -> Vec<Datapoint> {
-    let mut points = Points::new();
+fn node_datapoints(node: &host::Node, cpu: Option<host::Shares>, at: Timestamp) -> Vec<Datapoint> {
+    let mut points = Points::new(at);
     // Seconds, which DC/OS called a count; readers go by its units.
     points.put("system.uptime", node.uptime.as_secs_f64().floor(), COUNT);
     points.put("process.count", node.processes as f64, COUNT);
