@@ -77,9 +77,7 @@ const NDJSON: &str = "application/x-ndjson";
 
 impl Answer {
     fn json(status: u16, value: &impl serde::Serialize) -> Self {
-        // Writing to memory cannot fail, and no document here has keys that are not strings.
-        let body = serde_json::to_vec(value).unwrap_or_default();
-        Self::whole(status, JSON, body)
+        Self::whole(status, JSON, crate::query::to_json(value))
     }
 
     fn whole(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {

@@ -27,6 +27,7 @@ pub use overview::{Look, Rows, write_rows};
 pub(crate) use parameters::{FILTERS, SELECTION, duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use records::{Source, sources, write_task};
+pub(crate) use sink::to_json;
 pub use sink::{Budget, Sink, event};
 pub use stream::{follows, write_next};
 pub use tasks::{Summaries, checks, chosen, containers_of, events, summaries, widest};

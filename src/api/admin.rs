@@ -72,7 +72,7 @@ pub(super) async fn tail(reading: &Reading, asker: Asker, id: &str, raw: &str) -
             rejected: line.rejected.map(|code| code.code().into()),
             lost: line.lost,
         };
-        let mut text = serde_json::to_vec(&document).unwrap_or_default();
+        let mut text = crate::query::to_json(&document);
         text.push(b'\n');
         Some((Ok(Bytes::from(text)), (lines, drain)))
     });

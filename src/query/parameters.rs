@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use crate::aggregate::Record;
+use crate::identity::read_switch;
 use crate::model::{Glob, Origin, Series, TagSet, Timestamp};
 
 /// The keys and values of a URL's query, in order.
@@ -36,15 +37,17 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a switch is on: `key`, `key=true` or `key=1`.
+    /// Whether a switch is on: `key` alone, or with a word for yes.
     ///
     /// # Errors
     /// When it is neither on nor off.
     pub fn switch(&self, key: &'static str) -> Result<bool, Error> {
         match self.last(key) {
-            None | Some("false" | "0") => Ok(false),
-            Some("" | "true" | "1") => Ok(true),
-            Some(value) => Err(Error::bad_parameter(key, value, "is not true or false")),
+            None => Ok(false),
+            Some("") => Ok(true),
+            Some(value) => {
+                read_switch(value).ok_or_else(|| Error::bad_parameter(key, value, "is not true or false"))
+            }
         }
     }
 

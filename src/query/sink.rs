@@ -68,9 +68,24 @@ pub trait Sink {
     fn check(&self) -> Result<(), Self::Stop>;
 }
 
-/// Writes a document; writing to memory cannot fail.
+/// Writes a document.
+///
+/// # Panics
+/// If JSON cannot express the type: maps whose keys are not strings are the one case. That is a mistake in the type, which the first
+/// test of it finds. The connection then ends without an answer, which no reader can take for an empty one.
+#[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub(crate) fn write(out: &mut Vec<u8>, value: &impl Serialize) {
-    let _infallible = serde_json::to_writer(out, value);
+    serde_json::to_writer(out, value).expect("a type that JSON can express");
+}
+
+/// A document as JSON.
+///
+/// # Panics
+/// As [`write`].
+pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    write(&mut out, value);
+    out
 }
 
 /// A server-sent event.
@@ -81,6 +96,6 @@ pub fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
         let _infallible = writeln!(text, "id: {id}");
     }
     // A JSON text has no line end outside its strings, and none inside them.
-    let _infallible = write!(text, "data: {}\n\n", serde_json::to_string(data).unwrap_or_default());
+    let _infallible = write!(text, "data: {}\n\n", String::from_utf8_lossy(&to_json(data)));
     text
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tallyport_identity::annotation::ENABLED;
+use tallyport_identity::read_switch;
 use tallyport_linux::{unixgram, variables};
-use tallyport_wire::annotation::ENABLED;
 use tallyport_wire::{self as wire, Reservation, Reserved, UnixSocket};
 
 use super::agent::{self, Agent, Answer};
@@ -190,7 +191,7 @@ fn identify(id: &str, bundle: &Bundle, config: &Config) -> Option<Identity> {
 /// Whether a container has opted in.
 pub(super) fn wants(identity: &Identity) -> bool {
     let said = identity.labels.get(ENABLED).map(String::as_str);
-    said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
+    said.and_then(read_switch) == Some(true)
 }
 
 /// Asks for a socket. None where the agent says that the container does not want one.

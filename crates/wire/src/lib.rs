@@ -8,7 +8,6 @@
 //!   of the agent. Where the agent holds a more precise type than its JSON text, the field is a [`Word`], text, or a type
 //!   parameter.
 
-pub mod annotation;
 mod container;
 mod counts;
 mod maintenance;

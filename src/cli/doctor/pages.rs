@@ -1,9 +1,12 @@
 //! Whether readers get their answers.
 
 use super::{Finding, Status};
+use crate::config::{Effect, Setting};
 use crate::wire::Pages;
 
 const CHECK: &str = "readers";
+const PAGE_MEMORY: Effect = Setting::effect_of("http.page_memory");
+const WRITE_TIMEOUT: Effect = Setting::effect_of("http.write_timeout");
 
 pub(super) fn finding(pages: &Pages) -> Finding {
     let held = format!("answers hold {} of {} KiB", pages.bytes.div_ceil(1024), pages.limit / 1024);
@@ -27,9 +30,12 @@ pub(super) fn finding(pages: &Pages) -> Finding {
         );
     }
     if pages.cut + pages.slow > 0 {
-        finding = finding.advise(
-            "look for clients that ask and do not read; raise http.page_memory or http.write_timeout for networks that are slow",
-        );
+        finding = finding.advise(format!(
+            "look for clients that ask and do not read; on slow networks, raise http.page_memory and {}, or raise \
+             http.write_timeout and {}",
+            PAGE_MEMORY.remedy(),
+            WRITE_TIMEOUT.remedy(),
+        ));
     }
     finding
 }
