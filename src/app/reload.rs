@@ -99,7 +99,7 @@ fn load(
 ) -> Result<(Config, entrance::Asked, Vec<&'static str>), String> {
     let (new, _) = loader.load().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
-    let applied = kept_where_fixed(new, old);
+    let applied = new.applied_over(old);
     if !force && let Some(dropped) = applied.http.drops(&old.http) {
         return Err(format!(
             "{dropped} no longer set, which would open the HTTP listener to more readers; set it again, or confirm the change with \
@@ -131,26 +131,6 @@ impl Parts {
             entrance,
         }
     }
-}
-
-/// The new configuration, with the old values of settings that need a restart.
-fn kept_where_fixed(new: Config, old: &Config) -> Config {
-    let mut applied = new;
-    applied.node.clone_from(&old.node);
-    applied.state_dir.clone_from(&old.state_dir);
-    applied.http = applied.http.bound_as(&old.http);
-    applied.admin.clone_from(&old.admin);
-    applied.aggregation.window = old.aggregation.window;
-    applied.aggregation.keep = old.aggregation.keep;
-    applied.window_log.clone_from(&old.window_log);
-    applied.listeners.port = old.listeners.port;
-    applied.listeners.guard = old.listeners.guard;
-    applied.unix.queue = old.unix.queue;
-    applied.nri.clone_from(&old.nri);
-    applied.log.format = old.log.format;
-    applied.process.shards = old.process.shards;
-    applied.process.gather = old.process.gather;
-    applied
 }
 
 /// What the container table needs of the configuration.
@@ -185,36 +165,22 @@ pub(super) fn table_settings(config: &Config) -> containers::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Kind, SETTINGS, Setting};
-
-    #[test]
-    fn what_only_a_restart_changes_stays_and_the_rest_is_applied() {
-        let config = |text: &str| Config::from_toml(text, &ProcessEnvironment).unwrap();
-        let old = config("");
-        let everything = "node = \"n\"\nstate_dir = \"/s\"\nhttp.listen = \"127.0.0.1:1\"\nadmin.mode = \"0600\"\n\
-                          windows.length = \"20s\"\nwindows.keep = 5\nwindows.checkpoint = \"2s\"\nlisteners.port = 1\nlisteners.guard = \"off\"\nlog.format = \"json\"\n\
-                          agent.shards = 7\nnri.enabled = true\nunix.queue = 9\nlimits.series = 5\nlog.filter = \"debug\"";
-        let new = config(everything);
-        let applied = kept_where_fixed(new.clone(), &old);
-        assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
-        assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
-        assert_eq!(new.needs_restart(&old).len(), 13);
-    }
+    use crate::config::{Effect, Kind, SETTINGS, Setting};
 
     /// Values to try for a setting, one of which differs from the default and suits the other settings.
     fn values(setting: &Setting) -> Vec<String> {
         let text = |values: &[&str]| values.iter().map(|value| format!("{value:?}")).collect();
         match setting.kind {
-            Kind::Text if setting.key == "log.filter" => text(&["debug"]),
-            Kind::Path if setting.key == "node_labels" => Vec::new(),
-            Kind::Text => text(&["other"]),
-            Kind::Path => text(&["/other/file", "/var/run/other/dsd.socket"]),
+            Kind::LogFilter => text(&["debug"]),
+            Kind::OptionalPath if setting.key == "node_labels" => Vec::new(),
+            Kind::Text(..) => text(&["other"]),
+            Kind::Path | Kind::OptionalPath => text(&["/other/file", "/var/run/other/dsd.socket"]),
             Kind::Ip => text(&["10.1.2.3", "127.0.0.9"]),
             Kind::Address => text(&["127.0.0.1:1"]),
             Kind::Switch => vec!["true".to_owned(), "false".to_owned()],
             Kind::OneOf(words) => text(words),
             Kind::Words(words) => text(if words.is_empty() { &["other"] } else { words }),
-            Kind::Bounds => text(&["1,2,3"]),
+            Kind::Bounds { .. } => text(&["1,2,3"]),
             Kind::Count(least, most) => vec![least.to_string(), most.to_string()],
             Kind::Rate => text(&["7"]),
             Kind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
@@ -223,12 +189,24 @@ mod tests {
         }
     }
 
+    /// What a reload changes for all containers.
+    fn running(config: &Config) -> String {
+        let Config { http, prometheus, process, .. } = config;
+        let shards = (&config.aggregation, config.node_limits.memory);
+        format!("{shards:?} {http:?} {prometheus:?} {process:?} {}", config.log.filter)
+    }
+
+    /// What a reload changes for containers: the settings of those who reserve sockets for them.
+    fn reserving(config: &Config) -> String {
+        format!("{:?} {:?}", table_settings(config), super::super::plugin::settings(config))
+    }
+
     #[test]
-    fn a_changed_setting_is_in_force_or_is_listed_as_needing_a_restart() {
+    fn a_changed_setting_takes_effect_when_its_row_says() {
         let directory = tempfile::tempdir().unwrap();
         let labels = directory.path().join("labels");
         std::fs::write(&labels, "rack=r7").unwrap();
-        // Whose default follows another setting, or which need one beside them.
+        // Settings that others need beside them, or whose default depends on others.
         let base = "prometheus.timers = \"histogram\"\nstate_dir = \"/s\"\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
         let config = |key: &str, value: &str| {
             let others = base.lines().filter(|line| !line.starts_with(&format!("{key} =")));
@@ -237,16 +215,26 @@ mod tests {
         };
         let old = Config::from_toml(base, &ProcessEnvironment).unwrap();
         for setting in SETTINGS {
+            let key = setting.key;
             let mut values = values(setting);
-            if setting.key == "node_labels" {
+            if key == "node_labels" {
                 values.push(format!("{:?}", labels.display().to_string()));
             }
-            let new = values.iter().filter_map(|value| config(setting.key, value)).find(|new| *new != old);
-            let Some(new) = new else { panic!("no value of {} changes anything", setting.key) };
-            let listed: &[&str] = if setting.reload { &[] } else { &[setting.key] };
-            assert_eq!(new.needs_restart(&old), listed, "{}", setting.key);
-            let applied = kept_where_fixed(new.clone(), &old);
-            assert!(applied == if setting.reload { new } else { old.clone() }, "{}", setting.key);
+            let new = values.iter().filter_map(|value| config(key, value)).find(|new| *new != old);
+            let Some(new) = new else { panic!("no value of {key} changes anything") };
+            let applied = new.clone().applied_over(&old);
+            let changes = (running(&applied) != running(&old), reserving(&applied) != reserving(&old));
+            match setting.effect {
+                Effect::Restart => {
+                    assert_eq!(new.needs_restart(&old), [key]);
+                    assert!(applied == old, "{key} changes without a restart");
+                    continue;
+                }
+                Effect::AtOnce => assert!(changes.0 || changes.1, "a reload delivers {key} to no part"),
+                Effect::NewContainers => assert_eq!(changes, (false, true), "{key}"),
+            }
+            assert!(new.needs_restart(&old).is_empty(), "{key}");
+            assert!(applied == new, "{key} is not applied");
         }
     }
 
@@ -281,7 +269,7 @@ mod tests {
             "[http]\nlisten = \"10.0.0.1:9725\"\ntls_certificate = \"/c\"\ntls_key = \"/k\"\ntokens = \"/t\"",
         );
         for new in ["", "http.listen = \"10.0.0.1:9725\"\nhttp.insecure = true"] {
-            let applied = kept_where_fixed(config(new), &old);
+            let applied = config(new).applied_over(&old);
             let Err(refused) = entrance::read(&applied.http) else { panic!("{new:?} opens it to everyone") };
             assert!(refused.to_string().contains("until a restart"), "{refused}");
         }

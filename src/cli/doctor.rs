@@ -24,6 +24,7 @@ use super::output::Output;
 use super::probe::probe;
 use super::resolve::read;
 use crate::client::Client;
+use crate::config::{Effect, Setting};
 use crate::model::Timestamp;
 use crate::net::address::ephemeral_ports;
 use crate::net::clock;
@@ -34,6 +35,11 @@ use crate::statsd::Rejected;
 /// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
 /// on Linux 6.
 const SMALL_DATAGRAM: usize = 832;
+
+const NODE_MEMORY: Effect = Setting::effect_of("limits.node_memory");
+const PORT: Effect = Setting::effect_of("listeners.port");
+const GUARD: Effect = Setting::effect_of("listeners.guard");
+const CERTIFICATE: Effect = Setting::effect_of("http.tls_certificate");
 
 /// How a check went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
@@ -185,9 +191,10 @@ fn memory(node: &Node) -> Finding {
         80..100 => {
             Finding::new("memory", Status::Warning, found).advise("at 100 % no container gets new series")
         }
-        _ => Finding::new("memory", Status::Failed, found).advise(
-            "no container gets new series; raise limits.node_memory, or use fewer names and tag values",
-        ),
+        _ => Finding::new("memory", Status::Failed, found).advise(format!(
+            "no container gets new series; raise limits.node_memory and {}, or use fewer names and tag values",
+            NODE_MEMORY.remedy()
+        )),
     }
 }
 
@@ -242,7 +249,7 @@ fn taken(port: u16) -> Option<Finding> {
     let found = format!(
         "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
     );
-    let advice = "end that process, or set listeners.port to another port and restart the agent";
+    let advice = format!("end that process, or set listeners.port to another port and {}", PORT.remedy());
     Some(Finding::new("ports", Status::Failed, found).advise(advice))
 }
 
@@ -253,8 +260,10 @@ fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
         return Finding::new("ports", Status::Ok, found);
     }
     let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
-    Finding::new("ports", Status::Warning, found)
-        .advise("the kernel may give it to another process; set listeners.port outside that range")
+    Finding::new("ports", Status::Warning, found).advise(format!(
+        "the kernel may give it to another process; set listeners.port outside that range and {}",
+        PORT.remedy()
+    ))
 }
 
 /// Whether containers on the host's network can be forged.
@@ -268,7 +277,10 @@ fn guard(node: &Node) -> Finding {
         (_, why) => {
             let why = why.as_deref().unwrap_or("the agent does not say why");
             Finding::new("guard", Status::Warning, format!("{all}: {why}"))
-                .advise("containers with a network of their own need none; listeners.guard = \"off\" says that this is meant")
+                .advise(format!(
+                    "containers with a network of their own need none; if this is intended, set listeners.guard = \"off\" and {}",
+                    GUARD.remedy()
+                ))
         }
     }
 }
@@ -301,7 +313,8 @@ impl StateDamage {
 
 fn certificate(node: &Node) -> Option<Finding> {
     let (now, expires) = (clock::wall(), node.certificate_expires?);
-    let advice = "replace http.tls_certificate and reload; new connections are shown the new one";
+    let advice =
+        format!("replace http.tls_certificate and {}; new connections get the new one", CERTIFICATE.remedy());
     let finding = |status, found| Finding::new("certificate", status, found);
     Some(match expires.since(now) {
         Duration::ZERO => {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::read::Reader;
+use super::values::Values;
 
 /// The HTTP listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,58 +69,24 @@ impl Http {
             (false, false) => None,
         }
     }
-
-    /// The same, bound as another is: what only a start changes is the other's.
-    #[must_use]
-    pub fn bound_as(self, other: &Self) -> Self {
-        let Self { tls, tokens, hosts, page_memory, .. } = self;
-        Self { tls, tokens, hosts, page_memory, ..other.clone() }
-    }
 }
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Http {
-    let listen: Option<SocketAddr> = reader.read("http.listen", |text| {
-        text.parse().map(Some).map_err(|_| "is not an address and port, such as 127.0.0.1:9725".to_owned())
-    });
-    let http = Http {
-        listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
-        insecure: reader.switch("http.insecure"),
-        tls: tls(reader),
-        tokens: reader.path_or_none("http.tokens"),
-        hosts: reader.words("http.hosts"),
-        max_connections: reader.usize("http.max_connections"),
-        max_connections_per_client: reader.usize("http.max_connections_per_client"),
-        header_timeout: reader.time("http.header_timeout"),
-        write_timeout: reader.time("http.write_timeout"),
-        page_memory: reader.size("http.page_memory"),
-        max_head: reader.size("http.max_head"),
-        max_headers: reader.usize("http.max_headers"),
-    };
-    if let Some(lacks) = http.lacks() {
-        reader.wrong(
-            "http.listen",
-            &format!(
-                "is off loopback, where everyone who reaches it could read everything; set {lacks}, or \
-                 http.insecure = true (--http-insecure) to want that"
-            ),
-        );
-    }
-    http
-}
-
-fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
-    let (certificate, key) =
-        (reader.path_or_none("http.tls_certificate"), reader.path_or_none("http.tls_key"));
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-        (Some(_), None) => {
-            reader.wrong("http.tls_certificate", "needs http.tls_key beside it");
-            None
-        }
-        (None, Some(_)) => {
-            reader.wrong("http.tls_key", "needs http.tls_certificate beside it");
-            None
-        }
-        (None, None) => None,
+/// The HTTP listener that values mean.
+pub(super) fn http(values: &Values) -> Http {
+    let certificate = values.optional_path("http.tls_certificate");
+    let tls = certificate.zip(values.optional_path("http.tls_key"));
+    Http {
+        listen: values.address("http.listen"),
+        insecure: values.switch("http.insecure"),
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        tokens: values.optional_path("http.tokens"),
+        hosts: values.words("http.hosts"),
+        max_connections: values.number("http.max_connections"),
+        max_connections_per_client: values.number("http.max_connections_per_client"),
+        header_timeout: values.time("http.header_timeout"),
+        write_timeout: values.time("http.write_timeout"),
+        page_memory: values.number("http.page_memory"),
+        max_head: values.number("http.max_head"),
+        max_headers: values.number("http.max_headers"),
     }
 }

@@ -1,37 +1,33 @@
 //! What Prometheus is served of containers, and what must be counted for that.
 
 use super::Prometheus;
-use super::read::Reader;
-use crate::aggregate::{Bounds, Counting};
+use super::values::Values;
+use crate::aggregate::Counting;
 use crate::render::prometheus::{Level, Naming, Timers};
 
-/// Reads both.
-pub(super) fn read(reader: &mut Reader<'_>) -> (Prometheus, Counting) {
-    let prometheus = Prometheus {
-        naming: reader.choice("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
-        identity: reader.choice("prometheus.identity", &Level::ALL.map(|level| (level.as_str(), level))),
-        created: reader.switch("prometheus.created"),
-        timers: reader.choice("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers))),
-        linger: reader.time("prometheus.linger"),
-    };
-    // Bounds are checked even where nothing is counted by them. Timers are sent in milliseconds.
-    let bounds =
-        (bounds(reader, "prometheus.timer_buckets", 3), bounds(reader, "prometheus.value_buckets", 0));
-    let counting = match (prometheus.timers, bounds) {
-        (Timers::Histogram, (Some(timers), Some(values))) => Counting::Classic { timers, values },
-        (Timers::Native, _) => Counting::Native,
-        _ => Counting::Off,
-    };
-    (prometheus, counting)
+/// What `/metrics/tasks` serves if the query does not say.
+pub(super) fn prometheus(values: &Values) -> Prometheus {
+    Prometheus {
+        naming: values.choice("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
+        identity: values.choice("prometheus.identity", &Level::ALL.map(|level| (level.as_str(), level))),
+        created: values.switch("prometheus.created"),
+        timers: timers(values),
+        linger: values.time("prometheus.linger"),
+    }
 }
 
-/// Bounds of values that are sent in a unit of which 10^`places` are the bounds' own.
-fn bounds(reader: &mut Reader<'_>, key: &str, places: i8) -> Option<Bounds> {
-    reader.read(key, |text| {
-        let number = |word: &str| {
-            word.trim().parse::<f64>().map_err(|_| format!("has {word:?}, which is not a number"))
-        };
-        let numbers = text.split(',').map(number).collect::<Result<Vec<_>, _>>()?;
-        Bounds::new(&numbers, places).map(Some).map_err(|error| error.to_string())
-    })
+/// What is counted on arrival for it.
+pub(super) fn counting(values: &Values) -> Counting {
+    match timers(values) {
+        Timers::Histogram => Counting::Classic {
+            timers: values.bounds("prometheus.timer_buckets"),
+            values: values.bounds("prometheus.value_buckets"),
+        },
+        Timers::Native => Counting::Native,
+        Timers::Summary => Counting::Off,
+    }
+}
+
+fn timers(values: &Values) -> Timers {
+    values.choice("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))
 }

@@ -3,8 +3,11 @@
 use serde::Deserialize;
 
 use super::{Finding, Status};
+use crate::config::{Effect, Setting};
 
 const CHECK: &str = "readers";
+const PAGE_MEMORY: Effect = Setting::effect_of("http.page_memory");
+const WRITE_TIMEOUT: Effect = Setting::effect_of("http.write_timeout");
 
 /// What the agent says of the answers that it builds.
 #[derive(Debug, Deserialize)]
@@ -40,9 +43,12 @@ impl Pages {
             );
         }
         if self.cut + self.slow > 0 {
-            finding = finding.advise(
-                "look for clients that ask and do not read; raise http.page_memory or http.write_timeout for networks that are slow",
-            );
+            finding = finding.advise(format!(
+                "look for clients that ask and do not read; on slow networks, raise http.page_memory and {}, or raise \
+                 http.write_timeout and {}",
+                PAGE_MEMORY.remedy(),
+                WRITE_TIMEOUT.remedy(),
+            ));
         }
         finding
     }

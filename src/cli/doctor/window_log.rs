@@ -4,10 +4,12 @@ use serde::Deserialize;
 
 use super::{Finding, Status};
 use crate::cli::documents::ago;
+use crate::config::{Effect, Setting};
 use crate::model::Timestamp;
 use crate::net::clock;
 
 const CHECK: &str = "window log";
+const LOG_SIZE: Effect = Setting::effect_of("windows.log_size");
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WindowLog {
@@ -69,7 +71,10 @@ fn writing(log: &WindowLog) -> Finding {
         Status::Warning,
         format!("{found}; {} records and {} windows are not in it", log.missed, log.given_up),
     )
-    .advise("records are missed while nothing can be written, windows when windows.log_size is too small")
+    .advise(format!(
+        "records are missing if nothing could be written, windows if windows.log_size is too small; raise it and {}",
+        LOG_SIZE.remedy()
+    ))
 }
 
 /// Windows whose time had not come when the agent started.
