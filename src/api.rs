@@ -137,11 +137,19 @@ impl std::fmt::Debug for Answer {
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
+/// A document as JSON.
+///
+/// # Panics
+/// If JSON cannot express the type: maps whose keys are not strings are the one case. That is a mistake in the type, which the first
+/// test of it finds. The connection then ends without an answer, which no reader can take for an empty one.
+#[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
+fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a type that JSON can express")
+}
+
 impl Answer {
     fn json(status: u16, value: &impl serde::Serialize) -> Self {
-        // Writing to memory cannot fail, and no document here has keys that are not strings.
-        let body = serde_json::to_vec(value).unwrap_or_default();
-        Self::whole(status, JSON, body)
+        Self::whole(status, JSON, to_json(value))
     }
 
     fn whole(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {

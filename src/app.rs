@@ -156,6 +156,20 @@ struct Parts {
     entrance: Entrance,
 }
 
+/// What an agent has before its parts are started.
+struct Beginning {
+    config: Config,
+    /// The guard, where there is one, and whether containers are guarded.
+    guarded: (Option<Guard>, Guarded),
+    store: Arc<Store>,
+    /// The moment before which no shard's clock may be, where another process closed windows up to it.
+    not_before: Option<Timestamp>,
+    /// The address that HTTP is served on.
+    http_address: SocketAddr,
+    /// What the HTTP listener requires of clients.
+    asked: entrance::Asked,
+}
+
 /// What tells the agent to end.
 const TERM: &str = "TERM";
 /// How often shards are looked after.
@@ -176,7 +190,8 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
     let epoch = next_epoch(&state_dir, known, clock::wall())
         .map_err(|source| StartError::StateFile { path: state_dir.join(EPOCH), source })?;
     let store = Arc::new(Store::new(epoch.number, config.aggregation.keep));
-    let mut parts = Parts::new(config, guarded, store, None, (held.http_address, asked))?;
+    let http_address = held.http_address;
+    let mut parts = Parts::new(Beginning { config, guarded, store, not_before: None, http_address, asked })?;
     let health = parts.api.containers.journal().clone();
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
         .map_err(|source| StartError::StateFile { path: state_dir.join(JOURNAL), source })?;
@@ -200,13 +215,9 @@ pub async fn bind(config: Config, loader: Loader, log: LogFilter) -> Result<Boun
 
 impl Parts {
     /// Starts the shards, and ties the parts together.
-    fn new(
-        config: Config,
-        (guard, guarding): (Option<Guard>, Guarded),
-        store: Arc<Store>,
-        not_before: Option<Timestamp>,
-        (http_address, asked): (SocketAddr, entrance::Asked),
-    ) -> Result<Self, StartError> {
+    fn new(beginning: Beginning) -> Result<Self, StartError> {
+        let Beginning { config, guarded, store, not_before, http_address, asked } = beginning;
+        let (guard, guarding) = guarded;
         let settings = Arc::new(config.aggregation.clone());
         let plan = Plan {
             shards: config.process.shards,

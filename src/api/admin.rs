@@ -98,7 +98,7 @@ pub(super) async fn tail(api: &Api, asker: Asker, id: &str, raw: &str) -> Result
             rejected: line.rejected.map(crate::statsd::Rejected::code),
             lost: line.lost,
         };
-        let mut text = serde_json::to_vec(&document).unwrap_or_default();
+        let mut text = super::to_json(&document);
         text.push(b'\n');
         Some((Ok(Bytes::from(text)), (lines, drain)))
     });

@@ -41,9 +41,13 @@ pub(super) async fn metrics(api: &Api, asker: Asker, id: &str, raw: &str) -> Res
     api.pages.answer(request, gather).await
 }
 
-/// Writes a document; writing to memory cannot fail.
+/// Writes a document.
+///
+/// # Panics
+/// If JSON cannot express the type, which the first test of it finds.
+#[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub(super) fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    let _infallible = serde_json::to_writer(out, value);
+    serde_json::to_writer(out, value).expect("a type that JSON can express");
 }
 
 /// Where a container's records come from.

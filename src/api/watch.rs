@@ -101,7 +101,7 @@ pub(super) fn event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> St
         let _infallible = writeln!(text, "id: {id}");
     }
     // A JSON text has no line end outside its strings, and none inside them.
-    let _infallible = write!(text, "data: {}\n\n", serde_json::to_string(data).unwrap_or_default());
+    let _infallible = write!(text, "data: {}\n\n", String::from_utf8_lossy(&super::to_json(data)));
     text
 }
 

@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 
 use super::ahead::Sender;
 use super::moving::{Holding, Moving, Step};
-use crate::aggregate::SNAPSHOT_VERSION;
+use crate::aggregate::{SNAPSHOT_VERSION, encode};
 use crate::api::Api;
 use crate::config::Config;
 use crate::containers::IMAGE_VERSION;
@@ -114,8 +114,7 @@ pub(super) fn path(state_dir: &Path) -> PathBuf {
 }
 
 pub(super) fn to_bytes(value: &impl Serialize) -> Vec<u8> {
-    // Writing to memory fails only for types that postcard cannot express, and these it can.
-    postcard::to_allocvec(value).unwrap_or_default()
+    encode(value)
 }
 
 /// # Errors
@@ -219,7 +218,8 @@ fn converse(
     let mut sent = Sender { channel: &channel, api, holding, handle }.send()?;
     let moving = claim.stop(api, sent.open, handle)?;
     let part = api.store.part(&mut sent.windows, usize::MAX).bytes;
-    let given = moving.descriptors().and_then(|all| give(&channel, &moving, &moving.state(part), &all));
+    let state = moving.state(part);
+    let given = state.and_then(|state| give(&channel, &moving, &state, &moving.descriptors()?));
     moving.decide(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))
 }

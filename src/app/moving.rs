@@ -217,13 +217,14 @@ impl<'a> Claim<'a> {
 
 impl Moving<'_> {
     /// The last message, but for descriptors.
-    pub(super) fn state(&self, part: Vec<u8>) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// When the containers are no longer suspended.
+    pub(super) fn state(&self, part: Vec<u8>) -> io::Result<Vec<u8>> {
         let carried = self.plugin.as_ref().map(|plugin| &plugin.carried);
         let nri = carried.map(|carried| (&carried.state, carried.socket.is_some()));
-        self.leaving
-            .as_ref()
-            .map(|leaving| to_bytes(&(&leaving.manifest, Bytes::from(part), nri)))
-            .unwrap_or_default()
+        let leaving = self.leaving.as_ref().ok_or_else(|| io::Error::other("no containers are suspended"))?;
+        Ok(to_bytes(&(&leaving.manifest, Bytes::from(part), nri)))
     }
 
     /// Every descriptor that goes with it, in order.

@@ -180,7 +180,7 @@ impl SavedState {
         let guard = moving.guard();
         let contents = Contents {
             offer: to_bytes(&Offer::of(&api.config())).into(),
-            state: moving.state(part).into(),
+            state: moving.state(part)?.into(),
             guard: guard.len(),
         };
         let mut descriptors = moving.descriptors()?;

@@ -13,7 +13,7 @@ use super::listeners::Listeners;
 use super::moving::{FinalState, SHARED};
 use super::saved_state::{self, LetGo, Place, Ready};
 use super::windows::WindowLog;
-use super::{Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
+use super::{Beginning, Bound, Loader, Parts, StartError, bind, entrance, guard, raise_descriptor_limit};
 use crate::config::Config;
 use crate::containers::{self, Guarded};
 use crate::net::clock;
@@ -174,7 +174,8 @@ async fn resume(
     let store = Arc::new(store.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?);
     let state_dir = config.state_dir.clone();
     let address = address_of(&shared).map_err(failed)?;
-    let mut parts = Parts::new(config, guarded, store, Some(not_before), (address, asked))?;
+    let (not_before, http_address) = (Some(not_before), address);
+    let mut parts = Parts::new(Beginning { config, guarded, store, not_before, http_address, asked })?;
     let health = parts.api.containers.journal().clone();
     parts.table = parts.table.recorded_in(containers::Journal::new(&state_dir, health));
     match &from {

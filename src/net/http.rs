@@ -135,7 +135,7 @@ pub async fn serve<S, B>(
                 let (service, mut drain) = (service.clone(), drain.clone());
                 if let Ok(counted) = connections.admit(peer, &limits) {
                     open.spawn(async move {
-                        connection(socket, (peer, counted), service, limits, drain).await;
+                        connection(socket, peer, counted, service, limits, drain).await;
                         drop(place);
                     });
                     continue;
@@ -145,7 +145,7 @@ pub async fn serve<S, B>(
                 let Some(waiting) = overflow.take(socket, peer) else { continue };
                 open.spawn(async move {
                     if let Some((socket, counted, place)) = waiting.for_room(&mut drain).await {
-                        connection(socket, (peer, counted), service, limits, drain).await;
+                        connection(socket, peer, counted, service, limits, drain).await;
                         drop(place);
                     }
                 });
@@ -204,7 +204,8 @@ async fn after_error(error: &io::Error) {
 
 async fn connection<S, B>(
     socket: Socket,
-    (peer, counted): (Peer, Open),
+    peer: Peer,
+    counted: Open,
     service: S,
     limits: Limits,
     mut drain: Drain,

@@ -82,7 +82,7 @@ impl Writer {
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let cursor = parts.store.end().seq;
         let names = Names::new(Arc::clone(files), epoch, next, name_files);
-        let mut work = Work::new(log, (checkpoints, names), parts, settings, status);
+        let mut work = Work::new(log, checkpoints, names, parts, settings, status);
         (work.unwritten, work.cursor, work.void) = (unwritten, cursor, void);
         Self::run(work)
     }
@@ -105,7 +105,7 @@ impl Writer {
         let (log, void) = survey.replaced(files, epoch, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let names = Names::new(Arc::clone(files), epoch, next, name_files);
-        let mut work = Work::new(log, (checkpoints, names), parts, settings, status);
+        let mut work = Work::new(log, checkpoints, names, parts, settings, status);
         (work.void, work.anew) = (void, true);
         Self::run(work)
     }

@@ -63,7 +63,8 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(
         log: Log,
-        (checkpoints, names): (Checkpoints, Names),
+        checkpoints: Checkpoints,
+        names: Names,
         parts: Parts,
         settings: Settings,
         status: &Arc<Status>,
