@@ -9,6 +9,7 @@
 pub use tallyport_client as client;
 pub use tallyport_core::{aggregate, model, statsd};
 pub use tallyport_formats as render;
+pub use tallyport_identity as identity;
 pub use tallyport_linux::{files, host};
 pub use tallyport_oci as oci;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::ApiError;
 use crate::aggregate::Record;
+use crate::identity::read_switch;
 pub use crate::model::Glob;
 use crate::model::{Origin, Series, TagSet, Timestamp};
 
@@ -37,15 +38,17 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a switch is on: `key`, `key=true` or `key=1`.
+    /// Whether a switch is on: `key` alone, or with a word for yes.
     ///
     /// # Errors
     /// When it is neither on nor off.
     pub fn switch(&self, key: &'static str) -> Result<bool, ApiError> {
         match self.last(key) {
-            None | Some("false" | "0") => Ok(false),
-            Some("" | "true" | "1") => Ok(true),
-            Some(value) => Err(ApiError::bad_parameter(key, value, "is not true or false")),
+            None => Ok(false),
+            Some("") => Ok(true),
+            Some(value) => {
+                read_switch(value).ok_or_else(|| ApiError::bad_parameter(key, value, "is not true or false"))
+            }
         }
     }
 

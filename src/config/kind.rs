@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::value;
 use super::values::Value;
 use crate::aggregate::{Bounds, MOST_BOUNDS};
+use crate::identity::read_switch;
 
 /// What a setting holds.
 #[derive(Copy, Clone, Debug)]
@@ -22,7 +23,7 @@ pub enum Kind {
     Ip,
     /// An IP address and a port.
     Address,
-    /// `true` or `false`.
+    /// `true` or `false`, or another word for it.
     Switch,
     /// One of these words.
     OneOf(&'static [&'static str]),
@@ -99,7 +100,7 @@ impl Kind {
             Self::Ip if text.is_empty() => Some(Value::Ip(None)),
             Self::Ip => text.parse().ok().map(|ip| Value::Ip(Some(ip))),
             Self::Address => text.parse().ok().map(Value::Address),
-            Self::Switch => text.parse().ok().map(Value::Switch),
+            Self::Switch => read_switch(text).map(Value::Switch),
             Self::OneOf(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
             Self::Words(known) => Some(Value::Words(self.words(text, known)?)),
             Self::Bounds { places } => Some(Value::Bounds(bounds(text, places)?)),

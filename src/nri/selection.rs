@@ -1,9 +1,10 @@
 //! Which containers get a socket.
 
-use crate::model::Glob;
-
-use super::annotation::{self, ENABLED};
+use super::annotation;
 use super::messages::{Container, PodSandbox};
+use crate::identity::annotation::ENABLED;
+use crate::identity::read_switch;
+use crate::model::Glob;
 
 /// Whom the plugin serves. The same names as the settings below `kubernetes.`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -86,7 +87,7 @@ impl Selection {
         if let Some(why) = self.excluded(pod, container) {
             return Verdict::Excluded(why);
         }
-        let said = annotation::of(pod, container, ENABLED).and_then(annotation::switch);
+        let said = annotation::of(pod, container, ENABLED).and_then(read_switch);
         match (said, self.mode) {
             (Some(false), _) => return Verdict::OptedOut,
             (None, Mode::OptIn) => return Verdict::NotOptedIn,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tallyport_identity::annotation::ENABLED;
+use tallyport_identity::read_switch;
 use tallyport_linux::{unixgram, variables};
 
 use super::agent::{self, Agent, Answer};
@@ -19,9 +21,6 @@ use super::identity::{Facts, Identity};
 use super::report::Report;
 use super::trust::{self, Trusted};
 use super::{descriptors, docker, file, missed, runtime};
-
-/// The annotation that opts in or out.
-const ENABLED: &str = "tallyport.enabled";
 
 /// What the agent answers.
 #[derive(Debug, Deserialize)]
@@ -214,7 +213,7 @@ fn identify(id: &str, bundle: &Bundle, config: &Config) -> Option<Identity> {
 /// Whether a container has opted in.
 pub(super) fn wants(identity: &Identity) -> bool {
     let said = identity.labels.get(ENABLED).map(String::as_str);
-    said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
+    said.and_then(read_switch) == Some(true)
 }
 
 /// Asks for a socket. None where the agent says that the container does not want one.

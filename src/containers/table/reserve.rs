@@ -67,7 +67,7 @@ impl Table {
 
     /// What is known of a container before it has a socket.
     pub(super) fn new_info(&mut self, reservation: &Reservation, site: &Site) -> ContainerInfo {
-        let mut labels = reservation.labels.clone();
+        let mut labels = reservation.origin_labels();
         labels.extend(self.settings.node_labels.clone());
         let origin = Arc::new(Origin {
             container_id: reservation.container_id.clone(),
@@ -80,7 +80,7 @@ impl Table {
         ContainerInfo {
             allocation,
             origin,
-            alias: reservation.alias.clone(),
+            alias: reservation.alias(),
             state: State::Reserved,
             attached: false,
             pid: None,
