@@ -164,7 +164,10 @@ pub(super) fn table_settings(config: &Config) -> containers::Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::aggregate;
     use crate::config::{Effect, Kind, SETTINGS, Setting};
 
     /// Values to try for a setting, one of which differs from the default and suits the other settings.
@@ -189,16 +192,23 @@ mod tests {
         }
     }
 
-    /// What a reload changes for all containers.
+    /// What the parts of the agent that a reload reaches read of a configuration, for all containers. What they read at the start only
+    /// is left out, so that a row cannot promise more than a reload does.
     fn running(config: &Config) -> String {
         let Config { http, prometheus, process, .. } = config;
-        let shards = (&config.aggregation, config.node_limits.memory);
-        format!("{shards:?} {http:?} {prometheus:?} {process:?} {}", config.log.filter)
+        // An aggregator keeps the length and the number of its windows.
+        let shards = aggregate::Settings { window: Duration::ZERO, keep: 0, ..config.aggregation.clone() };
+        let entrance = (&http.tls, &http.tokens, &http.hosts, http.page_memory);
+        let ending = (process.drain_deadline, process.after_hand_over, &process.instance);
+        let (memory, filter) = (config.node_limits.memory, &config.log.filter);
+        format!("{shards:?} {memory} {entrance:?} {prometheus:?} {ending:?} {filter}")
     }
 
-    /// What a reload changes for containers: the settings of those who reserve sockets for them.
+    /// The same of those that reserve sockets. The port of sockets and the queue and directory of Unix sockets are read at the start.
     fn reserving(config: &Config) -> String {
-        format!("{:?} {:?}", table_settings(config), super::super::plugin::settings(config))
+        let mut table = table_settings(config);
+        (table.port, table.unix.queue, table.unix.directory) = (0, 0, PathBuf::new());
+        format!("{table:?} {:?}", super::super::plugin::settings(config))
     }
 
     #[test]
