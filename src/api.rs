@@ -1,7 +1,8 @@
 //! What the agent answers over HTTP.
 //!
-//! Handlers are functions from the agent's parts and a request to an [`ApiResponse`]; only `routes` knows warp. The HTTP
-//! listener reads; the admin socket reads the same and more (raw lines), and changes things.
+//! Handlers are functions from a request and the parts of the agent that they need ([`ReaderContext`], [`AgentContext`], [`LifecycleContext`],
+//! [`MaintenanceContext`]) to an [`ApiResponse`]; only `routes` knows warp. Answers come from `query`. The HTTP listener reads; the admin socket
+//! reads the same and raw lines as well, and changes things.
 
 mod access;
 mod accounting;
@@ -9,7 +10,6 @@ mod admin;
 mod allow;
 mod dcos;
 mod descriptors;
-mod documents;
 mod error;
 mod health;
 mod lifecycle;
@@ -18,22 +18,18 @@ mod overview;
 mod own;
 mod page;
 mod pages;
+mod parts;
 mod prometheus;
-mod query;
 mod routes;
 mod scrape;
 mod tasks;
 mod v0;
 mod watch;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{mpsc, oneshot};
 
 pub use access::{Access, Mistake, Tokens};
 pub use allow::allowed_methods;
@@ -41,72 +37,16 @@ pub use descriptors::serve_descriptors as descriptors;
 pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use pages::Pages;
-pub use query::{Filters, Glob, Query, Selection, Windows};
+pub use parts::{
+    AgentContext, LifecycleContext, MaintenanceContext, MissedRequest, ReaderContext, ReloadRequest, Routes,
+};
 pub use routes::{admin_routes, http_routes, refusal_response};
 pub use watch::EVENT_STREAM;
 
-use self::pages::Shows;
-use crate::config::AgentConfig;
-use crate::containers::{ContainerInfo, ContainerTableHandle, Guarded};
-use crate::host::CpuMeter;
-use crate::model::{Allocation, ContainerId, Timestamp};
-use crate::net::http::Connections;
-use crate::shard::{ContainerStats, Of, ShardPool};
-use crate::shutdown::{Drain, Readiness};
-use crate::stats::Stats;
-use crate::store::Store;
+use crate::wire::Refusal;
 
 /// The OpenAPI document that describes all of it.
 pub const OPENAPI: &str = include_str!("../proto/openapi.json");
-
-/// The parts of the agent that answers come from. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Api {
-    /// Closed windows.
-    pub store: Arc<Store>,
-    /// Open windows and counts.
-    pub pool: Arc<ShardPool>,
-    /// Who is here.
-    pub containers: ContainerTableHandle,
-    /// Whether everything that must be is ready.
-    pub readiness: Readiness,
-    /// What nothing else counts.
-    pub stats: Arc<Stats>,
-    /// How the window log is doing, where there is one.
-    pub window_log: Option<Arc<crate::window_log::LogStatus>>,
-    /// The configuration that holds.
-    pub config: Arc<RwLock<Arc<AgentConfig>>>,
-    /// Asks for the configuration to be read again.
-    pub reloads: mpsc::Sender<ReloadRequest>,
-    /// Asks for the wrapper's notes to be read now.
-    pub missed: mpsc::Sender<MissedRequest>,
-    /// Answers that are being built or sent.
-    pub pages: Pages,
-    /// Open connections of the HTTP listener and of the admin socket.
-    pub connections: [Connections; 2],
-    /// Where the HTTP listener is.
-    pub http_address: SocketAddr,
-    /// Whether the kernel guards containers on the host's network.
-    pub guarding: Guarded,
-    /// How the node's processors were used lately.
-    pub cpu: Arc<CpuMeter>,
-    /// When the agent started.
-    pub started: Timestamp,
-    /// Hears of the agent's end, so that streams end with it.
-    pub drain: Drain,
-}
-
-/// Asks for the configuration to be read again.
-#[derive(Debug)]
-pub struct ReloadRequest {
-    /// Whether it may take protection away from the HTTP listener.
-    pub force: bool,
-    /// Where the outcome goes: the settings that need a restart, or why it was refused.
-    pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
-}
-
-/// Asks for the wrapper's notes to be read now; the answer is who was found by them, and nothing where they cannot be read.
-pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;
 
 /// A body that is made while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
@@ -139,9 +79,7 @@ const NDJSON: &str = "application/x-ndjson";
 
 impl ApiResponse {
     fn with_json(status: u16, value: &impl serde::Serialize) -> Self {
-        // Writing to memory cannot fail, and no document here has keys that are not strings.
-        let body = serde_json::to_vec(value).unwrap_or_default();
-        Self::with_body(status, JSON, body)
+        Self::with_body(status, JSON, crate::query::to_json(value))
     }
 
     fn with_body(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
@@ -164,8 +102,9 @@ impl ApiResponse {
 
 impl From<ApiError> for ApiResponse {
     fn from(error: ApiError) -> Self {
-        let answer = Self::with_json(error.status, &error);
-        match error.code {
+        let code = error.code;
+        let answer = Self::with_json(error.status, &Refusal::from(error));
+        match code {
             "no_token" => answer.with_header("www-authenticate", "Bearer realm=\"tallyport\"".to_owned()),
             "unknown_token" => answer.with_header(
                 "www-authenticate",
@@ -174,45 +113,5 @@ impl From<ApiError> for ApiResponse {
             "busy" => answer.with_header("retry-after", "2".to_owned()),
             _ => answer,
         }
-    }
-}
-
-impl Api {
-    /// The state that pages show which depend on published windows, containers and configuration alone.
-    fn shown_state(&self) -> Shows {
-        Shows {
-            published: self.store.end_cursor(),
-            containers: self.containers.directory().version(),
-            config: self.current_config(),
-        }
-    }
-
-    /// The configuration that holds.
-    #[must_use]
-    pub fn current_config(&self) -> Arc<AgentConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// How containers stand: those that live are asked, of the others it is known.
-    async fn collect_container_stats(
-        &self,
-        containers: &[Arc<ContainerInfo>],
-    ) -> Result<HashMap<Allocation, Arc<ContainerStats>>, ApiError> {
-        let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let asked = self.pool.container_counts(&Of::These(live)).await?;
-        let asked = asked.into_iter().map(|stats| (stats.allocation, stats));
-        let known =
-            containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));
-        let mut counts: HashMap<_, _> = asked.chain(known).collect();
-        // The counts of a container that was drained meanwhile are known by now.
-        for info in containers {
-            if !counts.contains_key(&info.allocation)
-                && let Some(now) = self.containers.directory().get(info.allocation)
-                && let Some(last) = &now.last
-            {
-                counts.insert(info.allocation, Arc::clone(last));
-            }
-        }
-        Ok(counts)
     }
 }

@@ -24,6 +24,7 @@ mod moving;
 mod plugin;
 mod reload;
 mod resources;
+mod running;
 mod saved_state;
 mod serve;
 mod takeover;
@@ -46,7 +47,7 @@ pub use keeper::run as keep;
 pub use reload::Loader;
 pub use takeover::{TakeOver, start};
 
-use crate::api::{Api, Pages, ReloadRequest};
+use crate::api::{AgentContext, MaintenanceContext, Pages, ReloadRequest, Routes};
 use crate::config::{AfterHandOver, AgentConfig, Guarding};
 use crate::containers::{self, ContainerTable, Guarded, JOURNAL};
 use crate::host::CpuMeter;
@@ -65,6 +66,7 @@ use ending::{AgentShutdown, Conclusion, Why};
 use entrance::Entrance;
 use moving::Holding;
 use resources::AgentResources;
+use running::Running;
 use windows::AgentWindowLog;
 
 /// Why the agent did not start.
@@ -144,7 +146,8 @@ pub struct BoundAgent {
 /// The parts of an agent, tied together.
 #[derive(Debug)]
 struct AgentParts {
-    api: Api,
+    running: Running,
+    routes: Routes,
     table: ContainerTable,
     window_log: Option<AgentWindowLog>,
     reloads: mpsc::Receiver<ReloadRequest>,
@@ -152,6 +155,20 @@ struct AgentParts {
     drain: DrainTrigger,
     latch: Latch,
     entrance: Entrance,
+}
+
+/// What an agent has before its parts are started.
+struct Beginning {
+    config: AgentConfig,
+    /// The guard, where there is one, and whether containers are guarded.
+    guarded: (Option<Guard>, Guarded),
+    store: Arc<Store>,
+    /// The moment before which no shard's clock may be, where another process closed windows up to it.
+    not_before: Option<Timestamp>,
+    /// The address that HTTP is served on.
+    http_address: SocketAddr,
+    /// What the HTTP listener requires of clients.
+    asked: entrance::Asked,
 }
 
 /// What tells the agent to end.
@@ -174,13 +191,15 @@ pub async fn bind(config: AgentConfig, loader: Loader, log: LogFilter) -> Result
     let epoch = next_epoch(&state_dir, known, clock::wall_time())
         .map_err(|source| StartError::StateFile { path: state_dir.join(EPOCH), source })?;
     let store = Arc::new(Store::new(epoch.number, config.aggregation.keep));
-    let mut parts = AgentParts::new(config, guarded, store, None, (held.http_address, asked))?;
-    let health = parts.api.containers.journal_health().clone();
+    let http_address = held.http_address;
+    let mut parts =
+        AgentParts::new(Beginning { config, guarded, store, not_before: None, http_address, asked })?;
+    let health = parts.running.containers.journal_health().clone();
     let (journal, replayed) = containers::Journal::open(&state_dir, health)
         .map_err(|source| StartError::StateFile { path: state_dir.join(JOURNAL), source })?;
-    damage::report_epoch(&epoch, &state_dir, &parts.api.stats.damage);
+    damage::report_epoch(&epoch, &state_dir, &parts.running.stats.damage);
     let recovered = left.as_ref().map(|(_, recovered)| recovered);
-    damage::report_journal(&replayed, recovered, &state_dir, &parts.api.stats.damage);
+    damage::report_journal(&replayed, recovered, &state_dir, &parts.running.stats.damage);
     parts.table = parts.table.recorded_in(journal);
     if let Some(left) = left {
         parts.keep_windows(left, &replayed.images)?;
@@ -199,13 +218,9 @@ pub async fn bind(config: AgentConfig, loader: Loader, log: LogFilter) -> Result
 
 impl AgentParts {
     /// Starts the shards, and ties the parts together.
-    fn new(
-        config: AgentConfig,
-        (guard, guarding): (Option<Guard>, Guarded),
-        store: Arc<Store>,
-        not_before: Option<Timestamp>,
-        (http_address, asked): (SocketAddr, entrance::Asked),
-    ) -> Result<Self, StartError> {
+    fn new(beginning: Beginning) -> Result<Self, StartError> {
+        let Beginning { config, guarded, store, not_before, http_address, asked } = beginning;
+        let (guard, guarding) = guarded;
         let settings = Arc::new(config.aggregation.clone());
         let plan = ShardPlan {
             shards: config.process.shards,
@@ -227,27 +242,39 @@ impl AgentParts {
         let (reloads, reload_requests) = mpsc::channel(8);
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
-        let api = Api {
-            store,
-            pool,
-            containers,
-            readiness,
-            stats,
-            window_log: None,
-            pages: Pages::new(&config),
-            config,
-            reloads,
-            missed,
-            connections: Default::default(),
-            http_address,
-            guarding,
+        let pages = Pages::new(&config);
+        let running = Running { store, pool, containers, config, stats, pages, readiness, reloads, drain };
+        let routes = Routes {
+            agent: AgentContext {
+                reading: running.reader_context(),
+                containers: running.containers.clone(),
+                readiness: running.readiness.clone(),
+                window_log: None,
+                connections: Default::default(),
+                http_address,
+                guarding,
+                started: clock::wall_time(),
+            },
+            maintenance: MaintenanceContext {
+                containers: running.containers.clone(),
+                reloads: running.reloads.clone(),
+                missed,
+            },
             cpu: Arc::new(CpuMeter::start()),
-            started: clock::wall_time(),
-            drain,
         };
         let table = table.guarded_by(guard);
         let (reloads, missed) = (reload_requests, missed_requests);
-        Ok(Self { api, table, window_log: None, reloads, missed, drain: trigger, latch, entrance })
+        Ok(Self {
+            running,
+            routes,
+            table,
+            window_log: None,
+            reloads,
+            missed,
+            drain: trigger,
+            latch,
+            entrance,
+        })
     }
 
     /// Takes in the windows of the life before, and keeps a log of those that come.
@@ -256,8 +283,8 @@ impl AgentParts {
         left: windows::PreviousLog,
         images: &[containers::ContainerSnapshot],
     ) -> Result<(), StartError> {
-        let log = AgentWindowLog::start(&self.api, left, &mut self.table, images)?;
-        self.api.window_log = Some(Arc::clone(&log.status));
+        let log = AgentWindowLog::start(&self.running, left, &mut self.table, images)?;
+        self.routes.agent.window_log = Some(Arc::clone(&log.status));
         self.window_log = Some(log);
         Ok(())
     }
@@ -310,54 +337,57 @@ impl BoundAgent {
         let unheard = |source| StartError::System { what: "listening to signals", source };
         let mut signals = Signals::new().map_err(unheard)?;
         let Self { parts, held, loader, log, nri } = self;
-        let AgentParts { api, table, window_log, reloads, missed, drain, latch, entrance } = parts;
-        let config = api.current_config();
-        let shards = api.readiness.add_latch("shards");
+        let AgentParts { running, routes, table, window_log, reloads, missed, drain, latch, entrance } =
+            parts;
+        let config = running.current_config();
+        let shards = running.readiness.add_latch("shards");
         shards.open();
         let mut tasks = JoinSet::new();
         tasks.spawn(table.run());
-        let pods = plugin::start(&mut tasks, &api, nri);
+        let pods = plugin::start(&mut tasks, &running, nri);
         let shared =
             held.clone_descriptors().map_err(|source| StartError::System { what: "handing over", source })?;
         let AgentResources { http, admin, descriptors, handover, sockets, state, .. } = held;
-        serve::serve_listeners(&mut tasks, &api, &entrance, http, admin);
+        serve::serve_listeners(&mut tasks, &routes, &entrance, http, admin);
         tasks.spawn(reload::serve_reloads(
             reloads,
             loader,
             log,
-            reload::ReloadParts::new(&api, pods.settings, entrance),
+            reload::ReloadParts::new(&running, pods.settings, entrance),
         ));
         let socket = config.admin.socket.clone();
-        tasks.spawn(missed::run(socket, api.containers.clone(), missed, api.drain.clone()));
-        tasks.spawn(crate::api::descriptors(api.clone(), descriptors));
+        tasks.spawn(missed::run(socket, running.containers.clone(), missed, running.drain.clone()));
+        tasks.spawn(crate::api::descriptors(routes.lifecycle_context(), descriptors));
         latch.open();
         tracing::info!(
-            http = %api.http_address,
+            http = %routes.agent.http_address,
             admin = %config.admin.socket.display(),
             state = %config.state_dir.display(),
             node = config.node,
-            epoch = api.store.epoch(),
+            epoch = running.store.epoch(),
             shards = config.process.shards,
             version = env!("CARGO_PKG_VERSION"),
             "listening",
         );
+        // The listeners have their own copies and drop them when they end. One kept here would keep the store and the table's queue open.
+        drop(routes);
         let (successors, mut successor) = mpsc::channel(1);
         let holding = Arc::new(Holding::new(shared, drain.pauser(), pods.suspender));
-        tasks.spawn(handover::serve_successors(handover, api.clone(), Arc::clone(&holding), successors));
-        let (mut look, mut failures) = (tokio::time::interval(LOOK), api.pool.subscribe_failures());
+        tasks.spawn(handover::serve_successors(handover, running.clone(), Arc::clone(&holding), successors));
+        let (mut look, mut failures) = (tokio::time::interval(LOOK), running.pool.subscribe_failures());
         let why = loop {
             tokio::select! {
                 _ = signals.term.recv() => break Why::Told(TERM),
                 _ = signals.interrupt.recv() => break Why::Told("INT"),
-                _ = signals.hangup.recv() => ask_for_reload(&api),
+                _ = signals.hangup.recv() => ask_for_reload(&running),
                 Some(successor) = successor.recv() => break Why::from(successor),
                 Ok(()) = failures.changed() => shards.close(),
                 _ = look.tick() => {
-                    if !api.pool.ended_shards().is_empty() {
+                    if !running.pool.ended_shards().is_empty() {
                         break Why::Failed;
                     }
                     // One that failed just now is looked at again next time.
-                    if api.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
+                    if running.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
                         shards.open();
                     }
                 }
@@ -374,8 +404,8 @@ impl BoundAgent {
                 why = successor.recv().await.map_or(why, Why::from);
             }
         }
-        let waits = api.current_config().process.after_hand_over == AfterHandOver::Wait;
-        let ending = AgentShutdown { api, window_log, drain, holding, names: sockets, state, at_once };
+        let waits = running.current_config().process.after_hand_over == AfterHandOver::Wait;
+        let ending = AgentShutdown { running, window_log, drain, holding, names: sockets, state, at_once };
         let Conclusion { cleanly, succeeded, waiting } = ending.run(why, &mut signals).await;
         tasks.shutdown().await;
         // No address is taken any more.
@@ -423,9 +453,9 @@ impl Signals {
 }
 
 /// Asks for a reload as the admin API does; the outcome is logged where it is made.
-fn ask_for_reload(api: &Api) {
+fn ask_for_reload(running: &Running) {
     let (reply, _not_waited_for) = oneshot::channel();
-    if api.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
+    if running.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
         tracing::warn!("a reload is under way already");
     }
 }

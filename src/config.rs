@@ -1,10 +1,13 @@
-//! What the agent is told: one table of settings, layered from defaults, a file, the environment and flags, and read
-//! into values that cannot be wrong.
+//! The configuration: one table of settings, layered from defaults, a file, the environment and flags, and read into checked values.
 //!
-//! Every mistake is reported at once, with the place it was made at. `config/setting.rs` is the one table that the
-//! parser, `config show`, the reference page and the shipped example are made from.
+//! All mistakes are reported together, each with its place. Everything that is known of a setting is its row in
+//! `config/setting.rs`: the parser, `config show`, the reference page, the shipped example, and what a reload keeps and reports
+//! are made from it.
 
+mod checks;
+mod error;
 mod http;
+mod kind;
 mod labels;
 mod layers;
 mod prometheus;
@@ -12,20 +15,23 @@ mod read;
 mod reference;
 mod setting;
 mod value;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use error::{ConfigError, ConfigErrors};
 pub use http::{HttpConfig, TlsFiles};
+pub use kind::SettingKind;
 pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin};
-pub use read::{ConfigError, ConfigErrors};
 pub use reference::{render_example, render_reference};
-pub use setting::{SETTINGS, Setting, SettingKind};
+pub use setting::{Effect, SETTINGS, Setting};
 
 use crate::aggregate::{AggregatorSettings, GaugeSign, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
+use values::SettingValues;
 
 /// Where a configuration file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
@@ -72,6 +78,8 @@ pub struct AgentConfig {
     pub log: LogConfig,
     /// Threads and shutdown.
     pub process: ProcessConfig,
+    /// What all of this was read from.
+    values: SettingValues,
 }
 
 /// The admin socket.
@@ -302,42 +310,18 @@ impl AgentConfig {
         if datadog { GaugeSign::Absolute } else { self.gauge_sign }
     }
 
-    /// The keys of the settings that differ from `other` and only take effect at the next start.
+    /// The keys of the settings that differ from `running` and take effect at restart only.
     #[must_use]
-    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
-        let differs = [
-            ("node", self.node != other.node),
-            ("state_dir", self.state_dir != other.state_dir),
-            ("http.listen", self.http.listen != other.http.listen),
-            ("http.insecure", self.http.insecure != other.http.insecure),
-            ("http.max_connections", self.http.max_connections != other.http.max_connections),
-            (
-                "http.max_connections_per_client",
-                self.http.max_connections_per_client != other.http.max_connections_per_client,
-            ),
-            ("http.header_timeout", self.http.header_timeout != other.http.header_timeout),
-            ("http.write_timeout", self.http.write_timeout != other.http.write_timeout),
-            ("http.max_head", self.http.max_head != other.http.max_head),
-            ("http.max_headers", self.http.max_headers != other.http.max_headers),
-            ("admin.socket", self.admin.socket != other.admin.socket),
-            ("admin.mode", self.admin.mode != other.admin.mode),
-            ("windows.length", self.aggregation.window != other.aggregation.window),
-            ("windows.keep", self.aggregation.keep != other.aggregation.keep),
-            ("windows.log", self.window_log.enabled != other.window_log.enabled),
-            ("windows.log_size", self.window_log.size != other.window_log.size),
-            ("windows.checkpoint", self.window_log.checkpoint != other.window_log.checkpoint),
-            ("windows.checkpoint_rate", self.window_log.checkpoint_rate != other.window_log.checkpoint_rate),
-            ("listeners.port", self.listeners.port != other.listeners.port),
-            ("listeners.guard", self.listeners.guard != other.listeners.guard),
-            ("unix.queue", self.unix.queue != other.unix.queue),
-            ("nri.enabled", self.nri.enabled != other.nri.enabled),
-            ("nri.socket", self.nri.socket != other.nri.socket),
-            ("nri.index", self.nri.index != other.nri.index),
-            ("log.format", self.log.format != other.log.format),
-            ("agent.shards", self.process.shards != other.process.shards),
-            ("agent.gather", self.process.gather != other.process.gather),
-        ];
-        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
+        let changed = self.values.changed_from(&running.values);
+        changed.filter(|setting| setting.effect == Effect::Restart).map(|setting| setting.key).collect()
+    }
+
+    /// The configuration that a running agent has after a reload: this one, with the values of `running` for all settings that take
+    /// effect at restart only.
+    #[must_use]
+    pub fn applied_over(self, running: &Self) -> Self {
+        read::config(self.values.applied_over(&running.values), self.node_labels)
     }
 }
 

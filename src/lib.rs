@@ -9,8 +9,10 @@
 pub use tallyport_client as client;
 pub use tallyport_core::{aggregate, model, statsd};
 pub use tallyport_formats as render;
+pub use tallyport_identity as identity;
 pub use tallyport_linux::{files, host};
 pub use tallyport_oci as oci;
+pub use tallyport_wire as wire;
 
 pub mod api;
 pub mod app;
@@ -21,6 +23,7 @@ pub mod install;
 pub mod net;
 pub mod nri;
 pub mod parallel;
+pub mod query;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;

@@ -135,7 +135,8 @@ impl Store {
         allocation: Allocation,
         origin: Arc<Origin>,
         opened: Timestamp,
-        (live, bytes): (&mut LiveBytes, usize),
+        live: &mut LiveBytes,
+        bytes: usize,
     ) {
         self.open_and(allocation, origin, opened, || live.set(bytes));
     }

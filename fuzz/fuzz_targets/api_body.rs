@@ -9,10 +9,11 @@ use std::time::Instant;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
 use tallyport::aggregate::{Aggregator, GaugeSign, Window};
-use tallyport::api::{ApiError, Filters, Glob, Query, Selection, Windows, read_reservation};
+use tallyport::api::{ApiError, read_reservation};
 use tallyport::client::Target;
 use tallyport::containers::{Reservation, Ttl};
-use tallyport::model::{ContainerId, Moment, TaskId, Timestamp};
+use tallyport::model::{ContainerId, Glob, Moment, TaskId, Timestamp};
+use tallyport::query::{Filters, Query, Selection, Windows};
 use tallyport::store::Cursor;
 use tallyport_fuzz::{START, Trust, api_error};
 
@@ -97,7 +98,7 @@ fn query(raw: &str) {
         let query = match Query::read(raw, known) {
             Ok(query) => query,
             Err(error) => {
-                api_error(&error);
+                api_error(&error.into());
                 continue;
             }
         };
@@ -105,11 +106,11 @@ fn query(raw: &str) {
             assert_eq!(query.last_value(key), query.all_values(key).last());
         }
         if let Err(error) = query.parse_switch("merge") {
-            api_error(&error);
+            api_error(&error.into());
         }
         match query.parse_value::<Cursor>("since") {
             Ok(cursor) => cursor.iter().for_each(round_trip),
-            Err(error) => api_error(&error),
+            Err(error) => api_error(&error.into()),
         }
         match Selection::read(&query, Timestamp::from_secs(START)) {
             Ok(selection) => {
@@ -119,7 +120,7 @@ fn query(raw: &str) {
                     query.all_values("name").chain(query.all_values("tag")).next().is_none(),
                 );
             }
-            Err(error) => api_error(&error),
+            Err(error) => api_error(&error.into()),
         }
     }
 }

@@ -322,7 +322,7 @@ pub fn api_error(error: &ApiError) {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     assert!(!error.code.is_empty() && error.code.bytes().all(plain), "{error:?}");
     assert!(!error.message.trim().is_empty(), "{error:?}");
-    sound(error);
+    sound(&tallyport::wire::Refusal::from(error.clone()));
 }
 
 /// A payload as a snapshot: with the head and the checksum that it needs to be looked at.

@@ -1,106 +1,90 @@
 //! What only the admin socket does beside the lifecycle: reload, reconcile, and raw lines as they arrive.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline};
-use super::query::{Filters, Query};
-use super::{Api, ApiResponse, NDJSON, ReloadRequest};
+use super::{ApiResponse, MaintenanceContext, NDJSON, ReaderContext, ReloadRequest};
 use crate::containers;
-use crate::model::{ContainerId, Timestamp};
+use crate::model::ContainerId;
+use crate::query::{Budget as _, Filters, Query};
 use crate::shard::TappedLine;
 use crate::shutdown::Drain;
-
-#[derive(Serialize)]
-struct ReloadDocument {
-    applied: bool,
-    needs_restart: Vec<&'static str>,
-}
+use crate::wire;
 
 /// `POST /v1/config/reload`
-pub(super) async fn reload_config(api: &Api, raw: &str) -> Result<ApiResponse, ApiError> {
+pub(super) async fn reload_config(
+    maintenance: &MaintenanceContext,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     let force = Query::read(raw, &["force"])?.parse_switch("force")?;
     let (reply, answer) = oneshot::channel();
-    api.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::shutting_down())?;
+    maintenance.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::shutting_down())?;
     match answer.await {
         Ok(Ok(needs_restart)) => {
-            Ok(ApiResponse::with_json(200, &ReloadDocument { applied: true, needs_restart }))
+            let needs_restart = needs_restart.into_iter().map(Cow::Borrowed).collect();
+            Ok(ApiResponse::with_json(200, &wire::ReloadedDocument { applied: true, needs_restart }))
         }
         Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),
         Err(_) => Err(ApiError::shutting_down()),
     }
 }
 
-#[derive(Serialize)]
-struct ReconcileDocument {
-    checked: usize,
-    ended: Vec<ContainerId>,
-    back: Vec<ContainerId>,
-    lost: Vec<ContainerId>,
-    mute: Vec<ContainerId>,
-    notes_read: bool,
-}
-
 /// `POST /v1/reconcile`
-pub(super) async fn reconcile_containers(api: &Api) -> Result<ApiResponse, ApiError> {
+pub(super) async fn reconcile_containers(maintenance: &MaintenanceContext) -> Result<ApiResponse, ApiError> {
     let (reply, answer) = oneshot::channel();
-    api.missed.send(reply).await.map_err(|_| ApiError::shutting_down())?;
+    maintenance.missed.send(reply).await.map_err(|_| ApiError::shutting_down())?;
     let notes = answer.await.map_err(|_| ApiError::shutting_down())?;
     let containers::ReconcileReport { checked, ended, back, lost } =
-        api.containers.reconcile().await.ok_or_else(ApiError::shutting_down)?;
+        maintenance.containers.reconcile().await.ok_or_else(ApiError::shutting_down)?;
     let notes_read = notes.is_some();
-    let mute = notes.unwrap_or_default();
-    Ok(ApiResponse::with_json(200, &ReconcileDocument { checked, ended, back, lost, mute, notes_read }))
+    let ids = |ids: Vec<ContainerId>| ids.iter().map(ContainerId::to_string).collect();
+    let (ended, back, lost, mute) = (ids(ended), ids(back), ids(lost), ids(notes.unwrap_or_default()));
+    Ok(ApiResponse::with_json(
+        200,
+        &wire::ReconciledDocument { checked, ended, back, lost, mute, notes_read },
+    ))
 }
 
 /// Lines of one container that may wait for a slow reader.
 const ROOM: usize = 1024;
 
-#[derive(Serialize)]
-struct TailLine {
-    at: Timestamp,
-    container_id: String,
-    line: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected: Option<&'static str>,
-    #[serde(skip_serializing_if = "is_zero")]
-    lost: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-const fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
 /// `GET /v1/tasks/{task_id}/tail`
-pub(super) async fn tail_task(api: &Api, asker: Asker, id: &str, raw: &str) -> Result<ApiResponse, ApiError> {
+pub(super) async fn tail_task(
+    reading: &ReaderContext,
+    asker: Asker,
+    id: &str,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let containers = api.find_task(asker, id).await?.containers;
-    let events = api.pages.event_renderer(asker, filters.has_patterns());
+    let containers = reading.task(asker, id).await?.containers;
+    let events = reading.pages.event_renderer(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {
-        deadline.choose_items(containers, |info| info.last.is_none() && filters.matches_origin(&info.origin))
+        Ok(deadline
+            .choose_items(containers, |info| info.last.is_none() && filters.matches_origin(&info.origin))?)
     };
     let chosen = events.run(choose).await?;
-    let room = api.pool.tail_room();
+    let room = reading.data.pool.tail_room();
     let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
     for info in chosen {
-        let tapped = api.pool.tap_lines(info.allocation, ROOM, &room).await?;
+        let tapped = reading.data.pool.tap_lines(info.allocation, ROOM, &room).await?;
         tokio::spawn(pass_on(tapped, info.origin.container_id.to_string(), merged.clone()));
     }
-    let state = (lines, api.drain.clone());
+    let state = (lines, reading.drain.clone());
     let chunks = stream::unfold(state, |(mut lines, mut drain): (_, Drain)| async move {
         let (container_id, line) = next(&mut lines, &mut drain).await?;
-        let document = TailLine {
+        let document = wire::TailedLine {
             at: line.at,
             container_id,
             line: String::from_utf8_lossy(&line.line).into_owned(),
-            rejected: line.rejected.map(crate::statsd::Rejected::as_str),
+            rejected: line.rejected.map(|code| code.as_str().into()),
             lost: line.lost,
         };
-        let mut text = serde_json::to_vec(&document).unwrap_or_default();
+        let mut text = crate::query::to_json(&document);
         text.push(b'\n');
         Some((Ok(Bytes::from(text)), (lines, drain)))
     });

@@ -8,21 +8,22 @@
 //! closed before the answer is sent.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, send};
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::Api;
+use super::LifecycleContext;
 use super::error::ApiError;
-use super::lifecycle;
+use super::lifecycle::{container_id, parse_body};
 use crate::containers::{AttachError, Handle};
 use crate::net::sys::{self, ReceivedMessage};
+use crate::wire::{Attachment, AttachmentAnswer};
 
 /// Longest message.
 const LONGEST: usize = 4096;
@@ -33,30 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait where no connection can be taken.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What a caller says.
-#[derive(Debug, Deserialize)]
-struct AttachRequestDocument {
-    /// The container.
-    attach: String,
-}
-
-/// What it hears.
-#[derive(Debug, Serialize)]
-struct AttachReplyDocument {
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    /// Where the container's socket is to be, for a launcher that may open it where this program may not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-}
-
 /// Answers callers until the agent ends.
-pub async fn serve_descriptors(api: Api, listener: UnixListener) {
+pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let (mut drain, mut holding) = (api.drain.clone(), api.drain.clone());
+    let (mut drain, mut holding) = (lifecycle.reading.drain.clone(), lifecycle.reading.drain.clone());
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -72,10 +53,10 @@ pub async fn serve_descriptors(api: Api, listener: UnixListener) {
         };
         match accepted {
             Ok((caller, _)) => {
-                let api = api.clone();
+                let lifecycle = lifecycle.clone();
                 tokio::spawn(async move {
                     if let Ok(Err(error)) =
-                        tokio::time::timeout(PATIENCE, handle_connection(&api, &caller)).await
+                        tokio::time::timeout(PATIENCE, handle_connection(&lifecycle, &caller)).await
                     {
                         tracing::debug!(%error, "a caller with descriptors went away");
                     }
@@ -91,7 +72,7 @@ pub async fn serve_descriptors(api: Api, listener: UnixListener) {
     }
 }
 
-async fn handle_connection(api: &Api, caller: &UnixStream) -> io::Result<()> {
+async fn handle_connection(lifecycle: &LifecycleContext, caller: &UnixStream) -> io::Result<()> {
     let mut buffer = [0; LONGEST];
     let message = loop {
         caller.readable().await?;
@@ -101,22 +82,26 @@ async fn handle_connection(api: &Api, caller: &UnixStream) -> io::Result<()> {
             received => break received?,
         }
     };
-    let answered = handle_message(api, &buffer, message).await;
+    let answered = handle_message(lifecycle, &buffer, message).await;
     let peer = caller.peer_cred().ok();
     let (uid, pid) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
-    tracing::info!(uid, pid, status = answered.status, code = answered.code, "descriptors");
+    tracing::info!(uid, pid, status = answered.status, code = answered.code.as_deref(), "descriptors");
     let answer = serde_json::to_vec(&answered).map_err(io::Error::other)?;
     send(caller.as_raw_fd(), &answer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
     Ok(())
 }
 
-async fn handle_message(api: &Api, buffer: &[u8], message: ReceivedMessage) -> AttachReplyDocument {
+async fn handle_message(
+    lifecycle: &LifecycleContext,
+    buffer: &[u8],
+    message: ReceivedMessage,
+) -> AttachmentAnswer {
     let mut address = None;
-    match attach_container(api, buffer, message, &mut address).await {
-        Ok(()) => AttachReplyDocument { status: 200, code: None, message: None, address: None },
-        Err(error) => AttachReplyDocument {
+    match attach_container(lifecycle, buffer, message, &mut address).await {
+        Ok(()) => AttachmentAnswer { status: 200, ..AttachmentAnswer::default() },
+        Err(error) => AttachmentAnswer {
             status: error.status,
-            code: Some(error.code),
+            code: Some(error.code.into()),
             message: Some(error.message),
             address: address.filter(|_| error.code == "cannot_enter"),
         },
@@ -124,19 +109,19 @@ async fn handle_message(api: &Api, buffer: &[u8], message: ReceivedMessage) -> A
 }
 
 async fn attach_container(
-    api: &Api,
+    lifecycle: &LifecycleContext,
     buffer: &[u8],
     ReceivedMessage { length, passed, .. }: ReceivedMessage,
-    address: &mut Option<String>,
+    address: &mut Option<SocketAddr>,
 ) -> Result<(), ApiError> {
     let text = buffer.get(..length).ok_or_else(|| ApiError::body_too_long(LONGEST))?;
-    let AttachRequestDocument { attach } = lifecycle::parse_body(text)?;
-    let id = lifecycle::container_id(&attach)?;
+    let Attachment { attach } = parse_body(text)?;
+    let id = container_id(&attach)?;
     let handle = Handle::from_descriptors(passed).map_err(|error| ApiError::bad_descriptors(&error))?;
-    if let Some(info) = api.containers.directory().find_container(&id) {
-        *address = info.address.map(|address| address.to_string());
+    if let Some(info) = lifecycle.reading.data.directory.find_container(&id) {
+        *address = info.address;
     }
-    let attached = api.containers.attach_handle(id, handle).await;
+    let attached = lifecycle.containers.attach_handle(id, handle).await;
     attached.map(drop).map_err(|error| match error {
         // Hooks have their ids from the runtime: a similar one is of no use to them.
         AttachError::Unknown { .. } => ApiError::unknown_container(&attach, Vec::new()),

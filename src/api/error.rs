@@ -2,28 +2,25 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::containers::{AttachError, HandleError, ProcessError, ReserveError};
 use crate::model::IdError;
+use crate::query;
 use crate::shard::ShardGone;
 use crate::store::Expired;
+use crate::wire::Refusal;
 
 /// Why a request was not answered.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ApiError {
     /// The HTTP status.
-    #[serde(skip)]
     pub status: u16,
     /// For programs; never changes.
     pub code: &'static str,
     /// For people; says what to do where something can be done.
     pub message: String,
     /// Names that may have been meant, nearest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<String>,
     /// The oldest cursor that can be followed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
 }
 
@@ -32,33 +29,10 @@ impl ApiError {
         Self { status, code, message, nearest: Vec::new(), oldest: None }
     }
 
-    /// A query's key that the route does not know.
-    #[must_use]
-    pub fn unknown_parameter(key: &str, known: &[&str]) -> Self {
-        let likeness =
-            |a: &&&str, b: &&&str| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key));
-        let nearest = known.iter().max_by(likeness);
-        let hint = nearest.map_or_else(
-            || "; this route takes none".to_owned(),
-            |nearest| format!("; did you mean {nearest:?}? It takes {}", known.join(", ")),
-        );
-        Self::new(400, "unknown_parameter", format!("there is no parameter {key:?}{hint}"))
-    }
-
     /// A query's value that cannot be read.
     #[must_use]
     pub fn bad_parameter(key: &str, value: &str, why: &str) -> Self {
         Self::new(400, "bad_parameter", format!("{key} = {value:?} {why}"))
-    }
-
-    /// More filters than a query may have.
-    #[must_use]
-    pub fn too_many_filters(most: usize) -> Self {
-        Self::new(
-            400,
-            "bad_parameter",
-            format!("a query may have {most} filters; use fewer, or a pattern for several"),
-        )
     }
 
     /// A body that cannot be read.
@@ -204,6 +178,25 @@ impl ApiError {
     #[must_use]
     pub fn shutting_down() -> Self {
         Self::new(503, "ending", "the agent is shutting down".to_owned())
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(ApiError { code, message, nearest, oldest, .. }: ApiError) -> Self {
+        Self { code: code.into(), message, nearest, oldest }
+    }
+}
+
+impl From<query::Error> for ApiError {
+    fn from(error: query::Error) -> Self {
+        let (status, code) = match error {
+            query::Error::UnknownParameter { .. } => (400, "unknown_parameter"),
+            query::Error::BadParameter { .. } | query::Error::TooManyFilters { .. } => (400, "bad_parameter"),
+            query::Error::Expired(expired) => return expired.into(),
+            query::Error::Shard(gone) => return gone.into(),
+            query::Error::Unfinished => return Self::unfinished_response(),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

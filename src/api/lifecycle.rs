@@ -1,98 +1,28 @@
 //! The lifecycle API of the admin socket: reserve, attach, release, list.
 
-use std::num::NonZeroU16;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 
-use super::documents::ContainerDocument;
 use super::error::ApiError;
 use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter};
-use super::query::{Filters, Query, parse_duration};
-use super::{Api, ApiResponse};
+use super::{ApiResponse, LifecycleContext};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::containers::{
     AttachError, ContainerInfo, ContainerNetwork, Details, ProcessRef, ReleaseError, Reservation,
     ReserveError, Ttl, WantedAddress,
 };
-use crate::model::{ContainerId, Labels, TaskId};
-
-/// The body of a reserve call. Fields that are not known here are ignored: a newer launcher may send them.
-#[derive(Debug, Deserialize)]
-struct ReserveBody {
-    container_id: String,
-    #[serde(default)]
-    task_id: Option<String>,
-    #[serde(default)]
-    labels: Option<Labels>,
-    #[serde(default)]
-    network: Option<NetworkBody>,
-    #[serde(default)]
-    pid: Option<i32>,
-    #[serde(default)]
-    ttl: TtlBody,
-    #[serde(default)]
-    options: Option<OptionsBody>,
-    #[serde(flatten)]
-    details: Details,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
-enum NetworkBody {
-    Host,
-    Netns { path: std::path::PathBuf },
-    New,
-}
+use crate::model::{ContainerId, TaskId};
+use crate::query::{self, Budget as _, Filters, Query, parse_duration};
+use crate::wire;
 
 /// What waits longer for its process is meant to wait for ever, and can say so.
 const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
 
-/// Seconds, a time with a unit, or `null` for ever.
-#[derive(Debug, Default)]
-enum TtlBody {
-    #[default]
-    Unsaid,
-    Never,
-    Seconds(f64),
-    Text(String),
-}
-
-impl<'de> Deserialize<'de> for TtlBody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Said {
-            Seconds(f64),
-            Text(String),
-        }
-        Ok(match Option::deserialize(deserializer)? {
-            None => Self::Never,
-            Some(Said::Seconds(seconds)) => Self::Seconds(seconds),
-            Some(Said::Text(text)) => Self::Text(text),
-        })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct OptionsBody {
-    #[serde(default)]
-    gauge_sign: Option<GaugeSign>,
-    timer_unit: Option<TimerUnit>,
-    #[serde(default)]
-    port: Option<NonZeroU16>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AttachBody {
-    pid: i32,
-    #[serde(default)]
-    start_ticks: Option<u64>,
-}
-
 /// Reads a JSON body.
-pub(super) fn parse_body<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::bad_body(&error.to_string()))
 }
 
@@ -101,50 +31,57 @@ pub(super) fn container_id(id: &str) -> Result<ContainerId, ApiError> {
     ContainerId::new(id).map_err(|error| ApiError::bad_id("container_id", error))
 }
 
-impl ReserveBody {
-    fn into_reservation(self) -> Result<Reservation, ApiError> {
-        let mut reservation = Reservation::new(container_id(&self.container_id)?);
-        let task_id = self.task_id.as_deref().map(TaskId::new).transpose();
-        reservation.task_id = task_id.map_err(|error| ApiError::bad_id("task_id", error))?;
-        reservation.labels = self.labels.unwrap_or_default();
-        reservation.network = match self.network {
-            None | Some(NetworkBody::Host) => ContainerNetwork::Host,
-            Some(NetworkBody::Netns { path }) => ContainerNetwork::Path(path),
-            Some(NetworkBody::New) => ContainerNetwork::New,
-        };
-        reservation.pid = self.pid;
-        reservation.ttl = self.ttl.read()?;
-        let options = self.options.unwrap_or_default();
-        reservation.gauge_sign = options.gauge_sign;
-        reservation.timer_unit = options.timer_unit;
-        reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
+/// The body of a reserve call, with the options as the core has them.
+type ReserveBody = wire::ReservationDocument<'static, GaugeSign, TimerUnit>;
+
+fn check(body: ReserveBody) -> Result<Reservation, ApiError> {
+    let mut reservation = Reservation::new(container_id(&body.container_id)?);
+    let task_id = body.task_id.as_deref().map(TaskId::new).transpose();
+    reservation.task_id = task_id.map_err(|error| ApiError::bad_id("task_id", error))?;
+    reservation.labels = body.labels.map(Cow::into_owned).unwrap_or_default();
+    reservation.network = match body.network {
+        None | Some(wire::Network::Host) => ContainerNetwork::Host,
+        Some(wire::Network::Netns { path }) => ContainerNetwork::Path(path.into_owned()),
+        Some(wire::Network::New) => ContainerNetwork::New,
+    };
+    reservation.pid = body.pid;
+    reservation.ttl = ttl(body.ttl)?;
+    let options = body.options.unwrap_or_default();
+    reservation.gauge_sign = options.gauge_sign;
+    reservation.timer_unit = options.timer_unit;
+    reservation.wanted = options.port.map(|port| WantedAddress { host: None, port: Some(port.get()) });
+    let text = |text: Option<Cow<'static, str>>| text.map(Cow::into_owned);
+    reservation.details = Details {
+        bundle: text(body.bundle),
+        sandbox_id: text(body.sandbox_id),
+        pod_uid: text(body.pod_uid),
+        runtime_handler: text(body.runtime_handler),
+        image: text(body.image),
         // Only the agent itself adopts.
-        reservation.details = Details { adopted: false, ..self.details };
-        Ok(reservation)
-    }
+        adopted: false,
+    };
+    Ok(reservation)
 }
 
-impl TtlBody {
-    fn read(self) -> Result<Ttl, ApiError> {
-        let bad = |text: &str, why: &str| ApiError::bad_parameter("ttl", text, why);
-        let (text, ttl) = match self {
-            Self::Unsaid => return Ok(Ttl::Default),
-            Self::Never => return Ok(Ttl::Never),
-            Self::Seconds(seconds) => {
-                let text = seconds.to_string();
-                let ttl = Duration::try_from_secs_f64(seconds);
-                let ttl = ttl.map_err(|_| bad(&text, "is not a number of seconds"))?;
-                (text, ttl)
-            }
-            Self::Text(text) => {
-                let ttl = parse_duration(&text).map_err(|why| bad(&text, &why))?;
-                (text, ttl)
-            }
-        };
-        match ttl <= LONGEST_TTL {
-            true => Ok(Ttl::After(ttl)),
-            false => Err(bad(&text, "is more than a week; null is for ever")),
+fn ttl(given: wire::TtlDocument) -> Result<Ttl, ApiError> {
+    let bad = |text: &str, why: &str| ApiError::bad_parameter("ttl", text, why);
+    let (text, ttl) = match given {
+        wire::TtlDocument::Default => return Ok(Ttl::Default),
+        wire::TtlDocument::Never => return Ok(Ttl::Never),
+        wire::TtlDocument::Seconds(seconds) => {
+            let text = seconds.to_string();
+            let ttl = Duration::try_from_secs_f64(seconds);
+            let ttl = ttl.map_err(|_| bad(&text, "is not a number of seconds"))?;
+            (text, ttl)
         }
+        wire::TtlDocument::Text(text) => {
+            let ttl = parse_duration(&text).map_err(|why| bad(&text, &why))?;
+            (text, ttl)
+        }
+    };
+    match ttl <= LONGEST_TTL {
+        true => Ok(Ttl::After(ttl)),
+        false => Err(bad(&text, "is more than a week; null is for ever")),
     }
 }
 
@@ -153,18 +90,21 @@ impl TtlBody {
 /// # Errors
 /// When it is not such a body, or an id or a time in it is none.
 pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
-    parse_body::<ReserveBody>(bytes)?.into_reservation()
+    check(parse_body(bytes)?)
 }
 
 /// `POST /v1/containers`
-pub(super) async fn reserve_container(api: &Api, bytes: &[u8]) -> Result<ApiResponse, ApiError> {
+pub(super) async fn reserve_container(
+    lifecycle: &LifecycleContext,
+    bytes: &[u8],
+) -> Result<ApiResponse, ApiError> {
     let reservation = read_reservation(bytes)?;
-    match api.containers.reserve(reservation).await {
+    match lifecycle.containers.reserve(reservation).await {
         Ok(reserved) => {
             let status = if reserved.new { 201 } else { 200 };
             Ok(ApiResponse::with_json(
                 status,
-                &ContainerDocument::from_info(&reserved.info, &api.current_config().presets),
+                &query::reserved_document(&reserved.info, &lifecycle.reading.data.current_config().presets),
             ))
         }
         // An answer without content has no body to say why in.
@@ -177,36 +117,47 @@ pub(super) async fn reserve_container(api: &Api, bytes: &[u8]) -> Result<ApiResp
 
 /// `POST /v1/containers/{id}/attach`
 pub(super) async fn attach_container(
-    api: &Api,
+    lifecycle: &LifecycleContext,
     asker: Asker,
     id: &str,
     bytes: &[u8],
 ) -> Result<ApiResponse, ApiError> {
-    let AttachBody { pid, start_ticks } = parse_body(bytes)?;
-    match api.containers.attach_process(container_id(id)?, ProcessRef { pid, start_ticks }).await {
+    let wire::Attach { pid, start_ticks } = parse_body(bytes)?;
+    match lifecycle.containers.attach_process(container_id(id)?, ProcessRef { pid, start_ticks }).await {
         Ok(info) => Ok(ApiResponse::with_json(
             200,
-            &ContainerDocument::from_info(&info, &api.current_config().presets),
+            &query::reserved_document(&info, &lifecycle.reading.data.current_config().presets),
         )),
-        Err(AttachError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
+        Err(AttachError::Unknown { .. }) => Err(lifecycle.reading.unknown_container(asker, id).await),
         Err(error) => Err(ApiError::from(&error)),
     }
 }
 
 /// `DELETE /v1/containers/{id}`
-pub(super) async fn release_container(api: &Api, asker: Asker, id: &str) -> Result<ApiResponse, ApiError> {
-    let info = release_by_id(api, asker, id).await?;
-    Ok(ApiResponse::with_json(202, &ContainerDocument::from_info(&info, &api.current_config().presets)))
+pub(super) async fn release_container(
+    lifecycle: &LifecycleContext,
+    asker: Asker,
+    id: &str,
+) -> Result<ApiResponse, ApiError> {
+    let info = release_by_id(lifecycle, asker, id).await?;
+    Ok(ApiResponse::with_json(
+        202,
+        &query::reserved_document(&info, &lifecycle.reading.data.current_config().presets),
+    ))
 }
 
 /// Releases a container, in either dialect. Releasing it again gets the same answer.
 ///
 /// # Errors
 /// With 400 for an invalid id, with 404 for an unknown container, and with 503 while the agent ends.
-pub(super) async fn release_by_id(api: &Api, asker: Asker, id: &str) -> Result<Arc<ContainerInfo>, ApiError> {
-    match api.containers.release(container_id(id)?).await {
+pub(super) async fn release_by_id(
+    lifecycle: &LifecycleContext,
+    asker: Asker,
+    id: &str,
+) -> Result<Arc<ContainerInfo>, ApiError> {
+    match lifecycle.containers.release(container_id(id)?).await {
         Ok(info) => Ok(info),
-        Err(ReleaseError::Unknown { .. }) => Err(api.unknown_container(asker, id).await),
+        Err(ReleaseError::Unknown { .. }) => Err(lifecycle.reading.unknown_container(asker, id).await),
         Err(ReleaseError::Ending) => Err(ApiError::shutting_down()),
     }
 }
@@ -215,15 +166,19 @@ pub(super) async fn release_by_id(api: &Api, asker: Asker, id: &str) -> Result<A
 const LISTED: [&str; 3] = ["task", "container", "label"];
 
 /// `GET /v1/containers`
-pub(super) async fn list_containers(api: &Api, asker: Asker, raw: &str) -> Result<ApiResponse, ApiError> {
+pub(super) async fn list_containers(
+    lifecycle: &LifecycleContext,
+    asker: Asker,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &LISTED)?)?;
     let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Admin };
     let request = PageRequest::new(asker, lane, "/v1/containers", raw.to_owned());
-    let of_node = api.clone();
+    let of_node = lifecycle.reading.data.clone();
     let gather = move |work: PageWork| async move {
-        let all = of_node.containers.directory().all_containers();
+        let all = of_node.directory.all_containers();
         let choose = move |deadline: &Deadline| {
-            deadline.choose_items(all, |info| filters.matches_origin(&info.origin))
+            Ok(deadline.choose_items(all, |info| filters.matches_origin(&info.origin))?)
         };
         let containers = work.run(choose).await?;
         let counts = of_node.collect_container_stats(&containers).await?;
@@ -231,23 +186,27 @@ pub(super) async fn list_containers(api: &Api, asker: Asker, raw: &str) -> Resul
             let presets = &of_node.current_config().presets;
             let count = |info: &Arc<ContainerInfo>| counts.get(&info.allocation).map(AsRef::as_ref);
             writer.write_array(
-                containers.iter().map(|info| ContainerDocument::with_stats(info, presets, count(info))),
+                containers.iter().map(|info| query::get_container_resources(info, presets, count(info))),
             )
         })
     };
-    api.pages.answer_request(request, gather).await
+    lifecycle.reading.pages.answer_request(request, gather).await
 }
 
 /// `GET /v1/containers/{id}`
-pub(super) async fn show_container(api: &Api, asker: Asker, id: &str) -> Result<ApiResponse, ApiError> {
-    let Some(info) = api.containers.directory().find_container(&container_id(id)?) else {
-        return Err(api.unknown_container(asker, id).await);
+pub(super) async fn show_container(
+    lifecycle: &LifecycleContext,
+    asker: Asker,
+    id: &str,
+) -> Result<ApiResponse, ApiError> {
+    let Some(info) = lifecycle.reading.data.directory.find_container(&container_id(id)?) else {
+        return Err(lifecycle.reading.unknown_container(asker, id).await);
     };
-    let counts = api.collect_container_stats(std::slice::from_ref(&info)).await?;
+    let counts = lifecycle.reading.data.collect_container_stats(std::slice::from_ref(&info)).await?;
     let stats = counts.get(&info.allocation).map(AsRef::as_ref);
     Ok(ApiResponse::with_json(
         200,
-        &ContainerDocument::with_stats(&info, &api.current_config().presets, stats),
+        &query::get_container_resources(&info, &lifecycle.reading.data.current_config().presets, stats),
     ))
 }
 

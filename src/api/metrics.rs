@@ -1,26 +1,16 @@
-//! A task's records: chosen, merged if asked for, sorted, written.
+//! `GET /v1/tasks/{task_id}/metrics`: a task's records.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::documents::TaskShort;
 use super::error::ApiError;
-use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter, Stop};
-use super::query::{Query, SELECTION, Selection, Windows};
-use super::{Api, ApiResponse};
-use crate::aggregate::{Record, SeriesState, View, Window, WindowSpan};
-use crate::containers::{ContainerInfo, TaskContainers};
-use crate::model::{Origin, Series, SeriesKey, Timestamp};
+use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter};
+use super::{ApiResponse, ReaderContext};
 use crate::net::clock;
-use crate::render::record::{RecordFrame, RecordNumber};
-use crate::shard::{ContainerStats, Of};
-use crate::store::{History, Published};
+use crate::query::{self, Budget as _, Query, SELECTION, Selection, Windows};
 
 /// `GET /v1/tasks/{task_id}/metrics`
 pub(super) async fn get_task_metrics(
-    api: &Api,
+    reading: &ReaderContext,
     asker: Asker,
     id: &str,
     raw: &str,
@@ -29,239 +19,20 @@ pub(super) async fn get_task_metrics(
     let costly = selection.filters.has_patterns() || selection.windows == Windows::All;
     let lane = if costly { BuildLane::Search } else { BuildLane::Short };
     let request = PageRequest::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
-    let (of_node, id) = (api.clone(), id.to_owned());
+    let (of_node, id) = (reading.clone(), id.to_owned());
     let gather = move |work: PageWork| async move {
-        let listed = of_node.find_task(asker, &id).await?;
+        let (listed, data) = (of_node.task(asker, &id).await?, of_node.data);
+        let containers = query::containers_of(&data.directory, &listed, &selection.filters);
         let selection = Arc::new(selection);
-        let sources = collect_sources(&of_node, &work, &listed, &selection).await?;
+        let chosen = Arc::clone(&selection);
+        let choose = move |deadline: &Deadline| {
+            Ok(deadline.choose_items(containers, |info| chosen.filters.matches_origin(&info.origin))?)
+        };
+        let sources = query::collect_sources(&data, work.run(choose).await?, selection.windows).await?;
         Ok(move |writer: &mut PageWriter| {
-            writer.write_bytes(br#"{"task":"#)?;
-            writer.write_json(&TaskShort::from(&listed))?;
-            writer.write_bytes(br#","metrics":"#)?;
-            let of_node = (of_node.current_config().node.clone(), of_node.store.epoch());
-            write_records(writer, (&of_node.0, of_node.1), &sources, &selection)?;
-            writer.write_bytes(b"}")
+            let of_node = (&*data.current_config().node, data.store.epoch());
+            query::write_task(writer, &listed, of_node, &sources, &selection)
         })
     };
-    api.pages.answer_request(request, gather).await
-}
-
-/// Writes a document; writing to memory cannot fail.
-pub(super) fn append_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    let _infallible = serde_json::to_writer(out, value);
-}
-
-/// Where a container's records come from.
-pub(super) struct RecordSource {
-    info: Arc<ContainerInfo>,
-    history: Option<Arc<History>>,
-    open: Option<Arc<Window>>,
-}
-
-/// What is there of a task's containers; the open windows only where the selection may want them.
-async fn collect_sources(
-    api: &Api,
-    work: &PageWork,
-    listed: &TaskContainers,
-    selection: &Arc<Selection>,
-) -> Result<Vec<RecordSource>, ApiError> {
-    // A filter that names a container means it, whether or not it lives.
-    let containers = match selection.filters.names_containers() {
-        true => api.containers.directory().every_container_of(listed.task_id.as_str()),
-        false => listed.containers.clone(),
-    };
-    let chosen = Arc::clone(selection);
-    let choose = move |deadline: &Deadline| {
-        deadline.choose_items(containers, |info| chosen.filters.matches_origin(&info.origin))
-    };
-    let containers = work.run(choose).await?;
-    let mut open = HashMap::new();
-    if matches!(selection.windows, Windows::Newest | Windows::Open) {
-        let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let stats_by_container = api.pool.open_windows(&Of::These(live)).await?;
-        let window =
-            |stats: &Arc<ContainerStats>| Some((stats.allocation, Arc::clone(&stats.open.as_ref()?.0)));
-        open = stats_by_container.iter().filter_map(window).collect();
-    }
-    // After the open windows: a window that closes in between is then in both, and counted as closed.
-    let source = |info: Arc<ContainerInfo>| RecordSource {
-        history: api.store.find_history(info.allocation),
-        open: open.remove(&info.allocation),
-        info,
-    };
-    Ok(containers.into_iter().map(source).collect())
-}
-
-/// A record that was chosen, and the frame it belongs to.
-struct Pick<'a> {
-    frame: usize,
-    number: Option<RecordNumber>,
-    record: Record<'a>,
-    origin: &'a Arc<Origin>,
-    span: WindowSpan,
-}
-
-/// The frames of the windows that records were chosen from.
-struct RecordFrames<'a> {
-    node: &'a str,
-    epoch: u64,
-    frames: Vec<RecordFrame<'a>>,
-    known: HashMap<*const Published, usize>,
-}
-
-impl<'a> RecordFrames<'a> {
-    fn find_or_add(&mut self, published: &'a Arc<Published>) -> usize {
-        *self.known.entry(Arc::as_ptr(published)).or_insert_with(|| {
-            let span = published.window().span;
-            self.frames.push(RecordFrame::new(self.node, self.epoch, published.origin(), span));
-            self.frames.len() - 1
-        })
-    }
-
-    fn open(&mut self, origin: &'a Origin, span: WindowSpan) -> usize {
-        self.frames.push(RecordFrame::new(self.node, self.epoch, origin, span).into_open());
-        self.frames.len() - 1
-    }
-}
-
-/// Writes the records that a selection chooses as a JSON array, sorted by name, tags, type, container and time.
-fn write_records(
-    writer: &mut PageWriter,
-    (node, epoch): (&str, u64),
-    sources: &[RecordSource],
-    selection: &Selection,
-) -> Result<(), Stop> {
-    let mut frames = RecordFrames { node, epoch, frames: Vec::new(), known: HashMap::new() };
-    let mut picks = Vec::new();
-    for source in sources {
-        pick_records(&mut picks, &mut frames, source, selection, writer);
-        // One that stopped in between has only some of the records.
-        writer.ensure_wanted()?;
-    }
-    writer.hold_bytes(picks.capacity() * size_of::<Pick<'_>>());
-    picks.sort_by(by_series_container_and_time);
-    writer.write_bytes(b"[")?;
-    if selection.merge {
-        write_merged(writer, (node, epoch), &picks)?;
-    } else {
-        for (index, pick) in picks.iter().enumerate() {
-            if index > 0 {
-                writer.write_bytes(b",")?;
-            }
-            if let Some(frame) = frames.frames.get(pick.frame) {
-                writer.write_json(&frame.record_document(pick.number, &pick.record))?;
-            }
-        }
-    }
-    writer.write_bytes(b"]")
-}
-
-fn by_series_container_and_time(a: &Pick<'_>, b: &Pick<'_>) -> Ordering {
-    SeriesKey(a.record.series)
-        .cmp(&SeriesKey(b.record.series))
-        .then_with(|| a.origin.container_id.cmp(&b.origin.container_id))
-        .then_with(|| (a.origin.generation, a.span.start).cmp(&(b.origin.generation, b.span.start)))
-}
-
-fn pick_records<'a>(
-    picks: &mut Vec<Pick<'a>>,
-    frames: &mut RecordFrames<'a>,
-    source: &'a RecordSource,
-    selection: &Selection,
-    writer: &PageWriter,
-) {
-    let recent = |span: WindowSpan| selection.since.is_none_or(|since| span.end > since);
-    // A series is compared with patterns once, not once for each of its records.
-    let mut known: HashMap<SeriesKey<'a>, bool> = HashMap::new();
-    let mut wanted = |series: &'a Series| {
-        writer.goes_on()
-            && *known.entry(SeriesKey(series)).or_insert_with(|| selection.filters.matches_series(series))
-    };
-    let mut seen = HashSet::new();
-    let newest_only = matches!(selection.windows, Windows::Newest | Windows::Last);
-    if selection.windows != Windows::Open {
-        let kept = source.history.iter().flat_map(|history| history.kept_intervals().rev());
-        for kept in kept.filter(|kept| kept.span().is_some_and(recent)) {
-            for (published, number, record) in kept.newest_records() {
-                if newest_only && !seen.insert(SeriesKey(record.series)) || !wanted(record.series) {
-                    continue;
-                }
-                let (frame, span) = (frames.find_or_add(published), published.window().span);
-                picks.push(Pick { frame, number: Some(number), record, origin: published.origin(), span });
-            }
-        }
-    }
-    let Some(open) = &source.open else { return };
-    let chosen = open.records().filter(|record| {
-        !seen.contains(&SeriesKey(record.series)) && wanted(record.series) && recent(open.span)
-    });
-    let chosen: Vec<_> = chosen.collect();
-    if !chosen.is_empty() {
-        let (frame, origin, span) =
-            (frames.open(&source.info.origin, open.span), &source.info.origin, open.span);
-        picks.extend(chosen.into_iter().map(|record| Pick { frame, number: None, record, origin, span }));
-    }
-}
-
-/// One record for each series, merged from all that were chosen.
-fn write_merged(writer: &mut PageWriter, (node, epoch): (&str, u64), picks: &[Pick<'_>]) -> Result<(), Stop> {
-    let mut first = true;
-    for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
-        let Some((state, total)) = merge_picks(picks) else { continue };
-        let packed = state.to_packed_bytes();
-        let (Some(pick), Some(view)) = (picks.last(), state.as_view(total, &packed)) else { continue };
-        if !std::mem::take(&mut first) {
-            writer.write_bytes(b",")?;
-        }
-        let others: Vec<&Origin> = picks.iter().map(|pick| pick.origin.as_ref()).collect();
-        let frame =
-            RecordFrame::new(node, epoch, pick.origin, whole_span(picks)).into_merged(picks.len(), &others);
-        let frame = if picks.iter().any(|pick| pick.number.is_none()) { frame.into_open() } else { frame };
-        let record = Record { place: 0, series: pick.record.series, view };
-        writer.write_json(&frame.record_document(None, &record))?;
-    }
-    Ok(())
-}
-
-/// All picks of one series together, in the order of time, and its counters' totals: of each container in each
-/// generation that of the record that was made last, which a revision of an old window can be.
-fn merge_picks(picks: &[Pick<'_>]) -> Option<(SeriesState, f64)> {
-    let mut in_time: Vec<_> = picks.iter().collect();
-    in_time.sort_by_key(|pick| pick.span.start);
-    let mut totals = BTreeMap::new();
-    let mut state: Option<SeriesState> = None;
-    for pick in in_time {
-        if let View::Counter { total, .. } = pick.record.view {
-            // An open record has no place yet; it comes after all that have.
-            let made = pick.number.map_or(u64::MAX, |number| number.seq);
-            let newest =
-                totals.entry((&pick.origin.container_id, pick.origin.generation)).or_insert((made, total));
-            if made >= newest.0 {
-                *newest = (made, total);
-            }
-        }
-        let next = pick.record.view.to_state()?;
-        match &mut state {
-            Some(state) => state.merge(&next),
-            None => state = Some(next),
-        }
-    }
-    Some((state?, totals.values().map(|(_, total)| total).sum()))
-}
-
-/// From the first start to the last end; covered as long as any of the containers was in each window. Generations of
-/// one container follow each other, so theirs add up.
-fn whole_span(picks: &[Pick<'_>]) -> WindowSpan {
-    let mut of_each: BTreeMap<_, Duration> = BTreeMap::new();
-    for pick in picks {
-        *of_each.entry((pick.span.start, &pick.origin.container_id)).or_default() += pick.span.covered;
-    }
-    let mut covered: BTreeMap<Timestamp, Duration> = BTreeMap::new();
-    for ((start, _), of_one) in of_each {
-        let longest = covered.entry(start).or_default();
-        *longest = (*longest).max(of_one);
-    }
-    let start = picks.iter().map(|pick| pick.span.start).min().unwrap_or_default();
-    let end = picks.iter().map(|pick| pick.span.end).max().unwrap_or_default();
-    WindowSpan { start, end, covered: covered.values().sum() }
+    reading.pages.answer_request(request, gather).await
 }

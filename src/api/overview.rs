@@ -3,98 +3,30 @@
 //! The first events say what the agent runs with and how every task stands; later ones have only what changed. A rate
 //! is the difference of two counts, which are exact, over that of their moments.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::documents::state_of;
 use super::error::ApiError;
-use super::health::{DegradedPart, DetailLevel, NodeDocument, degraded_parts};
-use super::metrics::append_json;
+use super::health::{DetailLevel, degraded_parts, node_document};
 use super::pages::{Asker, Deadline, EventRenderer, PageReader};
-use super::query::{Filters, Query};
-use super::watch::{EVENT_STREAM, format_event};
-use super::{Api, ApiResponse};
-use crate::aggregate::Accounting;
-use crate::containers::{ContainerInfo, ContainerTableHandle, LifecycleState, TaskContainers};
-use crate::model::{Allocation, TaskId, Timestamp};
+use super::watch::EVENT_STREAM;
+use super::{AgentContext, ApiResponse};
+use crate::containers::ContainerInfo;
 use crate::net::clock;
-use crate::shard::ContainerStats;
+use crate::query::{Filters, Look, Query, Rows, choose_tasks, format_event, write_rows};
 use crate::shutdown::Drain;
 
 /// How often it looks: often enough to seem live, seldom enough that a thousand tasks cost next to nothing.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// How a task stands, in a few numbers that count since its containers began.
-#[derive(Debug, Serialize)]
-struct TaskRow {
-    task_id: TaskId,
-    state: LifecycleState,
-    finished: bool,
-    generation: u32,
-    containers: usize,
-    series: usize,
-    last_datagram: Option<Timestamp>,
-    received: u64,
-    values: u64,
-    kernel_drops: u64,
-    dropped: u64,
-    rejected: u64,
-    events: u64,
-}
-
-impl TaskRow {
-    fn new(listed: &TaskContainers, stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>) -> Self {
-        let mut counts = Accounting::default();
-        let mut series = 0;
-        for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
-            counts.merge(&stats.accounting);
-            series += stats.series;
-        }
-        let state = state_of(listed);
-        Self {
-            task_id: listed.task_id.clone(),
-            state,
-            finished: state.is_finished(),
-            generation: listed.containers.iter().map(|info| info.origin.generation.0).max().unwrap_or(0),
-            containers: listed.containers.len(),
-            series,
-            last_datagram: counts.last_datagram,
-            received: counts.received,
-            values: counts.values,
-            kernel_drops: counts.kernel_drops,
-            dropped: counts.dropped.total_count(),
-            rejected: counts.rejected.total_count(),
-            events: counts.events,
-        }
-    }
-}
-
-/// What changed since the last event.
-#[derive(Debug, Serialize)]
-struct TaskChanges<'a> {
-    at: Timestamp,
-    ready: bool,
-    degraded: Vec<DegradedPart>,
-    memory: usize,
-    last_scrape: Option<Timestamp>,
-    tasks: Vec<&'a TaskRow>,
-    gone: Vec<&'a TaskId>,
-}
-
-/// How tasks stood at the last look, each as a hash of its row: all that a stream needs to see that a task has changed.
-type Rows = BTreeMap<TaskId, u64>;
-
 /// One stream of events.
 struct Overview {
-    api: Api,
+    agent: AgentContext,
     filters: Arc<Filters>,
     rows: Arc<Rows>,
     every: Interval,
@@ -107,20 +39,24 @@ struct Overview {
 }
 
 /// `GET /v1/watch`
-pub(super) async fn watch_node(api: &Api, asker: Asker, raw: &str) -> Result<ApiResponse, ApiError> {
+pub(super) async fn watch_node(
+    agent: &AgentContext,
+    asker: Asker,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
     // A slow reader gets fewer events, not all of them at once.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overview = Overview {
-        api: api.clone(),
-        events: api.pages.event_renderer(asker, filters.has_patterns()),
+        agent: agent.clone(),
+        events: agent.reading.pages.event_renderer(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         rows: Arc::default(),
         every,
-        drain: api.drain.clone(),
+        drain: agent.reading.drain.clone(),
         sending: None,
-        first: Some(format_event("node", None, &NodeDocument::from_api(api))),
+        first: Some(format_event("node", None, &node_document(agent))),
     };
     overview.render_changes().await?;
     let chunks =
@@ -155,60 +91,26 @@ impl Overview {
     /// Looks at every task, and renders an event of those that have changed.
     async fn render_changes(&mut self) -> Result<(), ApiError> {
         self.events.wait_for_room().await;
-        let (containers, filters) = (self.api.containers.clone(), Arc::clone(&self.filters));
-        let choose = move |deadline: &Deadline| choose_tasks(&containers, &filters, deadline);
+        let (data, filters) = (self.agent.reading.data.clone(), Arc::clone(&self.filters));
+        let directory = Arc::clone(&data.directory);
+        let choose = move |deadline: &Deadline| Ok(choose_tasks(&directory, &filters, deadline)?);
         let tasks = self.events.run(choose).await?;
         let containers: Vec<Arc<ContainerInfo>> =
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
-        let stats_by_container = self.api.collect_container_stats(&containers).await?;
-        let (api, before) = (self.api.clone(), Arc::clone(&self.rows));
+        let stats_by_container = data.collect_container_stats(&containers).await?;
+        let (agent, before) = (self.agent.clone(), Arc::clone(&self.rows));
         let render = move |text: &mut Vec<u8>, _: &Deadline| {
-            Ok(write_changes(text, &api, &tasks, &stats_by_container, &before))
+            let look = Look {
+                at: clock::wall_time(),
+                ready: agent.readiness.pending_conditions().is_empty(),
+                degraded: degraded_parts(&agent, DetailLevel::Reason),
+                memory: agent.reading.data.pool.read_gauges().memory,
+                last_scrape: agent.reading.stats.last_scrape(),
+            };
+            Ok(write_rows(text, look, &tasks, &stats_by_container, &before))
         };
         let (rows, sending) = self.events.render_event(render).await?;
         (self.rows, self.sending) = (Arc::new(rows), sending);
         Ok(())
     }
-}
-
-fn choose_tasks(
-    containers: &ContainerTableHandle,
-    filters: &Filters,
-    deadline: &Deadline,
-) -> Result<Vec<TaskContainers>, ApiError> {
-    let wanted = |info: &Arc<ContainerInfo>| deadline.goes_on() && filters.matches_origin(&info.origin);
-    deadline.choose_items(containers.directory().all_tasks(), |listed| listed.containers.iter().any(wanted))
-}
-
-/// Writes an event of the tasks that have changed; answers the rows of all of them.
-fn write_changes(
-    text: &mut Vec<u8>,
-    api: &Api,
-    tasks: &[TaskContainers],
-    stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
-    before: &Rows,
-) -> Rows {
-    let (mut rows, mut changed) = (Rows::new(), Vec::new());
-    let mut row_text = Vec::new();
-    for row in tasks.iter().map(|listed| TaskRow::new(listed, stats_by_container)) {
-        row_text.clear();
-        append_json(&mut row_text, &row);
-        let hash = xxh3_64(&row_text);
-        rows.insert(row.task_id.clone(), hash);
-        if before.get(&row.task_id) != Some(&hash) {
-            changed.push(row);
-        }
-    }
-    let gone = before.keys().filter(|id| !rows.contains_key(*id));
-    let changes = TaskChanges {
-        at: clock::wall_time(),
-        ready: api.readiness.pending_conditions().is_empty(),
-        degraded: degraded_parts(api, DetailLevel::Reason),
-        memory: api.pool.read_gauges().memory,
-        last_scrape: api.stats.last_scrape(),
-        tasks: changed.iter().collect(),
-        gone: gone.collect(),
-    };
-    text.extend_from_slice(format_event("tasks", None, &changes).as_bytes());
-    rows
 }

@@ -7,11 +7,12 @@ use hdrhistogram::Histogram;
 
 use super::error::ApiError;
 use super::pages::{Asker, BuildLane, PageCounts, PageRequest, PageWriter};
-use super::{Api, ApiResponse};
+use super::{AgentContext, ApiResponse};
 use crate::aggregate::{Accounting, Dropped};
 use crate::containers::{ContainerInfo, LifecycleState};
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::RefusalReason;
+use crate::query::Sink as _;
 use crate::render::exposition::{Exposition, Format};
 use crate::shard::ContainerStats;
 use crate::stats::{self, AgentMetricFamily, ListenerName, NriOutcome, NriStats, StateFile};
@@ -19,7 +20,7 @@ use crate::statsd::Rejected;
 
 /// `GET /metrics`
 pub(super) async fn get_agent_metrics(
-    api: &Api,
+    agent: &AgentContext,
     asker: Asker,
     accept: Option<&str>,
 ) -> Result<ApiResponse, ApiError> {
@@ -29,24 +30,24 @@ pub(super) async fn get_agent_metrics(
         content_type,
         ..PageRequest::new(asker, BuildLane::Short, "/metrics", content_type.to_owned())
     };
-    let of_node = api.clone();
+    let of_node = agent.clone();
     let gather = move |_| async move {
-        let containers = of_node.containers.directory().all_containers();
-        let stats_by_container = of_node.collect_container_stats(&containers).await?;
+        let containers = of_node.reading.data.directory.all_containers();
+        let stats_by_container = of_node.reading.data.collect_container_stats(&containers).await?;
         Ok(move |writer: &mut PageWriter| {
             writer.write_bytes(render_page(&of_node, format, &containers, &stats_by_container).as_bytes())
         })
     };
-    api.pages.answer_request(request, gather).await
+    agent.reading.pages.answer_request(request, gather).await
 }
 
 fn render_page(
-    api: &Api,
+    agent: &AgentContext,
     format: Format,
     containers: &[Arc<ContainerInfo>],
     stats_by_container: &HashMap<Allocation, Arc<ContainerStats>>,
 ) -> String {
-    let mut counts = api.containers.directory().forgotten_accounting();
+    let mut counts = agent.reading.data.directory.forgotten_accounting();
     stats_by_container.values().for_each(|stats| counts.merge(&stats.accounting));
     let series: usize = containers
         .iter()
@@ -55,14 +56,14 @@ fn render_page(
         .map(|stats| stats.series)
         .sum();
     let mut page = MetricsPage(Exposition::new(format));
-    page.write_agent(api);
-    page.write_containers(api, series);
+    page.write_agent(agent);
+    page.write_containers(agent, series);
     page.write_received(&counts);
-    page.write_windows(api);
-    page.write_window_log(api);
-    page.write_http(api);
-    page.write_pages(api.pages.load_counts());
-    page.write_nri(&api.stats.nri, api.current_config().nri.enabled);
+    page.write_windows(agent);
+    page.write_window_log(agent);
+    page.write_http(agent);
+    page.write_pages(agent.reading.pages.load_counts());
+    page.write_nri(&agent.reading.stats.nri, agent.reading.data.current_config().nri.enabled);
     page.write_process();
     page.0.into_text()
 }
@@ -79,15 +80,18 @@ impl MetricsPage {
         self.start_family(family).write_sample(&[], value);
     }
 
-    fn write_agent(&mut self, api: &Api) {
+    fn write_agent(&mut self, agent: &AgentContext) {
         self.start_family(stats::BUILD).write_sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        self.write_value(stats::START, unix_seconds(api.started));
-        self.write_value(stats::EPOCH, api.store.epoch() as f64);
-        self.write_value(stats::READY, if api.readiness.pending_conditions().is_empty() { 1.0 } else { 0.0 });
+        self.write_value(stats::START, unix_seconds(agent.started));
+        self.write_value(stats::EPOCH, agent.reading.data.store.epoch() as f64);
+        self.write_value(
+            stats::READY,
+            if agent.readiness.pending_conditions().is_empty() { 1.0 } else { 0.0 },
+        );
     }
 
-    fn write_containers(&mut self, api: &Api, series: usize) {
-        let all = api.containers.directory().all_containers();
+    fn write_containers(&mut self, agent: &AgentContext, series: usize) {
+        let all = agent.reading.data.directory.all_containers();
         let family = self.start_family(stats::CONTAINERS);
         for state in LifecycleState::ALL {
             let n = all.iter().filter(|info| info.state == state).count();
@@ -95,10 +99,10 @@ impl MetricsPage {
         }
         let adopted = all.iter().filter(|info| info.details.adopted && info.state.is_live()).count();
         self.write_value(stats::ADOPTED, adopted as f64);
-        let buffers = api.pool.receive_buffers().used_bytes();
-        let config = api.current_config();
+        let buffers = agent.reading.data.pool.receive_buffers().used_bytes();
+        let config = agent.reading.data.current_config();
         self.write_value(stats::SERIES, series as f64);
-        self.write_value(stats::MEMORY, api.pool.read_gauges().memory as f64);
+        self.write_value(stats::MEMORY, agent.reading.data.pool.read_gauges().memory as f64);
         self.write_value(stats::MEMORY_LIMIT, config.node_limits.memory as f64);
         self.write_value(stats::CONTAINERS_LIMIT, config.node_limits.containers as f64);
         self.write_value(stats::RECEIVE_BUFFER, buffers as f64);
@@ -128,39 +132,39 @@ impl MetricsPage {
         self.write_value(stats::EVENTS, counts.events as f64);
     }
 
-    fn write_windows(&mut self, api: &Api) {
-        let size = api.store.size();
+    fn write_windows(&mut self, agent: &AgentContext) {
+        let size = agent.reading.data.store.size();
         self.write_value(stats::RECORDS, size.records as f64);
         self.write_value(stats::WINDOWS, size.windows as f64);
         self.write_value(stats::WINDOW_BYTES, size.bytes as f64);
-        let (remembered, evicted) = api.store.remembered_totals();
+        let (remembered, evicted) = agent.reading.data.store.remembered_totals();
         self.write_value(stats::TOTALS, remembered as f64);
         let family = self.start_family(stats::TOTALS_EVICTED);
         family.write_sample(&[("reason", "series_limit")], evicted.series_limit as f64);
         family.write_sample(&[("reason", "node")], evicted.node as f64);
-        let gauges = api.pool.read_gauges();
+        let gauges = agent.reading.data.pool.read_gauges();
         self.write_summary(stats::CLOSE, &gauges.close);
-        let ended = api.pool.ended_shards().len();
+        let ended = agent.reading.data.pool.ended_shards().len();
         let shards = self.start_family(stats::SHARDS);
-        shards.write_sample(&[("state", "running")], (api.pool.len() - ended) as f64);
+        shards.write_sample(&[("state", "running")], (agent.reading.data.pool.len() - ended) as f64);
         shards.write_sample(&[("state", "ended")], ended as f64);
-        self.write_value(stats::JOURNAL_FAILURES, api.containers.journal_health().failure_count() as f64);
+        self.write_value(stats::JOURNAL_FAILURES, agent.containers.journal_health().failure_count() as f64);
         let damaged = self.start_family(stats::STATE_DAMAGED);
-        let found = api.stats.damage.damage_by_file();
+        let found = agent.reading.stats.damage.damage_by_file();
         for file in StateFile::ALL {
             let places = found.get(&file).map_or(0, |damaged| damaged.places);
             damaged.write_sample(&[("file", file.as_str())], places as f64);
         }
         self.write_value(stats::SHARD_FAILURES, gauges.failures as f64);
         self.write_value(stats::SHARD_PAUSES, gauges.pauses as f64);
-        self.write_value(stats::ADDRESS_IN_USE, api.containers.addresses_in_use() as f64);
+        self.write_value(stats::ADDRESS_IN_USE, agent.containers.addresses_in_use() as f64);
         let steps = self.start_family(stats::CLOCK_STEPS);
         steps.write_sample(&[("direction", "forward")], gauges.steps_forward as f64);
         steps.write_sample(&[("direction", "back")], gauges.steps_back as f64);
     }
 
-    fn write_window_log(&mut self, api: &Api) {
-        let log = api.window_log.as_ref().map(|status| status.snapshot()).unwrap_or_default();
+    fn write_window_log(&mut self, agent: &AgentContext) {
+        let log = agent.window_log.as_ref().map(|status| status.snapshot()).unwrap_or_default();
         let restored = self.start_family(stats::RESTORED);
         restored.write_sample(&[("state", "closed")], log.report.windows as f64);
         restored.write_sample(&[("state", "open")], log.report.open as f64);
@@ -185,13 +189,13 @@ impl MetricsPage {
         self.write_value(stats::CHECKPOINT_INTERVAL, log.interval.as_secs_f64());
     }
 
-    fn write_http(&mut self, api: &Api) {
+    fn write_http(&mut self, agent: &AgentContext) {
         let connections = self.start_family(stats::CONNECTIONS);
-        for (listener, open) in ListenerName::ALL.iter().zip(&api.connections) {
+        for (listener, open) in ListenerName::ALL.iter().zip(&agent.connections) {
             connections.write_sample(&[("listener", listener.as_str())], open.open() as f64);
         }
         let refused = self.start_family(stats::REFUSED);
-        for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
+        for (listener, connections) in ListenerName::ALL.iter().zip(&agent.connections) {
             for (why, n) in connections.refused_counts() {
                 // The admin socket has no TLS to agree on.
                 if (*listener, why) != (ListenerName::Admin, RefusalReason::Handshake) {
@@ -201,29 +205,32 @@ impl MetricsPage {
             }
         }
         let closed = self.start_family(stats::CLOSED);
-        for (listener, connections) in ListenerName::ALL.iter().zip(&api.connections) {
+        for (listener, connections) in ListenerName::ALL.iter().zip(&agent.connections) {
             for (why, n) in connections.closed_counts() {
                 closed.write_sample(&[("listener", listener.as_str()), ("reason", why.as_str())], n as f64);
             }
         }
         let failures = self.start_family(stats::TOKEN_FAILURES);
-        for (failure, n) in api.stats.token_failures() {
+        for (failure, n) in agent.reading.stats.token_failures() {
             failures.write_sample(&[("reason", failure.as_str())], n as f64);
         }
-        self.write_value(stats::CERTIFICATE, api.stats.certificate_expires().map_or(0.0, unix_seconds));
+        self.write_value(
+            stats::CERTIFICATE,
+            agent.reading.stats.certificate_expires().map_or(0.0, unix_seconds),
+        );
         let requests = self.start_family(stats::REQUESTS);
         for listener in ListenerName::ALL {
-            for (class, n) in api.stats.requests_by_class(listener) {
+            for (class, n) in agent.reading.stats.requests_by_class(listener) {
                 requests.write_sample(&[("listener", listener.as_str()), ("class", class)], n as f64);
             }
         }
         let reloads = self.start_family(stats::RELOADS);
-        for (outcome, n) in api.stats.reloads_by_outcome() {
+        for (outcome, n) in agent.reading.stats.reloads_by_outcome() {
             reloads.write_sample(&[("outcome", outcome)], n as f64);
         }
-        self.write_value(stats::LAST_SCRAPE, api.stats.last_scrape().map_or(0.0, unix_seconds));
-        self.write_value(stats::CLASHES, api.stats.clash_count() as f64);
-        self.write_value(stats::MARKED, api.store.marked_names() as f64);
+        self.write_value(stats::LAST_SCRAPE, agent.reading.stats.last_scrape().map_or(0.0, unix_seconds));
+        self.write_value(stats::CLASHES, agent.reading.stats.clash_count() as f64);
+        self.write_value(stats::MARKED, agent.reading.data.store.marked_names() as f64);
     }
 
     fn write_pages(&mut self, counts: PageCounts) {

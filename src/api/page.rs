@@ -46,18 +46,18 @@ struct WebPage {
     tag: String,
 }
 
+#[expect(clippy::expect_used, reason = "an empty page would look like one that the browser blocks")]
 static PAGE: LazyLock<WebPage> = LazyLock::new(|| {
     let plain = DOCUMENT
         .replacen("@style@", STYLE, 1)
         .replacen("@advice@", &Advice::render_json(), 1)
         .replacen("@script@", SCRIPT, 1);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    // Writing to memory cannot fail.
-    let _infallible = encoder.write_all(plain.as_bytes());
+    let packed = encoder.write_all(plain.as_bytes()).and_then(|()| encoder.finish());
     WebPage {
         policy: content_security_policy(),
         tag: format!("\"{}\"", hash(&plain)),
-        packed: encoder.finish().unwrap_or_default().into(),
+        packed: packed.expect("memory takes everything").into(),
         plain: plain.into(),
     }
 });
@@ -76,7 +76,7 @@ impl Advice {
             rejected: Rejected::ALL.iter().map(|code| (code.as_str(), code.suggested_fix())).collect(),
         };
         // It stands in an element, which no text of it may end.
-        serde_json::to_string(&advice).unwrap_or_default().replace('<', "\\u003c")
+        String::from_utf8_lossy(&crate::query::to_json(&advice)).replace('<', "\\u003c")
     }
 }
 

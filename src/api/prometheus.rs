@@ -1,140 +1,22 @@
 //! `GET /metrics/tasks`: what containers report, for Prometheus.
 
-use std::collections::{HashMap, HashSet};
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::error::ApiError;
 use super::pages::{Asker, BuildLane, PageRequest, PageWriter, Stop};
-use super::query::{FILTERS, Filters, Query};
 use super::scrape::{Accept, takes_gzip};
-use super::{Api, ApiResponse};
-use crate::aggregate::Counting;
-use crate::config::AgentConfig;
-use crate::containers::ContainerInfo;
-use crate::model::{Allocation, Origin, Series, Timestamp};
+use super::{AgentContext, ApiResponse, ReaderContext};
 use crate::net::clock;
-use crate::render::exposition::{Escaping, Format};
-use crate::render::prometheus::{
-    Builder, Level, Naming, Page, PageSource, PageWindow, SeriesIdentity, Sums, Timers,
-};
-use crate::store::{History, Published, REMEMBERED};
-
-/// How far back percentiles and sets reach: further than most scrapes are apart.
-const SPAN: Duration = Duration::from_mins(1);
-
-/// What a page is made of.
-struct Wanted {
-    format: Format,
-    escaping: Escaping,
-    naming: Naming,
-    level: Level,
-    created: bool,
-    counting: Counting,
-    shard: Option<ScrapeShard>,
-    filters: Filters,
-    window: Duration,
-    carry: Duration,
-    linger: Duration,
-}
-
-/// A part of the workloads, so that several servers can share the work.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-struct ScrapeShard {
-    part: u64,
-    parts: u64,
-}
-
-impl FromStr for ScrapeShard {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let numbers =
-            text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
-        match numbers {
-            Some((part, parts)) if part < parts && parts <= 1024 => Ok(Self { part, parts }),
-            _ => Err("is not a part and how many there are, such as 0/4: the first of four"),
-        }
-    }
-}
-
-impl ScrapeShard {
-    /// Whole workloads, so that what is summed up is in one part.
-    fn has_origin(self, origin: &Origin) -> bool {
-        self.has_workload(&SeriesIdentity::from_origin(origin, Level::Low))
-    }
-
-    fn has_workload(self, workload: &SeriesIdentity) -> bool {
-        xxh3_64(workload.as_str().as_bytes()) % self.parts == self.part
-    }
-}
-
-impl Wanted {
-    fn read(api: &Api, raw: &str, accept: &Accept) -> Result<Self, ApiError> {
-        let mut known = vec!["naming", "identity", "created", "timers", "shard"];
-        known.extend(FILTERS);
-        let query = Query::read(raw, &known)?;
-        let config = api.current_config();
-        let naming = one_of(&query, "naming", &Naming::ALL.map(|naming| (naming.as_str(), naming)))?;
-        let level = one_of(&query, "identity", &Level::ALL.map(|level| (level.as_str(), level)))?;
-        let created = query.last_value("created").map(|_| query.parse_switch("created")).transpose()?;
-        let (format, escaping) = Format::from_accept_header(accept.media.as_deref(), &Format::ALL);
-        Ok(Self {
-            format,
-            escaping,
-            naming: naming.unwrap_or(config.prometheus.naming),
-            level: level.unwrap_or(config.prometheus.identity),
-            created: created.unwrap_or(config.prometheus.created),
-            counting: parse_counting(&query, &config)?,
-            shard: query.parse_value("shard")?,
-            filters: Filters::read(&query)?,
-            window: config.aggregation.window,
-            carry: config.aggregation.gauge_carry,
-            linger: config.prometheus.linger,
-        })
-    }
-
-    fn matches_origin(&self, origin: &Origin) -> bool {
-        self.filters.matches_origin(origin) && self.shard.is_none_or(|shard| shard.has_origin(origin))
-    }
-}
-
-/// In which buckets values are wanted, if in any.
-fn parse_counting(query: &Query, config: &AgentConfig) -> Result<Counting, ApiError> {
-    let choices = [Timers::Summary, Timers::Histogram].map(|timers| (timers.as_str(), timers));
-    let known = config.prometheus.timers;
-    match one_of(query, "timers", &choices)? {
-        Some(Timers::Summary) => Ok(Counting::Off),
-        Some(asked) if asked != known => {
-            let why = format!("is not counted: prometheus.timers is {}", known.as_str());
-            Err(ApiError::bad_parameter("timers", asked.as_str(), &why))
-        }
-        _ => Ok(config.aggregation.counting.clone()),
-    }
-}
-
-fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> Result<Option<T>, ApiError> {
-    let find = |text: &str| {
-        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        found
-            .ok_or_else(|| ApiError::bad_parameter(key, text, &format!("is not one of {}", names.join(", "))))
-    };
-    query.last_value(key).map(find).transpose()
-}
+use crate::query::{Sink as _, Wanted, build_page};
+use crate::wire;
 
 /// `GET /metrics/tasks`
 pub(super) async fn scrape_tasks(
-    api: &Api,
+    reading: &ReaderContext,
     asker: Asker,
     raw: &str,
     accept: &Accept,
 ) -> Result<ApiResponse, ApiError> {
-    let wanted = Wanted::read(api, raw, accept)?;
-    api.stats.record_scrape(clock::wall_time());
+    let wanted = Wanted::read(&reading.data.current_config(), raw, accept.media.as_deref())?;
+    reading.stats.record_scrape(clock::wall_time());
     let gzip = takes_gzip(accept.encoding.as_deref());
     let content_type = wanted.format.content_type(wanted.escaping);
     let request = PageRequest {
@@ -144,53 +26,40 @@ pub(super) async fn scrape_tasks(
         detail: format!("{content_type}\n{gzip}\n{raw}"),
         content_type,
         gzip,
-        shows: Some(api.shown_state()),
+        shows: Some(reading.shown_state()),
     };
-    let of_node = api.clone();
+    let of_node = reading.clone();
     let render =
         move |_| async move { Ok(move |writer: &mut PageWriter| write_page(&of_node, &wanted, writer)) };
-    let answer = api.pages.answer_request(request, render).await?;
+    let answer = reading.pages.answer_request(request, render).await?;
     let answer = answer.with_header("vary", "accept, accept-encoding".to_owned());
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }
 
-fn write_page(api: &Api, wanted: &Wanted, writer: &mut PageWriter) -> Result<(), Stop> {
-    let mut page = build_page(api, wanted, clock::wall_time(), writer)?;
+fn write_page(reading: &ReaderContext, wanted: &Wanted, writer: &mut PageWriter) -> Result<(), Stop> {
+    let mut page = build_page(&reading.data, wanted, clock::wall_time(), writer)?;
     writer.hold_bytes(page.held_bytes());
     while let Some(piece) = page.next_piece() {
         writer.write_bytes(&piece)?;
     }
-    api.stats.count_clashes(page.clash_count());
+    reading.stats.count_clashes(page.clash_count());
     Ok(())
 }
 
-/// One target of Prometheus' HTTP service discovery.
-#[derive(serde::Serialize)]
-struct DiscoveryTarget<'a> {
-    targets: [&'a str; 1],
-    labels: TargetLabels<'a>,
-}
-
-#[derive(serde::Serialize)]
-struct TargetLabels<'a> {
-    #[serde(rename = "__scheme__")]
-    scheme: &'static str,
-    #[serde(rename = "__metrics_path__")]
-    path: &'static str,
-    /// The two targets have one address; without this they would have one `up`.
-    metrics_path: &'static str,
-    node: &'a str,
-}
-
 /// `GET /v1/sd`: this agent's two targets, at the address it was asked by where that has a port.
-pub(super) fn list_targets(api: &Api, host: Option<&str>) -> ApiResponse {
-    let listening = api.http_address.to_string();
+pub(super) fn list_targets(agent: &AgentContext, host: Option<&str>) -> ApiResponse {
+    let listening = agent.http_address.to_string();
     let address = host.filter(|host| is_address(host)).unwrap_or(&listening);
-    let config = api.current_config();
+    let config = agent.reading.data.current_config();
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-    let target = |path| DiscoveryTarget {
-        targets: [address],
-        labels: TargetLabels { scheme, path, metrics_path: path, node: &config.node },
+    let target = |path: &'static str| wire::TargetDocument {
+        targets: [address.into()],
+        labels: wire::TargetLabels {
+            scheme: scheme.into(),
+            path: path.into(),
+            metrics_path: path.into(),
+            node: (&*config.node).into(),
+        },
     };
     ApiResponse::with_json(200, &["/metrics", "/metrics/tasks"].map(target))
 }
@@ -201,95 +70,6 @@ fn is_address(host: &str) -> bool {
     };
     host.rsplit_once(':')
         .is_some_and(|(host, port)| name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
-}
-
-fn build_page(
-    api: &Api,
-    wanted: &Wanted,
-    now: Timestamp,
-    writer: &PageWriter,
-) -> Result<Page<Published>, Stop> {
-    let (histories, past, marks) = api.store.snapshot_at_level(wanted.level);
-    // After the store's: who is here by then, but was not yet, has nothing to show.
-    let containers = api.containers.directory().all_containers();
-    let known: HashMap<Allocation, Arc<ContainerInfo>> =
-        containers.into_iter().map(|info| (info.allocation, info)).collect();
-    let fits = |series: &Series| writer.goes_on() && wanted.filters.matches_series(series);
-    let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
-        .with_names(wanted.escaping, marks)
-        .with_created(wanted.created)
-        .with_histograms(wanted.counting.clone());
-    let mut identities = HashSet::new();
-    for (allocation, history) in &histories {
-        writer.ensure_wanted()?;
-        let Some(summary) = history.summary() else { continue };
-        let origin = history.origin();
-        if !writer.goes_on() || !wanted.matches_origin(origin) {
-            continue;
-        }
-        let shown = known.get(allocation).is_some_and(|info| {
-            info.finished_at.is_none_or(|ended| now.duration_since(ended) <= wanted.linger)
-        });
-        let windows = if shown { recent_windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
-        let source = PageSource { origin, ledger: &summary.ledger, windows, shown };
-        page.add(&source, fits);
-        identities.insert(SeriesIdentity::from_origin(origin, wanted.level));
-    }
-    // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
-    let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
-    for (identity, gone) in past.iter() {
-        let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
-        if !(identities.contains(identity) || everyone && workload) {
-            continue;
-        }
-        writer.ensure_wanted()?;
-        for counted in gone.iter().filter(|counted| fits(&counted.series)) {
-            if wanted.level != Level::Low || now.duration_since(counted.last_seen) <= REMEMBERED {
-                let (created, total, count) = (counted.created, counted.total, counted.count);
-                let histogram = counted.histogram.as_ref().map(|histogram| {
-                    let (total, count) = (histogram.sum, histogram.buckets.count());
-                    let decremented = counted.decremented;
-                    (Sums { created: histogram.created, total, count, decremented }, &histogram.buckets)
-                });
-                let sums = Sums { created, total, count, decremented: counted.decremented };
-                page.add_past(identity, &counted.series, sums, histogram);
-            }
-        }
-    }
-    // A build that stopped in between has only some of the series.
-    writer.ensure_wanted()?;
-    Ok(page.build_page())
-}
-
-/// The windows that ended within `span`, newest first, each record in its newest revision.
-fn recent_windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<Published>> {
-    let mut held = Vec::new();
-    for kept in history.kept_intervals().rev() {
-        if kept.span().is_none_or(|of| now.duration_since(of.end) > span) {
-            break;
-        }
-        let mut published = kept.published_windows();
-        match (published.next(), published.next()) {
-            (Some(alone), None) => {
-                held.push(PageWindow {
-                    window: Arc::clone(alone),
-                    records: (0..alone.window().len()).collect(),
-                });
-            }
-            _ => {
-                for (window, number, _) in kept.newest_records() {
-                    let record = usize::try_from(number.seq - window.first_seq()).unwrap_or(usize::MAX);
-                    match held.last_mut() {
-                        Some(PageWindow { window: last, records }) if Arc::ptr_eq(last, window) => {
-                            records.push(record);
-                        }
-                        _ => held.push(PageWindow { window: Arc::clone(window), records: vec![record] }),
-                    }
-                }
-            }
-        }
-    }
-    held
 }
 
 #[cfg(test)]
@@ -303,15 +83,6 @@ mod tests {
         }
         for host in ["localhost", "", ":80", "a/b:80", "a b:80", "x:0", "x:http"] {
             assert!(!is_address(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_shard_is_a_part_of_several() {
-        assert_eq!("0/4".parse(), Ok(ScrapeShard { part: 0, parts: 4 }));
-        assert_eq!("3/4".parse(), Ok(ScrapeShard { part: 3, parts: 4 }));
-        for wrong in ["4/4", "0/0", "1", "-1/4", "0/1025", "a/b", ""] {
-            assert!(wrong.parse::<ScrapeShard>().is_err(), "{wrong}");
         }
     }
 }

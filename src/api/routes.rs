@@ -1,6 +1,7 @@
 //! Which path is which handler. The only file that knows warp.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -14,12 +15,16 @@ use warp::{Filter, Rejection, Reply};
 use super::error::ApiError;
 use super::pages::Asker;
 use super::scrape::Accept;
-use super::{Api, ApiResponse, Body, OPENAPI, Query};
 use super::{
-    accounting, admin as admin_calls, dcos, health, lifecycle, metrics, overview, own, page, prometheus,
-    scrape, tasks, v0, watch,
+    AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, OPENAPI, ReaderContext, Routes,
 };
+use super::{
+    accounting, admin as admin_calls, dcos, health, lifecycle as container_calls, metrics, overview, own,
+    page, prometheus, scrape, tasks, v0, watch,
+};
+use crate::host::CpuMeter;
 use crate::net::http::Peer;
+use crate::query::Query;
 
 /// Longest body that is read, in bytes.
 const BODY: usize = 1 << 20;
@@ -28,16 +33,22 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the HTTP listener serves.
 #[must_use]
-pub fn http_routes(api: &Api) -> BoxedFilter<(Response,)> {
-    recover_rejections(read_routes(api, false).or(health_routes(api)).unify().boxed())
+pub fn http_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
+    recover_rejections(read_routes(routes, false).or(health_routes(&routes.agent)).unify().boxed())
 }
 
 /// What the admin socket serves: everything, and more of it.
 #[must_use]
-pub fn admin_routes(api: &Api) -> BoxedFilter<(Response,)> {
-    let changing =
-        lifecycle_routes(api).or(dcos_routes(api)).unify().or(maintenance_routes(api)).unify().boxed();
-    recover_rejections(changing.or(read_routes(api, true)).unify().or(health_routes(api)).unify().boxed())
+pub fn admin_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
+    let containers = routes.lifecycle_context();
+    let changing = lifecycle_routes(&containers)
+        .or(dcos_routes(&containers))
+        .unify()
+        .or(maintenance_routes(routes))
+        .unify()
+        .boxed();
+    let others = read_routes(routes, true).or(health_routes(&routes.agent)).unify().boxed();
+    recover_rejections(changing.or(others).unify().boxed())
 }
 
 /// The answer to a request that gets to no route.
@@ -116,7 +127,7 @@ fn path_segment() -> impl Filter<Extract = (PathSegment,), Error = Rejection> + 
 fn no_query() -> impl Filter<Extract = (), Error = Rejection> + Copy {
     raw_query()
         .and_then(|raw: String| async move {
-            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(ApiRejection(error)))
+            Query::read(&raw, &[]).map(drop).map_err(|error| warp::reject::custom(ApiRejection(error.into())))
         })
         .untuple_one()
 }
@@ -165,10 +176,12 @@ fn request_asker() -> impl Filter<Extract = (Asker,), Error = Infallible> + Copy
     warp::ext::optional::<Peer>().map(Asker::new)
 }
 
-/// The agent's parts, for a handler.
-fn with_api(api: &Api) -> impl Filter<Extract = (Api,), Error = Infallible> + Clone + use<> {
-    let api = api.clone();
-    warp::any().map(move || api.clone())
+/// A part of the agent, for a handler.
+fn with_api<T: Clone + Send + Sync>(
+    part: &T,
+) -> impl Filter<Extract = (T,), Error = Infallible> + Clone + use<T> {
+    let part = part.clone();
+    warp::any().map(move || part.clone())
 }
 
 /// A route of fixed parts.
@@ -181,76 +194,84 @@ macro_rules! at {
     (@parts $so_far:expr;) => { $so_far };
 }
 
-fn read_routes(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    task_routes(api, raw_lines)
-        .or(node_routes(api))
+fn read_routes(routes: &Routes, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    task_routes(&routes.agent.reading, raw_lines)
+        .or(node_routes(&routes.agent))
         .unify()
-        .or(dcos_metrics_routes(api))
+        .or(dcos_metrics_routes(routes))
         .unify()
-        .or(page_routes(api))
+        .or(page_routes(&routes.agent))
         .unify()
         .boxed()
 }
 
-fn task_routes(api: &Api, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    let list = at!(get / "v1" / "tasks").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-        move |raw: String, asker: Asker, api: Api| async move {
-            build_response(tasks::list_tasks(&api, asker, &raw, raw_lines).await)
+fn task_routes(reading: &ReaderContext, raw_lines: bool) -> BoxedFilter<(Response,)> {
+    let list = at!(get / "v1" / "tasks").and(raw_query()).and(request_asker()).and(with_api(reading)).then(
+        move |raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(tasks::list_tasks(&reading, asker, &raw, raw_lines).await)
         },
     );
-    let show = at!(get / "v1" / "tasks" / _).and(no_query()).and(request_asker()).and(with_api(api)).then(
-        move |id: PathSegment, asker: Asker, api: Api| async move {
-            build_response(tasks::show_task(&api, asker, &id.0, raw_lines).await)
-        },
-    );
+    let show =
+        at!(get / "v1" / "tasks" / _).and(no_query()).and(request_asker()).and(with_api(reading)).then(
+            move |id: PathSegment, asker: Asker, reading: ReaderContext| async move {
+                build_response(tasks::show_task(&reading, asker, &id.0, raw_lines).await)
+            },
+        );
     let metrics = at!(get / "v1" / "tasks" / _ / "metrics")
         .and(raw_query())
         .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
-            build_response(metrics::get_task_metrics(&api, asker, &id.0, &raw).await)
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(metrics::get_task_metrics(&reading, asker, &id.0, &raw).await)
         });
     let events = at!(get / "v1" / "tasks" / _ / "events")
         .and(raw_query())
         .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
-            build_response(tasks::list_events(&api, asker, &id.0, &raw).await)
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(tasks::list_events(&reading, asker, &id.0, &raw).await)
         });
     let checks = at!(get / "v1" / "tasks" / _ / "checks")
         .and(raw_query())
         .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
-            build_response(tasks::list_checks(&api, asker, &id.0, &raw).await)
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(tasks::list_checks(&reading, asker, &id.0, &raw).await)
         });
     let watch = at!(get / "v1" / "tasks" / _ / "watch")
         .and(raw_query())
         .and(optional_header("last-event-id"))
         .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, raw: String, last: Option<String>, asker: Asker, api: Api| async move {
-            build_response(watch::watch_task(&api, asker, &id.0, &raw, last.as_deref()).await)
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, last: Option<String>, asker: Asker, reading: ReaderContext| async move {
+            build_response(watch::watch_task(&reading, asker, &id.0, &raw, last.as_deref()).await)
         });
     list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
 }
 
-fn node_routes(api: &Api) -> BoxedFilter<(Response,)> {
+fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
+    let reading = &agent.reading;
     let scrape = at!(get / "v1" / "metrics")
         .and(raw_query())
         .and(optional_header("accept"))
         .and(optional_header("accept-encoding"))
         .and(request_asker())
-        .and(with_api(api))
+        .and(with_api(reading))
         .then(
-            |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
-                build_response(scrape::scrape_records(&api, asker, &raw, &Accept { media, encoding }).await)
+            |raw: String,
+             media: Option<String>,
+             encoding: Option<String>,
+             asker: Asker,
+             reading: ReaderContext| async move {
+                build_response(
+                    scrape::scrape_records(&reading, asker, &raw, &Accept { media, encoding }).await,
+                )
             },
         );
     let own =
-        at!(get / "metrics").and(optional_header("accept")).and(request_asker()).and(with_api(api)).then(
-            |accept: Option<String>, asker: Asker, api: Api| async move {
-                build_response(own::get_agent_metrics(&api, asker, accept.as_deref()).await)
+        at!(get / "metrics").and(optional_header("accept")).and(request_asker()).and(with_api(agent)).then(
+            |accept: Option<String>, asker: Asker, agent: AgentContext| async move {
+                build_response(own::get_agent_metrics(&agent, asker, accept.as_deref()).await)
             },
         );
     let of_tasks = at!(get / "metrics" / "tasks")
@@ -258,25 +279,34 @@ fn node_routes(api: &Api) -> BoxedFilter<(Response,)> {
         .and(optional_header("accept"))
         .and(optional_header("accept-encoding"))
         .and(request_asker())
-        .and(with_api(api))
+        .and(with_api(reading))
         .then(
-            |raw: String, media: Option<String>, encoding: Option<String>, asker: Asker, api: Api| async move {
-                build_response(prometheus::scrape_tasks(&api, asker, &raw, &Accept { media, encoding }).await)
+            |raw: String,
+             media: Option<String>,
+             encoding: Option<String>,
+             asker: Asker,
+             reading: ReaderContext| async move {
+                build_response(
+                    prometheus::scrape_tasks(&reading, asker, &raw, &Accept { media, encoding }).await,
+                )
             },
         );
-    let targets = at!(get / "v1" / "sd").and(no_query()).and(optional_header("host")).and(with_api(api)).map(
-        |host: Option<String>, api: Api| prometheus::list_targets(&api, host.as_deref()).into_response(),
-    );
+    let targets =
+        at!(get / "v1" / "sd").and(no_query()).and(optional_header("host")).and(with_api(agent)).map(
+            |host: Option<String>, agent: AgentContext| {
+                prometheus::list_targets(&agent, host.as_deref()).into_response()
+            },
+        );
     let accounting =
-        at!(get / "v1" / "accounting").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-            |raw: String, asker: Asker, api: Api| async move {
-                build_response(accounting::get_accounting(&api, asker, &raw).await)
+        at!(get / "v1" / "accounting").and(raw_query()).and(request_asker()).and(with_api(reading)).then(
+            |raw: String, asker: Asker, reading: ReaderContext| async move {
+                build_response(accounting::get_accounting(&reading, asker, &raw).await)
             },
         );
     let node = at!(get / "v1" / "node")
         .and(no_query())
-        .and(with_api(api))
-        .map(|api: Api| health::get_node(&api).into_response());
+        .and(with_api(agent))
+        .map(|agent: AgentContext| health::get_node(&agent).into_response());
     let openapi = at!(get / "v1" / "openapi.json")
         .map(|| ApiResponse::with_body(200, super::JSON, OPENAPI).into_response());
     let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
@@ -284,128 +314,146 @@ fn node_routes(api: &Api) -> BoxedFilter<(Response,)> {
 }
 
 /// The page, and the stream that it follows.
-fn page_routes(api: &Api) -> BoxedFilter<(Response,)> {
+fn page_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
     let page = at!(get).and(optional_header("accept-encoding")).and(optional_header("if-none-match")).map(
         |encoding: Option<String>, known: Option<String>| {
             page::get_page(encoding.as_deref(), known.as_deref()).into_response()
         },
     );
-    let overview = at!(get / "v1" / "watch").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-        |raw: String, asker: Asker, api: Api| async move {
-            build_response(overview::watch_node(&api, asker, &raw).await)
+    let overview = at!(get / "v1" / "watch").and(raw_query()).and(request_asker()).and(with_api(agent)).then(
+        |raw: String, asker: Asker, agent: AgentContext| async move {
+            build_response(overview::watch_node(&agent, asker, &raw).await)
         },
     );
     page.or(overview).unify().boxed()
 }
 
-fn dcos_metrics_routes(api: &Api) -> BoxedFilter<(Response,)> {
+fn dcos_metrics_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
+    let reading = &routes.agent.reading;
     let ping = at!(get / "v0" / "ping").map(|| v0::ping().into_response());
     let containers =
-        at!(get / "v0" / "containers").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-            |raw: String, asker: Asker, api: Api| async move {
-                build_response(v0::list_containers(&api, asker, &raw).await)
+        at!(get / "v0" / "containers").and(raw_query()).and(request_asker()).and(with_api(reading)).then(
+            |raw: String, asker: Asker, reading: ReaderContext| async move {
+                build_response(v0::list_containers(&reading, asker, &raw).await)
             },
         );
     let app = at!(get / "v0" / "containers" / _ / "app")
         .and(raw_query())
         .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, raw: String, asker: Asker, api: Api| async move {
-            build_response(v0::get_app_metrics(&api, asker, &id.0, None, &raw).await)
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(v0::get_app_metrics(&reading, asker, &id.0, None, &raw).await)
         });
-    let metric = at!(get / "v0" / "containers" / _ / "app" / _)
-        .and(raw_query())
-        .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, metric: PathSegment, raw: String, asker: Asker, api: Api| async move {
-            build_response(v0::get_app_metrics(&api, asker, &id.0, Some(&metric.0), &raw).await)
-        });
-    let container =
-        at!(get / "v0" / "containers" / _).and(raw_query()).and(request_asker()).and(with_api(api)).then(
-            |id: PathSegment, raw: String, asker: Asker, api: Api| async move {
-                build_response(v0::get_container_resources(&api, asker, &id.0, &raw).await)
+    let metric =
+        at!(get / "v0" / "containers" / _ / "app" / _).and(raw_query()).and(request_asker()).and(with_api(reading)).then(
+            |id: PathSegment, metric: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+                build_response(v0::get_app_metrics(&reading, asker, &id.0, Some(&metric.0), &raw).await)
             },
         );
-    let node = at!(get / "v0" / "node").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-        |raw: String, asker: Asker, api: Api| async move {
-            build_response(v0::get_node_resources(&api, asker, &raw).await)
-        },
-    );
+    let container =
+        at!(get / "v0" / "containers" / _).and(raw_query()).and(request_asker()).and(with_api(reading)).then(
+            |id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+                build_response(v0::container(&reading, asker, &id.0, &raw).await)
+            },
+        );
+    let node = at!(get / "v0" / "node")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(reading))
+        .and(with_api(&routes.cpu))
+        .then(|raw: String, asker: Asker, reading: ReaderContext, cpu: Arc<CpuMeter>| async move {
+            build_response(v0::node(&reading, cpu, asker, &raw).await)
+        });
     let resources = container.or(node).unify();
     ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
 }
 
-fn health_routes(api: &Api) -> BoxedFilter<(Response,)> {
-    let health =
-        at!(get / "health").and(with_api(api)).map(|api: Api| health::get_health(&api).into_response());
-    let ready =
-        at!(get / "ready").and(with_api(api)).map(|api: Api| health::get_readiness(&api).into_response());
+fn health_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
+    let health = at!(get / "health")
+        .and(with_api(agent))
+        .map(|agent: AgentContext| health::get_health(&agent).into_response());
+    let ready = at!(get / "ready")
+        .and(with_api(agent))
+        .map(|agent: AgentContext| health::get_readiness(&agent).into_response());
     health.or(ready).unify().boxed()
 }
 
-fn lifecycle_routes(api: &Api) -> BoxedFilter<(Response,)> {
-    let reserve = at!(post / "v1" / "containers")
-        .and(limited_body())
-        .and(with_api(api))
-        .then(|body: Bytes, api: Api| async move { build_response(lifecycle::reserve_container(&api, &body).await) });
-    let list = at!(get / "v1" / "containers").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-        |raw: String, asker: Asker, api: Api| async move {
-            build_response(lifecycle::list_containers(&api, asker, &raw).await)
+fn lifecycle_routes(lifecycle: &LifecycleContext) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "v1" / "containers").and(limited_body()).and(with_api(lifecycle)).then(
+        |body: Bytes, lifecycle: LifecycleContext| async move {
+            build_response(container_calls::reserve_container(&lifecycle, &body).await)
         },
     );
-    let show =
-        at!(get / "v1" / "containers" / _).and(no_query()).and(request_asker()).and(with_api(api)).then(
-            |id: PathSegment, asker: Asker, api: Api| async move {
-                build_response(lifecycle::show_container(&api, asker, &id.0).await)
+    let list =
+        at!(get / "v1" / "containers").and(raw_query()).and(request_asker()).and(with_api(lifecycle)).then(
+            |raw: String, asker: Asker, lifecycle: LifecycleContext| async move {
+                build_response(container_calls::list_containers(&lifecycle, asker, &raw).await)
             },
         );
-    let release = at!(delete / "v1" / "containers" / _).and(request_asker()).and(with_api(api)).then(
-        |id: PathSegment, asker: Asker, api: Api| async move {
-            build_response(lifecycle::release_container(&api, asker, &id.0).await)
+    let show = at!(get / "v1" / "containers" / _)
+        .and(no_query())
+        .and(request_asker())
+        .and(with_api(lifecycle))
+        .then(|id: PathSegment, asker: Asker, lifecycle: LifecycleContext| async move {
+            build_response(container_calls::show_container(&lifecycle, asker, &id.0).await)
+        });
+    let release = at!(delete / "v1" / "containers" / _).and(request_asker()).and(with_api(lifecycle)).then(
+        |id: PathSegment, asker: Asker, lifecycle: LifecycleContext| async move {
+            build_response(container_calls::release_container(&lifecycle, asker, &id.0).await)
         },
     );
     let attach = at!(post / "v1" / "containers" / _ / "attach")
         .and(limited_body())
         .and(request_asker())
-        .and(with_api(api))
-        .then(|id: PathSegment, body: Bytes, asker: Asker, api: Api| async move {
-            build_response(lifecycle::attach_container(&api, asker, &id.0, &body).await)
+        .and(with_api(lifecycle))
+        .then(|id: PathSegment, body: Bytes, asker: Asker, lifecycle: LifecycleContext| async move {
+            build_response(container_calls::attach_container(&lifecycle, asker, &id.0, &body).await)
         });
     reserve.or(list).unify().or(show).unify().or(release).unify().or(attach).unify().boxed()
 }
 
-fn dcos_routes(api: &Api) -> BoxedFilter<(Response,)> {
-    let reserve = at!(post / "container").and(limited_body()).and(with_api(api)).then(
-        |body: Bytes, api: Api| async move { build_response(dcos::reserve_container(&api, &body).await) },
-    );
-    let list = at!(get / "containers").and(request_asker()).and(with_api(api)).then(
-        |asker: Asker, api: Api| async move { build_response(dcos::list_containers(&api, asker).await) },
-    );
-    let show = at!(get / "container" / _).and(request_asker()).and(with_api(api)).then(
-        |id: PathSegment, asker: Asker, api: Api| async move {
-            build_response(dcos::show_container(&api, asker, &id.0).await)
+fn dcos_routes(lifecycle: &LifecycleContext) -> BoxedFilter<(Response,)> {
+    let reserve = at!(post / "container").and(limited_body()).and(with_api(lifecycle)).then(
+        |body: Bytes, lifecycle: LifecycleContext| async move {
+            build_response(dcos::reserve_container(&lifecycle, &body).await)
         },
     );
-    let release = at!(delete / "container" / _).and(request_asker()).and(with_api(api)).then(
-        |id: PathSegment, asker: Asker, api: Api| async move {
-            build_response(dcos::release_container(&api, asker, &id.0).await)
+    let list = at!(get / "containers").and(request_asker()).and(with_api(lifecycle)).then(
+        |asker: Asker, lifecycle: LifecycleContext| async move {
+            build_response(dcos::list_containers(&lifecycle, asker).await)
+        },
+    );
+    let show = at!(get / "container" / _).and(request_asker()).and(with_api(lifecycle)).then(
+        |id: PathSegment, asker: Asker, lifecycle: LifecycleContext| async move {
+            build_response(dcos::show_container(&lifecycle, asker, &id.0).await)
+        },
+    );
+    let release = at!(delete / "container" / _).and(request_asker()).and(with_api(lifecycle)).then(
+        |id: PathSegment, asker: Asker, lifecycle: LifecycleContext| async move {
+            build_response(dcos::release_container(&lifecycle, asker, &id.0).await)
         },
     );
     reserve.or(list).unify().or(show).unify().or(release).unify().boxed()
 }
 
-fn maintenance_routes(api: &Api) -> BoxedFilter<(Response,)> {
-    let reload = at!(post / "v1" / "config" / "reload").and(raw_query()).and(with_api(api)).then(
-        |raw: String, api: Api| async move { build_response(admin_calls::reload_config(&api, &raw).await) },
+fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
+    let (maintenance, reading) = (&routes.maintenance, &routes.agent.reading);
+    let reload = at!(post / "v1" / "config" / "reload").and(raw_query()).and(with_api(maintenance)).then(
+        |raw: String, maintenance: MaintenanceContext| async move {
+            build_response(admin_calls::reload_config(&maintenance, &raw).await)
+        },
     );
-    let reconcile = at!(post / "v1" / "reconcile")
-        .and(with_api(api))
-        .then(|api: Api| async move { build_response(admin_calls::reconcile_containers(&api).await) });
-    let tail =
-        at!(get / "v1" / "tasks" / _ / "tail").and(raw_query()).and(request_asker()).and(with_api(api)).then(
-            |id: PathSegment, raw: String, asker: Asker, api: Api| async move {
-                build_response(admin_calls::tail_task(&api, asker, &id.0, &raw).await)
-            },
-        );
+    let reconcile = at!(post / "v1" / "reconcile").and(with_api(maintenance)).then(
+        |maintenance: MaintenanceContext| async move {
+            build_response(admin_calls::reconcile_containers(&maintenance).await)
+        },
+    );
+    let tail = at!(get / "v1" / "tasks" / _ / "tail")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(admin_calls::tail_task(&reading, asker, &id.0, &raw).await)
+        });
     reload.or(reconcile).unify().or(tail).unify().boxed()
 }

@@ -1,36 +1,30 @@
 //! `GET /v1/tasks/{task_id}/watch`: server-sent events, one for each closed window of a task.
 
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::metrics::append_json;
 use super::pages::{Asker, Deadline, EventRenderer, PageReader};
-use super::query::{Filters, Query};
-use super::{Api, ApiResponse};
-use crate::model::{Origin, TaskId};
-use crate::render::record::RecordFrame;
+use super::{ApiResponse, ReaderContext};
+use crate::model::TaskId;
+use crate::query::{Filters, Query, format_event, write_next};
 use crate::shutdown::Drain;
-use crate::store::{Cursor, Published};
+use crate::store::Cursor;
+use crate::wire;
 
 /// The content type of streams that do not end by themselves.
 pub const EVENT_STREAM: &str = "text/event-stream";
 /// How often a stream without events sends a comment, so that no proxy closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How many windows of the node one step looks through for one of the task. Other streams get the builder between steps.
-const AT_ONCE: usize = 256;
-
 /// One stream of events. It follows the store by its cursor and holds no windows: a client that does not read keeps one rendered
 /// event in memory, however much it asked for.
 struct Watch {
-    api: Api,
+    reading: ReaderContext,
     task_id: TaskId,
     filters: Arc<Filters>,
     cursor: Cursor,
@@ -49,28 +43,28 @@ struct Watch {
 
 /// `GET /v1/tasks/{task_id}/watch`
 pub(super) async fn watch_task(
-    api: &Api,
+    reading: &ReaderContext,
     asker: Asker,
     id: &str,
     raw: &str,
     last_event_id: Option<&str>,
 ) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?)?;
-    let listed = api.find_task(asker, id).await?;
-    let (newest, changed) = (api.store.subscribe(), api.containers.directory().subscribe());
+    let listed = reading.task(asker, id).await?;
+    let (newest, changed) = (reading.data.store.subscribe(), reading.data.directory.subscribe());
     let after = |id: &str| {
         id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))
     };
-    let cursor = last_event_id.map(after).transpose()?.unwrap_or_else(|| api.store.end_cursor());
+    let cursor = last_event_id.map(after).transpose()?.unwrap_or_else(|| reading.data.store.end_cursor());
     let watch = Watch {
-        api: api.clone(),
+        reading: reading.clone(),
         task_id: listed.task_id,
-        events: api.pages.event_renderer(asker, filters.has_patterns()),
+        events: reading.pages.event_renderer(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         cursor,
         newest,
         changed,
-        drain: api.drain.clone(),
+        drain: reading.drain.clone(),
         sending: None,
         note: Some(": watching\n\n".to_owned()),
         last: false,
@@ -78,32 +72,6 @@ pub(super) async fn watch_task(
     let chunks = stream::unfold(watch, |mut watch| async move { Some((watch.next().await?, watch)) });
     Ok(ApiResponse::with_chunks(EVENT_STREAM, Box::pin(chunks))
         .with_header("cache-control", "no-store".to_owned()))
-}
-
-/// Whether a container is one of those whose windows a stream is about.
-fn matches_task(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
-    origin.task_id == *task_id && filters.matches_origin(origin)
-}
-
-#[derive(Serialize)]
-struct Gap {
-    oldest: String,
-}
-
-#[derive(Serialize)]
-struct FinishedEvent<'a> {
-    task_id: &'a str,
-}
-
-/// An event as it goes over the wire.
-pub(super) fn format_event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> String {
-    let mut text = format!("event: {name}\n");
-    if let Some(id) = id {
-        let _infallible = writeln!(text, "id: {id}");
-    }
-    // A JSON text has no line end outside its strings, and none inside them.
-    let _infallible = write!(text, "data: {}\n\n", serde_json::to_string(data).unwrap_or_default());
-    text
 }
 
 impl Watch {
@@ -133,13 +101,16 @@ impl Watch {
             }
             if !lives {
                 self.last = true;
-                self.note =
-                    Some(format_event("finished", None, &FinishedEvent { task_id: self.task_id.as_str() }));
+                self.note = Some(format_event(
+                    "finished",
+                    None,
+                    &wire::FinishedDocument { task_id: self.task_id.as_str().into() },
+                ));
                 continue;
             }
             tokio::select! {
                 published = self.newest.changed() => self.last = published.is_err(),
-                // Its sender lives as long as the API does, which this holds.
+                // Its sender lives as long as the directory, which `reading` holds.
                 _ = self.changed.changed() => {}
                 () = self.drain.wait_for_start() => self.last = true,
                 () = tokio::time::sleep(KEEP_ALIVE) => self.note = Some(": still here\n\n".to_owned()),
@@ -149,89 +120,21 @@ impl Watch {
 
     /// Whether more can come.
     fn is_live(&self) -> bool {
-        let listed = self.api.containers.directory().find_task(self.task_id.as_str());
+        let listed = self.reading.data.directory.find_task(self.task_id.as_str());
         listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
     }
 
     /// Renders the next event, if there is one: that of the first window of the task that was published since.
     async fn render_next_event(&mut self) -> Result<(), ApiError> {
-        while self.sending.is_none() && self.api.store.end_cursor() != self.cursor {
-            let (api, task, filters) = (self.api.clone(), self.task_id.clone(), Arc::clone(&self.filters));
+        while self.sending.is_none() && self.reading.data.store.end_cursor() != self.cursor {
+            let (data, task, filters) =
+                (self.reading.data.clone(), self.task_id.clone(), Arc::clone(&self.filters));
             let cursor = self.cursor;
             let render = move |text: &mut Vec<u8>, deadline: &Deadline| {
-                write_next(text, &api, (&task, &filters), cursor, deadline)
+                Ok(write_next(text, &data, (&task, &filters), cursor, deadline)?)
             };
             (self.cursor, self.sending) = self.events.render_event(render).await?;
         }
         Ok(())
     }
-}
-
-/// Writes the first event after a cursor, if there is one, and answers where to go on. Looks through a bounded number of windows;
-/// where none of them is wanted, nothing is written.
-fn write_next(
-    text: &mut Vec<u8>,
-    api: &Api,
-    (task, filters): (&TaskId, &Filters),
-    cursor: Cursor,
-    deadline: &Deadline,
-) -> Result<Cursor, ApiError> {
-    let wanted = |origin: &Origin| deadline.goes_on() && matches_task(task, filters, origin);
-    let since = api.store.some_since_of(cursor, AT_ONCE, wanted);
-    let next = match since {
-        Ok(since) => match since.published.iter().find(|published| wanted(published.origin())) {
-            Some(published) => {
-                write_window(text, api, published, filters, cursor, deadline);
-                Cursor { seq: published.last_seq(), ..since.next }
-            }
-            None => since.next,
-        },
-        Err(expired) => {
-            // The windows in between are gone. The event reports that, and the stream continues with the oldest that is kept.
-            text.extend_from_slice(
-                format_event("gap", None, &Gap { oldest: expired.oldest.to_string() }).as_bytes(),
-            );
-            expired.oldest
-        }
-    };
-    // A step that ran out of time has skipped windows or records.
-    if deadline.has_passed() { Err(ApiError::unfinished_response()) } else { Ok(next) }
-}
-
-/// Writes the event of one window, unless no record that is new after the cursor is wanted.
-fn write_window(
-    text: &mut Vec<u8>,
-    api: &Api,
-    published: &Published,
-    filters: &Filters,
-    cursor: Cursor,
-    deadline: &Deadline,
-) {
-    let (node, span) = (&api.current_config().node, published.window().span);
-    let frame = RecordFrame::new(node, api.store.epoch(), published.origin(), span);
-    let mut records = published
-        .numbered_records()
-        .filter(|(number, record)| {
-            number.seq > cursor.seq && deadline.goes_on() && filters.matches_record(record)
-        })
-        .peekable();
-    if records.peek().is_none() {
-        return;
-    }
-    let id = Cursor { epoch: api.store.epoch(), seq: published.last_seq() };
-    text.extend_from_slice(format!("event: window\nid: {id}\ndata: ").as_bytes());
-    text.extend_from_slice(br#"{"container_id":"#);
-    append_json(text, &published.origin().container_id.as_str());
-    text.extend_from_slice(br#","start":"#);
-    append_json(text, &span.start);
-    text.extend_from_slice(br#","end":"#);
-    append_json(text, &span.end);
-    text.extend_from_slice(br#","metrics":["#);
-    let mut separator: &[u8] = b"";
-    for (number, record) in records {
-        text.extend_from_slice(separator);
-        append_json(text, &frame.record_document(Some(number), &record));
-        separator = b",";
-    }
-    text.extend_from_slice(b"]}\n\n");
 }

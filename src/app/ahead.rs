@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 
 use super::handover::{PATIENCE, expect_word, from_bytes, to_bytes};
 use super::moving::Holding;
+use super::running::Running;
 use crate::aggregate::{AggregatorSettings, checksum_of};
-use crate::api::Api;
 use crate::containers;
 use crate::model::Allocation;
 use crate::net::clock;
@@ -90,7 +90,7 @@ impl Ahead {
 /// One side of the conversation before the pause.
 pub(super) struct Sender<'a> {
     pub(super) channel: &'a Channel,
-    pub(super) api: &'a Api,
+    pub(super) running: &'a Running,
     pub(super) holding: &'a Holding,
     pub(super) handle: &'a Handle,
 }
@@ -127,7 +127,7 @@ impl Sender<'_> {
         for round in 0..ROUNDS {
             let began = clock::since_boot();
             loop {
-                let part = self.api.store.next_part(sent, PART);
+                let part = self.running.store.next_part(sent, PART);
                 self.send_message(&AheadMessage::Windows(part.bytes.into()))?;
                 if part.whole {
                     break;
@@ -151,7 +151,7 @@ impl Sender<'_> {
     /// Sends a snapshot of every aggregator. All shards work at that, each in small steps. A signal to end stops it; what was not sent
     /// by then goes over whole in the pause.
     fn send_snapshots(&self, sent: &mut SentAhead) -> io::Result<()> {
-        let (mut places, mut unsent) = (vec![Some(0); self.api.pool.len()], Unsent::default());
+        let (mut places, mut unsent) = (vec![Some(0); self.running.pool.len()], Unsent::default());
         let mut told = clock::since_boot();
         while places.iter().any(Option::is_some) {
             if self.holding.is_told_to_end() {
@@ -159,7 +159,7 @@ impl Sender<'_> {
             }
             let asked: Vec<_> = (0..)
                 .zip(&places)
-                .filter_map(|(shard, from)| Some((shard, self.api.pool.snapshot_ahead(shard, (*from)?))))
+                .filter_map(|(shard, from)| Some((shard, self.running.pool.snapshot_ahead(shard, (*from)?))))
                 .collect();
             for (shard, answer) in asked {
                 let ahead = self.handle.block_on(answer).map_err(io::Error::other)?;
@@ -184,7 +184,7 @@ impl Sender<'_> {
     /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
     fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::SentStore) -> io::Result<()> {
         // Consecutive windows leave hardly more time than this.
-        let needed = needed.min(self.api.current_config().aggregation.window.mul_f64(0.9));
+        let needed = needed.min(self.running.current_config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
         let mut told = began;
         while !self.holding.is_told_to_end() {
@@ -202,7 +202,7 @@ impl Sender<'_> {
     }
 
     fn quiet_for(&self) -> io::Result<Duration> {
-        self.handle.block_on(self.api.pool.quiet_for()).map_err(|gone: ShardGone| io::Error::other(gone))
+        self.handle.block_on(self.running.pool.quiet_for()).map_err(|gone: ShardGone| io::Error::other(gone))
     }
 }
 

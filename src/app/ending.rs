@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::handover::Successor;
 use super::moving::Holding;
+use super::running::Running;
 use super::saved_state::{self, SavedStateStore};
 use super::windows::AgentWindowLog;
 use super::{Signals, TERM};
-use crate::api::Api;
 use crate::net::passing::Channel;
 use crate::net::unix::{BoundSocket, HeldDirectory};
 use crate::shutdown::DrainTrigger;
@@ -61,7 +61,7 @@ impl Conclusion {
 
 /// What has to end.
 pub(super) struct AgentShutdown {
-    pub(super) api: Api,
+    pub(super) running: Running,
     pub(super) window_log: Option<AgentWindowLog>,
     pub(super) drain: DrainTrigger,
     pub(super) holding: Arc<Holding>,
@@ -76,7 +76,7 @@ impl AgentShutdown {
     pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
         if matches!(why, Why::Told(TERM)) && !self.at_once {
             let leaving = saved_state::save_for_next_agent(
-                self.api.clone(),
+                self.running.clone(),
                 Arc::clone(&self.holding),
                 self.window_log.take(),
             );
@@ -86,7 +86,7 @@ impl AgentShutdown {
         }
         let deadline = match self.at_once {
             true => Duration::ZERO,
-            false => self.api.current_config().process.drain_deadline,
+            false => self.running.current_config().process.drain_deadline,
         };
         match why {
             Why::HandedOver(channel) => {
@@ -120,9 +120,9 @@ impl AgentShutdown {
     /// Closes everything that another process has as well. Names and locks are that one's now, and what is under way here has
     /// a moment to end.
     async fn leave_to_heir(self, heir: Heir) {
-        let Self { api, window_log, drain, holding, names, state, .. } = self;
+        let Self { running, window_log, drain, holding, names, state, .. } = self;
         names.into_iter().for_each(BoundSocket::leave_to_successor);
-        drop((holding, api));
+        drop((holding, running));
         let last_windows = async {
             if let Some(log) = window_log {
                 match &heir {
@@ -143,13 +143,13 @@ impl AgentShutdown {
     /// Drains containers, writes what was closed, and lets answers that are under way finish; then gives up every name and
     /// lock. Answers whether all of it was done in time.
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
-        let Self { api, window_log, drain, holding, names, state, .. } = self;
+        let Self { running, window_log, drain, holding, names, state, .. } = self;
         // A process may have taken over while this one was told to end; then the names are its own. None begins from now on.
         let moved = super::close(&holding).await;
         let ending = async {
             let started = tokio::time::Instant::now();
-            api.containers.drain_all().await;
-            drop((api, holding));
+            running.containers.drain_all().await;
+            drop((running, holding));
             if let Some(log) = window_log {
                 log.finish_in_order().await;
             }

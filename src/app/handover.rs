@@ -35,8 +35,8 @@ use tokio::sync::mpsc;
 
 use super::ahead::Sender;
 use super::moving::{Holding, Moving, SuccessorStep};
-use crate::aggregate::SNAPSHOT_VERSION;
-use crate::api::Api;
+use super::running::Running;
+use crate::aggregate::{SNAPSHOT_VERSION, encode};
 use crate::config::AgentConfig;
 use crate::containers::IMAGE_VERSION;
 use crate::net::passing::Channel;
@@ -114,8 +114,7 @@ pub(super) fn socket_path(state_dir: &Path) -> PathBuf {
 }
 
 pub(super) fn to_bytes(value: &impl Serialize) -> Vec<u8> {
-    // Writing to memory fails only for types that postcard cannot express, and these it can.
-    postcard::to_allocvec(value).unwrap_or_default()
+    encode(value)
 }
 
 /// # Errors
@@ -161,12 +160,12 @@ pub(super) enum Successor {
 /// Waits for processes that want to take over, and tells when there is one.
 pub(super) async fn serve_successors(
     listener: UnixListener,
-    api: Api,
+    running: Running,
     holding: Arc<Holding>,
     successors: mpsc::Sender<Successor>,
 ) {
-    let mut drain = api.drain.clone();
-    let parts = Arc::new((api, holding));
+    let mut drain = running.drain.clone();
+    let parts = Arc::new((running, holding));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -183,8 +182,8 @@ pub(super) async fn serve_successors(
         let parts = Arc::clone(&parts);
         let handle = tokio::runtime::Handle::current();
         let given = tokio::task::spawn_blocking(move || {
-            let (api, holding) = &*parts;
-            hand_over(channel, api, holding, &handle)
+            let (running, holding) = &*parts;
+            hand_over(channel, running, holding, &handle)
         });
         match given.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(successor) => {
@@ -198,7 +197,7 @@ pub(super) async fn serve_successors(
 
 fn hand_over(
     channel: Channel,
-    api: &Api,
+    running: &Running,
     holding: &Holding,
     handle: &tokio::runtime::Handle,
 ) -> io::Result<Successor> {
@@ -206,7 +205,7 @@ fn hand_over(
         return Err(io::Error::other("the agent is shutting down"));
     }
     let channel = holding.until_given_up(channel);
-    channel.send(&to_bytes(&Offer::from_config(&api.current_config())), &[])?;
+    channel.send(&to_bytes(&Offer::from_config(&running.current_config())), &[])?;
     let (wanted, _) = channel.receive(PATIENCE)?;
     match wanted.as_slice() {
         TAKE => {}
@@ -216,12 +215,12 @@ fn hand_over(
     // A signal to end waits for the outcome from here on.
     let claim = holding.claim_for_successor()?;
     tracing::info!("handing over to another process");
-    let mut sent = Sender { channel: &channel, api, holding, handle }.send()?;
-    let moving = claim.stop(api, sent.open, handle)?;
-    let part = api.store.next_part(&mut sent.windows, usize::MAX).bytes;
-    let given = moving
-        .clone_descriptors()
-        .and_then(|all| send_final_state(&channel, &moving, &moving.encode_final_state(part), &all));
+    let mut sent = Sender { channel: &channel, running, holding, handle }.send()?;
+    let moving = claim.stop(running, sent.open, handle)?;
+    let part = running.store.next_part(&mut sent.windows, usize::MAX).bytes;
+    let state = moving.encode_final_state(part);
+    let given =
+        state.and_then(|state| send_final_state(&channel, &moving, &state, &moving.clone_descriptors()?));
     moving.conclude_move(given.is_ok());
     given.map(|()| Successor::HasTakenOver(channel))
 }

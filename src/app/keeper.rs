@@ -143,7 +143,10 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
             }
         };
         let answered = tokio::task::spawn_blocking(move || handle_connection(&channel, kept, hold)).await;
-        kept = answered.unwrap_or_default();
+        kept = answered.unwrap_or_else(|error| {
+            tracing::error!(%error, "the keeper failed in a conversation; lost the kept sockets and state, if there were any. Start an agent: it restores containers from disk");
+            None
+        });
     }
     if kept.is_some() {
         tracing::error!(

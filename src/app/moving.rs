@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Signals;
 use super::handover::{PATIENCE, to_bytes};
-use crate::api::{Api, Pages};
+use super::running::Running;
+use crate::api::Pages;
 use crate::containers::{Leaving, Manifest};
 use crate::net::clock;
 use crate::net::passing::Channel;
@@ -194,14 +195,14 @@ impl<'a> Claim<'a> {
     /// When the plugin does not stop, a shard has ended, or descriptors ran out. Then everything goes on.
     pub(super) fn stop(
         self,
-        api: &Api,
+        running: &Running,
         sent: SentAhead,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<Moving<'a>> {
         let Self { holding, whereabouts } = self;
         holding.pauser.set_paused(true);
         let stopped = clock::since_boot();
-        let pages = api.pages.clone();
+        let pages = running.pages.clone();
         pages.stand_still(true);
         let mut moving = Moving { holding, whereabouts, plugin: None, pages, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
@@ -209,20 +210,21 @@ impl<'a> Claim<'a> {
         let suspended = handle.block_on(suspended);
         moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
         moving.stopped = clock::since_boot();
-        moving.leaving = Some(handle.block_on(api.containers.hand_over(sent))?);
+        moving.leaving = Some(handle.block_on(running.containers.hand_over(sent))?);
         Ok(moving)
     }
 }
 
 impl Moving<'_> {
     /// The last message, but for descriptors.
-    pub(super) fn encode_final_state(&self, part: Vec<u8>) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// When the containers are no longer suspended.
+    pub(super) fn encode_final_state(&self, part: Vec<u8>) -> io::Result<Vec<u8>> {
         let carried = self.plugin.as_ref().map(|plugin| &plugin.carried);
         let nri = carried.map(|carried| (&carried.state, carried.socket.is_some()));
-        self.leaving
-            .as_ref()
-            .map(|leaving| to_bytes(&(&leaving.manifest, Bytes::from(part), nri)))
-            .unwrap_or_default()
+        let leaving = self.leaving.as_ref().ok_or_else(|| io::Error::other("no containers are suspended"))?;
+        Ok(to_bytes(&(&leaving.manifest, Bytes::from(part), nri)))
     }
 
     /// Every descriptor that goes with it, in order.

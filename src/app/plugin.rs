@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api::Api;
+use super::running::Running;
 use crate::config::{AgentConfig, PodMode};
 use crate::model::Glob;
 use crate::nri::{
@@ -23,14 +23,14 @@ pub(super) struct Started {
 
 /// Starts the plugin, where the configuration wants one, with what the process before has carried over. A connection that
 /// is carried over to an agent without a plugin is closed.
-pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, carried: Option<Carried>) -> Started {
-    let config = api.current_config();
+pub(super) fn start(tasks: &mut JoinSet<()>, running: &Running, carried: Option<Carried>) -> Started {
+    let config = running.current_config();
     let (told, settings) = watch::channel(Arc::new(plugin_settings(&config)));
     let (suspender, suspensions) = nri::suspension_channel();
     if config.nri.enabled {
         let endpoint = Endpoint { socket: config.nri.socket.clone(), index: config.nri.index };
-        let plugin = Plugin::new(api.containers.clone(), settings, Arc::clone(&api.stats));
-        tasks.spawn(nri::run(endpoint, plugin, api.drain.clone(), suspensions, carried));
+        let plugin = Plugin::new(running.containers.clone(), settings, Arc::clone(&running.stats));
+        tasks.spawn(nri::run(endpoint, plugin, running.drain.clone(), suspensions, carried));
     }
     Started { settings: told, suspender }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use super::entrance::{self, Entrance};
-use crate::api::{Api, ReloadRequest};
+use super::running::Running;
+use crate::api::ReloadRequest;
 use crate::config::{
     AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin, UnixMode,
 };
@@ -103,7 +104,7 @@ fn reload_config(
 ) -> Result<(AgentConfig, entrance::Asked, Vec<&'static str>), String> {
     let (new, _) = loader.load_config().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
-    let applied = kept_where_fixed(new, old);
+    let applied = new.applied_over(old);
     if !force && let Some(dropped) = applied.http.dropped_protection(&old.http) {
         return Err(format!(
             "{dropped} no longer set, which would open the HTTP listener to more readers; set it again, or confirm the change with \
@@ -125,36 +126,20 @@ pub(super) struct ReloadParts {
 }
 
 impl ReloadParts {
-    pub(super) fn new(api: &Api, pods: watch::Sender<Arc<nri::PluginSettings>>, entrance: Entrance) -> Self {
+    pub(super) fn new(
+        running: &Running,
+        pods: watch::Sender<Arc<nri::PluginSettings>>,
+        entrance: Entrance,
+    ) -> Self {
         Self {
-            pool: Arc::clone(&api.pool),
-            containers: api.containers.clone(),
-            stats: Arc::clone(&api.stats),
-            config: Arc::clone(&api.config),
+            pool: Arc::clone(&running.pool),
+            containers: running.containers.clone(),
+            stats: Arc::clone(&running.stats),
+            config: Arc::clone(&running.config),
             pods,
             entrance,
         }
     }
-}
-
-/// The new configuration, with the old values of settings that need a restart.
-fn kept_where_fixed(new: AgentConfig, old: &AgentConfig) -> AgentConfig {
-    let mut applied = new;
-    applied.node.clone_from(&old.node);
-    applied.state_dir.clone_from(&old.state_dir);
-    applied.http = applied.http.bound_as(&old.http);
-    applied.admin.clone_from(&old.admin);
-    applied.aggregation.window = old.aggregation.window;
-    applied.aggregation.keep = old.aggregation.keep;
-    applied.window_log.clone_from(&old.window_log);
-    applied.listeners.port = old.listeners.port;
-    applied.listeners.guard = old.listeners.guard;
-    applied.unix.queue = old.unix.queue;
-    applied.nri.clone_from(&old.nri);
-    applied.log.format = old.log.format;
-    applied.process.shards = old.process.shards;
-    applied.process.gather = old.process.gather;
-    applied
 }
 
 /// What the container table needs of the configuration.
@@ -188,37 +173,28 @@ pub(super) fn table_settings(config: &AgentConfig) -> containers::TableSettings 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::{SETTINGS, Setting, SettingKind};
+    use std::time::Duration;
 
-    #[test]
-    fn what_only_a_restart_changes_stays_and_the_rest_is_applied() {
-        let config = |text: &str| AgentConfig::from_toml(text, &ProcessEnvironment).unwrap();
-        let old = config("");
-        let everything = "node = \"n\"\nstate_dir = \"/s\"\nhttp.listen = \"127.0.0.1:1\"\nadmin.mode = \"0600\"\n\
-                          windows.length = \"20s\"\nwindows.keep = 5\nwindows.checkpoint = \"2s\"\nlisteners.port = 1\nlisteners.guard = \"off\"\nlog.format = \"json\"\n\
-                          agent.shards = 7\nnri.enabled = true\nunix.queue = 9\nlimits.series = 5\nlog.filter = \"debug\"";
-        let new = config(everything);
-        let applied = kept_where_fixed(new.clone(), &old);
-        assert!(applied.needs_restart(&old).is_empty(), "{:?}", applied.needs_restart(&old));
-        assert_eq!((applied.aggregation.limits.series, applied.log.filter.as_str()), (5, "debug"));
-        assert_eq!(new.needs_restart(&old).len(), 13);
-    }
+    use super::*;
+    use crate::aggregate::AggregatorSettings;
+    use crate::config::{Effect, SETTINGS, Setting, SettingKind};
 
     /// Values to try for a setting, one of which differs from the default and suits the other settings.
     fn values(setting: &Setting) -> Vec<String> {
         let text = |values: &[&str]| values.iter().map(|value| format!("{value:?}")).collect();
         match setting.kind {
-            SettingKind::Text if setting.key == "log.filter" => text(&["debug"]),
-            SettingKind::Path if setting.key == "node_labels" => Vec::new(),
-            SettingKind::Text => text(&["other"]),
-            SettingKind::Path => text(&["/other/file", "/var/run/other/dsd.socket"]),
+            SettingKind::LogFilter => text(&["debug"]),
+            SettingKind::OptionalPath if setting.key == "node_labels" => Vec::new(),
+            SettingKind::Text(..) => text(&["other"]),
+            SettingKind::Path | SettingKind::OptionalPath => {
+                text(&["/other/file", "/var/run/other/dsd.socket"])
+            }
             SettingKind::Ip => text(&["10.1.2.3", "127.0.0.9"]),
             SettingKind::Address => text(&["127.0.0.1:1"]),
             SettingKind::Switch => vec!["true".to_owned(), "false".to_owned()],
             SettingKind::OneOf(words) => text(words),
             SettingKind::Words(words) => text(if words.is_empty() { &["other"] } else { words }),
-            SettingKind::Bounds => text(&["1,2,3"]),
+            SettingKind::Bounds { .. } => text(&["1,2,3"]),
             SettingKind::Count(least, most) => vec![least.to_string(), most.to_string()],
             SettingKind::Rate => text(&["7"]),
             SettingKind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
@@ -227,12 +203,31 @@ mod tests {
         }
     }
 
+    /// What the parts of the agent that a reload reaches read of a configuration, for all containers. What they read at the start only
+    /// is left out, so that a row cannot promise more than a reload does.
+    fn running(config: &AgentConfig) -> String {
+        let AgentConfig { http, prometheus, process, node_limits, .. } = config;
+        // An aggregator keeps the length and the number of its windows.
+        let shards = AggregatorSettings { window: Duration::ZERO, keep: 0, ..config.aggregation.clone() };
+        let limits = (node_limits.memory, node_limits.remembered);
+        let access = (&http.tls, &http.tokens, &http.hosts, http.page_memory);
+        let ending = (process.drain_deadline, process.after_hand_over, &process.instance);
+        format!("{shards:?} {limits:?} {access:?} {prometheus:?} {ending:?} {}", config.log.filter)
+    }
+
+    /// The same of those that reserve sockets. The port of sockets and the queue and directory of Unix sockets are read at the start.
+    fn reserving(config: &AgentConfig) -> String {
+        let mut table = table_settings(config);
+        (table.port, table.unix.queue, table.unix.directory) = (0, 0, PathBuf::new());
+        format!("{table:?} {:?}", super::super::plugin::plugin_settings(config))
+    }
+
     #[test]
-    fn a_changed_setting_is_in_force_or_is_listed_as_needing_a_restart() {
+    fn a_changed_setting_takes_effect_when_its_row_says() {
         let directory = tempfile::tempdir().unwrap();
         let labels = directory.path().join("labels");
         std::fs::write(&labels, "rack=r7").unwrap();
-        // Whose default follows another setting, or which need one beside them.
+        // Settings that others need beside them, or whose default depends on others.
         let base = "prometheus.timers = \"histogram\"\nstate_dir = \"/s\"\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
         let config = |key: &str, value: &str| {
             let others = base.lines().filter(|line| !line.starts_with(&format!("{key} =")));
@@ -241,16 +236,26 @@ mod tests {
         };
         let old = AgentConfig::from_toml(base, &ProcessEnvironment).unwrap();
         for setting in SETTINGS {
+            let key = setting.key;
             let mut values = values(setting);
-            if setting.key == "node_labels" {
+            if key == "node_labels" {
                 values.push(format!("{:?}", labels.display().to_string()));
             }
-            let new = values.iter().filter_map(|value| config(setting.key, value)).find(|new| *new != old);
-            let Some(new) = new else { panic!("no value of {} changes anything", setting.key) };
-            let listed: &[&str] = if setting.reload { &[] } else { &[setting.key] };
-            assert_eq!(new.needs_restart(&old), listed, "{}", setting.key);
-            let applied = kept_where_fixed(new.clone(), &old);
-            assert!(applied == if setting.reload { new } else { old.clone() }, "{}", setting.key);
+            let new = values.iter().filter_map(|value| config(key, value)).find(|new| *new != old);
+            let Some(new) = new else { panic!("no value of {key} changes anything") };
+            let applied = new.clone().applied_over(&old);
+            let changes = (running(&applied) != running(&old), reserving(&applied) != reserving(&old));
+            match setting.effect {
+                Effect::Restart => {
+                    assert_eq!(new.needs_restart(&old), [key]);
+                    assert!(applied == old, "{key} changes without a restart");
+                    continue;
+                }
+                Effect::AtOnce => assert!(changes.0 || changes.1, "a reload delivers {key} to no part"),
+                Effect::NewContainers => assert_eq!(changes, (false, true), "{key}"),
+            }
+            assert!(new.needs_restart(&old).is_empty(), "{key}");
+            assert!(applied == new, "{key} is not applied");
         }
     }
 
@@ -286,7 +291,7 @@ mod tests {
             "[http]\nlisten = \"10.0.0.1:9725\"\ntls_certificate = \"/c\"\ntls_key = \"/k\"\ntokens = \"/t\"",
         );
         for new in ["", "http.listen = \"10.0.0.1:9725\"\nhttp.insecure = true"] {
-            let applied = kept_where_fixed(config(new), &old);
+            let applied = config(new).applied_over(&old);
             let Err(refused) = entrance::read(&applied.http) else { panic!("{new:?} opens it to everyone") };
             assert!(refused.to_string().contains("until a restart"), "{refused}");
         }

@@ -21,9 +21,9 @@ use super::fd_store::{self, FdStore};
 use super::handover::{self, Offer, to_bytes};
 use super::keeper;
 use super::moving::{Holding, Moving, SHARED};
+use super::running::Running;
 use super::windows::AgentWindowLog;
 use crate::aggregate::AggregatorSettings;
-use crate::api::Api;
 use crate::config::AgentConfig;
 use crate::containers::Arriving;
 use crate::model::Timestamp;
@@ -97,12 +97,12 @@ impl SavedStateStore {
     /// Leaves everything there. While that goes on nothing is received; if it fails, this agent goes on.
     pub(super) fn save_state(
         &self,
-        api: &Api,
+        running: &Running,
         holding: &Holding,
         handle: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        let moving = holding.claim_move()?.stop(api, SentAhead::new(), handle)?;
-        let left = SavedState::from_moving(api, &moving).and_then(|kept| match self {
+        let moving = holding.claim_move()?.stop(running, SentAhead::new(), handle)?;
+        let left = SavedState::from_moving(running, &moving).and_then(|kept| match self {
             Self::Keeper(channel) => keeper::store_state(channel, &kept),
             Self::Store(store) => store.store_state(&kept),
         });
@@ -135,11 +135,11 @@ impl SavedStateStore {
 
 /// Leaves everything to who keeps it for the next agent, if anybody does. Answers who that is, and the window log.
 pub(super) async fn save_for_next_agent(
-    api: Api,
+    running: Running,
     holding: Arc<Holding>,
     mut window_log: Option<AgentWindowLog>,
 ) -> (Option<SavedStateStore>, Option<AgentWindowLog>) {
-    let Some(place) = SavedStateStore::find(&api.current_config()) else { return (None, window_log) };
+    let Some(place) = SavedStateStore::find(&running.current_config()) else { return (None, window_log) };
     let place = match place {
         SavedStateStore::Keeper(channel) => SavedStateStore::Keeper(holding.until_given_up(channel)),
         place @ SavedStateStore::Store(_) => place,
@@ -150,7 +150,8 @@ pub(super) async fn save_for_next_agent(
     }
     let name = place.name();
     let handle = tokio::runtime::Handle::current();
-    let left = tokio::task::spawn_blocking(move || place.save_state(&api, &holding, &handle).map(|()| place));
+    let left =
+        tokio::task::spawn_blocking(move || place.save_state(&running, &holding, &handle).map(|()| place));
     match left.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(place) => {
             tracing::info!(to = name, "everything is left for the next agent");
@@ -178,12 +179,12 @@ pub(super) fn find(
 }
 
 impl SavedState {
-    fn from_moving(api: &Api, moving: &Moving<'_>) -> io::Result<Self> {
-        let part = api.store.next_part(&mut SentStore::default(), usize::MAX).bytes;
+    fn from_moving(running: &Running, moving: &Moving<'_>) -> io::Result<Self> {
+        let part = running.store.next_part(&mut SentStore::default(), usize::MAX).bytes;
         let guard = moving.guard_descriptors();
         let contents = SavedContents {
-            offer: to_bytes(&Offer::from_config(&api.current_config())).into(),
-            state: moving.encode_final_state(part).into(),
+            offer: to_bytes(&Offer::from_config(&running.current_config())).into(),
+            state: moving.encode_final_state(part)?.into(),
             guard: guard.len(),
         };
         let mut descriptors = moving.clone_descriptors()?;

@@ -22,19 +22,22 @@ use warp::reply::{Reply as _, Response};
 
 use super::entrance::Entrance;
 use super::token_failures::TokenFailures;
-use crate::api::{Access, Api, ApiError, EVENT_STREAM, admin_routes, http_routes, refusal_response};
-use crate::net::http::{self as connections, ConnectionLimits, Listener, Peer};
+use crate::api::{
+    Access, AgentContext, ApiError, EVENT_STREAM, Routes, admin_routes, http_routes, refusal_response,
+};
+use crate::net::http::{ConnectionLimits, Listener, Peer, serve};
 use crate::stats::{ListenerName, Stats};
 
 /// Serves both listeners until the drain starts.
 pub(super) fn serve_listeners(
     tasks: &mut JoinSet<()>,
-    api: &Api,
+    routes: &Routes,
     entrance: &Entrance,
     http: TcpListener,
     admin: UnixListener,
 ) {
-    let config = &api.current_config().http;
+    let AgentContext { reading, connections, .. } = &routes.agent;
+    let config = &reading.data.current_config().http;
     let limits = ConnectionLimits {
         connections: config.max_connections,
         per_client: config.max_connections_per_client,
@@ -43,14 +46,14 @@ pub(super) fn serve_listeners(
         head: config.max_head,
         headers: config.max_headers,
     };
-    let [http_connections, admin_connections] = api.connections.clone();
-    let with = |routes, name, access| counting_service(routes, name, Arc::clone(&api.stats), access);
-    let service = with(http_routes(api), ListenerName::Http, Some(entrance.subscribe_access()));
+    let [http_connections, admin_connections] = connections.clone();
+    let with = |routes, name, access| counting_service(routes, name, Arc::clone(&reading.stats), access);
+    let service = with(http_routes(routes), ListenerName::Http, Some(entrance.subscribe_access()));
     let listener = Listener::Tcp(http, entrance.subscribe_tls());
-    tasks.spawn(connections::serve(listener, service, limits, http_connections, api.drain.clone()));
-    let service = with(admin_routes(api), ListenerName::Admin, None);
+    tasks.spawn(serve(listener, service, limits, http_connections, reading.drain.clone()));
+    let service = with(admin_routes(routes), ListenerName::Admin, None);
     let listener = Listener::Unix(admin);
-    tasks.spawn(connections::serve(listener, service, limits, admin_connections, api.drain.clone()));
+    tasks.spawn(serve(listener, service, limits, admin_connections, reading.drain.clone()));
 }
 
 /// Routes as a service that counts, and on the admin socket logs.

@@ -14,7 +14,8 @@ use super::moving::{FinalState, SHARED};
 use super::saved_state::{self, AssembledState, LetGo, SavedStateStore};
 use super::windows::AgentWindowLog;
 use super::{
-    AgentParts, BoundAgent, Loader, StartError, bind, create_guard, entrance, raise_descriptor_limit,
+    AgentParts, Beginning, BoundAgent, Loader, StartError, bind, create_guard, entrance,
+    raise_descriptor_limit,
 };
 use crate::config::AgentConfig;
 use crate::containers::{self, Guarded};
@@ -185,8 +186,9 @@ async fn resume_agent(
     let store = Arc::new(store.ok_or_else(|| take_over_error(io::ErrorKind::InvalidData.into()))?);
     let state_dir = config.state_dir.clone();
     let address = address_of(&shared).map_err(take_over_error)?;
-    let mut parts = AgentParts::new(config, guarded, store, Some(not_before), (address, asked))?;
-    let health = parts.api.containers.journal_health().clone();
+    let (not_before, http_address) = (Some(not_before), address);
+    let mut parts = AgentParts::new(Beginning { config, guarded, store, not_before, http_address, asked })?;
+    let health = parts.running.containers.journal_health().clone();
     parts.table = parts.table.recorded_in(containers::Journal::new(&state_dir, health));
     match &from {
         TakeOverSource::Agent(channel) => {
@@ -213,18 +215,18 @@ async fn resume_agent(
     }
     // Only now: giving names and locks back by failing would take them from the other process.
     let held = listeners
-        .into_resources(&parts.api.current_config(), &offer, shared)
+        .into_resources(&parts.running.current_config(), &offer, shared)
         .await
         .map_err(take_over_error)?;
-    parts.api.http_address = held.http_address;
+    parts.routes.agent.http_address = held.http_address;
     drop(guard);
     let (name, before) = match from {
         TakeOverSource::Agent(channel) => ("agent", Some(channel)),
         TakeOverSource::SavedState(place) => (place.name(), None),
     };
     margin.log_timing(receiving, name, &parts);
-    parts.window_log = AgentWindowLog::start_after(before, &parts.api);
-    parts.api.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
+    parts.window_log = AgentWindowLog::start_after(before, &parts.running);
+    parts.routes.agent.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
     Ok(BoundAgent { parts, held, loader, log, nri })
 }
 
@@ -244,7 +246,7 @@ impl Margin {
         let (pause_ms, whole_ms) = (until(receiving), until(clock::since_boot()));
         let (came_ms, ready_ms) = (until(self.came), until(self.ready));
         let fullest_percent = (self.fullest * 100.0).round();
-        let containers = parts.api.containers.directory().all_containers().len();
+        let containers = parts.running.containers.directory().all_containers().len();
         tracing::info!(pause_ms, came_ms, ready_ms, whole_ms, fullest_percent, containers, from, "took over");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::StartError;
-use crate::api::Api;
+use super::running::Running;
 use crate::config::AgentConfig;
 use crate::containers::{ContainerSnapshot, ContainerTable, FinishedContainer};
 use crate::model::Timestamp;
@@ -90,7 +90,7 @@ fn log_report(report: &RecoveryReport) {
 impl AgentWindowLog {
     /// Takes in what came back, shows the containers of which nothing else is known, and starts to write.
     pub(super) fn start(
-        api: &Api,
+        running: &Running,
         (files, mut recovered): PreviousLog,
         table: &mut ContainerTable,
         images: &[ContainerSnapshot],
@@ -110,8 +110,8 @@ impl AgentWindowLog {
         let writer = LogWriter::start(
             &files,
             recovered,
-            writer_parts(api),
-            writer_settings(&api.current_config()),
+            writer_parts(running),
+            writer_settings(&running.current_config()),
             &status,
         )
         .map_err(|source| StartError::System { what: "the window log", source })?;
@@ -119,8 +119,8 @@ impl AgentWindowLog {
     }
 
     /// Writes on where the process before has, as soon as it has ended, if it has not. Nothing where no log is wanted.
-    pub(super) fn start_after(before: Option<Channel>, api: &Api) -> Option<Self> {
-        let (config, parts) = (api.current_config(), writer_parts(api));
+    pub(super) fn start_after(before: Option<Channel>, running: &Running) -> Option<Self> {
+        let (config, parts) = (running.current_config(), writer_parts(running));
         if !config.window_log.enabled {
             return None;
         }
@@ -191,9 +191,9 @@ impl AgentWindowLog {
     }
 }
 
-fn writer_parts(api: &Api) -> WriterSources {
-    let directory = Arc::clone(api.containers.directory());
-    WriterSources { store: Arc::clone(&api.store), pool: Arc::clone(&api.pool), directory }
+fn writer_parts(running: &Running) -> WriterSources {
+    let directory = Arc::clone(running.containers.directory());
+    WriterSources { store: Arc::clone(&running.store), pool: Arc::clone(&running.pool), directory }
 }
 
 fn writer_settings(config: &AgentConfig) -> WindowLogSettings {

@@ -8,7 +8,7 @@ use super::failure::{Failure, code};
 use super::output::Console;
 use super::table::{Align, TextTable};
 use crate::app;
-use crate::config;
+use crate::config::{self, Effect};
 use crate::stats;
 
 /// What holds for one setting.
@@ -18,6 +18,7 @@ struct Holds<'a> {
     value: &'a str,
     origin: String,
     reload: bool,
+    takes_effect: &'static str,
 }
 
 pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
@@ -41,7 +42,8 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
             key: setting.key,
             value: if setting.key == "state_dir" { &state_dir } else { &written.text },
             origin: written.origin.to_string(),
-            reload: setting.reload,
+            reload: setting.effect != Effect::Restart,
+            takes_effect: setting.effect.when(),
         })
         .collect();
     match args.output.selected_format() {

@@ -1,16 +1,16 @@
 //! `tallyport containers`.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{ContainerArgs, ContainersListArgs, OutputArgs, OutputFormat, ReconcileArgs};
-use super::documents::{ReportedContainer, format_elapsed};
+use super::documents::format_elapsed;
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::{encode_query, encode_segment, flag_pairs, parse_response};
 use super::table::{Align, TextTable};
 use crate::client::Response;
 use crate::net::clock;
+use crate::wire::{ContainerDocument, ReconciledDocument};
 
 pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console) -> Result<(), Failure> {
     let query = encode_query(flag_pairs(&[
@@ -25,12 +25,12 @@ pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console
         OutputFormat::Prom => {
             return Err(Failure::usage_error("containers are not metrics; use table, json or ndjson"));
         }
-        OutputFormat::Table => print_containers(&parse_response::<Vec<ReportedContainer>>(&response)?, out)?,
+        OutputFormat::Table => print_containers(&parse_response::<Vec<ContainerDocument>>(&response)?, out)?,
     }
     Ok(())
 }
 
-fn print_containers(containers: &[ReportedContainer], out: &mut Console) -> std::io::Result<()> {
+fn print_containers(containers: &[ContainerDocument], out: &mut Console) -> std::io::Result<()> {
     if containers.is_empty() {
         out.write_stderr_line("no containers yet");
         return Ok(());
@@ -49,13 +49,14 @@ fn print_containers(containers: &[ReportedContainer], out: &mut Console) -> std:
     ]);
     let now = clock::wall_time();
     for container in containers {
+        let reserved = &container.reserved;
         table.add_row(&[
-            container.container_id.clone(),
-            container.generation.to_string(),
-            container.task_id.clone(),
-            container.state.clone(),
+            reserved.container_id.clone(),
+            reserved.generation.to_string(),
+            reserved.task_id.clone(),
+            reserved.state.to_string(),
             container.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-            container.statsd_address(),
+            reserved.statsd_address(),
             container.received.to_string(),
             container.rejected.to_string(),
             (container.dropped + container.kernel_drops).to_string(),
@@ -80,16 +81,6 @@ pub(super) async fn release_container(args: &ContainerArgs, out: &mut Console) -
     print_container(&response, &args.output, out)
 }
 
-#[derive(Deserialize)]
-struct ReconcileReply {
-    checked: usize,
-    ended: Vec<String>,
-    back: Vec<String>,
-    lost: Vec<String>,
-    mute: Vec<String>,
-    notes_read: bool,
-}
-
 pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console) -> Result<(), Failure> {
     let response = args.admin.build_client().send_request("POST", "/v1/reconcile", Vec::new()).await?;
     match args.output.selected_format() {
@@ -99,7 +90,7 @@ pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console
             return Err(Failure::usage_error("this is not a metric; use table, json or ndjson"));
         }
         OutputFormat::Table => {
-            let found: ReconcileReply = parse_response(&response)?;
+            let found: ReconciledDocument = parse_response(&response)?;
             let mut table = TextTable::new(&[("FOUND", Align::Left), ("CONTAINERS", Align::Left)]);
             table.add_row(&["checked".to_owned(), found.checked.to_string()]);
             for (what, ids) in [

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::args::{DetailsArgs, OutputFormat, WindowSelection};
-use super::documents::{ReportedRecord, TaskMetrics, format_elapsed, format_number};
+use super::documents::{format_elapsed, format_number};
 use super::failure::{Failure, code};
 use super::names::container_names;
 use super::output::Console;
@@ -14,6 +14,7 @@ use super::table::{Align, TextTable};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::render::exposition::{Exposition, FamilyKind, Format as Text};
+use crate::wire::{RecordDocument, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
@@ -21,7 +22,7 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
     let response = client
         .get(&format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), details_query(args)))
         .await?;
-    let TaskMetrics { task, metrics } = parse_response(&response)?;
+    let TaskMetrics::<Value> { task, metrics } = parse_response(&response)?;
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
         OutputFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
@@ -69,7 +70,7 @@ fn details_query(args: &DetailsArgs) -> String {
     encode_query(pairs)
 }
 
-pub(super) fn parse_records(metrics: &[Value]) -> Result<Vec<ReportedRecord>, Failure> {
+pub(super) fn parse_records(metrics: &[Value]) -> Result<Vec<RecordDocument>, Failure> {
     let record = |value: &Value| serde_json::from_value(value.clone());
     metrics.iter().map(record).collect::<Result<_, _>>().map_err(|error| Failure::malformed_response(&error))
 }
@@ -89,7 +90,7 @@ fn reorder_record(record: &Value) -> Value {
     Value::Object(ordered)
 }
 
-fn build_table(records: &[ReportedRecord], now: Timestamp) -> TextTable {
+fn build_table(records: &[RecordDocument], now: Timestamp) -> TextTable {
     let containers = container_names(records);
     let several = containers.len() > 1;
     let mut headings = vec![
@@ -123,7 +124,7 @@ fn build_table(records: &[ReportedRecord], now: Timestamp) -> TextTable {
 }
 
 /// A timer is one cell: how many, and how they lie.
-pub(super) fn format_value(record: &ReportedRecord) -> String {
+pub(super) fn format_value(record: &RecordDocument) -> String {
     if let Some(status) = record.agg.get("status").and_then(Value::as_str) {
         return status.to_owned();
     }
@@ -136,7 +137,7 @@ pub(super) fn format_value(record: &ReportedRecord) -> String {
     record.value.map_or("-".to_owned(), format_number)
 }
 
-fn format_age(record: &ReportedRecord, now: Timestamp) -> String {
+fn format_age(record: &RecordDocument, now: Timestamp) -> String {
     if record.open {
         return "open".to_owned();
     }
@@ -146,8 +147,8 @@ fn format_age(record: &ReportedRecord, now: Timestamp) -> String {
 }
 
 /// Prometheus text: counters since they were created, levels, and summaries of the window.
-fn render_exposition(records: &[ReportedRecord]) -> String {
-    let mut families: std::collections::BTreeMap<(String, &str), Vec<&ReportedRecord>> =
+fn render_exposition(records: &[RecordDocument]) -> String {
+    let mut families: std::collections::BTreeMap<(String, &str), Vec<&RecordDocument>> =
         std::collections::BTreeMap::new();
     for record in records {
         families.entry((sanitize_name(&record.name), record.metric_type.as_str())).or_default().push(record);
@@ -172,7 +173,7 @@ fn render_exposition(records: &[ReportedRecord]) -> String {
     text.into_text()
 }
 
-fn write_sample(text: &mut Exposition, kind: FamilyKind, record: &ReportedRecord) {
+fn write_sample(text: &mut Exposition, kind: FamilyKind, record: &RecordDocument) {
     let mut labels: Vec<(String, String)> = Vec::new();
     if let Some(container) = &record.origin.container_id {
         labels.push(("container_id".to_owned(), container.clone()));
@@ -220,7 +221,7 @@ fn sanitize_name(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn record(json: &Value) -> ReportedRecord {
+    fn record(json: &Value) -> RecordDocument {
         let mut document = serde_json::json!({
             "id": "i", "epoch": 1, "node": "n1", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:10Z",
             "seconds": 10, "covered": 10, "partial": false, "origin": {"container_id": "c1"}, "name": "x",

@@ -11,29 +11,31 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use self::names::ReportedMarkedName;
-use self::pages::ReportedPages;
-use self::plugin::ReportedPlugin;
-use self::window_log::ReportedWindowLog;
 use super::args::{DoctorArgs, OutputFormat};
-use super::documents::{ReportedContainer, Task, Totals, format_elapsed, sorted_counts};
+use super::documents::{format_elapsed, name, sorted_counts};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::probe::run_probes;
 use super::resolve::parse_response;
 use crate::client::Client;
-use crate::model::Timestamp;
+use crate::config::{Effect, Setting};
 use crate::net::address::ephemeral_ports;
 use crate::net::clock;
 use crate::net::holder::holder_of;
 use crate::net::tls::RENEWAL;
 use crate::statsd::Rejected;
+use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, StateDamageDocument, Task};
 
 /// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
 /// on Linux 6.
 const SMALL_DATAGRAM: usize = 832;
+
+const NODE_MEMORY: Effect = Setting::effect_of("limits.node_memory");
+const PORT: Effect = Setting::effect_of("listeners.port");
+const GUARD: Effect = Setting::effect_of("listeners.guard");
+const CERTIFICATE: Effect = Setting::effect_of("http.tls_certificate");
 
 /// How a check went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
@@ -64,69 +66,10 @@ impl Finding {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct ReportedNode {
-    node: String,
-    version: String,
-    pid: u32,
-    epoch: u64,
-    ready: bool,
-    containers: usize,
-    memory: usize,
-    memory_limit: usize,
-    receive_buffer: usize,
-    receive_buffers: usize,
-    receive_buffers_limit: usize,
-    /// Agents before this version do not say.
-    #[serde(default)]
-    listeners_port: Option<u16>,
-    guard: String,
-    guard_missing: Option<String>,
-    journal_trouble: Option<String>,
-    /// Agents before this version do not say.
-    #[serde(default)]
-    state_damage: Vec<DamagedStateFile>,
-    shards: usize,
-    shards_ended: usize,
-    /// Agents before this version say neither.
-    #[serde(default)]
-    certificate_expires: Option<Timestamp>,
-    #[serde(default)]
-    window_log: Option<ReportedWindowLog>,
-    #[serde(default)]
-    nri: Option<ReportedPlugin>,
-    #[serde(default)]
-    totals_evicted: totals::Evicted,
-    #[serde(default)]
-    names_marked: usize,
-    #[serde(default)]
-    marked_names: Vec<ReportedMarkedName>,
-    #[serde(default)]
-    pages: Option<ReportedPages>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DamagedStateFile {
-    file: String,
-    found: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct ReportedAccounting {
-    containers: Vec<CountedContainer>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CountedContainer {
-    container_id: String,
-    #[serde(flatten)]
-    totals: Totals,
-}
-
 pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let client = args.client.build_client()?;
-    let node: ReportedNode = parse_response(&client.get("/v1/node").await?)?;
-    let accounting: ReportedAccounting = parse_response(&client.get("/v1/accounting").await?)?;
+    let node: NodeDocument = parse_response(&client.get("/v1/node").await?)?;
+    let accounting: AccountingDocument = parse_response(&client.get("/v1/accounting").await?)?;
     let mut findings =
         vec![check_agent(&node), check_readiness(&node), check_memory(&node), check_accounting(&accounting)];
     findings.extend(check_receive_buffers(&node));
@@ -134,13 +77,13 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     findings.extend(node.listeners_port.and_then(check_port_holder));
     findings.push(check_guard(&node));
     findings.push(check_journal(&node));
-    findings.extend(node.state_damage.iter().map(DamagedStateFile::to_finding));
+    findings.extend(node.state_damage.iter().map(damage));
     findings.extend(check_certificate(&node));
     findings.extend(window_log::check_window_log(node.window_log.as_ref()));
-    findings.extend(node.nri.iter().flat_map(ReportedPlugin::to_findings));
-    findings.extend(node.totals_evicted.to_finding());
+    findings.extend(node.nri.iter().flat_map(plugin::plugin_findings));
+    findings.extend(totals::totals_finding(node.totals_evicted));
     findings.extend(names::check_marked_names(node.names_marked, &node.marked_names));
-    findings.extend(node.pages.iter().map(ReportedPages::to_finding));
+    findings.extend(node.pages.iter().map(pages::pages_finding));
     findings.extend(check_containers(&args.admin.build_client()).await);
     findings.extend(run_probes(args).await);
     match args.output.selected_format() {
@@ -155,7 +98,7 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     Ok(if failed { ExitCode::from(code::ERROR) } else { ExitCode::SUCCESS })
 }
 
-fn check_agent(node: &ReportedNode) -> Finding {
+fn check_agent(node: &NodeDocument) -> Finding {
     let ours = env!("CARGO_PKG_VERSION");
     let found =
         format!("{} runs tallyport {} as pid {}, epoch {}", node.node, node.version, node.pid, node.epoch);
@@ -166,7 +109,7 @@ fn check_agent(node: &ReportedNode) -> Finding {
         .with_advice(format!("this command is {ours}; restart the agent to have one version"))
 }
 
-fn check_readiness(node: &ReportedNode) -> Finding {
+fn check_readiness(node: &NodeDocument) -> Finding {
     let shards = format!("{} of {} shards run", node.shards - node.shards_ended, node.shards);
     match node.ready && node.shards_ended == 0 {
         true => Finding::new("ready", FindingStatus::Ok, shards),
@@ -175,7 +118,7 @@ fn check_readiness(node: &ReportedNode) -> Finding {
     }
 }
 
-fn check_memory(node: &ReportedNode) -> Finding {
+fn check_memory(node: &NodeDocument) -> Finding {
     let percent = node.memory.saturating_mul(100) / node.memory_limit.max(1);
     let found = format!(
         "{} MiB of {} MiB ({percent} %), {} containers",
@@ -185,17 +128,19 @@ fn check_memory(node: &ReportedNode) -> Finding {
     );
     match percent {
         0..80 => Finding::new("memory", FindingStatus::Ok, found),
-        80..100 => Finding::new("memory", FindingStatus::Warning, found)
-            .with_advice("at 100 % no container gets new series"),
-        _ => Finding::new("memory", FindingStatus::Failed, found).with_advice(
-            "no container gets new series; raise limits.node_memory, or use fewer names and tag values",
-        ),
+        80..100 => {
+            Finding::new("memory", FindingStatus::Warning, found).with_advice("at 100 % no container gets new series")
+        }
+        _ => Finding::new("memory", FindingStatus::Failed, found).with_advice(format!(
+            "no container gets new series; raise limits.node_memory and {}, or use fewer names and tag values",
+            NODE_MEMORY.remedy()
+        )),
     }
 }
 
 /// Everything is counted once, or we have a mistake.
-fn check_accounting(accounting: &ReportedAccounting) -> Finding {
-    let wrong = accounting.containers.iter().filter(|container| !container.totals.balanced);
+fn check_accounting(accounting: &AccountingDocument) -> Finding {
+    let wrong = accounting.containers.iter().filter(|container| !container.counts.balanced);
     let wrong: Vec<&str> = wrong.map(|container| container.container_id.as_str()).collect();
     if wrong.is_empty() {
         let n = accounting.containers.len();
@@ -213,7 +158,7 @@ fn check_accounting(accounting: &ReportedAccounting) -> Finding {
     .with_advice("this is a defect of tallyport; please report it with the output of GET /v1/accounting")
 }
 
-fn check_receive_buffers(node: &ReportedNode) -> Option<Finding> {
+fn check_receive_buffers(node: &NodeDocument) -> Option<Finding> {
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
     let granted = node.receive_buffer.min(most);
     let holds = granted * 2 / SMALL_DATAGRAM;
@@ -252,7 +197,7 @@ fn check_port_holder(port: u16) -> Option<Finding> {
     let found = format!(
         "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
     );
-    let advice = "end that process, or set listeners.port to another port and restart the agent";
+    let advice = format!("end that process, or set listeners.port to another port and {}", PORT.remedy());
     Some(Finding::new("ports", FindingStatus::Failed, found).with_advice(advice))
 }
 
@@ -263,14 +208,16 @@ fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
         return Finding::new("ports", FindingStatus::Ok, found);
     }
     let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
-    Finding::new("ports", FindingStatus::Warning, found)
-        .with_advice("the kernel may give it to another process; set listeners.port outside that range")
+    Finding::new("ports", FindingStatus::Warning, found).with_advice(format!(
+        "the kernel may give it to another process; set listeners.port outside that range and {}",
+        PORT.remedy()
+    ))
 }
 
 /// Whether containers on the host's network can be forged.
-fn check_guard(node: &ReportedNode) -> Finding {
+fn check_guard(node: &NodeDocument) -> Finding {
     let all = "every process of the host's network can send to containers there";
-    match (node.guard.as_str(), &node.guard_missing) {
+    match (&*node.guard, &node.guard_missing) {
         ("on", _) => Finding::new(
             "guard",
             FindingStatus::Ok,
@@ -280,13 +227,16 @@ fn check_guard(node: &ReportedNode) -> Finding {
         (_, why) => {
             let why = why.as_deref().unwrap_or("the agent does not say why");
             Finding::new("guard", FindingStatus::Warning, format!("{all}: {why}"))
-                .with_advice("containers with a network of their own need none; listeners.guard = \"off\" says that this is meant")
+                .with_advice(format!(
+                    "containers with a network of their own need none; if this is intended, set listeners.guard = \"off\" and {}",
+                    GUARD.remedy()
+                ))
         }
     }
 }
 
 /// Whether a crash would lose addresses.
-fn check_journal(node: &ReportedNode) -> Finding {
+fn check_journal(node: &NodeDocument) -> Finding {
     match &node.journal_trouble {
         None => Finding::new("journal", FindingStatus::Ok, "containers outlive a crash of the agent"),
         Some(why) => {
@@ -297,23 +247,20 @@ fn check_journal(node: &ReportedNode) -> Finding {
     }
 }
 
-impl DamagedStateFile {
-    /// What an earlier run left and this one could not read.
-    fn to_finding(&self) -> Finding {
-        let found = format!("{} was damaged at the start: {}", self.file, self.found);
-        let advice = match self.file.as_str() {
-            "journal" => {
-                "restart the containers that have no socket any more, and check the disk of state_dir"
-            }
-            _ => "check the disk of state_dir",
-        };
-        Finding::new("state files", FindingStatus::Warning, found).with_advice(advice)
-    }
+/// What an earlier run left and this one could not read.
+fn damage(damage: &StateDamageDocument) -> Finding {
+    let found = format!("{} was damaged at the start: {}", damage.file, damage.found);
+    let advice = match &*damage.file {
+        "journal" => "restart the containers that have no socket any more, and check the disk of state_dir",
+        _ => "check the disk of state_dir",
+    };
+    Finding::new("state files", FindingStatus::Warning, found).with_advice(advice)
 }
 
-fn check_certificate(node: &ReportedNode) -> Option<Finding> {
+fn check_certificate(node: &NodeDocument) -> Option<Finding> {
     let (now, expires) = (clock::wall_time(), node.certificate_expires?);
-    let advice = "replace http.tls_certificate and reload; new connections are shown the new one";
+    let advice =
+        format!("replace http.tls_certificate and {}; new connections get the new one", CERTIFICATE.remedy());
     let finding = |status, found| Finding::new("certificate", status, found);
     Some(match expires.duration_since(now) {
         Duration::ZERO => {
@@ -331,7 +278,7 @@ fn check_certificate(node: &ReportedNode) -> Option<Finding> {
 /// What only the admin socket tells.
 async fn check_containers(admin: &Client) -> Vec<Finding> {
     let listed = match admin.get("/v1/containers").await {
-        Ok(response) => parse_response::<Vec<ReportedContainer>>(&response),
+        Ok(response) => parse_response::<Vec<ContainerDocument>>(&response),
         Err(error) => Err(error.into()),
     };
     let Ok(containers) = listed else {
@@ -353,19 +300,20 @@ async fn check_containers(admin: &Client) -> Vec<Finding> {
     findings
 }
 
-fn check_container(container: &ReportedContainer) -> Option<Finding> {
-    let named = format!("{} of task {}", container.name(), container.task_id);
-    if matches!(container.state.as_str(), "lost" | "mute") {
-        let said = container.reason.iter().chain(container.warnings.first());
+fn check_container(container: &ContainerDocument) -> Option<Finding> {
+    let reserved = &container.reserved;
+    let named = format!("{} of task {}", name(container), reserved.task_id);
+    if matches!(&*reserved.state, "lost" | "mute") {
+        let said = reserved.reason.iter().chain(reserved.warnings.first());
         let why = said.fold(String::new(), |why, said| why + "; " + said);
-        let advice = match container.state.as_str() {
+        let advice = match &*reserved.state {
             "lost" => {
                 "its metrics reach nobody until its address can be opened; the agent tries again by itself"
             }
             _ => "its metrics reach nobody under its name; restart it",
         };
         return Some(
-            Finding::new("container", FindingStatus::Failed, format!("{named} is {}{why}", container.state))
+            Finding::new("container", FindingStatus::Failed, format!("{named} is {}{why}", reserved.state))
                 .with_advice(advice),
         );
     }
@@ -376,14 +324,14 @@ fn check_container(container: &ReportedContainer) -> Option<Finding> {
         );
         return Some(
             Finding::new("container", FindingStatus::Warning, found)
-                .with_advice(format!("`tallyport explain {}` says why", container.task_id)),
+                .with_advice(format!("`tallyport explain {}` says why", reserved.task_id)),
         );
     }
     if let Some(why) = &container.origin_guard_missing {
         let found = format!("others on the host's network can send to {named}: {why}");
         return Some(Finding::new("container", FindingStatus::Warning, found));
     }
-    let warning = container.warnings.first()?;
+    let warning = reserved.warnings.first()?;
     Some(Finding::new("container", FindingStatus::Warning, format!("{named}: {warning}")))
 }
 
@@ -402,7 +350,7 @@ fn check_rejected_lines(task: &Task) -> Option<Finding> {
         let advice = Rejected::ALL
             .iter()
             .find(|known| known.as_str() == line.code)
-            .map_or(line.advice.as_str(), |c| c.suggested_fix());
+            .map_or(&*line.advice, |c| c.suggested_fix());
         let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
         finding = finding.with_advice(format!(
             "{} ago {shown}{}: {advice}",

@@ -1,17 +1,16 @@
 //! `tallyport env`: a socket for what a launcher of another kind starts, and its variables as a file.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
-
 use super::args::EnvArgs;
-use super::documents::ReportedContainer;
 use super::failure::Failure;
 use super::output::Console;
 use super::run::{parse_labels, request_reservation, socket_variables};
+use crate::wire::{Network, ReservationDocument, ReservedDocument, TtlDocument};
 
 pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let lines = match reserve_socket(args) {
@@ -34,20 +33,20 @@ pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-fn reserve_socket(args: &EnvArgs) -> Result<Option<ReportedContainer>, Failure> {
-    let body = json!({
-        "container_id": args.container,
-        "task_id": args.task_id.as_ref().unwrap_or(&args.container),
-        "labels": parse_labels(&args.labels)?,
-        "network": {"mode": "host"},
-        "pid": args.pid,
+fn reserve_socket(args: &EnvArgs) -> Result<Option<ReservedDocument>, Failure> {
+    let reservation = ReservationDocument {
+        task_id: Some(args.task_id.as_ref().unwrap_or(&args.container).into()),
+        labels: Some(Cow::Owned(parse_labels(&args.labels)?)),
+        network: Some(Network::Host),
+        pid: args.pid,
         // Nobody names a process later, so it lasts until it is released, or its process ends.
-        "ttl": null,
-    });
-    request_reservation(&args.admin, &body)
+        ttl: TtlDocument::Never,
+        ..ReservationDocument::new(&args.container)
+    };
+    request_reservation(&args.admin, &reservation)
 }
 
-fn render_env_file(container: &ReportedContainer, out: &mut Console) -> String {
+fn render_env_file(container: &ReservedDocument, out: &mut Console) -> String {
     for warning in &container.warnings {
         out.write_stderr_line(format!("tallyport: {warning}"));
     }

@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::args::{ExplainArgs, OutputFormat};
-use super::details::{format_value, parse_records};
-use super::documents::{ReportedContainer, ReportedRecord, Task, TaskMetrics, format_elapsed, sorted_counts};
+use super::details::format_value;
+use super::documents::{format_elapsed, name as name_of, sorted_counts};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::{encode_segment, find_task, parse_response};
 use crate::aggregate::{Dropped, OVERFLOW};
-use crate::api::Glob;
 use crate::client::Client;
+use crate::model::Glob;
 use crate::net::clock;
 use crate::statsd::Rejected;
+use crate::wire::{ContainerDocument, RecordDocument, Task, TaskMetrics};
 
 /// How a station went.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
@@ -51,8 +52,8 @@ pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Resul
     // The admin socket knows the lines themselves; without it their codes have to do.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
-    let TaskMetrics { metrics, .. } = parse_response(&client.get(&path).await?)?;
-    let explanation = build_explanation(&task, &parse_records(&metrics)?, args.name.as_deref());
+    let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
+    let explanation = build_explanation(&task, &metrics, args.name.as_deref());
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&explanation)?,
         OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
@@ -69,7 +70,7 @@ async fn with_lines(admin: &Client, task: &Task) -> Option<Task> {
     parse_response(&response).ok()
 }
 
-fn build_explanation(task: &Task, records: &[ReportedRecord], name: Option<&str>) -> Explanation {
+fn build_explanation(task: &Task, records: &[RecordDocument], name: Option<&str>) -> Explanation {
     let stations = vec![
         check_containers(task),
         check_environment(task),
@@ -105,22 +106,24 @@ fn check_containers(task: &Task) -> Station {
     let containers: Vec<String> = task
         .containers
         .iter()
-        .map(|c| format!("{} ({}, generation {})", c.name(), c.state, c.generation))
+        .map(|c| format!("{} ({}, generation {})", name_of(c), c.reserved.state, c.reserved.generation))
         .collect();
     let outcome = if task.finished { StationOutcome::Note } else { StationOutcome::Good };
     new_station("known", outcome, containers.join(", "))
 }
 
 fn check_environment(task: &Task) -> Station {
-    let addresses: Vec<String> = task.containers.iter().map(ReportedContainer::statsd_address).collect();
+    let addresses: Vec<String> =
+        task.containers.iter().map(|container| container.reserved.statsd_address()).collect();
     let mut found = format!("STATSD_UDP_HOST:STATSD_UDP_PORT = {}", addresses.join(", "));
     let mut advice = Vec::new();
     let mut outcome = StationOutcome::Good;
     for container in &task.containers {
+        let reserved = &container.reserved;
         if let Some(why) = unserved_reason(container) {
             outcome = StationOutcome::Bad;
-            found = format!("{found}; {} is {}", container.name(), container.state);
-            found = format!("{found}: {}", container.reason.as_deref().unwrap_or(why));
+            found = format!("{found}; {} is {}", name_of(container), reserved.state);
+            found = format!("{found}: {}", reserved.reason.as_deref().unwrap_or(why));
             advice.push("restart it to give it a socket".to_owned());
             continue;
         }
@@ -136,12 +139,12 @@ fn check_environment(task: &Task) -> Station {
             }
             Some(EnvironmentMatch::Other(other)) => {
                 outcome = StationOutcome::Bad;
-                found = format!("the process has {other}, its socket is at {}", container.statsd_address());
+                found = format!("the process has {other}, its socket is at {}", reserved.statsd_address());
                 advice.push(
                     "something between the launcher and the process overwrote the variables".to_owned(),
                 );
             }
-            None if !container.attached && !task.finished => {
+            None if !reserved.attached && !task.finished => {
                 outcome = StationOutcome::Note;
                 advice.push("no process was attached yet; the reservation expires without one".to_owned());
             }
@@ -152,8 +155,8 @@ fn check_environment(task: &Task) -> Station {
 }
 
 /// Why a container that runs has no socket.
-fn unserved_reason(container: &ReportedContainer) -> Option<&'static str> {
-    match container.state.as_str() {
+fn unserved_reason(container: &ContainerDocument) -> Option<&'static str> {
+    match &*container.reserved.state {
         "mute" => Some("it was started while the agent was away, or could not be served"),
         "lost" => Some("its address could not be opened again after a restart of the agent"),
         _ => None,
@@ -167,7 +170,7 @@ enum EnvironmentMatch {
     Without,
 }
 
-fn environment_of(container: &ReportedContainer) -> Option<EnvironmentMatch> {
+fn environment_of(container: &ContainerDocument) -> Option<EnvironmentMatch> {
     let environment = std::fs::read(format!("/proc/{}/environ", container.pid?)).ok()?;
     let variable = |name: &str| {
         let text = format!("{name}=");
@@ -177,8 +180,8 @@ fn environment_of(container: &ReportedContainer) -> Option<EnvironmentMatch> {
     };
     Some(match (variable("STATSD_UDP_HOST"), variable("STATSD_UDP_PORT")) {
         (Some(host), Some(port)) => {
-            let ours =
-                Some(&host) == container.statsd_host.as_ref() && port.parse().ok() == container.statsd_port;
+            let ours = Some(&host) == container.reserved.statsd_host.as_ref()
+                && port.parse().ok() == container.reserved.statsd_port;
             if ours { EnvironmentMatch::Ours } else { EnvironmentMatch::Other(format!("{host}:{port}")) }
         }
         _ => EnvironmentMatch::Without,
@@ -270,7 +273,7 @@ fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u
     let limits = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::as_str);
     let too_many = task.totals.values.folded > 0
         || reasons.into_iter().any(|(reason, _)| limits.contains(&reason.as_str()));
-    let wide = task.widest_tags.iter().map(|tag| match &tag.key {
+    let wide = task.widest_tags.iter().flatten().map(|tag| match &tag.key {
         Some(key) => format!("{key} ({} values in {} series)", tag.values, tag.series),
         None => format!("the name itself ({} names)", tag.values),
     });
@@ -279,15 +282,15 @@ fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u
 }
 
 fn matching_records<'r>(
-    records: &'r [ReportedRecord],
+    records: &'r [RecordDocument],
     name: Option<&str>,
-) -> impl Iterator<Item = &'r ReportedRecord> {
+) -> impl Iterator<Item = &'r RecordDocument> {
     let glob = name.map(Glob::new);
     records.iter().filter(move |record| glob.as_ref().is_none_or(|glob| glob.is_match(&record.name)))
 }
 
-fn check_records(records: &[ReportedRecord], name: Option<&str>) -> Station {
-    let found: Vec<&ReportedRecord> = matching_records(records, name).collect();
+fn check_records(records: &[RecordDocument], name: Option<&str>) -> Station {
+    let found: Vec<&RecordDocument> = matching_records(records, name).collect();
     match (found.first(), name) {
         (Some(_), None) => new_station("recorded", StationOutcome::Good, format!("{} series", found.len())),
         (Some(_), Some(_)) => {
@@ -322,7 +325,7 @@ fn check_records(records: &[ReportedRecord], name: Option<&str>) -> Station {
     }
 }
 
-fn nearest_names(records: &[ReportedRecord], name: &str) -> Vec<String> {
+fn nearest_names(records: &[RecordDocument], name: &str) -> Vec<String> {
     let mut names: Vec<(f64, &str)> = records
         .iter()
         .map(|record| {

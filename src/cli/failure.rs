@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use serde::Deserialize;
-
 use super::output::Console;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
 use crate::install;
+use crate::wire::Refusal;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -54,12 +53,8 @@ impl Failure {
 
     /// An answer that is not what was asked for.
     pub(super) fn from_response(response: &Response) -> Self {
-        #[derive(Deserialize)]
-        struct ErrorBody {
-            message: String,
-        }
-        match serde_json::from_slice::<ErrorBody>(&response.body) {
-            Ok(document) => Self::new(code::ERROR, document.message),
+        match serde_json::from_slice::<Refusal>(&response.body) {
+            Ok(refusal) => Self::new(code::ERROR, refusal.message),
             Err(_) => Self::new(code::ERROR, format!("the agent answered {}", response.status)),
         }
     }

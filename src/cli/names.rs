@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
-
-use super::documents::ReportedRecord;
+use crate::model::Labels;
+use crate::wire::RecordDocument;
 
 /// Digits of a runtime's id that are shown, as many as container engines show.
 const SHORT: usize = 12;
@@ -16,18 +15,20 @@ pub(super) fn short_id(id: &str) -> &str {
 }
 
 /// The name that a pod gives to a container, or its id where it is in no pod.
-pub(super) fn container_name<'a>(id: &'a str, labels: &'a Map<String, Value>) -> &'a str {
-    labels.get("container").and_then(Value::as_str).unwrap_or_else(|| short_id(id))
+pub(super) fn container_name<'a>(id: &'a str, labels: &'a Labels) -> &'a str {
+    labels.get("container").map_or_else(|| short_id(id), String::as_str)
 }
 
 /// The containers of some records by name. Those of one name, such as a container and the one that it was before a restart, are
 /// told apart by their ids.
-pub(super) fn container_names(records: &[ReportedRecord]) -> BTreeMap<&str, String> {
-    let of = |record: &'_ ReportedRecord| record.origin.container_id.is_some();
+pub(super) fn container_names(records: &[RecordDocument]) -> BTreeMap<&str, String> {
+    let of = |record: &'_ RecordDocument| record.origin.container_id.is_some();
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for record in records.iter().filter(|record| of(record)) {
         let id = record.origin.container_id.as_deref().unwrap_or_default();
-        ids.entry(container_name(id, &record.origin.labels)).or_default().insert(id);
+        let name =
+            record.origin.labels.as_ref().map_or_else(|| short_id(id), |labels| container_name(id, labels));
+        ids.entry(name).or_default().insert(id);
     }
     let shown = |name: &str, id: &str, alone: bool| match alone {
         true => name.to_owned(),
@@ -42,9 +43,9 @@ pub(super) fn container_names(records: &[ReportedRecord]) -> BTreeMap<&str, Stri
 mod tests {
     use super::*;
 
-    fn record(id: &str, container: Option<&str>) -> ReportedRecord {
-        let labels: Map<String, Value> =
-            container.map(|name| ("container".to_owned(), name.into())).into_iter().collect();
+    fn record(id: &str, container: Option<&str>) -> RecordDocument {
+        let labels: Labels =
+            container.map(|name| ("container".to_owned(), name.to_owned())).into_iter().collect();
         serde_json::from_value(serde_json::json!({
             "name": "x", "type": "counter", "unit": "", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:10Z",
             "covered": 10.0, "tags": {}, "agg": {}, "origin": {"container_id": id, "labels": labels},

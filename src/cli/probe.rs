@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::args::{DoctorArgs, ProbeName};
@@ -17,6 +16,7 @@ use super::doctor::{Finding, FindingStatus};
 use super::failure::{Failure, code};
 use super::output::Console;
 use crate::client::Client;
+use crate::wire::{RecordDocument, TaskMetrics};
 
 /// What the probe sends, and its value.
 const METRIC: &str = "tallyport.probe";
@@ -170,15 +170,6 @@ impl<'a> Probe<'a> {
 
     /// Waits for the metric under the task that the container was given.
     async fn wait_for_metric(&self, client: &Client) -> Result<String, Trouble> {
-        #[derive(Deserialize)]
-        struct Answer {
-            metrics: Vec<Record>,
-        }
-        #[derive(Deserialize)]
-        struct Record {
-            name: String,
-            value: Option<f64>,
-        }
         let task = &self.id;
         let (path, since) = (format!("/v1/tasks/{task}/metrics?window=all"), Instant::now());
         let mut known = false;
@@ -186,8 +177,8 @@ impl<'a> Probe<'a> {
             let answer = client.get(&path).await;
             let answer = answer.map_err(|error| new_trouble(error.to_string(), "is the agent running?"))?;
             known |= answer.status == 200;
-            let records = serde_json::from_slice::<Answer>(&answer.body).map(|answer| answer.metrics);
-            let ours = |record: &Record| {
+            let records = serde_json::from_slice::<TaskMetrics>(&answer.body).map(|answer| answer.metrics);
+            let ours = |record: &RecordDocument| {
                 record.name == METRIC && record.value.is_some_and(|value| (value - VALUE).abs() < 0.5)
             };
             if records.is_ok_and(|records| records.iter().any(ours)) {

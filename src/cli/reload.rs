@@ -1,17 +1,12 @@
 //! `tallyport reload`.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{OutputFormat, ReloadArgs};
 use super::failure::Failure;
 use super::output::Console;
 use super::resolve::parse_response;
-
-#[derive(Deserialize)]
-struct ReloadReply {
-    needs_restart: Vec<String>,
-}
+use crate::wire::ReloadedDocument;
 
 pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Result<(), Failure> {
     let path = if args.force { "/v1/config/reload?force=true" } else { "/v1/config/reload" };
@@ -23,7 +18,7 @@ pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Resul
             return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
         }
         OutputFormat::Table => {
-            let needs_restart = parse_response::<ReloadReply>(&response)?.needs_restart;
+            let needs_restart = parse_response::<ReloadedDocument>(&response)?.needs_restart;
             out.write_line("the configuration was read again and is in force")?;
             if !needs_restart.is_empty() {
                 let settings = needs_restart.join(", ");

@@ -6,10 +6,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::args::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs, UrlArgs};
-use super::documents::Task;
 use super::failure::{Failure, code};
 use crate::client::{Client, ClientError, Response, Target};
 use crate::config::{Layers, ProcessEnvironment};
+use crate::wire::{Refusal, Task};
 
 /// What stays as it is in a part of a path (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -148,8 +148,7 @@ async fn find_pod_task(client: &Client, namespace: &str, name: &str) -> Result<T
 
 /// The pods that a name means: those of exactly this name before those that start so, and the living before others.
 fn select_pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
-    let pod =
-        |task: &Task| task.labels.get("pod").and_then(|pod| pod.as_str()).unwrap_or_default().to_owned();
+    let pod = |task: &Task| task.labels.get("pod").cloned().unwrap_or_default();
     let (exact, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| pod(task) == name);
     let fitting = match exact.is_empty() {
         true => others.into_iter().filter(|task| pod(task).starts_with(name)).collect(),
@@ -181,18 +180,12 @@ async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
 }
 
 fn no_such_task(response: &Response) -> Failure {
-    #[derive(serde::Deserialize)]
-    struct NotFoundBody {
-        message: String,
-        #[serde(default)]
-        nearest: Vec<String>,
-    }
     let hint = "`tallyport tasks` lists those that are here";
-    match serde_json::from_slice::<NotFoundBody>(&response.body) {
-        Ok(NotFoundBody { message, nearest }) if nearest.len() > 1 => {
+    match serde_json::from_slice::<Refusal>(&response.body) {
+        Ok(Refusal { message, nearest, .. }) if nearest.len() > 1 => {
             Failure::new(code::NO_TASK, message).with_hint(format!("nearest: {}; {hint}", nearest.join(", ")))
         }
-        Ok(NotFoundBody { message, .. }) => Failure::new(code::NO_TASK, message).with_hint(hint),
+        Ok(Refusal { message, .. }) => Failure::new(code::NO_TASK, message).with_hint(hint),
         Err(_) => Failure::new(code::NO_TASK, "there is no such task on this node").with_hint(hint),
     }
 }

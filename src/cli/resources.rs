@@ -1,11 +1,12 @@
 //! What a task's containers use, as the agent reads it from their control groups.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::documents::Task;
 use super::failure::Failure;
 use super::resolve::{encode_segment, parse_response};
 use crate::client::Client;
+use crate::wire::Task;
+use crate::wire::v0::{Datapoint, Message};
 
 /// What all containers of a task use together. What none of them tells is absent.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,28 +20,18 @@ pub(super) struct Used {
     io_written_bytes: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct ResourceReply {
-    datapoints: Vec<ResourceDatapoint>,
-}
-
-#[derive(Deserialize)]
-struct ResourceDatapoint {
-    name: String,
-    value: f64,
-}
-
 /// Asks for every container of a task; none where nothing is known of any.
 pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<Used>, Failure> {
     let mut used = Used::default();
     let mut known = false;
     for container in &task.containers {
-        let answer =
-            client.get(&format!("/v0/containers/{}", encode_segment(&container.container_id))).await?;
+        let answer = client
+            .get(&format!("/v0/containers/{}", encode_segment(&container.reserved.container_id)))
+            .await?;
         if answer.status == 204 {
             continue;
         }
-        let message: ResourceReply = parse_response(&answer)?;
+        let message: Message = parse_response(&answer)?;
         known = true;
         message.datapoints.iter().for_each(|point| used.add(point));
     }
@@ -48,7 +39,7 @@ pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<U
 }
 
 impl Used {
-    fn add(&mut self, point: &ResourceDatapoint) {
+    fn add(&mut self, point: &Datapoint) {
         let sum = match point.name.as_str() {
             "cpus.user.time" | "cpus.system.time" => &mut self.cpu_seconds,
             "cpus.limit" => &mut self.cpu_limit,
@@ -104,7 +95,7 @@ mod tests {
             ("mem.total", 1_048_576.0),
             ("mem.total", 524_288.0),
         ] {
-            used.add(&ResourceDatapoint { name: name.to_owned(), value });
+            used.add(&Datapoint { name: name.to_owned(), value, ..Datapoint::default() });
         }
         assert_eq!(used.format_lines(), [("cpu", "1.50 s".to_owned()), ("memory", "1.5 MiB".to_owned())]);
     }

@@ -1,19 +1,18 @@
 //! `tallyport run`: reserve a socket, then become the command.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use serde_json::{Value, json};
-
 use super::args::{AdminArgs, RunArgs};
-use super::documents::ReportedContainer;
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::parse_response;
 use crate::model::Labels;
 use crate::net::variables::{check_variable, other_of_pair};
+use crate::wire::{Network, ReservationDocument, ReservedDocument};
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -42,7 +41,7 @@ pub(super) fn run(args: &RunArgs, out: &mut Console) -> Result<ExitCode, Failure
     Err(Failure::new(code, format!("cannot start {}: {error}", program.display())))
 }
 
-fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReportedContainer>, Failure> {
+fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReservedDocument>, Failure> {
     let pid = std::process::id();
     let task_id = match &args.task_id {
         Some(id) => id.clone(),
@@ -51,15 +50,15 @@ fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReportedCont
             format!("{name}.{pid}")
         }
     };
-    let body = json!({
+    let reservation = ReservationDocument {
+        task_id: Some((&*task_id).into()),
+        labels: Some(Cow::Owned(parse_labels(&args.labels)?)),
+        network: Some(Network::Host),
+        pid: pid.try_into().ok(),
         // The process keeps its number when it becomes the command.
-        "container_id": format!("run-{pid}"),
-        "task_id": task_id,
-        "labels": parse_labels(&args.labels)?,
-        "network": {"mode": "host"},
-        "pid": pid,
-    });
-    let Some(container) = request_reservation(&args.admin, &body)? else { return Ok(None) };
+        ..ReservationDocument::new(format!("run-{pid}"))
+    };
+    let Some(container) = request_reservation(&args.admin, &reservation)? else { return Ok(None) };
     if container.task_id != task_id {
         return Err(Failure::new(
             code::ERROR,
@@ -72,10 +71,10 @@ fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReportedCont
 /// The variables of an answer that name a socket. Others are left out with a message: a process that poses as the agent may have
 /// sent them.
 pub(super) fn socket_variables<'c>(
-    container: &'c ReportedContainer,
+    container: &'c ReservedDocument,
     out: &mut Console,
 ) -> Vec<(&'c str, &'c str)> {
-    let all = container.env.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    let all = container.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let is_taken = |(name, value): &(&str, &str)| match check_variable(name, value) {
         Ok(()) => true,
         Err(why) => {
@@ -89,13 +88,13 @@ pub(super) fn socket_variables<'c>(
 /// Makes a reserve call. None where the container is opted out.
 pub(super) fn request_reservation(
     admin: &AdminArgs,
-    body: &Value,
-) -> Result<Option<ReportedContainer>, Failure> {
+    reservation: &ReservationDocument<'_>,
+) -> Result<Option<ReservedDocument>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::system_error(&error))?;
-    let request = body.to_string().into_bytes();
+    let request = serde_json::to_vec(reservation).map_err(|error| Failure::system_error(&error.into()))?;
     let response = runtime.block_on(admin.build_client().send_request("POST", "/v1/containers", request))?;
     if response.status == 204 { Ok(None) } else { parse_response(&response).map(Some) }
 }
@@ -110,7 +109,7 @@ pub(super) fn parse_labels(flags: &[String]) -> Result<Labels, Failure> {
 
 /// Sets the container's variables for the command: always the two of its address; an alias only where neither it nor the other
 /// variable of its pair is set already.
-fn inject_variables(command: &mut Command, container: &ReportedContainer, out: &mut Console) {
+fn inject_variables(command: &mut Command, container: &ReservedDocument, out: &mut Console) {
     for warning in &container.warnings {
         out.write_stderr_line(format!("tallyport: {warning}"));
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::args::{OutputFormat, SummaryArgs};
-use super::details::{format_value, parse_records};
-use super::documents::{ReportedRecord, Task, TaskMetrics, format_elapsed, format_number, sorted_counts};
+use super::details::format_value;
+use super::documents::{format_elapsed, format_number, name, sorted_counts};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::{encode_query, encode_segment, find_task, parse_response};
@@ -14,6 +14,7 @@ use super::resources::{Used, fetch_usage};
 use super::table::{Align, TextTable};
 use super::text::SafeText;
 use crate::net::clock;
+use crate::wire::{RecordDocument, Task, TaskMetrics};
 
 /// How many series are shown.
 const LARGEST: usize = 10;
@@ -53,8 +54,8 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod, &args.task_id).await?;
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
-    let TaskMetrics { metrics, .. } = parse_response(&client.get(&path).await?)?;
-    let mut summary = build_summary(&task, &parse_records(&metrics)?);
+    let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
+    let mut summary = build_summary(&task, &metrics);
     summary.resources = fetch_usage(&client, &task).await?;
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&summary)?,
@@ -73,10 +74,10 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     Ok(())
 }
 
-fn build_summary(task: &Task, records: &[ReportedRecord]) -> TaskSummary {
+fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSummary {
     // A series that was silent in the newest window of the task adds nothing to what it sends now.
     let newest = records.iter().map(|record| record.start).max();
-    let rate = |record: &ReportedRecord| match record.agg_value("samples") {
+    let rate = |record: &RecordDocument| match record.agg_value("samples") {
         Some(samples) if Some(record.start) == newest && record.covered > 0.0 => samples / record.covered,
         _ => 0.0,
     };
@@ -97,7 +98,7 @@ fn build_summary(task: &Task, records: &[ReportedRecord]) -> TaskSummary {
     let totals = &task.totals;
     TaskSummary {
         task_id: task.task_id.clone(),
-        state: task.state.clone(),
+        state: task.state.to_string(),
         finished: task.finished,
         containers: task.containers.len(),
         series: task.series,
@@ -124,14 +125,10 @@ fn print_summary(task: &Task, summary: &TaskSummary, out: &mut Console) -> std::
     out.write_line(out.style_bold(&summary.task_id) + "  " + state)?;
     for container in &task.containers {
         let pid = container.pid.map_or("no process yet".to_owned(), |pid| format!("pid {pid}"));
-        out.write_line(format!("  {}  {pid}  {}", container.name(), container.statsd_address()))?;
+        out.write_line(format!("  {}  {pid}  {}", name(container), container.reserved.statsd_address()))?;
     }
     if !task.labels.is_empty() {
-        let labels: Vec<String> = task
-            .labels
-            .iter()
-            .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-            .collect();
+        let labels: Vec<String> = task.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         out.write_line(format!("  labels         {}", labels.join(" ")))?;
     }
     let last =

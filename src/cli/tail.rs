@@ -1,24 +1,11 @@
 //! `tallyport tail`: lines as a task sends them.
 
-use serde::Deserialize;
-
 use super::args::{OutputFormat, TailArgs};
 use super::failure::Failure;
 use super::output::Console;
 use super::resolve::{encode_segment, find_task};
 use crate::client::Response;
-use crate::model::Timestamp;
-
-#[derive(Deserialize)]
-struct TailedLine {
-    at: Timestamp,
-    container_id: String,
-    line: String,
-    #[serde(default)]
-    rejected: Option<String>,
-    #[serde(default)]
-    lost: u64,
-}
+use crate::wire::TailedLine;
 
 pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.admin.build_client();

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::args::{OutputFormat, TasksArgs};
-use super::documents::{Task, format_elapsed};
+use super::documents::format_elapsed;
 use super::failure::Failure;
 use super::output::Console;
 use super::resolve::{encode_query, flag_pairs, parse_response};
 use super::table::{Align, TextTable};
 use crate::net::clock;
+use crate::wire::Task;
 
 pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<(), Failure> {
     let query = encode_query(flag_pairs(&[
@@ -50,7 +51,7 @@ fn print_tasks(tasks: &[Task], out: &mut Console) -> std::io::Result<()> {
             task.containers.iter().map(|container| container.dropped + container.kernel_drops).sum();
         table.add_row(&[
             task.task_id.clone(),
-            task.state.clone(),
+            task.state.to_string(),
             task.containers.len().to_string(),
             task.series.to_string(),
             task.totals.datagrams.received.to_string(),

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{OutputFormat, WatchArgs};
 use super::details::{format_value, parse_records};
-use super::documents::{ReportedRecord, TaskMetrics};
 use super::failure::Failure;
 use super::output::Console;
 use super::resolve::{encode_query, encode_segment, find_task, parse_response};
@@ -16,21 +14,15 @@ use super::table::{Align, TextTable};
 use super::text::SafeText;
 use crate::client::{Client, ClientError, LineStream, Response};
 use crate::model::Timestamp;
+use crate::wire::{RecordDocument, TaskMetrics, WindowEvent};
 
 /// Windows that a sparkline shows.
 const SHOWN: usize = 30;
 
-/// What one event says.
-#[derive(Deserialize)]
-struct WindowEvent {
-    end: Timestamp,
-    metrics: Vec<Value>,
-}
-
 /// The last windows of every series.
 #[derive(Default)]
 struct Screen {
-    series: BTreeMap<(String, String, String), BTreeMap<Timestamp, ReportedRecord>>,
+    series: BTreeMap<(String, String, String), BTreeMap<Timestamp, RecordDocument>>,
     last: Option<Timestamp>,
 }
 
@@ -46,7 +38,7 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     let mut screen = Screen::default();
     if args.output.selected_format() == OutputFormat::Table {
         let history = encode_query(filters.into_iter().chain([("window", "all")]));
-        let TaskMetrics { metrics, .. } =
+        let TaskMetrics::<Value> { metrics, .. } =
             parse_response(&client.get(&format!("{path}/metrics{history}")).await?)?;
         screen.add(&parse_records(&metrics)?);
         screen.draw(&task.task_id, out)?;
@@ -57,7 +49,7 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
         match (event.as_str(), args.output.selected_format()) {
             ("window", OutputFormat::Json | OutputFormat::Ndjson) => out.write_json_line(&data)?,
             ("window", _) => {
-                let window: WindowEvent =
+                let window: WindowEvent<Value> =
                     serde_json::from_str(&data).map_err(|error| Failure::malformed_response(&error))?;
                 screen.last = screen.last.max(Some(window.end));
                 screen.add(&parse_records(&window.metrics)?);
@@ -143,7 +135,7 @@ async fn ensure_success(lines: LineStream) -> Result<LineStream, Failure> {
 }
 
 impl Screen {
-    fn add(&mut self, records: &[ReportedRecord]) {
+    fn add(&mut self, records: &[RecordDocument]) {
         for record in records {
             self.last = self.last.max(Some(record.end));
             let windows = self.series.entry(record.series_key()).or_default();

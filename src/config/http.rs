@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::read::SettingReader;
+use super::values::SettingValues;
 
 /// The HTTP listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,58 +69,24 @@ impl HttpConfig {
             (false, false) => None,
         }
     }
-
-    /// The same, bound as another is: what only a start changes is the other's.
-    #[must_use]
-    pub fn bound_as(self, other: &Self) -> Self {
-        let Self { tls, tokens, hosts, page_memory, .. } = self;
-        Self { tls, tokens, hosts, page_memory, ..other.clone() }
-    }
 }
 
-pub(super) fn read(reader: &mut SettingReader<'_>) -> HttpConfig {
-    let listen: Option<SocketAddr> = reader.read_with("http.listen", |text| {
-        text.parse().map(Some).map_err(|_| "is not an address and port, such as 127.0.0.1:9725".to_owned())
-    });
-    let http = HttpConfig {
-        listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
-        insecure: reader.read_bool("http.insecure"),
-        tls: read_tls(reader),
-        tokens: reader.read_optional_path("http.tokens"),
-        hosts: reader.read_words("http.hosts"),
-        max_connections: reader.read_usize("http.max_connections"),
-        max_connections_per_client: reader.read_usize("http.max_connections_per_client"),
-        header_timeout: reader.read_duration("http.header_timeout"),
-        write_timeout: reader.read_duration("http.write_timeout"),
-        page_memory: reader.read_size("http.page_memory"),
-        max_head: reader.read_size("http.max_head"),
-        max_headers: reader.read_usize("http.max_headers"),
-    };
-    if let Some(lacks) = http.missing_protection() {
-        reader.add_error(
-            "http.listen",
-            &format!(
-                "is off loopback, where everyone who reaches it could read everything; set {lacks}, or \
-                 http.insecure = true (--http-insecure) to want that"
-            ),
-        );
-    }
-    http
-}
-
-fn read_tls(reader: &mut SettingReader<'_>) -> Option<TlsFiles> {
-    let (certificate, key) =
-        (reader.read_optional_path("http.tls_certificate"), reader.read_optional_path("http.tls_key"));
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-        (Some(_), None) => {
-            reader.add_error("http.tls_certificate", "needs http.tls_key beside it");
-            None
-        }
-        (None, Some(_)) => {
-            reader.add_error("http.tls_key", "needs http.tls_certificate beside it");
-            None
-        }
-        (None, None) => None,
+/// The HTTP listener that values mean.
+pub(super) fn http(values: &SettingValues) -> HttpConfig {
+    let certificate = values.optional_path("http.tls_certificate");
+    let tls = certificate.zip(values.optional_path("http.tls_key"));
+    HttpConfig {
+        listen: values.address_value("http.listen"),
+        insecure: values.bool_value("http.insecure"),
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        tokens: values.optional_path("http.tokens"),
+        hosts: values.word_values("http.hosts"),
+        max_connections: values.count_value("http.max_connections"),
+        max_connections_per_client: values.count_value("http.max_connections_per_client"),
+        header_timeout: values.duration_value("http.header_timeout"),
+        write_timeout: values.duration_value("http.write_timeout"),
+        page_memory: values.count_value("http.page_memory"),
+        max_head: values.count_value("http.max_head"),
+        max_headers: values.count_value("http.max_headers"),
     }
 }

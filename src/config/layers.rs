@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::read::ConfigError;
+use super::error::ConfigError;
 use super::setting::{SETTINGS, Setting};
 use crate::files;
 
@@ -81,8 +81,9 @@ pub struct SettingValue {
 }
 
 /// The value of every setting, as it was written last.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Layers {
+    defaults: BTreeMap<&'static str, String>,
     written: BTreeMap<&'static str, SettingValue>,
 }
 
@@ -91,15 +92,22 @@ impl Layers {
     #[must_use]
     pub fn with_defaults(environment: &dyn Environment) -> Self {
         let runtime_dir = runtime_dir(environment);
-        let written = SETTINGS.iter().map(|setting| {
-            let text = match setting.key {
-                "node" => environment.hostname(),
-                "admin.socket" => format!("{runtime_dir}/admin.sock"),
-                _ => setting.default.to_owned(),
-            };
-            (setting.key, SettingValue { text, origin: SettingOrigin::Default })
-        });
-        Self { written: written.collect() }
+        let default = |setting: &Setting| match setting.key {
+            "node" => environment.hostname(),
+            "admin.socket" => format!("{runtime_dir}/admin.sock"),
+            _ => setting.default.to_owned(),
+        };
+        let defaults: BTreeMap<_, _> =
+            SETTINGS.iter().map(|setting| (setting.key, default(setting))).collect();
+        let written = defaults
+            .iter()
+            .map(|(key, text)| (*key, SettingValue { text: text.clone(), origin: SettingOrigin::Default }));
+        Self { written: written.collect(), defaults }
+    }
+
+    /// The text that holds for a setting if no source sets it.
+    pub(super) fn default_of(&self, setting: &Setting) -> &str {
+        self.defaults.get(setting.key).map_or(setting.default, String::as_str)
     }
 
     /// What is written for a setting.

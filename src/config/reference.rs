@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::setting::{SETTINGS, Setting, SettingKind};
+use super::kind::SettingKind;
+use super::setting::{SETTINGS, Setting};
 
 /// The reference page, in Markdown.
 #[must_use]
@@ -19,14 +20,14 @@ pub fn render_reference() -> String {
     for setting in SETTINGS {
         let default =
             if setting.default.is_empty() { "none".to_owned() } else { format!("`{}`", setting.default) };
-        let reload = if setting.reload { "reload" } else { "restart" };
         let _infallible = write!(
             page,
-            "\n## `{}`\n\n{}\n\n{}. Default {default}. Variable `{}`. Takes effect at {reload}.\n",
+            "\n## `{}`\n\n{}\n\n{}. Default {default}. Variable `{}`. Takes effect {}.\n",
             setting.key,
             setting.help,
             capitalize_first(&setting.kind.expected_form()),
             setting.variable_name(),
+            setting.effect.when(),
         );
     }
     page
@@ -57,7 +58,7 @@ pub fn render_example() -> String {
 fn toml_value(setting: &Setting) -> String {
     match setting.kind {
         SettingKind::Switch | SettingKind::Count(..) => setting.default.to_owned(),
-        SettingKind::Bounds => format!("[{}]", setting.default.replace(',', ", ")),
+        SettingKind::Bounds { .. } => format!("[{}]", setting.default.replace(',', ", ")),
         SettingKind::Words(_) => {
             let words = setting.default.split(',').filter(|word| !word.is_empty());
             format!("[{}]", words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))

@@ -102,10 +102,10 @@ x = 1
             "configuration:3: http.lisen is not a setting; did you mean http.listen?",
             "configuration:17: nonsense is not a setting",
             "configuration:2: http.listen = \"everywhere\" is not an address and port, such as 127.0.0.1:9725",
-            "configuration:15: statsd.tag_styles = \"influx,graphite\" has \"graphite\", which is not in a list of influx, \
-             librato, signalfx, all",
             "configuration:6: windows.length = \"10\" needs a unit, such as 10s",
             "configuration:7: windows.keep = \"0\" is not a whole number from 1 to 10000",
+            "configuration:15: statsd.tag_styles = \"influx,graphite\" has \"graphite\", which is not in a list of influx, \
+             librato, signalfx, all",
             "configuration:12: limits.mode = \"maybe\" is not enforce or observe",
             "configuration:10: limits.series = \"many\" is not a whole number from 1 to 10000000",
             "configuration:11: limits.memory = \"64\" needs a unit, such as 64KiB",
@@ -203,16 +203,35 @@ fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
 }
 
 #[test]
-fn every_setting_is_read_by_somebody() {
-    // A value that no setting takes is an error for each of them, but for free text.
+fn a_value_that_no_setting_takes_is_reported_for_each_of_them() {
     for setting in SETTINGS {
-        let free = matches!(setting.kind, SettingKind::Text) && setting.key == "node";
-        let bad = if free { "a\u{7}b" } else { "\u{7}!" };
         let mut layers = Layers::with_defaults(&environment(&[]));
-        layers.set_value(setting.key, bad.to_owned(), SettingOrigin::Flag("--set".to_owned())).unwrap();
+        layers.set_value(setting.key, "\u{7}!".to_owned(), SettingOrigin::Flag("--set".to_owned())).unwrap();
         let errors = AgentConfig::from_layers(&layers).unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{errors}");
         assert!(errors.to_string().contains(setting.key), "{}: {errors}", setting.key);
     }
+}
+
+#[test]
+fn every_default_and_every_word_of_a_row_is_one_that_its_reader_takes() {
+    for setting in SETTINGS {
+        let (SettingKind::OneOf(words) | SettingKind::Words(words)) = setting.kind else { continue };
+        for word in words {
+            let mut layers = Layers::with_defaults(&environment(&[]));
+            layers
+                .set_value(setting.key, (*word).to_owned(), SettingOrigin::Flag("--set".to_owned()))
+                .unwrap();
+            assert!(AgentConfig::from_layers(&layers).is_ok(), "{} = {word}", setting.key);
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_a_setting_of_the_listener_is_not_taken_for_a_missing_protection() {
+    let off = "http.listen = \"10.0.0.1:9725\"\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
+    let errors = read(&format!("{off}http.tokens = \"t\"")).unwrap_err();
+    assert_eq!(errors, ["configuration:4: http.tokens = \"t\" is not an absolute path"]);
 }
 
 #[test]
@@ -237,6 +256,17 @@ fn what_only_a_restart_changes_is_named() {
         "http.tokens = \"/t\"\nhttp.hosts = [\"a\"]\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"",
     );
     assert!(new.unwrap().needs_restart(&old).is_empty());
+}
+
+#[test]
+fn a_default_that_depends_on_another_setting_is_kept_with_it() {
+    let old = read("").unwrap();
+    let new = read("admin.socket = \"/run/other/admin.sock\"").unwrap();
+    assert_eq!(new.state_dir, PathBuf::from("/run/other/state"));
+    assert_eq!(new.needs_restart(&old), ["state_dir", "admin.socket"]);
+    assert_eq!(new.applied_over(&old), old);
+    let same = read("state_dir = \"/run/tallyport/state\"\nhttp.header_timeout = \"5000ms\"").unwrap();
+    assert!(same.needs_restart(&old).is_empty(), "other words for the same values");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::image::{ContainerSnapshot, IMAGE_VERSION};
+use crate::aggregate::encode;
 use crate::files;
 use crate::model::Allocation;
 
@@ -177,10 +178,13 @@ fn boot_seed() -> u64 {
 }
 
 impl JournalRecord {
+    #[expect(
+        clippy::expect_used,
+        reason = "a record with another length would end the journal at the next start"
+    )]
     fn to_bytes(&self, seed: u64) -> Vec<u8> {
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        let payload = postcard::to_allocvec(self).unwrap_or_default();
-        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let payload = encode(self);
+        let length = u32::try_from(payload.len()).expect("a record of one container is shorter than 4 GiB");
         let mut bytes = [MAGIC.as_slice(), &[IMAGE_VERSION], &length.to_le_bytes(), &payload].concat();
         let checksum = xxh3_64_with_seed(&bytes, seed);
         bytes.extend_from_slice(&checksum.to_le_bytes());

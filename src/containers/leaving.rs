@@ -65,7 +65,8 @@ impl Arrived {
         let restored = parallel::map_values(snapshots, |(allocation, bytes)| {
             let aggregator = Aggregator::from_snapshot(Arc::clone(settings), &bytes)
                 .map_err(|source| ManifestError::Aggregator { allocation, source })?;
-            Ok((allocation, (checksum_of(&bytes).unwrap_or_default(), aggregator)))
+            let damaged = || ManifestError::Aggregator { allocation, source: SnapshotError::Damaged };
+            Ok((allocation, (checksum_of(&bytes).ok_or_else(damaged)?, aggregator)))
         });
         self.0.extend(restored.into_iter().collect::<Result<Vec<_>, ManifestError>>()?);
         Ok(())

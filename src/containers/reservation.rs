@@ -8,18 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::unix::UnixWish;
 use crate::aggregate::{GaugeSign, TimerUnit};
+use crate::identity::annotation::{self, ENABLED, GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
+use crate::identity::pod::Pod;
+use crate::identity::read_switch;
 use crate::model::{ContainerId, Labels, TaskId};
 
-/// Label that gives a task id where the call gives none.
-pub(super) const TASK_ID_LABEL: &str = "tallyport.task-id";
-/// Label that opts a container out.
-pub(super) const ENABLED_LABEL: &str = "tallyport.enabled";
-/// Label that says what a signed gauge value means.
-pub(super) const GAUGE_SIGN_LABEL: &str = "tallyport.gauge-sign";
-/// The label that says in which unit timers are sent.
-pub(super) const TIMER_UNIT_LABEL: &str = "tallyport.timer-unit";
-/// Label that asks for a Unix socket.
-pub(super) const UNIX_LABEL: &str = "tallyport.unix-socket";
 /// Label that names a container among those of its pod.
 pub(super) const NAME_LABEL: &str = "container";
 
@@ -148,8 +141,42 @@ impl Reservation {
     /// The task it belongs to: as the call says, as a label says, or the container alone.
     #[must_use]
     pub fn effective_task_id(&self) -> TaskId {
-        let labelled = || self.labels.get(TASK_ID_LABEL).and_then(|id| TaskId::new(id).ok());
+        let labelled = || self.labels.get(TASK_ID).and_then(|id| TaskId::new(id).ok());
         self.task_id.clone().or_else(labelled).unwrap_or_else(|| TaskId::from(&self.container_id))
+    }
+
+    /// The pod that it belongs to, as the wrapper and the NRI plugin describe it: no other engine has both labels and a sandbox. Labels
+    /// that are derived from the pod's own are among those of the reservation already, where they are known.
+    fn pod(&self) -> Option<Pod<'_>> {
+        let label = |key| self.labels.get(key).map(String::as_str);
+        Some(Pod {
+            namespace: label("namespace")?,
+            name: label("pod")?,
+            uid: label("uid").unwrap_or(""),
+            sandbox_id: self.details.sandbox_id.as_deref()?,
+            labels: None,
+        })
+    }
+
+    /// Another name by which its task can be read: as the call says, or as an annotation of its pod says.
+    #[must_use]
+    pub fn alias(&self) -> Option<TaskId> {
+        let annotated = || self.pod()?.task_alias(self.labels.get(TASK_ID)?);
+        self.alias.clone().or_else(|| TaskId::new(&annotated()?).ok())
+    }
+
+    /// The labels of its records. Those of a pod's container are the same whether the wrapper or the NRI plugin reserves it: without
+    /// annotations that are meant for tallyport, and with the image.
+    #[must_use]
+    pub fn origin_labels(&self) -> Labels {
+        let mut labels = self.labels.clone();
+        let Some(pod) = self.pod() else { return labels };
+        labels.retain(|key, _| !key.starts_with(annotation::PREFIX));
+        let container = self.labels.get(NAME_LABEL).map_or("", String::as_str);
+        for (key, value) in pod.container_labels(container, self.details.image.as_deref().unwrap_or("")) {
+            labels.entry(key).or_insert(value);
+        }
+        labels
     }
 
     /// What it is called beside its siblings: a container that is restarted has the same name and another id.
@@ -161,28 +188,27 @@ impl Reservation {
     /// Why it does not want a socket, if so.
     #[must_use]
     pub fn opted_out(&self) -> Option<String> {
-        let value = self.labels.get(ENABLED_LABEL)?;
-        let off = ["false", "0", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no));
-        off.then(|| format!("the label {ENABLED_LABEL} is {value}"))
+        let value = self.labels.get(ENABLED)?;
+        (read_switch(value) == Some(false)).then(|| format!("the label {ENABLED} is {value}"))
     }
 
     /// Whether it wants a Unix socket: as the call says, or as a label says.
     #[must_use]
     pub fn unix_wish(&self) -> Option<UnixWish> {
-        self.unix.or_else(|| self.labels.get(UNIX_LABEL).and_then(|said| UnixWish::read(said)))
+        self.unix.or_else(|| self.labels.get(UNIX_SOCKET).and_then(|said| UnixWish::read(said)))
     }
 
     /// What a signed gauge value means: as the call says, as a label says, or as is usual here.
     #[must_use]
     pub fn gauge_sign_or(&self, usual: GaugeSign) -> GaugeSign {
-        let labelled = || self.labels.get(GAUGE_SIGN_LABEL).and_then(|said| gauge_sign(said));
+        let labelled = || self.labels.get(GAUGE_SIGN).and_then(|said| gauge_sign(said));
         self.gauge_sign.or_else(labelled).unwrap_or(usual)
     }
 
     /// The unit of its timers: as the call says, as a label says, or as is usual here.
     #[must_use]
     pub fn timer_unit_or(&self, usual: TimerUnit) -> TimerUnit {
-        let labelled = || self.labels.get(TIMER_UNIT_LABEL).and_then(|said| timer_unit(said));
+        let labelled = || self.labels.get(TIMER_UNIT).and_then(|said| timer_unit(said));
         self.timer_unit.or_else(labelled).unwrap_or(usual)
     }
 }
@@ -221,7 +247,7 @@ mod tests {
     #[test]
     fn a_container_without_a_task_is_its_own() {
         assert_eq!(labelled("a", "b").effective_task_id().as_str(), "c1");
-        let mut reservation = labelled(TASK_ID_LABEL, "web.1");
+        let mut reservation = labelled(TASK_ID, "web.1");
         assert_eq!(reservation.effective_task_id().as_str(), "web.1");
         reservation.task_id = Some(TaskId::new("said").unwrap());
         assert_eq!(reservation.effective_task_id().as_str(), "said");
@@ -235,19 +261,16 @@ mod tests {
 
     #[test]
     fn a_label_opts_out() {
-        assert!(labelled(ENABLED_LABEL, "False").opted_out().is_some());
-        assert_eq!(labelled(ENABLED_LABEL, "true").opted_out(), None);
+        assert!(labelled(ENABLED, "False").opted_out().is_some());
+        assert_eq!(labelled(ENABLED, "true").opted_out(), None);
         assert_eq!(labelled("other", "false").opted_out(), None);
     }
 
     #[test]
     fn a_label_says_what_a_sign_means() {
-        assert_eq!(
-            labelled(GAUGE_SIGN_LABEL, "absolute").gauge_sign_or(GaugeSign::Delta),
-            GaugeSign::Absolute
-        );
-        assert_eq!(labelled(GAUGE_SIGN_LABEL, "nonsense").gauge_sign_or(GaugeSign::Delta), GaugeSign::Delta);
-        let mut reservation = labelled(GAUGE_SIGN_LABEL, "absolute");
+        assert_eq!(labelled(GAUGE_SIGN, "absolute").gauge_sign_or(GaugeSign::Delta), GaugeSign::Absolute);
+        assert_eq!(labelled(GAUGE_SIGN, "nonsense").gauge_sign_or(GaugeSign::Delta), GaugeSign::Delta);
+        let mut reservation = labelled(GAUGE_SIGN, "absolute");
         reservation.gauge_sign = Some(GaugeSign::Delta);
         assert_eq!(reservation.gauge_sign_or(GaugeSign::Absolute), GaugeSign::Delta);
     }
@@ -255,9 +278,9 @@ mod tests {
     #[test]
     fn a_label_says_the_unit_of_timers() {
         let ms = TimerUnit::Milliseconds;
-        assert_eq!(labelled(TIMER_UNIT_LABEL, "s").timer_unit_or(ms), TimerUnit::Seconds);
-        assert_eq!(labelled(TIMER_UNIT_LABEL, "minutes").timer_unit_or(ms), ms);
-        let mut reservation = labelled(TIMER_UNIT_LABEL, "s");
+        assert_eq!(labelled(TIMER_UNIT, "s").timer_unit_or(ms), TimerUnit::Seconds);
+        assert_eq!(labelled(TIMER_UNIT, "minutes").timer_unit_or(ms), ms);
+        let mut reservation = labelled(TIMER_UNIT, "s");
         reservation.timer_unit = Some(ms);
         assert_eq!(reservation.timer_unit_or(TimerUnit::Seconds), ms);
     }

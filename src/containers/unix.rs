@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::identity::read_switch;
 use crate::model::ContainerId;
 use crate::net::unixgram::{Opener, Unixgram};
 
@@ -40,12 +41,10 @@ impl UnixWish {
     /// Reads a label or an annotation; nothing where it says neither.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
-        let is = |words: &[&str]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
-        match () {
-            () if is(&["true", "1", "yes", "on"]) => Some(Self::Beside),
-            () if is(&["only"]) => Some(Self::Only),
-            () if is(&["false", "0", "no", "off"]) => Some(Self::No),
-            () => None,
+        match read_switch(text) {
+            Some(true) => Some(Self::Beside),
+            Some(false) => Some(Self::No),
+            None => text.trim().eq_ignore_ascii_case("only").then_some(Self::Only),
         }
     }
 }

@@ -134,7 +134,7 @@ pub async fn serve<S, B>(
                 let (service, mut drain) = (service.clone(), drain.clone());
                 if let Ok(counted) = connections.admit_peer(peer, &limits) {
                     open.spawn(async move {
-                        serve_connection(socket, (peer, counted), service, limits, drain).await;
+                        serve_connection(socket, peer, counted, service, limits, drain).await;
                         drop(place);
                     });
                     continue;
@@ -144,7 +144,7 @@ pub async fn serve<S, B>(
                 let Some(waiting) = overflow.queue_connection(socket, peer) else { continue };
                 open.spawn(async move {
                     if let Some((socket, counted, place)) = waiting.for_room(&mut drain).await {
-                        serve_connection(socket, (peer, counted), service, limits, drain).await;
+                        serve_connection(socket, peer, counted, service, limits, drain).await;
                         drop(place);
                     }
                 });
@@ -203,7 +203,8 @@ async fn after_error(error: &io::Error) {
 
 async fn serve_connection<S, B>(
     socket: Socket,
-    (peer, counted): (Peer, Open),
+    peer: Peer,
+    counted: Open,
     service: S,
     limits: ConnectionLimits,
     mut drain: Drain,

@@ -109,13 +109,16 @@ impl Demux {
 }
 
 /// Cuts a message into frames.
+///
+/// # Panics
+/// Never: the length of a frame fits its header.
 #[must_use]
+#[expect(clippy::expect_used, reason = "CHUNK is a constant below 4 GiB")]
 pub fn split_into_frames(connection: Connection, message: &[u8]) -> BytesMut {
     let mut out = BytesMut::with_capacity(message.len() + HEADER * message.len().div_ceil(CHUNK));
     for chunk in message.chunks(CHUNK) {
         out.put_u32(connection.to_number());
-        // A chunk is never longer than CHUNK.
-        out.put_u32(u32::try_from(chunk.len()).unwrap_or_default());
+        out.put_u32(u32::try_from(chunk.len()).expect("a chunk is at most CHUNK long"));
         out.put_slice(chunk);
     }
     out

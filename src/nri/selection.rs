@@ -1,9 +1,10 @@
 //! Which containers get a socket.
 
-use crate::model::Glob;
-
-use super::annotation::{self, ENABLED};
+use super::annotation;
 use super::messages::{NriContainer, PodSandbox};
+use crate::identity::annotation::ENABLED;
+use crate::identity::read_switch;
+use crate::model::Glob;
 
 /// Whom the plugin serves. The same names as the settings below `kubernetes.`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -86,7 +87,7 @@ impl SelectionRules {
         if let Some(why) = self.exclusion_reason(pod, container) {
             return SelectionVerdict::Excluded(why);
         }
-        let said = annotation::find_annotation(pod, container, ENABLED).and_then(annotation::parse_bool);
+        let said = annotation::find_annotation(pod, container, ENABLED).and_then(read_switch);
         match (said, self.mode) {
             (Some(false), _) => return SelectionVerdict::OptedOut,
             (None, SelectionMode::OptIn) => return SelectionVerdict::NotOptedIn,

@@ -98,12 +98,15 @@ impl FrameAssembler {
 }
 
 /// A message with its header.
+///
+/// # Panics
+/// When the message has 4 GiB or more, which the header cannot express.
 #[must_use]
+#[expect(clippy::expect_used, reason = "messages have some hundred bytes for each container")]
 pub fn encode_frame(stream: u32, kind: MessageKind, message: &impl prost::Message) -> Bytes {
     let length = message.encoded_len();
     let mut out = BytesMut::with_capacity(HEADER + length);
-    // What we say is some hundred bytes; a message beyond the limit would be refused by the other side.
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_u32(u32::try_from(length).expect("a message is shorter than 4 GiB"));
     out.put_u32(stream);
     out.put_u8(kind.to_byte());
     out.put_u8(0);

@@ -16,7 +16,7 @@ use tokio::sync::{RwLock, oneshot, watch};
 use super::balance::Balance;
 use super::command::{Checkpoint, ContainerStats, NewListener, Question, ShardCommand, SnapshotSlice};
 use super::loss_log::LossLog;
-use super::worker::Worker;
+use super::worker::{Orders, Setup, Worker};
 use crate::aggregate::AggregatorSettings;
 use crate::model::{Allocation, Timestamp};
 use crate::net::buffers::Buffers;
@@ -200,14 +200,16 @@ impl ShardPool {
             let (commands, received) = std::sync::mpsc::channel();
             let (questions, asked) = std::sync::mpsc::channel();
             let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-            let parts = (Arc::clone(store), Arc::clone(settings), Arc::clone(&shared), clock);
-            let mut worker = Worker::new(
+            let mut worker = Worker::new(Setup {
                 index,
-                plan.gather,
-                (received, asked, Arc::clone(&wake)),
-                parts,
-                plan.not_before,
-            )?;
+                gather: plan.gather,
+                not_before: plan.not_before,
+                orders: Orders { commands: received, questions: asked, wake: Arc::clone(&wake) },
+                store: Arc::clone(store),
+                settings: Arc::clone(settings),
+                shared: Arc::clone(&shared),
+                clock,
+            })?;
             let name = format!("shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
             Ok(Shard {

@@ -99,7 +99,26 @@ pub(super) struct Worker {
 }
 
 /// Where commands and questions come from, and what wakes the shard up for them.
-pub(super) type Orders = (Receiver<ShardCommand>, Receiver<Question>, Arc<EventFd>);
+pub(super) struct Orders {
+    pub(super) commands: Receiver<ShardCommand>,
+    pub(super) questions: Receiver<Question>,
+    pub(super) wake: Arc<EventFd>,
+}
+
+/// What a shard starts with.
+pub(super) struct Setup {
+    /// Its number.
+    pub(super) index: usize,
+    /// How long datagrams may gather.
+    pub(super) gather: Duration,
+    /// The moment before which its clock may not be, where another process closed windows up to it.
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) orders: Orders,
+    pub(super) store: Arc<Store>,
+    pub(super) settings: Arc<AggregatorSettings>,
+    pub(super) shared: Arc<PoolShared>,
+    pub(super) clock: Clock,
+}
 
 /// Whether the loop goes on.
 enum LoopControl {
@@ -108,13 +127,9 @@ enum LoopControl {
 }
 
 impl Worker {
-    pub(super) fn new(
-        index: usize,
-        gather: Duration,
-        (commands, questions, wake): Orders,
-        (store, settings, shared, clock): (Arc<Store>, Arc<AggregatorSettings>, Arc<PoolShared>, Clock),
-        not_before: Option<Timestamp>,
-    ) -> nix::Result<Self> {
+    pub(super) fn new(setup: Setup) -> nix::Result<Self> {
+        let Setup { index, gather, not_before, orders, store, settings, shared, clock } = setup;
+        let Orders { commands, questions, wake } = orders;
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let new = Self {

@@ -18,7 +18,7 @@ use super::names::{Changed, NameChange, Names};
 use super::past::{self, Past, PastChanges};
 use super::snapshot::StoreSnapshot;
 use super::{Cursor, Inner, Store};
-use crate::aggregate::{ContainerSummary, Layout};
+use crate::aggregate::{ContainerSummary, Layout, encode};
 use crate::model::{Allocation, Origin, Timestamp};
 
 /// What the other process has been sent.
@@ -111,8 +111,7 @@ impl Store {
         }
         let losses = snapshot.losses.changes_since(&mut sent.forgotten);
         let part = PartV4 { end: (self.epoch, seq), here, histories, past, losses, names };
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        StorePart { bytes: postcard::to_allocvec(&part).unwrap_or_default(), whole }
+        StorePart { bytes: encode(&part), whole }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{CheckOutcome, EventRecord, Habits, Lasting};
+use crate::aggregate::{CheckOutcome, EventRecord, Habits, Lasting, encode_after};
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::store::NameChange;
 
@@ -89,8 +89,7 @@ pub(super) enum LogEntry<'a> {
 
 impl LogEntry<'_> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        *out = postcard::to_extend(self, std::mem::take(out)).unwrap_or_default();
+        *out = encode_after(std::mem::take(out), self);
     }
 }
 

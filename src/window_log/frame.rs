@@ -22,12 +22,14 @@ const HEAD: usize = 16;
 const LONGEST: usize = 1 << 30;
 
 /// Appends a frame around what `payload` appends. Answers the bytes it takes.
+#[expect(clippy::expect_used, reason = "a frame with another length would hide all frames after it")]
 pub(super) fn write(out: &mut Vec<u8>, seed: u64, payload: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
     out.extend_from_slice(&MARK);
     out.extend_from_slice(&[0; HEAD - MARK.len()]);
     payload(out);
-    let length = u32::try_from(out.len() - start - HEAD).unwrap_or(u32::MAX).to_le_bytes();
+    let length =
+        u32::try_from(out.len() - start - HEAD).expect("a payload is shorter than 4 GiB").to_le_bytes();
     let check = frame_checksum(seed, length, out.get(start + HEAD..).unwrap_or_default());
     let head = [length.as_slice(), &check.to_le_bytes()].concat();
     if let Some(place) = out.get_mut(start + MARK.len()..start + HEAD) {

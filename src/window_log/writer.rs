@@ -82,7 +82,7 @@ impl LogWriter {
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let cursor = parts.store.end_cursor().seq;
         let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
-        let mut work = WriterWork::new(log, (checkpoints, names), parts, settings, status);
+        let mut work = WriterWork::new(log, checkpoints, names, parts, settings, status);
         (work.unwritten, work.cursor, work.void) = (unwritten, cursor, void);
         Self::run(work)
     }
@@ -105,7 +105,7 @@ impl LogWriter {
         let (log, void) = survey.into_replacing_log(files, epoch, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
-        let mut work = WriterWork::new(log, (checkpoints, names), parts, settings, status);
+        let mut work = WriterWork::new(log, checkpoints, names, parts, settings, status);
         (work.void, work.anew) = (void, true);
         Self::run(work)
     }

@@ -9,6 +9,7 @@ mod accounting;
 mod aggregator;
 mod cardinality;
 mod distribution;
+mod encoding;
 mod gauge;
 mod histogram;
 mod limits;
@@ -29,6 +30,7 @@ pub use aggregator::{
 };
 pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, DistributionSummary};
+pub use encoding::{encode, encode_after};
 pub use gauge::Gauge;
 pub use histogram::{
     Bounds, BoundsError, Buckets, COARSEST_SCHEMA, Classic, Counting, FINEST_SCHEMA, Histogram, MOST_BOUNDS,

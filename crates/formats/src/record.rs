@@ -307,6 +307,36 @@ mod tests {
             .collect()
     }
 
+    /// The keys of an object and of the origin in it.
+    fn keys(document: &serde_json::Value) -> Vec<String> {
+        let of = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let (mut all, origin) = (of(document), of(&document["origin"]));
+        all.extend(origin);
+        all
+    }
+
+    #[test]
+    fn the_document_that_readers_use_has_every_key_of_a_record() {
+        let (one, other, window) =
+            (origin("c-1"), origin("c-2"), window("a:1|c|#k:v\nb:2|g\nc:3|ms\nd:x|s\n_sc|e|1"));
+        let frame = || RecordFrame::new("n1", 3, &one, window.span);
+        let frames = [
+            frame(),
+            frame().into_open(),
+            frame().into_merged(2, &[&one]),
+            frame().into_merged(2, &[&one, &other]),
+        ];
+        for (frame, record) in
+            frames.iter().flat_map(|frame| window.records().map(move |record| (frame, record)))
+        {
+            let number = frame.merged.is_none().then_some(RecordNumber { seq: 7, rev: 1 });
+            let text = serde_json::to_string(&frame.record_document(number, &record)).unwrap();
+            let read: tallyport_wire::RecordDocument = serde_json::from_str(&text).unwrap();
+            let (written, read) = (serde_json::from_str(&text).unwrap(), serde_json::to_value(read).unwrap());
+            assert_eq!(keys(&read), keys(&written), "{text}");
+        }
+    }
+
     #[test]
     fn a_timer_is_rendered_byte_for_byte() {
         let window = window("request.latency:7:2:91:11|ms|@0.5|#route:/pay");

@@ -7,6 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tallyport_client::{Client, Response};
+use tallyport_wire::{
+    AccountingDocument, ContainerDocument, CountsDocument, OptionsDocument, RecordDocument,
+    ReservationDocument, ReservedDocument, TallyMap, TaskMetrics, TtlDocument,
+};
 
 use super::LoadError;
 use super::cycle::{Expected, ExpectedTotal};
@@ -45,74 +49,6 @@ pub struct Checked {
     pub mismatches: Vec<Mismatch>,
 }
 
-#[derive(Deserialize)]
-struct ReservationReply {
-    statsd_host: std::net::IpAddr,
-    statsd_port: u16,
-}
-
-#[derive(Deserialize)]
-struct StateReply {
-    state: String,
-}
-
-#[derive(Deserialize)]
-struct AccountingReply {
-    containers: Vec<ContainerReply>,
-}
-
-#[derive(Deserialize)]
-struct ContainerReply {
-    datagrams: DatagramsReply,
-    lines: LinesReply,
-    values: ValuesReply,
-    balanced: bool,
-}
-
-#[derive(Deserialize)]
-struct DatagramsReply {
-    arrived: u64,
-    received: u64,
-    kernel_drops: u64,
-}
-
-#[derive(Deserialize)]
-struct LinesReply {
-    received: u64,
-    accepted: u64,
-}
-
-#[derive(Deserialize)]
-struct ValuesReply {
-    accepted: u64,
-    in_records: u64,
-    open: u64,
-    dropped: serde_json::Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-struct MetricsReply {
-    metrics: Vec<RecordReply>,
-}
-
-#[derive(Deserialize)]
-struct RecordReply {
-    name: String,
-    #[serde(default)]
-    value: f64,
-    agg: Agg,
-}
-
-#[derive(Deserialize)]
-struct Agg {
-    #[serde(default)]
-    count: f64,
-    #[serde(default)]
-    sum: f64,
-    #[serde(default)]
-    total: f64,
-}
-
 /// Reserves a socket for each container, whose process is `pid` where there is one.
 pub(super) async fn reserve_sockets(
     admin: &Client,
@@ -122,12 +58,19 @@ pub(super) async fn reserve_sockets(
     let mut addresses = Vec::with_capacity(names.len());
     for name in names {
         // Its gauges are changed beside tags and timestamps.
-        let options = serde_json::json!({"gauge_sign": "delta"});
-        let body = serde_json::json!({"container_id": name, "ttl": null, "pid": pid, "options": options})
-            .to_string();
-        let response = admin.send_request("POST", "/v1/containers", body.into_bytes()).await?;
-        let reserved: ReservationReply = read(&format!("reserving {name}"), &response)?;
-        addresses.push(SocketAddr::new(reserved.statsd_host, reserved.statsd_port));
+        let options = OptionsDocument { gauge_sign: Some("delta".into()), ..OptionsDocument::default() };
+        let pid = pid.and_then(|pid| pid.try_into().ok());
+        let reservation: ReservationDocument<'_> = ReservationDocument {
+            pid,
+            ttl: TtlDocument::Never,
+            options: Some(options),
+            ..ReservationDocument::new(name)
+        };
+        let response =
+            admin.send_request("POST", "/v1/containers", serde_json::to_vec(&reservation)?).await?;
+        let reserved: ReservedDocument = read(&format!("reserving {name}"), &response)?;
+        let address = reserved.statsd_address().parse();
+        addresses.push(address.map_err(|_| refused(&format!("reserving {name}"), &response))?);
     }
     Ok(addresses)
 }
@@ -139,8 +82,8 @@ pub(super) async fn release_containers(admin: &Client, names: &[String]) -> Resu
         read::<Value>(&format!("releasing {name}"), &response)?;
     }
     for name in names {
-        while read::<StateReply>(name, &admin.get(&format!("/v1/containers/{name}")).await?)?.state != "gone"
-        {
+        let path = format!("/v1/containers/{name}");
+        while read::<ContainerDocument>(name, &admin.get(&path).await?)?.reserved.state != "gone" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -153,11 +96,13 @@ pub(super) async fn compare_container(
     name: &str,
     expected: &Expected,
 ) -> Result<Checked, LoadError> {
-    let accounting: AccountingReply =
+    let accounting: AccountingDocument =
         read(name, &http.get(&format!("/v1/accounting?container={name}")).await?)?;
-    let metrics: MetricsReply =
+    let metrics: TaskMetrics =
         read(name, &http.get(&format!("/v1/tasks/{name}/metrics?window=all&merge")).await?)?;
-    let Some(counts) = accounting.containers.first() else { return Ok(Checked::default()) };
+    let Some(counts) = accounting.containers.first().map(|container| &container.counts) else {
+        return Ok(Checked::default());
+    };
     let mut found = Comparison { container: name, mismatches: Vec::new() };
     found.expect_equal(
         "datagrams: sent = received + kernel drops",
@@ -183,16 +128,20 @@ pub(super) async fn compare_container(
     })
 }
 
-fn sum(counts: &serde_json::Map<String, Value>) -> u64 {
-    counts.values().filter_map(Value::as_u64).sum()
+fn sum(counts: &TallyMap) -> u64 {
+    counts.values().sum()
 }
 
 fn read<T: for<'de> Deserialize<'de>>(what: &str, response: &Response) -> Result<T, LoadError> {
     if !(200..300).contains(&response.status) {
-        let body = String::from_utf8_lossy(&response.body).into_owned();
-        return Err(LoadError::Refused { what: what.to_owned(), status: response.status, body });
+        return Err(refused(what, response));
     }
     Ok(serde_json::from_slice(&response.body)?)
+}
+
+fn refused(what: &str, response: &Response) -> LoadError {
+    let body = String::from_utf8_lossy(&response.body).into_owned();
+    LoadError::Refused { what: what.to_owned(), status: response.status, body }
 }
 
 struct Comparison<'a> {
@@ -209,7 +158,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn compare_counts(&mut self, expected: &Expected, counts: &ContainerReply) {
+    fn compare_counts(&mut self, expected: &Expected, counts: &CountsDocument) {
         self.expect_equal(
             "lines rejected",
             expected.bad_lines as f64,
@@ -224,24 +173,44 @@ impl Comparison<'_> {
         );
     }
 
-    fn compare_series(&mut self, expected: &Expected, records: &[RecordReply]) {
+    fn compare_series(&mut self, expected: &Expected, records: &[RecordDocument]) {
         self.expect_equal("series", expected.series.len() as f64, records.len() as f64);
         for record in records {
             let name = &record.name;
             match expected.series.get(name) {
                 Some(ExpectedTotal::Counter(sum)) => {
-                    self.expect_equal(&format!("{name} sum"), *sum, record.agg.sum);
-                    self.expect_equal(&format!("{name} total"), *sum, record.agg.total);
+                    self.expect_equal(
+                        &format!("{name} sum"),
+                        *sum,
+                        record.agg_value("sum").unwrap_or_default(),
+                    );
+                    self.expect_equal(
+                        &format!("{name} total"),
+                        *sum,
+                        record.agg_value("total").unwrap_or_default(),
+                    );
                 }
                 Some(ExpectedTotal::Level(level) | ExpectedTotal::Change(level)) => {
-                    self.expect_equal(&format!("{name} level"), *level, record.value);
+                    self.expect_equal(&format!("{name} level"), *level, record.value.unwrap_or_default());
                 }
                 Some(ExpectedTotal::Values { count, sum }) => {
-                    self.expect_equal(&format!("{name} count"), *count, record.agg.count);
-                    self.expect_equal(&format!("{name} sum"), *sum, record.agg.sum);
+                    self.expect_equal(
+                        &format!("{name} count"),
+                        *count,
+                        record.agg_value("count").unwrap_or_default(),
+                    );
+                    self.expect_equal(
+                        &format!("{name} sum"),
+                        *sum,
+                        record.agg_value("sum").unwrap_or_default(),
+                    );
                 }
                 Some(ExpectedTotal::Members(members)) => {
-                    self.expect_equal(&format!("{name} members"), *members as f64, record.value);
+                    self.expect_equal(
+                        &format!("{name} members"),
+                        *members as f64,
+                        record.value.unwrap_or_default(),
+                    );
                 }
                 None => self.expect_equal(&format!("{name} was not sent"), 0.0, 1.0),
             }

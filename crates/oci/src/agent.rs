@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use serde::Deserialize;
 use socket2::{Domain, SockAddr, Socket, Type};
+use tallyport_wire::Refusal;
 
 use super::errors::Error;
 use super::trust::Trusted;
@@ -36,18 +36,10 @@ pub(super) struct AgentReply {
     pub(super) body: String,
 }
 
-/// What the agent says when it says no.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Refusal {
-    code: String,
-    message: String,
-}
-
 impl AgentReply {
     pub(super) fn refusal_error(&self) -> Error {
-        let Refusal { code, message } = serde_json::from_str(&self.body).unwrap_or_default();
-        Error::Refused { status: self.status, code, message }
+        let Refusal { code, message, .. } = serde_json::from_str(&self.body).unwrap_or_default();
+        Error::Refused { status: self.status, code: code.into_owned(), message }
     }
 }
 

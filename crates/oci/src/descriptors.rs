@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tallyport_linux::{listener, sys};
+use tallyport_wire::{Attachment, AttachmentAnswer};
 
 use super::document::to_json;
 use super::errors::Error;
@@ -21,21 +21,6 @@ use super::trust::Trusted;
 const LONGEST: usize = 8192;
 /// Bytes of the receive buffer of a socket that is opened here; the agent makes of it what it likes.
 const BUFFER: usize = 262_144;
-
-#[derive(Serialize)]
-struct HookAttachRequest<'a> {
-    attach: &'a str,
-}
-
-/// What the agent answers.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct HookAttachReply {
-    status: u16,
-    code: String,
-    message: String,
-    address: Option<SocketAddr>,
-}
 
 /// The socket that goes with an admin socket.
 pub(super) fn socket_of(admin: &Path) -> PathBuf {
@@ -68,15 +53,19 @@ pub(super) fn attach_by_descriptor(
         send_and_receive(&socket, container, passed, deadline).map_err(unreachable)
     };
     let mut heard = ask(&passed)?;
-    if let ("cannot_enter", Some(address)) = (heard.code.as_str(), heard.address)
+    if let (Some("cannot_enter"), Some(address)) = (heard.code.as_deref(), heard.address)
         && let Some(socket) = passed.get(1).and_then(|namespace| open(namespace, address).ok())
     {
         passed.push(socket);
         heard = ask(&passed)?;
     }
     match heard {
-        HookAttachReply { status: 200, .. } => Ok(()),
-        HookAttachReply { status, code, message, .. } => Err(Error::Refused { status, code, message }),
+        AttachmentAnswer { status: 200, .. } => Ok(()),
+        AttachmentAnswer { status, code, message, .. } => Err(Error::Refused {
+            status,
+            code: code.unwrap_or_default().into_owned(),
+            message: message.unwrap_or_default(),
+        }),
     }
 }
 
@@ -116,10 +105,10 @@ fn send_and_receive(
     container: &str,
     passed: &[OwnedFd],
     deadline: Instant,
-) -> io::Result<HookAttachReply> {
+) -> io::Result<AttachmentAnswer> {
     socket.set_nonblocking(false)?;
     socket.set_write_timeout(Some(remaining_time(deadline)?))?;
-    let said = to_json(&HookAttachRequest { attach: container });
+    let said = to_json(&Attachment { attach: container.into() });
     let numbers: Vec<_> = passed.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     sendmsg::<()>(

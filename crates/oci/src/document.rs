@@ -81,10 +81,17 @@ impl ValueText<'_> {
     }
 }
 
-/// A value as JSON. What is written here has only strings for keys, so it always can be.
+/// A value as JSON.
+///
+/// # Panics
+/// If JSON cannot express the type. All values written here are strings, and lists and structures of strings and numbers.
 #[must_use]
+#[expect(
+    clippy::expect_used,
+    reason = "an empty text in its place would make the bundle's configuration unreadable"
+)]
 pub fn to_json(value: &(impl Serialize + ?Sized)) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    serde_json::to_string(value).expect("a type that JSON can express")
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use tallyport_identity::annotation;
+
 use super::bundle::Bundle;
 use super::document::Object;
 use super::table::{self, TomlTable};
 
 /// The rows for the runtimes that are known.
 const BUILT_IN: &str = include_str!("identity.toml");
-/// Annotations that are meant for this program and become labels whatever the row says.
-const OURS: &str = "tallyport.";
 /// Labels that are copied at most, and bytes of each: an annotation may hold a whole manifest.
 const COPIED: usize = 32;
 const LONGEST: usize = 256;
@@ -132,7 +132,7 @@ impl IdentityRule {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
         let container = labels.get("container").cloned();
-        for (key, value) in facts.annotations.iter().filter(|(key, _)| key.starts_with(OURS)) {
+        for (key, value) in facts.annotations.iter().filter(|(key, _)| key.starts_with(annotation::PREFIX)) {
             // One with a container's name is for that container, and counts more than one for all of them.
             match key.split_once("/container.") {
                 Some((key, name)) if Some(name) == container.as_deref() => {
@@ -239,6 +239,39 @@ mod tests {
             !identity.labels.keys().any(|key| key.contains("gauge-sign") || key.contains('/')),
             "{identity:?}"
         );
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Described {
+        name: String,
+        oci: BTreeMap<String, String>,
+        reserved: Reserved,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Reserved {
+        task_id: String,
+        labels: BTreeMap<String, String>,
+        sandbox_id: String,
+        pod_uid: Option<String>,
+        image: String,
+    }
+
+    /// A test of the agent reads the same file, and compares what it makes of this with what it makes of NRI's description.
+    #[test]
+    fn pods_are_described_as_the_agent_expects() {
+        let pods: Vec<Described> = serde_json::from_str(include_str!("../../../testdata/pods.json")).unwrap();
+        for Described { name, oci, reserved } in pods {
+            let facts = Facts { id: "c1", hostname: "h", annotations: oci };
+            let Reserved { task_id, labels, sandbox_id, pod_uid, image } = reserved;
+            let (task_id, sandbox_id, image) = (Some(task_id), Some(sandbox_id), Some(image));
+            let expected = ContainerIdentity { task_id, labels, sandbox_id, pod_uid, image };
+            assert_eq!(
+                IdentityRules::before_built_in(&[], &[]).identify_container(&facts),
+                Some(expected),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use tallyport_identity::annotation::ENABLED;
+use tallyport_identity::read_switch;
 use tallyport_linux::{unixgram, variables};
+use tallyport_wire::{self as wire, ReservationDocument, ReservedDocument, UnixSocketDocument};
 
 use super::agent::{self, Agent, AgentReply};
 use super::bundle::{Bundle, BundleNetwork};
@@ -19,35 +21,6 @@ use super::identity::{ContainerIdentity, Facts};
 use super::report::Reporter;
 use super::trust::{self, Trusted};
 use super::{descriptors, docker, file, missed, runtime};
-
-/// The annotation that opts in or out.
-const ENABLED: &str = "tallyport.enabled";
-
-/// What the agent answers.
-#[derive(Debug, Deserialize)]
-struct ReserveReply {
-    env: BTreeMap<String, String>,
-    #[serde(default)]
-    warnings: Vec<String>,
-    #[serde(default)]
-    unix_socket: Option<OfferedSocket>,
-    /// Whether it was not there before; what was is not ours to take away.
-    #[serde(skip)]
-    new: bool,
-}
-
-/// The container's Unix socket, and how it gets there.
-#[derive(Debug, Deserialize)]
-struct OfferedSocket {
-    mount: OfferedMount,
-    env: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OfferedMount {
-    source: PathBuf,
-    destination: String,
-}
 
 /// What is known of a container that is about to start.
 #[derive(Debug)]
@@ -139,17 +112,17 @@ pub(super) fn reserve_and_edit(
             );
         }
     });
-    let Some((reserved, id)) = asked? else { return Ok(None) };
-    let hooks = Hooks::new(config, agent, &id, report);
-    let new = reserved.new.then_some(id);
-    reserved.check_variables().map_err(|what| {
+    let Some(reserved) = asked? else { return Ok(None) };
+    let hooks = Hooks::new(config, agent, &reserved.id, report);
+    let new = reserved.new.then(|| reserved.id.clone());
+    reserved.check().map_err(|what| {
         give_back(agent, new.as_deref());
         Error::Offer { socket: agent.socket_path().to_owned(), what }
     })?;
-    for warning in &reserved.warnings {
+    for warning in &reserved.answer.warnings {
         report.log_warning(warning);
     }
-    let (gift, refused) = reserved.into_gift(config, agent.trusted_users());
+    let (gift, refused) = reserved.gift(config, agent.trusted_users());
     let edited = edit::edit_config(subject.text, &gift, &|ours| hooks.staged_hooks(ours)).map_err(garbled);
     let edited = edited.and_then(|edited| {
         let in_the_way = edited.in_the_way.as_ref().map(|theirs| format!("{theirs} is a mount of its own"));
@@ -164,52 +137,60 @@ pub(super) fn reserve_and_edit(
     Ok(Some(InjectedConfig { text, reserved: new }))
 }
 
-impl ReserveReply {
+/// A reservation.
+#[derive(Debug)]
+struct Made {
+    answer: ReservedDocument,
+    id: String,
+    /// Whether it did not exist before; one that did is not given back.
+    new: bool,
+}
+
+impl Made {
     /// Refuses an answer with variables that do not name a socket, those that belong to the mount included: an agent never
     /// sends any, so whatever sent them is not one.
-    fn check_variables(&self) -> Result<(), String> {
-        let of_mount = self.unix_socket.iter().flat_map(|socket| &socket.env);
-        self.env.iter().chain(of_mount).try_for_each(|(name, value)| variables::check_variable(name, value))
+    fn check(&self) -> Result<(), String> {
+        let of_mount = self.answer.unix_socket.iter().flat_map(|socket| &socket.env);
+        self.answer
+            .env
+            .iter()
+            .chain(of_mount)
+            .try_for_each(|(name, value)| variables::check_variable(name, value))
     }
 
     /// What the container is given, and why its Unix socket is not mounted where it has one that is not. The two variables of its
     /// address do not depend on the mount.
-    fn into_gift(self, config: &WrapperConfig, trusted: Trusted) -> (Gift, Option<String>) {
-        let mount = self.unix_socket.map(|socket| socket.into_mount(config, trusted)).transpose();
+    fn gift(self, config: &WrapperConfig, trusted: Trusted) -> (Gift, Option<String>) {
+        let mount = self.answer.unix_socket.map(|socket| mount(socket, config, trusted)).transpose();
         let (mount, refused) = match mount {
             Ok(mount) => (mount, None),
             Err(why) => (None, Some(why)),
         };
-        (Gift { variables: self.env, mount }, refused)
+        (Gift { variables: self.answer.env, mount }, refused)
     }
 }
 
-impl OfferedSocket {
-    /// The mount of its directory.
-    ///
-    /// # Errors
-    /// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
-    /// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
-    /// belongs to an agent in a container of its own, or to another user.
-    fn into_mount(self, config: &WrapperConfig, trusted: Trusted) -> Result<Mount, String> {
-        let Self { mount: OfferedMount { source, destination }, env } = self;
-        let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
-        if !unixgram::is_same(&destination, wanted) {
-            return Err(format!(
-                "the agent wants it at {destination:?} and unix_path in oci.toml at {wanted:?}; set unix_path to the agent's unix.path"
-            ));
+/// The mount of its directory.
+///
+/// # Errors
+/// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
+/// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
+/// belongs to an agent in a container of its own, or to another user.
+fn mount(socket: UnixSocketDocument, config: &WrapperConfig, trusted: Trusted) -> Result<Mount, String> {
+    let UnixSocketDocument { mount: wire::MountDocument { source, destination }, env, .. } = socket;
+    let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
+    if !unixgram::is_same(&destination, wanted) {
+        return Err(format!(
+            "the agent wants it at {destination:?} and unix_path in oci.toml at {wanted:?}; set unix_path to the agent's unix.path"
+        ));
+    }
+    match Path::new(&source).metadata() {
+        _ if !Path::new(&source).is_absolute() => Err(format!("{source} is not an absolute path")),
+        Ok(found) if !trusted.owns_file(&found) => {
+            Err(format!("{source} belongs to user {}, who is not trusted", found.uid()))
         }
-        match source.metadata() {
-            _ if !source.is_absolute() => Err(format!("{} is not an absolute path", source.display())),
-            Ok(found) if !trusted.owns_file(&found) => {
-                Err(format!("{} belongs to user {}, who is not trusted", source.display(), found.uid()))
-            }
-            Ok(found) if found.is_dir() => match source.to_str() {
-                Some(text) => Ok(Mount { source: text.to_owned(), destination, variables: env }),
-                None => Err(format!("{} is not UTF-8", source.display())),
-            },
-            _ => Err(format!("{} is not a directory that can be reached", source.display())),
-        }
+        Ok(found) if found.is_dir() => Ok(Mount { source, destination, variables: env }),
+        _ => Err(format!("{source} is not a directory that can be reached")),
     }
 }
 
@@ -228,14 +209,11 @@ fn identify_container(id: &str, bundle: &Bundle, config: &WrapperConfig) -> Opti
 
 pub(super) fn has_opted_in(identity: &ContainerIdentity) -> bool {
     let said = identity.labels.get(ENABLED).map(String::as_str);
-    said.is_some_and(|said| ["true", "1", "yes", "on"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
+    said.and_then(read_switch) == Some(true)
 }
 
 /// Asks for a socket. None where the agent says that the container does not want one.
-fn reserve_socket(
-    agent: &Agent,
-    container: &StartingContainer<'_>,
-) -> Result<Option<(ReserveReply, String)>, Error> {
+fn reserve_socket(agent: &Agent, container: &StartingContainer<'_>) -> Result<Option<Made>, Error> {
     let mut id = container.id.to_owned();
     let mut answer = agent.send_request("POST", "/v1/containers", &container.request_body(&id))?;
     if let (409, Some(bundle)) = (answer.status, container.bundle) {
@@ -245,12 +223,11 @@ fn reserve_socket(
     }
     match answer {
         AgentReply { status: status @ (200 | 201), body } => {
-            let mut reserved: ReserveReply = serde_json::from_str(&body).map_err(|error| Error::Answer {
+            let answer = serde_json::from_str(&body).map_err(|error| Error::Answer {
                 socket: agent.socket_path().to_owned(),
                 why: error.to_string(),
             })?;
-            reserved.new = status == 201;
-            Ok(Some((reserved, id)))
+            Ok(Some(Made { answer, id, new: status == 201 }))
         }
         AgentReply { status: 204, .. } => Ok(None),
         answer => Err(answer.refusal_error()),
@@ -262,49 +239,22 @@ fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// The body of a reserve call.
-#[derive(Serialize)]
-struct ReserveRequest<'a> {
-    container_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task_id: &'a Option<String>,
-    labels: &'a BTreeMap<String, String>,
-    network: NetworkMode<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bundle: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sandbox_id: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod_uid: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image: &'a Option<String>,
-}
-
-/// The network as a reserve call names it.
-#[derive(Serialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
-enum NetworkMode<'a> {
-    Host,
-    Netns { path: &'a Path },
-    New,
-}
-
 impl StartingContainer<'_> {
     fn request_body(&self, id: &str) -> String {
         let identity = &self.identity;
-        let request = ReserveRequest {
-            container_id: id,
-            task_id: &identity.task_id,
-            labels: &identity.labels,
-            network: match &self.network {
-                BundleNetwork::Host => NetworkMode::Host,
-                BundleNetwork::Path(path) => NetworkMode::Netns { path },
-                BundleNetwork::New => NetworkMode::New,
-            },
-            bundle: self.bundle,
-            sandbox_id: &identity.sandbox_id,
-            pod_uid: &identity.pod_uid,
-            image: &identity.image,
+        let request: ReservationDocument<'_> = ReservationDocument {
+            task_id: identity.task_id.as_deref().map(Cow::Borrowed),
+            labels: Some(Cow::Borrowed(&identity.labels)),
+            network: Some(match &self.network {
+                BundleNetwork::Host => wire::Network::Host,
+                BundleNetwork::Path(path) => wire::Network::Netns { path: path.into() },
+                BundleNetwork::New => wire::Network::New,
+            }),
+            bundle: self.bundle.map(Cow::Borrowed),
+            sandbox_id: identity.sandbox_id.as_deref().map(Cow::Borrowed),
+            pod_uid: identity.pod_uid.as_deref().map(Cow::Borrowed),
+            image: identity.image.as_deref().map(Cow::Borrowed),
+            ..ReservationDocument::new(id)
         };
         to_json(&request)
     }

@@ -4,14 +4,17 @@
 //! address once. So it belongs to the pod: whichever container starts first has it opened, for as long as the process
 //! lives that holds the network.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::num::NonZeroU16;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use tallyport_wire::{self as wire, OptionsDocument, ReservationDocument};
 
 use super::agent::Agent;
 use super::bundle::{Bundle, BundleNetwork};
@@ -31,30 +34,6 @@ struct PodHookState {
     pid: i32,
     bundle: PathBuf,
     annotations: BTreeMap<String, String>,
-}
-
-/// The body of a reserve call.
-#[derive(Serialize)]
-struct PodReserveRequest<'a> {
-    container_id: &'a str,
-    task_id: Option<String>,
-    labels: BTreeMap<String, String>,
-    network: Netns,
-    pid: i32,
-    sandbox_id: &'a str,
-    pod_uid: Option<String>,
-    options: ReserveOptions,
-}
-
-#[derive(Serialize)]
-struct Netns {
-    mode: &'static str,
-    path: PathBuf,
-}
-
-#[derive(Serialize)]
-struct ReserveOptions {
-    port: u16,
 }
 
 /// Runs the hook. Fails only where the container may not start without its socket.
@@ -107,15 +86,15 @@ fn open(config: &WrapperConfig, port: u16, state: &[u8], started: Instant) -> Re
     let Some(sandbox) = identity.sandbox_id else {
         return Err(garbled_input_error("the container is not one of a pod's"));
     };
-    let request = PodReserveRequest {
-        container_id: &sandbox,
-        task_id: identity.task_id,
-        labels: identity.labels,
-        network: Netns { mode: "netns", path: network },
-        pid: holder,
-        sandbox_id: &sandbox,
-        pod_uid: identity.pod_uid,
-        options: ReserveOptions { port },
+    let request: ReservationDocument<'_> = ReservationDocument {
+        task_id: identity.task_id.map(Cow::Owned),
+        labels: Some(Cow::Owned(identity.labels)),
+        network: Some(wire::Network::Netns { path: network.into() }),
+        pid: Some(holder),
+        sandbox_id: Some((&*sandbox).into()),
+        pod_uid: identity.pod_uid.map(Cow::Owned),
+        options: Some(OptionsDocument { port: NonZeroU16::new(port), ..OptionsDocument::default() }),
+        ..ReservationDocument::new(&sandbox)
     };
     let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
     let answer = agent.send_request("POST", "/v1/containers", &to_json(&request))?;

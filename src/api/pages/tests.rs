@@ -9,6 +9,7 @@ use super::*;
 use crate::api::Chunks;
 use crate::config::ProcessEnvironment;
 use crate::net::http::Peer;
+use crate::query::Sink as _;
 
 const MIB: usize = 1 << 20;
 

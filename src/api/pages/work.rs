@@ -10,6 +10,7 @@ use super::lane::BuilderPermit;
 use super::page::BufferedPage;
 use crate::api::error::ApiError;
 use crate::net::sys;
+use crate::query::Budget;
 
 /// How many calls of [`Deadline::goes_on`] there are for each look at the clock. A name takes up to half a millisecond to be
 /// compared with the longest patterns.
@@ -114,10 +115,11 @@ impl Deadline {
     pub(super) fn new(until: Instant, page: Option<&Arc<BufferedPage>>) -> Self {
         Self { until, page: page.cloned(), calls: Cell::new(0), stopped: Cell::new(false) }
     }
+}
 
-    /// Whether the step is to go on. Cheap enough to be called for every name: it looks at the clock in the first call, and in
-    /// one of 32 after that.
-    pub(in crate::api) fn goes_on(&self) -> bool {
+impl Budget for Deadline {
+    /// It looks at the clock in the first call, and in one of 32 after that.
+    fn goes_on(&self) -> bool {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
         if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
@@ -128,37 +130,15 @@ impl Deadline {
         !self.stopped.get()
     }
 
-    /// Whether [`Deadline::goes_on`] has answered no.
-    pub(in crate::api) const fn has_passed(&self) -> bool {
+    fn has_passed(&self) -> bool {
         self.stopped.get()
-    }
-
-    /// The items that are wanted.
-    ///
-    /// # Errors
-    /// With 503 where the step is to end before all were looked at.
-    pub(in crate::api) fn choose_items<T>(
-        &self,
-        items: impl IntoIterator<Item = T>,
-        wanted: impl Fn(&T) -> bool,
-    ) -> Result<Vec<T>, ApiError> {
-        let mut chosen = Vec::new();
-        for item in items {
-            if !self.goes_on() {
-                return Err(ApiError::unfinished_response());
-            }
-            if wanted(&item) {
-                chosen.push(item);
-            }
-        }
-        // `wanted` may have called `goes_on` as well, and skipped something because of the answer.
-        if self.stopped.get() { Err(ApiError::unfinished_response()) } else { Ok(chosen) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::Error;
 
     #[test]
     fn a_step_that_is_late_compares_a_few_more_names_and_stops() {
@@ -171,7 +151,7 @@ mod tests {
         assert_eq!(in_time.choose_items(0..1000, compare).unwrap().len(), 1000);
         compared.set(0);
         let late = Deadline::new(Instant::now(), None);
-        assert_eq!(late.choose_items(0..1000, compare).unwrap_err().code, "unfinished");
+        assert_eq!(late.choose_items(0..1000, compare), Err(Error::Unfinished));
         assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
     }
 }

@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use super::page::BufferedPage;
 use super::room::{HeldMemory, LOOK};
 use crate::api::error::ApiError;
+use crate::query::{self, Sink};
 
 /// About how many bytes a chunk has.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -28,6 +29,12 @@ pub(in crate::api) enum Stop {
     Late,
     /// All readers have gone.
     Unread,
+}
+
+impl From<query::Error> for Stop {
+    fn from(error: query::Error) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 impl From<ApiError> for Stop {
@@ -114,67 +121,6 @@ impl PageWriter {
         self.page.change_head(|head| head.headers.push((name, value)));
     }
 
-    /// Counts memory of the build itself against the bound, until the page is rendered.
-    pub(in crate::api) fn hold_bytes(&mut self, bytes: usize) {
-        self.held.push(self.page.room.hold_bytes(bytes));
-    }
-
-    /// Whether the build is still wanted and in time. Cheap enough to ask for every series.
-    pub(in crate::api) fn goes_on(&self) -> bool {
-        let calls = self.calls.get().wrapping_add(1);
-        self.calls.set(calls);
-        if calls.is_multiple_of(SELDOM) {
-            self.stopped.set(self.stopped.get() || self.ensure_wanted().is_err());
-        }
-        !self.stopped.get()
-    }
-
-    /// Stops a build that is late or has no reader left.
-    ///
-    /// # Errors
-    /// Then.
-    pub(in crate::api) fn ensure_wanted(&self) -> Result<(), Stop> {
-        if self.began.elapsed().saturating_sub(self.waited) > self.deadline {
-            return Err(Stop::Late);
-        }
-        if self.page.abandon_if_unread() {
-            return Err(Stop::Unread);
-        }
-        Ok(())
-    }
-
-    /// Takes rendered bytes.
-    ///
-    /// # Errors
-    /// When the build is to stop.
-    pub(in crate::api) fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        // However much comes at once: the memory that a slow reader can hold, and the turn of a fast one, are in chunks.
-        for part in bytes.chunks(CHUNK) {
-            match &mut self.out {
-                Out::Plain(out) => out.extend_from_slice(part),
-                Out::Gzip(encoder) => {
-                    let _infallible = encoder.write_all(part);
-                }
-            }
-            if self.out.bytes().len() >= CHUNK {
-                self.push(false)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a document.
-    ///
-    /// # Errors
-    /// When the build is to stop.
-    pub(in crate::api) fn write_json(&mut self, document: &impl serde::Serialize) -> Result<(), Stop> {
-        // A document that cannot be serialised would be a mistake in this program; writing fails only with a stop.
-        serde_json::to_writer(&mut *self, document).map_err(|_| match self.ensure_wanted() {
-            Err(stop) => stop,
-            Ok(()) => Stop::Late,
-        })
-    }
-
     /// Writes an array of documents, each of them as it comes.
     ///
     /// # Errors
@@ -218,6 +164,57 @@ impl PageWriter {
         self.waited += began.elapsed();
         self.page.append_chunk(self.page.room.hold_chunk(chunk), last);
         Ok(())
+    }
+}
+
+impl Sink for PageWriter {
+    type Stop = Stop;
+
+    fn hold_bytes(&mut self, bytes: usize) {
+        self.held.push(self.page.room.hold_bytes(bytes));
+    }
+
+    fn goes_on(&self) -> bool {
+        let calls = self.calls.get().wrapping_add(1);
+        self.calls.set(calls);
+        if calls.is_multiple_of(SELDOM) {
+            self.stopped.set(self.stopped.get() || self.ensure_wanted().is_err());
+        }
+        !self.stopped.get()
+    }
+
+    fn ensure_wanted(&self) -> Result<(), Stop> {
+        if self.began.elapsed().saturating_sub(self.waited) > self.deadline {
+            return Err(Stop::Late);
+        }
+        if self.page.abandon_if_unread() {
+            return Err(Stop::Unread);
+        }
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        // However much comes at once: the memory that a slow reader can hold, and the turn of a fast one, are in chunks.
+        for part in bytes.chunks(CHUNK) {
+            match &mut self.out {
+                Out::Plain(out) => out.extend_from_slice(part),
+                Out::Gzip(encoder) => {
+                    let _infallible = encoder.write_all(part);
+                }
+            }
+            if self.out.bytes().len() >= CHUNK {
+                self.push(false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_json(&mut self, document: &impl serde::Serialize) -> Result<(), Stop> {
+        // A document that cannot be serialised would be a mistake in this program; writing fails only with a stop.
+        serde_json::to_writer(&mut *self, document).map_err(|_| match self.ensure_wanted() {
+            Err(stop) => stop,
+            Ok(()) => Stop::Late,
+        })
     }
 }
 

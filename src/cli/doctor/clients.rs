@@ -1,12 +1,12 @@
 //! What clients send that is not read as they mean it, as far as that can be seen.
 
 use super::{Finding, FindingStatus};
-use crate::cli::documents::{ReportedClient, ReportedContainer};
+use crate::wire::{ClientDocument, ContainerDocument};
 
 /// What is suspicious about the client of a container.
-pub(super) fn check_client(container: &ReportedContainer) -> Vec<Finding> {
+pub(super) fn check_client(container: &ContainerDocument) -> Vec<Finding> {
     let Some(client) = &container.client else { return Vec::new() };
-    let named = format!("{} of task {}", container.container_id, container.task_id);
+    let named = format!("{} of task {}", container.reserved.container_id, container.reserved.task_id);
     [
         check_decremented_counters(client, &named),
         check_gauge_signs(client, &named),
@@ -17,7 +17,7 @@ pub(super) fn check_client(container: &ReportedContainer) -> Vec<Finding> {
     .collect()
 }
 
-fn check_decremented_counters(client: &ReportedClient, named: &str) -> Option<Finding> {
+fn check_decremented_counters(client: &ClientDocument, named: &str) -> Option<Finding> {
     if client.decremented.is_empty() {
         return None;
     }
@@ -30,7 +30,7 @@ fn check_decremented_counters(client: &ReportedClient, named: &str) -> Option<Fi
     Some(Finding::new("counters", FindingStatus::Warning, found).with_advice(advice))
 }
 
-fn check_gauge_signs(client: &ReportedClient, named: &str) -> Option<Finding> {
+fn check_gauge_signs(client: &ClientDocument, named: &str) -> Option<Finding> {
     if !client.dogstatsd || client.gauge_changes == 0 {
         return None;
     }
@@ -43,7 +43,7 @@ fn check_gauge_signs(client: &ReportedClient, named: &str) -> Option<Finding> {
     Some(Finding::new("gauges", FindingStatus::Warning, found).with_advice(advice))
 }
 
-fn check_timer_unit(client: &ReportedClient, named: &str) -> Option<Finding> {
+fn check_timer_unit(client: &ClientDocument, named: &str) -> Option<Finding> {
     if !client.timers_look_like_seconds {
         return None;
     }

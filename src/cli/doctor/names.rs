@@ -1,24 +1,12 @@
 //! Names that would have been one on `/metrics/tasks`, and which of them carries a mark.
 
-use serde::Deserialize;
-
 use super::{Finding, FindingStatus};
+use crate::wire::MarkedNameDocument;
 
 const CHECK: &str = "names";
 
-/// As `/v1/node` lists it.
-#[derive(Debug, Deserialize)]
-pub(super) struct ReportedMarkedName {
-    workload: String,
-    kind: String,
-    name: String,
-    shown: String,
-    first_kind: Option<String>,
-    first_name: Option<String>,
-}
-
 /// One finding for each that is listed, and one for the rest. Nothing where no two names meet.
-pub(super) fn check_marked_names(marked: usize, listed: &[ReportedMarkedName]) -> Vec<Finding> {
+pub(super) fn check_marked_names(marked: usize, listed: &[MarkedNameDocument]) -> Vec<Finding> {
     let mut findings: Vec<_> = listed.iter().map(marked_name_finding).collect();
     let rest = marked.saturating_sub(listed.len());
     if rest > 0 {
@@ -31,8 +19,8 @@ pub(super) fn check_marked_names(marked: usize, listed: &[ReportedMarkedName]) -
     findings
 }
 
-fn marked_name_finding(marked: &ReportedMarkedName) -> Finding {
-    let ReportedMarkedName { workload, kind, name, shown, .. } = marked;
+fn marked_name_finding(marked: &MarkedNameDocument) -> Finding {
+    let MarkedNameDocument { workload, kind, name, shown, .. } = marked;
     let because = match (&marked.first_kind, &marked.first_name) {
         (Some(kind), Some(name)) => format!("the {kind} {name} had the plain name first"),
         _ => "another had the plain name first".to_owned(),

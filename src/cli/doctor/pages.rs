@@ -1,54 +1,43 @@
 //! Whether readers get their answers.
 
-use serde::Deserialize;
-
 use super::{Finding, FindingStatus};
+use crate::config::{Effect, Setting};
+use crate::wire::PagesDocument;
 
 const CHECK: &str = "readers";
+const PAGE_MEMORY: Effect = Setting::effect_of("http.page_memory");
+const WRITE_TIMEOUT: Effect = Setting::effect_of("http.write_timeout");
 
-/// What the agent says of the answers that it builds.
-#[derive(Debug, Deserialize)]
-pub(super) struct ReportedPages {
-    bytes: u64,
-    limit: u64,
-    busy: u64,
-    late: u64,
-    cut: u64,
-    slow: u64,
-}
-
-impl ReportedPages {
-    pub(super) fn to_finding(&self) -> Finding {
-        let held = format!("answers hold {} of {} KiB", self.bytes.div_ceil(1024), self.limit / 1024);
-        let lost = [
-            (self.busy, "requests got 429"),
-            (self.late, "answers were not finished in time"),
-            (self.cut, "readers were disconnected for want of memory"),
-            (self.slow, "connections were closed because their clients did not read"),
-        ];
-        let lost: Vec<String> =
-            lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        if lost.is_empty() {
-            return Finding::new(CHECK, FindingStatus::Ok, held);
-        }
-        let mut finding = Finding::new(
-            CHECK,
-            FindingStatus::Warning,
-            format!("{held}; since the start, {}", lost.join(", ")),
-        );
-        if self.busy + self.late > 0 {
-            finding = finding.with_advice(
-                "ask less often, for fewer series (filters, shard=), and with fewer patterns; \
-                 tallyport_http_pages_failed_total counts by reason",
-            );
-        }
-        if self.cut + self.slow > 0 {
-            finding = finding.with_advice(
-                "look for clients that ask and do not read; raise http.page_memory or http.write_timeout for networks that are slow",
-            );
-        }
-        finding
+pub(super) fn pages_finding(pages: &PagesDocument) -> Finding {
+    let held = format!("answers hold {} of {} KiB", pages.bytes.div_ceil(1024), pages.limit / 1024);
+    let lost = [
+        (pages.busy, "requests got 429"),
+        (pages.late, "answers were not finished in time"),
+        (pages.cut, "readers were disconnected for want of memory"),
+        (pages.slow, "connections were closed because their clients did not read"),
+    ];
+    let lost: Vec<String> =
+        lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if lost.is_empty() {
+        return Finding::new(CHECK, FindingStatus::Ok, held);
     }
+    let mut finding =
+        Finding::new(CHECK, FindingStatus::Warning, format!("{held}; since the start, {}", lost.join(", ")));
+    if pages.busy + pages.late > 0 {
+        finding = finding.with_advice(
+            "ask less often, for fewer series (filters, shard=), and with fewer patterns; \
+             tallyport_http_pages_failed_total counts by reason",
+        );
+    }
+    if pages.cut + pages.slow > 0 {
+        finding = finding.with_advice(format!(
+            "look for clients that ask and do not read; on slow networks, raise http.page_memory and {}, or raise \
+             http.write_timeout and {}",
+            PAGE_MEMORY.remedy(),
+            WRITE_TIMEOUT.remedy(),
+        ));
+    }
+    finding
 }
 
 #[cfg(test)]
@@ -57,17 +46,14 @@ mod tests {
 
     #[test]
     fn only_answers_that_were_not_given_are_warned_of() {
-        let mut pages = ReportedPages { bytes: 1, limit: 1 << 20, busy: 0, late: 0, cut: 0, slow: 0 };
-        let finding = pages.to_finding();
-        assert_eq!(
-            (finding.status, finding.found.as_str()),
-            (FindingStatus::Ok, "answers hold 1 of 1024 KiB")
-        );
+        let mut pages = PagesDocument { bytes: 1, limit: 1 << 20, busy: 0, late: 0, cut: 0, slow: 0 };
+        let found = pages_finding(&pages);
+        assert_eq!((found.status, found.found.as_str()), (FindingStatus::Ok, "answers hold 1 of 1024 KiB"));
         pages.slow = 3;
-        let finding = pages.to_finding();
-        assert_eq!((finding.status, finding.advice.len()), (FindingStatus::Warning, 1));
-        assert!(finding.found.contains("3 connections") && !finding.found.contains("429"), "{finding:?}");
+        let found = pages_finding(&pages);
+        assert_eq!((found.status, found.advice.len()), (FindingStatus::Warning, 1));
+        assert!(found.found.contains("3 connections") && !found.found.contains("429"), "{found:?}");
         pages.busy = 1;
-        assert_eq!(pages.to_finding().advice.len(), 2);
+        assert_eq!(pages_finding(&pages).advice.len(), 2);
     }
 }

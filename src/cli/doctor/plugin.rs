@@ -1,84 +1,58 @@
 //! Whether pods get their sockets: the plugin's registration and its recent failures.
 
-use serde::Deserialize;
-
 use super::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
-use crate::model::Timestamp;
 use crate::net::clock;
+use crate::wire::{FailingDocument, PluginDocument};
 
-/// What the agent says of its plugin.
-#[derive(Debug, Deserialize)]
-pub(super) struct ReportedPlugin {
-    state: String,
-    socket: String,
-    #[serde(default)]
-    since: Option<Timestamp>,
-    #[serde(default)]
-    why: Option<String>,
-    injected: u64,
-    failed: u64,
-    #[serde(default)]
-    failing: Option<PluginFailures>,
+/// Nothing where the configuration asks for no plugin.
+pub(super) fn plugin_findings(plugin: &PluginDocument) -> Vec<Finding> {
+    if plugin.state == "off" {
+        return Vec::new();
+    }
+    let mut findings = vec![check_connection(plugin)];
+    findings.extend(check_failing_containers(plugin));
+    findings
 }
 
-#[derive(Debug, Deserialize)]
-struct PluginFailures {
-    containers: u64,
-    at: Timestamp,
-    why: String,
+fn check_connection(plugin: &PluginDocument) -> Finding {
+    let since = plugin
+        .since
+        .map_or(String::new(), |since| format!(" for {}", format_elapsed(clock::wall_time(), since)));
+    match &*plugin.state {
+        "connected" => Finding::new(
+            "nri",
+            FindingStatus::Ok,
+            format!("registered with the container runtime{since}; {} containers got a socket", plugin.injected),
+        ),
+        "registering" => Finding::new(
+            "nri",
+            FindingStatus::Warning,
+            format!("{} has accepted the plugin and has not listed its containers{since}", plugin.socket),
+        )
+        .with_advice("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
+        .with_advice("if this persists, another program listens on that socket: check nri.socket"),
+        _ => {
+            let why = plugin.why.as_deref().unwrap_or("the agent does not say why");
+            Finding::new("nri", FindingStatus::Failed, format!("pods start without a socket{since}: {why}"))
+                .with_advice("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
+                .with_advice("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
+                .with_advice("in a pod, the directory of nri.socket has to be mounted from the node")
+        }
+    }
 }
 
-impl ReportedPlugin {
-    /// Nothing where the configuration asks for no plugin.
-    pub(super) fn to_findings(&self) -> Vec<Finding> {
-        if self.state == "off" {
-            return Vec::new();
-        }
-        let mut findings = vec![self.check_connection()];
-        findings.extend(self.check_failing_containers());
-        findings
-    }
-
-    fn check_connection(&self) -> Finding {
-        let since = self
-            .since
-            .map_or(String::new(), |since| format!(" for {}", format_elapsed(clock::wall_time(), since)));
-        match self.state.as_str() {
-            "connected" => Finding::new(
-                "nri",
-                FindingStatus::Ok,
-                format!("registered with the container runtime{since}; {} containers got a socket", self.injected),
-            ),
-            "registering" => Finding::new(
-                "nri",
-                FindingStatus::Warning,
-                format!("{} has accepted the plugin and has not listed its containers{since}", self.socket),
-            )
-            .with_advice("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
-            .with_advice("if this persists, another program listens on that socket: check nri.socket"),
-            _ => {
-                let why = self.why.as_deref().unwrap_or("the agent does not say why");
-                Finding::new("nri", FindingStatus::Failed, format!("pods start without a socket{since}: {why}"))
-                    .with_advice("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
-                    .with_advice("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
-                    .with_advice("in a pod, the directory of nri.socket has to be mounted from the node")
-            }
-        }
-    }
-
-    fn check_failing_containers(&self) -> Option<Finding> {
-        let PluginFailures { containers, at, why } = self.failing.as_ref()?;
-        // After a hand-over nothing has been counted yet; one failure is not all.
-        let all = self.injected == 0 && *containers > 1;
-        let (status, which) = match all {
-            true => (FindingStatus::Failed, format!("none of {} containers got a socket", self.failed)),
-            false => (FindingStatus::Warning, format!("the last {containers} containers got no socket")),
-        };
-        let found = format!("{which}, the last {} ago: {why}", format_elapsed(clock::wall_time(), *at));
-        let finding = Finding::new("pods", status, found);
-        Some(finding.with_advice("they run without a socket; fix the cause, then restart their pods"))
-    }
+fn check_failing_containers(plugin: &PluginDocument) -> Option<Finding> {
+    let FailingDocument { containers, at, why } = plugin.failing.as_ref()?;
+    // After a hand-over nothing has been counted yet; one failure is not all.
+    let all = plugin.injected == 0 && *containers > 1;
+    let (status, which) = match all {
+        true => (FindingStatus::Failed, format!("none of {} containers got a socket", plugin.failed)),
+        false => (FindingStatus::Warning, format!("the last {containers} containers got no socket")),
+    };
+    let found = format!("{which}, the last {} ago: {why}", format_elapsed(clock::wall_time(), *at));
+    let finding = Finding::new("pods", status, found);
+    Some(finding.with_advice("they run without a socket; fix the cause, then restart their pods"))
 }
 
 #[cfg(test)]
@@ -88,8 +62,8 @@ mod tests {
     fn findings(document: &serde_json::Value) -> Vec<(&'static str, FindingStatus, String)> {
         let mut whole = serde_json::json!({"socket": "/run/nri/nri.sock", "injected": 0, "failed": 0});
         whole.as_object_mut().unwrap().extend(document.as_object().unwrap().clone());
-        let plugin: ReportedPlugin = serde_json::from_value(whole).unwrap();
-        plugin.to_findings().into_iter().map(|f| (f.check, f.status, f.found)).collect()
+        let plugin: PluginDocument = serde_json::from_value(whole).unwrap();
+        plugin_findings(&plugin).into_iter().map(|f| (f.check, f.status, f.found)).collect()
     }
 
     #[test]

@@ -1,36 +1,15 @@
 //! What doctor says of windows on disk.
 
-use serde::Deserialize;
-
 use super::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
-use crate::model::Timestamp;
+use crate::config::{Effect, Setting};
 use crate::net::clock;
+use crate::wire::WindowLogDocument;
 
 const CHECK: &str = "window log";
+const LOG_SIZE: Effect = Setting::effect_of("windows.log_size");
 
-#[derive(Debug, Deserialize)]
-pub(super) struct ReportedWindowLog {
-    last_alive: Option<Timestamp>,
-    gap_seconds: f64,
-    ended_in_order: bool,
-    restored_windows: usize,
-    restored_open: usize,
-    /// Agents before this version do not say.
-    #[serde(default)]
-    restored_ahead: usize,
-    damaged: u64,
-    damaged_bytes: u64,
-    size: u64,
-    size_limit: u64,
-    missed: u64,
-    given_up: u64,
-    checkpoint_seconds: f64,
-    failing_since: Option<Timestamp>,
-    failing: Option<String>,
-}
-
-pub(super) fn check_window_log(log: Option<&ReportedWindowLog>) -> Vec<Finding> {
+pub(super) fn check_window_log(log: Option<&WindowLogDocument>) -> Vec<Finding> {
     let Some(log) = log else {
         let found = "off (windows.log): windows are lost with the agent";
         return vec![Finding::new(CHECK, FindingStatus::Ok, found)];
@@ -50,7 +29,7 @@ pub(super) fn check_window_log(log: Option<&ReportedWindowLog>) -> Vec<Finding> 
     findings
 }
 
-fn check_writes(log: &ReportedWindowLog) -> Finding {
+fn check_writes(log: &WindowLogDocument) -> Finding {
     if let Some(why) = &log.failing {
         let since = log
             .failing_since
@@ -70,13 +49,14 @@ fn check_writes(log: &ReportedWindowLog) -> Finding {
         FindingStatus::Warning,
         format!("{found}; {} records and {} windows are not in it", log.missed, log.given_up),
     )
-    .with_advice(
-        "records are missed while nothing can be written, windows when windows.log_size is too small",
-    )
+    .with_advice(format!(
+        "records are missing if nothing could be written, windows if windows.log_size is too small; raise it and {}",
+        LOG_SIZE.remedy()
+    ))
 }
 
 /// Windows whose time had not come when the agent started.
-fn check_clock(log: &ReportedWindowLog) -> Option<Finding> {
+fn check_clock(log: &WindowLogDocument) -> Option<Finding> {
     let ahead = log.restored_ahead;
     (ahead > 0).then(|| {
         let found = format!("{ahead} windows of the last run start after this one did; the clock was ahead then, or is behind now");
@@ -87,7 +67,7 @@ fn check_clock(log: &ReportedWindowLog) -> Option<Finding> {
 }
 
 /// What was not received because no agent was there.
-fn check_restart_gap(log: &ReportedWindowLog) -> Option<Finding> {
+fn check_restart_gap(log: &WindowLogDocument) -> Option<Finding> {
     let last = log.last_alive?;
     let found = format!(
         "for {:.1} s after {last} nobody received; {} closed windows are back, and {} that were open",

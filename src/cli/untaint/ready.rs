@@ -1,27 +1,13 @@
 //! What `GET /ready` says of the plugin.
 
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct ReportedReadiness {
-    ready: bool,
-    pending: Vec<String>,
-    #[serde(default)]
-    degraded: Vec<ReportedDegradation>,
-}
-
-#[derive(Deserialize)]
-struct ReportedDegradation {
-    what: String,
-    why: String,
-}
+use crate::wire::ReadyDocument;
 
 /// Whether an answer to `GET /ready` says that the agent serves and that the runtime has registered it.
 ///
 /// # Errors
 /// With what is missing, for people.
 pub(super) fn ensure_registered(status: u16, body: &[u8]) -> Result<(), String> {
-    let ready: ReportedReadiness = serde_json::from_slice(body)
+    let ready: ReadyDocument = serde_json::from_slice(body)
         .map_err(|error| format!("/ready answers {status}, and not as expected: {error}"))?;
     if status != 200 || !ready.ready {
         return Err(format!("pending: {}", ready.pending.join(", ")));

@@ -72,7 +72,7 @@ impl ContainerTable {
 
     /// What is known of a container before it has a socket.
     pub(super) fn new_info(&mut self, reservation: &Reservation, site: &Site) -> ContainerInfo {
-        let mut labels = reservation.labels.clone();
+        let mut labels = reservation.origin_labels();
         labels.extend(self.settings.node_labels.clone());
         let origin = Arc::new(Origin {
             container_id: reservation.container_id.clone(),
@@ -85,7 +85,7 @@ impl ContainerTable {
         ContainerInfo {
             allocation,
             origin,
-            alias: reservation.alias.clone(),
+            alias: reservation.alias(),
             state: LifecycleState::Reserved,
             attached: false,
             pid: None,

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 
 use super::Endpoint;
 use super::session::Session;
+use crate::aggregate::encode;
 use crate::net::clock;
 use crate::nri::mux::Demux;
 use crate::nri::plugin::{Plugin, PluginState};
@@ -51,8 +52,7 @@ impl Carried {
         let (demux, calls, answers) = registered.map(parts).unwrap_or_default();
         let state =
             CarriedState { endpoint: endpoint.clone(), plugin: plugin.to_state(), demux, calls, answers };
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        Self { state: postcard::to_allocvec(&state).unwrap_or_default(), socket: registered.and_then(shared) }
+        Self { state: encode(&state), socket: registered.and_then(shared) }
     }
 
     /// Goes on with what came. Answers the connection, where there is one that can be used: it leads to where the

@@ -1,4 +1,5 @@
 use super::*;
+use crate::aggregate;
 use crate::nri::messages::{LinuxContainer, LinuxPodSandbox, NriImage};
 
 fn map(pairs: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
@@ -18,10 +19,6 @@ fn pod(name: &str, labels: &[(&str, &str)]) -> PodSandbox {
 
 fn container() -> NriContainer {
     NriContainer { id: "c1".to_owned(), name: "web".to_owned(), ..NriContainer::default() }
-}
-
-fn labels_of(labels: &[(&str, &str)]) -> Labels {
-    container_labels(&pod("web-0", labels), &container())
 }
 
 #[test]
@@ -59,66 +56,6 @@ fn an_id_that_would_climb_is_refused() {
 }
 
 #[test]
-fn no_label_can_claim_another_origin() {
-    let labels = labels_of(&[
-        ("app.kubernetes.io/namespace", "bank"),
-        ("app.kubernetes.io/pod", "vault"),
-        ("app.kubernetes.io/uid", "u-2"),
-        ("app.kubernetes.io/container", "safe"),
-    ]);
-    let of = |key: &str| labels.get(key).map(String::as_str);
-    assert_eq!(
-        [of("namespace"), of("pod"), of("uid"), of("container")],
-        [Some("shop"), Some("web-0"), Some("u-1"), Some("web")]
-    );
-}
-
-#[test]
-fn no_label_can_claim_what_the_runtime_does_not_say() {
-    let nameless = PodSandbox { uid: String::new(), ..pod("web-0", &[("app.kubernetes.io/uid", "u-2")]) };
-    assert_eq!(container_labels(&nameless, &container()).get("uid"), None);
-    assert_eq!(labels_of(&[("app.kubernetes.io/image", "trusted:1")]).get("image"), None);
-}
-
-#[test]
-fn the_containers_own_tags_are_over_the_pods_and_those_over_the_recommended_labels() {
-    let all = [
-        ("app.kubernetes.io/name", "store"),
-        ("app.kubernetes.io/version", "1"),
-        ("app.kubernetes.io/part-of", "market"),
-        ("tags.datadoghq.com/version", "2"),
-        ("tags.datadoghq.com/env", "prod"),
-        ("tags.datadoghq.com/web.version", "3"),
-        ("tags.datadoghq.com/sidecar.version", "4"),
-        ("team", "blue"),
-    ];
-    let labels = labels_of(&all);
-    let of = |key: &str| labels.get(key).map(String::as_str);
-    assert_eq!((of("app"), of("service"), of("version")), (Some("store"), Some("store"), Some("3")));
-    assert_eq!((of("part_of"), of("env"), of("team")), (Some("market"), Some("prod"), None));
-    assert_eq!(labels_of(&all[..4]).get("version").map(String::as_str), Some("2"));
-    assert_eq!(labels_of(&all[..3]).get("version").map(String::as_str), Some("1"));
-}
-
-#[test]
-fn what_made_the_pod_is_read_from_its_marks() {
-    for (name, labels, expected) in [
-        ("web-7d4b9c-x2x4z", &[("pod-template-hash", "7d4b9c")][..], ("Deployment", "web")),
-        ("web-api-7d4b9c-x2x4z", &[("pod-template-hash", "7d4b9c")], ("Deployment", "web-api")),
-        ("odd", &[("pod-template-hash", "7d4b9c")], ("", "")),
-        ("db-0", &[("statefulset.kubernetes.io/pod-name", "db-0")], ("StatefulSet", "db")),
-        ("logs-x2x4z", &[("controller-revision-hash", "66d8")], ("DaemonSet", "logs")),
-        ("night-1-abcde", &[("batch.kubernetes.io/job-name", "night-1")], ("Job", "night-1")),
-        ("night-1-abcde", &[("job-name", "night-1")], ("Job", "night-1")),
-        ("by-hand", &[], ("Pod", "by-hand")),
-        ("", &[], ("Pod", "")),
-    ] {
-        let pod = pod(name, labels);
-        assert_eq!(pod_workload(&pod), expected, "{name}");
-    }
-}
-
-#[test]
 fn the_image_is_named_by_the_runtime_in_one_way_or_another() {
     let image = NriContainer { image: Some(NriImage { name: "store:1".to_owned() }), ..container() };
     assert_eq!(image_name(&image).as_deref(), Some("store:1"));
@@ -144,4 +81,75 @@ fn a_network_is_the_pods_where_it_has_one_and_the_containers_else() {
     assert_eq!(with(None, Some("/proc/7/ns/net")), ContainerNetwork::Path("/proc/7/ns/net".into()));
     assert_eq!(with(None, Some("")), ContainerNetwork::New);
     assert_eq!(with(None, None), ContainerNetwork::Host);
+}
+
+/// What `testdata/pods.json` has of one pod: as NRI describes it, and as the wrapper reserves its container.
+#[derive(serde::Deserialize)]
+struct Described {
+    name: String,
+    nri: DescribedPod,
+    /// A test of the wrapper compares this with what it makes of the same pod.
+    reserved: Reserved,
+    /// Labels that come from the pod's own, which the wrapper is not given.
+    from_labels: Vec<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct DescribedPod {
+    sandbox_id: String,
+    name: String,
+    namespace: String,
+    uid: String,
+    labels: std::collections::HashMap<String, String>,
+    annotations: std::collections::HashMap<String, String>,
+    container: String,
+    image: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Reserved {
+    task_id: String,
+    labels: crate::model::Labels,
+    sandbox_id: String,
+    pod_uid: Option<String>,
+    image: String,
+}
+
+#[test]
+fn a_pod_has_the_same_origin_whether_the_plugin_or_the_wrapper_reserves_its_container() {
+    let pods: Vec<Described> = serde_json::from_str(include_str!("../../../testdata/pods.json")).unwrap();
+    for Described { name, nri, reserved, from_labels } in pods {
+        let pod = PodSandbox {
+            id: nri.sandbox_id,
+            name: nri.name,
+            uid: nri.uid,
+            namespace: nri.namespace,
+            labels: nri.labels,
+            annotations: nri.annotations,
+            ..PodSandbox::default()
+        };
+        let image = Some(NriImage { name: nri.image });
+        let plugin =
+            build_reservation(&pod, &NriContainer { name: nri.container, image, ..container() }).unwrap();
+        let mut wrapper = Reservation::new(plugin.container_id.clone());
+        wrapper.task_id = Some(TaskId::new(&reserved.task_id).unwrap());
+        wrapper.labels = reserved.labels;
+        let (sandbox_id, image) = (Some(reserved.sandbox_id), Some(reserved.image));
+        wrapper.details = Details { sandbox_id, pod_uid: reserved.pod_uid, image, ..Details::default() };
+        assert_eq!(
+            (plugin.effective_task_id(), plugin.alias()),
+            (wrapper.effective_task_id(), wrapper.alias()),
+            "{name}"
+        );
+        let usual = (aggregate::GaugeSign::Auto, aggregate::TimerUnit::Milliseconds);
+        assert_eq!(plugin.gauge_sign_or(usual.0), wrapper.gauge_sign_or(usual.0), "{name}");
+        assert_eq!(plugin.timer_unit_or(usual.1), wrapper.timer_unit_or(usual.1), "{name}");
+        assert_eq!(plugin.unix_wish(), wrapper.unix_wish(), "{name}");
+        assert_eq!(plugin.origin_labels(), plugin.labels, "{name}: the plugin's are whole");
+        let mut labels = plugin.labels;
+        for label in &from_labels {
+            assert!(labels.remove(label).is_some(), "{name} has no {label}");
+        }
+        assert_eq!(labels, wrapper.origin_labels(), "{name}");
+    }
 }

@@ -14,7 +14,7 @@ impl ContainerListener {
     /// Opens the container in the store, where its memory counts from now on.
     pub(in crate::shard) fn open(&mut self, store: &Store, now: Timestamp) {
         let bytes = self.aggregator.own_memory();
-        store.open_live(self.allocation, Arc::clone(&self.origin), now, (&mut self.live, bytes));
+        store.open_live(self.allocation, Arc::clone(&self.origin), now, &mut self.live, bytes);
         self.kept = store.kept_bytes(self.allocation);
         self.aggregator.set_kept_bytes(self.kept);
     }

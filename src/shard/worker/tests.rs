@@ -23,8 +23,10 @@ fn bench() -> Bench {
     let wake = Arc::new(EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap());
     let (store, settings) = (Arc::new(Store::new(1, 30)), Arc::new(AggregatorSettings::default()));
     let shared = Arc::new(PoolShared::new(1, usize::MAX, 1000, Arc::clone(&store)));
-    let parts = (store, settings, shared, Clock::default());
-    let worker = Worker::new(0, Duration::ZERO, (received, asked, wake), parts, None).unwrap();
+    let orders = Orders { commands: received, questions: asked, wake };
+    let (gather, not_before, clock) = (Duration::ZERO, None, Clock::default());
+    let setup = Setup { index: 0, gather, not_before, orders, store, settings, shared, clock };
+    let worker = Worker::new(setup).unwrap();
     Bench { worker, commands, questions }
 }
 

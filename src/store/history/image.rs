@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{History, Published};
-use crate::aggregate::{CodecError, ContainerSummary, KnownLayout, Layout, Ledger, Window};
+use crate::aggregate::{CodecError, ContainerSummary, KnownLayout, Layout, Ledger, Window, encode_after};
 use crate::model::{Allocation, Origin, Timestamp};
 
 const MAGIC: &[u8; 4] = b"TPHI";
@@ -103,6 +103,12 @@ struct LayoutTable {
     places: HashMap<usize, u32>,
 }
 
+/// How many layouts are known; the place of the next one.
+#[expect(clippy::expect_used, reason = "a wrong place would give windows the series of another layout")]
+fn number_of(known: &[KnownLayout]) -> u32 {
+    u32::try_from(known.len()).expect("4 billion layouts take more memory than any limit allows")
+}
+
 impl LayoutTable {
     fn intern_layout(&mut self, layout: &Layout) -> (u32, u64) {
         let address = Arc::as_ptr(layout).cast::<()>().addr();
@@ -116,7 +122,7 @@ impl LayoutTable {
             Some(last) => known.change_from(last),
             None => known.change_from(&KnownLayout::default()),
         };
-        let place = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        let place = number_of(&self.known);
         let fingerprint = known.fingerprint();
         self.places.insert(address, place);
         self.known.push(known);
@@ -178,7 +184,7 @@ impl SentHistory {
         summary: Option<&ContainerSummary>,
         most: usize,
     ) -> (Vec<u8>, bool) {
-        let after = (self.last, u32::try_from(self.layouts.known.len()).unwrap_or(u32::MAX));
+        let after = (self.last, number_of(&self.layouts.known));
         let (mut windows, mut size, mut last) = (Vec::new(), 0, self.last);
         let mut unwritten = published.iter().filter(|published| published.first > after.0).peekable();
         while let Some(published) = unwritten.next_if(|_| size < most) {
@@ -209,8 +215,7 @@ impl SentHistory {
         let origin = Arc::clone(origin);
         let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, summary };
         let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        let mut bytes = postcard::to_extend(&part, head).unwrap_or_default();
+        let mut bytes = encode_after(head, &part);
         let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         (bytes, whole)
@@ -231,7 +236,7 @@ impl ReceivedHistory {
         let new = || Self { history: History::new(part.origin, part.opened), last: 0, known: Vec::new() };
         let mut all = before.unwrap_or_else(new);
         all.history.set_gone(part.gone);
-        if part.after != (all.last, u32::try_from(all.known.len()).unwrap_or(u32::MAX)) {
+        if part.after != (all.last, number_of(&all.known)) {
             return Err(HistoryError::Damaged);
         }
         for change in &part.layouts {

@@ -63,7 +63,8 @@ pub(super) struct WriterWork {
 impl WriterWork {
     pub(super) fn new(
         log: ClosedWindowLog,
-        (checkpoints, names): (Checkpoints, NameLog),
+        checkpoints: Checkpoints,
+        names: NameLog,
         parts: WriterSources,
         settings: WindowLogSettings,
         status: &Arc<LogStatus>,

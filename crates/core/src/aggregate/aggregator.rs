@@ -65,6 +65,18 @@ pub enum GaugeSign {
     Absolute,
 }
 
+impl GaugeSign {
+    /// The name used in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Delta => "delta",
+            Self::Absolute => "absolute",
+        }
+    }
+}
+
 /// What happens to each line, for whoever watches: the line, and why it was rejected if it was.
 pub type LineTap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
 

@@ -2,12 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
-
 use crate::model::Series;
 
 /// A tag key, or the name itself, and how many different values it has.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WideTag {
     /// The tag's key; `None` for the names of the series.
     pub key: Option<String>,

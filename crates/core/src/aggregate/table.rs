@@ -125,7 +125,9 @@ impl SeriesTable {
     /// The place of the series with this name, these tags and this type. `series` gives the series at a place.
     pub(super) fn find<'s>(
         &self,
-        (name, tags, metric_type): (&str, &TagSet, MetricType),
+        name: &str,
+        tags: &TagSet,
+        metric_type: MetricType,
         series: impl Fn(Place) -> Option<&'s Series>,
     ) -> Option<Place> {
         let is = |place: &Place| {

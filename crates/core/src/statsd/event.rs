@@ -48,6 +48,19 @@ pub enum AlertType {
     Success,
 }
 
+impl AlertType {
+    /// The name used in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Success => "success",
+        }
+    }
+}
+
 /// How much attention an event asks for.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +69,17 @@ pub enum Priority {
     #[default]
     Normal,
     Low,
+}
+
+impl Priority {
+    /// The name used in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
 }
 
 impl<'a> Event<'a> {

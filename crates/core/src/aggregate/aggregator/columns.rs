@@ -67,9 +67,10 @@ impl Columns {
     }
 
     /// The next place, with or without a series.
+    #[expect(clippy::expect_used, reason = "two series with one place would be added to each other")]
     pub(super) fn push(&mut self, row: Option<(Series, SeriesState, LedgerRow)>) -> Place {
-        // As many series as 32 bits count need more memory than any limit allows.
-        let place = Place::try_from(self.states.len()).unwrap_or(Place::MAX);
+        let place = Place::try_from(self.states.len())
+            .expect("as many series as 32 bits count take more memory than any limit allows");
         self.states.push(Cell(None));
         self.ledger.push(VACANT);
         self.series.push(None);

@@ -26,6 +26,17 @@ pub enum TimerUnit {
     Seconds,
 }
 
+impl TimerUnit {
+    /// The name used in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
+        }
+    }
+}
+
 /// What has been seen of a container's client since the container came.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Habits {

@@ -60,7 +60,7 @@ impl Aggregator {
         let Canonical { name, tags, replaced, renamed } = canonical();
         self.accounting.invalid_utf8 += u64::from(replaced);
         let metric_type = spelling.metric_type;
-        let found = self.table.find((&name, &tags, metric_type), |place| self.columns.series_at(place));
+        let found = self.table.find(&name, &tags, metric_type, |place| self.columns.series_at(place));
         let place = if let Some(place) = found {
             place
         } else {
@@ -126,7 +126,7 @@ impl Aggregator {
         };
         let place = self
             .table
-            .find((&series.name, &series.tags, series.metric_type), |place| self.columns.series_at(place))
+            .find(&series.name, &series.tags, series.metric_type, |place| self.columns.series_at(place))
             .unwrap_or_else(|| self.add(series, now));
         self.overflow = Some(place);
         Some(place)

@@ -20,6 +20,7 @@ use super::histograms::Histograms;
 use super::{Aggregator, AggregatorSettings, GaugeSign, Habits, LateStates, LedgerRow, TimerUnit};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::distribution::{Distribution, DistributionSummary, SummaryParts};
+use crate::aggregate::encoding::encode_after;
 use crate::aggregate::gauge::Gauge;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::RecentEvents;
@@ -257,8 +258,7 @@ impl<'a> From<SeriesRow<'a>> for SlotV1<&'a Series> {
 /// A payload with its magic, version and checksum.
 pub(super) fn seal_payload(magic: [u8; 4], payload: &impl Serialize) -> Vec<u8> {
     let head = [magic.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
-    // Writing to memory fails only for types that postcard cannot express, and these it can.
-    let mut bytes = postcard::to_extend(payload, head).unwrap_or_default();
+    let mut bytes = encode_after(head, payload);
     let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes

@@ -118,11 +118,11 @@ impl WindowBuilder {
         });
     }
 
+    #[expect(clippy::expect_used, reason = "a wrong place would give a record the values of another")]
     fn append_packed(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> Slice {
         let start = self.bytes.len();
         pack(&mut self.bytes);
-        // 4 GiB of packed bytes in one window are beyond every memory limit.
-        let at = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        let at = |place: usize| u32::try_from(place).expect("one window packs less than 4 GiB");
         Slice { start: at(start), length: at(self.bytes.len() - start) }
     }
 

@@ -15,6 +15,7 @@ use super::{
     CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, KnownLayout, Layout, RangeRow, SetRow,
     Window, WindowSpan,
 };
+use crate::aggregate::encoding::encode_after;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 
@@ -98,8 +99,7 @@ impl Window {
             counts: &self.counts,
             bytes: &self.bytes,
         };
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        *out = postcard::to_extend(&window, std::mem::take(out)).unwrap_or_default();
+        *out = encode_after(std::mem::take(out), &window);
     }
 
     /// The window that [`Window::encode`] wrote.

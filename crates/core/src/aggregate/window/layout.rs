@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{CodecError, Layout};
+use crate::aggregate::encoding::{encode, encode_after};
 use crate::model::Series;
 
 /// Places beyond this are a mistake: more series need more memory than any container is given.
@@ -72,8 +73,7 @@ impl KnownLayout {
             Some((u32::try_from(place).ok().filter(|_| !same)?, new))
         });
         let change = ChangeV1 { from: from.fingerprint, to: self.fingerprint, places: changed.collect() };
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        postcard::to_allocvec(&change).unwrap_or_default()
+        encode(&change)
     }
 
     /// This layout with a change that [`KnownLayout::change_from`] wrote.
@@ -114,7 +114,7 @@ fn hash_layout(layout: &Layout) -> u64 {
         let Some(series) = series else { continue };
         bytes.clear();
         bytes.extend_from_slice(&(place as u64).to_le_bytes());
-        bytes = postcard::to_extend(series, bytes).unwrap_or_default();
+        bytes = encode_after(bytes, series);
         hasher.update(&bytes);
     }
     hasher.digest()

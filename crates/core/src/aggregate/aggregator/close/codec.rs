@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ContainerSummary, LastCheck, Lasting, Ledger, LedgerRow};
 use crate::aggregate::aggregator::Habits;
 use crate::aggregate::aggregator::snapshot::MANY;
+use crate::aggregate::encoding::encode_after;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::{EVENTS, EventRecord};
 use crate::aggregate::state::CheckOutcome;
@@ -68,8 +69,7 @@ impl ContainerSummary {
             lasting: self.lasting.to_vec(),
             habits: self.habits,
         };
-        // Writing to memory fails only for types that postcard cannot express, and these it can.
-        *out = postcard::to_extend(&summary, std::mem::take(out)).unwrap_or_default();
+        *out = encode_after(std::mem::take(out), &summary);
     }
 
     /// The summary that [`ContainerSummary::encode`] wrote.

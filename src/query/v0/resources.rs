@@ -3,19 +3,15 @@
 //! Names and units are those of its first generation, which both of its command lines know. Where a container has no limit
 //! there is no datapoint of it; `io.*` is ours, since Mesos knew of disks what no control group does.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Datapoint, Dimensions, MetricsMessage, answer_document};
-use crate::api::error::ApiError;
-use crate::api::pages::Asker;
-use crate::api::query::Query;
-use crate::api::{Api, ApiResponse};
+use super::{WholeDatapoint, WholeMessage, metrics_message};
 use crate::containers::{ContainerInfo, SocketNamespace};
 use crate::host::{self, ContainerResources};
-use crate::model::{ContainerId, Timestamp};
-use crate::net::clock;
+use crate::model::Timestamp;
+use crate::query::Data;
 use crate::render::number::{Whole, finite_value};
+use crate::wire::{Word, v0 as wire};
 
 const SECONDS: &str = "seconds";
 const COUNT: &str = "count";
@@ -25,12 +21,12 @@ const PERCENT: &str = "percent";
 /// Datapoints of one moment, in the making.
 struct Points {
     at: Timestamp,
-    points: Vec<Datapoint>,
+    points: Vec<WholeDatapoint>,
 }
 
 impl Points {
-    fn new() -> Self {
-        Self { at: Timestamp::from_secs(clock::wall_time().as_secs()), points: Vec::new() }
+    const fn new(at: Timestamp) -> Self {
+        Self { at, points: Vec::new() }
     }
 
     fn add_value(&mut self, name: &str, value: impl Into<Option<f64>>, unit: &'static str) {
@@ -46,10 +42,10 @@ impl Points {
     ) {
         if let Some(value) = value.into().and_then(finite_value) {
             let name = name.to_owned();
-            self.points.push(Datapoint {
+            self.points.push(WholeDatapoint {
                 name,
                 value: Whole(value),
-                unit,
+                unit: unit.into(),
                 timestamp: self.at,
                 tags: tags.cloned(),
             });
@@ -64,39 +60,28 @@ impl Points {
     }
 }
 
-/// `GET /v0/containers/{id}`
-pub(in crate::api) async fn get_container_resources(
-    api: &Api,
-    asker: Asker,
-    id: &str,
-    raw: &str,
-) -> Result<ApiResponse, ApiError> {
-    Query::read(raw, &[])?;
-    let info = ContainerId::new(id).ok().and_then(|id| api.containers.directory().find_container(&id));
-    let Some(info) = info else { return Ok(ApiResponse::without_body(204)) };
-    answer_document(api, asker, "/v0/containers/{id}", id.to_owned(), move |api| {
-        let mut datapoints = of_container(&read_resources(api, &info)?);
-        // As both generations of DC/OS had it, beside the dimension.
-        let tags = json!({"container_id": info.origin.container_id.as_str()});
-        datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
-        let dimensions = || Dimensions::new(&info, &api.current_config().node);
-        (!datapoints.is_empty()).then(|| MetricsMessage { datapoints, dimensions: dimensions() })
-    })
-    .await
+/// What a container uses; none where that cannot be read.
+#[must_use]
+pub fn read_resources(data: &Data, info: &ContainerInfo, at: Timestamp) -> Option<WholeMessage> {
+    let mut datapoints = of_container(&resource_datapoints(data, info)?, at);
+    // As both generations of DC/OS had it, beside the dimension.
+    let tags = json!({"container_id": info.origin.container_id.as_str()});
+    datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
+    metrics_message(data, info, datapoints)
 }
 
 /// What a container uses, if its process is known and lives.
-fn read_resources(api: &Api, info: &ContainerInfo) -> Option<ContainerResources> {
+fn resource_datapoints(data: &Data, info: &ContainerInfo) -> Option<ContainerResources> {
     let (pid, id) = (info.pid?, &info.origin.container_id);
     let own_network = matches!(info.place, SocketNamespace::Own(_));
     let resources = host::read_container_resources(pid, id.as_str(), own_network).ok()?;
     // While it had not ended its number meant it; its end is known at once.
-    let now = api.containers.directory().find_container(id)?;
+    let now = data.directory.find_container(id)?;
     (now.allocation == info.allocation && now.state.is_live()).then_some(resources)
 }
 
-fn of_container(resources: &ContainerResources) -> Vec<Datapoint> {
-    let mut points = Points::new();
+fn of_container(resources: &ContainerResources, at: Timestamp) -> Vec<WholeDatapoint> {
+    let mut points = Points::new(at);
     if let Some(cpu) = &resources.cpu {
         points.add_value("cpus.user.time", cpu.user.as_secs_f64(), SECONDS);
         points.add_value("cpus.system.time", cpu.system.as_secs_f64(), SECONDS);
@@ -137,38 +122,25 @@ fn of_container(resources: &ContainerResources) -> Vec<Datapoint> {
     points.points
 }
 
-/// What an answer about the node has for dimensions.
-#[derive(Serialize)]
-struct NodeMessage {
-    datapoints: Vec<Datapoint>,
-    dimensions: NodeDimensions,
+/// What the node uses. `cpu` are the shares of its processors' time.
+#[must_use]
+pub fn of_node(
+    data: &Data,
+    cpu: Option<host::Shares>,
+    at: Timestamp,
+) -> wire::Message<Whole, wire::NodeDimensions> {
+    let datapoints =
+        host::read_node_resources().map(|node| node_datapoints(&node, cpu, at)).unwrap_or_default();
+    let hostname = data.current_config().node.clone();
+    wire::Message { datapoints, dimensions: wire::NodeDimensions { mesos_id: Word::default(), hostname } }
 }
 
-#[derive(Serialize)]
-struct NodeDimensions {
-    mesos_id: &'static str,
-    hostname: String,
-}
-
-/// `GET /v0/node`
-pub(in crate::api) async fn get_node_resources(
-    api: &Api,
-    asker: Asker,
-    raw: &str,
-) -> Result<ApiResponse, ApiError> {
-    Query::read(raw, &[])?;
-    answer_document(api, asker, "/v0/node", String::new(), |api| {
-        let datapoints = host::read_node_resources()
-            .map(|node| of_node(&node, api.cpu.measure_shares()))
-            .unwrap_or_default();
-        let dimensions = NodeDimensions { mesos_id: "", hostname: api.current_config().node.clone() };
-        Some(NodeMessage { datapoints, dimensions })
-    })
-    .await
-}
-
-fn of_node(node: &host::NodeResources, cpu: Option<host::Shares>) -> Vec<Datapoint> {
-    let mut points = Points::new();
+fn node_datapoints(
+    node: &host::NodeResources,
+    cpu: Option<host::Shares>,
+    at: Timestamp,
+) -> Vec<WholeDatapoint> {
+    let mut points = Points::new(at);
     // Seconds, which DC/OS called a count; readers go by its units.
     points.add_value("system.uptime", node.uptime.as_secs_f64().floor(), COUNT);
     points.add_value("process.count", node.processes as f64, COUNT);

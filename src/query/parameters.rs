@@ -3,10 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::error::ApiError;
+use super::error::Error;
 use crate::aggregate::Record;
-pub use crate::model::Glob;
-use crate::model::{Origin, Series, TagSet, Timestamp};
+use crate::identity::read_switch;
+use crate::model::{Glob, Origin, Series, TagSet, Timestamp};
 
 /// The keys and values of a URL's query, in order.
 #[derive(Clone, Debug, Default)]
@@ -18,10 +18,10 @@ impl Query {
     ///
     /// # Errors
     /// With the first unknown key and the nearest known one.
-    pub fn read(raw: &str, known: &[&str]) -> Result<Self, ApiError> {
+    pub fn read(raw: &str, known: &[&str]) -> Result<Self, Error> {
         let pairs: Vec<(String, String)> = form_urlencoded::parse(raw.as_bytes()).into_owned().collect();
         match pairs.iter().find(|(key, _)| !known.contains(&key.as_str())) {
-            Some((key, _)) => Err(ApiError::unknown_parameter(key, known)),
+            Some((key, _)) => Err(Error::unknown_parameter(key, known)),
             None => Ok(Self(pairs)),
         }
     }
@@ -36,15 +36,17 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a switch is on: `key`, `key=true` or `key=1`.
+    /// Whether a switch is on: `key` alone, or with a word for yes.
     ///
     /// # Errors
     /// When it is neither on nor off.
-    pub fn parse_switch(&self, key: &'static str) -> Result<bool, ApiError> {
+    pub fn parse_switch(&self, key: &'static str) -> Result<bool, Error> {
         match self.last_value(key) {
-            None | Some("false" | "0") => Ok(false),
-            Some("" | "true" | "1") => Ok(true),
-            Some(value) => Err(ApiError::bad_parameter(key, value, "is not true or false")),
+            None => Ok(false),
+            Some("") => Ok(true),
+            Some(value) => {
+                read_switch(value).ok_or_else(|| Error::bad_parameter(key, value, "is not true or false"))
+            }
         }
     }
 
@@ -52,24 +54,24 @@ impl Query {
     ///
     /// # Errors
     /// When it cannot be.
-    pub fn parse_value<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, ApiError>
+    pub fn parse_value<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, Error>
     where
         T::Err: std::fmt::Display,
     {
         let parse = |value: &str| {
-            value.parse().map_err(|error: T::Err| ApiError::bad_parameter(key, value, &error.to_string()))
+            value.parse().map_err(|error: T::Err| Error::bad_parameter(key, value, &error.to_string()))
         };
         self.last_value(key).map(parse).transpose()
     }
 }
 
 /// The keys of [`Filters`].
-pub(super) const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
+pub(crate) const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
 
 /// Filters that one query may have, of all kinds together.
-pub(super) const MOST_FILTERS: usize = 32;
+pub(crate) const MOST_FILTERS: usize = 32;
 /// Bytes that a filter may have: more than any name, task or container has by default.
-pub(super) const LONGEST_FILTER: usize = 1024;
+pub(crate) const LONGEST_FILTER: usize = 1024;
 
 /// Which records, tasks and containers are wanted. Repeated filters must all hold.
 #[derive(Clone, Debug, Default)]
@@ -87,16 +89,16 @@ impl Filters {
     /// # Errors
     /// When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with every
     /// series that the node has.
-    pub fn read(query: &Query) -> Result<Self, ApiError> {
+    pub fn read(query: &Query) -> Result<Self, Error> {
         let of_key = |key: &'static str| query.all_values(key).map(move |value| (key, value));
         let filters: Vec<_> = FILTERS.into_iter().flat_map(of_key).collect();
         if filters.len() > MOST_FILTERS {
-            return Err(ApiError::too_many_filters(MOST_FILTERS));
+            return Err(Error::TooManyFilters { most: MOST_FILTERS });
         }
         if let Some((key, value)) = filters.iter().find(|(_, value)| value.len() > LONGEST_FILTER) {
             let start: String = value.chars().take(32).chain(['…']).collect();
             let why = format!("is {} bytes long and may have {LONGEST_FILTER}", value.len());
-            return Err(ApiError::bad_parameter(key, &start, &why));
+            return Err(Error::bad_parameter(key, &start, &why));
         }
         let globs = |key| query.all_values(key).map(Glob::new).collect();
         let pairs = |key| query.all_values(key).map(Pair::new).collect();
@@ -206,7 +208,7 @@ pub struct Selection {
 }
 
 /// The keys of [`Selection`].
-pub(super) const SELECTION: [&str; 8] =
+pub(crate) const SELECTION: [&str; 8] =
     ["window", "since", "merge", "task", "container", "name", "tag", "label"];
 
 impl Selection {
@@ -214,7 +216,7 @@ impl Selection {
     ///
     /// # Errors
     /// When a window is not one of the three, or `since` is no time.
-    pub fn read(query: &Query, now: Timestamp) -> Result<Self, ApiError> {
+    pub fn read(query: &Query, now: Timestamp) -> Result<Self, Error> {
         let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
         let windows = match query.last_value("window") {
             // Who asks since when wants everything since then.
@@ -223,21 +225,21 @@ impl Selection {
             Some("last") => Windows::Last,
             Some("open") => Windows::Open,
             Some("all") => Windows::All,
-            Some(other) => return Err(ApiError::bad_parameter("window", other, "is not last, open or all")),
+            Some(other) => return Err(Error::bad_parameter("window", other, "is not last, open or all")),
         };
         Ok(Self { windows, since, merge: query.parse_switch("merge")?, filters: Filters::read(query)? })
     }
 }
 
 /// A moment, or how long ago.
-fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }
     match humantime::parse_duration(text) {
         Ok(ago) => Ok(now.saturating_sub(ago)),
         Err(_) => {
-            Err(ApiError::bad_parameter("since", text, "is not a time such as 5m, nor a moment in RFC 3339"))
+            Err(Error::bad_parameter("since", text, "is not a time such as 5m, nor a moment in RFC 3339"))
         }
     }
 }
@@ -246,7 +248,7 @@ fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
 ///
 /// # Errors
 /// When the text is no time.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "is not a time; write it like 30s or 5m".to_owned())
 }
 
@@ -254,15 +256,17 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
-    fn read(raw: &str) -> Result<Selection, ApiError> {
+    fn read(raw: &str) -> Result<Selection, Error> {
         Selection::read(&Query::read(raw, &SELECTION)?, Timestamp::from_secs(1000))
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let error = read("windw=all").unwrap_err();
-        assert_eq!((error.status, error.code), (400, "unknown_parameter"));
-        assert!(error.message.contains("window"), "{}", error.message);
+        assert!(
+            matches!(error, Error::UnknownParameter { .. }) && error.to_string().contains("window"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -278,7 +282,7 @@ mod tests {
                 && !read("merge=0").unwrap().merge
         );
         for wrong in ["window=newest", "since=soon", "merge=perhaps"] {
-            assert_eq!(read(wrong).unwrap_err().code, "bad_parameter", "{wrong}");
+            assert!(matches!(read(wrong), Err(Error::BadParameter { .. })), "{wrong}");
         }
     }
 
@@ -289,14 +293,13 @@ mod tests {
         };
         assert!(many(MOST_FILTERS).is_ok());
         let error = many(MOST_FILTERS + 2).unwrap_err();
-        assert_eq!((error.status, error.code), (400, "bad_parameter"));
-        assert!(error.message.contains("32"), "{}", error.message);
+        assert!(matches!(error, Error::TooManyFilters { most: MOST_FILTERS }), "{error}");
         for key in FILTERS {
             let of_length = |n: usize| read(&format!("{key}={}", "?".repeat(n)));
             assert!(of_length(LONGEST_FILTER).is_ok(), "{key}");
             let error = of_length(LONGEST_FILTER + 1).unwrap_err();
-            assert_eq!(error.status, 400);
-            assert!(error.message.len() < 200 && error.message.contains("1024"), "{}", error.message);
+            let text = error.to_string();
+            assert!(text.len() < 200 && text.contains("1024"), "{text}");
         }
     }
 

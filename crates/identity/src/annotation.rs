@@ -1,0 +1,41 @@
+//! Annotations that are meant for tallyport: `tallyport.<what>`, and for one container of a pod
+//! `tallyport.<what>/container.<name>`. Engines without annotations have labels of the same names.
+
+/// What they all begin with.
+pub const PREFIX: &str = "tallyport.";
+/// Whether a container gets a socket.
+pub const ENABLED: &str = "tallyport.enabled";
+/// The task of a container; of a pod another name for its task, inside its namespace.
+pub const TASK_ID: &str = "tallyport.task-id";
+/// What a signed gauge value means.
+pub const GAUGE_SIGN: &str = "tallyport.gauge-sign";
+/// The unit in which timers are sent.
+pub const TIMER_UNIT: &str = "tallyport.timer-unit";
+/// Whether a container gets a Unix socket.
+pub const UNIX_SOCKET: &str = "tallyport.unix-socket";
+
+/// An annotation's value for a container of a pod: that of the container alone, otherwise that of the whole pod.
+pub fn find<'a>(
+    annotations: impl Fn(&str) -> Option<&'a str>,
+    container: &str,
+    key: &str,
+) -> Option<&'a str> {
+    annotations(&format!("{key}/container.{container}")).or_else(|| annotations(key)).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotation_for_one_container_is_over_that_for_the_pod() {
+        let annotations = |key: &str| match key {
+            "tallyport.gauge-sign" => Some("delta"),
+            "tallyport.gauge-sign/container.web" => Some(" absolute "),
+            _ => None,
+        };
+        assert_eq!(find(annotations, "web", GAUGE_SIGN), Some("absolute"));
+        assert_eq!(find(annotations, "sidecar", GAUGE_SIGN), Some("delta"));
+        assert_eq!(find(annotations, "web", TASK_ID), None);
+    }
+}

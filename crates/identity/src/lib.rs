@@ -1,0 +1,10 @@
+//! What annotations and labels of containers say, for the agent, its NRI plugin and the OCI wrapper alike.
+//!
+//! [`pod`] derives the origin of a pod's containers, [`annotation`] has the names of annotations, and [`read_switch`] reads yes and no.
+//! Nothing here depends on another crate, because the wrapper starts with every container and has to stay small.
+
+pub mod annotation;
+pub mod pod;
+mod switch;
+
+pub use switch::read_switch;

@@ -1,0 +1,112 @@
+//! The parts of the agent that handlers need, by what they do with them. Cheap to clone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::pages::{Pages, Shows};
+use crate::containers::{ContainerTableHandle, Guarded};
+use crate::host::CpuMeter;
+use crate::model::{ContainerId, Timestamp};
+use crate::net::http::Connections;
+use crate::query::Data;
+use crate::shutdown::{Drain, Readiness};
+use crate::stats::Stats;
+use crate::window_log;
+
+/// For answers about containers and their series.
+#[derive(Clone, Debug)]
+pub struct ReaderContext {
+    /// What the answers come from.
+    pub data: Data,
+    /// Builds them, within bounds.
+    pub pages: Pages,
+    /// Counts scrapes.
+    pub stats: Arc<Stats>,
+    /// The end of the agent, which ends streams.
+    pub drain: Drain,
+}
+
+impl ReaderContext {
+    /// The state that pages show which depend on published windows, containers and configuration alone.
+    pub(super) fn shown_state(&self) -> Shows {
+        Shows {
+            published: self.data.store.end_cursor(),
+            containers: self.data.directory.version(),
+            config: self.data.current_config(),
+        }
+    }
+}
+
+/// For answers about the agent itself.
+#[derive(Clone, Debug)]
+pub struct AgentContext {
+    /// Containers, their series, and counts of the agent.
+    pub reading: ReaderContext,
+    /// The journal of containers.
+    pub containers: ContainerTableHandle,
+    /// Whether everything that must be is ready.
+    pub readiness: Readiness,
+    /// The window log, where there is one.
+    pub window_log: Option<Arc<window_log::LogStatus>>,
+    /// Open connections of the HTTP listener and of the admin socket.
+    pub connections: [Connections; 2],
+    /// The address of the HTTP listener.
+    pub http_address: SocketAddr,
+    /// Whether the kernel guards containers on the host's network.
+    pub guarding: Guarded,
+    /// When the agent started.
+    pub started: Timestamp,
+}
+
+/// For calls that change containers.
+#[derive(Clone, Debug)]
+pub struct LifecycleContext {
+    /// The container table.
+    pub containers: ContainerTableHandle,
+    /// What is answered about containers.
+    pub reading: ReaderContext,
+}
+
+/// For calls that make the agent look again.
+#[derive(Clone, Debug)]
+pub struct MaintenanceContext {
+    /// The container table.
+    pub containers: ContainerTableHandle,
+    /// Requests a reload of the configuration.
+    pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Requests that the wrapper's notes are read.
+    pub missed: mpsc::Sender<MissedRequest>,
+}
+
+/// Everything that is routed to.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// For answers about the agent, and about containers and their series.
+    pub agent: AgentContext,
+    /// For calls that make the agent look again.
+    pub maintenance: MaintenanceContext,
+    /// The node's use of its processors.
+    pub cpu: Arc<CpuMeter>,
+}
+
+impl Routes {
+    /// For calls that change containers.
+    #[must_use]
+    pub fn lifecycle_context(&self) -> LifecycleContext {
+        LifecycleContext { containers: self.agent.containers.clone(), reading: self.agent.reading.clone() }
+    }
+}
+
+/// Requests a reload of the configuration.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Whether it may take protection away from the HTTP listener.
+    pub force: bool,
+    /// Where the outcome goes: the settings that need a restart, or why it was refused.
+    pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
+}
+
+/// Requests that the wrapper's notes are read. The answer is the containers that they name; none where they cannot be read.
+pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;

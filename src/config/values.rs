@@ -1,0 +1,182 @@
+//! The value of every setting, read by the kind that its row states.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::layers::Layers;
+use super::setting::{Effect, SETTINGS, Setting};
+use crate::aggregate::Bounds;
+
+/// One value.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Value {
+    Text(String),
+    Path(Option<PathBuf>),
+    Ip(Option<IpAddr>),
+    Address(SocketAddr),
+    Switch(bool),
+    /// One of the words in the row.
+    Word(&'static str),
+    Words(Vec<String>),
+    Bounds(Bounds),
+    /// A count, bytes or permissions.
+    Number(u64),
+    /// `None` if it is unlimited.
+    Rate(Option<u64>),
+    Time(Duration),
+}
+
+/// The value of every setting.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct SettingValues(BTreeMap<&'static str, Value>);
+
+impl SettingValues {
+    /// Reads what is written, with all that is wrong with it. A wrong value is replaced by the default, so that the other settings
+    /// can be checked as well; the caller does not use the values if there are errors.
+    pub(super) fn read(layers: &Layers) -> (Self, Vec<ConfigError>) {
+        let mut errors = Vec::new();
+        let mut values = BTreeMap::new();
+        for (setting, written) in layers.iter() {
+            let value = setting.kind.read(written.text.trim()).or_else(|reason| {
+                errors.push(ConfigError::value(layers, setting.key, &reason));
+                setting.kind.read(layers.default_of(setting))
+            });
+            // The host's name may be unusable, which is an error already.
+            values.insert(setting.key, value.unwrap_or_else(|_| Value::Text(String::new())));
+        }
+        let mut values = Self(values);
+        values.fill_dependent_defaults();
+        (values, errors)
+    }
+
+    /// Fills in defaults that depend on other settings or on the machine, so that they are compared and kept like any value.
+    fn fill_dependent_defaults(&mut self) {
+        if self.optional_path("state_dir").is_none() {
+            let socket = self.path_value("admin.socket");
+            let directory = socket.parent().unwrap_or(Path::new("/")).join("state");
+            self.0.insert("state_dir", Value::Path(Some(directory)));
+        }
+        if self.count_value::<u64>("agent.shards") == 0 {
+            self.0.insert("agent.shards", Value::Number(usual_shards()));
+        }
+    }
+
+    /// These values, but those of `running` where a change needs a restart.
+    pub(super) fn applied_over(mut self, running: &Self) -> Self {
+        for setting in SETTINGS.iter().filter(|setting| setting.effect == Effect::Restart) {
+            self.0.insert(setting.key, running.get(setting.key).clone());
+        }
+        self
+    }
+
+    /// The settings whose values differ from those of `other`.
+    pub(super) fn changed_from(&self, other: &Self) -> impl Iterator<Item = &'static Setting> {
+        SETTINGS.iter().filter(|setting| self.get(setting.key) != other.get(setting.key))
+    }
+
+    fn get(&self, key: &'static str) -> &Value {
+        self.0.get(key).unwrap_or_else(|| panic!("{key} is not a row of the table of settings"))
+    }
+
+    pub(super) fn raw_text(&self, key: &'static str) -> String {
+        match self.get(key) {
+            Value::Text(text) => text.clone(),
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn path_value(&self, key: &'static str) -> PathBuf {
+        match self.get(key) {
+            Value::Path(Some(path)) => path.clone(),
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn optional_path(&self, key: &'static str) -> Option<PathBuf> {
+        match self.get(key) {
+            Value::Path(path) => path.clone(),
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn ip_value(&self, key: &'static str) -> Option<IpAddr> {
+        match self.get(key) {
+            Value::Ip(ip) => *ip,
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn address_value(&self, key: &'static str) -> SocketAddr {
+        match self.get(key) {
+            Value::Address(address) => *address,
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn bool_value(&self, key: &'static str) -> bool {
+        match self.get(key) {
+            Value::Switch(switch) => *switch,
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    /// What the word of a setting stands for.
+    pub(super) fn choice_value<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> T {
+        let value = self.get(key);
+        let chosen = choices.iter().find(|(word, _)| matches!(value, Value::Word(chosen) if chosen == word));
+        chosen.map_or_else(|| kind_mismatch(key, value), |(_, choice)| *choice)
+    }
+
+    pub(super) fn word_values(&self, key: &'static str) -> Vec<String> {
+        match self.get(key) {
+            Value::Words(words) => words.clone(),
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn bucket_bounds(&self, key: &'static str) -> Bounds {
+        match self.get(key) {
+            Value::Bounds(bounds) => bounds.clone(),
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    /// A count, bytes or permissions.
+    pub(super) fn count_value<T: TryFrom<u64>>(&self, key: &'static str) -> T {
+        match self.get(key) {
+            Value::Number(number) => {
+                T::try_from(*number).unwrap_or_else(|_| kind_mismatch(key, self.get(key)))
+            }
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn rate_value(&self, key: &'static str) -> Option<u64> {
+        match self.get(key) {
+            Value::Rate(rate) => *rate,
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn duration_value(&self, key: &'static str) -> Duration {
+        match self.get(key) {
+            Value::Time(time) => *time,
+            other => kind_mismatch(key, other),
+        }
+    }
+}
+
+/// A reader and the row of a setting contradict each other. Every reader runs whenever a configuration is read, so this cannot
+/// wait for a certain file to appear, and a test tries every word and every limit.
+fn kind_mismatch(key: &str, value: &Value) -> ! {
+    panic!("{key} is read as something else than its row says: {value:?}")
+}
+
+/// One thread for every two cores receives far more than a node's containers send, and leaves the other to them.
+fn usual_shards() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores as u64 / 2).clamp(1, 8)
+}

@@ -1,0 +1,126 @@
+//! Every task's records: the newest of each interval, or everything from a cursor on, in order.
+
+use std::sync::Arc;
+
+use super::data::Data;
+use super::error::Error;
+use super::parameters::Filters;
+use super::sink::{Sink, append_json};
+use crate::aggregate::Record;
+use crate::model::Origin;
+use crate::render::record::{RecordFrame, RecordNumber};
+use crate::store::{Cursor, IntervalWindows, Published};
+
+/// One window's worth of records.
+enum ScrapePart {
+    /// What was published at once; records up to this place were read before.
+    Published(Arc<Published>, u64),
+    /// The newest revision of each record of an interval.
+    Interval(IntervalWindows),
+}
+
+/// Writes the records that filters want as a document, or as `lines`. `found` runs once it is known that there is an answer, with the
+/// cursor to continue from.
+///
+/// # Errors
+/// When the cursor cannot be followed, or the document is not wanted any more.
+pub fn write_changes<S: Sink>(
+    writer: &mut S,
+    data: &Data,
+    since: Option<Cursor>,
+    filters: Filters,
+    lines: bool,
+    found: impl FnOnce(&mut S, Cursor),
+) -> Result<(), S::Stop> {
+    let (parts, next) = match since {
+        Some(cursor) => {
+            let wanted = |origin: &Origin| writer.goes_on() && filters.matches_origin(origin);
+            let since = data.store.since_of(cursor, wanted).map_err(Error::from);
+            // A build that ran out of time has not checked every container for lost windows.
+            writer.ensure_wanted()?;
+            let since = since?;
+            let parts = since.published.into_iter().map(|p| ScrapePart::Published(p, cursor.seq));
+            (parts.collect::<Vec<_>>(), since.next)
+        }
+        None => {
+            let (newest, next) = data.store.newest_intervals();
+            (newest.into_iter().map(ScrapePart::Interval).collect(), next)
+        }
+    };
+    found(writer, next);
+    let node = data.current_config().node.clone();
+    let mut records = Records { node, epoch: data.store.epoch(), filters, lines, next, any: false };
+    writer.write_bytes(&records.render_head())?;
+    for part in &parts {
+        let part = records.render_part(part, writer)?;
+        writer.write_bytes(&part)?;
+    }
+    writer.write_bytes(&records.render_tail())
+}
+
+/// Renders records, window by window.
+struct Records {
+    node: String,
+    epoch: u64,
+    filters: Filters,
+    lines: bool,
+    next: Cursor,
+    any: bool,
+}
+
+impl Records {
+    fn render_head(&self) -> Vec<u8> {
+        if self.lines {
+            return Vec::new();
+        }
+        let mut out = Vec::from(br#"{"node":"#);
+        append_json(&mut out, &self.node);
+        out.extend_from_slice(br#","cursor":"#);
+        append_json(&mut out, &self.next.to_string());
+        out.extend_from_slice(br#","metrics":["#);
+        out
+    }
+
+    fn render_part<S: Sink>(&mut self, part: &ScrapePart, writer: &S) -> Result<Vec<u8>, S::Stop> {
+        writer.ensure_wanted()?;
+        let mut records: Vec<(&Arc<Published>, RecordNumber, Record<'_>)> = match part {
+            ScrapePart::Published(published, seen) => {
+                let unread = published.numbered_records().filter(|(number, _)| number.seq > *seen);
+                unread.map(|(number, record)| (published, number, record)).collect()
+            }
+            ScrapePart::Interval(kept) => kept.newest_records().collect(),
+        };
+        records.sort_by_key(|(_, number, _)| number.seq);
+        records.retain(|(published, _, record)| {
+            writer.goes_on()
+                && self.filters.matches_origin(published.origin())
+                && self.filters.matches_record(record)
+        });
+        writer.ensure_wanted()?;
+        let mut out = Vec::new();
+        for of_one in records.chunk_by(|a, b| Arc::ptr_eq(a.0, b.0)) {
+            let Some((published, ..)) = of_one.first() else { continue };
+            let frame = RecordFrame::new(&self.node, self.epoch, published.origin(), published.window().span);
+            for (_, number, record) in of_one {
+                if !self.lines && std::mem::replace(&mut self.any, true) {
+                    out.push(b',');
+                }
+                append_json(&mut out, &frame.record_document(Some(*number), record));
+                if self.lines {
+                    out.push(b'\n');
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn render_tail(&self) -> Vec<u8> {
+        if !self.lines {
+            return b"]}\n".to_vec();
+        }
+        let mut out = Vec::from(br#"{"cursor":"#);
+        append_json(&mut out, &self.next.to_string());
+        out.extend_from_slice(b"}\n");
+        out
+    }
+}

@@ -1,0 +1,248 @@
+//! A task's records: chosen, merged if asked for, sorted, written.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::data::Data;
+use super::documents::task_short;
+use super::error::Error;
+use super::parameters::{Selection, Windows};
+use super::sink::Sink;
+use crate::aggregate::{Record, SeriesState, View, Window, WindowSpan};
+use crate::containers::{ContainerInfo, TaskContainers};
+use crate::model::{Origin, Series, SeriesKey, Timestamp};
+use crate::render::record::{RecordFrame, RecordNumber};
+use crate::shard::{ContainerStats, Of};
+use crate::store::{History, Published};
+
+/// Where a container's records come from.
+#[derive(Debug)]
+pub struct RecordSource {
+    info: Arc<ContainerInfo>,
+    history: Option<Arc<History>>,
+    open: Option<Arc<Window>>,
+}
+
+/// What is there of these containers; the open windows only where the selection may want them.
+///
+/// # Errors
+/// When a shard has ended.
+pub async fn collect_sources(
+    data: &Data,
+    containers: Vec<Arc<ContainerInfo>>,
+    windows: Windows,
+) -> Result<Vec<RecordSource>, Error> {
+    let mut open = HashMap::new();
+    if matches!(windows, Windows::Newest | Windows::Open) {
+        let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
+        let stats_by_container = data.pool.open_windows(&Of::These(live)).await?;
+        let window =
+            |stats: &Arc<ContainerStats>| Some((stats.allocation, Arc::clone(&stats.open.as_ref()?.0)));
+        open = stats_by_container.iter().filter_map(window).collect();
+    }
+    // After the open windows: a window that closes in between is then in both, and counted as closed.
+    let source = |info: Arc<ContainerInfo>| RecordSource {
+        history: data.store.find_history(info.allocation),
+        open: open.remove(&info.allocation),
+        info,
+    };
+    Ok(containers.into_iter().map(source).collect())
+}
+
+/// Writes a task with the records that a selection chooses from these sources, as `wire::TaskMetrics` reads them.
+///
+/// # Errors
+/// When the document is not wanted any more.
+pub fn write_task<S: Sink>(
+    writer: &mut S,
+    listed: &TaskContainers,
+    (node, epoch): (&str, u64),
+    sources: &[RecordSource],
+    selection: &Selection,
+) -> Result<(), S::Stop> {
+    writer.write_bytes(br#"{"task":"#)?;
+    writer.write_json(&task_short(listed))?;
+    writer.write_bytes(br#","metrics":"#)?;
+    write_records(writer, (node, epoch), sources, selection)?;
+    writer.write_bytes(b"}")
+}
+
+/// A record that was chosen, and the frame it belongs to.
+struct Pick<'a> {
+    frame: usize,
+    number: Option<RecordNumber>,
+    record: Record<'a>,
+    origin: &'a Arc<Origin>,
+    span: WindowSpan,
+}
+
+/// The frames of the windows that records were chosen from.
+struct RecordFrames<'a> {
+    node: &'a str,
+    epoch: u64,
+    frames: Vec<RecordFrame<'a>>,
+    known: HashMap<*const Published, usize>,
+}
+
+impl<'a> RecordFrames<'a> {
+    fn find_or_add(&mut self, published: &'a Arc<Published>) -> usize {
+        *self.known.entry(Arc::as_ptr(published)).or_insert_with(|| {
+            let span = published.window().span;
+            self.frames.push(RecordFrame::new(self.node, self.epoch, published.origin(), span));
+            self.frames.len() - 1
+        })
+    }
+
+    fn open(&mut self, origin: &'a Origin, span: WindowSpan) -> usize {
+        self.frames.push(RecordFrame::new(self.node, self.epoch, origin, span).into_open());
+        self.frames.len() - 1
+    }
+}
+
+/// Writes the records that a selection chooses as a JSON array, sorted by name, tags, type, container and time.
+fn write_records<S: Sink>(
+    writer: &mut S,
+    (node, epoch): (&str, u64),
+    sources: &[RecordSource],
+    selection: &Selection,
+) -> Result<(), S::Stop> {
+    let mut frames = RecordFrames { node, epoch, frames: Vec::new(), known: HashMap::new() };
+    let mut picks = Vec::new();
+    for source in sources {
+        pick_records(&mut picks, &mut frames, source, selection, writer);
+        // One that stopped in between has only some of the records.
+        writer.ensure_wanted()?;
+    }
+    writer.hold_bytes(picks.capacity() * size_of::<Pick<'_>>());
+    picks.sort_by(by_series_container_and_time);
+    writer.write_bytes(b"[")?;
+    if selection.merge {
+        write_merged(writer, (node, epoch), &picks)?;
+    } else {
+        for (index, pick) in picks.iter().enumerate() {
+            if index > 0 {
+                writer.write_bytes(b",")?;
+            }
+            if let Some(frame) = frames.frames.get(pick.frame) {
+                writer.write_json(&frame.record_document(pick.number, &pick.record))?;
+            }
+        }
+    }
+    writer.write_bytes(b"]")
+}
+
+fn by_series_container_and_time(a: &Pick<'_>, b: &Pick<'_>) -> Ordering {
+    SeriesKey(a.record.series)
+        .cmp(&SeriesKey(b.record.series))
+        .then_with(|| a.origin.container_id.cmp(&b.origin.container_id))
+        .then_with(|| (a.origin.generation, a.span.start).cmp(&(b.origin.generation, b.span.start)))
+}
+
+fn pick_records<'a>(
+    picks: &mut Vec<Pick<'a>>,
+    frames: &mut RecordFrames<'a>,
+    source: &'a RecordSource,
+    selection: &Selection,
+    writer: &impl Sink,
+) {
+    let recent = |span: WindowSpan| selection.since.is_none_or(|since| span.end > since);
+    // A series is compared with patterns once, not once for each of its records.
+    let mut known: HashMap<SeriesKey<'a>, bool> = HashMap::new();
+    let mut wanted = |series: &'a Series| {
+        writer.goes_on()
+            && *known.entry(SeriesKey(series)).or_insert_with(|| selection.filters.matches_series(series))
+    };
+    let mut seen = HashSet::new();
+    let newest_only = matches!(selection.windows, Windows::Newest | Windows::Last);
+    if selection.windows != Windows::Open {
+        let kept = source.history.iter().flat_map(|history| history.kept_intervals().rev());
+        for kept in kept.filter(|kept| kept.span().is_some_and(recent)) {
+            for (published, number, record) in kept.newest_records() {
+                if newest_only && !seen.insert(SeriesKey(record.series)) || !wanted(record.series) {
+                    continue;
+                }
+                let (frame, span) = (frames.find_or_add(published), published.window().span);
+                picks.push(Pick { frame, number: Some(number), record, origin: published.origin(), span });
+            }
+        }
+    }
+    let Some(open) = &source.open else { return };
+    let chosen = open.records().filter(|record| {
+        !seen.contains(&SeriesKey(record.series)) && wanted(record.series) && recent(open.span)
+    });
+    let chosen: Vec<_> = chosen.collect();
+    if !chosen.is_empty() {
+        let (frame, origin, span) =
+            (frames.open(&source.info.origin, open.span), &source.info.origin, open.span);
+        picks.extend(chosen.into_iter().map(|record| Pick { frame, number: None, record, origin, span }));
+    }
+}
+
+/// One record for each series, merged from all that were chosen.
+fn write_merged<S: Sink>(
+    writer: &mut S,
+    (node, epoch): (&str, u64),
+    picks: &[Pick<'_>],
+) -> Result<(), S::Stop> {
+    let mut first = true;
+    for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
+        let Some((state, total)) = merge_picks(picks) else { continue };
+        let packed = state.to_packed_bytes();
+        let (Some(pick), Some(view)) = (picks.last(), state.as_view(total, &packed)) else { continue };
+        if !std::mem::take(&mut first) {
+            writer.write_bytes(b",")?;
+        }
+        let others: Vec<&Origin> = picks.iter().map(|pick| pick.origin.as_ref()).collect();
+        let frame =
+            RecordFrame::new(node, epoch, pick.origin, whole_span(picks)).into_merged(picks.len(), &others);
+        let frame = if picks.iter().any(|pick| pick.number.is_none()) { frame.into_open() } else { frame };
+        let record = Record { place: 0, series: pick.record.series, view };
+        writer.write_json(&frame.record_document(None, &record))?;
+    }
+    Ok(())
+}
+
+/// All picks of one series together, in the order of time, and its counters' totals: of each container in each
+/// generation that of the record that was made last, which a revision of an old window can be.
+fn merge_picks(picks: &[Pick<'_>]) -> Option<(SeriesState, f64)> {
+    let mut in_time: Vec<_> = picks.iter().collect();
+    in_time.sort_by_key(|pick| pick.span.start);
+    let mut totals = BTreeMap::new();
+    let mut state: Option<SeriesState> = None;
+    for pick in in_time {
+        if let View::Counter { total, .. } = pick.record.view {
+            // An open record has no place yet; it comes after all that have.
+            let made = pick.number.map_or(u64::MAX, |number| number.seq);
+            let newest =
+                totals.entry((&pick.origin.container_id, pick.origin.generation)).or_insert((made, total));
+            if made >= newest.0 {
+                *newest = (made, total);
+            }
+        }
+        let next = pick.record.view.to_state()?;
+        match &mut state {
+            Some(state) => state.merge(&next),
+            None => state = Some(next),
+        }
+    }
+    Some((state?, totals.values().map(|(_, total)| total).sum()))
+}
+
+/// From the first start to the last end; covered as long as any of the containers was in each window. Generations of
+/// one container follow each other, so theirs add up.
+fn whole_span(picks: &[Pick<'_>]) -> WindowSpan {
+    let mut of_each: BTreeMap<_, Duration> = BTreeMap::new();
+    for pick in picks {
+        *of_each.entry((pick.span.start, &pick.origin.container_id)).or_default() += pick.span.covered;
+    }
+    let mut covered: BTreeMap<Timestamp, Duration> = BTreeMap::new();
+    for ((start, _), of_one) in of_each {
+        let longest = covered.entry(start).or_default();
+        *longest = (*longest).max(of_one);
+    }
+    let start = picks.iter().map(|pick| pick.span.start).min().unwrap_or_default();
+    let end = picks.iter().map(|pick| pick.span.end).max().unwrap_or_default();
+    WindowSpan { start, end, covered: covered.values().sum() }
+}

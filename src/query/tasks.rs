@@ -1,0 +1,140 @@
+//! Tasks, their events and their checks.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::data::Data;
+use super::documents::task_short;
+use super::error::Error;
+use super::parameters::Filters;
+use super::sink::Budget;
+use crate::aggregate::{self, ContainerSummary, EventRecord, LastCheck, WideTag};
+use crate::containers::{ContainerInfo, Directory, TaskContainers};
+use crate::render::record::TagsDocument;
+use crate::shard::Of;
+use crate::store::Store;
+use crate::wire;
+
+/// The most tags that are named as those that make most series.
+const WIDEST_TAGS: usize = 5;
+
+/// Containers and their summaries.
+pub type Summaries = Vec<(Arc<ContainerInfo>, ContainerSummary)>;
+
+/// The tasks with a container that the filters want.
+///
+/// # Errors
+/// When the budget is used up.
+pub fn choose_tasks(
+    directory: &Directory,
+    filters: &Filters,
+    budget: &impl Budget,
+) -> Result<Vec<TaskContainers>, Error> {
+    let wanted = |info: &Arc<ContainerInfo>| budget.goes_on() && filters.matches_origin(&info.origin);
+    budget.choose_items(directory.all_tasks(), |listed| listed.containers.iter().any(wanted))
+}
+
+/// The containers of a task that filters choose from. A filter that names a container means it, whether or not it lives.
+#[must_use]
+pub fn containers_of(
+    directory: &Directory,
+    listed: &TaskContainers,
+    filters: &Filters,
+) -> Vec<Arc<ContainerInfo>> {
+    match filters.names_containers() {
+        true => directory.every_container_of(listed.task_id.as_str()),
+        false => listed.containers.clone(),
+    }
+}
+
+/// What makes most series of a task, as of its last closed windows.
+#[must_use]
+pub fn widest_tags(store: &Store, listed: &TaskContainers) -> Vec<wire::WideTagDocument> {
+    let history = |info: &Arc<ContainerInfo>| store.find_history(info.allocation);
+    let histories: Vec<_> = listed.containers.iter().filter_map(history).collect();
+    let ledgers =
+        histories.iter().filter_map(|history| history.summary()).flat_map(|summary| summary.ledger.iter());
+    let widest = aggregate::widest_tags(ledgers.map(|(series, _)| series.as_ref()), WIDEST_TAGS).into_iter();
+    widest.map(|WideTag { key, values, series }| wire::WideTagDocument { key, values, series }).collect()
+}
+
+/// Events and checks of containers as they are now.
+///
+/// # Errors
+/// When a shard has ended.
+pub async fn container_summaries(data: &Data, containers: &[Arc<ContainerInfo>]) -> Result<Summaries, Error> {
+    let live = containers.iter().map(|info| info.allocation).collect();
+    let open = data.pool.open_windows(&Of::These(live)).await?;
+    let open: HashMap<_, _> = open.iter().map(|stats| (stats.allocation, stats)).collect();
+    let summary = |info: &Arc<ContainerInfo>| {
+        let now = open.get(&info.allocation).and_then(|stats| stats.open.as_ref());
+        let now = now.map(|(_, summary)| summary.clone());
+        let closed = || data.store.find_history(info.allocation)?.summary().cloned();
+        Some((Arc::clone(info), now.or_else(closed)?))
+    };
+    Ok(containers.iter().filter_map(summary).collect())
+}
+
+/// The events of a task, the oldest first.
+#[must_use]
+pub fn events_document<'a>(
+    listed: &TaskContainers,
+    summaries: &'a Summaries,
+) -> wire::Events<'a, TagsDocument<'a>> {
+    let mut events: Vec<_> = summaries
+        .iter()
+        .flat_map(|(info, summary)| summary.events.iter().map(|of_one| event_document(info, of_one)))
+        .collect();
+    events.sort_by_key(|event| event.received_at);
+    wire::Events { task: task_short(listed), events }
+}
+
+fn event_document<'a>(
+    info: &'a ContainerInfo,
+    event: &'a EventRecord,
+) -> wire::EventDocument<'a, TagsDocument<'a>> {
+    wire::EventDocument {
+        container_id: info.origin.container_id.as_str().into(),
+        received_at: event.received_at,
+        title: (&*event.title).into(),
+        text: event.text.as_deref().map(Cow::Borrowed),
+        timestamp: event.timestamp,
+        alert_type: event.alert_type.as_str().into(),
+        priority: event.priority.as_str().into(),
+        hostname: event.hostname.as_deref().map(Cow::Borrowed),
+        aggregation_key: event.aggregation_key.as_deref().map(Cow::Borrowed),
+        source_type: event.source_type.as_deref().map(Cow::Borrowed),
+        tags: TagsDocument(&event.tags),
+    }
+}
+
+/// The checks of a task, by name, tags and container.
+#[must_use]
+pub fn checks_document<'a>(
+    listed: &TaskContainers,
+    summaries: &'a Summaries,
+) -> wire::Checks<'a, TagsDocument<'a>> {
+    let mut checks: Vec<_> = summaries
+        .iter()
+        .flat_map(|(info, summary)| summary.checks.iter().map(|of_one| check_document(info, of_one)))
+        .collect();
+    checks.sort_by(|a, b| (&a.name, a.tags.0, &a.container_id).cmp(&(&b.name, b.tags.0, &b.container_id)));
+    wire::Checks { task: task_short(listed), checks }
+}
+
+fn check_document<'a>(
+    info: &'a ContainerInfo,
+    check: &'a LastCheck,
+) -> wire::CheckDocument<'a, TagsDocument<'a>> {
+    wire::CheckDocument {
+        container_id: info.origin.container_id.as_str().into(),
+        name: (&*check.series.name).into(),
+        tags: TagsDocument(&check.series.tags),
+        status: check.outcome.status.as_str().into(),
+        received_at: check.at,
+        message: check.outcome.message.as_deref().map(Cow::Borrowed),
+        hostname: check.outcome.hostname.as_deref().map(Cow::Borrowed),
+        timestamp: check.outcome.timestamp,
+    }
+}
