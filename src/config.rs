@@ -321,7 +321,7 @@ impl AgentConfig {
     /// effect at restart only.
     #[must_use]
     pub fn applied_over(self, running: &Self) -> Self {
-        read::config(self.values.applied_over(&running.values), self.node_labels)
+        read::build_config(self.values.applied_over(&running.values), self.node_labels)
     }
 }
 

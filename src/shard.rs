@@ -20,6 +20,7 @@ mod worker;
 
 pub use command::{Before, Checkpoint, ContainerStats, NewListener, Of, SnapshotSlice, TappedLine};
 pub use inlet::Senders;
+pub use looks::StatsByContainer;
 pub use pool::{Gauges, OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
 pub use suspend::{ContainerPart, OpenState, SentAhead, SuspendedContainers};
 pub use tail::TailRoom;

@@ -61,7 +61,7 @@ pub(super) async fn tail_task(
     raw: &str,
 ) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
-    let containers = reading.task(asker, id).await?.containers;
+    let containers = reading.find_task(asker, id).await?.containers;
     let events = reading.pages.event_renderer(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {
         Ok(deadline

@@ -21,7 +21,7 @@ pub(super) async fn get_task_metrics(
     let request = PageRequest::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
     let (of_node, id) = (reading.clone(), id.to_owned());
     let gather = move |work: PageWork| async move {
-        let (listed, data) = (of_node.task(asker, &id).await?, of_node.data);
+        let (listed, data) = (of_node.find_task(asker, &id).await?, of_node.data);
         let containers = query::containers_of(&data.directory, &listed, &selection.filters);
         let selection = Arc::new(selection);
         let chosen = Arc::clone(&selection);

@@ -353,7 +353,7 @@ fn dcos_metrics_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     let container =
         at!(get / "v0" / "containers" / _).and(raw_query()).and(request_asker()).and(with_api(reading)).then(
             |id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
-                build_response(v0::container(&reading, asker, &id.0, &raw).await)
+                build_response(v0::get_container_resources(&reading, asker, &id.0, &raw).await)
             },
         );
     let node = at!(get / "v0" / "node")
@@ -362,7 +362,7 @@ fn dcos_metrics_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
         .and(with_api(reading))
         .and(with_api(&routes.cpu))
         .then(|raw: String, asker: Asker, reading: ReaderContext, cpu: Arc<CpuMeter>| async move {
-            build_response(v0::node(&reading, cpu, asker, &raw).await)
+            build_response(v0::get_node_resources(&reading, cpu, asker, &raw).await)
         });
     let resources = container.or(node).unify();
     ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()

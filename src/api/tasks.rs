@@ -17,7 +17,7 @@ impl ReaderContext {
     ///
     /// # Errors
     /// With 404 where there is none.
-    pub(super) async fn task(&self, asker: Asker, id: &str) -> Result<TaskContainers, ApiError> {
+    pub(super) async fn find_task(&self, asker: Asker, id: &str) -> Result<TaskContainers, ApiError> {
         if let Some(listed) = self.data.directory.find_task(id) {
             return Ok(listed);
         }
@@ -40,7 +40,7 @@ impl ReaderContext {
         (asker, id): (Asker, &str),
         filters: Filters,
     ) -> Result<(TaskContainers, Summaries), ApiError> {
-        let (listed, data) = (self.task(asker, id).await?, &self.data);
+        let (listed, data) = (self.find_task(asker, id).await?, &self.data);
         let containers = query::containers_of(&data.directory, &listed, &filters);
         let choose = move |deadline: &Deadline| {
             Ok(deadline.choose_items(containers, |info| filters.matches_origin(&info.origin))?)
@@ -90,7 +90,7 @@ pub(super) async fn show_task(
     let request = PageRequest::new(asker, BuildLane::Short, "/v1/tasks/{task_id}", id.to_owned());
     let (of_node, id) = (reading.clone(), id.to_owned());
     let gather = move |_| async move {
-        let listed = of_node.task(asker, &id).await?;
+        let listed = of_node.find_task(asker, &id).await?;
         let data = of_node.data.clone();
         let counts = data.collect_container_stats(&listed.containers).await?;
         Ok(move |writer: &mut PageWriter| {

@@ -63,7 +63,7 @@ pub(super) async fn get_app_metrics(
 }
 
 /// `GET /v0/containers/{id}`
-pub(super) async fn container(
+pub(super) async fn get_container_resources(
     reading: &ReaderContext,
     asker: Asker,
     id: &str,
@@ -78,7 +78,7 @@ pub(super) async fn container(
 }
 
 /// `GET /v0/node`
-pub(super) async fn node(
+pub(super) async fn get_node_resources(
     reading: &ReaderContext,
     cpu: Arc<CpuMeter>,
     asker: Asker,

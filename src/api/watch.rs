@@ -50,7 +50,7 @@ pub(super) async fn watch_task(
     last_event_id: Option<&str>,
 ) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["container", "name", "tag", "label"])?)?;
-    let listed = reading.task(asker, id).await?;
+    let listed = reading.find_task(asker, id).await?;
     let (newest, changed) = (reading.data.store.subscribe(), reading.data.directory.subscribe());
     let after = |id: &str| {
         id.parse::<Cursor>().map_err(|error| ApiError::bad_parameter("Last-Event-ID", id, &error.to_string()))

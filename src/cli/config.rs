@@ -43,7 +43,7 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
             value: if setting.key == "state_dir" { &state_dir } else { &written.text },
             origin: written.origin.to_string(),
             reload: setting.effect != Effect::Restart,
-            takes_effect: setting.effect.when(),
+            takes_effect: setting.effect.effect_time(),
         })
         .collect();
     match args.output.selected_format() {

@@ -133,7 +133,7 @@ fn check_memory(node: &NodeDocument) -> Finding {
         }
         _ => Finding::new("memory", FindingStatus::Failed, found).with_advice(format!(
             "no container gets new series; raise limits.node_memory and {}, or use fewer names and tag values",
-            NODE_MEMORY.remedy()
+            NODE_MEMORY.remedy_text()
         )),
     }
 }
@@ -197,7 +197,8 @@ fn check_port_holder(port: u16) -> Option<Finding> {
     let found = format!(
         "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
     );
-    let advice = format!("end that process, or set listeners.port to another port and {}", PORT.remedy());
+    let advice =
+        format!("end that process, or set listeners.port to another port and {}", PORT.remedy_text());
     Some(Finding::new("ports", FindingStatus::Failed, found).with_advice(advice))
 }
 
@@ -210,7 +211,7 @@ fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
     let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
     Finding::new("ports", FindingStatus::Warning, found).with_advice(format!(
         "the kernel may give it to another process; set listeners.port outside that range and {}",
-        PORT.remedy()
+        PORT.remedy_text()
     ))
 }
 
@@ -229,7 +230,7 @@ fn check_guard(node: &NodeDocument) -> Finding {
             Finding::new("guard", FindingStatus::Warning, format!("{all}: {why}"))
                 .with_advice(format!(
                     "containers with a network of their own need none; if this is intended, set listeners.guard = \"off\" and {}",
-                    GUARD.remedy()
+                    GUARD.remedy_text()
                 ))
         }
     }
@@ -259,8 +260,10 @@ fn damage(damage: &StateDamageDocument) -> Finding {
 
 fn check_certificate(node: &NodeDocument) -> Option<Finding> {
     let (now, expires) = (clock::wall_time(), node.certificate_expires?);
-    let advice =
-        format!("replace http.tls_certificate and {}; new connections get the new one", CERTIFICATE.remedy());
+    let advice = format!(
+        "replace http.tls_certificate and {}; new connections get the new one",
+        CERTIFICATE.remedy_text()
+    );
     let finding = |status, found| Finding::new("certificate", status, found);
     Some(match expires.duration_since(now) {
         Duration::ZERO => {

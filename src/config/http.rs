@@ -72,7 +72,7 @@ impl HttpConfig {
 }
 
 /// The HTTP listener that values mean.
-pub(super) fn http(values: &SettingValues) -> HttpConfig {
+pub(super) fn build_http(values: &SettingValues) -> HttpConfig {
     let certificate = values.optional_path("http.tls_certificate");
     let tls = certificate.zip(values.optional_path("http.tls_key"));
     HttpConfig {

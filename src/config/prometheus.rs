@@ -6,7 +6,7 @@ use crate::aggregate::Counting;
 use crate::render::prometheus::{Level, Naming, Timers};
 
 /// What `/metrics/tasks` serves if the query does not say.
-pub(super) fn prometheus(values: &SettingValues) -> PrometheusConfig {
+pub(super) fn build_prometheus(values: &SettingValues) -> PrometheusConfig {
     PrometheusConfig {
         naming: values
             .choice_value("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
@@ -19,7 +19,7 @@ pub(super) fn prometheus(values: &SettingValues) -> PrometheusConfig {
 }
 
 /// What is counted on arrival for it.
-pub(super) fn counting(values: &SettingValues) -> Counting {
+pub(super) fn required_counting(values: &SettingValues) -> Counting {
     match timers(values) {
         Timers::Histogram => Counting::Classic {
             timers: values.bucket_bounds("prometheus.timer_buckets"),

@@ -21,7 +21,7 @@ pub(super) fn read_config(layers: &Layers) -> Result<AgentConfig, ConfigErrors> 
         errors.extend(mistakes);
         BTreeMap::new()
     });
-    let config = config(values, labels);
+    let config = build_config(values, labels);
     checks::check_values(&config, layers, &mut errors);
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
@@ -45,12 +45,12 @@ fn read_node_labels(
 }
 
 /// The configuration that values mean. Settings are read here and in no other place.
-pub(super) fn config(values: SettingValues, node_labels: BTreeMap<String, String>) -> AgentConfig {
+pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, String>) -> AgentConfig {
     AgentConfig {
         node: values.raw_text("node"),
         node_labels,
         state_dir: values.path_value("state_dir"),
-        http: http::http(&values),
+        http: http::build_http(&values),
         admin: AdminConfig {
             socket: values.path_value("admin.socket"),
             mode: values.count_value("admin.mode"),
@@ -95,7 +95,7 @@ pub(super) fn config(values: SettingValues, node_labels: BTreeMap<String, String
         },
         kubernetes: read_kubernetes(&values),
         dcos_host: values.ip_value("dcos.host"),
-        prometheus: prometheus::prometheus(&values),
+        prometheus: prometheus::build_prometheus(&values),
         log: LogConfig {
             filter: values.raw_text("log.filter"),
             format: values.choice_value("log.format", &LOG_FORMATS),
@@ -143,7 +143,7 @@ fn read_aggregation(values: &SettingValues) -> AggregatorSettings {
             late_records: values.count_value("limits.late_records"),
             memory: values.count_value("limits.memory"),
         },
-        counting: prometheus::counting(values),
+        counting: prometheus::required_counting(values),
     }
 }
 

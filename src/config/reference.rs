@@ -27,7 +27,7 @@ pub fn render_reference() -> String {
             setting.help,
             capitalize_first(&setting.kind.expected_form()),
             setting.variable_name(),
-            setting.effect.when(),
+            setting.effect.effect_time(),
         );
     }
     page

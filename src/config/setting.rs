@@ -31,7 +31,7 @@ pub enum Effect {
 impl Effect {
     /// The phrase that completes "takes effect".
     #[must_use]
-    pub const fn when(self) -> &'static str {
+    pub const fn effect_time(self) -> &'static str {
         match self {
             Self::AtOnce => "at reload",
             Self::NewContainers => "at reload, for new containers",
@@ -41,7 +41,7 @@ impl Effect {
 
     /// What to do after changing the value, to follow "set ... and".
     #[must_use]
-    pub const fn remedy(self) -> &'static str {
+    pub const fn remedy_text(self) -> &'static str {
         match self {
             Self::AtOnce => "reload",
             Self::NewContainers => "reload, then restart the container",

@@ -160,7 +160,7 @@ impl Reservation {
 
     /// Another name by which its task can be read: as the call says, or as an annotation of its pod says.
     #[must_use]
-    pub fn alias(&self) -> Option<TaskId> {
+    pub fn task_alias(&self) -> Option<TaskId> {
         let annotated = || self.pod()?.task_alias(self.labels.get(TASK_ID)?);
         self.alias.clone().or_else(|| TaskId::new(&annotated()?).ok())
     }

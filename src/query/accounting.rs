@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::data::StatsByContainer;
 use super::documents::counts_document;
 use crate::aggregate::Accounting;
 use crate::containers::ContainerInfo;
+use crate::shard::StatsByContainer;
 use crate::wire;
 
 /// The counts of these containers. `total` is what is counted beside them.

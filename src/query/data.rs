@@ -6,12 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::error::Error;
 use crate::config::AgentConfig;
 use crate::containers::{ContainerInfo, Directory};
-use crate::model::Allocation;
-use crate::shard::{ContainerStats, Of, ShardPool};
+use crate::shard::{Of, ShardPool, StatsByContainer};
 use crate::store::Store;
-
-/// The counts of containers.
-pub type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
 
 /// The parts that hold what readers ask for. Cheap to clone.
 #[derive(Clone, Debug)]

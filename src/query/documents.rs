@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::data::StatsByContainer;
 use crate::aggregate::{Accounting, TimerUnit};
 use crate::containers::{
     ContainerInfo, ContainerUnixSocket, Guarded, LifecycleState, SocketNamespace, TaskContainers,
     udp_environment, unix_environment,
 };
 use crate::model::{Labels, Timestamp};
-use crate::shard::ContainerStats;
+use crate::shard::{ContainerStats, StatsByContainer};
 use crate::wire::{self, TallyMap, Word};
 
 /// What reserve calls answer. `presets` are the sets of variables that the container gets.

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::data::StatsByContainer;
 use super::documents::{generation_document, state_of};
 use super::sink::{append_json, format_event};
 use crate::aggregate::Accounting;
 use crate::containers::TaskContainers;
 use crate::model::{TaskId, Timestamp};
+use crate::shard::StatsByContainer;
 use crate::wire;
 
-type TaskRow = wire::TaskRow<TaskId>;
+type OverviewRow = wire::TaskRow<TaskId>;
 
-fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> TaskRow {
+fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> OverviewRow {
     let mut counts = Accounting::default();
     let mut series = 0;
     for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
@@ -22,7 +22,7 @@ fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> T
         series += stats.series;
     }
     let state = state_of(listed);
-    TaskRow {
+    OverviewRow {
         task_id: listed.task_id.clone(),
         state: state.as_str().into(),
         finished: state.is_finished(),
@@ -78,7 +78,7 @@ pub fn write_rows(
     }
     let gone = before.keys().filter(|id| !rows.contains_key(*id));
     let Look { at, ready, degraded, memory, last_scrape } = look;
-    let (tasks, gone): (Vec<&TaskRow>, Vec<&TaskId>) = (changed.iter().collect(), gone.collect());
+    let (tasks, gone): (Vec<&OverviewRow>, Vec<&TaskId>) = (changed.iter().collect(), gone.collect());
     let changes = wire::TaskChanges { at, ready, degraded, memory, last_scrape, tasks, gone };
     text.extend_from_slice(format_event("tasks", None, &changes).as_bytes());
     rows

@@ -15,7 +15,7 @@ use crate::model::Allocation;
 pub(super) const FEW: usize = 16;
 
 /// Counts of containers. Shared by all looks that one walk answers.
-pub(super) type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
+pub type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
 
 /// Where the answer to a look goes.
 pub(super) type Reply = oneshot::Sender<Arc<StatsByContainer>>;

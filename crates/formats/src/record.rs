@@ -104,10 +104,10 @@ impl<'a> RecordFrame<'a> {
         &'f self,
         number: Option<RecordNumber>,
         record: &Record<'f>,
-    ) -> RecordDocument<'f> {
+    ) -> StreamedRecord<'f> {
         let series: &'f Series = record.series;
         let id = SeriesId::new(self.node, self.id_origin, series);
-        RecordDocument {
+        StreamedRecord {
             frame: self,
             number,
             id,
@@ -120,7 +120,7 @@ impl<'a> RecordFrame<'a> {
 
 /// One record as a document.
 #[derive(Clone, Debug)]
-pub struct RecordDocument<'a> {
+pub struct StreamedRecord<'a> {
     frame: &'a RecordFrame<'a>,
     number: Option<RecordNumber>,
     id: SeriesId,
@@ -129,7 +129,7 @@ pub struct RecordDocument<'a> {
     percentiles: Option<Percentiles>,
 }
 
-impl Serialize for RecordDocument<'_> {
+impl Serialize for StreamedRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let frame = self.frame;
         let mut map = serializer.serialize_map(None)?;
@@ -188,7 +188,7 @@ pub fn value(view: &View<'_>) -> Option<f64> {
 }
 
 /// The numbers for programs.
-struct AggDocument<'a>(&'a RecordDocument<'a>);
+struct AggDocument<'a>(&'a StreamedRecord<'a>);
 
 impl Serialize for AggDocument<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -33,8 +33,8 @@ pub(super) fn pages_finding(pages: &PagesDocument) -> Finding {
         finding = finding.with_advice(format!(
             "look for clients that ask and do not read; on slow networks, raise http.page_memory and {}, or raise \
              http.write_timeout and {}",
-            PAGE_MEMORY.remedy(),
-            WRITE_TIMEOUT.remedy(),
+            PAGE_MEMORY.remedy_text(),
+            WRITE_TIMEOUT.remedy_text(),
         ));
     }
     finding

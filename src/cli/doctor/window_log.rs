@@ -51,7 +51,7 @@ fn check_writes(log: &WindowLogDocument) -> Finding {
     )
     .with_advice(format!(
         "records are missing if nothing could be written, windows if windows.log_size is too small; raise it and {}",
-        LOG_SIZE.remedy()
+        LOG_SIZE.remedy_text()
     ))
 }
 

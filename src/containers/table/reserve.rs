@@ -85,7 +85,7 @@ impl ContainerTable {
         ContainerInfo {
             allocation,
             origin,
-            alias: reservation.alias(),
+            alias: reservation.task_alias(),
             state: LifecycleState::Reserved,
             attached: false,
             pid: None,

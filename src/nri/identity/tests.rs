@@ -137,8 +137,8 @@ fn a_pod_has_the_same_origin_whether_the_plugin_or_the_wrapper_reserves_its_cont
         let (sandbox_id, image) = (Some(reserved.sandbox_id), Some(reserved.image));
         wrapper.details = Details { sandbox_id, pod_uid: reserved.pod_uid, image, ..Details::default() };
         assert_eq!(
-            (plugin.effective_task_id(), plugin.alias()),
-            (wrapper.effective_task_id(), wrapper.alias()),
+            (plugin.effective_task_id(), plugin.task_alias()),
+            (wrapper.effective_task_id(), wrapper.task_alias()),
             "{name}"
         );
         let usual = (aggregate::GaugeSign::Auto, aggregate::TimerUnit::Milliseconds);
