@@ -52,7 +52,7 @@ pub trait Sink {
     /// Writes a value as JSON.
     ///
     /// # Errors
-    /// As [`Sink::put`].
+    /// As [`Sink::write_bytes`].
     fn write_json(&mut self, value: &impl Serialize) -> Result<(), Self::Stop>;
 
     /// Counts memory that is needed to write the document, until the document is finished.

@@ -60,7 +60,7 @@ pub struct NodeDocument {
     /// The end of the node's sequence.
     #[serde(default)]
     pub cursor: String,
-    /// As in [`Ready`].
+    /// As in [`ReadyDocument`].
     pub ready: bool,
     /// The length of windows.
     #[serde(default)]

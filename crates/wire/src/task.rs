@@ -180,9 +180,9 @@ pub struct FinishedDocument<'a> {
 pub struct TaskChanges<Row = TaskRow, Id = String> {
     /// When the agent looked.
     pub at: Timestamp,
-    /// As in [`super::Ready`].
+    /// As in [`super::ReadyDocument`].
     pub ready: bool,
-    /// As in [`super::Ready`], with reasons.
+    /// As in [`super::ReadyDocument`], with reasons.
     pub degraded: Vec<DegradedDocument>,
     /// Bytes that all aggregators hold.
     pub memory: usize,
