@@ -39,7 +39,7 @@ pub use image::{ContainerSnapshot, IMAGE_VERSION, ProcessFingerprint};
 pub use journal::{JOURNAL, Journal, JournalHealth, Replayed};
 pub use leaving::{Arrived, Arriving, Leaving, Manifest, ManifestError};
 pub use reservation::{
-    ContainerNetwork, Details, Dialect, Reservation, Ttl, WantedAddress, gauge_sign, timer_unit,
+    ContainerNetwork, Details, Dialect, Reservation, Ttl, WantedAddress, parse_gauge_sign, parse_timer_unit,
 };
 pub use state::{Guarded, LifecycleState, SocketNamespace};
 pub use table::{ContainerTable, FinishedContainer, ReconcileReport, RestoredCounts, TableSettings};

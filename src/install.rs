@@ -205,7 +205,7 @@ impl InstallRequest {
         let path = said.map_err(|path| Error::Request(format!("{} is not UTF-8", path.display())))?;
         if !path.starts_with('/') {
             return Err(Error::Request(format!(
-                "{path} is not an absolute path, and engines start elsewhere"
+                "{path} is not an absolute path, and engines run in another directory"
             )));
         }
         Ok(EngineEntry { mechanism: self.mechanism, name: self.name.clone(), path, default: self.default })

@@ -18,7 +18,9 @@ mod suspend;
 mod tail;
 mod worker;
 
-pub use command::{Before, Checkpoint, ContainerStats, NewListener, Of, SnapshotSlice, TappedLine};
+pub use command::{
+    Before, Checkpoint, ContainerSelection, ContainerStats, NewListener, SnapshotSlice, TappedLine,
+};
 pub use inlet::Senders;
 pub use looks::StatsByContainer;
 pub use pool::{Gauges, OpenError, ShardGone, ShardId, ShardPlan, ShardPool};

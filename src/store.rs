@@ -5,6 +5,7 @@
 //! sample makes a new revision of its record with a new place, and the old one stays what it was.
 
 mod adopt;
+mod bound;
 mod cursor;
 mod epoch;
 mod history;

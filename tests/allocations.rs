@@ -69,7 +69,7 @@ fn taking_datagrams_from_a_socket_allocates_nothing() {
     aggregator.ingest_datagrams(datagrams.iter().map(Vec::as_slice), moment(0), None);
     datagrams.iter().take(50).for_each(|datagram| drop(sender.send(datagram)));
     let counted = measure(|| {
-        while inbox.take_from_socket(&receiver, 256) == listener::Emptied::Partly {
+        while inbox.take_from_socket(&receiver, 256) == listener::ReadOutcome::Partly {
             aggregator.ingest_datagrams(inbox.datagrams(), moment(1), None);
         }
         aggregator.ingest_datagrams(inbox.datagrams(), moment(1), None);

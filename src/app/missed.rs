@@ -61,7 +61,7 @@ pub(super) async fn run(
 /// Shows a container that runs, and says which where that is new. Its note stays as long as it does, for the agent's next life.
 async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Option<ContainerId> {
     let reservation = match read_reservation(&missed.request) {
-        Ok(reservation) if reservation.opted_out().is_none() => reservation,
+        Ok(reservation) if reservation.opt_out_reason().is_none() => reservation,
         // It wanted none, or asked for what it would not have been given.
         _ => {
             forget_note(missed);

@@ -1,4 +1,4 @@
-//! Why a command failed: what is said, what to do next, and the exit code.
+//! Why a command failed: the message, what to do next, and the exit code.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ pub(super) struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
-    /// The reader of our output has gone, which is no failure of ours.
+    /// Whether the reader of our output has gone away, which is not a failure of the command.
     silent: bool,
 }
 
@@ -51,7 +51,7 @@ impl Failure {
         Self::new(code::ERROR, error.to_string())
     }
 
-    /// An answer that is not what was asked for.
+    /// A response that reports an error.
     pub(super) fn from_response(response: &Response) -> Self {
         match serde_json::from_slice::<Refusal>(&response.body) {
             Ok(refusal) => Self::new(code::ERROR, refusal.message),
@@ -60,12 +60,11 @@ impl Failure {
     }
 
     pub(super) fn malformed_response(error: &serde_json::Error) -> Self {
-        Self::new(code::ERROR, format!("the agent's answer cannot be read: {error}")).with_hint(
-            "`tallyport version` and the agent's log line \"listening\" tell whether both have one version",
-        )
+        Self::new(code::ERROR, format!("the agent's answer cannot be read: {error}"))
+            .with_hint("compare `tallyport version` with the version in the agent's log line \"listening\"")
     }
 
-    /// Prints what is to be said; answers the exit code.
+    /// Prints the message and the hint; returns the exit code.
     pub(super) fn report(self, out: &mut Console) -> ExitCode {
         if !self.silent {
             out.write_stderr_lines(&format!("tallyport: {}", self.message));
@@ -79,7 +78,7 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        // `tallyport tasks | head` is no error.
+        // `tallyport tasks | head` is not an error.
         let silent = error.kind() == std::io::ErrorKind::BrokenPipe;
         Self { silent, code: if silent { 0 } else { code::ERROR }, ..Self::system_error(&error) }
     }
@@ -94,9 +93,9 @@ impl From<ClientError> for Failure {
                         "your user may not use this socket; see admin.mode"
                     }
                     std::io::ErrorKind::InvalidData => {
-                        "whom to trust is said by --ca; an agent that speaks plain HTTP is asked by http://"
+                        "set --ca to the certificates to trust; for an agent without TLS, use http://"
                     }
-                    _ => "start one with `tallyport agent`, or say where it is with --url or --admin-socket",
+                    _ => "start one with `tallyport agent`, or give its address with --url or --admin-socket",
                 };
                 Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint)
             }
@@ -104,7 +103,7 @@ impl From<ClientError> for Failure {
                 Self::new(code::ERROR, error.to_string())
             }
             ClientError::Broken { .. } => Self::new(code::ERROR, error.to_string())
-                .with_hint("what was sent after that is not shown; run the command again to go on"),
+                .with_hint("anything sent after that is not shown; run the command again to continue"),
             ClientError::Authorities { .. } => Self::usage_error(error.to_string()),
         }
     }
@@ -115,7 +114,7 @@ impl From<ConfigErrors> for Failure {
         let n = errors.0.len();
         let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
         Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
-            .with_hint("`tallyport config reference` says what each setting takes")
+            .with_hint("`tallyport config reference` lists the valid values of each setting")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a reserve call says, checked.
+//! The contents of a reserve call, validated.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,33 +23,33 @@ pub(super) const IMAGE_LABEL: &str = "image";
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reservation {
     pub container_id: ContainerId,
-    /// Its task; the container itself where there is none.
+    /// Its task; if there is none, the container is its own task.
     pub task_id: Option<TaskId>,
     /// Another name by which its task can be read.
     pub alias: Option<TaskId>,
     /// What its runtime says about it.
     pub labels: Labels,
-    /// Where its socket is to be.
+    /// The network namespace for its socket.
     pub network: ContainerNetwork,
-    /// Its process, where it has one already.
+    /// Its process, if it already has one.
     pub pid: Option<i32>,
-    /// The process that holds its pod's network, where that is known.
+    /// The process that holds its pod's network namespace, if known.
     pub holder: Option<i32>,
     /// How long the reservation waits for its process.
     pub ttl: Ttl,
-    /// What a signed gauge value means to it.
+    /// How its signed gauge values are interpreted.
     pub gauge_sign: Option<GaugeSign>,
     /// The unit of its timers.
     pub timer_unit: Option<TimerUnit>,
-    /// Whether it wants a Unix socket; where nobody says, a label does.
+    /// Whether it wants a Unix socket; if not given, a label decides.
     pub unix: Option<UnixWish>,
-    /// Where it finds the Unix socket that an earlier life of the agent gave it, whatever is wanted now.
+    /// The path of the Unix socket that an earlier process of the agent gave it, whatever is requested now.
     pub mounted: Option<PathBuf>,
-    /// The address it must have, where the caller insists.
+    /// The address it must have, if the caller requires one.
     pub wanted: Option<WantedAddress>,
-    /// Who speaks.
+    /// The API through which the call came.
     pub dialect: Dialect,
-    /// What is kept to be shown.
+    /// Information that is kept only for display.
     pub details: Details,
 }
 
@@ -60,7 +60,7 @@ pub enum ContainerNetwork {
     #[default]
     Host,
     Path(PathBuf),
-    /// One of its own that is not born yet.
+    /// One of its own that does not exist yet.
     New,
 }
 
@@ -70,26 +70,26 @@ pub enum Ttl {
     /// As long as the configuration says.
     #[default]
     Default,
-    /// So long.
+    /// For this long.
     After(Duration),
     /// Until it is released.
     Never,
 }
 
-/// An address that the caller insists on; a part that is not given is chosen.
+/// An address that the caller requires; the agent chooses a part that is not given.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct WantedAddress {
     pub host: Option<IpAddr>,
     pub port: Option<u16>,
 }
 
-/// Which API the call came by.
+/// The API through which a reserve call came.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum Dialect {
     /// `/v1/containers`.
     #[default]
     V1,
-    /// The DC/OS metrics isolator's: every repeat is welcome, and nothing expires.
+    /// The API for the DC/OS metrics isolator: calls may be repeated, and reservations do not expire.
     Dcos,
 }
 
@@ -138,7 +138,7 @@ impl Reservation {
         }
     }
 
-    /// The task it belongs to: as the call says, as a label says, or the container alone.
+    /// The task it belongs to: from the call, else from a label, else the container itself.
     #[must_use]
     pub fn effective_task_id(&self) -> TaskId {
         let labelled = || self.labels.get(TASK_ID).and_then(|id| TaskId::new(id).ok());
@@ -146,7 +146,7 @@ impl Reservation {
     }
 
     /// The pod that it belongs to, as the wrapper and the NRI plugin describe it: no other engine has both labels and a sandbox. Labels
-    /// that are derived from the pod's own are among those of the reservation already, where they are known.
+    /// that are derived from the pod's own are already in the reservation, if they are known.
     fn pod(&self) -> Option<Pod<'_>> {
         let label = |key| self.labels.get(key).map(String::as_str);
         Some(Pod {
@@ -158,7 +158,7 @@ impl Reservation {
         })
     }
 
-    /// Another name by which its task can be read: as the call says, or as an annotation of its pod says.
+    /// Another name by which its task can be read: from the call, else from an annotation of its pod.
     #[must_use]
     pub fn task_alias(&self) -> Option<TaskId> {
         let annotated = || self.pod()?.task_alias(self.labels.get(TASK_ID)?);
@@ -179,43 +179,43 @@ impl Reservation {
         labels
     }
 
-    /// What it is called beside its siblings: a container that is restarted has the same name and another id.
+    /// Its name among the containers of its pod: a restarted container has the same name and another id.
     #[must_use]
     pub fn name(&self) -> &str {
         self.labels.get(NAME_LABEL).map_or(self.container_id.as_str(), String::as_str)
     }
 
-    /// Why it does not want a socket, if so.
+    /// Why it does not want a socket, if it opted out.
     #[must_use]
-    pub fn opted_out(&self) -> Option<String> {
+    pub fn opt_out_reason(&self) -> Option<String> {
         let value = self.labels.get(ENABLED)?;
         (read_switch(value) == Some(false)).then(|| format!("the label {ENABLED} is {value}"))
     }
 
-    /// Whether it wants a Unix socket: as the call says, or as a label says.
+    /// Whether it wants a Unix socket: from the call, else from a label.
     #[must_use]
     pub fn unix_wish(&self) -> Option<UnixWish> {
         self.unix.or_else(|| self.labels.get(UNIX_SOCKET).and_then(|said| UnixWish::read(said)))
     }
 
-    /// What a signed gauge value means: as the call says, as a label says, or as is usual here.
+    /// How signed gauge values are interpreted: from the call, else from a label, else as usual here.
     #[must_use]
     pub fn gauge_sign_or(&self, usual: GaugeSign) -> GaugeSign {
-        let labelled = || self.labels.get(GAUGE_SIGN).and_then(|said| gauge_sign(said));
+        let labelled = || self.labels.get(GAUGE_SIGN).and_then(|said| parse_gauge_sign(said));
         self.gauge_sign.or_else(labelled).unwrap_or(usual)
     }
 
-    /// The unit of its timers: as the call says, as a label says, or as is usual here.
+    /// The unit of its timers: from the call, else from a label, else as usual here.
     #[must_use]
     pub fn timer_unit_or(&self, usual: TimerUnit) -> TimerUnit {
-        let labelled = || self.labels.get(TIMER_UNIT).and_then(|said| timer_unit(said));
+        let labelled = || self.labels.get(TIMER_UNIT).and_then(|said| parse_timer_unit(said));
         self.timer_unit.or_else(labelled).unwrap_or(usual)
     }
 }
 
-/// What a label or an annotation says of signed gauge values; nothing where it makes no sense.
+/// Parses the value of a label or an annotation on signed gauge values; `None` if it is not valid.
 #[must_use]
-pub fn gauge_sign(said: &str) -> Option<GaugeSign> {
+pub fn parse_gauge_sign(said: &str) -> Option<GaugeSign> {
     match said.trim() {
         "auto" => Some(GaugeSign::Auto),
         "absolute" => Some(GaugeSign::Absolute),
@@ -224,9 +224,9 @@ pub fn gauge_sign(said: &str) -> Option<GaugeSign> {
     }
 }
 
-/// What a label or an annotation says of the unit of timers; nothing where it makes no sense.
+/// Parses the value of a label or an annotation on the unit of timers; `None` if it is not valid.
 #[must_use]
-pub fn timer_unit(said: &str) -> Option<TimerUnit> {
+pub fn parse_timer_unit(said: &str) -> Option<TimerUnit> {
     match said.trim() {
         "ms" => Some(TimerUnit::Milliseconds),
         "s" => Some(TimerUnit::Seconds),
@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn a_label_opts_out() {
-        assert!(labelled(ENABLED, "False").opted_out().is_some());
-        assert_eq!(labelled(ENABLED, "true").opted_out(), None);
-        assert_eq!(labelled("other", "false").opted_out(), None);
+        assert!(labelled(ENABLED, "False").opt_out_reason().is_some());
+        assert_eq!(labelled(ENABLED, "true").opt_out_reason(), None);
+        assert_eq!(labelled("other", "false").opt_out_reason(), None);
     }
 
     #[test]

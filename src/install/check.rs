@@ -1,4 +1,4 @@
-//! Whether what containers would need is there, and what an engine makes of its file.
+//! Checks that the programs that containers will need exist, and that an engine accepts its configuration file.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use super::{Engine, Error};
 
-/// Asks the wrapper for its runtime's version, which goes straight through to the runtime. What it answers is worth
-/// telling.
+/// Runs the wrapper with `--version`, which it passes on to the runtime. Returns a line that tells the user which
+/// runtime it starts.
 pub(super) fn probe_wrapper(wrapper: &Path, runtime: Option<&Path>) -> Result<String, Error> {
     for path in [Some(wrapper), runtime].into_iter().flatten() {
         ensure_executable(path)?;
@@ -35,24 +35,24 @@ fn ensure_executable(path: &Path) -> Result<(), Error> {
             wrong("it is not a program".to_owned())
         }
         Ok(_) if !path.is_absolute() => {
-            wrong("it is not an absolute path, and engines start elsewhere".to_owned())
+            wrong("it is not an absolute path, and engines run in another directory".to_owned())
         }
         Ok(_) => Ok(()),
     }
 }
 
-/// What came of asking an engine.
+/// The result of having an engine check its file.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum EngineVerdict {
-    /// It takes the file.
+    /// The engine accepts the file.
     Accepted(&'static str),
-    /// It is not here, or has no such question.
+    /// The engine is not installed or cannot check files; the reason.
     Unasked(String),
-    /// It says this.
+    /// The engine rejects the file with this message.
     Refused(&'static str, String),
 }
 
-/// Has the engine read a file, and look in it for what was written where it shows.
+/// Has the engine check a file and, if it shows what it has read, looks there for `written`.
 pub(super) fn validate_with_engine(engine: Engine, path: &Path, written: Option<&str>) -> EngineVerdict {
     match engine {
         Engine::Docker
@@ -62,9 +62,9 @@ pub(super) fn validate_with_engine(engine: Engine, path: &Path, written: Option<
         }
         Engine::Docker => run_validation("dockerd", &["--validate", "--config-file"], path, &[], None),
         Engine::Containerd => run_validation("containerd", &["--config"], path, &["config", "dump"], written),
-        Engine::Podman | Engine::Crio => EngineVerdict::Unasked(
-            "it was read as TOML; podman and CRI-O have no check of their own".to_owned(),
-        ),
+        Engine::Podman | Engine::Crio => {
+            EngineVerdict::Unasked("it was only parsed as TOML; podman and CRI-O cannot check it".to_owned())
+        }
     }
 }
 
@@ -77,9 +77,7 @@ fn run_validation(
 ) -> EngineVerdict {
     let output = Command::new(program).args(before).arg(path).args(after).stdin(Stdio::null()).output();
     let Ok(output) = output else {
-        return EngineVerdict::Unasked(format!(
-            "{program} is not here, so it was not asked what it makes of the file"
-        ));
+        return EngineVerdict::Unasked(format!("{program} is not installed, so it has not checked the file"));
     };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
@@ -88,7 +86,7 @@ fn run_validation(
     match written.filter(|written| !out.contains(written)) {
         Some(written) => EngineVerdict::Refused(
             program,
-            format!("it does not see {written} in it; does a file that is named in `imports` replace it?"),
+            format!("it does not find {written} in the file; does a file listed in `imports` override it?"),
         ),
         None => EngineVerdict::Accepted(program),
     }

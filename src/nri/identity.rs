@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::annotation;
 use super::messages::{LinuxNamespace, NriContainer, PodSandbox};
-use crate::containers::{ContainerNetwork, Details, Reservation, Ttl, UnixWish, gauge_sign, timer_unit};
+use crate::containers::{
+    ContainerNetwork, Details, Reservation, Ttl, UnixWish, parse_gauge_sign, parse_timer_unit,
+};
 use crate::identity::annotation::{GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
 use crate::identity::pod::Pod;
 use crate::model::{ContainerId, IdError, TaskId};
@@ -28,8 +30,10 @@ pub(super) fn build_reservation(pod: &PodSandbox, container: &NriContainer) -> R
     reservation.holder = i32::try_from(pod.pid).ok().filter(|pid| *pid > 0);
     // How long it may take until it starts is looked after by the plugin, which hears whether it was removed.
     reservation.ttl = Ttl::Never;
-    reservation.gauge_sign = annotation::find_annotation(pod, container, GAUGE_SIGN).and_then(gauge_sign);
-    reservation.timer_unit = annotation::find_annotation(pod, container, TIMER_UNIT).and_then(timer_unit);
+    reservation.gauge_sign =
+        annotation::find_annotation(pod, container, GAUGE_SIGN).and_then(parse_gauge_sign);
+    reservation.timer_unit =
+        annotation::find_annotation(pod, container, TIMER_UNIT).and_then(parse_timer_unit);
     reservation.unix = annotation::find_annotation(pod, container, UNIX_SOCKET).and_then(UnixWish::read);
     reservation.details = Details {
         bundle: None,

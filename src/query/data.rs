@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::error::Error;
 use crate::config::AgentConfig;
 use crate::containers::{ContainerInfo, Directory};
-use crate::shard::{Of, ShardPool, StatsByContainer};
+use crate::shard::{ContainerSelection, ShardPool, StatsByContainer};
 use crate::store::Store;
 
 /// The parts that hold what readers ask for. Cheap to clone.
@@ -38,7 +38,7 @@ impl Data {
         containers: &[Arc<ContainerInfo>],
     ) -> Result<StatsByContainer, Error> {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let asked = self.pool.container_counts(&Of::These(live)).await?;
+        let asked = self.pool.container_counts(&ContainerSelection::These(live)).await?;
         let asked = asked.into_iter().map(|stats| (stats.allocation, stats));
         let known =
             containers.iter().filter_map(|info| Some((info.allocation, Arc::clone(info.last.as_ref()?))));

@@ -17,7 +17,7 @@ use crate::containers::ContainerInfo;
 use crate::model::{Allocation, Origin, Series, Timestamp};
 use crate::render::exposition::{Escaping, Format};
 use crate::render::prometheus::{
-    Builder, Level, Naming, Page, PageSource, PageWindow, SeriesIdentity, Sums, Timers,
+    Level, Naming, Page, PageBuilder, PageSource, PageWindow, SeriesIdentity, Sums, Timers,
 };
 use crate::store::{History, Published, REMEMBERED};
 
@@ -146,7 +146,7 @@ pub fn build_page<S: Sink>(
     let known: HashMap<Allocation, Arc<ContainerInfo>> =
         containers.into_iter().map(|info| (info.allocation, info)).collect();
     let fits = |series: &Series| writer.goes_on() && wanted.filters.matches_series(series);
-    let mut page = Builder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
+    let mut page = PageBuilder::new(wanted.format, wanted.naming, wanted.level, now, wanted.carry)
         .with_names(wanted.escaping, marks)
         .with_created(wanted.created)
         .with_histograms(wanted.counting.clone());
@@ -163,7 +163,7 @@ pub fn build_page<S: Sink>(
         });
         let windows = if shown { recent_windows(history, now, SPAN.max(wanted.window)) } else { Vec::new() };
         let source = PageSource { origin, ledger: &summary.ledger, windows, shown };
-        page.add(&source, fits);
+        page.add_container(&source, fits);
         identities.insert(SeriesIdentity::from_origin(origin, wanted.level));
     }
     // Filters ask where a series comes from; what is gone knows no more of that than its identity says.

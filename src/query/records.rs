@@ -14,7 +14,7 @@ use crate::aggregate::{Record, SeriesState, View, Window, WindowSpan};
 use crate::containers::{ContainerInfo, TaskContainers};
 use crate::model::{Origin, Series, SeriesKey, Timestamp};
 use crate::render::record::{RecordFrame, RecordNumber};
-use crate::shard::{ContainerStats, Of};
+use crate::shard::{ContainerSelection, ContainerStats};
 use crate::store::{History, Published};
 
 /// Where a container's records come from.
@@ -37,7 +37,7 @@ pub async fn collect_sources(
     let mut open = HashMap::new();
     if matches!(windows, Windows::Newest | Windows::Open) {
         let live = containers.iter().filter(|info| info.last.is_none()).map(|info| info.allocation).collect();
-        let stats_by_container = data.pool.open_windows(&Of::These(live)).await?;
+        let stats_by_container = data.pool.open_windows(&ContainerSelection::These(live)).await?;
         let window =
             |stats: &Arc<ContainerStats>| Some((stats.allocation, Arc::clone(&stats.open.as_ref()?.0)));
         open = stats_by_container.iter().filter_map(window).collect();

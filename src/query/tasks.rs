@@ -12,7 +12,7 @@ use super::sink::Budget;
 use crate::aggregate::{self, ContainerSummary, EventRecord, LastCheck, WideTag};
 use crate::containers::{ContainerInfo, Directory, TaskContainers};
 use crate::render::record::TagsDocument;
-use crate::shard::Of;
+use crate::shard::ContainerSelection;
 use crate::store::Store;
 use crate::wire;
 
@@ -65,7 +65,7 @@ pub fn widest_tags(store: &Store, listed: &TaskContainers) -> Vec<wire::WideTagD
 /// When a shard has ended.
 pub async fn container_summaries(data: &Data, containers: &[Arc<ContainerInfo>]) -> Result<Summaries, Error> {
     let live = containers.iter().map(|info| info.allocation).collect();
-    let open = data.pool.open_windows(&Of::These(live)).await?;
+    let open = data.pool.open_windows(&ContainerSelection::These(live)).await?;
     let open: HashMap<_, _> = open.iter().map(|stats| (stats.allocation, stats)).collect();
     let summary = |info: &Arc<ContainerInfo>| {
         let now = open.get(&info.allocation).and_then(|stats| stats.open.as_ref());

@@ -50,7 +50,7 @@ pub struct Before {
 
 /// Which containers are asked about.
 #[derive(Clone, Debug)]
-pub enum Of {
+pub enum ContainerSelection {
     /// Every one.
     All,
     /// These.
@@ -170,7 +170,7 @@ pub(super) enum ShardCommand {
 #[derive(Debug)]
 pub(super) enum Question {
     /// How containers stand.
-    Look(Of, StatsDetail, Reply),
+    Look(ContainerSelection, StatsDetail, Reply),
     /// Copies of a container's lines, as they come.
     Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
 }

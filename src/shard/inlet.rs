@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::listener::{Emptied, Inbox};
+use crate::net::listener::{Inbox, ReadOutcome};
 use crate::net::process_identity::{ProcessIdentity, SenderVerdict};
 use crate::net::unixgram::{RefusedDatagrams, Unixgram};
 
@@ -75,7 +75,7 @@ impl Inlet {
         inbox: &mut Inbox,
         most: usize,
         now: Duration,
-    ) -> (Emptied, RefusedDatagrams) {
+    ) -> (ReadOutcome, RefusedDatagrams) {
         let senders = &mut self.senders;
         senders.searches = SEARCHES;
         inbox.take_from_members(&self.unix.socket, most, |pid, handle| senders.judge_sender(pid, handle, now))

@@ -40,6 +40,8 @@ pub(super) struct ContainerListener {
     lone: bool,
     /// How often lately the socket filled up so fast that it could not gather for long.
     heat: u8,
+    /// Bytes of the aggregator and what it holds, as of the last time that they were counted for the node.
+    counted_memory: usize,
     taps: Vec<TailSink>,
     pub(super) aggregator: Aggregator,
     pub(super) unix: Option<Inlet>,
@@ -104,7 +106,7 @@ impl ContainerListener {
         now: Timestamp,
         live: LiveBytes,
     ) -> Self {
-        let granted = |socket| listener::receive_buffer(socket).unwrap_or(0).max(SMALLEST);
+        let granted = |socket| listener::receive_buffer_size(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
         let (aggregator, kernel_drops, senders) = match new.before {
             Some(before) => (before.aggregator, before.kernel_drops, before.senders),
@@ -119,6 +121,7 @@ impl ContainerListener {
             receive_buffer,
             lone: false,
             heat: 0,
+            counted_memory: 0,
             socket: new.socket,
             unix: new.unix.map(|unix| Inlet::new(unix, senders.unwrap_or_default())),
             aggregator,
@@ -281,7 +284,7 @@ mod tests {
     use super::*;
     use crate::aggregate::{GaugeSign, TimerUnit};
     use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
-    use crate::net::listener::{Emptied, Inbox};
+    use crate::net::listener::{Inbox, ReadOutcome};
     use crate::store::Store;
 
     fn pair() -> (ContainerListener, UdpSocket) {
@@ -316,7 +319,7 @@ mod tests {
                 sender.send(b"a:1|c").unwrap();
             }
             let (drained, emptied) = listener.receive_udp(&mut inbox, now, || now.mono);
-            (drained.datagrams, emptied == Emptied::Fully, drained.more)
+            (drained.datagrams, emptied == ReadOutcome::Fully, drained.more)
         };
         assert_eq!(take(1), (1, true, false), "it is asked until nothing is left");
         assert_eq!(take(2), (1, false, false), "one is taken as it was before, and no more promised");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::command::{ContainerStats, Of, StatsDetail};
+use super::command::{ContainerSelection, ContainerStats, StatsDetail};
 use crate::model::Allocation;
 
 /// A look at up to this many containers is a small one.
@@ -33,7 +33,7 @@ pub(super) struct Looks {
 struct Lane {
     few: bool,
     detail: StatsDetail,
-    waiting: Vec<(Of, Reply)>,
+    waiting: Vec<(ContainerSelection, Reply)>,
     walk: Option<Walk>,
 }
 
@@ -60,8 +60,8 @@ impl Default for Looks {
 
 impl Looks {
     /// Takes in a look.
-    pub(super) fn add(&mut self, of: Of, detail: StatsDetail, reply: Reply) {
-        let few = matches!(&of, Of::These(these) if these.len() <= FEW);
+    pub(super) fn add(&mut self, of: ContainerSelection, detail: StatsDetail, reply: Reply) {
+        let few = matches!(&of, ContainerSelection::These(these) if these.len() <= FEW);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| (lane.few, lane.detail) == (few, detail)) {
             lane.waiting.push((of, reply));
         }
@@ -120,12 +120,12 @@ impl Lane {
 }
 
 impl Walk {
-    fn from_waiting(waiting: Vec<(Of, Reply)>, all: &impl Fn() -> Vec<Allocation>) -> Self {
+    fn from_waiting(waiting: Vec<(ContainerSelection, Reply)>, all: &impl Fn() -> Vec<Allocation>) -> Self {
         let (of, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         let mut these = HashSet::new();
         let named = of.into_iter().try_for_each(|of| match of {
-            Of::All => None,
-            Of::These(of) => {
+            ContainerSelection::All => None,
+            ContainerSelection::These(of) => {
                 these.extend(of);
                 Some(())
             }
@@ -150,7 +150,7 @@ mod tests {
 
     type Answer = oneshot::Receiver<Arc<StatsByContainer>>;
 
-    fn ask(looks: &mut Looks, of: Of, detail: StatsDetail) -> Answer {
+    fn ask(looks: &mut Looks, of: ContainerSelection, detail: StatsDetail) -> Answer {
         let (reply, answer) = oneshot::channel();
         looks.add(of, detail, reply);
         answer
@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn a_hundred_readers_that_wait_together_cost_one_walk() {
         let mut looks = Looks::default();
-        let mut answers: Vec<_> = (0..100).map(|_| ask(&mut looks, Of::All, StatsDetail::Counts)).collect();
+        let mut answers: Vec<_> =
+            (0..100).map(|_| ask(&mut looks, ContainerSelection::All, StatsDetail::Counts)).collect();
         let steps = steps_until(&mut looks, || false);
         assert_eq!(steps, 1000);
         assert!(answers.iter_mut().all(|answer| found(answer) == Some(1000)));
@@ -197,9 +198,9 @@ mod tests {
     #[test]
     fn what_is_asked_during_a_walk_is_answered_by_the_next() {
         let mut looks = Looks::default();
-        let mut first = ask(&mut looks, Of::All, StatsDetail::Counts);
+        let mut first = ask(&mut looks, ContainerSelection::All, StatsDetail::Counts);
         assert!(step(&mut looks));
-        let mut second = ask(&mut looks, Of::All, StatsDetail::Counts);
+        let mut second = ask(&mut looks, ContainerSelection::All, StatsDetail::Counts);
         let steps = steps_until(&mut looks, || found(&mut first).is_some());
         assert_eq!((steps, found(&mut second)), (1000, None), "an answer is not older than its question");
         while step(&mut looks) {}
@@ -209,11 +210,12 @@ mod tests {
     #[test]
     fn a_look_at_one_container_does_not_wait_for_a_walk_over_all() {
         let mut looks = Looks::default();
-        let _large = ask(&mut looks, Of::All, StatsDetail::Counts);
+        let _large = ask(&mut looks, ContainerSelection::All, StatsDetail::Counts);
         for _ in 0..10 {
             assert!(step(&mut looks));
         }
-        let mut small = ask(&mut looks, Of::These(vec![Allocation(7)]), StatsDetail::OpenWindow);
+        let mut small =
+            ask(&mut looks, ContainerSelection::These(vec![Allocation(7)]), StatsDetail::OpenWindow);
         let steps = steps_until(&mut looks, || found(&mut small).is_some());
         assert!(steps <= 4, "{steps}");
     }
@@ -221,14 +223,14 @@ mod tests {
     #[test]
     fn a_reader_that_has_gone_away_costs_nothing() {
         let mut looks = Looks::default();
-        drop(ask(&mut looks, Of::All, StatsDetail::OpenWindow));
+        drop(ask(&mut looks, ContainerSelection::All, StatsDetail::OpenWindow));
         assert!(!step(&mut looks) && !looks.has_waiting());
     }
 
     #[test]
     fn looks_at_named_containers_are_merged_and_doubles_looked_at_once() {
         let mut looks = Looks::default();
-        let these = |of: [u64; 2]| Of::These(of.map(Allocation).to_vec());
+        let these = |of: [u64; 2]| ContainerSelection::These(of.map(Allocation).to_vec());
         let mut one = ask(&mut looks, these([1, 2]), StatsDetail::Counts);
         let mut other = ask(&mut looks, these([2, 3]), StatsDetail::Counts);
         let steps = steps_until(&mut looks, || false);

@@ -22,8 +22,9 @@ use std::time::Duration;
 
 pub use self::change::{Meeting, NameChange, NameChanges, NameState};
 use self::distinct::distinct_names;
-use self::taken::{TakenNames, What};
+use self::taken::{TakenContents, TakenNames};
 use self::workload::{NameClaim, Workload, bytes_of, claim_mut};
+use super::bound::RememberedBound;
 use super::past::{REMEMBERED, fair_share};
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
@@ -46,7 +47,7 @@ pub(super) struct Names {
     /// How many names carry a mark.
     marked: usize,
     at_rest: usize,
-    at_rest_limit: usize,
+    at_rest_bound: RememberedBound,
     /// Bytes of all of them.
     bytes: usize,
     newest: Timestamp,
@@ -88,7 +89,7 @@ impl Default for Names {
             marks: MarksOfAll::default(),
             marked: 0,
             at_rest: 0,
-            at_rest_limit: AT_REST_OF_ALL,
+            at_rest_bound: RememberedBound::new(AT_REST_OF_ALL),
             bytes: 0,
             newest: Timestamp::MIN,
             swept: Timestamp::MIN,
@@ -209,18 +210,14 @@ impl Names {
 
     /// Sets how many names without a series are remembered on the node.
     pub(super) fn set_limit(&mut self, at_rest: usize) {
-        self.at_rest_limit = at_rest;
+        self.at_rest_bound.set(at_rest);
         self.keep_to_limit();
     }
 
     /// Forgets names without a series beyond the node's limit: first those of the workloads with the most, so that these cannot push
     /// out the names of others.
     fn keep_to_limit(&mut self) {
-        if self.at_rest <= self.at_rest_limit {
-            return;
-        }
-        // A tenth at once, so that this is rare: it looks at every workload.
-        let target = self.at_rest_limit - self.at_rest_limit / 10;
+        let Some(target) = self.at_rest_bound.target(self.at_rest) else { return };
         let share = fair_share(self.workloads.values().map(|names| names.resting).collect(), target);
         let over = self.workloads.iter().filter(|(_, names)| names.resting > share);
         let over: Vec<_> = over.map(|(workload, names)| (workload.clone(), names.resting - share)).collect();
@@ -312,8 +309,8 @@ impl Names {
         let next = self.first + self.changes.len() as u64;
         let known = place.checked_sub(self.first).and_then(|n| usize::try_from(n).ok());
         let what = match known.filter(|known| *known <= self.changes.len()) {
-            Some(known) => What::Changes(self.changes.range(known..).cloned().collect()),
-            None => What::Whole(
+            Some(known) => TakenContents::Changes(self.changes.range(known..).cloned().collect()),
+            None => TakenContents::Whole(
                 self.workloads.iter().map(|(of, names)| (of.clone(), Arc::clone(&names.claims))).collect(),
             ),
         };

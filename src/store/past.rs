@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bound::RememberedBound;
 use remembered::RememberedTotals;
 pub(super) use remembered::fair_share;
 pub use remembered::{Gone, GoneByIdentity};
@@ -153,7 +154,7 @@ pub(super) struct Past {
     workloads: RememberedTotals,
     /// How many series each identity may have, and all of a level together.
     share: usize,
-    most: usize,
+    bound: RememberedBound,
     evicted: EvictedTotals,
     newest: Timestamp,
     /// When old ones were last looked for.
@@ -170,12 +171,14 @@ impl Past {
     fn at_most(share: usize, most: usize) -> Self {
         let (placed, here, here_of_workloads, workloads, evicted) = Default::default();
         let (newest, pruned) = (Timestamp::MIN, Timestamp::MIN);
-        Self { placed, here, here_of_workloads, workloads, share, most, evicted, newest, pruned }
+        let bound = RememberedBound::new(most);
+        Self { placed, here, here_of_workloads, workloads, share, bound, evicted, newest, pruned }
     }
 
     /// Sets how many series each identity may have, and all of a level together.
     pub(super) fn set_limits(&mut self, share: usize, most: usize) {
-        (self.share, self.most) = (share.min(most), most);
+        self.share = share.min(most);
+        self.bound.set(most);
         self.prune_totals();
     }
 
@@ -298,8 +301,10 @@ impl Past {
             self.pruned = self.newest;
             self.workloads.forget_before(self.newest.saturating_sub(REMEMBERED));
         }
-        let went = self.workloads.keep_to(self.most) + self.placed.keep_to(self.most);
-        self.evicted.node += went as u64;
+        if let Some(target) = self.bound.target(self.workloads.len().max(self.placed.len())) {
+            let went = self.workloads.keep_to(target) + self.placed.keep_to(target);
+            self.evicted.node += went as u64;
+        }
     }
 }
 

@@ -102,8 +102,8 @@ impl Checkpoints {
         };
         let Some(who) = parts.find_who(allocation, &origin) else { return };
         let key = log.key(allocation);
-        segment.name(key, || who);
-        segment.open_window(key, window);
+        segment.ensure_container(key, || who);
+        segment.put_open_window(key, window);
     }
 
     fn write(&mut self) -> io::Result<u64> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::entry::{Birth, ContainerKey, LogEntry, Who};
 use super::files::Files;
-use super::segment::{FiledWindow, LogSegment, Sealed, WINDOWS};
+use super::segment::{FiledWindow, LogSegment, SealedSegment, WINDOWS};
 use crate::aggregate::{EventRecord, Habits, LastCheck, Lasting};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
@@ -44,7 +44,7 @@ pub(super) struct ClosedWindowLog {
     next: u64,
     current: Option<LogSegment>,
     /// Oldest first.
-    old: VecDeque<Sealed>,
+    old: VecDeque<SealedSegment>,
     /// Containers that came in an earlier life of the agent.
     keys: HashMap<Allocation, ContainerKey>,
     /// Windows that are kept and were given up on disk, because the log is as large as it may be.
@@ -58,7 +58,7 @@ impl ClosedWindowLog {
         epoch: u64,
         limit: u64,
         next: u64,
-        old: VecDeque<Sealed>,
+        old: VecDeque<SealedSegment>,
     ) -> Self {
         Self { files, epoch, limit, next, current: None, old, keys: HashMap::new(), given_up: 0 }
     }
@@ -137,12 +137,12 @@ impl ClosedWindowLog {
                     }
                     ContainerChange::Said(allocation, who, events) => {
                         let key = log.key(*allocation);
-                        segment.name(key, || who.clone());
+                        segment.ensure_container(key, || who.clone());
                         segment.put_entry(&LogEntry::Events { key, events: events.clone() });
                     }
                     ContainerChange::Lasting(allocation, who, lasting, checks, habits) => {
                         let key = log.key(*allocation);
-                        segment.name(key, || who.clone());
+                        segment.ensure_container(key, || who.clone());
                         let check = |check: &LastCheck| {
                             (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome))
                         };
@@ -191,7 +191,7 @@ impl ClosedWindowLog {
         let Some(who) = of.find_who(published.allocation(), published.origin()) else { return };
         let key = self.key(published.allocation());
         let from = segment.buffered_bytes();
-        segment.name(key, || who);
+        segment.ensure_container(key, || who);
         segment.put_window(key, birth, published, from);
     }
 

@@ -198,7 +198,7 @@ impl LogFileReader<'_> {
             },
             LogEntry::Layout { key, change } => {
                 let layout = self.layouts.entry(key).or_default();
-                *layout = layout.with_change(&change).ok()?;
+                *layout = layout.apply_change(&change).ok()?;
             }
             LogEntry::Window { key, birth, revs, window } => {
                 let window = self.decode_window(key, &window)?;

@@ -8,7 +8,7 @@ use super::entry::{Birth, ContainerKey, Who};
 use super::files::Files;
 use super::log::ClosedWindowLog;
 use super::read::{Depth, FoundContainer, LogDamage, ReadFile, read_or_report};
-use super::segment::{FiledWindow, Sealed};
+use super::segment::{FiledWindow, SealedSegment};
 use crate::aggregate::{ContainerSummary, Window};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::{History, NameChange, Published, Store};
@@ -278,7 +278,7 @@ impl Recovered {
                 Some(FiledWindow { birth, window: published.get(&(key, birth))?.clone(), bytes })
             });
             // An open window of the life before the last may have been written.
-            Sealed { name: file.name, length: file.length, held: held.collect() }
+            SealedSegment { name: file.name, length: file.length, held: held.collect() }
         });
         let sealed: VecDeque<_> = sealed.collect();
         unwritten.retain(|(birth, window)| {

@@ -1,5 +1,5 @@
-//! One file of the log: while it is written it knows which containers and layouts it has named, since each file can be
-//! read without the others.
+//! One file of the log. While it is written, it remembers which containers and layouts it already describes, because each
+//! file can be read without the others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -12,24 +12,24 @@ use super::frame;
 use crate::aggregate::{KnownLayout, Layout, Window};
 use crate::store::Published;
 
-/// A window in a file, for as long as somebody keeps it.
+/// A window in a file. The weak reference tells whether it is still kept in memory.
 #[derive(Debug)]
 pub(super) struct FiledWindow {
     pub(super) birth: Birth,
     pub(super) window: Weak<Published>,
-    /// Bytes of its frame, and of the names that were said for it.
+    /// Bytes of its frame and of the descriptions that were written for it.
     pub(super) bytes: u64,
 }
 
-/// A file that is whole. It goes when nothing in it is kept any more.
+/// A complete file. It is deleted when none of its windows is kept any more.
 #[derive(Debug)]
-pub(super) struct Sealed {
+pub(super) struct SealedSegment {
     pub(super) name: String,
     pub(super) length: u64,
     pub(super) held: Vec<FiledWindow>,
 }
 
-impl Sealed {
+impl SealedSegment {
     /// Bytes of windows that are still kept.
     pub(super) fn live_bytes(&self) -> u64 {
         self.held.iter().filter(|held| held.window.strong_count() > 0).map(|held| held.bytes).sum()
@@ -40,36 +40,36 @@ impl Sealed {
 #[derive(Debug)]
 pub(super) struct LogSegment {
     file: Box<dyn Appendable>,
-    sealed: Sealed,
+    sealed: SealedSegment,
     number: u64,
     named: HashMap<ContainerKey, Named>,
-    /// What is to be written next.
+    /// Entries that are not written yet.
     buffer: Vec<u8>,
     holding: Vec<FiledWindow>,
 }
 
-/// What a file has said of a container.
+/// How a file describes a container so far.
 #[derive(Debug)]
 struct Named {
     layout: KnownLayout,
 }
 
 impl LogSegment {
-    /// A new file.
+    /// Creates a file and buffers its first entry.
     pub(super) fn create(files: &dyn Files, prefix: &str, number: u64, epoch: u64) -> io::Result<Self> {
-        let name = name(prefix, number);
+        let name = format_file_name(prefix, number);
         let file = files.create(&name).inspect_err(|_| {
-            // It may be there all the same, and a disk that stays full must not fill up with empty files.
+            // The file may exist in spite of the error, and empty files must not pile up while the disk is full.
             let _best_effort = files.remove(&name);
         })?;
-        let sealed = Sealed { name, length: 0, held: Vec::new() };
+        let sealed = SealedSegment { name, length: 0, held: Vec::new() };
         let mut segment =
             Self { file, sealed, number, named: HashMap::new(), buffer: Vec::new(), holding: Vec::new() };
         segment.put_entry(&LogEntry::File { version: VERSION, epoch });
         Ok(segment)
     }
 
-    /// Bytes, those that wait included.
+    /// Length in bytes, including what is not written yet.
     pub(super) fn byte_length(&self) -> u64 {
         self.sealed.length + self.buffer.len() as u64
     }
@@ -79,34 +79,35 @@ impl LogSegment {
         self.buffer.len()
     }
 
-    /// Adds an entry to what is to be written. Answers the bytes of its frame.
+    /// Adds an entry to the buffer. Returns the length of its frame in bytes.
     pub(super) fn put_entry(&mut self, entry: &LogEntry<'_>) -> usize {
         frame::write(&mut self.buffer, self.number, |out| entry.encode(out))
     }
 
-    /// Says who a container is, unless this file has said it.
-    pub(super) fn name(&mut self, key: ContainerKey, who: impl FnOnce() -> Who) {
+    /// Describes a container, unless this file already does.
+    pub(super) fn ensure_container(&mut self, key: ContainerKey, who: impl FnOnce() -> Who) {
         if let Slot::Vacant(slot) = self.named.entry(key) {
             slot.insert(Named { layout: KnownLayout::default() });
             self.put_entry(&LogEntry::Container { key, who: who() });
         }
     }
 
-    /// Says who a container is now, whatever this file has said.
+    /// Describes a container as it is now, even if this file already does.
     pub(super) fn put_container(&mut self, key: ContainerKey, who: Who) {
         self.named.entry(key).or_insert_with(|| Named { layout: KnownLayout::default() });
         self.put_entry(&LogEntry::Container { key, who });
     }
 
-    /// Says which series a container has, as far as this file has not said it. Answers the layout's fingerprint.
-    fn lay_out(&mut self, key: ContainerKey, layout: &Layout) -> u64 {
+    /// Writes how a container's series differ from what this file says of them so far. Returns the layout's fingerprint.
+    fn put_layout(&mut self, key: ContainerKey, layout: &Layout) -> u64 {
         let Some(named) = self.named.get_mut(&key) else { return 0 };
         if Arc::ptr_eq(named.layout.layout(), layout) {
             return named.layout.fingerprint();
         }
         let new = KnownLayout::new(Arc::clone(layout));
         let fingerprint = new.fingerprint();
-        let change = (fingerprint != named.layout.fingerprint()).then(|| new.change_from(&named.layout));
+        let change =
+            (fingerprint != named.layout.fingerprint()).then(|| new.encode_change_from(&named.layout));
         named.layout = new;
         if let Some(change) = change {
             self.put_entry(&LogEntry::Layout { key, change: change.into() });
@@ -114,8 +115,8 @@ impl LogSegment {
         fingerprint
     }
 
-    /// Adds a closed window of a container that is named. What was put `from` there on is taken to be the window's: names
-    /// that were said for it have to be said again where it is written again.
+    /// Adds a closed window of a container that this file describes. Everything in the buffer after `from` counts as part of
+    /// the window, because descriptions written for it must be repeated when the window is copied to another file.
     pub(super) fn put_window(
         &mut self,
         key: ContainerKey,
@@ -123,7 +124,7 @@ impl LogSegment {
         published: &Arc<Published>,
         from: usize,
     ) {
-        let fingerprint = self.lay_out(key, published.window().layout());
+        let fingerprint = self.put_layout(key, published.window().layout());
         let mut window = Vec::new();
         published.window().encode(fingerprint, &mut window);
         let revs = published.revision_counts().into();
@@ -132,15 +133,15 @@ impl LogSegment {
         self.holding.push(FiledWindow { birth, window: Arc::downgrade(published), bytes });
     }
 
-    /// Adds what has changed in an open window of a container that is named.
-    pub(super) fn open_window(&mut self, key: ContainerKey, open: &Window) {
-        let fingerprint = self.lay_out(key, open.layout());
+    /// Adds what has changed in an open window of a container that this file describes.
+    pub(super) fn put_open_window(&mut self, key: ContainerKey, open: &Window) {
+        let fingerprint = self.put_layout(key, open.layout());
         let mut window = Vec::new();
         open.encode(fingerprint, &mut window);
         self.put_entry(&LogEntry::Open { key, window: window.into() });
     }
 
-    /// Writes what waits. After an error the file is not to be used any more.
+    /// Writes the buffer to the file. After an error, the file must not be used any more.
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.file.append_bytes(&self.buffer)?;
         self.sealed.length += self.buffer.len() as u64;
@@ -149,15 +150,15 @@ impl LogSegment {
         Ok(())
     }
 
-    /// Has what was written reach the disk.
+    /// Flushes what was written to the disk.
     pub(super) fn sync_file(&mut self) -> io::Result<()> {
         self.file.sync_to_disk()
     }
 
-    /// Ends the file, after an error perhaps.
-    pub(super) fn seal(mut self) -> Sealed {
+    /// Completes the file, possibly after an error.
+    pub(super) fn seal(mut self) -> SealedSegment {
         if !self.buffer.is_empty() {
-            // A torn frame is found out when the file is read; this only spares a complaint about it.
+            // A torn frame is detected when the file is read; this only avoids a warning about it.
             let _best_effort = self.file.truncate_to(self.sealed.length);
         }
         self.sealed
@@ -165,7 +166,7 @@ impl LogSegment {
 }
 
 /// The name of a file of the log.
-pub(super) fn name(prefix: &str, number: u64) -> String {
+pub(super) fn format_file_name(prefix: &str, number: u64) -> String {
     format!("{prefix}{number:010}{SUFFIX}")
 }
 

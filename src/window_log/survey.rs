@@ -7,7 +7,7 @@ use super::entry::ContainerKey;
 use super::files::Files;
 use super::log::ClosedWindowLog;
 use super::read::{Depth, Findings, LogDamage, read_or_report};
-use super::segment::Sealed;
+use super::segment::SealedSegment;
 
 /// Which files there are, and which containers they speak of.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Survey {
     ) -> (ClosedWindowLog, Vec<ContainerKey>) {
         let next = self.findings.next.max(1);
         let old = self.findings.files.into_iter();
-        let old = old.map(|file| Sealed { name: file.name, length: file.length, held: Vec::new() });
+        let old = old.map(|file| SealedSegment { name: file.name, length: file.length, held: Vec::new() });
         let log = ClosedWindowLog::new(Arc::clone(files), epoch, limit, next, old.collect::<VecDeque<_>>());
         (log, self.findings.containers.into_keys().collect())
     }

@@ -538,12 +538,12 @@ fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 
     let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
     let mut segment = LogSegment::create(disk, OPEN, number, epoch).unwrap();
     let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
-    segment.name(key, || who);
+    segment.ensure_container(key, || who);
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
     let mut noted = Noted::default();
     for (line, at) in lines.iter().zip(opened + 1..) {
         aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
-        segment.open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
+        segment.put_open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
         segment.write().unwrap();
     }
     aggregator

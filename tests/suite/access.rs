@@ -95,7 +95,7 @@ fn reload(agent: &Agent) -> (u16, Value) {
 }
 
 #[test]
-fn with_a_certificate_and_tokens_only_who_has_one_reads() {
+fn with_a_certificate_and_tokens_only_clients_with_a_token_can_read() {
     let files = Files::new();
     let agent = files.agent();
     let client = files.client(&agent, "a");
@@ -253,12 +253,12 @@ fn a_certificate_that_cannot_be_used_changes_nothing_and_says_so() {
         ran(start.arg("--state-dir").arg(files.at("state")).arg("--admin-socket").arg(files.at("a.sock")));
     assert!(
         start.code == 1 && start.err.contains("http.tokens"),
-        "an agent does not start so either: {start:?}"
+        "an agent does not start with these tokens either: {start:?}"
     );
 }
 
 #[test]
-fn a_certificate_that_expires_is_warned_of_everywhere_and_a_new_one_ends_that() {
+fn an_expiring_certificate_causes_warnings_everywhere_until_it_is_replaced() {
     let files = Files::new();
     files.certify_until("a", 10);
     let agent = files.agent();
@@ -279,7 +279,7 @@ fn a_certificate_that_expires_is_warned_of_everywhere_and_a_new_one_ends_that() 
     assert_eq!(reload(&agent).0, 200);
     assert!((89.9..90.1).contains(&left()), "{}", left());
     assert!(doctor().starts_with("ok") && doctor().contains("expires in 89d"), "{}", doctor());
-    // Clients refuse it, so nobody but the admin socket is answered.
+    // Clients reject the expired certificate, so only the admin socket still works.
     files.certify_until("a", -1);
     assert_eq!(reload(&agent).0, 200);
     agent.until("the log says so", || agent.log().contains("http.tls_certificate has expired"));

@@ -642,7 +642,7 @@ fn the_variables_of_a_preset_are_all_that_a_client_needs() {
     }
 }
 
-/// A client of cadence with a sink of its own.
+/// A cadence client with the given sink.
 fn cadence_client<S>(prefix: &str, sink: S) -> StatsdClient
 where
     S: MetricSink + Sync + Send + std::panic::RefUnwindSafe + 'static,
@@ -655,7 +655,7 @@ fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").unwrap()
 }
 
-/// Sends one of everything; answers how many lines and values that is, the meter not counted.
+/// Sends one of everything; returns the number of lines and of values, excluding the meter.
 fn send_by_cadence(client: &StatsdClient) -> (u64, u64) {
     let before = tallyport::net::clock::wall_time().as_secs() - 5;
     client.incr("hits").unwrap();
@@ -664,7 +664,7 @@ fn send_by_cadence(client: &StatsdClient) -> (u64, u64) {
     client.count("hits", -2_i32).unwrap();
     client.count("hits", u64::MAX >> 12).unwrap();
     client.count_with_tags("stamped_hits", 4_u32).with_timestamp(before.try_into().unwrap()).send();
-    // The client does not choose what to send; it only says at which rate the caller did.
+    // The client does not sample; it only reports the rate at which the caller did.
     for _ in 0..3 {
         client.incr_with_tags("quarter").with_sampling_rate(0.25).send();
     }
@@ -698,7 +698,7 @@ fn assert_cadence_adds_up(records: &Records, prefix: &str) {
     only("stamped_hits").has_tags(&tags).is_counter(1, 1, 4.0);
     only("quarter").is_counter(3, 4, 12.0);
     only("level").has_tags(&tags).is_gauge(2, 1, [21.5, 20.0, 21.5]);
-    // 3 and -5: a level, since its lines have tags.
+    // 3, then -5, which is a level because its lines have tags.
     only("changed").is_gauge(2, 1, [-5.0, -5.0, 3.0]);
     only("query").has_tags(&tags).is("timer", &[320.0, 40.0], 1);
     only("packed_query").is("timer", &[7.0, 2.0, 91.0, 11.0], 1);

@@ -1,4 +1,4 @@
-//! A service manager that keeps descriptors, as systemd does: what an agent leaves there the next one finds.
+//! A service manager that stores file descriptors, as systemd does: the next agent gets those that the previous one stored.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -15,7 +15,7 @@ use crate::tools;
 
 const LONG: &[&str] = &["--window", "1h"];
 
-/// Becomes a program that has descriptors of another process from 3 upward, as `LISTEN_FDS` says.
+/// Executes a program that has descriptors of another process from number 3 upward, as `LISTEN_FDS` announces.
 const LAUNCHER: &str = "use strict; use POSIX ();
     my ($pid, $numbers, @words) = @ARGV;
     my $process = syscall(434, $pid + 0, 0);
@@ -31,7 +31,7 @@ type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 pub(crate) struct Manager {
     directory: tempfile::TempDir,
     stored: Stored,
-    /// What it was told that it does not understand.
+    /// Messages that it does not understand.
     strange: Arc<Mutex<Vec<String>>>,
 }
 
@@ -51,12 +51,12 @@ impl Manager {
                 let named = text.split('\n').find_map(|line| line.strip_prefix("FDNAME="));
                 let mut stored = stored.lock().unwrap();
                 match (text.split('\n').next().unwrap(), named) {
-                    // Without FDPOLL=0 it would let a process's handle go with the process.
+                    // Without FDPOLL=0, systemd would close a pidfd when its process ends.
                     ("FDSTORE=1", Some(name)) if text.ends_with("\nFDPOLL=0") => {
                         stored.extend(message.passed.into_iter().map(|passed| (name.to_owned(), passed)));
                     }
                     ("FDSTOREREMOVE=1", Some(name)) => stored.retain(|(stored, _)| stored != name),
-                    // It closes the descriptor, which is the answer.
+                    // The descriptor is closed, which is the reply.
                     ("BARRIER=1", None) => {}
                     _ => Mutex::lock(&strange).unwrap().push(text),
                 }
@@ -69,7 +69,7 @@ impl Manager {
         self.stored.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Starts the service with everything it has stored, the newest first, as systemd does.
+    /// Starts the service with all stored descriptors, newest first, as systemd does.
     fn service(&self, directory: tempfile::TempDir, room: usize) -> Agent {
         self.service_with(directory, room, LONG)
     }

@@ -148,7 +148,7 @@ fn dashboards_can_be_imported_side_by_side() {
             let (x, w) = (grid["x"].as_u64().unwrap(), grid["w"].as_u64().unwrap());
             assert!(x + w <= 24 && places.insert((grid["y"].as_u64(), x)), "{name}: {panel}");
             assert!(!panel["title"].as_str().unwrap().is_empty(), "{name}");
-            // A server of one's own choice, not the one that the dashboard was made with.
+            // The data source is chosen on import; it is not the one that the dashboard was made with.
             let sources = panel["targets"]
                 .as_array()
                 .into_iter()
@@ -163,7 +163,7 @@ fn dashboards_can_be_imported_side_by_side() {
 }
 
 #[test]
-fn every_alert_says_what_to_do_and_has_its_line_and_its_test() {
+fn every_alert_says_what_to_do_and_is_documented_and_tested() {
     let (page, tests) = (read("docs/reference/monitoring.md"), read("deploy/prometheus/rules.test.yaml"));
     let rules = rules();
     let alerts: Vec<&Value> = rules.iter().filter(|rule| rule["alert"].is_string()).collect();
@@ -178,13 +178,13 @@ fn every_alert_says_what_to_do_and_has_its_line_and_its_test() {
             assert!(rule["annotations"][note].as_str().unwrap().ends_with('.'), "{name}: {note}");
         }
         assert!(page.contains(&format!("| `{name}` |")), "{name} is not on the page");
-        assert!(tests.contains(&format!("alertname=\"{name}\"")), "nothing has {name} fire");
+        assert!(tests.contains(&format!("alertname=\"{name}\"")), "no test makes {name} fire");
     }
 }
 
 #[test]
-fn all_never_stands_for_a_label_that_is_not_there() {
-    // Prometheus refuses a selector without a matcher that the empty text fails; `make e2e-rules` asks it everything.
+fn all_never_matches_a_missing_label() {
+    // Prometheus rejects a selector in which every matcher matches the empty string; `make e2e-rules` runs every query.
     for name in DASHBOARDS {
         let dashboard = dashboard(name);
         let mut found = Vec::new();

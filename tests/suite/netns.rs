@@ -16,7 +16,7 @@ fn reserve(agent: &Agent, container: &str, network: &Value) -> Value {
     reserved
 }
 
-fn at(namespace: &Namespace) -> Value {
+fn network_of(namespace: &Namespace) -> Value {
     json!({"mode": "netns", "path": namespace.path()})
 }
 
@@ -28,7 +28,7 @@ fn shown(agent: &Agent, container: &str) -> Value {
     agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
 }
 
-fn received(agent: &Agent, container: &str, datagrams: u64) {
+fn wait_until_received(agent: &Agent, container: &str, datagrams: u64) {
     agent.until("the datagram is counted", || shown(agent, container)["received"] == datagrams);
 }
 
@@ -37,20 +37,20 @@ fn a_socket_in_a_namespace_is_reached_from_inside_and_from_nowhere_else() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::start();
     let namespace = Namespace::new();
-    let reserved = reserve(&agent, "c1", &at(&namespace));
+    let reserved = reserve(&agent, "c1", &network_of(&namespace));
     assert_eq!(
         (&reserved["statsd_host"], &reserved["statsd_port"], &reserved["state"], &reserved["warnings"]),
         (&json!("127.0.0.1"), &json!(18_125), &json!("listening"), &json!([]))
     );
-    // Nobody but the agent has brought `lo` up there.
+    // Only the agent has brought `lo` up in the namespace.
     namespace.send(18_125, "a:1|c");
-    received(&agent, "c1", 1);
+    wait_until_received(&agent, "c1", 1);
     let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
     for port in 18_120..18_140 {
         let _refused = outside.send_to(b"forged:1|c", ("127.0.0.1", port));
     }
     namespace.send(18_125, "a:2|c");
-    received(&agent, "c1", 2);
+    wait_until_received(&agent, "c1", 2);
     assert_eq!(shown(&agent, "c1")["origin_guard"], "netns");
     agent.finish("c1");
     let totals = agent.totals("task-c1");
@@ -58,18 +58,18 @@ fn a_socket_in_a_namespace_is_reached_from_inside_and_from_nowhere_else() {
 }
 
 #[test]
-fn siblings_have_ports_of_their_own_and_who_is_restarted_has_the_one_it_had() {
+fn siblings_have_their_own_ports_and_a_restarted_container_keeps_its_port() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::start();
     let (pod, other) = (Namespace::new(), Namespace::new());
     let port = |id: &str, name: &str, namespace: &Namespace| {
-        let body = json!({"container_id": id, "task_id": id, "labels": {"container": name}, "network": at(namespace)});
+        let body = json!({"container_id": id, "task_id": id, "labels": {"container": name}, "network": network_of(namespace)});
         let (status, reserved) = agent.admin("POST", "/v1/containers", &body);
         assert_eq!(status, 201, "{reserved}");
         u16::try_from(reserved["statsd_port"].as_u64().unwrap()).unwrap()
     };
     assert_eq!([port("c1", "app", &pod), port("c2", "sidecar", &pod)], [18_125, 18_126]);
-    assert_eq!(port("c3", "app", &other), 18_125, "another namespace, another world");
+    assert_eq!(port("c3", "app", &other), 18_125, "ports in another namespace are independent");
     pod.send(18_125, "a:1|c");
     pod.send(18_126, "b:1|c\nb:1|c");
     agent.finish("c1");
@@ -87,25 +87,26 @@ fn a_port_that_the_application_has_is_left_to_it() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::start();
     let namespace = Namespace::new();
-    reserve(&agent, "c1", &at(&namespace));
-    // Another agent knows nothing of the first, as it knows nothing of what an application has opened.
+    reserve(&agent, "c1", &network_of(&namespace));
+    // A second agent knows nothing about the first one's ports, just as it knows nothing about an application's.
     let stranger = Agent::start();
-    assert_eq!(reserve(&stranger, "c1", &at(&namespace))["statsd_port"], 18_126);
+    assert_eq!(reserve(&stranger, "c1", &network_of(&namespace))["statsd_port"], 18_126);
 }
 
 #[test]
-fn who_was_told_its_port_already_has_that_one_or_none() {
+fn a_container_that_was_told_its_port_gets_that_port_or_none() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::start();
     let namespace = Namespace::new();
     let ask = |container: &str, port: u32| {
-        let body = json!({"container_id": container, "network": at(&namespace), "options": {"port": port}});
+        let body =
+            json!({"container_id": container, "network": network_of(&namespace), "options": {"port": port}});
         agent.admin("POST", "/v1/containers", &body)
     };
     let (status, reserved) = ask("c1", 8125);
     assert_eq!((status, &reserved["statsd_port"]), (201, &json!(8125)), "{reserved}");
     namespace.send(8125, "a:1|c");
-    received(&agent, "c1", 1);
+    wait_until_received(&agent, "c1", 1);
     assert_eq!(ask("c1", 8125).0, 200, "again");
     let (status, refused) = ask("c2", 8125);
     assert_eq!((status, &refused["code"]), (409, &json!("address_taken")), "{refused}");
@@ -127,7 +128,7 @@ fn a_container_that_is_not_born_knows_its_address_and_has_it_once_it_is() {
     assert_eq!((&attached["statsd_host"], &attached["statsd_port"]), (&json!("127.0.0.1"), &json!(18_125)));
     assert_eq!(attach(&agent, "c1", &process).0, 200, "a repeat changes nothing");
     process.send(18_125, "a:7|c");
-    received(&agent, "c1", 1);
+    wait_until_received(&agent, "c1", 1);
     process.end();
     agent.until("it is gone", || shown(&agent, "c1")["state"] == "gone");
     assert_eq!(agent.totals("task-c1")["a"]["value"], 7.0);
@@ -142,7 +143,7 @@ fn a_process_in_a_reserve_call_brings_its_namespace() {
     let (status, reserved) = agent.admin("POST", "/v1/containers", &body);
     assert_eq!((status, &reserved["state"], &reserved["attached"]), (201, &json!("listening"), &json!(true)));
     process.send(18_125, "a:1|c");
-    received(&agent, "c1", 1);
+    wait_until_received(&agent, "c1", 1);
 }
 
 #[test]
@@ -155,14 +156,14 @@ fn a_namespace_goes_within_a_second_of_its_container() {
     for ending in ["process", "release", "expiry"] {
         let namespace = Namespace::new();
         let leash = namespace.leash();
-        reserve(&agent, ending, &at(&namespace));
+        reserve(&agent, ending, &network_of(&namespace));
         let mut process = namespace.process();
         if ending == "process" {
             assert_eq!(attach(&agent, ending, &process).0, 200);
         }
         drop(namespace);
         process.send(18_125, "a:1|c");
-        received(&agent, ending, 1);
+        wait_until_received(&agent, ending, 1);
         process.end();
         let ended = Instant::now();
         if ending == "release" {

@@ -168,7 +168,7 @@ fn a_page_of_a_node_without_series_is_empty_and_has_a_type() {
 }
 
 #[test]
-fn every_type_is_what_prometheus_has_for_it() {
+fn every_type_maps_to_the_matching_prometheus_type() {
     let Some(python) = tools::python() else { return };
     let agent = Agent::start();
     send_one_of_each(&agent, "c-1", "web.1");
@@ -205,7 +205,7 @@ fn promtool_has_nothing_against_our_own_metrics_nor_against_names_that_conform()
 }
 
 #[test]
-fn created_is_said_by_choice_and_to_those_who_can_read_it() {
+fn creation_times_are_optional_and_only_in_formats_that_have_them() {
     let Some(python) = tools::python() else { return };
     let agent = configured("prometheus.created = true\n");
     send_one_of_each(&agent, "c-1", "web.1");
@@ -219,7 +219,7 @@ fn created_is_said_by_choice_and_to_those_who_can_read_it() {
 }
 
 #[test]
-fn filters_choose_and_shards_are_disjoint_and_whole() {
+fn filters_select_series_and_shards_are_disjoint_and_complete() {
     let Some(python) = tools::python() else { return };
     let agent = Agent::start();
     for n in 0..6 {

@@ -1,4 +1,4 @@
-//! Many readers, slow readers and expensive requests, with a real agent: what they hold is bounded, and others are answered.
+//! Many readers, slow readers and expensive requests, with a real agent: their memory is bounded, and others are still served.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,12 +15,12 @@ use crate::agent::{Address, Agent, PATIENCE};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Sends a counter of each name, no faster than they are received.
+/// Sends one counter for each name, no faster than they are received.
 fn fill(agent: &Agent, address: &Address, container: &str, names: impl Iterator<Item = String>) {
     fill_with(agent, address, container, names.map(|name| format!("{name}:1|c")));
 }
 
-/// Sends lines, each of another series, no faster than they are received.
+/// Sends lines, each for a different series, no faster than they are received.
 fn fill_with(agent: &Agent, address: &Address, container: &str, lines: impl Iterator<Item = String>) {
     let all: Vec<String> = lines.collect();
     let mut sent = 0;
@@ -36,14 +36,14 @@ fn fill_with(agent: &Agent, address: &Address, container: &str, lines: impl Iter
     }
 }
 
-/// A connection that asks and does not read.
-fn unread(agent: &Agent, path: &str) -> TcpStream {
+/// Opens a connection that sends a request and does not read the response.
+fn connect_without_reading(agent: &Agent, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
     stream
 }
 
-/// The same for a stream of events, from a cursor on.
+/// The same for a stream of events that starts after a cursor.
 fn unread_after(agent: &Agent, path: &str, cursor: &str) -> TcpStream {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {cursor}\r\n\r\n");
@@ -51,16 +51,16 @@ fn unread_after(agent: &Agent, path: &str, cursor: &str) -> TcpStream {
     stream
 }
 
-fn slow(agent: &Agent) -> f64 {
+fn slow_disconnects(agent: &Agent) -> f64 {
     agent.own_metric("tallyport_http_connections_closed_total{listener=\"http\",reason=\"slow\"}")
 }
 
-fn resident(agent: &Agent) -> f64 {
+fn resident_bytes(agent: &Agent) -> f64 {
     agent.own_metric("process_resident_memory_bytes")
 }
 
-/// Two thousand gauges with long names, which every window has from then on: an event of about a megabyte for each. Answers the
-/// cursor after which all windows have all of them.
+/// Sends two thousand gauges with long names, which every later window contains, so that its event is about a megabyte. Returns
+/// the cursor after which all windows have all of them.
 fn fill_every_window(agent: &Agent) -> String {
     let address = agent.reserve("c-1", "web.1");
     let names = (0..2000).map(|n| format!("a.series.{n}.{}", "x".repeat(250)));
@@ -68,7 +68,7 @@ fn fill_every_window(agent: &Agent) -> String {
     agent.get("/v1/node").1["cursor"].as_str().unwrap().to_owned()
 }
 
-/// How many windows of the task were closed after a cursor and are kept.
+/// How many windows of the task were closed after a cursor and are still kept.
 fn kept_after(agent: &Agent, cursor: &str) -> usize {
     let records = agent.metrics("web.1", &format!("?window=all&name=a.series.0.{}", "x".repeat(250)));
     let seq: u64 = cursor.split_once('-').unwrap().1.parse().unwrap();
@@ -78,7 +78,7 @@ fn kept_after(agent: &Agent, cursor: &str) -> usize {
 /// The name and the data of an event of a stream.
 type Event = (String, Value);
 
-/// Reads a stream of events until what has come is enough, and answers all that has come.
+/// Reads a stream of events until `enough` returns true, and returns all events read.
 fn events_until(agent: &Agent, lines: &mut LineStream, enough: &dyn Fn(&[Event]) -> bool) -> Vec<Event> {
     let mut events = Vec::new();
     let mut name = String::new();
@@ -117,26 +117,26 @@ fn a_hundred_and_twenty_readers_that_do_not_read_hold_bounded_memory_and_are_dis
     let address = agent.reserve("c-1", "web.1");
     fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
     agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
-    // The allocator keeps what builds have freed.
+    // The allocator keeps memory that page builds have freed, so build some pages before measuring.
     (0..3).for_each(|_| drop(whole_page(&agent)));
-    let before = resident(&agent);
+    let before = resident_bytes(&agent);
     // Half of them share pages; the others ask for pages of their own.
     let of_own = |n: usize| format!("/metrics/tasks?{}", vec!["shard=0/1"; n].join("&"));
     let paths = (0..60).map(|_| "/metrics/tasks".to_owned()).chain((1..=60).map(of_own));
-    let readers: Vec<_> = paths.map(|path| unread(&agent, &path)).collect();
+    let readers: Vec<_> = paths.map(|path| connect_without_reading(&agent, &path)).collect();
     let mut most = 0.0_f64;
     agent.until("a scrape is answered meanwhile", || {
-        most = most.max(resident(&agent));
+        most = most.max(resident_bytes(&agent));
         let page = whole_page(&agent);
         page.status == 200 && page.body.len() > 2 << 20
     });
-    assert!(slow(&agent) < 120.0, "they were all disconnected before it was");
+    assert!(slow_disconnects(&agent) < 120.0, "all readers were disconnected before the scrape was answered");
     agent.until("all are answered or disconnected", || {
-        most = most.max(resident(&agent));
+        most = most.max(resident_bytes(&agent));
         agent.own_metric("tallyport_http_connections{listener=\"http\"}") <= 60.0
     });
     let cut = agent.own_metric("tallyport_http_pages_failed_total{reason=\"cut\"}");
-    assert!(cut + slow(&agent) > 0.0, "none was disconnected");
+    assert!(cut + slow_disconnects(&agent) > 0.0, "none was disconnected");
     let growth = (most - before) / MIB;
     assert!(growth < 64.0, "{growth} MiB more than before");
     drop(readers);
@@ -149,8 +149,8 @@ fn a_reader_that_does_not_read_is_disconnected_and_doctor_says_so() {
     let address = agent.reserve("c-1", "web.1");
     fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
     agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
-    let reader = unread(&agent, "/metrics/tasks");
-    agent.until("it is disconnected", || slow(&agent) == 1.0);
+    let reader = connect_without_reading(&agent, "/metrics/tasks");
+    agent.until("it is disconnected", || slow_disconnects(&agent) == 1.0);
     let doctor = agent.cli(&["doctor"]);
     assert!(
         doctor.out.contains("1 connections were closed because their clients did not read"),
@@ -175,7 +175,7 @@ fn a_stream_outlives_the_time_that_a_write_may_take() {
             tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("event {n} does not come"));
         }
     });
-    assert_eq!(slow(&agent), 0.0);
+    assert_eq!(slow_disconnects(&agent), 0.0);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn beyond_the_queue_a_client_that_does_not_read_its_pages_gets_429_and_others_ar
     agent.until("one is refused", || {
         if readers.len() < 200 {
             let of_own = format!("/metrics/tasks?{}", vec!["shard=0/1"; readers.len() + 1].join("&"));
-            readers.push(unread(&agent, &of_own));
+            readers.push(connect_without_reading(&agent, &of_own));
         }
         readers.iter().any(is_refused)
     });
@@ -311,7 +311,7 @@ fn a_watch_that_is_not_read_goes_on_after_the_last_window_that_came() {
     fill_every_window(&agent);
     let mut watch = agent.command(&["metrics", "watch", "web.1", "-o", "ndjson"]);
     let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    agent.until("it is disconnected", || slow(&agent) == 1.0);
+    agent.until("it is disconnected", || slow_disconnects(&agent) == 1.0);
     let newest = agent.metrics("web.1", "?window=last").last().unwrap()["end"].clone();
     let mut windows: Vec<Value> = Vec::new();
     for line in BufReader::new(watch.stdout.take().unwrap()).lines() {

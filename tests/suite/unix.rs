@@ -172,7 +172,7 @@ fn beside_its_address_a_container_has_a_socket_that_who_joins_it_finds_too() {
                 json!({"destination": "/sender", "type": "bind", "source": exe, "options": ["bind", "ro"]}),
             );
         });
-        // Twice, since a bundle may be used again.
+        // Twice, because a bundle may be reused.
         for generation in 1..=2 {
             bundle.up();
             let expected = [
@@ -194,7 +194,7 @@ fn beside_its_address_a_container_has_a_socket_that_who_joins_it_finds_too() {
             assert_eq!(
                 (&shown["origin_guard"], &shown["dropped"]),
                 (&json!("netns"), &json!(0)),
-                "the weaker counts"
+                "the weaker guard is shown"
             );
             assert_eq!(shown["generation"], generation);
             bundle.delete();
@@ -235,7 +235,7 @@ fn a_mount_of_the_applications_own_is_not_hidden() {
     }
 }
 
-/// A cgroup (of version 2) with a process in it that stands for a container's first.
+/// A cgroup (version 2) with a process in it that stands in for a container's first process.
 struct Cgroup(PathBuf, Process);
 
 impl Cgroup {

@@ -22,7 +22,7 @@ mod write;
 pub use identity::{Level, SeriesIdentity};
 pub use marks::{Marks, MarksOfAll, Name, NameKind, Spelled};
 pub use name::{NameSpelling, Naming};
-pub use page::{Builder, PageSource, PageWindow, Sums};
+pub use page::{PageBuilder, PageSource, PageWindow, Sums};
 pub use shape::Timers;
 pub use total::Total;
 pub use write::Page;

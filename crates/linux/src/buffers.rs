@@ -66,7 +66,7 @@ impl Buffers {
         let room = |used: usize| used.checked_add(more).filter(|used| *used <= self.byte_limit() / 2);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
         let granted = match listener::set_receive_buffer(socket, wanted) {
-            Ok(()) => listener::receive_buffer(socket).unwrap_or(now),
+            Ok(()) => listener::receive_buffer_size(socket).unwrap_or(now),
             Err(_) => now,
         };
         self.give_back(wanted.saturating_sub(granted));
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(buffers.grow_receive_buffer(&socket, 16_384), Some(32_768));
         assert_eq!(buffers.grow_receive_buffer(&socket, 32_768), Some(60_000));
         assert_eq!(buffers.grow_receive_buffer(&socket, 60_000), None);
-        assert_eq!((buffers.used_bytes(), listener::receive_buffer(&socket).unwrap()), (60_000, 60_000));
+        assert_eq!((buffers.used_bytes(), listener::receive_buffer_size(&socket).unwrap()), (60_000, 60_000));
     }
 
     #[test]

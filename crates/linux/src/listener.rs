@@ -1,4 +1,4 @@
-//! A container's UDP socket: opened, sized, emptied.
+//! A container's UDP socket: opening it, sizing its receive buffer and reading it.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,13 +11,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sys;
 
-/// Largest payload of a UDP datagram, and then some; with this nothing is ever cut.
+/// Slightly more than the largest payload of a UDP datagram, so that no datagram is truncated.
 pub const DATAGRAM: usize = 1 << 16;
 
-/// Opens a socket at an address. Its receive buffer is `buffer` bytes, or as many as this process may have.
+/// Opens a socket at an address. Its receive buffer is `buffer` bytes, or as many as this process is allowed.
 ///
 /// # Errors
-/// When the address is taken or not this machine's, or descriptors ran out.
+/// If the address is in use or not local to this machine, or if no file descriptors are left.
 pub fn open(address: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -26,36 +26,37 @@ pub fn open(address: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Asks for a receive buffer of so many bytes; [`receive_buffer`] says what was given.
+/// Requests a receive buffer of `bytes` bytes; [`receive_buffer`] returns the size that was granted.
 ///
 /// # Errors
 /// When the descriptor is not a socket.
 pub fn set_receive_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
-    // Beyond net.core.rmem_max only a privileged process gets what it asks for.
+    // Only a privileged process can exceed net.core.rmem_max.
     if nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &bytes).is_err() {
         nix::sys::socket::setsockopt(&socket, sockopt::RcvBuf, &bytes)?;
     }
     Ok(())
 }
 
-/// The receive buffer the kernel gave, in bytes as they were asked for; the kernel keeps twice that for its own needs.
+/// The size of the receive buffer that the kernel granted, in the same bytes as the request; the kernel itself reserves
+/// twice as much.
 ///
 /// # Errors
 /// When the descriptor is not a socket.
-pub fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
+pub fn receive_buffer_size(socket: &UdpSocket) -> io::Result<usize> {
     Ok(nix::sys::socket::getsockopt(socket, sockopt::RcvBuf)? / 2)
 }
 
-/// What a datagram of so many bytes takes of a socket's buffer, in the kernel's own count, or a little more: its payload
-/// and headers in a block whose size is a power of two, and what describes them.
+/// The bytes that the kernel charges to a socket's buffer for a datagram of `length` bytes, or slightly more: payload and headers
+/// in a block whose size is a power of two, plus the structure that describes them.
 #[must_use]
 pub const fn buffer_charge(length: usize) -> usize {
     (length + 384).next_power_of_two() + 512
 }
 
-/// How emptying a socket ended.
+/// Why reading from a socket ended.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Emptied {
+pub enum ReadOutcome {
     /// Nothing is left.
     Fully,
     /// The budget is used up; more may be left.
@@ -64,10 +65,10 @@ pub enum Emptied {
     Broken(Errno),
 }
 
-/// Datagrams that are taken from a socket together at most.
+/// Maximum number of datagrams read from a socket in one batch.
 const TOGETHER: usize = 32;
 
-/// Datagrams as they came from one socket, one after the other.
+/// A batch of datagrams from one socket, in the order in which they arrived.
 #[derive(Debug)]
 pub struct Inbox {
     bytes: Vec<u8>,
@@ -83,67 +84,67 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Takes up to `most` datagrams that are already there, in place of those that were here. A datagram that is too
-    /// long is counted as cut, and not kept: its last line would be wrong, and nobody could tell.
-    pub fn take_from_socket(&mut self, socket: impl AsFd, most: usize) -> Emptied {
+    /// Replaces the batch with up to `most` datagrams that are already waiting. A datagram that is too long is counted
+    /// as truncated and not kept: its last line would be wrong, and nobody could tell.
+    pub fn take_from_socket(&mut self, socket: impl AsFd, most: usize) -> ReadOutcome {
         self.ends.clear();
         self.cut = 0;
         let mut start = 0;
-        // There must be room for the longest.
+        // There must be room for the longest possible datagram.
         while self.taken_count() < most.min(TOGETHER) && start + DATAGRAM <= self.bytes.len() {
             let Some(room) = self.bytes.get_mut(start..start + DATAGRAM) else { break };
             match sys::receive_datagram(&socket, room) {
                 Ok(length) if length > DATAGRAM => self.cut += 1,
-                // A datagram may be empty; that is no end.
+                // A datagram may be empty; this is not the end of the input.
                 Ok(length) => {
                     start += length;
                     self.ends.push(start);
                 }
-                Err(Errno::EAGAIN) => return Emptied::Fully,
+                Err(Errno::EAGAIN) => return ReadOutcome::Fully,
                 Err(Errno::EINTR) => {}
-                Err(error) => return Emptied::Broken(error),
+                Err(error) => return ReadOutcome::Broken(error),
             }
         }
-        Emptied::Partly
+        ReadOutcome::Partly
     }
 
-    /// Forgets what was here.
+    /// Discards the batch.
     pub(super) fn clear(&mut self) {
         self.ends.clear();
         self.cut = 0;
     }
 
-    /// Room for one more datagram; none where there is none.
+    /// Room for one more datagram; `None` if the batch is full.
     pub(super) fn spare_buffer(&mut self) -> Option<&mut [u8]> {
         let start = self.ends.last().copied().unwrap_or(0);
         if self.taken_count() >= TOGETHER { None } else { self.bytes.get_mut(start..start + DATAGRAM) }
     }
 
-    /// Keeps a datagram of so many bytes that is in the room.
-    pub(super) fn add(&mut self, length: usize) {
+    /// Adds the datagram of `length` bytes that was read into the spare buffer.
+    pub(super) fn add_datagram(&mut self, length: usize) {
         let start = self.ends.last().copied().unwrap_or(0);
         self.ends.push(start + length);
     }
 
     /// Counts a datagram that was too long.
-    pub(super) fn add_cut(&mut self) {
+    pub(super) fn count_truncated(&mut self) {
         self.cut += 1;
     }
 
-    /// What was taken, in order.
+    /// The datagrams of the batch, in order.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.ends.iter().scan(0, |start, end| self.bytes.get(std::mem::replace(start, *end)..*end))
     }
 
-    /// How many were taken, those that were cut included.
+    /// How many datagrams were read, including truncated ones.
     #[must_use]
     pub fn taken_count(&self) -> usize {
         self.ends.len().saturating_add(usize::try_from(self.cut).unwrap_or(usize::MAX))
     }
 
-    /// How many were too long for a datagram of UDP, and are lost.
+    /// How many datagrams were longer than UDP allows and are lost.
     #[must_use]
-    pub fn cut_count(&self) -> u64 {
+    pub fn truncated_count(&self) -> u64 {
         self.cut
     }
 }
@@ -175,10 +176,10 @@ mod tests {
             sender.send(datagram).unwrap();
         }
         let mut inbox = Inbox::default();
-        // Behind two long ones there is no room for another.
+        // After two long ones, there is no room for another.
         let taken = inbox.take_from_socket(&receiver, 100);
-        assert_eq!((taken, lengths(&inbox)), (Emptied::Partly, vec![5, 0, 65_507, 65_507]));
-        assert_eq!((inbox.take_from_socket(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5]));
+        assert_eq!((taken, lengths(&inbox)), (ReadOutcome::Partly, vec![5, 0, 65_507, 65_507]));
+        assert_eq!((inbox.take_from_socket(&receiver, 100), lengths(&inbox)), (ReadOutcome::Fully, vec![5]));
         assert_eq!(inbox.datagrams().next(), Some(b"b:1|c".as_slice()));
     }
 
@@ -189,8 +190,14 @@ mod tests {
             sender.send(b"a:1|c").unwrap();
         }
         let mut inbox = Inbox::default();
-        assert_eq!((inbox.take_from_socket(&receiver, 4), lengths(&inbox)), (Emptied::Partly, vec![5; 4]));
-        assert_eq!((inbox.take_from_socket(&receiver, 100), lengths(&inbox)), (Emptied::Fully, vec![5; 6]));
+        assert_eq!(
+            (inbox.take_from_socket(&receiver, 4), lengths(&inbox)),
+            (ReadOutcome::Partly, vec![5; 4])
+        );
+        assert_eq!(
+            (inbox.take_from_socket(&receiver, 100), lengths(&inbox)),
+            (ReadOutcome::Fully, vec![5; 6])
+        );
     }
 
     #[test]
@@ -201,16 +208,16 @@ mod tests {
             sender.send(&vec![b'x'; length]).unwrap();
         }
         let mut inbox = Inbox::default();
-        assert_eq!(inbox.take_from_socket(&receiver, 2), Emptied::Partly);
-        assert_eq!((lengths(&inbox), inbox.cut_count()), (vec![5, DATAGRAM], 0));
-        assert_eq!(inbox.take_from_socket(&receiver, 9), Emptied::Fully);
-        assert_eq!((lengths(&inbox), inbox.cut_count()), (vec![7], 1));
+        assert_eq!(inbox.take_from_socket(&receiver, 2), ReadOutcome::Partly);
+        assert_eq!((lengths(&inbox), inbox.truncated_count()), (vec![5, DATAGRAM], 0));
+        assert_eq!(inbox.take_from_socket(&receiver, 9), ReadOutcome::Fully);
+        assert_eq!((lengths(&inbox), inbox.truncated_count()), (vec![7], 1));
     }
 
     #[test]
     fn the_buffer_is_as_large_as_asked_for() {
         let (receiver, _sender) = pair();
-        assert_eq!(receive_buffer(&receiver).unwrap(), 65_536);
+        assert_eq!(receive_buffer_size(&receiver).unwrap(), 65_536);
     }
 
     #[test]
@@ -221,10 +228,10 @@ mod tests {
             (0..2_000).for_each(|_| drop(sender.send(&datagram)));
             let mut inbox = Inbox::default();
             let mut fitted = 0;
-            while inbox.take_from_socket(&receiver, 2_000) == Emptied::Partly || inbox.taken_count() > 0 {
+            while inbox.take_from_socket(&receiver, 2_000) == ReadOutcome::Partly || inbox.taken_count() > 0 {
                 fitted += inbox.taken_count();
             }
-            let full = 2.0 * receive_buffer(&receiver).unwrap() as f64;
+            let full = 2.0 * receive_buffer_size(&receiver).unwrap() as f64;
             let charged = (fitted * buffer_charge(length)) as f64 / full;
             assert!(
                 (0.9..2.6).contains(&charged),

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
 
-use super::listener::{DATAGRAM, Emptied, Inbox};
+use super::listener::{DATAGRAM, Inbox, ReadOutcome};
 use super::process_identity::SenderVerdict;
 use super::sys::{self, ReceivedMessage};
 
@@ -152,7 +152,7 @@ impl Inbox {
         socket: &UnixDatagram,
         most: usize,
         mut judge: impl FnMut(i32, Option<&OwnedFd>) -> SenderVerdict,
-    ) -> (Emptied, RefusedDatagrams) {
+    ) -> (ReadOutcome, RefusedDatagrams) {
         self.clear();
         let mut refused = RefusedDatagrams::default();
         while self.taken_count() < most {
@@ -160,14 +160,14 @@ impl Inbox {
             let ReceivedMessage { length, sender, process, passed: _closed } =
                 match sys::receive_message(socket, room) {
                     Ok(message) => message,
-                    Err(Errno::EAGAIN) => return (Emptied::Fully, refused),
+                    Err(Errno::EAGAIN) => return (ReadOutcome::Fully, refused),
                     Err(Errno::EINTR) => continue,
-                    Err(error) => return (Emptied::Broken(error), refused),
+                    Err(error) => return (ReadOutcome::Broken(error), refused),
                 };
             // The kernel always says who it was; that it should not is no reason to believe anybody.
             match sender.map_or(SenderVerdict::Foreign, |sender| judge(sender, process.as_ref())) {
-                SenderVerdict::Member if length > DATAGRAM => self.add_cut(),
-                SenderVerdict::Member => self.add(length),
+                SenderVerdict::Member if length > DATAGRAM => self.count_truncated(),
+                SenderVerdict::Member => self.add_datagram(length),
                 SenderVerdict::Foreign => refused.foreign += 1,
                 SenderVerdict::Ended => refused.ended += 1,
             }
@@ -176,7 +176,7 @@ impl Inbox {
                 break;
             }
         }
-        (Emptied::Partly, refused)
+        (ReadOutcome::Partly, refused)
     }
 }
 
@@ -198,7 +198,10 @@ mod tests {
         let taken = inbox.take_from_members(&opened.socket, 9, |pid, _| {
             if pid == me { SenderVerdict::Member } else { SenderVerdict::Foreign }
         });
-        assert_eq!((taken, inbox.datagrams().count()), ((Emptied::Fully, RefusedDatagrams::default()), 1));
+        assert_eq!(
+            (taken, inbox.datagrams().count()),
+            ((ReadOutcome::Fully, RefusedDatagrams::default()), 1)
+        );
     }
 
     #[test]
@@ -247,9 +250,9 @@ mod tests {
         .into_iter();
         let mut inbox = Inbox::default();
         let (emptied, refused) = inbox.take_from_members(&receiver, 9, |_, _| verdicts.next().unwrap());
-        assert_eq!((emptied, refused), (Emptied::Fully, RefusedDatagrams { foreign: 1, ended: 1 }));
+        assert_eq!((emptied, refused), (ReadOutcome::Fully, RefusedDatagrams { foreign: 1, ended: 1 }));
         assert_eq!(inbox.datagrams().map(<[u8]>::len).collect::<Vec<_>>(), [3, 6]);
-        assert_eq!(inbox.cut_count(), 1);
+        assert_eq!(inbox.truncated_count(), 1);
     }
 
     #[test]
@@ -259,6 +262,6 @@ mod tests {
         (0..5).for_each(|_| drop(sender.send(b"x")));
         let mut inbox = Inbox::default();
         let (emptied, refused) = inbox.take_from_members(&receiver, 3, |_, _| SenderVerdict::Foreign);
-        assert_eq!((emptied, refused.foreign), (Emptied::Partly, 3));
+        assert_eq!((emptied, refused.foreign), (ReadOutcome::Partly, 3));
     }
 }

@@ -20,7 +20,7 @@ use tallyport_client::{Client, Target};
 pub use check::{Checked, Mismatch};
 pub use cycle::{Cycle, Expected, Flood, TrafficShape};
 pub use outlast::{Outlasted, Traffic};
-pub use send::{SendTotals, Until, send};
+pub use send::{SendTotals, StopCondition, send};
 
 /// Sends StatsD traffic with known totals to an agent, and checks what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -161,7 +161,7 @@ pub fn run(options: &LoadOptions) -> Result<LoadReport, LoadError> {
     let addresses = runtime.block_on(check::reserve_sockets(&admin, &names, None))?;
     let per_cycle: u64 = cycles.iter().map(|cycle| cycle.expected.values).sum();
     let rounds = options.samples.div_ceil(per_cycle.max(1));
-    let sent = send(&cycles, &addresses, Until::Rounds(rounds), options.rate)?;
+    let sent = send(&cycles, &addresses, StopCondition::Rounds(rounds), options.rate)?;
     runtime.block_on(async {
         check::release_containers(&admin, &names).await?;
         let mut report =

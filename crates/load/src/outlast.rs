@@ -9,7 +9,7 @@ use serde::Serialize;
 use tallyport_client::{Client, Target};
 
 use super::cycle::ExpectedTotal;
-use super::{LoadError, LoadOptions, Until, check, generate_traffic, send};
+use super::{LoadError, LoadOptions, StopCondition, check, generate_traffic, send};
 
 /// What was sent, whether or not anybody received it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -47,7 +47,7 @@ pub(super) fn run(options: &LoadOptions) -> Result<Outlasted, LoadError> {
         let _either_way = std::io::stdin().read_to_end(&mut Vec::new());
         told.store(true, Ordering::Relaxed);
     });
-    let sent = send(&cycles, &addresses, Until::Told(&stop), options.rate)?;
+    let sent = send(&cycles, &addresses, StopCondition::Told(&stop), options.rate)?;
     let containers = names.into_iter().zip(&cycles).map(|(name, cycle)| {
         let expected = cycle.expected.after_rounds(sent.rounds);
         let counters = expected.series.into_iter().filter_map(|(name, total)| match total {

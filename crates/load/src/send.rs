@@ -1,4 +1,4 @@
-//! Sending at a rate.
+//! Sending datagrams at a given rate.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -18,17 +18,17 @@ pub struct SendTotals {
     pub took: Duration,
 }
 
-/// When to stop, and what to do where nobody receives.
+/// When to stop, and what to do if nobody receives.
 #[derive(Copy, Clone, Debug)]
-pub enum Until<'a> {
-    /// After so many rounds. An address at which nobody receives ends it.
+pub enum StopCondition<'a> {
+    /// After this many rounds. An address at which nobody receives is an error.
     Rounds(u64),
-    /// After the round in which this is set. Who does not receive is sent to all the same.
+    /// After the round in which this flag is set. Addresses at which nobody receives are still sent to.
     Told(&'a AtomicBool),
 }
 
-impl Until<'_> {
-    fn goes_on(self, rounds: u64) -> bool {
+impl StopCondition<'_> {
+    fn should_continue(self, rounds: u64) -> bool {
         match self {
             Self::Rounds(all) => rounds < all,
             Self::Told(stop) => !stop.load(Ordering::Relaxed),
@@ -36,25 +36,25 @@ impl Until<'_> {
     }
 }
 
-/// How often the sender looks at the clock.
+/// How long the sender sleeps before it checks the clock again.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Sends every container's cycle again and again, `rate` datagrams a second in all, the containers by turns.
+/// Sends every container's cycle repeatedly, at `rate` datagrams per second in total, taking turns between containers.
 ///
 /// # Errors
-/// When a socket cannot be made or used.
+/// If a socket cannot be created or used.
 pub fn send(
     cycles: &[Cycle],
     addresses: &[SocketAddr],
-    until: Until<'_>,
+    until: StopCondition<'_>,
     rate: u64,
 ) -> io::Result<SendTotals> {
     let sockets = addresses.iter().map(|address| connect_socket(*address)).collect::<io::Result<Vec<_>>>()?;
     let mut pace = SendPacer::new(rate);
     let longest = cycles.iter().map(|cycle| cycle.datagrams.len()).max().unwrap_or(0);
-    let outlasts = matches!(until, Until::Told(_));
+    let outlasts = matches!(until, StopCondition::Told(_));
     let mut rounds = 0;
-    while until.goes_on(rounds) {
+    while until.should_continue(rounds) {
         for turn in 0..longest {
             for (cycle, socket) in cycles.iter().zip(&sockets) {
                 if let Some(datagram) = cycle.datagrams.get(turn) {
@@ -83,8 +83,8 @@ fn connect_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// A datagram that the system has no room for was not sent, and is sent again. So is one in whose place the system says that
-/// nobody was there for the one before, where `outlasts` is said.
+/// Sends a datagram, and tries again while the system has no room for it. If `outlasts` is set, it also tries again if the system
+/// reports instead that nobody received the previous one.
 fn send_datagram(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Result<()> {
     loop {
         match socket.send(datagram) {
@@ -97,7 +97,7 @@ fn send_datagram(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Res
     }
 }
 
-/// Keeps a rate: as many as are due by now, then a nap.
+/// Keeps a rate: allows as many datagrams as are due by now, then sleeps briefly.
 struct SendPacer {
     started: Instant,
     sent: u64,

@@ -1,4 +1,4 @@
-//! Who a container is: a table of what the runtimes say.
+//! Who a container is: a table of rules for what each runtime says about it.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use super::table::{self, TomlTable};
 
 /// The rows for the runtimes that are known.
 const BUILT_IN: &str = include_str!("identity.toml");
-/// Labels that are copied at most, and bytes of each: an annotation may hold a whole manifest.
+/// Maximum number of labels that are copied, and of bytes in each: an annotation may contain a whole manifest.
 const COPIED: usize = 32;
 const LONGEST: usize = 256;
 
-/// Rows of the table, and what marks containers that only hold a pod together.
+/// The rows of the table, and what marks containers that only hold a pod's namespaces (sandboxes).
 #[derive(Clone, Debug, Default)]
 pub(super) struct IdentityRules {
     identity: Vec<IdentityRule>,
     sandbox: Vec<Mark>,
 }
 
-/// One row: whom it is for, and who they are.
+/// One row: which containers it matches, and how they are identified.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IdentityRule {
     when: BTreeMap<String, String>,
@@ -33,7 +33,7 @@ pub(super) struct IdentityRule {
     image: Option<String>,
 }
 
-/// What marks a container that only holds a pod together.
+/// What marks a container that only holds a pod's namespaces.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     when: BTreeMap<String, String>,
@@ -50,19 +50,19 @@ pub(super) struct ContainerIdentity {
     pub(super) image: Option<String>,
 }
 
-/// What is known of a container.
+/// What is known about a container.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub(super) id: &'a str,
     pub(super) hostname: &'a str,
-    /// What its runtime says of it.
+    /// What its runtime says about it.
     pub(super) annotations: BTreeMap<String, String>,
 }
 
 impl IdentityRules {
-    /// These rows, and those that are built in after them.
+    /// These rows, followed by the built-in ones.
     pub(super) fn before_built_in(identity: &[IdentityRule], sandbox: &[Mark]) -> Self {
-        // A test reads them; there is no second way for them to be wrong.
+        // A test parses the built-in rows, so this cannot fail.
         let built_in = table::read(BUILT_IN, |table| Self {
             identity: table.take_tables("identity", IdentityRule::from_table),
             sandbox: table.take_tables("sandbox", Mark::from_table),
@@ -82,7 +82,7 @@ impl IdentityRules {
         })
     }
 
-    /// Who a container is, by the first row that knows it.
+    /// Identifies a container by the first row that matches it.
     pub(super) fn identify_container(&self, facts: &Facts<'_>) -> Option<ContainerIdentity> {
         self.identity
             .iter()
@@ -103,7 +103,7 @@ impl Mark {
 
 impl IdentityRule {
     pub(super) fn from_table(table: &mut TomlTable<'_>) -> Self {
-        // For whoever reads the file.
+        // The name is only for people who read the file.
         let _name = table.take_text("name");
         Self {
             when: table.take_named_texts("when"),
@@ -133,7 +133,7 @@ impl IdentityRule {
         }
         let container = labels.get("container").cloned();
         for (key, value) in facts.annotations.iter().filter(|(key, _)| key.starts_with(annotation::PREFIX)) {
-            // One with a container's name is for that container, and counts more than one for all of them.
+            // An annotation with a container's name applies to that container and overrides one for all containers.
             match key.split_once("/container.") {
                 Some((key, name)) if Some(name) == container.as_deref() => {
                     labels.insert(key.to_owned(), value.clone());
@@ -157,7 +157,7 @@ fn matches_pattern(pattern: &str, key: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == key, |prefix| key.starts_with(prefix))
 }
 
-/// A template with its parts filled in; none where one is missing or empty.
+/// Fills in the placeholders of a template; `None` if the value of one is missing or empty.
 fn fill_template(template: &str, facts: &Facts<'_>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;

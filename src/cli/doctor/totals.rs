@@ -1,7 +1,11 @@
 //! Totals of series that are gone which the agent forgot before a day was over.
 
 use super::{Finding, FindingStatus};
+use crate::config::{Effect, Setting};
 use crate::wire::TotalsEvicted;
+
+const SERIES: Effect = Setting::effect_of("limits.series");
+const REMEMBERED: Effect = Setting::effect_of("limits.remembered");
 
 /// Nothing where none was forgotten early.
 pub(super) fn totals_finding(TotalsEvicted { series_limit, node }: TotalsEvicted) -> Option<Finding> {
@@ -10,11 +14,15 @@ pub(super) fn totals_finding(TotalsEvicted { series_limit, node }: TotalsEvicted
     }
     let found = format!(
         "{} totals of series that are gone were forgotten early: {series_limit} because their workload had as many as \
-         limits.series, {node} because the node had too many; if such a series returns, its counter starts at 0",
+         limits.series, {node} because the node had more than limits.remembered; if such a series returns, its counter starts at 0",
         series_limit + node
     );
+    let raised = match node {
+        0 => format!("limits.series and {}", SERIES.remedy_text()),
+        _ => format!("limits.remembered and {}", REMEMBERED.remedy_text()),
+    };
     let finding = Finding::new("totals", FindingStatus::Warning, found);
-    Some(finding.with_advice("use fewer names and tag values that come and go, or raise limits.series"))
+    Some(finding.with_advice(format!("use fewer names and tag values that come and go, or raise {raised}")))
 }
 
 #[cfg(test)]
@@ -27,5 +35,8 @@ mod tests {
         let found = totals_finding(TotalsEvicted { series_limit: 7, node: 5 }).unwrap();
         assert_eq!(found.status, FindingStatus::Warning);
         assert!(["12 totals", "7 because", "5 because"].iter().all(|part| found.found.contains(part)));
+        assert!(found.advice.iter().any(|advice| advice.contains("limits.remembered")), "{found:?}");
+        let found = totals_finding(TotalsEvicted { series_limit: 7, node: 0 }).unwrap();
+        assert!(found.advice.iter().any(|advice| advice.contains("limits.series")), "{found:?}");
     }
 }

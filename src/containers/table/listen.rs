@@ -104,7 +104,8 @@ impl ContainerTable {
             return Err(ReserveError::NoDescriptors { limit, kept });
         }
         let asked = self.next_buffer();
-        let granted = udp.as_ref().map_or(0, |(socket, _)| listener::receive_buffer(socket).unwrap_or(asked));
+        let granted =
+            udp.as_ref().map_or(0, |(socket, _)| listener::receive_buffer_size(socket).unwrap_or(asked));
         let wanted = self.settings.receive_buffer;
         if granted < wanted && udp.is_some() {
             let why = if asked < wanted { "listeners.receive_buffers" } else { "net.core.rmem_max" };

@@ -20,7 +20,7 @@ impl ContainerTable {
         &mut self,
         reservation: Reservation,
     ) -> Result<ReservedContainer, ReserveError> {
-        if let Some(reason) = reservation.opted_out() {
+        if let Some(reason) = reservation.opt_out_reason() {
             return Err(ReserveError::OptedOut { reason });
         }
         self.drain_if_ended(&reservation.container_id);
@@ -70,7 +70,7 @@ impl ContainerTable {
         Ok(ReservedContainer { info, new: true })
     }
 
-    /// What is known of a container before it has a socket.
+    /// The information about a container before it has a socket.
     pub(super) fn new_info(&mut self, reservation: &Reservation, site: &Site) -> ContainerInfo {
         let mut labels = reservation.origin_labels();
         labels.extend(self.settings.node_labels.clone());
@@ -121,19 +121,19 @@ impl ContainerTable {
     }
 }
 
-/// Whether a repeated reservation is for the container that is here.
+/// Checks that a repeated reservation is for the existing container.
 fn check_same_container(info: &ContainerInfo, reservation: &Reservation) -> Result<(), ReserveError> {
-    // The isolator repeats itself after its own restarts, with nothing but the id.
+    // The isolator repeats its calls after its own restarts, with nothing but the id.
     if reservation.dialect == Dialect::Dcos {
         return Ok(());
     }
-    // It is the namespace that counts, by whatever path it was named.
+    // Only the namespace matters, not the path by which it was given.
     let place = Site::from_reservation(reservation)?.socket_namespace();
     let unborn = place == SocketNamespace::Unborn && info.network == ContainerNetwork::New;
     let differs = [
         ("task", info.origin.task_id != reservation.effective_task_id()),
         ("network", place != info.place && !unborn),
-        // The NRI plugin is told of no bundle; what it reserved is the wrapper's container all the same.
+        // The NRI plugin does not learn the bundle, but what it reserved is the same container as the wrapper's.
         ("bundle", values_conflict(info.details.bundle.as_ref(), reservation.details.bundle.as_ref())),
     ];
     match differs.into_iter().find(|(_, differs)| *differs) {
@@ -142,7 +142,7 @@ fn check_same_container(info: &ContainerInfo, reservation: &Reservation) -> Resu
     }
 }
 
-/// Whether both say what it is, and not the same.
+/// Whether both values are known and differ.
 fn values_conflict<T: PartialEq>(is: Option<&T>, said: Option<&T>) -> bool {
     is.zip(said).is_some_and(|(is, said)| is != said)
 }

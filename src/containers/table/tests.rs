@@ -393,7 +393,7 @@ async fn a_process_that_cannot_be_a_newborn_container_is_not_attached() {
     assert!(matches!(attach(young.pid().into()).await, ProcessError::SharedNamespace { .. }));
     let recycled = crate::containers::ProcessRef { pid: young.pid(), start_ticks: Some(7) };
     assert!(matches!(attach(recycled).await, ProcessError::Recycled { .. }));
-    assert_eq!(node.state("c1"), Some(LifecycleState::Reserved), "and it goes on waiting for its process");
+    assert_eq!(node.state("c1"), Some(LifecycleState::Reserved), "it still waits for its process");
 }
 
 #[tokio::test]
@@ -403,7 +403,7 @@ async fn an_id_whose_process_has_just_ended_is_free_at_once() {
     let pid = process.pid();
     node.reserve_with("c1", |r| r.pid = Some(pid)).await.unwrap();
     process.end();
-    // However fast the next comes: the end is looked for, not waited for.
+    // However soon the next reservation comes: the table checks whether the process has ended and does not wait for it.
     let next = node.reserve("c1").await.unwrap();
     assert!(next.new);
     assert_eq!(next.info.origin.generation, Generation(2));
@@ -433,7 +433,7 @@ async fn a_wanted_address_is_given_or_refused() {
 }
 
 #[tokio::test]
-async fn draining_all_reads_what_was_sent_and_takes_nobody_new() {
+async fn draining_all_reads_what_was_sent_and_accepts_no_new_container() {
     let node = node(settings());
     let info = node.reserve("c1").await.unwrap().info;
     send(info.address, "a:5|c");

@@ -101,7 +101,7 @@ impl ContainerListener {
     /// Whether the open window holds so much more than was counted last that it has to be counted before it is closed: containers with
     /// many new series or members of sets could otherwise go far beyond the node's limit within one window.
     pub(in crate::shard) fn has_grown(&self) -> bool {
-        self.aggregator.own_memory() >= self.live.get() + GROWTH
+        self.aggregator.memory_bytes() >= self.counted_memory + GROWTH
     }
 
     /// Counts the container's memory anew, for its own limit and the node's.
@@ -109,5 +109,6 @@ impl ContainerListener {
         let waiting = self.pending.as_ref().map_or(0, PendingWindow::bytes);
         self.aggregator.set_kept_bytes(self.kept + waiting);
         self.live.set(self.aggregator.own_memory());
+        self.counted_memory = self.aggregator.memory_bytes();
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ContainerListener;
 use crate::aggregate::Dropped;
 use crate::model::Moment;
-use crate::net::listener::{self, Emptied, Inbox};
+use crate::net::listener::{self, Inbox, ReadOutcome};
 use crate::shard::gather::Drained;
 use crate::shard::inlet::Inlet;
 
@@ -26,14 +26,14 @@ impl ContainerListener {
         inbox: &mut Inbox,
         now: Moment,
         mono: impl Fn() -> Duration,
-    ) -> (Drained, Emptied) {
+    ) -> (Drained, ReadOutcome) {
         let turn = if self.lone { 1 } else { TURN };
         let before = self.aggregator.accounting().received;
         let (charge, emptied) = self.read(inbox, turn, now, mono);
         let datagrams = self.aggregator.accounting().received - before;
         self.lone = turn > 1 && datagrams == 1;
         let fullest = charge as f64 / (2 * self.receive_buffer) as f64;
-        (Drained { datagrams, fullest, more: emptied == Emptied::Partly && turn > 1 }, emptied)
+        (Drained { datagrams, fullest, more: emptied == ReadOutcome::Partly && turn > 1 }, emptied)
     }
 
     /// Reads what is there in the Unix socket, up to one turn.
@@ -42,11 +42,11 @@ impl ContainerListener {
         inbox: &mut Inbox,
         now: Moment,
         mono: impl Fn() -> Duration,
-    ) -> (Drained, Emptied) {
+    ) -> (Drained, ReadOutcome) {
         let (taken, emptied) = self.read_unix(inbox, TURN, now, mono);
         let queue = self.unix.as_ref().map_or(1, Inlet::queue_capacity);
         let fullest = taken as f64 / queue as f64;
-        (Drained { datagrams: taken as u64, fullest, more: emptied == Emptied::Partly }, emptied)
+        (Drained { datagrams: taken as u64, fullest, more: emptied == ReadOutcome::Partly }, emptied)
     }
 
     /// Datagrams that may wait in its sockets now, or a few more.
@@ -64,7 +64,7 @@ impl ContainerListener {
         let (taken, unix) = self.read_unix(inbox, TURN.min(*left), now, standing_still);
         let taken = taken.saturating_add(usize::try_from(read).unwrap_or(usize::MAX));
         *left = left.saturating_sub(taken);
-        *left > 0 && taken > 0 && [udp, unix].contains(&Emptied::Partly)
+        *left > 0 && taken > 0 && [udp, unix].contains(&ReadOutcome::Partly)
     }
 
     /// Reads the UDP socket. Answers how much of its buffer that freed, and how it ended.
@@ -74,7 +74,7 @@ impl ContainerListener {
         budget: usize,
         now: Moment,
         mono: impl Fn() -> Duration,
-    ) -> (usize, Emptied) {
+    ) -> (usize, ReadOutcome) {
         let mut charge = 0;
         let (_, emptied) = self.read_by(inbox, budget, now, mono, |listener, inbox, most| {
             let emptied = inbox.take_from_socket(listener.socket.as_ref()?, most);
@@ -92,7 +92,7 @@ impl ContainerListener {
         budget: usize,
         now: Moment,
         mono: impl Fn() -> Duration,
-    ) -> (usize, Emptied) {
+    ) -> (usize, ReadOutcome) {
         self.read_by(inbox, budget, now, mono, |listener, inbox, most| {
             let (emptied, refused) = listener.unix.as_mut()?.receive_into(inbox, most, now.mono);
             let strangers = refused.foreign.saturating_add(refused.ended);
@@ -114,16 +114,16 @@ impl ContainerListener {
         budget: usize,
         now: Moment,
         mono: impl Fn() -> Duration,
-        mut take: impl FnMut(&mut Self, &mut Inbox, usize) -> Option<(usize, Emptied)>,
-    ) -> (usize, Emptied) {
+        mut take: impl FnMut(&mut Self, &mut Inbox, usize) -> Option<(usize, ReadOutcome)>,
+    ) -> (usize, ReadOutcome) {
         let mut taken: usize = 0;
         while taken < budget {
             let Some((some, emptied)) = take(self, inbox, budget - taken) else {
-                return (taken, Emptied::Fully);
+                return (taken, ReadOutcome::Fully);
             };
             taken = taken.saturating_add(some);
             self.process_inbox(inbox, now);
-            if emptied != Emptied::Partly {
+            if emptied != ReadOutcome::Partly {
                 return (taken, emptied);
             }
             // A few long datagrams hold as many lines as many short ones.
@@ -131,13 +131,13 @@ impl ContainerListener {
                 break;
             }
         }
-        (taken, Emptied::Partly)
+        (taken, ReadOutcome::Partly)
     }
 
     /// Hands on what was taken.
     #[inline]
     fn process_inbox(&mut self, inbox: &Inbox, now: Moment) {
-        self.aggregator.count_truncated(inbox.cut_count(), now.wall);
+        self.aggregator.count_truncated(inbox.truncated_count(), now.wall);
         let (aggregator, taps) = (&mut self.aggregator, &mut self.taps);
         if taps.is_empty() {
             aggregator.ingest_datagrams(inbox.datagrams(), now, None);

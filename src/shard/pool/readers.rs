@@ -1,4 +1,4 @@
-//! What readers ask of all shards.
+//! Queries by readers, which go to all shards.
 
 use std::sync::Arc;
 
@@ -6,44 +6,48 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
-use crate::shard::command::{ContainerStats, Of, Question, StatsDetail, TappedLine};
+use crate::shard::command::{ContainerSelection, ContainerStats, Question, StatsDetail, TappedLine};
 use crate::shard::looks::{FEW, StatsByContainer};
 use crate::shard::tail::TailRoom;
 
-/// How often containers are asked for that were not where they were expected: they are being moved to another shard.
+/// Maximum number of attempts to find containers that are not where they were expected, because they are being moved to
+/// another shard.
 const TRIES: usize = 4;
 
 impl ShardPool {
-    /// How containers stand, without their open windows.
+    /// Statistics of containers, without their open windows.
     ///
     /// # Errors
     /// When a shard has ended.
-    pub async fn container_counts(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
+    pub async fn container_counts(
+        &self,
+        of: &ContainerSelection,
+    ) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
         self.collect_stats(of, StatsDetail::Counts).await
     }
 
-    /// How containers stand, with their open windows.
+    /// Statistics of containers, with their open windows.
     ///
     /// # Errors
     /// When a shard has ended.
-    pub async fn open_windows(&self, of: &Of) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
+    pub async fn open_windows(&self, of: &ContainerSelection) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
         self.collect_stats(of, StatsDetail::OpenWindow).await
     }
 
-    /// Readers do not hold the table of places while they wait, so they never delay what the container table wants of a shard.
-    /// A container that is moved meanwhile may be on neither shard when it is looked for, and is looked for again.
+    /// Readers do not lock the table of places while they wait, so they never delay the container table's requests to a shard.
+    /// A container that is being moved may be on neither shard when it is looked up, and is then looked up again.
     async fn collect_stats(
         &self,
-        of: &Of,
+        of: &ContainerSelection,
         detail: StatsDetail,
     ) -> Result<Vec<Arc<ContainerStats>>, ShardGone> {
         let mut found = StatsByContainer::new();
         for _ in 0..TRIES {
-            let missing = self.places_of(of, &found).await;
+            let missing = self.find_missing(of, &found).await;
             if missing.iter().all(Vec::is_empty) {
                 break;
             }
-            // All are asked before the first answer is waited for.
+            // Ask all shards before waiting for the first answer.
             let answers: Vec<_> = self
                 .shards
                 .iter()
@@ -52,7 +56,8 @@ impl ShardPool {
                 .map(|(shard, missing)| {
                     let (reply, answer) = oneshot::channel();
                     let wanted = missing.clone();
-                    let asked = shard.send_question(Question::Look(as_asked(missing, detail), detail, reply));
+                    let asked =
+                        shard.send_question(Question::Look(choose_selection(missing, detail), detail, reply));
                     (wanted, asked.map(|()| answer))
                 })
                 .collect();
@@ -64,8 +69,8 @@ impl ShardPool {
         Ok(found.into_values().collect())
     }
 
-    /// The containers that are asked about and not found yet, by shard.
-    async fn places_of(&self, of: &Of, found: &StatsByContainer) -> Vec<Vec<Allocation>> {
+    /// The requested containers that have not been found yet, by shard.
+    async fn find_missing(&self, of: &ContainerSelection, found: &StatsByContainer) -> Vec<Vec<Allocation>> {
         let mut missing = vec![Vec::new(); self.shards.len()];
         let mut add = |allocation: &Allocation, ShardId(shard): ShardId| {
             if let Some(on_shard) = missing.get_mut(shard).filter(|_| !found.contains_key(allocation)) {
@@ -74,8 +79,8 @@ impl ShardPool {
         };
         let places = self.places.read().await;
         match of {
-            Of::All => places.iter().for_each(|(allocation, place)| add(allocation, *place)),
-            Of::These(these) => {
+            ContainerSelection::All => places.iter().for_each(|(allocation, place)| add(allocation, *place)),
+            ContainerSelection::These(these) => {
                 for allocation in these {
                     if let Some(place) = places.get(allocation) {
                         add(allocation, *place);
@@ -87,13 +92,13 @@ impl ShardPool {
         missing
     }
 
-    /// The room of a new tail, which reads the lines of one or more containers.
+    /// The memory allowance of a new tail, which reads the lines of one or more containers.
     #[must_use]
     pub fn tail_room(&self) -> TailRoom {
         TailRoom::with_shared_bound(&self.shared.tails)
     }
 
-    /// Copies of a container's lines as they arrive, at most `most` waiting, and no more bytes than a tail has room for.
+    /// Copies of a container's lines as they arrive. At most `most` lines wait, and no more bytes than the tail has room for.
     ///
     /// # Errors
     /// When its shard has ended.
@@ -105,7 +110,7 @@ impl ShardPool {
     ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
         let (to, lines) = mpsc::channel(most);
         let places = self.places.read().await;
-        // One that has just ended has no lines any more.
+        // A container that has just ended has no more lines.
         if let Some(place) = places.get(&allocation) {
             self.find_shard(*place)?.send_question(Question::Tap(allocation, to, room.clone()))?;
         }
@@ -113,8 +118,12 @@ impl ShardPool {
     }
 }
 
-/// What a shard is asked for: the containers themselves, or all of its containers where the counts of many are wanted. Counting
-/// all costs a shard less than looking up each of many.
-fn as_asked(these: Vec<Allocation>, detail: StatsDetail) -> Of {
-    if detail == StatsDetail::Counts && these.len() > FEW { Of::All } else { Of::These(these) }
+/// Which containers to ask a shard for: these, or all of its containers if the counts of many are wanted. Counting all costs a
+/// shard less than looking up many one by one.
+fn choose_selection(these: Vec<Allocation>, detail: StatsDetail) -> ContainerSelection {
+    if detail == StatsDetail::Counts && these.len() > FEW {
+        ContainerSelection::All
+    } else {
+        ContainerSelection::These(these)
+    }
 }

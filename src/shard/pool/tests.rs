@@ -5,7 +5,7 @@ use super::*;
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
-use crate::shard::command::Of;
+use crate::shard::command::ContainerSelection;
 
 struct Node {
     store: Arc<Store>,
@@ -112,7 +112,7 @@ async fn the_open_window_can_be_looked_at() {
     let sender = open(&node, 1).await;
     sender.send(b"a:1|c\nbad").unwrap();
     let stats = loop {
-        let stats = node.pool.open_windows(&Of::All).await.unwrap().remove(0);
+        let stats = node.pool.open_windows(&ContainerSelection::All).await.unwrap().remove(0);
         if stats.accounting.received > 0 {
             break stats;
         }
@@ -142,9 +142,10 @@ async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
     let node = node(1);
     let sender = open(&node, 1).await;
     let mut lines = node.pool.tap_lines(Allocation(1), 2, &node.pool.tail_room()).await.unwrap();
-    node.pool.container_counts(&Of::All).await.unwrap();
+    node.pool.container_counts(&ContainerSelection::All).await.unwrap();
     sender.send(b"a:1|c\nbad\nb:1|c\nc:1|c").unwrap();
-    let received = async || node.pool.container_counts(&Of::All).await.unwrap()[0].accounting.received;
+    let received =
+        async || node.pool.container_counts(&ContainerSelection::All).await.unwrap()[0].accounting.received;
     while received().await < 1 {}
     let (first, second) = (lines.recv().await.unwrap(), lines.recv().await.unwrap());
     assert_eq!((first.line.as_slice(), first.rejected), (b"a:1|c".as_slice(), None));
@@ -159,7 +160,8 @@ async fn lines_that_wait_for_an_unread_tail_are_bounded_in_bytes_and_the_rest_is
     let sender = open(&node, 1).await;
     let room = node.pool.tail_room();
     let mut lines = node.pool.tap_lines(Allocation(1), 1024, &room).await.unwrap();
-    let received = async || node.pool.container_counts(&Of::All).await.unwrap()[0].accounting.received;
+    let received =
+        async || node.pool.container_counts(&ContainerSelection::All).await.unwrap()[0].accounting.received;
     let long = [b"a:1|c|#".as_slice(), &vec![b'x'; 60_000]].concat();
     for n in 1..=30 {
         sender.send(&long).unwrap();
@@ -193,7 +195,7 @@ async fn a_container_that_moves_to_and_fro_loses_nothing_and_keeps_its_order() {
     let mut moves = 0;
     while !sending.is_finished() {
         node.pool.move_to(Allocation(1), ShardId(moves % 2)).await.unwrap();
-        let counts = node.pool.container_counts(&Of::All).await.unwrap();
+        let counts = node.pool.container_counts(&ContainerSelection::All).await.unwrap();
         assert_eq!(counts.len(), 1);
         arrived.store(counts[0].accounting.received, Ordering::Relaxed);
         moves += 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{UNIX, Worker, place_of};
-use crate::net::listener::Emptied;
+use crate::net::listener::ReadOutcome;
 use crate::shard::gather::Drained;
 use crate::shard::listener::ContainerListener;
 
@@ -77,7 +77,7 @@ impl Worker {
             listener.count_memory();
             listener.aggregator.set_node_full(self.shared.is_full());
         }
-        if let Emptied::Broken(error) = emptied {
+        if let ReadOutcome::Broken(error) = emptied {
             let container = listener.allocation;
             tracing::warn!(%error, %container, unix, "cannot receive");
         }

@@ -8,7 +8,7 @@ use crate::aggregate::{Accounting, Dropped, GaugeSign, REVISED_TOGETHER, TimerUn
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
 use crate::shard::command::NewListener;
-use crate::shard::command::{Of, StatsDetail};
+use crate::shard::command::{ContainerSelection, StatsDetail};
 
 struct Bench {
     worker: Worker,
@@ -133,7 +133,7 @@ fn a_command_does_not_wait_for_readers_however_many_they_are() {
     let mut looks = Vec::new();
     for _ in 0..10_000 {
         let (reply, answer) = oneshot::channel();
-        bench.questions.send(Question::Look(Of::All, StatsDetail::Counts, reply)).unwrap();
+        bench.questions.send(Question::Look(ContainerSelection::All, StatsDetail::Counts, reply)).unwrap();
         looks.push(answer);
     }
     let (reply, answer) = oneshot::channel();

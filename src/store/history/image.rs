@@ -119,8 +119,8 @@ impl LayoutTable {
         }
         let known = KnownLayout::new(Arc::clone(layout));
         let change = match self.known.last() {
-            Some(last) => known.change_from(last),
-            None => known.change_from(&KnownLayout::default()),
+            Some(last) => known.encode_change_from(last),
+            None => known.encode_change_from(&KnownLayout::default()),
         };
         let place = number_of(&self.known);
         let fingerprint = known.fingerprint();
@@ -240,7 +240,7 @@ impl ReceivedHistory {
             return Err(HistoryError::Damaged);
         }
         for change in &part.layouts {
-            let next = all.known.last().unwrap_or(&KnownLayout::default()).with_change(change)?;
+            let next = all.known.last().unwrap_or(&KnownLayout::default()).apply_change(change)?;
             all.known.push(next);
         }
         for PublishedV1 { first, revs, layout, window } in part.windows {

@@ -198,14 +198,12 @@ impl RememberedTotals {
         }
     }
 
-    /// Keeps `most` of all identities together. Those that have most give way first: each identity is left as many as any other
+    /// Keeps `target` of all identities together. Those that have most give way first: each identity is left as many as any other
     /// may have, so what one of them has cannot cost another, smaller one anything. Answers how many went.
-    pub(super) fn keep_to(&mut self, most: usize) -> usize {
-        if self.len <= most {
+    pub(super) fn keep_to(&mut self, target: usize) -> usize {
+        if self.len <= target {
             return 0;
         }
-        // A tenth at once, so that this is rare.
-        let target = most - most / 10;
         let share = fair_share(self.of.values().map(|gone| gone.series.len()).collect(), target);
         let mut went = 0;
         for identity in self.find_identities(|gone| gone.series.len() > share) {

@@ -25,13 +25,13 @@ impl WrittenSummary {
 
     /// Whether there is nothing to say of the container.
     pub(super) fn is_nothing(&self) -> bool {
-        self.lasting.is_empty() && self.checks.is_empty() && self.habits.is_like(&Habits::default())
+        self.lasting.is_empty() && self.checks.is_empty() && self.habits.is_equivalent_to(&Habits::default())
     }
 
     /// Whether both say the same.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.lasting, &other.lasting)
-            && self.habits.is_like(&other.habits)
+            && self.habits.is_equivalent_to(&other.habits)
             && self.checks.len() == other.checks.len()
             && self.checks.iter().map(check_key).eq(other.checks.iter().map(check_key))
     }

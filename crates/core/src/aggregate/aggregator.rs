@@ -329,7 +329,7 @@ impl Aggregator {
         self.habits.dogstatsd |= sample.timestamp.is_some() || sample.identity.is_given();
         if self.in_seconds(sample.metric_type) {
             for number in sample.values.numbers() {
-                let values = Values::One(habits::in_milliseconds(number));
+                let values = Values::One(habits::seconds_to_milliseconds(number));
                 self.sample_as_read(&Sample { values, ..*sample }, now);
             }
             return;

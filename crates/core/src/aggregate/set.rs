@@ -1,14 +1,15 @@
-//! How many different members: exact up to a thousand, then within 2 %.
+//! Counting the distinct members of a set: exact up to a thousand, then within 2 %.
 
 use super::varint;
 use super::weight::Weight;
 
-/// Members that are told apart exactly.
+/// Maximum number of members that are counted exactly.
 pub const EXACT: usize = 1000;
 /// 2^12 registers: a standard error of 1.04/√4096 = 1.6 % (Flajolet et al., "HyperLogLog", 2007).
 const REGISTER_BITS: u32 = 12;
 const REGISTERS: usize = 1 << REGISTER_BITS;
-/// The highest value a register can take: the first one bit among what the register's number leaves of 64 bits.
+/// The highest value of a register: the last possible position of the first one bit among the bits that do not select the
+/// register.
 const HIGHEST: usize = (64 - REGISTER_BITS) as usize + 1;
 
 /// A set series in one window.
@@ -21,8 +22,8 @@ pub struct Set {
     members: Members,
 }
 
-/// Members by their hash. XXH3-64 without a seed, so that sets merge over restarts and nodes; 1,000 members share a
-/// hash with a chance of 3e-14.
+/// Members by their hash: XXH3-64 without a seed, so that sets merge across restarts and nodes. The probability that two
+/// of 1,000 members have the same hash is 3e-14.
 #[derive(Clone, Debug)]
 enum Members {
     /// Sorted, each once.
@@ -37,7 +38,7 @@ impl Default for Members {
 }
 
 impl Set {
-    /// Adds one member. Answers the bytes by which the set grew.
+    /// Adds one member. Returns the number of bytes by which the set grew.
     pub fn insert(&mut self, member: &[u8], weight: Weight) -> usize {
         self.samples += 1;
         self.count = self.count.saturating_add(weight);
@@ -53,13 +54,13 @@ impl Set {
         self.members.merge(&other.members);
     }
 
-    /// How many different members: a whole number.
+    /// The number of distinct members: a whole number.
     #[must_use]
     pub fn cardinality(&self) -> f64 {
         self.members.cardinality()
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -73,7 +74,7 @@ impl Set {
         }
     }
 
-    /// Writes the members; the same members in any order give the same bytes.
+    /// Writes the members. The bytes do not depend on the order in which they were added.
     pub fn pack_members(&self, out: &mut Vec<u8>) {
         match &self.members {
             Members::Exact(hashes) => {
@@ -90,7 +91,7 @@ impl Set {
         }
     }
 
-    /// A set from its counts and packed members; `None` where the bytes are not packed members.
+    /// A set from its counts and packed members; `None` if the bytes are not packed members.
     #[must_use]
     pub fn from_packed(samples: u64, count: Weight, packed: &[u8]) -> Option<Self> {
         Some(Self { samples, count, members: Members::from_packed(packed)? })
@@ -101,7 +102,7 @@ const TAG_EXACT: u8 = 0;
 const TAG_ESTIMATED: u8 = 1;
 
 fn hash(member: &[u8]) -> u64 {
-    // A member is what is shown of it: bytes that are not UTF-8 are U+FFFD wherever they are.
+    // Hash what is shown of a member, in which U+FFFD stands for bytes that are not UTF-8.
     match std::str::from_utf8(member) {
         Ok(_) => xxhash_rust::xxh3::xxh3_64(member),
         Err(_) => xxhash_rust::xxh3::xxh3_64(String::from_utf8_lossy(member).as_bytes()),
@@ -119,7 +120,7 @@ impl Members {
                     }
                 }
             }
-            Self::Estimated(registers) => count(registers, hash),
+            Self::Estimated(registers) => update_register(registers, hash),
         }
     }
 
@@ -169,13 +170,13 @@ impl Members {
 fn registers_from_hashes(hashes: &[u64]) -> Box<[u8; REGISTERS]> {
     let mut registers = Box::new([0; REGISTERS]);
     for hash in hashes {
-        count(&mut registers, *hash);
+        update_register(&mut registers, *hash);
     }
     registers
 }
 
-/// The first bits choose a register, which keeps the highest place of the first one bit among the rest.
-fn count(registers: &mut [u8; REGISTERS], hash: u64) {
+/// Adds a hash: its first bits select a register, which keeps the highest position of the first one bit among the other bits.
+fn update_register(registers: &mut [u8; REGISTERS], hash: u64) {
     let register = (hash >> (64 - REGISTER_BITS)) as usize;
     let rest = hash << REGISTER_BITS | 1 << (REGISTER_BITS - 1);
     let place = u8::try_from(rest.leading_zeros() + 1).unwrap_or(u8::MAX);

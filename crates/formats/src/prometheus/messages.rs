@@ -1,13 +1,13 @@
-//! The messages of Prometheus' protobuf format that are served, kept by hand; `proto/metrics.proto` explains them.
+//! The messages of Prometheus' protobuf format that the agent serves, maintained by hand; `proto/metrics.proto` explains them.
 
-/// Samples of one name, of which each has other labels.
+/// Series of the same name that differ in their labels.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct MetricFamily {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(string, tag = "2")]
     pub(super) help: String,
-    /// One of the five below. Said even where it is 0, which means a counter.
+    /// One of the five constants below. Written even if it is 0, which means a counter.
     #[prost(int32, optional, tag = "3")]
     pub(super) kind: Option<i32>,
     #[prost(message, repeated, tag = "4")]
@@ -30,7 +30,7 @@ pub(super) struct LabelPair {
     pub(super) value: String,
 }
 
-/// One series. Which of the five it has, its family says.
+/// One series. The kind of its family determines which of the five values is set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Metric {
     #[prost(message, repeated, tag = "1")]
@@ -47,7 +47,7 @@ pub(super) struct Metric {
     pub(super) histogram: Option<ProtoHistogram>,
 }
 
-/// A gauge, or something of which nothing is said.
+/// The value of a gauge or of an untyped metric.
 #[derive(Copy, Clone, PartialEq, prost::Message)]
 pub(super) struct ProtoNumber {
     #[prost(double, optional, tag = "1")]
@@ -89,7 +89,7 @@ pub(super) struct ProtoHistogram {
     pub(super) sum: Option<f64>,
     #[prost(message, repeated, tag = "3")]
     pub(super) bucket: Vec<Bucket>,
-    /// In the place of `count`, where counts are no whole numbers.
+    /// Used instead of `count` if counts are not whole numbers.
     #[prost(double, optional, tag = "4")]
     pub(super) count_float: Option<f64>,
     #[prost(sint32, optional, tag = "5")]
@@ -116,7 +116,7 @@ pub(super) struct ProtoHistogram {
     pub(super) created: Option<Time>,
 }
 
-/// How many values were within a bound, those within lower ones included.
+/// A cumulative bucket: the number of values less than or equal to a bound.
 #[derive(Copy, Clone, PartialEq, prost::Message)]
 pub(super) struct Bucket {
     #[prost(uint64, optional, tag = "1")]
@@ -125,10 +125,10 @@ pub(super) struct Bucket {
     pub(super) bound: Option<f64>,
 }
 
-/// Buckets of a native histogram without a gap between them.
+/// Adjacent buckets of a native histogram, without a gap between them.
 #[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct BucketSpan {
-    /// How many are left out after the span before; of the first, which bucket it begins with.
+    /// The number of buckets skipped since the previous span; for the first span, the index of its first bucket.
     #[prost(sint32, optional, tag = "1")]
     pub(super) offset: Option<i32>,
     #[prost(uint32, optional, tag = "2")]

@@ -13,7 +13,7 @@ use super::shape::{Declared, Shape};
 impl<W> Gathered<W> {
     /// Makes summaries of native histograms where another type has their series; a summary has more names than they, so
     /// others may have to follow.
-    pub(super) fn make_way(&mut self) {
+    pub(super) fn resolve_native_conflicts(&mut self) {
         let mut changed = !self.bare.is_empty();
         while std::mem::take(&mut changed) {
             for native in 0..self.families.len() {

@@ -1,4 +1,4 @@
-//! Gathering a page: which series there are, which family each is in, and what families are declared as.
+//! Building a page: which series it has, which family each belongs to, and how families are declared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub struct PageSource<'a, W> {
     pub ledger: &'a Ledger,
     /// Its last windows, newest first.
     pub windows: Vec<PageWindow<W>>,
-    /// Whether it lives, or ended so lately that scrapers may not have seen its end.
+    /// Whether it is live, or ended so recently that scrapers may not have seen its last values.
     pub shown: bool,
 }
 
@@ -34,11 +34,11 @@ pub struct PageSource<'a, W> {
 pub struct PageWindow<W> {
     /// The window.
     pub window: Arc<W>,
-    /// Which of its records; all of them, or those that were not revised since.
+    /// The indices of the records to show: all of them, or those that have not been revised since.
     pub records: Vec<usize>,
 }
 
-/// What was counted of a series since it began.
+/// The cumulative sums of a series since it began.
 #[derive(Copy, Clone, Debug)]
 pub struct Sums {
     /// When it began.
@@ -47,11 +47,11 @@ pub struct Sums {
     pub total: Total,
     /// Samples weighted by 1/rate.
     pub count: Weight,
-    /// Whether a negative value was ever added, so that the total is no counter.
+    /// Whether a negative value was ever added, in which case the total is not a counter.
     pub decremented: bool,
 }
 
-/// One series of one container, or what is left of one that is gone.
+/// One series of one container, or the remembered totals of one that is gone.
 #[derive(Debug)]
 pub(super) struct PageItem {
     pub(super) family: usize,
@@ -59,9 +59,9 @@ pub(super) struct PageItem {
     pub(super) past: bool,
     pub(super) series: Arc<Series>,
     pub(super) sums: Sums,
-    /// The same in buckets, where its family is a histogram.
+    /// Its values in buckets, if its family is a histogram.
     pub(super) buckets: Option<Arc<Buckets>>,
-    /// Among the page's records.
+    /// Its range among the page's records.
     pub(super) records: Range<usize>,
 }
 
@@ -70,17 +70,17 @@ pub(super) struct PageItem {
 pub(super) struct Family {
     pub(super) name: String,
     pub(super) shape: Shape,
-    /// Of a classic histogram, its bounds, as labels and as numbers.
+    /// The bounds of a classic histogram, as label values and as numbers.
     pub(super) bounds: Vec<(String, f64)>,
     pub(super) help: String,
-    /// Whether something that should only grow has been counted down, or can be: nothing is said of its type then.
+    /// Whether something that should only grow has decreased or can decrease; its type is then not declared.
     pub(super) negative: bool,
     pub(super) items: Vec<usize>,
 }
 
-/// Gathers a page.
+/// Builds a page.
 #[derive(Debug)]
-pub struct Builder<W> {
+pub struct PageBuilder<W> {
     format: Format,
     naming: Naming,
     escaping: Escaping,
@@ -88,25 +88,25 @@ pub struct Builder<W> {
     level: Level,
     created: bool,
     counting: Counting,
-    /// When it is, and how long a gauge's level stands for it.
+    /// The current time, and how long a gauge stays on the page after it was last set.
     now: Timestamp,
     carry: Duration,
     identities: Vec<SeriesIdentity>,
-    /// The marks of each.
+    /// The marks of each identity.
     marks: Vec<Option<Arc<Marks>>>,
     by_identity: HashMap<SeriesIdentity, usize>,
-    /// What is known of each identity's newest container.
+    /// The info labels of each identity's newest container.
     infos: BTreeMap<usize, String>,
     families: Vec<Family>,
     by_name: HashMap<(String, MetricType), usize>,
-    /// The same by applications' names, which are many more times looked up than there are.
+    /// A cache of the same by the applications' names, each of which is looked up many times.
     by_series: HashMap<(Box<str>, MetricType), Option<usize>>,
     items: Vec<PageItem>,
     windows: Vec<Arc<W>>,
     records: Vec<(usize, usize)>,
 }
 
-impl<W: AsRef<Window>> Builder<W> {
+impl<W: AsRef<Window>> PageBuilder<W> {
     /// An empty page. A gauge is on it for `carry` after it was last set.
     #[must_use]
     pub fn new(format: Format, naming: Naming, level: Level, now: Timestamp, carry: Duration) -> Self {
@@ -133,20 +133,20 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    /// With the characters that the reader accepts, and the marks of names that would become one.
+    /// Sets the characters that the reader accepts, and the marks of names that would otherwise collide.
     #[must_use]
     pub fn with_names(self, escaping: Escaping, marks_of_all: MarksOfAll) -> Self {
         Self { escaping, marks_of_all, ..self }
     }
 
-    /// With the moment each counter was created; the classic format has no place for it.
+    /// Sets whether the page contains the creation time of each counter; the classic format has no place for it.
     #[must_use]
     pub fn with_created(self, created: bool) -> Self {
         Self { created: created && self.format != Format::Prometheus, ..self }
     }
 
-    /// With histograms where values are counted so. What was counted by other bounds is not shown: it cannot be added up.
-    /// Native ones cannot be written as text, which has percentiles instead.
+    /// Sets how values are counted into histograms. Those counted with other bounds are left out, because they cannot be added up.
+    /// Native histograms cannot be written as text, which has percentiles instead.
     #[must_use]
     pub fn with_histograms(self, counting: Counting) -> Self {
         match counting {
@@ -155,8 +155,8 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    /// Adds a container and those of its series that are wanted. Containers of one identity come oldest first.
-    pub fn add(&mut self, source: &PageSource<'_, W>, wanted: impl Fn(&Series) -> bool) {
+    /// Adds a container and its wanted series. Containers with the same identity must be added oldest first.
+    pub fn add_container(&mut self, source: &PageSource<'_, W>, wanted: impl Fn(&Series) -> bool) {
         let identity =
             self.intern_identity(SeriesIdentity::from_origin(source.origin, self.level), Some(source.origin));
         if source.shown && self.level != Level::Low {
@@ -165,7 +165,7 @@ impl<W: AsRef<Window>> Builder<W> {
         let mut found: Vec<Vec<(usize, usize)>> = vec![Vec::new(); source.ledger.place_count()];
         for held in &source.windows {
             self.windows.push(Arc::clone(&held.window));
-            self.find(&mut found, self.windows.len() - 1, held, source.ledger);
+            self.collect_records(&mut found, self.windows.len() - 1, held, source.ledger);
         }
         for (place, records) in found.into_iter().enumerate() {
             let Some((series, row)) = source.ledger.get(place) else { continue };
@@ -194,7 +194,7 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    /// Adds what a series had counted in containers that are gone, in all and in buckets.
+    /// Adds what a series had counted in containers that are gone: its totals and its buckets.
     pub fn add_past(
         &mut self,
         identity: &SeriesIdentity,
@@ -210,7 +210,8 @@ impl<W: AsRef<Window>> Builder<W> {
         self.push(PageItem { family, identity, past: true, series, sums, buckets, records: 0..0 });
     }
 
-    /// The family of a series, and what it shows of what was counted: sums that go with its buckets, or those of all.
+    /// Returns the family of a series and the sums to show: with buckets, those of the values in the buckets; without, those
+    /// of all values. `None` if nothing can be shown.
     fn select_sums(
         &mut self,
         identity: usize,
@@ -219,15 +220,15 @@ impl<W: AsRef<Window>> Builder<W> {
         histogram: Option<(Sums, &Arc<Buckets>)>,
     ) -> Option<(usize, Sums, Option<Arc<Buckets>>)> {
         let shape = Shape::for_metric_type(self.naming, series.metric_type)?;
-        let Some((_, scale)) = self.in_buckets(shape, series.metric_type) else {
+        let Some((_, scale)) = self.find_histogram_shape(shape, series.metric_type) else {
             return Some((self.intern_family(identity, series)?, sums, None));
         };
         let (sums, buckets) = histogram.filter(|(_, buckets)| buckets.scale() == scale)?;
         Some((self.intern_family(identity, series)?, sums, Some(Arc::clone(buckets))))
     }
 
-    /// The same in buckets, where a type is counted in them and the naming has a place for them.
-    fn in_buckets(&self, shape: Shape, metric_type: MetricType) -> Option<(Shape, Scale<'_>)> {
+    /// The histogram form of a shape and its scale, if the type is counted into buckets and the naming scheme has histograms.
+    fn find_histogram_shape(&self, shape: Shape, metric_type: MetricType) -> Option<(Shape, Scale<'_>)> {
         let scale = self.counting.scale_for(metric_type)?;
         Some((shape.in_buckets(scale)?, scale))
     }
@@ -251,8 +252,8 @@ impl<W: AsRef<Window>> Builder<W> {
             windows: self.windows,
             records: self.records,
         };
-        gathered.make_way();
-        // Messages have a place of their own for it.
+        gathered.resolve_native_conflicts();
+        // Protobuf messages have a field for the creation time.
         let created = self.created && self.format == Format::OpenMetrics;
         gathered.blocks = build_blocks(&gathered.families, &gathered.items, self.format, created);
         Page::new(self.format, self.level, self.created, gathered)
@@ -266,7 +267,8 @@ impl<W: AsRef<Window>> Builder<W> {
         }
     }
 
-    /// The place of an identity. Its marks are those of its workload, which is what it is itself where no container tells.
+    /// Returns the index of an identity, adding it if necessary. Its marks are those of its workload; if no container is
+    /// given, the identity is a workload itself.
     fn intern_identity(&mut self, identity: SeriesIdentity, origin: Option<&Origin>) -> usize {
         *self.by_identity.entry(identity).or_insert_with_key(|identity| {
             self.identities.push(identity.clone());
@@ -280,15 +282,21 @@ impl<W: AsRef<Window>> Builder<W> {
         })
     }
 
-    /// Which records of a window belong to which place: of a gauge the newest alone, and not when it is too old.
-    fn find(&self, found: &mut [Vec<(usize, usize)>], window: usize, held: &PageWindow<W>, ledger: &Ledger) {
+    /// Collects the records of a window by place. Of a gauge, only the newest record counts, unless it is too old.
+    fn collect_records(
+        &self,
+        found: &mut [Vec<(usize, usize)>],
+        window: usize,
+        held: &PageWindow<W>,
+        ledger: &Ledger,
+    ) {
         let (now, carry) = (self.now, self.carry);
         let contents = held.window.as_ref().as_ref();
         let of = |index: &usize| Some((*index, contents.record_at(*index)?));
         for (index, record) in held.records.iter().filter_map(of) {
             let place = record.place as usize;
             let Some(slot) = found.get_mut(place) else { continue };
-            // A place is given again after its series was dropped.
+            // A place is reused after its series was dropped.
             let same = ledger.get(place).is_some_and(|(series, _)| series.is_the_same(record.series));
             let counts = match record.view {
                 View::Gauge(gauge) => slot.is_empty() && now.duration_since(gauge.last_at) <= carry,
@@ -318,12 +326,12 @@ impl<W: AsRef<Window>> Builder<W> {
         family
     }
 
-    /// The family of this name and type, which may be known under another of the names that become this one.
+    /// The family of this name and type, which another application name that maps to the same name may have created.
     fn new_family(&mut self, series: &Series, shape: Shape, mark: Option<u8>) -> usize {
         let spelling = NameSpelling { escaping: self.escaping, mark };
         let name = self.naming.metric_name(&series.name, series.metric_type, spelling);
         let name = format!("{}{name}{}", shape.prefix, shape.suffix);
-        let (shape, bounds, negative) = match self.in_buckets(shape, series.metric_type) {
+        let (shape, bounds, negative) = match self.find_histogram_shape(shape, series.metric_type) {
             Some((shape, Scale::Bounds(bounds))) => {
                 let shown = bounds.iter_scaled(shape.places).chain([f64::INFINITY]);
                 // OpenMetrics has no sum beside such bounds.

@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use arrayvec::ArrayVec;
 
-use super::habits::in_milliseconds;
+use super::habits::seconds_to_milliseconds;
 use super::{Aggregator, has_growing_state};
 use crate::aggregate::table::{Fingerprint, KnownSpelling, Place};
 use crate::model::{MetricType, Timestamp};
@@ -108,7 +108,7 @@ impl Aggregator {
     #[cold]
     fn insert_in_milliseconds(&mut self, place: Place, plain: &Plain<'_>, now: Timestamp) {
         for number in plain.values.numbers() {
-            let values = Values::One(in_milliseconds(number));
+            let values = Values::One(seconds_to_milliseconds(number));
             self.insert_at(place, &Plain { values, ..*plain }, now);
         }
     }

@@ -346,7 +346,7 @@ impl Aggregator {
                 && shown
                 && series.metric_type == MetricType::Timer
             {
-                self.habits.note_timer(&values.summary);
+                self.habits.count_timer(&values.summary);
             }
             state.next_window();
         }

@@ -1,4 +1,4 @@
-//! What a container's lines tell of the client that writes them, where clients differ in what they mean.
+//! What a container's lines reveal about the client that writes them, where clients mean different things by the same line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,24 +37,24 @@ impl TimerUnit {
     }
 }
 
-/// What has been seen of a container's client since the container came.
+/// What has been observed of a container's client since the container was added.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Habits {
-    /// Whether a metric's line had tags behind `|#`, a timestamp or an identity, which only DogStatsD has.
+    /// Whether a metric's line had tags after `|#`, a timestamp or an identity, which only DogStatsD has.
     pub dogstatsd: bool,
-    /// Whether a gauge was written with a plus sign, which no client of DogStatsD does: it sends changes.
+    /// Whether a gauge was written with a plus sign, which DogStatsD clients never do: this client sends changes.
     pub plus: bool,
     /// Signed gauge values that were read as changes.
     pub gauge_changes: u64,
-    /// Timers' records whose values are all below 1 and not all 0.
+    /// Timer records whose values are all below 1 and not all 0.
     pub small_timers: u64,
-    /// Timers' records with a value of 1 or more, or a negative one.
+    /// Timer records with a value that is negative, or 1 or more.
     pub large_timers: u64,
 }
 
 impl Habits {
-    /// Whether gauge values of which any has a sign are changes, where the container does not say. Clients of DogStatsD write levels below
-    /// zero with a minus sign.
+    /// Whether signed gauge values are changes, if the container does not set this. DogStatsD clients write levels below zero with
+    /// a minus sign.
     fn reads_changes(&mut self, values: &Values<'_>) -> bool {
         if !self.plus {
             self.plus = values.numbers().any(|number| number.signed && number.value.is_sign_positive());
@@ -68,14 +68,14 @@ impl Habits {
         self.small_timers > 0 && self.large_timers == 0
     }
 
-    /// Takes note of a timer's record.
-    pub(super) fn note_timer(&mut self, values: &DistributionSummary) {
+    /// Counts a timer record as small or large.
+    pub(super) fn count_timer(&mut self, values: &DistributionSummary) {
         let small = values.min >= 0.0 && values.max < 1.0;
         self.small_timers += u64::from(small && values.max > 0.0);
         self.large_timers += u64::from(!small);
     }
 
-    /// Takes over what was seen earlier.
+    /// Merges in what was observed earlier.
     pub(super) fn merge_earlier(&mut self, earlier: &Self) {
         self.dogstatsd |= earlier.dogstatsd;
         self.plus |= earlier.plus;
@@ -86,7 +86,7 @@ impl Habits {
 
     /// Whether both lead to the same conclusions, whatever their counts.
     #[must_use]
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
         let kinds = |habits: &Self| {
             let counts = [habits.gauge_changes, habits.small_timers, habits.large_timers];
             (habits.dogstatsd, habits.plus, counts.map(|count| count > 0))
@@ -101,14 +101,13 @@ impl Habits {
 }
 
 impl Aggregator {
-    /// What has been seen of the container's client.
+    /// What has been observed of the container's client.
     #[must_use]
     pub fn habits(&self) -> Habits {
         self.habits
     }
 
-    /// The first [`NAMED`] series, by place, whose totals have ever been counted down, as of the last window that was
-    /// closed.
+    /// The first [`NAMED`] series, by place, whose totals have ever been decremented, as of the last closed window.
     #[must_use]
     pub fn decremented_series(&self) -> &Arc<[Arc<Series>]> {
         &self.decremented
@@ -120,13 +119,13 @@ impl Aggregator {
         metric_type == MetricType::Timer && self.timer_unit == TimerUnit::Seconds
     }
 
-    /// Whether signed values of this type are changes, where any of these has a sign. Counts them where they are.
+    /// Whether any of these values has a sign and signed values of this type are changes. If so, counts them.
     #[inline]
     pub(super) fn reads_changes(&mut self, metric_type: MetricType, values: &Values<'_>) -> bool {
         metric_type == MetricType::Gauge && values.has_sign() && self.reads_signed_as_changes(values)
     }
 
-    /// Not inlined: hardly any value has a sign, and the loop over a batch is to stay short.
+    /// Not inlined: hardly any value has a sign, and the loop over a batch should stay small.
     #[inline(never)]
     fn reads_signed_as_changes(&mut self, values: &Values<'_>) -> bool {
         let changes = match self.gauge_sign {
@@ -141,8 +140,8 @@ impl Aggregator {
     }
 }
 
-/// A number of seconds in milliseconds.
-pub(super) fn in_milliseconds(number: Number) -> Number {
+/// Converts a number of seconds to milliseconds.
+pub(super) fn seconds_to_milliseconds(number: Number) -> Number {
     let factor = Duration::from_secs(1).as_millis() as f64;
     Number { value: clamp_to_finite(number.value * factor), ..number }
 }

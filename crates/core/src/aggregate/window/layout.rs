@@ -1,8 +1,8 @@
-//! Layouts as bytes: each is written as what changed since one that is known already.
+//! Layouts as bytes: each is written as the changes to a layout that is already known.
 //!
-//! A container makes a series now and then, and all its windows name series by their place. Written whole, a layout of
-//! ten thousand series would cost more than the windows that use it. A change names both layouts by fingerprint, so one
-//! that is applied to the wrong layout, because something between was lost, is found out.
+//! A container creates a series now and then, and all its windows refer to series by their place. Written in full, a
+//! layout of ten thousand series would take more bytes than the windows that use it. A change contains the fingerprints
+//! of both layouts, so that it is detected if a change in between was lost.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::{CodecError, Layout};
 use crate::aggregate::encoding::{encode, encode_after};
 use crate::model::Series;
 
-/// Places beyond this are a mistake: more series need more memory than any container is given.
+/// Places from this on are invalid: so many series need more memory than any container may use.
 const PLACES: u32 = 1 << 24;
 
-/// A layout, and the fingerprint by which bytes name it.
+/// A layout, and the fingerprint that identifies it in encoded data.
 #[derive(Clone, Debug)]
 pub struct KnownLayout {
     layout: Layout,
@@ -39,7 +39,7 @@ impl Default for KnownLayout {
 }
 
 impl KnownLayout {
-    /// Takes the layout's fingerprint.
+    /// Computes the layout's fingerprint.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         let fingerprint = hash_layout(&layout);
@@ -52,15 +52,15 @@ impl KnownLayout {
         &self.layout
     }
 
-    /// Of its series and their places; vacant places at the end make no difference.
+    /// The fingerprint of its series and their places; vacant places at the end make no difference.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// What must be changed in `from` to have this, as bytes.
+    /// The changes that turn `from` into this layout, as bytes.
     #[must_use]
-    pub fn change_from(&self, from: &Self) -> Vec<u8> {
+    pub fn encode_change_from(&self, from: &Self) -> Vec<u8> {
         let length = self.layout.len().max(from.layout.len());
         let at = |layout: &Layout, place: usize| layout.get(place).cloned().flatten();
         let changed = (0..length).filter_map(|place| {
@@ -76,11 +76,11 @@ impl KnownLayout {
         encode(&change)
     }
 
-    /// This layout with a change that [`KnownLayout::change_from`] wrote.
+    /// Applies a change that [`KnownLayout::change_from`] returned to this layout.
     ///
     /// # Errors
-    /// When the bytes are no change, or one of another layout.
-    pub fn with_change(&self, change: &[u8]) -> Result<Self, CodecError> {
+    /// If the bytes are not a change, or a change of another layout.
+    pub fn apply_change(&self, change: &[u8]) -> Result<Self, CodecError> {
         let change: ChangeV1 = match postcard::take_from_bytes(change) {
             Ok((change, [])) => change,
             _ => return Err(CodecError::Damaged),
@@ -102,7 +102,7 @@ impl KnownLayout {
             }
         }
         let changed = Self::new(series.into());
-        // A fingerprint of another version's making is no damage that a checksum would find.
+        // A version that computes fingerprints differently is not damage that a checksum would detect.
         if changed.fingerprint == change.to { Ok(changed) } else { Err(CodecError::OtherLayout) }
     }
 }
@@ -141,20 +141,20 @@ mod tests {
     #[test]
     fn a_change_holds_only_what_changed_and_gives_the_layout_back() {
         let first = layout([Some(series("a")), Some(series("b")), Some(series("c"))]);
-        let whole = first.change_from(&KnownLayout::default());
-        let read = KnownLayout::default().with_change(&whole).unwrap();
+        let whole = first.encode_change_from(&KnownLayout::default());
+        let read = KnownLayout::default().apply_change(&whole).unwrap();
         assert_eq!(read.layout(), first.layout());
         let second = layout([Some(series("a")), None, Some(series("c")), Some(series("d"))]);
-        let change = second.change_from(&read);
+        let change = second.encode_change_from(&read);
         assert!(change.len() < whole.len());
-        assert_eq!(read.with_change(&change).unwrap().layout(), second.layout());
+        assert_eq!(read.apply_change(&change).unwrap().layout(), second.layout());
     }
 
     #[test]
     fn a_change_of_another_layout_is_refused() {
         let (first, second) = (layout([Some(series("a"))]), layout([Some(series("b"))]));
-        let change = second.change_from(&first);
-        assert_eq!(KnownLayout::default().with_change(&change).unwrap_err(), CodecError::OtherLayout);
+        let change = second.encode_change_from(&first);
+        assert_eq!(KnownLayout::default().apply_change(&change).unwrap_err(), CodecError::OtherLayout);
     }
 
     #[test]
@@ -169,6 +169,6 @@ mod tests {
         let empty = KnownLayout::default();
         let change = ChangeV1 { from: empty.fingerprint, to: 0, places: vec![(u32::MAX, None)] };
         let bytes = postcard::to_allocvec(&change).unwrap();
-        assert_eq!(empty.with_change(&bytes).unwrap_err(), CodecError::Damaged);
+        assert_eq!(empty.apply_change(&bytes).unwrap_err(), CodecError::Damaged);
     }
 }
