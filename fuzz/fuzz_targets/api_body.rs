@@ -37,7 +37,7 @@ fn reserved(reservation: &Reservation) {
     container_id(&reservation.container_id);
     task_id(&reservation.effective_task_id());
     reservation.task_id.iter().for_each(task_id);
-    assert!(reservation.opted_out().is_none_or(|why| !why.is_empty()));
+    assert!(reservation.opt_out_reason().is_none_or(|why| !why.is_empty()));
     for usual in [GaugeSign::Auto, GaugeSign::Delta, GaugeSign::Absolute] {
         let signs = reservation.gauge_sign_or(usual);
         assert!(reservation.gauge_sign.is_none_or(|said| said == signs));

@@ -26,7 +26,7 @@ pub fn open(address: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Requests a receive buffer of `bytes` bytes; [`receive_buffer`] returns the size that was granted.
+/// Requests a receive buffer of `bytes` bytes; [`receive_buffer_size`] returns the size that was granted.
 ///
 /// # Errors
 /// When the descriptor is not a socket.

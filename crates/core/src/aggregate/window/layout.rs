@@ -76,7 +76,7 @@ impl KnownLayout {
         encode(&change)
     }
 
-    /// Applies a change that [`KnownLayout::change_from`] returned to this layout.
+    /// Applies a change that [`KnownLayout::encode_change_from`] returned to this layout.
     ///
     /// # Errors
     /// If the bytes are not a change, or a change of another layout.
