@@ -13,6 +13,7 @@ mod documents;
 mod env;
 mod explain;
 mod failure;
+mod hdr_log;
 mod health;
 mod hook;
 mod keeper;

@@ -18,7 +18,7 @@ mod tasks;
 pub mod v0;
 
 pub use accounting::accounting_document;
-pub use changes::write_changes;
+pub use changes::{RecordFormat, write_changes};
 pub use data::Data;
 pub use documents::{
     counts_document, dcos_container, get_container_resources, reserved_document, task_document, task_short,

@@ -133,3 +133,32 @@ fn values_that_each_open_another_octave_allocate_in_proportion_to_their_number()
     assert!(some > 0, "or nothing is counted here");
     assert!(many <= some * 8, "{some} bytes for 250 octaves, {many} for 2000");
 }
+
+#[test]
+fn encoding_a_distribution_takes_no_more_memory_than_pages_count_for_it() {
+    use tallyport::render::hdr::HdrEncoder;
+
+    // A value in every bin that can be encoded, with counts that compress badly.
+    let mut weight = 1_u64;
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    for octave in -20..44 {
+        for step in 0..64 {
+            let value = 2_f64.powi(octave) * (1.0 + f64::from(step) / 64.0);
+            if value <= tallyport::render::hdr::LARGEST {
+                weight = weight * 48_271 % 2_147_483_647;
+                let rate = 1.0 / (weight % 100_000 + 1) as f64;
+                aggregator.ingest_datagram(format!("wide:{value}|h|@{rate}").as_bytes(), moment(0), None);
+            }
+        }
+    }
+    let closed = aggregator.roll_window(moment(10_000).wall).unwrap();
+    let view = closed.window.record_at(0).unwrap().view;
+    let used = measure(|| {
+        let mut encoder = HdrEncoder::default();
+        for _ in 0..2 {
+            assert!(encoder.encode_view(&view).unwrap().len() > 4096);
+        }
+    });
+    let most = HdrEncoder::MOST_BYTES as u64;
+    assert!(used.bytes_max > most / 4 && used.bytes_max <= most, "{} of {most}", used.bytes_max);
+}

@@ -85,8 +85,8 @@ fn ids(text: &str) {
 
 /// What the routes know.
 const KNOWN: [&[&str]; 4] = [
-    &["window", "since", "merge", "task", "container", "name", "tag", "label"],
-    &["since", "format", "task", "container", "name", "tag", "label"],
+    &["window", "since", "merge", "hdr", "task", "container", "name", "tag", "label"],
+    &["since", "format", "hdr", "task", "container", "name", "tag", "label"],
     &["task", "container", "label"],
     &[],
 ];

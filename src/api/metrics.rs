@@ -16,7 +16,7 @@ pub(super) async fn get_task_metrics(
     raw: &str,
 ) -> Result<ApiResponse, ApiError> {
     let selection = Selection::read(&Query::read(raw, &SELECTION)?, clock::wall_time())?;
-    let costly = selection.filters.has_patterns() || selection.windows == Windows::All;
+    let costly = selection.filters.has_patterns() || selection.windows == Windows::All || selection.hdr;
     let lane = if costly { BuildLane::Search } else { BuildLane::Short };
     let request = PageRequest::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
     let (of_node, id) = (reading.clone(), id.to_owned());

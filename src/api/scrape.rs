@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::pages::{Asker, BuildLane, PageRequest, PageWriter};
 use super::{ApiResponse, JSON, NDJSON, ReaderContext};
 use crate::net::clock;
-use crate::query::{FILTERS, Filters, Query, write_changes};
+use crate::query::{FILTERS, Filters, Query, RecordFormat, write_changes};
 use crate::store::Cursor;
 
 /// The header that says where to go on.
@@ -26,7 +26,7 @@ pub(super) async fn scrape_records(
     raw: &str,
     accept: &Accept,
 ) -> Result<ApiResponse, ApiError> {
-    let mut known = vec!["since", "format"];
+    let mut known = vec!["since", "format", "hdr"];
     known.extend(FILTERS);
     let query = Query::read(raw, &known)?;
     let filters = Filters::read(&query)?;
@@ -37,10 +37,11 @@ pub(super) async fn scrape_records(
         Some(other) => return Err(ApiError::bad_parameter("format", other, "is not json or ndjson")),
         None => accept.media.as_deref().is_some_and(|media| media.contains(NDJSON)),
     };
+    let format = RecordFormat { lines, hdr: query.parse_switch("hdr")? };
     let gzip = takes_gzip(accept.encoding.as_deref());
     let request = PageRequest {
         asker,
-        lane: if filters.has_patterns() { BuildLane::Search } else { BuildLane::Node },
+        lane: if filters.has_patterns() || format.hdr { BuildLane::Search } else { BuildLane::Node },
         route: "/v1/metrics",
         detail: format!("{lines}\n{gzip}\n{raw}"),
         content_type: if lines { NDJSON } else { JSON },
@@ -55,7 +56,7 @@ pub(super) async fn scrape_records(
                 of_node.stats.record_scrape(clock::wall_time());
                 writer.add_header(CURSOR, next.to_string());
             };
-            write_changes(writer, &of_node.data, since, filters, lines, found)
+            write_changes(writer, &of_node.data, since, filters, format, found)
         })
     };
     let answer = reading.pages.answer_request(request, render).await?;

@@ -228,6 +228,7 @@ Examples:
   tallyport metrics details web.1
   tallyport metrics details web.1 --name 'response.*' --tag route=/pay
   tallyport metrics details web.1 --since 5m --merge --json
+  tallyport metrics details web.1 --window all -o hdr > web.1.hlog
   tallyport metrics details -n shop web-0 -c main
 
 Without --window, each series shows its newest closed record, or the open one where none is

@@ -22,7 +22,7 @@ pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson(parse_response::<Vec<Value>>(&response)?)?,
-        OutputFormat::Prom => {
+        OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("containers are not metrics; use table, json or ndjson"));
         }
         OutputFormat::Table => print_containers(&parse_response::<Vec<ContainerDocument>>(&response)?, out)?,
@@ -86,7 +86,7 @@ pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
-        OutputFormat::Prom => {
+        OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("this is not a metric; use table, json or ndjson"));
         }
         OutputFormat::Table => {
@@ -120,7 +120,7 @@ fn print_container(response: &Response, output: &OutputArgs, out: &mut Console) 
     match output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(response)?])?,
-        OutputFormat::Prom => {
+        OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("a container is not a metric; use table, json or ndjson"));
         }
         OutputFormat::Table => {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::args::{DetailsArgs, OutputFormat, WindowSelection};
 use super::documents::{format_elapsed, format_number};
 use super::failure::{Failure, code};
+use super::hdr_log::HdrLog;
 use super::names::container_names;
 use super::output::Console;
 use super::resolve::{encode_query, encode_segment, find_task, parse_response};
@@ -27,6 +28,7 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         OutputFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
         OutputFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
         OutputFormat::Prom => out.write_data(&render_exposition(&parse_records(&metrics)?))?,
+        OutputFormat::Hdr => print_hdr_log(args, &task.task_id, &parse_records(&metrics)?, out)?,
         OutputFormat::Table if metrics.is_empty() => {}
         OutputFormat::Table => build_table(&parse_records(&metrics)?, clock::wall_time()).print_to(out)?,
     }
@@ -35,6 +37,33 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
     }
     if task.finished && args.output.selected_format() == OutputFormat::Table {
         out.write_stderr_line(format!("{} is finished", task.task_id));
+    }
+    Ok(())
+}
+
+/// Writes the log, and says on standard error what it does not contain.
+fn print_hdr_log(
+    args: &DetailsArgs,
+    task_id: &str,
+    records: &[RecordDocument],
+    out: &mut Console,
+) -> Result<(), Failure> {
+    let log = HdrLog::new(records);
+    out.write_data(&log.to_text())?;
+    if log.omitted > 0 {
+        out.write_stderr_line(format!(
+            "records left out because HdrHistogram cannot hold values below 0 or above {:e}: {}; -o json shows them",
+            crate::render::hdr::LARGEST,
+            log.omitted
+        ));
+    }
+    // No record at all is the caller's failure.
+    if log.is_empty() && !records.is_empty() {
+        let message = format!(
+            "task {task_id} has no timer, histogram or distribution that fits and that HdrHistogram can hold"
+        );
+        return Err(Failure::new(code::NO_DATA, message)
+            .with_hint(format!("`tallyport metrics details {}` lists its records", args.task_id)));
     }
     Ok(())
 }
@@ -66,6 +95,9 @@ fn details_query(args: &DetailsArgs) -> String {
     }
     if args.merge {
         pairs.push(("merge", "true"));
+    }
+    if args.output.selected_format() == OutputFormat::Hdr {
+        pairs.push(("hdr", "true"));
     }
     encode_query(pairs)
 }

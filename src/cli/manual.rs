@@ -33,7 +33,9 @@ pub(super) fn write_man_pages(args: &ManArgs, out: &mut Console) -> Result<(), F
 pub(super) fn print_version(args: &VersionArgs, out: &mut Console) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     match args.output.selected_format() {
-        OutputFormat::Table | OutputFormat::Prom => out.write_line(format!("tallyport {version}"))?,
+        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
+            out.write_line(format!("tallyport {version}"))?;
+        }
         OutputFormat::Json | OutputFormat::Ndjson => {
             out.write_json(&serde_json::json!({"version": version}))?;
         }

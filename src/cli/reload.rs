@@ -14,7 +14,7 @@ pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
-        OutputFormat::Prom => {
+        OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
         }
         OutputFormat::Table => {

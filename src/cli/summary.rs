@@ -60,7 +60,7 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&summary)?,
         OutputFormat::Ndjson => out.write_ndjson([&summary])?,
-        OutputFormat::Prom => {
+        OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error(
                 "a summary is not a metric; use `tallyport metrics details -o prom`",
             ));

@@ -21,7 +21,7 @@ pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<()
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson(parse_response::<Vec<Value>>(&response)?)?,
-        OutputFormat::Prom => {
+        OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("tasks are not metrics; use table, json or ndjson"));
         }
         OutputFormat::Table => print_tasks(&parse_response::<Vec<Task>>(&response)?, out)?,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::data::Data;
 use super::error::Error;
 use super::parameters::Filters;
+use super::records::{encode_hdr, start_hdr};
 use super::sink::{Sink, append_json};
 use crate::aggregate::Record;
 use crate::model::Origin;
+use crate::render::hdr::HdrEncoder;
 use crate::render::record::{RecordFrame, RecordNumber};
 use crate::store::{Cursor, IntervalWindows, Published};
 
@@ -19,7 +21,16 @@ enum ScrapePart {
     Interval(IntervalWindows),
 }
 
-/// Writes the records that filters want as a document, or as `lines`. `found` runs once it is known that there is an answer, with the
+/// How [`write_changes`] writes records.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct RecordFormat {
+    /// One document a line, instead of an array.
+    pub lines: bool,
+    /// With distributions in HdrHistogram's encoding.
+    pub hdr: bool,
+}
+
+/// Writes the records that filters want in a format. `found` runs once it is known that there is an answer, with the
 /// cursor to continue from.
 ///
 /// # Errors
@@ -29,7 +40,7 @@ pub fn write_changes<S: Sink>(
     data: &Data,
     since: Option<Cursor>,
     filters: Filters,
-    lines: bool,
+    format: RecordFormat,
     found: impl FnOnce(&mut S, Cursor),
 ) -> Result<(), S::Stop> {
     let (parts, next) = match since {
@@ -49,21 +60,23 @@ pub fn write_changes<S: Sink>(
     };
     found(writer, next);
     let node = data.current_config().node.clone();
-    let mut records = Records { node, epoch: data.store.epoch(), filters, lines, next, any: false };
+    let hdr = start_hdr(writer, format.hdr);
+    let lines = format.lines;
+    let mut records = Records { node, epoch: data.store.epoch(), filters, lines, hdr, next, any: false };
     writer.write_bytes(&records.render_head())?;
     for part in &parts {
-        let part = records.render_part(part, writer)?;
-        writer.write_bytes(&part)?;
+        records.write_part(part, writer)?;
     }
     writer.write_bytes(&records.render_tail())
 }
 
-/// Renders records, window by window.
+/// Writes records, window by window.
 struct Records {
     node: String,
     epoch: u64,
     filters: Filters,
     lines: bool,
+    hdr: Option<HdrEncoder>,
     next: Cursor,
     any: bool,
 }
@@ -81,7 +94,7 @@ impl Records {
         out
     }
 
-    fn render_part<S: Sink>(&mut self, part: &ScrapePart, writer: &S) -> Result<Vec<u8>, S::Stop> {
+    fn write_part<S: Sink>(&mut self, part: &ScrapePart, writer: &mut S) -> Result<(), S::Stop> {
         writer.ensure_wanted()?;
         let mut records: Vec<(&Arc<Published>, RecordNumber, Record<'_>)> = match part {
             ScrapePart::Published(published, seen) => {
@@ -97,21 +110,25 @@ impl Records {
                 && self.filters.matches_record(record)
         });
         writer.ensure_wanted()?;
-        let mut out = Vec::new();
+        // One record at a time: with its distribution, a record can have tens of kilobytes, and a window thousands of records.
+        let mut text = Vec::new();
         for of_one in records.chunk_by(|a, b| Arc::ptr_eq(a.0, b.0)) {
             let Some((published, ..)) = of_one.first() else { continue };
             let frame = RecordFrame::new(&self.node, self.epoch, published.origin(), published.window().span);
             for (_, number, record) in of_one {
+                text.clear();
                 if !self.lines && std::mem::replace(&mut self.any, true) {
-                    out.push(b',');
+                    text.push(b',');
                 }
-                append_json(&mut out, &frame.record_document(Some(*number), record));
+                let encoded = encode_hdr(&mut self.hdr, &record.view);
+                append_json(&mut text, &frame.record_document(Some(*number), record).with_hdr(encoded));
                 if self.lines {
-                    out.push(b'\n');
+                    text.push(b'\n');
                 }
+                writer.write_bytes(&text)?;
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     fn render_tail(&self) -> Vec<u8> {

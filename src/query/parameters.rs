@@ -203,13 +203,15 @@ pub struct Selection {
     pub since: Option<Timestamp>,
     /// One record for each series, merged from what was selected.
     pub merge: bool,
+    /// Whether distributions are added in HdrHistogram's encoding.
+    pub hdr: bool,
     /// Which records.
     pub filters: Filters,
 }
 
 /// The keys of [`Selection`].
-pub(crate) const SELECTION: [&str; 8] =
-    ["window", "since", "merge", "task", "container", "name", "tag", "label"];
+pub(crate) const SELECTION: [&str; 9] =
+    ["window", "since", "merge", "hdr", "task", "container", "name", "tag", "label"];
 
 impl Selection {
     /// Reads a selection.
@@ -227,7 +229,8 @@ impl Selection {
             Some("all") => Windows::All,
             Some(other) => return Err(Error::bad_parameter("window", other, "is not last, open or all")),
         };
-        Ok(Self { windows, since, merge: query.parse_switch("merge")?, filters: Filters::read(query)? })
+        let (merge, hdr) = (query.parse_switch("merge")?, query.parse_switch("hdr")?);
+        Ok(Self { windows, since, merge, hdr, filters: Filters::read(query)? })
     }
 }
 
@@ -281,7 +284,8 @@ mod tests {
                 && read("merge=true").unwrap().merge
                 && !read("merge=0").unwrap().merge
         );
-        for wrong in ["window=newest", "since=soon", "merge=perhaps"] {
+        assert!(read("hdr").unwrap().hdr && read("hdr=1").unwrap().hdr && !read("hdr=false").unwrap().hdr);
+        for wrong in ["window=newest", "since=soon", "merge=perhaps", "hdr=v2"] {
             assert!(matches!(read(wrong), Err(Error::BadParameter { .. })), "{wrong}");
         }
     }

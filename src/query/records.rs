@@ -13,6 +13,7 @@ use super::sink::Sink;
 use crate::aggregate::{Record, SeriesState, View, Window, WindowSpan};
 use crate::containers::{ContainerInfo, TaskContainers};
 use crate::model::{Origin, Series, SeriesKey, Timestamp};
+use crate::render::hdr::HdrEncoder;
 use crate::render::record::{RecordFrame, RecordNumber};
 use crate::shard::{ContainerSelection, ContainerStats};
 use crate::store::{History, Published};
@@ -117,20 +118,35 @@ fn write_records<S: Sink>(
     }
     writer.hold_bytes(picks.capacity() * size_of::<Pick<'_>>());
     picks.sort_by(by_series_container_and_time);
+    let mut hdr = start_hdr(writer, selection.hdr);
     writer.write_bytes(b"[")?;
     if selection.merge {
-        write_merged(writer, (node, epoch), &picks)?;
+        write_merged(writer, (node, epoch), &picks, &mut hdr)?;
     } else {
         for (index, pick) in picks.iter().enumerate() {
             if index > 0 {
                 writer.write_bytes(b",")?;
             }
             if let Some(frame) = frames.frames.get(pick.frame) {
-                writer.write_json(&frame.record_document(pick.number, &pick.record))?;
+                let encoded = encode_hdr(&mut hdr, &pick.record.view);
+                writer.write_json(&frame.record_document(pick.number, &pick.record).with_hdr(encoded))?;
             }
         }
     }
     writer.write_bytes(b"]")
+}
+
+/// The encoder of a document whose records are to have their distributions. Its memory is counted until the document is finished.
+pub(super) fn start_hdr(writer: &mut impl Sink, wanted: bool) -> Option<HdrEncoder> {
+    wanted.then(|| {
+        writer.hold_bytes(HdrEncoder::MOST_BYTES);
+        HdrEncoder::default()
+    })
+}
+
+/// A record's distribution, where it is wanted and can be encoded.
+pub(super) fn encode_hdr(encoder: &mut Option<HdrEncoder>, view: &View<'_>) -> Option<String> {
+    encoder.as_mut()?.encode_view(view)
 }
 
 fn by_series_container_and_time(a: &Pick<'_>, b: &Pick<'_>) -> Ordering {
@@ -185,6 +201,7 @@ fn write_merged<S: Sink>(
     writer: &mut S,
     (node, epoch): (&str, u64),
     picks: &[Pick<'_>],
+    hdr: &mut Option<HdrEncoder>,
 ) -> Result<(), S::Stop> {
     let mut first = true;
     for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
@@ -199,7 +216,8 @@ fn write_merged<S: Sink>(
             RecordFrame::new(node, epoch, pick.origin, whole_span(picks)).into_merged(picks.len(), &others);
         let frame = if picks.iter().any(|pick| pick.number.is_none()) { frame.into_open() } else { frame };
         let record = Record { place: 0, series: pick.record.series, view };
-        writer.write_json(&frame.record_document(None, &record))?;
+        let encoded = encode_hdr(hdr, &record.view);
+        writer.write_json(&frame.record_document(None, &record).with_hdr(encoded))?;
     }
     Ok(())
 }

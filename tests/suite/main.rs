@@ -29,6 +29,7 @@ mod groups;
 mod guard;
 mod handover;
 mod hardening;
+mod hdr;
 mod helm;
 mod hostile_files;
 mod impostor;

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
 pub mod exposition;
+pub mod hdr;
 pub mod number;
 pub mod parsed;
 pub mod prometheus;

@@ -114,6 +114,7 @@ impl<'a> RecordFrame<'a> {
             series,
             view: record.view,
             percentiles: record.view.percentiles(),
+            hdr: None,
         }
     }
 }
@@ -127,6 +128,16 @@ pub struct StreamedRecord<'a> {
     series: &'a Series,
     view: View<'a>,
     percentiles: Option<Percentiles>,
+    hdr: Option<String>,
+}
+
+impl StreamedRecord<'_> {
+    /// Adds the record's distribution as [`crate::hdr::HdrEncoder`] encodes it.
+    #[must_use]
+    pub fn with_hdr(mut self, hdr: Option<String>) -> Self {
+        self.hdr = hdr;
+        self
+    }
 }
 
 impl Serialize for StreamedRecord<'_> {
@@ -160,6 +171,7 @@ impl Serialize for StreamedRecord<'_> {
             map.serialize_entry("value", &value)?;
         }
         map.serialize_entry("agg", &AggDocument(self))?;
+        serialize_optional(&mut map, "hdr", self.hdr.as_ref())?;
         map.end()
     }
 }
@@ -330,7 +342,9 @@ mod tests {
             frames.iter().flat_map(|frame| window.records().map(move |record| (frame, record)))
         {
             let number = frame.merged.is_none().then_some(RecordNumber { seq: 7, rev: 1 });
-            let text = serde_json::to_string(&frame.record_document(number, &record)).unwrap();
+            let hdr = matches!(record.view, View::Distribution { .. }).then(|| "HISTF".to_owned());
+            let document = frame.record_document(number, &record).with_hdr(hdr);
+            let text = serde_json::to_string(&document).unwrap();
             let read: tallyport_wire::RecordDocument = serde_json::from_str(&text).unwrap();
             let (written, read) = (serde_json::from_str(&text).unwrap(), serde_json::to_value(read).unwrap());
             assert_eq!(keys(&read), keys(&written), "{text}");

@@ -61,6 +61,9 @@ pub struct RecordDocument {
     pub value: Option<f64>,
     /// The numbers of its type.
     pub agg: Map<String, Value>,
+    /// The distribution in HdrHistogram's compressed V2 encoding, base64, in millionths of the unit; only on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hdr: Option<String>,
 }
 
 /// Where a record comes from. A merged one can come from several containers of a task.

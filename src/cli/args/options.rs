@@ -208,6 +208,8 @@ pub(in crate::cli) enum OutputFormat {
     Ndjson,
     /// Prometheus text, where there are metrics
     Prom,
+    /// HdrHistogram's log of timers, histograms and distributions; only of `metrics details`
+    Hdr,
 }
 
 impl OutputArgs {

@@ -313,6 +313,26 @@ mod tests {
     }
 
     #[test]
+    fn whole_counts_add_up_to_the_rounded_weight_and_lose_no_value() {
+        for (samples, weight) in
+            [(10, 1.0), (10, 1.5), (10, 1.0 / 0.3), (1000, 1.0), (1000, 1.5), (1000, 1.0 / 0.7)]
+        {
+            let values: Vec<_> = (1..=samples).map(f64::from).collect();
+            let bytes = packed(&sketch(&values, weight));
+            let counts = Packed(&bytes).whole_counts(1.0, f64::from(samples)).unwrap();
+            let total: u64 = counts.iter().map(|(_, count)| count).sum();
+            assert!(
+                (total as f64 - f64::from(samples) * weight).abs() <= 0.501,
+                "{total} of {samples} × {weight}"
+            );
+            assert!(counts.iter().all(|(_, count)| *count > 0), "{counts:?}");
+            assert!(counts.is_sorted_by(|a, b| a.0 < b.0), "{counts:?}");
+        }
+        assert_eq!(Packed(&packed(&sketch(&[], 1.0))).whole_counts(0.0, 1.0), None);
+        assert_eq!(Packed(&[2, 2, 0, 1]).whole_counts(0.0, 1.0), None, "bytes that end too early");
+    }
+
+    #[test]
     fn weights_move_the_rank() {
         let mut sketch = sketch(&[1.0], 1.0);
         sketch.insert(100.0, Weight::from_f64(99.0));

@@ -263,6 +263,34 @@ impl<'a> Packed<'a> {
         };
         found.map(|values| values.map(|value| value.clamp(min, max)))
     }
+
+    /// The values that the sketch counts, ascending, and whole counts of them: values as they came, or the value that stands for
+    /// each bin, as [`Packed::percentiles`] uses it. Values stay within `min` and `max`.
+    ///
+    /// Weights are rounded as running totals, so the counts up to any value are within one half of the weights up to it. No count
+    /// is zero, because no weight is less than one. `None` where there is nothing, or the bytes are not a packed sketch.
+    #[must_use]
+    pub fn whole_counts(self, min: f64, max: f64) -> Option<Vec<(f64, u64)>> {
+        let weighted: Vec<(f64, u64)> = match self.parse_contents()? {
+            PackedContents::Exact { each, values } => values.map(|value| (value, each)).collect(),
+            PackedContents::Bins(mut bins) => {
+                let level = bins.coarsening_level();
+                let weighted = bins.by_ref().map(|(bin, weight)| (middle_of(bin, level), weight)).collect();
+                bins.check_complete()?;
+                weighted
+            }
+        };
+        let (mut weights, mut counted) = (0_u128, 0_u128);
+        let count = |(value, weight): (f64, u64)| {
+            weights += u128::from(weight);
+            let upto = (weights + u128::from(BIN_ONE / 2)) / u128::from(BIN_ONE);
+            let count = u64::try_from(upto - counted).unwrap_or(u64::MAX);
+            counted = upto;
+            (value.clamp(min, max), count)
+        };
+        let counts: Vec<_> = weighted.into_iter().map(count).collect();
+        (!counts.is_empty()).then_some(counts)
+    }
 }
 
 /// `ascending` values and their weights, which add up to `total`.
