@@ -310,10 +310,8 @@ fn check_container(container: &ContainerDocument) -> Option<Finding> {
         let said = reserved.reason.iter().chain(reserved.warnings.first());
         let why = said.fold(String::new(), |why, said| why + "; " + said);
         let advice = match &*reserved.state {
-            "lost" => {
-                "its metrics reach nobody until its address can be opened; the agent tries again by itself"
-            }
-            _ => "its metrics reach nobody under its name; restart it",
+            "lost" => "its metrics are lost until its address can be opened; the agent tries again by itself",
+            _ => "its metrics are not served under its name; restart it",
         };
         return Some(
             Finding::new("container", FindingStatus::Failed, format!("{named} is {}{why}", reserved.state))

@@ -349,7 +349,7 @@ fn check_scrapes(task: &Task) -> Station {
         None => new_station(
             "scraped",
             StationOutcome::Note,
-            "nobody has scraped this node since the agent started",
+            "this node has not been scraped since the agent started",
         ),
     }
 }

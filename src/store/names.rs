@@ -25,15 +25,13 @@ use self::distinct::distinct_names;
 use self::taken::{TakenContents, TakenNames};
 use self::workload::{NameClaim, Workload, bytes_of, claim_mut};
 use super::bound::RememberedBound;
-use super::past::{REMEMBERED, fair_share};
+use super::past::{MOST, REMEMBERED, fair_share};
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Level, MarksOfAll, Name, NameSpelling, SeriesIdentity, Spelled};
 
 /// Names of a workload that are remembered although it has no series of them, at most.
 const AT_REST: usize = 10_000;
-/// The same of the whole node, until [`Names::set_limit`] says otherwise.
-const AT_REST_OF_ALL: usize = 100_000;
 /// Changes that are kept for readers that follow them; a reader that has missed some gets everything.
 const FOLLOWED: usize = 16_384;
 /// How often names are looked for that have rested for long enough.
@@ -89,7 +87,7 @@ impl Default for Names {
             marks: MarksOfAll::default(),
             marked: 0,
             at_rest: 0,
-            at_rest_bound: RememberedBound::new(AT_REST_OF_ALL),
+            at_rest_bound: RememberedBound::new(MOST),
             bytes: 0,
             newest: Timestamp::MIN,
             swept: Timestamp::MIN,

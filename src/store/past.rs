@@ -27,8 +27,8 @@ use crate::render::prometheus::{Level, SeriesIdentity, Total};
 /// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
 
-/// Most series of a level that are remembered on the node, until [`Past::set_limits`] says otherwise.
-const MOST: usize = 100_000;
+/// Most series of a level, and most names without a series, that are remembered on the node until `limits.remembered` is known.
+pub(super) const MOST: usize = 100_000;
 
 /// What a series had counted where it is gone.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

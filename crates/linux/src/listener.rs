@@ -85,7 +85,7 @@ impl Default for Inbox {
 
 impl Inbox {
     /// Replaces the batch with up to `most` datagrams that are already waiting. A datagram that is too long is counted
-    /// as truncated and not kept: its last line would be wrong, and nobody could tell.
+    /// as truncated and not kept: its last line would be wrong without a sign of it.
     pub fn take_from_socket(&mut self, socket: impl AsFd, most: usize) -> ReadOutcome {
         self.ends.clear();
         self.cut = 0;

@@ -18,12 +18,12 @@ pub struct SendTotals {
     pub took: Duration,
 }
 
-/// When to stop, and what to do if nobody receives.
+/// When to stop, and what to do if an address has no receiver.
 #[derive(Copy, Clone, Debug)]
 pub enum StopCondition<'a> {
-    /// After this many rounds. An address at which nobody receives is an error.
+    /// After this many rounds. An address without a receiver is an error.
     Rounds(u64),
-    /// After the round in which this flag is set. Addresses at which nobody receives are still sent to.
+    /// After the round in which this flag is set. Addresses without a receiver are still sent to.
     Told(&'a AtomicBool),
 }
 
@@ -84,7 +84,7 @@ fn connect_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Sends a datagram, and tries again while the system has no room for it. If `outlasts` is set, it also tries again if the system
-/// reports instead that nobody received the previous one.
+/// reports instead that the previous one had no receiver.
 fn send_datagram(socket: &UdpSocket, datagram: &[u8], outlasts: bool) -> io::Result<()> {
     loop {
         match socket.send(datagram) {

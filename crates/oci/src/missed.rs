@@ -162,7 +162,11 @@ mod tests {
             find_running_process(&format!(r#"{{"pid":{pid},"process-start-time":{recycled}}}"#)),
             None
         );
-        assert_eq!(find_running_process(&format!(r#"{{"pid":{pid}}}"#)), None, "nobody could tell");
+        assert_eq!(
+            find_running_process(&format!(r#"{{"pid":{pid}}}"#)),
+            None,
+            "it cannot be told from a later process"
+        );
         assert_eq!(find_running_process("{"), None);
     }
 
