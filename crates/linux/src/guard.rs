@@ -1,13 +1,15 @@
-//! The guard of listeners on the host's network: the kernel refuses datagrams to them from everybody but their own
-//! container, told by its control group.
+//! The guard of listeners on the host's network: the kernel rejects datagrams to a listener unless the sender is in the control
+//! group of the listener's container.
 //!
-//! A program at the root of the cgroup v2 hierarchy is asked for every `connect` and every datagram with an address on
-//! it; a map says which address belongs to whom. Both go with this process, however it ends, so nothing stays behind
-//! that could keep anybody from sending. `docs/adr/0021-kernel-guard.md` says what it does not see.
+//! The kernel runs a program at the root of the cgroup v2 hierarchy for every `connect` and every datagram with an address, and a
+//! map assigns addresses to control groups. Both end with this process, however it ends, so no rule stays behind that could block
+//! a sender. `docs/adr/0021-kernel-guard.md` lists what the guard does not see. Without the feature `guard`, `guard/absent.rs`
+//! takes the place of this file.
 
 mod assembler;
 mod bpf;
 mod diag;
+mod error;
 mod program;
 
 use std::collections::HashMap;
@@ -15,9 +17,10 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 
+pub use error::{GuardError, Unguarded};
 use program::{KEY, Point, VALUE};
 
-use super::cgroup::{GroupError, Hierarchy, HierarchyError};
+use super::cgroup::Hierarchy;
 use super::sys;
 
 /// Guards listeners for as long as it lives.
@@ -30,55 +33,6 @@ pub struct Guard {
     /// How many listeners each port has.
     ports: HashMap<u16, usize>,
     links: Vec<OwnedFd>,
-}
-
-/// Why listeners cannot be guarded.
-#[derive(Debug, thiserror::Error)]
-pub enum GuardError {
-    /// There are no control groups to tell containers by.
-    #[error(transparent)]
-    Hierarchy(#[from] HierarchyError),
-    /// The kernel does not do something.
-    #[error("cannot {what}: {source}{}", error_hint(source))]
-    Kernel {
-        /// What.
-        what: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The kernel does not take the program.
-    #[error("the kernel refuses the program {name}: {source}{}{log}", if log.is_empty() { error_hint(source) } else { ": " })]
-    Program {
-        /// The program.
-        name: &'static str,
-        /// What the system call answered.
-        source: io::Error,
-        /// What the verifier says.
-        log: String,
-    },
-}
-
-/// Why one listener cannot be guarded.
-#[derive(Debug, thiserror::Error)]
-pub enum Unguarded {
-    /// It can be reached from other machines and namespaces, of which this kernel's guard is not asked.
-    #[error("its address is not a loopback address")]
-    Reachable,
-    /// Its container cannot be told from others.
-    #[error(transparent)]
-    Group(#[from] GroupError),
-    /// There is no room, or the kernel says no.
-    #[error("the kernel takes no entry: {0}")]
-    Entry(io::Error),
-    /// Who is connected cannot be found out.
-    #[error("the kernel does not tell who is connected to its address: {0}")]
-    Senders(io::Error),
-    /// Somebody may be able to send already: what is connected is not asked about again.
-    #[error("{sockets} sockets of others were connected to its address before it was guarded")]
-    Connected {
-        /// How many.
-        sockets: usize,
-    },
 }
 
 /// Ports that wildcard addresses are refused for, beside the listeners' own entries; there are few.
@@ -141,7 +95,7 @@ impl Guard {
         alone.inspect_err(|_| self.unprotect_listener(listener))
     }
 
-    /// What keeps it up: for as long as anybody has these open, the kernel refuses what it refuses now.
+    /// The descriptors that keep the guard up: while any process has them open, the kernel rejects what it rejects now.
     ///
     /// # Errors
     /// When descriptors ran out.
@@ -171,19 +125,6 @@ impl Guard {
 
 fn kernel_error(what: &'static str) -> impl FnOnce(io::Error) -> GuardError {
     move |source| GuardError::Kernel { what, source }
-}
-
-/// What the errors mean that people meet.
-fn error_hint(source: &io::Error) -> &'static str {
-    match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "; the agent needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, for that"
-        }
-        Some(libc::EINVAL | libc::ENOSYS | libc::ENOPROTOOPT) => {
-            "; it takes Linux 5.14 with CONFIG_CGROUP_BPF"
-        }
-        _ => "",
-    }
 }
 
 #[cfg(test)]

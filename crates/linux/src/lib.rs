@@ -8,6 +8,7 @@ pub mod buffers;
 pub mod cgroup;
 pub mod clock;
 pub mod files;
+#[cfg_attr(not(feature = "guard"), path = "guard/absent.rs")]
 pub mod guard;
 pub mod holder;
 pub mod host;
