@@ -8,14 +8,17 @@ mod access;
 mod accounting;
 mod admin;
 mod allow;
+#[cfg(feature = "dcos")]
 mod dcos;
 mod descriptors;
 mod error;
 mod health;
 mod lifecycle;
 mod metrics;
+mod openapi;
 mod overview;
 mod own;
+#[cfg(feature = "page")]
 mod page;
 mod pages;
 mod parts;
@@ -23,6 +26,7 @@ mod prometheus;
 mod routes;
 mod scrape;
 mod tasks;
+#[cfg(feature = "dcos")]
 mod v0;
 mod watch;
 
@@ -44,9 +48,6 @@ pub use routes::{admin_routes, http_routes, refusal_response};
 pub use watch::EVENT_STREAM;
 
 use crate::wire::Refusal;
-
-/// The OpenAPI document that describes all of it.
-pub const OPENAPI: &str = include_str!("../proto/openapi.json");
 
 /// A body that is made while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;

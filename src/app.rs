@@ -21,6 +21,7 @@ mod keeper;
 mod listeners;
 mod missed;
 mod moving;
+#[cfg_attr(not(feature = "nri"), path = "app/plugin/absent.rs")]
 mod plugin;
 mod reload;
 mod resources;

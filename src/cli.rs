@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod hdr_log;
 mod health;
+#[cfg(feature = "install")]
 mod hook;
 mod keeper;
 mod manual;
@@ -32,6 +33,7 @@ mod table;
 mod tail;
 mod tasks;
 mod text;
+#[cfg(feature = "nri")]
 mod untaint;
 mod watch;
 
@@ -41,7 +43,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::Cli;
-use args::{Command, ConfigCommand, ContainersCommand, HookCommand, MetricsCommand};
+use args::{Command, ConfigCommand, ContainersCommand, MetricsCommand};
 use failure::Failure;
 use output::Console;
 
@@ -75,6 +77,7 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
         Command::Keeper(args) => return keeper::run_keeper(&args, out),
         Command::Run(args) => return run::run(&args, out),
         Command::Env(args) => return env::export_env(&args, out),
+        #[cfg(feature = "nri")]
         Command::Untaint(args) => return untaint::untaint_node(&args),
         Command::ProbeSend => return probe::send_probe(out),
         Command::Parse(args) => parse::parse_datagrams(&args, out)?,
@@ -84,10 +87,8 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
             ConfigCommand::Reference(args) => config::print_reference(&args, out)?,
             ConfigCommand::Example => config::print_example(out)?,
         },
-        Command::Hook { command } => match command {
-            HookCommand::Install(args) => hook::install_hook(&args, out)?,
-            HookCommand::Remove(args) => hook::remove_hook(&args, out)?,
-        },
+        #[cfg(feature = "install")]
+        Command::Hook { command } => hook::run_hook(&command, out)?,
         Command::Completions { shell } => manual::print_completions(shell, out)?,
         Command::Man(args) => manual::write_man_pages(&args, out)?,
         Command::Version(args) => manual::print_version(&args, out)?,

@@ -19,10 +19,13 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod containers;
+#[cfg(feature = "install")]
 pub mod install;
 pub mod net;
+#[cfg_attr(not(feature = "nri"), path = "nri/absent.rs")]
 pub mod nri;
 pub mod parallel;
+pub mod products;
 pub mod query;
 pub mod shard;
 pub mod shutdown;

@@ -15,6 +15,7 @@ mod records;
 mod sink;
 mod stream;
 mod tasks;
+#[cfg(feature = "dcos")]
 pub mod v0;
 
 pub use accounting::accounting_document;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::OPENAPI;
+use super::openapi::served_document;
 
 #[derive(Deserialize)]
 struct OpenApiDocument {
@@ -20,8 +20,9 @@ struct Operation {
     listeners: Vec<String>,
 }
 
-static DOCUMENT: LazyLock<OpenApiDocument> =
-    LazyLock::new(|| serde_json::from_str(OPENAPI).unwrap_or(OpenApiDocument { paths: BTreeMap::new() }));
+static DOCUMENT: LazyLock<OpenApiDocument> = LazyLock::new(|| {
+    serde_json::from_str(served_document()).unwrap_or(OpenApiDocument { paths: BTreeMap::new() })
+});
 
 /// The methods that a path takes on a listener (`http` or `admin`), as `Allow` lists them.
 #[must_use]
@@ -50,14 +51,21 @@ fn matches_template(template: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::products::Product;
 
     #[test]
     fn a_path_takes_what_its_listener_serves() {
         assert_eq!(allowed_methods("http", "/v1/tasks/web.1"), "GET, HEAD");
         assert_eq!(allowed_methods("admin", "/v1/containers"), "GET, HEAD, POST");
         assert_eq!(allowed_methods("admin", "/v1/containers/c1/attach"), "POST");
-        assert_eq!(allowed_methods("admin", "/container/c1"), "DELETE, GET, HEAD");
         assert_eq!(allowed_methods("http", "/v1/containers"), "");
-        assert_eq!(allowed_methods("http", "/"), "GET, HEAD");
+    }
+
+    #[test]
+    fn a_path_of_a_product_takes_something_where_the_product_is_built_in() {
+        let expected = |product: Product, methods| if product.is_built_in() { methods } else { "" };
+        let isolator = expected(Product::Dcos, "DELETE, GET, HEAD");
+        assert_eq!(allowed_methods("admin", "/container/c1"), isolator);
+        assert_eq!(allowed_methods("http", "/"), expected(Product::Page, "GET, HEAD"));
     }
 }

@@ -1,7 +1,6 @@
-//! Which path is which handler. The only file that knows warp.
+//! Which path is which handler. Only this module knows warp.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -15,14 +14,11 @@ use warp::{Filter, Rejection, Reply};
 use super::error::ApiError;
 use super::pages::Asker;
 use super::scrape::Accept;
+use super::{AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, ReaderContext, Routes};
 use super::{
-    AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, OPENAPI, ReaderContext, Routes,
+    accounting, admin as admin_calls, health, lifecycle as container_calls, metrics, openapi, overview, own,
+    prometheus, scrape, tasks, watch,
 };
-use super::{
-    accounting, admin as admin_calls, dcos, health, lifecycle as container_calls, metrics, overview, own,
-    page, prometheus, scrape, tasks, v0, watch,
-};
-use crate::host::CpuMeter;
 use crate::net::http::Peer;
 use crate::query::Query;
 
@@ -41,12 +37,7 @@ pub fn http_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
 #[must_use]
 pub fn admin_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     let containers = routes.lifecycle_context();
-    let changing = lifecycle_routes(&containers)
-        .or(dcos_routes(&containers))
-        .unify()
-        .or(maintenance_routes(routes))
-        .unify()
-        .boxed();
+    let changing = lifecycle_routes(&containers).or(maintenance_routes(routes)).unify().boxed();
     let others = read_routes(routes, true).or(health_routes(&routes.agent)).unify().boxed();
     recover_rejections(changing.or(others).unify().boxed())
 }
@@ -194,15 +185,22 @@ macro_rules! at {
     (@parts $so_far:expr;) => { $so_far };
 }
 
-fn read_routes(routes: &Routes, raw_lines: bool) -> BoxedFilter<(Response,)> {
-    task_routes(&routes.agent.reading, raw_lines)
-        .or(node_routes(&routes.agent))
-        .unify()
-        .or(dcos_metrics_routes(routes))
-        .unify()
-        .or(page_routes(&routes.agent))
-        .unify()
-        .boxed()
+// Below the macro, which they use.
+#[cfg(feature = "dcos")]
+mod dcos;
+#[cfg(feature = "page")]
+mod page;
+
+/// What both listeners serve. On the admin socket, clients may see raw lines and change containers.
+fn read_routes(routes: &Routes, on_admin_socket: bool) -> BoxedFilter<(Response,)> {
+    let always = task_routes(&routes.agent.reading, on_admin_socket).or(node_routes(&routes.agent));
+    let of_products: Vec<BoxedFilter<(Response,)>> = Vec::from([
+        #[cfg(feature = "dcos")]
+        dcos::dcos_routes(routes, on_admin_socket),
+        #[cfg(feature = "page")]
+        page::page_routes(),
+    ]);
+    of_products.into_iter().fold(always.unify().boxed(), |all, more| all.or(more).unify().boxed())
 }
 
 fn task_routes(reading: &ReaderContext, raw_lines: bool) -> BoxedFilter<(Response,)> {
@@ -307,65 +305,15 @@ fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
         .and(no_query())
         .and(with_api(agent))
         .map(|agent: AgentContext| health::get_node(&agent).into_response());
-    let openapi = at!(get / "v1" / "openapi.json")
-        .map(|| ApiResponse::with_body(200, super::JSON, OPENAPI).into_response());
-    let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
-    metrics.or(accounting).unify().or(node).unify().or(openapi).unify().boxed()
-}
-
-/// The page, and the stream that it follows.
-fn page_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
-    let page = at!(get).and(optional_header("accept-encoding")).and(optional_header("if-none-match")).map(
-        |encoding: Option<String>, known: Option<String>| {
-            page::get_page(encoding.as_deref(), known.as_deref()).into_response()
-        },
-    );
     let overview = at!(get / "v1" / "watch").and(raw_query()).and(request_asker()).and(with_api(agent)).then(
         |raw: String, asker: Asker, agent: AgentContext| async move {
             build_response(overview::watch_node(&agent, asker, &raw).await)
         },
     );
-    page.or(overview).unify().boxed()
-}
-
-fn dcos_metrics_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
-    let reading = &routes.agent.reading;
-    let ping = at!(get / "v0" / "ping").map(|| v0::ping().into_response());
-    let containers =
-        at!(get / "v0" / "containers").and(raw_query()).and(request_asker()).and(with_api(reading)).then(
-            |raw: String, asker: Asker, reading: ReaderContext| async move {
-                build_response(v0::list_containers(&reading, asker, &raw).await)
-            },
-        );
-    let app = at!(get / "v0" / "containers" / _ / "app")
-        .and(raw_query())
-        .and(request_asker())
-        .and(with_api(reading))
-        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
-            build_response(v0::get_app_metrics(&reading, asker, &id.0, None, &raw).await)
-        });
-    let metric =
-        at!(get / "v0" / "containers" / _ / "app" / _).and(raw_query()).and(request_asker()).and(with_api(reading)).then(
-            |id: PathSegment, metric: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
-                build_response(v0::get_app_metrics(&reading, asker, &id.0, Some(&metric.0), &raw).await)
-            },
-        );
-    let container =
-        at!(get / "v0" / "containers" / _).and(raw_query()).and(request_asker()).and(with_api(reading)).then(
-            |id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
-                build_response(v0::get_container_resources(&reading, asker, &id.0, &raw).await)
-            },
-        );
-    let node = at!(get / "v0" / "node")
-        .and(raw_query())
-        .and(request_asker())
-        .and(with_api(reading))
-        .and(with_api(&routes.cpu))
-        .then(|raw: String, asker: Asker, reading: ReaderContext, cpu: Arc<CpuMeter>| async move {
-            build_response(v0::get_node_resources(&reading, cpu, asker, &raw).await)
-        });
-    let resources = container.or(node).unify();
-    ping.or(containers).unify().or(resources).unify().or(app).unify().or(metric).unify().boxed()
+    let openapi = at!(get / "v1" / "openapi.json")
+        .map(|| ApiResponse::with_body(200, super::JSON, openapi::served_document()).into_response());
+    let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
+    metrics.or(accounting).unify().or(node).unify().or(overview).unify().or(openapi).unify().boxed()
 }
 
 fn health_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
@@ -410,30 +358,6 @@ fn lifecycle_routes(lifecycle: &LifecycleContext) -> BoxedFilter<(Response,)> {
             build_response(container_calls::attach_container(&lifecycle, asker, &id.0, &body).await)
         });
     reserve.or(list).unify().or(show).unify().or(release).unify().or(attach).unify().boxed()
-}
-
-fn dcos_routes(lifecycle: &LifecycleContext) -> BoxedFilter<(Response,)> {
-    let reserve = at!(post / "container").and(limited_body()).and(with_api(lifecycle)).then(
-        |body: Bytes, lifecycle: LifecycleContext| async move {
-            build_response(dcos::reserve_container(&lifecycle, &body).await)
-        },
-    );
-    let list = at!(get / "containers").and(request_asker()).and(with_api(lifecycle)).then(
-        |asker: Asker, lifecycle: LifecycleContext| async move {
-            build_response(dcos::list_containers(&lifecycle, asker).await)
-        },
-    );
-    let show = at!(get / "container" / _).and(request_asker()).and(with_api(lifecycle)).then(
-        |id: PathSegment, asker: Asker, lifecycle: LifecycleContext| async move {
-            build_response(dcos::show_container(&lifecycle, asker, &id.0).await)
-        },
-    );
-    let release = at!(delete / "container" / _).and(request_asker()).and(with_api(lifecycle)).then(
-        |id: PathSegment, asker: Asker, lifecycle: LifecycleContext| async move {
-            build_response(dcos::release_container(&lifecycle, asker, &id.0).await)
-        },
-    );
-    reserve.or(list).unify().or(show).unify().or(release).unify().boxed()
 }
 
 fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {

@@ -16,7 +16,7 @@ use crate::nri::{
 #[derive(Debug)]
 pub(super) struct Started {
     /// What a reload tells it.
-    pub(super) settings: watch::Sender<Arc<PluginSettings>>,
+    pub(super) settings: PluginControl,
     /// What a hand-over asks of it.
     pub(super) suspender: Suspender,
 }
@@ -32,7 +32,17 @@ pub(super) fn start(tasks: &mut JoinSet<()>, running: &Running, carried: Option<
         let plugin = Plugin::new(running.containers.clone(), settings, Arc::clone(&running.stats));
         tasks.spawn(nri::run(endpoint, plugin, running.drain.clone(), suspensions, carried));
     }
-    Started { settings: told, suspender }
+    Started { settings: PluginControl(told), suspender }
+}
+
+/// Passes changed settings to the plugin.
+#[derive(Debug)]
+pub(super) struct PluginControl(watch::Sender<Arc<PluginSettings>>);
+
+impl PluginControl {
+    pub(super) fn apply_settings(&self, config: &AgentConfig) {
+        self.0.send_replace(Arc::new(plugin_settings(config)));
+    }
 }
 
 /// What the plugin needs of the configuration.

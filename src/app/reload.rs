@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::entrance::{self, Entrance};
+use super::plugin::PluginControl;
 use super::running::Running;
 use crate::api::ReloadRequest;
 use crate::config::{
     AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin, UnixMode,
 };
 use crate::containers::{self, ContainerTableHandle};
-use crate::nri;
 use crate::shard::ShardPool;
 use crate::stats::Stats;
 use crate::telemetry::LogFilter;
@@ -71,7 +71,7 @@ pub(super) async fn serve_reloads(
                 log.set_directives(&applied.log.filter);
                 entrance.apply_settings(&applied.http, asked);
                 containers.apply_settings(table_settings(&applied)).await;
-                pods.send_replace(Arc::new(super::plugin::plugin_settings(&applied)));
+                pods.apply_settings(&applied);
                 // A shard that has ended is noticed elsewhere.
                 let _either_way = pool.apply_settings(
                     &settings,
@@ -121,16 +121,12 @@ pub(super) struct ReloadParts {
     containers: ContainerTableHandle,
     stats: Arc<Stats>,
     config: Arc<RwLock<Arc<AgentConfig>>>,
-    pods: watch::Sender<Arc<nri::PluginSettings>>,
+    pods: PluginControl,
     entrance: Entrance,
 }
 
 impl ReloadParts {
-    pub(super) fn new(
-        running: &Running,
-        pods: watch::Sender<Arc<nri::PluginSettings>>,
-        entrance: Entrance,
-    ) -> Self {
+    pub(super) fn new(running: &Running, pods: PluginControl, entrance: Entrance) -> Self {
         Self {
             pool: Arc::clone(&running.pool),
             containers: running.containers.clone(),
@@ -219,7 +215,8 @@ mod tests {
     fn reserving(config: &AgentConfig) -> String {
         let mut table = table_settings(config);
         (table.port, table.unix.queue, table.unix.directory) = (0, 0, PathBuf::new());
-        format!("{table:?} {:?}", super::super::plugin::plugin_settings(config))
+        // Reserve calls read presets from the configuration.
+        format!("{table:?} {:?} {:?}", super::super::plugin::plugin_settings(config), config.presets)
     }
 
     #[test]
@@ -235,7 +232,7 @@ mod tests {
             AgentConfig::from_toml(&text, &ProcessEnvironment).ok()
         };
         let old = AgentConfig::from_toml(base, &ProcessEnvironment).unwrap();
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().filter(|setting| setting.is_available()) {
             let key = setting.key;
             let mut values = values(setting);
             if key == "node_labels" {

@@ -6,9 +6,11 @@ use clap::{Parser, Subcommand};
 
 pub(super) use options::*;
 
+use super::manual::VERSION;
+
 /// A StatsD socket for every container on the node.
 #[derive(Debug, Parser)]
-#[command(name = "tallyport", version, arg_required_else_help = true, after_help = AFTER)]
+#[command(name = "tallyport", version = VERSION.as_str(), arg_required_else_help = true, after_help = AFTER)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -107,9 +109,10 @@ Examples:
         command: ConfigCommand,
     },
     /// Configure container engines to use tallyport-oci, or undo that
+    #[cfg(feature = "install")]
     Hook {
         #[command(subcommand)]
-        command: HookCommand,
+        command: super::hook::HookCommand,
     },
     /// Make the running agent read its configuration again
     #[command(after_help = "\
@@ -129,6 +132,7 @@ For probes of orchestrators: the exit code is 0 if the agent is alive, 1 if anot
 none does. It asks for /health alone and needs no token.")]
     Health(HealthArgs),
     /// Remove a taint from a Kubernetes node once its agent is registered with the container runtime
+    #[cfg(feature = "nri")]
     #[command(after_help = "\
 Examples:
   tallyport untaint --node node-1
@@ -136,7 +140,7 @@ Examples:
 
 Runs in a pod with a service account that may get and patch nodes, until TERM or INT: when the node
 comes back with the taint, it is removed again.")]
-    Untaint(UntaintArgs),
+    Untaint(super::untaint::UntaintArgs),
     /// Find problems on this node
     #[command(after_help = "\
 Examples:
@@ -192,32 +196,6 @@ Examples:
   tallyport containers reconcile
   tallyport containers reconcile --json")]
     Reconcile(ReconcileArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum HookCommand {
-    /// Write the configuration that an engine needs, after showing what changes
-    #[command(after_help = "\
-Examples:
-  tallyport hook install --for docker --dry-run            show what would change
-  tallyport hook install --for docker --default            every container of this docker
-  tallyport hook install --for containerd                  pods whose runtimeClassName is tallyport
-  tallyport hook install --for podman --mechanism hook     without another runtime
-  tallyport hook install --for crio --real-runtime /usr/bin/crun
-
-A file that is there is copied to NAME.tallyport-backup first, keeps its mode and owner, and is
-replaced whole or not at all. A second run changes nothing. No service is restarted.")]
-    Install(HookInstallArgs),
-    /// Take out of an engine's configuration what install wrote
-    #[command(after_help = "\
-Examples:
-  tallyport hook remove --for docker --dry-run
-  tallyport hook remove --for containerd
-
-A file that nobody else has changed since is what it was before, to the byte; of any other only
-what install wrote is taken out. Containers that were made with tallyport-oci need the program
-for as long as they are there.")]
-    Remove(HookRemoveArgs),
 }
 
 #[derive(Debug, Subcommand)]

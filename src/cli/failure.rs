@@ -6,7 +6,6 @@ use super::output::Console;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
-use crate::install;
 use crate::wire::Refusal;
 
 /// Why a command failed.
@@ -115,13 +114,6 @@ impl From<ConfigErrors> for Failure {
         let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
         Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
             .with_hint("`tallyport config reference` lists the valid values of each setting")
-    }
-}
-
-impl From<install::Error> for Failure {
-    fn from(error: install::Error) -> Self {
-        let code = if matches!(error, install::Error::Request(_)) { code::USAGE } else { code::ERROR };
-        Self::new(code, error.to_string())
     }
 }
 

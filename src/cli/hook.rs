@@ -1,19 +1,29 @@
 //! `tallyport hook install|remove`: engines' configuration, shown before it is written.
 
+mod args;
+
 use std::path::PathBuf;
 
 use similar::TextDiff;
 
-use super::args::{EngineArgs, EngineName, HookInstallArgs, HookRemoveArgs, MechanismName};
-use super::failure::Failure;
+use super::failure::{Failure, code};
 use super::output::Console;
 use super::text::SafeText;
 use crate::install::{self, Engine, FileChange, InstallPlan, InstallRequest, Mechanism};
+pub(super) use args::HookCommand;
+use args::{EngineArgs, EngineName, HookInstallArgs, HookRemoveArgs, MechanismName};
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
-pub(super) fn install_hook(args: &HookInstallArgs, out: &mut Console) -> Result<(), Failure> {
+pub(super) fn run_hook(command: &HookCommand, out: &mut Console) -> Result<(), Failure> {
+    match command {
+        HookCommand::Install(args) => install_hook(args, out),
+        HookCommand::Remove(args) => remove_hook(args, out),
+    }
+}
+
+fn install_hook(args: &HookInstallArgs, out: &mut Console) -> Result<(), Failure> {
     let mut request = build_request(&args.engine)?;
     request.mechanism = match args.mechanism {
         MechanismName::Wrapper => Mechanism::Wrapper,
@@ -27,7 +37,7 @@ pub(super) fn install_hook(args: &HookInstallArgs, out: &mut Console) -> Result<
     carry_out(&plan, args.engine.dry_run, "nothing to do: it is installed", out)
 }
 
-pub(super) fn remove_hook(args: &HookRemoveArgs, out: &mut Console) -> Result<(), Failure> {
+fn remove_hook(args: &HookRemoveArgs, out: &mut Console) -> Result<(), Failure> {
     let plan = install::plan_removal(&build_request(&args.engine)?)?;
     carry_out(&plan, args.engine.dry_run, "nothing to do: it is not installed", out)
 }
@@ -88,4 +98,11 @@ fn format_diff(change: &FileChange, out: &Console) -> Vec<SafeText> {
         _ => line.into(),
     });
     coloured.collect()
+}
+
+impl From<install::Error> for Failure {
+    fn from(error: install::Error) -> Self {
+        let code = if matches!(error, install::Error::Request(_)) { code::USAGE } else { code::ERROR };
+        Self::new(code, error.to_string())
+    }
 }

@@ -1,10 +1,33 @@
 //! Completions, manual pages and the version, from the same definitions as the commands.
 
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
 use clap::CommandFactory as _;
+use serde::Serialize;
 
 use super::args::{Cli, ManArgs, OutputFormat, VersionArgs};
 use super::failure::Failure;
 use super::output::Console;
+use crate::products::Product;
+
+/// The version, and the optional parts that this program was built without.
+pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let missing: Vec<_> = Product::list_missing().map(Product::feature_name).collect();
+    let mut version = env!("CARGO_PKG_VERSION").to_owned();
+    if !missing.is_empty() {
+        let _infallible = write!(version, " (built without {})", missing.join(", "));
+    }
+    version
+});
+
+#[derive(Serialize)]
+struct VersionDocument {
+    version: &'static str,
+    /// The features of missing products.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without: Vec<&'static str>,
+}
 
 pub(super) fn print_completions(shell: clap_complete::Shell, out: &mut Console) -> Result<(), Failure> {
     let mut script = Vec::new();
@@ -31,13 +54,13 @@ pub(super) fn write_man_pages(args: &ManArgs, out: &mut Console) -> Result<(), F
 }
 
 pub(super) fn print_version(args: &VersionArgs, out: &mut Console) -> Result<(), Failure> {
-    let version = env!("CARGO_PKG_VERSION");
     match args.output.selected_format() {
         OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
-            out.write_line(format!("tallyport {version}"))?;
+            out.write_line(format!("tallyport {}", *VERSION))?;
         }
         OutputFormat::Json | OutputFormat::Ndjson => {
-            out.write_json(&serde_json::json!({"version": version}))?;
+            let without = Product::list_missing().map(Product::feature_name).collect();
+            out.write_json(&VersionDocument { version: env!("CARGO_PKG_VERSION"), without })?;
         }
     }
     Ok(())

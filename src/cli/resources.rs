@@ -28,7 +28,8 @@ pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<U
         let answer = client
             .get(&format!("/v0/containers/{}", encode_segment(&container.reserved.container_id)))
             .await?;
-        if answer.status == 204 {
+        // 204 where nothing is known of the container, 404 from an agent that was built without the DC/OS calls.
+        if matches!(answer.status, 204 | 404) {
             continue;
         }
         let message: Message = parse_response(&answer)?;

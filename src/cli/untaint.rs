@@ -3,6 +3,7 @@
 //! It goes on after that, since a node that registers again may come back with the taint. Whatever fails is tried again; only
 //! TERM and INT end it.
 
+mod args;
 mod cluster;
 mod node;
 mod ready;
@@ -13,10 +14,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::args::UntaintArgs;
 use super::failure::Failure;
 use crate::app::Loader;
 use crate::telemetry;
+pub(super) use args::UntaintArgs;
 use cluster::{Cluster, ClusterError, Freshness};
 use ready::ensure_registered;
 

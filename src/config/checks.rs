@@ -5,6 +5,8 @@ use std::path::{Component, Path};
 use super::AgentConfig;
 use super::error::ConfigError;
 use super::layers::Layers;
+use super::setting::SETTINGS;
+use crate::products::Product;
 
 /// The kernel's `sun_path` has 108 bytes, the last of which is zero.
 const LONGEST_SOCKET: usize = 107;
@@ -22,6 +24,7 @@ pub(super) fn check_values(config: &AgentConfig, layers: &Layers, errors: &mut V
     if http_is_sound {
         check_http(config, &mut wrong);
     }
+    check_products(config, layers, Product::is_built_in, &mut wrong);
     if config.admin.socket.as_os_str().len() > LONGEST_ADMIN_SOCKET {
         wrong("admin.socket", &format!("is longer than the {LONGEST_ADMIN_SOCKET} bytes that it may have"));
     }
@@ -39,6 +42,29 @@ pub(super) fn check_values(config: &AgentConfig, layers: &Layers, errors: &mut V
             "unix.path",
             "is in a directory that containers need for other things; set one like /var/run/datadog/dsd.socket",
         );
+    }
+}
+
+/// Refuses values that would be ignored because what they configure is not part of this program.
+pub(super) fn check_products(
+    config: &AgentConfig,
+    layers: &Layers,
+    is_built_in: impl Fn(Product) -> bool,
+    wrong: &mut impl FnMut(&'static str, &str),
+) {
+    for setting in SETTINGS {
+        let Some(product) = setting.find_product().filter(|product| !is_built_in(*product)) else { continue };
+        if config.values.is_in_use(setting, layers) {
+            wrong(
+                setting.key,
+                &format!(
+                    "cannot be used: this program was built without {} (cargo feature {}); remove the setting, or install \
+                     a complete build",
+                    product.describe_product(),
+                    product.feature_name()
+                ),
+            );
+        }
     }
 }
 

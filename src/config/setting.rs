@@ -1,6 +1,7 @@
 //! Every setting, one row each: its key, kind, default and help text, and when a change takes effect.
 
 use super::kind::SettingKind;
+use crate::products::Product;
 
 #[derive(Copy, Clone, Debug)]
 pub struct Setting {
@@ -700,6 +701,23 @@ impl Setting {
             rows = rest;
         }
         panic!("no such setting")
+    }
+
+    /// The optional part of the program that it belongs to, if any.
+    #[must_use]
+    pub fn find_product(&self) -> Option<Product> {
+        match self.key.split_once('.') {
+            Some(("dcos", _)) => Some(Product::Dcos),
+            Some(("listeners", "guard")) => Some(Product::Guard),
+            Some(("nri" | "kubernetes", _)) => Some(Product::Nri),
+            _ => None,
+        }
+    }
+
+    /// Whether this program contains what it configures.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.find_product().is_none_or(Product::is_built_in)
     }
 
     /// The environment variable that sets it.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::products::Product;
 
 struct TestEnvironment(BTreeMap<&'static str, &'static str>, bool);
 
@@ -38,6 +39,9 @@ fn read(text: &str) -> Result<AgentConfig, Vec<String>> {
 #[test]
 fn a_list_of_patterns_is_bounded_in_number_and_length() {
     for key in ["http.hosts", "kubernetes.namespaces", "kubernetes.exclude_pod_labels"] {
+        if !Setting::find(key).unwrap().is_available() {
+            continue;
+        }
         let of = |words: &[String]| read(&format!("{key} = {words:?}"));
         assert!(of(&vec!["*".to_owned(); 256]).is_ok(), "{key}");
         let error = of(&vec!["*".to_owned(); 257]).unwrap_err();
@@ -179,7 +183,7 @@ fn tls_and_tokens_make_an_address_off_loopback_sound_and_one_of_them_does_not() 
 
 #[test]
 fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().filter(|setting| setting.is_available()) {
         let edges = match setting.kind {
             SettingKind::Count(least, most) => {
                 [least, most].map(|n| (n.to_string(), (n + 1).to_string())).to_vec()
@@ -215,7 +219,7 @@ fn a_value_that_no_setting_takes_is_reported_for_each_of_them() {
 
 #[test]
 fn every_default_and_every_word_of_a_row_is_one_that_its_reader_takes() {
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().filter(|setting| setting.is_available()) {
         let (SettingKind::OneOf(words) | SettingKind::Words(words)) = setting.kind else { continue };
         for word in words {
             let mut layers = Layers::with_defaults(&environment(&[]));
@@ -285,6 +289,7 @@ fn a_window_is_whole_seconds() {
 }
 
 #[test]
+#[cfg(feature = "nri")]
 fn a_list_of_patterns_takes_any_words() {
     let config =
         read("[kubernetes]\nnamespaces = [\"shop\", \"bank-*\"]\npod_labels = [\"app=web\"]").unwrap();
@@ -317,4 +322,59 @@ fn bounds_are_numbers_that_rise_and_count_only_where_histograms_are_asked_for() 
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(read("[prometheus]\ntimer_buckets = []\n").unwrap_err().len(), 1);
+}
+
+/// What is wrong with a configuration in a program without any optional part.
+fn refused_without_products(text: &str) -> Vec<String> {
+    let environment = environment(&[]);
+    let mut layers = Layers::with_defaults(&environment);
+    assert_eq!(layers.add_toml(text, "f.toml"), []);
+    let (values, errors) = SettingValues::read(&layers);
+    assert_eq!(errors, []);
+    let mut refused = Vec::new();
+    let mut wrong = |key, why: &str| refused.push(ConfigError::value(&layers, key, why).to_string());
+    checks::check_products(&read::build_config(values, BTreeMap::new()), &layers, |_| false, &mut wrong);
+    refused
+}
+
+#[test]
+fn a_setting_of_a_product_that_is_not_built_in_is_refused() {
+    for (text, key, product) in [
+        ("nri.enabled = true", "nri.enabled", Product::Nri),
+        ("nri.socket = \"/other.sock\"", "nri.socket", Product::Nri),
+        ("kubernetes.mode = \"opt-in\"", "kubernetes.mode", Product::Nri),
+        ("kubernetes.exclude_namespaces = []", "kubernetes.exclude_namespaces", Product::Nri),
+        ("listeners.guard = \"required\"", "listeners.guard", Product::Guard),
+        ("dcos.host = \"10.1.2.3\"", "dcos.host", Product::Dcos),
+    ] {
+        let refused = refused_without_products(text);
+        assert_eq!(refused.len(), 1, "{text}: {refused:?}");
+        assert!(refused[0].starts_with(&format!("f.toml:1: {key} = ")), "{refused:?}");
+        let why = format!("built without {} (cargo feature", product.describe_product());
+        assert!(refused[0].contains(&why), "{refused:?}");
+        let read = read(text);
+        assert_eq!(read.is_ok(), product.is_built_in(), "{text}: {read:?}");
+    }
+}
+
+#[test]
+fn a_setting_that_asks_for_nothing_needs_no_product() {
+    for text in [
+        "",
+        "nri.enabled = false\nnri.socket = \"/var/run/nri/nri.sock\"",
+        "kubernetes.mode = \"all\"",
+        "listeners.guard = \"off\"",
+        "listeners.guard = \"auto\"",
+        "dcos.host = \"\"",
+    ] {
+        assert!(refused_without_products(text).is_empty(), "{text}");
+        assert!(read(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn every_table_that_belongs_to_a_product_has_settings() {
+    let of = |product| SETTINGS.iter().filter(move |setting| setting.find_product() == Some(product)).count();
+    assert_eq!((of(Product::Dcos), of(Product::Guard)), (1, 1));
+    assert_eq!(of(Product::Nri), 11);
 }

@@ -77,6 +77,13 @@ impl SettingValues {
         SETTINGS.iter().filter(|setting| self.get(setting.key) != other.get(setting.key))
     }
 
+    /// Whether a value switches something on or changes how it works: it is not the default, `false` or `off`.
+    pub(super) fn is_in_use(&self, setting: &Setting, layers: &Layers) -> bool {
+        let value = self.get(setting.key);
+        let is_default = setting.kind.read(layers.default_of(setting)).is_ok_and(|default| default == *value);
+        !is_default && !matches!(value, Value::Switch(false) | Value::Word("off"))
+    }
+
     fn get(&self, key: &'static str) -> &Value {
         self.0.get(key).unwrap_or_else(|| panic!("{key} is not a row of the table of settings"))
     }

@@ -12,7 +12,11 @@ use crate::agent::{Address, Agent, PATIENCE};
 use crate::nri::Runtime;
 
 const DOCUMENT: &str = include_str!("../../proto/openapi.json");
-const ROUTES: &str = include_str!("../../src/api/routes.rs");
+const ROUTES: &str = concat!(
+    include_str!("../../src/api/routes.rs"),
+    include_str!("../../src/api/routes/dcos.rs"),
+    include_str!("../../src/api/routes/page.rs"),
+);
 const ERRORS: &str = include_str!("../../src/api/error.rs");
 
 const LISTENERS: [&str; 2] = ["http", "admin"];

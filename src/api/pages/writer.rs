@@ -112,6 +112,7 @@ impl PageWriter {
     }
 
     /// Sets the status, before anything is written; 200 unless this says otherwise.
+    #[cfg_attr(not(feature = "dcos"), expect(dead_code, reason = "other routes have one status"))]
     pub(in crate::api) fn set_status(&self, status: u16) {
         self.page.change_head(|head| head.status = status);
     }

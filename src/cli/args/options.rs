@@ -169,24 +169,6 @@ pub(in crate::cli) struct HealthArgs {
     pub(in crate::cli) at: UrlArgs,
 }
 
-#[derive(Debug, Args)]
-pub(in crate::cli) struct UntaintArgs {
-    /// The Kubernetes node that this command runs on
-    #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) node: String,
-    /// The key of the taint to remove
-    #[arg(long, value_name = "KEY", default_value = "tallyport/agent-not-ready")]
-    pub(in crate::cli) taint: String,
-    /// How often to check whether the node has the taint again
-    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub(in crate::cli) interval: Duration,
-    /// Where the service account's token and ca.crt are
-    #[arg(long, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
-    pub(in crate::cli) credentials: PathBuf,
-    #[command(flatten)]
-    pub(in crate::cli) at: UrlArgs,
-}
-
 /// How the answer is to look.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct OutputArgs {
@@ -428,77 +410,6 @@ pub(in crate::cli) struct ReferenceArgs {
     /// The page of the agent's own metrics instead
     #[arg(long, action = ArgAction::SetTrue)]
     pub(in crate::cli) metrics: bool,
-}
-
-/// What starts containers.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
-pub(in crate::cli) enum EngineName {
-    /// containerd's CRI plugin: /etc/containerd/config.toml
-    Containerd,
-    /// dockerd: /etc/docker/daemon.json
-    Docker,
-    /// podman: /etc/containers/containers.conf.d/99-tallyport.conf
-    Podman,
-    /// CRI-O: /etc/crio/crio.conf.d/99-tallyport.conf
-    Crio,
-}
-
-/// How containers come by their address.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
-pub(in crate::cli) enum MechanismName {
-    /// A runtime of its own, which is tallyport-oci in front of the real one
-    Wrapper,
-    /// podman's hook precreate, for every container; exec does not see the variables
-    Hook,
-    /// containerd's base runtime specification: 127.0.0.1:8125 in every pod, one socket for all its containers
-    BaseSpec,
-}
-
-/// Which file of which engine.
-#[derive(Debug, Args)]
-pub(in crate::cli) struct EngineArgs {
-    /// The engine
-    #[arg(long = "for", value_name = "ENGINE")]
-    pub(in crate::cli) engine: EngineName,
-    /// The engine's file [default: where it looks for it]
-    #[arg(long, value_name = "PATH")]
-    pub(in crate::cli) config: Option<PathBuf>,
-    /// What the runtime is called, for --runtime, a runtime class and the like
-    #[arg(long, value_name = "NAME", default_value = "tallyport")]
-    pub(in crate::cli) runtime_name: String,
-    /// The wrapper [default: tallyport-oci beside this program]
-    #[arg(long, value_name = "PATH")]
-    pub(in crate::cli) wrapper: Option<PathBuf>,
-    /// Where other files go that an engine is to read
-    #[arg(long, value_name = "DIR", default_value = "/etc/tallyport")]
-    pub(in crate::cli) directory: PathBuf,
-    /// Show what would change, and write nothing
-    #[arg(long)]
-    pub(in crate::cli) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct HookInstallArgs {
-    #[command(flatten)]
-    pub(in crate::cli) engine: EngineArgs,
-    /// How containers come by their address
-    #[arg(long, value_name = "MECHANISM", default_value = "wrapper")]
-    pub(in crate::cli) mechanism: MechanismName,
-    /// Make it the runtime of containers that ask for none
-    #[arg(long)]
-    pub(in crate::cli) default: bool,
-    /// The runtime that the wrapper starts; written into its settings, /etc/tallyport/oci.toml
-    #[arg(long, value_name = "PATH")]
-    pub(in crate::cli) real_runtime: Option<PathBuf>,
-    /// With base-spec: the specification to begin with [default: what `ctr oci spec` prints]
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) spec: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct HookRemoveArgs {
-    #[command(flatten)]
-    pub(in crate::cli) engine: EngineArgs,
 }
 
 /// By which way a probe is started.
