@@ -1,6 +1,6 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ fmt: ## format the code
 
 lint: ## clippy with warnings denied
 	scripts/ci/lint
+
+features: ## the agent without its optional products, and with each alone
+	scripts/ci/features
 
 layers: ## which module may use which
 	scripts/ci/layers
