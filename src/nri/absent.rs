@@ -31,7 +31,17 @@ impl SuspendedPlugin {
 
 /// Stops the plugin before a hand-over.
 #[derive(Clone, Debug)]
-pub struct Suspender;
+pub struct Suspender(());
+
+/// Receives what [`Suspender`] asks, which is nothing.
+#[derive(Debug)]
+pub struct Suspensions(());
+
+/// Both ends of a way to suspend the plugin.
+#[must_use]
+pub fn suspension_channel() -> (Suspender, Suspensions) {
+    (Suspender(()), Suspensions(()))
+}
 
 impl Suspender {
     /// Stops the plugin. None runs, so nothing is stopped.

@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use super::running::Running;
 use crate::config::AgentConfig;
-use crate::nri::{Carried, Suspender};
+use crate::nri::{Carried, Suspender, suspension_channel};
 
 /// What the rest of the agent has of the plugin.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub(super) fn start(_tasks: &mut JoinSet<()>, _running: &Running, carried: Optio
             "this program was built without the NRI plugin; closed the container runtime's connection to the agent before"
         );
     }
-    Started { settings: PluginControl, suspender: Suspender }
+    let (suspender, _) = suspension_channel();
+    Started { settings: PluginControl, suspender }
 }
 
 /// Passes changed settings to the plugin.
