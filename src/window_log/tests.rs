@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::entry::Who;
+use super::entry::{LogEntry, Who};
 use super::files::{Appendable, Files};
 use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup};
 use super::recover::{Resumed, recover_windows};
@@ -626,4 +626,23 @@ fn windows_that_start_after_the_agent_are_counted_and_do_not_keep_a_container_fo
     assert_eq!(restored(&disk, 30, 100).1.ahead, 0);
     let recovered = recover_windows(&disk.mended(), moment(12).wall, TOMBSTONE);
     assert!(recovered.containers.iter().all(|container| container.finished_at == moment(12).wall));
+}
+
+/// Bytes as two digits each.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_bytes_of_a_file_are_those_that_earlier_builds_read_and_write() {
+    let disk = Disk::default();
+    let mut segment = LogSegment::create(&disk, OPEN, 5, 7).unwrap();
+    let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
+    segment.put_entry(&LogEntry::Alive { at: moment(1).wall });
+    segment.put_entry(&LogEntry::Forgotten { key });
+    segment.put_entry(&LogEntry::Ended { at: moment(2).wall });
+    segment.write().unwrap();
+    let golden = "f15470770300000091a3f051afdc1245000207f15470770900000000f360ef20f8733f078089fce288d2a306f1547077\
+        03000000d65851306707c568060703f1547077090000004a3c877a43d74e50088092f6e388d2a306";
+    assert_eq!(hex(&disk.files()["open-0000000005.log"]), golden);
 }

@@ -177,3 +177,20 @@ fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
 fn image_bytes(image: &ContainerSnapshot) -> Vec<u8> {
     JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)
 }
+
+#[test]
+fn the_bytes_of_a_journal_are_those_that_earlier_builds_read_and_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(directory.path(), JournalHealth::default()).unwrap();
+    journal.seed = SEED;
+    journal.rewrite_images([image(1, 0)].into_iter());
+    journal.append_change(Allocation(3), None);
+    let bytes = std::fs::read(directory.path().join(JOURNAL)).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let golden = "54504a02020000000207452e73102d9a8c4f54504a02a000000000010263310102633101096672616d65776f726b086d\
+        61726174686f6e000000000001007f000001cd8d0101042f732f31092f702f642e736f636b0001010e2f72756e2f6e65\
+        746e732f6f6e6502020101072f62756e646c6500010375696400000101086e6f206167656e74011b7468652072656365\
+        6976652062756666657220697320736d616c6c80800480a8d6b907d209c0f7ae8e020180c4f2f20700003f167188705f\
+        1ea454504a0202000000010350ff32204444b40b";
+    assert_eq!(hex, golden);
+}

@@ -316,4 +316,23 @@ mod tests {
             let _either_way = change(of, &sealed_again(&damaged));
         }
     }
+
+    #[test]
+    fn the_bytes_of_both_parts_are_those_that_earlier_builds_read_and_write() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
+        aggregator.ingest_datagram(b"a:1|c", at(1), None);
+        let snapshot = aggregator.snapshot_ahead();
+        let golden = "5450414708000100000000000000808082e288d2a30680dac6eb88d2a306808082e288d2a306010101610000008089fc\
+            e288d2a3060000000000000000008089fce288d2a3060000018080808080808008000000000000f03f00000000000105\
+            000101000000000000000000000000000000000001000000000000000000000000000000000000000000000000000000\
+            00000000000000018089fce288d2a30600f93e6007c189e70d";
+        assert_eq!(hex(&snapshot), golden);
+        aggregator.ingest_datagram(b"a:2|c", at(2), None);
+        let changes = aggregator.changes_since(checksum_of(&snapshot).unwrap()).unwrap();
+        let golden = "545041430800f9fd80bb90b8e2f30d0000000000020a0002020000000000000000000000000000000000020000000000\
+            0000000000000000000000000000000000000000000000000000000000018092f6e388d2a30600010100000000000000\
+            0000008089fce288d2a306000002808080808080801000000000000008400000000000277def3116e585a8";
+        assert_eq!(hex(&changes), golden);
+    }
 }
