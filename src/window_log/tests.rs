@@ -5,15 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::entry::{LogEntry, Who};
-use super::files::{Appendable, Files};
+use super::entry::{FORMAT, LogEntry, Who};
 use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup};
-use super::recover::{Resumed, recover_windows};
+use super::recover::{Resumed, recover_windows, survey_log};
 use super::segment::{LogSegment, OPEN};
-use super::survey::survey_log;
 use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, Noted};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
 use crate::store::{Cursor, Published, Store};
+use crate::wal::{Appendable, Files};
 
 /// 2026-01-01T00:00:00Z, on the grid.
 const START: i64 = 1_767_225_600;
@@ -536,7 +535,7 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
 
 fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
     let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
-    let mut segment = LogSegment::create(disk, OPEN, number, epoch).unwrap();
+    let mut segment = LogSegment::create(disk, OPEN, number, epoch, FORMAT).unwrap();
     let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
     segment.ensure_container(key, || who);
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
@@ -544,7 +543,7 @@ fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 
     for (line, at) in lines.iter().zip(opened + 1..) {
         aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
         segment.put_open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
-        segment.write().unwrap();
+        segment.write_buffer().unwrap();
     }
     aggregator
 }
@@ -630,18 +629,19 @@ fn windows_that_start_after_the_agent_are_counted_and_do_not_keep_a_container_fo
 
 /// Bytes as two digits each.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |byte: &u8| format!("{byte:02x}");
+    bytes.iter().map(digits).collect()
 }
 
 #[test]
 fn the_bytes_of_a_file_are_those_that_earlier_builds_read_and_write() {
     let disk = Disk::default();
-    let mut segment = LogSegment::create(&disk, OPEN, 5, 7).unwrap();
+    let mut segment = LogSegment::create(&disk, OPEN, 5, 7, FORMAT).unwrap();
     let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
     segment.put_entry(&LogEntry::Alive { at: moment(1).wall });
     segment.put_entry(&LogEntry::Forgotten { key });
     segment.put_entry(&LogEntry::Ended { at: moment(2).wall });
-    segment.write().unwrap();
+    segment.write_buffer().unwrap();
     let golden = "f15470770300000091a3f051afdc1245000207f15470770900000000f360ef20f8733f078089fce288d2a306f1547077\
         03000000d65851306707c568060703f1547077090000004a3c877a43d74e50088092f6e388d2a306";
     assert_eq!(hex(&disk.files()["open-0000000005.log"]), golden);

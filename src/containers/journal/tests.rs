@@ -57,9 +57,8 @@ fn image(allocation: u64, step: u8) -> ContainerSnapshot {
 fn written() -> (Vec<ContainerSnapshot>, Vec<u8>) {
     let steps = [(1, 0), (2, 0), (1, 1), (3, 0), (2, 1), (1, 2)];
     let images: Vec<_> = steps.into_iter().map(|(allocation, step)| image(allocation, step)).collect();
-    let mut bytes: Vec<u8> =
-        images.iter().flat_map(|image| JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)).collect();
-    bytes.extend(JournalRecord::Forget(Allocation(3)).to_bytes(SEED));
+    let mut bytes: Vec<u8> = images.iter().flat_map(image_bytes).collect();
+    bytes.extend(record_bytes(&JournalRecord::Forget(Allocation(3)), SEED));
     (images, bytes)
 }
 
@@ -160,7 +159,7 @@ fn a_directory_that_is_not_there_is_trouble_until_it_is() {
 #[test]
 fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
     let (_, records) = written();
-    let of_boot = |boot| [JournalRecord::Boot(boot).to_bytes(ANY_BOOT), records.clone()].concat();
+    let of_boot = |boot| [record_bytes(&JournalRecord::Boot(boot), ANY_BOOT), records.clone()].concat();
     let replayed = replay_records(&of_boot(SEED), SEED);
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (2, 0, 0));
     let replayed = replay_records(&of_boot(SEED + 1), SEED);
@@ -174,8 +173,14 @@ fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (0, 1, 15));
 }
 
+fn record_bytes(record: &JournalRecord, seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.put(FORMAT, seed, &mut bytes).unwrap();
+    bytes
+}
+
 fn image_bytes(image: &ContainerSnapshot) -> Vec<u8> {
-    JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)
+    record_bytes(&JournalRecord::Put(Box::new(image.clone())), SEED)
 }
 
 #[test]
@@ -186,7 +191,8 @@ fn the_bytes_of_a_journal_are_those_that_earlier_builds_read_and_write() {
     journal.rewrite_images([image(1, 0)].into_iter());
     journal.append_change(Allocation(3), None);
     let bytes = std::fs::read(directory.path().join(JOURNAL)).unwrap();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = |byte: &u8| format!("{byte:02x}");
+    let hex: String = bytes.iter().map(digits).collect();
     let golden = "54504a02020000000207452e73102d9a8c4f54504a02a000000000010263310102633101096672616d65776f726b086d\
         61726174686f6e000000000001007f000001cd8d0101042f732f31092f702f642e736f636b0001010e2f72756e2f6e65\
         746e732f6f6e6502020101072f62756e646c6500010375696400000101086e6f206167656e74011b7468652072656365\
