@@ -200,3 +200,30 @@ fn the_bytes_of_a_journal_are_those_that_earlier_builds_read_and_write() {
         1ea454504a0202000000010350ff32204444b40b";
     assert_eq!(hex, golden);
 }
+
+#[test]
+fn a_record_that_is_too_long_is_refused_by_its_container_and_the_journal_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let health = JournalHealth::default();
+    let (mut journal, _) = Journal::open(directory.path(), health.clone()).unwrap();
+    journal.format = FrameFormat { longest: 300, ..FORMAT };
+    let too_long = |allocation| ContainerSnapshot { warnings: vec!["x".repeat(300)], ..image(allocation, 1) };
+    let replayed = || {
+        let (_, replayed) = Journal::open(directory.path(), JournalHealth::default()).unwrap();
+        assert_eq!(replayed.damaged, 0);
+        replayed.images.iter().map(|image| image.allocation.0).collect::<Vec<_>>()
+    };
+    journal.rewrite_images([image(1, 0), too_long(2)].into_iter());
+    journal.append_change(Allocation(3), Some(image(3, 0)));
+    let error = health.write_error().unwrap();
+    assert!(error.starts_with("the record of container c2: the payload has "), "{error}");
+    assert!(error.ends_with(" bytes and may have 300"), "{error}");
+    assert_eq!((replayed(), health.failure_count(), journal.is_stale()), (vec![1, 3], 1, false));
+    // A container whose new state is too long stays as it was, until it fits or is forgotten.
+    journal.append_change(Allocation(3), Some(too_long(3)));
+    journal.append_change(Allocation(2), Some(image(2, 0)));
+    assert!(health.write_error().unwrap().starts_with("the record of container c3: "));
+    assert_eq!((replayed(), health.failure_count()), (vec![1, 2, 3], 2));
+    journal.append_change(Allocation(3), None);
+    assert_eq!((replayed(), health.write_error(), health.failure_count()), (vec![1, 2], None, 2));
+}
