@@ -203,34 +203,42 @@ impl ClosedWindowLog {
         segment.put_window(key, birth, published, from);
     }
 
+    /// Writes entries and syncs them.
     fn write(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
-        let written = self.write_only(put)?;
-        let Some(mut segment) = self.current.take() else { return Ok(written) };
-        match segment.sync_file() {
-            Ok(()) => {
-                self.current = Some(segment);
-                Ok(written)
-            }
-            Err(error) => {
+        let (written, refusals) = self.write_entries(put)?;
+        if let Some(mut segment) = self.current.take() {
+            if let Err(error) = segment.sync_file() {
                 // What the kernel could not write it has forgotten: only a new file can be trusted.
                 self.old.push_back(segment.seal());
-                Err(error)
+                return Err(error);
             }
+            self.current = Some(segment);
         }
+        self.note_refusals(refusals);
+        Ok(written)
     }
 
+    /// Writes entries, which a power failure may undo.
     fn write_only(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
+        let (written, refusals) = self.write_entries(put)?;
+        self.note_refusals(refusals);
+        Ok(written)
+    }
+
+    /// Counts what was refused. Not after an error: then the entries are written again, and refused again.
+    fn note_refusals(&mut self, refusals: Refusals) {
+        self.given_up += refusals.windows;
+        self.refusals.append_refusals(refusals);
+    }
+
+    fn write_entries(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<(u64, Refusals)> {
         let mut segment = self.take_segment()?;
         put(self, &mut segment);
-        let waiting = segment.buffered_bytes() as u64;
+        let (waiting, refusals) = (segment.buffered_bytes() as u64, segment.take_refusals());
         match segment.write_buffer() {
             Ok(()) => {
-                // After an error the entries are written again, so they are refused again as well.
-                let refusals = segment.take_refusals();
-                self.given_up += refusals.windows;
-                self.refusals.append_refusals(refusals);
                 self.current = Some(segment);
-                Ok(waiting)
+                Ok((waiting, refusals))
             }
             Err(error) => {
                 let sealed = segment.seal();

@@ -41,7 +41,7 @@ pub struct RecoveryReport {
     pub ahead: usize,
     /// When the agent was last known to live; nothing where there was none before.
     pub last: Option<Timestamp>,
-    /// How long nobody listened.
+    /// How long nothing was received.
     pub gap: Duration,
     /// Whether it had ended in order.
     pub in_order: bool,

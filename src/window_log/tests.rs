@@ -487,7 +487,7 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
         log.append_alive(moment(100 + epoch).wall).unwrap();
         assert_eq!(restored(&disk, 30, 120).0, first);
     }
-    // Nobody keeps them any more.
+    // No store keeps them any more.
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(11, 30);
     let Resumed { mut log, .. } =
@@ -522,7 +522,7 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
         let (back, report) = restored(&disk, 30, 100);
         assert_eq!(sorted(back), sorted(whole.clone()), "{written} of {}", windows.len());
         assert_eq!(report.containers, 3);
-        // Whoever goes on says which of the two is void, and it stays so.
+        // The process that goes on writes which of the two is void, and it stays so.
         let recovered = recover_windows(&*files, moment(100).wall, TOMBSTONE);
         assert_eq!(recovered.void.is_empty(), written == 0);
         let said_twice = recovered.void.clone();
@@ -719,4 +719,26 @@ fn an_open_window_whose_changes_are_too_long_comes_back_as_of_the_checkpoint_bef
     drop(aggregator.roll_window(moment(10).wall));
     assert!(checkpoint(&mut aggregator, "a:5|c", 11).is_empty());
     assert!(shown()[0].contains("sum: 5.0"), "{:?}", shown());
+}
+
+#[test]
+fn a_window_that_is_refused_again_after_a_failed_call_is_counted_once() {
+    for failing in 0..6 {
+        let disk = Disk::default();
+        let mut node = Node::on(&disk, 1, 30, MIB);
+        node.log.format = FrameFormat { longest: 300, ..FORMAT };
+        let member = |n| format!("users:{n}|s\n");
+        let members: String = (0..60).map(member).collect();
+        node.aggregators[0].ingest_datagram(members.as_bytes(), moment(1), None);
+        node.roll(11);
+        disk.set(Trouble::Once(failing));
+        let failed = node.follow().is_err();
+        // Create, write and sync.
+        assert_eq!(failed, failing < 3, "call {failing}");
+        if failed {
+            assert_eq!(node.log.given_up(), 0, "call {failing}");
+            node.follow().unwrap();
+        }
+        assert_eq!((node.log.given_up(), node.log.take_refusals().entries.len()), (1, 1), "call {failing}");
+    }
 }

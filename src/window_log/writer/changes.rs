@@ -1,4 +1,5 @@
-//! What is written of containers beside their windows: who they are, events, and what outlasts windows. Only what is new is written.
+//! What is written of containers beside their windows: descriptions, events, and what outlasts windows. Only what is new is
+//! written.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
