@@ -12,6 +12,7 @@ pub use tallyport_formats as render;
 pub use tallyport_identity as identity;
 pub use tallyport_linux::{files, host};
 pub use tallyport_oci as oci;
+pub use tallyport_wal as wal;
 pub use tallyport_wire as wire;
 
 pub mod api;

@@ -6,40 +6,42 @@
 //! Store ─▶ writer ─▶ names-N.log      which name is called what on a page, before the windows that have it
 //! ```
 //!
-//! One thread writes. It follows the store's sequence and asks the shards by turns, and nobody waits for it: where the disk
-//! is slow, full or gone, it falls behind, says so, and goes on where it was when it can. A window can be read as soon as it
+//! One thread writes. It follows the store's sequence and asks the shards by turns, and no other thread waits for it: if the disk
+//! is slow, full or gone, it falls behind, reports that, and continues where it was when it can. A window can be read as soon as it
 //! is closed, and is written some hundredths of a second later; between the two, a crash brings it back as of the last
 //! checkpoint.
+//!
+//! How bytes lie in the files, and how damage in them is found, is the business of [`crate::wal`]; this module knows what the
+//! entries mean.
 //!
 //! What a crash leaves is read at the next start ([`recover_windows`]). Damaged parts are found by their checksums, reported and
 //! left out.
 
-mod checkpoint;
 mod entry;
-mod files;
-mod frame;
-mod lasting;
+mod found;
 mod log;
-mod names;
-mod open;
 mod read;
 mod recover;
+mod renewed;
 mod segment;
 mod status;
-mod survey;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use entry::{VERSION, Who};
-pub use files::{Appendable, Files, LogDirectory};
-pub use read::LogDamage;
-pub use recover::{Recovered, RecoveryReport, RestoredContainer, recover_windows};
-pub use status::{LogStatus, LogStatusSnapshot};
-pub use survey::{Survey, survey_log};
-pub use writer::{LogWriter, WriterSources};
+pub use recover::{Recovered, RestoredContainer, Survey, recover_windows, survey_log};
+pub use renewed::WriterSources;
+pub use status::{LogDamage, LogStatus, LogStatusSnapshot, RecoveryReport};
+pub use writer::LogWriter;
+
+pub use crate::wal::{Appendable, Files};
 
 /// How the log is to be kept.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -50,4 +52,70 @@ pub struct WindowLogSettings {
     pub checkpoint_rate: u64,
     /// Bytes of all files of closed windows, at most.
     pub size: u64,
+}
+
+/// A real directory of files of the log.
+#[derive(Debug)]
+pub struct LogDirectory {
+    path: PathBuf,
+}
+
+impl LogDirectory {
+    /// The directory at a path, created if need be, for this user alone: metrics of applications may be confidential.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn new(path: PathBuf) -> io::Result<Self> {
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Self { path }),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Files for LogDirectory {
+    fn list_names(&self) -> io::Result<Vec<String>> {
+        std::fs::read_dir(&self.path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        crate::files::read(&self.path.join(name))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Appendable>> {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create_new(true).mode(0o600).open(self.path.join(name))?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(Box::new(LogFile(file)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+}
+
+/// A file of the log on a real disk.
+#[derive(Debug)]
+struct LogFile(File);
+
+impl Appendable for LogFile {
+    fn append_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync_to_disk(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn truncate_to(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
 }

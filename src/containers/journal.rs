@@ -3,36 +3,38 @@
 //! ```text
 //! journal = boot record*
 //! boot    = a record that says which boot of the machine the others are of, with a checksum that is not seeded
-//! record  = "TPJ" version(u8) length(u32, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
+//! record  = a frame of `wal`, with the mark "TPJ" and a version
 //! ```
 //!
-//! Every change is a record, appended before whoever asked for it is answered. What is written outlives the process at once,
+//! Every change is a record, appended before the request for it is answered. What is written outlives the process at once,
 //! and need not outlive the machine: with it, all containers end. So the checksum is seeded with the boot, and records of
 //! another boot mean nothing. When most of the file is out of date, a new one is written beside it, synced, and put in its
 //! place. A record that is damaged is skipped, wherever it is, and reported: its container is not taken back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::image::{ContainerSnapshot, IMAGE_VERSION};
-use crate::aggregate::encode;
 use crate::files;
-use crate::model::Allocation;
+use crate::model::{Allocation, ContainerId};
+use crate::wal::{ChecksumPlace, FormatError, FrameFormat, NextFrame, decode, encode_after};
 
 /// The name of the file.
 pub const JOURNAL: &str = "containers.journal";
-const MAGIC: &[u8; 3] = b"TPJ";
-const HEAD: usize = MAGIC.len() + 1 + 4;
-const CHECKSUM: usize = 8;
-/// Longest payload. Labels are bounded by the requests they come with, at a megabyte.
-const LONGEST: usize = 4 << 20;
-/// A file that is smaller is not worth being written anew.
+/// How records lie in the file. Labels are bounded by the requests they come with, at a megabyte, so records are far shorter than
+/// the limit.
+const FORMAT: FrameFormat = FrameFormat {
+    mark: &[b'T', b'P', b'J', IMAGE_VERSION],
+    checksum: ChecksumPlace::AfterPayload,
+    longest: 4 << 20,
+};
+/// A smaller file is not written anew.
 const SMALL: u64 = 256 << 10;
 /// The seed of the record that says which boot the others are of.
 const ANY_BOOT: u64 = 0;
@@ -56,7 +58,7 @@ pub struct Replayed {
     pub damaged_bytes: usize,
 }
 
-/// Whether the journal can be written, for whoever wants to know.
+/// Whether the journal can be written, for the pages and commands that show it.
 #[derive(Clone, Debug, Default)]
 pub struct JournalHealth(Arc<Mutex<(Option<String>, u64)>>);
 
@@ -74,11 +76,22 @@ impl JournalHealth {
     }
 
     fn record_failure(&self, error: &io::Error) {
-        let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if health.0.is_none() {
+        if self.count_failure(error.to_string()) {
             tracing::error!(%error, "cannot write the journal; containers would be lost with this agent");
         }
-        *health = (Some(error.to_string()), health.1 + 1);
+    }
+
+    fn record_refusal(&self, refused: &RefusedRecord) {
+        self.count_failure(refused.to_string());
+        tracing::error!(error = %refused, "a record is too long for the journal; the container would be lost with this agent. Give it fewer or shorter labels");
+    }
+
+    /// Returns whether it is the first failure since a success.
+    fn count_failure(&self, error: String) -> bool {
+        let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = health.0.is_none();
+        *health = (Some(error), health.1 + 1);
+        first
     }
 
     fn record_recovery(&self) {
@@ -86,6 +99,14 @@ impl JournalHealth {
             tracing::info!("the journal is written again");
         }
     }
+}
+
+/// A record that is not written, because it could not be read back.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of container {container}: {why}")]
+struct RefusedRecord {
+    container: ContainerId,
+    why: FormatError,
 }
 
 /// The journal of a container table.
@@ -98,6 +119,9 @@ pub struct Journal {
     written: u64,
     /// Bytes that were written when it was written anew last.
     live: u64,
+    /// Containers of which the file does not say how they are now, because that is too long.
+    refused: BTreeSet<Allocation>,
+    format: FrameFormat,
     health: JournalHealth,
 }
 
@@ -121,7 +145,16 @@ impl Journal {
     /// The journal in a directory, whatever it has: its containers are known. It is written with the first `Journal::rewrite_images`.
     #[must_use]
     pub fn new(directory: &Path, health: JournalHealth) -> Self {
-        Self { path: directory.join(JOURNAL), seed: boot_seed(), file: None, written: 0, live: 0, health }
+        Self {
+            path: directory.join(JOURNAL),
+            seed: boot_seed(),
+            file: None,
+            written: 0,
+            live: 0,
+            refused: BTreeSet::new(),
+            format: FORMAT,
+            health,
+        }
     }
 
     /// Whether it is time to write it anew: most of it is out of date, or something could not be written.
@@ -131,12 +164,23 @@ impl Journal {
 
     /// Appends what became of a container: its image, or nothing where it is forgotten.
     pub(super) fn append_change(&mut self, allocation: Allocation, image: Option<ContainerSnapshot>) {
+        if self.file.is_none() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let known = self.refused.len();
+        match image {
+            Some(image) => self.put_image(image, &mut bytes),
+            None => self.put_forgotten(allocation, &mut bytes),
+        }
         let Some(file) = &mut self.file else { return };
-        let record =
-            image.map_or(JournalRecord::Forget(allocation), |image| JournalRecord::Put(Box::new(image)));
-        let bytes = record.to_bytes(self.seed);
         match file.write_all(&bytes) {
-            Ok(()) => self.written += bytes.len() as u64,
+            Ok(()) => {
+                self.written += bytes.len() as u64;
+                if self.refused.is_empty() && known > 0 {
+                    self.health.record_recovery();
+                }
+            }
             Err(error) => {
                 self.health.record_failure(&error);
                 self.file = None;
@@ -146,18 +190,42 @@ impl Journal {
 
     /// Writes it anew: either all of it takes the place of what was there, or nothing.
     pub(super) fn rewrite_images(&mut self, images: impl Iterator<Item = ContainerSnapshot>) {
-        let mut bytes = JournalRecord::Boot(self.seed).to_bytes(ANY_BOOT);
-        for image in images {
-            bytes.extend(JournalRecord::Put(Box::new(image)).to_bytes(self.seed));
-        }
+        let mut bytes = Vec::new();
+        self.refused.clear();
+        // It is a few bytes long, so it is never refused.
+        let _always_fits = JournalRecord::Boot(self.seed).put(self.format, ANY_BOOT, &mut bytes);
+        images.for_each(|image| self.put_image(image, &mut bytes));
         match self.replace_file(&bytes) {
             Ok(file) => {
                 self.file = Some(file);
                 (self.written, self.live) = (bytes.len() as u64, bytes.len() as u64);
-                self.health.record_recovery();
+                if self.refused.is_empty() {
+                    self.health.record_recovery();
+                }
             }
             Err(error) => self.health.record_failure(&error),
         }
+    }
+
+    /// Adds a container's record. One that is too long is left out and reported: the journal then has the container as it was before,
+    /// and goes on with the others.
+    fn put_image(&mut self, image: ContainerSnapshot, bytes: &mut Vec<u8>) {
+        let (allocation, container) = (image.allocation, image.origin.container_id.clone());
+        match JournalRecord::Put(Box::new(image)).put(self.format, self.seed, bytes) {
+            Ok(_) => {
+                self.refused.remove(&allocation);
+            }
+            Err(why) => {
+                self.refused.insert(allocation);
+                self.health.record_refusal(&RefusedRecord { container, why });
+            }
+        }
+    }
+
+    fn put_forgotten(&mut self, allocation: Allocation, bytes: &mut Vec<u8>) {
+        self.refused.remove(&allocation);
+        // As for the boot.
+        let _always_fits = JournalRecord::Forget(allocation).put(self.format, self.seed, bytes);
     }
 
     fn replace_file(&self, bytes: &[u8]) -> io::Result<File> {
@@ -178,65 +246,50 @@ fn boot_seed() -> u64 {
 }
 
 impl JournalRecord {
-    #[expect(
-        clippy::expect_used,
-        reason = "a record with another length would end the journal at the next start"
-    )]
-    fn to_bytes(&self, seed: u64) -> Vec<u8> {
-        let payload = encode(self);
-        let length = u32::try_from(payload.len()).expect("a record of one container is shorter than 4 GiB");
-        let mut bytes = [MAGIC.as_slice(), &[IMAGE_VERSION], &length.to_le_bytes(), &payload].concat();
-        let checksum = xxh3_64_with_seed(&bytes, seed);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
-    }
-
-    /// The record at the start of these bytes, and what is behind it.
-    fn decode_first(bytes: &[u8], seed: u64) -> Option<(Self, &[u8])> {
-        let head = bytes.get(..HEAD)?;
-        let rest = head.strip_prefix(MAGIC)?;
-        let (version, length) = rest.split_first()?;
-        let length = usize::try_from(u32::from_le_bytes(length.try_into().ok()?)).ok()?;
-        if *version != IMAGE_VERSION || length > LONGEST {
-            return None;
-        }
-        let (covered, rest) = bytes.split_at_checked(HEAD + length)?;
-        let (checksum, rest) = rest.split_at_checked(CHECKSUM)?;
-        if xxh3_64_with_seed(covered, seed).to_le_bytes() != checksum {
-            return None;
-        }
-        match postcard::take_from_bytes(covered.get(HEAD..)?) {
-            Ok((record, [])) => Some((record, rest)),
-            _ => None,
-        }
+    /// Appends the record.
+    ///
+    /// # Errors
+    /// When it is too long to be read back. Nothing is appended then.
+    fn put(&self, format: FrameFormat, seed: u64, out: &mut Vec<u8>) -> Result<usize, FormatError> {
+        format.append_frame(out, seed, |out| *out = encode_after(std::mem::take(out), self))
     }
 }
 
 fn replay_records(bytes: &[u8], seed: u64) -> Replayed {
-    let (mut images, mut rest, mut whole) = (BTreeMap::new(), bytes, true);
+    let (mut images, mut rest) = (BTreeMap::new(), bytes);
     let mut replayed = Replayed::default();
-    if let Some((JournalRecord::Boot(boot), after)) = JournalRecord::decode_first(rest, ANY_BOOT) {
+    if let Some((payload, after)) = FORMAT.split_frame(bytes, ANY_BOOT)
+        && let Some(JournalRecord::Boot(boot)) = decode(payload)
+    {
         if boot != seed {
             return replayed;
         }
         rest = after;
     }
-    while !rest.is_empty() {
-        if let Some((record, after)) = JournalRecord::decode_first(rest, seed) {
-            match record {
-                JournalRecord::Put(image) => drop(images.insert(image.allocation, *image)),
-                JournalRecord::Forget(allocation) => drop(images.remove(&allocation)),
-                JournalRecord::Boot(_) => {}
+    // Damage side by side is one place, whether the frame or what is in it cannot be read.
+    let mut whole = true;
+    let mut add_damage = |length, whole: &mut bool| {
+        replayed.damaged += usize::from(std::mem::replace(whole, false));
+        replayed.damaged_bytes += length;
+    };
+    for next in FORMAT.iter_frames(rest, seed) {
+        let payload = match next {
+            NextFrame::Payload(payload) => payload,
+            NextFrame::Damaged(range) => {
+                add_damage(range.len(), &mut whole);
+                continue;
             }
-            (rest, whole) = (after, true);
-            continue;
+        };
+        match decode(payload) {
+            Some(JournalRecord::Put(image)) => drop(images.insert(image.allocation, *image)),
+            Some(JournalRecord::Forget(allocation)) => drop(images.remove(&allocation)),
+            Some(JournalRecord::Boot(_)) => {}
+            None => {
+                add_damage(FORMAT.frame_length(payload.len()), &mut whole);
+                continue;
+            }
         }
-        // The next record begins with the next magic, wherever that is.
-        replayed.damaged += usize::from(std::mem::replace(&mut whole, false));
-        let next = rest.get(1..).and_then(|rest| memchr::memmem::find(rest, MAGIC)).map(|at| at + 1);
-        let next = next.unwrap_or(rest.len());
-        replayed.damaged_bytes += next;
-        rest = rest.get(next..).unwrap_or_default();
+        whole = true;
     }
     Replayed { images: images.into_values().collect(), ..replayed }
 }

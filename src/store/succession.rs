@@ -137,10 +137,7 @@ impl ReceivedStore {
     /// # Errors
     /// When it is none, of another version, damaged, or does not follow the part before.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
-        let part: PartV4 = match postcard::take_from_bytes(bytes) {
-            Ok((part, [])) => part,
-            _ => return Err(HistoryError::Damaged),
-        };
+        let part: PartV4 = crate::wal::decode(bytes).ok_or(HistoryError::Damaged)?;
         let here: HashSet<_> = part.here.iter().copied().collect();
         self.containers.retain(|allocation, _| here.contains(allocation));
         if let Some((whole, changes, at)) = part.names {

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{CheckOutcome, EventRecord, Habits, Lasting, encode_after};
+use crate::aggregate::{CheckOutcome, EventRecord, Habits, Lasting};
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::store::NameChange;
+use crate::wal::{ChecksumPlace, FormatError, FrameFormat, decode, encode_after};
 
 /// The version of entries that is written, and the only one that is read.
 pub const VERSION: u16 = 2;
+/// How entries lie in a file. The limit is far above what a container's memory limit lets its windows take.
+pub(super) const FORMAT: FrameFormat =
+    FrameFormat { mark: b"\xf1Tpw", checksum: ChecksumPlace::BeforePayload, longest: 1 << 30 };
 
 /// A container, across the lives of the agent: the one in which it came, and its number there.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -91,13 +95,63 @@ impl LogEntry<'_> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         *out = encode_after(std::mem::take(out), self);
     }
+
+    /// The container that the entry is about; `None` where it is about the agent or about names.
+    pub(super) const fn key(&self) -> Option<ContainerKey> {
+        match self {
+            Self::Container { key, .. }
+            | Self::Layout { key, .. }
+            | Self::Window { key, .. }
+            | Self::Open { key, .. }
+            | Self::Events { key, .. }
+            | Self::Forgotten { key }
+            | Self::Lasting { key, .. } => Some(*key),
+            Self::File { .. } | Self::Alive { .. } | Self::Ended { .. } | Self::Names { .. } => None,
+        }
+    }
+
+    /// What the entry holds, for a message.
+    pub(super) const fn describe_content(&self) -> &'static str {
+        match self {
+            Self::Container { .. } => "the description",
+            Self::Layout { .. } => "the list of series",
+            Self::Window { .. } => "a closed window",
+            Self::Open { .. } => "the open window",
+            Self::Events { .. } => "events",
+            Self::Lasting { .. } => "levels and last checks",
+            Self::Names { .. } => "a batch of metric names",
+            Self::File { .. } | Self::Forgotten { .. } | Self::Alive { .. } | Self::Ended { .. } => "a mark",
+        }
+    }
 }
 
 impl<'a> LogEntry<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
-        match postcard::take_from_bytes(payload) {
-            Ok((entry, [])) => Some(entry),
-            _ => None,
-        }
+        decode(payload)
+    }
+}
+
+/// An entry that is not written, because readers of the log would take it for damage.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub(super) struct RefusedEntry {
+    /// What it held, and of which container.
+    pub(super) what: String,
+    pub(super) why: FormatError,
+}
+
+/// Entries that are not written, and the closed windows that are lost with them.
+#[derive(Default, Debug)]
+pub(super) struct Refusals {
+    pub(super) entries: Vec<RefusedEntry>,
+    /// Closed windows that are not in the log, because they or the series that they refer to are not.
+    pub(super) windows: u64,
+}
+
+impl Refusals {
+    /// Adds others.
+    pub(super) fn append_refusals(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.windows += other.windows;
     }
 }

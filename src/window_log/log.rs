@@ -1,18 +1,18 @@
 //! The log of closed windows: appended to file by file, the oldest of which goes when nothing in it is kept any more.
 //!
 //! Files go in the order they came, so what voids an earlier entry outlives it. A window that alone keeps an old file is
-//! written again at the end, so that a container that seldom sends does not hold on to everybody's files.
+//! written again at the end, so that a container that seldom sends does not keep the files of all others.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use super::entry::{Birth, ContainerKey, LogEntry, Who};
-use super::files::Files;
+use super::entry::{Birth, ContainerKey, FORMAT, LogEntry, Refusals, Who};
 use super::segment::{FiledWindow, LogSegment, SealedSegment, WINDOWS};
 use crate::aggregate::{EventRecord, Habits, LastCheck, Lasting};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
+use crate::wal::{Files, FrameFormat, remove_file};
 
 /// A file is ended when it has grown to a sixteenth of the whole log, or to this.
 const LARGEST_FILE: u64 = 8 << 20;
@@ -47,8 +47,10 @@ pub(super) struct ClosedWindowLog {
     old: VecDeque<SealedSegment>,
     /// Containers that came in an earlier life of the agent.
     keys: HashMap<Allocation, ContainerKey>,
-    /// Windows that are kept and were given up on disk, because the log is as large as it may be.
+    /// Windows that are kept and are not on disk: the log is as large as it may be, or they are too long for it.
     given_up: u64,
+    refusals: Refusals,
+    pub(super) format: FrameFormat,
 }
 
 impl ClosedWindowLog {
@@ -60,7 +62,8 @@ impl ClosedWindowLog {
         next: u64,
         old: VecDeque<SealedSegment>,
     ) -> Self {
-        Self { files, epoch, limit, next, current: None, old, keys: HashMap::new(), given_up: 0 }
+        let (keys, refusals) = (HashMap::new(), Refusals::default());
+        Self { files, epoch, limit, next, current: None, old, keys, given_up: 0, refusals, format: FORMAT }
     }
 
     /// Notes that a container came in an earlier life.
@@ -96,6 +99,11 @@ impl ClosedWindowLog {
     /// Windows that are kept and are not on disk any more.
     pub(super) fn given_up(&self) -> u64 {
         self.given_up
+    }
+
+    /// Takes what was too long to be written since the last call.
+    pub(super) fn take_refusals(&mut self) -> Refusals {
+        std::mem::take(&mut self.refusals)
     }
 
     /// Writes windows, and has them reach the disk. Answers the bytes. After an error none of them is taken to be
@@ -195,30 +203,42 @@ impl ClosedWindowLog {
         segment.put_window(key, birth, published, from);
     }
 
+    /// Writes entries and syncs them.
     fn write(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
-        let written = self.write_only(put)?;
-        let Some(mut segment) = self.current.take() else { return Ok(written) };
-        match segment.sync_file() {
-            Ok(()) => {
-                self.current = Some(segment);
-                Ok(written)
-            }
-            Err(error) => {
+        let (written, refusals) = self.write_entries(put)?;
+        if let Some(mut segment) = self.current.take() {
+            if let Err(error) = segment.sync_file() {
                 // What the kernel could not write it has forgotten: only a new file can be trusted.
                 self.old.push_back(segment.seal());
-                Err(error)
+                return Err(error);
             }
+            self.current = Some(segment);
         }
+        self.note_refusals(refusals);
+        Ok(written)
     }
 
+    /// Writes entries, which a power failure may undo.
     fn write_only(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
+        let (written, refusals) = self.write_entries(put)?;
+        self.note_refusals(refusals);
+        Ok(written)
+    }
+
+    /// Counts what was refused. Not after an error: then the entries are written again, and refused again.
+    fn note_refusals(&mut self, refusals: Refusals) {
+        self.given_up += refusals.windows;
+        self.refusals.append_refusals(refusals);
+    }
+
+    fn write_entries(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<(u64, Refusals)> {
         let mut segment = self.take_segment()?;
         put(self, &mut segment);
-        let waiting = segment.buffered_bytes() as u64;
-        match segment.write() {
+        let (waiting, refusals) = (segment.buffered_bytes() as u64, segment.take_refusals());
+        match segment.write_buffer() {
             Ok(()) => {
                 self.current = Some(segment);
-                Ok(waiting)
+                Ok((waiting, refusals))
             }
             Err(error) => {
                 let sealed = segment.seal();
@@ -236,7 +256,7 @@ impl ClosedWindowLog {
     /// Removes old files in which nothing is kept, which takes no room.
     pub(super) fn make_room(&mut self) -> io::Result<()> {
         while let Some(oldest) = self.old.front().filter(|oldest| oldest.live_bytes() == 0) {
-            remove(&*self.files, &oldest.name)?;
+            remove_file(&*self.files, &oldest.name)?;
             self.old.pop_front();
         }
         Ok(())
@@ -253,7 +273,7 @@ impl ClosedWindowLog {
         let number = self.next;
         // Also after a failure: a name that may be half made is never used twice.
         self.next += 1;
-        LogSegment::create(&*self.files, WINDOWS, number, self.epoch)
+        LogSegment::create(&*self.files, WINDOWS, number, self.epoch, self.format)
     }
 
     /// Removes old files in which nothing is kept, writes again what alone keeps one, and keeps to the limit. Answers the
@@ -272,7 +292,7 @@ impl ClosedWindowLog {
                 self.given_up += oldest.held.iter().filter(kept).count() as u64;
             }
             let Some(oldest) = self.old.front() else { break };
-            remove(&*self.files, &oldest.name)?;
+            remove_file(&*self.files, &oldest.name)?;
             self.old.pop_front();
         }
         Ok(rewritten)
@@ -291,13 +311,5 @@ impl ClosedWindowLog {
                 log.put_window(segment, *birth, published, of);
             }
         })
-    }
-}
-
-/// Removes a file, which may be gone already.
-pub(super) fn remove(files: &dyn Files, name: &str) -> io::Result<()> {
-    match files.remove(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -1,42 +1,19 @@
 //! Reading what an earlier life of the agent has written.
 //!
-//! Whatever the bytes, reading answers the windows that are whole, and says how much is not. A window whose layout is lost
+//! Whatever the bytes, reading returns the windows that are whole, and counts what is not. A window whose layout is lost
 //! is not used, so no number ever gets another series' name.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 
-use super::entry::{Birth, ContainerKey, LogEntry, VERSION, Who};
-use super::files::Files;
-use super::frame::{LogFrames, NextFrame};
-use super::lasting::Lasts;
-use super::open::OpenWindow;
-use super::segment::{NAMES, OPEN, WINDOWS, parse_number};
-use crate::aggregate::{EVENTS, EventRecord, KnownLayout, Window};
+use super::entry::{Birth, ContainerKey, FORMAT, LogEntry, VERSION, Who};
+use super::found::{FoundContainer, Lasts, OpenWindow};
+use super::segment::{NAMES, OPEN, WINDOWS};
+use super::status::LogDamage;
+use crate::aggregate::{EVENTS, KnownLayout, Window};
 use crate::model::Timestamp;
 use crate::store::NameChange;
-
-/// What could not be used.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct LogDamage {
-    /// Parts of files that are cut off or changed.
-    pub parts: u64,
-    /// Bytes of these.
-    pub bytes: u64,
-    /// Whole entries that cannot be used without what was lost, or make no sense.
-    pub entries: u64,
-    /// Files that could not be read, or come from another version.
-    pub files: u64,
-}
-
-impl LogDamage {
-    /// Whether everything could be used.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
+use crate::wal::{Files, NextFrame, list_numbered};
 
 /// A file that was read.
 #[derive(Debug)]
@@ -45,17 +22,6 @@ pub(super) struct ReadFile {
     pub(super) length: u64,
     /// The windows in it, and the bytes of each.
     pub(super) births: Vec<(ContainerKey, Birth, u64)>,
-}
-
-/// A container that was found.
-#[derive(Debug)]
-pub(super) struct FoundContainer {
-    pub(super) who: Who,
-    /// In the order they were published.
-    pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
-    pub(super) events: VecDeque<Arc<EventRecord>>,
-    pub(super) open: Option<OpenWindow>,
-    pub(super) lasting: Lasts,
 }
 
 /// Everything that was found.
@@ -102,10 +68,7 @@ fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
     let names = files.list_names()?;
     let mut findings = Findings::default();
     for prefix in [WINDOWS, OPEN, NAMES] {
-        let mut numbered: Vec<_> =
-            names.iter().filter_map(|name| Some((parse_number(prefix, name)?, name))).collect();
-        numbered.sort_unstable();
-        for (number, name) in numbered {
+        for (number, name) in list_numbered(&names, prefix) {
             findings.next = findings.next.max(number + 1);
             let bytes = files.read(name).unwrap_or_else(|error| {
                 tracing::warn!(file = name, %error, "cannot read a file of the window log");
@@ -131,7 +94,7 @@ impl Findings {
     fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> Vec<(ContainerKey, Birth, u64)> {
         let mut file =
             LogFileReader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
-        for next in LogFrames::new(bytes, number) {
+        for next in FORMAT.iter_frames(bytes, number) {
             match next {
                 NextFrame::Damaged(range) => {
                     file.findings.damage.parts += 1;

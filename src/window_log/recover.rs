@@ -1,17 +1,19 @@
-//! From what was read to what can be served: containers with their windows, and how things stood.
+//! From what was read to what can be served: containers with their windows, and a log that continues behind them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::entry::{Birth, ContainerKey, Who};
-use super::files::Files;
+use super::found::{FoundContainer, open_birth};
 use super::log::ClosedWindowLog;
-use super::read::{Depth, FoundContainer, LogDamage, ReadFile, read_or_report};
+use super::read::{Depth, Findings, ReadFile, read_or_report};
 use super::segment::{FiledWindow, SealedSegment};
-use crate::aggregate::{ContainerSummary, Window};
+use super::status::{LogDamage, RecoveryReport};
+use crate::aggregate::ContainerSummary;
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::{History, NameChange, Published, Store};
+use crate::wal::Files;
 
 /// A container of an earlier life of the agent.
 #[derive(Debug)]
@@ -22,27 +24,6 @@ pub struct RestoredContainer {
     pub who: Who,
     /// When it had ended, or now.
     pub finished_at: Timestamp,
-}
-
-/// How an earlier life of the agent ended, and what is left of it.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct RecoveryReport {
-    /// Containers that can be read again.
-    pub containers: usize,
-    /// Their closed windows, revisions included.
-    pub windows: usize,
-    /// Windows that had not been closed and are known as of the last checkpoint.
-    pub open: usize,
-    /// Windows among these that start after the agent did: the clock was ahead when they were closed, or is behind now.
-    pub ahead: usize,
-    /// When the agent was last known to live; nothing where there was none before.
-    pub last: Option<Timestamp>,
-    /// How long nobody listened.
-    pub gap: Duration,
-    /// Whether it had ended in order.
-    pub in_order: bool,
-    /// What could not be used.
-    pub damage: LogDamage,
 }
 
 /// What an earlier life of the agent has left.
@@ -174,35 +155,6 @@ fn assign_places(containers: &BTreeMap<ContainerKey, FoundContainer>) -> HashMap
         .collect()
 }
 
-impl FoundContainer {
-    /// The start of the last interval that is closed.
-    fn last_start(&self) -> Option<Timestamp> {
-        self.windows.values().map(|(window, _)| window.span.start).max()
-    }
-
-    /// Whether a window was open that was not closed after.
-    fn has_unfinished(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| {
-            let closed = |birth: &Birth, window: &Window| {
-                window.span.start == open.start() && (birth.epoch == open.epoch || open.epoch == 0)
-            };
-            !self.windows.iter().any(|(birth, (window, _))| closed(birth, window))
-        })
-    }
-
-    /// The births of its windows, that of the open one last in its life, and how many records each has.
-    fn window_births(&self) -> impl Iterator<Item = (Birth, usize)> {
-        let open = self.open.as_ref().filter(|_| self.has_unfinished());
-        let closed = self.windows.iter().map(|(birth, (window, _))| (*birth, window.len()));
-        closed.chain(open.map(|open| (open_birth(open.epoch), usize::from(u16::MAX))))
-    }
-}
-
-/// The birth of a window that was open when a life ended.
-const fn open_birth(epoch: u64) -> Birth {
-    Birth { epoch, first: u64::MAX }
-}
-
 impl Recovered {
     fn build_history(
         &mut self,
@@ -232,8 +184,8 @@ impl Recovered {
         history
     }
 
-    /// Numbers the containers as others do that know them, and those that nobody knows behind all of these. Where a container
-    /// comes twice, the later one is the one that is known.
+    /// Gives containers the numbers that they are `known` by, and unknown ones the numbers after these. If a container is there twice,
+    /// the later one is the known one.
     pub fn assign_allocations<'o>(&mut self, known: impl Iterator<Item = (&'o Origin, Allocation)>) {
         let mut next = 1;
         let mut known: HashMap<_, _> = known
@@ -291,5 +243,52 @@ impl Recovered {
             log.insert_key(allocation, key);
         }
         Resumed { log, unwritten }
+    }
+}
+
+/// Which files there are, and which containers they speak of.
+#[derive(Debug)]
+pub struct Survey {
+    findings: Findings,
+}
+
+/// Looks through a log without keeping any of its windows.
+#[must_use]
+pub fn survey_log(files: &dyn Files) -> Survey {
+    Survey { findings: read_or_report(files, Depth::Containers) }
+}
+
+impl Survey {
+    /// The number of the last life that wrote something; 0 where nothing was found.
+    #[must_use]
+    pub fn last_epoch(&self) -> u64 {
+        self.findings.epoch
+    }
+
+    /// What of the files is damaged. Entries are not looked into.
+    #[must_use]
+    pub fn damage(&self) -> LogDamage {
+        self.findings.damage
+    }
+
+    /// The number of the next file, and the files of open windows and of names.
+    pub(super) fn other_files(&self) -> (u64, Vec<String>, Vec<String>) {
+        let Findings { next, open_files, name_files, .. } = &self.findings;
+        ((*next).max(1), open_files.clone(), name_files.clone())
+    }
+
+    /// A log that takes the place of the one that is there. What is said under these keys is void once everything is written
+    /// again, under keys of `epoch`, which no other log may have.
+    pub(super) fn into_replacing_log(
+        self,
+        files: &Arc<dyn Files>,
+        epoch: u64,
+        limit: u64,
+    ) -> (ClosedWindowLog, Vec<ContainerKey>) {
+        let next = self.findings.next.max(1);
+        let old = self.findings.files.into_iter();
+        let old = old.map(|file| SealedSegment { name: file.name, length: file.length, held: Vec::new() });
+        let log = ClosedWindowLog::new(Arc::clone(files), epoch, limit, next, old.collect::<VecDeque<_>>());
+        (log, self.findings.containers.into_keys().collect())
     }
 }

@@ -2,15 +2,21 @@
 //! file can be read without the others.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::io;
 use std::sync::{Arc, Weak};
 
-use super::entry::{Birth, ContainerKey, LogEntry, VERSION, Who};
-use super::files::{Appendable, Files};
-use super::frame;
+use super::entry::{Birth, ContainerKey, LogEntry, Refusals, RefusedEntry, VERSION, Who};
 use crate::aggregate::{KnownLayout, Layout, Window};
+use crate::model::{Origin, Timestamp};
 use crate::store::Published;
+use crate::wal::{Files, FrameFormat, SegmentWriter};
+
+/// Files of closed windows.
+pub(super) const WINDOWS: &str = "windows-";
+/// Files of open windows.
+pub(super) const OPEN: &str = "open-";
+/// Files of names.
+pub(super) const NAMES: &str = "names-";
 
 /// A window in a file. The weak reference tells whether it is still kept in memory.
 #[derive(Debug)]
@@ -39,80 +45,98 @@ impl SealedSegment {
 /// The file that is being written.
 #[derive(Debug)]
 pub(super) struct LogSegment {
-    file: Box<dyn Appendable>,
-    sealed: SealedSegment,
-    number: u64,
-    named: HashMap<ContainerKey, Named>,
-    /// Entries that are not written yet.
-    buffer: Vec<u8>,
+    writer: SegmentWriter,
+    described: HashMap<ContainerKey, Described>,
+    /// Windows in the file.
+    held: Vec<FiledWindow>,
+    /// Windows in the buffer.
     holding: Vec<FiledWindow>,
+    refusals: Refusals,
 }
 
 /// How a file describes a container so far.
 #[derive(Debug)]
-struct Named {
+struct Described {
+    origin: Arc<Origin>,
     layout: KnownLayout,
+    /// The start of an open window of which something is missing in the file.
+    incomplete: Option<Timestamp>,
 }
 
 impl LogSegment {
     /// Creates a file and buffers its first entry.
-    pub(super) fn create(files: &dyn Files, prefix: &str, number: u64, epoch: u64) -> io::Result<Self> {
-        let name = format_file_name(prefix, number);
-        let file = files.create(&name).inspect_err(|_| {
-            // The file may exist in spite of the error, and empty files must not pile up while the disk is full.
-            let _best_effort = files.remove(&name);
-        })?;
-        let sealed = SealedSegment { name, length: 0, held: Vec::new() };
-        let mut segment =
-            Self { file, sealed, number, named: HashMap::new(), buffer: Vec::new(), holding: Vec::new() };
+    pub(super) fn create(
+        files: &dyn Files,
+        prefix: &str,
+        number: u64,
+        epoch: u64,
+        format: FrameFormat,
+    ) -> io::Result<Self> {
+        let writer = SegmentWriter::create(files, prefix, number, format)?;
+        let (described, refusals) = (HashMap::new(), Refusals::default());
+        let mut segment = Self { writer, described, held: Vec::new(), holding: Vec::new(), refusals };
         segment.put_entry(&LogEntry::File { version: VERSION, epoch });
         Ok(segment)
     }
 
     /// Length in bytes, including what is not written yet.
     pub(super) fn byte_length(&self) -> u64 {
-        self.sealed.length + self.buffer.len() as u64
+        self.writer.byte_length()
     }
 
     /// Bytes that wait to be written.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+        self.writer.buffered_bytes()
     }
 
-    /// Adds an entry to the buffer. Returns the length of its frame in bytes.
-    pub(super) fn put_entry(&mut self, entry: &LogEntry<'_>) -> usize {
-        frame::write(&mut self.buffer, self.number, |out| entry.encode(out))
+    /// Adds an entry to the buffer. Returns whether it is there: one that is too long is noted as refused, and the file goes on
+    /// without it.
+    pub(super) fn put_entry(&mut self, entry: &LogEntry<'_>) -> bool {
+        let Err(why) = self.writer.put_frame(|out| entry.encode(out)) else { return true };
+        let origin = entry.key().and_then(|key| self.described.get(&key)).map(|described| &described.origin);
+        let what = match origin {
+            Some(origin) => format!("{} of container {}", entry.describe_content(), origin.container_id),
+            None => entry.describe_content().to_owned(),
+        };
+        self.refusals.entries.push(RefusedEntry { what, why });
+        false
     }
 
     /// Describes a container, unless this file already does.
     pub(super) fn ensure_container(&mut self, key: ContainerKey, who: impl FnOnce() -> Who) {
-        if let Slot::Vacant(slot) = self.named.entry(key) {
-            slot.insert(Named { layout: KnownLayout::default() });
-            self.put_entry(&LogEntry::Container { key, who: who() });
+        if !self.described.contains_key(&key) {
+            self.put_container(key, who());
         }
     }
 
     /// Describes a container as it is now, even if this file already does.
     pub(super) fn put_container(&mut self, key: ContainerKey, who: Who) {
-        self.named.entry(key).or_insert_with(|| Named { layout: KnownLayout::default() });
-        self.put_entry(&LogEntry::Container { key, who });
+        let (known, origin) = (self.described.contains_key(&key), Arc::clone(&who.origin));
+        let new = || Described { origin, layout: KnownLayout::default(), incomplete: None };
+        self.described.entry(key).or_insert_with(new);
+        if !self.put_entry(&LogEntry::Container { key, who }) && !known {
+            // What refers to it could not be read.
+            self.described.remove(&key);
+        }
     }
 
-    /// Writes how a container's series differ from what this file says of them so far. Returns the layout's fingerprint.
-    fn put_layout(&mut self, key: ContainerKey, layout: &Layout) -> u64 {
-        let Some(named) = self.named.get_mut(&key) else { return 0 };
-        if Arc::ptr_eq(named.layout.layout(), layout) {
-            return named.layout.fingerprint();
+    /// Writes how a container's series differ from what this file says of them so far. Returns the layout's fingerprint; `None` if
+    /// they are not in the file, so that nothing can refer to them.
+    fn put_layout(&mut self, key: ContainerKey, layout: &Layout) -> Option<u64> {
+        let known = &self.described.get(&key)?.layout;
+        if Arc::ptr_eq(known.layout(), layout) {
+            return Some(known.fingerprint());
         }
         let new = KnownLayout::new(Arc::clone(layout));
         let fingerprint = new.fingerprint();
-        let change =
-            (fingerprint != named.layout.fingerprint()).then(|| new.encode_change_from(&named.layout));
-        named.layout = new;
-        if let Some(change) = change {
-            self.put_entry(&LogEntry::Layout { key, change: change.into() });
+        if fingerprint != known.fingerprint() {
+            let change = new.encode_change_from(known).into();
+            if !self.put_entry(&LogEntry::Layout { key, change }) {
+                return None;
+            }
         }
-        fingerprint
+        self.described.get_mut(&key)?.layout = new;
+        Some(fingerprint)
     }
 
     /// Adds a closed window of a container that this file describes. Everything in the buffer after `from` counts as part of
@@ -124,61 +148,82 @@ impl LogSegment {
         published: &Arc<Published>,
         from: usize,
     ) {
-        let fingerprint = self.put_layout(key, published.window().layout());
-        let mut window = Vec::new();
-        published.window().encode(fingerprint, &mut window);
-        let revs = published.revision_counts().into();
-        self.put_entry(&LogEntry::Window { key, birth, revs, window: window.into() });
+        if self.put_window_entries(key, birth, published).is_none() {
+            self.refusals.windows += 1;
+            return;
+        }
         let bytes = self.buffered_bytes().saturating_sub(from) as u64;
         self.holding.push(FiledWindow { birth, window: Arc::downgrade(published), bytes });
     }
 
-    /// Adds what has changed in an open window of a container that this file describes.
-    pub(super) fn put_open_window(&mut self, key: ContainerKey, open: &Window) {
-        let fingerprint = self.put_layout(key, open.layout());
+    fn put_window_entries(
+        &mut self,
+        key: ContainerKey,
+        birth: Birth,
+        published: &Arc<Published>,
+    ) -> Option<()> {
+        let fingerprint = self.put_layout(key, published.window().layout())?;
         let mut window = Vec::new();
-        open.encode(fingerprint, &mut window);
-        self.put_entry(&LogEntry::Open { key, window: window.into() });
+        published.window().encode(fingerprint, &mut window);
+        let revs = published.revision_counts().into();
+        self.put_entry(&LogEntry::Window { key, birth, revs, window: window.into() }).then_some(())
+    }
+
+    /// Adds what has changed in an open window of a container that this file describes. If a change is too long, later ones of the
+    /// same window are left out as well: the window comes back as of the checkpoint before it, and not as a mixture of two.
+    pub(super) fn put_open_window(&mut self, key: ContainerKey, open: &Window) {
+        let start = Some(open.span.start);
+        if self.described.get(&key).is_none_or(|described| described.incomplete == start) {
+            return;
+        }
+        let written = self.put_layout(key, open.layout()).is_some_and(|fingerprint| {
+            let mut window = Vec::new();
+            open.encode(fingerprint, &mut window);
+            self.put_entry(&LogEntry::Open { key, window: window.into() })
+        });
+        if let Some(described) = self.described.get_mut(&key).filter(|_| !written) {
+            described.incomplete = start;
+        }
     }
 
     /// Writes the buffer to the file. After an error, the file must not be used any more.
-    pub(super) fn write(&mut self) -> io::Result<()> {
-        self.file.append_bytes(&self.buffer)?;
-        self.sealed.length += self.buffer.len() as u64;
-        self.buffer.clear();
-        self.sealed.held.append(&mut self.holding);
+    pub(super) fn write_buffer(&mut self) -> io::Result<()> {
+        self.writer.write_buffer()?;
+        self.held.append(&mut self.holding);
         Ok(())
     }
 
     /// Flushes what was written to the disk.
     pub(super) fn sync_file(&mut self) -> io::Result<()> {
-        self.file.sync_to_disk()
+        self.writer.sync_file()
+    }
+
+    /// Takes what was refused since the last call.
+    pub(super) fn take_refusals(&mut self) -> Refusals {
+        std::mem::take(&mut self.refusals)
     }
 
     /// Completes the file, possibly after an error.
-    pub(super) fn seal(mut self) -> SealedSegment {
-        if !self.buffer.is_empty() {
-            // A torn frame is detected when the file is read; this only avoids a warning about it.
-            let _best_effort = self.file.truncate_to(self.sealed.length);
-        }
-        self.sealed
+    pub(super) fn seal(self) -> SealedSegment {
+        let (name, length) = self.writer.seal();
+        SealedSegment { name, length, held: self.held }
     }
 }
 
-/// The name of a file of the log.
-pub(super) fn format_file_name(prefix: &str, number: u64) -> String {
-    format!("{prefix}{number:010}{SUFFIX}")
+impl AsRef<SegmentWriter> for LogSegment {
+    fn as_ref(&self) -> &SegmentWriter {
+        &self.writer
+    }
 }
 
-/// The number in a file's name.
-pub(super) fn parse_number(prefix: &str, name: &str) -> Option<u64> {
-    name.strip_prefix(prefix)?.strip_suffix(SUFFIX)?.parse().ok()
+impl AsMut<SegmentWriter> for LogSegment {
+    fn as_mut(&mut self) -> &mut SegmentWriter {
+        &mut self.writer
+    }
 }
 
-/// Files of closed windows.
-pub(super) const WINDOWS: &str = "windows-";
-/// Files of open windows.
-pub(super) const OPEN: &str = "open-";
-/// Files of names.
-pub(super) const NAMES: &str = "names-";
-const SUFFIX: &str = ".log";
+impl From<LogSegment> for SegmentWriter {
+    fn from(segment: LogSegment) -> Self {
+        segment.writer
+    }
+}

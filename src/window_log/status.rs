@@ -1,13 +1,55 @@
-//! How the log is doing, for whoever asks.
+//! How reading the log went, and how writing it goes, for the pages and commands that show it.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::recover::RecoveryReport;
+use super::entry::Refusals;
 use crate::model::Timestamp;
 
-/// How the log is doing. The writer's thread sets it, everybody else reads.
+/// What could not be used.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LogDamage {
+    /// Parts of files that are cut off or changed.
+    pub parts: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Whole entries that cannot be used without what was lost, or make no sense.
+    pub entries: u64,
+    /// Files that could not be read, or come from another version.
+    pub files: u64,
+}
+
+impl LogDamage {
+    /// Whether everything could be used.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How an earlier life of the agent ended, and what is left of it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RecoveryReport {
+    /// Containers that can be read again.
+    pub containers: usize,
+    /// Their closed windows, revisions included.
+    pub windows: usize,
+    /// Windows that had not been closed and are known as of the last checkpoint.
+    pub open: usize,
+    /// Windows among these that start after the agent did: the clock was ahead when they were closed, or is behind now.
+    pub ahead: usize,
+    /// When the agent was last known to live; nothing where there was none before.
+    pub last: Option<Timestamp>,
+    /// How long nothing was received.
+    pub gap: Duration,
+    /// Whether it had ended in order.
+    pub in_order: bool,
+    /// What could not be used.
+    pub damage: LogDamage,
+}
+
+/// How the log is doing. The writer's thread sets it, and other threads read it.
 #[derive(Debug, Default)]
 pub struct LogStatus {
     inner: Mutex<LogStatusSnapshot>,
@@ -34,7 +76,7 @@ pub struct LogStatusSnapshot {
     pub files: usize,
     /// Windows that went from memory before they could be written.
     pub missed: u64,
-    /// Windows that are kept in memory and no more on disk, because the log is as large as it may be.
+    /// Windows that are kept in memory and not on disk, because the log is as large as it may be, or they are too long for it.
     pub given_up: u64,
     /// Attempts that failed.
     pub failures: u64,
@@ -55,7 +97,7 @@ impl LogStatus {
         self.lock().clone()
     }
 
-    /// Notes when somebody listened again, which is after everything was read; answers how the life before ended.
+    /// Notes when containers were listened to again, which is after everything was read. Returns how the life before ended.
     #[must_use]
     pub fn heard_again(&self, now: Timestamp) -> RecoveryReport {
         let report = &mut self.lock().report;
@@ -76,6 +118,14 @@ impl LogStatus {
         }
         let since = inner.failing.as_ref().map_or(now, |(since, _)| *since);
         inner.failing = Some((since, error.to_string()));
+    }
+
+    /// Counts entries that are too long for the log as failed attempts, and logs each. Writing goes on, so nothing is failing.
+    pub(super) fn record_refusals(&self, refusals: &Refusals) {
+        for error in &refusals.entries {
+            tracing::error!(%error, "an entry is too long for the window log, and is lost if the agent is killed; lower limits.memory, which bounds the windows of a container");
+        }
+        self.lock().failures += refusals.entries.len() as u64;
     }
 
     /// Notes that everything is written.

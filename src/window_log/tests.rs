@@ -5,15 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::entry::Who;
-use super::files::{Appendable, Files};
+use super::entry::{FORMAT, LogEntry, Who};
 use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup};
-use super::recover::{Resumed, recover_windows};
+use super::recover::{Resumed, recover_windows, survey_log};
 use super::segment::{LogSegment, OPEN};
-use super::survey::survey_log;
 use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, Noted};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
 use crate::store::{Cursor, Published, Store};
+use crate::wal::{Appendable, Files, FrameFormat};
 
 /// 2026-01-01T00:00:00Z, on the grid.
 const START: i64 = 1_767_225_600;
@@ -488,7 +487,7 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
         log.append_alive(moment(100 + epoch).wall).unwrap();
         assert_eq!(restored(&disk, 30, 120).0, first);
     }
-    // Nobody keeps them any more.
+    // No store keeps them any more.
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(11, 30);
     let Resumed { mut log, .. } =
@@ -523,7 +522,7 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
         let (back, report) = restored(&disk, 30, 100);
         assert_eq!(sorted(back), sorted(whole.clone()), "{written} of {}", windows.len());
         assert_eq!(report.containers, 3);
-        // Whoever goes on says which of the two is void, and it stays so.
+        // The process that goes on writes which of the two is void, and it stays so.
         let recovered = recover_windows(&*files, moment(100).wall, TOMBSTONE);
         assert_eq!(recovered.void.is_empty(), written == 0);
         let said_twice = recovered.void.clone();
@@ -536,7 +535,7 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
 
 fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
     let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
-    let mut segment = LogSegment::create(disk, OPEN, number, epoch).unwrap();
+    let mut segment = LogSegment::create(disk, OPEN, number, epoch, FORMAT).unwrap();
     let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
     segment.ensure_container(key, || who);
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
@@ -544,7 +543,7 @@ fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 
     for (line, at) in lines.iter().zip(opened + 1..) {
         aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
         segment.put_open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
-        segment.write().unwrap();
+        segment.write_buffer().unwrap();
     }
     aggregator
 }
@@ -626,4 +625,120 @@ fn windows_that_start_after_the_agent_are_counted_and_do_not_keep_a_container_fo
     assert_eq!(restored(&disk, 30, 100).1.ahead, 0);
     let recovered = recover_windows(&disk.mended(), moment(12).wall, TOMBSTONE);
     assert!(recovered.containers.iter().all(|container| container.finished_at == moment(12).wall));
+}
+
+/// Bytes as two digits each.
+fn hex(bytes: &[u8]) -> String {
+    let digits = |byte: &u8| format!("{byte:02x}");
+    bytes.iter().map(digits).collect()
+}
+
+#[test]
+fn the_bytes_of_a_file_are_those_that_earlier_builds_read_and_write() {
+    let disk = Disk::default();
+    let mut segment = LogSegment::create(&disk, OPEN, 5, 7, FORMAT).unwrap();
+    let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
+    segment.put_entry(&LogEntry::Alive { at: moment(1).wall });
+    segment.put_entry(&LogEntry::Forgotten { key });
+    segment.put_entry(&LogEntry::Ended { at: moment(2).wall });
+    segment.write_buffer().unwrap();
+    let golden = "f15470770300000091a3f051afdc1245000207f15470770900000000f360ef20f8733f078089fce288d2a306f1547077\
+        03000000d65851306707c568060703f1547077090000004a3c877a43d74e50088092f6e388d2a306";
+    assert_eq!(hex(&disk.files()["open-0000000005.log"]), golden);
+}
+
+#[test]
+fn a_window_that_is_too_long_is_refused_by_its_container_and_counted_and_the_log_goes_on() {
+    let disk = Disk::default();
+    let mut node = Node::on(&disk, 3, 30, MIB);
+    node.log.format = FrameFormat { longest: 300, ..FORMAT };
+    // The window of the first container fits; the series of the second do not, and the window of the third does not.
+    let (counter, member) = (|n| format!("series-{n}:1|c\n"), |n| format!("users:{n}|s\n"));
+    let (series, members): (String, String) = ((0..60).map(counter).collect(), (0..60).map(member).collect());
+    for (aggregator, lines) in node.aggregators.iter_mut().zip(["a:1|c".to_owned(), series, members]) {
+        aggregator.ingest_datagram(lines.as_bytes(), moment(1), None);
+    }
+    node.roll(11);
+    node.follow().unwrap();
+    let refusals = node.log.take_refusals();
+    let messages: Vec<_> = refusals.entries.iter().map(ToString::to_string).collect();
+    assert!(messages[0].starts_with("the list of series of container c1: the payload has "), "{messages:?}");
+    assert!(messages[1].starts_with("a closed window of container c2: the payload has "), "{messages:?}");
+    assert!(messages.iter().all(|message| message.ends_with(" bytes and may have 300")), "{messages:?}");
+    assert_eq!((messages.len(), refusals.windows, node.log.given_up()), (2, 2, 2));
+    let status = super::LogStatus::default();
+    status.record_refusals(&refusals);
+    let status = status.snapshot();
+    assert!(status.failures == 2 && status.failing.is_none(), "{status:?}");
+    let (windows, report) = restored(&disk, 30, 20);
+    assert_eq!((windows.len(), windows[0].starts_with("c0 ")), (1, true), "{windows:?}");
+    assert!(report.damage.is_none() && report.containers == 3, "{report:?}");
+    // What fits is written again, of the same container and of others.
+    for aggregator in &mut node.aggregators {
+        aggregator.ingest_datagram(b"t:1|ms", moment(12), None);
+    }
+    node.roll(21);
+    node.follow().unwrap();
+    assert_eq!((node.log.take_refusals().windows, node.log.given_up()), (1, 3), "c1 has too many series");
+    let (windows, report) = restored(&disk, 30, 30);
+    let of = |name: &str| windows.iter().filter(|window| window.starts_with(name)).count();
+    assert_eq!([of("c0 "), of("c1 "), of("c2 ")], [2, 0, 1]);
+    assert!(report.damage.is_none(), "{report:?}");
+}
+
+#[test]
+fn an_open_window_whose_changes_are_too_long_comes_back_as_of_the_checkpoint_before_and_the_next_one_whole() {
+    let disk = Disk::default();
+    let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
+    let mut segment = LogSegment::create(&disk, OPEN, 1, 7, FrameFormat { longest: 300, ..FORMAT }).unwrap();
+    segment.ensure_container(key, || Who {
+        origin: origin(3),
+        alias: None,
+        opened: moment(0).wall,
+        finished: None,
+    });
+    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
+    let mut noted = Noted::default();
+    let member = |n| format!("users:{n}|s\n");
+    let members: String = (0..60).map(member).collect();
+    let mut checkpoint = |aggregator: &mut Aggregator, line: &str, at: u64| {
+        aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
+        segment.put_open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
+        segment.write_buffer().unwrap();
+        let refused = segment.take_refusals().entries;
+        refused.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let shown = || restored(&disk, 30, 30).0;
+    assert!(checkpoint(&mut aggregator, "a:1|c\nusers:0|s", 1).is_empty());
+    let first = shown();
+    let refused = checkpoint(&mut aggregator, &format!("a:1|c\n{members}"), 2);
+    assert!(refused[0].starts_with("the open window of container c3: the payload has "), "{refused:?}");
+    // This one would fit. With it, the counter would be as of now and the set as of the first checkpoint.
+    assert!(checkpoint(&mut aggregator, "a:1|c", 3).is_empty());
+    assert_eq!(shown(), first);
+    drop(aggregator.roll_window(moment(10).wall));
+    assert!(checkpoint(&mut aggregator, "a:5|c", 11).is_empty());
+    assert!(shown()[0].contains("sum: 5.0"), "{:?}", shown());
+}
+
+#[test]
+fn a_window_that_is_refused_again_after_a_failed_call_is_counted_once() {
+    for failing in 0..6 {
+        let disk = Disk::default();
+        let mut node = Node::on(&disk, 1, 30, MIB);
+        node.log.format = FrameFormat { longest: 300, ..FORMAT };
+        let member = |n| format!("users:{n}|s\n");
+        let members: String = (0..60).map(member).collect();
+        node.aggregators[0].ingest_datagram(members.as_bytes(), moment(1), None);
+        node.roll(11);
+        disk.set(Trouble::Once(failing));
+        let failed = node.follow().is_err();
+        // Create, write and sync.
+        assert_eq!(failed, failing < 3, "call {failing}");
+        if failed {
+            assert_eq!(node.log.given_up(), 0, "call {failing}");
+            node.follow().unwrap();
+        }
+        assert_eq!((node.log.given_up(), node.log.take_refusals().entries.len()), (1, 1), "call {failing}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The thread that writes: how it begins, and what it can be told.
 
+mod changes;
 mod work;
-mod written;
 
 use std::io;
 use std::sync::Arc;
@@ -9,49 +9,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::WindowLogSettings;
-use super::checkpoint::Checkpoints;
-use super::entry::Who;
-use super::files::Files;
-use super::log::ContainerLookup;
-use super::names::NameLog;
-use super::recover::{Recovered, Resumed};
+use super::recover::{Recovered, Resumed, Survey};
+use super::renewed::{Checkpoints, NameLog, WriterSources};
 use super::status::LogStatus;
-use super::survey::Survey;
-use crate::containers;
-use crate::model::{Allocation, Origin};
-use crate::shard::ShardPool;
-use crate::store::Store;
-use work::WriterWork;
-
-/// Where the writer finds what it writes.
-#[derive(Clone, Debug)]
-pub struct WriterSources {
-    /// Closed windows.
-    pub store: Arc<Store>,
-    /// Open ones.
-    pub pool: Arc<ShardPool>,
-    /// Who containers are.
-    pub directory: Arc<containers::Directory>,
-}
-
-impl ContainerLookup for WriterSources {
-    fn find_who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who> {
-        let opened = self.store.opened_at(allocation)?;
-        let info = self.directory.get(allocation);
-        let alias = info.as_ref().and_then(|info| info.alias.clone());
-        let finished = info.and_then(|info| info.finished_at);
-        Some(Who { origin: Arc::clone(origin), alias, opened, finished })
-    }
-}
-
-/// What is the last thing to write.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Last {
-    /// That the agent ended in order: every window is closed.
-    InOrder,
-    /// What is closed. What is open is kept elsewhere, and should that be lost, the last checkpoint is what comes back.
-    Kept,
-}
+use crate::wal::Files;
+use work::{Last, WriterWork};
 
 /// The thread that writes, while it runs.
 #[derive(Debug)]
@@ -67,7 +29,7 @@ impl LogWriter {
     /// before.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When no thread can be started.
     pub fn start(
         files: &Arc<dyn Files>,
         recovered: Recovered,
@@ -88,11 +50,11 @@ impl LogWriter {
     }
 
     /// Starts to write in a process that has taken over: the store has everything already that is in the log. Under the
-    /// number of `epoch`, which no log may have had, everything that is kept is written again, since the places of windows
-    /// in the log are known to nobody here; then the files that were there go.
+    /// number of `epoch`, which no log may have had, everything that is kept is written again, because this process does
+    /// not know the places of windows in the log; then the files that were there are removed.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When no thread can be started.
     pub fn start_anew(
         files: &Arc<dyn Files>,
         survey: Survey,

@@ -169,7 +169,7 @@ pub struct WindowLogDocument {
     pub size_limit: u64,
     /// Windows that were not written in time.
     pub missed: u64,
-    /// Windows that were given up for `size_limit`.
+    /// Windows that were given up for `size_limit`, or are too long for an entry of the log.
     pub given_up: u64,
     /// Seconds between checkpoints of open windows.
     pub checkpoint_seconds: f64,

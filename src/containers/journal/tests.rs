@@ -57,9 +57,8 @@ fn image(allocation: u64, step: u8) -> ContainerSnapshot {
 fn written() -> (Vec<ContainerSnapshot>, Vec<u8>) {
     let steps = [(1, 0), (2, 0), (1, 1), (3, 0), (2, 1), (1, 2)];
     let images: Vec<_> = steps.into_iter().map(|(allocation, step)| image(allocation, step)).collect();
-    let mut bytes: Vec<u8> =
-        images.iter().flat_map(|image| JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)).collect();
-    bytes.extend(JournalRecord::Forget(Allocation(3)).to_bytes(SEED));
+    let mut bytes: Vec<u8> = images.iter().flat_map(image_bytes).collect();
+    bytes.extend(record_bytes(&JournalRecord::Forget(Allocation(3)), SEED));
     (images, bytes)
 }
 
@@ -160,7 +159,7 @@ fn a_directory_that_is_not_there_is_trouble_until_it_is() {
 #[test]
 fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
     let (_, records) = written();
-    let of_boot = |boot| [JournalRecord::Boot(boot).to_bytes(ANY_BOOT), records.clone()].concat();
+    let of_boot = |boot| [record_bytes(&JournalRecord::Boot(boot), ANY_BOOT), records.clone()].concat();
     let replayed = replay_records(&of_boot(SEED), SEED);
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (2, 0, 0));
     let replayed = replay_records(&of_boot(SEED + 1), SEED);
@@ -174,6 +173,57 @@ fn records_of_another_boot_are_no_damage_and_damage_is_measured() {
     assert_eq!((replayed.images.len(), replayed.damaged, replayed.damaged_bytes), (0, 1, 15));
 }
 
+fn record_bytes(record: &JournalRecord, seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.put(FORMAT, seed, &mut bytes).unwrap();
+    bytes
+}
+
 fn image_bytes(image: &ContainerSnapshot) -> Vec<u8> {
-    JournalRecord::Put(Box::new(image.clone())).to_bytes(SEED)
+    record_bytes(&JournalRecord::Put(Box::new(image.clone())), SEED)
+}
+
+#[test]
+fn the_bytes_of_a_journal_are_those_that_earlier_builds_read_and_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(directory.path(), JournalHealth::default()).unwrap();
+    journal.seed = SEED;
+    journal.rewrite_images([image(1, 0)].into_iter());
+    journal.append_change(Allocation(3), None);
+    let bytes = std::fs::read(directory.path().join(JOURNAL)).unwrap();
+    let digits = |byte: &u8| format!("{byte:02x}");
+    let hex: String = bytes.iter().map(digits).collect();
+    let golden = "54504a02020000000207452e73102d9a8c4f54504a02a000000000010263310102633101096672616d65776f726b086d\
+        61726174686f6e000000000001007f000001cd8d0101042f732f31092f702f642e736f636b0001010e2f72756e2f6e65\
+        746e732f6f6e6502020101072f62756e646c6500010375696400000101086e6f206167656e74011b7468652072656365\
+        6976652062756666657220697320736d616c6c80800480a8d6b907d209c0f7ae8e020180c4f2f20700003f167188705f\
+        1ea454504a0202000000010350ff32204444b40b";
+    assert_eq!(hex, golden);
+}
+
+#[test]
+fn a_record_that_is_too_long_is_refused_by_its_container_and_the_journal_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let health = JournalHealth::default();
+    let (mut journal, _) = Journal::open(directory.path(), health.clone()).unwrap();
+    journal.format = FrameFormat { longest: 300, ..FORMAT };
+    let too_long = |allocation| ContainerSnapshot { warnings: vec!["x".repeat(300)], ..image(allocation, 1) };
+    let replayed = || {
+        let (_, replayed) = Journal::open(directory.path(), JournalHealth::default()).unwrap();
+        assert_eq!(replayed.damaged, 0);
+        replayed.images.iter().map(|image| image.allocation.0).collect::<Vec<_>>()
+    };
+    journal.rewrite_images([image(1, 0), too_long(2)].into_iter());
+    journal.append_change(Allocation(3), Some(image(3, 0)));
+    let error = health.write_error().unwrap();
+    assert!(error.starts_with("the record of container c2: the payload has "), "{error}");
+    assert!(error.ends_with(" bytes and may have 300"), "{error}");
+    assert_eq!((replayed(), health.failure_count(), journal.is_stale()), (vec![1, 3], 1, false));
+    // A container whose new state is too long stays as it was, until it fits or is forgotten.
+    journal.append_change(Allocation(3), Some(too_long(3)));
+    journal.append_change(Allocation(2), Some(image(2, 0)));
+    assert!(health.write_error().unwrap().starts_with("the record of container c3: "));
+    assert_eq!((replayed(), health.failure_count()), (vec![1, 2, 3], 2));
+    journal.append_change(Allocation(3), None);
+    assert_eq!((replayed(), health.write_error(), health.failure_count()), (vec![1, 2], None, 2));
 }

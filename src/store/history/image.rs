@@ -1,10 +1,6 @@
 //! A container's history as bytes, for the next process: the whole, or in parts, each of them what the one before had not.
 //!
-//! ```text
-//! image  = "TPHI" version(u16, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
-//! ```
-//!
-//! Layouts are written as changes, each from the one before; windows name them by fingerprint.
+//! An image is a [`DocumentFormat`] document with the mark `TPHI`. Layouts are written as changes, each from the one before; windows name them by fingerprint.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,12 +9,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{History, Published};
-use crate::aggregate::{CodecError, ContainerSummary, KnownLayout, Layout, Ledger, Window, encode_after};
+use crate::aggregate::{CodecError, ContainerSummary, KnownLayout, Layout, Ledger, Window};
 use crate::model::{Allocation, Origin, Timestamp};
+use crate::wal::{DocumentFormat, FormatError};
 
-const MAGIC: &[u8; 4] = b"TPHI";
 /// The version of an image that is written, and the only one that is read.
 pub const HISTORY_VERSION: u16 = 7;
+const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPHI", version: HISTORY_VERSION };
 
 /// Why bytes are no history that can be used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,6 +35,16 @@ pub enum HistoryError {
     /// A part of them cannot be used.
     #[error(transparent)]
     Part(#[from] CodecError),
+}
+
+impl From<FormatError> for HistoryError {
+    fn from(error: FormatError) -> Self {
+        match error {
+            FormatError::OtherMark => Self::NotAHistory,
+            FormatError::Version { found } => Self::Version { found },
+            FormatError::Damaged | FormatError::TooLong { .. } => Self::Damaged,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,7 +84,7 @@ pub(in crate::store) struct HistoryHead {
     gone: u64,
 }
 
-/// What somebody has of a history.
+/// What another process has of a history.
 #[derive(Debug, Default)]
 pub(in crate::store) struct SentHistory {
     /// The last place.
@@ -214,11 +221,7 @@ impl SentHistory {
         let HistoryHead { opened, ahead, gone } = head.clone();
         let origin = Arc::clone(origin);
         let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, summary };
-        let head = [MAGIC.as_slice(), &HISTORY_VERSION.to_le_bytes()].concat();
-        let mut bytes = encode_after(head, &part);
-        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        (bytes, whole)
+        (FORMAT.encode_document(&part), whole)
     }
 }
 
@@ -232,7 +235,7 @@ impl ReceivedHistory {
         allocation: Allocation,
         bytes: &[u8],
     ) -> Result<Self, HistoryError> {
-        let part = decode_part(bytes)?;
+        let part: HistoryV3 = FORMAT.decode_document(bytes)?;
         let new = || Self { history: History::new(part.origin, part.opened), last: 0, known: Vec::new() };
         let mut all = before.unwrap_or_else(new);
         all.history.set_gone(part.gone);
@@ -265,24 +268,6 @@ impl ReceivedHistory {
             all.history.set_summary(ContainerSummary::decode(&bytes, layout)?);
         }
         Ok(all)
-    }
-}
-
-fn decode_part(bytes: &[u8]) -> Result<HistoryV3, HistoryError> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(HistoryError::NotAHistory)?;
-    let (version, rest) = rest.split_first_chunk::<2>().ok_or(HistoryError::Damaged)?;
-    let found = u16::from_le_bytes(*version);
-    if found != HISTORY_VERSION {
-        return Err(HistoryError::Version { found });
-    }
-    let (payload, checksum) = rest.split_last_chunk::<8>().ok_or(HistoryError::Damaged)?;
-    let covered = bytes.get(..bytes.len() - checksum.len()).ok_or(HistoryError::Damaged)?;
-    if xxhash_rust::xxh3::xxh3_64(covered) != u64::from_le_bytes(*checksum) {
-        return Err(HistoryError::Damaged);
-    }
-    match postcard::take_from_bytes(payload) {
-        Ok((image, [])) => Ok(image),
-        _ => Err(HistoryError::Damaged),
     }
 }
 

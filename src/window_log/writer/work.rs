@@ -1,6 +1,5 @@
-//! What the thread does: it follows what is closed, looks who has ended, and makes checkpoints.
+//! What the thread does: it follows what is closed and which containers have ended, and makes checkpoints.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +7,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::written::WrittenSummary;
-use super::{Last, WriterSources};
-use crate::aggregate::EventRecord;
-use crate::containers::Follower;
-use crate::model::Allocation;
+use super::changes::ContainerWriter;
 use crate::net::clock;
 use crate::store::{Cursor, Published};
 use crate::window_log::WindowLogSettings;
-use crate::window_log::checkpoint::{CheckpointError, Checkpoints};
 use crate::window_log::entry::{Birth, ContainerKey};
-use crate::window_log::log::{ClosedWindowLog, ContainerChange, ContainerLookup as _};
-use crate::window_log::names::NameLog;
+use crate::window_log::log::ClosedWindowLog;
+use crate::window_log::renewed::{CheckpointError, Checkpoints, NameLog, WriterSources};
 use crate::window_log::status::LogStatus;
 
 /// How long windows gather before they are written: those of all containers close together.
@@ -28,6 +22,15 @@ const GATHER: Duration = Duration::from_millis(10);
 const BATCH: usize = 256;
 /// How often the agent says that it lives, where there are no checkpoints, and tries again what failed.
 const TICK: Duration = Duration::from_secs(1);
+
+/// What is the last thing to write.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Last {
+    /// That the agent ended in order: every window is closed.
+    InOrder,
+    /// What is closed. What is open is kept elsewhere, and should that be lost, the last checkpoint is what comes back.
+    Kept,
+}
 
 /// Everything the thread works with.
 #[derive(Debug)]
@@ -46,17 +49,7 @@ pub(super) struct WriterWork {
     pub(super) void: Vec<ContainerKey>,
     /// The last place that is written.
     pub(super) cursor: u64,
-    /// Containers that are written to have ended.
-    ended: HashSet<Allocation>,
-    lives: Follower,
-    /// Containers that have come, changed or gone, which is not written yet.
-    changed: BTreeSet<Allocation>,
-    /// The last event of each container that is written, in the file of this number.
-    said: HashMap<Allocation, Arc<EventRecord>>,
-    said_in: u64,
-    /// What outlasts windows of each container, as far as it is written in the file of this number.
-    lasting: HashMap<Allocation, WrittenSummary>,
-    lasting_in: u64,
+    containers: ContainerWriter,
     last_checkpoint: Option<Instant>,
 }
 
@@ -70,7 +63,7 @@ impl WriterWork {
         status: &Arc<LogStatus>,
     ) -> Self {
         Self {
-            lives: parts.directory.follow_changes(),
+            containers: ContainerWriter::new(&parts.directory),
             parts,
             settings,
             status: Arc::clone(status),
@@ -81,12 +74,6 @@ impl WriterWork {
             anew: false,
             void: Vec::new(),
             cursor: 0,
-            ended: HashSet::new(),
-            changed: BTreeSet::new(),
-            said: HashMap::new(),
-            said_in: 0,
-            lasting: HashMap::new(),
-            lasting_in: 0,
             last_checkpoint: None,
         }
     }
@@ -109,7 +96,7 @@ impl WriterWork {
                     tokio::time::sleep(GATHER).await;
                     self.at_once(Self::write_closed_windows);
                 }
-                () = self.lives.wait_for_change() => {
+                () = self.containers.wait_for_change() => {
                     tokio::time::sleep(GATHER).await;
                     self.at_once(Self::write_container_changes);
                 }
@@ -170,7 +157,8 @@ impl WriterWork {
 
     /// Writes windows that were closed.
     fn write_closed_windows(&mut self) -> io::Result<()> {
-        let bytes = self.names.write_changes(&self.parts.store)?;
+        let (bytes, refusals) = self.names.write_changes(&self.parts.store)?;
+        self.status.record_refusals(&refusals);
         self.count_written(0, bytes);
         self.write_anew()?;
         if !self.unwritten.is_empty() {
@@ -238,91 +226,24 @@ impl WriterWork {
         (end, kept)
     }
 
-    /// Writes who has ended and who is forgotten.
+    /// Writes which containers have ended and which are forgotten.
     fn write_container_changes(&mut self) -> io::Result<()> {
-        self.changed.append(&mut self.lives.take_changed());
-        let (mut ended, mut gone) = (Vec::new(), Vec::new());
-        for allocation in self.changed.iter().copied() {
-            match self.parts.directory.get(allocation) {
-                Some(info) if info.finished_at.is_some() && !self.ended.contains(&allocation) => {
-                    ended.extend(self.parts.find_who(allocation, &info.origin).map(|who| (allocation, who)));
-                }
-                Some(_) => {}
-                None => gone.push(allocation),
-            }
-        }
-        let changes = ended.iter().map(|(allocation, who)| ContainerChange::Is(*allocation, who.clone()));
-        let changes: Vec<_> = changes.chain(gone.iter().copied().map(ContainerChange::Forgotten)).collect();
-        if !changes.is_empty() {
-            let bytes = self.log.append_changes(&changes)?;
-            self.count_written(0, bytes);
-        }
-        self.ended.extend(ended.iter().map(|(allocation, _)| *allocation));
-        for allocation in &gone {
-            self.ended.remove(allocation);
-            self.said.remove(allocation);
-            self.lasting.remove(allocation);
-            self.log.forget_container(*allocation);
-        }
-        self.changed.clear();
+        let bytes = self.containers.write_container_changes(&mut self.log, &self.parts)?;
+        self.count_written(0, bytes);
         Ok(())
     }
 
     /// Writes events that came.
     fn write_events(&mut self) -> io::Result<()> {
-        if self.said_in != self.log.file_number() {
-            // The file they are in may go before they do.
-            self.said.clear();
-        }
-        let mut changes = Vec::new();
-        let mut said = Vec::new();
-        for (allocation, origin, events) in self.parts.store.last_events() {
-            let (Some(last), Some(who)) = (events.last(), self.parts.find_who(allocation, &origin)) else {
-                continue;
-            };
-            let before = self.said.get(&allocation);
-            let known =
-                events.iter().position(|event| before.is_some_and(|before| Arc::ptr_eq(before, event)));
-            let new = events.iter().skip(known.map_or(0, |at| at + 1)).cloned().collect::<Vec<_>>();
-            if !new.is_empty() {
-                said.push((allocation, Arc::clone(last)));
-                changes.push(ContainerChange::Said(allocation, who, new));
-            }
-        }
-        if !changes.is_empty() {
-            let bytes = self.log.append_changes(&changes)?;
-            self.count_written(0, bytes);
-        }
-        self.said.extend(said);
-        self.said_in = self.log.file_number();
+        let bytes = self.containers.write_events(&mut self.log, &self.parts)?;
+        self.count_written(0, bytes);
         Ok(())
     }
 
     /// Writes what has changed of levels, checks and clients' habits that no kept window may have.
     fn write_lasting(&mut self) -> io::Result<()> {
-        if self.lasting_in != self.log.file_number() {
-            // The file they are in may go before they do.
-            self.lasting.clear();
-        }
-        let (mut changes, mut written) = (Vec::new(), Vec::new());
-        for (allocation, origin, summary) in self.parts.store.container_summaries() {
-            let newest = self.parts.store.newest_start(allocation);
-            let now = WrittenSummary::from_summary(&summary, newest);
-            let before = self.lasting.get(&allocation);
-            if before.map_or_else(|| now.is_nothing(), |before| before.is_same(&now)) {
-                continue;
-            }
-            let Some(who) = self.parts.find_who(allocation, &origin) else { continue };
-            let (lasting, checks) = now.changes_since(before);
-            changes.push(ContainerChange::Lasting(allocation, who, lasting, checks, now.habits));
-            written.push((allocation, now));
-        }
-        if !changes.is_empty() {
-            let bytes = self.log.append_changes(&changes)?;
-            self.count_written(0, bytes);
-        }
-        self.lasting.extend(written);
-        self.lasting_in = self.log.file_number();
+        let bytes = self.containers.write_lasting(&mut self.log, &self.parts)?;
+        self.count_written(0, bytes);
         Ok(())
     }
 
@@ -334,7 +255,8 @@ impl WriterWork {
 
     /// Makes a checkpoint; answers how long to wait at least until the next, to keep to the budget.
     async fn write_checkpoint(&mut self, started: Instant) -> Result<Duration, CheckpointError> {
-        let bytes = self.checkpoints.write_checkpoint(&self.parts, &self.log).await?;
+        let (bytes, refusals) = self.checkpoints.write_checkpoint(&self.parts, &self.log).await?;
+        self.status.record_refusals(&refusals);
         let interval = self.last_checkpoint.replace(started).map(|last| started - last);
         self.status.update_with(|status| {
             status.checkpoints += 1;
@@ -345,10 +267,14 @@ impl WriterWork {
         Ok(Duration::from_secs_f64(bytes as f64 / rate as f64))
     }
 
-    fn count_written(&self, windows: usize, bytes: u64) {
+    /// Counts closed windows that were given to the log and the bytes that it wrote. Windows that it refused are not counted as
+    /// written.
+    fn count_written(&mut self, windows: usize, bytes: u64) {
+        let refusals = self.log.take_refusals();
+        self.status.record_refusals(&refusals);
         let (size, files, given_up) = (self.log.total_bytes(), self.log.len(), self.log.given_up());
         self.status.update_with(|status| {
-            status.windows += windows as u64;
+            status.windows += (windows as u64).saturating_sub(refusals.windows);
             status.bytes += bytes;
             (status.size, status.files, status.given_up) = (size, files, given_up);
         });

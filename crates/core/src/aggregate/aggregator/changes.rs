@@ -1,8 +1,6 @@
 //! An aggregator in two parts: a snapshot, and later what has changed since.
 //!
-//! ```text
-//! changes = "TPAC" version(u16, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
-//! ```
+//! Changes are a [`DocumentFormat`] document with the mark `TPAC`. They name their snapshot by its checksum.
 //!
 //! Within a window only samples change a series, and a series that is there stays at its place unless it makes way for another. So
 //! changes are small if few series had samples meanwhile. Once the window is closed, they cannot be determined any more.
@@ -10,9 +8,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tallyport_wal::DocumentFormat;
+pub use tallyport_wal::checksum_of;
 
 use super::columns::SeriesRow;
-use super::snapshot::{LateV1, MANY, SlotV1, SnapshotError, StateV1, seal_payload, unseal_payload};
+use super::snapshot::{LateV1, MANY, SNAPSHOT_VERSION, SlotV1, SnapshotError, StateV1};
 use super::{Aggregator, Habits, LedgerRow};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::histogram::Histogram;
@@ -21,7 +21,7 @@ use crate::aggregate::table::Place;
 use crate::aggregate::window::Layout;
 use crate::model::{Series, Timestamp};
 
-const MAGIC: [u8; 4] = *b"TPAC";
+const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPAC", version: SNAPSHOT_VERSION };
 
 /// What has to be remembered of a snapshot to determine what has changed since.
 #[derive(Debug)]
@@ -66,12 +66,6 @@ struct ValuesV1<S = Series> {
     late: LateV1,
 }
 
-/// The checksum that a snapshot ends with, by which changes name it.
-#[must_use]
-pub fn checksum_of(snapshot: &[u8]) -> Option<u64> {
-    snapshot.last_chunk().map(|checksum| u64::from_le_bytes(*checksum))
-}
-
 impl Aggregator {
     /// A snapshot, on which [`Aggregator::changes_since`] can follow.
     #[must_use]
@@ -108,7 +102,7 @@ impl Aggregator {
             values,
             events: (known.events != self.accounting.events).then(|| self.events.clone()),
         };
-        Some(seal_payload(MAGIC, &changes))
+        Some(FORMAT.encode_document(&changes))
     }
 
     fn changed_values(&self, known: &SentSnapshot) -> Option<ValuesV1<&Series>> {
@@ -138,7 +132,7 @@ impl Aggregator {
     /// # Errors
     /// When the bytes are no changes, come from an unknown version, are damaged, or are changes of another snapshot.
     pub fn apply_changes(&mut self, of: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let changes: ChangesV1 = unseal_payload(MAGIC, bytes)?;
+        let changes: ChangesV1 = FORMAT.decode_document(bytes)?;
         if changes.of != of || !changes.accounting.is_plausible(MANY) || !changes.habits.is_plausible(MANY) {
             return Err(SnapshotError::Damaged);
         }
@@ -315,5 +309,25 @@ mod tests {
             // With a checksum that fits: whatever it says is refused or gone on with.
             let _either_way = change(of, &sealed_again(&damaged));
         }
+    }
+
+    #[test]
+    fn the_bytes_of_both_parts_are_those_that_earlier_builds_read_and_write() {
+        let digits = |byte: &u8| format!("{byte:02x}");
+        let hex = |bytes: &[u8]| bytes.iter().map(digits).collect::<String>();
+        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
+        aggregator.ingest_datagram(b"a:1|c", at(1), None);
+        let snapshot = aggregator.snapshot_ahead();
+        let golden = "5450414708000100000000000000808082e288d2a30680dac6eb88d2a306808082e288d2a306010101610000008089fc\
+            e288d2a3060000000000000000008089fce288d2a3060000018080808080808008000000000000f03f00000000000105\
+            000101000000000000000000000000000000000001000000000000000000000000000000000000000000000000000000\
+            00000000000000018089fce288d2a30600f93e6007c189e70d";
+        assert_eq!(hex(&snapshot), golden);
+        aggregator.ingest_datagram(b"a:2|c", at(2), None);
+        let changes = aggregator.changes_since(checksum_of(&snapshot).unwrap()).unwrap();
+        let golden = "545041430800f9fd80bb90b8e2f30d0000000000020a0002020000000000000000000000000000000000020000000000\
+            0000000000000000000000000000000000000000000000000000000000018092f6e388d2a30600010100000000000000\
+            0000008089fce288d2a306000002808080808080801000000000000008400000000000277def3116e585a8";
+        assert_eq!(hex(&changes), golden);
     }
 }

@@ -1,8 +1,6 @@
 //! A whole aggregator as bytes: for moving to another shard, for the next process, for the journal.
 //!
-//! ```text
-//! snapshot = "TPAG" version(u16, little endian) payload(postcard) xxh3-64 of all before(u64, little endian)
-//! ```
+//! A snapshot is a [`DocumentFormat`] document with the mark `TPAG`.
 //!
 //! Reading answers an aggregator or why not, whatever the bytes. How the client spelled its series is not kept: it is
 //! learnt again with the first line of each. Token buckets start full.
@@ -12,15 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tallyport_wal::{DocumentFormat, FormatError};
 
 use super::columns::SeriesRow;
 use super::histograms::Histograms;
 use super::{Aggregator, AggregatorSettings, GaugeSign, Habits, LateStates, LedgerRow, TimerUnit};
 use crate::aggregate::accounting::Accounting;
 use crate::aggregate::distribution::{Distribution, DistributionSummary, SummaryParts};
-use crate::aggregate::encoding::encode_after;
 use crate::aggregate::gauge::Gauge;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::RecentEvents;
@@ -31,9 +28,9 @@ use crate::aggregate::table::Place;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Series, Timestamp};
 
-const MAGIC: [u8; 4] = *b"TPAG";
 /// The version of a snapshot's payload that is written, and the only one that is read.
 pub const SNAPSHOT_VERSION: u16 = 8;
+const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPAG", version: SNAPSHOT_VERSION };
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -52,6 +49,16 @@ pub enum SnapshotError {
     /// They are cut off or changed.
     #[error("the snapshot is damaged")]
     Damaged,
+}
+
+impl From<FormatError> for SnapshotError {
+    fn from(error: FormatError) -> Self {
+        match error {
+            FormatError::OtherMark => Self::NotASnapshot,
+            FormatError::Version { found } => Self::Version { found },
+            FormatError::Damaged | FormatError::TooLong { .. } => Self::Damaged,
+        }
+    }
 }
 
 /// Series are borrowed where a snapshot is written, so that none is copied while receiving is paused.
@@ -125,7 +132,7 @@ impl Aggregator {
             accounting: self.accounting.clone(),
             history: self.history.iter().copied().collect(),
         };
-        seal_payload(MAGIC, &snapshot)
+        FORMAT.encode_document(&snapshot)
     }
 
     /// Late samples as they are written.
@@ -144,7 +151,7 @@ impl Aggregator {
     /// # Errors
     /// When the bytes are not a snapshot, come from an unknown version, or are damaged.
     pub fn from_snapshot(settings: Arc<AggregatorSettings>, bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let snapshot: SnapshotV1 = unseal_payload(MAGIC, bytes)?;
+        let snapshot: SnapshotV1 = FORMAT.decode_document(bytes)?;
         if !snapshot.is_plausible() {
             return Err(SnapshotError::Damaged);
         }
@@ -255,39 +262,11 @@ impl<'a> From<SeriesRow<'a>> for SlotV1<&'a Series> {
     }
 }
 
-/// A payload with its magic, version and checksum.
-pub(super) fn seal_payload(magic: [u8; 4], payload: &impl Serialize) -> Vec<u8> {
-    let head = [magic.as_slice(), &SNAPSHOT_VERSION.to_le_bytes()].concat();
-    let mut bytes = encode_after(head, payload);
-    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes
-}
-
 /// Bytes that were changed, with the checksum that they should have now.
 #[cfg(test)]
 pub(super) fn sealed_again(bytes: &[u8]) -> Vec<u8> {
     let covered = bytes.get(..bytes.len().saturating_sub(8)).unwrap_or_default();
     [covered, &xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes()].concat()
-}
-
-/// The payload that [`seal_payload`] wrote.
-pub(super) fn unseal_payload<T: DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, SnapshotError> {
-    let rest = bytes.strip_prefix(&magic).ok_or(SnapshotError::NotASnapshot)?;
-    let (version, rest) = rest.split_first_chunk::<2>().ok_or(SnapshotError::Damaged)?;
-    let found = u16::from_le_bytes(*version);
-    if found != SNAPSHOT_VERSION {
-        return Err(SnapshotError::Version { found });
-    }
-    let (payload, checksum) = rest.split_last_chunk::<8>().ok_or(SnapshotError::Damaged)?;
-    let covered = bytes.get(..bytes.len() - checksum.len()).ok_or(SnapshotError::Damaged)?;
-    if xxhash_rust::xxh3::xxh3_64(covered) != u64::from_le_bytes(*checksum) {
-        return Err(SnapshotError::Damaged);
-    }
-    match postcard::take_from_bytes(payload) {
-        Ok((payload, [])) => Ok(payload),
-        _ => Err(SnapshotError::Damaged),
-    }
 }
 
 /// More than any count can have become: a million values a second for two thousand years.

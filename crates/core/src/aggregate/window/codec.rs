@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tallyport_wal::decode;
 
 use super::{
     CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, KnownLayout, Layout, RangeRow, SetRow,
@@ -111,10 +112,7 @@ impl Window {
         if !(OLDEST..=VERSION).contains(version) {
             return Err(CodecError::Version { found: *version });
         }
-        let window: WindowV2 = match postcard::take_from_bytes(payload) {
-            Ok((window, [])) => window,
-            _ => return Err(CodecError::Damaged),
-        };
+        let window: WindowV2 = decode(payload).ok_or(CodecError::Damaged)?;
         if window.layout != layout.fingerprint() {
             return Err(CodecError::OtherLayout);
         }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tallyport_wal::decode;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{CodecError, Layout};
@@ -81,10 +82,7 @@ impl KnownLayout {
     /// # Errors
     /// If the bytes are not a change, or a change of another layout.
     pub fn apply_change(&self, change: &[u8]) -> Result<Self, CodecError> {
-        let change: ChangeV1 = match postcard::take_from_bytes(change) {
-            Ok((change, [])) => change,
-            _ => return Err(CodecError::Damaged),
-        };
+        let change: ChangeV1 = decode(change).ok_or(CodecError::Damaged)?;
         if change.from != self.fingerprint {
             return Err(CodecError::OtherLayout);
         }
@@ -168,7 +166,7 @@ mod tests {
     fn a_place_beyond_all_memory_is_refused() {
         let empty = KnownLayout::default();
         let change = ChangeV1 { from: empty.fingerprint, to: 0, places: vec![(u32::MAX, None)] };
-        let bytes = postcard::to_allocvec(&change).unwrap();
+        let bytes = encode(&change);
         assert_eq!(empty.apply_change(&bytes).unwrap_err(), CodecError::Damaged);
     }
 }

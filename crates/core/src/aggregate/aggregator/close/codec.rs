@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tallyport_wal::decode;
 
 use super::{ContainerSummary, LastCheck, Lasting, Ledger, LedgerRow};
 use crate::aggregate::aggregator::Habits;
@@ -77,10 +78,7 @@ impl ContainerSummary {
     /// # Errors
     /// When the bytes are no standing of this layout.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
-        let summary: SummaryV3 = match postcard::take_from_bytes(bytes) {
-            Ok((summary, [])) => summary,
-            _ => return Err(CodecError::Damaged),
-        };
+        let summary: SummaryV3 = decode(bytes).ok_or(CodecError::Damaged)?;
         if summary.layout != layout.fingerprint() {
             return Err(CodecError::OtherLayout);
         }

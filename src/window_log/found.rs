@@ -1,0 +1,179 @@
+//! What was read of a container: its windows, the one that was open, and what is known beside them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::{Birth, Who};
+use crate::aggregate::{
+    CheckOutcome, EventRecord, Habits, LastCheck, Lasting, Layout, SeriesState, View, Window, WindowBuilder,
+    WindowSpan,
+};
+use crate::model::{ByIdentity, MetricType, Series, Timestamp};
+
+/// A container that was found.
+#[derive(Debug)]
+pub(super) struct FoundContainer {
+    pub(super) who: Who,
+    /// In the order they were published.
+    pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
+    pub(super) events: VecDeque<Arc<EventRecord>>,
+    pub(super) open: Option<OpenWindow>,
+    pub(super) lasting: Lasts,
+}
+
+impl FoundContainer {
+    /// The start of the last interval that is closed.
+    pub(super) fn last_start(&self) -> Option<Timestamp> {
+        self.windows.values().map(|(window, _)| window.span.start).max()
+    }
+
+    /// Whether a window was open that was not closed after.
+    pub(super) fn has_unfinished(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let closed = |birth: &Birth, window: &Window| {
+                window.span.start == open.start() && (birth.epoch == open.epoch || open.epoch == 0)
+            };
+            !self.windows.iter().any(|(birth, (window, _))| closed(birth, window))
+        })
+    }
+
+    /// The births of its windows, that of the open one last in its life, and how many records each has.
+    pub(super) fn window_births(&self) -> impl Iterator<Item = (Birth, usize)> {
+        let open = self.open.as_ref().filter(|_| self.has_unfinished());
+        let closed = self.windows.iter().map(|(birth, (window, _))| (*birth, window.len()));
+        closed.chain(open.map(|open| (open_birth(open.epoch), usize::from(u16::MAX))))
+    }
+}
+
+/// The birth of a window that was open when a life ended.
+pub(super) const fn open_birth(epoch: u64) -> Birth {
+    Birth { epoch, first: u64::MAX }
+}
+
+/// An open window, put together from what each checkpoint says has changed. Each says all there is of a series, so the
+/// last word counts.
+#[derive(Debug)]
+pub(super) struct OpenWindow {
+    /// The life of the agent that it was open in; 0 where that is not known.
+    pub(super) epoch: u64,
+    span: WindowSpan,
+    layout: Layout,
+    states: BTreeMap<u32, (SeriesState, f64)>,
+}
+
+impl OpenWindow {
+    pub(super) fn new(epoch: u64, window: &Window) -> Self {
+        let span = WindowSpan { covered: Duration::ZERO, ..window.span };
+        let mut open = Self { epoch, span, layout: window.layout().clone(), states: BTreeMap::new() };
+        open.add(epoch, window);
+        open
+    }
+
+    /// Adds what a checkpoint says; a later window takes the place of an earlier one.
+    pub(super) fn add(&mut self, epoch: u64, window: &Window) {
+        if (epoch, window.span.start) < (self.epoch, self.span.start) {
+            return;
+        }
+        if (epoch, window.span.start) != (self.epoch, self.span.start) {
+            *self = Self::new(epoch, window);
+            return;
+        }
+        self.span.covered = self.span.covered.max(window.span.covered);
+        self.layout = window.layout().clone();
+        for record in window.records() {
+            let total = match record.view {
+                View::Counter { total, .. } => total,
+                _ => 0.0,
+            };
+            if let Some(state) = record.view.to_state() {
+                self.states.insert(record.place, (state, total));
+            }
+        }
+    }
+
+    /// When it started.
+    pub(super) fn start(&self) -> Timestamp {
+        self.span.start
+    }
+
+    /// What it is known to have held.
+    pub(super) fn close(self) -> Window {
+        let mut builder = WindowBuilder::new(self.span);
+        for (place, (state, total)) in &self.states {
+            builder.push(*place, state, *total);
+        }
+        builder.build(self.layout)
+    }
+}
+
+/// The newest of what was written, by series.
+#[derive(Default, Debug)]
+pub(super) struct Lasts {
+    lasting: HashMap<ByIdentity, Lasting>,
+    checks: HashMap<ByIdentity, LastCheck>,
+    habits: Habits,
+}
+
+impl Lasts {
+    /// Adds an entry; `None` when it makes no sense.
+    pub(super) fn add(
+        &mut self,
+        lasting: Vec<Lasting>,
+        checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
+        habits: Habits,
+    ) -> Option<()> {
+        let sound = lasting.iter().all(Lasting::is_plausible)
+            && checks.iter().all(|(series, ..)| series.metric_type == MetricType::ServiceCheck);
+        if !sound {
+            return None;
+        }
+        for last in lasting {
+            let known =
+                self.lasting.entry(ByIdentity(Arc::clone(&last.series))).or_insert_with(|| last.clone());
+            if known.at <= last.at {
+                *known = last;
+            }
+        }
+        for (series, at, outcome) in checks {
+            self.add_check(LastCheck { series, at, outcome });
+        }
+        self.habits = habits;
+        Some(())
+    }
+
+    /// Adds what was written of the same container under another key that is void.
+    pub(super) fn merge(&mut self, older: Self) {
+        for (key, last) in older.lasting {
+            self.lasting.entry(key).or_insert(last);
+        }
+        older.checks.into_values().for_each(|check| self.add_check(check));
+        if self.habits == Habits::default() {
+            self.habits = older.habits;
+        }
+    }
+
+    /// Adds the outcomes of checks that a window has.
+    pub(super) fn checks_of(&mut self, window: &Window) {
+        for record in window.records() {
+            if let View::Check { last_at: at, outcome, .. } = record.view {
+                let (series, outcome) = (Arc::clone(record.series), Arc::clone(outcome));
+                self.add_check(LastCheck { series, at, outcome });
+            }
+        }
+    }
+
+    fn add_check(&mut self, check: LastCheck) {
+        let known = self.checks.entry(ByIdentity(Arc::clone(&check.series))).or_insert_with(|| check.clone());
+        if known.at <= check.at {
+            *known = check;
+        }
+    }
+
+    /// All of it, in the order of names.
+    pub(super) fn into_parts(self) -> (Vec<LastCheck>, Vec<Lasting>, Habits) {
+        let mut checks: Vec<_> = self.checks.into_values().collect();
+        checks.sort_by(|a, b| (&a.series.name, &a.series.tags).cmp(&(&b.series.name, &b.series.tags)));
+        (checks, self.lasting.into_values().collect(), self.habits)
+    }
+}
