@@ -24,6 +24,7 @@ pub mod net;
 pub mod nri;
 pub mod parallel;
 pub mod query;
+pub mod restart;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::serve::Doorkeeper;
 use crate::api::{Access, Mistake, Tokens};
 use crate::config::HttpConfig;
 use crate::model::Timestamp;
@@ -47,6 +46,9 @@ pub enum EntranceError {
         http: Box<HttpConfig>,
     },
 }
+
+/// What is asked of requests at the moment.
+pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
 
 /// What is asked, as it was read.
 pub(super) struct Asked {

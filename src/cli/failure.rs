@@ -7,6 +7,7 @@ use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
 use crate::install;
+use crate::restart::ListenError;
 use crate::wire::Refusal;
 
 /// Why a command failed.
@@ -122,6 +123,12 @@ impl From<install::Error> for Failure {
     fn from(error: install::Error) -> Self {
         let code = if matches!(error, install::Error::Request(_)) { code::USAGE } else { code::ERROR };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        Self::new(code::ERROR, error.to_string())
     }
 }
 
