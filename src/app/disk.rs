@@ -165,17 +165,18 @@ impl AgentWindowLog {
         }
     }
 
-    /// Has everything written now, open windows included.
-    pub(super) async fn write_now(self) -> Self {
-        let Self { status, writer } = self;
-        let waiting = Self { status: Arc::clone(&status), writer };
-        match waiting.into_writer().await {
-            Some(writer) => {
-                // One that waits for a disk is not waited for.
-                let _late = tokio::time::timeout(WRITING, writer.write_now()).await;
-                Self { status, writer: LogWriterState::Now(writer) }
-            }
-            None => Self { status, writer: LogWriterState::Never },
+    /// Writes everything now, open windows included. Can be cancelled.
+    pub(super) async fn write_now(&mut self) {
+        if let LogWriterState::Then(starting) = &mut self.writer {
+            let started = starting.await;
+            // One that failed has said so.
+            self.writer = started.map_or(LogWriterState::Never, |started| {
+                started.map_or(LogWriterState::Never, LogWriterState::Now)
+            });
+        }
+        if let LogWriterState::Now(writer) = &self.writer {
+            // A disk that takes longer does not delay the end of the agent.
+            let _late = tokio::time::timeout(WRITING, writer.write_now()).await;
         }
     }
 

@@ -168,10 +168,13 @@ impl AgentShutdown {
 
     /// Leaves everything in a store for the next agent. `None` where there is no store, or it does not take everything.
     async fn save_for_next_agent(&mut self) -> Option<Box<dyn StateStore>> {
-        let store = find_store(&self.holding)?;
+        let store = find_store(&self.holding).await?;
         // Should what is kept be lost, this is what comes back.
-        if let Some(log) = self.window_log.take() {
-            self.window_log = Some(log.write_now().await);
+        if let Some(log) = &mut self.window_log {
+            tokio::select! {
+                () = log.write_now() => {}
+                () = self.holding.wait_until_given_up() => {}
+            }
         }
         save_state(store, Arc::clone(&self.holding)).await
     }

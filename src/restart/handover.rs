@@ -126,15 +126,18 @@ fn send_final_state(
 }
 
 /// Finds a store that would take this agent's state: the keeper, or else the service manager.
-#[must_use]
-pub fn find_store(holding: &Holding) -> Option<Box<dyn StateStore>> {
-    let state_dir = &holding.current_config().state_dir;
-    match Keeper::connect_to_store(state_dir, |channel| holding.until_given_up(channel)) {
-        Ok(Some(keeper)) => return Some(Box::new(keeper)),
-        Ok(None) => {}
-        Err(error) => tracing::warn!(%error, "the keeper cannot be used"),
-    }
-    FdStore::find().map(|store| Box::new(store) as Box<dyn StateStore>)
+pub async fn find_store(holding: &Arc<Holding>) -> Option<Box<dyn StateStore>> {
+    let holding = Arc::clone(holding);
+    let found = tokio::task::spawn_blocking(move || {
+        let state_dir = &holding.current_config().state_dir;
+        match Keeper::connect_to_store(state_dir, |channel| holding.until_given_up(channel)) {
+            Ok(Some(keeper)) => return Some(Box::new(keeper) as Box<dyn StateStore>),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the keeper cannot be used"),
+        }
+        FdStore::find().map(|store| Box::new(store) as Box<_>)
+    });
+    found.await.unwrap_or_default()
 }
 
 /// Stores everything for the next agent. Meanwhile nothing is received. If this fails, the agent goes on, and `None` is returned.

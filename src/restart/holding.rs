@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::conversation::{AgentDescriptors, SuccessorStep};
 use crate::aggregate::encode;
@@ -53,6 +54,8 @@ pub struct Holding {
     told_to_end: AtomicBool,
     /// Whether it was told so again, so that it no longer waits for any other process.
     given_up: Arc<AtomicBool>,
+    /// Wakes those who wait for that.
+    gave_up: Notify,
 }
 
 /// Where everything is that an agent can hand over.
@@ -89,8 +92,8 @@ impl Holding {
     #[must_use]
     pub fn new(parts: MovableParts, shared: AgentDescriptors, pauser: Pauser, nri: Suspender) -> Self {
         let whereabouts = Mutex::new(Whereabouts::Here);
-        let (told_to_end, given_up) = Default::default();
-        Self { parts, shared, pauser, nri, whereabouts, told_to_end, given_up }
+        let (told_to_end, given_up, gave_up) = Default::default();
+        Self { parts, shared, pauser, nri, whereabouts, told_to_end, given_up, gave_up }
     }
 
     pub(super) const fn movable_parts(&self) -> &MovableParts {
@@ -133,6 +136,30 @@ impl Holding {
     /// Gives up whatever is being handed over, unless the other process answers at this moment. Everything then comes back here.
     fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
+        self.gave_up.notify_waiters();
+    }
+
+    /// Waits until whatever is being handed over is given up.
+    pub async fn wait_until_given_up(&self) {
+        // Created before the look, so that a notification after it is not missed.
+        let gave_up = self.gave_up.notified();
+        if !self.given_up.load(Ordering::Relaxed) {
+            gave_up.await;
+        }
+    }
+
+    /// Waits for a step, unless what is being handed over is given up.
+    fn wait_for_step<T>(&self, handle: &Handle, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.wait_until_given_up() => {
+                    let why = "given up, because this process was told to end again";
+                    Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
+                }
+                done = step => done,
+            }
+        })
     }
 
     /// Waits for something that a hand-over may delay. A second signal to end (`told_again`) gives the hand-over up; the result
@@ -188,7 +215,7 @@ impl<'a> Claim<'a> {
     /// Stops everything that changes what is handed over. `sent` are the containers that the other process knows already.
     ///
     /// # Errors
-    /// When the plugin does not stop, a shard has ended, or descriptors ran out. Then everything goes on.
+    /// When the plugin does not stop, a shard has ended, descriptors ran out, or the hand-over is given up. Then everything goes on.
     pub(super) fn stop_agent(self, sent: SentAhead, handle: &Handle) -> io::Result<Moving<'a>> {
         let Self { holding, whereabouts } = self;
         holding.pauser.set_paused(true);
@@ -196,11 +223,12 @@ impl<'a> Claim<'a> {
         let stopped = clock::since_boot();
         let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
-        let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await };
-        let suspended = handle.block_on(suspended);
-        moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
+        moving.plugin = holding.wait_for_step(handle, async {
+            let suspended = tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await;
+            suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))
+        })?;
         moving.stopped = clock::since_boot();
-        moving.leaving = Some(handle.block_on(holding.parts.containers.hand_over(sent))?);
+        moving.leaving = Some(holding.wait_for_step(handle, holding.parts.containers.hand_over(sent))?);
         Ok(moving)
     }
 }
@@ -261,5 +289,76 @@ impl Drop for Moving<'_> {
         if *self.whereabouts != Whereabouts::Moved {
             self.release_or_resume(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::aggregate::{GaugeSign, TimerUnit};
+    use crate::config::ProcessEnvironment;
+    use crate::containers::{ContainerTable, TableSettings, UnixSettings, UnixSocketMode};
+    use crate::model::Labels;
+    use crate::net::clock::Clock;
+    use crate::nri::suspension_channel;
+    use crate::shard::ShardPlan;
+    use crate::shutdown::drain_channel;
+
+    /// An agent without containers.
+    fn holding(nri: Suspender) -> Holding {
+        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
+        let store = Arc::new(Store::new(1, 30));
+        let plan = ShardPlan {
+            shards: 1,
+            memory_limit: usize::MAX,
+            remembered: 1000,
+            gather: Duration::ZERO,
+            not_before: None,
+        };
+        let aggregation = Arc::new(config.aggregation.clone());
+        let pool = Arc::new(ShardPool::start(&plan, &store, &aggregation, Clock::default()).unwrap());
+        let settings = TableSettings {
+            containers: 1,
+            port: 18_628,
+            receive_buffer: 65_536,
+            receive_buffers: 1 << 30,
+            receive_buffer_max: 1 << 22,
+            rest: Duration::from_mins(10),
+            reservation_ttl: Duration::from_mins(1),
+            tombstone: Duration::from_mins(10),
+            adopt_mute: false,
+            gauge_sign: GaugeSign::Delta,
+            timer_unit: TimerUnit::default(),
+            dcos_host: None,
+            node_labels: Labels::new(),
+            unix: UnixSettings {
+                mode: UnixSocketMode::OptIn,
+                path: "/var/run/datadog/dsd.socket".into(),
+                directory: "/nowhere/sockets".into(),
+                queue: 1,
+            },
+        };
+        let (_, containers) = ContainerTable::new(settings, Arc::clone(&pool), Arc::clone(&store));
+        let config = Arc::new(RwLock::new(Arc::new(config)));
+        let pages = Pages::new(&config);
+        let shared = AgentDescriptors(std::array::from_fn(|_| File::open("/dev/null").unwrap().into()));
+        let pauser = drain_channel().0.pauser();
+        Holding::new(MovableParts { store, pool, containers, pages, config }, shared, pauser, nri)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_second_signal_ends_the_wait_for_a_plugin_that_is_busy() {
+        let (nri, _never_answered) = suspension_channel();
+        let (holding, handle) = (Arc::new(holding(nri)), Handle::current());
+        let stopping = Arc::clone(&holding);
+        let stops = tokio::task::spawn_blocking(move || {
+            stopping.claim_move()?.stop_agent(SentAhead::new(), &handle).map(|_| ())
+        });
+        let (stopped, told_again) = holding.unless_told_again(stops, std::future::ready(())).await;
+        assert!(told_again);
+        let why = stopped.unwrap().unwrap_err().to_string();
+        assert!(why.contains("told to end again"), "{why}");
     }
 }
