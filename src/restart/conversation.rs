@@ -81,7 +81,20 @@ pub(super) fn send_word(channel: &Channel, word: &str) -> io::Result<()> {
 /// # Errors
 /// When another word comes, which then is the reason, or none in time.
 pub(super) fn expect_word(channel: &Channel, word: &str, patience: Duration) -> io::Result<()> {
-    let (heard, _) = channel.receive(patience).map_err(|error| match error.kind() {
+    check_word(channel.receive(patience).map(|(heard, _)| heard), word, patience)
+}
+
+/// Waits for the word with which the other process decides who goes on. If it does not come in time, the other process can no
+/// longer say it, and learns so.
+///
+/// # Errors
+/// As [`expect_word`].
+pub(super) fn expect_decision(channel: &Channel, word: &str, patience: Duration) -> io::Result<()> {
+    check_word(channel.receive_decision(patience), word, patience)
+}
+
+fn check_word(heard: io::Result<Vec<u8>>, word: &str, patience: Duration) -> io::Result<()> {
+    let heard = heard.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => {
             let waited = format!("the other process did not say {word:?} in time ({patience:?})");
             io::Error::new(error.kind(), waited)

@@ -22,7 +22,9 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::conversation::{PATIENCE, accept_channel, connect_if_listening, expect_word, send_word};
+use super::conversation::{
+    PATIENCE, accept_channel, connect_if_listening, expect_decision, expect_word, send_word,
+};
 use super::resources::{ListenError, raise_descriptor_limit};
 use super::saved_state::{LetGo, SavedState, StateStore};
 use crate::net::passing::Channel;
@@ -84,7 +86,7 @@ impl StateStore for Keeper {
     fn store_state(&self, state: &SavedState) -> io::Result<()> {
         self.0.send_all(&state.bytes, &state.descriptors)?;
         // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
-        expect_word(&self.0, KEPT, PATIENCE)
+        expect_decision(&self.0, KEPT, PATIENCE)
     }
 
     fn fetch_state(&mut self) -> io::Result<Option<SavedState>> {
@@ -229,10 +231,34 @@ fn receive_state(channel: &Channel) -> io::Result<SavedState> {
 fn send_state(channel: &Channel, kept: &SavedState) -> io::Result<LetGo> {
     send_word(channel, KEPT)?;
     channel.send_all(&kept.bytes, &kept.descriptors)?;
-    let (word, _) = channel.receive(ENDING)?;
+    let word = channel.receive_decision(ENDING)?;
     match String::from_utf8_lossy(&word).as_ref() {
         TAKEN => Ok(LetGo::Used),
         UNUSED => Ok(LetGo::Unused),
         other => Err(io::Error::other(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_keeper_cannot_confirm_what_the_agent_has_given_up() {
+        let (agent, keeper) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let (agent, keeper) =
+            (Channel::from_accepted(agent.into()).unwrap(), Channel::from_accepted(keeper.into()).unwrap());
+        let agent = Keeper(agent.until_given_up(Arc::new(AtomicBool::new(true))));
+        let state = SavedState { bytes: b"state".to_vec(), descriptors: Vec::new() };
+        let given_up = agent.store_state(&state).unwrap_err();
+        assert_eq!(given_up.kind(), io::ErrorKind::ConnectionAborted);
+        let (bytes, _) = keeper.receive_all(PATIENCE).unwrap();
+        assert_eq!(bytes, b"state");
+        send_word(&keeper, KEPT).unwrap_err();
     }
 }

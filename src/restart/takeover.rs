@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::conversation::{
     AgentDescriptors, BEFORE_PAUSE, BYE, END, GO, HAVE, Offer, PATIENCE, READY, SERVING, TAKE,
-    connect_if_listening, decode_message, expect_word, handover_socket, send_word,
+    connect_if_listening, decode_message, expect_decision, expect_word, handover_socket, send_word,
 };
 use super::fd_store::{FdStore, Inherited};
 use super::keeper::Keeper;
@@ -223,7 +223,7 @@ impl StateSource {
     pub fn confirm_serving(&self) -> io::Result<()> {
         let Self::Agent(channel) = self else { return Ok(()) };
         send_word(channel, SERVING)?;
-        expect_word(channel, BYE, PATIENCE)
+        expect_decision(channel, BYE, PATIENCE)
     }
 
     /// The connection to the agent before, which ends with it. `None` where it has ended.
