@@ -50,7 +50,7 @@ impl FdStore {
 
     fn connect(room: usize, passed: Vec<(usize, OwnedFd)>) -> Option<Self> {
         let socket = std::env::var_os("NOTIFY_SOCKET")?;
-        let manager = ServiceManager::connect(&socket);
+        let manager = ServiceManager::connect(&socket, PATIENCE);
         let manager = manager.inspect_err(|error| tracing::warn!(%error, "no service manager")).ok()?;
         let stored = passed.last().map_or(0, |(last, _)| last.saturating_add(1));
         Some(Self { manager, room, passed, stored })
