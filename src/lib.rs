@@ -28,6 +28,7 @@ pub mod nri;
 pub mod parallel;
 pub mod products;
 pub mod query;
+pub mod restart;
 pub mod shard;
 pub mod shutdown;
 pub mod stats;

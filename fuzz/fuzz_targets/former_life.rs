@@ -12,8 +12,8 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use tallyport::aggregate::AggregatorSettings;
-use tallyport::app::fuzzing;
 use tallyport::containers::{IMAGE_VERSION, Journal, JournalHealth, Replayed};
+use tallyport::restart::fuzzing;
 use tallyport::store::ReceivedStore;
 use tallyport_fuzz::Trust;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

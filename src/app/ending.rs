@@ -1,16 +1,17 @@
 //! How an agent ends: in order, to another process, or because it has failed.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handover::Successor;
-use super::moving::Holding;
-use super::running::Running;
-use super::saved_state::{self, SavedStateStore};
-use super::windows::AgentWindowLog;
-use super::{Signals, TERM};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::disk::AgentWindowLog;
+use super::parts::Running;
 use crate::net::passing::Channel;
 use crate::net::unix::{BoundSocket, HeldDirectory};
+use crate::restart::{Holding, StateStore, Successor, find_store, save_state};
 use crate::shutdown::DrainTrigger;
 
 /// How long answers may take that were under way when another process took over. A busy node needs more than a moment for a
@@ -18,6 +19,35 @@ use crate::shutdown::DrainTrigger;
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How long the window log may take for what it has yet to write, when another process has taken over.
 const LAST_WINDOWS: Duration = Duration::from_secs(5);
+
+/// The signal that ends an agent and leaves its state for the next one.
+pub(super) const TERM: &str = "TERM";
+
+/// What the agent is told by signals.
+#[derive(Debug)]
+pub(super) struct Signals {
+    pub(super) term: Signal,
+    pub(super) interrupt: Signal,
+    pub(super) hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for TERM or INT.
+    pub(super) async fn told_to_end(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
 
 /// Why the agent ends.
 pub(super) enum Why {
@@ -27,8 +57,8 @@ pub(super) enum Why {
     HandedOver(Channel),
     /// Another process waits for the end of this connection to start from what is on disk.
     Replaced(Channel),
-    /// Everything is kept for the next agent, where the end of this connection is waited for.
-    StateSaved(SavedStateStore),
+    /// A store holds everything for the next agent, and waits for the end of this connection.
+    StateSaved(Box<dyn StateStore>),
     /// A shard has failed too often.
     Failed,
 }
@@ -73,15 +103,18 @@ pub(super) struct AgentShutdown {
 
 impl AgentShutdown {
     /// Ends. A second signal cuts the drain short.
-    pub(super) async fn run(mut self, mut why: Why, signals: &mut Signals) -> Conclusion {
+    pub(super) async fn run(
+        mut self,
+        why: Why,
+        signals: &mut Signals,
+        successors: &mut mpsc::Receiver<Successor>,
+    ) -> Conclusion {
+        let mut why = self.wait_for_hand_over(why, signals, successors).await;
         if matches!(why, Why::Told(TERM)) && !self.at_once {
-            let leaving = saved_state::save_for_next_agent(
-                self.running.clone(),
-                Arc::clone(&self.holding),
-                self.window_log.take(),
-            );
-            let (left, at_once) = self.holding.unless_told_again(leaving, signals).await;
-            (why, self.window_log) = (left.0.map_or(why, Why::StateSaved), left.1);
+            let holding = Arc::clone(&self.holding);
+            let (saved, at_once) =
+                holding.unless_told_again(self.save_for_next_agent(), signals.told_to_end()).await;
+            why = saved.map_or(why, Why::StateSaved);
             self.at_once = at_once;
         }
         let deadline = match self.at_once {
@@ -90,11 +123,11 @@ impl AgentShutdown {
         };
         match why {
             Why::HandedOver(channel) => {
-                self.leave_to_heir(Heir::Process(channel)).await;
+                self.leave_to_heir(channel, AgentWindowLog::finish_in_order).await;
                 Conclusion { succeeded: true, ..Conclusion::new(true) }
             }
-            Why::StateSaved(place) => {
-                self.leave_to_heir(Heir::Place(place)).await;
+            Why::StateSaved(store) => {
+                self.leave_to_heir(store, AgentWindowLog::finish_keeping_open).await;
                 Conclusion::new(true)
             }
             Why::Replaced(channel) => {
@@ -117,25 +150,54 @@ impl AgentShutdown {
         }
     }
 
+    /// Where the agent was told to end while another process was taking over, that is finished first, and may have failed.
+    async fn wait_for_hand_over(
+        &mut self,
+        why: Why,
+        signals: &mut Signals,
+        successors: &mut mpsc::Receiver<Successor>,
+    ) -> Why {
+        if !matches!(why, Why::Told(_)) {
+            return why;
+        }
+        let closed = self.holding.close_to_successors();
+        let moved;
+        (moved, self.at_once) = self.holding.unless_told_again(closed, signals.told_to_end()).await;
+        if moved { successors.recv().await.map_or(why, Why::from) } else { why }
+    }
+
+    /// Leaves everything in a store for the next agent. `None` where there is no store, or it does not take everything.
+    async fn save_for_next_agent(&mut self) -> Option<Box<dyn StateStore>> {
+        let store = find_store(&self.holding).await?;
+        // Should what is kept be lost, this is what comes back.
+        if let Some(log) = &mut self.window_log {
+            tokio::select! {
+                () = log.write_now() => {}
+                () = self.holding.wait_until_given_up() => {}
+            }
+        }
+        save_state(store, Arc::clone(&self.holding)).await
+    }
+
     /// Closes everything that another process has as well. Names and locks are that one's now, and what is under way here has
-    /// a moment to end.
-    async fn leave_to_heir(self, heir: Heir) {
+    /// a moment to end. Dropping `heir`, the connection to that process, tells it to continue with the window log.
+    async fn leave_to_heir<F: Future<Output = ()>>(
+        self,
+        heir: impl Sized,
+        finish_log: impl FnOnce(AgentWindowLog) -> F,
+    ) {
         let Self { running, window_log, drain, holding, names, state, .. } = self;
         names.into_iter().for_each(BoundSocket::leave_to_successor);
         drop((holding, running));
         let last_windows = async {
             if let Some(log) = window_log {
-                match &heir {
-                    Heir::Place(_) => log.finish_keeping_open().await,
-                    Heir::Process(_) => log.finish_in_order().await,
-                }
+                finish_log(log).await;
             }
         };
         // Side by side: the other process may wait for the port of the HTTP listener, and the runtime for that process.
         let _late =
             tokio::join!(tokio::time::timeout(LAST_WINDOWS, last_windows), drain.start(LAST_ANSWERS),);
         drop(state);
-        // The other process goes on with the window log when it sees this.
         drop(heir);
         tracing::info!("handed over");
     }
@@ -145,7 +207,7 @@ impl AgentShutdown {
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
         let Self { running, window_log, drain, holding, names, state, .. } = self;
         // A process may have taken over while this one was told to end; then the names are its own. None begins from now on.
-        let moved = super::close(&holding).await;
+        let moved = holding.close_to_successors().await;
         let ending = async {
             let started = tokio::time::Instant::now();
             running.containers.drain_all().await;
@@ -165,10 +227,4 @@ impl AgentShutdown {
         drop(state);
         done
     }
-}
-
-/// What goes on with everything.
-enum Heir {
-    Process(#[expect(dead_code, reason = "its end is what counts")] Channel),
-    Place(#[expect(dead_code, reason = "its end is what counts")] SavedStateStore),
 }

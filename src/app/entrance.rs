@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::serve::Doorkeeper;
 use crate::api::{Access, Mistake, Tokens};
 use crate::config::HttpConfig;
 use crate::model::Timestamp;
@@ -48,6 +47,9 @@ pub enum EntranceError {
     },
 }
 
+/// What is asked of requests at the moment.
+pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
+
 /// What is asked, as it was read.
 pub(super) struct Asked {
     tls: Option<tls::Server>,
@@ -83,7 +85,7 @@ pub fn check_entrance(http: &HttpConfig) -> Result<(), EntranceError> {
     read(http).map(drop)
 }
 
-/// What is asked at the moment, for whoever serves; and the way to change it.
+/// What is asked of requests at the moment, for the listeners; and the way to change it.
 #[derive(Debug)]
 pub(super) struct Entrance {
     tls: watch::Sender<Option<Arc<ServerConfig>>>,

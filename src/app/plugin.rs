@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::running::Running;
+use super::parts::Running;
 use crate::config::{AgentConfig, PodMode};
 use crate::model::Glob;
 use crate::nri::{

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc;
 
 use super::entrance::{self, Entrance};
+use super::parts::{Running, table_settings};
 use super::plugin::PluginControl;
-use super::running::Running;
 use crate::api::ReloadRequest;
 use crate::config::{
-    AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin, UnixMode,
+    AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin,
 };
-use crate::containers::{self, ContainerTableHandle};
+use crate::containers::ContainerTableHandle;
 use crate::shard::ShardPool;
 use crate::stats::Stats;
 use crate::telemetry::LogFilter;
@@ -135,35 +135,6 @@ impl ReloadParts {
             pods,
             entrance,
         }
-    }
-}
-
-/// What the container table needs of the configuration.
-pub(super) fn table_settings(config: &AgentConfig) -> containers::TableSettings {
-    containers::TableSettings {
-        containers: config.node_limits.containers,
-        port: config.listeners.port,
-        receive_buffer: config.listeners.receive_buffer,
-        receive_buffers: config.listeners.receive_buffers,
-        receive_buffer_max: config.listeners.receive_buffer_max,
-        rest: config.listeners.rest,
-        reservation_ttl: config.containers.reservation_ttl,
-        tombstone: config.containers.tombstone,
-        adopt_mute: config.containers.adopt_mute,
-        gauge_sign: config.usual_gauge_sign(),
-        timer_unit: config.timer_unit,
-        dcos_host: config.dcos_host,
-        node_labels: config.node_labels.clone(),
-        unix: containers::UnixSettings {
-            mode: match config.unix.mode {
-                UnixMode::Off => containers::UnixSocketMode::Off,
-                UnixMode::OptIn => containers::UnixSocketMode::OptIn,
-                UnixMode::All => containers::UnixSocketMode::All,
-            },
-            path: config.unix.path.clone(),
-            directory: config.state_dir.join("sockets"),
-            queue: config.unix.queue,
-        },
     }
 }
 

@@ -1,11 +1,12 @@
 //! Between the accept loop and the routes: who may not ask is refused, who may not ask any more is told no more, every answer is
-//! counted, and every call on the admin socket is logged with who made it.
+//! counted, and every call on the admin socket is logged with who made it. Requests without a valid token are counted, and logged at
+//! most once a minute.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -15,18 +16,14 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply as _, Response};
 
-use super::entrance::Entrance;
-use super::token_failures::TokenFailures;
-use crate::api::{
-    Access, AgentContext, ApiError, EVENT_STREAM, Routes, admin_routes, http_routes, refusal_response,
-};
+use super::entrance::{Doorkeeper, Entrance};
+use crate::api::{AgentContext, ApiError, EVENT_STREAM, Routes, admin_routes, http_routes, refusal_response};
 use crate::net::http::{ConnectionLimits, Listener, Peer, serve};
-use crate::stats::{ListenerName, Stats};
+use crate::stats::{ListenerName, Stats, TokenFailure};
 
 /// Serves both listeners until the drain starts.
 pub(super) fn serve_listeners(
@@ -68,9 +65,6 @@ fn counting_service(
 
 /// How long a request may take until its answer begins: longer than any part of it may.
 const DEADLINE: Duration = Duration::from_mins(1);
-
-/// What is asked of those who come, at the moment.
-pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
 
 /// A service that counts, and on the admin socket logs.
 #[derive(Clone)]
@@ -156,7 +150,7 @@ impl Visitor {
                 return;
             }
         }
-        // Nobody changes it any more: the agent ends, and its streams with it.
+        // It does not change any more: the agent ends, and its streams with it.
         std::future::pending::<()>().await;
     }
 }
@@ -170,4 +164,71 @@ fn until_refused(response: Response, visitor: Visitor) -> Response {
     let (head, body) = response.into_parts();
     let chunks = BodyDataStream::new(body).take_until(Box::pin(visitor.wait_until_refused()));
     Response::from_parts(head, warp::reply::stream(chunks).into_response().into_body())
+}
+
+/// Shortest time between two log lines, so that a client that guesses tokens cannot fill the disk.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// Refused requests since the last log line.
+#[derive(Debug, Default)]
+struct TokenFailures(Mutex<PendingFailures>);
+
+#[derive(Debug, Default)]
+struct PendingFailures {
+    logged: Option<Instant>,
+    missing: u64,
+    unknown: u64,
+}
+
+impl TokenFailures {
+    /// Counts a refused request if its token was the reason.
+    fn count_refusal(&self, error: &ApiError, peer: Option<Peer>, stats: &Stats) {
+        let failure = match error.code {
+            "no_token" => TokenFailure::Missing,
+            "unknown_token" => TokenFailure::Unknown,
+            _ => return,
+        };
+        stats.count_token_failure(failure);
+        let Some((missing, unknown)) = self.count_failure(failure, Instant::now()) else { return };
+        let last = peer.map(|peer| peer.to_string());
+        tracing::warn!(
+            unknown,
+            missing,
+            last,
+            "refused requests without a valid token; configure scrapers with a token from http.tokens"
+        );
+    }
+
+    /// Counts a failure; the numbers of missing and unknown tokens since the last log line, where the next one is due.
+    fn count_failure(&self, failure: TokenFailure, now: Instant) -> Option<(u64, u64)> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            TokenFailure::Missing => pending.missing += 1,
+            TokenFailure::Unknown => pending.unknown += 1,
+        }
+        if pending.logged.is_some_and(|logged| now.saturating_duration_since(logged) < QUIET) {
+            return None;
+        }
+        let (missing, unknown) = (pending.missing, pending.unknown);
+        *pending = PendingFailures { logged: Some(now), ..PendingFailures::default() };
+        Some((missing, unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_one_line_a_minute_with_all_that_were_refused_since() {
+        let (failures, start) = (TokenFailures::default(), Instant::now());
+        assert_eq!(failures.count_failure(TokenFailure::Unknown, start), Some((0, 1)));
+        for n in 1..60 {
+            let failure = if n < 20 { TokenFailure::Missing } else { TokenFailure::Unknown };
+            assert_eq!(failures.count_failure(failure, start + Duration::from_secs(n)), None);
+        }
+        let later = start + QUIET;
+        assert_eq!(failures.count_failure(TokenFailure::Missing, later), Some((20, 40)));
+        assert_eq!(failures.count_failure(TokenFailure::Missing, later), None);
+    }
 }

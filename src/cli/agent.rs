@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use super::args::{AgentArgs, Sources};
 use super::failure::Failure;
 use super::output::Console;
-use crate::app::{self, Ended, Inherited, Loader, TakeOver};
+use crate::app::{self, Ended, Loader};
 use crate::net::{cgroup, sys};
+use crate::restart::{Inherited, TakeOver};
 use crate::telemetry;
 
 /// Threads of the control side: one can render a large answer while the other sees a process end.

@@ -6,6 +6,7 @@ use super::output::Console;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
+use crate::restart::ListenError;
 use crate::wire::Refusal;
 
 /// Why a command failed.
@@ -114,6 +115,12 @@ impl From<ConfigErrors> for Failure {
         let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
         Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
             .with_hint("`tallyport config reference` lists the valid values of each setting")
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        Self::new(code::ERROR, error.to_string())
     }
 }
 

@@ -6,7 +6,7 @@ use super::agent::loader_from_sources;
 use super::args::KeeperArgs;
 use super::failure::Failure;
 use super::output::Console;
-use crate::app;
+use crate::restart;
 use crate::telemetry;
 
 pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCode, Failure> {
@@ -20,6 +20,6 @@ pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCo
         .enable_all()
         .build()
         .map_err(|error| Failure::system_error(&error))?;
-    runtime.block_on(app::keep(config.state_dir, args.hold))?;
+    runtime.block_on(restart::run_keeper(config.state_dir, args.hold))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tallyport::model::Timestamp;
 use tallyport::net::clock;
 use tallyport::net::passing::Channel;
@@ -241,6 +242,44 @@ fn takes_over(agent: &Agent) -> Channel {
     channel.receive(PATIENCE).unwrap();
     channel.send(b"take", &[]).unwrap();
     channel
+}
+
+impl Agent {
+    /// Another process, which takes over from this one by a process between them. The connection to the new one stays open, as if
+    /// this one were still about to end.
+    pub(crate) fn handed_over_by_relay(mut self, flags: &[&str]) -> (Self, Channel) {
+        let socket = self.admin_socket().with_file_name("state").join("hand-over.sock");
+        let moved = socket.with_file_name("moved.sock");
+        std::fs::rename(&socket, &moved).unwrap();
+        let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        listener.bind(&SockAddr::unix(&socket).unwrap()).unwrap();
+        listener.listen(1).unwrap();
+        let relay = std::thread::spawn(move || {
+            let new = Channel::from_accepted(listener.accept().unwrap().0.into()).unwrap();
+            let old = Channel::connect(&moved).unwrap();
+            let word =
+                |from: &Channel, to: &Channel| to.send(&from.receive(PATIENCE).unwrap().0, &[]).unwrap();
+            word(&old, &new);
+            word(&new, &old);
+            loop {
+                let (bytes, descriptors) = old.receive_all(PATIENCE).unwrap();
+                new.send_all(&bytes, &descriptors).unwrap();
+                if !descriptors.is_empty() {
+                    break;
+                }
+                word(&new, &old);
+            }
+            for _ in ["ready, go", "serving, bye"] {
+                word(&new, &old);
+                word(&old, &new);
+            }
+            new
+        });
+        let next = self.followed_by(&[flags, &["--take-over"]].concat());
+        let before = relay.join().unwrap();
+        assert!(self.wait().success(), "{}", self.log());
+        (next, before)
+    }
 }
 
 #[test]

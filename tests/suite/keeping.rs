@@ -1,9 +1,10 @@
 //! Where an agent ends before the next one starts: somebody keeps what it had, and nothing is lost.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -339,4 +340,51 @@ fn a_mistake_in_the_configuration_costs_nothing_of_what_is_kept() {
     let agent = Agent::in_directory(directory, LONG);
     agent.until("all is counted", || shown(&agent, &of_this_test("kept-1"))["received"] == 2);
     assert_eq!(open_total(&agent), json!(7.0));
+}
+
+/// A keeper that accepts what the agent of a directory is about to leave, or says nothing. Afterwards it tells what came next, or
+/// why nothing did.
+fn strange_keeper(directory: &Path, accepts: bool) -> (mpsc::Receiver<()>, JoinHandle<io::Result<Vec<u8>>>) {
+    let (listener, name) = listen_for_messages(&directory.join("state/keeper.sock"), 0o600).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let (asked, was_asked) = mpsc::channel();
+    let keeping = std::thread::spawn(move || {
+        let channel = Channel::from_accepted(listener.accept().unwrap().0.into()).unwrap();
+        assert_eq!(channel.receive(PATIENCE).unwrap().0, b"keep 1");
+        if accepts {
+            channel.send(b"yes", &[]).unwrap();
+        }
+        asked.send(()).unwrap();
+        let next = channel.receive(PATIENCE).map(|(message, _)| message);
+        drop(name);
+        next
+    });
+    (was_asked, keeping)
+}
+
+#[test]
+fn a_second_signal_ends_the_wait_for_a_keeper_that_says_nothing() {
+    let mut agent = Agent::with(LONG);
+    let (asked, keeping) = strange_keeper(agent.admin_socket().parent().unwrap(), false);
+    agent.signal(Signal::SIGTERM);
+    asked.recv_timeout(PATIENCE).unwrap();
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.wait().code(), Some(1), "{}", agent.log());
+    agent.until_logged("\"the keeper cannot be used\",\"error\":\"given up");
+    assert_eq!(keeping.join().unwrap().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_second_signal_leaves_nothing_with_a_keeper_while_the_window_log_waits_for_the_agent_before() {
+    let old = Agent::with(LONG);
+    old.reserve(&of_this_test("kept-1"), "web");
+    let (mut agent, before) = old.handed_over_by_relay(LONG);
+    let (asked, keeping) = strange_keeper(agent.admin_socket().parent().unwrap(), true);
+    agent.signal(Signal::SIGTERM);
+    asked.recv_timeout(PATIENCE).unwrap();
+    agent.signal(Signal::SIGTERM);
+    let next = keeping.join().unwrap();
+    assert_eq!(next.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "nothing was left");
+    assert_eq!(agent.wait().code(), Some(1), "{}", agent.log());
+    drop(before);
 }

@@ -18,17 +18,19 @@ use nix::unistd::pipe2;
 pub struct ServiceManager(UnixDatagram);
 
 impl ServiceManager {
-    /// Connects to the socket that `NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
+    /// Connects to the socket that `NOTIFY_SOCKET` names: a path, or `@` and an abstract name. A message that the service manager
+    /// does not make room for within `patience` fails with `WouldBlock`.
     ///
     /// # Errors
-    /// When nobody is there.
-    pub fn connect(name: &OsStr) -> io::Result<Self> {
+    /// When no process listens there.
+    pub fn connect(name: &OsStr, patience: Duration) -> io::Result<Self> {
         let address = match name.as_bytes().split_first() {
             Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
             _ => SocketAddr::from_pathname(name)?,
         };
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
+        socket.set_write_timeout(Some(patience))?;
         Ok(Self(socket))
     }
 
@@ -79,6 +81,8 @@ mod tests {
     use super::*;
     use crate::sys;
 
+    const SOON: Duration = Duration::from_millis(50);
+
     fn heard(socket: &UnixDatagram) -> (String, usize) {
         let mut buffer = [0; 256];
         let message = sys::receive_message(socket, &mut buffer).unwrap();
@@ -91,7 +95,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let manager = ServiceManager::connect(path.as_os_str()).unwrap();
+        let manager = ServiceManager::connect(path.as_os_str(), SOON).unwrap();
         manager.store_descriptor("one", socket.as_fd()).unwrap();
         assert_eq!(heard(&socket), ("FDSTORE=1\nFDNAME=one\nFDPOLL=0".to_owned(), 1));
         manager.remove("one").unwrap();
@@ -108,11 +112,26 @@ mod tests {
     }
 
     #[test]
+    fn a_manager_that_reads_nothing_holds_no_process_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let manager = ServiceManager::connect(path.as_os_str(), SOON).unwrap();
+        // Its queue is full after as many messages as net.unix.max_dgram_qlen says, or as its receive buffer holds.
+        let error = loop {
+            if let Err(error) = manager.store_descriptor("one", socket.as_fd()) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn an_abstract_name_begins_with_an_at() {
         let name = format!("tallyport-notify-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        ServiceManager::connect(OsStr::new(&format!("@{name}"))).unwrap().remove("x").unwrap();
+        ServiceManager::connect(OsStr::new(&format!("@{name}")), SOON).unwrap().remove("x").unwrap();
         assert_eq!(heard(&socket).0, "FDSTOREREMOVE=1\nFDNAME=x");
-        assert!(ServiceManager::connect(OsStr::new("/nobody/here")).is_err());
+        assert!(ServiceManager::connect(OsStr::new("/nobody/here"), SOON).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, getsockopt, sendmsg, shutdown, sockopt};
 use socket2::{Domain, Socket, Type};
 
 use super::sys;
@@ -50,7 +50,7 @@ impl Channel {
     /// Connects to who listens at a path, who has to be of this user, or root.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` where nobody listens.
+    /// `NotFound` or `ConnectionRefused` where no process listens.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.connect(&Short::from_path(path)?.socket_address()?)?;
@@ -111,6 +111,20 @@ impl Channel {
         }
     }
 
+    /// Waits for the message that decides what becomes of both processes. If it does not come in time, the other end can no longer
+    /// send it: either this process has it, or the other one learns that it has not.
+    ///
+    /// # Errors
+    /// As [`Self::receive`]. Nothing can be received after that.
+    pub fn receive_decision(&self, patience: Duration) -> io::Result<Vec<u8>> {
+        let received = self.receive(patience).or_else(|error| {
+            shutdown(self.socket.as_raw_fd(), Shutdown::Read)?;
+            // It may have come before that.
+            self.receive(Duration::ZERO).map_err(|_| error)
+        });
+        received.map(|(message, _)| message)
+    }
+
     /// Sends bytes of any length, and any number of descriptors.
     ///
     /// # Errors
@@ -145,7 +159,7 @@ impl Channel {
     }
 }
 
-/// Bytes in memory that can be passed, and that nobody can change any more.
+/// Bytes in memory that can be passed, and that no process can change any more.
 ///
 /// # Errors
 /// When there is no memory.
@@ -226,6 +240,20 @@ mod tests {
         drop(other);
         assert_eq!(one.receive(SOON).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(one.send(b"x", &[]).is_err());
+    }
+
+    #[test]
+    fn a_decision_comes_in_time_or_cannot_be_sent_any_more() {
+        let (one, other) = pair();
+        other.send(b"in time", &[]).unwrap();
+        assert_eq!(one.receive_decision(Duration::ZERO).unwrap(), b"in time");
+        assert_eq!(one.receive_decision(Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(other.send(b"late", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let given_up = Arc::new(AtomicBool::new(true));
+        let (one, other) = pair();
+        let one = one.until_given_up(given_up);
+        assert_eq!(one.receive_decision(SOON).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(other.send(b"late", &[]).is_err());
     }
 
     #[test]

@@ -38,7 +38,17 @@ pub(super) struct Room {
     cut: AtomicU64,
     /// Whether nothing is rendered or written for now.
     still: AtomicBool,
+    still_time: Mutex<StillTime>,
     pub(super) pace: PageRateLimiter,
+}
+
+/// For how long nothing was rendered or written.
+#[derive(Default, Debug)]
+struct StillTime {
+    /// In all pauses that are over.
+    total: Duration,
+    /// When the present pause began.
+    since: Option<Instant>,
 }
 
 #[derive(Default, Debug)]
@@ -64,6 +74,7 @@ impl Room {
             looked: Mutex::default(),
             cut: AtomicU64::new(0),
             still: AtomicBool::new(false),
+            still_time: Mutex::default(),
             pace: PageRateLimiter::new(),
         }
     }
@@ -166,7 +177,18 @@ impl Room {
 
     /// Has everything that renders or writes answers stand still, or go on.
     pub(super) fn stand_still(&self, still: bool) {
+        let mut time = self.still_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        time.since = match time.since {
+            Some(since) if !still => {
+                time.total += now.saturating_duration_since(since);
+                None
+            }
+            None if still => Some(now),
+            unchanged => unchanged,
+        };
         self.still.store(still, Ordering::Relaxed);
+        drop(time);
         if !still {
             self.tell_freed();
         }
@@ -174,6 +196,12 @@ impl Room {
 
     pub(super) fn is_still(&self) -> bool {
         self.still.load(Ordering::Relaxed)
+    }
+
+    /// For how long everything stood still in all, until `now`.
+    fn still_time(&self, now: Instant) -> Duration {
+        let time = self.still_time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.total + time.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
     }
 
     /// Waits while everything stands still; answers how long that took.
@@ -203,6 +231,41 @@ impl Room {
 /// The bound with the reserve for clients that read.
 const fn with_reserve(limit: usize) -> usize {
     limit.saturating_mul(2)
+}
+
+/// When something has to be done. The time in which everything stands still is not counted: a hand-over that fails after
+/// seconds must not cost the answers that waited for it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct TimeLimit {
+    until: Instant,
+    /// For how long everything had stood still in all when the time began.
+    still: Duration,
+}
+
+impl TimeLimit {
+    pub(super) fn starting_now(within: Duration, room: &Room) -> Self {
+        let now = Instant::now();
+        Self { until: now + within, still: room.still_time(now) }
+    }
+
+    pub(super) fn remaining_time(self, room: &Room, now: Instant) -> Duration {
+        let still = room.still_time(now).saturating_sub(self.still);
+        (self.until + still).saturating_duration_since(now)
+    }
+
+    /// Waits for something. `None` where it is not done in time.
+    pub(super) async fn wait_for<T>(self, room: &Room, waits: impl Future<Output = T>) -> Option<T> {
+        let mut waits = pin!(waits);
+        loop {
+            let left = self.remaining_time(room, Instant::now());
+            match tokio::time::timeout(left, &mut waits).await {
+                Ok(done) => return Some(done),
+                Err(_) if left.is_zero() => return None,
+                // Everything may have stood still meanwhile, which leaves more time.
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Bytes that are held until this is dropped.
@@ -254,5 +317,41 @@ struct Chunk {
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.chunk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProcessEnvironment;
+
+    fn room() -> Room {
+        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
+        Room::new(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    #[test]
+    fn the_time_in_which_everything_stands_still_is_not_counted() {
+        let (room, within, hour) = (room(), Duration::from_secs(20), Duration::from_hours(1));
+        room.stand_still(true);
+        let limit = TimeLimit::starting_now(within, &room);
+        assert_eq!(limit.remaining_time(&room, limit.until + hour), within);
+        room.stand_still(false);
+        assert_eq!(limit.remaining_time(&room, limit.until + hour), Duration::ZERO, "it goes on");
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_may_come_late_by_as_long_as_everything_stood_still() {
+        let room = room();
+        room.stand_still(true);
+        let limit = TimeLimit::starting_now(Duration::from_millis(1), &room);
+        let late = async {
+            while Instant::now() <= limit.until {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(limit.wait_for(&room, late).await, Some(()));
+        room.stand_still(false);
+        assert_eq!(limit.wait_for(&room, std::future::pending::<()>()).await, None);
     }
 }

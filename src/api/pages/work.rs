@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::lane::BuilderPermit;
 use super::page::BufferedPage;
+use super::room::{Room, TimeLimit};
 use crate::api::error::ApiError;
 use crate::net::sys;
 use crate::query::Budget;
@@ -67,7 +68,7 @@ pub(in crate::api) struct PageWork {
     page: Arc<BufferedPage>,
     turn: Arc<BuilderPermit>,
     priority: ThreadPriority,
-    until: Instant,
+    limit: TimeLimit,
 }
 
 impl PageWork {
@@ -77,7 +78,13 @@ impl PageWork {
         priority: ThreadPriority,
         within: Duration,
     ) -> Self {
-        Self { page, turn: Arc::new(turn), priority, until: Instant::now() + within }
+        let limit = TimeLimit::starting_now(within, &page.room);
+        Self { page, turn: Arc::new(turn), priority, limit }
+    }
+
+    /// Until when the page has to be finished.
+    pub(super) const fn time_limit(&self) -> TimeLimit {
+        self.limit
     }
 
     pub(super) const fn page(&self) -> &Arc<BufferedPage> {
@@ -92,7 +99,8 @@ impl PageWork {
         &self,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (turn, deadline) = (Arc::clone(&self.turn), Deadline::new(self.until, Some(&self.page)));
+        let (turn, deadline) =
+            (Arc::clone(&self.turn), Deadline::new(self.limit, &self.page.room, Some(&self.page)));
         let work = move || {
             let done = step(&deadline);
             drop(turn);
@@ -102,18 +110,27 @@ impl PageWork {
     }
 }
 
-/// When a step has to end: at a point in time, or as soon as its page has no reader left.
+/// When a step has to end: when its time is over, or as soon as its page has no reader left.
 #[derive(Debug)]
 pub(in crate::api) struct Deadline {
-    until: Instant,
+    limit: TimeLimit,
+    room: Arc<Room>,
     page: Option<Arc<BufferedPage>>,
     calls: Cell<u32>,
     stopped: Cell<bool>,
 }
 
 impl Deadline {
-    pub(super) fn new(until: Instant, page: Option<&Arc<BufferedPage>>) -> Self {
-        Self { until, page: page.cloned(), calls: Cell::new(0), stopped: Cell::new(false) }
+    pub(super) fn new(limit: TimeLimit, room: &Arc<Room>, page: Option<&Arc<BufferedPage>>) -> Self {
+        let (calls, stopped) = Default::default();
+        Self { limit, room: Arc::clone(room), page: page.cloned(), calls, stopped }
+    }
+
+    /// Whether the step has to end. Waits while everything stands still.
+    fn has_come(&self) -> bool {
+        let _not_counted = self.room.wait_while_still();
+        self.limit.remaining_time(&self.room, Instant::now()).is_zero()
+            || self.page.as_ref().is_some_and(|page| page.abandon_if_unread())
     }
 }
 
@@ -123,9 +140,7 @@ impl Budget for Deadline {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
         if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
-            let _not_counted = self.page.as_ref().map(|page| page.room.wait_while_still());
-            let unread = || self.page.as_ref().is_some_and(|page| page.abandon_if_unread());
-            self.stopped.set(Instant::now() >= self.until || unread());
+            self.stopped.set(self.has_come());
         }
         !self.stopped.get()
     }
@@ -137,7 +152,10 @@ impl Budget for Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::RwLock;
+
     use super::*;
+    use crate::config::{AgentConfig, ProcessEnvironment};
     use crate::query::Error;
 
     #[test]
@@ -147,10 +165,13 @@ mod tests {
             compared.set(compared.get() + 1);
             true
         };
-        let in_time = Deadline::new(Instant::now() + Duration::from_hours(1), None);
+        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
+        let room = Arc::new(Room::new(Arc::new(RwLock::new(Arc::new(config)))));
+        let within = |time| Deadline::new(TimeLimit::starting_now(time, &room), &room, None);
+        let in_time = within(Duration::from_hours(1));
         assert_eq!(in_time.choose_items(0..1000, compare).unwrap().len(), 1000);
         compared.set(0);
-        let late = Deadline::new(Instant::now(), None);
+        let late = within(Duration::ZERO);
         assert_eq!(late.choose_items(0..1000, compare), Err(Error::Unfinished));
         assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
     }

@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-use super::running::Running;
+use super::parts::Running;
 use crate::config::AgentConfig;
 use crate::nri::{Carried, Suspender, suspension_channel};
 

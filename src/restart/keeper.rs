@@ -22,18 +22,26 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::handover::{self, PATIENCE};
-use super::saved_state::{LetGo, SavedState};
-use super::{StartError, raise_descriptor_limit};
+use super::conversation::{
+    PATIENCE, accept_channel, connect_if_listening, expect_decision, expect_word, send_word,
+};
+use super::resources::{ListenError, raise_descriptor_limit};
+use super::saved_state::{LetGo, SavedState, StateStore};
 use crate::net::passing::Channel;
 use crate::net::unix;
 
 /// What an agent says that leaves something, and one that looks for it. The number is the version of this conversation.
 const KEEP: &str = "keep 1";
 const GIVE: &str = "give 1";
+/// Accepts what an agent is about to leave.
+const YES: &str = "yes";
+/// Says that everything is kept: to the agent that leaves it, and before it is sent to the one that looks for it.
+const KEPT: &str = "kept";
+/// Says that there is nothing to send.
+const NOTHING: &str = "nothing";
 /// What an agent answers that goes on with what was kept, and one that starts without it.
-const TAKEN: &[u8] = b"taken";
-const UNUSED: &[u8] = b"unused";
+const TAKEN: &str = "taken";
+const UNUSED: &str = "unused";
 /// How long an agent may take to end once everything is kept, and to put everything together once it has it.
 const ENDING: Duration = Duration::from_secs(20);
 
@@ -41,79 +49,80 @@ fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join("keeper.sock")
 }
 
-/// A keeper that would keep what an agent has; none where none runs.
-///
-/// # Errors
-/// When it is another user's, of another version, or says nothing.
-pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Channel>> {
-    let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
-    channel.send(KEEP.as_bytes(), &[])?;
-    handover::expect_word(&channel, "yes", PATIENCE)?;
-    Ok(Some(channel))
-}
+/// The agent's end of a conversation with the keeper.
+#[derive(Debug)]
+pub(super) struct Keeper(Channel);
 
-/// Gives it everything.
-///
-/// # Errors
-/// When it does not confirm that it has everything.
-pub(super) fn store_state(keeper: &Channel, kept: &SavedState) -> io::Result<()> {
-    keeper.send_all(&kept.bytes, &kept.descriptors)?;
-    // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
-    handover::expect_word(keeper, "kept", PATIENCE)
-}
+impl Keeper {
+    /// Connects to the keeper of a state directory. `None` where none runs.
+    ///
+    /// # Errors
+    /// When it belongs to another user.
+    pub(super) fn connect(state_dir: &Path) -> io::Result<Option<Self>> {
+        Ok(connect_if_listening(&socket_path(state_dir))?.map(Self))
+    }
 
-/// What a keeper has for the agent that starts; nothing where none runs or it has nothing.
-///
-/// # Errors
-/// When it is another user's, of another version, or says nothing.
-pub(super) fn fetch_state(state_dir: &Path) -> io::Result<Option<(Channel, SavedState)>> {
-    let Some(channel) = connect_if_running(state_dir)? else { return Ok(None) };
-    channel.send(GIVE.as_bytes(), &[])?;
-    // It may be waiting for the one before to end.
-    let (word, _) = channel.receive(ENDING + PATIENCE)?;
-    match word.as_slice() {
-        b"nothing" => Ok(None),
-        b"kept" => {
-            let (bytes, descriptors) = channel.receive_all(PATIENCE)?;
-            Ok(Some((channel, SavedState { bytes, descriptors })))
-        }
-        other => Err(io::Error::other(format!("the keeper says {}", String::from_utf8_lossy(other)))),
+    /// Connects to the keeper and asks whether it would keep what the agent has. `bound` bounds every wait for an answer.
+    ///
+    /// # Errors
+    /// When it belongs to another user, is of another version, or does not answer.
+    pub(super) fn connect_to_store(
+        state_dir: &Path,
+        bound: impl FnOnce(Channel) -> Channel,
+    ) -> io::Result<Option<Self>> {
+        let Some(Self(channel)) = Self::connect(state_dir)? else { return Ok(None) };
+        let channel = bound(channel);
+        send_word(&channel, KEEP)?;
+        expect_word(&channel, YES, PATIENCE)?;
+        Ok(Some(Self(channel)))
     }
 }
 
-/// Has it let go of everything, and waits until it has.
-///
-/// # Errors
-/// When it has lost its patience and still keeps everything: the next agent that starts would be given the same again.
-pub(super) fn let_go(keeper: &Channel, why: LetGo) -> io::Result<()> {
-    let word = match why {
-        LetGo::Used => TAKEN,
-        LetGo::Unused => UNUSED,
-    };
-    keeper.send(word, &[]).map_err(|error| {
-        io::Error::new(error.kind(), "the keeper no longer waits for an answer; start again")
-    })?;
-    // It closes the connection once it has let go, and if it ends now, it has let go, too.
-    let _either_way = keeper.receive(PATIENCE);
-    Ok(())
-}
+impl StateStore for Keeper {
+    fn name(&self) -> &'static str {
+        "keeper"
+    }
 
-fn connect_if_running(state_dir: &Path) -> io::Result<Option<Channel>> {
-    match Channel::connect(&socket_path(state_dir)) {
-        Ok(channel) => Ok(Some(channel)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            Ok(None)
+    fn store_state(&self, state: &SavedState) -> io::Result<()> {
+        self.0.send_all(&state.bytes, &state.descriptors)?;
+        // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
+        expect_decision(&self.0, KEPT, PATIENCE)
+    }
+
+    fn fetch_state(&mut self) -> io::Result<Option<SavedState>> {
+        send_word(&self.0, GIVE)?;
+        // It may be waiting for the agent before to end.
+        let (word, _) = self.0.receive(ENDING + PATIENCE)?;
+        match String::from_utf8_lossy(&word).as_ref() {
+            NOTHING => Ok(None),
+            KEPT => {
+                let (bytes, descriptors) = self.0.receive_all(PATIENCE)?;
+                Ok(Some(SavedState { bytes, descriptors }))
+            }
+            other => Err(io::Error::other(format!("the keeper says {other}"))),
         }
-        Err(error) => Err(error),
+    }
+
+    fn let_go(&self, why: LetGo) -> io::Result<()> {
+        let word = match why {
+            LetGo::Used => TAKEN,
+            LetGo::Unused => UNUSED,
+        };
+        send_word(&self.0, word).map_err(|error| {
+            io::Error::new(error.kind(), "the keeper no longer waits for an answer; start again")
+        })?;
+        // It closes the connection once it has let go, and if it ends now, it has let go, too.
+        let _either_way = self.0.receive(PATIENCE);
+        Ok(())
     }
 }
 
 /// Keeps what agents with this state directory leave, each for `hold` at most, until the process is told to end.
 ///
 /// # Errors
-/// When another keeper is there, or its socket cannot be had.
-pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
-    let system = |what| move |source| StartError::System { what, source };
+/// When another keeper runs, or its socket cannot be opened.
+pub async fn run_keeper(state_dir: PathBuf, hold: Duration) -> Result<(), ListenError> {
+    let system = |what| move |source| ListenError::System { what, source };
     raise_descriptor_limit();
     let (listener, _name) = unix::listen_for_messages(&socket_path(&state_dir), 0o600)?;
     let listener = UnixListener::from_std(listener).map_err(system("the keeper's socket"))?;
@@ -133,7 +142,7 @@ pub async fn run(state_dir: PathBuf, hold: Duration) -> Result<(), StartError> {
             }
             accepted = listener.accept() => accepted,
         };
-        let channel = accepted.and_then(|(stream, _)| handover::accept_channel(stream));
+        let channel = accepted.and_then(|(stream, _)| accept_channel(stream));
         let channel = match channel {
             Ok(channel) => channel,
             Err(error) => {
@@ -183,7 +192,7 @@ fn handle_connection(
         },
         Ok(GIVE) => match before {
             None => {
-                let _either_way = channel.send(b"nothing", &[]);
+                let _either_way = send_word(channel, NOTHING);
                 None
             }
             Some((kept, until)) => match send_state(channel, &kept) {
@@ -204,28 +213,52 @@ fn handle_connection(
             },
         },
         _ => {
-            let _either_way = channel.send(b"no: this keeper understands version 1 only", &[]);
+            let _either_way = send_word(channel, "no: this keeper understands version 1 only");
             before
         }
     }
 }
 
 fn receive_state(channel: &Channel) -> io::Result<SavedState> {
-    channel.send(b"yes", &[])?;
+    send_word(channel, YES)?;
     let (bytes, descriptors) = channel.receive_all(ENDING)?;
-    channel.send(b"kept", &[])?;
-    // Until it has ended it writes what is on disk, and nobody else may.
+    send_word(channel, KEPT)?;
+    // Until it has ended it writes files of the state directory, and no other agent may.
     let _either_way = channel.receive(ENDING);
     Ok(SavedState { bytes, descriptors })
 }
 
 fn send_state(channel: &Channel, kept: &SavedState) -> io::Result<LetGo> {
-    channel.send(b"kept", &[])?;
+    send_word(channel, KEPT)?;
     channel.send_all(&kept.bytes, &kept.descriptors)?;
-    let (word, _) = channel.receive(ENDING)?;
-    match word.as_slice() {
+    let word = channel.receive_decision(ENDING)?;
+    match String::from_utf8_lossy(&word).as_ref() {
         TAKEN => Ok(LetGo::Used),
         UNUSED => Ok(LetGo::Unused),
-        other => Err(io::Error::other(String::from_utf8_lossy(other).into_owned())),
+        other => Err(io::Error::other(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_keeper_cannot_confirm_what_the_agent_has_given_up() {
+        let (agent, keeper) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let (agent, keeper) =
+            (Channel::from_accepted(agent.into()).unwrap(), Channel::from_accepted(keeper.into()).unwrap());
+        let agent = Keeper(agent.until_given_up(Arc::new(AtomicBool::new(true))));
+        let state = SavedState { bytes: b"state".to_vec(), descriptors: Vec::new() };
+        let given_up = agent.store_state(&state).unwrap_err();
+        assert_eq!(given_up.kind(), io::ErrorKind::ConnectionAborted);
+        let (bytes, _) = keeper.receive_all(PATIENCE).unwrap();
+        assert_eq!(bytes, b"state");
+        send_word(&keeper, KEPT).unwrap_err();
     }
 }

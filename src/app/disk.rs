@@ -1,4 +1,4 @@
-//! The window log, where there is one: what the life before has left, and who writes what comes.
+//! What the agent before has left on disk, with reports of what is damaged there, and the window log of this one.
 
 use std::collections::HashSet;
 use std::io;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::StartError;
-use super::running::Running;
+use super::error::StartError;
 use crate::config::AgentConfig;
-use crate::containers::{ContainerSnapshot, ContainerTable, FinishedContainer};
+use crate::containers::{ContainerSnapshot, ContainerTable, FinishedContainer, JOURNAL, Replayed};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
-use crate::store::{EPOCH, next_epoch};
+use crate::stats::{Damaged, DamagedFiles, StateFile};
+use crate::store::{EPOCH, Epoch, next_epoch};
 use crate::window_log::{
     Files, LogDamage, LogDirectory, LogStatus, LogWriter, Recovered, RecoveryReport, WindowLogSettings,
     WriterSources, recover_windows, survey_log,
@@ -46,8 +46,8 @@ const WRITING: Duration = Duration::from_secs(2);
 /// What an earlier life has left, and the files it is in.
 pub(super) type PreviousLog = (Arc<dyn Files>, Recovered);
 
-/// Reads what is there. Nothing where no log is wanted.
-pub(super) fn read(config: &AgentConfig) -> Result<Option<PreviousLog>, StartError> {
+/// Reads the window log. `None` where it is disabled.
+pub(super) fn read_windows(config: &AgentConfig) -> Result<Option<PreviousLog>, StartError> {
     if !config.window_log.enabled {
         return Ok(None);
     }
@@ -90,7 +90,8 @@ fn log_report(report: &RecoveryReport) {
 impl AgentWindowLog {
     /// Takes in what came back, shows the containers of which nothing else is known, and starts to write.
     pub(super) fn start(
-        running: &Running,
+        sources: WriterSources,
+        config: &AgentConfig,
         (files, mut recovered): PreviousLog,
         table: &mut ContainerTable,
         images: &[ContainerSnapshot],
@@ -107,20 +108,17 @@ impl AgentWindowLog {
         });
         table.show_finished(finished.collect());
         let status = Arc::new(LogStatus::new(recovered.report));
-        let writer = LogWriter::start(
-            &files,
-            recovered,
-            writer_parts(running),
-            writer_settings(&running.current_config()),
-            &status,
-        )
-        .map_err(|source| StartError::System { what: "the window log", source })?;
+        let writer = LogWriter::start(&files, recovered, sources, writer_settings(config), &status)
+            .map_err(|source| StartError::System { what: "the window log", source })?;
         Ok(Self { status, writer: LogWriterState::Now(writer) })
     }
 
     /// Writes on where the process before has, as soon as it has ended, if it has not. Nothing where no log is wanted.
-    pub(super) fn start_after(before: Option<Channel>, running: &Running) -> Option<Self> {
-        let (config, parts) = (running.current_config(), writer_parts(running));
+    pub(super) fn start_after(
+        before: Option<Channel>,
+        sources: WriterSources,
+        config: Arc<AgentConfig>,
+    ) -> Option<Self> {
         if !config.window_log.enabled {
             return None;
         }
@@ -138,7 +136,7 @@ impl AgentWindowLog {
                 let (path, known) = (config.state_dir.clone(), survey.last_epoch());
                 let epoch = next_epoch(&path, known, clock::wall_time())
                     .map_err(|source| StartError::StateFile { path: path.join(EPOCH), source })?;
-                LogWriter::start_anew(&files, survey, epoch.number, parts, writer_settings(&config), &shown)
+                LogWriter::start_anew(&files, survey, epoch.number, sources, writer_settings(&config), &shown)
                     .map_err(|source| StartError::System { what: "the window log", source })
             };
             start().inspect_err(|error| {
@@ -160,24 +158,25 @@ impl AgentWindowLog {
         }
     }
 
-    /// The same where somebody keeps what is open: should that be lost, the last checkpoint comes back.
+    /// The same where a store keeps the open windows. Should those be lost, the last checkpoint comes back.
     pub(super) async fn finish_keeping_open(self) {
         if let Some(writer) = self.into_writer().await {
             writer.finish_keeping_open().await;
         }
     }
 
-    /// Has everything written now, open windows included.
-    pub(super) async fn write_now(self) -> Self {
-        let Self { status, writer } = self;
-        let waiting = Self { status: Arc::clone(&status), writer };
-        match waiting.into_writer().await {
-            Some(writer) => {
-                // One that waits for a disk is not waited for.
-                let _late = tokio::time::timeout(WRITING, writer.write_now()).await;
-                Self { status, writer: LogWriterState::Now(writer) }
-            }
-            None => Self { status, writer: LogWriterState::Never },
+    /// Writes everything now, open windows included. Can be cancelled.
+    pub(super) async fn write_now(&mut self) {
+        if let LogWriterState::Then(starting) = &mut self.writer {
+            let started = starting.await;
+            // One that failed has said so.
+            self.writer = started.map_or(LogWriterState::Never, |started| {
+                started.map_or(LogWriterState::Never, LogWriterState::Now)
+            });
+        }
+        if let LogWriterState::Now(writer) = &self.writer {
+            // A disk that takes longer does not delay the end of the agent.
+            let _late = tokio::time::timeout(WRITING, writer.write_now()).await;
         }
     }
 
@@ -191,15 +190,70 @@ impl AgentWindowLog {
     }
 }
 
-fn writer_parts(running: &Running) -> WriterSources {
-    let directory = Arc::clone(running.containers.directory());
-    WriterSources { store: Arc::clone(&running.store), pool: Arc::clone(&running.pool), directory }
-}
-
 fn writer_settings(config: &AgentConfig) -> WindowLogSettings {
     WindowLogSettings {
         checkpoint: config.window_log.checkpoint,
         checkpoint_rate: config.window_log.checkpoint_rate as u64,
         size: config.window_log.size as u64,
     }
+}
+
+/// Most containers that a report names.
+const NAMED: usize = 20;
+
+/// Logs a damaged epoch file and keeps it for `/v1/node`.
+pub(super) fn report_epoch(epoch: &Epoch, directory: &Path, damage: &DamagedFiles) {
+    let Some(found) = &epoch.damage else { return };
+    let (path, number) = (directory.join(EPOCH), epoch.number);
+    tracing::error!(path = %path.display(), found, epoch = number, "the epoch file is damaged and was replaced; check the disk");
+    damage.record_damage(StateFile::Epoch, Damaged { places: 1, found: found.clone() });
+}
+
+/// Logs a damaged journal and keeps it for `/v1/node`, with the containers that may be lost: the window log had them as live, and the
+/// journal does not have them.
+pub(super) fn report_journal(
+    replayed: &Replayed,
+    recovered: Option<&Recovered>,
+    directory: &Path,
+    damage: &DamagedFiles,
+) {
+    if replayed.damaged == 0 {
+        return;
+    }
+    let found = format!(
+        "{} damaged parts ({} bytes); {}",
+        replayed.damaged,
+        replayed.damaged_bytes,
+        describe_missing(replayed, recovered)
+    );
+    let path = directory.join(JOURNAL);
+    tracing::error!(path = %path.display(), found, "the journal of containers is damaged; restart the containers that have lost their sockets");
+    damage.record_damage(StateFile::Journal, Damaged { places: replayed.damaged, found });
+}
+
+fn describe_missing(replayed: &Replayed, recovered: Option<&Recovered>) -> String {
+    let known: HashSet<_> = replayed
+        .images
+        .iter()
+        .map(|image| (image.origin().container_id.clone(), image.origin().generation))
+        .collect();
+    let lived = recovered.into_iter().flat_map(|recovered| &recovered.containers);
+    let missing: Vec<_> = lived
+        .filter(|container| container.who.finished.is_none())
+        .map(|container| &container.who.origin)
+        .filter(|origin| !known.contains(&(origin.container_id.clone(), origin.generation)))
+        .collect();
+    if missing.is_empty() {
+        return "the containers recorded there are unknown".to_owned();
+    }
+    let named: Vec<_> = missing
+        .iter()
+        .take(NAMED)
+        .map(|origin| format!("{} of task {}", origin.container_id, origin.task_id))
+        .collect();
+    let more = match missing.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("lost containers: {}{more}", named.join(", "))
 }

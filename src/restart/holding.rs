@@ -1,68 +1,50 @@
-//! The agent while it moves to another process, or to what keeps it for the next one.
+//! The agent while it moves: to another process, or into a store for the next agent.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
-use super::Signals;
-use super::handover::{PATIENCE, to_bytes};
-use super::running::Running;
+use super::conversation::{AgentDescriptors, SuccessorStep};
+use crate::aggregate::encode;
 use crate::api::Pages;
-use crate::containers::{Leaving, Manifest};
+use crate::config::AgentConfig;
+use crate::containers::{ContainerTableHandle, Leaving};
 use crate::net::clock;
 use crate::net::passing::Channel;
 use crate::nri::{SuspendedPlugin, Suspender};
-use crate::shard::SentAhead;
+use crate::shard::{SentAhead, ShardPool};
 use crate::shutdown::Pauser;
-
-/// The last message of a hand-over, beside descriptors.
-#[derive(Serialize, Deserialize)]
-pub(super) struct FinalState {
-    pub(super) manifest: Manifest,
-    /// Windows that were closed since the last were sent, where the sequence is, and what is gone.
-    pub(super) part: Bytes,
-    /// What the NRI plugin knows, and whether its connection is the first descriptor after those of the agent itself.
-    pub(super) nri: Option<(Vec<u8>, bool)>,
-}
+use crate::store::Store;
 
 /// How long the NRI plugin may take to stop between two calls. Longer than it takes to answer one; everything is paused
 /// meanwhile.
 const STOPPING: Duration = Duration::from_secs(1);
 
-/// How long the plugin may be stopped until the other process has put everything together, and until it receives. The runtime
-/// disconnects a plugin that does not answer within two seconds, and a call that waits in the connection may take the plugin half
-/// a second once it goes on here. The second step takes milliseconds, and what is received in it is lost if the hand-over still fails.
-const READY_WITHIN: Duration = Duration::from_millis(1200);
-const SERVING_WITHIN: Duration = Duration::from_millis(1600);
-
-/// A step of the other process that this one waits for.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum SuccessorStep {
-    /// It puts together what came.
-    Ready,
-    /// It begins to receive.
-    Serving,
-}
-
-impl SuccessorStep {
-    /// How long it may still take where the runtime's connection has been held for so long; `None` where none is held.
-    fn remaining_time(self, held: Option<Duration>) -> Duration {
-        let within = match self {
-            Self::Ready => READY_WITHIN,
-            Self::Serving => SERVING_WITHIN,
-        };
-        held.map_or(PATIENCE, |held| within.saturating_sub(held))
-    }
-}
-
-/// What the old process holds that is neither the table nor the store.
+/// The parts of the agent that have state to move, or stop meanwhile.
 #[derive(Debug)]
-pub(super) struct Holding {
+pub struct MovableParts {
+    /// Closed windows.
+    pub store: Arc<Store>,
+    /// The shards.
+    pub pool: Arc<ShardPool>,
+    /// The container table.
+    pub containers: ContainerTableHandle,
+    /// Answers that are being built or sent.
+    pub pages: Pages,
+    /// The configuration in force.
+    pub config: Arc<RwLock<Arc<AgentConfig>>>,
+}
+
+/// Everything that the old process can hand over, and whether it still has it.
+#[derive(Debug)]
+pub struct Holding {
+    parts: MovableParts,
     shared: AgentDescriptors,
     pauser: Pauser,
     nri: Suspender,
@@ -70,8 +52,10 @@ pub(super) struct Holding {
     whereabouts: Mutex<Whereabouts>,
     /// Whether this agent has been told to end.
     told_to_end: AtomicBool,
-    /// Whether it was told so again, so that no other process is waited for any more.
+    /// Whether it was told so again, so that it no longer waits for any other process.
     given_up: Arc<AtomicBool>,
+    /// Wakes those who wait for that.
+    gave_up: Notify,
 }
 
 /// Where everything is that an agent can hand over.
@@ -84,7 +68,7 @@ enum Whereabouts {
     Moved,
 }
 
-/// The right to move the agent. While it is held nothing else moves it, and it does not end.
+/// The right to move the agent. While it is held nothing else moves the agent, and the agent does not end.
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
     holding: &'a Holding,
@@ -98,23 +82,37 @@ pub(super) struct Moving<'a> {
     holding: &'a Holding,
     whereabouts: MutexGuard<'a, Whereabouts>,
     plugin: Option<SuspendedPlugin>,
-    /// They stand still meanwhile.
-    pages: Pages,
     /// When the plugin stopped, since the machine was booted.
     stopped: Duration,
     leaving: Option<Leaving>,
 }
 
 impl Holding {
-    pub(super) fn new(shared: AgentDescriptors, pauser: Pauser, nri: Suspender) -> Self {
+    /// Holds everything. `shared` are copies of the agent's own descriptors.
+    #[must_use]
+    pub fn new(parts: MovableParts, shared: AgentDescriptors, pauser: Pauser, nri: Suspender) -> Self {
         let whereabouts = Mutex::new(Whereabouts::Here);
-        let (told_to_end, given_up) = Default::default();
-        Self { shared, pauser, nri, whereabouts, told_to_end, given_up }
+        let (told_to_end, given_up, gave_up) = Default::default();
+        Self { parts, shared, pauser, nri, whereabouts, told_to_end, given_up, gave_up }
     }
 
-    /// Has no process begin to take over from now on. Waits for a hand-over that is under way, and answers whether another
-    /// process has everything.
-    pub(super) fn close(&self) -> bool {
+    pub(super) const fn movable_parts(&self) -> &MovableParts {
+        &self.parts
+    }
+
+    /// The configuration in force.
+    pub(super) fn current_config(&self) -> Arc<AgentConfig> {
+        Arc::clone(&self.parts.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Prevents processes from beginning to take over from now on. Waits for a hand-over that is under way, and returns whether
+    /// another process has everything.
+    pub async fn close_to_successors(self: &Arc<Self>) -> bool {
+        let holding = Arc::clone(self);
+        tokio::task::spawn_blocking(move || holding.close()).await.unwrap_or(false)
+    }
+
+    fn close(&self) -> bool {
         self.told_to_end.store(true, Ordering::Relaxed);
         let mut whereabouts = match self.whereabouts.try_lock() {
             Ok(free) => free,
@@ -138,19 +136,44 @@ impl Holding {
     /// Gives up whatever is being handed over, unless the other process answers at this moment. Everything then comes back here.
     fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
+        self.gave_up.notify_waiters();
     }
 
-    /// Waits for something that a hand-over may delay. A second signal to end gives the hand-over up; answers whether there was one.
-    pub(super) async fn unless_told_again<T>(
+    /// Waits until whatever is being handed over is given up.
+    pub async fn wait_until_given_up(&self) {
+        // Created before the look, so that a notification after it is not missed.
+        let gave_up = self.gave_up.notified();
+        if !self.given_up.load(Ordering::Relaxed) {
+            gave_up.await;
+        }
+    }
+
+    /// Waits for a step, unless what is being handed over is given up.
+    fn wait_for_step<T>(&self, handle: &Handle, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.wait_until_given_up() => {
+                    let why = "given up, because this process was told to end again";
+                    Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
+                }
+                done = step => done,
+            }
+        })
+    }
+
+    /// Waits for something that a hand-over may delay. A second signal to end (`told_again`) gives the hand-over up; the result
+    /// says whether there was one.
+    pub async fn unless_told_again<T>(
         &self,
         waits: impl Future<Output = T>,
-        signals: &mut Signals,
+        told_again: impl Future<Output = ()>,
     ) -> (T, bool) {
         let mut waits = std::pin::pin!(waits);
         tokio::select! {
             biased;
             done = &mut waits => (done, false),
-            () = signals.told_to_end() => {
+            () = told_again => {
                 tracing::warn!("told to end again; giving up what is being handed over");
                 self.give_up();
                 (waits.await, true)
@@ -158,7 +181,7 @@ impl Holding {
         }
     }
 
-    /// The connection to the process that everything is handed over to; waiting for it ends once the hand-over is given up.
+    /// The connection to the process that everything is handed over to. Waits for its messages end once the hand-over is given up.
     pub(super) fn until_given_up(&self, channel: Channel) -> Channel {
         channel.until_given_up(Arc::clone(&self.given_up))
     }
@@ -175,7 +198,7 @@ impl Holding {
         }
     }
 
-    /// The right to leave everything for the next agent, although this one ends.
+    /// The right to store everything for the next agent, although this one ends.
     ///
     /// # Errors
     /// When another process has everything already.
@@ -192,25 +215,20 @@ impl<'a> Claim<'a> {
     /// Stops everything that changes what is handed over. `sent` are the containers that the other process knows already.
     ///
     /// # Errors
-    /// When the plugin does not stop, a shard has ended, or descriptors ran out. Then everything goes on.
-    pub(super) fn stop(
-        self,
-        running: &Running,
-        sent: SentAhead,
-        handle: &tokio::runtime::Handle,
-    ) -> io::Result<Moving<'a>> {
+    /// When the plugin does not stop, a shard has ended, descriptors ran out, or the hand-over is given up. Then everything goes on.
+    pub(super) fn stop_agent(self, sent: SentAhead, handle: &Handle) -> io::Result<Moving<'a>> {
         let Self { holding, whereabouts } = self;
         holding.pauser.set_paused(true);
+        holding.parts.pages.stand_still(true);
         let stopped = clock::since_boot();
-        let pages = running.pages.clone();
-        pages.stand_still(true);
-        let mut moving = Moving { holding, whereabouts, plugin: None, pages, stopped, leaving: None };
+        let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
         // Before the table: a call that is being answered asks it.
-        let suspended = async { tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await };
-        let suspended = handle.block_on(suspended);
-        moving.plugin = suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))?;
+        moving.plugin = holding.wait_for_step(handle, async {
+            let suspended = tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await;
+            suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))
+        })?;
         moving.stopped = clock::since_boot();
-        moving.leaving = Some(handle.block_on(running.containers.hand_over(sent))?);
+        moving.leaving = Some(holding.wait_for_step(handle, holding.parts.containers.hand_over(sent))?);
         Ok(moving)
     }
 }
@@ -224,7 +242,8 @@ impl Moving<'_> {
         let carried = self.plugin.as_ref().map(|plugin| &plugin.carried);
         let nri = carried.map(|carried| (&carried.state, carried.socket.is_some()));
         let leaving = self.leaving.as_ref().ok_or_else(|| io::Error::other("no containers are suspended"))?;
-        Ok(to_bytes(&(&leaving.manifest, Bytes::from(part), nri)))
+        // In the order of `FinalState`.
+        Ok(encode(&(&leaving.manifest, Bytes::from(part), nri)))
     }
 
     /// Every descriptor that goes with it, in order.
@@ -244,12 +263,12 @@ impl Moving<'_> {
         step.remaining_time(carries.then(|| clock::since_boot().saturating_sub(self.stopped)))
     }
 
-    /// What keeps the guard of listeners up until the next agent has one.
+    /// Keeps the guard of listeners attached until the next agent has one.
     pub(super) fn guard_descriptors(&self) -> &[OwnedFd] {
         self.leaving.as_ref().map_or(&[], |leaving| &leaving.guard)
     }
 
-    /// Ends here where another process has everything, and goes on where none has.
+    /// Ends here if everything is `taken` by another process, and otherwise goes on.
     pub(super) fn conclude_move(mut self, taken: bool) {
         if taken {
             *self.whereabouts = Whereabouts::Moved;
@@ -261,7 +280,7 @@ impl Moving<'_> {
         self.leaving.take().into_iter().for_each(|leaving| leaving.send_outcome(taken));
         self.plugin.take().into_iter().for_each(|plugin| plugin.report_outcome(taken));
         self.holding.pauser.set_paused(taken);
-        self.pages.stand_still(false);
+        self.holding.parts.pages.stand_still(false);
     }
 }
 
@@ -273,31 +292,5 @@ impl Drop for Moving<'_> {
     }
 }
 
-/// How many descriptors come before those of containers.
-pub(super) const SHARED: usize = 8;
-
-/// The descriptors of the agent itself: HTTP, admin socket, the socket for descriptors, that for handing over, and the locks
-/// of the state directory and of the three sockets.
-#[derive(Debug)]
-pub(super) struct AgentDescriptors(pub(super) [OwnedFd; SHARED]);
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_is_waited_for_until_the_runtime_would_lose_its_patience() {
-        let held = |millis| Some(Duration::from_millis(millis));
-        assert_eq!(
-            (SuccessorStep::Ready.remaining_time(None), SuccessorStep::Serving.remaining_time(None)),
-            (PATIENCE, PATIENCE)
-        );
-        assert_eq!(SuccessorStep::Ready.remaining_time(held(200)), Duration::from_secs(1));
-        assert_eq!(
-            SuccessorStep::Serving.remaining_time(held(1200)),
-            Duration::from_millis(400),
-            "there is time for the second step"
-        );
-        assert_eq!(SuccessorStep::Serving.remaining_time(held(9000)), Duration::ZERO);
-    }
-}
+mod tests;

@@ -5,19 +5,15 @@
 //! all containers' ledgers with it: in the pause that would take longer than everything else.
 
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::handover::{PATIENCE, expect_word, from_bytes, to_bytes};
-use super::moving::Holding;
-use super::running::Running;
-use crate::aggregate::{AggregatorSettings, checksum_of};
-use crate::containers;
+use super::conversation::{AheadMessage, HAVE, PATIENCE, expect_word};
+use super::holding::Holding;
+use crate::aggregate::{checksum_of, encode};
 use crate::model::Allocation;
 use crate::net::clock;
 use crate::net::passing::Channel;
@@ -43,22 +39,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 const ATTEMPTS: usize = 3;
 /// How long windows that are over may take to be closed before the pause begins all the same.
 const CLOSING: Duration = Duration::from_secs(2);
-/// How long the process that takes over waits for the next message before the pause. Datagrams are read meanwhile, so it can be patient with
-/// an agent that gets little of the processors. It sees at once when that agent has ended.
-pub(super) const NEXT: Duration = Duration::from_secs(15);
 /// How long at most the old process sends nothing while it waits or collects snapshots.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long to wait before looking again.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// One message before the pause.
-#[derive(Serialize, Deserialize)]
-enum AheadMessage {
-    /// A part of the store.
-    Windows(Bytes),
-    /// Snapshots of aggregators.
-    Open(Vec<(Allocation, Bytes)>),
-}
 
 /// What the other process has been sent.
 #[derive(Debug, Default)]
@@ -67,30 +51,9 @@ pub(super) struct SentWindows {
     pub(super) open: SentAhead,
 }
 
-/// What has come.
-#[derive(Debug, Default)]
-pub(super) struct Ahead {
-    pub(super) windows: store::ReceivedStore,
-    pub(super) open: containers::Arrived,
-}
-
-impl Ahead {
-    /// Takes in a message.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub(super) fn add(&mut self, message: &[u8], settings: &Arc<AggregatorSettings>) -> io::Result<()> {
-        match from_bytes(message)? {
-            AheadMessage::Windows(part) => self.windows.add(&part).map_err(io::Error::other),
-            AheadMessage::Open(snapshots) => self.open.add(snapshots, settings).map_err(io::Error::other),
-        }
-    }
-}
-
-/// One side of the conversation before the pause.
+/// The old process's side of the conversation before the pause.
 pub(super) struct Sender<'a> {
     pub(super) channel: &'a Channel,
-    pub(super) running: &'a Running,
     pub(super) holding: &'a Holding,
     pub(super) handle: &'a Handle,
 }
@@ -127,7 +90,7 @@ impl Sender<'_> {
         for round in 0..ROUNDS {
             let began = clock::since_boot();
             loop {
-                let part = self.running.store.next_part(sent, PART);
+                let part = self.holding.movable_parts().store.next_part(sent, PART);
                 self.send_message(&AheadMessage::Windows(part.bytes.into()))?;
                 if part.whole {
                     break;
@@ -151,7 +114,8 @@ impl Sender<'_> {
     /// Sends a snapshot of every aggregator. All shards work at that, each in small steps. A signal to end stops it; what was not sent
     /// by then goes over whole in the pause.
     fn send_snapshots(&self, sent: &mut SentAhead) -> io::Result<()> {
-        let (mut places, mut unsent) = (vec![Some(0); self.running.pool.len()], Unsent::default());
+        let (mut places, mut unsent) =
+            (vec![Some(0); self.holding.movable_parts().pool.len()], Unsent::default());
         let mut told = clock::since_boot();
         while places.iter().any(Option::is_some) {
             if self.holding.is_told_to_end() {
@@ -159,7 +123,9 @@ impl Sender<'_> {
             }
             let asked: Vec<_> = (0..)
                 .zip(&places)
-                .filter_map(|(shard, from)| Some((shard, self.running.pool.snapshot_ahead(shard, (*from)?))))
+                .filter_map(|(shard, from)| {
+                    Some((shard, self.holding.movable_parts().pool.snapshot_ahead(shard, (*from)?)))
+                })
                 .collect();
             for (shard, answer) in asked {
                 let ahead = self.handle.block_on(answer).map_err(io::Error::other)?;
@@ -177,14 +143,14 @@ impl Sender<'_> {
     }
 
     fn send_message(&self, message: &AheadMessage) -> io::Result<()> {
-        self.channel.send_all(&to_bytes(message), &[])?;
-        expect_word(self.channel, "have", PATIENCE)
+        self.channel.send_all(&encode(message), &[])?;
+        expect_word(self.channel, HAVE, PATIENCE)
     }
 
     /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
     fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::SentStore) -> io::Result<()> {
         // Consecutive windows leave hardly more time than this.
-        let needed = needed.min(self.running.current_config().aggregation.window.mul_f64(0.9));
+        let needed = needed.min(self.holding.current_config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
         let mut told = began;
         while !self.holding.is_told_to_end() {
@@ -202,7 +168,9 @@ impl Sender<'_> {
     }
 
     fn quiet_for(&self) -> io::Result<Duration> {
-        self.handle.block_on(self.running.pool.quiet_for()).map_err(|gone: ShardGone| io::Error::other(gone))
+        self.handle
+            .block_on(self.holding.movable_parts().pool.quiet_for())
+            .map_err(|gone: ShardGone| io::Error::other(gone))
     }
 }
 

@@ -1,0 +1,220 @@
+//! The parts of an agent, and how they are tied together.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+
+use super::disk::{AgentWindowLog, PreviousLog};
+use super::entrance::{self, Entrance};
+use super::error::StartError;
+use crate::api::{AgentContext, MaintenanceContext, Pages, ReaderContext, ReloadRequest, Routes};
+use crate::config::{AgentConfig, UnixMode};
+use crate::containers::{self, ContainerSnapshot, ContainerTable, ContainerTableHandle, Guarded};
+use crate::host::CpuMeter;
+use crate::model::Timestamp;
+use crate::net::clock::{self, Clock};
+use crate::net::guard::Guard;
+use crate::query::Data;
+use crate::restart::MovableParts;
+use crate::shard::{ShardPlan, ShardPool};
+use crate::shutdown::{Drain, DrainTrigger, Latch, Readiness, drain_channel};
+use crate::stats::Stats;
+use crate::store::Store;
+use crate::window_log::WriterSources;
+
+/// The parts that run as long as the agent does.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    /// Closed windows.
+    pub(super) store: Arc<Store>,
+    /// The shards.
+    pub(super) pool: Arc<ShardPool>,
+    /// The container table.
+    pub(super) containers: ContainerTableHandle,
+    /// The configuration in force.
+    pub(super) config: Arc<RwLock<Arc<AgentConfig>>>,
+    /// Counters that belong to no other module.
+    pub(super) stats: Arc<Stats>,
+    /// Answers that are being built or sent.
+    pub(super) pages: Pages,
+    /// Whether everything that must be is ready.
+    pub(super) readiness: Readiness,
+    /// Requests a reload of the configuration.
+    pub(super) reloads: mpsc::Sender<ReloadRequest>,
+    /// The end of the agent.
+    pub(super) drain: Drain,
+}
+
+impl Running {
+    /// The configuration in force.
+    pub(super) fn current_config(&self) -> Arc<AgentConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The parts that answers about containers and their series need.
+    pub(super) fn reader_context(&self) -> ReaderContext {
+        let data = Data {
+            store: Arc::clone(&self.store),
+            pool: Arc::clone(&self.pool),
+            directory: Arc::clone(self.containers.directory()),
+            config: Arc::clone(&self.config),
+        };
+        let (pages, stats) = (self.pages.clone(), Arc::clone(&self.stats));
+        ReaderContext { data, pages, stats, drain: self.drain.clone() }
+    }
+
+    /// What the window log is written from.
+    pub(super) fn window_sources(&self) -> WriterSources {
+        let directory = Arc::clone(self.containers.directory());
+        WriterSources { store: Arc::clone(&self.store), pool: Arc::clone(&self.pool), directory }
+    }
+
+    /// The parts that go to the next agent, or stop meanwhile.
+    pub(super) fn movable_parts(&self) -> MovableParts {
+        MovableParts {
+            store: Arc::clone(&self.store),
+            pool: Arc::clone(&self.pool),
+            containers: self.containers.clone(),
+            pages: self.pages.clone(),
+            config: Arc::clone(&self.config),
+        }
+    }
+}
+
+/// The parts of an agent, tied together.
+#[derive(Debug)]
+pub(super) struct AgentParts {
+    pub(super) running: Running,
+    pub(super) routes: Routes,
+    pub(super) table: ContainerTable,
+    pub(super) window_log: Option<AgentWindowLog>,
+    pub(super) reloads: mpsc::Receiver<ReloadRequest>,
+    pub(super) missed: mpsc::Receiver<crate::api::MissedRequest>,
+    pub(super) drain: DrainTrigger,
+    pub(super) latch: Latch,
+    pub(super) entrance: Entrance,
+}
+
+/// What an agent has before its parts are started.
+pub(super) struct Beginning {
+    pub(super) config: AgentConfig,
+    /// The guard, where there is one, and whether containers are guarded.
+    pub(super) guarded: (Option<Guard>, Guarded),
+    pub(super) store: Arc<Store>,
+    /// The moment before which no shard's clock may be, where another process closed windows up to it.
+    pub(super) not_before: Option<Timestamp>,
+    /// The address that HTTP is served on.
+    pub(super) http_address: SocketAddr,
+    /// What the HTTP listener requires of clients.
+    pub(super) asked: entrance::Asked,
+}
+
+impl AgentParts {
+    /// Starts the shards, and ties the parts together.
+    pub(super) fn new(beginning: Beginning) -> Result<Self, StartError> {
+        let Beginning { config, guarded, store, not_before, http_address, asked } = beginning;
+        let (guard, guarding) = guarded;
+        let settings = Arc::new(config.aggregation.clone());
+        let plan = ShardPlan {
+            shards: config.process.shards,
+            memory_limit: config.node_limits.memory,
+            remembered: config.node_limits.remembered,
+            gather: config.process.gather,
+            not_before,
+        };
+        let pool = ShardPool::start(&plan, &store, &settings, Clock::default())
+            .map_err(|source| StartError::System { what: "the shards", source })?;
+        let pool = Arc::new(pool);
+        let (table, containers) =
+            ContainerTable::new(table_settings(&config), Arc::clone(&pool), Arc::clone(&store));
+        let readiness = Readiness::default();
+        let latch = readiness.add_latch("listeners");
+        let (trigger, drain) = drain_channel();
+        let stats = Arc::new(Stats::default());
+        let entrance = Entrance::new(&config.http, asked, &stats);
+        let (reloads, reload_requests) = mpsc::channel(8);
+        let config = Arc::new(RwLock::new(Arc::new(config)));
+        let (missed, missed_requests) = mpsc::channel(8);
+        let pages = Pages::new(&config);
+        let running = Running { store, pool, containers, config, stats, pages, readiness, reloads, drain };
+        let routes = Routes {
+            agent: AgentContext {
+                reading: running.reader_context(),
+                containers: running.containers.clone(),
+                readiness: running.readiness.clone(),
+                window_log: None,
+                connections: Default::default(),
+                http_address,
+                guarding,
+                started: clock::wall_time(),
+            },
+            maintenance: MaintenanceContext {
+                containers: running.containers.clone(),
+                reloads: running.reloads.clone(),
+                missed,
+            },
+            cpu: Arc::new(CpuMeter::start()),
+        };
+        let table = table.guarded_by(guard);
+        let (reloads, missed) = (reload_requests, missed_requests);
+        Ok(Self {
+            running,
+            routes,
+            table,
+            window_log: None,
+            reloads,
+            missed,
+            drain: trigger,
+            latch,
+            entrance,
+        })
+    }
+
+    /// Takes in the windows of the life before, and keeps a log of those that come.
+    pub(super) fn keep_windows(
+        &mut self,
+        left: PreviousLog,
+        images: &[ContainerSnapshot],
+    ) -> Result<(), StartError> {
+        let log = AgentWindowLog::start(
+            self.running.window_sources(),
+            &self.running.current_config(),
+            left,
+            &mut self.table,
+            images,
+        )?;
+        self.routes.agent.window_log = Some(Arc::clone(&log.status));
+        self.window_log = Some(log);
+        Ok(())
+    }
+}
+
+/// What the container table needs of the configuration.
+pub(super) fn table_settings(config: &AgentConfig) -> containers::TableSettings {
+    containers::TableSettings {
+        containers: config.node_limits.containers,
+        port: config.listeners.port,
+        receive_buffer: config.listeners.receive_buffer,
+        receive_buffers: config.listeners.receive_buffers,
+        receive_buffer_max: config.listeners.receive_buffer_max,
+        rest: config.listeners.rest,
+        reservation_ttl: config.containers.reservation_ttl,
+        tombstone: config.containers.tombstone,
+        adopt_mute: config.containers.adopt_mute,
+        gauge_sign: config.usual_gauge_sign(),
+        timer_unit: config.timer_unit,
+        dcos_host: config.dcos_host,
+        node_labels: config.node_labels.clone(),
+        unix: containers::UnixSettings {
+            mode: match config.unix.mode {
+                UnixMode::Off => containers::UnixSocketMode::Off,
+                UnixMode::OptIn => containers::UnixSocketMode::OptIn,
+                UnixMode::All => containers::UnixSocketMode::All,
+            },
+            path: config.unix.path.clone(),
+            directory: config.state_dir.join("sockets"),
+            queue: config.unix.queue,
+        },
+    }
+}

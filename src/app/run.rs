@@ -1,0 +1,140 @@
+//! A bound agent, and serving until it is told to end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::ending::{AgentShutdown, Conclusion, Signals, TERM, Why};
+use super::error::StartError;
+use super::parts::{AgentParts, Running};
+use super::reload::{self, Loader};
+use super::{missed, plugin, serve};
+use crate::api::ReloadRequest;
+use crate::config::AfterHandOver;
+use crate::nri::Carried;
+use crate::restart::{AgentResources, Holding, serve_successors};
+use crate::telemetry::LogFilter;
+
+/// How the agent ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// In order.
+    Cleanly,
+    /// By a deadline, a second signal, or because a part of it failed.
+    Otherwise,
+}
+
+/// An agent that is bound and has not begun to serve.
+#[derive(Debug)]
+pub struct BoundAgent {
+    pub(super) parts: AgentParts,
+    pub(super) held: AgentResources,
+    pub(super) loader: Loader,
+    pub(super) log: LogFilter,
+    /// What the agent before had of the NRI plugin.
+    pub(super) nri: Option<Carried>,
+}
+
+/// How often shards are looked after.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl BoundAgent {
+    /// The address that HTTP is served on, where the configured port was 0.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.held.http_address
+    }
+
+    /// Serves until the process is told to end.
+    ///
+    /// # Errors
+    /// When the system refuses signals or descriptors.
+    pub async fn run(self) -> Result<Ended, StartError> {
+        let unheard = |source| StartError::System { what: "listening to signals", source };
+        let mut signals = Signals::new().map_err(unheard)?;
+        let Self { parts, held, loader, log, nri } = self;
+        let AgentParts { running, routes, table, window_log, reloads, missed, drain, latch, entrance } =
+            parts;
+        let config = running.current_config();
+        let shards = running.readiness.add_latch("shards");
+        shards.open();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(table.run());
+        let pods = plugin::start(&mut tasks, &running, nri);
+        let shared =
+            held.clone_descriptors().map_err(|source| StartError::System { what: "handing over", source })?;
+        let AgentResources { http, admin, descriptors, handover, sockets, state, .. } = held;
+        serve::serve_listeners(&mut tasks, &routes, &entrance, http, admin);
+        tasks.spawn(reload::serve_reloads(
+            reloads,
+            loader,
+            log,
+            reload::ReloadParts::new(&running, pods.settings, entrance),
+        ));
+        let socket = config.admin.socket.clone();
+        tasks.spawn(missed::run(socket, running.containers.clone(), missed, running.drain.clone()));
+        tasks.spawn(crate::api::descriptors(routes.lifecycle_context(), descriptors));
+        latch.open();
+        tracing::info!(
+            http = %routes.agent.http_address,
+            admin = %config.admin.socket.display(),
+            state = %config.state_dir.display(),
+            node = config.node,
+            epoch = running.store.epoch(),
+            shards = config.process.shards,
+            version = env!("CARGO_PKG_VERSION"),
+            "listening",
+        );
+        // The listeners have their own copies and drop them when they end. One kept here would keep the store and the table's queue open.
+        drop(routes);
+        let (successors, mut successor) = mpsc::channel(1);
+        let parts = running.movable_parts();
+        let holding = Arc::new(Holding::new(parts, shared, drain.pauser(), pods.suspender));
+        tasks.spawn(serve_successors(handover, Arc::clone(&holding), running.drain.clone(), successors));
+        let (mut look, mut failures) = (tokio::time::interval(LOOK), running.pool.subscribe_failures());
+        let why = loop {
+            tokio::select! {
+                _ = signals.term.recv() => break Why::Told(TERM),
+                _ = signals.interrupt.recv() => break Why::Told("INT"),
+                _ = signals.hangup.recv() => ask_for_reload(&running),
+                Some(successor) = successor.recv() => break Why::from(successor),
+                Ok(()) = failures.changed() => shards.close(),
+                _ = look.tick() => {
+                    if !running.pool.ended_shards().is_empty() {
+                        break Why::Failed;
+                    }
+                    // One that failed just now is looked at again next time.
+                    if running.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
+                        shards.open();
+                    }
+                }
+            }
+        };
+        latch.close();
+        let told = matches!(why, Why::Told(_));
+        let waits = running.current_config().process.after_hand_over == AfterHandOver::Wait;
+        let ending =
+            AgentShutdown { running, window_log, drain, holding, names: sockets, state, at_once: false };
+        let Conclusion { cleanly, succeeded, waiting } = ending.run(why, &mut signals, &mut successor).await;
+        tasks.shutdown().await;
+        // No address is taken any more.
+        drop(waiting);
+        tracing::info!(cleanly, "ended");
+        if succeeded && waits && !told {
+            tracing::info!("another process serves this node; waiting for TERM");
+            signals.told_to_end().await;
+        }
+        Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
+    }
+}
+
+/// Asks for a reload as the admin API does; the outcome is logged where it is made.
+fn ask_for_reload(running: &Running) {
+    let (reply, _not_waited_for) = oneshot::channel();
+    if running.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
+        tracing::warn!("a reload is under way already");
+    }
+}

@@ -1,0 +1,135 @@
+//! The service manager's descriptor store as a place where an agent leaves what it has: systemd's, or any that understands
+//! `FDSTORE=1` on the socket of `NOTIFY_SOCKET` and passes at the next start what it was given (`LISTEN_FDS`).
+//!
+//! Each descriptor has a name, `tp` and its place; `tp0` is the state, which is given last: without it nothing is complete.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use super::conversation::PATIENCE;
+use super::saved_state::{LetGo, SavedState, StateStore};
+use crate::net::notify::ServiceManager;
+use crate::net::passing::{create_sealed_memory, read_sealed_memory};
+use crate::net::sys;
+
+/// What our descriptors' names begin with.
+const PREFIX: &str = "tp";
+/// So many names can be passed in one variable of 128 KiB.
+const NAMES: usize = 16_000;
+
+/// The descriptor store of this process's service manager.
+#[derive(Debug)]
+pub(super) struct FdStore {
+    manager: ServiceManager,
+    /// How many descriptors it takes.
+    room: usize,
+    /// Those that a former agent has stored, by their places.
+    passed: Vec<(usize, OwnedFd)>,
+    /// How many places these have.
+    stored: usize,
+}
+
+/// What the service manager has passed to this process.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<(String, OwnedFd)>);
+
+impl FdStore {
+    /// The store of this process's service manager, where `FDSTORE` says that there is one.
+    pub(super) fn find() -> Option<Self> {
+        let room: usize = std::env::var("FDSTORE").ok()?.parse().ok()?;
+        Self::connect(room.min(NAMES), Vec::new())
+    }
+
+    /// The store that has passed descriptors of a former agent to this process. `None` where it has passed none.
+    pub(super) fn from_inherited(Inherited(descriptors): Inherited) -> Option<Self> {
+        let ours = |(name, descriptor): (String, OwnedFd)| Some((parse_name(&name)?, descriptor));
+        let mut passed: Vec<_> = descriptors.into_iter().filter_map(ours).collect();
+        passed.sort_by_key(|(place, _)| *place);
+        if passed.is_empty() { None } else { Self::connect(0, passed) }
+    }
+
+    fn connect(room: usize, passed: Vec<(usize, OwnedFd)>) -> Option<Self> {
+        let socket = std::env::var_os("NOTIFY_SOCKET")?;
+        let manager = ServiceManager::connect(&socket, PATIENCE);
+        let manager = manager.inspect_err(|error| tracing::warn!(%error, "no service manager")).ok()?;
+        let stored = passed.last().map_or(0, |(last, _)| last.saturating_add(1));
+        Some(Self { manager, room, passed, stored })
+    }
+
+    fn remove(&self, count: usize) {
+        // It ignores names that it does not have.
+        let removed = (0..count).try_for_each(|n| self.manager.remove(&name(n)));
+        if let Err(error) = removed.and_then(|()| self.manager.wait_for_barrier(PATIENCE)) {
+            tracing::warn!(%error, "the service manager may still keep what this process has now");
+        }
+    }
+}
+
+impl StateStore for FdStore {
+    fn name(&self) -> &'static str {
+        "service manager"
+    }
+
+    fn store_state(&self, state: &SavedState) -> io::Result<()> {
+        let count = state.descriptors.len() + 1;
+        if count > self.room {
+            return Err(io::Error::other(format!("{count} descriptors, and the store takes {}", self.room)));
+        }
+        let store = || {
+            for (n, descriptor) in (1..).zip(&state.descriptors) {
+                self.manager.store_descriptor(&name(n), descriptor.as_fd())?;
+            }
+            self.manager.store_descriptor(&name(0), create_sealed_memory(&state.bytes)?.as_fd())?;
+            self.manager.wait_for_barrier(PATIENCE)
+        };
+        store().inspect_err(|_| self.remove(count))
+    }
+
+    fn fetch_state(&mut self) -> io::Result<Option<SavedState>> {
+        let passed = std::mem::take(&mut self.passed);
+        if !passed.iter().map(|(place, _)| *place).eq(0..self.stored) {
+            tracing::warn!("what an agent has left is not complete, and let go of");
+            self.remove(self.stored);
+            return Ok(None);
+        }
+        let mut descriptors = passed.into_iter().map(|(_, descriptor)| descriptor);
+        let Some(state) = descriptors.next() else { return Ok(None) };
+        match read_sealed_memory(state) {
+            Ok(bytes) => Ok(Some(SavedState { bytes, descriptors: descriptors.collect() })),
+            Err(error) => {
+                tracing::warn!(%error, "what an agent has left cannot be read, and is let go of");
+                self.remove(self.stored);
+                Ok(None)
+            }
+        }
+    }
+
+    fn let_go(&self, _why: LetGo) -> io::Result<()> {
+        self.remove(self.stored);
+        Ok(())
+    }
+}
+
+impl Inherited {
+    /// What was passed to this process. To be called once, before anything is opened.
+    ///
+    /// # Errors
+    /// When there is less than the environment says.
+    pub fn from_environment() -> io::Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let ours = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
+        let count = variable("LISTEN_FDS").and_then(|count| count.parse().ok()).filter(|_| ours);
+        let descriptors = sys::inherit_descriptors(count.unwrap_or(0))?;
+        let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+        let names = names.split(':').map(str::to_owned);
+        Ok(Self(names.zip(descriptors).collect()))
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("{PREFIX}{n}")
+}
+
+fn parse_name(name: &str) -> Option<usize> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
