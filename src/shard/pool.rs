@@ -19,8 +19,8 @@ use super::loss_log::LossLog;
 use super::worker::{Orders, Setup, Worker};
 use crate::aggregate::AggregatorSettings;
 use crate::model::{Allocation, Timestamp};
-use crate::net::buffers::Buffers;
 use crate::net::clock::{Clock, ClockStep};
+use crate::net::listener::Buffers;
 use crate::net::process_identity::ProcessIdentity;
 use crate::store::Store;
 

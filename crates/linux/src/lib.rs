@@ -4,12 +4,10 @@
 //! Only [`sys`] and the guard's `bpf` module contain `unsafe`, for system calls that no safe wrapper offers.
 
 pub mod address;
-pub mod buffers;
 pub mod cgroup;
 pub mod clock;
 pub mod files;
 pub mod guard;
-pub mod holder;
 pub mod host;
 pub mod listener;
 pub mod netns;
@@ -17,7 +15,6 @@ pub mod notify;
 pub mod passing;
 pub mod process;
 pub mod process_identity;
-pub mod run_dir;
 pub mod sys;
 pub mod unix;
 pub mod unixgram;

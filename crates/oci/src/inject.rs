@@ -10,17 +10,15 @@ use tallyport_identity::read_switch;
 use tallyport_linux::{unixgram, variables};
 use tallyport_wire::{self as wire, ReservationDocument, ReservedDocument, UnixSocketDocument};
 
-use super::agent::{self, Agent, AgentReply};
+use super::agent::{self, Agent, AgentReply, Trusted};
 use super::bundle::{Bundle, BundleNetwork};
 use super::command_line::Call;
 use super::config::{Poststop, Select, WrapperConfig};
 use super::document::to_json;
 use super::edit::{self, Gift, Hook, HookRecord, Mount, StagedHooks};
-use super::errors::Error;
+use super::errors::{Error, Reporter};
 use super::identity::{ContainerIdentity, Facts};
-use super::report::Reporter;
-use super::trust::{self, Trusted};
-use super::{descriptors, docker, file, missed, runtime};
+use super::{descriptors, file, identity, missed, runtime};
 
 /// What is known of a container that is about to start.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ pub(super) struct InjectedConfig {
 }
 
 impl InjectedConfig {
-    /// A reservation that nobody comes for would expire; this way nothing is kept until then.
+    /// An unused reservation would expire; releasing it keeps nothing until then.
     fn give_back(&self, agent: &Agent) {
         give_back(agent, self.reserved.as_deref());
     }
@@ -201,7 +199,7 @@ fn identify_container(id: &str, bundle: &Bundle, config: &WrapperConfig) -> Opti
     if identities.is_sandbox(bundle, &annotations) {
         return None;
     }
-    annotations.extend(docker::read_annotations(&config.docker_root, id));
+    annotations.extend(identity::read_docker_annotations(&config.docker_root, id));
     let facts = Facts { id, hostname: bundle.hostname.as_deref().unwrap_or_default(), annotations };
     let identity = identities.identify_container(&facts).unwrap_or_default();
     (config.select == Select::All || has_opted_in(&identity)).then_some(identity)
@@ -283,7 +281,7 @@ impl Hooks {
         if config.fail_closed {
             arguments.push("--fail-closed".to_owned());
         }
-        if config.agent_user != trust::AGENT {
+        if config.agent_user != agent::AGENT_USER {
             arguments.extend(["--agent-user".to_owned(), config.agent_user.clone()]);
         }
         // crun keeps what hooks write to stderr to itself.

@@ -17,7 +17,6 @@ mod bundle;
 mod command_line;
 mod config;
 mod descriptors;
-mod docker;
 pub mod document;
 pub mod edit;
 mod errors;
@@ -29,12 +28,9 @@ mod hook;
 mod identity;
 mod inject;
 pub mod missed;
-mod pod;
 mod precreate;
-mod report;
 mod runtime;
 mod table;
-mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,8 +38,7 @@ use std::time::Instant;
 
 use command_line::{Call, CallKind};
 use config::{Broken, InjectMode, WrapperConfig};
-use errors::Error;
-use report::Reporter;
+use errors::{Error, Reporter};
 
 /// Runs the program that the command line names.
 #[must_use]

@@ -10,9 +10,8 @@ use std::time::Instant;
 use super::agent::Agent;
 use super::bundle::Bundle;
 use super::config::{InjectMode, WrapperConfig};
-use super::errors::Error;
+use super::errors::{Error, Reporter};
 use super::inject::{self, Subject};
-use super::report::Reporter;
 
 /// What the configuration is called in messages.
 const NAME: &str = "standard input";

@@ -1,6 +1,6 @@
 //! Values counted in buckets, exactly, since a series was created: for readers that cannot merge sketches.
 //!
-//! Bins of a sketch do not fall on bounds that somebody chose, so buckets are counted as values come, and only where the
+//! Bins of a sketch do not fall on configured bounds, so buckets are counted as values come, and only where the
 //! settings ask for it. Why so, and what a change of bounds means: `docs/adr/0043-histograms.md`; of those that need no
 //! bounds, `docs/adr/0045-native-histograms.md`.
 

@@ -1,4 +1,4 @@
-//! Buckets between bounds that somebody chose.
+//! Buckets between configured bounds.
 
 use std::sync::Arc;
 

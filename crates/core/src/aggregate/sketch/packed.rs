@@ -21,7 +21,7 @@ use bits::{Ones, write_ones};
 
 use super::bins::COARSEST;
 use super::{EXACT, PERCENTILES, Percentiles, bin_of, error_of, middle_of};
-use crate::aggregate::varint;
+use crate::aggregate::encoding;
 use crate::aggregate::weight::BIN_ONE;
 
 const EXACT_ONES: u8 = 0;
@@ -35,9 +35,9 @@ const JOINED: u8 = 5;
 pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
     let unsampled = each == BIN_ONE || sorted.is_empty();
     out.push(if unsampled { EXACT_ONES } else { EXACT_WEIGHTED });
-    varint::write(out, sorted.len() as u64);
+    encoding::write_varint(out, sorted.len() as u64);
     if !unsampled {
-        varint::write(out, each);
+        encoding::write_varint(out, each);
     }
     for value in sorted {
         // −0 and 0 are one value; two spellings would make two byte strings of it.
@@ -53,12 +53,12 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
     let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
     let start = out.len();
     out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
-    varint::write(out, bins.len() as u64);
+    encoding::write_varint(out, bins.len() as u64);
     if !whole {
         return pack_weights(out, bins);
     }
     let Some((first, _)) = bins.first() else { return };
-    varint::write(out, varint::zigzag_encode(i64::from(*first)));
+    encoding::write_varint(out, encoding::zigzag_encode(i64::from(*first)));
     let head = out.len();
     pack_pairs(out, *first, bins);
     if bits::encoded_length(bins) < (out.len() - head) as u64 {
@@ -73,8 +73,8 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
 fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let mut previous = 0;
     for (bin, weight) in bins {
-        varint::write(out, varint::zigzag_encode(i64::from(*bin) - previous));
-        varint::write(out, *weight);
+        encoding::write_varint(out, encoding::zigzag_encode(i64::from(*bin) - previous));
+        encoding::write_varint(out, *weight);
         previous = i64::from(*bin);
     }
 }
@@ -87,7 +87,7 @@ fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
         out.push((clamp_to_nibble(count) << 4) | clamp_to_nibble(distance));
         for long in [distance, count] {
             if let Some(rest) = long.checked_sub(MORE) {
-                varint::write(out, rest);
+                encoding::write_varint(out, rest);
             }
         }
         previous = i64::from(*bin);
@@ -171,8 +171,8 @@ impl PackedBins<'_> {
     }
 
     fn read_weight(&mut self) -> Option<(i64, u64)> {
-        let distance = varint::zigzag_decode(varint::read(&mut self.rest)?);
-        Some((distance, varint::read(&mut self.rest)?))
+        let distance = encoding::zigzag_decode(encoding::read_varint(&mut self.rest)?);
+        Some((distance, encoding::read_varint(&mut self.rest)?))
     }
 
     fn read_pair(&mut self) -> Option<(i64, u64)> {
@@ -184,7 +184,7 @@ impl PackedBins<'_> {
     }
 
     fn read_number(&mut self, nibble: u8) -> Option<u64> {
-        let rest = if u64::from(nibble) == MORE { varint::read(&mut self.rest)? } else { 0 };
+        let rest = if u64::from(nibble) == MORE { encoding::read_varint(&mut self.rest)? } else { 0 };
         rest.checked_add(u64::from(nibble) + 1)
     }
 
@@ -212,11 +212,11 @@ impl<'a> Packed<'a> {
 
     fn contents_at(self, level: u8) -> Option<PackedContents<'a>> {
         let (&tag, mut rest) = self.0.split_first()?;
-        let left = varint::read(&mut rest)?;
+        let left = encoding::read_varint(&mut rest)?;
         match tag {
             EXACT_ONES | EXACT_WEIGHTED if level > 0 => None,
             EXACT_ONES | EXACT_WEIGHTED => {
-                let each = if tag == EXACT_ONES { BIN_ONE } else { varint::read(&mut rest)? };
+                let each = if tag == EXACT_ONES { BIN_ONE } else { encoding::read_varint(&mut rest)? };
                 let values = ExactValues(rest);
                 let sound = left <= EXACT as u64
                     && rest.len() as u64 == left * 8
@@ -224,10 +224,10 @@ impl<'a> Packed<'a> {
                     && ExactValues(rest).all(f64::is_finite);
                 sound.then_some(PackedContents::Exact { each, values })
             }
-            // No bins would be a sketch of values that nobody sent.
+            // No bins would be a sketch of values that were never sent.
             BINS_FRACTIONAL if left > 0 => Some(bins_from_parts(rest, left, 0, (Form::Weights, level))),
             BINS_WHOLE | BINS_IN_BITS if left > 0 => {
-                let first = varint::zigzag_decode(varint::read(&mut rest)?);
+                let first = encoding::zigzag_decode(encoding::read_varint(&mut rest)?);
                 let form = if tag == BINS_WHOLE { Form::Pairs } else { Form::Bits(Ones::default()) };
                 Some(bins_from_parts(rest, left, first.checked_sub(1)?, (form, level)))
             }
