@@ -1,8 +1,13 @@
-//! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
+//! `create`, `run` and `restore`: a socket for the container, its address into the bundle. `tallyport-oci precreate` does the same as a
+//! hook of podman, which reads a configuration and writes the one to be used.
+//!
+//! If that hook fails, podman starts no container at all and does not say why, so the input is then written unchanged.
 
 use std::borrow::Cow;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tallyport_identity::annotation::ENABLED;
@@ -13,7 +18,7 @@ use tallyport_wire::{self as wire, ReservationDocument, ReservedDocument, UnixSo
 use super::agent::{self, Agent, AgentReply, Trusted};
 use super::bundle::{Bundle, BundleNetwork};
 use super::command_line::Call;
-use super::config::{Poststop, Select, WrapperConfig};
+use super::config::{InjectMode, Poststop, Select, WrapperConfig};
 use super::document::to_json;
 use super::edit::{self, Gift, Hook, HookRecord, Mount, StagedHooks};
 use super::errors::{Error, Reporter};
@@ -327,4 +332,58 @@ impl Hooks {
 
 fn absolute_path(path: &Path) -> String {
     path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// What the configuration is called in messages.
+const CONFIG_NAME: &str = "standard input";
+
+/// Reads a configuration, and writes it with the container's address.
+pub(super) fn run_precreate(started: Instant) -> ExitCode {
+    let report = Reporter::with_log(None);
+    let mut text = Vec::new();
+    // Bytes, because what is no text has to come out again, too.
+    if let Err(error) = io::stdin().lock().read_to_end(&mut text) {
+        report.log_error(&format!("cannot read the configuration: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let config = super::load_config(&report);
+    let edited = match config.mode {
+        InjectMode::Inject => inject_into_config(&text, &config, &report, started),
+        InjectMode::PassThrough => Ok(None),
+    };
+    let output = match edited {
+        Ok(edited) => edited.map_or(text, String::into_bytes),
+        Err(error) if config.fail_closed => {
+            report
+                .log_error(&format!("the container does not start without a socket (fail_closed): {error}"));
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            report.log_warning(&format!("the container starts without a socket: {error}"));
+            text
+        }
+    };
+    match io::stdout().lock().write_all(&output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn inject_into_config(
+    text: &[u8],
+    config: &WrapperConfig,
+    report: &Reporter,
+    started: Instant,
+) -> Result<Option<String>, Error> {
+    config.ensure_usable()?;
+    let path = Path::new(CONFIG_NAME);
+    let garbled = |why: String| Error::Garbled { path: path.to_owned(), why };
+    let text = std::str::from_utf8(text).map_err(|error| garbled(error.to_string()))?;
+    let bundle = Bundle::read(text).map_err(|error| garbled(error.to_string()))?;
+    let id = bundle
+        .id()
+        .ok_or_else(|| garbled("linux.cgroupsPath does not say which container it is".to_owned()))?;
+    let subject = Subject { id, bundle: None, root: None, text, path };
+    let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
+    Ok(reserve_and_edit(&subject, config, &agent, report)?.map(|edited| edited.text))
 }

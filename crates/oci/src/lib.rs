@@ -28,7 +28,6 @@ mod hook;
 mod identity;
 mod inject;
 pub mod missed;
-mod precreate;
 mod runtime;
 mod table;
 
@@ -47,7 +46,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("hook") => return hook::main(arguments.get(2..).unwrap_or_default(), started),
-        Some("precreate") => return precreate::main(started),
+        Some("precreate") => return inject::run_precreate(started),
         _ => {}
     }
     let call = Call::read(&arguments);
