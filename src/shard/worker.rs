@@ -1,11 +1,9 @@
 //! The loop of one shard.
 
 mod closing;
-mod draining;
 mod failure;
 mod members;
 mod orders;
-mod questions;
 mod receiving;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,10 +19,10 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
 use super::command::{Question, ShardCommand};
-use super::gather::Gather;
 use super::listener::ContainerListener;
 use super::looks::Looks;
-use super::pool::PoolShared;
+use super::shared::PoolShared;
+use super::turn::Gather;
 use crate::aggregate::{AggregatorSettings, ReadGap};
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, ClockStep, SteadyClock};
