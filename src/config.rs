@@ -5,16 +5,13 @@
 //! are made from it.
 
 mod checks;
-mod error;
 mod http;
 mod kind;
 mod labels;
 mod layers;
-mod prometheus;
 mod read;
 mod reference;
 mod setting;
-mod value;
 mod values;
 
 use std::collections::BTreeMap;
@@ -22,10 +19,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use error::{ConfigError, ConfigErrors};
 pub use http::{HttpConfig, TlsFiles};
 pub use kind::SettingKind;
-pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin};
+pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
 pub use reference::{render_example, render_reference};
 pub use setting::{Effect, SETTINGS, Setting};
 

@@ -3,8 +3,7 @@
 use std::path::{Component, Path};
 
 use super::AgentConfig;
-use super::error::ConfigError;
-use super::layers::Layers;
+use super::layers::{ConfigError, Layers};
 
 /// The kernel's `sun_path` has 108 bytes, the last of which is zero.
 const LONGEST_SOCKET: usize = 107;

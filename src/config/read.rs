@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{ConfigError, ConfigErrors};
-use super::layers::{Layers, SettingOrigin};
+use super::layers::{ConfigError, ConfigErrors, Layers, SettingOrigin};
 use super::values::SettingValues;
 use super::{
     AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, KubernetesConfig, ListenersConfig,
-    LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, UnixConfig, UnixMode,
-    WindowLogConfig,
+    LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, PrometheusConfig, UnixConfig,
+    UnixMode, WindowLogConfig,
 };
-use super::{checks, http, labels, prometheus};
-use crate::aggregate::{AggregatorSettings, GaugeSign, LimitMode, Limits, TimerUnit};
+use super::{checks, http, labels};
+use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, LimitMode, Limits, TimerUnit};
+use crate::render::prometheus::{Level, Naming, Timers};
 use crate::statsd::{TagStyles, style};
 
 /// Reads everything, and checks it.
@@ -95,7 +95,7 @@ pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, 
         },
         kubernetes: read_kubernetes(&values),
         dcos_host: values.ip_value("dcos.host"),
-        prometheus: prometheus::build_prometheus(&values),
+        prometheus: build_prometheus(&values),
         log: LogConfig {
             filter: values.raw_text("log.filter"),
             format: values.choice_value("log.format", &LOG_FORMATS),
@@ -143,7 +143,7 @@ fn read_aggregation(values: &SettingValues) -> AggregatorSettings {
             late_records: values.count_value("limits.late_records"),
             memory: values.count_value("limits.memory"),
         },
-        counting: prometheus::required_counting(values),
+        counting: required_counting(values),
     }
 }
 
@@ -164,4 +164,33 @@ fn read_kubernetes(values: &SettingValues) -> KubernetesConfig {
         exclude_containers: values.word_values("kubernetes.exclude_containers"),
         sandboxed_handlers: values.word_values("kubernetes.sandboxed_handlers"),
     }
+}
+
+/// What `/metrics/tasks` serves if the query does not say.
+pub(super) fn build_prometheus(values: &SettingValues) -> PrometheusConfig {
+    PrometheusConfig {
+        naming: values
+            .choice_value("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
+        identity: values
+            .choice_value("prometheus.identity", &Level::ALL.map(|level| (level.as_str(), level))),
+        created: values.bool_value("prometheus.created"),
+        timers: timers(values),
+        linger: values.duration_value("prometheus.linger"),
+    }
+}
+
+/// What is counted on arrival for it.
+pub(super) fn required_counting(values: &SettingValues) -> Counting {
+    match timers(values) {
+        Timers::Histogram => Counting::Classic {
+            timers: values.bucket_bounds("prometheus.timer_buckets"),
+            values: values.bucket_bounds("prometheus.value_buckets"),
+        },
+        Timers::Native => Counting::Native,
+        Timers::Summary => Counting::Off,
+    }
+}
+
+fn timers(values: &SettingValues) -> Timers {
+    values.choice_value("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))
 }
