@@ -5,7 +5,6 @@
 //! reads the same and raw lines as well, and changes things.
 
 mod access;
-mod accounting;
 mod admin;
 mod allow;
 mod dcos;
@@ -19,9 +18,7 @@ mod own;
 mod page;
 mod pages;
 mod parts;
-mod prometheus;
 mod routes;
-mod scrape;
 mod tasks;
 mod v0;
 mod watch;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::ApiResponse;
-use super::scrape::takes_gzip;
+use super::metrics::takes_gzip;
 use crate::aggregate::Dropped;
 use crate::statsd::Rejected;
 
