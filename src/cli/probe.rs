@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::args::{DoctorArgs, ProbeName};
-use super::doctor::{Finding, FindingStatus};
+use super::doctor::finding::{Finding, FindingStatus};
 use super::failure::{Failure, code};
 use super::output::Console;
 use crate::client::Client;

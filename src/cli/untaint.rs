@@ -5,7 +5,6 @@
 
 mod cluster;
 mod node;
-mod ready;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use super::failure::Failure;
 use crate::app::Loader;
 use crate::telemetry;
 use cluster::{Cluster, ClusterError, Freshness};
-use ready::ensure_registered;
+use node::ensure_registered;
 
 /// How often the agent is asked whether it is registered. It is on this machine, and pods wait for it.
 const POLL: Duration = Duration::from_secs(1);
