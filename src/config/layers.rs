@@ -175,7 +175,7 @@ impl Layers {
         }
     }
 
-    /// Writes what variables say. Others that start with `TALLYPORT_` are somebody else's: Kubernetes makes some for
+    /// Writes what variables say. Other variables that start with `TALLYPORT_` are ignored: Kubernetes makes some for
     /// every service.
     pub fn add_variables(&mut self, environment: &dyn Environment) {
         for setting in SETTINGS {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::layers::{ConfigError, ConfigErrors, Layers, SettingOrigin};
 use super::values::SettingValues;
 use super::{
-    AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, KubernetesConfig, ListenersConfig,
-    LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, PrometheusConfig, UnixConfig,
-    UnixMode, WindowLogConfig,
+    AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, HttpConfig, KubernetesConfig,
+    ListenersConfig, LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, PrometheusConfig,
+    TlsFiles, UnixConfig, UnixMode, WindowLogConfig,
 };
-use super::{checks, http, labels};
+use super::{checks, labels};
 use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, LimitMode, Limits, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
 use crate::statsd::{TagStyles, style};
@@ -50,7 +50,7 @@ pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, 
         node: values.raw_text("node"),
         node_labels,
         state_dir: values.path_value("state_dir"),
-        http: http::build_http(&values),
+        http: build_http(&values),
         admin: AdminConfig {
             socket: values.path_value("admin.socket"),
             mode: values.count_value("admin.mode"),
@@ -193,4 +193,24 @@ pub(super) fn required_counting(values: &SettingValues) -> Counting {
 
 fn timers(values: &SettingValues) -> Timers {
     values.choice_value("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))
+}
+
+/// The HTTP listener that values mean.
+pub(super) fn build_http(values: &SettingValues) -> HttpConfig {
+    let certificate = values.optional_path("http.tls_certificate");
+    let tls = certificate.zip(values.optional_path("http.tls_key"));
+    HttpConfig {
+        listen: values.address_value("http.listen"),
+        insecure: values.bool_value("http.insecure"),
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        tokens: values.optional_path("http.tokens"),
+        hosts: values.word_values("http.hosts"),
+        max_connections: values.count_value("http.max_connections"),
+        max_connections_per_client: values.count_value("http.max_connections_per_client"),
+        header_timeout: values.duration_value("http.header_timeout"),
+        write_timeout: values.duration_value("http.write_timeout"),
+        page_memory: values.count_value("http.page_memory"),
+        max_head: values.count_value("http.max_head"),
+        max_headers: values.count_value("http.max_headers"),
+    }
 }
