@@ -48,7 +48,7 @@ pub const OPENAPI: &str = include_str!("../proto/openapi.json");
 /// A body that is made while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
 
-/// An answer, whoever carries it.
+/// An answer, independent of the server that sends it.
 pub struct ApiResponse {
     status: u16,
     content_type: &'static str,

@@ -113,7 +113,7 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
             Command::Reload(args) => agent::reload_config(&args, out).await?,
             Command::Health(args) => agent::check_health(&args, out).await?,
             Command::Doctor(args) => return doctor::run_doctor(&args, out).await,
-            // The rest asks nobody and was done before.
+            // The other commands ask no agent and were run before.
             _ => {}
         }
         Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! The last windows of every container, in one sequence that the whole node shares.
 //!
-//! Shards write, everybody else reads. A record gets its place in the sequence, `(epoch, seq)`, at the moment it
-//! becomes visible, so whoever has read up to a place has read everything before it. Windows are immutable: a late
+//! Shards write, all other parts read. A record gets its place in the sequence, `(epoch, seq)`, at the moment it
+//! becomes visible, so a reader that has read up to a place has read everything before it. Windows are immutable: a late
 //! sample makes a new revision of its record with a new place, and the old one stays what it was.
 
 mod history;

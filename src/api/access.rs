@@ -17,7 +17,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use super::error::ApiError;
 use crate::model::Glob;
 
-/// What everybody may read: the page has nothing of the node in it, and probes of orchestrators have no tokens.
+/// What may be read without a token: the page has nothing of the node in it, and probes of orchestrators have no tokens.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
 /// Bytes of the longest name that a host can have (RFC 1035 §2.3.4). A longer one is not compared with the patterns of
@@ -43,7 +43,7 @@ impl Access {
     /// Whether a request may be answered.
     ///
     /// # Errors
-    /// With 421 where it is meant for somebody else, with 401 where it has no token that is known.
+    /// With 421 where it is meant for another host, with 401 where it has no token that is known.
     pub fn check_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         // A client that is told to use a proxy says it in the first line, and that counts (RFC 9112 §3.2.2).
         let said = uri.authority().map(Authority::as_str);

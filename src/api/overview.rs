@@ -132,7 +132,7 @@ pub(super) async fn get_accounting(
     let filters = Filters::read(&query)?;
     let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Short };
     let request = PageRequest::new(asker, lane, "/v1/accounting", raw.to_owned());
-    // Whoever filters wants the sum of what is shown; the node's whole includes what is forgotten.
+    // With a filter, the sum is that of what is shown; the node's whole includes what is forgotten.
     let everything = raw.is_empty();
     let of_node = reading.data.clone();
     let gather = move |work: PageWork| async move {

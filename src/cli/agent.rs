@@ -44,7 +44,7 @@ pub(super) fn run_agent(args: &AgentArgs, _out: &mut Console) -> Result<ExitCode
         let bound = Box::pin(app::start(config, loader, log, inherited, take_over(args))).await?;
         Box::pin(bound.run()).await
     })?;
-    // Whoever still holds a connection has had until the deadline.
+    // Clients that still hold a connection have had until the deadline.
     runtime.shutdown_background();
     Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -61,7 +61,7 @@ pub struct ContainerInfo {
     pub last: Option<Arc<ContainerStats>>,
 }
 
-/// Everybody who is here.
+/// All containers that are here.
 #[derive(Default, Debug)]
 pub struct Directory {
     inner: RwLock<DirectoryInner>,
@@ -258,7 +258,7 @@ impl DirectoryInner {
     }
 }
 
-/// Learns of every change once. Looking through everybody at each would make a start dearer the more containers there are.
+/// Learns of every change once. Comparing all containers at each change would make a start more expensive the more there are.
 #[derive(Debug)]
 pub struct Follower {
     changed: Arc<Mutex<BTreeSet<Allocation>>>,
@@ -266,7 +266,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Waits until something has changed; forever, where nobody can change anything any more.
+    /// Waits until something has changed; forever, if nothing can change any more.
     pub async fn wait_for_change(&mut self) {
         if self.told.changed().await.is_err() {
             std::future::pending::<()>().await;

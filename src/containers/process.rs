@@ -92,8 +92,8 @@ impl Candidate {
         }
     }
 
-    /// Holds it to the namespace that its container has. Without the privilege to look, nobody can be held to anything
-    /// in the agent's own.
+    /// Holds it to the namespace that its container has. Without the privilege to look, nothing can be verified
+    /// in the agent's own namespace.
     pub(super) fn in_namespace(self, expected: NamespaceId) -> Result<Self, ProcessError> {
         match &self.namespace {
             Ok(namespace) if namespace.id() == expected => Ok(self),
@@ -168,19 +168,19 @@ pub enum HandleError {
     },
 }
 
-/// A container's process, as somebody passed it.
+/// A container's process, passed as descriptors.
 #[derive(Debug)]
 pub struct Handle {
     pub(super) process: OwnedFd,
     /// Its number here; 0 where it has none.
     pub(super) pid: i32,
-    /// Its network, from whoever may look at that.
+    /// Its network, from a caller that may open it.
     pub(super) namespace: Option<Namespace>,
     /// A socket in it.
     pub(super) socket: Option<PassedSocket>,
 }
 
-/// A socket that somebody else has opened.
+/// A socket that another process has opened.
 #[derive(Debug)]
 pub(super) struct PassedSocket {
     pub(super) socket: UdpSocket,
@@ -217,7 +217,7 @@ impl PassedSocket {
         if kind != (Type::DGRAM, Some(Protocol::UDP)) {
             return Err(no("it is a socket of another kind".to_owned()));
         }
-        // Whoever shares its port would get some of the datagrams.
+        // A socket that shares its port would get some of the datagrams.
         if looked_at.reuse_port().map_err(failed)? {
             return Err(no("others may share its port".to_owned()));
         }

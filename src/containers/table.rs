@@ -64,13 +64,13 @@ pub struct TableSettings {
     pub tombstone: Duration,
     /// Whether the pod of a container that was never told an address gets a socket at the usual one.
     pub adopt_mute: bool,
-    /// What a signed gauge value means where nobody says.
+    /// What a signed gauge value means if the container does not say.
     pub gauge_sign: GaugeSign,
     /// The unit of a container's timers where it does not say.
     pub timer_unit: TimerUnit,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
-    /// Labels that every container gets, over its own of these names: nobody can say that it is elsewhere.
+    /// Labels that every container gets, over its own of these names: no container can claim to be elsewhere.
     pub node_labels: Labels,
     /// Containers' Unix sockets.
     pub unix: UnixSettings,
@@ -182,7 +182,7 @@ impl ContainerTable {
         self
     }
 
-    /// Runs until nobody can ask any more.
+    /// Runs until no request can come any more.
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         self.renew_journal();

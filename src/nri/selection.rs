@@ -36,7 +36,7 @@ pub enum SelectionMode {
     All,
     /// It gets none, unless it opts in.
     OptIn,
-    /// Nobody gets one; who would have is counted.
+    /// No container gets one; those that would have are counted.
     Observe,
 }
 

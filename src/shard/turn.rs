@@ -66,7 +66,7 @@ impl Gather {
         let seconds = after.max(SHORTEST).as_secs_f64();
         let share = seconds / (seconds + MEMORY.as_secs_f64());
         self.rate += share * (drained.datagrams as f64 / seconds - self.rate);
-        // After a long silence nobody knows how quickly a burst came; it took less than this.
+        // After a long silence it is unknown how quickly a burst came; it took less than this.
         let burst = seconds.min(self.longest.max(SHORTEST).as_secs_f64());
         let kept = 0.5_f64.powf(seconds / HALF_LIFE.as_secs_f64());
         self.fill = (drained.fullest / burst).max(self.fill * kept);

@@ -260,7 +260,7 @@ impl Worker {
         if wait.is_zero() {
             return false;
         }
-        // A command ends the wait: nobody who asks waits for data.
+        // A command ends the wait, so that its sender does not wait for data.
         let mut wake = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         let _either_way = nix::poll::ppoll(&mut wake, Some(TimeSpec::from_duration(wait)), None);
         true

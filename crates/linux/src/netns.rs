@@ -78,7 +78,7 @@ pub struct NamespaceSocket {
 
 impl Namespace {
     /// Opens the namespace at a path, and nothing that only looks like one: a device or a pipe there is not touched.
-    /// A path below `/var/run` or `/run` is tried under the other of these names, too ([`run_dir`]).
+    /// A path below `/var/run` or `/run` is tried under the other of these names, too ([`files::other_name`]).
     ///
     /// # Errors
     /// When there is nothing, or something else.

@@ -171,7 +171,7 @@ impl ContainerTable {
 pub struct ReconcileReport {
     /// Containers that were taken to live.
     pub checked: usize,
-    /// Those whose processes have ended, which nobody had noticed.
+    /// Those whose processes have ended unnoticed.
     pub ended: Vec<ContainerId>,
     /// Those that were lost, and are back at their addresses.
     pub back: Vec<ContainerId>,

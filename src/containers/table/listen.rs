@@ -70,7 +70,7 @@ impl ContainerTable {
                 })
             }
             Site::Unborn => {
-                // Nobody can have a port where nobody is yet.
+                // No port can be in use in a namespace that does not exist yet.
                 let (host, port) = wanted_within(reservation)?;
                 let (host, port) =
                     (host.unwrap_or_else(netns::loopback_address), port.unwrap_or(ports::FIRST));
@@ -139,7 +139,7 @@ impl ContainerTable {
 }
 
 /// The parts of its address that a container with a namespace of its own insists on. At anything but a loopback address
-/// others would reach it, and what says that nobody does would be wrong.
+/// other hosts would reach it, although its state says that none can.
 fn wanted_within(reservation: &Reservation) -> Result<(Option<IpAddr>, Option<u16>), ReserveError> {
     let Some(wanted) = reservation.wanted else { return Ok((None, None)) };
     match wanted.host {
@@ -171,7 +171,7 @@ impl ContainerTable {
         let source = self.unix.container_directory(&reservation.container_id);
         let only = wish == UnixWish::Only;
         let made = match self.has_unix(&source) {
-            // Another id whose name comes out the same; nobody has that by chance.
+            // Another id whose name comes out the same, which does not happen by chance.
             true => Err(io::Error::other("another container has its directory")),
             false => self.unix.create_directory(&source),
         };
@@ -249,7 +249,7 @@ impl ContainerTable {
         }
     }
 
-    /// Directories of an earlier life of the agent rest as long as addresses: whoever has one mounted may be told of.
+    /// Directories of an earlier life of the agent rest as long as addresses: the runtime may still report a container that has one mounted.
     pub(super) fn sweep_unix(&mut self) {
         if self.unix.is_swept() || self.started.elapsed() < self.settings.rest {
             return;

@@ -58,7 +58,7 @@ impl ContainerTable {
     }
 }
 
-/// Where clients send to when nobody tells them.
+/// The address that clients use if none is configured.
 const USUAL: WantedAddress = WantedAddress { host: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: Some(8125) };
 
 /// Why a pod is not adopted.

@@ -42,7 +42,7 @@ impl Worker {
         LoopControl::Go
     }
 
-    /// An answer that nobody waits for any more is no mistake: the asker was disconnected.
+    /// An answer that is no longer waited for is no mistake: the reader was disconnected.
     fn execute_command(&mut self, command: ShardCommand) {
         match command {
             ShardCommand::Open(new, reply) => {
@@ -61,7 +61,7 @@ impl Worker {
                 // A tail that was asked for before is the container's, and goes with it.
                 self.take_in(usize::MAX);
                 if let Err(Some(listener)) = reply.send(self.release_listener(allocation)) {
-                    // Nobody takes it, so it stays.
+                    // It is not taken, so it stays.
                     let _could_watch_it_before = self.adopt_listener(listener);
                 }
             }
