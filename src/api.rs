@@ -5,7 +5,6 @@
 //! reads the same and raw lines as well, and changes things.
 
 mod access;
-mod accounting;
 mod admin;
 mod allow;
 #[cfg(feature = "dcos")]
@@ -22,9 +21,7 @@ mod own;
 mod page;
 mod pages;
 mod parts;
-mod prometheus;
 mod routes;
-mod scrape;
 mod tasks;
 #[cfg(feature = "dcos")]
 mod v0;
@@ -52,7 +49,7 @@ use crate::wire::Refusal;
 /// A body that is made while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
 
-/// An answer, whoever carries it.
+/// An answer, independent of the server that sends it.
 pub struct ApiResponse {
     status: u16,
     content_type: &'static str,

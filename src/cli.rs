@@ -10,28 +10,20 @@ mod containers;
 mod details;
 mod doctor;
 mod documents;
-mod env;
 mod explain;
 mod failure;
 mod hdr_log;
-mod health;
 #[cfg(feature = "install")]
 mod hook;
-mod keeper;
+mod lines;
 mod manual;
-mod names;
 mod output;
-mod parse;
 mod probe;
-mod reload;
 mod resolve;
 mod resources;
 mod run;
-mod sparkline;
 mod summary;
 mod table;
-mod tail;
-mod tasks;
 mod text;
 #[cfg(feature = "nri")]
 mod untaint;
@@ -74,13 +66,13 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Agent(args) => return agent::run_agent(&args, out),
-        Command::Keeper(args) => return keeper::run_keeper(&args, out),
+        Command::Keeper(args) => return agent::run_keeper(&args, out),
         Command::Run(args) => return run::run(&args, out),
-        Command::Env(args) => return env::export_env(&args, out),
+        Command::Env(args) => return run::export_env(&args, out),
         #[cfg(feature = "nri")]
         Command::Untaint(args) => return untaint::untaint_node(&args),
         Command::ProbeSend => return probe::send_probe(out),
-        Command::Parse(args) => parse::parse_datagrams(&args, out)?,
+        Command::Parse(args) => lines::parse_datagrams(&args, out)?,
         Command::Config { command } => match command {
             ConfigCommand::Check(args) => config::check_config(&args, out)?,
             ConfigCommand::Show(args) => config::show_config(&args, out)?,
@@ -105,7 +97,7 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
         .map_err(|error| Failure::system_error(&error))?;
     runtime.block_on(async {
         match command {
-            Command::Tasks(args) => tasks::list_tasks(&args, out).await?,
+            Command::Tasks(args) => containers::list_tasks(&args, out).await?,
             Command::Containers { command } => match command {
                 ContainersCommand::List(args) => containers::list_containers(&args, out).await?,
                 ContainersCommand::Show(args) => containers::show_container(&args, out).await?,
@@ -118,11 +110,11 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
                 MetricsCommand::Watch(args) => watch::watch_task(&args, out).await?,
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
-            Command::Tail(args) => tail::tail_lines(&args, out).await?,
-            Command::Reload(args) => reload::reload_config(&args, out).await?,
-            Command::Health(args) => health::check_health(&args, out).await?,
+            Command::Tail(args) => lines::tail_lines(&args, out).await?,
+            Command::Reload(args) => agent::reload_config(&args, out).await?,
+            Command::Health(args) => agent::check_health(&args, out).await?,
             Command::Doctor(args) => return doctor::run_doctor(&args, out).await,
-            // The rest asks nobody and was done before.
+            // The other commands ask no agent and were run before.
             _ => {}
         }
         Ok(ExitCode::SUCCESS)

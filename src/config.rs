@@ -5,27 +5,21 @@
 //! are made from it.
 
 mod checks;
-mod error;
-mod http;
 mod kind;
 mod labels;
 mod layers;
-mod prometheus;
 mod read;
 mod reference;
 mod setting;
-mod value;
 mod values;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use error::{ConfigError, ConfigErrors};
-pub use http::{HttpConfig, TlsFiles};
 pub use kind::SettingKind;
-pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin};
+pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
 pub use reference::{render_example, render_reference};
 pub use setting::{Effect, SETTINGS, Setting};
 
@@ -80,6 +74,71 @@ pub struct AgentConfig {
     pub process: ProcessConfig,
     /// What all of this was read from.
     values: SettingValues,
+}
+
+/// The HTTP listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether it may lack TLS or tokens off loopback.
+    pub insecure: bool,
+    /// Its certificate; it speaks plain HTTP where there is none.
+    pub tls: Option<TlsFiles>,
+    /// The file of tokens; it asks for none where there is no file.
+    pub tokens: Option<PathBuf>,
+    /// Names by which it may be asked, as patterns.
+    pub hosts: Vec<String>,
+    /// Most connections at one time.
+    pub max_connections: usize,
+    /// Most connections from one address.
+    pub max_connections_per_client: usize,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// How many bytes answers that are built or being sent may hold together.
+    pub page_memory: usize,
+    /// Longest head of a request, in bytes.
+    pub max_head: usize,
+    /// Most header fields of a request.
+    pub max_headers: usize,
+}
+
+/// The files of a certificate.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TlsFiles {
+    /// The chain of certificates.
+    pub certificate: PathBuf,
+    /// The key of the first.
+    pub key: PathBuf,
+}
+
+impl HttpConfig {
+    /// What is missing for an address that others reach, where it is one; `None` where nothing is.
+    #[must_use]
+    pub fn missing_protection(&self) -> Option<&'static str> {
+        if self.listen.ip().is_loopback() || self.insecure {
+            return None;
+        }
+        match (&self.tls, &self.tokens) {
+            (Some(_), Some(_)) => None,
+            (None, Some(_)) => Some("http.tls_certificate and http.tls_key"),
+            (Some(_), None) => Some("http.tokens"),
+            (None, None) => Some("http.tls_certificate, http.tls_key and http.tokens"),
+        }
+    }
+
+    /// What another has that keeps readers out, and this one has not, with its verb; `None` where nothing is dropped.
+    #[must_use]
+    pub fn dropped_protection(&self, old: &Self) -> Option<&'static str> {
+        match (old.tls.is_some() && self.tls.is_none(), old.tokens.is_some() && self.tokens.is_none()) {
+            (true, true) => Some("http.tls_certificate, http.tls_key and http.tokens are"),
+            (true, false) => Some("http.tls_certificate and http.tls_key are"),
+            (false, true) => Some("http.tokens is"),
+            (false, false) => None,
+        }
+    }
 }
 
 /// The admin socket.
@@ -217,7 +276,7 @@ pub enum PodMode {
     All,
     /// It gets none.
     OptIn,
-    /// Nobody gets any; who would have is counted.
+    /// No container gets any; those that would have are counted.
     Observe,
 }
 

@@ -13,9 +13,7 @@
 //! [`ContainerTableHandle`] asks the table, which is a task of its own; [`Directory`] is what the table shows to readers.
 
 mod directory;
-mod environment;
 mod errors;
-mod handle;
 mod image;
 mod journal;
 mod leaving;
@@ -32,15 +30,15 @@ use tokio::sync::{mpsc, oneshot};
 pub use crate::net::unixgram::would_hide;
 pub use crate::net::variables::other_of_pair;
 pub use directory::{ContainerInfo, Directory, Follower, TaskContainers, suggest_names};
-pub use environment::{udp_environment, unix_environment};
 pub use errors::{AttachError, ProcessError, ReleaseError, ReserveError};
-pub use handle::{Handle, HandleError};
 pub use image::{ContainerSnapshot, IMAGE_VERSION, ProcessFingerprint};
 pub use journal::{JOURNAL, Journal, JournalHealth, Replayed};
 pub use leaving::{Arrived, Arriving, Leaving, Manifest, ManifestError};
+pub use process::{Handle, HandleError};
 pub use reservation::{
     ContainerNetwork, Details, Dialect, Reservation, Ttl, WantedAddress, parse_gauge_sign, parse_timer_unit,
 };
+pub use socket::{udp_environment, unix_environment};
 pub use state::{Guarded, LifecycleState, SocketNamespace};
 pub use table::{ContainerTable, FinishedContainer, ReconcileReport, RestoredCounts, TableSettings};
 pub use unix::{ContainerUnixSocket, UnixSettings, UnixSocketMode, UnixWish};

@@ -14,7 +14,6 @@
 //!   (`docs/adr/0015-nri-implementation.md`).
 
 mod adjustment;
-mod annotation;
 mod connect;
 mod identity;
 pub mod messages;

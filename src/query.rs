@@ -3,37 +3,30 @@
 //! Functions take these parts and parameters, and return documents of [`crate::wire`] or write them to a [`Sink`]. They do not know HTTP,
 //! nor how answers are shared and bounded: `api` runs them on its threads and turns an [`Error`] into a status.
 
-mod accounting;
 mod changes;
 mod data;
 mod documents;
-mod error;
 mod exposition;
-mod overview;
 mod parameters;
 mod records;
 mod sink;
-mod stream;
 mod tasks;
 #[cfg(feature = "dcos")]
 pub mod v0;
 
-pub use accounting::accounting_document;
-pub use changes::{RecordFormat, write_changes};
-pub use data::Data;
+pub use changes::{RecordFormat, matches_task, write_changes, write_next};
+pub use data::{Data, Error};
 pub use documents::{
-    counts_document, dcos_container, get_container_resources, reserved_document, task_document, task_short,
+    accounting_document, counts_document, dcos_container, get_container_resources, reserved_document,
+    task_document, task_short,
 };
-pub use error::Error;
 pub use exposition::{Wanted, build_page};
-pub use overview::{Look, Rows, write_rows};
 pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use records::{RecordSource, collect_sources, write_task};
 pub(crate) use sink::to_json;
 pub use sink::{Budget, Sink, format_event};
-pub use stream::{matches_task, write_next};
 pub use tasks::{
-    Summaries, checks_document, choose_tasks, container_summaries, containers_of, events_document,
-    widest_tags,
+    Look, Rows, Summaries, checks_document, choose_tasks, container_summaries, containers_of,
+    events_document, widest_tags, write_rows,
 };

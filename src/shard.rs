@@ -1,4 +1,4 @@
-//! Threads that receive: each owns some containers' sockets and aggregators, and nobody else touches them.
+//! Threads that receive: each owns some containers' sockets and aggregators, which no other thread uses.
 //!
 //! Everything reaches a shard as a command or a question and leaves it as an answer or a closed window in the store. In
 //! each turn a shard obeys commands, closes windows that are over, receives, and answers readers. Each of these has a
@@ -7,22 +7,21 @@
 
 mod balance;
 mod command;
-mod gather;
 mod inlet;
 mod listener;
 mod looks;
-mod loss_log;
 mod pool;
-mod share;
+mod shared;
 mod suspend;
 mod tail;
+mod turn;
 mod worker;
 
-pub use command::{
-    Before, Checkpoint, ContainerSelection, ContainerStats, NewListener, SnapshotSlice, TappedLine,
-};
+pub use command::{Checkpoint, SnapshotSlice};
 pub use inlet::Senders;
-pub use looks::StatsByContainer;
-pub use pool::{Gauges, OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
+pub use listener::{Before, NewListener};
+pub use looks::{ContainerSelection, ContainerStats, StatsByContainer};
+pub use pool::{OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
+pub use shared::Gauges;
 pub use suspend::{ContainerPart, OpenState, SentAhead, SuspendedContainers};
-pub use tail::TailRoom;
+pub use tail::{TailRoom, TappedLine};

@@ -1,13 +1,13 @@
-//! The agent's own metrics: one table of names, and the counters behind those that nothing else counts.
+//! The agent's own metrics: one table of names, and the counters that belong to no other module, with damage that was found at start.
 //!
 //! The reference page is made from the table, so what is not in it does not exist.
 
-mod damage;
 mod nri;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-pub use damage::{Damaged, DamagedFiles, StateFile};
 pub use nri::{FailureStreak, Link, NriOutcome, NriStats};
 
 use crate::model::Timestamp;
@@ -282,6 +282,55 @@ pub fn render_reference() -> String {
             writeln!(page, "| `{}{suffix}` | {word} | {labels} | {} |", family.name, family.help);
     }
     page
+}
+
+/// A file of the state directory.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum StateFile {
+    /// The journal of containers.
+    Journal,
+    /// The number of the agent's life.
+    Epoch,
+}
+
+impl StateFile {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Journal, Self::Epoch];
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damaged {
+    /// Places at which it could not be read.
+    pub places: usize,
+    /// What is wrong, and what that costs.
+    pub found: String,
+}
+
+/// The damaged files.
+#[derive(Debug, Default)]
+pub struct DamagedFiles(Mutex<BTreeMap<StateFile, Damaged>>);
+
+impl DamagedFiles {
+    /// Notes what was found.
+    pub fn record_damage(&self, file: StateFile, damaged: Damaged) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(file, damaged);
+    }
+
+    /// What was found, by file.
+    #[must_use]
+    pub fn damage_by_file(&self) -> BTreeMap<StateFile, Damaged> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[cfg(test)]

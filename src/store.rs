@@ -1,20 +1,14 @@
 //! The last windows of every container, in one sequence that the whole node shares.
 //!
-//! Shards write, everybody else reads. A record gets its place in the sequence, `(epoch, seq)`, at the moment it
-//! becomes visible, so whoever has read up to a place has read everything before it. Windows are immutable: a late
+//! Shards write, all other parts read. A record gets its place in the sequence, `(epoch, seq)`, at the moment it
+//! becomes visible, so a reader that has read up to a place has read everything before it. Windows are immutable: a late
 //! sample makes a new revision of its record with a new place, and the old one stays what it was.
 
-mod adopt;
-mod bound;
-mod cursor;
-mod epoch;
 mod history;
-mod live;
-mod losses;
 mod names;
 mod past;
-mod pending;
 mod publish;
+mod sequence;
 mod snapshot;
 mod succession;
 
@@ -25,18 +19,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
-pub use cursor::{Cursor, CursorError};
-pub use epoch::{EPOCH, Epoch, next_epoch};
 use history::HeldBytes;
 pub use history::{HISTORY_VERSION, History, HistoryError, IntervalWindows, Published};
-pub use live::LiveBytes;
-use losses::Losses;
 use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;
 pub use past::{EvictedTotals, Gone, GoneByIdentity, REMEMBERED, SeriesTotals, Summed};
-pub use pending::PendingWindow;
-pub use publish::{Filed, Revised};
+pub use publish::{Filed, LiveBytes, PendingWindow, Revised};
+pub use sequence::{Cursor, CursorError, EPOCH, Epoch, next_epoch};
+use snapshot::Losses;
 pub use succession::{ReceivedStore, SentStore, StorePart};
 
 use crate::aggregate::{ContainerSummary, EventRecord};

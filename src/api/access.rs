@@ -1,21 +1,23 @@
-//! Who may ask the HTTP listener: those who call it by a name of its own, and who have a token, where tokens are asked for.
+//! Who may ask the HTTP listener: clients that use one of its own names and, where tokens are required, have one.
 //!
-//! A name is checked because browsers will ask any address that somebody's domain points to, and show the answer to that
-//! somebody's page (DNS rebinding). They cannot be made to say another name than that of the page.
-
-mod tokens;
+//! A name is checked because browsers send requests to any address that a domain points to, and show the answer to a page of that domain
+//! (DNS rebinding). They cannot be made to send another name than that of the page.
+//!
+//! Tokens are kept as hashes, so that no log or core file contains them, and so that comparing takes as long for a token that is nearly
+//! right as for any other.
 
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
 
 use super::error::ApiError;
 use crate::model::Glob;
-pub use tokens::{Mistake, Tokens};
 
-/// What everybody may read: the page has nothing of the node in it, and probes of orchestrators have no tokens.
+/// What may be read without a token: the page has nothing of the node in it, and probes of orchestrators have no tokens.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
 /// Bytes of the longest name that a host can have (RFC 1035 §2.3.4). A longer one is not compared with the patterns of
@@ -41,7 +43,7 @@ impl Access {
     /// Whether a request may be answered.
     ///
     /// # Errors
-    /// With 421 where it is meant for somebody else, with 401 where it has no token that is known.
+    /// With 421 where it is meant for another host, with 401 where it has no token that is known.
     pub fn check_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         // A client that is told to use a proxy says it in the first line, and that counts (RFC 9112 §3.2.2).
         let said = uri.authority().map(Authority::as_str);
@@ -97,6 +99,65 @@ fn name_of(host: &str) -> Option<&str> {
     };
     let digits = port.strip_prefix(':').unwrap_or(port);
     (!name.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// Fewest characters: with 64 to choose from, 96 bits.
+const SHORTEST: usize = 16;
+/// Most characters of a token.
+const LONGEST: usize = 512;
+
+/// The tokens that are known.
+pub struct Tokens(Vec<[u8; 32]>);
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tokens", self.0.len())
+    }
+}
+
+/// What is wrong with a file of tokens. It never says the token.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Mistake {
+    /// A line is no token.
+    #[error("line {0} is no token of {SHORTEST} to {LONGEST} letters, digits or any of -._~+/=")]
+    Line(usize),
+    /// There is none.
+    #[error("has no token, one a line; nobody could read anything")]
+    Empty,
+}
+
+impl Tokens {
+    /// Reads tokens, one a line. Empty lines and those that start with `#` are none.
+    ///
+    /// # Errors
+    /// With the first line that is neither, or when there are no tokens.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let lines = (1..).zip(text.lines().map(str::trim));
+        let tokens = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        let read =
+            |(number, line): (usize, &str)| is_token(line).then(|| hash(line)).ok_or(Mistake::Line(number));
+        match tokens.map(read).collect::<Result<Vec<_>, _>>()? {
+            tokens if tokens.is_empty() => Err(Mistake::Empty),
+            tokens => Ok(Self(tokens)),
+        }
+    }
+
+    /// Whether a token is one of them. Looks at all of them, whichever it is.
+    #[must_use]
+    pub fn contains(&self, token: &str) -> bool {
+        let said = hash(token);
+        self.0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&said)).into()
+    }
+}
+
+/// What can stand in a header as it is (RFC 6750 §2.1).
+fn is_token(text: &str) -> bool {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    (SHORTEST..=LONGEST).contains(&text.len()) && text.bytes().all(sound)
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
 }
 
 #[cfg(test)]
@@ -198,5 +259,24 @@ mod tests {
         for none in ["Basic first-token-of-two", "first-token-of-two", "Bearer"] {
             assert_eq!(ask("/metrics", Some(none)), Err((401, "no_token")), "{none}");
         }
+    }
+
+    #[test]
+    fn tokens_stand_one_a_line_among_comments() {
+        let tokens =
+            Tokens::parse("# scraper\n  0123456789abcdef\r\n\n# people\nMTIzNDU2Nzg5MDEyMw==\n").unwrap();
+        assert!(tokens.contains("0123456789abcdef") && tokens.contains("MTIzNDU2Nzg5MDEyMw=="));
+        assert!(!tokens.contains("# scraper") && !tokens.contains("") && !tokens.contains("0123456789abcde"));
+        assert_eq!(format!("{tokens:?}"), "2 tokens");
+    }
+
+    #[test]
+    fn what_is_no_token_is_named_by_its_line() {
+        assert_eq!(Tokens::parse("0123456789abcdef\nshort").unwrap_err(), Mistake::Line(2));
+        assert_eq!(Tokens::parse("with a space in the midst").unwrap_err(), Mistake::Line(1));
+        assert_eq!(Tokens::parse(&"x".repeat(LONGEST + 1)).unwrap_err(), Mistake::Line(1));
+        assert!(Tokens::parse(&"x".repeat(LONGEST)).is_ok());
+        assert_eq!(Tokens::parse("\n# nothing\n").unwrap_err(), Mistake::Empty);
+        assert!(!Tokens::parse("secret token here").unwrap_err().to_string().contains("secret"));
     }
 }

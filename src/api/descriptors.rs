@@ -65,7 +65,7 @@ pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListen
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept at the socket for descriptors");
-                // Descriptors that ran out come back when somebody goes.
+                // Descriptors that ran out are available again when a client leaves.
                 tokio::time::sleep(AGAIN).await;
             }
         }

@@ -93,7 +93,7 @@ impl ApiError {
         Self::new(405, "method_not_allowed", "this route does not take this method".to_owned())
     }
 
-    /// A request for somebody else.
+    /// A request for another host.
     #[must_use]
     pub fn misdirected_request(host: &str) -> Self {
         Self::new(
@@ -220,7 +220,7 @@ impl From<Expired> for ApiError {
 impl From<&ReserveError> for ApiError {
     fn from(error: &ReserveError) -> Self {
         let (status, code) = match error {
-            // Answered as "no content"; this is for whoever asks by another way.
+            // Routes answer "no content"; this is for other callers.
             ReserveError::OptedOut { .. } => (409, "opted_out"),
             ReserveError::Conflict { .. } => (409, "conflict"),
             ReserveError::AddressTaken { .. } => (409, "address_taken"),

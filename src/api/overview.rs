@@ -2,6 +2,8 @@
 //!
 //! The first events say what the agent runs with and how every task stands; later ones have only what changed. A rate
 //! is the difference of two counts, which are exact, over that of their moments.
+//!
+//! `GET /v1/accounting` answers the identities of these counts, per container and in total.
 
 use std::io;
 use std::sync::Arc;
@@ -13,12 +15,17 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::error::ApiError;
 use super::health::{DetailLevel, degraded_parts, node_document};
-use super::pages::{Asker, Deadline, EventRenderer, PageReader};
+use super::pages::{
+    Asker, BuildLane, Deadline, EventRenderer, PageReader, PageRequest, PageWork, PageWriter,
+};
 use super::watch::EVENT_STREAM;
-use super::{AgentContext, ApiResponse};
+use super::{AgentContext, ApiResponse, ReaderContext};
+use crate::aggregate::Accounting;
 use crate::containers::ContainerInfo;
 use crate::net::clock;
-use crate::query::{Filters, Look, Query, Rows, choose_tasks, format_event, write_rows};
+use crate::query::{
+    self, Budget as _, Filters, Look, Query, Rows, Sink as _, choose_tasks, format_event, write_rows,
+};
 use crate::shutdown::Drain;
 
 /// How often it looks: often enough to seem live, seldom enough that a thousand tasks cost next to nothing.
@@ -113,4 +120,34 @@ impl Overview {
         (self.rows, self.sending) = (Arc::new(rows), sending);
         Ok(())
     }
+}
+
+/// `GET /v1/accounting`
+pub(super) async fn get_accounting(
+    reading: &ReaderContext,
+    asker: Asker,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
+    let query = Query::read(raw, &["task", "container", "label"])?;
+    let filters = Filters::read(&query)?;
+    let lane = if filters.has_patterns() { BuildLane::Search } else { BuildLane::Short };
+    let request = PageRequest::new(asker, lane, "/v1/accounting", raw.to_owned());
+    // With a filter, the sum is that of what is shown; the node's whole includes what is forgotten.
+    let everything = raw.is_empty();
+    let of_node = reading.data.clone();
+    let gather = move |work: PageWork| async move {
+        let all = of_node.directory.all_containers();
+        let choose = move |deadline: &Deadline| {
+            Ok(deadline.choose_items(all, |info| filters.matches_origin(&info.origin))?)
+        };
+        let wanted = work.run(choose).await?;
+        let stats_by_container = of_node.collect_container_stats(&wanted).await?;
+        let forgotten =
+            if everything { of_node.directory.forgotten_accounting() } else { Accounting::default() };
+        let node = of_node.current_config().node.clone();
+        Ok(move |writer: &mut PageWriter| {
+            writer.write_json(&query::accounting_document(node, &wanted, &stats_by_container, forgotten))
+        })
+    };
+    reading.pages.answer_request(request, gather).await
 }

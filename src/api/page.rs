@@ -1,5 +1,5 @@
 //! `GET /`: the page for people. One document with its style and its script inside, so that a node without a way out
-//! shows it, and nobody can change what it runs.
+//! shows it, and no other server can change what it runs.
 //!
 //! `page/` has it in three files, which are put together at compile time. The policy that goes with it names the hashes
 //! of the style and the script: a browser runs these and nothing else, and lets them make no HTML out of text.
@@ -17,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::ApiResponse;
-use super::scrape::takes_gzip;
+use super::metrics::takes_gzip;
 use crate::aggregate::Dropped;
 use crate::statsd::Rejected;
 

@@ -7,7 +7,6 @@
 
 mod events;
 mod lane;
-mod pace;
 mod page;
 mod reader;
 mod room;
@@ -32,12 +31,13 @@ use crate::net::http::ClientKey;
 use crate::store::Cursor;
 pub(super) use events::EventRenderer;
 use lane::Builders;
+use lane::ThreadPriority;
 pub(super) use lane::{Asker, BuildLane};
 use page::BufferedPage;
 pub(super) use reader::PageReader;
 use room::{Room, TimeLimit};
+use work::on_thread;
 pub(super) use work::{Deadline, PageWork};
-use work::{ThreadPriority, on_thread};
 pub(super) use writer::{PageWriter, Stop};
 
 /// How long a page is shared with requests that come after its build began.
@@ -248,8 +248,10 @@ impl Pages {
         let (lane, client) = (asker.effective_lane(lane), asker.client());
         let key = PageKey { lane: lane as u8, route, detail };
         let mut shelf = self.0.lock_shelf();
-        if let Some(reader) =
-            shelf.pages.get(&key).and_then(|page| page.open_shared_reader(client, shows.as_ref(), SHARED))
+        if let Some(reader) = shelf
+            .pages
+            .get(&key)
+            .and_then(|page| PageReader::open_shared(page, client, shows.as_ref(), SHARED))
         {
             self.0.shared.fetch_add(1, Ordering::Relaxed);
             return Ok(reader);
@@ -259,7 +261,7 @@ impl Pages {
             return Err(ApiError::too_many_requests());
         }
         let page = BufferedPage::new(&self.0.room);
-        let reader = page.open_reader(client);
+        let reader = PageReader::open(&page, client);
         shelf.pages.insert(key.clone(), Arc::clone(&page));
         drop(shelf);
         let queued = Queued { inner: Arc::clone(&self.0), lane, client };

@@ -12,12 +12,11 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use super::error::ApiError;
+use super::metrics::Accept;
 use super::pages::Asker;
-use super::scrape::Accept;
 use super::{AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, ReaderContext, Routes};
 use super::{
-    accounting, admin as admin_calls, health, lifecycle as container_calls, metrics, openapi, overview, own,
-    prometheus, scrape, tasks, watch,
+    admin as admin_calls, health, lifecycle as container_calls, metrics, openapi, overview, own, tasks, watch,
 };
 use crate::net::http::Peer;
 use crate::query::Query;
@@ -262,7 +261,7 @@ fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
              asker: Asker,
              reading: ReaderContext| async move {
                 build_response(
-                    scrape::scrape_records(&reading, asker, &raw, &Accept { media, encoding }).await,
+                    metrics::scrape_records(&reading, asker, &raw, &Accept { media, encoding }).await,
                 )
             },
         );
@@ -285,20 +284,20 @@ fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
              asker: Asker,
              reading: ReaderContext| async move {
                 build_response(
-                    prometheus::scrape_tasks(&reading, asker, &raw, &Accept { media, encoding }).await,
+                    metrics::scrape_tasks(&reading, asker, &raw, &Accept { media, encoding }).await,
                 )
             },
         );
     let targets =
         at!(get / "v1" / "sd").and(no_query()).and(optional_header("host")).and(with_api(agent)).map(
             |host: Option<String>, agent: AgentContext| {
-                prometheus::list_targets(&agent, host.as_deref()).into_response()
+                metrics::list_targets(&agent, host.as_deref()).into_response()
             },
         );
     let accounting =
         at!(get / "v1" / "accounting").and(raw_query()).and(request_asker()).and(with_api(reading)).then(
             |raw: String, asker: Asker, reading: ReaderContext| async move {
-                build_response(accounting::get_accounting(&reading, asker, &raw).await)
+                build_response(overview::get_accounting(&reading, asker, &raw).await)
             },
         );
     let node = at!(get / "v1" / "node")

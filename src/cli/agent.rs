@@ -1,14 +1,18 @@
-//! `tallyport agent`.
+//! `tallyport agent` and `keeper`, which run, and `health` and `reload`, which ask a running agent.
 
 use std::process::ExitCode;
 
-use super::args::{AgentArgs, Sources};
-use super::failure::Failure;
+use serde_json::Value;
+
+use super::args::{AgentArgs, HealthArgs, KeeperArgs, OutputFormat, ReloadArgs, Sources};
+use super::failure::{Failure, code};
 use super::output::Console;
+use super::resolve::parse_response;
 use crate::app::{self, Ended, Loader};
 use crate::net::{cgroup, sys};
-use crate::restart::{Inherited, TakeOver};
+use crate::restart::{self, Inherited, TakeOver};
 use crate::telemetry;
+use crate::wire::{HealthDocument, ReloadedDocument};
 
 /// Threads of the control side: one can render a large answer while the other sees a process end.
 const CONTROL_THREADS: usize = 2;
@@ -41,7 +45,7 @@ pub(super) fn run_agent(args: &AgentArgs, _out: &mut Console) -> Result<ExitCode
         let bound = Box::pin(app::start(config, loader, log, inherited, take_over(args))).await?;
         Box::pin(bound.run()).await
     })?;
-    // Whoever still holds a connection has had until the deadline.
+    // Clients that still hold a connection have had until the deadline.
     runtime.shutdown_background();
     Ok(if ended == Ended::Cleanly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -84,4 +88,60 @@ pub(super) fn loader_from_sources(sources: &Sources) -> Result<Loader, Failure> 
         }
     }
     Ok(loader)
+}
+
+pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCode, Failure> {
+    let mut loader = loader_from_sources(&args.sources)?;
+    if let Some(state_dir) = &args.state_dir {
+        loader.flags.push(("state_dir".to_owned(), state_dir.clone(), "--state-dir".to_owned()));
+    }
+    let (config, _) = loader.load_config()?;
+    let _log = telemetry::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system_error(&error))?;
+    runtime.block_on(restart::run_keeper(config.state_dir, args.hold))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn check_health(args: &HealthArgs, out: &mut Console) -> Result<(), Failure> {
+    let health: HealthDocument<'_> = parse_response(&args.at.build_client()?.get("/health").await?)?;
+    // A variable that is set to nothing is as good as none.
+    match args.instance.as_deref().filter(|wanted| !wanted.is_empty()) {
+        Some(wanted) if wanted != health.instance => Err(wrong_instance_failure(args, wanted, &health)),
+        _ => Ok(out.write_line(format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
+    }
+}
+
+fn wrong_instance_failure(args: &HealthArgs, wanted: &str, health: &HealthDocument<'_>) -> Failure {
+    let HealthDocument { pid, instance, .. } = health;
+    let is = if instance.is_empty() { "has no name".to_owned() } else { format!("is {instance:?}") };
+    let url = &args.at.url;
+    Failure::new(code::ERROR, format!("another agent answers at {url}: pid {pid} {is}, not {wanted:?}")).with_hint(
+        "during an update this ends when the new agent has taken over; `agent.instance` sets an agent's name",
+    )
+}
+
+pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Result<(), Failure> {
+    let path = if args.force { "/v1/config/reload?force=true" } else { "/v1/config/reload" };
+    let response = args.admin.build_client().send_request("POST", path, Vec::new()).await?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
+        OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
+        OutputFormat::Prom | OutputFormat::Hdr => {
+            return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
+        }
+        OutputFormat::Table => {
+            let needs_restart = parse_response::<ReloadedDocument>(&response)?.needs_restart;
+            out.write_line("the configuration was read again and is in force")?;
+            if !needs_restart.is_empty() {
+                let settings = needs_restart.join(", ");
+                out.write_line(format!(
+                    "these settings have changed and take effect at a restart: {settings}"
+                ))?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::args::{DetailsArgs, OutputFormat, WindowSelection};
-use super::documents::{format_elapsed, format_number};
+use super::documents::{container_names, format_elapsed, format_number};
 use super::failure::{Failure, code};
 use super::hdr_log::HdrLog;
-use super::names::container_names;
 use super::output::Console;
 use super::resolve::{encode_query, encode_segment, find_task, parse_response};
 use super::table::{Align, TextTable};

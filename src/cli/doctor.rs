@@ -1,17 +1,12 @@
 //! `tallyport doctor`: what is wrong on this node, and what to do about it.
 
-mod clients;
-mod names;
-mod pages;
-mod plugin;
-mod totals;
-mod window_log;
+mod containers;
+pub(super) mod finding;
+mod state;
 
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
-
-use serde::Serialize;
 
 use super::args::{DoctorArgs, OutputFormat};
 use super::documents::{format_elapsed, name, sorted_counts};
@@ -22,11 +17,12 @@ use super::resolve::parse_response;
 use crate::client::Client;
 use crate::config::{Effect, Setting};
 use crate::net::address::ephemeral_ports;
+use crate::net::address::holder_of;
 use crate::net::clock;
-use crate::net::holder::holder_of;
 use crate::net::tls::RENEWAL;
 use crate::statsd::Rejected;
 use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, StateDamageDocument, Task};
+use finding::{Finding, FindingStatus, print_findings};
 
 /// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
 /// on Linux 6.
@@ -36,35 +32,6 @@ const NODE_MEMORY: Effect = Setting::effect_of("limits.node_memory");
 const PORT: Effect = Setting::effect_of("listeners.port");
 const GUARD: Effect = Setting::effect_of("listeners.guard");
 const CERTIFICATE: Effect = Setting::effect_of("http.tls_certificate");
-
-/// How a check went.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum FindingStatus {
-    Ok,
-    Warning,
-    Failed,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Finding {
-    check: &'static str,
-    status: FindingStatus,
-    found: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    advice: Vec<String>,
-}
-
-impl Finding {
-    pub(super) fn new(check: &'static str, status: FindingStatus, found: impl Into<String>) -> Self {
-        Self { check, status, found: found.into(), advice: Vec::new() }
-    }
-
-    pub(super) fn with_advice(mut self, advice: impl Into<String>) -> Self {
-        self.advice.push(advice.into());
-        self
-    }
-}
 
 pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let client = args.client.build_client()?;
@@ -79,11 +46,11 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     findings.push(check_journal(&node));
     findings.extend(node.state_damage.iter().map(damage));
     findings.extend(check_certificate(&node));
-    findings.extend(window_log::check_window_log(node.window_log.as_ref()));
-    findings.extend(node.nri.iter().flat_map(plugin::plugin_findings));
-    findings.extend(totals::totals_finding(node.totals_evicted));
-    findings.extend(names::check_marked_names(node.names_marked, &node.marked_names));
-    findings.extend(node.pages.iter().map(pages::pages_finding));
+    findings.extend(state::check_window_log(node.window_log.as_ref()));
+    findings.extend(node.nri.iter().flat_map(containers::plugin_findings));
+    findings.extend(state::totals_finding(node.totals_evicted));
+    findings.extend(state::check_marked_names(node.names_marked, &node.marked_names));
+    findings.extend(node.pages.iter().map(state::pages_finding));
     findings.extend(check_containers(&args.admin.build_client()).await);
     findings.extend(run_probes(args).await);
     match args.output.selected_format() {
@@ -293,7 +260,7 @@ async fn check_containers(admin: &Client) -> Vec<Finding> {
         vec![Finding::new("admin socket", FindingStatus::Ok, format!("{} answers", admin.target()))];
     for container in &containers {
         findings.extend(check_container(container));
-        findings.extend(clients::check_client(container));
+        findings.extend(containers::check_client(container));
     }
     if let Ok(response) = admin.get("/v1/tasks").await
         && let Ok(tasks) = parse_response::<Vec<Task>>(&response)
@@ -360,21 +327,6 @@ fn check_rejected_lines(task: &Task) -> Option<Finding> {
         ));
     }
     Some(finding)
-}
-
-fn print_findings(findings: &[Finding], out: &mut Console) -> std::io::Result<()> {
-    for finding in findings {
-        let mark = match finding.status {
-            FindingStatus::Ok => out.style_success("ok     "),
-            FindingStatus::Warning => out.style_warning("warning"),
-            FindingStatus::Failed => out.style_error("FAILED "),
-        };
-        out.write_line(mark + format!("  {:<15}  {}", finding.check, finding.found))?;
-        for advice in &finding.advice {
-            out.write_line(format!("                          {advice}"))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::args::{DoctorArgs, ProbeName};
-use super::doctor::{Finding, FindingStatus};
+use super::doctor::finding::{Finding, FindingStatus};
 use super::failure::{Failure, code};
 use super::output::Console;
 use crate::client::Client;
@@ -74,7 +74,7 @@ impl<'a> Probe<'a> {
     fn new(args: &'a DoctorArgs, subject: ProbeName) -> std::io::Result<Self> {
         let id = format!("tallyport-probe-{subject}-{}", std::process::id());
         let directory = std::env::temp_dir().join(&id);
-        // Fails where somebody has put something there.
+        // Fails if something else is there.
         std::fs::create_dir(&directory)?;
         let wrapper = args.wrapper.clone().map_or_else(
             || std::env::current_exe().map(|program| program.with_file_name("tallyport-oci")),

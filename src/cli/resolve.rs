@@ -14,7 +14,7 @@ use crate::wire::{Refusal, Task};
 /// What stays as it is in a part of a path (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A name as a part of a path. `.` and `..` would be taken for directories by somebody in between.
+/// A name as a part of a path. `.` and `..` would be taken for directories by a proxy.
 pub(super) fn encode_segment(name: &str) -> String {
     match name {
         "." => "%2E".to_owned(),
@@ -55,7 +55,7 @@ impl ClientArgs {
     }
 
     /// The first token of the file, which may be the agent's own; else that of the environment. A token is never an
-    /// argument, which everybody on the machine can read.
+    /// argument, which every user of the machine can read.
     fn read_token(&self) -> Result<Option<String>, Failure> {
         let Some(file) = &self.token_file else {
             return Ok(std::env::var("TALLYPORT_TOKEN").ok().filter(|token| !token.is_empty()));

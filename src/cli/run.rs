@@ -1,18 +1,21 @@
-//! `tallyport run`: reserve a socket, then become the command.
+//! `tallyport run` reserves a socket and becomes the command; `tallyport env` reserves one for a process that another launcher
+//! starts, and writes its variables to a file.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use super::args::{AdminArgs, RunArgs};
+use super::args::{AdminArgs, EnvArgs, RunArgs};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::parse_response;
 use crate::model::Labels;
 use crate::net::variables::{check_variable, other_of_pair};
-use crate::wire::{Network, ReservationDocument, ReservedDocument};
+use crate::wire::{Network, ReservationDocument, ReservedDocument, TtlDocument};
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -120,4 +123,61 @@ fn inject_variables(command: &mut Command, container: &ReservedDocument, out: &m
             command.env(name, value);
         }
     }
+}
+
+pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+    let lines = match reserve_env_socket(args) {
+        Ok(Some(container)) => render_env_file(&container, out),
+        // It was opted out.
+        Ok(None) => String::new(),
+        Err(failure) if args.fail_closed => return Err(failure),
+        Err(failure) => {
+            let _its_code = failure.report(out);
+            out.write_stderr_line("tallyport: there is no socket; metrics will not be counted (use --fail-closed to make this an error)");
+            // An address of an earlier life must not stay: it may be another's by now.
+            String::new()
+        }
+    };
+    match &args.env_file {
+        Some(path) => write_env_file(path, &lines)
+            .map_err(|error| Failure::new(1, format!("cannot write {}: {error}", path.display())))?,
+        None => out.write_data(&lines).map_err(|error| Failure::system_error(&error))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reserve_env_socket(args: &EnvArgs) -> Result<Option<ReservedDocument>, Failure> {
+    let reservation = ReservationDocument {
+        task_id: Some(args.task_id.as_ref().unwrap_or(&args.container).into()),
+        labels: Some(Cow::Owned(parse_labels(&args.labels)?)),
+        network: Some(Network::Host),
+        pid: args.pid,
+        // No process is named later, so it lasts until it is released, or its process ends.
+        ttl: TtlDocument::Never,
+        ..ReservationDocument::new(&args.container)
+    };
+    request_reservation(&args.admin, &reservation)
+}
+
+fn render_env_file(container: &ReservedDocument, out: &mut Console) -> String {
+    for warning in &container.warnings {
+        out.write_stderr_line(format!("tallyport: {warning}"));
+    }
+    // A line break in a value would set another variable.
+    let variables = socket_variables(container, out).into_iter();
+    variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()
+}
+
+/// Readers see the old file or the new one.
+fn write_env_file(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)?;
+    }
+    let beside = path.with_added_extension(format!("{}.new", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _either_way = std::fs::remove_file(&beside);
+    }
+    written
 }

@@ -6,7 +6,6 @@
 mod args;
 mod cluster;
 mod node;
-mod ready;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use crate::app::Loader;
 use crate::telemetry;
 pub(super) use args::UntaintArgs;
 use cluster::{Cluster, ClusterError, Freshness};
-use ready::ensure_registered;
+use node::ensure_registered;
 
 /// How often the agent is asked whether it is registered. It is on this machine, and pods wait for it.
 const POLL: Duration = Duration::from_secs(1);

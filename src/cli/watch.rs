@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::args::{OutputFormat, WatchArgs};
 use super::details::{format_value, parse_records};
+use super::documents::render_sparkline;
 use super::failure::Failure;
 use super::output::Console;
 use super::resolve::{encode_query, encode_segment, find_task, parse_response};
-use super::sparkline::render_sparkline;
 use super::table::{Align, TextTable};
 use super::text::SafeText;
 use crate::client::{Client, ClientError, LineStream, Response};

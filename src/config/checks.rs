@@ -3,8 +3,7 @@
 use std::path::{Component, Path};
 
 use super::AgentConfig;
-use super::error::ConfigError;
-use super::layers::Layers;
+use super::layers::{ConfigError, Layers};
 use super::setting::SETTINGS;
 use crate::products::Product;
 

@@ -1,10 +1,9 @@
-//! What settings hold: the form and range of a value, and how its text is read.
+//! Forms of settings: which values a setting can hold, how their text is read, and how times and sizes are written.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value;
-use super::values::Value;
 use crate::aggregate::{Bounds, MOST_BOUNDS};
 use crate::identity::read_switch;
 
@@ -46,6 +45,25 @@ pub enum SettingKind {
     Mode,
 }
 
+/// One value.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Value {
+    Text(String),
+    Path(Option<PathBuf>),
+    Ip(Option<IpAddr>),
+    Address(SocketAddr),
+    Switch(bool),
+    /// One of the words in the row.
+    Word(&'static str),
+    Words(Vec<String>),
+    Bounds(Bounds),
+    /// A count, bytes or permissions.
+    Number(u64),
+    /// `None` if it is unlimited.
+    Rate(Option<u64>),
+    Time(Duration),
+}
+
 /// Entries that a list may have. Many lists are of patterns, each of which is compared with names that others choose.
 const MOST_WORDS: usize = 256;
 /// Bytes that an entry may have: as many as a filter of a query.
@@ -73,10 +91,10 @@ impl SettingKind {
             Self::Count(least, most) => format!("a whole number from {least} to {most}"),
             Self::Rate => "a whole number of at least 1, or \"unlimited\"".to_owned(),
             Self::Size(least, most) => {
-                format!("a size from {} to {}", value::size_text(*least), value::size_text(*most))
+                format!("a size from {} to {}", size_text(*least), size_text(*most))
             }
             Self::Time(least, most) => {
-                format!("a time from {} to {}", value::time_text(*least), value::time_text(*most))
+                format!("a time from {} to {}", time_text(*least), time_text(*most))
             }
             Self::Mode => "permissions in octal, such as \"0660\"".to_owned(),
         }
@@ -107,9 +125,9 @@ impl SettingKind {
             Self::Count(least, most) => number_in_range(text.parse().ok(), least, most),
             Self::Rate if text == "unlimited" => Some(Value::Rate(None)),
             Self::Rate => text.parse().ok().filter(|rate| *rate > 0).map(|rate| Value::Rate(Some(rate))),
-            Self::Size(least, most) => number_in_range(Some(value::parse_size(text)?), least, most),
+            Self::Size(least, most) => number_in_range(Some(parse_size(text)?), least, most),
             Self::Time(least, most) => {
-                let time = value::parse_duration(text)?;
+                let time = parse_duration(text)?;
                 let range = Duration::from_millis(least)..=Duration::from_millis(most);
                 range.contains(&time).then_some(Value::Time(time))
             }
@@ -154,4 +172,89 @@ fn read_bounds(text: &str, places: i8) -> Result<Bounds, String> {
         |word: &str| word.trim().parse::<f64>().map_err(|_| format!("has {word:?}, which is not a number"));
     let numbers = text.split(',').map(number).collect::<Result<Vec<_>, _>>()?;
     Bounds::new(&numbers, places).map_err(|error| error.to_string())
+}
+
+/// A time with a unit: `500ms`, `10s`, `1h 30m`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("needs a unit, such as {text}s"));
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| "is not a time; write it like 500ms, 10s or 1h 30m".to_owned())
+}
+
+const UNITS: [(&str, u64); 8] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+/// A size with a unit: `512B`, `256KiB`, `2GiB`.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("needs a unit, such as {text}KiB"));
+    }
+    let read = UNITS.iter().find_map(|(unit, bytes)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(*bytes)
+    });
+    read.ok_or_else(|| "is not a size; write it like 512B, 256KiB or 2GiB".to_owned())
+}
+
+/// A size as it is written, in the largest unit that fits.
+pub(super) fn size_text(bytes: u64) -> String {
+    let fitting = UNITS.iter().take(4).rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    match fitting {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// A time as it is written.
+pub(super) fn time_text(millis: u64) -> String {
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    humantime::format_duration(Duration::from_millis(millis)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_needs_a_unit() {
+        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("10"), Err("needs a unit, such as 10s".to_owned()));
+        assert!(
+            parse_duration("").is_err()
+                && parse_duration("ten seconds").is_err()
+                && parse_duration("-1s").is_err()
+        );
+    }
+
+    #[test]
+    fn a_size_needs_a_unit() {
+        assert_eq!(parse_size("256KiB"), Ok(262_144));
+        assert_eq!(parse_size("1 MB"), Ok(1_000_000));
+        assert_eq!(parse_size("12B"), Ok(12));
+        assert_eq!(parse_size("64"), Err("needs a unit, such as 64KiB".to_owned()));
+        assert!(parse_size("").is_err() && parse_size("x").is_err() && parse_size("99999999999GiB").is_err());
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for bytes in [1, 1024, 262_144, 3 << 30, 1000] {
+            assert_eq!(parse_size(&size_text(bytes)), Ok(bytes));
+        }
+        for millis in [0, 100, 60_000, 5_400_000] {
+            assert_eq!(parse_duration(&time_text(millis)), Ok(Duration::from_millis(millis)));
+        }
+    }
 }

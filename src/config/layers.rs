@@ -1,11 +1,11 @@
-//! Where a value comes from: defaults below, then the file, then variables, then flags.
+//! Layers of settings: defaults below, then the file, then variables, then flags; and mistakes, each with the place where it was made.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::ConfigError;
 use super::setting::{SETTINGS, Setting};
 use crate::files;
 
@@ -50,27 +50,6 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// Who said a value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SettingOrigin {
-    /// Nobody.
-    Default,
-    /// A file, at a line.
-    File(String, usize),
-    Variable(String),
-    Flag(String),
-}
-
-impl std::fmt::Display for SettingOrigin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(name, line) => write!(f, "{name}:{line}"),
-            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
-        }
-    }
-}
-
 /// A value as it was written, and by whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SettingValue {
@@ -85,6 +64,16 @@ pub struct SettingValue {
 pub struct Layers {
     defaults: BTreeMap<&'static str, String>,
     written: BTreeMap<&'static str, SettingValue>,
+}
+
+impl ConfigError {
+    /// A value that is written for a setting and cannot be used.
+    pub(super) fn value(layers: &Layers, key: &str, reason: &str) -> Self {
+        match layers.get(key) {
+            Some(written) => Self::new(&written.origin, key, format!(" = {:?} {reason}", written.text)),
+            None => Self::new(&SettingOrigin::Default, key, format!(" {reason}")),
+        }
+    }
 }
 
 impl Layers {
@@ -186,7 +175,7 @@ impl Layers {
         }
     }
 
-    /// Writes what variables say. Others that start with `TALLYPORT_` are somebody else's: Kubernetes makes some for
+    /// Writes what variables say. Other variables that start with `TALLYPORT_` are ignored: Kubernetes makes some for
     /// every service.
     pub fn add_variables(&mut self, environment: &dyn Environment) {
         for setting in SETTINGS {
@@ -230,5 +219,86 @@ fn runtime_dir(environment: &dyn Environment) -> String {
             let temporary = temporary.unwrap_or_else(|| "/tmp".to_owned());
             format!("{}/tallyport-{}", temporary.trim_end_matches('/'), environment.uid())
         }
+    }
+}
+
+/// Where a value was set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SettingOrigin {
+    /// Nowhere: it is the default.
+    Default,
+    /// A file, at a line.
+    File(String, usize),
+    Variable(String),
+    Flag(String),
+}
+
+impl fmt::Display for SettingOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(name, line) => write!(f, "{name}:{line}"),
+            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One mistake.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{place}{key}{reason}")]
+pub struct ConfigError {
+    place: String,
+    key: String,
+    reason: String,
+}
+
+/// Every mistake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl ConfigError {
+    pub(super) fn new(origin: &SettingOrigin, key: &str, reason: String) -> Self {
+        let place = match origin {
+            SettingOrigin::Default => String::new(),
+            origin => format!("{origin}: "),
+        };
+        Self { place, key: key.to_owned(), reason }
+    }
+
+    pub(super) fn unknown_setting(key: &str, origin: &SettingOrigin) -> Self {
+        let nearest =
+            Setting::nearest_key(key).map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+        Self::new(origin, key, format!(" is not a setting{nearest}"))
+    }
+
+    pub(super) fn not_a_value(setting: &Setting, origin: &SettingOrigin) -> Self {
+        Self::new(origin, setting.key, format!(" takes {}", setting.kind.expected_form()))
+    }
+
+    pub(super) fn invalid_syntax(origin: &SettingOrigin, message: &str) -> Self {
+        Self::new(origin, "", message.to_owned())
+    }
+
+    pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
+        Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
+    }
+
+    /// Whether it concerns a setting of this table.
+    pub(super) fn is_in(&self, table: &str) -> bool {
+        self.key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
     }
 }

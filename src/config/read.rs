@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{ConfigError, ConfigErrors};
-use super::layers::{Layers, SettingOrigin};
+use super::layers::{ConfigError, ConfigErrors, Layers, SettingOrigin};
 use super::values::SettingValues;
 use super::{
-    AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, KubernetesConfig, ListenersConfig,
-    LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, UnixConfig, UnixMode,
-    WindowLogConfig,
+    AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, HttpConfig, KubernetesConfig,
+    ListenersConfig, LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, PrometheusConfig,
+    TlsFiles, UnixConfig, UnixMode, WindowLogConfig,
 };
-use super::{checks, http, labels, prometheus};
-use crate::aggregate::{AggregatorSettings, GaugeSign, LimitMode, Limits, TimerUnit};
+use super::{checks, labels};
+use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, LimitMode, Limits, TimerUnit};
+use crate::render::prometheus::{Level, Naming, Timers};
 use crate::statsd::{TagStyles, style};
 
 /// Reads everything, and checks it.
@@ -50,7 +50,7 @@ pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, 
         node: values.raw_text("node"),
         node_labels,
         state_dir: values.path_value("state_dir"),
-        http: http::build_http(&values),
+        http: build_http(&values),
         admin: AdminConfig {
             socket: values.path_value("admin.socket"),
             mode: values.count_value("admin.mode"),
@@ -95,7 +95,7 @@ pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, 
         },
         kubernetes: read_kubernetes(&values),
         dcos_host: values.ip_value("dcos.host"),
-        prometheus: prometheus::build_prometheus(&values),
+        prometheus: build_prometheus(&values),
         log: LogConfig {
             filter: values.raw_text("log.filter"),
             format: values.choice_value("log.format", &LOG_FORMATS),
@@ -143,7 +143,7 @@ fn read_aggregation(values: &SettingValues) -> AggregatorSettings {
             late_records: values.count_value("limits.late_records"),
             memory: values.count_value("limits.memory"),
         },
-        counting: prometheus::required_counting(values),
+        counting: required_counting(values),
     }
 }
 
@@ -163,5 +163,54 @@ fn read_kubernetes(values: &SettingValues) -> KubernetesConfig {
         containers: values.word_values("kubernetes.containers"),
         exclude_containers: values.word_values("kubernetes.exclude_containers"),
         sandboxed_handlers: values.word_values("kubernetes.sandboxed_handlers"),
+    }
+}
+
+/// What `/metrics/tasks` serves if the query does not say.
+pub(super) fn build_prometheus(values: &SettingValues) -> PrometheusConfig {
+    PrometheusConfig {
+        naming: values
+            .choice_value("prometheus.naming", &Naming::ALL.map(|naming| (naming.as_str(), naming))),
+        identity: values
+            .choice_value("prometheus.identity", &Level::ALL.map(|level| (level.as_str(), level))),
+        created: values.bool_value("prometheus.created"),
+        timers: timers(values),
+        linger: values.duration_value("prometheus.linger"),
+    }
+}
+
+/// What is counted on arrival for it.
+pub(super) fn required_counting(values: &SettingValues) -> Counting {
+    match timers(values) {
+        Timers::Histogram => Counting::Classic {
+            timers: values.bucket_bounds("prometheus.timer_buckets"),
+            values: values.bucket_bounds("prometheus.value_buckets"),
+        },
+        Timers::Native => Counting::Native,
+        Timers::Summary => Counting::Off,
+    }
+}
+
+fn timers(values: &SettingValues) -> Timers {
+    values.choice_value("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))
+}
+
+/// The HTTP listener that values mean.
+pub(super) fn build_http(values: &SettingValues) -> HttpConfig {
+    let certificate = values.optional_path("http.tls_certificate");
+    let tls = certificate.zip(values.optional_path("http.tls_key"));
+    HttpConfig {
+        listen: values.address_value("http.listen"),
+        insecure: values.bool_value("http.insecure"),
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        tokens: values.optional_path("http.tokens"),
+        hosts: values.word_values("http.hosts"),
+        max_connections: values.count_value("http.max_connections"),
+        max_connections_per_client: values.count_value("http.max_connections_per_client"),
+        header_timeout: values.duration_value("http.header_timeout"),
+        write_timeout: values.duration_value("http.write_timeout"),
+        page_memory: values.count_value("http.page_memory"),
+        max_head: values.count_value("http.max_head"),
+        max_headers: values.count_value("http.max_headers"),
     }
 }

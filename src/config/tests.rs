@@ -188,8 +188,8 @@ fn values_at_the_edges_of_their_range_are_taken_and_beyond_it_refused() {
             SettingKind::Count(least, most) => {
                 [least, most].map(|n| (n.to_string(), (n + 1).to_string())).to_vec()
             }
-            SettingKind::Time(_, most) => vec![(value::time_text(most), value::time_text(most + 1000))],
-            SettingKind::Size(_, most) => vec![(value::size_text(most), value::size_text(most + 1))],
+            SettingKind::Time(_, most) => vec![(kind::time_text(most), kind::time_text(most + 1000))],
+            SettingKind::Size(_, most) => vec![(kind::size_text(most), kind::size_text(most + 1))],
             _ => continue,
         };
         let (inside, _) = &edges[0];

@@ -5,29 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::ConfigError;
-use super::layers::Layers;
+use super::kind::Value;
+use super::layers::{ConfigError, Layers};
 use super::setting::{Effect, SETTINGS, Setting};
 use crate::aggregate::Bounds;
-
-/// One value.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Value {
-    Text(String),
-    Path(Option<PathBuf>),
-    Ip(Option<IpAddr>),
-    Address(SocketAddr),
-    Switch(bool),
-    /// One of the words in the row.
-    Word(&'static str),
-    Words(Vec<String>),
-    Bounds(Bounds),
-    /// A count, bytes or permissions.
-    Number(u64),
-    /// `None` if it is unlimited.
-    Rate(Option<u64>),
-    Time(Duration),
-}
 
 /// The value of every setting.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,18 +1,13 @@
-//! What the table shows to readers: who is here, and who was a moment ago.
+//! What the table shows to readers: which containers are here or were a moment ago, how to follow their changes at a cost that
+//! depends on the changes alone, and which known names resemble a mistyped one.
 
-mod follower;
-mod nearest;
-
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::watch;
-
-pub use follower::Follower;
-use follower::Followers;
-pub use nearest::suggest_names;
 
 use super::reservation::{ContainerNetwork, Details};
 use super::state::{Guarded, LifecycleState, SocketNamespace};
@@ -66,7 +61,7 @@ pub struct ContainerInfo {
     pub last: Option<Arc<ContainerStats>>,
 }
 
-/// Everybody who is here.
+/// All containers that are here.
 #[derive(Default, Debug)]
 pub struct Directory {
     inner: RwLock<DirectoryInner>,
@@ -263,6 +258,80 @@ impl DirectoryInner {
     }
 }
 
+/// Learns of every change once. Comparing all containers at each change would make a start more expensive the more there are.
+#[derive(Debug)]
+pub struct Follower {
+    changed: Arc<Mutex<BTreeSet<Allocation>>>,
+    told: watch::Receiver<()>,
+}
+
+impl Follower {
+    /// Waits until something has changed; forever, if nothing can change any more.
+    pub async fn wait_for_change(&mut self) {
+        if self.told.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The containers that came, changed or went since this was asked last; at first, all that were there.
+    pub fn take_changed(&self) -> BTreeSet<Allocation> {
+        std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Those who follow.
+#[derive(Default, Debug)]
+struct Followers(Vec<Weak<Mutex<BTreeSet<Allocation>>>>);
+
+impl Followers {
+    fn add(&mut self, there: BTreeSet<Allocation>, told: watch::Receiver<()>) -> Follower {
+        let changed = Arc::new(Mutex::new(there));
+        self.0.push(Arc::downgrade(&changed));
+        Follower { changed, told }
+    }
+
+    fn mark_changed(&mut self, allocation: Allocation) {
+        self.0.retain(|follower| {
+            let Some(changed) = follower.upgrade() else { return false };
+            changed.lock().unwrap_or_else(PoisonError::into_inner).insert(allocation);
+            true
+        });
+    }
+}
+
+/// The longest name that is compared, in bytes. Time and memory of a comparison grow with the product of both lengths, and a
+/// reader can send a name of many kilobytes.
+const LONGEST: usize = 128;
+/// How many names are suggested at most.
+const SUGGESTED: usize = 5;
+/// Names are suggested whose likeness is more than this; identical names have 1, those without a common character 0.
+const ALIKE: f64 = 0.4;
+
+/// At most five of the names, most similar first: those that contain the mistyped one, and those that few edits lead to.
+/// Empty where the mistyped name is longer than 128 bytes; longer names are left out.
+pub fn suggest_names<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<Item = N>) -> Vec<String> {
+    if mistyped.len() > LONGEST {
+        return Vec::new();
+    }
+    let mut alike: Vec<(f64, N)> = names
+        .into_iter()
+        .filter_map(|name| Some((name_similarity(mistyped, name.borrow())?, name)))
+        .filter(|(likeness, _)| *likeness > ALIKE)
+        .collect();
+    alike.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.borrow().cmp(second.borrow())));
+    alike.into_iter().take(SUGGESTED).map(|(_, name)| name.borrow().to_owned()).collect()
+}
+
+/// How similar a name is: the share of characters that need no edit, and half more where it contains the mistyped one. None
+/// where it is too long to be compared.
+fn name_similarity(mistyped: &str, name: &str) -> Option<f64> {
+    if name.len() > LONGEST {
+        return None;
+    }
+    let contained = if !mistyped.is_empty() && name.contains(mistyped) { 0.5 } else { 0.0 };
+    Some(contained + strsim::normalized_damerau_levenshtein(name, mistyped))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,5 +446,21 @@ mod tests {
         drop(other);
         directory.forget_container(Allocation(2));
         assert_eq!(changed(&one), [2]);
+    }
+
+    #[test]
+    fn a_mistyped_name_gets_the_most_similar_ones() {
+        let names = ["web.1", "web.2", "database", "/prod/web/api"];
+        assert_eq!(suggest_names("wbe.1", names)[0], "web.1");
+        assert_eq!(suggest_names("web", names), ["web.1", "web.2", "/prod/web/api"]);
+        assert!(suggest_names("zzzzzz", names).is_empty());
+    }
+
+    #[test]
+    fn names_longer_than_the_bound_are_neither_compared_nor_suggested() {
+        let of_length = |n: usize| "x".repeat(n);
+        assert_eq!(suggest_names(&of_length(LONGEST), [of_length(LONGEST)]).len(), 1);
+        assert!(suggest_names(&of_length(LONGEST + 1), [of_length(LONGEST)]).is_empty());
+        assert!(suggest_names("x", [of_length(LONGEST + 1)]).is_empty());
     }
 }

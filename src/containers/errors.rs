@@ -34,7 +34,7 @@ pub enum ReserveError {
         /// Why not.
         source: io::Error,
     },
-    /// The address that was asked for is somebody else's.
+    /// The address that was asked for belongs to another socket.
     #[error("the address {address} is taken")]
     AddressTaken { address: SocketAddr },
     /// No socket could be opened.
@@ -76,7 +76,7 @@ pub enum ReserveError {
     Ending,
 }
 
-/// Somebody who listens on every address at our port has them all.
+/// A process that listens on every address at our port has them all.
 fn port_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => "; another process has this port, set listeners.port to a free one",

@@ -99,14 +99,14 @@ pub struct Leaving {
     pub manifest: Manifest,
     /// The descriptors that belong to it, in order.
     pub descriptors: Vec<OwnedFd>,
-    /// What keeps the guard of listeners up until somebody else has one.
+    /// What keeps the guard of listeners up until the next process has one.
     pub guard: Vec<OwnedFd>,
     /// Told whether it went well: then this table is no more, else it goes on.
     pub(super) outcome: oneshot::Sender<bool>,
 }
 
 impl Leaving {
-    /// Says whether somebody else has the containers now.
+    /// Says whether the next process has the containers now.
     pub fn send_outcome(self, taken: bool) {
         // The table waits for it, or is gone, and then nothing is left to decide.
         let _either_way = self.outcome.send(taken);

@@ -1,7 +1,7 @@
 //! Ports on the loopback address of containers' own network namespaces.
 //!
 //! Containers that share a namespace, as those of a pod do, get different ports. A port rests after its container for
-//! whoever comes back under the same name, so that a container that is restarted beside its siblings has the port it
+//! the next container of the same name, so that a container that is restarted beside its siblings has the port it
 //! had.
 
 use std::collections::HashMap;
@@ -34,8 +34,8 @@ impl Ports {
         self.drop_rested(now);
         let known = self.namespaces.get(&namespace).map(Vec::as_slice).unwrap_or_default();
         let had = known.iter().find(|port| port.until.is_some() && port.name == name).map(|port| port.number);
-        // The kernel soon gives the number of a namespace that is gone to another. Where nobody listens it may be such a
-        // one, and nothing rests there.
+        // The kernel soon gives the number of a namespace that is gone to another. One in which no container listens may be
+        // such a namespace, and no port rests there.
         let shared = known.iter().any(|port| port.until.is_none());
         let blocks = |port: &&Port| port.until.is_none() || shared;
         let taken: Vec<u16> = known.iter().filter(blocks).map(|port| port.number).collect();

@@ -12,7 +12,7 @@ use crate::net::netns::NamespaceId;
 pub enum SocketNamespace {
     /// The agent's: every process there reaches it.
     Shared,
-    /// The container's own, or its pod's: nobody outside reaches it.
+    /// The container's own, or its pod's: it cannot be reached from outside.
     Own(NamespaceId),
     /// The container's own, once its process is there.
     Unborn,

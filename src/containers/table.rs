@@ -1,4 +1,4 @@
-//! The container table: a task that owns every container, its socket's address and its state.
+//! The container table: a task that owns every container, its socket's address and its state, and writes down what becomes of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::directory::{ContainerInfo, Directory, Follower};
-use super::image::ContainerSnapshot;
+use super::image::{ContainerSnapshot, ProcessFingerprint};
 use super::journal::{Journal, JournalHealth};
 use super::ports::Ports;
 use super::unix::{Sockets, UnixSettings};
@@ -18,27 +18,22 @@ use super::{ContainerTableHandle, ReservedContainer, TableRequest};
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Labels};
 use crate::net::address::Addresses;
-use crate::net::buffers::Buffers;
 use crate::net::guard::Guard;
+use crate::net::listener::Buffers;
 use crate::net::process::Watched;
+use crate::net::{clock, process};
 use crate::shard::{ContainerStats, ShardPool, SuspendedContainers};
 use crate::store::Store;
 
-mod adopt;
 mod attach;
 mod end;
-mod finished;
 mod leave;
 mod listen;
-mod note;
-mod reconcile;
-mod record;
 mod reserve;
 mod restore;
-mod unix;
+mod unserved;
 
-pub use finished::FinishedContainer;
-pub use reconcile::ReconcileReport;
+pub use end::{FinishedContainer, ReconcileReport};
 pub use restore::RestoredCounts;
 
 /// Requests that may wait.
@@ -69,13 +64,13 @@ pub struct TableSettings {
     pub tombstone: Duration,
     /// Whether the pod of a container that was never told an address gets a socket at the usual one.
     pub adopt_mute: bool,
-    /// What a signed gauge value means where nobody says.
+    /// What a signed gauge value means if the container does not say.
     pub gauge_sign: GaugeSign,
     /// The unit of a container's timers where it does not say.
     pub timer_unit: TimerUnit,
     /// The address that the DC/OS dialect gives out.
     pub dcos_host: Option<IpAddr>,
-    /// Labels that every container gets, over its own of these names: nobody can say that it is elsewhere.
+    /// Labels that every container gets, over its own of these names: no container can claim to be elsewhere.
     pub node_labels: Labels,
     /// Containers' Unix sockets.
     pub unix: UnixSettings,
@@ -187,7 +182,7 @@ impl ContainerTable {
         self
     }
 
-    /// Runs until nobody can ask any more.
+    /// Runs until no request can come any more.
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         self.renew_journal();
@@ -309,3 +304,47 @@ impl ContainerTable {
 
 #[cfg(test)]
 mod tests;
+
+impl ContainerTable {
+    /// Writes every change into a journal from now on.
+    #[must_use]
+    pub fn recorded_in(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Writes down what has changed, before anybody is told.
+    fn record_changes(&mut self) {
+        let changed = self.changes.take_changed();
+        let Some(mut journal) = self.journal.take() else { return };
+        for allocation in changed {
+            journal.append_change(allocation, self.snapshot_container(allocation));
+        }
+        self.journal = Some(journal);
+    }
+
+    /// Writes the journal anew where it is time to.
+    fn renew_journal(&mut self) {
+        let Some(mut journal) = self.journal.take() else { return };
+        if journal.is_stale() {
+            let all: Vec<_> = self.entries.keys().copied().collect();
+            journal
+                .rewrite_images(all.into_iter().filter_map(|allocation| self.snapshot_container(allocation)));
+        }
+        self.journal = Some(journal);
+    }
+
+    /// A container as it is now.
+    fn snapshot_container(&self, allocation: Allocation) -> Option<ContainerSnapshot> {
+        let entry = self.entries.get(&allocation)?;
+        let now = Instant::now();
+        let deadline =
+            entry.deadline.map(|at| clock::wall_time().saturating_add(at.saturating_duration_since(now)));
+        let identity = entry.info.pid.zip(entry.process.as_ref()).and_then(|(pid, watched)| {
+            let (start_ticks, cgroup) = (process::start_ticks(pid).ok()?, watched.cgroup_id());
+            // While it has not ended, its number means it and no other process.
+            (!watched.has_ended()).then_some(ProcessFingerprint { start_ticks, cgroup })
+        });
+        Some(ContainerSnapshot::from_info(&entry.info, identity, entry.since_boot, deadline))
+    }
+}

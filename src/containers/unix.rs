@@ -106,12 +106,12 @@ pub(super) struct Sockets {
     queue: usize,
     /// Made for the first socket: most nodes have none.
     opener: Option<Opener>,
-    /// Whether what an earlier life of the agent left, and nobody has claimed since, is gone.
+    /// Whether what an earlier life of the agent left, and that was not claimed since, is gone.
     swept: bool,
 }
 
 impl Sockets {
-    /// Removes the sockets of an earlier life: who sends to one shall hear that nobody listens. Their directories stay for
+    /// Removes the sockets of an earlier life, so that sending to one fails. Their directories stay for
     /// containers that have them mounted.
     pub(super) fn clear(&self) {
         for left in list_directory(&self.directory) {
@@ -132,7 +132,7 @@ impl Sockets {
         self.directory.join(format!("{:032x}", xxh3_128(id.as_str().as_bytes())))
     }
 
-    /// Makes a container's directory, which everybody may enter who comes that far.
+    /// Makes a container's directory, which every process that reaches it may enter.
     pub(super) fn create_directory(&self, source: &Path) -> io::Result<()> {
         let with = |path: &Path, mode| {
             std::fs::create_dir_all(path)?;
@@ -151,7 +151,7 @@ impl Sockets {
         self.opener.get_or_insert_with(|| Opener::new(queue)).open(&unix.socket_path())
     }
 
-    /// Removes a socket, so that who still sends hears that nobody listens.
+    /// Removes a socket, so that sending to it fails.
     pub(super) fn close(unix: &ContainerUnixSocket) {
         // A reservation whose process never came may have a directory and no socket.
         let _either_way = std::fs::remove_file(unix.socket_path());
@@ -170,7 +170,7 @@ impl Sockets {
         self.swept
     }
 
-    /// Removes the directories that are nobody's.
+    /// Removes the directories that belong to no container.
     pub(super) fn remove_unclaimed(&mut self, is_claimed: impl Fn(&Path) -> bool) {
         self.swept = true;
         for left in list_directory(&self.directory).into_iter().filter(|left| !is_claimed(left)) {

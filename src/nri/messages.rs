@@ -1,9 +1,10 @@
 //! The messages of NRI v1alpha1 that the plugin reads and writes, kept by hand; `proto/nri.proto` explains them.
 //!
-//! Only the fields that somebody here uses are named. Others are passed over, as protobuf says, so a newer runtime
-//! can say more.
+//! Only the fields that the plugin uses are named. Others are skipped, as protobuf specifies, so a newer runtime can send more.
 
 use std::collections::HashMap;
+
+use prost::Message as _;
 
 /// The service that the runtime calls.
 pub const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
@@ -327,4 +328,39 @@ pub struct KeyValue {
     pub key: String,
     #[prost(string, tag = "2")]
     pub value: String,
+}
+
+/// Most bytes of a list, all its parts together. A node of 500 pods has about a megabyte.
+const LARGEST: usize = 64 << 20;
+
+/// The list is longer than any node's.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the list of containers is larger than {LARGEST} bytes")]
+pub(super) struct ListingError;
+
+/// A list that comes in parts.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) pods: HashMap<String, PodSandbox>,
+    pub(super) containers: Vec<NriContainer>,
+    size: usize,
+}
+
+impl Listing {
+    /// Whether no part of a list is waiting for the rest of it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Takes a part.
+    pub(super) fn add(&mut self, part: Synchronize) -> Result<(), ListingError> {
+        self.size = self.size.saturating_add(part.encoded_len());
+        if self.size > LARGEST {
+            *self = Self::default();
+            return Err(ListingError);
+        }
+        self.pods.extend(part.pods.into_iter().map(|pod| (pod.id.clone(), pod)));
+        self.containers.extend(part.containers);
+        Ok(())
+    }
 }

@@ -64,8 +64,8 @@ pub struct Demux {
 }
 
 impl Demux {
-    /// Takes what was received, and hands every piece of payload to `each`. Frames of connections that nobody here
-    /// knows are passed over.
+    /// Takes what was received, and hands every piece of payload to `each`. Frames of unknown connections
+    /// are skipped.
     ///
     /// # Errors
     /// When a frame is larger than any that may come; nothing after it can be read.

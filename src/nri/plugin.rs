@@ -12,10 +12,9 @@ use tokio::time::Instant;
 use super::adjustment::build_adjustment;
 use super::identity;
 use super::messages::{
-    About, Adjustment, Configure, ConfigureAnswer, CreateContainerAnswer, NriContainer, NriEvent,
+    About, Adjustment, Configure, ConfigureAnswer, CreateContainerAnswer, Listing, NriContainer, NriEvent,
     PLUGIN_SERVICE, PodSandbox, StateChange, Synchronize, SynchronizeAnswer, TtrpcRequest, TtrpcStatus,
 };
-use super::reconcile::Listing;
 use super::selection::{SelectionRules, SelectionVerdict};
 use super::ttrpc::{INVALID, UNIMPLEMENTED};
 use crate::containers::{

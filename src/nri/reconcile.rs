@@ -1,59 +1,22 @@
 //! What the runtime says is there, compared with what is known.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
-
-use prost::Message as _;
 
 use super::adjustment::{Given, annotated_sockets, verified_sockets};
 use super::identity;
-use super::messages::{ContainerState, NriContainer, PodSandbox, Synchronize};
+use super::messages::{ContainerState, Listing, NriContainer, PodSandbox};
 use super::plugin::{Plugin, within_budget};
 use super::selection::SelectionVerdict;
 use crate::containers::{UnixWish, Unserved, WantedAddress};
 use crate::model::ContainerId;
 use crate::stats::NriOutcome;
 
-/// Most bytes of a list, all its parts together. A node of 500 pods has about a megabyte.
-const LARGEST: usize = 64 << 20;
-
 /// Why a container is mute that the runtime created without an answer of ours.
 const UNHEARD: &str =
     "the container runtime did not wait for the agent's answer and created it without a socket";
 /// Why one is that was created without our being asked.
 const UNASKED: &str = "it was created while the agent was not connected to the container runtime";
-
-/// The list is longer than any node's.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the list of containers is larger than {LARGEST} bytes")]
-pub(super) struct ListingError;
-
-/// A list that comes in parts.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    pods: HashMap<String, PodSandbox>,
-    containers: Vec<NriContainer>,
-    size: usize,
-}
-
-impl Listing {
-    /// Whether no part of a list is waiting for the rest of it.
-    pub(super) fn is_complete(&self) -> bool {
-        self.size == 0
-    }
-
-    /// Takes a part.
-    pub(super) fn add(&mut self, part: Synchronize) -> Result<(), ListingError> {
-        self.size = self.size.saturating_add(part.encoded_len());
-        if self.size > LARGEST {
-            *self = Self::default();
-            return Err(ListingError);
-        }
-        self.pods.extend(part.pods.into_iter().map(|pod| (pod.id.clone(), pod)));
-        self.containers.extend(part.containers);
-        Ok(())
-    }
-}
 
 /// What is to be done about a container of the list.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -198,6 +161,7 @@ impl Plugin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nri::messages::Synchronize;
 
     #[test]
     fn what_a_container_of_the_list_is_depends_on_its_life_and_on_what_is_known() {

@@ -1,6 +1,6 @@
 //! Which containers get a socket.
 
-use super::annotation;
+use super::identity;
 use super::messages::{NriContainer, PodSandbox};
 use crate::identity::annotation::ENABLED;
 use crate::identity::read_switch;
@@ -36,7 +36,7 @@ pub enum SelectionMode {
     All,
     /// It gets none, unless it opts in.
     OptIn,
-    /// Nobody gets one; who would have is counted.
+    /// No container gets one; those that would have are counted.
     Observe,
 }
 
@@ -87,7 +87,7 @@ impl SelectionRules {
         if let Some(why) = self.exclusion_reason(pod, container) {
             return SelectionVerdict::Excluded(why);
         }
-        let said = annotation::find_annotation(pod, container, ENABLED).and_then(read_switch);
+        let said = identity::find_annotation(pod, container, ENABLED).and_then(read_switch);
         match (said, self.mode) {
             (Some(false), _) => return SelectionVerdict::OptedOut,
             (None, SelectionMode::OptIn) => return SelectionVerdict::NotOptedIn,

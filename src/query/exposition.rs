@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::data::Data;
-use super::error::Error;
+use super::data::{Data, Error};
 use super::parameters::{FILTERS, Filters, Query};
 use super::sink::Sink;
 use crate::aggregate::Counting;

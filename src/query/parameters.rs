@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::error::Error;
+use super::data::Error;
 use crate::aggregate::Record;
 use crate::identity::read_switch;
 use crate::model::{Glob, Origin, Series, TagSet, Timestamp};

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::data::Data;
+use super::data::{Data, Error};
 use super::documents::task_short;
-use super::error::Error;
 use super::parameters::{Selection, Windows};
 use super::sink::Sink;
 use crate::aggregate::{Record, SeriesState, View, Window, WindowSpan};

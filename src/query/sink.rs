@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::error::Error;
+use super::data::Error;
 use crate::store::Cursor;
 
 /// How long a computation may go on.

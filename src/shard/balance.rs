@@ -4,12 +4,8 @@
 //! overtakes another. One container alone cannot be spread: what one processor can count is its ceiling.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::command::ShardCommand;
-use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
 
 /// A shard that is busy for this part of its time is hot.
@@ -37,7 +33,7 @@ impl Balance {
     }
 
     /// The part of its time that each shard was busy since it was asked last.
-    fn busy_since(&mut self, now: Instant, busy: Vec<u64>) -> Vec<f64> {
+    pub(super) fn busy_since(&mut self, now: Instant, busy: Vec<u64>) -> Vec<f64> {
         let nanos = now.saturating_duration_since(self.at).as_nanos().max(1) as f64;
         let parts =
             busy.iter().zip(&self.busy).map(|(now, before)| now.saturating_sub(*before) as f64 / nanos);
@@ -47,7 +43,7 @@ impl Balance {
     }
 
     /// What each container did since it was asked last; nothing where that was too long ago to say how things are.
-    fn work_since(&mut self, now: Instant, work: &[(Allocation, u64)]) -> Vec<(Allocation, u64)> {
+    pub(super) fn work_since(&mut self, now: Instant, work: &[(Allocation, u64)]) -> Vec<(Allocation, u64)> {
         let (at, mut before) = std::mem::replace(&mut self.work, (now, work.iter().copied().collect()));
         if now.saturating_duration_since(at) > LATELY {
             before.clear();
@@ -59,11 +55,8 @@ impl Balance {
     }
 }
 
-/// How long moving a container waits until no one looks for containers.
-const PLACES: Duration = Duration::from_millis(100);
-
 /// The hottest and the coldest shard, and how far they are apart; `None` where they are even enough.
-fn find_imbalance(busy: &[f64]) -> Option<(usize, usize, f64)> {
+pub(super) fn find_imbalance(busy: &[f64]) -> Option<(usize, usize, f64)> {
     let by = |a: &(usize, &f64), b: &(usize, &f64)| a.1.total_cmp(b.1);
     let (hot, most) = busy.iter().enumerate().max_by(by)?;
     let (cold, least) = busy.iter().enumerate().min_by(by)?;
@@ -72,7 +65,7 @@ fn find_imbalance(busy: &[f64]) -> Option<(usize, usize, f64)> {
 }
 
 /// The container whose going evens out best. `gap` is how much of the hot shard's work the cold one does not have.
-fn choose_container(work: &[(Allocation, u64)], gap: f64) -> Option<Allocation> {
+pub(super) fn choose_container(work: &[(Allocation, u64)], gap: f64) -> Option<Allocation> {
     let all: u64 = work.iter().map(|(_, work)| work).sum();
     let part = |work: u64| work as f64 / all.max(1) as f64;
     let far = |work: u64| (part(work) - gap / 2.0).abs();
@@ -81,61 +74,6 @@ fn choose_container(work: &[(Allocation, u64)], gap: f64) -> Option<Allocation> 
         .filter(|(_, work)| *work > 0 && part(*work) < gap * 0.75)
         .min_by(|a, b| far(a.1).total_cmp(&far(b.1)))
         .map(|(allocation, _)| *allocation)
-}
-
-impl ShardPool {
-    /// Moves one container where a shard is hot and another is not; to be called about every second. Answers which.
-    ///
-    /// # Errors
-    /// When a shard has ended.
-    pub async fn balance_load(&self) -> Result<Option<Allocation>, ShardGone> {
-        let busy: Vec<u64> = self.shared.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).collect();
-        let parts =
-            self.balance.lock().unwrap_or_else(PoisonError::into_inner).busy_since(Instant::now(), busy);
-        let Some((hot, cold, gap)) = find_imbalance(&parts) else { return Ok(None) };
-        let work = self.find_shard(ShardId(hot))?.send_with_reply(ShardCommand::Work).await?;
-        let work =
-            self.balance.lock().unwrap_or_else(PoisonError::into_inner).work_since(Instant::now(), &work);
-        let Some(allocation) = choose_container(&work, gap) else { return Ok(None) };
-        if !self.move_to(allocation, ShardId(cold)).await? {
-            return Ok(None);
-        }
-        tracing::info!(%allocation, from = hot, to = cold, "moved a container to another shard");
-        Ok(Some(allocation))
-    }
-
-    /// Moves a container with its socket. Answers whether it did: if places stay in use, the next balancing tries again. A hand-over that
-    /// succeeds never releases them, and the main loop, which waits for this, would never learn that it has succeeded.
-    pub(super) async fn move_to(&self, allocation: Allocation, to: ShardId) -> Result<bool, ShardGone> {
-        // No container is looked up meanwhile: one under way is nowhere.
-        let Ok(mut places) = tokio::time::timeout(PLACES, self.places.write()).await else {
-            return Ok(false);
-        };
-        let Some(from) = places.get(&allocation).copied() else { return Ok(false) };
-        let Some(listener) =
-            self.find_shard(from)?.send_with_reply(|reply| ShardCommand::Leave(allocation, reply)).await?
-        else {
-            return Ok(false);
-        };
-        match self.find_shard(to)?.send_with_reply(|reply| ShardCommand::Adopt(listener, reply)).await {
-            // Should it fail at that, it has the container if anybody has.
-            Ok(Ok(())) | Err(ShardGone) => {
-                places.insert(allocation, to);
-                self.find_shard(from)?.decrement_containers();
-                self.find_shard(to)?.increment_containers();
-            }
-            // The kernel would not watch one more socket there; it has just watched it here.
-            Ok(Err(listener)) => {
-                let back = self
-                    .find_shard(from)?
-                    .send_with_reply(|reply| ShardCommand::Adopt(listener, reply))
-                    .await?;
-                back.map_err(|_| ShardGone)?;
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
 }
 
 #[cfg(test)]

@@ -1,105 +1,16 @@
 //! What a shard can be told and asked.
 
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::inlet::Senders;
-use super::listener::ContainerListener;
-use super::looks::Reply;
-use super::tail::{TailRoom, TakenRoom};
-use crate::aggregate::{
-    Accounting, Aggregator, AggregatorSettings, ContainerSummary, GaugeSign, Habits, RejectedLine, TimerUnit,
-    Window,
-};
-use crate::model::{Allocation, Origin, Series, Timestamp};
+use super::listener::{ContainerListener, NewListener};
+use super::looks::{ContainerSelection, ContainerStats, Reply, StatsDetail};
+use super::tail::{TailRoom, TappedLine};
+use crate::aggregate::{AggregatorSettings, Window};
+use crate::model::{Allocation, Timestamp};
 use crate::net::process_identity::ProcessIdentity;
-use crate::net::unixgram::Unixgram;
-use crate::statsd::Rejected;
-
-/// A container's sockets, for a shard to take over.
-#[derive(Debug)]
-pub struct NewListener {
-    /// Whose it is.
-    pub allocation: Allocation,
-    /// Where its samples come from.
-    pub origin: Arc<Origin>,
-    /// The UDP socket; not blocking.
-    pub socket: Option<UdpSocket>,
-    /// The Unix socket.
-    pub unix: Option<Unixgram>,
-    /// What a signed gauge value means to this container.
-    pub gauge_sign: GaugeSign,
-    /// The unit of this container's timers.
-    pub timer_unit: TimerUnit,
-    /// What the process before had of it; nothing where it is new.
-    pub before: Option<Box<Before>>,
-}
-
-/// How a container stood in the process before.
-#[derive(Debug)]
-pub struct Before {
-    pub aggregator: Aggregator,
-    /// What the kernel had dropped at its UDP socket when that was counted last.
-    pub kernel_drops: u32,
-    /// The senders of its Unix socket, if it has one.
-    pub senders: Option<Senders>,
-}
-
-/// Which containers are asked about.
-#[derive(Clone, Debug)]
-pub enum ContainerSelection {
-    /// Every one.
-    All,
-    /// These.
-    These(Vec<Allocation>),
-}
-
-/// How a container stands at one moment.
-#[derive(Debug)]
-pub struct ContainerStats {
-    /// The container.
-    pub allocation: Allocation,
-    /// What arrived and what became of it.
-    pub accounting: Accounting,
-    /// Values in the open window.
-    pub open_values: u64,
-    /// Live series.
-    pub series: usize,
-    /// Bytes of the socket's receive buffer.
-    pub receive_buffer: usize,
-    /// Bytes of memory.
-    pub memory: usize,
-    /// The last lines that could not be read, oldest first.
-    pub rejected: Arc<[RejectedLine]>,
-    /// What has been seen of the container's client.
-    pub habits: Habits,
-    /// Some of the series whose totals were counted down.
-    pub decremented: Arc<[Arc<Series>]>,
-    /// The open window, ledger, events and checks, where they were asked for.
-    pub open: Option<(Arc<Window>, ContainerSummary)>,
-}
-
-impl ContainerStats {
-    /// How a container stood when it ended in an earlier life of the agent: of that its counts are known, at best.
-    #[must_use]
-    pub fn of_ended(allocation: Allocation, accounting: Accounting) -> Self {
-        Self {
-            allocation,
-            accounting,
-            open_values: 0,
-            series: 0,
-            receive_buffer: 0,
-            memory: 0,
-            rejected: Arc::default(),
-            habits: Habits::default(),
-            decremented: Arc::default(),
-            open: None,
-        }
-    }
-}
 
 /// What has changed in the open windows of some containers since the last checkpoint.
 #[derive(Debug)]
@@ -117,20 +28,6 @@ pub struct SnapshotSlice {
     pub snapshots: Vec<(Allocation, Vec<u8>)>,
     /// Where to go on, unless that was all.
     pub next: Option<usize>,
-}
-
-/// One line, for whoever tails a container.
-#[derive(Debug)]
-pub struct TappedLine {
-    /// When it came.
-    pub at: Timestamp,
-    pub line: Vec<u8>,
-    /// Why it was rejected, if it was.
-    pub rejected: Option<Rejected>,
-    /// Lines before it that there was no room for.
-    pub lost: u64,
-    /// What it takes of the bounds of tails while it waits.
-    pub(super) _room: TakenRoom,
 }
 
 /// What a shard is told: by the container table, by those who balance shards and write checkpoints. Readers do not come by
@@ -173,13 +70,4 @@ pub(super) enum Question {
     Look(ContainerSelection, StatsDetail, Reply),
     /// Copies of a container's lines, as they come.
     Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
-}
-
-/// How much is asked about a container.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum StatsDetail {
-    /// Counts.
-    Counts,
-    /// Counts and the open window.
-    OpenWindow,
 }

@@ -92,8 +92,8 @@ impl Senders {
 
     fn judge_sender(&mut self, pid: i32, handle: Option<&OwnedFd>, now: Duration) -> SenderVerdict {
         let Some(process_identity) = &self.process_identity else {
-            // Nothing of a container runs before its first process is known, so who can be seen is somebody else. Where
-            // processes of containers cannot be seen from here, nobody can be told from anybody.
+            // Nothing of a container runs before its first process is known, so a sender that can be seen is another process. If
+            // processes of containers cannot be seen from here, senders cannot be distinguished.
             return if pid == 0 { SenderVerdict::Member } else { SenderVerdict::Foreign };
         };
         let known = self.seen.get(&pid).copied();

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::{ContainerStats, NewListener, StatsDetail, TappedLine};
-use super::inlet::Inlet;
-use super::loss_log::{LineDecision, LossLog};
-use super::tail::TailRoom;
-use crate::aggregate::{Accounting, Aggregator, AggregatorSettings, Noted, RejectedLine, Window};
+use super::inlet::{Inlet, Senders};
+use super::looks::{ContainerStats, StatsDetail};
+use super::shared::{LineDecision, LossLog};
+use super::tail::{TailRoom, TappedLine};
+use crate::aggregate::{
+    Accounting, Aggregator, AggregatorSettings, GaugeSign, Noted, RejectedLine, TimerUnit, Window,
+};
 use crate::model::{Allocation, Origin, Timestamp};
-use crate::net::buffers::Buffers;
-use crate::net::listener;
+use crate::net::listener::{self, Buffers};
 use crate::net::sys;
+use crate::net::unixgram::Unixgram;
 use crate::statsd::Rejected;
 use crate::store::{History, LiveBytes, PendingWindow};
 
@@ -26,6 +28,35 @@ use crate::store::{History, LiveBytes, PendingWindow};
 const SMALLEST: usize = 1152;
 /// A socket that was hot so often gets a larger buffer.
 const HOT: u8 = 8;
+
+/// A container's sockets, for a shard to take over.
+#[derive(Debug)]
+pub struct NewListener {
+    /// Whose it is.
+    pub allocation: Allocation,
+    /// Where its samples come from.
+    pub origin: Arc<Origin>,
+    /// The UDP socket; not blocking.
+    pub socket: Option<UdpSocket>,
+    /// The Unix socket.
+    pub unix: Option<Unixgram>,
+    /// What a signed gauge value means to this container.
+    pub gauge_sign: GaugeSign,
+    /// The unit of this container's timers.
+    pub timer_unit: TimerUnit,
+    /// What the process before had of it; nothing where it is new.
+    pub before: Option<Box<Before>>,
+}
+
+/// How a container stood in the process before.
+#[derive(Debug)]
+pub struct Before {
+    pub aggregator: Aggregator,
+    /// What the kernel had dropped at its UDP socket when that was counted last.
+    pub kernel_drops: u32,
+    /// The senders of its Unix socket, if it has one.
+    pub senders: Option<Senders>,
+}
 
 /// What is needed each time that a socket is read comes first and in this order, as in [`Aggregator`].
 #[derive(Debug)]
@@ -82,7 +113,7 @@ struct TailSink {
 }
 
 impl TailSink {
-    /// Answers whether somebody still listens.
+    /// Answers whether the reader still listens.
     fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
         // The reader is slower than the container, which must not wait for it.
         let Some(taken) = self.room.reserve_line(line.len()) else {
@@ -282,7 +313,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::aggregate::{GaugeSign, TimerUnit};
     use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
     use crate::net::listener::{Inbox, ReadOutcome};
     use crate::store::Store;

@@ -8,8 +8,70 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::command::{ContainerSelection, ContainerStats, StatsDetail};
-use crate::model::Allocation;
+use crate::aggregate::{Accounting, ContainerSummary, Habits, RejectedLine, Window};
+use crate::model::{Allocation, Series};
+
+/// Which containers are asked about.
+#[derive(Clone, Debug)]
+pub enum ContainerSelection {
+    /// Every one.
+    All,
+    /// These.
+    These(Vec<Allocation>),
+}
+
+/// How a container stands at one moment.
+#[derive(Debug)]
+pub struct ContainerStats {
+    /// The container.
+    pub allocation: Allocation,
+    /// What arrived and what became of it.
+    pub accounting: Accounting,
+    /// Values in the open window.
+    pub open_values: u64,
+    /// Live series.
+    pub series: usize,
+    /// Bytes of the socket's receive buffer.
+    pub receive_buffer: usize,
+    /// Bytes of memory.
+    pub memory: usize,
+    /// The last lines that could not be read, oldest first.
+    pub rejected: Arc<[RejectedLine]>,
+    /// What has been seen of the container's client.
+    pub habits: Habits,
+    /// Some of the series whose totals were counted down.
+    pub decremented: Arc<[Arc<Series>]>,
+    /// The open window, ledger, events and checks, where they were asked for.
+    pub open: Option<(Arc<Window>, ContainerSummary)>,
+}
+
+impl ContainerStats {
+    /// How a container stood when it ended in an earlier life of the agent: of that its counts are known, at best.
+    #[must_use]
+    pub fn of_ended(allocation: Allocation, accounting: Accounting) -> Self {
+        Self {
+            allocation,
+            accounting,
+            open_values: 0,
+            series: 0,
+            receive_buffer: 0,
+            memory: 0,
+            rejected: Arc::default(),
+            habits: Habits::default(),
+            decremented: Arc::default(),
+            open: None,
+        }
+    }
+}
+
+/// How much is asked about a container.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum StatsDetail {
+    /// Counts.
+    Counts,
+    /// Counts and the open window.
+    OpenWindow,
+}
 
 /// A look at up to this many containers is a small one.
 pub(super) const FEW: usize = 16;
@@ -146,7 +208,6 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::Accounting;
 
     type Answer = oneshot::Receiver<Arc<StatsByContainer>>;
 

@@ -3,26 +3,30 @@
 mod readers;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{RwLock, oneshot, watch};
 
-use super::balance::Balance;
-use super::command::{Checkpoint, ContainerStats, NewListener, Question, ShardCommand, SnapshotSlice};
-use super::loss_log::LossLog;
+use super::balance::{Balance, choose_container, find_imbalance};
+use super::command::{Checkpoint, Question, ShardCommand, SnapshotSlice};
+use super::listener::NewListener;
+use super::looks::ContainerStats;
+use super::shared::{Gauges, PoolShared};
 use super::worker::{Orders, Setup, Worker};
 use crate::aggregate::AggregatorSettings;
 use crate::model::{Allocation, Timestamp};
-use crate::net::buffers::Buffers;
-use crate::net::clock::{Clock, ClockStep};
+use crate::net::clock::Clock;
+use crate::net::listener::Buffers;
 use crate::net::process_identity::ProcessIdentity;
 use crate::store::Store;
+
+/// How long moving a container waits until no one looks for containers.
+const PLACES: Duration = Duration::from_millis(100);
 
 /// The shard's thread has ended: the agent is ending, or the shard panicked too often.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -76,111 +80,6 @@ pub(super) struct Shard {
     wake: Arc<EventFd>,
     containers: AtomicUsize,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What shards tell about themselves.
-#[derive(Debug)]
-pub(super) struct PoolShared {
-    store: Arc<Store>,
-    /// Nanoseconds that each shard was not waiting.
-    pub(super) busy: Vec<AtomicU64>,
-    pub(super) memory_limit: AtomicUsize,
-    pub(super) remembered: AtomicUsize,
-    steps_forward: AtomicU64,
-    steps_back: AtomicU64,
-    /// How often shards have stood still.
-    pauses: AtomicU64,
-    /// How often shards have failed and gone on.
-    failures: watch::Sender<u64>,
-    pub(super) buffers: Arc<Buffers>,
-    /// Bytes of lines that wait for readers of tails.
-    tails: Arc<AtomicUsize>,
-    pub(super) loss_log: LossLog,
-    /// How long closing windows kept a shard from receiving at one go, in microseconds.
-    close: Mutex<Histogram<u64>>,
-}
-
-/// What shards tell about themselves, for the agent's own metrics.
-#[derive(Debug)]
-pub struct Gauges {
-    /// Bytes that are held for containers, by aggregators and by the store.
-    pub memory: usize,
-    /// How often the clock was set forward.
-    pub steps_forward: u64,
-    /// How often the clock was set back.
-    pub steps_back: u64,
-    /// How often shards have read nothing for seconds.
-    pub pauses: u64,
-    /// How often shards have failed and gone on.
-    pub failures: u64,
-    /// How long closing windows kept a shard from receiving at one go, in microseconds.
-    pub close: Histogram<u64>,
-}
-
-impl PoolShared {
-    pub(super) fn new(shards: usize, memory_limit: usize, remembered: usize, store: Arc<Store>) -> Self {
-        Self {
-            store,
-            busy: (0..shards).map(|_| AtomicU64::new(0)).collect(),
-            memory_limit: AtomicUsize::new(memory_limit),
-            remembered: AtomicUsize::new(remembered),
-            steps_forward: AtomicU64::new(0),
-            steps_back: AtomicU64::new(0),
-            pauses: AtomicU64::new(0),
-            failures: watch::Sender::new(0),
-            // Nothing grows before the container table has said how far.
-            buffers: Arc::new(Buffers::new(0, 0)),
-            tails: Arc::default(),
-            loss_log: LossLog::default(),
-            close: Mutex::new(new_stall_histogram()),
-        }
-    }
-
-    /// All shards see a step; the first counts it.
-    pub(super) fn count_step(&self, shard: usize, step: ClockStep) {
-        if shard == 0 {
-            match step {
-                ClockStep::Forward(_) => &self.steps_forward,
-                ClockStep::Back(_) => &self.steps_back,
-            }
-            .fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts a time in which a shard read nothing.
-    pub(super) fn count_pause(&self) {
-        self.pauses.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a failure of a shard.
-    pub(super) fn count_failure(&self) {
-        self.failures.send_modify(|failures| *failures += 1);
-    }
-
-    /// Notes how long a shard was not waiting.
-    pub(super) fn was_busy(&self, shard: usize, took: Duration) {
-        if let Some(busy) = self.busy.get(shard) {
-            busy.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-    }
-
-    /// Notes how long closing windows kept a shard from receiving.
-    pub(super) fn held_up(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.close.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
-    }
-
-    /// Whether the node's memory for containers is used up.
-    pub(super) fn is_full(&self) -> bool {
-        self.store.held_bytes() >= self.memory_limit.load(Ordering::Relaxed)
-    }
-}
-
-/// Microseconds up to an hour, two significant digits: some kilobytes.
-fn new_stall_histogram() -> Histogram<u64> {
-    let bounds = Histogram::new_with_bounds(1, 3_600_000_000, 2);
-    #[expect(clippy::expect_used, reason = "the bounds are constants, and a test makes one")]
-    bounds.expect("the bounds are sound")
 }
 
 impl ShardPool {
@@ -445,6 +344,61 @@ impl ShardPool {
             failures: *self.shared.failures.borrow(),
             close: self.shared.close.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+}
+
+impl ShardPool {
+    /// Moves one container where a shard is hot and another is not; to be called about every second. Answers which.
+    ///
+    /// # Errors
+    /// When a shard has ended.
+    pub async fn balance_load(&self) -> Result<Option<Allocation>, ShardGone> {
+        let busy: Vec<u64> = self.shared.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).collect();
+        let parts =
+            self.balance.lock().unwrap_or_else(PoisonError::into_inner).busy_since(Instant::now(), busy);
+        let Some((hot, cold, gap)) = find_imbalance(&parts) else { return Ok(None) };
+        let work = self.find_shard(ShardId(hot))?.send_with_reply(ShardCommand::Work).await?;
+        let work =
+            self.balance.lock().unwrap_or_else(PoisonError::into_inner).work_since(Instant::now(), &work);
+        let Some(allocation) = choose_container(&work, gap) else { return Ok(None) };
+        if !self.move_to(allocation, ShardId(cold)).await? {
+            return Ok(None);
+        }
+        tracing::info!(%allocation, from = hot, to = cold, "moved a container to another shard");
+        Ok(Some(allocation))
+    }
+
+    /// Moves a container with its socket. Answers whether it did: if places stay in use, the next balancing tries again. A hand-over that
+    /// succeeds never releases them, and the main loop, which waits for this, would never learn that it has succeeded.
+    pub(super) async fn move_to(&self, allocation: Allocation, to: ShardId) -> Result<bool, ShardGone> {
+        // No container is looked up meanwhile: one under way is nowhere.
+        let Ok(mut places) = tokio::time::timeout(PLACES, self.places.write()).await else {
+            return Ok(false);
+        };
+        let Some(from) = places.get(&allocation).copied() else { return Ok(false) };
+        let Some(listener) =
+            self.find_shard(from)?.send_with_reply(|reply| ShardCommand::Leave(allocation, reply)).await?
+        else {
+            return Ok(false);
+        };
+        match self.find_shard(to)?.send_with_reply(|reply| ShardCommand::Adopt(listener, reply)).await {
+            // Should it fail at that, it has the container if anybody has.
+            Ok(Ok(())) | Err(ShardGone) => {
+                places.insert(allocation, to);
+                self.find_shard(from)?.decrement_containers();
+                self.find_shard(to)?.increment_containers();
+            }
+            // The kernel would not watch one more socket there; it has just watched it here.
+            Ok(Err(listener)) => {
+                let back = self
+                    .find_shard(from)?
+                    .send_with_reply(|reply| ShardCommand::Adopt(listener, reply))
+                    .await?;
+                back.map_err(|_| ShardGone)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

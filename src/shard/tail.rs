@@ -1,7 +1,10 @@
-//! What lines that wait for a slow reader of a tail may take.
+//! Lines for a reader that tails a container, and how much memory they may take while they wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::model::Timestamp;
+use crate::statsd::Rejected;
 
 /// Bytes of lines that may wait for one tail.
 const OF_ONE: usize = 1 << 20;
@@ -39,6 +42,20 @@ impl TailRoom {
         }
         Some(TakenRoom { room: self.clone(), bytes })
     }
+}
+
+/// One line of a container, for a reader that tails it.
+#[derive(Debug)]
+pub struct TappedLine {
+    /// When it came.
+    pub at: Timestamp,
+    pub line: Vec<u8>,
+    /// Why it was rejected, if it was.
+    pub rejected: Option<Rejected>,
+    /// Lines before it that there was no room for.
+    pub lost: u64,
+    /// What it takes of the bounds of tails while it waits.
+    pub(super) _room: TakenRoom,
 }
 
 /// Room that a waiting line has taken.

@@ -1,11 +1,9 @@
 //! The loop of one shard.
 
 mod closing;
-mod draining;
 mod failure;
 mod members;
 mod orders;
-mod questions;
 mod receiving;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,10 +19,10 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
 use super::command::{Question, ShardCommand};
-use super::gather::Gather;
 use super::listener::ContainerListener;
 use super::looks::Looks;
-use super::pool::PoolShared;
+use super::shared::PoolShared;
+use super::turn::Gather;
 use crate::aggregate::{AggregatorSettings, ReadGap};
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::net::clock::{Clock, ClockStep, SteadyClock};
@@ -262,7 +260,7 @@ impl Worker {
         if wait.is_zero() {
             return false;
         }
-        // A command ends the wait: nobody who asks waits for data.
+        // A command ends the wait, so that its sender does not wait for data.
         let mut wake = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         let _either_way = nix::poll::ppoll(&mut wake, Some(TimeSpec::from_duration(wait)), None);
         true

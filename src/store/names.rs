@@ -11,24 +11,19 @@
 //! memory of its containers, in equal shares.
 
 mod change;
-mod distinct;
-mod reading;
-mod taken;
 mod workload;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::change::{Meeting, NameChange, NameChanges, NameState};
-use self::distinct::distinct_names;
-use self::taken::{TakenContents, TakenNames};
-use self::workload::{NameClaim, Workload, bytes_of, claim_mut};
-use super::bound::RememberedBound;
-use super::past::{MOST, REMEMBERED, fair_share};
+use super::past::{MOST, REMEMBERED, RememberedBound, fair_share};
 use crate::model::{Origin, Series, Timestamp};
 use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Level, MarksOfAll, Name, NameSpelling, SeriesIdentity, Spelled};
+pub use change::{Meeting, NameChange, NameChanges, NameState};
+use change::{TakenContents, TakenNames};
+use workload::{NameClaim, Workload, bytes_of, claim_mut, distinct_names};
 
 /// Names of a workload that are remembered although it has no series of them, at most.
 const AT_REST: usize = 10_000;

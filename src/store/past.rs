@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::bound::RememberedBound;
 use remembered::RememberedTotals;
-pub(super) use remembered::fair_share;
 pub use remembered::{Gone, GoneByIdentity};
+pub(super) use remembered::{RememberedBound, fair_share};
 
 use crate::aggregate::{Buckets, Histogram, LedgerEntry, Limits, Weight};
 use crate::model::{MetricType, Origin, Series, Timestamp};

@@ -68,7 +68,7 @@ impl std::str::FromStr for Target {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("no agent answers at {target}: {source}")]
     Unreachable {
         /// Where.
@@ -143,7 +143,7 @@ impl Client {
         Self { target, token: None, tls }
     }
 
-    /// The same, trusting the authorities of a file of PEM and nobody else.
+    /// The same, trusting only the authorities in a PEM file.
     ///
     /// # Errors
     /// When the file has none.
@@ -180,7 +180,7 @@ impl Client {
     /// Any request, its answer read whole.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// When there is no answer.
     pub async fn send_request(
         &self,
         method: &str,
@@ -211,7 +211,7 @@ impl Client {
     /// `GET`, line by line as they come.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// When there is no answer.
     pub async fn stream_lines(&self, path: &str) -> Result<LineStream, ClientError> {
         self.stream_lines_after(path, None).await
     }

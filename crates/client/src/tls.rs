@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-/// Trusts the authorities that the system trusts. Where it has none, nobody is, and connecting says so.
+/// Trusts the authorities that the system trusts. If there are none, no server is trusted, and connecting fails with that reason.
 pub(super) fn connector_from_system_roots() -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let _some_are_odd = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -39,7 +39,7 @@ fn build_connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> 
     Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }
 
-/// A connection, encrypted, to somebody who has shown a certificate for the name that was asked for.
+/// An encrypted connection to a server that has shown a certificate for the requested name.
 ///
 /// # Errors
 /// With `InvalidData` when the certificate is not one to trust.

@@ -7,7 +7,6 @@
 
 mod accounting;
 mod aggregator;
-mod cardinality;
 mod distribution;
 mod encoding;
 mod gauge;
@@ -18,7 +17,6 @@ pub mod set;
 pub mod sketch;
 mod state;
 mod table;
-mod varint;
 mod weight;
 mod window;
 
@@ -28,7 +26,6 @@ pub use aggregator::{
     Ledger, LedgerEntry, LedgerRow, LineTap, NAMED, Noted, OVERFLOW, REVISED_TOGETHER, ReadGap,
     SNAPSHOT_VERSION, SnapshotError, TimerUnit, checksum_of,
 };
-pub use cardinality::{WideTag, widest_tags};
 pub use distribution::{Distribution, DistributionSummary};
 pub use encoding::{encode, encode_after};
 pub use gauge::Gauge;
@@ -36,7 +33,7 @@ pub use histogram::{
     Bounds, BoundsError, Buckets, COARSEST_SCHEMA, Classic, Counting, FINEST_SCHEMA, Histogram, MOST_BOUNDS,
     MOST_BUCKETS, Native, Scale, ZERO_THRESHOLD,
 };
-pub use limits::{LimitMode, Limits, TokenBucket};
+pub use limits::{LimitMode, Limits, TokenBucket, WideTag, widest_tags};
 pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLine, RejectedLines};
 pub use sketch::{PERCENTILES, Percentiles};
 pub use state::{CheckOutcome, CheckState, Counter, SeriesState};

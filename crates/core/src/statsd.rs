@@ -25,7 +25,6 @@ mod event;
 mod fields;
 mod line;
 mod plain;
-mod scan;
 pub mod style;
 pub mod tags;
 mod value;

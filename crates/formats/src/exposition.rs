@@ -208,7 +208,7 @@ pub(super) fn format_number(value: f64) -> String {
 }
 
 /// A bound as OpenMetrics wants labels of one to be: always with a point or an exponent, the latter from a million on and
-/// below a ten-thousandth, so that everybody writes the same.
+/// below a ten-thousandth, so that all writers agree.
 pub(super) fn format_bound(bound: f64) -> String {
     let size = bound.abs();
     if size == 0.0 {

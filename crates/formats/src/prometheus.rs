@@ -4,25 +4,23 @@
 //! a mark on the later of them ([`Marks`]). Where families on a page could not be told apart by a parser, their declared
 //! type gives way, never the name of a sample. Why: `docs/adr/0053-prometheus-names.md`.
 
-mod blocks;
+mod family;
 mod gathered;
 mod identity;
 mod marks;
 mod messages;
 mod name;
-mod natives;
 mod page;
 mod protobuf;
 mod shape;
 mod stat;
 mod text;
-mod total;
 mod write;
 
+pub use family::{Sums, Total};
 pub use identity::{Level, SeriesIdentity};
 pub use marks::{Marks, MarksOfAll, Name, NameKind, Spelled};
 pub use name::{NameSpelling, Naming};
-pub use page::{PageBuilder, PageSource, PageWindow, Sums};
+pub use page::{PageBuilder, PageSource, PageWindow};
 pub use shape::Timers;
-pub use total::Total;
 pub use write::Page;

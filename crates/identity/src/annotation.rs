@@ -1,5 +1,5 @@
-//! Annotations that are meant for tallyport: `tallyport.<what>`, and for one container of a pod
-//! `tallyport.<what>/container.<name>`. Engines without annotations have labels of the same names.
+//! Annotations for tallyport: `tallyport.<what>`, and for one container of a pod `tallyport.<what>/container.<name>`. Engines without
+//! annotations have labels of the same names.
 
 /// What they all begin with.
 pub const PREFIX: &str = "tallyport.";
@@ -23,6 +23,20 @@ pub fn find<'a>(
     annotations(&format!("{key}/container.{container}")).or_else(|| annotations(key)).map(str::trim)
 }
 
+const YES: [&str; 4] = ["true", "1", "yes", "on"];
+const NO: [&str; 4] = ["false", "0", "no", "off"];
+
+/// Reads a switch: `true`, `1`, `yes` and `on`, or `false`, `0`, `no` and `off`, in upper or lower case, with spaces around it or
+/// none. `None` for everything else; what then holds is up to the caller.
+#[must_use]
+pub fn read_switch(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
+    if is(&YES) {
+        return Some(true);
+    }
+    is(&NO).then_some(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +51,25 @@ mod tests {
         assert_eq!(find(annotations, "web", GAUGE_SIGN), Some("absolute"));
         assert_eq!(find(annotations, "sidecar", GAUGE_SIGN), Some("delta"));
         assert_eq!(find(annotations, "web", TASK_ID), None);
+    }
+
+    #[test]
+    fn what_is_neither_yes_nor_no_is_nothing() {
+        for (text, expected) in [
+            ("true", Some(true)),
+            ("Yes", Some(true)),
+            (" ON ", Some(true)),
+            ("1", Some(true)),
+            ("OFF", Some(false)),
+            ("no", Some(false)),
+            ("False", Some(false)),
+            ("0", Some(false)),
+            ("perhaps", None),
+            ("only", None),
+            ("", None),
+            ("10", None),
+        ] {
+            assert_eq!(read_switch(text), expected, "{text:?}");
+        }
     }
 }

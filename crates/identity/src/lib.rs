@@ -5,6 +5,5 @@
 
 pub mod annotation;
 pub mod pod;
-mod switch;
 
-pub use switch::read_switch;
+pub use annotation::read_switch;

@@ -102,7 +102,7 @@ pub enum HierarchyError {
 /// Why a process has no group by which it can be told from others.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
-    /// It is in the root, where everybody may be.
+    /// It is in the root group, where any process may be.
     #[error("its process is in no cgroup v2 of its own")]
     Root,
     /// It is outside of what this process sees.

@@ -2,11 +2,15 @@
 //!
 //! A FIFO blocks the process that opens it until another one opens it, too: a start, a reload, or every container's start
 //! in the wrapper. A device could be endless. A link in place of a file to be written would have its target overwritten.
+//!
+//! `/run` and `/var/run` are one directory on nearly every node. Container runtimes use either name, and an image without a base
+//! system has only one of them. A path that is right on the node may not exist for an agent in a container, so it is tried under
+//! the other name, too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens a regular file for reading. `/dev/null` is taken for an empty one, which is how a file is switched off. Links are
 /// followed: mounted configuration consists of them.
@@ -59,6 +63,29 @@ pub fn create_private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// The two names.
+const NAMES: [&str; 2] = ["/run", "/var/run"];
+
+/// The same path below the other name; nothing for paths that are below neither.
+#[must_use]
+pub fn other_name(path: &Path) -> Option<PathBuf> {
+    let [run, var_run] = NAMES.map(Path::new);
+    let below = |from: &Path, to: &Path| path.strip_prefix(from).ok().map(|rest| to.join(rest));
+    below(var_run, run).or_else(|| below(run, var_run))
+}
+
+/// Opens what is at a path, or else what is at the other name of it.
+///
+/// # Errors
+/// Those of the path as it was given, since that is the one that its reader knows.
+pub fn open_by_either_name<T>(path: &Path, open: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+    let refused = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+        opened => return opened,
+    };
+    other_name(path).and_then(|other| open(&other).ok()).ok_or(refused)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +123,35 @@ mod tests {
         let file = create_private_file(&link).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
+    }
+
+    #[test]
+    fn each_name_has_the_other() {
+        let other = |path: &str| other_name(Path::new(path));
+        assert_eq!(other("/var/run/netns/cni-1"), Some("/run/netns/cni-1".into()));
+        assert_eq!(other("/run/nri/nri.sock"), Some("/var/run/nri/nri.sock".into()));
+        for without in ["/var/running/x", "/runtime", "/proc/1/ns/net", "run/netns/x", ""] {
+            assert_eq!(other(without), None, "{without:?}");
+        }
+    }
+
+    #[test]
+    fn the_other_name_is_tried_only_where_the_first_has_nothing() {
+        let found = |there: &str, path: &str| {
+            let open = |tried: &Path| match tried == Path::new(there) {
+                true => Ok(tried.to_owned()),
+                false => Err(io::ErrorKind::NotFound.into()),
+            };
+            open_by_either_name(Path::new(path), open).map_err(|error| error.kind())
+        };
+        assert_eq!(found("/run/netns/a", "/var/run/netns/a"), Ok("/run/netns/a".into()));
+        assert_eq!(found("/var/run/netns/a", "/run/netns/a"), Ok("/var/run/netns/a".into()));
+        assert_eq!(found("/run/netns/a", "/run/netns/a"), Ok("/run/netns/a".into()));
+        assert_eq!(found("/run/netns/a", "/run/netns/b"), Err(io::ErrorKind::NotFound));
+        let refused = open_by_either_name::<()>(Path::new("/run/a"), |path| {
+            assert_eq!(path, Path::new("/run/a"), "a refusal is an answer");
+            Err(io::ErrorKind::PermissionDenied.into())
+        });
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 }

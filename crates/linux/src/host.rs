@@ -1,9 +1,240 @@
 //! What the node and its containers use of it: control groups of both versions, `/proc`, file systems.
 //!
-//! Read when somebody asks, never kept. What the system does not tell, or would tell of more than the container, is absent.
+//! Read on request and not kept. What the system does not report, or reports for more than the container, is absent.
 
 mod group;
-mod node;
 
 pub use group::{ContainerResources, Cpu, Io, Memory, NetworkCounters, read_container_resources};
-pub use node::{CpuMeter, CpuTimes, FileSystem, Interface, NodeResources, Shares, read_node_resources};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use procfs::net::DeviceStatus;
+use procfs::process::Process;
+use procfs::{Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, ProcResult, Uptime};
+
+/// What the node has and uses.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeResources {
+    /// Since boot.
+    pub uptime: Duration,
+    /// Processes there are.
+    pub processes: u64,
+    /// Processors.
+    pub cores: u64,
+    /// The load of the last minute, five and fifteen minutes.
+    pub load: [f64; 3],
+    /// Bytes of memory: all, free, in buffers, in caches.
+    pub memory: [u64; 4],
+    /// Bytes of swap: all, free.
+    pub swap: [u64; 2],
+    /// File systems on devices, and the root.
+    pub file_systems: Vec<FileSystem>,
+    /// The node's network interfaces.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A file system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileSystem {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// Bytes: all, used, free for who is not root.
+    pub bytes: [u64; 3],
+    /// Inodes: all, used, free.
+    pub inodes: [u64; 3],
+}
+
+/// A network interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Received: bytes, packets, errors, dropped.
+    pub received: [u64; 4],
+    /// Sent: bytes, packets, errors, dropped.
+    pub sent: [u64; 4],
+}
+
+/// Processor time since boot, in ticks.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct CpuTimes {
+    user: u64,
+    system: u64,
+    idle: u64,
+    wait: u64,
+    /// Interrupts, and what a hypervisor took.
+    other: u64,
+}
+
+/// How processor time was used between two moments, in percent of all processors.
+#[derive(Copy, Clone, PartialEq, Debug, Default)]
+pub struct Shares {
+    /// All but idle and waiting.
+    pub total: f64,
+    /// In applications.
+    pub user: f64,
+    /// In the kernel.
+    pub system: f64,
+    /// Not at all.
+    pub idle: f64,
+    /// Not at all, with a device to wait for.
+    pub wait: f64,
+}
+
+impl CpuTimes {
+    fn sum(&self) -> u64 {
+        self.user + self.system + self.idle + self.wait + self.other
+    }
+
+    /// How the time since an earlier moment was used; none where none has passed.
+    #[must_use]
+    pub fn shares_since(&self, before: &Self) -> Option<Shares> {
+        let all = self.sum().saturating_sub(before.sum());
+        let share = |now: u64, before: u64| now.saturating_sub(before) as f64 * 100.0 / all as f64;
+        (all > 0).then(|| {
+            let (idle, wait) = (share(self.idle, before.idle), share(self.wait, before.wait));
+            Shares {
+                total: (100.0 - idle - wait).max(0.0),
+                user: share(self.user, before.user),
+                system: share(self.system, before.system),
+                idle,
+                wait,
+            }
+        })
+    }
+}
+
+/// How processors were used since they were last asked about.
+#[derive(Debug)]
+pub struct CpuMeter(Mutex<Metered>);
+
+#[derive(Debug, Default)]
+struct Metered {
+    before: CpuTimes,
+    last: Option<Shares>,
+}
+
+impl CpuMeter {
+    /// Starts to measure. Where `/proc` does not tell, nothing is measured.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Mutex::new(Metered { before: cpu_times().unwrap_or_default(), last: None }))
+    }
+
+    /// How they were used since the last answer; the same answer again within a second, of which less could be said.
+    #[must_use]
+    pub fn measure_shares(&self) -> Option<Shares> {
+        let now = cpu_times().ok()?;
+        let second =
+            100 * u64::try_from(std::thread::available_parallelism().map_or(1, NonZero::get)).ok()?;
+        let mut metered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = now.sum().saturating_sub(metered.before.sum());
+        if passed >= second || metered.last.is_none() {
+            metered.last = now.shares_since(&metered.before).or(metered.last);
+            metered.before = now;
+        }
+        metered.last
+    }
+}
+
+/// Processor time until now.
+///
+/// # Errors
+/// When `/proc/stat` cannot be read.
+fn cpu_times() -> ProcResult<CpuTimes> {
+    let total = KernelStats::current()?.total;
+    let of = Option::unwrap_or_default;
+    Ok(CpuTimes {
+        user: total.user + total.nice,
+        system: total.system,
+        idle: total.idle,
+        wait: of(total.iowait),
+        other: of(total.irq) + of(total.softirq) + of(total.steal),
+    })
+}
+
+/// What the node has and uses now.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn read_node_resources() -> ProcResult<NodeResources> {
+    let load = LoadAverage::current()?;
+    let memory = Meminfo::current()?;
+    Ok(NodeResources {
+        uptime: Uptime::current()?.uptime_duration(),
+        processes: procfs::process::all_processes()?.count() as u64,
+        cores: KernelStats::current()?.cpu_time.len() as u64,
+        load: [load.one, load.five, load.fifteen].map(f64::from),
+        memory: [memory.mem_total, memory.mem_free, memory.buffers, memory.cached],
+        swap: [memory.swap_total, memory.swap_free],
+        file_systems: file_systems()?,
+        interfaces: read_interfaces()?,
+    })
+}
+
+/// Of what is mounted in several places, the first.
+fn file_systems() -> ProcResult<Vec<FileSystem>> {
+    let known =
+        std::fs::read_to_string("/proc/filesystems").map_err(|error| procfs::ProcError::Io(error, None))?;
+    let on_devices: BTreeSet<&str> =
+        known.lines().filter(|line| !line.starts_with("nodev")).map(str::trim).collect();
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for mount in Process::myself()?.mountinfo()?.0 {
+        let is_root = mount.mount_point.as_os_str() == "/";
+        if !(is_root || on_devices.contains(mount.fs_type.as_str())) || !seen.insert(mount.majmin.clone()) {
+            continue;
+        }
+        // What cannot be asked, a mount that hangs or is another's, is left out.
+        let Ok(stat) = statvfs(&mount.mount_point) else { continue };
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+        found.push(FileSystem {
+            path: mount.mount_point,
+            bytes: [
+                bytes(stat.blocks()),
+                bytes(stat.blocks().saturating_sub(stat.blocks_free())),
+                bytes(stat.blocks_available()),
+            ],
+            inodes: [stat.files(), stat.files().saturating_sub(stat.files_free()), stat.files_free()],
+        });
+    }
+    Ok(found)
+}
+
+fn read_interfaces() -> ProcResult<Vec<Interface>> {
+    let found = Process::myself()?.dev_status()?;
+    let found: BTreeMap<_, _> = found.into_iter().collect();
+    let interface = |(name, status): (String, DeviceStatus)| Interface {
+        name,
+        received: [status.recv_bytes, status.recv_packets, status.recv_errs, status.recv_drop],
+        sent: [status.sent_bytes, status.sent_packets, status.sent_errs, status.sent_drop],
+    };
+    Ok(found.into_iter().map(interface).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_the_time_that_has_passed() {
+        let before = CpuTimes { user: 100, system: 100, idle: 100, wait: 100, other: 100 };
+        let now = CpuTimes { user: 130, system: 110, idle: 150, wait: 105, other: 105 };
+        let shares = now.shares_since(&before).unwrap();
+        assert_eq!(shares, Shares { total: 45.0, user: 30.0, system: 10.0, idle: 50.0, wait: 5.0 });
+        assert_eq!(now.shares_since(&now), None);
+    }
+
+    #[test]
+    fn this_node_is_described() {
+        let node = read_node_resources().unwrap();
+        assert!(node.cores > 0 && node.processes > 0 && node.memory[0] > node.memory[1]);
+        assert!(node.file_systems.iter().any(|system| system.path.as_os_str() == "/"));
+        assert!(node.interfaces.iter().any(|interface| interface.name == "lo"));
+    }
+}

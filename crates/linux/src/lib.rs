@@ -4,13 +4,11 @@
 //! Only [`sys`] and the guard's `bpf` module contain `unsafe`, for system calls that no safe wrapper offers.
 
 pub mod address;
-pub mod buffers;
 pub mod cgroup;
 pub mod clock;
 pub mod files;
 #[cfg_attr(not(feature = "guard"), path = "guard/absent.rs")]
 pub mod guard;
-pub mod holder;
 pub mod host;
 pub mod listener;
 pub mod netns;
@@ -18,7 +16,6 @@ pub mod notify;
 pub mod passing;
 pub mod process;
 pub mod process_identity;
-pub mod run_dir;
 pub mod sys;
 pub mod unix;
 pub mod unixgram;

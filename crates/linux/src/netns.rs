@@ -17,7 +17,7 @@ use nix::sys::statfs::FsType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{listener, run_dir, sys};
+use super::{files, listener, sys};
 
 /// The namespace that this process is in.
 const OWN: &str = "/proc/self/ns/net";
@@ -49,7 +49,7 @@ pub struct NotANamespace {
     pub why: io::Error,
 }
 
-/// An open network namespace. It exists for as long as this does, so nobody keeps it.
+/// An open network namespace. It exists for as long as this does, so it is not kept longer than needed.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
@@ -72,22 +72,22 @@ pub struct NamespaceSocket {
     pub socket: UdpSocket,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Why the namespace's `lo` stays down, where it does: nothing will arrive before somebody brings it up.
+    /// Why the namespace's `lo` stays down, where it does: nothing arrives until it is brought up.
     pub loopback_down: Option<io::Error>,
 }
 
 impl Namespace {
     /// Opens the namespace at a path, and nothing that only looks like one: a device or a pipe there is not touched.
-    /// A path below `/var/run` or `/run` is tried under the other of these names, too ([`run_dir`]).
+    /// A path below `/var/run` or `/run` is tried under the other of these names, too ([`files::other_name`]).
     ///
     /// # Errors
     /// When there is nothing, or something else.
     pub fn open(path: &Path) -> Result<Self, NotANamespace> {
-        run_dir::open_by_either_name(path, Self::open_checked)
+        files::open_by_either_name(path, Self::open_checked)
             .map_err(|why| NotANamespace { path: path.to_owned(), why })
     }
 
-    /// The namespace of a process, which may have ended since; whoever must know asks for its end afterwards.
+    /// The namespace of a process, which may have ended since; a caller that must know checks for its end afterwards.
     ///
     /// # Errors
     /// When there is no such process, or this one may not look at it.
@@ -103,7 +103,7 @@ impl Namespace {
         Self::open_checked(Path::new(OWN)).map(|own| own.id)
     }
 
-    /// A namespace that somebody passed.
+    /// A namespace whose descriptor was passed.
     ///
     /// # Errors
     /// When it is something else.

@@ -50,7 +50,7 @@ impl Channel {
     /// Connects to who listens at a path, who has to be of this user, or root.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` where no process listens.
+    /// `NotFound` or `ConnectionRefused` if no process listens.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.connect(&Short::from_path(path)?.socket_address()?)?;
@@ -159,7 +159,7 @@ impl Channel {
     }
 }
 
-/// Bytes in memory that can be passed, and that no process can change any more.
+/// Bytes in memory that can be passed and can no longer be changed.
 ///
 /// # Errors
 /// When there is no memory.

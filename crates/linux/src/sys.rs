@@ -96,7 +96,7 @@ pub fn receive_buffer_fill(socket: impl AsFd) -> io::Result<f64> {
 /// Takes one datagram that is already there. Answers its length, also where that is more than the buffer and it was cut.
 ///
 /// The C library's `recv` is a point at which a thread can be cancelled, which a program with several threads pays for
-/// with each datagram (`docs/adr/0009-gathering.md`); nobody here cancels threads.
+/// with each datagram (`docs/adr/0009-gathering.md`); no thread is cancelled here.
 ///
 /// # Errors
 /// `EAGAIN` where there is none; others when the socket is broken.
@@ -137,7 +137,7 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
         return Err(if gone { io::ErrorKind::NotFound.into() } else { error });
     }
     let fd = i32::try_from(fd).map_err(|_| io::Error::other("the kernel answered no descriptor"))?;
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -184,7 +184,7 @@ pub fn inherit_descriptors(count: usize) -> io::Result<Vec<OwnedFd>> {
         if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: it is open, and whoever started this process has left it to us; nobody else here knows of it.
+        // SAFETY: it is open, the parent process has left it to us, and nothing else here knows of it.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     };
     numbers.map(|number| inherit(number.map_err(io::Error::other)?)).collect()
@@ -209,14 +209,14 @@ pub struct ReceivedMessage {
     pub sender: Option<i32>,
     /// A handle of that process, where the socket asks for it and the kernel has one.
     pub process: Option<OwnedFd>,
-    /// Descriptors that the sender passed. Whoever ignores them closes them.
+    /// Descriptors that the sender passed. Dropping them closes them.
     pub passed: Vec<OwnedFd>,
 }
 
 /// Takes one message that is already there from a Unix socket, with what came with it.
 ///
 /// The wrapper of the `nix` crate answers an error where the kernel had to leave a descriptor out, and leaves those that
-/// did come open for ever; whoever can send could use them up.
+/// did come open for ever; any sender could use them up.
 ///
 /// # Errors
 /// `EAGAIN` where there is none; others when the socket is broken.
@@ -258,7 +258,7 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Rece
                     if fd < 0 {
                         continue;
                     }
-                    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+                    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
                     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                     match kind {
                         SCM_PIDFD => message.process = Some(fd),

@@ -85,7 +85,7 @@ impl HeldDirectory {
     /// The lock that the process before shared.
     ///
     /// # Errors
-    /// When it is not one, or somebody else has it.
+    /// When it is not one, or another process has it.
     pub fn from_shared_lock(lock: OwnedFd) -> io::Result<Self> {
         let lock = File::from(lock);
         lock.try_lock()?;
@@ -296,7 +296,7 @@ fn listen_as(
         Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
             return Err(PathError::InTheWay { path: path.to_owned() });
         }
-        // The lock tells about agents that know of it; a socket that answers is alive whoever made it.
+        // The lock tells about agents that know of it; a socket that answers is alive, whichever program made it.
         Ok(_) if UnixStream::connect(path).is_ok() => {
             return Err(PathError::InUse { path: path.to_owned(), holder: None });
         }

@@ -44,7 +44,7 @@ fn normalize_run_path(path: &str) -> String {
 pub struct Unixgram {
     /// The socket; not blocking.
     pub socket: UnixDatagram,
-    /// Datagrams that may wait in it; whoever sends more waits, or is refused.
+    /// Datagrams that may wait in it; a sender of more waits, or is refused.
     pub queue: usize,
 }
 
@@ -78,7 +78,7 @@ impl Opener {
         Self { apart: made.ok() }
     }
 
-    /// Opens a socket at a path, for everybody who reaches the path. What a dead agent left there is removed first.
+    /// Opens a socket at a path, for every process that reaches the path. What a dead agent left there is removed first.
     ///
     /// # Errors
     /// When the path is too long, something that is no socket is in the way, or the directory cannot be written.
@@ -110,7 +110,7 @@ impl Opener {
             tracing::debug!(%error, "senders that have ended cannot be checked");
         }
         bind(opened.as_raw_fd(), &UnixAddr::new(path)?)?;
-        // Whoever the container runs as; who else comes this far is told by what the kernel says of each sender.
+        // The container may run as any user. Other senders are recognized by what the kernel reports for each datagram.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
         Ok(Unixgram { socket: opened.into(), queue })
     }

@@ -114,7 +114,7 @@ pub(super) async fn compare_container(
         1.0,
         f64::from(u8::from(counts.balanced && counts.values.open == 0)),
     );
-    // What the kernel dropped nobody has seen; then only the identities can be checked.
+    // What the kernel dropped is unknown; then only the identities can be checked.
     if counts.datagrams.kernel_drops == 0 {
         found.compare_counts(expected, counts);
         found.compare_series(expected, &metrics.metrics);

@@ -6,7 +6,6 @@
 
 mod check;
 mod cycle;
-mod outlast;
 mod send;
 
 use std::path::PathBuf;
@@ -19,8 +18,7 @@ use tallyport_client::{Client, Target};
 
 pub use check::{Checked, Mismatch};
 pub use cycle::{Cycle, Expected, Flood, TrafficShape};
-pub use outlast::{Outlasted, Traffic};
-pub use send::{SendTotals, StopCondition, send};
+pub use send::{Outlasted, SendTotals, StopCondition, Traffic, send};
 
 /// Sends StatsD traffic with known totals to an agent, and checks what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -128,8 +126,8 @@ pub struct LoadReport {
 pub fn main(options: &LoadOptions) -> ExitCode {
     let mut out = std::io::stdout();
     let done = if options.outlast {
-        outlast::run(options).map(|sent| {
-            let _nobody_reads = outlast::print_totals(&mut out, &sent);
+        send::send_until_input_ends(options).map(|sent| {
+            let _nobody_reads = send::print_totals(&mut out, &sent);
             true
         })
     } else {

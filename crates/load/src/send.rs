@@ -1,11 +1,18 @@
-//! Sending datagrams at a given rate.
+//! Sending datagrams at a given rate, for a number of rounds or for as long as standard input lasts, while agents end and start.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::io::{Read as _, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::cycle::Cycle;
+use serde::Serialize;
+use tallyport_client::{Client, Target};
+
+use super::cycle::{Cycle, ExpectedTotal};
+use super::{LoadError, LoadOptions, check, generate_traffic};
 
 /// What was sent.
 #[derive(Copy, Clone, Debug, Default)]
@@ -124,4 +131,59 @@ impl SendPacer {
             }
         }
     }
+}
+
+/// What was sent, whether or not it was received.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outlasted {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Each container's, by id.
+    pub containers: BTreeMap<String, Traffic>,
+}
+
+/// What one container has sent.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Traffic {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Values of lines that can be read.
+    pub values: u64,
+    /// The sum of each counter, by name.
+    pub counters: BTreeMap<String, f64>,
+}
+
+/// Reserves containers that are this process, and sends until standard input ends. They end with the process, as any
+/// container does.
+pub(super) fn send_until_input_ends(options: &LoadOptions) -> Result<Outlasted, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let admin = Client::new(Target::Unix(options.admin_socket.clone()));
+    let (names, cycles) = generate_traffic(options);
+    let addresses = runtime.block_on(check::reserve_sockets(&admin, &names, Some(std::process::id())))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        // An error is an end, too.
+        let _either_way = io::stdin().read_to_end(&mut Vec::new());
+        told.store(true, Ordering::Relaxed);
+    });
+    let sent = send(&cycles, &addresses, StopCondition::Told(&stop), options.rate)?;
+    let containers = names.into_iter().zip(&cycles).map(|(name, cycle)| {
+        let expected = cycle.expected.after_rounds(sent.rounds);
+        let counters = expected.series.into_iter().filter_map(|(name, total)| match total {
+            ExpectedTotal::Counter(sum) => Some((name, sum)),
+            _ => None,
+        });
+        let (datagrams, values) = (expected.datagrams, expected.values);
+        (name, Traffic { datagrams, values, counters: counters.collect() })
+    });
+    Ok(Outlasted { sent: sent.datagrams, seconds: sent.took.as_secs_f64(), containers: containers.collect() })
+}
+
+/// As JSON: it is for programs.
+pub(super) fn print_totals(out: &mut impl Write, sent: &Outlasted) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, sent)?;
+    writeln!(out)
 }

@@ -1,7 +1,13 @@
 //! Asking the agent: HTTP/1.1 over its admin socket, within a budget.
+//!
+//! Only answers of root, of this user, and of the user that the agent is configured to run as are trusted. The path of the admin
+//! socket proves nothing: after an agent has ended, any process that can write to the directory can listen there, and its answers
+//! would go into the configuration of containers.
 
 use std::cell::Cell;
+use std::fs::Metadata;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,10 +15,10 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::{Domain, SockAddr, Socket, Type};
+use tallyport_linux::files;
 use tallyport_wire::Refusal;
 
 use super::errors::Error;
-use super::trust::Trusted;
 
 /// Longest answer that is read.
 const LONGEST: usize = 1 << 20;
@@ -204,6 +210,53 @@ pub(super) fn encode_path_segment(id: &str) -> String {
     id.bytes().map(one).collect()
 }
 
+/// The user of the packaged agent.
+pub(super) const AGENT_USER: &str = "tallyport";
+/// What the kernel calls a user that has no number in a user namespace, unless it is told otherwise.
+const OVERFLOW: u32 = 65_534;
+
+/// Users whose answers are believed.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Trusted {
+    own: u32,
+    agent: Option<u32>,
+    /// In a user namespace, such as that of a rootless podman, all users outside of it have this number, root too.
+    outside: Option<u32>,
+}
+
+impl Trusted {
+    /// Root, this user, and the one of this name or number.
+    pub(super) fn with_agent(agent: &str) -> Self {
+        let users = || files::read_to_string(Path::new("/etc/passwd")).unwrap_or_default();
+        let agent = agent.parse().ok().or_else(|| find_user_id(&users(), agent));
+        Self { own: nix::unistd::geteuid().as_raw(), agent, outside: overflow_user_id() }
+    }
+
+    /// Whether a user is one of them.
+    pub(super) fn contains_user(self, user: u32) -> bool {
+        user == 0 || user == self.own || Some(user) == self.agent || Some(user) == self.outside
+    }
+
+    /// Whether what is there belongs to one of them.
+    pub(super) fn owns_file(self, found: &Metadata) -> bool {
+        self.contains_user(found.uid())
+    }
+}
+
+/// The number of a user.
+fn find_user_id(users: &str, name: &str) -> Option<u32> {
+    let mut lines = users.lines().map(|line| line.split(':'));
+    lines.find_map(|mut fields| if fields.next() == Some(name) { fields.nth(1)?.parse().ok() } else { None })
+}
+
+/// The number of users outside of this user namespace, where it is not the first one.
+fn overflow_user_id() -> Option<u32> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    let overflow = || std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok();
+    (!whole).then(|| overflow().unwrap_or(OVERFLOW))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
@@ -242,7 +295,7 @@ mod tests {
         let (error, taken) = ask();
         assert!(error.contains("did not answer in time"), "{error}");
         assert!(taken >= budget && taken < budget * 5, "{taken:?}");
-        // With its queue full nobody even gets in.
+        // With its queue full, not even a connection is accepted.
         let queue: Vec<_> = (0..5000)
             .map_while(|_| {
                 let caller = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -262,5 +315,28 @@ mod tests {
     fn an_id_stays_one_part_of_a_path() {
         assert_eq!(encode_path_segment("a-b_c.d~1"), "a-b_c.d~1");
         assert_eq!(encode_path_segment("a/b ?é"), "a%2Fb%20%3F%C3%A9");
+    }
+
+    const USERS: &str =
+        "root:x:0:0::/root:/bin/sh\ntallyport2:x:7:7::/:/x\ntallyport:x:987:987::/:/x\nbroken:x\n";
+
+    #[test]
+    fn a_user_is_known_by_name_or_number() {
+        assert_eq!(
+            [find_user_id(USERS, "tallyport"), find_user_id(USERS, "broken"), find_user_id(USERS, "x")],
+            [Some(987), None, None]
+        );
+        assert_eq!(Trusted::with_agent("1234").agent, Some(1234));
+    }
+
+    #[test]
+    fn root_this_user_and_the_agents_are_believed_and_nobody_else() {
+        let trusted = Trusted { own: 1000, agent: Some(987), outside: None };
+        assert_eq!(
+            [0, 1000, 987, 1001, 65_534].map(|user| trusted.contains_user(user)),
+            [true, true, true, false, false]
+        );
+        let inside = Trusted { outside: Some(65_534), ..trusted };
+        assert!(inside.contains_user(65_534), "root has no number of its own there");
     }
 }

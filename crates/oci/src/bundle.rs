@@ -42,7 +42,7 @@ struct BundleProcess {
 /// The network namespace that a container asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum BundleNetwork {
-    /// That of whoever starts it.
+    /// That of the process that starts it.
     Host,
     /// The one at this path, which may be the host's all the same.
     Path(PathBuf),

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::agent;
+use super::agent::Trusted;
 use super::errors::Error;
 use super::identity::{IdentityRule, IdentityRules, Mark};
 use super::table::{self, TomlTable};
-use super::trust::{self, Trusted};
 
 /// The file that is read where `TALLYPORT_OCI_CONFIG` names no other.
 const FILE: &str = "/etc/tallyport/oci.toml";
@@ -93,7 +94,7 @@ impl Default for WrapperConfig {
             runtime: None,
             runtimes: BTreeMap::new(),
             admin_socket: None,
-            agent_user: trust::AGENT.to_owned(),
+            agent_user: agent::AGENT_USER.to_owned(),
             unix_path: UNIX_PATH.into(),
             budget_ms: 1000,
             docker_root: "/var/lib/docker".into(),

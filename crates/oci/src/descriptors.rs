@@ -13,9 +13,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tallyport_linux::{listener, sys};
 use tallyport_wire::{Attachment, AttachmentAnswer};
 
+use super::agent::Trusted;
 use super::document::to_json;
 use super::errors::Error;
-use super::trust::Trusted;
 
 /// Longest answer.
 const LONGEST: usize = 8192;
@@ -73,7 +73,7 @@ pub(super) fn attach_by_descriptor(
 fn open(namespace: &OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
     let socket = listener::open(address, BUFFER)?;
-    // Where it cannot be brought up, somebody else may.
+    // If it cannot be brought up here, another process may do so later.
     let _either_way = sys::raise_loopback(&socket);
     Ok(socket.into())
 }

@@ -27,7 +27,7 @@ impl<'a> Object<'a> {
     }
 
     /// The text of a value; none where there is none, or it is `null`. Where a key comes twice, the last one counts,
-    /// as it does to whoever reads the object after us.
+    /// as it does to the next reader of the object.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         let (_, text) = self.0.iter().rfind(|(name, _)| name == key)?;
         Some(text.as_str()).filter(|text| *text != "null")

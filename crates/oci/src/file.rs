@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 
 /// Replaces a file, keeping its mode and its owner. Readers see the old text or the new one.
 pub(super) fn replace_file(path: &Path, text: &str) -> Result<(), Error> {
-    // Whether a container's configuration outlives a crash of the machine matters to nobody, and waiting for it would.
+    // A container's configuration need not survive a crash of the machine, so nothing waits until it is on disk.
     let write = || StagedFile::create_beside(path, text)?.replace_target(path, false);
     write().map_err(|source| Error::Write { path: path.to_owned(), source })
 }

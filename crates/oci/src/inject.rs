@@ -1,8 +1,13 @@
-//! `create`, `run` and `restore`: a socket for the container, its address into the bundle.
+//! `create`, `run` and `restore`: a socket for the container, its address into the bundle. `tallyport-oci precreate` does the same as a
+//! hook of podman, which reads a configuration and writes the one to be used.
+//!
+//! If that hook fails, podman starts no container at all and does not say why, so the input is then written unchanged.
 
 use std::borrow::Cow;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tallyport_identity::annotation::ENABLED;
@@ -10,17 +15,15 @@ use tallyport_identity::read_switch;
 use tallyport_linux::{unixgram, variables};
 use tallyport_wire::{self as wire, ReservationDocument, ReservedDocument, UnixSocketDocument};
 
-use super::agent::{self, Agent, AgentReply};
+use super::agent::{self, Agent, AgentReply, Trusted};
 use super::bundle::{Bundle, BundleNetwork};
 use super::command_line::Call;
-use super::config::{Poststop, Select, WrapperConfig};
+use super::config::{InjectMode, Poststop, Select, WrapperConfig};
 use super::document::to_json;
 use super::edit::{self, Gift, Hook, HookRecord, Mount, StagedHooks};
-use super::errors::Error;
+use super::errors::{Error, Reporter};
 use super::identity::{ContainerIdentity, Facts};
-use super::report::Reporter;
-use super::trust::{self, Trusted};
-use super::{descriptors, docker, file, missed, runtime};
+use super::{descriptors, file, identity, missed, runtime};
 
 /// What is known of a container that is about to start.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub(super) struct InjectedConfig {
 }
 
 impl InjectedConfig {
-    /// A reservation that nobody comes for would expire; this way nothing is kept until then.
+    /// An unused reservation would expire; releasing it keeps nothing until then.
     fn give_back(&self, agent: &Agent) {
         give_back(agent, self.reserved.as_deref());
     }
@@ -201,7 +204,7 @@ fn identify_container(id: &str, bundle: &Bundle, config: &WrapperConfig) -> Opti
     if identities.is_sandbox(bundle, &annotations) {
         return None;
     }
-    annotations.extend(docker::read_annotations(&config.docker_root, id));
+    annotations.extend(identity::read_docker_annotations(&config.docker_root, id));
     let facts = Facts { id, hostname: bundle.hostname.as_deref().unwrap_or_default(), annotations };
     let identity = identities.identify_container(&facts).unwrap_or_default();
     (config.select == Select::All || has_opted_in(&identity)).then_some(identity)
@@ -283,7 +286,7 @@ impl Hooks {
         if config.fail_closed {
             arguments.push("--fail-closed".to_owned());
         }
-        if config.agent_user != trust::AGENT {
+        if config.agent_user != agent::AGENT_USER {
             arguments.extend(["--agent-user".to_owned(), config.agent_user.clone()]);
         }
         // crun keeps what hooks write to stderr to itself.
@@ -329,4 +332,58 @@ impl Hooks {
 
 fn absolute_path(path: &Path) -> String {
     path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// What the configuration is called in messages.
+const CONFIG_NAME: &str = "standard input";
+
+/// Reads a configuration, and writes it with the container's address.
+pub(super) fn run_precreate(started: Instant) -> ExitCode {
+    let report = Reporter::with_log(None);
+    let mut text = Vec::new();
+    // Bytes, because what is no text has to come out again, too.
+    if let Err(error) = io::stdin().lock().read_to_end(&mut text) {
+        report.log_error(&format!("cannot read the configuration: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let config = super::load_config(&report);
+    let edited = match config.mode {
+        InjectMode::Inject => inject_into_config(&text, &config, &report, started),
+        InjectMode::PassThrough => Ok(None),
+    };
+    let output = match edited {
+        Ok(edited) => edited.map_or(text, String::into_bytes),
+        Err(error) if config.fail_closed => {
+            report
+                .log_error(&format!("the container does not start without a socket (fail_closed): {error}"));
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            report.log_warning(&format!("the container starts without a socket: {error}"));
+            text
+        }
+    };
+    match io::stdout().lock().write_all(&output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn inject_into_config(
+    text: &[u8],
+    config: &WrapperConfig,
+    report: &Reporter,
+    started: Instant,
+) -> Result<Option<String>, Error> {
+    config.ensure_usable()?;
+    let path = Path::new(CONFIG_NAME);
+    let garbled = |why: String| Error::Garbled { path: path.to_owned(), why };
+    let text = std::str::from_utf8(text).map_err(|error| garbled(error.to_string()))?;
+    let bundle = Bundle::read(text).map_err(|error| garbled(error.to_string()))?;
+    let id = bundle
+        .id()
+        .ok_or_else(|| garbled("linux.cgroupsPath does not say which container it is".to_owned()))?;
+    let subject = Subject { id, bundle: None, root: None, text, path };
+    let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
+    Ok(reserve_and_edit(&subject, config, &agent, report)?.map(|edited| edited.text))
 }

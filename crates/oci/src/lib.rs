@@ -17,7 +17,6 @@ mod bundle;
 mod command_line;
 mod config;
 mod descriptors;
-mod docker;
 pub mod document;
 pub mod edit;
 mod errors;
@@ -29,12 +28,8 @@ mod hook;
 mod identity;
 mod inject;
 pub mod missed;
-mod pod;
-mod precreate;
-mod report;
 mod runtime;
 mod table;
-mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,8 +37,7 @@ use std::time::Instant;
 
 use command_line::{Call, CallKind};
 use config::{Broken, InjectMode, WrapperConfig};
-use errors::Error;
-use report::Reporter;
+use errors::{Error, Reporter};
 
 /// Runs the program that the command line names.
 #[must_use]
@@ -52,7 +46,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("hook") => return hook::main(arguments.get(2..).unwrap_or_default(), started),
-        Some("precreate") => return precreate::main(started),
+        Some("precreate") => return inject::run_precreate(started),
         _ => {}
     }
     let call = Call::read(&arguments);

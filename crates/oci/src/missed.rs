@@ -46,7 +46,7 @@ pub struct Missed {
     path: PathBuf,
     /// How long ago that was.
     pub age: Duration,
-    /// The body of the reserve call that nobody answered.
+    /// The body of the reserve call that was not answered.
     pub request: Vec<u8>,
     /// Its process with the ticks of its start, while that lives.
     pub process: Option<(i32, u64)>,
@@ -68,8 +68,8 @@ pub fn notes_directory(admin_socket: &Path) -> PathBuf {
     admin_socket.with_added_extension("missed")
 }
 
-/// Leaves word of a container. What cannot be written is left unsaid: the container starts all the same, and whoever
-/// starts it is told why it has no socket.
+/// Leaves a note of a container. If it cannot be written, the container starts all the same, and the caller of the runtime gets
+/// the reason why it has no socket.
 pub(super) fn leave_note(admin_socket: &Path, id: &str, root: Option<&Path>, request: &str) {
     let directory = notes_directory(admin_socket);
     let made =
@@ -129,7 +129,7 @@ fn read_note(path: &Path) -> io::Result<Missed> {
     Ok(Missed { path: path.to_owned(), age, request: request.get().as_bytes().to_vec(), process })
 }
 
-/// The process that a runtime remembers, if it is still that one. Without its start nobody could tell.
+/// The process that a runtime remembers, if it is still that one, which only its start time shows.
 fn find_running_process(state: &str) -> Option<(i32, u64)> {
     let RuntimeProcess { pid, started } = serde_json::from_str(state).ok()?;
     (started > 0 && process::start_ticks(pid).ok()? == started).then_some((pid, started))

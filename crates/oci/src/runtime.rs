@@ -11,8 +11,8 @@ use super::errors::Error;
 
 /// Names the real runtime, over everything else.
 const VARIABLE: &str = "TALLYPORT_OCI_RUNTIME";
-/// Set on the way to the runtime. A process keeps its number when it becomes another program, so whoever finds its own
-/// number there was called by the runtime it has called.
+/// Set on the way to the runtime. A process keeps its number when it becomes another program, so a wrapper that finds its own
+/// number there was called by the runtime that it called.
 const PASSED: &str = "TALLYPORT_OCI_PASSED";
 const USUAL: &str = "runc";
 /// Callers start runtimes with hardly any environment.

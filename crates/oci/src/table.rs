@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A table of which entries are taken until only those are left that nobody knows.
+/// A table from which known entries are taken, until only unknown ones are left.
 #[derive(Debug)]
 pub(super) struct TomlTable<'a> {
     text: &'a str,
@@ -32,7 +32,7 @@ impl<'a> TomlTable<'a> {
         Self { text, left, mistakes: Vec::new() }
     }
 
-    /// What is wrong, with what nobody has taken.
+    /// What is wrong, including the entries that were not taken.
     fn into_mistakes(mut self) -> Vec<String> {
         for (key, value) in std::mem::take(&mut self.left) {
             self.add_mistake(value, &format!("{key} is not a setting"));

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::lane::ThreadPriority;
 use super::page::BufferedPage;
-use super::room::{Room, TimeLimit};
-use super::work::{Deadline, ThreadPriority, on_thread};
-use super::writer::CHUNK;
+use super::room::{CHUNK, Room, TimeLimit};
+use super::work::{Deadline, on_thread};
 use super::{Asker, DEADLINE, PageReader, Pages};
 use crate::api::error::ApiError;
 use crate::net::http::ClientKey;
@@ -125,7 +125,7 @@ impl EventRenderer {
 
 fn reader_for_text(room: &Arc<Room>, client: Option<ClientKey>, text: &[u8]) -> PageReader {
     let page = BufferedPage::new(room);
-    let reader = page.open_reader(client);
+    let reader = PageReader::open(&page, client);
     // It is shared with no other request, so each chunk is freed as soon as it is sent.
     page.begin_build(None, Instant::now());
     for chunk in text.chunks(CHUNK) {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use super::work::ThreadPriority;
 use crate::net::http::{ClientKey, Peer};
 
 /// Which builders a request is served by. Cheap requests do not wait behind expensive ones, and the admin socket does not
@@ -51,6 +50,15 @@ impl BuildLane {
             Self::Node | Self::Search => (64, 32),
         }
     }
+}
+
+/// The priority of a thread.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum ThreadPriority {
+    /// That of the process.
+    Usual,
+    /// Lower: other threads get the processors first.
+    Low,
 }
 
 /// The builders of all lanes.

@@ -1,15 +1,14 @@
 //! One page: the chunks that were rendered and that some reader has still to take.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Shows;
-use super::reader::PageReader;
-use super::room::{Room, UnreadCharge};
+use super::room::{Reclaimable, Room, UnreadCharge};
 use crate::api::error::ApiError;
 use crate::net::http::ClientKey;
 
@@ -138,7 +137,8 @@ impl BufferedPage {
                 next_reader: 0,
             }),
         });
-        room.add(&page);
+        let reclaimable: Weak<dyn Reclaimable> = Arc::downgrade(&page) as _;
+        room.add(reclaimable);
         page
     }
 
@@ -146,28 +146,25 @@ impl BufferedPage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client's reader, which begins at the first chunk.
-    pub(super) fn open_reader(self: &Arc<Self>, client: Option<ClientKey>) -> PageReader {
-        let number = self.lock().join(&self.room, client);
-        PageReader::new(Arc::clone(self), number)
+    /// Adds a client's reader, which begins at the first chunk; answers its number.
+    pub(super) fn add_reader(&self, client: Option<ClientKey>) -> u64 {
+        self.lock().join(&self.room, client)
     }
 
-    /// A reader for another request, unless what the page shows may be older than that request.
-    pub(super) fn open_shared_reader(
-        self: &Arc<Self>,
+    /// The same for a reader of another request, unless what the page shows may be older than that request.
+    pub(super) fn add_shared_reader(
+        &self,
         client: Option<ClientKey>,
         shows: Option<&Shows>,
         most: Duration,
-    ) -> Option<PageReader> {
+    ) -> Option<u64> {
         let mut state = self.lock();
         let fresh = match &state.begun {
             None => true,
             Some((at, shown)) => at.elapsed() < most && shown.is_some() && shown.as_ref() == shows,
         };
         let usable = state.open && fresh && !matches!(state.outcome, Some(Err(_)));
-        let number = usable.then(|| state.join(&self.room, client));
-        drop(state);
-        number.map(|number| PageReader::new(Arc::clone(self), number))
+        usable.then(|| state.join(&self.room, client))
     }
 
     /// Notes that the build begins, and with what state; answers whether the page may be shared from here on.
@@ -191,14 +188,6 @@ impl BufferedPage {
         let trimmed = state.trim_chunks();
         drop(state);
         drop(trimmed);
-    }
-
-    /// The same, unless its build has yet to begin: a page that waits holds nothing, and requests that share it need one build
-    /// instead of one each.
-    pub(super) fn stop_sharing_begun(&self) {
-        if self.lock().begun.is_some() {
-            self.stop_sharing();
-        }
     }
 
     /// Gives it up if all its readers have gone; answers whether it did. No request shares it from then on.
@@ -272,27 +261,6 @@ impl BufferedPage {
         readers
     }
 
-    /// Cuts off readers that have not taken their next chunk for as long as `most`; answers how many.
-    pub(super) fn cut_lagging(&self, now: Instant, most: Duration) -> usize {
-        let mut state = self.lock();
-        let end = state.end_number();
-        let mut cut = 0;
-        for place in state.readers.values_mut() {
-            let lagging = place.next < end && now.saturating_duration_since(place.since) >= most;
-            if lagging && !place.cut {
-                place.cut = true;
-                place.unread.clear();
-                cut += 1;
-            }
-        }
-        let trimmed = state.trim_chunks();
-        let woken = state.take_wakers();
-        drop(state);
-        drop(trimmed);
-        woken.into_iter().for_each(Waker::wake);
-        cut
-    }
-
     /// Notes that a reader is kept from its next chunk until then: it is not slow.
     pub(super) fn mark_resting(&self, reader: u64, until: Instant) {
         if let Some(place) = self.lock().readers.get_mut(&reader) {
@@ -357,5 +325,33 @@ impl BufferedPage {
         drop(state);
         drop(trimmed);
         Poll::Ready(Some(Ok(chunk)))
+    }
+}
+
+impl Reclaimable for BufferedPage {
+    fn stop_sharing_begun(&self) {
+        if self.lock().begun.is_some() {
+            self.stop_sharing();
+        }
+    }
+
+    fn cut_lagging(&self, now: Instant, most: Duration) -> usize {
+        let mut state = self.lock();
+        let end = state.end_number();
+        let mut cut = 0;
+        for place in state.readers.values_mut() {
+            let lagging = place.next < end && now.saturating_duration_since(place.since) >= most;
+            if lagging && !place.cut {
+                place.cut = true;
+                place.unread.clear();
+                cut += 1;
+            }
+        }
+        let trimmed = state.trim_chunks();
+        let woken = state.take_wakers();
+        drop(state);
+        drop(trimmed);
+        woken.into_iter().for_each(Waker::wake);
+        cut
     }
 }

@@ -11,8 +11,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Shows;
 use super::page::{BufferedPage, OpenedPage};
 use crate::api::error::ApiError;
+use crate::net::http::ClientKey;
 
 /// Bytes that a connection may write before others have a turn. Readers that take data as fast as it is written would else hold
 /// a thread for megabytes at a time, and a small request waits for every one of them.
@@ -33,8 +35,23 @@ pub(in crate::api) struct PageReader {
 }
 
 impl PageReader {
-    pub(super) fn new(page: Arc<BufferedPage>, number: u64) -> Self {
-        Self { page, number, taken: 0, rest: None }
+    /// Opens a page for a request of a client, at its first chunk.
+    pub(super) fn open(page: &Arc<BufferedPage>, client: Option<ClientKey>) -> Self {
+        Self::with_number(page, page.add_reader(client))
+    }
+
+    /// Opens a page for another request, unless what the page shows may be older than that request.
+    pub(super) fn open_shared(
+        page: &Arc<BufferedPage>,
+        client: Option<ClientKey>,
+        shows: Option<&Shows>,
+        most: Duration,
+    ) -> Option<Self> {
+        page.add_shared_reader(client, shows, most).map(|number| Self::with_number(page, number))
+    }
+
+    fn with_number(page: &Arc<BufferedPage>, number: u64) -> Self {
+        Self { page: Arc::clone(page), number, taken: 0, rest: None }
     }
 
     #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The bytes that pages hold, all together, and their bound.
+//! The bytes that pages hold, all together, their bound, and how fast they go out.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::pace::PageRateLimiter;
-use super::page::BufferedPage;
-use super::writer::CHUNK;
 use crate::config::AgentConfig;
 use crate::net::http::ClientKey;
 
+/// About how many bytes a chunk has.
+pub(super) const CHUNK: usize = 64 << 10;
 /// How long a reader may take for one chunk before it can be cut short in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
 
@@ -24,6 +23,16 @@ const LAGGING_IN_RESERVE: Duration = Duration::from_millis(500);
 /// How long a wait for room lasts before slow readers are looked for again.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
+/// A page whose memory can be freed while others wait for room.
+pub(super) trait Reclaimable: std::fmt::Debug + Send + Sync {
+    /// Frees what is kept only for requests that may share the page, unless its build has yet to begin: a page that waits holds
+    /// nothing, and requests that share it need one build instead of one each.
+    fn stop_sharing_begun(&self);
+
+    /// Cuts off readers that have not taken their next chunk for as long as `most`; answers how many.
+    fn cut_lagging(&self, now: Instant, most: Duration) -> usize;
+}
+
 /// The bytes that pages hold, all together, and their bound.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -32,7 +41,7 @@ pub(super) struct Room {
     freed: Condvar,
     /// The same for streams, which wait on the control runtime.
     freed_for_streams: Notify,
-    pages: Mutex<Vec<Weak<BufferedPage>>>,
+    pages: Mutex<Vec<Weak<dyn Reclaimable>>>,
     /// When slow readers were looked for last.
     looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
@@ -98,10 +107,11 @@ impl Room {
         self.cut.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add(&self, page: &Arc<BufferedPage>) {
+    /// Adds a page whose memory can be freed.
+    pub(super) fn add(&self, page: Weak<dyn Reclaimable>) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retain(|page| page.strong_count() > 0);
-        pages.push(Arc::downgrade(page));
+        pages.push(page);
     }
 
     /// Counts the memory of a build.
@@ -320,6 +330,34 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
+/// Bytes a second. Twice a gigabit link; one connection over loopback takes eight times as much. At twice this rate, readers on the
+/// node occupied both processors of a small machine, and a small answer waited for them.
+const RATE: u32 = 256 << 20;
+/// Bytes that go out at once after a rest.
+const BURST: u32 = 8 << 20;
+
+/// The pace of all answers together.
+#[derive(Debug)]
+pub(super) struct PageRateLimiter {
+    /// When everything so far would have gone out at [`RATE`].
+    until: Mutex<Option<tokio::time::Instant>>,
+}
+
+impl PageRateLimiter {
+    pub(super) const fn new() -> Self {
+        Self { until: Mutex::new(None) }
+    }
+
+    /// Counts bytes that a reader took; returns until when it has to rest, if it has to.
+    pub(super) fn count(&self, bytes: u32, now: tokio::time::Instant) -> Option<tokio::time::Instant> {
+        let burst = Duration::from_secs(1) * BURST / RATE;
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = until.map_or(now, |until| until.max(now)) + Duration::from_secs(1) * bytes / RATE;
+        *until = Some(next);
+        next.checked_sub(burst).filter(|rest| *rest > now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,5 +391,16 @@ mod tests {
         assert_eq!(limit.wait_for(&room, late).await, Some(()));
         room.stand_still(false);
         assert_eq!(limit.wait_for(&room, std::future::pending::<()>()).await, None);
+    }
+
+    #[test]
+    fn after_a_burst_all_readers_together_keep_to_the_rate() {
+        let (pace, now) = (PageRateLimiter::new(), tokio::time::Instant::now());
+        assert_eq!(pace.count(BURST, now), None);
+        let second = Duration::from_secs(1);
+        assert_eq!(pace.count(RATE / 2, now), Some(now + second / 2));
+        assert_eq!(pace.count(RATE / 2, now), Some(now + second), "another reader rests behind the first");
+        assert_eq!(pace.count(RATE / 4, now + second), Some(now + second + second / 4));
+        assert_eq!(pace.count(BURST, now + 10 * second), None, "a rest allows another burst");
     }
 }

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::StreamExt as _;
 
-use super::writer::CHUNK;
+use super::room::{CHUNK, Reclaimable as _};
 use super::*;
 use crate::api::Chunks;
 use crate::config::ProcessEnvironment;
@@ -528,14 +528,14 @@ async fn a_chunk_is_unread_until_its_connection_has_written_it() {
     let unread = fill(&node, 1).await;
     let page = BufferedPage::new(room);
     let client = asker(2).client();
-    let [mut reads, mut shares] = [page.open_reader(client), page.open_reader(client)];
+    let [mut reads, mut shares] = [PageReader::open(&page, client), PageReader::open(&page, client)];
     page.append_chunk(room.hold_chunk(vec![b'x'; CHUNK]), true);
     assert!(!room.has_room_for(client));
     let written = (reads.next().await, shares.next().await);
     assert!(!room.has_room_for(client), "both are still being written");
     drop(written);
     assert!(room.has_room_for(client));
-    let joins = page.open_reader(client);
+    let joins = PageReader::open(&page, client);
     assert!(!room.has_room_for(client), "a reader that joins later has the same to read");
     drop((reads, shares, joins, page, unread));
     node.until("nothing is held", |counts| counts.held == 0).await;
@@ -584,7 +584,7 @@ async fn answers_stand_still_while_the_agent_is_handed_over_and_go_on_if_that_fa
 async fn a_reader_that_is_kept_waiting_is_not_slow() {
     let node = Node::new();
     let page = BufferedPage::new(&node.pages.0.room);
-    let [rests, lags] = [page.open_reader(None), page.open_reader(None)];
+    let [rests, lags] = [PageReader::open(&page, None), PageReader::open(&page, None)];
     page.append_chunk(bytes::Bytes::from_static(b"x"), true);
     let (now, second) = (Instant::now(), Duration::from_secs(1));
     page.mark_resting(rests.number(), now + 3 * second);

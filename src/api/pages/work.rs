@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::lane::BuilderPermit;
+use super::lane::{BuilderPermit, ThreadPriority};
 use super::page::BufferedPage;
 use super::room::{Room, TimeLimit};
 use crate::api::error::ApiError;
@@ -16,15 +16,6 @@ use crate::query::Budget;
 /// How many calls of [`Deadline::goes_on`] there are for each look at the clock. A name takes up to half a millisecond to be
 /// compared with the longest patterns.
 const SELDOM: u32 = 32;
-
-/// The priority of a thread.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum ThreadPriority {
-    /// That of the process.
-    Usual,
-    /// Lower: other threads get the processors first.
-    Low,
-}
 
 /// Runs work on a thread of this priority.
 ///

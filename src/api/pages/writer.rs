@@ -9,12 +9,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::page::BufferedPage;
-use super::room::{HeldMemory, LOOK};
+use super::room::{CHUNK, HeldMemory, LOOK};
 use crate::api::error::ApiError;
 use crate::query::{self, Sink};
 
-/// About how many bytes a chunk has.
-pub(super) const CHUNK: usize = 64 << 10;
 /// How long a build may wait for memory in all.
 const SHORTAGE: Duration = Duration::from_mins(1);
 /// How many calls of [`PageWriter::goes_on`] there are for each look at the clock.

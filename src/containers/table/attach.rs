@@ -7,8 +7,7 @@ use super::ContainerTable;
 use crate::containers::ProcessRef;
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::{AttachError, ProcessError, ReserveError};
-use crate::containers::handle::{Handle, PassedSocket};
-use crate::containers::process::Candidate;
+use crate::containers::process::{Candidate, Handle, PassedSocket};
 use crate::containers::socket::Site;
 use crate::containers::state::{Guarded, SocketNamespace};
 use crate::model::{Allocation, ContainerId};
@@ -77,7 +76,7 @@ impl ContainerTable {
                 (pid, watched)
             }
         };
-        // What it sends comes after this, so nobody has been let in before the guard is there.
+        // What it sends comes after this, so nothing was let in before the guard is there.
         let mut attached =
             ContainerInfo::clone(&self.find_live_container(&info.origin.container_id).unwrap_or(info));
         attached.pid = Some(pid).filter(|pid| *pid > 0);
@@ -128,7 +127,7 @@ impl ContainerTable {
         }
     }
 
-    /// A process with a namespace that no other container has: who has just been born shares it with nobody yet.
+    /// A process with a namespace that no other container has: a process that was just created does not share it yet.
     fn require_own_namespace(&self, candidate: Candidate) -> Result<(i32, Watched, Namespace), ProcessError> {
         let (pid, watched, namespace) = candidate.with_own_namespace()?;
         match self.ports.in_use(namespace.id()) {
@@ -164,7 +163,7 @@ impl ContainerTable {
         Ok(())
     }
 
-    /// Listens by a socket that somebody opened who may enter the namespace, which this program may not.
+    /// Listens by a socket that a process opened which may enter the namespace; this program may not.
     async fn listen_by(
         &mut self,
         born: &mut ContainerInfo,
@@ -192,7 +191,7 @@ impl ContainerTable {
     }
 }
 
-/// Whoever says twice what it has said hears what it has heard.
+/// A repeated call gets the answer of the first one.
 fn answer_repeated_attach(info: Arc<ContainerInfo>, same: bool) -> Result<Arc<ContainerInfo>, AttachError> {
     match same {
         true => Ok(info),

@@ -1,4 +1,5 @@
-//! Ends: a container's socket is read until it is empty, its address rests, and it stays readable for a while.
+//! Ends: a container's socket is read until it is empty, its address rests, and it stays readable for a while. Ends are noticed as they
+//! happen, and found by comparing the table with living processes; of some containers of an earlier life only windows came back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +8,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{ContainerEntry, ContainerTable, TableEvent};
+use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReleaseError;
+use crate::containers::reservation::{ContainerNetwork, Details};
 use crate::containers::state::{Guarded, LifecycleState, SocketNamespace};
-use crate::model::{Allocation, ContainerId};
+use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::net::clock;
 use crate::shard::ContainerStats;
 
@@ -159,6 +162,113 @@ impl ContainerTable {
         let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
         if process.is_some_and(|process| process.has_ended()) {
             self.handle_process_end(allocation);
+        }
+    }
+}
+
+/// What a comparison has found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ReconcileReport {
+    /// Containers that were taken to live.
+    pub checked: usize,
+    /// Those whose processes have ended unnoticed.
+    pub ended: Vec<ContainerId>,
+    /// Those that were lost, and are back at their addresses.
+    pub back: Vec<ContainerId>,
+    /// Those that stay lost. Their warnings say why.
+    pub lost: Vec<ContainerId>,
+}
+
+impl ContainerTable {
+    /// Looks at the process of each container that lives, and tries at once to open again the addresses that are lost.
+    pub(super) async fn reconcile_containers(&mut self) -> ReconcileReport {
+        let mut found = ReconcileReport { checked: self.live.len(), ..ReconcileReport::default() };
+        let has_ended = |allocation| {
+            let process = self.entries.get(allocation).and_then(|entry| entry.process.as_ref());
+            process.is_some_and(|process| process.has_ended())
+        };
+        let ended: Vec<_> =
+            self.live.iter().filter(|(_, allocation)| has_ended(allocation)).map(|(_, one)| *one).collect();
+        found.ended.extend(ended.iter().filter_map(|allocation| self.id_of(*allocation)));
+        for allocation in ended {
+            self.handle_process_end(allocation);
+        }
+        let back = self.try_lost().await;
+        found.back.extend(back.into_iter().filter_map(|allocation| self.id_of(allocation)));
+        found.lost.extend(self.lost.keys().filter_map(|allocation| self.id_of(*allocation)));
+        self.look_over();
+        for ids in [&mut found.ended, &mut found.back, &mut found.lost] {
+            ids.sort_unstable();
+        }
+        found
+    }
+
+    fn id_of(&self, allocation: Allocation) -> Option<ContainerId> {
+        self.entries.get(&allocation).map(|entry| entry.info.origin.container_id.clone())
+    }
+}
+
+/// A container that has ended, and whose windows are in the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FinishedContainer {
+    /// Its number; not that of any other.
+    pub allocation: Allocation,
+    /// Where its samples came from.
+    pub origin: Arc<Origin>,
+    /// Another name by which its task can be read.
+    pub alias: Option<TaskId>,
+    /// When it came.
+    pub opened: Timestamp,
+    /// When it had ended.
+    pub finished_at: Timestamp,
+}
+
+impl ContainerTable {
+    /// Shows containers that have ended, until their tombstones go.
+    pub fn show_finished(&mut self, finished: Vec<FinishedContainer>) {
+        let now = clock::wall_time();
+        for container in finished {
+            self.next = self.next.max(container.allocation.0.saturating_add(1));
+            let left = self.settings.tombstone.saturating_sub(now.duration_since(container.finished_at));
+            let info = Arc::new(container.into_info());
+            self.directory.upsert_container(&info);
+            let entry = ContainerEntry {
+                info: Arc::clone(&info),
+                deadline: Some(Instant::now() + left),
+                since_boot: clock::since_boot(),
+                process: None,
+                watch: None,
+            };
+            self.entries.insert(info.allocation, entry);
+        }
+    }
+}
+
+impl FinishedContainer {
+    /// What is shown of it. Its counts went with the agent that counted.
+    fn into_info(self) -> ContainerInfo {
+        let last = ContainerStats::of_ended(self.allocation, Accounting::default());
+        ContainerInfo {
+            allocation: self.allocation,
+            origin: self.origin,
+            alias: self.alias,
+            state: LifecycleState::Gone,
+            attached: false,
+            pid: None,
+            address: None,
+            unix: None,
+            network: ContainerNetwork::Host,
+            place: SocketNamespace::Shared,
+            guarded: Guarded::Off,
+            gauge_sign: GaugeSign::default(),
+            timer_unit: TimerUnit::default(),
+            details: Details::default(),
+            reason: None,
+            warnings: Vec::new(),
+            receive_buffer: 0,
+            reserved_at: self.opened,
+            finished_at: Some(self.finished_at),
+            last: Some(Arc::new(last)),
         }
     }
 }

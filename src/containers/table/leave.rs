@@ -76,7 +76,7 @@ impl ContainerTable {
             Err(_) => false,
         };
         if taken {
-            // Who still asks waits until this process ends: nobody here knows any more.
+            // Later requests wait until this process ends: the state is no longer here.
             self.suspended = Some(suspended);
             (self.ending, self.journal) = (true, None);
         } else {

@@ -84,7 +84,7 @@ impl ContainerTable {
     async fn bring_back(&mut self, image: ContainerSnapshot) -> LifecycleState {
         let now = clock::wall_time();
         if image.state.is_finished() {
-            // The agent may have been killed while it was draining: then nobody has written down when it ended.
+            // The agent may have been killed while it was draining: then the time of its end was not written.
             let until = image.finished_at.unwrap_or(now).saturating_add(self.settings.tombstone);
             return self.restore_finished(&image.into_gone(now, until));
         }

@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::{End, Endpoint, NriError, Suspensions, suspend_until_decided};
+use crate::files::other_name;
 use crate::net::clock;
-use crate::net::run_dir::other_name;
 use crate::nri::messages::{
     PLUGIN_SERVICE, RUNTIME_SERVICE, RegisterPlugin, TtrpcRequest, TtrpcResponse, TtrpcStatus,
 };

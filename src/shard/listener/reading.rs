@@ -6,8 +6,8 @@ use super::ContainerListener;
 use crate::aggregate::Dropped;
 use crate::model::Moment;
 use crate::net::listener::{self, Inbox, ReadOutcome};
-use crate::shard::gather::Drained;
 use crate::shard::inlet::Inlet;
+use crate::shard::turn::Drained;
 
 /// Datagrams that one container may have read before the next has its turn.
 const TURN: usize = 256;

@@ -6,9 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
-use crate::shard::command::{ContainerSelection, ContainerStats, Question, StatsDetail, TappedLine};
-use crate::shard::looks::{FEW, StatsByContainer};
-use crate::shard::tail::TailRoom;
+use crate::shard::command::Question;
+use crate::shard::looks::{ContainerSelection, ContainerStats, FEW, StatsByContainer, StatsDetail};
+use crate::shard::tail::{TailRoom, TappedLine};
 
 /// Maximum number of attempts to find containers that are not where they were expected, because they are being moved to
 /// another shard.

@@ -5,7 +5,7 @@ use super::*;
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
-use crate::shard::command::ContainerSelection;
+use crate::shard::looks::ContainerSelection;
 
 struct Node {
     store: Arc<Store>,

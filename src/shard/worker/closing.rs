@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::model::Timestamp;
-use crate::shard::share::Share;
+use crate::shard::turn::Share;
 
 /// Closing windows keeps a shard from receiving for at most this long in one turn, plus the time of one container.
 const STALL: Duration = Duration::from_millis(5);

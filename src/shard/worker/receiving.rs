@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{UNIX, Worker, place_of};
 use crate::net::listener::ReadOutcome;
-use crate::shard::gather::Drained;
 use crate::shard::listener::ContainerListener;
+use crate::shard::turn::Drained;
 
 /// No further socket is read in a turn after this time.
 const RECEIVING: Duration = Duration::from_millis(10);

@@ -7,8 +7,8 @@ use super::*;
 use crate::aggregate::{Accounting, Dropped, GaugeSign, REVISED_TOGETHER, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
-use crate::shard::command::NewListener;
-use crate::shard::command::{ContainerSelection, StatsDetail};
+use crate::shard::listener::NewListener;
+use crate::shard::looks::{ContainerSelection, StatsDetail};
 
 struct Bench {
     worker: Worker,

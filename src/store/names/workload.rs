@@ -1,15 +1,17 @@
-//! The names of one workload: who has claimed what, and what rests.
+//! The names of one workload: which series claimed which spelling, and which names rest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::taken::Claims;
-use crate::model::Timestamp;
+use crate::model::{MetricType, Series, Timestamp};
 use crate::render::exposition::Escaping;
-use crate::render::prometheus::{Name, NameSpelling, Spelled};
+use crate::render::prometheus::{Name, NameKind, NameSpelling, Spelled};
 
 /// Marks that are tried until one is free.
 const ATTEMPTS: u8 = 8;
+
+/// The names of a workload. A writer copies them if a reader still holds them.
+pub(super) type Claims = Arc<HashMap<Name, NameClaim>>;
 
 #[derive(Default, Debug)]
 pub(super) struct Workload {
@@ -96,4 +98,27 @@ impl Workload {
         let old = self.at_rest.iter().take_while(|(since, _)| *since < limit);
         old.filter(|(since, name)| self.is_resting(name, *since)).count()
     }
+}
+
+/// The names of series in the order they are met first, each with how many of them have it: the series of an application
+/// share few names, and looking these up is all that a reader of the store ever waits for.
+pub(super) fn distinct_names<'s>(series: impl Iterator<Item = &'s Arc<Series>>) -> Vec<(Name, u32)> {
+    let mut places: HashMap<(NameKind, &str), usize> = HashMap::new();
+    let mut all: Vec<(Name, u32)> = Vec::new();
+    for (kind, text) in series.flat_map(|series| series_names(series)) {
+        let place = *places.entry((kind, text)).or_insert(all.len());
+        match all.get_mut(place) {
+            Some((_, series)) => *series += 1,
+            None => all.push((Name { kind, text: text.into() }, 1)),
+        }
+    }
+    all
+}
+
+/// The names that a series has.
+fn series_names(series: &Series) -> impl Iterator<Item = (NameKind, &str)> {
+    let shown = series.metric_type != MetricType::ServiceCheck;
+    let metric = (NameKind::Metric(series.metric_type), &*series.name);
+    let labels = series.tags.iter().map(|(key, _)| (NameKind::Label, key));
+    std::iter::once(metric).chain(labels).filter(move |_| shown)
 }

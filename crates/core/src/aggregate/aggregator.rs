@@ -5,16 +5,13 @@
 
 mod batch;
 mod changes;
-mod checkpoint;
 mod close;
 mod columns;
-mod failure;
 mod habits;
 mod histograms;
-mod idle;
 mod late;
 mod place;
-mod recall;
+mod recovery;
 mod settings;
 mod snapshot;
 #[cfg(test)]
@@ -30,7 +27,6 @@ use serde::{Deserialize, Serialize};
 use batch::Batch;
 use changes::SentSnapshot;
 pub use changes::checksum_of;
-pub use checkpoint::Noted;
 pub use close::{
     ClosedWindow, ContainerSummary, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER,
     ReadGap,
@@ -39,6 +35,7 @@ use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;
 use late::{LateStates, When};
+pub use recovery::Noted;
 pub use settings::AggregatorSettings;
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 
@@ -77,7 +74,7 @@ impl GaugeSign {
     }
 }
 
-/// What happens to each line, for whoever watches: the line, and why it was rejected if it was.
+/// Receives each line and, if it was rejected, the reason.
 pub type LineTap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
 
 /// The name of the series that takes the counts of counters beyond the series limit.

@@ -22,7 +22,7 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// A gauge nobody has set: 0, which is also what a first delta adds to.
+    /// A gauge that was never set: 0, which is also what a first delta adds to.
     pub const UNSET: Self =
         Self { samples: 0, count: Weight::ZERO, last: 0.0, last_at: Timestamp::MIN, min: 0.0, max: 0.0 };
 

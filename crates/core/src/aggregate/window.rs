@@ -10,7 +10,6 @@
 mod builder;
 mod codec;
 mod layout;
-mod short;
 mod view;
 
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::WindowBuilder;
 pub use codec::CodecError;
+use codec::short;
 pub use layout::KnownLayout;
 pub use view::{Record, View};
 

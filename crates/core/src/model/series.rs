@@ -244,7 +244,7 @@ impl std::hash::Hash for ByIdentity {
 }
 
 /// Names a series of a container's generation on a node, the same on every run: `(id, start, rev)` is one record
-/// for ever, so that whoever stores records can refuse a second copy.
+/// for ever, so that programs that store records can refuse a second copy.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesId(u128);
 

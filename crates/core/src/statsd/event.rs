@@ -145,7 +145,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Rejected> {
         return Err(Rejected::EventEmptyTitle);
     }
     let (raw_title, rest) = rest.split_at_checked(title_length).ok_or(Rejected::EventLength)?;
-    // The lengths say where the text starts; what the byte between is, nobody asks (Datadog Agent).
+    // The lengths say where the text starts; the byte between is not checked (as in the Datadog Agent).
     let (_, rest) = rest.split_first().ok_or(Rejected::EventLength)?;
     let (raw_text, rest) = rest.split_at_checked(text_length).ok_or(Rejected::EventLength)?;
     if !matches!(rest, [] | [b'|', ..]) {

@@ -1,11 +1,15 @@
-//! What a page is written from.
+//! Everything that a page is written from.
+//!
+//! As text, every sample of a histogram or a summary has a suffix or a label more than its series. A native histogram is
+//! one sample with the name of its family, and a container that sends a gauge of the same name and tags would then have
+//! one series twice. Only in that case, the histogram is served as the summary that it would be in text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::blocks::Block;
+use super::family::{Block, Family, PageItem};
 use super::identity::push_label;
-use super::page::{Family, PageItem};
+use super::shape::{Declared, Shape};
 use super::{Marks, NameSpelling, Naming, SeriesIdentity};
 use crate::exposition::Escaping;
 
@@ -59,4 +63,88 @@ impl<W> Gathered<W> {
         }
         text
     }
+}
+
+impl<W> Gathered<W> {
+    /// Makes summaries of native histograms where another type has their series; a summary has more names than they, so
+    /// others may have to follow.
+    pub(super) fn resolve_native_conflicts(&mut self) {
+        let mut changed = !self.bare.is_empty();
+        while std::mem::take(&mut changed) {
+            for native in 0..self.families.len() {
+                let taken = self.taken_from(native);
+                changed |= !taken.is_empty() && self.set_apart(native, &taken);
+            }
+        }
+    }
+
+    /// Every series of other types that is called as a native family's are.
+    fn taken_from(&self, native: usize) -> HashSet<(usize, String)> {
+        let is_native = |family: &&Family| family.shape.declared == Declared::Native;
+        let Some(name) = self.families.get(native).filter(is_native).map(|family| &family.name) else {
+            return HashSet::new();
+        };
+        let others = self.bare.get(name).map_or(&[][..], Vec::as_slice);
+        let items =
+            others.iter().filter_map(|other| self.families.get(*other)).flat_map(|other| &other.items);
+        let items = items.filter_map(|index| self.items.get(*index));
+        items.map(|item| (item.identity, self.format_labels(item))).collect()
+    }
+
+    /// Answers whether something was.
+    fn set_apart(&mut self, native: usize, taken: &HashSet<(usize, String)>) -> bool {
+        let Some(family) = self.families.get(native) else { return false };
+        let is_taken = |index: &usize| {
+            self.items
+                .get(*index)
+                .is_some_and(|item| taken.contains(&(item.identity, self.format_labels(item))))
+        };
+        let (gone, left): (Vec<usize>, Vec<usize>) = family.items.iter().partition(|index| is_taken(index));
+        let first = gone.first().and_then(|index| self.items.get(*index));
+        let shape = first.and_then(|item| Shape::for_metric_type(self.naming, item.series.metric_type));
+        let Some(shape) = shape else { return false };
+        let apart = Family {
+            name: family.name.clone(),
+            shape,
+            bounds: Vec::new(),
+            help: family.help.clone(),
+            negative: family.negative,
+            items: gone,
+        };
+        for index in &apart.items {
+            if let Some(item) = self.items.get_mut(*index) {
+                item.family = self.families.len();
+            }
+        }
+        for name in apart.bare_names() {
+            self.bare.entry(name).or_default().push(self.families.len());
+        }
+        self.families.push(apart);
+        if let Some(family) = self.families.get_mut(native) {
+            family.items = left;
+        }
+        true
+    }
+}
+
+impl Family {
+    /// What its samples without a label of their own are called.
+    fn bare_names(&self) -> impl Iterator<Item = String> {
+        let bare = self.shape.parts.iter().filter(|(stat, _)| !Shape::is_labelled(*stat));
+        bare.map(|(_, suffix)| format!("{}{suffix}", self.name))
+    }
+}
+
+/// Families by what their samples without a label of their own are called. Nothing where no family is native.
+pub(super) fn bare_names(families: &[Family]) -> HashMap<String, Vec<usize>> {
+    let mut bare: HashMap<String, Vec<usize>> = HashMap::new();
+    if families.iter().all(|family| family.shape.declared != Declared::Native) {
+        return bare;
+    }
+    for (index, family) in families.iter().enumerate() {
+        if family.shape.declared != Declared::Native {
+            family.bare_names().for_each(|name| bare.entry(name).or_default().push(index));
+        }
+    }
+    bare
 }

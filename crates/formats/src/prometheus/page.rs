@@ -1,19 +1,17 @@
 //! Building a page: which series it has, which family each belongs to, and how families are declared.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallyport_core::aggregate::{Buckets, Counting, Ledger, Scale, View, Weight, Window};
+use tallyport_core::aggregate::{Buckets, Counting, Ledger, Scale, View, Window};
 use tallyport_core::model::{MetricType, Origin, Series, Timestamp};
 
-use super::blocks::build_blocks;
-use super::gathered::Gathered;
+use super::family::{Family, PageItem, Sums, build_blocks};
+use super::gathered::{Gathered, bare_names};
 use super::identity::format_info_labels;
-use super::natives::bare_names;
 use super::shape::Shape;
-use super::{Level, Marks, MarksOfAll, NameSpelling, Naming, Page, SeriesIdentity, Total};
+use super::{Level, Marks, MarksOfAll, NameSpelling, Naming, Page, SeriesIdentity};
 use crate::exposition::{Escaping, Format, format_bound};
 
 /// One container, with what it has published.
@@ -36,46 +34,6 @@ pub struct PageWindow<W> {
     pub window: Arc<W>,
     /// The indices of the records to show: all of them, or those that have not been revised since.
     pub records: Vec<usize>,
-}
-
-/// The cumulative sums of a series since it began.
-#[derive(Copy, Clone, Debug)]
-pub struct Sums {
-    /// When it began.
-    pub created: Timestamp,
-    /// The sum of a counter, or of values.
-    pub total: Total,
-    /// Samples weighted by 1/rate.
-    pub count: Weight,
-    /// Whether a negative value was ever added, in which case the total is not a counter.
-    pub decremented: bool,
-}
-
-/// One series of one container, or the remembered totals of one that is gone.
-#[derive(Debug)]
-pub(super) struct PageItem {
-    pub(super) family: usize,
-    pub(super) identity: usize,
-    pub(super) past: bool,
-    pub(super) series: Arc<Series>,
-    pub(super) sums: Sums,
-    /// Its values in buckets, if its family is a histogram.
-    pub(super) buckets: Option<Arc<Buckets>>,
-    /// Its range among the page's records.
-    pub(super) records: Range<usize>,
-}
-
-/// Every series whose metric has the same name and type.
-#[derive(Debug)]
-pub(super) struct Family {
-    pub(super) name: String,
-    pub(super) shape: Shape,
-    /// The bounds of a classic histogram, as label values and as numbers.
-    pub(super) bounds: Vec<(String, f64)>,
-    pub(super) help: String,
-    /// Whether something that should only grow has decreased or can decrease; its type is then not declared.
-    pub(super) negative: bool,
-    pub(super) items: Vec<usize>,
 }
 
 /// Builds a page.

@@ -6,13 +6,13 @@ use prost::Message as _;
 use tallyport_core::aggregate::{Native, Weight, ZERO_THRESHOLD};
 use tallyport_core::model::Timestamp;
 
-use super::blocks::Block;
+use super::family::Block;
 use super::messages::{
     Bucket, BucketSpan, COUNTER, GAUGE, HISTOGRAM, LabelPair, Metric, MetricFamily, ProtoCounter,
     ProtoHistogram, ProtoNumber, Quantile, SUMMARY, Time, UNTYPED,
 };
 use super::shape::{Declared, Stat};
-use super::write::Reading;
+use super::stat::Reading;
 
 /// Messages being written.
 #[derive(Default, Debug)]

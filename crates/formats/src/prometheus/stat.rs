@@ -3,23 +3,40 @@
 use std::sync::Arc;
 
 use tallyport_core::aggregate::{
-    Buckets, Distribution, PERCENTILES, Percentiles, SeriesState, View, Weight, Window,
+    Buckets, Distribution, Native, PERCENTILES, Percentiles, SeriesState, View, Weight, Window,
 };
 use tallyport_core::model::Timestamp;
 
 use super::Total;
-use super::page::{PageItem, Sums};
+use super::family::{PageItem, Sums};
+use super::gathered::Gathered;
 use super::shape::Stat;
-use super::write::{BlockWriter, Reading};
 
 /// What [`PERCENTILES`] are as quantiles.
 const QUANTILES: [(&str, f64); PERCENTILES.len()] =
     [("0.5", 0.5), ("0.75", 0.75), ("0.9", 0.9), ("0.95", 0.95), ("0.99", 0.99)];
 
-impl<W: AsRef<Window>> BlockWriter<'_, W> {
+/// One of the numbers of a series, or all of a native histogram.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Reading<'a> {
+    One(f64),
+    /// One of several, with the label that tells it from them, as text and as the number that is.
+    Labelled {
+        name: &'static str,
+        text: &'a str,
+        number: f64,
+        value: f64,
+    },
+    Native {
+        buckets: &'a Native,
+        sum: f64,
+    },
+}
+
+impl<W: AsRef<Window>> Gathered<W> {
     /// Tells the numbers of one part.
     pub(super) fn emit_readings(&self, stat: Stat, items: &[&PageItem], put: &mut dyn FnMut(Reading<'_>)) {
-        let family = items.first().and_then(|item| self.gathered.families.get(item.family));
+        let family = items.first().and_then(|item| self.families.get(item.family));
         let divisor = family.map_or(1.0, |family| family.shape.divisor());
         let lately = || self.merged_state(items);
         let value = match stat {
@@ -72,9 +89,9 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
     }
 
     fn record_views<'i>(&'i self, items: &'i [&PageItem]) -> impl Iterator<Item = View<'i>> {
-        let records = items.iter().filter_map(|item| self.gathered.records.get(item.records.clone()));
+        let records = items.iter().filter_map(|item| self.records.get(item.records.clone()));
         records.flatten().filter_map(|(window, record)| {
-            Some(self.gathered.windows.get(*window)?.as_ref().as_ref().record_at(*record)?.view)
+            Some(self.windows.get(*window)?.as_ref().as_ref().record_at(*record)?.view)
         })
     }
 

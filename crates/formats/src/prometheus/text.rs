@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::blocks::Block;
+use super::family::Block;
 use super::identity::{push_escaped, push_quoted};
 use super::name::is_valid;
 use super::shape::Declared;
-use super::write::{PIECE, Reading};
+use super::stat::Reading;
 use crate::exposition::{Format, format_number};
+
+/// About how many bytes a piece has.
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Text being written.
 #[derive(Debug)]

@@ -1,19 +1,15 @@
 //! Writing a page, a piece at a time: what many containers report is more than should lie in memory as text.
 
-use tallyport_core::aggregate::{Native, Window};
+use tallyport_core::aggregate::Window;
 
 use super::Level;
-use super::blocks::{Block, BlockPart};
+use super::family::{Block, BlockPart, PageItem};
 use super::gathered::Gathered;
-use super::page::PageItem;
 use super::protobuf::Protobuf;
 use super::shape::{Declared, Shape, Stat};
 use super::stat::combine_sums;
-use super::text::TextWriter;
+use super::text::{PIECE, TextWriter};
 use crate::exposition::Format;
-
-/// About how many bytes a piece has.
-pub(super) const PIECE: usize = 64 << 10;
 
 /// A page, being written.
 #[derive(Debug)]
@@ -51,23 +47,6 @@ impl PageOutput {
             Self::Protobuf(messages) => messages.len(),
         }
     }
-}
-
-/// One of the numbers of a series, or all of a native histogram.
-#[derive(Copy, Clone, Debug)]
-pub(super) enum Reading<'a> {
-    One(f64),
-    /// One of several, with the label that tells it from them, as text and as the number that is.
-    Labelled {
-        name: &'static str,
-        text: &'a str,
-        number: f64,
-        value: f64,
-    },
-    Native {
-        buckets: &'a Native,
-        sum: f64,
-    },
 }
 
 impl<W: AsRef<Window>> Page<W> {
@@ -166,8 +145,8 @@ impl<W: AsRef<Window>> Page<W> {
 }
 
 /// The series of a block.
-pub(super) struct BlockWriter<'p, W> {
-    pub(super) gathered: &'p Gathered<W>,
+struct BlockWriter<'p, W> {
+    gathered: &'p Gathered<W>,
     block: &'p Block,
     level: Level,
     created: bool,
@@ -221,7 +200,7 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
             PageOutput::Text(text) => {
                 for (_, stat, suffix) in parts {
                     let name = (self.block.name.as_str(), *suffix);
-                    self.emit_readings(*stat, items, &mut |reading| {
+                    self.gathered.emit_readings(*stat, items, &mut |reading| {
                         text.write_reading(name, labels, &reading);
                     });
                 }
@@ -232,7 +211,7 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
                 let created = (self.created && begins).then(|| combine_sums(items).created);
                 messages.begin_series(labels, created);
                 for (_, stat, _) in parts {
-                    self.emit_readings(*stat, items, &mut |reading| {
+                    self.gathered.emit_readings(*stat, items, &mut |reading| {
                         messages.add_reading(declared, *stat, &reading);
                     });
                 }

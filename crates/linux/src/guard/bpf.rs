@@ -98,7 +98,7 @@ impl<const K: usize, const V: usize> Map<K, V> {
         };
         // SAFETY: the command reads the attributes, in which there are no addresses.
         let map = unsafe { call(MAP_CREATE, &attributes)? };
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+        // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(map) }))
     }
 
@@ -168,7 +168,7 @@ fn load_with(point: Point, instructions: &[Instruction], log: &mut [u8]) -> io::
     // SAFETY: the kernel reads `length` instructions of eight bytes and a text that ends with a zero, and writes at most
     // `log_size` bytes; all three are there for as long as it does.
     let program = unsafe { call(PROG_LOAD, &attributes)? };
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(program) })
 }
 
@@ -184,7 +184,7 @@ pub(super) fn attach_program(program: impl AsFd, group: impl AsFd, point: Point)
     let attributes = LinkAttributes { program: program_number, target, point: point as u32, flags: 0 };
     // SAFETY: the command reads the attributes, in which there are no addresses.
     let link = unsafe { call(LINK_CREATE, &attributes)? };
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 

@@ -25,7 +25,7 @@ const PORT: usize = 6;
 const ADDRESS: usize = 24;
 
 /// The control groups that made the sockets of this network namespace which are connected to an address. A kernel that
-/// does not say which gets zero, which is nobody's.
+/// does not say which gets zero, which is the id of no group.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

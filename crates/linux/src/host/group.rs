@@ -124,7 +124,7 @@ pub fn read_container_resources(
     })
 }
 
-/// What a process uses that is in no group of its own. Of others that it started nobody keeps count.
+/// What a process uses that is in no group of its own. Processes that it started are not counted.
 fn read_process_resources(process: &Process) -> ProcResult<ContainerResources> {
     let (stat, status) = (process.stat()?, process.status()?);
     let time = |ticks: u64| crate::process::since_boot(ticks);
@@ -272,7 +272,7 @@ impl Groups {
                     "wbytes" => &mut io.written_bytes,
                     "rios" => &mut io.reads,
                     "wios" => &mut io.writes,
-                    // Others are of whoever schedules a device, and not all of them are numbers.
+                    // Other fields come from the scheduler of a device, and not all of them are numbers.
                     _ => continue,
                 };
                 *sum += value.parse::<u64>().ok()?;

@@ -15,13 +15,9 @@
 //! The bins of a hundred values are close to each other and hold few, so bits are shortest; of ten thousand values they
 //! hold many, and of ten values they are far apart, so pairs are.
 
-mod bits;
-
-use bits::{Ones, write_ones};
-
 use super::bins::COARSEST;
 use super::{EXACT, PERCENTILES, Percentiles, bin_of, error_of, middle_of};
-use crate::aggregate::varint;
+use crate::aggregate::encoding;
 use crate::aggregate::weight::BIN_ONE;
 
 const EXACT_ONES: u8 = 0;
@@ -35,9 +31,9 @@ const JOINED: u8 = 5;
 pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
     let unsampled = each == BIN_ONE || sorted.is_empty();
     out.push(if unsampled { EXACT_ONES } else { EXACT_WEIGHTED });
-    varint::write(out, sorted.len() as u64);
+    encoding::write_varint(out, sorted.len() as u64);
     if !unsampled {
-        varint::write(out, each);
+        encoding::write_varint(out, each);
     }
     for value in sorted {
         // −0 and 0 are one value; two spellings would make two byte strings of it.
@@ -53,15 +49,15 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
     let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
     let start = out.len();
     out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
-    varint::write(out, bins.len() as u64);
+    encoding::write_varint(out, bins.len() as u64);
     if !whole {
         return pack_weights(out, bins);
     }
     let Some((first, _)) = bins.first() else { return };
-    varint::write(out, varint::zigzag_encode(i64::from(*first)));
+    encoding::write_varint(out, encoding::zigzag_encode(i64::from(*first)));
     let head = out.len();
     pack_pairs(out, *first, bins);
-    if bits::encoded_length(bins) < (out.len() - head) as u64 {
+    if encoded_length(bins) < (out.len() - head) as u64 {
         out.truncate(head);
         write_ones(out, bins);
         if let Some(tag) = out.get_mut(start) {
@@ -73,8 +69,8 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
 fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let mut previous = 0;
     for (bin, weight) in bins {
-        varint::write(out, varint::zigzag_encode(i64::from(*bin) - previous));
-        varint::write(out, *weight);
+        encoding::write_varint(out, encoding::zigzag_encode(i64::from(*bin) - previous));
+        encoding::write_varint(out, *weight);
         previous = i64::from(*bin);
     }
 }
@@ -87,7 +83,7 @@ fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
         out.push((clamp_to_nibble(count) << 4) | clamp_to_nibble(distance));
         for long in [distance, count] {
             if let Some(rest) = long.checked_sub(MORE) {
-                varint::write(out, rest);
+                encoding::write_varint(out, rest);
             }
         }
         previous = i64::from(*bin);
@@ -171,8 +167,8 @@ impl PackedBins<'_> {
     }
 
     fn read_weight(&mut self) -> Option<(i64, u64)> {
-        let distance = varint::zigzag_decode(varint::read(&mut self.rest)?);
-        Some((distance, varint::read(&mut self.rest)?))
+        let distance = encoding::zigzag_decode(encoding::read_varint(&mut self.rest)?);
+        Some((distance, encoding::read_varint(&mut self.rest)?))
     }
 
     fn read_pair(&mut self) -> Option<(i64, u64)> {
@@ -184,7 +180,7 @@ impl PackedBins<'_> {
     }
 
     fn read_number(&mut self, nibble: u8) -> Option<u64> {
-        let rest = if u64::from(nibble) == MORE { varint::read(&mut self.rest)? } else { 0 };
+        let rest = if u64::from(nibble) == MORE { encoding::read_varint(&mut self.rest)? } else { 0 };
         rest.checked_add(u64::from(nibble) + 1)
     }
 
@@ -212,11 +208,11 @@ impl<'a> Packed<'a> {
 
     fn contents_at(self, level: u8) -> Option<PackedContents<'a>> {
         let (&tag, mut rest) = self.0.split_first()?;
-        let left = varint::read(&mut rest)?;
+        let left = encoding::read_varint(&mut rest)?;
         match tag {
             EXACT_ONES | EXACT_WEIGHTED if level > 0 => None,
             EXACT_ONES | EXACT_WEIGHTED => {
-                let each = if tag == EXACT_ONES { BIN_ONE } else { varint::read(&mut rest)? };
+                let each = if tag == EXACT_ONES { BIN_ONE } else { encoding::read_varint(&mut rest)? };
                 let values = ExactValues(rest);
                 let sound = left <= EXACT as u64
                     && rest.len() as u64 == left * 8
@@ -224,10 +220,10 @@ impl<'a> Packed<'a> {
                     && ExactValues(rest).all(f64::is_finite);
                 sound.then_some(PackedContents::Exact { each, values })
             }
-            // No bins would be a sketch of values that nobody sent.
+            // No bins would be a sketch of values that were never sent.
             BINS_FRACTIONAL if left > 0 => Some(bins_from_parts(rest, left, 0, (Form::Weights, level))),
             BINS_WHOLE | BINS_IN_BITS if left > 0 => {
-                let first = varint::zigzag_decode(varint::read(&mut rest)?);
+                let first = encoding::zigzag_decode(encoding::read_varint(&mut rest)?);
                 let form = if tag == BINS_WHOLE { Form::Pairs } else { Form::Bits(Ones::default()) };
                 Some(bins_from_parts(rest, left, first.checked_sub(1)?, (form, level)))
             }
@@ -316,4 +312,146 @@ fn nearest_rank(ascending: impl Iterator<Item = (f64, u64)>, total: u128) -> Opt
         }
     }
     None
+}
+
+/// Bytes that ascending bins of whole weights take.
+fn encoded_length(bins: &[(i32, u64)]) -> u64 {
+    let (Some((first, _)), Some((last, _))) = (bins.first(), bins.last()) else { return 0 };
+    let zeros = u64::from(last.abs_diff(*first)) + 1;
+    let ones = bins.iter().fold(0_u64, |ones, (_, weight)| ones.saturating_add(weight / BIN_ONE));
+    zeros.saturating_add(ones).div_ceil(8)
+}
+
+/// Writes ascending bins of whole weights.
+fn write_ones(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
+    let (mut byte, mut used) = (0, 0);
+    let mut write = |bit: u8| {
+        byte |= bit << used;
+        used += 1;
+        if used == u8::BITS {
+            out.push(byte);
+            (byte, used) = (0, 0);
+        }
+    };
+    let mut next = bins.first().map_or(0, |(first, _)| *first);
+    for (bin, weight) in bins {
+        (next..*bin).for_each(|_| write(0));
+        (0..weight / BIN_ONE).for_each(|_| write(1));
+        write(0);
+        next = bin + 1;
+    }
+    if used > 0 {
+        out.push(byte);
+    }
+}
+
+/// Reads what [`write_ones`] wrote.
+#[derive(Default)]
+struct Ones {
+    bits: u64,
+    /// How many of `bits` are still to be read; the others are zero.
+    left: u32,
+}
+
+impl Ones {
+    /// How far the next bin is from the one before, and what it holds. `None` where there is no other.
+    fn next(&mut self, rest: &mut &[u8]) -> Option<(i64, u64)> {
+        let (mut distance, mut count) = (1, 0);
+        loop {
+            self.refill_bits(rest);
+            let zeros = self.bits.trailing_zeros().min(self.left);
+            self.skip_bits(zeros);
+            distance += i64::from(zeros);
+            if self.left > 0 {
+                break;
+            }
+            if rest.is_empty() {
+                return None;
+            }
+        }
+        loop {
+            let ones = self.bits.trailing_ones().min(self.left);
+            self.skip_bits(ones);
+            count += u64::from(ones);
+            self.refill_bits(rest);
+            // Without the zero that ends it a bin is torn.
+            self.left.checked_sub(1)?;
+            if self.bits & 1 == 0 {
+                self.skip_bits(1);
+                return Some((distance, count));
+            }
+        }
+    }
+
+    /// Whether nothing but the rest of the last byte is left, and that is zero.
+    fn is_over(&self) -> bool {
+        self.left < u8::BITS && self.bits == 0
+    }
+
+    fn skip_bits(&mut self, bits: u32) {
+        self.bits = self.bits.unbounded_shr(bits);
+        self.left -= bits;
+    }
+
+    fn refill_bits(&mut self, rest: &mut &[u8]) {
+        while self.left <= u64::BITS - u8::BITS
+            && let Some((byte, after)) = rest.split_first()
+        {
+            self.bits |= u64::from(*byte) << self.left;
+            self.left += u8::BITS;
+            *rest = after;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(mut rest: &[u8], bins: usize) -> Option<Vec<(i64, u64)>> {
+        let mut ones = Ones::default();
+        let read = (0..bins).map(|_| ones.next(&mut rest)).collect::<Option<_>>()?;
+        (rest.is_empty() && ones.is_over()).then_some(read)
+    }
+
+    #[test]
+    fn a_bin_is_its_count_in_ones_and_a_zero() {
+        let mut out = Vec::new();
+        write_ones(&mut out, &[(-2, BIN_ONE), (1, 3 * BIN_ONE)]);
+        assert_eq!(out, [0b0111_0001]);
+        assert_eq!(read(&out, 2), Some(vec![(1, 1), (3, 3)]));
+    }
+
+    #[test]
+    fn what_is_torn_or_too_long_is_refused() {
+        for (bytes, bins) in [(&[][..], 1), (&[0xff], 1), (&[0], 1), (&[1, 0], 1), (&[5], 1), (&[5], 3)] {
+            assert_eq!(read(bytes, bins), None, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn property_what_is_written_is_read(
+            first in -70_000..70_000_i32,
+            steps in prop::collection::vec((1..200_i32, 1..200_u64), 1..50),
+        ) {
+            let mut bin = first - 1;
+            let mut bins = Vec::new();
+            for (n, (step, count)) in steps.iter().enumerate() {
+                bin += if n == 0 { 1 } else { *step };
+                bins.push((bin, count * BIN_ONE));
+            }
+            let mut out = Vec::new();
+            write_ones(&mut out, &bins);
+            prop_assert_eq!(out.len() as u64, encoded_length(&bins));
+            let found = read(&out, bins.len()).unwrap();
+            let mut at = i64::from(first) - 1;
+            for ((distance, count), (bin, weight)) in found.iter().zip(&bins) {
+                at += distance;
+                prop_assert_eq!((at, count * BIN_ONE), (i64::from(*bin), *weight));
+            }
+        }
+    }
 }

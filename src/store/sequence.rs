@@ -1,7 +1,9 @@
-//! The number of the agent's life, greater each time.
+//! Places in the node's sequence: the epoch, a number that is greater each time the agent starts, and cursors as text.
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::files;
 use crate::model::Timestamp;
@@ -46,6 +48,36 @@ fn parse_epoch(bytes: &[u8]) -> Result<u64, String> {
     let text = std::str::from_utf8(bytes).ok().map(str::trim);
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| format!("its {} bytes are no number; a new one was chosen", bytes.len()))
+}
+
+/// Everything up to this place has been read.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Cursor {
+    /// The life of the agent.
+    pub epoch: u64,
+    /// The place in it; 0 is before everything.
+    pub seq: u64,
+}
+
+/// A text that is no cursor.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("is not a cursor; use the one that an earlier answer gave, EPOCH-SEQ")]
+pub struct CursorError;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.seq)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let (epoch, seq) = text.split_once('-').ok_or(CursorError)?;
+        let number = |text: &str| text.parse().map_err(|_| CursorError);
+        Ok(Self { epoch: number(epoch)?, seq: number(seq)? })
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,55 @@
-//! What families are declared as, where several claim a name.
+//! Families of a page: the series in each, their sums, and what families are declared as where several claim a name.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
 
-use super::page::{Family, PageItem};
-use super::shape::{Declared, Stat};
+use serde::{Deserialize, Serialize};
+use tallyport_core::aggregate::{Buckets, Weight};
+use tallyport_core::model::{Series, Timestamp};
+
+use super::shape::{Declared, Shape, Stat};
 use crate::exposition::Format;
+
+/// The cumulative sums of a series since it began.
+#[derive(Copy, Clone, Debug)]
+pub struct Sums {
+    /// When it began.
+    pub created: Timestamp,
+    /// The sum of a counter, or of values.
+    pub total: Total,
+    /// Samples weighted by 1/rate.
+    pub count: Weight,
+    /// Whether a negative value was ever added, in which case the total is not a counter.
+    pub decremented: bool,
+}
+
+/// One series of one container, or the remembered totals of one that is gone.
+#[derive(Debug)]
+pub(super) struct PageItem {
+    pub(super) family: usize,
+    pub(super) identity: usize,
+    pub(super) past: bool,
+    pub(super) series: Arc<Series>,
+    pub(super) sums: Sums,
+    /// Its values in buckets, if its family is a histogram.
+    pub(super) buckets: Option<Arc<Buckets>>,
+    /// Its range among the page's records.
+    pub(super) records: Range<usize>,
+}
+
+/// Every series whose metric has the same name and type.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    /// The bounds of a classic histogram, as label values and as numbers.
+    pub(super) bounds: Vec<(String, f64)>,
+    pub(super) help: String,
+    /// Whether something that should only grow has decreased or can decrease; its type is then not declared.
+    pub(super) negative: bool,
+    pub(super) items: Vec<usize>,
+}
 
 /// Which family, what of it, and what that adds to the name.
 pub(super) type BlockPart = (usize, Stat, &'static str);
@@ -127,5 +172,77 @@ impl Block {
             _ => &[""],
         };
         suffixes.iter().map(|suffix| format!("{}{suffix}", self.name)).collect()
+    }
+}
+
+/// Binary places that are kept: finer than anything an application can mean, and room for 7.7e25.
+const PLACES: i32 = 40;
+
+/// What a series has counted, over any number of containers and lives.
+///
+/// A reader of cumulative counters takes the smallest step down for a restart from nothing. Sums of f64 depend on their
+/// order, and a container that ends moves from one end of the sum to the other; sums of whole numbers do not.
+#[derive(Copy, Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Total {
+    /// In units of 2^-40.
+    units: i128,
+    /// What is too large for that.
+    huge: f64,
+}
+
+impl Total {
+    /// Both together.
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        let huge = (self.huge + other.huge).clamp(f64::MIN, f64::MAX);
+        Self { units: self.units.saturating_add(other.units), huge }
+    }
+
+    /// Rounded once.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        let units = self.units as f64 / 2_f64.powi(PLACES);
+        (units + self.huge).clamp(f64::MIN, f64::MAX)
+    }
+}
+
+impl From<f64> for Total {
+    fn from(value: f64) -> Self {
+        if value.abs() >= 2_f64.powi(86) {
+            return Self { units: 0, huge: value };
+        }
+        // Towards zero, so that a sum that grows never becomes less.
+        #[expect(clippy::cast_possible_truncation, reason = "what is finer than a unit is meant to go")]
+        Self { units: (value * 2_f64.powi(PLACES)) as i128, huge: 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_a_sum_does_not_matter() {
+        let parts: Vec<f64> = (1..50).map(|n| 10.0 / f64::from(n)).collect();
+        let sum = |parts: &mut dyn Iterator<Item = &f64>| {
+            parts.fold(Total::default(), |sum, part| sum.saturating_add((*part).into())).as_f64()
+        };
+        assert_eq!(sum(&mut parts.iter()), sum(&mut parts.iter().rev()));
+        assert!((sum(&mut parts.iter()) - parts.iter().sum::<f64>()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn whole_numbers_and_halves_are_exact() {
+        for value in [0.0, 1.0, -7.0, 0.5, 1e15, -1e15, 9_007_199_254_740_991.0] {
+            assert_eq!(Total::from(value).as_f64(), value);
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_for_units_is_kept_and_never_becomes_infinite() {
+        assert_eq!(Total::from(1e300).as_f64(), 1e300);
+        let most = Total::from(f64::MAX).saturating_add(f64::MAX.into());
+        assert_eq!(most.as_f64(), f64::MAX);
+        assert_eq!(Total::from(1e300).saturating_add(1.0.into()).as_f64(), 1e300);
     }
 }

@@ -1,4 +1,4 @@
-//! How long datagrams may gather before they are drained.
+//! Time in a shard's turn: how long datagrams gather before they are drained, and how much of a turn one kind of work may take.
 //!
 //! Being woken up for one datagram costs more than receiving, reading and counting it. So a shard begins to drain its
 //! sockets at most once in a while, as long as three things hold, and drains at once otherwise:
@@ -66,7 +66,7 @@ impl Gather {
         let seconds = after.max(SHORTEST).as_secs_f64();
         let share = seconds / (seconds + MEMORY.as_secs_f64());
         self.rate += share * (drained.datagrams as f64 / seconds - self.rate);
-        // After a long silence nobody knows how quickly a burst came; it took less than this.
+        // After a long silence it is unknown how quickly a burst came; it took less than this.
         let burst = seconds.min(self.longest.max(SHORTEST).as_secs_f64());
         let kept = 0.5_f64.powf(seconds / HALF_LIFE.as_secs_f64());
         self.fill = (drained.fullest / burst).max(self.fill * kept);
@@ -90,6 +90,34 @@ impl Gather {
         let period = self.longest.min(Duration::try_from_secs_f64(room).unwrap_or(Duration::MAX));
         let wait = period.saturating_sub(since);
         if wait < SHORTEST { Duration::ZERO } else { wait }
+    }
+}
+
+/// A bounded part of a turn: so many steps, and no further step once so much time has passed.
+///
+/// The time is an argument, so that a test can count steps without waiting.
+#[derive(Debug)]
+pub(super) struct Share {
+    steps: usize,
+    ends: Duration,
+    begun: bool,
+}
+
+impl Share {
+    /// A share that begins at `now`.
+    pub(super) fn new(now: Duration, steps: usize, time: Duration) -> Self {
+        Self { steps, ends: now.saturating_add(time), begun: false }
+    }
+
+    /// Takes one step at `now`; answers whether there is room for it. The first step always has room, however slow the machine is:
+    /// otherwise work could be put off for ever.
+    pub(super) fn take_step(&mut self, now: Duration) -> bool {
+        if self.steps == 0 || (self.begun && now >= self.ends) {
+            return false;
+        }
+        self.steps -= 1;
+        self.begun = true;
+        true
     }
 }
 
@@ -171,5 +199,23 @@ mod tests {
         let mut gather = Gather::new(Duration::ZERO);
         steady(&mut gather, Duration::from_millis(1), 100, 0.01);
         assert_eq!(gather.wait_duration(Duration::ZERO), Duration::ZERO);
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_share_ends_by_count_and_by_time_and_always_has_one_step() {
+        let steps = |steps, time, each: Duration| {
+            let mut share = Share::new(Duration::ZERO, steps, time);
+            (0..100).take_while(|n| share.take_step(each * *n)).count()
+        };
+        assert_eq!(steps(10, MS, Duration::ZERO), 10);
+        assert_eq!(steps(1000, 5 * MS, MS), 5);
+        assert_eq!(steps(10, Duration::ZERO, MS), 1);
+        let mut late = Share::new(Duration::ZERO, 10, MS);
+        assert!(
+            late.take_step(100 * MS) && !late.take_step(100 * MS),
+            "a clock that jumps costs no progress"
+        );
     }
 }
