@@ -37,7 +37,7 @@ use page::BufferedPage;
 pub(super) use reader::PageReader;
 use room::Room;
 pub(super) use work::{Deadline, PageWork};
-use work::{ThreadPriority, on_thread};
+use work::{ThreadPriority, TimeLimit, on_thread};
 pub(super) use writer::{PageWriter, Stop};
 
 /// How long a page is shared with requests that come after its build began.
@@ -324,13 +324,13 @@ impl Build {
     {
         let Self { key, page, shows, gzip, priority } = self;
         let inner = Arc::clone(&queued.inner);
-        let turn =
-            tokio::time::timeout(PATIENCE, inner.builders.acquire_builder(queued.lane, queued.client)).await;
+        let free = inner.builders.acquire_builder(queued.lane, queued.client);
+        let turn = TimeLimit::starting_now(PATIENCE, &inner.room).wait_for(&inner.room, free).await;
         drop(queued);
         let turn = match turn {
-            Ok(Ok(turn)) => turn,
+            Some(Ok(turn)) => turn,
             waited_in_vain => {
-                let error = if waited_in_vain.is_err() {
+                let error = if waited_in_vain.is_none() {
                     ApiError::too_many_requests()
                 } else {
                     ApiError::shutting_down()
@@ -371,8 +371,8 @@ where
     F: Future<Output = Result<R, ApiError>>,
 {
     let page = Arc::clone(work.page());
-    let gathered = tokio::time::timeout(DEADLINE, gather(work.clone())).await;
-    let render = match gathered.unwrap_or_else(|_| Err(ApiError::unfinished_response())) {
+    let gathered = work.time_limit().wait_for(&page.room, gather(work.clone())).await;
+    let render = match gathered.unwrap_or_else(|| Err(ApiError::unfinished_response())) {
         Ok(render) => render,
         Err(error) => {
             let in_time = error != ApiError::unfinished_response();

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::page::BufferedPage;
 use super::room::Room;
-use super::work::{Deadline, ThreadPriority, on_thread};
+use super::work::{Deadline, ThreadPriority, TimeLimit, on_thread};
 use super::writer::CHUNK;
 use super::{Asker, DEADLINE, PageReader, Pages};
 use crate::api::error::ApiError;
@@ -115,7 +115,7 @@ impl EventRenderer {
         let room = Arc::clone(&self.room);
         let work = move || {
             room.wait_while_still();
-            let done = step(&Deadline::new(Instant::now() + DEADLINE, None));
+            let done = step(&Deadline::new(TimeLimit::starting_now(DEADLINE, &room), &room, None));
             drop(turn);
             done
         };

@@ -38,7 +38,17 @@ pub(super) struct Room {
     cut: AtomicU64,
     /// Whether nothing is rendered or written for now.
     still: AtomicBool,
+    still_time: Mutex<StillTime>,
     pub(super) pace: PageRateLimiter,
+}
+
+/// For how long nothing was rendered or written.
+#[derive(Default, Debug)]
+struct StillTime {
+    /// In all pauses that are over.
+    total: Duration,
+    /// When the present pause began.
+    since: Option<Instant>,
 }
 
 #[derive(Default, Debug)]
@@ -64,6 +74,7 @@ impl Room {
             looked: Mutex::default(),
             cut: AtomicU64::new(0),
             still: AtomicBool::new(false),
+            still_time: Mutex::default(),
             pace: PageRateLimiter::new(),
         }
     }
@@ -166,7 +177,18 @@ impl Room {
 
     /// Has everything that renders or writes answers stand still, or go on.
     pub(super) fn stand_still(&self, still: bool) {
+        let mut time = self.still_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        time.since = match time.since {
+            Some(since) if !still => {
+                time.total += now.saturating_duration_since(since);
+                None
+            }
+            None if still => Some(now),
+            unchanged => unchanged,
+        };
         self.still.store(still, Ordering::Relaxed);
+        drop(time);
         if !still {
             self.tell_freed();
         }
@@ -174,6 +196,12 @@ impl Room {
 
     pub(super) fn is_still(&self) -> bool {
         self.still.load(Ordering::Relaxed)
+    }
+
+    /// For how long everything stood still in all, until `now`.
+    pub(super) fn still_time(&self, now: Instant) -> Duration {
+        let time = self.still_time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.total + time.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
     }
 
     /// Waits while everything stands still; answers how long that took.

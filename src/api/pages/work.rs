@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::lane::BuilderPermit;
 use super::page::BufferedPage;
+use super::room::Room;
 use crate::api::error::ApiError;
 use crate::net::sys;
 use crate::query::Budget;
@@ -67,7 +68,7 @@ pub(in crate::api) struct PageWork {
     page: Arc<BufferedPage>,
     turn: Arc<BuilderPermit>,
     priority: ThreadPriority,
-    until: Instant,
+    limit: TimeLimit,
 }
 
 impl PageWork {
@@ -77,7 +78,13 @@ impl PageWork {
         priority: ThreadPriority,
         within: Duration,
     ) -> Self {
-        Self { page, turn: Arc::new(turn), priority, until: Instant::now() + within }
+        let limit = TimeLimit::starting_now(within, &page.room);
+        Self { page, turn: Arc::new(turn), priority, limit }
+    }
+
+    /// Until when the page has to be finished.
+    pub(super) const fn time_limit(&self) -> TimeLimit {
+        self.limit
     }
 
     pub(super) const fn page(&self) -> &Arc<BufferedPage> {
@@ -92,7 +99,8 @@ impl PageWork {
         &self,
         step: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (turn, deadline) = (Arc::clone(&self.turn), Deadline::new(self.until, Some(&self.page)));
+        let (turn, deadline) =
+            (Arc::clone(&self.turn), Deadline::new(self.limit, &self.page.room, Some(&self.page)));
         let work = move || {
             let done = step(&deadline);
             drop(turn);
@@ -102,18 +110,62 @@ impl PageWork {
     }
 }
 
-/// When a step has to end: at a point in time, or as soon as its page has no reader left.
+/// When something has to be done. The time in which everything stands still is not counted: a hand-over that fails after
+/// seconds must not cost the answers that waited for it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct TimeLimit {
+    until: Instant,
+    /// For how long everything had stood still in all when the time began.
+    still: Duration,
+}
+
+impl TimeLimit {
+    pub(super) fn starting_now(within: Duration, room: &Room) -> Self {
+        let now = Instant::now();
+        Self { until: now + within, still: room.still_time(now) }
+    }
+
+    pub(super) fn remaining_time(self, room: &Room, now: Instant) -> Duration {
+        let still = room.still_time(now).saturating_sub(self.still);
+        (self.until + still).saturating_duration_since(now)
+    }
+
+    /// Waits for something. `None` where it is not done in time.
+    pub(super) async fn wait_for<T>(self, room: &Room, waits: impl Future<Output = T>) -> Option<T> {
+        let mut waits = std::pin::pin!(waits);
+        loop {
+            let left = self.remaining_time(room, Instant::now());
+            match tokio::time::timeout(left, &mut waits).await {
+                Ok(done) => return Some(done),
+                Err(_) if left.is_zero() => return None,
+                // Everything may have stood still meanwhile, which leaves more time.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// When a step has to end: when its time is over, or as soon as its page has no reader left.
 #[derive(Debug)]
 pub(in crate::api) struct Deadline {
-    until: Instant,
+    limit: TimeLimit,
+    room: Arc<Room>,
     page: Option<Arc<BufferedPage>>,
     calls: Cell<u32>,
     stopped: Cell<bool>,
 }
 
 impl Deadline {
-    pub(super) fn new(until: Instant, page: Option<&Arc<BufferedPage>>) -> Self {
-        Self { until, page: page.cloned(), calls: Cell::new(0), stopped: Cell::new(false) }
+    pub(super) fn new(limit: TimeLimit, room: &Arc<Room>, page: Option<&Arc<BufferedPage>>) -> Self {
+        let (calls, stopped) = Default::default();
+        Self { limit, room: Arc::clone(room), page: page.cloned(), calls, stopped }
+    }
+
+    /// Whether the step has to end. Waits while everything stands still.
+    fn has_come(&self) -> bool {
+        let _not_counted = self.room.wait_while_still();
+        self.limit.remaining_time(&self.room, Instant::now()).is_zero()
+            || self.page.as_ref().is_some_and(|page| page.abandon_if_unread())
     }
 }
 
@@ -123,9 +175,7 @@ impl Budget for Deadline {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
         if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
-            let _not_counted = self.page.as_ref().map(|page| page.room.wait_while_still());
-            let unread = || self.page.as_ref().is_some_and(|page| page.abandon_if_unread());
-            self.stopped.set(Instant::now() >= self.until || unread());
+            self.stopped.set(self.has_come());
         }
         !self.stopped.get()
     }
@@ -137,8 +187,16 @@ impl Budget for Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::RwLock;
+
     use super::*;
+    use crate::config::{AgentConfig, ProcessEnvironment};
     use crate::query::Error;
+
+    fn room() -> Room {
+        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
+        Room::new(Arc::new(RwLock::new(Arc::new(config))))
+    }
 
     #[test]
     fn a_step_that_is_late_compares_a_few_more_names_and_stops() {
@@ -147,11 +205,38 @@ mod tests {
             compared.set(compared.get() + 1);
             true
         };
-        let in_time = Deadline::new(Instant::now() + Duration::from_hours(1), None);
+        let room = Arc::new(room());
+        let within = |time| Deadline::new(TimeLimit::starting_now(time, &room), &room, None);
+        let in_time = within(Duration::from_hours(1));
         assert_eq!(in_time.choose_items(0..1000, compare).unwrap().len(), 1000);
         compared.set(0);
-        let late = Deadline::new(Instant::now(), None);
+        let late = within(Duration::ZERO);
         assert_eq!(late.choose_items(0..1000, compare), Err(Error::Unfinished));
         assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
+    }
+
+    #[test]
+    fn the_time_in_which_everything_stands_still_is_not_counted() {
+        let (room, within, hour) = (room(), Duration::from_secs(20), Duration::from_hours(1));
+        room.stand_still(true);
+        let limit = TimeLimit::starting_now(within, &room);
+        assert_eq!(limit.remaining_time(&room, limit.until + hour), within);
+        room.stand_still(false);
+        assert_eq!(limit.remaining_time(&room, limit.until + hour), Duration::ZERO, "it goes on");
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_may_come_late_by_as_long_as_everything_stood_still() {
+        let room = room();
+        room.stand_still(true);
+        let limit = TimeLimit::starting_now(Duration::from_millis(1), &room);
+        let late = async {
+            while Instant::now() <= limit.until {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(limit.wait_for(&room, late).await, Some(()));
+        room.stand_still(false);
+        assert_eq!(limit.wait_for(&room, std::future::pending::<()>()).await, None);
     }
 }
