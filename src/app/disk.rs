@@ -158,7 +158,7 @@ impl AgentWindowLog {
         }
     }
 
-    /// The same where somebody keeps what is open: should that be lost, the last checkpoint comes back.
+    /// The same where a store keeps the open windows. Should those be lost, the last checkpoint comes back.
     pub(super) async fn finish_keeping_open(self) {
         if let Some(writer) = self.into_writer().await {
             writer.finish_keeping_open().await;

@@ -85,7 +85,7 @@ pub fn check_entrance(http: &HttpConfig) -> Result<(), EntranceError> {
     read(http).map(drop)
 }
 
-/// What is asked at the moment, for whoever serves; and the way to change it.
+/// What is asked of requests at the moment, for the listeners; and the way to change it.
 #[derive(Debug)]
 pub(super) struct Entrance {
     tls: watch::Sender<Option<Arc<ServerConfig>>>,

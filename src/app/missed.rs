@@ -1,4 +1,4 @@
-//! Containers that the wrapper started while nobody answered it: looked for, and shown as mute.
+//! Finds containers that the wrapper started while no agent answered it, and shows them as mute.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// How long it may take from a note to a process. What has none by then did not start, or has ended.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Reads notes until the agent ends, now and then and whenever somebody asks.
+/// Reads notes until the agent ends, now and then and at every request.
 pub(super) async fn run(
     admin_socket: PathBuf,
     containers: ContainerTableHandle,
@@ -71,7 +71,7 @@ async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Opti
     let id = reservation.container_id.clone();
     let lives = containers.directory().find_container(&id).is_some_and(|info| info.state.is_live());
     match missed.process {
-        // Whoever is here has a socket, waits for its process, or is mute already.
+        // A container that is known has a socket, waits for its process, or is mute already.
         Some(_) if lives => {}
         Some((pid, ticks)) => {
             match containers.register_unserved(reservation, Unserved::Mute, NO_AGENT.to_owned()).await {

@@ -24,7 +24,7 @@ use crate::telemetry::LogFilter;
 /// else with what is on disk.
 ///
 /// # Errors
-/// When something cannot be had, or the agent that runs does not hand over. Then that agent goes on.
+/// When a resource is unavailable, or the agent that runs does not hand over. Then that agent goes on.
 pub async fn start(
     config: AgentConfig,
     loader: Loader,
@@ -54,7 +54,7 @@ fn prepare_start(config: &AgentConfig) -> Result<Prepared, StartError> {
 /// Takes everything the agent needs: its directories, its addresses, its threads.
 ///
 /// # Errors
-/// When something is not to be had; what was taken is given back.
+/// When a resource is unavailable. What was taken is given back.
 pub async fn bind(config: AgentConfig, loader: Loader, log: LogFilter) -> Result<BoundAgent, StartError> {
     raise_descriptor_limit();
     let guarded = create_guard(&config)?;
