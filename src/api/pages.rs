@@ -35,9 +35,9 @@ use lane::ThreadPriority;
 pub(super) use lane::{Asker, BuildLane};
 use page::BufferedPage;
 pub(super) use reader::PageReader;
-use room::{Room, TimeLimit};
-use work::on_thread;
+use room::Room;
 pub(super) use work::{Deadline, PageWork};
+use work::{TimeLimit, on_thread};
 pub(super) use writer::{PageWriter, Stop};
 
 /// How long a page is shared with requests that come after its build began.

@@ -137,7 +137,9 @@ impl AgentShutdown {
             }
             Why::Told(signal) => {
                 tracing::info!(signal, ?deadline, "draining");
-                Conclusion::new(self.drain_within(deadline, signals).await)
+                // An idle agent may have drained before a deadline of zero is noticed.
+                let told_once = !self.at_once;
+                Conclusion::new(self.drain_within(deadline, signals).await && told_once)
             }
             Why::Failed => {
                 tracing::error!(

@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lane::ThreadPriority;
 use super::page::BufferedPage;
-use super::room::{CHUNK, Room, TimeLimit};
-use super::work::{Deadline, on_thread};
+use super::room::{CHUNK, Room};
+use super::work::{Deadline, TimeLimit, on_thread};
 use super::{Asker, DEADLINE, PageReader, Pages};
 use crate::api::error::ApiError;
 use crate::net::http::ClientKey;

@@ -1,7 +1,6 @@
 //! The bytes that pages hold, all together, their bound, and how fast they go out.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -209,7 +208,7 @@ impl Room {
     }
 
     /// For how long everything stood still in all, until `now`.
-    fn still_time(&self, now: Instant) -> Duration {
+    pub(super) fn still_time(&self, now: Instant) -> Duration {
         let time = self.still_time.lock().unwrap_or_else(PoisonError::into_inner);
         time.total + time.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
     }
@@ -241,41 +240,6 @@ impl Room {
 /// The bound with the reserve for clients that read.
 const fn with_reserve(limit: usize) -> usize {
     limit.saturating_mul(2)
-}
-
-/// When something has to be done. The time in which everything stands still is not counted: a hand-over that fails after
-/// seconds must not cost the answers that waited for it.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct TimeLimit {
-    until: Instant,
-    /// For how long everything had stood still in all when the time began.
-    still: Duration,
-}
-
-impl TimeLimit {
-    pub(super) fn starting_now(within: Duration, room: &Room) -> Self {
-        let now = Instant::now();
-        Self { until: now + within, still: room.still_time(now) }
-    }
-
-    pub(super) fn remaining_time(self, room: &Room, now: Instant) -> Duration {
-        let still = room.still_time(now).saturating_sub(self.still);
-        (self.until + still).saturating_duration_since(now)
-    }
-
-    /// Waits for something. `None` where it is not done in time.
-    pub(super) async fn wait_for<T>(self, room: &Room, waits: impl Future<Output = T>) -> Option<T> {
-        let mut waits = pin!(waits);
-        loop {
-            let left = self.remaining_time(room, Instant::now());
-            match tokio::time::timeout(left, &mut waits).await {
-                Ok(done) => return Some(done),
-                Err(_) if left.is_zero() => return None,
-                // Everything may have stood still meanwhile, which leaves more time.
-                Err(_) => {}
-            }
-        }
-    }
 }
 
 /// Bytes that are held until this is dropped.
@@ -361,37 +325,6 @@ impl PageRateLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ProcessEnvironment;
-
-    fn room() -> Room {
-        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
-        Room::new(Arc::new(RwLock::new(Arc::new(config))))
-    }
-
-    #[test]
-    fn the_time_in_which_everything_stands_still_is_not_counted() {
-        let (room, within, hour) = (room(), Duration::from_secs(20), Duration::from_hours(1));
-        room.stand_still(true);
-        let limit = TimeLimit::starting_now(within, &room);
-        assert_eq!(limit.remaining_time(&room, limit.until + hour), within);
-        room.stand_still(false);
-        assert_eq!(limit.remaining_time(&room, limit.until + hour), Duration::ZERO, "it goes on");
-    }
-
-    #[tokio::test]
-    async fn what_is_waited_for_may_come_late_by_as_long_as_everything_stood_still() {
-        let room = room();
-        room.stand_still(true);
-        let limit = TimeLimit::starting_now(Duration::from_millis(1), &room);
-        let late = async {
-            while Instant::now() <= limit.until {
-                tokio::task::yield_now().await;
-            }
-        };
-        assert_eq!(limit.wait_for(&room, late).await, Some(()));
-        room.stand_still(false);
-        assert_eq!(limit.wait_for(&room, std::future::pending::<()>()).await, None);
-    }
 
     #[test]
     fn after_a_burst_all_readers_together_keep_to_the_rate() {

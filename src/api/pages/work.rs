@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::lane::{BuilderPermit, ThreadPriority};
 use super::page::BufferedPage;
-use super::room::{Room, TimeLimit};
+use super::room::Room;
 use crate::api::error::ApiError;
 use crate::net::sys;
 use crate::query::Budget;
@@ -101,6 +101,41 @@ impl PageWork {
     }
 }
 
+/// When something has to be done. The time in which everything stands still is not counted: a hand-over that fails after
+/// seconds must not cost the answers that waited for it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct TimeLimit {
+    until: Instant,
+    /// For how long everything had stood still in all when the time began.
+    still: Duration,
+}
+
+impl TimeLimit {
+    pub(super) fn starting_now(within: Duration, room: &Room) -> Self {
+        let now = Instant::now();
+        Self { until: now + within, still: room.still_time(now) }
+    }
+
+    pub(super) fn remaining_time(self, room: &Room, now: Instant) -> Duration {
+        let still = room.still_time(now).saturating_sub(self.still);
+        (self.until + still).saturating_duration_since(now)
+    }
+
+    /// Waits for something. `None` where it is not done in time.
+    pub(super) async fn wait_for<T>(self, room: &Room, waits: impl Future<Output = T>) -> Option<T> {
+        let mut waits = std::pin::pin!(waits);
+        loop {
+            let left = self.remaining_time(room, Instant::now());
+            match tokio::time::timeout(left, &mut waits).await {
+                Ok(done) => return Some(done),
+                Err(_) if left.is_zero() => return None,
+                // Everything may have stood still meanwhile, which leaves more time.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
 /// When a step has to end: when its time is over, or as soon as its page has no reader left.
 #[derive(Debug)]
 pub(in crate::api) struct Deadline {
@@ -149,6 +184,11 @@ mod tests {
     use crate::config::{AgentConfig, ProcessEnvironment};
     use crate::query::Error;
 
+    fn room() -> Room {
+        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
+        Room::new(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
     #[test]
     fn a_step_that_is_late_compares_a_few_more_names_and_stops() {
         let compared = Cell::new(0);
@@ -156,8 +196,7 @@ mod tests {
             compared.set(compared.get() + 1);
             true
         };
-        let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
-        let room = Arc::new(Room::new(Arc::new(RwLock::new(Arc::new(config)))));
+        let room = Arc::new(room());
         let within = |time| Deadline::new(TimeLimit::starting_now(time, &room), &room, None);
         let in_time = within(Duration::from_hours(1));
         assert_eq!(in_time.choose_items(0..1000, compare).unwrap().len(), 1000);
@@ -165,5 +204,30 @@ mod tests {
         let late = within(Duration::ZERO);
         assert_eq!(late.choose_items(0..1000, compare), Err(Error::Unfinished));
         assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
+    }
+
+    #[test]
+    fn the_time_in_which_everything_stands_still_is_not_counted() {
+        let (room, within, hour) = (room(), Duration::from_secs(20), Duration::from_hours(1));
+        room.stand_still(true);
+        let limit = TimeLimit::starting_now(within, &room);
+        assert_eq!(limit.remaining_time(&room, limit.until + hour), within);
+        room.stand_still(false);
+        assert_eq!(limit.remaining_time(&room, limit.until + hour), Duration::ZERO, "it goes on");
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_may_come_late_by_as_long_as_everything_stood_still() {
+        let room = room();
+        room.stand_still(true);
+        let limit = TimeLimit::starting_now(Duration::from_millis(1), &room);
+        let late = async {
+            while Instant::now() <= limit.until {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(limit.wait_for(&room, late).await, Some(()));
+        room.stand_still(false);
+        assert_eq!(limit.wait_for(&room, std::future::pending::<()>()).await, None);
     }
 }
