@@ -17,9 +17,9 @@ use super::metrics::Accept;
 use super::pages::Asker;
 use super::{
     AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, OPENAPI, ReaderContext, Routes,
-    metrics, overview,
+    admin as admin_calls, dcos, health, lifecycle as container_calls, metrics, overview, own, page, tasks,
+    v0, watch,
 };
-use super::{admin as admin_calls, dcos, health, lifecycle as container_calls, own, page, tasks, v0, watch};
 use crate::host::CpuMeter;
 use crate::net::http::Peer;
 use crate::query::Query;

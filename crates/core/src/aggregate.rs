@@ -17,6 +17,7 @@ pub mod set;
 pub mod sketch;
 mod state;
 mod table;
+mod varint;
 mod weight;
 mod window;
 

@@ -1,4 +1,4 @@
-//! The guard of listeners on the host's network: the kernel refuses datagrams to them from all processes but their own
+//! The guard of listeners on the host's network: the kernel refuses datagrams to them from everybody but their own
 //! container, told by its control group.
 //!
 //! A program at the root of the cgroup v2 hierarchy is asked for every `connect` and every datagram with an address on
@@ -73,7 +73,7 @@ pub enum Unguarded {
     /// Who is connected cannot be found out.
     #[error("the kernel does not tell who is connected to its address: {0}")]
     Senders(io::Error),
-    /// A process may be able to send already: connected sockets are not checked again.
+    /// Somebody may be able to send already: what is connected is not asked about again.
     #[error("{sockets} sockets of others were connected to its address before it was guarded")]
     Connected {
         /// How many.

@@ -21,7 +21,7 @@ impl ServiceManager {
     /// Connects to the socket that `NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
     ///
     /// # Errors
-    /// When no process listens there.
+    /// When nobody is there.
     pub fn connect(name: &OsStr) -> io::Result<Self> {
         let address = match name.as_bytes().split_first() {
             Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,

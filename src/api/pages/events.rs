@@ -10,8 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lane::ThreadPriority;
 use super::page::BufferedPage;
-use super::room::CHUNK;
-use super::room::Room;
+use super::room::{CHUNK, Room};
 use super::work::{Deadline, on_thread};
 use super::{Asker, DEADLINE, PageReader, Pages};
 use crate::api::error::ApiError;

@@ -1,5 +1,4 @@
-//! The encodings in which values become bytes that another process or a later run reads: postcard for documents, and variable-length
-//! integers (LEB128, zigzag where they are signed) inside packed values.
+//! The one way in which values become bytes that another process or a later run reads.
 
 use serde::Serialize;
 
@@ -21,68 +20,4 @@ pub fn encode(value: &impl Serialize) -> Vec<u8> {
 #[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub fn encode_after(bytes: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(value, bytes).expect("a type that postcard can express")
-}
-
-pub(super) fn write_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(low_bits(value) | 0x80);
-        value >>= 7;
-    }
-    out.push(low_bits(value));
-}
-
-const fn low_bits(value: u64) -> u8 {
-    (value & 0x7f) as u8
-}
-
-/// Takes one number off the front; `None` where the bytes end early or the number has more than 64 bits.
-#[inline]
-pub(super) fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        value |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-pub(super) const fn zigzag_encode(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
-}
-
-pub(super) const fn zigzag_decode(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_round_trip() {
-        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
-            let mut out = Vec::new();
-            write_varint(&mut out, value);
-            let mut rest = out.as_slice();
-            assert_eq!((read_varint(&mut rest), rest.len()), (Some(value), 0));
-        }
-        for value in [0, -1, 1, i64::MIN, i64::MAX] {
-            assert_eq!(zigzag_decode(zigzag_encode(value)), value);
-        }
-    }
-
-    #[test]
-    fn what_ends_early_or_overflows_is_no_number() {
-        assert_eq!(read_varint(&mut [0x80].as_slice()), None);
-        assert_eq!(read_varint(&mut [0xff; 10].as_slice()), None);
-        assert_eq!(read_varint(&mut [].as_slice()), None);
-    }
 }
