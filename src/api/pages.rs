@@ -7,6 +7,7 @@
 
 mod events;
 mod lane;
+mod pace;
 mod page;
 mod reader;
 mod room;
@@ -30,9 +31,8 @@ use crate::config::AgentConfig;
 use crate::net::http::ClientKey;
 use crate::store::Cursor;
 pub(super) use events::EventRenderer;
-use lane::Builders;
-use lane::ThreadPriority;
 pub(super) use lane::{Asker, BuildLane};
+use lane::{Builders, ThreadPriority};
 use page::BufferedPage;
 pub(super) use reader::PageReader;
 use room::Room;

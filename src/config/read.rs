@@ -7,9 +7,8 @@ use super::values::SettingValues;
 use super::{
     AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, HttpConfig, KubernetesConfig,
     ListenersConfig, LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, PrometheusConfig,
-    TlsFiles, UnixConfig, UnixMode, WindowLogConfig,
+    TlsFiles, UnixConfig, UnixMode, WindowLogConfig, checks, labels,
 };
-use super::{checks, labels};
 use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, LimitMode, Limits, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
 use crate::statsd::{TagStyles, style};

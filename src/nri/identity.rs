@@ -7,8 +7,7 @@ use super::messages::{LinuxNamespace, NriContainer, PodSandbox};
 use crate::containers::{
     ContainerNetwork, Details, Reservation, Ttl, UnixWish, parse_gauge_sign, parse_timer_unit,
 };
-use crate::identity::annotation;
-use crate::identity::annotation::{GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
+use crate::identity::annotation::{self, GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SOCKET};
 use crate::identity::pod::Pod;
 use crate::model::{ContainerId, IdError, TaskId};
 

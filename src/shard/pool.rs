@@ -336,14 +336,7 @@ impl ShardPool {
     /// What the shards tell about themselves.
     #[must_use]
     pub fn read_gauges(&self) -> Gauges {
-        Gauges {
-            memory: self.shared.store.held_bytes(),
-            steps_forward: self.shared.steps_forward.load(Ordering::Relaxed),
-            steps_back: self.shared.steps_back.load(Ordering::Relaxed),
-            pauses: self.shared.pauses.load(Ordering::Relaxed),
-            failures: *self.shared.failures.borrow(),
-            close: self.shared.close.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
+        self.shared.read_gauges()
     }
 }
 

@@ -14,15 +14,15 @@ use crate::store::Store;
 /// What shards tell about themselves.
 #[derive(Debug)]
 pub(super) struct PoolShared {
-    pub(super) store: Arc<Store>,
+    store: Arc<Store>,
     /// Nanoseconds that each shard was not waiting.
     pub(super) busy: Vec<AtomicU64>,
     pub(super) memory_limit: AtomicUsize,
     pub(super) remembered: AtomicUsize,
-    pub(super) steps_forward: AtomicU64,
-    pub(super) steps_back: AtomicU64,
+    steps_forward: AtomicU64,
+    steps_back: AtomicU64,
     /// How often shards have stood still.
-    pub(super) pauses: AtomicU64,
+    pauses: AtomicU64,
     /// How often shards have failed and gone on.
     pub(super) failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
@@ -30,7 +30,7 @@ pub(super) struct PoolShared {
     pub(super) tails: Arc<AtomicUsize>,
     pub(super) loss_log: LossLog,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
-    pub(super) close: Mutex<Histogram<u64>>,
+    close: Mutex<Histogram<u64>>,
 }
 
 /// What shards tell about themselves, for the agent's own metrics.
@@ -66,6 +66,18 @@ impl PoolShared {
             tails: Arc::default(),
             loss_log: LossLog::default(),
             close: Mutex::new(new_stall_histogram()),
+        }
+    }
+
+    /// What the shards tell about themselves.
+    pub(super) fn read_gauges(&self) -> Gauges {
+        Gauges {
+            memory: self.store.held_bytes(),
+            steps_forward: self.steps_forward.load(Ordering::Relaxed),
+            steps_back: self.steps_back.load(Ordering::Relaxed),
+            pauses: self.pauses.load(Ordering::Relaxed),
+            failures: *self.failures.borrow(),
+            close: self.close.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -110,7 +122,7 @@ impl PoolShared {
 }
 
 /// Microseconds up to an hour, two significant digits: some kilobytes.
-pub(super) fn new_stall_histogram() -> Histogram<u64> {
+fn new_stall_histogram() -> Histogram<u64> {
     let bounds = Histogram::new_with_bounds(1, 3_600_000_000, 2);
     #[expect(clippy::expect_used, reason = "the bounds are constants, and a test makes one")]
     bounds.expect("the bounds are sound")

@@ -8,7 +8,6 @@
 mod accounting;
 mod aggregator;
 mod distribution;
-mod encoding;
 mod gauge;
 mod histogram;
 mod limits;
@@ -17,6 +16,7 @@ pub mod set;
 pub mod sketch;
 mod state;
 mod table;
+mod varint;
 mod weight;
 mod window;
 
@@ -27,7 +27,7 @@ pub use aggregator::{
     SNAPSHOT_VERSION, SnapshotError, TimerUnit, checksum_of,
 };
 pub use distribution::{Distribution, DistributionSummary};
-pub use encoding::{encode, encode_after};
+pub use tallyport_wal::{encode, encode_after};
 pub use gauge::Gauge;
 pub use histogram::{
     Bounds, BoundsError, Buckets, COARSEST_SCHEMA, Classic, Counting, FINEST_SCHEMA, Histogram, MOST_BOUNDS,

@@ -50,7 +50,7 @@ impl Channel {
     /// Connects to who listens at a path, who has to be of this user, or root.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` if no process listens.
+    /// `NotFound` or `ConnectionRefused` where nobody listens.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.connect(&Short::from_path(path)?.socket_address()?)?;
@@ -159,7 +159,7 @@ impl Channel {
     }
 }
 
-/// Bytes in memory that can be passed and can no longer be changed.
+/// Bytes in memory that can be passed, and that nobody can change any more.
 ///
 /// # Errors
 /// When there is no memory.

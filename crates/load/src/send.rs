@@ -1,8 +1,7 @@
 //! Sending datagrams at a given rate, for a number of rounds or for as long as standard input lasts, while agents end and start.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::io::{Read as _, Write};
+use std::io::{self, Read as _, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::agent;
-use super::agent::Trusted;
+use super::agent::{self, Trusted};
 use super::errors::Error;
 use super::identity::{IdentityRule, IdentityRules, Mark};
 use super::table::{self, TomlTable};

@@ -2,8 +2,7 @@
 //! which containerd and docker show the last error.
 
 use std::fs::OpenOptions;
-use std::io;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use tallyport_linux::clock;

@@ -1,6 +1,6 @@
 //! Counting the distinct members of a set: exact up to a thousand, then within 2 %.
 
-use super::encoding;
+use super::varint;
 use super::weight::Weight;
 
 /// Maximum number of members that are counted exactly.
@@ -79,7 +79,7 @@ impl Set {
         match &self.members {
             Members::Exact(hashes) => {
                 out.push(TAG_EXACT);
-                encoding::write_varint(out, hashes.len() as u64);
+                varint::write(out, hashes.len() as u64);
                 for hash in hashes {
                     out.extend_from_slice(&hash.to_le_bytes());
                 }
@@ -147,7 +147,7 @@ impl Members {
         let (&tag, mut rest) = packed.split_first()?;
         match tag {
             TAG_EXACT => {
-                let length = encoding::read_varint(&mut rest)?;
+                let length = varint::read(&mut rest)?;
                 let (chunks, []) = rest.as_chunks::<8>() else { return None };
                 let hashes: Vec<_> = chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
                 let sound = hashes.len() as u64 == length

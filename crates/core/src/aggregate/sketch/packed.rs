@@ -17,7 +17,7 @@
 
 use super::bins::COARSEST;
 use super::{EXACT, PERCENTILES, Percentiles, bin_of, error_of, middle_of};
-use crate::aggregate::encoding;
+use crate::aggregate::varint;
 use crate::aggregate::weight::BIN_ONE;
 
 const EXACT_ONES: u8 = 0;
@@ -31,9 +31,9 @@ const JOINED: u8 = 5;
 pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
     let unsampled = each == BIN_ONE || sorted.is_empty();
     out.push(if unsampled { EXACT_ONES } else { EXACT_WEIGHTED });
-    encoding::write_varint(out, sorted.len() as u64);
+    varint::write(out, sorted.len() as u64);
     if !unsampled {
-        encoding::write_varint(out, each);
+        varint::write(out, each);
     }
     for value in sorted {
         // −0 and 0 are one value; two spellings would make two byte strings of it.
@@ -49,12 +49,12 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
     let whole = bins.iter().all(|(_, weight)| weight % BIN_ONE == 0);
     let start = out.len();
     out.push(if whole { BINS_WHOLE } else { BINS_FRACTIONAL });
-    encoding::write_varint(out, bins.len() as u64);
+    varint::write(out, bins.len() as u64);
     if !whole {
         return pack_weights(out, bins);
     }
     let Some((first, _)) = bins.first() else { return };
-    encoding::write_varint(out, encoding::zigzag_encode(i64::from(*first)));
+    varint::write(out, varint::zigzag_encode(i64::from(*first)));
     let head = out.len();
     pack_pairs(out, *first, bins);
     if encoded_length(bins) < (out.len() - head) as u64 {
@@ -69,8 +69,8 @@ pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
 fn pack_weights(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let mut previous = 0;
     for (bin, weight) in bins {
-        encoding::write_varint(out, encoding::zigzag_encode(i64::from(*bin) - previous));
-        encoding::write_varint(out, *weight);
+        varint::write(out, varint::zigzag_encode(i64::from(*bin) - previous));
+        varint::write(out, *weight);
         previous = i64::from(*bin);
     }
 }
@@ -83,7 +83,7 @@ fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
         out.push((clamp_to_nibble(count) << 4) | clamp_to_nibble(distance));
         for long in [distance, count] {
             if let Some(rest) = long.checked_sub(MORE) {
-                encoding::write_varint(out, rest);
+                varint::write(out, rest);
             }
         }
         previous = i64::from(*bin);
@@ -167,8 +167,8 @@ impl PackedBins<'_> {
     }
 
     fn read_weight(&mut self) -> Option<(i64, u64)> {
-        let distance = encoding::zigzag_decode(encoding::read_varint(&mut self.rest)?);
-        Some((distance, encoding::read_varint(&mut self.rest)?))
+        let distance = varint::zigzag_decode(varint::read(&mut self.rest)?);
+        Some((distance, varint::read(&mut self.rest)?))
     }
 
     fn read_pair(&mut self) -> Option<(i64, u64)> {
@@ -180,7 +180,7 @@ impl PackedBins<'_> {
     }
 
     fn read_number(&mut self, nibble: u8) -> Option<u64> {
-        let rest = if u64::from(nibble) == MORE { encoding::read_varint(&mut self.rest)? } else { 0 };
+        let rest = if u64::from(nibble) == MORE { varint::read(&mut self.rest)? } else { 0 };
         rest.checked_add(u64::from(nibble) + 1)
     }
 
@@ -208,11 +208,11 @@ impl<'a> Packed<'a> {
 
     fn contents_at(self, level: u8) -> Option<PackedContents<'a>> {
         let (&tag, mut rest) = self.0.split_first()?;
-        let left = encoding::read_varint(&mut rest)?;
+        let left = varint::read(&mut rest)?;
         match tag {
             EXACT_ONES | EXACT_WEIGHTED if level > 0 => None,
             EXACT_ONES | EXACT_WEIGHTED => {
-                let each = if tag == EXACT_ONES { BIN_ONE } else { encoding::read_varint(&mut rest)? };
+                let each = if tag == EXACT_ONES { BIN_ONE } else { varint::read(&mut rest)? };
                 let values = ExactValues(rest);
                 let sound = left <= EXACT as u64
                     && rest.len() as u64 == left * 8
@@ -223,7 +223,7 @@ impl<'a> Packed<'a> {
             // No bins would be a sketch of values that were never sent.
             BINS_FRACTIONAL if left > 0 => Some(bins_from_parts(rest, left, 0, (Form::Weights, level))),
             BINS_WHOLE | BINS_IN_BITS if left > 0 => {
-                let first = encoding::zigzag_decode(encoding::read_varint(&mut rest)?);
+                let first = varint::zigzag_decode(varint::read(&mut rest)?);
                 let form = if tag == BINS_WHOLE { Form::Pairs } else { Form::Bits(Ones::default()) };
                 Some(bins_from_parts(rest, left, first.checked_sub(1)?, (form, level)))
             }

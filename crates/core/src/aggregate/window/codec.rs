@@ -16,7 +16,7 @@ use super::{
     CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, KnownLayout, Layout, RangeRow, SetRow,
     Window, WindowSpan,
 };
-use crate::aggregate::encoding::encode_after;
+use tallyport_wal::encode_after;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 

@@ -11,7 +11,7 @@ use tallyport_wal::decode;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{CodecError, Layout};
-use crate::aggregate::encoding::{encode, encode_after};
+use tallyport_wal::{encode, encode_after};
 use crate::model::Series;
 
 /// Places from this on are invalid: so many series need more memory than any container may use.

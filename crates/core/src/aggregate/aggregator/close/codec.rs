@@ -8,7 +8,7 @@ use tallyport_wal::decode;
 use super::{ContainerSummary, LastCheck, Lasting, Ledger, LedgerRow};
 use crate::aggregate::aggregator::Habits;
 use crate::aggregate::aggregator::snapshot::MANY;
-use crate::aggregate::encoding::encode_after;
+use tallyport_wal::encode_after;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::{EVENTS, EventRecord};
 use crate::aggregate::state::CheckOutcome;

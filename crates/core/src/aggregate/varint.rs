@@ -1,9 +1,6 @@
-//! The encodings in which values become bytes that another process or a later run reads: postcard for documents, and variable-length
-//! integers (LEB128, zigzag where they are signed) inside packed values.
+//! Small numbers in few bytes: seven bits a byte, lowest first (LEB128), signed ones zigzag.
 
-pub use tallyport_wal::{encode, encode_after};
-
-pub(super) fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn write(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_bits(value) | 0x80);
         value >>= 7;
@@ -17,7 +14,7 @@ const fn low_bits(value: u64) -> u8 {
 
 /// Takes one number off the front; `None` where the bytes end early or the number has more than 64 bits.
 #[inline]
-pub(super) fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn read(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -50,9 +47,9 @@ mod tests {
     fn numbers_round_trip() {
         for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
             let mut out = Vec::new();
-            write_varint(&mut out, value);
+            write(&mut out, value);
             let mut rest = out.as_slice();
-            assert_eq!((read_varint(&mut rest), rest.len()), (Some(value), 0));
+            assert_eq!((read(&mut rest), rest.len()), (Some(value), 0));
         }
         for value in [0, -1, 1, i64::MIN, i64::MAX] {
             assert_eq!(zigzag_decode(zigzag_encode(value)), value);
@@ -61,8 +58,8 @@ mod tests {
 
     #[test]
     fn what_ends_early_or_overflows_is_no_number() {
-        assert_eq!(read_varint(&mut [0x80].as_slice()), None);
-        assert_eq!(read_varint(&mut [0xff; 10].as_slice()), None);
-        assert_eq!(read_varint(&mut [].as_slice()), None);
+        assert_eq!(read(&mut [0x80].as_slice()), None);
+        assert_eq!(read(&mut [0xff; 10].as_slice()), None);
+        assert_eq!(read(&mut [].as_slice()), None);
     }
 }
